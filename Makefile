@@ -1,0 +1,33 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+RUNS = $(or $(LSO_RUNS),runs)
+DEMO := $(RUNS)/demo-$(shell date +%Y%m%d-%H%M%S)
+READY = $(VENV)/.ready
+
+.PHONY: demo test check clean
+
+demo: $(READY)  ## train two VAEs on the built-in digits, search for 20 held-out digits in each, compare
+	$(BIN)/lso train --method vae-anneal --out $(DEMO)-vae-anneal --quiet
+	$(BIN)/lso train --method ne-vae-se --out $(DEMO)-ne-vae-se --quiet
+	$(BIN)/lso optimize --model $(DEMO)-vae-anneal --target test:20 --starts 4 --optimizer adam --out $(DEMO)-search-vae-anneal --quiet
+	$(BIN)/lso optimize --model $(DEMO)-ne-vae-se --target test:20 --starts 4 --optimizer adam --out $(DEMO)-search-ne-vae-se --quiet
+	$(BIN)/lso report $(DEMO)-search-vae-anneal $(DEMO)-search-ne-vae-se --out $(DEMO)-comparison
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest -q
+
+check: $(READY)  ## lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("lso needs Python 3.11 or newer; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV) (once; a minute or more, PyTorch is large) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@for d in vae tasks cli; do ln -sfn ../$$d lso/$$d; done  # so that editors and mypy find lso.vae
+	@touch $@
+
+clean:
+	rm -rf $(VENV) lso/vae lso/tasks lso/cli

@@ -1,0 +1,210 @@
+"""What the terminal sees: results on stdout, all else on stderr, or one JSON value on stdout and nothing beside it."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Console:
+    """Where a command prints.
+
+    Args:
+        json: one JSON value on stdout instead of text.
+        quiet: no progress and no notes.
+        verbose: more of them.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def result(self, text: str = "") -> None:
+        """A line of the answer, on stdout; nothing under ``--json``.
+
+        Args:
+            text: the line.
+        """
+        if not self.json:
+            typer.echo(text)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table of the answer, on stdout; nothing under ``--json``.
+
+        Args:
+            columns: headings.
+            rows: cells, text or numbers.
+        """
+        if self.json:
+            return
+        head, *lines = table_lines(columns, rows)
+        typer.echo(typer.style(head, bold=True))
+        for line in lines:
+            typer.echo(line)
+
+    def emit(self, value: Any) -> None:
+        """The answer as JSON, on stdout; nothing without ``--json``.
+
+        Args:
+            value: plain nested values and paths.
+        """
+        if self.json:
+            typer.echo(json.dumps(strict(value), indent=2, ensure_ascii=False))
+
+    def note(self, text: str) -> None:
+        """A line on stderr, unless quiet.
+
+        Args:
+            text: the line.
+        """
+        if not self.quiet:
+            typer.echo(text, err=True)
+
+    def notes(self, texts: Iterable[str]) -> None:
+        """Notes on what was done to data; warnings among them are shown as such.
+
+        Args:
+            texts: sentences; warnings begin with ``Warning:``.
+        """
+        for text in texts:
+            warning = text.removeprefix("Warning: ")
+            if warning == text:
+                self.note(f"  {text}")
+            else:
+                self.warn(warning)
+
+    def detail(self, text: str) -> None:
+        """A line on stderr, if verbose.
+
+        Args:
+            text: the line.
+        """
+        if self.verbose:
+            typer.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """A warning on stderr, even when quiet.
+
+        Args:
+            text: what is doubtful.
+        """
+        typer.echo(typer.style("warning: ", fg="yellow") + text, err=True)
+
+    def loading(self) -> None:
+        """Say on a terminal why nothing happens for a second."""
+        if "torch" not in sys.modules and sys.stderr.isatty():
+            self.note("Loading PyTorch ...")
+
+
+def error(message: str, hint: str = "") -> None:
+    """An error in two lines on stderr.
+
+    Args:
+        message: what is wrong; its line breaks become blanks.
+        hint: what to do about it.
+    """
+    typer.echo(typer.style("error: ", fg="red", bold=True) + one_line(message), err=True)
+    if hint:
+        typer.echo(one_line(hint), err=True)
+
+
+def one_line(text: str) -> str:
+    """Text with its white space collapsed.
+
+    Args:
+        text: any.
+    Returns:
+        One line.
+    """
+    return " ".join(text.split())
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Columns lined up by blanks: numbers to the right, text to the left.
+
+    Args:
+        columns: headings.
+        rows: cells, text or numbers; None is shown as ``-``.
+    Returns:
+        The heading and one line a row, without trailing blanks.
+    """
+    cells = [[number(cell) for cell in row] for row in rows]
+    right = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(columns))]
+    widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
+
+    def line(values: Sequence[str]) -> str:
+        parts = zip(values, widths, right, strict=True)
+        return "  ".join(text.rjust(width) if flush else text.ljust(width) for text, width, flush in parts).rstrip()
+
+    return [line(columns), *map(line, cells)]
+
+
+def number(value: Any) -> str:
+    """A cell: numbers with four digits that count, None as ``-``.
+
+    Args:
+        value: anything.
+    Returns:
+        Its text.
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1e4 and value.is_integer() else f"{value:.4g}"
+    return str(value)
+
+
+def span(seconds: float) -> str:
+    """A duration as people say it.
+
+    Args:
+        seconds: how long.
+    Returns:
+        e.g. ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``.
+    """
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def strict(value: Any) -> Any:
+    """Nested values as strict JSON has them: what is not finite becomes null, paths become text.
+
+    Args:
+        value: mappings, sequences, numbers, texts, paths.
+    Returns:
+        What `json.dumps(..., allow_nan=False)` takes.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): strict(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as short as it can be pasted here: relative where it lies below the working folder.
+
+    Args:
+        path: of a file or folder.
+    Returns:
+        The text.
+    """
+    found = Path(path)
+    try:
+        return str(found.resolve().relative_to(Path.cwd().resolve()))
+    except ValueError:
+        return str(found)

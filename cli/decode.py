@@ -1,0 +1,50 @@
+"""``lso decode``: codes to images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lso.cli.console import Console, shown
+from lso.cli.options import Device, Force, Json, Quiet, complete_runs
+from lso.cli.places import place, training_run
+
+
+def decode(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False, autocompletion=complete_runs)
+    ],
+    codes: Annotated[
+        Path,
+        typer.Argument(metavar="CODES", help="An .npz or .npy file, of lso encode or of a search.", show_default=False),
+    ],
+    device: Device = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .png file for one picture, or a folder for one file each.", metavar="PATH"),
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decode codes into one picture, or into a folder of images."""
+    console = Console(json=json, quiet=quiet)
+    found = training_run(run)
+    target = place(found, out, f"decoded-{codes.stem}.png", force)
+    console.loading()
+    from lso.pictures import grid, png
+    from lso.record import save_image
+    from lso.tasks import experiment, explore
+    from lso.vae.files import replace_file
+
+    z = explore.read_codes(codes, found.config.architecture.latent_dim)
+    images = explore.decode(experiment.load(found, device), z)
+    if target.suffix.lower() == ".png":
+        replace_file(target, png(grid(images, columns=min(20, round(len(images) ** 0.5 + 0.499)))))
+    else:
+        target.mkdir(exist_ok=True)
+        for index, image in enumerate(images):
+            save_image(target / f"{index:04d}.png", image)
+    console.emit({"run": found.path, "codes": codes, "n": len(images), "out": target})
+    console.note(f"{len(images)} codes decoded by {shown(found.path)}")
+    console.result(shown(target))

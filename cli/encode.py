@@ -1,0 +1,54 @@
+"""``lso encode``: images to codes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lso.cli.console import Console, shown
+from lso.cli.options import BadFiles, Channels, Device, Force, Invert, Json, Quiet, RunPath, pixel_changes
+from lso.cli.places import place, training_run
+from lso.vae.errors import UsageError
+
+
+def encode(
+    run: RunPath = None,
+    data: Annotated[
+        str, typer.Option(help="Folder, image, .npy or .npz file; or test, validation:100, ...", metavar="PATH")
+    ] = "validation",
+    bad_files: BadFiles = None,
+    channels: Channels = None,
+    invert: Invert = None,
+    device: Device = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="An .npz file. Default: in the run's pictures/.", metavar="FILE")
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Encode images, treated as in training, into an .npz file with mean, log_var and names."""
+    console = Console(json=json, quiet=quiet)
+    found = training_run(run)
+    if out is not None and out.suffix.lower() != ".npz":
+        raise UsageError(f"{out} is not the name of an .npz file", "End --out in .npz.")
+    file = place(found, out, f"codes-{Path(data).stem.replace(':', '-') or 'data'}.npz", force)
+    console.loading()
+    from lso.cli.bars import Reading
+    from lso.tasks import experiment, explore
+    from lso.tasks.pick import pick
+
+    model = experiment.load(found, device)
+    reading = Reading(console)
+    try:
+        targets = pick(found, data, pixels=pixel_changes(bad_files, channels, invert), progress=reading)
+    finally:
+        reading.close()
+    console.notes(targets.notes)
+    q = explore.encode(model, targets.images)
+    explore.write_codes(file, q, targets.names)
+    console.emit({"run": found.path, "data": data, "n": len(q), "latent_dim": model.latent_dim, "codes": file})
+    console.note(
+        f"{len(q)} codes of {model.latent_dim} dimensions; decode them: lso decode {shown(found.path)} {shown(file)}"
+    )
+    console.result(shown(file))

@@ -1,0 +1,202 @@
+"""The flags of a training's configuration, declared once for all commands that take them."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from lso.cli.options import complete_architectures, complete_methods, complete_tasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """A value of the configuration that the command line can set.
+
+    Args:
+        section: of the configuration; empty for its top level.
+        key: in that section.
+        type: of the value.
+        help: one line.
+        panel: heading in ``--help``.
+        metavar: what stands for the value.
+        name: of the flag, where it is not the key's.
+        complete: for the shell.
+    """
+
+    section: str
+    key: str
+    type: type
+    help: str
+    panel: str
+    metavar: str = "N"
+    name: str = ""
+    complete: Callable[[], list[tuple[str, str]]] | None = None
+
+    @property
+    def variable(self) -> str:
+        """Name of the parameter."""
+        return self.name.strip("-").replace("-", "_") or self.key
+
+    def parameter(self) -> inspect.Parameter:
+        """As a keyword of a typer command; not given is None.
+
+        Returns:
+            The parameter.
+        """
+        flag = self.name or f"--{self.key.replace('_', '-')}"
+        declared = f"{flag}/--no-{flag[2:]}" if self.type is bool else flag
+        option = typer.Option(
+            declared,
+            help=self.help,
+            rich_help_panel=self.panel,
+            metavar=None if self.type is bool else self.metavar,
+            show_default=False,
+            autocompletion=self.complete,
+        )
+        annotation = Annotated[self.type | None, option]  # type: ignore[name-defined]
+        return inspect.Parameter(self.variable, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+WHAT, DATA, HOW = "What is trained", "Data", "How it is trained"
+FLAGS: tuple[Flag, ...] = (
+    Flag(
+        section="",
+        key="method",
+        type=str,
+        metavar="NAME[:KEY=VALUE,...]",
+        panel=WHAT,
+        complete=complete_methods,
+        help="How to train, e.g. ne-vae-se:weight=5; `lso list methods` shows all.",
+    ),
+    Flag(
+        section="architecture",
+        key="name",
+        name="--arch",
+        type=str,
+        metavar="NAME",
+        panel=WHAT,
+        complete=complete_architectures,
+        help="Networks: mlp or conv. Default: the task's.",
+    ),
+    Flag(section="architecture", key="latent_dim", type=int, panel=WHAT, help="Size of z. Default: 32."),
+    Flag(
+        section="architecture",
+        key="width",
+        type=int,
+        panel=WHAT,
+        help="Hidden units (mlp) or channels of the first stage (conv).",
+    ),
+    Flag(
+        section="architecture",
+        key="likelihood",
+        type=str,
+        metavar="NAME",
+        panel=WHAT,
+        help="Of the pixels: bernoulli, gaussian or logistic.",
+    ),
+    Flag(section="", key="seed", type=int, panel=WHAT, help="Of everything random. Default: 0."),
+    Flag(
+        section="data",
+        key="task",
+        type=str,
+        metavar="NAME",
+        panel=DATA,
+        complete=complete_tasks,
+        help="Dataset: digits, mnist, omniglot, images or arrays. Default: digits, or what --data is.",
+    ),
+    Flag(
+        section="data", key="path", name="--data", type=str, metavar="PATH", panel=DATA, help="Your own file or folder."
+    ),
+    Flag(section="data", key="size", type=int, panel=DATA, help="Side in pixels, 8 to 64. Default: the data's own."),
+    Flag(
+        section="data",
+        key="channels",
+        type=int,
+        panel=DATA,
+        help="1 (grey) or 3 (colour). Default: what the files are.",
+    ),
+    Flag(section="data", key="invert", type=bool, panel=DATA, help="Turn black and white round."),
+    Flag(
+        section="data",
+        key="fit",
+        type=str,
+        metavar="HOW",
+        panel=DATA,
+        help="How an image becomes square: crop, pad or stretch.",
+    ),
+    Flag(
+        section="data",
+        key="bad_files",
+        type=str,
+        metavar="HOW",
+        panel=DATA,
+        help="refuse a folder with an unreadable file (default), or skip and count them.",
+    ),
+    Flag(section="data", key="limit", type=int, panel=DATA, help="Use at most so many training images."),
+    Flag(
+        section="protocol",
+        key="binarize",
+        type=str,
+        metavar="HOW",
+        panel=DATA,
+        help="Pixels to 0 or 1: dynamic (drawn for every batch), fixed or none.",
+    ),
+    Flag(section="protocol", key="epochs", type=int, panel=HOW, help="At most. Default: the task's."),
+    Flag(section="protocol", key="batch_size", type=int, panel=HOW, help="Images in a step."),
+    Flag(section="protocol", key="learning_rate", type=float, metavar="X", panel=HOW, help="Of Adam. Default: 0.001."),
+)
+
+
+def configurable(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags of `FLAGS`; it receives those that were given as one nested mapping, ``settings``.
+
+    Args:
+        command: its first parameter is ``settings``.
+    Returns:
+        What typer registers.
+    """
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        settings: dict[str, Any] = {}
+        for flag in FLAGS:
+            value = values.pop(flag.variable)
+            if value is not None:
+                (settings.setdefault(flag.section, {}) if flag.section else settings)[flag.key] = value
+        command(settings, **values)
+
+    own = list(inspect.signature(command).parameters.values())[1:]
+    parameters = [*(flag.parameter() for flag in FLAGS), *(p.replace(kind=p.KEYWORD_ONLY) for p in own)]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def flag_name(section: str, key: str) -> str:
+    """The flag that sets a value of the configuration.
+
+    Args:
+        section: of the configuration; empty for its top level.
+        key: in that section.
+    Returns:
+        e.g. ``--arch``.
+    """
+    flag = next(flag for flag in FLAGS if (flag.section, flag.key) == (section, key))
+    return flag.name or f"--{flag.key.replace('_', '-')}"
+
+
+def given_flags(settings: dict[str, Any]) -> list[str]:
+    """The flags that were given.
+
+    Args:
+        settings: as `configurable` collects them.
+    Returns:
+        e.g. ``["--method", "--epochs"]``.
+    """
+    found = []
+    for section, value in settings.items():
+        found += [flag_name(section, key) for key in value] if isinstance(value, dict) else [flag_name("", section)]
+    return found

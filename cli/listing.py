@@ -1,0 +1,113 @@
+"""``lso list``: the names there are, with one line each."""
+
+import inspect
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from lso.cli.console import Console, shown
+from lso.cli.options import Json
+from lso.vae.errors import LsoError
+from lso.vae.runs import Run, list_runs, runs_root
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    methods = "methods"
+    architectures = "architectures"
+    tasks = "tasks"
+    optimizers = "optimizers"
+    runs = "runs"
+
+
+Table = tuple[Sequence[str], list[list[Any]]]
+
+
+def listing(
+    kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)], json: Json = False
+) -> None:
+    """List methods, architectures, tasks, optimizers or runs."""
+    console = Console(json=json)
+    columns, rows = {
+        Kind.methods: _methods,
+        Kind.architectures: _architectures,
+        Kind.tasks: _tasks,
+        Kind.optimizers: _optimizers,
+        Kind.runs: _runs,
+    }[kind]()
+    console.emit([dict(zip(columns, row, strict=True)) for row in rows])
+    if kind is Kind.runs and not rows:
+        console.note(f"no runs under {runs_root()}/; make one: lso train --method ne-vae-se")
+        return
+    console.table(columns, rows)
+    if kind is Kind.methods:
+        console.result()
+        console.result(
+            "Parameters go after a colon: --method ne-vae-se:weight=5,anneal=20. All methods also take anneal"
+        )
+        console.result("(length of the KL ramp), unit (epochs or iterations), start (its first weight) and cycles.")
+
+
+def _methods() -> Table:
+    from lso.vae.methods import METHODS, parameters
+
+    shared = set.intersection(*(set(parameters(name)) for name in METHODS)) - {"anneal"}
+    rows = []
+    for name, spec in METHODS.items():
+        own = {key: p.default for key, p in parameters(name).items() if key not in shared}
+        text = ", ".join(
+            f"{key} (needed)" if value is inspect.Parameter.empty else f"{key}={_plain(value)}"
+            for key, value in own.items()
+        )
+        rows.append([name, text, spec.summary, spec.source])
+    return ("method", "parameters", "what it is", "source"), rows
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _architectures() -> Table:
+    from lso.vae.architectures import ARCHITECTURES
+
+    return ("architecture", "width", "what it is"), [[name, s.width, s.summary] for name, s in ARCHITECTURES.items()]
+
+
+def _tasks() -> Table:
+    from lso.tasks.task import TASKS
+
+    columns = ("task", "arch", "epochs", "batch", "binarize", "what it is")
+    return columns, [
+        [name, row.architecture, row.protocol.epochs, row.protocol.batch_size, row.protocol.binarize, row.summary]
+        for name, row in TASKS.items()
+    ]
+
+
+def _optimizers() -> Table:
+    from lso.optimizers import GRADIENT_OPTIMIZERS
+
+    columns = ("optimizer", "step size", "what it is")
+    return columns, [[name, spec.learning_rate, spec.summary] for name, spec in GRADIENT_OPTIMIZERS.items()]
+
+
+def _runs() -> Table:
+    columns = ("run", "kind", "method", "status", "started", "-ELBO", "active", "note")
+    return columns, [_run_row(run) for run in reversed(list_runs())]
+
+
+def _run_row(run: Run) -> list[Any]:
+    """A damaged run is listed with what is wrong, not left out."""
+    try:
+        info = run.info
+        started = str(info.get("started", ""))[:16].replace("T", " ")
+        row = [shown(run.path), info["kind"], None, info["status"], started, None, None]
+        if info["kind"] == "train":
+            best = run.best()
+            row[2] = run.config.method.name
+            row[5:] = [best.get("neg_elbo"), best.get("active_units")]
+        return [*row, "collapsed" if run.verdict else ""]
+    except (LsoError, KeyError, ValueError) as error:
+        return [shown(run.path), None, None, "damaged", None, None, None, str(error).splitlines()[0]]

@@ -1,0 +1,139 @@
+"""Options that several commands share, what the shell completes them with, and how their values are read."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lso.optimizers import GRADIENT_OPTIMIZERS
+from lso.tasks.task import TASKS
+from lso.vae.architectures import ARCHITECTURES
+from lso.vae.errors import UsageError
+from lso.vae.methods import METHODS
+from lso.vae.runs import list_runs
+
+LIMITS, OUTPUT = "Where it stops", "Output"
+
+# --- shell completion ------------------------------------------------------------------------------------------------
+
+
+def complete_methods() -> list[tuple[str, str]]:
+    """Names and summaries for the shell.
+
+    Returns:
+        Pairs.
+    """
+    return [(name, spec.summary) for name, spec in METHODS.items()]
+
+
+def complete_tasks() -> list[tuple[str, str]]:
+    """Names and summaries for the shell.
+
+    Returns:
+        Pairs.
+    """
+    return [(name, row.summary) for name, row in TASKS.items()]
+
+
+def complete_architectures() -> list[tuple[str, str]]:
+    """Names and summaries for the shell.
+
+    Returns:
+        Pairs.
+    """
+    return [(name, spec.summary) for name, spec in ARCHITECTURES.items()]
+
+
+def complete_optimizers() -> list[tuple[str, str]]:
+    """Names and summaries for the shell.
+
+    Returns:
+        Pairs.
+    """
+    return [(name, spec.summary) for name, spec in GRADIENT_OPTIMIZERS.items()]
+
+
+def complete_runs() -> list[str]:
+    """Run folders for the shell, newest first.
+
+    Returns:
+        Paths.
+    """
+    return [str(run.path) for run in reversed(list_runs())]
+
+
+# --- shared options --------------------------------------------------------------------------------------------------
+
+RunPath = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder. Default: the newest trained one.",
+        show_default=False,
+        autocompletion=complete_runs,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Only JSON on stdout.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.", rich_help_panel=OUTPUT)]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More of them.", rich_help_panel=OUTPUT)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite --out if it exists.", rich_help_panel=OUTPUT)]
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.", metavar="NAME")]
+Seed = Annotated[int, typer.Option(help="Of everything random.", metavar="N", min=0)]
+PictureOut = Annotated[
+    Path | None,
+    typer.Option("--out", help="A .png file. Default: in the run's pictures/.", metavar="FILE", rich_help_panel=OUTPUT),
+]
+BadFiles = Annotated[
+    str | None,
+    typer.Option(help="Unreadable files: refuse or skip. Default: as in training.", metavar="HOW", show_default=False),
+]
+Channels = Annotated[
+    int | None,
+    typer.Option(help="1: convert colour files to grey. Default: as in training.", metavar="N", show_default=False),
+]
+Invert = Annotated[
+    bool | None,
+    typer.Option(
+        "--invert/--no-invert", help="Turn black and white round. Default: as in training.", show_default=False
+    ),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="A config.toml, as in every run folder; flags win.", metavar="FILE")
+]
+
+
+# --- reading values --------------------------------------------------------------------------------------------------
+
+
+def pixel_changes(bad_files: str | None, channels: int | None, invert: bool | None) -> dict[str, Any]:
+    """What was given of the options that change how files become pixels.
+
+    Args:
+        bad_files: of `BadFiles`.
+        channels: of `Channels`.
+        invert: of `Invert`.
+    Returns:
+        For `lso.tasks.pick`.
+    """
+    given = {"bad_files": bad_files, "channels": channels, "invert": invert}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Read a duration.
+
+    Args:
+        text: e.g. ``"90"``, ``"90s"``, ``"9m"``, ``"1.5h"``.
+    Returns:
+        Seconds.
+    Raises:
+        UsageError: if it is something else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|)\s*", text)
+    if not found:
+        raise UsageError(f"cannot read the time {text!r}", "Write seconds, or a unit with it: 90s, 9m or 1.5h.")
+    return float(found[1]) * UNITS[found[2]]

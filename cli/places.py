@@ -1,0 +1,63 @@
+"""Where commands write: the run's ``pictures/``, or a place of the user's, which is not silently overwritten."""
+
+from pathlib import Path
+
+from lso.vae.errors import RunError, UsageError
+from lso.vae.runs import Run, newest_run
+
+
+def training_run(path: Path | None) -> Run:
+    """The training run that a command works on.
+
+    Args:
+        path: its folder; None is the newest.
+    Returns:
+        The run.
+    Raises:
+        RunError: if there is none, or it is a search.
+    """
+    run = Run(path) if path is not None else newest_run()
+    if run.kind != "train":
+        raise RunError(f"{run.path} is a search, expected a training run", "`lso list runs` tells which is which.")
+    return run
+
+
+def place(run: Run, out: Path | None, name: str, force: bool) -> Path:
+    """The file or folder to write.
+
+    Args:
+        run: whose ``pictures/`` is the default.
+        out: the user's own choice.
+        name: in ``pictures/``.
+        force: whether ``out`` may be overwritten.
+    Returns:
+        The path; its folder is made.
+    Raises:
+        UsageError: if ``out`` exists, or cannot be made.
+    """
+    found = out if out is not None else run.path / "pictures" / name
+    if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
+    try:
+        found.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {found.parent}: {error.strerror}", "Choose another --out.") from None
+    return found
+
+
+def picture_place(run: Run, out: Path | None, name: str, force: bool) -> Path:
+    """`place` for a PNG file.
+
+    Args:
+        run: whose ``pictures/`` is the default.
+        out: the user's own choice.
+        name: in ``pictures/``.
+        force: whether ``out`` may be overwritten.
+    Returns:
+        The path.
+    Raises:
+        UsageError: as `place`, or if ``out`` has another suffix.
+    """
+    if out is not None and out.suffix.lower() != ".png":
+        raise UsageError(f"{out} is not the name of a PNG file", "End --out in .png.")
+    return place(run, out, name, force)

@@ -1,0 +1,172 @@
+"""What a training and a search show while they run. Imports torch: commands import it late."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lso.cli.bars import LINE_SECONDS, Bar, Counting
+from lso.cli.console import Console
+from lso.cli.signals import Signals
+from lso.vae.runs import Run
+from lso.vae.training import Watch
+
+
+def brief_text(row: Mapping[str, Any], epochs: int, latent: int) -> str:
+    """An epoch's row beside the bar.
+
+    Args:
+        row: as in metrics.jsonl.
+        epochs: planned.
+        latent: size of z.
+    Returns:
+        Half a line.
+    """
+    epoch = f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
+    return f"{epoch}  -ELBO {row['neg_elbo']:.2f}  KL {row['kl']:.2f}  active {row['active_units']}/{latent}"
+
+
+def metrics_text(row: Mapping[str, Any], epochs: int, latent: int, verbose: bool = False) -> str:
+    """An epoch's row in one line.
+
+    Args:
+        row: as in metrics.jsonl.
+        epochs: planned.
+        latent: size of z.
+        verbose: with what moves in the background too.
+    Returns:
+        The line.
+    """
+    parts = [
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}",
+        f"-ELBO {row['neg_elbo']:.2f} = {row['reconstruction']:.2f} + KL {row['kl']:.2f}",
+        f"active {row['active_units']}/{latent}",
+        f"re-encoding {row['reencoding_error']:.2f}",
+    ]
+    if verbose:
+        train = row.get("train_loss")
+        parts += [
+            f"train {train:.2f}" if train is not None else "untrained",
+            f"MI {row['mi']:.2f}",
+            f"KL weight {row['kl_weight']:.2f}",
+            f"rate {row['learning_rate']:.1e}",
+        ]
+    return "  ".join(parts)
+
+
+class TrainingProgress(Watch):
+    """Shows a training and passes on the wish to stop.
+
+    Args:
+        console: where to print.
+        signals: Ctrl-C and SIGTERM.
+        announce: called once with the run, as soon as its folder is there.
+    """
+
+    def __init__(self, console: Console, signals: Signals, announce: Callable[[Run, int], None]) -> None:
+        self.console, self.signals, self.announce = console, signals, announce
+        self.bar = Bar(console, "steps")
+        self._epochs, self._latent = 0, 0
+        self._pending: str | None = None
+        self._last_line = 0.0
+        self._done = 0
+
+    def start(self, run: Run, steps: int, done: int) -> None:
+        """Announce the run; from here on a signal stops the training cleanly.
+
+        Args:
+            run: its folder.
+            steps: planned in all.
+            done: steps of an earlier session.
+        """
+        self._epochs, self._latent = run.config.protocol.epochs, run.config.architecture.latent_dim
+        self.announce(run, done)
+        self.signals.listen()
+        self._done = done
+        self.bar.start(steps, done, f"epoch 0/{self._epochs}")
+
+    def step(self, done: int) -> None:
+        """Move the bar.
+
+        Args:
+            done: steps so far.
+        """
+        self._done = done
+        self.bar.move(done)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Show the epoch's numbers: beside the bar, or as a line if the last one is two seconds old.
+
+        Args:
+            row: as in metrics.jsonl.
+        """
+        if self.bar.live:
+            self.bar.move(self._done, brief_text(row, self._epochs, self._latent))
+        self._pending = metrics_text(row, self._epochs, self._latent, self.console.verbose)
+        now = time.monotonic()
+        if self.console.verbose or (not self.bar.live and now - self._last_line >= LINE_SECONDS):
+            self._last_line = now
+            self._flush()
+
+    def stop(self) -> str | None:
+        """Whether a signal came.
+
+        Returns:
+            ``"interrupted"``, ``"terminated"`` or None.
+        """
+        reason = self.signals.reason()
+        if reason:
+            self.bar.stop()
+        return reason
+
+    def close(self) -> None:
+        """Take the bar away and print the last epoch's line."""
+        self.bar.stop()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            self.bar.line(self._pending)
+        self._pending = None
+
+
+class SearchProgress:
+    """Shows a search, then its control, and passes on the wish to stop: a `lso.descent.Watch`.
+
+    Args:
+        console: where to print.
+        signals: Ctrl-C and SIGTERM.
+    """
+
+    def __init__(self, console: Console, signals: Signals) -> None:
+        self.signals = signals
+        self._names = iter(("searching", "control"))
+        self._counting: Counting | None = None
+        self._console, self._last = console, 0
+
+    def on_step(self, done: int, total: int, best: float) -> None:
+        """Move the bar.
+
+        Args:
+            done: steps taken.
+            total: steps at most.
+            best: best value so far.
+        """
+        if self._counting is None or done < self._last:
+            self.close()
+            self._counting = Counting(self._console, "steps", next(self._names, "searching"))
+        self._last = done
+        self._counting(done, total)
+        self._counting.bar.move(done, f"{self._counting.text}: best value {best:.4g}")
+
+    def stop(self) -> str | None:
+        """Whether a signal came.
+
+        Returns:
+            ``"interrupted"``, ``"terminated"`` or None.
+        """
+        return self.signals.reason()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._counting is not None:
+            self._counting.close()

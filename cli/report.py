@@ -1,0 +1,53 @@
+"""``lso report``: several trainings, or several searches, side by side."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lso.cli.console import Console, shown
+from lso.cli.options import Json, Quiet, complete_runs
+from lso.vae import runs
+from lso.vae.errors import UsageError
+from lso.vae.runs import Run
+
+
+def report(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Run folders.", show_default=False, autocompletion=complete_runs),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder. Default: one under runs/.", metavar="DIR")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare trainings, or searches: a table here, report.html and report.json in a new folder."""
+    console = Console(json=json, quiet=quiet)
+    found = [Run(path) for path in paths or ()]
+    kinds = {run.kind for run in found}
+    if not found:
+        raise UsageError("no runs named", "Name one or more run folders: `lso list runs` shows them.")
+    if len(kinds) > 1:
+        names = [", ".join(shown(run.path) for run in found if run.kind == kind) for kind in ("train", "search")]
+        raise UsageError(
+            f"trainings ({names[0]}) and searches ({names[1]}) cannot be compared with each other",
+            "Report on each kind alone.",
+        )
+    folder = runs.choose_folder("report", out)
+    console.loading()
+    from lso import comparison
+
+    if kinds == {"train"}:
+        page = comparison.compare_runs(found, folder)
+        table = comparison.final_table({name: run.best() for name, run in comparison.named(found).items()})
+    else:
+        page = comparison.compare_searches(found, folder)
+        table = comparison.searches_table(comparison.search_numbers(found))
+    console.emit(json_module.loads(page.with_suffix(".json").read_text(encoding="utf-8")) | {"report": page})
+    console.table(table.columns, table.rows)
+    for run in found:
+        if run.verdict:
+            console.result(f"{run.path.name}: {run.verdict}")
+    console.note(table.note)
+    console.result(f"report: {shown(page)}")

@@ -1,0 +1,199 @@
+"""``lso train``: a new training run, or an interrupted one continued."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lso.cli.console import Console, shown, span
+from lso.cli.flags import configurable, given_flags
+from lso.cli.options import (
+    LIMITS,
+    OUTPUT,
+    ConfigFile,
+    Device,
+    Json,
+    Quiet,
+    Verbose,
+    complete_runs,
+    seconds,
+)
+from lso.cli.signals import Signals
+from lso.tasks.plan import plan
+from lso.vae import runs
+from lso.vae.errors import UsageError
+from lso.vae.runs import Run
+
+if TYPE_CHECKING:
+    from lso.vae.data import Dataset
+    from lso.vae.training import Limits
+
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        help="Continue this run to the numbers of an unbroken one.",
+        metavar="RUN",
+        rich_help_panel=LIMITS,
+        autocompletion=complete_runs,
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Run folder. Default: a new one under runs/.", metavar="DIR", rich_help_panel=OUTPUT)
+]
+MaxSteps = Annotated[
+    int | None, typer.Option(help="Stop after this step; resumable.", metavar="N", min=0, rich_help_panel=LIMITS)
+]
+TimeLimit = Annotated[
+    str | None, typer.Option(help="Stop after e.g. 90s, 9m or 1.5h; resumable.", metavar="TIME", rich_help_panel=LIMITS)
+]
+
+
+@configurable
+def train(
+    settings: dict[str, Any],
+    config: ConfigFile = None,
+    device: Device = "auto",
+    out: Out = None,
+    resume: Resume = None,
+    max_steps: MaxSteps = None,
+    time_limit: TimeLimit = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a VAE into a new run folder, or continue one with --resume.
+
+    Ctrl-C saves, and --resume goes on from there, on a CPU to the very same numbers.
+    """
+    console = Console(json=json, quiet=quiet, verbose=verbose)
+    limit = None if time_limit is None else seconds(time_limit)
+    if resume is not None:
+        _refuse_with_resume([*given_flags(settings), *(["--config"] if config else []), *(["--out"] if out else [])])
+        Run(resume)
+    else:
+        if "method" not in settings and config is None:
+            raise UsageError(
+                "no method given",
+                "Choose one, for example: lso train --method ne-vae-se (`lso list methods` shows all)",
+            )
+        plan(settings, config)  # mistakes show before PyTorch is loaded
+        runs.choose_folder("", out)
+    console.loading()
+    from lso.vae.training import Limits
+
+    limits = Limits(steps=max_steps, seconds=limit)
+    with Signals() as signals:
+        run = (
+            _continue(resume, device, console, signals, limits)
+            if resume
+            else _new(settings, config, out, device, console, signals, limits)
+        )
+    _conclude(run, console)
+    if signals.exit_code:
+        raise typer.Exit(signals.exit_code)
+
+
+def _refuse_with_resume(flags: list[str]) -> None:
+    if flags:
+        raise UsageError(
+            f"{' and '.join(flags)} cannot be given with --resume",
+            "A resumed run keeps the settings in its config.toml; leave them out, or train a new run.",
+        )
+
+
+def _new(
+    settings: dict[str, Any],
+    config: Path | None,
+    out: Path | None,
+    device: str,
+    console: Console,
+    signals: Signals,
+    limits: "Limits",
+) -> Run:
+    from lso.cli.bars import Reading
+    from lso.cli.progress import TrainingProgress
+    from lso.tasks import experiment
+    from lso.tasks.images import load_dataset
+
+    full = plan(settings, config)
+    experiment.resolve_device(device)
+    reading = Reading(console)
+    dataset = load_dataset(full.data, full.protocol.binarize, full.seed, progress=reading)
+    reading.close()
+    watch = TrainingProgress(console, signals, lambda run, done: _announce(run, done, console, dataset))
+    try:
+        return experiment.train(
+            settings=settings, config=config, out=out, device=device, dataset=dataset, watch=watch, limits=limits
+        )
+    finally:
+        watch.close()
+
+
+def _continue(path: Path, device: str, console: Console, signals: Signals, limits: "Limits") -> Run:
+    from lso.cli.progress import TrainingProgress
+    from lso.tasks import experiment
+
+    run = Run(path)
+    if run.info["status"] == "finished":
+        console.note(f"{shown(path)} is finished already; nothing to do")
+        return run
+    watch = TrainingProgress(console, signals, lambda run, done: _announce(run, done, console))
+    try:
+        return experiment.resume(run, device=device, watch=watch, limits=limits)
+    finally:
+        watch.close()
+
+
+def _announce(run: Run, done: int, console: Console, dataset: "Dataset | None" = None) -> None:
+    config, info = run.config, run.info
+    channels, height, width = info["shape"]
+    images = f"{height}x{width}" + (" in colour" if channels == 3 else "")
+    count = f"{len(dataset.train):,} images of " if dataset else ""
+    verb = f"Continuing at step {done}:" if done else "Training"
+    console.note(
+        f"{verb} {config.method.name} on {config.data.task} ({count}{images}): {config.architecture.name}, "
+        f"{config.architecture.latent_dim} latents, up to {config.protocol.epochs} epochs, seed {config.seed}, "
+        f"on {info['device']}"
+    )
+    console.notes(info["dataset"]["provenance"].get("notes", ()) if dataset else ())
+    if console.json:
+        console.note(shown(run.path))
+    console.result(shown(run.path))
+    sys.stdout.flush()
+
+
+def _conclude(run: Run, console: Console) -> None:
+    info, best = run.info, run.best()
+    latent = run.config.architecture.latent_dim
+    again = f"lso train --resume {shown(run.path)}"
+    held_out = info["dataset"]["provenance"].get("split", {}).get("counts", {}).get("test", 20)
+    following = f"lso optimize --model {shown(run.path)} --target test:{min(20, held_out)}"
+    console.emit(
+        {
+            "run": run.path,
+            "status": info["status"],
+            "sentence": info["sentence"],
+            "verdict": run.verdict,
+            "best": best,
+            "next": following if info["status"] == "finished" else again,
+        }
+    )
+    took = f", in {span(info['seconds'])}" if info.get("seconds") else ""
+    console.result(f"{info['sentence']}{took}")
+    if best:
+        so_far = (
+            ""
+            if info["status"] == "finished"
+            else f"best so far, epoch {best['epoch']}: -ELBO {best['neg_elbo']:.2f}, "
+        )
+        console.result(
+            f"{so_far}reconstruction {best['reconstruction']:.2f}, KL {best['kl']:.2f}, MI {best['mi']:.2f}, "
+            f"{best['active_units']} of {latent} latents active, re-encoding error {best['reencoding_error']:.2f}"
+        )
+    if run.verdict:
+        console.result(typer.style(run.verdict, fg="yellow"))
+    if (run.path / runs.REPORT).is_file():
+        console.result(f"report: {shown(run.path / runs.REPORT)}")
+    console.result(f"next: {following}" if info["status"] == "finished" else f"continue: {again}")
+    console.result(shown(run.path))

@@ -1,0 +1,69 @@
+"""Latent-space optimization: train a VAE whose latents do not collapse, freeze its decoder, search its latent space.
+
+The public names load their modules at first use, so that ``import lso`` costs milliseconds.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# A built wheel holds vae/, tasks/ and cli/ inside lso/; in a checkout they lie beside it.
+if not (Path(__file__).parent / "vae").is_dir():
+    __path__.append(str(Path(__file__).resolve().parents[1]))
+
+from lso.vae.lazy import attach
+
+if TYPE_CHECKING:
+    from lso.decoder import Decoder as Decoder
+    from lso.gradient import minimize as minimize
+    from lso.objective import LatentObjective as LatentObjective
+    from lso.probing import probe as probe
+    from lso.result import Evaluation as Evaluation
+    from lso.result import Result as Result
+    from lso.space import LatentSpace as LatentSpace
+    from lso.tasks.experiment import evaluate as evaluate
+    from lso.tasks.experiment import load as load
+    from lso.tasks.experiment import resume as resume
+    from lso.tasks.experiment import train as train
+    from lso.tasks.images import load_dataset as load_dataset
+    from lso.tasks.search import search_targets as search_targets
+    from lso.vae.config import DataConfig as DataConfig
+    from lso.vae.data import Dataset as Dataset
+    from lso.vae.errors import LsoError as LsoError
+    from lso.vae.gaussian import DiagonalGaussian as DiagonalGaussian
+    from lso.vae.methods import METHODS as METHODS
+    from lso.vae.methods import Method as Method
+    from lso.vae.methods import method as method
+    from lso.vae.metrics import Metrics as Metrics
+    from lso.vae.model import VAE as VAE
+    from lso.vae.runs import Run as Run
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = attach(
+    "lso",
+    {
+        "DataConfig": "lso.vae.config",
+        "Dataset": "lso.vae.data",
+        "Decoder": "lso.decoder",
+        "DiagonalGaussian": "lso.vae.gaussian",
+        "Evaluation": "lso.result",
+        "LatentObjective": "lso.objective",
+        "LatentSpace": "lso.space",
+        "LsoError": "lso.vae.errors",
+        "METHODS": "lso.vae.methods",
+        "Method": "lso.vae.methods",
+        "Metrics": "lso.vae.metrics",
+        "Result": "lso.result",
+        "Run": "lso.vae.runs",
+        "VAE": "lso.vae.model",
+        "evaluate": "lso.tasks.experiment",
+        "load": "lso.tasks.experiment",
+        "load_dataset": "lso.tasks.images",
+        "method": "lso.vae.methods",
+        "minimize": "lso.gradient",
+        "probe": "lso.probing:probe",
+        "resume": "lso.tasks.experiment",
+        "search_targets": "lso.tasks.search",
+        "train": "lso.tasks.experiment",
+    },
+)

@@ -1,0 +1,244 @@
+"""Whether to believe a search: stated rules over its numbers, and the one or two sentences that follow from them.
+
+Each rule is a `Check` with a level. One ``doubt`` makes the verdict "do not believe"; else one ``care`` makes it
+"believe with care".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from lso.convergence import STILL, Convergence, middle
+from lso.dimensions import WEAK, Dimensions, names
+from lso.plausibility import OUTSIDE, Plausibility, share
+from lso.sensitivity import BASIN, Sensitivity
+from lso.vae.verdict import COLLAPSED_SHARE
+
+Level = Literal["fine", "care", "doubt"]
+LEVELS: tuple[Level, ...] = ("fine", "care", "doubt")
+
+UNFINISHED = (0.1, 0.5)  # shares of elements still gaining or failed: care, doubt
+SPREAD = 0.05  # share of a target's drop by which its starts may differ
+DISAGREE = (0.25, 0.75)  # shares of targets whose starts disagree
+ATYPICAL = (0.1, 0.5)  # shares of best results that are atypical
+REENCODING = 4.0  # times the median of prior draws
+DEAF = 0.1  # the decoder's own variety as a share of what the targets ask for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One rule and what it found.
+
+    Args:
+        name: of the rule.
+        level: fine, care or doubt.
+        found: in words, with the number.
+        rule: in words, with the thresholds.
+    """
+
+    name: str
+    level: Level
+    found: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether to believe a result.
+
+    Args:
+        level: the worst of the checks.
+        sentence: one or two plain sentences.
+        checks: the rules it follows from.
+        training: the training run's own verdict, empty where it had none.
+    """
+
+    level: Level
+    sentence: str
+    checks: list[Check]
+    training: str = ""
+
+
+def graded(value: float, limits: tuple[float, float]) -> Level:
+    """Level of a share: care above the first limit, doubt above the second.
+
+    Args:
+        value: a share.
+        limits: the two limits.
+    Returns:
+        The level.
+    """
+    return LEVELS[(value > limits[0]) + (value > limits[1])]
+
+
+def check_weights(unchanged: bool) -> Check:
+    """The decoder was frozen throughout.
+
+    Args:
+        unchanged: whether the hash of weights and buffers is what it was.
+    Returns:
+        The check.
+    """
+    found = (
+        "the decoder's weights are what they were" if unchanged else "the decoder's weights changed during the search"
+    )
+    rule = "doubt if the hash over weights and buffers changed"
+    return Check(name="frozen decoder", level="fine" if unchanged else "doubt", found=found, rule=rule)
+
+
+def check_model(dimensions: Dimensions, reaction: float | None) -> Check:
+    """The decoder listens to enough of its latents.
+
+    Args:
+        dimensions: activity.
+        reaction: distance of two decoded prior draws as a share of what the targets ask for (see `analysis.reaction`);
+            None without targets.
+    Returns:
+        The check.
+    """
+    total, active, units = len(dimensions.sensitivity), int(dimensions.active.sum()), dimensions.active_units
+    deaf = reaction is not None and reaction < DEAF
+    collapsed = active < COLLAPSED_SHARE * total or (units is not None and units < COLLAPSED_SHARE * total)
+    encoder = "" if units is None else f", the encoder {units} (AU)"
+    found = f"the decoder uses {active} of {total} latent dimensions{encoder}"
+    if deaf and reaction is not None:
+        found += f", and what it decodes varies by only {100 * reaction:.1f} % of what the targets ask for"
+    rule = (
+        f"doubt if under a fifth of the dimensions are active (squared effect on the decode >= {100 * WEAK:.0f} % of "
+        f"the largest; "
+        f"encoder: variance of means >= 0.01), or if two decoded prior draws differ by under {100 * DEAF:.0f} % of "
+        f"what the targets do"
+    )
+    return Check(name="model", level="doubt" if deaf or collapsed else "fine", found=found, rule=rule)
+
+
+def check_convergence(convergence: Convergence) -> Check:
+    """Elements came to rest.
+
+    Args:
+        convergence: numbers.
+    Returns:
+        The check.
+    """
+    count, moving, failed = convergence.failed.numel(), int(convergence.moving.sum()), int(convergence.failed.sum())
+    found = f"{count - moving - failed} of {count} searches had come to rest"
+    found += f", {moving} were still gaining" if moving else ""
+    found += f", {failed} failed (not finite)" if failed else ""
+    limit = convergence.stopped.get("max_steps", 0)
+    found += f" ({limit} stopped at the step limit)" if limit else ""
+    rule = (
+        f"a search is still gaining if over {100 * STILL:.0f} % of its gain came in the last tenth of its steps; care "
+        f"if over "
+        f"{100 * UNFINISHED[0]:.0f} % of searches were still gaining or failed, doubt if over "
+        f"{100 * UNFINISHED[1]:.0f} %; "
+        "doubt if the median target gained nothing"
+    )
+    level = graded((moving + failed) / max(1, count), UNFINISHED)
+    if count and float(middle(convergence.drop)) <= 0 and not bool((convergence.gap == 0).all()):
+        return Check(name="convergence", level="doubt", found=found + "; the median target gained nothing", rule=rule)
+    return Check(name="convergence", level=level, found=found, rule=rule)
+
+
+def check_starts(sensitivity: Sensitivity) -> Check:
+    """Different starts come to the same value, and to the same picture.
+
+    Args:
+        sensitivity: numbers.
+    Returns:
+        The check.
+    """
+    rule = (
+        f"starts disagree where their final values differ by over {100 * SPREAD:.0f} % of the gain; care if for over "
+        f"{100 * DISAGREE[0]:.0f} % of targets, doubt if for over {100 * DISAGREE[1]:.0f} %; care if over half of the "
+        f"targets have "
+        f"several basins (single linkage of decoded results at {100 * BASIN:.0f} % of the distance between two decoded "
+        f"prior draws)"
+    )
+    if sensitivity.starts < 2:
+        return Check(
+            name="starts", level="care", found="there was one start a target, so agreement is unknown", rule=rule
+        )
+    apart = ~(sensitivity.relative_spread <= SPREAD)
+    several = sensitivity.basins > 1
+    total = len(several)
+    found = f"starts end at different values on {int(apart.sum())} of {total} targets"
+    found += f" and at different results on {int(several.sum())}"
+    level: Level = graded(share(apart), DISAGREE)
+    if level == "fine" and share(several) > 0.5:
+        level = "care"
+    return Check(name="starts", level=level, found=found, rule=rule)
+
+
+def check_plausibility(best: Plausibility, prior: Plausibility) -> Check:
+    """The best codes lie where the decoder was trained.
+
+    Args:
+        best: of the best result of each target.
+        prior: of prior draws.
+    Returns:
+        The check.
+    """
+    rule = (
+        f"a code is atypical if the norm over active dimensions is above the {100 * OUTSIDE:.1f} % point of chi, or if "
+        f"it is farther "
+        f"from the codes of the data than each of them; care if over {100 * ATYPICAL[0]:.0f} % of best codes are, "
+        f"doubt if over "
+        f"{100 * ATYPICAL[1]:.0f} %; care if the median re-encoding error is over {REENCODING:.0f} times that of prior "
+        f"draws"
+    )
+    number, total = int(best.atypical.sum()), best.atypical.numel()
+    norm, usual = (float(middle(x.norm_active)) for x in (best, prior))
+    norms = f"median norm {norm:.3g} over active dimensions, prior draws {usual:.3g}"
+    found = f"{number} of {total} best codes are atypical ({norms})"
+    level = graded(share(best.atypical), ATYPICAL)
+    if best.reencoding_active is not None and prior.reencoding_active is not None:
+        ratio = float(middle(best.reencoding_active) / middle(prior.reencoding_active).clamp_min(1e-12))
+        found += f"; their re-encoding error is {ratio:.3g} times that of prior draws"
+        level = "care" if level == "fine" and ratio > REENCODING else level
+    return Check(name="typicality", level=level, found=found, rule=rule)
+
+
+OPENING: dict[Level, str] = {
+    "doubt": "Do not believe this result",
+    "care": "Believe this result with care",
+    "fine": "This result can be believed",
+}
+
+
+def conclude(checks: Sequence[Check], training: str = "") -> Verdict:
+    """The verdict that follows from the checks.
+
+    Args:
+        checks: all of them.
+        training: the training run's own verdict.
+    Returns:
+        The verdict; its sentence names what is worst first.
+    """
+    levels: list[Level] = [check.level for check in checks]
+    level: Level = max(levels, key=LEVELS.index, default="fine")
+    if level == "fine":
+        found = [check.found for check in checks[1:]]  # that the decoder was frozen goes without saying
+        sentence = f"{OPENING[level]}: {'; '.join(found)}." if found else f"{OPENING[level]}."
+    else:
+        by_weight = sorted(checks, key=lambda check: -LEVELS.index(check.level))  # stable
+        worst, *others = [check.found for check in by_weight if check.level != "fine"]
+        sentence = f"{OPENING[level]}: {worst}." + (f" Also, {'; '.join(others)}." if others else "")
+    return Verdict(level=level, sentence=sentence, checks=list(checks), training=training)
+
+
+def inactive_sentence(dimensions: Dimensions) -> str:
+    """Dead and weak dimensions by name.
+
+    Args:
+        dimensions: activity.
+    Returns:
+        A sentence.
+    """
+    if not bool(torch.any(~dimensions.active)):
+        return "No dimension is dead or weak."
+    parts = [f"dead: {names(dimensions.dead)}"] if dimensions.dead else []
+    parts += [f"weak: {names(dimensions.weak)}"] if dimensions.weak else []
+    count, total = int((~dimensions.active).sum()), len(dimensions.sensitivity)
+    return f"{count} of {total} dimensions do not count ({'; '.join(parts)})."

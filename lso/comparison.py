@@ -1,0 +1,353 @@
+"""Reports over several runs: trainings side by side, searches side by side."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lso import figures
+from lso.analysis import plain
+from lso.belief import Level
+from lso.essence import essence_across
+from lso.page import WORDS, places, render, uri, write
+from lso.tables import NONE, Table, flat, number
+from lso.vae.activity import active, activity
+from lso.vae.checkpoint import Codes
+from lso.vae.errors import RunError, UsageError
+from lso.vae.runs import REPORT, Run
+
+FINAL = {
+    "epoch": "epoch kept",
+    "neg_elbo": "-ELBO",
+    "reconstruction": "reconstruction",
+    "kl": "KL",
+    "mi": "MI",
+    "aggregate_kl": "KL of aggregate",
+    "active_units": "AU",
+    "reencoding_error": "re-encoding, sampled",
+    "reencoding_error_mean": "re-encoding, mean",
+}
+DATA_KEYS = ("notes", "substitute", "exact")  # told in banners, not in the table
+
+
+def named(runs: Sequence[Run]) -> dict[str, Run]:
+    """Runs by folder name; by path where names repeat.
+
+    Args:
+        runs: at least one.
+    Returns:
+        Name -> run, in order.
+    Raises:
+        UsageError: for no runs.
+    """
+    if not runs:
+        raise UsageError("no runs to report on", "Name at least one run folder; `lso list runs` shows them.")
+    names = [run.path.resolve().name for run in runs]
+    return {name if names.count(name) == 1 else str(run.path): run for name, run in zip(names, runs, strict=True)}
+
+
+# --- trainings -------------------------------------------------------------------------------------------------------
+
+
+def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
+    """Write the report of one or several trainings: ``report.html`` and ``report.json``.
+
+    Args:
+        runs: training runs, finished or not, with at least one epoch.
+        path: a file ending in ``.html``, or a folder.
+    Returns:
+        Where the page is.
+    Raises:
+        RunError: if a run has no metrics yet.
+    """
+    known = named(runs)
+    rows = {name: run.metrics() for name, run in known.items()}
+    for name, table in rows.items():
+        if not table:
+            raise RunError(f"run {name} has no metrics yet", "Train it for at least one epoch, or resume it.")
+    codes = {name: found for name, run in known.items() if (found := run.codes()) is not None}
+    infos = {name: run.info for name, run in known.items()}
+    one = len(known) == 1
+    html = render(
+        "training.html",
+        title="Training report" if one else f"{len(known)} trainings compared",
+        subtitle=", ".join(known),
+        verdicts=[training_verdict(name, info, rows[name]) for name, info in infos.items()],
+        banners=banners(infos),
+        notes=data_notes(infos),
+        charts={
+            "training": uri(figures.training(rows)),
+            "reencoding": uri(figures.reencoding(rows)),
+            "dimensions": uri(figures.dimensions_across(codes)) if codes else "",
+        },
+        tables={
+            "final": final_table({name: run.best() for name, run in known.items()}),
+            "dimensions": dimension_table(codes),
+            "config": side_by_side("Configuration", {name: run.config for name, run in known.items()}),
+            "data": side_by_side("Data", {name: _data(info) for name, info in infos.items()}),
+            "made": side_by_side("How it was made", {name: _made(info) for name, info in infos.items()}),
+        },
+        json_name=places(path)[1].name,
+    )
+    numbers = {name: _numbers(run, rows[name], codes.get(name)) for name, run in known.items()}
+    return write(path, html, {"runs": plain(numbers)})
+
+
+def training_report(run: Run) -> Path:
+    """Write the report of one training into its folder.
+
+    Args:
+        run: with at least one epoch.
+    Returns:
+        Where the page is.
+    """
+    return compare_runs([run], run.path / REPORT)
+
+
+def training_verdict(name: str, info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The verdict of a training as the template takes it: its own on collapse, else the active units.
+
+    Args:
+        name: of the run.
+        info: its run.json.
+        rows: its metrics.
+    Returns:
+        level, word, sentence, training.
+    """
+    told, status = str(info.get("verdict", "")), str(info.get("status", ""))
+    best = min(rows, key=lambda row: row["neg_elbo"])
+    level: Level = "doubt" if told else "fine" if status == "finished" else "care"
+    fine = (
+        f"{best['active_units']} active units, MI {number(best['mi'], 3)} nats, -ELBO {number(best['neg_elbo'])} nats."
+    )
+    state = (
+        ""
+        if status == "finished"
+        else f" The run is not finished ({status or 'unknown'}): {info.get('sentence') or 'no reason given'}."
+    )
+    word = {"doubt": "✗ collapsed", "care": "! not finished", "fine": "✓ no collapse"}[level]
+    return {
+        "level": level,
+        "word": f"{word} · {name}",
+        "sentence": (told or f"The latents are in use: {fine}") + state,
+        "training": "",
+    }
+
+
+def banners(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Warnings that the data are a substitute for others.
+
+    Args:
+        infos: run name -> run.json.
+    Returns:
+        Sentences, each once.
+    """
+    substitutes = [info["dataset"]["name"] for info in infos.values() if _provenance(info).get("substitute")]
+    text = "The data are a substitute for {}: numbers do not compare with published ones."
+    return [text.format(name) for name in dict.fromkeys(substitutes)]
+
+
+def data_notes(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What was noted when the data were read and prepared.
+
+    Args:
+        infos: run name -> run.json.
+    Returns:
+        Sentences, each once.
+    """
+    return list(dict.fromkeys(str(note) for info in infos.values() for note in _provenance(info).get("notes", ())))
+
+
+def _provenance(info: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = info.get("dataset", {}).get("provenance", {})
+    return found
+
+
+def final_table(best: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Metrics of the weights that were kept, one row a run.
+
+    Args:
+        best: run name -> row of metrics.jsonl.
+    Returns:
+        The table.
+    """
+    rows = [[name, *(number(row.get(key)) for key in FINAL)] for name, row in best.items()]
+    batch = next((row["mi_batch"] for row in best.values() if row.get("mi_batch")), None)
+    note = "Validation split, at the epoch with the least -ELBO at KL weight 1; nats per datum. "
+    note += "Re-encoding errors are per dimension."
+    note += f" MI within batches of {batch} (at most log {batch})." if batch else ""
+    return Table(columns=["run", *FINAL.values()], rows=rows, title="Final metrics", note=note)
+
+
+def dimension_table(codes: Mapping[str, Codes]) -> Table:
+    """Variance of means, KL and decoder use of every dimension of every run.
+
+    Args:
+        codes: run name -> posterior codes.
+    Returns:
+        One row a run and dimension, by falling variance.
+    """
+    rows = []
+    for name, found in codes.items():
+        per = _dimensions(found)
+        for i in activity(found.mean).argsort(descending=True).tolist():
+            use = None if per["decoder_use"] is None else float(per["decoder_use"][i])
+            kind = "active" if bool(per["active"][i]) else "inactive"
+            rows.append(
+                [
+                    name,
+                    f"z{i}",
+                    kind,
+                    number(float(per["variance"][i]), 3),
+                    number(float(per["kl"][i]), 3),
+                    number(use, 3),
+                ]
+            )
+    columns = ["run", "dimension", "encoder", "variance of means", "KL (nats)", "decoder use (nats)"]
+    return Table(columns=columns, rows=rows, title="Every dimension", fold=True)
+
+
+def _dimensions(codes: Codes) -> dict[str, Any]:
+    from lso.vae.gaussian import DiagonalGaussian
+
+    variance = activity(codes.mean)
+    kl = DiagonalGaussian(codes.mean.double(), codes.log_var.double()).kl().mean(0)
+    return {"variance": variance, "active": active(variance), "kl": kl, "decoder_use": codes.decoder_use}
+
+
+def side_by_side(title: str, columns: Mapping[str, Any]) -> Table:
+    """Settings of several runs as one table; what differs comes first.
+
+    Args:
+        title: of the table.
+        columns: run name -> mapping or dataclass.
+    Returns:
+        One row a setting, one column a run.
+    """
+    flats = {name: flat(values) for name, values in columns.items()}
+    keys = list(dict.fromkeys(key for found in flats.values() for key in found))
+    rows = [[key, *(NONE if found.get(key) is None else str(found[key]) for found in flats.values())] for key in keys]
+    rows.sort(key=lambda row: len(set(row[1:])) == 1)  # stable
+    differing = sum(len(set(row[1:])) > 1 for row in rows)
+    note = f"The first {differing} rows differ between runs." if differing else ""
+    return Table(
+        columns=["name", *(["value"] if len(flats) == 1 else flats)],
+        rows=rows,
+        title=title,
+        note=note,
+        marked=range(differing),
+    )
+
+
+def _data(info: Mapping[str, Any]) -> dict[str, Any]:
+    dataset = dict(info.get("dataset", {}))
+    provenance = {key: value for key, value in dict(dataset.pop("provenance", {})).items() if key not in DATA_KEYS}
+    return {**dataset, **provenance}
+
+
+def _made(info: Mapping[str, Any]) -> dict[str, Any]:
+    keys = (
+        "status",
+        "sentence",
+        "seed",
+        "device",
+        "threads",
+        "command",
+        "git",
+        "started",
+        "finished",
+        "seconds",
+        "python",
+        "versions",
+    )
+    return {key: info[key] for key in keys if key in info}
+
+
+def _numbers(run: Run, rows: list[dict[str, Any]], codes: Codes | None) -> dict[str, Any]:
+    info = run.info
+    return {
+        "verdict": info.get("verdict", ""),
+        "best": run.best(),
+        "metrics": rows,
+        "dimensions": None if codes is None else _dimensions(codes),
+        "config": flat(run.config),
+        "dataset": info.get("dataset", {}),
+        "made": _made(info),
+    }
+
+
+# --- searches --------------------------------------------------------------------------------------------------------
+
+
+def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
+    """Write the report of several searches side by side, from each one's ``report.json``.
+
+    Args:
+        runs: search runs.
+        path: a file ending in ``.html``, or a folder.
+    Returns:
+        Where the page is.
+    """
+    found = search_numbers(runs)
+    html = render(
+        "searches.html",
+        title=f"{len(found)} searches compared",
+        subtitle=", ".join(found),
+        verdicts=[_named_verdict(name, numbers["verdict"]) for name, numbers in found.items()],
+        charts={"searches": uri(figures.searches(found))},
+        tables={"essence": searches_table(found), "settings": side_by_side("Settings", _settings(found))},
+        json_name=places(path)[1].name,
+    )
+    essence = {name: {"verdict": numbers["verdict"], "essence": numbers["essence"]} for name, numbers in found.items()}
+    return write(path, html, {"searches": plain(essence)})
+
+
+def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """The reports of searches as numbers.
+
+    Args:
+        runs: search runs.
+    Returns:
+        Run name -> content of its report.json.
+    Raises:
+        RunError: if one has no readable report.
+    """
+    found = {}
+    for name, run in named(runs).items():
+        try:
+            found[name] = dict(json.loads((run.path / "report.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"search {name} has no readable report.json: {error}", "Was it cut off? Search again."
+            ) from None
+    return found
+
+
+def searches_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The essence of several searches for a terminal or a page.
+
+    Args:
+        found: of `search_numbers`.
+    Returns:
+        One column a search.
+    """
+    return essence_across({name: numbers["essence"] for name, numbers in found.items()})
+
+
+def _named_verdict(name: str, verdict: Mapping[str, Any]) -> dict[str, str]:
+    level: Level = verdict["level"]
+    return {
+        "level": level,
+        "word": f"{WORDS[level]} · {name}",
+        "sentence": str(verdict["sentence"]),
+        "training": str(verdict["training"]),
+    }
+
+
+def _settings(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    keys = ("optimizer", "settings", "targets", "starts", "latent_dim", "status", "sentence", "weights_hash")
+    return {
+        name: {key: numbers["search"][key] for key in keys} | numbers.get("extra", {})
+        for name, numbers in found.items()
+    }

@@ -1,0 +1,238 @@
+"""Frozen decoders: one adapter around our VAE, any torch module and any callable."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from lso.adapters import find_decode, find_encode, hidden_modules, owned_modules, pluck_code, pluck_decoded
+from lso.check import Finding, check
+from lso.vae.errors import LsoError, ShapeError, UsageError
+from lso.vae.gaussian import DiagonalGaussian
+
+# Layers that do something else in train mode than in eval mode.
+MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+
+
+class Decoder:
+    """A frozen decoder ``z -> x``.
+
+    A module (or the module whose bound method is given) is frozen IN PLACE: eval mode, no gradients on weights;
+    gradients still flow to z. A plain function is left as it is, but the modules that it closes over are known to
+    `hash` and `check`. Inside, the model's own dtype and device; outside, the caller's.
+
+    Args:
+        model: an `lso.vae` VAE, any `nn.Module`, or any callable ``z -> x``.
+        latent_dim: size of z; read from ``model.latent_dim`` where it is there.
+        encode: method name or function ``x -> code``; None looks for ``model.encode``, then ``model.encoder``.
+        decode: method name or function ``z -> output``; None takes ``model.decode``, else ``model.decoder``, else
+            ``model``.
+        differentiable: False declares that gradients through the decoder mean nothing (rounding, argmax).
+        batch_size: rows decoded at once; None is all of them.
+    Raises:
+        UsageError: if the model is not callable, its latent size is unknown, or a named method is missing.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        latent_dim: int | None = None,
+        encode: str | Callable[..., Any] | None = None,
+        decode: str | Callable[..., Any] | None = None,
+        differentiable: bool = True,
+        *,
+        batch_size: int | None = None,
+    ) -> None:
+        if not callable(model) and not callable(getattr(model, "decode", None)):
+            raise UsageError(
+                f"cannot decode with {type(model).__name__}", "Pass a module, a function, or decode=function."
+            )
+        self.model = model
+        self.differentiable = differentiable
+        self.batch_size = batch_size
+        self._decode, self._encode = find_decode(model, decode), find_encode(model, encode)
+        self.latent_dim = _latent_dim(latent_dim, model)
+        frozen = owned_modules(model, decode, encode)
+        self._modules = frozen or hidden_modules(model, decode, encode)
+        self.found_in_train_mode = tuple(name for m in self._modules for name in train_mode_layers(m))
+        self.frozen = bool(frozen)
+        for module in frozen:
+            module.eval().requires_grad_(False)
+        self._event_shape: tuple[int, ...] | None = None
+        self.hash = self.weights_hash()
+
+    def __repr__(self) -> str:
+        return f"Decoder({type(self.model).__name__}, latent_dim={self.latent_dim})"
+
+    def __call__(self, z: Float[Tensor, "*batch latent"]) -> Any:
+        """Decode codes.
+
+        Args:
+            z: ``(..., latent)``.
+        Returns:
+            ``(..., *event)`` in z's dtype and on its device (integer outputs keep their dtype); for a decoder that
+            returns objects, the flat list of them.
+        Raises:
+            ShapeError: if the last axis is not the latent one, or the output does not have one row for each code.
+        """
+        if z.ndim == 0 or z.shape[-1] != self.latent_dim:
+            raise ShapeError(
+                f"expected codes (..., {self.latent_dim}), got {tuple(z.shape)}", "The last axis is the latent one."
+            )
+        x = self.decode(z.reshape(-1, self.latent_dim))
+        if isinstance(x, list):
+            return x
+        x = x.to(device=z.device, dtype=z.dtype if x.is_floating_point() else x.dtype)
+        return x.reshape(*z.shape[:-1], *x.shape[1:])
+
+    def decode(
+        self, z: Float[Tensor, "batch latent"], pluck: Callable[[Any], Tensor | list[Any]] = pluck_decoded
+    ) -> Tensor | list[Any]:
+        """Decode a flat batch, in chunks of `batch_size`, in the model's own dtype.
+
+        Args:
+            z: ``(batch, latent)``.
+            pluck: takes the batch out of what the model returns.
+        Returns:
+            ``(batch, *event)`` tensor, or a list of objects.
+        Raises:
+            ShapeError: if the output does not have one row for each code.
+        """
+        z = z.to(device=self.device, dtype=self.dtype)
+        chunks = torch.split(z, self.batch_size) if self.batch_size and len(z) > self.batch_size else (z,)
+        parts = [pluck(self._decode(chunk)) for chunk in chunks]
+        for chunk, part in zip(chunks, parts, strict=True):
+            if (isinstance(part, Tensor) and part.ndim == 0) or len(part) != len(chunk):
+                got = tuple(part.shape) if isinstance(part, Tensor) else f"a list of {len(part)}"
+                raise ShapeError(
+                    f"the decoder returned {got} for {len(chunk)} codes", "It must return one row for each code."
+                )
+        if len(parts) == 1:
+            return parts[0]
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        return torch.cat(tensors) if tensors else [item for part in parts for item in part]
+
+    def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian | Tensor | None:
+        """Encode data, where the model has an encoder.
+
+        Args:
+            x: ``(batch, *event)``.
+        Returns:
+            The posterior, or the code where only that is known (``(batch, latent)``, x's dtype); None without an
+            encoder.
+        """
+        if self._encode is None:
+            return None
+        code = pluck_code(self._encode(x.to(device=self.device, dtype=self.dtype or x.dtype)))
+        dtype = x.dtype if x.is_floating_point() else None
+        if isinstance(code, DiagonalGaussian):
+            return DiagonalGaussian(
+                code.mean.to(device=x.device, dtype=dtype), code.log_var.to(device=x.device, dtype=dtype)
+            )
+        return code.to(device=x.device, dtype=dtype)
+
+    def code_means(self, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch latent"] | None:
+        """The encoder's means, where the model has an encoder.
+
+        Args:
+            x: ``(batch, *event)``.
+        Returns:
+            ``(batch, latent)`` or None.
+        """
+        code = self.encode(x)
+        return code.mean if isinstance(code, DiagonalGaussian) else code
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether `encode` can answer."""
+        return self._encode is not None
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The model's floating dtype; None for a callable without weights, which gets the caller's."""
+        return next((t.dtype for _, t in self._tensors() if t.is_floating_point()), None)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the weights lie; None for a callable without weights."""
+        return next((t.device for _, t in self._tensors()), None)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one decoded datum (``()`` for objects); decodes the origin once to learn it."""
+        if self._event_shape is None:
+            with torch.no_grad():
+                x = self.decode(torch.zeros(1, self.latent_dim))
+            self._event_shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else ()
+        return self._event_shape
+
+    def weights_hash(self) -> str:
+        """sha256 over names, types, shapes and bytes of all weights and buffers as they are now.
+
+        Returns:
+            64 hexadecimal digits.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in self._tensors():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def verify(self) -> None:
+        """Make sure that weights and buffers are as they were frozen, and that the model is still in eval mode.
+
+        Raises:
+            LsoError: if not.
+        """
+        if self.weights_hash() != self.hash:
+            raise LsoError("the decoder's weights or buffers changed after it was frozen", "Make a new lso.Decoder.")
+        if self.frozen and any(module.training for module in self._modules):
+            raise LsoError(
+                "the frozen decoder was put back into train mode", "Call .eval(), or make a new lso.Decoder."
+            )
+
+    def check(self, n: int = 8) -> list[Finding]:
+        """Look for what makes a search through this decoder meaningless.
+
+        Args:
+            n: prior draws to try it on.
+        Returns:
+            What was found (see `lso.check`); empty if nothing.
+        """
+        return check(self, n)
+
+    def mode_dependent_in_train_mode(self) -> list[str]:
+        """Names of the layers that still behave as in training.
+
+        Returns:
+            Names, empty after freezing.
+        """
+        return [name for module in self._modules for name in train_mode_layers(module)]
+
+    def _tensors(self) -> list[tuple[str, Tensor]]:
+        return [item for m in self._modules for item in (*m.named_parameters(), *m.named_buffers())]
+
+
+def train_mode_layers(module: nn.Module) -> list[str]:
+    """Layers in train mode whose behaviour depends on it: dropout, and normalization with running statistics.
+
+    Args:
+        module: any module.
+    Returns:
+        ``"name (Type)"`` of each.
+    """
+    return [
+        f"{name or 'model'} ({type(layer).__name__})"
+        for name, layer in module.named_modules()
+        if layer.training and isinstance(layer, MODE_DEPENDENT)
+    ]
+
+
+def _latent_dim(given: int | None, model: object) -> int:
+    found = given if given is not None else getattr(model, "latent_dim", None)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise UsageError(f"the latent size of {type(model).__name__} is unknown", "Pass latent_dim=... to lso.Decoder.")
+    return found

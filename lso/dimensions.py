@@ -1,0 +1,226 @@
+"""Which latent dimensions count: what the decoder does with each, what the encoder puts there, how far it was moved.
+
+**The rule.** The sensitivity s_i of the decoder to dimension i is the mean squared Jacobian column norm over the
+starts and the end points of a search. A dimension is *dead* when s_i = 0 exactly, *weak* when s_i < 1 % of the
+largest, and *active* otherwise. 1 % in squared effect is 10 % in norm; it is the counterpart of the usual cut on the
+encoder's side, variance of posterior means >= 0.01 (Burda et al. 2016), and on trained VAEs splits dimensions at
+about the same place (docs/log.md): the decoder weights of a collapsed dimension shrink, but not to zero, so that a
+cut at 1 % in norm would call all of them active.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lso.decoder import Decoder
+from lso.probing import Probe, jacobian_norms
+from lso.result import Result
+from lso.vae import activity
+from lso.vae.checkpoint import Codes
+from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.seeds import generator
+
+WEAK = 0.01  # share of the largest squared effect under which a dimension is weak
+MAX_POINTS = 64  # points at which the Jacobian is taken; d decodes each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dimensions:
+    """One number for each latent dimension and measure; `None` where a measure needs what is not known.
+
+    Args:
+        sensitivity: mean squared Jacobian column norm of the decoder, or squared redraw distance without gradients.
+        how: in words, how ``sensitivity`` was measured.
+        moved: mean absolute distance that the search moved the dimension, in units of z.
+        variance: unbiased variance over the split of the posterior mean.
+        kl: mean KL to the prior, nats.
+        decoder_use: rise of the reconstruction NLL when the dimension is redrawn from the prior, nats.
+        correlation: between z_i and its re-encoding over prior draws (data-free probe).
+    """
+
+    sensitivity: Float[Tensor, " latent"]
+    how: str
+    moved: Float[Tensor, " latent"]
+    variance: Float[Tensor, " latent"] | None = None
+    kl: Float[Tensor, " latent"] | None = None
+    decoder_use: Float[Tensor, " latent"] | None = None
+    correlation: Float[Tensor, " latent"] | None = None
+
+    @property
+    def jacobian_norm(self) -> Float[Tensor, " latent"]:
+        """Root of `sensitivity`."""
+        return self.sensitivity.sqrt()
+
+    @property
+    def relative(self) -> Float[Tensor, " latent"]:
+        """Squared effect relative to the largest, in [0, 1]; all zero where the decoder ignores its code."""
+        return self.sensitivity / self.sensitivity.max().clamp_min(torch.finfo(self.sensitivity.dtype).tiny)
+
+    @property
+    def active(self) -> Bool[Tensor, " latent"]:
+        """Mask of dimensions that count: relative squared effect of at least `WEAK`."""
+        return self.relative >= WEAK
+
+    @property
+    def dead(self) -> list[int]:
+        """Dimensions, counted from 0, that the decoder ignores exactly."""
+        return [int(i) for i in (self.sensitivity == 0).nonzero()]
+
+    @property
+    def weak(self) -> list[int]:
+        """Dimensions, counted from 0, with some effect under `WEAK` of the largest."""
+        return [int(i) for i in ((self.sensitivity > 0) & ~self.active).nonzero()]
+
+    @property
+    def active_units(self) -> int | None:
+        """Active units on the encoder's side: variance of posterior means > 0.01."""
+        return None if self.variance is None else int(activity.active(self.variance).sum())
+
+    @property
+    def order(self) -> list[int]:
+        """Dimensions by falling sensitivity."""
+        return [int(i) for i in self.sensitivity.argsort(descending=True, stable=True)]
+
+    def status(self, dimension: int) -> str:
+        """``"active"``, ``"weak"`` or ``"dead"``.
+
+        Args:
+            dimension: counted from 0.
+        Returns:
+            The word.
+        """
+        return "active" if self.active[dimension] else "weak" if self.sensitivity[dimension] > 0 else "dead"
+
+
+def names(dimensions: Sequence[int]) -> str:
+    """Dimensions in words: ``z3, z7``, counted from 0.
+
+    Args:
+        dimensions: which.
+    Returns:
+        ``"none"`` for an empty list.
+    """
+    return ", ".join(f"z{i}" for i in dimensions) or "none"
+
+
+def finite_rows(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "row latent"]:
+    """Flatten leading axes and keep the finite codes.
+
+    Args:
+        z: ``(..., latent)``.
+    Returns:
+        ``(rows, latent)``.
+    """
+    rows = z.detach().reshape(-1, z.shape[-1])
+    return rows[torch.isfinite(rows).all(-1)]
+
+
+def spaced(rows: Tensor, count: int) -> Tensor:
+    """At most ``count`` rows, evenly spaced.
+
+    Args:
+        rows: ``(n, ...)``.
+        count: how many at most.
+    Returns:
+        ``(min(n, count), ...)``.
+    """
+    if len(rows) <= count:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, count).round().long()]
+
+
+def decode(decoder: Decoder, z: Float[Tensor, "*batch latent"]) -> Tensor:
+    """What codes decode to, without gradients, in double precision on the CPU.
+
+    Args:
+        decoder: frozen.
+        z: ``(..., d)``.
+    Returns:
+        ``(..., *event)``; for a decoder of objects ``(..., 1)`` numbers that are equal where the objects are.
+    """
+    with torch.no_grad():
+        x = decoder(z)
+    if isinstance(x, Tensor):
+        return x.detach().double().cpu()
+    # A number for each object that does not depend on what else is in the batch; 40 bits are exact in a double.
+    marks = [int.from_bytes(hashlib.blake2b(repr(item).encode(), digest_size=5).digest(), "big") for item in x]
+    return torch.tensor(marks, dtype=torch.float64).reshape(*z.shape[:-1], 1)
+
+
+def redraw_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[Tensor, " latent"]:
+    """Mean squared change of the decode when one coordinate is redrawn from the prior; of objects, the share changed.
+
+    Args:
+        decoder: any.
+        z: ``(points, d)``.
+    Returns:
+        ``(d,)``.
+    """
+    redrawn = torch.randn(z.shape, generator=generator(0, "report/redraw"), dtype=torch.float64).to(z)
+    latent = z.shape[-1]
+    codes = z.repeat(latent, 1, 1)  # (d, points, d): copy i has z_i redrawn
+    dimension = torch.arange(latent)
+    codes[dimension, :, dimension] = redrawn.T
+    change = decode(decoder, codes) - decode(decoder, z)
+    squared = (change != 0).double() if is_discrete(decoder) else change.square()
+    return squared.flatten(2).sum(-1).mean(1)
+
+
+def is_discrete(decoder: Decoder) -> bool:
+    """Whether the decoder returns objects, which are equal or not but have no distance.
+
+    Args:
+        decoder: any.
+    Returns:
+        True for objects.
+    """
+    return decoder.event_shape == ()
+
+
+def decoder_sensitivity(
+    decoder: Decoder, z: Float[Tensor, "point latent"], differentiable: bool = True
+) -> tuple[Float[Tensor, " latent"], str]:
+    """Mean squared effect of each dimension on what is decoded, and how it was measured.
+
+        s_i = mean over points of ||d decode(z) / d z_i||^2
+
+    Args:
+        decoder: frozen.
+        z: ``(points, latent)``.
+        differentiable: false takes `redraw_effect` instead.
+    Returns:
+        ``(latent,)`` in double precision on the CPU, and the measure in words.
+    """
+    if differentiable and not is_discrete(decoder) and len(z):
+        return jacobian_norms(decoder, z).square().mean(0), f"Jacobian column norm at {len(z)} starts and end points"
+    return redraw_effect(
+        decoder, z
+    ), f"change of the decode after a redraw from the prior at {len(z)} starts and end points"
+
+
+def dimensions(result: Result, codes: Codes | None = None, probe: Probe | None = None) -> Dimensions:
+    """Every activity measure that what is known allows.
+
+    Args:
+        result: of a search.
+        codes: posterior codes of the training run's validation split, where there are any.
+        probe: data-free activity, for foreign decoders.
+    Returns:
+        `Dimensions`, in double precision on the CPU.
+    """
+    objective = result.objective
+    points = spaced(finite_rows(torch.cat([result.z0.flatten(0, 1), result.z.flatten(0, 1)])), MAX_POINTS)
+    sensitivity, how = decoder_sensitivity(objective.decoder, points, objective.decoder.differentiable)
+    moved = finite_rows((result.z - result.z0).abs()).double().mean(0).cpu()
+    known: dict[str, Tensor | None] = {}
+    if codes is not None:
+        known["variance"] = activity.activity(codes.mean).cpu()
+        known["kl"] = DiagonalGaussian(codes.mean.double(), codes.log_var.double()).kl().mean(0).cpu()
+        known["decoder_use"] = None if codes.decoder_use is None else codes.decoder_use.double().cpu()
+    if probe is not None and probe.correlation is not None:
+        known["correlation"] = probe.correlation.double().cpu()
+    return Dimensions(sensitivity=sensitivity, how=how, moved=moved, **known)

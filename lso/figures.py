@@ -1,0 +1,318 @@
+"""Charts of the training reports, and what all charts share, as matplotlib figures drawn by Agg.
+
+Colours are Okabe and Ito's (2008), told apart under the common colour-vision deficiencies; none is relied on alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+
+import numpy as np
+
+from lso.vae.activity import THRESHOLD, activity
+from lso.vae.checkpoint import Codes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DARK = "#444444"
+WIDTH = 9.6  # inches, as all of these
+TOP, RIGHT, BOTTOM = 0.3, 0.18, 0.5  # around the panels
+GAP, LINE = 0.12, 0.19  # between rows of panels without tick labels; of a legend
+STYLE: Any = {
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "axes.edgecolor": "#666666",
+    "font.family": "DejaVu Sans",
+}
+
+
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Let a function draw in the house's style.
+
+    Args:
+        draw: makes a figure.
+    Returns:
+        The same, with matplotlib's settings changed while it runs.
+    """
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
+        from matplotlib import rc_context
+
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def canvas(rows: int, columns: int, height: float, *, left: float = 0.75, **options: Any) -> tuple["Figure", Any]:
+    """A figure of the house's width with its axes at fixed places: layout engines take longer than the drawing.
+
+    Args:
+        rows: of axes.
+        columns: of axes.
+        height: inches.
+        left: inches for the labels of each y axis.
+        **options: for ``Figure.subplots``.
+    Returns:
+        Figure and array of axes.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height))
+    inner = (WIDTH - left * columns - RIGHT) / columns, (height - (TOP + GAP) * rows) / rows  # of one panel, about
+    edges = {"left": left / WIDTH, "right": 1 - RIGHT / WIDTH, "top": 1 - TOP / height, "bottom": BOTTOM / height}
+    gaps = {"wspace": left / inner[0], "hspace": (TOP + GAP) / inner[1]}
+    figure.subplots_adjust(**edges, **gaps)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def wants_log(values: np.ndarray, ratio: float = 20.0) -> bool:
+    """Whether positive values span so much that a log axis reads better.
+
+    Args:
+        values: any.
+        ratio: largest over smallest.
+    Returns:
+        False where some value is not positive.
+    """
+    good = values[np.isfinite(values)]
+    return bool(good.size and good.min() > 0 and good.max() / good.min() > ratio)
+
+
+def log_scale(axis: "Axes", which: Literal["x", "y"] = "y") -> None:
+    """Make an axis logarithmic, labelled in plain numbers; to be called when everything is drawn on it.
+
+    Args:
+        axis: to change.
+        which: of its two.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    getattr(axis, f"set_{which}scale")("log")
+    line = getattr(axis, f"{which}axis")
+    low, high = line.get_view_interval()
+    decades = np.log10(high / low) if 0 < low < high else 0.0
+    line.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 1.5 else (1.0,), numticks=6))
+    line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    line.set_minor_formatter(NullFormatter())
+
+
+def bottom_legend(figure: "Figure", axes: Any, columns: int = 4, labels: float = BOTTOM) -> None:
+    """One legend below all panels.
+
+    Args:
+        figure: to change.
+        axes: whose entries are gathered, each label once.
+        columns: at most.
+        labels: inches for the labels of the lowest x axes.
+    """
+    found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    count = min(columns, max(1, len(found)))
+    rows = -(-len(found) // count)
+    figure.subplots_adjust(bottom=(labels + 0.08 + LINE * rows) / figure.get_figheight())
+    figure.legend(found.values(), found.keys(), loc="lower center", ncols=count, handlelength=1.5, borderaxespad=0.2)
+
+
+def guide(axis: "Axes", level: float, text: str = "", *, vertical: bool = False, right: bool = False) -> None:
+    """A dashed line with a word on it.
+
+    Args:
+        axis: to draw on.
+        level: where.
+        text: on the line.
+        vertical: at x rather than y.
+        right: put the word at the right end.
+    """
+    (axis.axvline if vertical else axis.axhline)(level, color=DARK, linestyle="--", linewidth=1)
+    if text:
+        where: dict[str, Any] = {"bbox": {"facecolor": "white", "alpha": 0.7, "pad": 0.8, "linewidth": 0}} | {
+            "x": 0.985 if right else 0.015,
+            "y": level,
+            "ha": "right" if right else "left",
+            "va": "bottom",
+        }
+        axis.text(s=text, transform=axis.get_yaxis_transform(), fontsize=7, color=DARK, **where)
+
+
+CURVES = (
+    ("neg_elbo", "-ELBO", "nats"),
+    ("kl", "KL to the prior", "nats"),
+    ("mi", "Mutual information", "nats"),
+    ("active_units", "Active units", "dimensions"),
+    ("aggregate_kl", "KL of the aggregated posterior", "nats"),
+    ("reconstruction", "Reconstruction", "nats"),
+)
+REENCODING = (
+    ("reencoding_error", "Sampled code to sampled re-encoding"),
+    ("reencoding_error_mean", "Mean code to mean re-encoding"),
+)
+
+
+@styled
+def training(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
+    """Validation metrics over training, one line a run, the kept epoch marked.
+
+    Args:
+        rows: run name -> rows of metrics.jsonl.
+    Returns:
+        Six panels.
+    """
+    figure, axes = canvas(2, 3, 5.0, sharex=True)
+    for axis, (key, title, unit) in zip(axes.flat, CURVES, strict=True):
+        _lines(axis, rows, key)
+        axis.set(title=title, ylabel=unit)
+    _elbo_limits(axes[0, 0], rows)
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch")
+    bottom_legend(figure, [axes[0, 0]])
+    return figure
+
+
+@styled
+def reencoding(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
+    """Re-encoding error over training, sampled and mean.
+
+    Args:
+        rows: run name -> rows of metrics.jsonl.
+    Returns:
+        Two panels.
+    """
+    figure, axes = canvas(1, 2, 2.9)
+    for axis, (key, title) in zip(axes[0], REENCODING, strict=True):
+        _lines(axis, rows, key)
+        axis.set(title=title, xlabel="epoch", ylabel="squared error per dimension", ylim=(0, None))
+    axes[0, 0].set_ylim(top=max(2.2, axes[0, 0].get_ylim()[1]))
+    guide(axes[0, 0], 2.0, "full collapse: 2", right=True)
+    bottom_legend(figure, [axes[0, 0]])
+    return figure
+
+
+def look(number: int) -> dict[str, Any]:
+    """Colour and marker of the n-th of several things.
+
+    Args:
+        number: from 0; colours repeat after eight.
+    Returns:
+        Keywords for ``Axes.plot``.
+    """
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
+def _lines(axis: "Axes", rows: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> None:
+    for number, (name, table) in enumerate(rows.items()):
+        known = [row for row in table if row.get(key) is not None]
+        x, y = [row["epoch"] for row in known], [row[key] for row in known]
+        kept = [i for i, row in enumerate(known) if row.get("best")][-1:]
+        style = "-" if number < len(COLOURS) else "--"
+        axis.plot(x, y, linewidth=1.5, linestyle=style, markevery=kept, markersize=6, label=name, **look(number))
+
+
+def _elbo_limits(axis: "Axes", rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Leave out the untrained epoch 0, beside which nothing else could be read."""
+    known = [row for table in rows.values() for row in table if row["epoch"] > 0]
+    values = [row["neg_elbo"] for row in known if row.get("neg_elbo") is not None]
+    if values:
+        low, high = min(values), max(values)
+        axis.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
+
+
+@styled
+def dimensions_across(codes: Mapping[str, Codes]) -> "Figure":
+    """Sorted variance of posterior means and sorted decoder use, one line a model.
+
+    Args:
+        codes: run name -> posterior codes.
+    Returns:
+        Two panels.
+    """
+    figure, axes = canvas(1, 2, 2.9)
+    for number, (name, found) in enumerate(codes.items()):
+        variance = activity(found.mean).sort(descending=True).values.clamp_min(1e-6)
+        rank, options = (
+            range(1, len(variance) + 1),
+            {"linewidth": 1.2, "markersize": 3.5, "label": name, **look(number)},
+        )
+        axes[0, 0].plot(rank, variance.numpy(), **options)
+        if found.decoder_use is not None:
+            axes[0, 1].plot(
+                rank, found.decoder_use.double().sort(descending=True).values.clamp_min(1e-4).numpy(), **options
+            )
+    guide(axes[0, 0], THRESHOLD, "active from here up")
+    axes[0, 0].set(title="Encoder: variance of posterior means", ylabel="variance (floor 1e-6)")
+    axes[0, 1].set(title="Decoder: loss when a dimension is redrawn", ylabel="nats (floor 1e-4)")
+    for axis in axes[0]:
+        axis.set_xlabel("dimension, sorted within each model")
+        log_scale(axis)
+    bottom_legend(figure, axes[0])
+    return figure
+
+
+@styled
+def searches(found: Mapping[str, Mapping[str, Any]]) -> "Figure":
+    """Searches side by side: best ends, median value per step, distance between the codes of two starts per dimension.
+
+    Args:
+        found: run name -> content of report.json.
+    Returns:
+        Three panels.
+    """
+    figure, axes = canvas(1, 3, 3.2)
+    for number, (name, numbers) in enumerate(found.items()):
+        steps, colour = numbers["convergence"], look(number)
+        best = _array(steps["best"])
+        axes[0, 0].scatter(number + np.linspace(-0.25, 0.25, len(best)), best, s=14, alpha=0.7, linewidths=0, **colour)
+        axes[0, 0].hlines(_median(best), number - 0.35, number + 0.35, color="black", linewidth=1.5)
+        medians = [_median(row) for row in _array(steps["trace"])]  # of (k, T, S)
+        axes[0, 1].plot(
+            steps["trace_steps"], medians, markersize=4, markevery=0.15, label=f"{number + 1}: {name}", **colour
+        )
+        at = np.arange(2) + (number - (len(found) - 1) / 2) * 0.8 / len(found)
+        axes[0, 2].bar(at, np.maximum(_per_dimension(numbers), 1e-9), 0.75 / len(found), color=colour["color"])
+    axes[0, 0].set(title="Best end of each target", ylabel="value", xlabel="search")
+    axes[0, 0].set_xticks(range(len(found)), [str(i + 1) for i in range(len(found))])
+    axes[0, 1].set(title="Median over targets and starts", xlabel="step", ylabel="value")
+    axes[0, 2].set(title="Between the codes of two starts", ylabel="squared distance per dim")
+    axes[0, 2].set_xticks([0, 1], ["active dims", "weak and dead"])
+    if wants_log(np.concatenate([_array(numbers["convergence"]["best"]).ravel() for numbers in found.values()])):
+        log_scale(axes[0, 0])
+    if wants_log(np.concatenate([_array(line.get_ydata()) for line in axes[0, 1].lines])):
+        log_scale(axes[0, 1])
+    log_scale(axes[0, 2])
+    axes[0, 2].set_ylim(bottom=min(1.0, axes[0, 2].get_ylim()[0]))
+    guide(axes[0, 2], 2.0, "two prior draws: 2")
+    bottom_legend(figure, [axes[0, 1]], columns=2)
+    return figure
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.array(value, dtype=float)  # null becomes NaN
+
+
+def _median(value: np.ndarray) -> float:
+    good = value[np.isfinite(value)]
+    return float(np.median(good)) if good.size else float("nan")
+
+
+def _per_dimension(numbers: Mapping[str, Any]) -> list[float]:
+    """Mean squared distance per active dimension, and per other dimension."""
+    per, status = _array(numbers["sensitivity"]["per_dimension"]), np.array(numbers["dimensions"]["status"])
+    groups = (per[status == "active"], per[status != "active"])
+    return [float(np.nan_to_num(group).mean()) if group.size else 0.0 for group in groups]

@@ -1,0 +1,109 @@
+"""The pictures of a search report: targets, starts and results side by side, with what was left out."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lso.analysis import SearchSummary
+from lso.convergence import cost_of
+from lso.pictures import data_uri, image_png, is_image
+from lso.tables import number
+
+MAX_TARGETS, MAX_STARTS = 20, 8
+MAX_BYTES = 1_000_000  # of pixels in all; larger images make fewer rows
+
+
+def gallery(summary: SearchSummary) -> dict[str, Any]:
+    """Rows of pictures for the template.
+
+    Args:
+        summary: of a search.
+    Returns:
+        ``rows`` (name and tiles), ``starts`` (names), ``targets`` (whether targets are pictures) and ``note``.
+    """
+    result, event = summary.result, tuple(summary.decoded.shape[2:])
+    if not is_image(event):
+        return {
+            "rows": [],
+            "starts": [],
+            "targets": False,
+            "note": f"What is decoded has shape {event}; only images are shown.",
+        }
+    targets, starts = result.z.shape[:2]
+    columns = list(range(min(starts, MAX_STARTS)))
+    fits = max(1, MAX_BYTES // (torch.Size(event).numel() * (3 + 2 * len(columns))))
+    rows = chosen_targets(cost_of(result, result.value).min(1).values, min(MAX_TARGETS, fits))
+    images = result.objective.targets
+    note = "Under each picture its value; green: the start that won. "
+    if len(rows) < targets:
+        note += f"Shown: {len(rows)} of {targets} targets, evenly spaced from the best to the worst result. "
+    if len(columns) < starts:
+        note += f"Shown: the first {len(columns)} of {starts} starts (best and best typical are over all)."
+    return {
+        "rows": [{"name": summary.target_names[t], "tiles": tiles(summary, t, columns, images)} for t in rows],
+        "starts": [result.start_names[s] for s in columns],
+        "targets": images is not None,
+        "note": note,
+    }
+
+
+def chosen_targets(best: Tensor, limit: int) -> list[int]:
+    """All targets in order, or evenly spaced ranks from best to worst.
+
+    Args:
+        best: ``(T,)`` best cost of each target.
+        limit: at most so many.
+    Returns:
+        Targets.
+    """
+    if len(best) <= limit:
+        return list(range(len(best)))
+    ranks = torch.linspace(0, len(best) - 1, limit).round().long()
+    return [int(t) for t in best.argsort(stable=True)[ranks]]
+
+
+def tiles(summary: SearchSummary, target: int, columns: list[int], images: Tensor | None) -> list[dict[str, Any]]:
+    """The pictures of one target: itself, best, best typical, then start and end of each start.
+
+    Args:
+        summary: of a search.
+        target: which.
+        columns: starts to show.
+        images: ``(T, *event)`` targets, where there are any.
+    Returns:
+        One dict a picture.
+    """
+    result = summary.result
+    won, typical = int(summary.best_index[1][target]), int(summary.best_typical_index[1][target])
+    row = [] if images is None else [_tile(images[target].double().cpu(), "target", "")]
+    for name, start in (("best", won), ("best typical", typical)):
+        strange = name == "best typical" and bool(summary.best_typical.atypical[target])
+        row.append(
+            _tile(
+                summary.decoded[target, start], name, "none typical" if strange else _value(result.value[target, start])
+            )
+        )
+    for start in columns:
+        name = result.start_names[start]
+        row.append(
+            _tile(summary.decoded0[target, start], f"start {name}", _value(result.value0[target, start]), edge=True)
+        )
+        row.append(
+            _tile(summary.decoded[target, start], f"end {name}", _value(result.value[target, start]), won=start == won)
+        )
+    return row
+
+
+def _value(value: Tensor) -> str:
+    return number(float(value), 3)
+
+
+def _tile(image: Tensor, alt: str, value: str, *, won: bool = False, edge: bool = False) -> dict[str, Any]:
+    return {
+        "uri": data_uri(image_png(image)),
+        "alt": f"{alt} {value}".strip(),
+        "value": value,
+        "won": won,
+        "edge": edge,
+    }

@@ -1,0 +1,335 @@
+"""Objectives over codes: a frozen decoder, then a score, with the members that BoTorch expects of a test problem."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from lso.adapters import pluck_decoded, pluck_logits
+from lso.losses import named_loss
+from lso.scores import as_objects, checked, from_objects, not_differentiable
+from lso.space import TYPICAL, LatentSpace
+from lso.vae.data import to_unit
+from lso.vae.errors import ShapeError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    import numpy
+
+    from lso.acquisition import Acquisition
+    from lso.decoder import Decoder
+
+
+class LatentObjective(nn.Module):
+    """decoder then score: codes ``(..., d)`` to values ``(...)``, any leading axes, in the caller's dtype.
+
+    Values are the user's own. `maximize` states their sense; a minimizer flips the sign on entry (`loss_and_grad`) and
+    nowhere else. Towards BoTorch: ``forward`` gives the user's values, ``negate`` is ``maximize``,
+    ``is_minimization_problem`` is its opposite, and ``evaluate_true`` is what BoTorch means by it, the un-negated
+    problem: ``forward = -evaluate_true`` where ``negate``. It evaluates outside its bounds unless ``strict``.
+
+    The decoder is no submodule: ``objective.to(...)`` moves the bounds and leaves the frozen weights alone.
+
+    Args:
+        decoder: what turns codes into data.
+        score: decoded batch ``(n, *event)``, in the decoder's own dtype, to values ``(n,)``; with ``on="objects"`` a
+            list of arrays or strings to a list of floats, None or NaN for an invalid one.
+        space: bounds and typicality; None is +-3 around the prior.
+        maximize: sense of the score; None takes ``score.maximize`` where it is stated, else False.
+        on: whether the score takes tensors or objects.
+        strict: raise outside the bounds, as BoTorch's own problems do.
+    Raises:
+        UsageError: if the space has another size than the decoder, or ``on`` is unknown.
+    """
+
+    num_objectives = 1
+    num_constraints = 1
+    noise_std: float | None = None
+    constraint_noise_std: float | None = None
+    bounds: Tensor
+
+    def __init__(
+        self,
+        decoder: "Decoder",
+        score: Callable[..., Any],
+        *,
+        space: LatentSpace | None = None,
+        maximize: bool | None = None,
+        on: str = "tensors",
+        strict: bool = False,
+    ) -> None:
+        super().__init__()
+        if on not in ("tensors", "objects"):
+            raise unknown_name("on", on, ("tensors", "objects"))
+        self.dim = decoder.latent_dim
+        self.space = space or LatentSpace(self.dim)
+        if self.space.dim != self.dim:
+            raise UsageError(
+                f"the space has {self.space.dim} dimensions, the decoder {self.dim}",
+                f"Use lso.LatentSpace({self.dim}).",
+            )
+        self.decoder, self.on, self.strict = decoder, on, strict
+        # A score may be a network; kept out of the module's children so that `.to()` does not reach it.
+        self._score = (score,)
+        self.maximize = bool(getattr(score, "maximize", False)) if maximize is None else maximize
+        self.name = getattr(score, "__name__", type(score).__name__)
+        self.continuous_inds = list(range(self.dim))
+        self.discrete_inds: list[int] = []
+        self.categorical_inds: list[int] = []
+        self.targets: Tensor | None = None
+        self._pluck: Callable[[Any], Tensor | list[Any]] = pluck_decoded
+        self.register_buffer("bounds", self.space.bounds.clone())
+
+    @classmethod
+    def reconstruct(
+        cls,
+        decoder: "Decoder",
+        targets: Shaped[Tensor, "target ..."],
+        loss: str | Callable[[Tensor, Tensor], Tensor] = "sse",
+        *,
+        space: LatentSpace | None = None,
+        strict: bool = False,
+    ) -> "LatentObjective":
+        """The loss of decoding to given targets, to be minimized.
+
+        Codes ``(T, ..., d)`` give ``(T, ...)``: row t is compared with target t. With a single target any leading axes
+        do. BoTorch's `gen_candidates_scipy` drops finished rows unless told ``use_parallel_mode=False``, which several
+        targets need; `value_and_grad` keeps track of them.
+
+        Args:
+            decoder: what turns codes into data.
+            targets: ``(T, *event)``, or one datum of the event's shape; bytes are divided by 255.
+            loss: ``"sse"`` (squared error summed over a datum), ``"bce"`` (cross-entropy in nats summed over a datum,
+                from logits where the decoder gives them), or a function of two ``(n, *event)`` batches that gives
+                ``(n,)``.
+            space: see the class.
+            strict: see the class.
+        Returns:
+            The objective.
+        Raises:
+            ShapeError: if the targets do not have the shape of what the decoder makes.
+            UsageError: for an unknown loss, or ``"bce"`` on a decoder whose output leaves [0, 1].
+        """
+        event = decoder.event_shape
+        batch = targets.unsqueeze(0) if tuple(targets.shape) == event else targets
+        if tuple(batch.shape[1:]) != event or len(batch) == 0:
+            raise ShapeError(
+                f"expected targets (T >= 1, {', '.join(map(str, event))}), got {tuple(targets.shape)}",
+                "Give them the size and the channels of what the decoder makes.",
+            )
+        score = named_loss(loss, decoder) if isinstance(loss, str) else loss
+        self = cls(decoder, score, space=space, maximize=False, strict=strict)
+        self.name = f"reconstruct/{loss if isinstance(loss, str) else self.name}"
+        self._pluck = pluck_logits if loss == "bce" else pluck_decoded
+        self.targets = to_unit(batch).detach().to(device=decoder.device)
+        return self
+
+    @property
+    def score(self) -> Callable[..., Any]:
+        """The score or loss."""
+        return self._score[0]
+
+    @property
+    def negate(self) -> bool:
+        """BoTorch's word for a problem to be maximized; equal to `maximize`."""
+        return self.maximize
+
+    @property
+    def is_minimization_problem(self) -> bool:
+        """Whether smaller values of `forward` are better."""
+        return not self.maximize
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients with respect to codes are claimed to mean something."""
+        return self.decoder.differentiable and self.on == "tensors"
+
+    @property
+    def sign(self) -> float:
+        """Factor that turns values into losses."""
+        return -1.0 if self.maximize else 1.0
+
+    # --- values -------------------------------------------------------------------------------------------------------
+
+    def forward(self, X: Float[Tensor, "*batch latent"], noise: bool = True) -> Float[Tensor, "*batch"]:
+        """Values of codes, the user's own.
+
+        Args:
+            X: ``(..., d)`` codes.
+            noise: accepted as BoTorch does; there is none.
+        Returns:
+            ``(...)``; NaN where an object is invalid.
+        Raises:
+            ShapeError: if X does not fit, or the score does not give one value for each datum.
+            UsageError: if the score gives no tensor, or X is outside the bounds of a strict objective.
+        """
+        if X.ndim == 0 or X.shape[-1] != self.dim:
+            raise ShapeError(
+                f"expected codes (..., {self.dim}), got {tuple(X.shape)}", "The last axis is the latent one."
+            )
+        if self.strict and not bool(((self.bounds[0].to(X) <= X) & (self.bounds[1].to(X) >= X)).all()):
+            raise UsageError(
+                "Expected `X` to be within the bounds of the test problem.",
+                "Clip it, or make the objective with strict=False.",
+            )
+        value = self._evaluate(X.reshape(-1, self.dim), X.shape[:-1])
+        return value.to(device=X.device, dtype=X.dtype).reshape(X.shape[:-1])
+
+    def evaluate_true(self, X: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Values of the un-negated problem, in BoTorch's sense.
+
+        Args:
+            X: ``(..., d)`` codes.
+        Returns:
+            ``(...)``; minus `forward` where `negate`, else `forward`.
+        """
+        value: Tensor = self(X)
+        return self.sign * value
+
+    def _evaluate(self, z: Tensor, lead: torch.Size) -> Tensor:
+        decoded = self.decoder.decode(z, self._pluck)
+        if self.on == "objects":
+            return from_objects(self.score(as_objects(decoded)), len(z))
+        if not isinstance(decoded, Tensor):
+            raise UsageError(
+                "the decoder gives objects, the score expects tensors", 'Make the objective with on="objects".'
+            )
+        if self.targets is None:
+            return checked(self.score(decoded), len(z))
+        # Differences are formed in the caller's precision where that is the finer one.
+        wide = torch.promote_types(z.dtype, decoded.dtype)
+        targets = self._aligned(lead).to(device=decoded.device, dtype=wide)
+        return checked(self.score(decoded.to(wide), targets), len(z))
+
+    def _aligned(self, lead: torch.Size) -> Tensor:
+        assert self.targets is not None
+        count, event, n = len(self.targets), self.targets.shape[1:], math.prod(lead)
+        if count == 1:
+            return self.targets.expand(n, *event)
+        if len(lead) == 0 or lead[0] != count:
+            raise ShapeError(
+                f"expected codes ({count}, ..., {self.dim}) for {count} targets, got {(*lead, self.dim)}",
+                "The first axis runs over targets; objective.take(indices) is the objective of some of them.",
+            )
+        return self.targets.unsqueeze(1).expand(count, n // count, *event).reshape(n, *event)
+
+    # --- constraints --------------------------------------------------------------------------------------------------
+
+    def evaluate_slack(
+        self, X: Float[Tensor, "*batch latent"], noise: bool = True
+    ) -> Float[Tensor, "*batch constraint"]:
+        """Slack of the one constraint, typicality: nonnegative where the norm percentile is between 0.5 % and 99.5 %.
+
+        Args:
+            X: ``(..., d)`` codes.
+            noise: accepted as BoTorch does; there is none.
+        Returns:
+            ``(..., 1)``, in units of probability.
+        """
+        percentile = self.space.norm_percentile(X)
+        return torch.minimum(percentile - TYPICAL[0], TYPICAL[1] - percentile).unsqueeze(-1)
+
+    def evaluate_slack_true(self, X: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch constraint"]:
+        """`evaluate_slack`, which has no noise.
+
+        Args:
+            X: ``(..., d)`` codes.
+        Returns:
+            ``(..., 1)``.
+        """
+        return self.evaluate_slack(X)
+
+    def is_feasible(self, X: Float[Tensor, "*batch latent"], noise: bool = True) -> Shaped[Tensor, "*batch"]:
+        """Whether no slack is negative.
+
+        Args:
+            X: ``(..., d)`` codes.
+            noise: accepted as BoTorch does; there is none.
+        Returns:
+            ``(...)`` truth values.
+        """
+        return (self.evaluate_slack(X) >= 0).all(-1)
+
+    # --- other views --------------------------------------------------------------------------------------------------
+
+    def take(self, indices: Tensor | Sequence[Any]) -> "LatentObjective":
+        """The objective of some (target, start) pairs: ``(n, d) -> (n,)``, row i against the target of pair i.
+
+        Args:
+            indices: ``(n, 2)`` pairs (target, start), or ``(n,)`` targets.
+        Returns:
+            The objective of those pairs; itself where there is at most one target.
+        Raises:
+            ShapeError: if the indices have another shape.
+        """
+        if self.targets is None or len(self.targets) == 1:
+            return self
+        index = torch.as_tensor(indices, device=self.targets.device)
+        if index.ndim > 2 or index.ndim == 0 or (index.ndim == 2 and index.shape[1] != 2):
+            raise ShapeError(
+                f"expected pairs (n, 2) or targets (n,), got {tuple(index.shape)}", "Give (target, start) rows."
+            )
+        rows = index[:, 0] if index.ndim == 2 else index
+        part = LatentObjective(
+            self.decoder, self.score, space=self.space, maximize=self.maximize, on=self.on, strict=self.strict
+        )
+        part.name, part._pluck, part.targets = self.name, self._pluck, self.targets[rows]
+        return part
+
+    def acquisition(self) -> "Acquisition":
+        """The q = 1 view for `optimize_acqf`: ``b x 1 x d -> b``, larger is better.
+
+        Returns:
+            The view.
+        Raises:
+            UsageError: if there are several targets.
+        """
+        if self.targets is not None and len(self.targets) > 1:
+            raise UsageError(
+                f"an acquisition function has one target, this objective {len(self.targets)}",
+                "Choose one: objective.take([target]).acquisition()",
+            )
+        from lso.acquisition import Acquisition
+
+        return Acquisition(self)
+
+    def loss_and_grad(self, z: Float[Tensor, "n latent"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n latent"]]:
+        """What a minimizer needs: losses (values with the sign flipped where `maximize`) and their gradients.
+
+        Works in chunks of the decoder's ``batch_size``, so that memory does not grow with n.
+
+        Args:
+            z: ``(n, d)`` codes.
+        Returns:
+            ``(n,)`` losses and ``(n, d)`` gradients, detached.
+        Raises:
+            UsageError: if the values do not depend on z in the graph.
+        """
+        size = self.decoder.batch_size or max(len(z), 1)
+        if len(z) > size:
+            parts = [self.take(rows).loss_and_grad(z[rows]) for rows in torch.split(torch.arange(len(z)), size)]
+            return torch.cat([loss for loss, _ in parts]), torch.cat([grad for _, grad in parts])
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            loss = self.sign * self(z)
+            if not loss.requires_grad:
+                raise not_differentiable(self.name, "its values carry no gradient back to z")
+            (grad,) = torch.autograd.grad(loss.sum(), z)
+        return loss.detach(), grad
+
+    def value_and_grad(
+        self, x: "numpy.ndarray[Any, Any]", batch_indices: list[int] | None = None
+    ) -> "tuple[numpy.ndarray[Any, Any], numpy.ndarray[Any, Any]]":
+        """`loss_and_grad` between numpy arrays: what `fmin_l_bfgs_b_batched` takes (``pass_batch_indices=True``).
+
+        Args:
+            x: ``(n, d)`` codes.
+            batch_indices: which targets the rows belong to, where the batch has shrunk.
+        Returns:
+            ``(n,)`` losses and ``(n, d)`` gradients, double.
+        """
+        part = self if batch_indices is None else self.take(batch_indices)
+        loss, grad = part.loss_and_grad(torch.from_numpy(x).double())
+        return loss.cpu().numpy(), grad.cpu().numpy()

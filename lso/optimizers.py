@@ -1,0 +1,56 @@
+"""The table of gradient optimizers for `lso.minimize`: torch-free, read by the command line and the docs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerSpec:
+    """A row of the table.
+
+    Args:
+        summary: one line for lists.
+        torch_name: class in `torch.optim`; empty where the optimizer is not torch's.
+        learning_rate: default step size; None where there is none to choose.
+        options: further defaults for the class.
+    """
+
+    summary: str
+    torch_name: str = ""
+    learning_rate: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+GRADIENT_OPTIMIZERS: Mapping[str, OptimizerSpec] = {
+    # 0.05: codes are of order 1, so a coordinate crosses the prior's bulk in some tens of steps. Dead coordinates drift
+    # by about as much a step, which is why reports split distances into active and dead dimensions.
+    "adam": OptimizerSpec(
+        summary="Adam, each element on its own (Kingma & Ba 2015)", torch_name="Adam", learning_rate=0.05
+    ),
+    # 0.01: stable up to a curvature of 2 (1 + 0.9) / 0.01 = 380 along any direction; a summed squared error over images
+    # of 8x8 to 28x28 stays below.
+    "sgd": OptimizerSpec(
+        summary="gradient descent with momentum 0.9; leaves dead dimensions where they start",
+        torch_name="SGD",
+        learning_rate=0.01,
+        options={"momentum": 0.9},
+    ),
+    "lbfgs": OptimizerSpec(summary="BoTorch's batched L-BFGS-B, in double precision on the host"),
+}
+
+# Optimizers that mix the rows of a batch, or cannot run here: name in lower case -> why.
+COUPLING: Mapping[str, str] = {
+    "lbfgs": "its curvature and line search are over the whole batch",
+    "muon": "it orthogonalizes the whole batch as one matrix",
+    "adafactor": "its second moments are factored over rows and its update is clipped by a norm over the batch",
+    "shampoo": "its preconditioner mixes rows",
+    "soap": "its preconditioner mixes rows",
+    "kfac": "its preconditioner mixes rows",
+    "lamb": "its trust ratio is a norm over the batch",
+    "lars": "its trust ratio is a norm over the batch",
+    "novograd": "its second moment is a norm over the batch",
+    "adam_mini": "its second moment is a mean over a block of rows",
+    "prodigy": "its step size is estimated from the whole batch",
+    "sparseadam": "it takes sparse gradients only",
+}

@@ -1,0 +1,101 @@
+"""The one renderer: templates and charts into self-contained pages, and the same numbers into JSON beside them."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lso.belief import Level, Verdict
+from lso.pictures import data_uri, figure_png
+from lso.tables import Table, facts
+from lso.vae.files import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WORDS: dict[Level, str] = {"fine": "✓ believe", "care": "! believe with care", "doubt": "✗ do not believe"}
+
+
+def render(template: str, **values: Any) -> str:
+    """One page from a template of the package.
+
+    Args:
+        template: file name under ``templates/``.
+        **values: what it shows; text is escaped.
+    Returns:
+        HTML.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from lso import __version__
+
+    environment = Environment(
+        loader=PackageLoader("lso"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    shared = {"version": __version__, "json_name": "", "tile": 48}
+    return environment.get_template(template).render(shared | values)
+
+
+def places(path: str | os.PathLike[str], name: str = "report") -> tuple[Path, Path]:
+    """Where a page and its JSON go.
+
+    Args:
+        path: a file ending in ``.html``, or a folder.
+        name: of the files in a folder.
+    Returns:
+        HTML path and JSON path; the folder is made.
+    """
+    page = Path(path) if Path(path).suffix in (".html", ".htm") else Path(path) / f"{name}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    return page, page.with_suffix(".json")
+
+
+def write(path: str | os.PathLike[str], html: str, numbers: Mapping[str, Any]) -> Path:
+    """Put a page and its numbers in place.
+
+    Args:
+        path: as for `places`.
+        html: the page.
+        numbers: strict JSON.
+    Returns:
+        Where the page is.
+    """
+    page, beside = places(path)
+    replace_file(beside, (json.dumps(numbers, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    replace_file(page, html.encode())
+    return page
+
+
+def uri(figure: "Figure") -> str:
+    """A chart as text inside a page.
+
+    Args:
+        figure: of matplotlib.
+    Returns:
+        A data URI.
+    """
+    return data_uri(figure_png(figure))
+
+
+def shown(verdict: Verdict) -> dict[str, str]:
+    """A verdict as the template takes it.
+
+    Args:
+        verdict: of a search.
+    Returns:
+        level, word, sentence, training.
+    """
+    word = WORDS[verdict.level]
+    return {"level": verdict.level, "word": word, "sentence": verdict.sentence, "training": verdict.training}
+
+
+def extra_tables(extra: Mapping[str, Any] | None) -> list[Table]:
+    """Facts for the end of a page.
+
+    Args:
+        extra: what to list.
+    Returns:
+        One table or none.
+    """
+    return [facts("Where it came from", extra)] if extra else []

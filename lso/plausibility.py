@@ -1,0 +1,212 @@
+"""Is what a search found plausible: does the code lie where the decoder was trained, and does the encoder agree?
+
+A good value at an atypical code is often the decoder's own artefact. Three looks at it, each over all dimensions and
+over the active ones (dead dimensions drift under Adam and stay at 0 from a zero start; neither says anything about
+what is decoded): the norm against the shell of the prior, the distance from the codes of the data, and the error of
+the code after decoding and encoding again.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lso import typicality
+from lso.decoder import Decoder
+from lso.dimensions import Dimensions, is_discrete
+from lso.vae.checkpoint import Codes
+from lso.vae.seeds import generator
+
+OUTSIDE = 0.999  # norm percentile above which a code is atypical
+AT_BOUND = 1e-6  # of the width of the box
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plausibility:
+    """Numbers of section 4 of a report; ``(T, S)`` for the ends of a search, ``(n,)`` for a reference.
+
+    Args:
+        norm: of the codes.
+        norm_active: over active dimensions.
+        percentile: of the norm under chi(d), in [0, 1].
+        percentile_active: over active dimensions, under chi(number of active dimensions).
+        mahalanobis: distance from the codes of the data (see `distance_from_codes`); None without codes.
+        mahalanobis_active: the same over active dimensions.
+        reencoding: mean over dimensions of the squared difference between a code and the mean of its re-encoding; None
+            without an encoder.
+        reencoding_active: the same over active dimensions.
+        at_bound: share of coordinates at or beyond a bound of the box.
+        atypical: over active dimensions, percentile > 99.9 %, or farther from the codes of the data than each of those
+            (one posterior sample a datum).
+    """
+
+    norm: Tensor
+    norm_active: Tensor
+    percentile: Tensor
+    percentile_active: Tensor
+    mahalanobis: Tensor | None
+    mahalanobis_active: Tensor | None
+    reencoding: Tensor | None
+    reencoding_active: Tensor | None
+    at_bound: Tensor
+    atypical: Bool[Tensor, "*batch"]
+
+    def __getitem__(self, index: Any) -> "Plausibility":
+        every = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        taken: dict[str, Any] = {name: None if x is None else x[index] for name, x in every}
+        return Plausibility(**taken)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reference:
+    """What prior draws look like to the same decoder: the yardstick of the tables.
+
+    Args:
+        z: ``(n, d)`` draws.
+        scale: root mean square difference between two decoded draws, per value (objects: 1).
+        plausibility: of the draws.
+    """
+
+    z: Float[Tensor, "draw latent"]
+    scale: float
+    plausibility: Plausibility
+
+
+def plausibility(
+    decoder: Decoder,
+    z: Float[Tensor, "*batch latent"],
+    decoded: Tensor,
+    *,
+    dimensions: Dimensions,
+    bounds: Float[Tensor, "2 latent"],
+    codes: Codes | None = None,
+) -> Plausibility:
+    """The three looks at codes.
+
+    Args:
+        decoder: for re-encoding.
+        z: ``(..., d)`` codes.
+        decoded: ``(..., *event)`` what they decode to.
+        dimensions: says which are active.
+        bounds: ``(2, d)`` lower and upper ends of the box.
+        codes: of the data, where known.
+    Returns:
+        `Plausibility`, leading axes as ``z``.
+    """
+    z, active, leading = z.detach().double().cpu(), dimensions.active, len(z.shape) - 1
+    again = None if is_discrete(decoder) else reencode(decoder, decoded.flatten(0, leading - 1))
+    squared = None if again is None else (again.reshape(z.shape) - z) ** 2
+    far, far_active, farthest = _distances(z, codes, active)
+    percentile_active = norm_percentile(z[..., active])
+    atypical = percentile_active > OUTSIDE
+    lower, upper = bounds.double().cpu()
+    slack = AT_BOUND * (upper - lower)
+    return Plausibility(
+        norm=z.norm(dim=-1),
+        norm_active=z[..., active].norm(dim=-1),
+        percentile=norm_percentile(z),
+        percentile_active=percentile_active,
+        mahalanobis=far,
+        mahalanobis_active=far_active,
+        reencoding=None if squared is None else squared.mean(-1),
+        reencoding_active=None if squared is None else squared[..., active].sum(-1) / max(1, int(active.sum())),
+        at_bound=((z <= lower + slack) | (z >= upper - slack)).double().mean(-1),
+        atypical=atypical if far_active is None else atypical | (far_active > farthest),
+    )
+
+
+def norm_percentile(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+    """`lso.typicality.norm_percentile`, and 0 where no dimension is left.
+
+    Args:
+        z: ``(..., d)``.
+    Returns:
+        ``(...)`` in [0, 1]; NaN where z is not finite.
+    """
+    return typicality.norm_percentile(z) if z.shape[-1] else torch.zeros(z.shape[:-1], dtype=z.dtype)
+
+
+def _distances(
+    z: Float[Tensor, "*batch latent"], codes: Codes | None, active: Tensor
+) -> tuple[Tensor | None, Tensor | None, float]:
+    """Distance from the codes of the data over all and over active dimensions; the largest active one of the codes."""
+    if codes is None or len(codes.mean) < 2:
+        return None, None, 0.0
+    mean, deviation = codes.mean.double().cpu(), torch.exp(0.5 * codes.log_var.double().cpu())
+    every = distance_from_codes(z, mean, deviation)
+    if not bool(active.any()):
+        return every, torch.zeros_like(every), 0.0
+    known = mean[:, active], deviation[:, active]
+    noise = torch.randn(known[0].shape, generator=generator(0, "report/codes"), dtype=torch.float64)
+    farthest = distance_from_codes(known[0] + known[1] * noise, *known).max()
+    return every, distance_from_codes(z[..., active], *known), float(farthest)
+
+
+def distance_from_codes(
+    z: Float[Tensor, "*batch latent"], mean: Float[Tensor, "code latent"], deviation: Float[Tensor, "code latent"]
+) -> Float[Tensor, "*batch"]:
+    """Mahalanobis distance from the aggregated posterior of the data.
+
+        sqrt((z - m)' S^-1 (z - m)),  m the mean of the posterior means, S their covariance + mean posterior variance
+
+    The covariance of the means alone would call prior draws far out: posterior means of weak dimensions hardly vary.
+
+    Args:
+        z: ``(..., d)``.
+        mean: ``(n, d)`` posterior means, n >= 2.
+        deviation: ``(n, d)`` posterior standard deviations.
+    Returns:
+        ``(...)``.
+    """
+    away = mean - mean.mean(0)
+    covariance = away.mT @ away / (len(mean) - 1) + torch.diag(deviation.square().mean(0))
+    ridge = 1e-9 * covariance.diagonal().mean() + 1e-300
+    precision = torch.linalg.inv(covariance + ridge * torch.eye(mean.shape[-1], dtype=mean.dtype))
+    return typicality.mahalanobis(z, mean.mean(0), precision)
+
+
+def reencode(decoder: Decoder, decoded: Tensor, batch: int = 512) -> Float[Tensor, "n latent"] | None:
+    """Means of the codes of decoded data.
+
+    Args:
+        decoder: with or without an encoder.
+        decoded: ``(n, *event)``.
+        batch: rows at once.
+    Returns:
+        ``(n, latent)`` double precision on the CPU, or None without an encoder.
+    """
+    if not decoder.has_encoder:
+        return None
+    rows = []
+    with torch.no_grad():
+        for part in torch.split(decoded, batch):
+            means = decoder.code_means(part)
+            assert means is not None
+            rows.append(means.double().cpu())
+    return torch.cat(rows)
+
+
+def decoded_scale(decoded: Float[Tensor, "draw value"]) -> float:
+    """Root mean square difference between two independent rows, per value: sqrt(2 x mean variance).
+
+    Args:
+        decoded: ``(n, values)``.
+    Returns:
+        0 where all rows are equal or there is one.
+    """
+    good = decoded[torch.isfinite(decoded).all(-1)].double()
+    return float((2 * good.var(0).mean()).sqrt()) if len(good) > 1 else 0.0
+
+
+def share(mask: Tensor) -> float:
+    """Mean of a mask.
+
+    Args:
+        mask: booleans.
+    Returns:
+        In [0, 1]; 0 of nothing.
+    """
+    return float(mask.double().mean()) if mask.numel() else 0.0

@@ -1,0 +1,163 @@
+"""What a search leaves on disk: `evaluations.jsonl`, and `results/` with images or lines, codes and a table."""
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lso.result import Evaluation, Result
+
+if TYPE_CHECKING:
+    import numpy
+
+COLUMNS = (
+    "target",
+    "name",
+    "start",
+    "start_name",
+    "value0",
+    "value",
+    "best",
+    "steps",
+    "stopped",
+    "seconds",
+    "norm_percentile",
+    "reencoding_error",
+    "duplicate_of",
+    "decoded_hash",
+)
+
+
+def write_evaluations(folder: str | Path, result: Result, *, names: Sequence[str] | None = None) -> Path:
+    """Write a finished search into a folder.
+
+        evaluations.jsonl      one `Evaluation` a line, targets first; a value that is not finite is null
+        results/results.csv    one line an element
+        results/codes.npz      z, z0 (T, S, d), value0, value (T, S), best (T,)
+        results/images/        NNNN_target.png, NNNN_best.png for images; decoded.npz for other arrays; best.txt for
+        objects
+
+    Args:
+        folder: made where it is missing; files of these names are replaced.
+        result: of the search.
+        names: of the targets, for the table; None numbers them.
+    Returns:
+        The ``results`` folder.
+    """
+    folder = Path(folder)
+    results = folder / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    records = result.evaluations()
+    lines = (json.dumps(to_json(record), allow_nan=False) for record in records)
+    (folder / "evaluations.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    known = list(names) if names is not None else [str(i) for i in range(len(result.z))]
+    _write_table(results / "results.csv", result, records, known)
+    _write_codes(results / "codes.npz", result)
+    _write_decoded(results, result)
+    return results
+
+
+def read_evaluations(folder: str | Path) -> list[Evaluation]:
+    """Read `evaluations.jsonl` back.
+
+    Args:
+        folder: as given to `write_evaluations`.
+    Returns:
+        The records in order; a null value is NaN.
+    """
+    lines = (Path(folder) / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = (json.loads(line) for line in lines)
+    return [Evaluation(**row | {"value": math.nan if row["value"] is None else row["value"]}) for row in rows]
+
+
+def to_json(record: Evaluation) -> dict[str, Any]:
+    """A record as JSON takes it.
+
+    Args:
+        record: any.
+    Returns:
+        Its fields; numbers that are not finite are None.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {field.name: plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+
+
+def _write_table(path: Path, result: Result, records: list[Evaluation], names: list[str]) -> None:
+    best, value0 = result.best.tolist(), result.value0.flatten().tolist()
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        table.writeheader()
+        for record, start_value in zip(records, value0, strict=True):
+            table.writerow(
+                to_json(record)
+                | {
+                    "name": names[record.target],
+                    "start_name": result.start_names[record.start],
+                    "value0": start_value,
+                    "best": int(best[record.target] == record.start),
+                }
+            )
+
+
+def _write_codes(path: Path, result: Result) -> None:
+    _save_arrays(
+        path, {"z": result.z, "z0": result.z0, "value0": result.value0, "value": result.value, "best": result.best}
+    )
+
+
+def _write_decoded(results: Path, result: Result) -> None:
+    with torch.no_grad():
+        best = result.objective.decoder.decode(result.best_z)
+    targets = result.objective.targets
+    if not isinstance(best, Tensor):
+        (results / "best.txt").write_text("".join(f"{item}\n" for item in best), encoding="utf-8")
+    elif best.ndim == 4 and best.shape[1] in (1, 3):
+        images = results / "images"
+        images.mkdir(exist_ok=True)
+        for kind, batch in (("best", best), ("target", targets)):
+            for index, image in enumerate(() if batch is None else batch):
+                save_image(images / f"{index:04d}_{kind}.png", image)
+    else:
+        _save_arrays(results / "decoded.npz", {"best": best} | ({} if targets is None else {"target": targets}))
+
+
+def _save_arrays(path: Path, arrays: dict[str, Tensor]) -> None:
+    import numpy
+
+    plain: dict[str, Any] = {name: array.detach().cpu().numpy() for name, array in arrays.items()}
+    numpy.savez(path, **plain)
+
+
+def to_bytes(image: Tensor) -> "numpy.ndarray[Any, Any]":
+    """Pixels in [0, 1] as bytes, channels last.
+
+    Args:
+        image: ``(C, H, W)``, C 1 or 3; values outside are clipped, NaN is 0.
+    Returns:
+        ``(H, W)`` or ``(H, W, 3)`` uint8.
+    """
+    pixels = (torch.nan_to_num(image.detach().float()).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    return pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
+
+
+def save_image(path: Path, image: Tensor) -> None:
+    """Write one image as PNG.
+
+    Args:
+        path: file.
+        image: ``(C, H, W)`` in [0, 1].
+    """
+    from PIL import Image
+
+    Image.fromarray(to_bytes(image)).save(path)

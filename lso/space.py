@@ -1,0 +1,250 @@
+"""The latent space of a search: prior, bounds, chart, sampling, and what is typical in it."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+
+from lso import typicality
+from lso.vae.errors import ShapeError, UsageError, unknown_name
+
+CHARTS = ("box", "cdf", "active")
+SAMPLINGS = ("prior", "codes", "sobol")
+
+ACTIVE_VARIANCE = 0.01  # a dimension is active where posterior means vary more (Burda et al. 2016, sec. 5.1)
+CODE_QUANTILES = (0.0005, 0.9995)  # bounds="codes"; as T-LBO (Grosnit et al. 2021)
+CDF_EDGE = 0.001  # the cube of the cdf chart ends at +-3.09 prior standard deviations
+MIN_WIDTH = 0.2  # of a side of bounds="codes", where a dead dimension's codes all lie at one point
+TYPICAL = (0.005, 0.995)  # norm percentiles between which a code counts as typical
+
+
+class LatentSpace:
+    """The prior N(0, I) over d dimensions, the box to search, a chart on it, and typicality.
+
+    Args:
+        dim: number of dimensions d.
+        bounds: half-width of the box, a ``2 x d`` tensor of lower and upper bounds, or ``"codes"``: the 0.05 % and
+            99.95 % quantiles of the codes in each dimension.
+        codes: ``(n, d)`` posterior means of known data, for ``bounds="codes"``, for sampling and for Mahalanobis
+            distances.
+        active: ``(d,)`` mask of the dimensions that the decoder uses; None takes those whose codes vary by more than
+            0.01, or all of them without codes.
+        chart: what the unit cube stands for: the box, the prior's distribution function, or the box's active
+            dimensions.
+    Raises:
+        UsageError: if the pieces do not fit.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        bounds: float | int | Tensor | str = 3.0,
+        codes: Tensor | None = None,
+        active: Tensor | None = None,
+        chart: str = "box",
+    ) -> None:
+        if dim < 1:
+            raise UsageError(f"expected a latent size >= 1, got {dim}", "Give the decoder's latent size.")
+        if chart not in CHARTS:
+            raise unknown_name("chart", chart, CHARTS)
+        self.dim, self.chart = dim, chart
+        self.codes = None if codes is None else _checked_codes(codes, dim)
+        self.bounds = _box(bounds, dim, self.codes)
+        self.active = _mask(active, dim, self.codes)
+        self._clouds: dict[bool, tuple[Tensor, Tensor]] = {}
+
+    def __repr__(self) -> str:
+        return f"LatentSpace(dim={self.dim}, chart={self.chart!r}, active={int(self.active.sum())})"
+
+    # --- sampling and charts ------------------------------------------------------------------------------------------
+
+    def sample(self, n: int, kind: str = "prior", generator: Generator | None = None) -> Float[Tensor, "n latent"]:
+        """Draw codes.
+
+        Args:
+            n: how many.
+            kind: from the prior, among the known codes, or a scrambled Sobol sequence through the chart.
+            generator: CPU generator; None is torch's global one.
+        Returns:
+            ``(n, d)`` double. Uniform points of a box are NOT prior draws: use Sobol with the cdf chart for those.
+        Raises:
+            UsageError: for an unknown kind, or ``"codes"`` without codes.
+        """
+        if kind == "prior":
+            return torch.randn(n, self.dim, generator=generator, dtype=torch.float64)
+        if kind == "codes":
+            codes = self._need_codes("sampling codes")
+            return codes[torch.randint(len(codes), (n,), generator=generator)]
+        if kind == "sobol":
+            seed = int(torch.randint(2**31, (1,), generator=generator))
+            engine = torch.quasirandom.SobolEngine(self.unit_dim, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
+            return self.from_unit(engine.draw(n, dtype=torch.float64))
+        raise unknown_name("way to sample", kind, SAMPLINGS)
+
+    @property
+    def unit_dim(self) -> int:
+        """Dimensions of the chart's unit cube: d, or the number of active ones."""
+        return int(self.active.sum()) if self.chart == "active" else self.dim
+
+    def to_unit(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch unit"]:
+        """Chart coordinates of codes.
+
+        Args:
+            z: ``(..., d)``.
+        Returns:
+            ``(..., unit_dim)``; inside [0, 1] for codes inside the box (cdf: for all).
+        """
+        if self.chart == "cdf":
+            share: Tensor = torch.special.ndtr(z)
+            return share
+        lower, upper = self._sides(z)
+        unit = (z - lower) / (upper - lower)
+        return unit[..., self.active.to(z.device)] if self.chart == "active" else unit
+
+    def from_unit(self, u: Float[Tensor, "*batch unit"]) -> Float[Tensor, "*batch latent"]:
+        """Codes at chart coordinates; dimensions outside the chart are at the prior mean 0.
+
+        Args:
+            u: ``(..., unit_dim)`` in [0, 1]; the cdf chart clips to [0.001, 0.999].
+        Returns:
+            ``(..., d)``.
+        """
+        if self.chart == "cdf":
+            z: Tensor = torch.special.ndtri(u.clamp(CDF_EDGE, 1 - CDF_EDGE))
+            return z
+        lower, upper = self._sides(u)
+        if self.chart == "box":
+            return lower + u * (upper - lower)
+        active = self.active.to(u.device)
+        z = u.new_zeros(*u.shape[:-1], self.dim)
+        return z.masked_scatter(active.expand_as(z), lower[active] + u * (upper - lower)[active])
+
+    def clip(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
+        """The nearest codes inside the bounds.
+
+        Args:
+            z: ``(..., d)``.
+        Returns:
+            ``(..., d)``.
+        """
+        lower, upper = self._sides(z)
+        return torch.minimum(torch.maximum(z, lower), upper)
+
+    def at_bound(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch latent"]:
+        """Which coordinates lie on a bound or beyond it.
+
+        Args:
+            z: ``(..., d)``.
+        Returns:
+            ``(..., d)``.
+        """
+        lower, upper = self._sides(z)
+        return (z <= lower) | (z >= upper)
+
+    # --- typicality ---------------------------------------------------------------------------------------------------
+
+    def norm_percentile(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
+        """chi(d) percentile of the norm (see `lso.typicality`).
+
+        Args:
+            z: ``(..., d)``.
+            active: over the active dimensions only.
+        Returns:
+            ``(...)`` in [0, 1].
+        """
+        return typicality.norm_percentile(self._over(z, active))
+
+    def log_typicality(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
+        """chi(d) log density of the norm, in nats (see `lso.typicality`).
+
+        Args:
+            z: ``(..., d)``.
+            active: over the active dimensions only.
+        Returns:
+            ``(...)``.
+        """
+        return typicality.log_typicality(self._over(z, active))
+
+    def mahalanobis(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
+        """Distance from the cloud of known codes, in standard deviations (see `lso.typicality`).
+
+        Args:
+            z: ``(..., d)``.
+            active: over the active dimensions only; over all, dead dimensions with their tiny code variance dominate.
+        Returns:
+            ``(...)``.
+        Raises:
+            UsageError: without at least two codes.
+        """
+        if active not in self._clouds:
+            codes = self._over(self._need_codes("a Mahalanobis distance"), active)
+            self._clouds[active] = codes.mean(0), typicality.precision_of(codes)
+        mean, precision = self._clouds[active]
+        return typicality.mahalanobis(self._over(z, active), mean.to(z), precision.to(z))
+
+    def typical(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch"]:
+        """Whether the norm percentile lies between 0.5 % and 99.5 %.
+
+        Args:
+            z: ``(..., d)``.
+        Returns:
+            ``(...)``.
+        """
+        percentile = self.norm_percentile(z)
+        return (percentile >= TYPICAL[0]) & (percentile <= TYPICAL[1])
+
+    def _sides(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        box = self.bounds.to(like)
+        return box[0], box[1]
+
+    def _over(self, z: Tensor, active: bool) -> Tensor:
+        return z[..., self.active.to(z.device)] if active else z
+
+    def _need_codes(self, what: str) -> Tensor:
+        if self.codes is None or len(self.codes) < 2:
+            raise UsageError(f"{what} needs the codes of known data", "Pass codes=(n, d) posterior means, n >= 2.")
+        return self.codes
+
+
+def _checked_codes(codes: Tensor, dim: int) -> Tensor:
+    if codes.ndim != 2 or codes.shape[1] != dim or not bool(torch.isfinite(codes).all()):
+        raise ShapeError(
+            f"expected finite codes (n, {dim}), got {tuple(codes.shape)}", "Give one posterior mean a row."
+        )
+    return codes.detach().cpu().double()
+
+
+def _box(bounds: float | int | Tensor | str, dim: int, codes: Tensor | None) -> Tensor:
+    if isinstance(bounds, str):
+        if bounds != "codes" or codes is None:
+            raise UsageError(
+                f"bounds={bounds!r} without codes", 'Give a number, a 2 x d tensor, or bounds="codes" with codes.'
+            )
+        # Column by column: torch.quantile takes at most 16 million values at once.
+        sides = [torch.quantile(column, torch.tensor(CODE_QUANTILES, dtype=codes.dtype)) for column in codes.T]
+        lower, upper = torch.stack(sides, 1)
+        widen = (0.5 * (MIN_WIDTH - (upper - lower))).clamp_min(0)
+        return torch.stack([lower - widen, upper + widen])
+    if isinstance(bounds, Tensor):
+        box = bounds.detach().cpu().double()
+    else:
+        box = torch.tensor([-1.0, 1.0], dtype=torch.float64)[:, None].expand(2, dim).clone() * bounds
+    if tuple(box.shape) != (2, dim) or not bool((box[0] < box[1]).all()):
+        raise ShapeError(
+            f"expected bounds (2, {dim}) with lower < upper, got {tuple(box.shape)}",
+            "Row 0 is the lower bounds, row 1 the upper.",
+        )
+    return box
+
+
+def _mask(active: Tensor | None, dim: int, codes: Tensor | None) -> Tensor:
+    if active is None:
+        if codes is None or len(codes) < 2:
+            return torch.ones(dim, dtype=torch.bool)
+        active = codes.var(0) > ACTIVE_VARIANCE
+        if not bool(active.any()):  # a collapsed model: nothing to split
+            return torch.ones(dim, dtype=torch.bool)
+    if tuple(active.shape) != (dim,) or not bool(active.any()):
+        raise ShapeError(
+            f"expected a mask ({dim},) with an active dimension, got {tuple(active.shape)}", "True is active."
+        )
+    return active.detach().cpu().bool()

@@ -1,0 +1,78 @@
+"""How far a code lies from where codes live. All finite, with finite gradients, at z = 0."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# Below these the squared norm counts as zero. They keep powers and logarithms finite; no code of a search is that
+# short.
+TINY_SQUARE = 1e-30
+SOFT_SQUARE = 1e-6
+
+
+def norm_percentile(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+    """Share of prior draws with a shorter norm: the chi(d) distribution function of |z|.
+
+        P(d/2, |z|^2 / 2),  P the regularized lower incomplete gamma function.
+
+    Args:
+        z: ``(..., d)`` codes, d >= 1.
+    Returns:
+        ``(...)`` in [0, 1]; 0.5 is the middle of the shell. The gradient at z = 0 is 0.
+    """
+    half = (0.5 * (z**2).sum(-1)).clamp_min(TINY_SQUARE)
+    percentile: Tensor = torch.special.gammainc(torch.full_like(half, 0.5 * z.shape[-1]), half)
+    return percentile
+
+
+def log_typicality(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+    """Log density of the norm |z| = r under chi(d), in nats.
+
+        (d - 1) log r - r^2 / 2 - (d/2 - 1) log 2 - log Gamma(d/2),  with r^2 + 1e-6 in the logarithm.
+
+    Unlike log N(z; 0, I), which pulls to the origin, it is largest on the shell r = sqrt(d - 1).
+
+    Args:
+        z: ``(..., d)`` codes, d >= 1.
+    Returns:
+        ``(...)`` nats; finite at z = 0, with gradient 0 there.
+    """
+    d = z.shape[-1]
+    square = (z**2).sum(-1)
+    constant = (0.5 * d - 1) * math.log(2) + math.lgamma(0.5 * d)
+    return 0.5 * (d - 1) * torch.log(square + SOFT_SQUARE) - 0.5 * square - constant
+
+
+def mahalanobis(
+    z: Float[Tensor, "*batch latent"], mean: Float[Tensor, " latent"], precision: Float[Tensor, "latent latent"]
+) -> Float[Tensor, "*batch"]:
+    """Distance sqrt((z - m)^T P (z - m)) from a cloud of codes.
+
+    Args:
+        z: ``(..., d)`` codes.
+        mean: ``(d,)`` mean m of the cloud.
+        precision: ``(d, d)`` inverse covariance P.
+    Returns:
+        ``(...)`` distance in standard deviations; the gradient at z = m is 0.
+    """
+    away = z - mean
+    return ((away @ precision) * away).sum(-1).clamp_min(TINY_SQUARE).sqrt()
+
+
+def precision_of(codes: Float[Tensor, "n latent"]) -> Float[Tensor, "latent latent"]:
+    """Inverse covariance of codes, with a ridge of 1e-6 of the mean variance so that it exists.
+
+    Args:
+        codes: ``(n, d)``, n >= 2.
+    Returns:
+        ``(d, d)``.
+    """
+    away = codes - codes.mean(0)
+    covariance = away.T @ away / (len(codes) - 1)
+    ridge = 1e-6 * covariance.diagonal().mean() + 1e-12
+    precision: Tensor = torch.linalg.inv(
+        covariance + ridge * torch.eye(codes.shape[1], dtype=codes.dtype, device=codes.device)
+    )
+    return precision

@@ -1,0 +1,139 @@
+"""What went wrong in a run, and what to do about it: `lso doctor RUN`."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lso.vae import runs
+from lso.vae.errors import LsoError
+from lso.vae.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing seen.
+
+    Args:
+        level: whether it is as it should be.
+        what: in a sentence.
+        remedy: what to do, if anything.
+    """
+
+    level: Literal["ok", "note", "problem"]
+    what: str
+    remedy: str = ""
+
+
+def checkup(path: str | Path) -> list[Finding]:
+    """Look into a run folder.
+
+    Args:
+        path: of a training or search.
+    Returns:
+        What was found, in the order of the run's life.
+    Raises:
+        RunError: if it is no run folder, or run.json is damaged.
+    """
+    run = Run(path)
+    info = run.info
+    found = [_status(run, info)]
+    if info["kind"] == "train":
+        for look in (_config, _data, _model, _last, _metrics):
+            found += _caught(look, run)
+    else:
+        found += _caught(_search, run)
+    if run.verdict:
+        found.append(Finding("problem", run.verdict))
+    return [*found, *_versions(info)]
+
+
+def _caught(look: Callable[[Run], Iterator[Finding]], run: Run) -> list[Finding]:
+    try:
+        return list(look(run))
+    except LsoError as error:
+        return [Finding("problem", error.message, error.hint)]
+
+
+def _status(run: Run, info: dict[str, Any]) -> Finding:
+    again = f"lso train --resume {run.path}" if info["kind"] == "train" else "Run the search again."
+    status, sentence = info["status"], info.get("sentence", "")
+    if status == "finished":
+        return Finding("ok", sentence)
+    if status == "running":
+        return Finding("note", "still running, or killed: it never said that it stopped", f"If nothing runs: {again}")
+    if status == "stopped":
+        return Finding("note", f"stopped: {sentence}", again)
+    return Finding("problem", f"{status}: {sentence}", _after_failure(sentence))
+
+
+def _after_failure(sentence: str) -> str:
+    if "not finite" in sentence:
+        return "Train anew with a lower --learning-rate, or check the data; resuming meets the same loss again."
+    return "Read the sentence above; LSO_DEBUG=1 shows the traceback of a new try."
+
+
+def _config(run: Run) -> Iterator[Finding]:
+    config = run.config
+    sizes = f"{config.architecture.name}, {config.architecture.latent_dim} latents, seed {config.seed}"
+    yield Finding("ok", f"{config.method.name} on {config.data.task}: {sizes}, on {run.info['device']}")
+
+
+def _data(run: Run) -> Iterator[Finding]:
+    path = run.config.data.path
+    if path and not Path(path).exists():
+        yield Finding("problem", f"the data are gone: {path}", "Resuming and evaluating need them; searching does not.")
+    for note in run.info.get("dataset", {}).get("provenance", {}).get("notes", ()):
+        yield Finding("note", str(note))
+
+
+def _model(run: Run) -> Iterator[Finding]:
+    run.model()
+    run.codes()
+    yield Finding("ok", f"{runs.MODEL} and {runs.CODES} can be read")
+
+
+def _last(run: Run) -> Iterator[Finding]:
+    from lso.vae.checkpoint import load_last
+
+    if (run.path / runs.LAST).is_file():
+        position = load_last(run.path / runs.LAST, "cpu")["position"]
+        yield Finding("ok", f"{runs.LAST} can be read: epoch {position['epoch']}, step {position['step']}")
+    else:
+        yield Finding("note", f"there is no {runs.LAST}", "Resuming starts from the beginning.")
+
+
+def _metrics(run: Run) -> Iterator[Finding]:
+    rows = run.metrics()
+    if not rows:
+        yield Finding("note", f"{runs.METRICS} has no rows yet")
+        return
+    best, last = run.best(), rows[-1]
+    if not all(math.isfinite(row["neg_elbo"]) for row in rows):
+        yield Finding("problem", "some validation losses are not finite", "Lower --learning-rate.")
+    latent = run.config.architecture.latent_dim
+    yield Finding(
+        "ok",
+        f"best validation -ELBO {best['neg_elbo']:.2f} nats at epoch {best['epoch']} of {last['epoch']}; "
+        f"{best['active_units']} of {latent} latents active",
+    )
+    epochs = run.config.protocol.epochs
+    if run.info["status"] == "finished" and best["epoch"] == last["epoch"] == epochs > 0:
+        yield Finding(
+            "note", "the last epoch was the best: it was still improving", f"Train longer: --epochs {2 * epochs}"
+        )
+
+
+def _search(run: Run) -> Iterator[Finding]:
+    for name in (runs.REPORT, "report.json", "evaluations.jsonl"):
+        there = (run.path / name).is_file()
+        yield Finding("ok" if there else "problem", f"{name} is {'there' if there else 'missing'}")
+
+
+def _versions(info: dict[str, Any]) -> Iterator[Finding]:
+    then = info.get("versions", {})
+    now = runs.versions(then)
+    changed = [f"{name} {then[name]} then, {now[name]} now" for name in then if then[name] != now[name]]
+    if changed:
+        yield Finding("note", "; ".join(changed), "A resumed run may differ in the last digits.")

@@ -1,0 +1,193 @@
+"""Trainings from names to run folders: what `lso.train`, `lso.resume`, `lso.load` and `lso.evaluate` do."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lso.tasks.images import load_dataset
+from lso.tasks.plan import Settings, merge
+from lso.tasks.plan import plan as plan
+from lso.vae import checkpoint, metrics, runs, training
+from lso.vae.data import Dataset, Split
+from lso.vae.errors import UsageError
+from lso.vae.methods import Method
+from lso.vae.metrics import Metrics
+from lso.vae.model import VAE
+from lso.vae.runs import Run
+from lso.vae.training import Limits, Watch
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device of a name.
+
+    Args:
+        name: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    Returns:
+        The device.
+    Raises:
+        UsageError: if there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise UsageError(f"unknown device {name!r}", "Known: auto, cpu, cuda, cuda:N.")
+    count = torch.cuda.device_count()
+    if kind == "cuda" and int(index or 0) >= count:
+        found = f"{count} CUDA devices are" if count != 1 else "1 CUDA device is"
+        raise UsageError(f"device {name!r} was asked for, but {found} available", "Use --device cpu, or --device auto.")
+    return torch.device(name)
+
+
+def train(
+    method: str | Method | None = None,
+    *,
+    task: str | None = None,
+    data: str | Path | None = None,
+    arch: str | None = None,
+    latent_dim: int | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    config: str | Path | None = None,
+    settings: Settings | None = None,
+    dataset: Dataset | None = None,
+    watch: Watch | None = None,
+    limits: Limits = Limits(),
+) -> Run:
+    """Train a VAE into a new run folder and write its report.
+
+    What is None comes from ``config``, then from the task, then from the method; the defaults are the plain VAE, the
+    embedded digits, 32 latents, seed 0.
+
+    Args:
+        method: ``"name"``, ``"name:key=value,..."`` or a built method.
+        task: row of `lso.tasks.TASKS`.
+        data: file or folder in that task's format; without ``task`` the format is inferred.
+        arch: row of `lso.vae.ARCHITECTURES`.
+        latent_dim: size of z.
+        epochs: at most.
+        seed: of everything random.
+        out: run folder; None makes one under ``runs/``.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda[:N]"``.
+        config: a TOML file as in a run folder.
+        settings: any other configuration values, nested as in the TOML file.
+        dataset: the data themselves, instead of ``task`` and ``data``; resumed by `vae.training.resume` alone.
+        watch: progress and stop requests.
+        limits: where this session ends.
+    Returns:
+        The run, finished, or stopped and ready for `resume`.
+    Raises:
+        UsageError: for a wrong name, parameter or device.
+        DataError: if the data cannot be read.
+        RunError: if ``out`` is taken.
+        DivergedError: if a loss was not finite.
+    """
+    named: dict[str, dict[str, Any]] = {
+        "data": {"task": task, "path": None if data is None else str(data)},
+        "architecture": {"name": arch, "latent_dim": latent_dim},
+        "protocol": {"epochs": epochs},
+    }
+    given: dict[str, Any] = {name: {k: v for k, v in part.items() if v is not None} for name, part in named.items()}
+    given |= {k: v for k, v in {"method": method, "seed": seed}.items() if v is not None}
+    full = plan(merge(settings or {}, {k: v for k, v in given.items() if v != {}}), config)
+    where = resolve_device(device)
+    path = runs.choose_folder(f"{full.data.task}-{full.method.name}", out)
+    found = dataset if dataset is not None else load_dataset(full.data, full.protocol.binarize, full.seed)
+    run = training.train(full, found, path, device=where, watch=watch, limits=limits)
+    return _reported(run)
+
+
+def resume(
+    run: str | Path | Run, *, device: str = "auto", watch: Watch | None = None, limits: Limits = Limits()
+) -> Run:
+    """Continue a training from its last checkpoint.
+
+    Args:
+        run: the run or its folder.
+        device: where to train.
+        watch: progress and stop requests.
+        limits: where this session ends.
+    Returns:
+        The run; a finished one is returned as it is.
+    Raises:
+        RunError: if it is not a training run, its data changed or its checkpoint is damaged.
+    """
+    found = run if isinstance(run, Run) else Run(run)
+    if found.info["status"] == "finished":
+        return found
+    return _reported(
+        training.resume(found, dataset_of(found), device=resolve_device(device), watch=watch, limits=limits)
+    )
+
+
+def _reported(run: Run) -> Run:
+    """Write the run's report beside its numbers."""
+    from lso.report import training_report
+
+    training_report(run)
+    return run
+
+
+def dataset_of(run: Run) -> Dataset:
+    """The data of a training run, read again from where its configuration says.
+
+    Args:
+        run: a training run.
+    Returns:
+        The dataset.
+    Raises:
+        DataError: if the data are gone or unreadable.
+    """
+    return load_dataset(run.config.data, run.config.protocol.binarize, run.config.seed)
+
+
+def load(run: str | Path | Run, device: str = "cpu") -> VAE:
+    """The best model of a run, in eval mode.
+
+    Args:
+        run: the run, its folder, or a model.safetensors file.
+        device: where to put it.
+    Returns:
+        The model.
+    Raises:
+        RunError: if there is no model or the file is damaged.
+    """
+    where = str(resolve_device(device))
+    if isinstance(run, Run):
+        return run.model(where)
+    path = Path(run)
+    return checkpoint.load_model(path, where) if path.is_file() else Run(path).model(where)
+
+
+def evaluate(
+    model: VAE,
+    dataset: Dataset,
+    *,
+    split: Split = "test",
+    iw_samples: int = 500,
+    limit: int | None = None,
+    seed: int = 0,
+    watch: Callable[[int, int], None] | None = None,
+) -> Metrics:
+    """All metrics of a model on one split, in nats per datum.
+
+    Args:
+        model: the VAE.
+        dataset: the data.
+        split: which part of them.
+        iw_samples: importance samples for the NLL; 0 leaves it out.
+        limit: use the first so many data.
+        seed: of the samples.
+        watch: called with (codes decoded, codes to decode).
+    Returns:
+        The metrics.
+    """
+    device = next(model.parameters()).device
+    x = dataset.split(split)[:limit].to(device)
+    found = metrics.evaluate(model, x, iw_samples=iw_samples, seed=seed, watch=watch)
+    return dataclasses.replace(found, split=split)

@@ -1,0 +1,183 @@
+"""An image task's data: loaded, split, brought to one size and polarity, binarized, all of it recorded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lso.tasks.download import Progress
+from lso.tasks.pixels import mean_intensity, own_size, prepare
+from lso.tasks.task import Task, task
+from lso.vae.config import Binarize, DataConfig
+from lso.vae.data import SPLITS, Dataset, binarize
+from lso.vae.errors import DataError, UsageError
+from lso.vae.seeds import mix
+
+# Splits are the same whatever the run's seed, so that runs with different seeds are measured on the same images.
+SPLIT_SEED = 0
+TENTHS = {"train": 8, "validation": 1, "test": 1}
+FEWEST = 10  # images that can be split 80/10/10
+WHOLE = "all"  # key of images that are not split yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Raw:
+    """Images as a file or folder has them.
+
+    Args:
+        splits: ``(n, channels, height, width)`` each, ``uint8`` or ``float32`` in [0, 1]: train, validation, test
+            (missing ones are cut from train), or one entry ``"all"``.
+        labels: ``(n,)`` integers for the same keys, or empty.
+        provenance: what is known of the source, JSON-able; ``notes`` is a list of sentences.
+    """
+
+    splits: Mapping[str, Tensor]
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_dataset(data: DataConfig, binarize: Binarize, seed: int, *, progress: Progress | None = None) -> Dataset:
+    """The dataset that a configuration names.
+
+    A function of ``data`` alone, but for the binarization noise, which ``seed`` fixes: validation and test are drawn
+    once (``"dynamic"``), or train too (``"fixed"``), or nothing is (``"none"``).
+
+    Args:
+        data: task, path and pixel handling.
+        binarize: of the run's protocol.
+        seed: of the run.
+        progress: told the bytes downloaded and the files read.
+    Returns:
+        Three splits on the CPU; ``provenance`` has source, checksums, split, size, polarity, binarization.
+    Raises:
+        UsageError: if there is no such task, or it needs a path and has none.
+        DataError: if the data cannot be had, read or split.
+    """
+    row = task(data.task)
+    if row.needs_path and not data.path:
+        raise UsageError(f"task {row.name} needs a path to your images", "Give it with --data PATH.")
+    raw = divide(_loader(row)(data, progress), data.limit)
+    own = {(x.shape[-2], x.shape[-1]) for x in raw.splits.values()}
+    size = (data.size, data.size) if data.size else own_size(own)
+    channels = data.channels or raw.splits["train"].shape[1]
+    ready = {name: prepare(x, size, channels, how=data.fit, invert=data.invert) for name, x in raw.splits.items()}
+    record = _record(raw, data, ready, own)
+    record["binarize"] = {"mode": binarize, "seed": seed}
+    train, validation, test = (_drawn(ready, binarize, seed)[name] for name in SPLITS)
+    return Dataset(name=row.name, train=train, validation=validation, test=test, labels=raw.labels, provenance=record)
+
+
+def _loader(row: Task) -> Any:
+    module, _, function = row.load.partition(":")
+    return getattr(import_module(module), function)
+
+
+def permutation(n: int, purpose: str) -> Tensor:
+    """A fixed shuffle, of numpy's frozen legacy generator so that it is the same in every version.
+
+    Args:
+        n: how many.
+        purpose: names the stream.
+    Returns:
+        ``(n,)`` the numbers below n.
+    """
+    stream = np.random.RandomState(mix(SPLIT_SEED, purpose) & 0xFFFFFFFF)
+    return torch.from_numpy(stream.permutation(n))
+
+
+def divide(raw: Raw, limit: int = 0) -> Raw:
+    """Complete the three splits, then keep the first ``limit`` training images and the others in proportion.
+
+    Images that are not split are shuffled and cut 80/10/10. A missing validation or test split is a shuffled tenth of
+    train. A limited part is chosen by seed and keeps its order.
+
+    Args:
+        raw: as loaded.
+        limit: training images to keep at most; 0 keeps all.
+    Returns:
+        The same with the keys train, validation and test.
+    Raises:
+        DataError: if there are fewer than ten images to split.
+    """
+    sizes = {name: len(x) for name, x in raw.splits.items()}
+    rows = {name: torch.arange(n) for name, n in sizes.items()}
+    source = WHOLE if WHOLE in rows else "train"
+    missing = [name for name in SPLITS if name not in rows]
+    how = "as the source has them"
+    if missing:
+        shares = TENTHS if source == WHOLE else _tenths(missing)
+        rows |= _cut(sizes[source], shares, source)
+        how = f"{', '.join(missing)} cut from {source}, shuffled with seed {SPLIT_SEED}"
+    chosen = _limited({name: rows[name] for name in SPLITS}, limit)
+    record = {
+        **raw.provenance,
+        "split": {
+            "how": raw.provenance.get("split", how),
+            "seed": SPLIT_SEED,
+            "counts": {name: len(index) for name, index in chosen.items()},
+            "limit": limit,
+        },
+    }
+    origin = {name: source if name in missing else name for name in SPLITS}
+
+    def take(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: _rows(tensors[origin[name]], chosen[name]) for name in SPLITS if origin[name] in tensors}
+
+    return Raw(splits=take(raw.splits), labels=take(raw.labels), provenance=record)
+
+
+def _tenths(missing: Sequence[str]) -> dict[str, int]:
+    return dict.fromkeys(missing, 1) | {"train": 10 - len(missing)}
+
+
+def _cut(n: int, shares: Mapping[str, int], source: str) -> dict[str, Tensor]:
+    """Shuffled row numbers in the given tenths; train takes the rest."""
+    if n < FEWEST:
+        raise DataError(
+            f"only {n} images to split into training, validation and test, expected at least {FEWEST}", "Give more."
+        )
+    order = permutation(n, f"split/{source}")
+    found, start = {}, 0
+    for name, tenths in shares.items():
+        if name != "train":
+            count = max(1, n * tenths // 10)
+            found[name] = order[start : start + count]
+            start += count
+    return {"train": order[start:], **found}
+
+
+def _limited(rows: dict[str, Tensor], limit: int) -> dict[str, Tensor]:
+    train = len(rows["train"])
+    if not limit or limit >= train:
+        return rows
+    kept = {name: max(1, round(len(index) * limit / train)) for name, index in rows.items()}
+    chosen = {name: permutation(len(index), f"limit/{name}")[: kept[name]] for name, index in rows.items()}
+    return {name: index[chosen[name].sort().values] for name, index in rows.items()}
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """Rows by number; no copy where that is all of them in order."""
+    return x if len(index) == len(x) and bool((index == torch.arange(len(x))).all()) else x[index]
+
+
+def _drawn(splits: Mapping[str, Tensor], mode: Binarize, seed: int) -> dict[str, Tensor]:
+    fixed = {"dynamic": ("validation", "test"), "fixed": SPLITS, "none": ()}[mode]
+    return {name: binarize(x, seed, name) if name in fixed else x for name, x in splits.items()}
+
+
+def _record(raw: Raw, data: DataConfig, ready: Mapping[str, Tensor], own: set[tuple[int, int]]) -> dict[str, Any]:
+    """The provenance, completed by what was done to the pixels."""
+    shape = tuple(ready["train"].shape[1:])
+    mean = mean_intensity(ready["train"])
+    notes = list(raw.provenance.get("notes", ()))
+    if own != {shape[1:]}:
+        sizes = " and ".join(f"{h}x{w}" for h, w in sorted(own))
+        notes.append(f"Images resized from {sizes} to {shape[1]}x{shape[2]} ({data.fit}).")
+    turned = "turned round (1 - x)" if data.invert else "as in the source"
+    notes.append(f"Polarity {turned}; mean intensity of training images {mean:.3f} (0 is black).")
+    done = {"shape": list(shape), "fit": data.fit, "inverted": data.invert, "mean": round(mean, 6)}
+    return {"task": data.task, "path": data.path, **raw.provenance, **done, "notes": notes}

@@ -1,0 +1,69 @@
+"""From names, flags and a file to the configuration of a training. Torch-free, so that mistakes show at once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lso.tasks.task import infer_task, likelihood_for, task
+from lso.vae.architectures import architecture
+from lso.vae.config import TrainConfig, from_dict, load_config
+from lso.vae.methods import Method, method, parse_method
+
+Settings = Mapping[str, Any]
+
+
+def plan(settings: Settings, file: str | Path | None = None) -> TrainConfig:
+    """The complete configuration of a training: settings over the file over the task's defaults.
+
+    Args:
+        settings: nested partial values as in `config.from_dict`; ``method`` may be ``"name:key=value"``.
+        file: a TOML file, or None.
+    Returns:
+        The configuration; its data path is absolute.
+    Raises:
+        UsageError: for an unknown name or key, or a value of the wrong type or range.
+        DataError: if the data path does not exist.
+    """
+    values = merge(load_config(file) if file else {}, settings)
+    chosen = values.setdefault("method", {"name": "vae"})
+    if isinstance(chosen, str):
+        chosen = parse_method(chosen)
+    if isinstance(chosen, Method):
+        values["method"] = {"name": chosen.name, **chosen.params}
+    data = values.setdefault("data", {})
+    if isinstance(data, Mapping) and data.get("path"):
+        values["data"] = {
+            "task": infer_task(data["path"]),
+            **data,
+            "path": str(Path(data["path"]).expanduser().resolve()),
+        }
+    return from_dict(values, _task_defaults(values))
+
+
+def merge(base: Settings, over: Settings) -> dict[str, Any]:
+    """Lay settings over others: sections key by key, but a method is one value, its parameters go with its name.
+
+    Args:
+        base: nested values.
+        over: nested values that win.
+    Returns:
+        New nested values.
+    """
+    merged = dict(base)
+    for name, value in over.items():
+        both = name != "method" and isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = {**merged[name], **value} if both else (dict(value) if isinstance(value, Mapping) else value)
+    return merged
+
+
+def _task_defaults(values: Settings) -> TrainConfig:
+    def given(section: str, key: str, default: Any) -> Any:
+        found = values.get(section, {})
+        return found.get(key, default) if isinstance(found, Mapping) else default
+
+    chosen = task(str(given("data", "task", "digits")))
+    binarize = given("protocol", "binarize", chosen.protocol.binarize)
+    networks = architecture(
+        str(given("architecture", "name", chosen.architecture)), likelihood=likelihood_for(chosen, binarize)
+    )
+    return TrainConfig(method=method("vae"), architecture=networks, protocol=chosen.protocol, data=chosen.data)

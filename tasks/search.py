@@ -1,0 +1,177 @@
+"""A search from names to a run folder: freeze a decoder, look for given data in its latent space, write the report."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from lso import starts
+from lso.decoder import Decoder
+from lso.descent import Watch
+from lso.gradient import minimize
+from lso.objective import LatentObjective
+from lso.record import write_evaluations
+from lso.report import search_report
+from lso.result import Result
+from lso.space import LatentSpace
+from lso.tasks.experiment import resolve_device
+from lso.tasks.pick import pick
+from lso.tasks.targets import Targets
+from lso.vae import runs
+from lso.vae.axes import require
+from lso.vae.errors import LsoError, unknown_name
+from lso.vae.runs import Run
+from lso.vae.seeds import generator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
+    """How to search.
+
+    Args:
+        optimizer: row of `lso.optimizers.GRADIENT_OPTIMIZERS`, or the name of an elementwise torch optimizer.
+        starts: of each target.
+        start: kinds of start (rows of `lso.starts.STARTS`), the last repeated until there are enough.
+        loss: squared error summed over pixels, or binary cross-entropy in nats.
+        lr: learning rate; None is the optimizer's default.
+        tol: mean absolute loss change over 20 steps at which an element stops.
+        max_steps: steps at most.
+        control: a second optimizer from the same starts, for the report; empty is none.
+    Raises:
+        UsageError: if a value is out of range.
+    """
+
+    optimizer: str = "adam"
+    starts: int = 8
+    start: Sequence[str] = ("mean", "prior")
+    loss: Literal["sse", "bce"] = "sse"
+    lr: float | None = None
+    tol: float = 1e-3
+    max_steps: int = 1000
+    control: str = "lbfgs"
+
+    def __post_init__(self) -> None:
+        require(self.starts >= 1, "starts >= 1", self.starts, "4 to 16 show whether the start matters.")
+        require(0 < len(self.start) <= self.starts, "at most as many kinds as starts", self.start, "Raise --starts.")
+        for kind in self.start:
+            if kind not in starts.STARTS:
+                raise unknown_name("start", kind, starts.STARTS)
+
+    def kinds(self) -> list[str]:
+        """One kind for each start.
+
+        Returns:
+            ``starts`` rows of the table.
+        """
+        return [*self.start, *[self.start[-1]] * (self.starts - len(self.start))]
+
+
+def search_targets(
+    run: Run,
+    target: str | Path,
+    config: SearchConfig = SearchConfig(),
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    pixels: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> Run:
+    """Look for codes that reproduce given images, and write a run folder with records and report.
+
+    Args:
+        run: a training run.
+        target: a folder, image file or array file, or ``"test:20"``: the first 20 of a split of the run's own data.
+        config: how to search.
+        seed: of random starts.
+        out: run folder to make; None makes one under ``runs/``.
+        device: where to search.
+        pixels: how files become pixels where that differs from the run: channels, invert, fit, bad_files.
+        watch: progress and stop requests.
+    Returns:
+        The search run: ``report.html``, ``report.json``, ``evaluations.jsonl`` and ``results/`` lie in it.
+    Raises:
+        UsageError: for a wrong name or value.
+        DataError: if the targets cannot be read or do not fit the model.
+        RunError: if the run has no model, or ``out`` is taken.
+    """
+    model = run.model(str(resolve_device(device)))
+    targets = pick(run, target, pixels=pixels)
+    codes = run.codes()
+    decoder = Decoder(model)
+    space = LatentSpace(model.latent_dim, codes=codes.mean if codes else None)
+    objective = LatentObjective.reconstruct(decoder, targets.images, loss=config.loss, space=space)
+    z0 = starts.make(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
+    facts = _facts(run, str(target), targets, config, seed)
+    found = runs.create(runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", facts)
+    try:
+        result = _minimize(objective, z0, config, config.optimizer, watch)
+        control = _control(objective, z0, config, result, watch)
+        _write(found, run, targets, result, control)
+    except LsoError as error:
+        runs.update(found, status="failed", sentence=error.message, finished=runs.now())
+        raise
+    runs.update(
+        found,
+        status="stopped" if result.status == "stopped" else "finished",
+        sentence=result.sentence,
+        finished=runs.now(),
+        seconds=result.seconds,
+    )
+    return found
+
+
+def _facts(run: Run, target: str, targets: Targets, config: SearchConfig, seed: int) -> dict[str, Any]:
+    return {
+        "status": "running",
+        "sentence": "",
+        "seed": seed,
+        "model": str(run.path),
+        "target": target,
+        "notes": list(targets.notes),
+        "search": dataclasses.asdict(config),
+        "verdict": run.verdict,
+        **dataclasses.asdict(runs.Provenance.here()),
+    }
+
+
+def _minimize(
+    objective: LatentObjective, z0: Tensor, config: SearchConfig, optimizer: str, watch: Watch | None
+) -> Result:
+    return minimize(
+        objective,
+        z0,
+        optimizer,
+        lr=config.lr if optimizer == config.optimizer else None,
+        tol=config.tol,
+        max_steps=config.max_steps,
+        start_names=starts.names(config.kinds(), config.starts),
+        watch=watch,
+    )
+
+
+def _control(
+    objective: LatentObjective, z0: Tensor, config: SearchConfig, result: Result, watch: Watch | None
+) -> Result | None:
+    """The same search by another optimizer; none where it would be the same one, or the search was cut."""
+    if config.control in ("", "none", config.optimizer) or result.status == "stopped":
+        return None
+    return _minimize(objective, z0, config, config.control, watch)
+
+
+def _write(found: Run, run: Run, targets: Targets, result: Result, control: Result | None) -> None:
+    write_evaluations(found.path, result, names=targets.names)
+    model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
+    extra = {"model": model, "data of the model": run.info["dataset"]["name"], "targets": " ".join(targets.notes)}
+    search_report(
+        result,
+        found.path,
+        codes=run.codes(),
+        control=control,
+        verdict=run.verdict,
+        target_names=targets.names,
+        extra=extra,
+    )

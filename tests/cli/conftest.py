@@ -1,0 +1,78 @@
+"""The command line in-process, and one small trained run for the tests that only look at one."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lso.vae.runs import Run
+
+Lso = Callable[..., Result]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in a folder of its own, with no runs and no debugging."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LSO_RUNS", raising=False)
+    monkeypatch.delenv("LSO_DEBUG", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+@pytest.fixture
+def lso() -> Lso:
+    """Run a command in this process: ``lso("train", "--method", "vae")``."""
+    from lso.cli.main import app
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings without their page, which takes longer than they do."""
+    monkeypatch.setattr("lso.tasks.experiment._reported", lambda run: run)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of three epochs on the digits, four latents. Do not write into it: use `run`."""
+    from lso.tasks.experiment import train
+
+    out = tmp_path_factory.mktemp("trained") / "digits"
+    settings = {"architecture": {"latent_dim": 4, "width": 32}, "protocol": {"epochs": 3}}
+    return train("vae:anneal=1", settings=settings, out=out, device="cpu")
+
+
+@pytest.fixture
+def run(trained: Run, elsewhere: Path) -> Run:
+    """A copy of the trained run under ``runs/``, so that it is the newest."""
+    shutil.copytree(trained.path, elsewhere / "runs" / "digits")
+    return Run(Path("runs") / "digits")
+
+
+@pytest.fixture
+def process(elsewhere: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start ``python -m lso ...`` beside this process."""
+    started: list[subprocess.Popen[str]] = []
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def start(*arguments: object) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "lso", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, text=True, env=environment, cwd=elsewhere, **pipes))  # type: ignore[call-overload]
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate()

@@ -1,0 +1,125 @@
+"""The commands that look at a trained run: what they write and print, as text and as JSON."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from lso.vae.runs import Run
+
+Lso = Callable[..., Result]
+
+
+def told(result: Result) -> dict[str, object]:
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def pixels(path: Path | str) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_evaluate_prints_every_metric_and_says_what_was_cut(lso: Lso, run: Run) -> None:
+    result = lso("evaluate", "--iw-samples", 20, "--limit", 40)
+    assert result.exit_code == 0, result.stderr
+    for name in ("-ELBO", "IW-NLL", "KL", "MI", "MI, split", "active units", "re-encoding", "decoder use", "z0"):
+        assert name in result.stdout
+    assert "cut by --limit: 40 of 179 test images" in result.stdout
+    values = told(lso("evaluate", run.path, "--iw-samples", 0, "--limit", 40, "--json"))
+    assert values["n"] == 40 and values["iw_nll"] is None
+    assert values["cut"] == "--limit: 40 of 179 test images"
+
+
+def test_sample_draws_what_the_seed_says(lso: Lso, run: Run) -> None:
+    first = Path(lso("sample", "-n", 9, "-q").stdout.strip())
+    assert first.parent == run.path / "pictures"
+    drawn = pixels(first)
+    assert drawn.shape[0] == drawn.shape[1] > 90
+    assert lso("sample", run.path, "-n", 9, "--out", "again.png").exit_code == 0
+    assert (pixels("again.png") == drawn).all()
+    told(lso("sample", run.path, "-n", 9, "--seed", 1, "--out", "other.png", "--json"))
+    assert (pixels("other.png") != drawn).any()
+
+
+def test_a_file_of_the_users_is_overwritten_only_by_force(lso: Lso, run: Run) -> None:
+    Path("mine.png").write_text("mine")
+    refused = lso("sample", "--out", "mine.png")
+    assert refused.exit_code == 2 and "--force" in refused.stderr
+    assert Path("mine.png").read_text() == "mine"
+    assert lso("sample", "--out", "mine.png", "--force").exit_code == 0
+    assert lso("sample", "--out", "mine.jpg").exit_code == 2
+
+
+def test_codes_go_to_a_file_and_back_to_images(lso: Lso, run: Run) -> None:
+    found = told(lso("encode", run.path, "--data", "test:6", "--out", "codes.npz", "--json"))
+    assert found["n"] == 6 and found["latent_dim"] == 4
+    codes = np.load("codes.npz")
+    assert codes["mean"].shape == codes["log_var"].shape == (6, 4)
+    assert list(codes["names"]) == [f"test {i}" for i in range(6)]
+    assert lso("decode", run.path, "codes.npz", "--out", "images").exit_code == 0
+    assert [path.name for path in sorted(Path("images").iterdir())] == [f"{i:04d}.png" for i in range(6)]
+    sheet = Path(lso("decode", run.path, "codes.npz", "-q").stdout.strip())
+    assert sheet == run.path / "pictures" / "decoded-codes.png" and sheet.is_file()
+
+
+def test_codes_of_another_size_are_refused(lso: Lso, run: Run) -> None:
+    np.savez("codes.npz", mean=np.zeros((3, 5)))
+    result = lso("decode", run.path, "codes.npz")
+    assert result.exit_code == 2 and "expected (n, 4)" in result.stderr
+
+
+@pytest.mark.parametrize("ends", [("test:3", "validation:8"), ("one.png", "test:0")])
+def test_interpolation_goes_from_one_image_to_the_other(lso: Lso, run: Run, ends: tuple[str, str]) -> None:
+    Image.fromarray(np.full((20, 14), 200, dtype=np.uint8)).save("one.png")
+    found = told(lso("interpolate", run.path, *ends, "--steps", 5, "--out", "path.png", "--json"))
+    assert isinstance(found["distance"], float) and found["distance"] > 0
+    height, width = pixels("path.png").shape[:2]
+    assert width > 6 * 64 and height > 64
+    assert lso("interpolate", run.path, "test:3", "test").exit_code == 2
+    assert lso("interpolate", run.path, "test:3", "test:179").exit_code == 2
+
+
+def test_traverse_orders_dimensions_by_activity(lso: Lso, run: Run) -> None:
+    found = told(lso("traverse", run.path, "--dim", "all", "--directions", 3, "--steps", 5, "--json"))
+    rows = found["dimensions"]
+    assert isinstance(rows, list)
+    variance = [row["variance"] for row in rows]
+    assert variance == sorted(variance, reverse=True) and len(rows) == 4
+    folder = run.path / "pictures" / "traverse"
+    assert sorted(path.name for path in folder.iterdir()) == ["dimensions.png", "random-directions.png", "report.html"]
+    assert "http" not in (folder / "report.html").read_text().replace("http://www.w3.org", "")
+    one = told(lso("traverse", run.path, "--dim", "2,0", "--directions", 0, "--out", "other", "--json"))
+    assert one["pictures"] == [str(Path("other") / "dimensions.png")] and Path("other/dimensions.png").is_file()
+    assert lso("traverse", run.path, "--dim", "4").exit_code == 2
+    assert lso("traverse", run.path, "--dim", "first").exit_code == 2
+
+
+def test_report_compares_trainings(lso: Lso, run: Run) -> None:
+    result = lso("report", run.path, "--out", "page")
+    assert result.exit_code == 0, result.stderr
+    assert "AU" in result.stdout and "page/report.html" in result.stdout
+    assert Path("page/report.json").is_file()
+    assert lso("report").exit_code == 2
+    assert lso("report", run.path, "--out", "page").exit_code == 1
+
+
+def test_doctor_says_what_there_is(lso: Lso) -> None:
+    found = told(lso("doctor", "--json"))
+    assert set(found) == {"versions", "devices", "folders", "missing"}
+    text = lso("doctor").stdout
+    assert all(word in text for word in ("torch", "python", "cpu", "downloads"))
+
+
+def test_doctor_says_what_went_wrong_in_a_run(lso: Lso, run: Run) -> None:
+    assert "finished 3 epochs" in lso("doctor", run.path).stdout
+    (run.path / "model.safetensors").write_bytes(b"short")
+    findings = told(lso("doctor", run.path, "--json"))["findings"]
+    assert isinstance(findings, list)
+    assert ["model.safetensors" in row["what"] for row in findings if row["level"] == "problem"] == [True]

@@ -1,0 +1,74 @@
+"""How numbers, tables, durations and paths look."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from lso.cli.console import Console, number, shown, span, strict, table_lines
+from lso.cli.options import seconds
+from lso.vae.errors import UsageError
+
+
+def test_columns_of_numbers_stand_to_the_right_and_text_to_the_left() -> None:
+    lines = table_lines(("name", "n"), [["a", 1], ["long name", None], ["b", 12345]])
+    assert lines == ["name           n", "a              1", "long name      -", "b          12345"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (1.23456, "1.235"), (0.0, "0"), (1e-9, "1e-09"), (7, "7"), (20000.0, "20000")]
+)
+def test_numbers_have_four_digits_that_count(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.44, "0.4 s"), (9.96, "10 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_durations_read_as_people_say_them(value: float, text: str) -> None:
+    assert span(value) == text
+
+
+@pytest.mark.parametrize(("text", "value"), [("90", 90), ("90s", 90), ("9m", 540), ("9min", 540), ("1.5h", 5400)])
+def test_durations_are_read(text: str, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "m", "9 days", "-3", "nan"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="cannot read the time"):
+        seconds(text)
+
+
+def test_json_is_strict() -> None:
+    value = {"a": math.nan, "b": [math.inf, 1.5], "c": Path("x"), "d": True, 3: None}
+    assert json.loads(json.dumps(strict(value), allow_nan=False)) == {
+        "a": None,
+        "b": [None, 1.5],
+        "c": "x",
+        "d": True,
+        "3": None,
+    }
+
+
+def test_under_json_nothing_else_is_printed_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(json=True)
+    console.result("text")
+    console.table(("a",), [["b"]])
+    console.note("progress")
+    console.emit({"x": 1})
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"x": 1}
+    assert printed.err == "progress\n"
+
+
+def test_quiet_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(quiet=True)
+    console.notes(["a note", "Warning: a doubt"])
+    assert capsys.readouterr().err == "warning: a doubt\n"
+
+
+def test_paths_below_the_working_folder_are_relative(tmp_path: Path) -> None:
+    assert shown(Path.cwd() / "runs" / "a") == str(Path("runs") / "a")
+    assert shown("/") == "/"

@@ -1,0 +1,133 @@
+"""The shell around the commands: help, laziness, exit codes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from lso.cli import listing, main
+
+HEAVY = ("torch", "numpy", "botorch", "gpytorch", "matplotlib", "sklearn", "scipy", "pandas", "PIL")
+COMMANDS = (
+    ("train",),
+    ("evaluate",),
+    ("optimize",),
+    ("report",),
+    ("sample",),
+    ("encode",),
+    ("decode",),
+    ("interpolate",),
+    ("traverse",),
+    ("list",),
+    ("doctor",),
+    ("config", "show"),
+    ("config", "init"),
+)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"], ["list", "methods"], ["config", "show"]])
+def test_no_heavy_package_is_imported(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['lso', *{arguments!r}]\n"
+        "from lso.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert len(done.stdout) > 100
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_of_every_command_ends_with_two_examples(lso: Callable[..., Result], command: tuple[str, ...]) -> None:
+    result = lso(*command, "--help")
+    assert result.exit_code == 0
+    examples = result.stdout.split("Examples:")[1]
+    assert examples.count(f"lso {' '.join(command)}") == 2
+    assert "Examples" not in examples
+
+
+def test_alone_it_prints_help_with_every_command(lso: Callable[..., Result]) -> None:
+    text = lso().stdout
+    assert all(command[0] in text for command in COMMANDS)
+    assert "--install-completion" in text
+
+
+def test_version(lso: Callable[..., Result]) -> None:
+    assert lso("--version").stdout.startswith("lso ")
+
+
+def test_an_unknown_command_or_option_is_wrong_usage(lso: Callable[..., Result]) -> None:
+    assert lso("trian").exit_code == 2
+    assert "train" in lso("trian").stderr
+    assert lso("train", "--metod", "vae").exit_code == 2
+
+
+def _broken(*_: Any, **__: Any) -> None:
+    raise KeyError("a bug")
+
+
+def test_a_bug_is_two_lines_and_exit_code_1(lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_methods", _broken)
+    result = lso("list", "methods")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: internal error: KeyError: 'a bug'",
+        "Run it again with --debug for the traceback.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "a/file"), "a/file: Permission denied"),
+        (ModuleNotFoundError("No module named 'rdkit'", name="rdkit"), "rdkit is not installed"),
+        (MemoryError("too much"), "out of memory: too much"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug(error: Exception, message: str) -> None:
+    assert main.unexpected(error)[0] == message
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(
+    lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_methods", _broken)
+    monkeypatch.setenv("LSO_DEBUG", "0")
+    monkeypatch.setattr(sys, "argv", ["lso", "list", "methods", "--debug"])
+    with pytest.raises(KeyError):
+        main.main()
+
+
+def test_ctrl_c_before_there_is_anything_to_save_is_130(
+    lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(listing, "_methods", interrupt)
+    assert lso("list", "methods").exit_code == 130
+
+
+def test_a_reader_that_goes_away_is_141_and_silent(process: Callable[..., "subprocess.Popen[str]"]) -> None:
+    started = process("config", "show")
+    assert started.stdout is not None and started.stderr is not None
+    started.stdout.close()
+    assert started.wait(30) == 141
+    assert started.stderr.read() == ""
+
+
+@pytest.mark.parametrize("kind", ["methods", "architectures", "tasks", "optimizers", "runs"])
+def test_lists_are_json_too(lso: Callable[..., Result], kind: str) -> None:
+    result = lso("list", kind, "--json")
+    rows = json.loads(result.stdout)
+    assert isinstance(rows, list)
+    assert all(row["what it is"] for row in rows)

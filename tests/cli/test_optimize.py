@@ -1,0 +1,68 @@
+"""``lso optimize``: a search from the command line."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from lso.vae import runs
+from lso.vae.runs import Run
+
+Lso = Callable[..., Result]
+QUICK = ("--starts", 2, "--max-steps", 40, "--control", "none", "--device", "cpu")
+
+
+def test_a_search_ends_in_a_table_a_verdict_and_a_report(lso: Lso, run: Run) -> None:
+    result = lso("optimize", "--target", "test:3", "--optimizer", "adam", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    found = Run(lines[-1])
+    assert found.kind == "search" and found.info["status"] == "finished"
+    assert f"report: {found.path / 'report.html'}" in lines
+    assert any("elieve" in line for line in lines)
+    assert "active dims (decoder)" in result.stdout
+    assert "Searching 4 latents of runs/digits (vae) for test:3: adam, 2 starts each, seed 0" in result.stderr
+
+
+def test_the_verdict_of_the_training_is_told_before_the_search(lso: Lso, run: Run) -> None:
+    runs.update(run, verdict="Posterior collapse: planted.")
+    result = lso("optimize", "--target", "test:2", "--json", *QUICK)
+    told = json.loads(result.stdout)
+    assert result.stderr.splitlines()[1] == "warning: Posterior collapse: planted."
+    assert told["verdict"]["level"] == "doubt"
+    assert Path(told["report"]).is_file()
+
+
+def test_a_folder_of_images_of_other_sizes_and_kinds_is_searched_for(lso: Lso, run: Run) -> None:
+    Path("images").mkdir()
+    pixels = np.zeros((30, 22), dtype=np.uint8)
+    pixels[5:25, 9:13] = 255
+    Image.fromarray(pixels).save("images/one.png")
+    Image.fromarray(pixels.repeat(2, 0)).convert("RGB").save("images/two.jpg")
+    Path("images/three.png").write_text("no image")
+    refused = lso("optimize", "--target", "images", *QUICK)
+    assert refused.exit_code == 1 and "three.png" in refused.stderr
+    result = lso("optimize", "--target", "images/", "--bad-files", "skip", "--out", "found", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert "three.png" in result.stderr
+    assert len((Path("found") / "evaluations.jsonl").read_text().splitlines()) == 4
+    comparison = lso("report", "found", "--out", "page")
+    assert comparison.exit_code == 0 and "best value" in comparison.stdout
+    assert lso("report", "found", run.path).exit_code == 2
+
+
+def test_ctrl_c_writes_what_there_is(lso: Lso, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lso.cli.progress import SearchProgress
+
+    monkeypatch.setattr(SearchProgress, "on_step", lambda *_: signal.raise_signal(signal.SIGINT))
+    options = ("--max-steps", 1000000, "--tol", 0, "--optimizer", "sgd", "--out", "cut")
+    result = lso("optimize", "--target", "test:3", "--starts", 2, *options)
+    assert result.exit_code == 130
+    assert result.stdout.splitlines()[-1] == "cut"
+    assert (Path("cut") / "report.html").is_file()
+    assert Run("cut").info["status"] == "stopped"

@@ -1,0 +1,125 @@
+"""``lso train``: what it prints, how it stops, how it goes on."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from lso.cli.signals import Signals
+from lso.vae.runs import Run, list_runs
+
+pytestmark = pytest.mark.usefixtures("no_report")
+SMALL = ("--latent-dim", 4, "--width", 32, "--device", "cpu", "--limit", 200)
+
+
+def test_a_training_names_its_folder_first_and_last(lso: Callable[..., Result]) -> None:
+    result = lso("train", "--method", "vae:anneal=1", "--epochs", 2, *SMALL)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    run = Run(lines[0])
+    assert lines[-1] == lines[0]
+    assert run.info["status"] == "finished"
+    assert "finished 2 epochs" in lines[1]
+    assert f"next: lso optimize --model {lines[0]} --target test:20" in lines
+    assert "Training vae on digits (200 images of 8x8): mlp, 4 latents, up to 2 epochs, seed 0, on cpu" in result.stderr
+    assert "epoch 2/2" in result.stderr.splitlines()[-1]
+
+
+def test_json_is_the_only_thing_on_stdout(lso: Callable[..., Result]) -> None:
+    result = lso("train", "--method", "vae", "--epochs", 1, "--json", "-q", *SMALL)
+    told = json.loads(result.stdout)
+    assert told["status"] == "finished" and told["best"]["epoch"] == 1
+    assert result.stderr == ""
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults(lso: Callable[..., Result], elsewhere: Path) -> None:
+    (elsewhere / "c.toml").write_text('[method]\nname = "free-bits"\n[protocol]\nepochs = 7\nbatch_size = 16\n')
+    shown = json.loads(lso("config", "show", "--config", "c.toml", "--epochs", 1, "--json").stdout)
+    assert (shown["method"]["name"], shown["protocol"]["epochs"], shown["protocol"]["batch_size"]) == (
+        "free-bits",
+        1,
+        16,
+    )
+    result = lso("train", "--config", "c.toml", "--epochs", 1, "--out", "made", "-q", *SMALL)
+    assert result.exit_code == 0, result.stderr
+    assert Run("made").config.protocol.epochs == 1
+    assert Run("made").config.protocol.batch_size == 16
+
+
+def test_a_cut_training_says_how_it_goes_on_and_does(lso: Callable[..., Result]) -> None:
+    first = lso("train", "--method", "vae", "--epochs", 2, "--max-steps", 5, "--out", "cut", "-q", *SMALL)
+    assert first.exit_code == 0
+    assert "reached --max-steps after 1 epochs and 5 steps" in first.stdout
+    assert "continue: lso train --resume cut" in first.stdout
+    second = lso("train", "--resume", "cut", "--device", "cpu")
+    assert second.exit_code == 0
+    assert "Continuing at step 5: vae" in second.stderr
+    assert Run("cut").info["status"] == "finished"
+    third = lso("train", "--resume", "cut")
+    assert "finished already" in third.stderr and third.exit_code == 0
+
+
+def test_the_configuration_of_a_resumed_run_cannot_be_changed(lso: Callable[..., Result], run: Run) -> None:
+    result = lso("train", "--resume", run.path, "--epochs", 9, "--method", "vae")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --method and --epochs cannot be given with --resume")
+
+
+def test_a_written_configuration_repeats_the_run(lso: Callable[..., Result], run: Run) -> None:
+    result = lso("config", "init", "--config", run.path / "config.toml", "--out", "again.toml")
+    assert result.exit_code == 0
+    assert Path("again.toml").read_text() == (run.path / "config.toml").read_text()
+    assert lso("config", "init", "--out", "again.toml").exit_code == 2
+
+
+def test_ctrl_c_saves_and_tells_how_to_go_on(process: Callable[..., "subprocess.Popen[str]"]) -> None:
+    started = process("train", "--method", "vae", "--epochs", 100000, "--out", "cut", *SMALL)
+    until = time.monotonic() + 60
+    while len(Run("cut").metrics() if Path("cut/run.json").exists() else []) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    started.send_signal(signal.SIGINT)
+    out, err = started.communicate(timeout=60)
+    assert started.returncode == 130, err
+    assert "continue: lso train --resume cut" in out
+    assert out.splitlines()[-1] == "cut"
+    assert "interrupted" in err
+    assert Run("cut").info["status"] == "stopped"
+    assert (Path("cut") / "last.pt").is_file()
+
+
+def test_sigterm_saves_too(lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lso.cli.progress import TrainingProgress
+
+    def epoch(watch: TrainingProgress, row: object) -> None:
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(TrainingProgress, "epoch", epoch)
+    result = lso("train", "--method", "vae", "--out", "cut", *SMALL)
+    assert result.exit_code == 143
+    assert Run("cut").info["sentence"].startswith("terminated after 0 epochs")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_signal_kills(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[int] = []
+    with Signals() as signals:
+        signals.listen()
+        signal.raise_signal(signal.SIGINT)
+        assert (signals.reason(), signals.exit_code) == ("interrupted", 130)
+        monkeypatch.setattr(signal, "raise_signal", raised.append)
+        signals._handle(signal.SIGINT, None)
+        assert raised == [signal.SIGINT] and signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+
+
+def test_runs_are_listed_with_what_is_known_of_them(lso: Callable[..., Result], run: Run) -> None:
+    row = json.loads(lso("list", "runs", "--json").stdout)[0]
+    assert (row["run"], row["kind"], row["method"], row["status"]) == (str(run.path), "train", "vae", "finished")
+    (run.path / "config.toml").write_text("seed = [")
+    assert json.loads(lso("list", "runs", "--json").stdout)[0]["status"] == "damaged"
+    assert len(list_runs()) == 1

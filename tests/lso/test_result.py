@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from lso.gradient import minimize
+from lso.objective import LatentObjective
+from lso.result import Result, status_of
+from tests.lso.decoders import draws, planted, reconstruction
+
+
+@pytest.mark.parametrize(
+    ("reasons", "interrupted", "status"),
+    [
+        (["tolerance"] * 2, None, "converged"),
+        (["tolerance", "line_search"], None, "converged"),
+        (["max_steps"] * 2, None, "max_steps"),
+        (["not_finite"] * 2, None, "failed"),
+        (["tolerance", "max_steps"], None, "mixed"),
+        (["tolerance", "stopped"], "time is up", "stopped"),
+    ],
+)
+def test_the_status_sums_up_the_reasons(reasons: list[str], interrupted: str | None, status: str) -> None:
+    found, sentence = status_of(reasons, interrupted)
+    assert found == status and "Of 2 searches" in sentence and (interrupted or "") in sentence
+
+
+def searched(maximize: bool = False) -> Result:
+    objective = LatentObjective(planted(), lambda x: x.flatten(1).square().sum(1), maximize=maximize)
+    return minimize(objective, draws(5, 4), max_steps=3)
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_best_is_the_best_in_the_objectives_sense(maximize: bool) -> None:
+    result = searched(maximize)
+    order = result.value[0].argsort(descending=maximize)
+    assert int(result.best) == int(order[0])
+    assert torch.equal(result.best_z[0], result.z[0, order[0]]) and float(result.best_value) == float(
+        result.value[0, order[0]]
+    )
+
+
+def test_a_result_of_targets_has_a_row_for_each() -> None:
+    result = minimize(reconstruction(3), draws(3, 2, 4), max_steps=3, start_names=["mean", "prior"])
+    assert result.best.shape == result.best_typical.shape == result.best_value.shape == (3,)
+    assert result.best_z.shape == (3, 4) and result.start_names == ["mean", "prior"]
+    assert [len(row) for row in result.stopped] == [2, 2, 2] and len(result.evaluations()) == 6

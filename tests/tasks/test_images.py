@@ -1,0 +1,206 @@
+"""Splits, limits, binarization and the embedded and downloadable sets."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lso.tasks import mnist, omniglot
+from lso.tasks.download import Remote, file_hash
+from lso.tasks.images import WHOLE, Raw, divide, load_dataset
+from lso.vae.config import Binarize, DataConfig
+from lso.vae.data import SPLITS, Dataset, to_unit
+from lso.vae.errors import DataError, UsageError
+
+Find = Callable[[str], Path]
+
+
+def numbered(n: int) -> torch.Tensor:
+    return torch.arange(n, dtype=torch.float32).reshape(n, 1, 1, 1).expand(n, 1, 8, 8) / n
+
+
+def sizes(dataset: Dataset) -> list[int]:
+    return [len(dataset.split(name)) for name in SPLITS]
+
+
+def test_splits_are_disjoint_complete_and_always_the_same() -> None:
+    x = numbered(103)
+    first, second = (divide(Raw(splits={WHOLE: x})).splits for _ in range(2))
+    assert [len(first[name]) for name in SPLITS] == [83, 10, 10]
+    assert all(torch.equal(first[name], second[name]) for name in SPLITS)
+    together = torch.cat([first[name] for name in SPLITS])[:, 0, 0, 0]
+    assert torch.equal(together.sort().values, x[:, 0, 0, 0])
+    assert not torch.equal(first["train"], x[:83])
+
+
+def test_a_missing_split_is_cut_from_train_and_given_ones_stay() -> None:
+    raw = divide(Raw(splits={"train": numbered(50), "test": numbered(7)}, labels={"train": torch.arange(50)}))
+    assert [len(raw.splits[name]) for name in SPLITS] == [45, 5, 7]
+    assert torch.equal(raw.splits["test"], numbered(7))
+    assert set(raw.labels) == {"train", "validation"}
+    torch.testing.assert_close(raw.labels["validation"] / 50, raw.splits["validation"][:, 0, 0, 0])
+    assert raw.provenance["split"]["how"] == "validation cut from train, shuffled with seed 0"
+
+
+def test_a_limit_keeps_part_of_each_split_in_proportion() -> None:
+    full, part = divide(Raw(splits={WHOLE: numbered(200)})), divide(Raw(splits={WHOLE: numbered(200)}), 40)
+    assert [len(part.splits[name]) for name in SPLITS] == [40, 5, 5]
+    for name in SPLITS:
+        assert set(part.splits[name].flatten().tolist()) <= set(full.splits[name].flatten().tolist())
+    assert part.provenance["split"]["limit"] == 40
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(DataError, match=r"only 9 images to split.*at least 10"):
+        divide(Raw(splits={WHOLE: numbered(9)}))
+
+
+def test_digits_are_embedded() -> None:
+    dataset = load_dataset(DataConfig(), "none", 0)
+    assert sizes(dataset) == [1439, 179, 179]
+    assert dataset.shape == (1, 8, 8)
+    every = torch.cat([dataset.split(name) for name in SPLITS])
+    assert sorted(set(every.flatten().tolist())) == [k / 16 for k in range(17)]
+    assert dataset.provenance["mean"] == pytest.approx(0.305, abs=0.001)
+    counts = torch.cat([dataset.labels[name] for name in SPLITS]).bincount().tolist()
+    assert counts == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # sklearn.datasets.load_digits().target
+
+
+def test_binarization_is_by_the_seed_and_leaves_dynamic_training_data_alone() -> None:
+    cases: list[tuple[Binarize, int]] = [("none", 0), ("dynamic", 0), ("fixed", 0), ("fixed", 0), ("fixed", 1)]
+    none, dynamic, fixed, again, other = (load_dataset(DataConfig(), mode, seed) for mode, seed in cases)
+    assert torch.equal(dynamic.train, none.train)
+    assert torch.equal(dynamic.test, fixed.test)
+    assert fixed.hash() == again.hash() != other.hash()
+    assert set(fixed.train.flatten().tolist()) == {0.0, 1.0}
+    # 1439 x 64 independent Bernoulli pixels: standard error below 0.5 / sqrt(92,096) = 0.0017; four of them
+    assert fixed.train.mean().item() == pytest.approx(none.train.mean().item(), abs=0.0066)
+    assert dynamic.provenance["binarize"] == {"mode": "dynamic", "seed": 0}
+
+
+def test_polarity_and_size_are_switchable_and_stated() -> None:
+    plain = load_dataset(DataConfig(), "none", 0)
+    turned = load_dataset(DataConfig(size=16, channels=3, invert=True), "none", 0)
+    assert turned.shape == (3, 16, 16)
+    assert turned.train.mean().item() == pytest.approx(1 - plain.train.mean().item(), abs=0.01)
+    assert turned.provenance["inverted"] is True
+    notes = " ".join(turned.provenance["notes"])
+    assert "resized from 8x8 to 16x16" in notes
+    assert "turned round" in notes
+    assert "as in the source" in " ".join(plain.provenance["notes"])
+
+
+def test_wrong_tasks_and_paths_are_told() -> None:
+    with pytest.raises(UsageError, match=r"needs a path to your images\nGive it with --data"):
+        load_dataset(DataConfig(task="images"), "none", 0)
+    with pytest.raises(UsageError, match="embedded and reads no path"):
+        load_dataset(DataConfig(path="x"), "none", 0)
+    with pytest.raises(DataError, match="no file or folder /nowhere"):
+        load_dataset(DataConfig(task="mnist", path="/nowhere"), "none", 0)
+
+
+def test_mnist_holds_out_the_last_ten_thousand_and_knows_the_original(data_path: Find) -> None:
+    dataset = load_dataset(DataConfig(task="mnist", path=str(data_path("mnist.npz"))), "none", 0)
+    assert sizes(dataset) == [50_000, 10_000, 10_000]
+    assert dataset.train.dtype == torch.uint8
+    # label counts and mean intensity as in the note beside the data
+    assert dataset.labels["test"].bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert to_unit(dataset.test).mean().item() == pytest.approx(0.1325, abs=1e-4)
+    assert dataset.provenance["exact"] is True
+
+
+def write_idx(path: Path, x: np.ndarray) -> None:
+    header = np.array([0x0800 + x.ndim, *x.shape], dtype=">i4").tobytes()
+    content = header + x.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ""])
+def test_mnist_reads_idx_files(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {key: rng.integers(0, 256, (60, 28, 28) if key.endswith("x") else (60,)) for key in mnist.STEMS}
+    for key, x in arrays.items():
+        write_idx(tmp_path / f"{mnist.STEMS[key]}{suffix}", x)
+    for path in (tmp_path, tmp_path / f"{mnist.STEMS['train_x']}{suffix}"):
+        dataset = load_dataset(DataConfig(task="mnist", path=str(path)), "none", 0)
+        assert sizes(dataset) == [50, 10, 60]
+        assert np.array_equal(dataset.train[:, 0].numpy(), arrays["train_x"][:50])
+        assert np.array_equal(dataset.labels["test"].numpy(), arrays["test_y"])
+        assert dataset.provenance["exact"] is False
+        assert "NOT byte for byte" in dataset.provenance["notes"][0]
+
+
+def test_mnist_is_downloaded_with_its_checksums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in mnist.STEMS:
+        write_idx(tmp_path / f"{mnist.STEMS[key]}.gz", np.zeros((60, 28, 28) if key.endswith("x") else (60,)))
+    asked = []
+
+    def fetch(remote: Remote, progress: object = None) -> Path:
+        asked.append(remote)
+        return tmp_path / Path(remote.name).name
+
+    monkeypatch.setattr(mnist, "fetch", fetch)
+    dataset = load_dataset(DataConfig(task="mnist"), "none", 0)
+    assert sizes(dataset) == [50, 10, 60]
+    assert [remote.checksums for remote in asked] == [(f"md5:{md5}",) for md5 in mnist.MD5.values()]
+    assert asked[0].urls == tuple(f"{mirror}train-images-idx3-ubyte.gz" for mirror in mnist.MIRRORS)
+
+
+def test_mnist_s_bad_files_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no MNIST in"):
+        load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+    path = tmp_path / f"{mnist.STEMS['train_x']}.gz"
+    path.write_bytes(b"\x1f\x8bnonsense")
+    with pytest.raises(DataError, match="is not an idx file of bytes"):
+        load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+    write_idx(path, np.zeros((9, 28, 28)))
+    with pytest.raises(DataError, match="no MNIST test_x"):
+        load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+
+
+def test_the_omniglot_substitute_says_that_it_is_one(data_path: Find) -> None:
+    dataset = load_dataset(DataConfig(task="omniglot", path=str(data_path("omniglot28_lake.npz"))), "dynamic", 0)
+    assert sizes(dataset) == [22_345, 2_000, 8_115]
+    assert dataset.provenance["substitute"] is True
+    assert "SUBSTITUTE" in dataset.provenance["notes"][0]
+    assert to_unit(dataset.train).mean().item() == pytest.approx(0.081, abs=1e-3)
+    assert len(dataset.labels["train"]) == 22_345
+
+
+def write_chardata(path: Path, train: np.ndarray, test: np.ndarray) -> None:
+    """The true file's layout: pixels x images, each image transposed."""
+    from scipy.io import savemat
+
+    columns = {key: x.transpose(0, 2, 1).reshape(len(x), -1).T for key, x in {"data": train, "testdata": test}.items()}
+    savemat(path, columns | {"targetchar": np.arange(len(train))[None], "testtargetchar": np.arange(len(test))[None]})
+
+
+def test_chardata_s_images_are_transposed_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    train, test = rng.random((30, 28, 28)), rng.random((7, 28, 28))
+    path = tmp_path / "chardata.mat"
+    write_chardata(path, train, test)
+    dataset = load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
+    assert sizes(dataset) == [25, 5, 7]
+    np.testing.assert_allclose(dataset.test[:, 0].numpy(), test, rtol=1e-6)
+    np.testing.assert_allclose(dataset.train[:, 0].numpy(), train[dataset.labels["train"].numpy()], rtol=1e-6)
+    assert dataset.provenance["substitute"] is True
+    assert "its MD5 differs" in dataset.provenance["notes"][0]
+    sums = (f"md5:{file_hash(path, 'md5')}",)
+    monkeypatch.setattr(omniglot, "CHARDATA", Remote(name="x", urls=(), checksums=sums))
+    true = load_dataset(DataConfig(task="omniglot", path=str(path)), "none", 0)
+    assert (true.provenance["substitute"], true.provenance["exact"]) == (False, True)
+
+
+def test_omniglot_s_bad_files_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no OMNIGLOT in"):
+        load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
+    (tmp_path / "chardata.mat").write_text("hello")
+    with pytest.raises(DataError, match=r"is not OMNIGLOT's chardata.mat"):
+        load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
+    np.savez(tmp_path / "omniglot.npz", x=np.zeros(3))
+    with pytest.raises(DataError, match="has no train_x and test_x"):
+        load_dataset(DataConfig(task="omniglot", path=str(tmp_path / "omniglot.npz")), "none", 0)

@@ -1,0 +1,73 @@
+"""Images named for a run, and a run looked into."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lso.tasks.checkup import checkup
+from lso.tasks.experiment import train
+from lso.tasks.images import load_dataset
+from lso.tasks.pick import pick, pick_one
+from lso.vae import runs
+from lso.vae.errors import DataError, UsageError
+from lso.vae.runs import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    settings = {"architecture": {"latent_dim": 2, "width": 8}, "protocol": {"epochs": 0}, "data": {"limit": 100}}
+    return train("vae", settings=settings, out=tmp_path_factory.mktemp("pick") / "run", device="cpu")
+
+
+def test_a_part_of_the_runs_own_data_is_as_the_model_sees_it(run: Run) -> None:
+    own = load_dataset(run.config.data, "dynamic", 0).test
+    assert torch.equal(pick(run, "test:5").images, own[:5])
+    assert torch.equal(pick(run, "test").images, own)
+    assert torch.equal(pick_one(run, "test:4").images, own[4:5])
+    assert pick(run, "test:2").names == ("test 0", "test 1")
+
+
+@pytest.mark.parametrize("what", ["test:0", "test:100000", "test:x", "test:-1"])
+def test_a_part_that_is_not_there_is_refused(run: Run, what: str) -> None:
+    with pytest.raises(UsageError, match="expected test:N"):
+        pick(run, what)
+
+
+def test_a_file_of_the_name_of_a_split_is_a_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test").mkdir()
+    with pytest.raises(DataError, match="test"):
+        pick(run, "test")
+
+
+def test_data_that_changed_are_not_the_runs_own(run: Run) -> None:
+    before = run.info["dataset"]
+    runs.update(run, dataset={**before, "hash": "other"})
+    with pytest.raises(DataError, match="have changed"):
+        pick(run, "test:5")
+    runs.update(run, dataset=before)
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence", "remedy"),
+    [
+        ("running", "", "--resume"),
+        ("stopped", "interrupted after 1 epochs", "--resume"),
+        ("failed", "the training loss was not finite by step 3", "lower --learning-rate"),
+    ],
+)
+def test_a_checkup_says_what_to_do(run: Run, status: str, sentence: str, remedy: str) -> None:
+    before = run.info
+    runs.update(run, status=status, sentence=sentence)
+    first = checkup(run.path)[0]
+    runs.update(run, **before)
+    assert first.level != "ok" and remedy in first.remedy
+
+
+def test_a_checkup_of_a_run_whose_data_are_gone_says_so(run: Run) -> None:
+    text = (run.path / "config.toml").read_text()
+    (run.path / "config.toml").write_text(text.replace('path = ""', 'path = "/nowhere/at/all"'))
+    found = [finding.what for finding in checkup(run.path) if finding.level == "problem"]
+    (run.path / "config.toml").write_text(text)
+    assert found[0] == "the data are gone: /nowhere/at/all"

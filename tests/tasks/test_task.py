@@ -1,0 +1,49 @@
+"""The task table and what is inferred from a path."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lso.tasks.task import TASKS, infer_task, likelihood_for, task
+from lso.vae.architectures import ARCHITECTURES
+from lso.vae.errors import DataError, UsageError
+
+
+def test_the_table_needs_no_torch() -> None:
+    code = "import sys, lso.tasks.task; assert not {'torch', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_row_is_consistent(name: str) -> None:
+    row = task(name)
+    module, _, function = row.load.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    assert row.name == row.data.task == name
+    assert row.architecture in ARCHITECTURES
+    drawn = row.protocol.binarize != "none"
+    assert drawn == (not row.needs_path) == (row.data.fit == "pad")
+    assert likelihood_for(row, row.protocol.binarize) == ("bernoulli" if drawn else "logistic")
+
+
+def test_a_wrong_name_gets_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'omniglot'"):
+        task("omniglott")
+
+
+def test_a_path_without_a_task_tells_its_format(tmp_path: Path) -> None:
+    for name, expected in [("x.npy", "arrays"), ("x.NPZ", "arrays"), ("chardata.mat", "omniglot")]:
+        (tmp_path / name).touch()
+        assert infer_task(tmp_path / name) == expected
+    assert infer_task(tmp_path) == "images"
+    (tmp_path / "one.png").touch()
+    with pytest.raises(UsageError, match=r"single image.*\nGive the folder"):
+        infer_task(tmp_path / "one.png")
+    (tmp_path / "x.csv").touch()
+    with pytest.raises(UsageError, match="cannot tell what"):
+        infer_task(tmp_path / "x.csv")
+    with pytest.raises(DataError, match="no file or folder"):
+        infer_task(tmp_path / "missing")

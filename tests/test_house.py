@@ -1,0 +1,174 @@
+"""The house rules that no linter knows: one direction of imports, terminals in one folder, few clones, lazy faces."""
+
+import ast
+import importlib
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = {"vae": "lso.vae", "lso": "lso", "tasks": "lso.tasks", "cli": "lso.cli"}  # lowest first
+ORDER = list(FLOORS.values())
+EXEMPT = ("lso", "lso.__main__")  # the face and the entry point name everything
+WINDOW, CLONED = 8, 0.03
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Module name -> syntax tree, over the four folders."""
+    found = {}
+    for folder, package in FLOORS.items():
+        for path in sorted((ROOT / folder).glob("*.py")):
+            name = package if path.stem == "__init__" else f"{package}.{path.stem}"
+            found[name] = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return found
+
+
+def imports(tree: ast.Module, *, late: bool = True) -> set[str]:
+    """Full names of what a module imports: all, or without what stands in functions or serves type checking alone."""
+    found = set()
+    for node in ast.walk(tree) if late else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import, line {node.lineno}"
+            children = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (children & modules().keys()) or {str(node.module)}
+    return found
+
+
+def floor(module: str) -> int:
+    package = ".".join(module.split(".")[:2])
+    return ORDER.index(package if package in ORDER else "lso")
+
+
+def test_imports_run_one_way() -> None:
+    """cli -> tasks -> lso -> vae."""
+    for module, tree in modules().items():
+        ours = [name for name in imports(tree) if name.split(".")[0] == "lso"]
+        up = [name for name in ours if floor(name) > floor(module)]
+        assert module in EXEMPT or not up, f"{module} imports {up}"
+
+
+def test_our_folders_are_only_imported_as_lso() -> None:
+    for module, tree in modules().items():
+        bare = {name.split(".")[0] for name in imports(tree)} & {"vae", "tasks", "cli", "tests"}
+        assert not bare, f"{module} imports {bare}; write lso.{bare}"
+
+
+def test_modules_can_be_put_in_an_order() -> None:
+    """No circle of imports at the top of modules; a method may hand over to a higher room when it is called."""
+    waiting = {
+        module: imports(tree, late=False) & modules().keys()
+        for module, tree in modules().items()
+        if module not in EXEMPT
+    }
+    while waiting:
+        ready = {module for module, needed in waiting.items() if not needed & waiting.keys()}
+        assert ready, f"circles among {sorted(waiting)}"
+        waiting = {module: needed for module, needed in waiting.items() if module not in ready}
+
+
+@pytest.mark.parametrize("terminal", ["typer", "rich", "click"])
+def test_terminals_live_in_cli_alone(terminal: str) -> None:
+    users = [name for name, tree in modules().items() if any(i.split(".")[0] == terminal for i in imports(tree))]
+    assert all(name.startswith("lso.cli") for name in users), users
+
+
+def test_packages_are_the_folders_that_hold_python() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert sorted(settings["packages"]) == sorted(settings["package-dir"]) == sorted(ORDER)
+    assert {name: folder for folder, name in FLOORS.items()} == settings["package-dir"]
+    inits = {path.parent for path in ROOT.glob("*/**/__init__.py") if not _outside(path)}
+    assert inits == {ROOT / folder for folder in FLOORS}
+
+
+def _outside(path: Path) -> bool:
+    parts = path.relative_to(ROOT).parts
+    linked = any((ROOT / Path(*parts[: i + 1])).is_symlink() for i in range(len(parts)))
+    return linked or parts[0] in ("tests", "build", "dist") or parts[0].startswith(".") or "site-packages" in parts
+
+
+def test_cloned_windows_stay_under_three_percent() -> None:
+    """Share of windows of 8 statement lines that occur more than once; imports, docstrings and layout left out."""
+    windows = [window for tree in modules().values() for window in _windows(tree)]
+    count = Counter(windows)
+    share = sum(n for n in count.values() if n > 1) / len(windows)
+    worst = [window for window, n in count.most_common(3) if n > 1]
+    assert share < CLONED, f"{share:.1%} cloned, for example:\n" + "\n--\n".join("\n".join(window) for window in worst)
+
+
+def _windows(tree: ast.Module) -> list[tuple[str, ...]]:
+    lines = [line.strip() for line in ast.unparse(_bare(tree)).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("import ", "from "))]
+    return [tuple(lines[i : i + WINDOW]) for i in range(len(lines) - WINDOW + 1)]
+
+
+def _bare(tree: ast.Module) -> ast.Module:
+    """A copy without docstrings."""
+    copy = ast.parse(ast.unparse(tree))
+    for node in ast.walk(copy):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return copy
+
+
+@pytest.mark.parametrize("limit", [400])
+def test_files_stay_short(limit: int) -> None:
+    sizes = {
+        path: len(path.read_text(encoding="utf-8").splitlines()) for f in FLOORS for path in (ROOT / f).glob("*.py")
+    }
+    assert not {path.relative_to(ROOT).as_posix(): size for path, size in sizes.items() if size > limit}
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_every_public_name_resolves_and_is_listed(package: str) -> None:
+    module = importlib.import_module(package)
+    for name in getattr(module, "__all__", []):
+        assert getattr(module, name) is not None and name in dir(module)
+    assert not hasattr(module, "no_such_name")
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_no_public_name_is_that_of_a_module(package: str) -> None:
+    """Importing ``package.name`` sets the module as the attribute ``name``, and would hide the object of that name."""
+    assert not [
+        name for name in getattr(importlib.import_module(package), "__all__", []) if f"{package}.{name}" in modules()
+    ]
+
+
+def test_face_tells_type_checkers_the_names_that_it_resolves() -> None:
+    import lso
+
+    block = next(
+        node for node in modules()["lso"].body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    )
+    told = {
+        alias.asname: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert sorted(map(str, told)) == sorted(lso.__all__)
+    for name, module in told.items():
+        assert getattr(importlib.import_module(str(module)), str(name)) is not None
+
+
+@pytest.mark.parametrize(
+    "statement", ["import lso", "import lso.vae, lso.tasks, lso.cli", "import lso; dir(lso); lso.METHODS"]
+)
+def test_faces_import_no_heavy_package(statement: str) -> None:
+    heavy = ("torch", "numpy", "matplotlib", "sklearn", "scipy", "PIL", "botorch", "typer", "rich")
+    code = f"{statement}\nimport sys; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_torch_free_tables_import_no_torch() -> None:
+    """What the command line lists: methods, architectures, configuration, errors, runs."""
+    names = ", ".join(f"lso.vae.{name}" for name in ("methods", "architectures", "config", "errors", "runs"))
+    code = f"import sys, {names}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

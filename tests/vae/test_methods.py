@@ -1,0 +1,192 @@
+"""The contract of every row of METHODS, with every architecture and likelihood; and how methods are named."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lso.vae import checkpoint
+from lso.vae.architectures import ARCHITECTURES, architecture
+from lso.vae.axes import Constant, Cyclical, Linear, LogProbReencoding, SquaredReencoding
+from lso.vae.config import Protocol
+from lso.vae.errors import UsageError
+from lso.vae.likelihoods import LIKELIHOODS
+from lso.vae.methods import METHODS, method, parameters, parse_method
+from lso.vae.model import VAE, build
+from lso.vae.seeds import generator
+from lso.vae.step import Info, Knobs, Noise, State, draw_noise, init, step
+from tests.vae.small import example
+
+SHAPE = (1, 8, 8)
+rows = pytest.mark.parametrize("name", METHODS)
+networks = pytest.mark.parametrize("arch", ARCHITECTURES)
+pixels = pytest.mark.parametrize("likelihood", LIKELIHOODS)
+
+
+def state(name: str, arch: str, likelihood: str, *, clip: float = 0.0) -> State:
+    chosen = example(name)
+    model = build(architecture(arch, latent_dim=3, likelihood=likelihood, width=8), chosen.skip, SHAPE)
+    return init(model, chosen, Protocol(clip=clip))
+
+
+def batch(n: int = 12) -> Tensor:
+    return torch.rand(n, *SHAPE, generator=generator(0, "test"))
+
+
+def noise_for(state: State, n: int = 12, at: int = 0) -> Noise:
+    binarize = state.model.architecture.likelihood == "bernoulli"
+    return draw_noise(state.method, (n, *SHAPE), 3, binarize=binarize, seed=0, step=at, device=torch.device("cpu"))
+
+
+def knobs(like: Tensor | None = None, *, w: float = 0.8, rate: float = 1e-3) -> Knobs:
+    dtype = torch.float32 if like is None else like.dtype
+    return Knobs(torch.tensor(w, dtype=dtype), torch.tensor(rate))
+
+
+def one_step(name: str, arch: str, likelihood: str) -> tuple[VAE, Info]:
+    made = state(name, arch, likelihood)
+    info = step(made, batch(), noise_for(made), knobs())
+    return made.model, info
+
+
+@rows
+@networks
+@pixels
+def test_one_step_is_finite_reaches_and_changes_every_parameter(name: str, arch: str, likelihood: str) -> None:
+    before = dict(state(name, arch, likelihood).model.named_parameters())
+    model, info = one_step(name, arch, likelihood)
+    assert all(value.shape == () and value.dtype == torch.float32 and value.isfinite() for value in info)
+    for key, value in model.named_parameters():
+        assert value.grad is not None and value.grad.isfinite().all() and value.grad.any(), key
+        assert not torch.equal(value, before[key]), key
+
+
+@rows
+@networks
+def test_same_seed_gives_the_same_weights(name: str, arch: str) -> None:
+    (one, _), (two, _) = (one_step(name, arch, "bernoulli") for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+@rows
+@networks
+@pixels
+def test_model_survives_the_disk(name: str, arch: str, likelihood: str, tmp_path: Path) -> None:
+    model, _ = one_step(name, arch, likelihood)
+    checkpoint.save_model(model, model.state_dict(), tmp_path / "m.safetensors")
+    again = checkpoint.load_model(tmp_path / "m.safetensors")
+    assert (again.architecture, again.skip, again.shape) == (model.architecture, model.skip, model.shape)
+    assert not again.training
+    z = torch.randn(4, 3, generator=generator(0, "z"))
+    assert torch.equal(again.reconstruct(z), model.reconstruct(z))
+    assert torch.equal(again.encode(batch()).log_var, model.encode(batch()).log_var)
+
+
+@rows
+@networks
+def test_gradients_are_those_of_finite_differences(name: str, arch: str) -> None:
+    """Along one random direction in each half: no path of the loss is cut (both encoder passes of a penalty, decoder,
+    skip edges). Central differences in double, error O(h^2)."""
+    made = state(name, arch, "bernoulli")
+    made.model.double()
+    noise = Noise(*(None if value is None else value.double() for value in noise_for(made)))  # type: ignore[arg-type]
+    x = batch().double()
+
+    def loss() -> Tensor:
+        return step(made, x, noise, knobs(x), ()).loss
+
+    for half in (made.model.encoder, made.model.decoder):
+        draw = generator(0, "direction")
+        directions = [torch.randn(p.shape, generator=draw, dtype=p.dtype) for p in half.parameters()]
+        loss()
+        pairs = zip(half.parameters(), directions, strict=True)
+        slope = torch.stack([(p.grad * d).sum() for p, d in pairs if p.grad is not None]).sum()
+        values = [_shifted(half, directions, h, loss) for h in (1e-6, -1e-6)]
+        torch.testing.assert_close((values[0] - values[1]) / 2e-6, slope, rtol=1e-6, atol=1e-7)
+
+
+def _shifted(half: torch.nn.Module, directions: list[Tensor], h: float, loss: Any) -> Tensor:
+    kept = [p.detach().clone() for p in half.parameters()]
+    with torch.no_grad():
+        for p, d in zip(half.parameters(), directions, strict=True):
+            p.add_(d, alpha=h)
+    value: Tensor = loss()
+    with torch.no_grad():
+        for p, old in zip(half.parameters(), kept, strict=True):
+            p.copy_(old)
+    return value
+
+
+@rows
+@pytest.mark.parametrize("pixel", [0.0, 1.0])
+def test_black_and_white_images_stay_finite(name: str, pixel: float) -> None:
+    for likelihood in LIKELIHOODS:
+        made = state(name, "mlp", likelihood)
+        for at in range(3):
+            info = step(made, torch.full((4, *SHAPE), pixel), noise_for(made, 4, at), knobs(rate=1e-2))
+            assert all(value.isfinite() for value in info)
+
+
+@rows
+def test_a_single_datum_is_a_batch(name: str) -> None:
+    made = state(name, "mlp", "bernoulli")
+    assert step(made, batch(1), noise_for(made, 1), knobs()).loss.isfinite()
+
+
+# --- the table and its names ------------------------------------------------------------------------------------------
+
+
+@rows
+def test_every_row_states_source_and_full_parameters(name: str) -> None:
+    spec, built = METHODS[name], example(name)
+    assert spec.summary and spec.source and built.name == name
+    assert built.params.keys() == parameters(name).keys() >= {"anneal", "unit", "start", "cycles"}
+    assert method(name, **built.params) == built
+    text = ",".join(f"{key}={value}" for key, value in built.params.items())
+    assert parse_method(f"{name}:{text}") == built
+    assert built.schedule == (Linear(length=spec.anneal) if spec.anneal else Constant()) or name == "beta-vae"
+
+
+def test_defaults_are_those_of_the_papers() -> None:
+    assert method("ne-vae-se").penalty == SquaredReencoding(weight=1.0, reduction="mean")
+    assert method("ne-vae-lp", c=0).penalty == LogProbReencoding(c=0.0, weight=1.0, reduction="sum")
+    assert {name for name, spec in METHODS.items() if spec.anneal == 10} == {"vae-anneal", "ne-vae-se", "ne-vae-lp"}
+    assert method("skip-vae").skip and not method("vae").skip
+
+
+def test_text_names_method_and_parameters() -> None:
+    assert parse_method(" beta-vae: beta = 0.2 , anneal=2") == method("beta-vae", beta=0.2, anneal=2)
+    assert parse_method("beta-vae:beta=0.05,anneal=2").schedule == Linear(length=2.0, start=0.05, end=0.05)
+    assert parse_method("vae:anneal=5,cycles=4").schedule == Cyclical(length=5.0, cycles=4)
+    assert parse_method("ne-vae-lp:c=-inf").penalty == LogProbReencoding(c=-math.inf)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nevae-se", "unknown method 'nevae-se'\nDid you mean 'ne-vae-se'"),
+        ("beta-vae:betta=1", "unknown parameter of beta-vae 'betta'\nDid you mean 'beta'"),
+        ("vae:name=x", "unknown parameter of vae 'name'"),
+        ("ne-vae-lp", "method ne-vae-lp needs c\nIt has no default; for example ne-vae-lp:c=0.0"),
+        ("beta-vae:0.2", "cannot read '0.2' in method 'beta-vae:0.2'\nWrite name:key=value"),
+        ("beta-vae:beta=x", "beta-vae:beta: expected a number, got 'x'"),
+        ("beta-vae:beta=0", "a finite end KL weight > 0, got 0.0"),
+        ("iwae:samples=2.5", "iwae:samples: expected a whole number, got '2.5'"),
+        ("iwae:samples=0", "samples >= 1, got 0"),
+        ("free-bits:floor=-1", "a finite free-bits floor >= 0 nats, got -1.0"),
+        ("free-bits:over=all", "free-bits:over: expected one of datum, batch, got 'all'"),
+        ("ne-vae-lp:c=nan", "ne-vae-lp:c: expected a number, got 'nan'"),
+        ("ne-vae-lp:c=inf", "a floor c below infinity"),
+        ("ne-vae-se:reduction=max", "expected one of mean, sum, got 'max'"),
+        ("vae:anneal=-1", "anneal >= 0"),
+        ("vae:anneal=inf", "a finite ramp length > 0"),
+        ("vae:cycles=2", "anneal > 0 with cycles"),
+    ],
+)
+def test_mistakes_are_refused_in_two_lines(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_method(text)
+    assert message in str(caught.value) and str(caught.value).count("\n") == 1

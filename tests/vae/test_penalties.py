@@ -1,0 +1,71 @@
+"""NE-VAE's re-encoding penalties against hand computation, and where their gradients go."""
+
+import math
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from lso.vae.axes import LogProbReencoding, SquaredReencoding
+from lso.vae.errors import UsageError
+from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.penalties import penalize
+from lso.vae.seeds import generator
+
+Z = torch.tensor([[1.0, 0.0, -2.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
+AGAIN = DiagonalGaussian(
+    torch.tensor([[-0.5, 0.0, -2.0], [0.5, 1.0, 3.0]], dtype=torch.float64),
+    torch.tensor([[0.0, -4.0, 0.0], [-2.0, 0.0, 1.0]], dtype=torch.float64),
+)
+NOISE = torch.tensor([[1.0, -1.0, 0.5], [0.0, 2.0, -0.5]], dtype=torch.float64)
+
+
+def nats() -> Tensor:
+    density: Tensor = Normal(AGAIN.mean, torch.exp(0.5 * AGAIN.log_var)).log_prob(Z)  # type: ignore[no-untyped-call]
+    return -density
+
+
+@pytest.mark.parametrize(("reduction", "factor"), [("mean", 1 / 3), ("sum", 1.0)])
+def test_squared_error_is_between_two_samples(reduction: Literal["mean", "sum"], factor: float) -> None:
+    other = AGAIN.mean + torch.exp(0.5 * AGAIN.log_var) * NOISE
+    found = penalize(SquaredReencoding(weight=3.0, reduction=reduction), Z, AGAIN, NOISE)
+    torch.testing.assert_close(found, 3 * factor * ((Z - other) ** 2).sum(1))
+
+
+@pytest.mark.parametrize("c", [-math.inf, -5.0, 0.0, 1.0, 5.0])
+def test_log_prob_is_floored_per_dimension_before_the_sum(c: float) -> None:
+    found = penalize(LogProbReencoding(c=c), Z, AGAIN, NOISE)
+    torch.testing.assert_close(found, torch.tensor([sum(max(c, v) for v in row) for row in nats().tolist()]).double())
+    assert c < 1 or (found > nats().clamp(min=c).sum(1) - 1e-12).all()
+    torch.testing.assert_close(
+        penalize(LogProbReencoding(c=c, weight=2.0, reduction="mean"), Z, AGAIN, NOISE), found * 2 / 3
+    )
+
+
+def test_gradient_vanishes_below_the_floor_in_that_dimension_alone() -> None:
+    z, mean, log_var = (value.clone().requires_grad_() for value in (Z, AGAIN.mean, AGAIN.log_var))
+    floor = 1.0
+    penalize(LogProbReencoding(c=floor), z, DiagonalGaussian(mean, log_var), NOISE).sum().backward()  # type: ignore[no-untyped-call]
+    below = nats() < floor
+    assert below.any() and not below.all()
+    assert log_var.grad is not None and z.grad is not None and mean.grad is not None
+    assert torch.equal(log_var.grad == 0, below)
+    assert (z.grad[below] == 0).all() and (mean.grad[below] == 0).all() and z.grad[~below].any()
+
+
+def test_collapse_costs_two_per_dimension() -> None:
+    """z and z~ both N(0, 1): E (z - z~)^2 = 2, variance 8; 60,000 draws, four standard errors."""
+    z, noise = torch.randn(2, 20_000, 3, generator=generator(0, "test"))
+    prior = DiagonalGaussian(torch.zeros(20_000, 3), torch.zeros(20_000, 3))
+    found = penalize(SquaredReencoding(), z, prior, noise)
+    assert abs(found.mean().item() - 2) < 4 * math.sqrt(8 / 60_000)
+
+
+def test_senseless_parameters_are_refused() -> None:
+    for c, weight in ((math.inf, 1.0), (math.nan, 1.0), (0.0, -1.0), (0.0, math.inf)):
+        with pytest.raises(UsageError, match="expected"):
+            LogProbReencoding(c=c, weight=weight)
+    with pytest.raises(UsageError, match="a finite penalty weight >= 0"):
+        SquaredReencoding(weight=-1.0)

@@ -1,0 +1,166 @@
+"""Files of weights and codes: safetensors for the model, plain tensors for resuming, npz for codes; none runs code."""
+
+import dataclasses
+import io
+import json
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.vae.architectures import Architecture
+from lso.vae.errors import LsoError, RunError
+from lso.vae.files import replace_file
+from lso.vae.model import VAE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Codes:
+    """Posteriors over the validation split, so that a search needs no dataset.
+
+    Args:
+        mean: ``(n, latent)`` posterior means.
+        log_var: ``(n, latent)`` posterior log-variances.
+        decoder_use: ``(latent,)`` nats, or None while the run is not finished.
+    """
+
+    mean: Float[Tensor, "n latent"]
+    log_var: Float[Tensor, "n latent"]
+    decoder_use: Float[Tensor, " latent"] | None = None
+
+
+def save_model(model: VAE, weights: dict[str, Tensor], path: Path) -> None:
+    """Write weights with what is needed to rebuild the model.
+
+    Args:
+        model: gives architecture and shape.
+        weights: the state to write.
+        path: the safetensors file.
+    """
+    from safetensors.torch import save
+
+    card = {"architecture": dataclasses.asdict(model.architecture), "skip": model.skip, "shape": list(model.shape)}
+    flat = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    replace_file(path, save(flat, metadata={"lso": json.dumps(card)}))
+
+
+def load_model(path: Path, device: str = "cpu") -> VAE:
+    """Read a model, in eval mode.
+
+    Args:
+        path: the safetensors file.
+        device: where to put it.
+    Returns:
+        The model.
+    Raises:
+        RunError: if the file is missing, truncated, of another program, or not safetensors; it is never unpickled.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise RunError(
+            f"{path} does not exist", "The run was cut before its first evaluation; continue it: lso train --resume"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = json.loads((file.metadata() or {})["lso"])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        model = VAE(Architecture(**card["architecture"]), bool(card["skip"]), tuple(card["shape"]))
+        model.load_state_dict(weights)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, LsoError) as error:
+        why = first_line(error)
+        raise RunError(
+            f"{path} is not a model that lso wrote ({why})",
+            "It is truncated or of another kind; train again or give another run.",
+        ) from None
+    return model.to(device).eval()
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, on one line.
+
+    Args:
+        error: any, possibly without a text.
+    Returns:
+        At most 100 characters.
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+
+
+def save_last(values: dict[str, Any], path: Path) -> None:
+    """Write the state for resuming.
+
+    Args:
+        values: tensors and plain values.
+        path: last.pt.
+    """
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    replace_file(path, buffer.getvalue())
+
+
+def load_last(path: Path, device: torch.device | str) -> dict[str, Any]:
+    """Read the state for resuming.
+
+    Args:
+        path: last.pt.
+        device: where to put the tensors.
+    Returns:
+        As `save_last` took it.
+    Raises:
+        RunError: if the file is damaged or holds anything but tensors and plain values, which is never executed.
+    """
+    try:
+        content = path.read_bytes()
+        if not content.startswith(b"PK"):  # a bare pickle, of which torch would warn before it refuses it
+            raise ValueError("not a file that torch.save wrote")
+        values = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        if not isinstance(values, dict):
+            raise ValueError(f"expected named values, got a {type(values).__name__}")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        why = first_line(error)
+        raise RunError(
+            f"{path} cannot be read as a checkpoint ({why})",
+            "It is damaged or not ours, and was not executed; train again.",
+        ) from None
+    return values
+
+
+def save_codes(codes: Codes, path: Path) -> None:
+    """Write codes as npz.
+
+    Args:
+        codes: what to write.
+        path: codes.npz.
+    """
+    arrays = {"mean": codes.mean, "log_var": codes.log_var}
+    if codes.decoder_use is not None:
+        arrays["decoder_use"] = codes.decoder_use
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: value.detach().cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
+    replace_file(path, buffer.getvalue())
+
+
+def load_codes(path: Path) -> Codes:
+    """Read codes.
+
+    Args:
+        path: codes.npz.
+    Returns:
+        The codes, on the CPU.
+    Raises:
+        RunError: if the file is damaged.
+    """
+    try:
+        # From memory, as numpy leaves a file open that it cannot read.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            found = {name: torch.from_numpy(file[name]) for name in ("mean", "log_var", "decoder_use") if name in file}
+        return Codes(**found)
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        raise RunError(f"cannot read {path}: {first_line(error)}", "The file is damaged; train again.") from None

@@ -1,0 +1,253 @@
+"""What a training is: method x architecture x protocol x data, as frozen values and as `config.toml`. Torch-free."""
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from lso.vae.architectures import ARCHITECTURES, Architecture
+from lso.vae.axes import require
+from lso.vae.errors import UsageError, unknown_name
+from lso.vae.methods import Method, convert, method
+
+Binarize = Literal["dynamic", "fixed", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How a model is trained; the task gives the defaults.
+
+    Adam, both halves clipped to one joint norm. When validation -ELBO has no new best for ``patience`` epochs, the
+    learning rate is multiplied by ``decay``, the best weights are reloaded and the optimizers start afresh; after
+    ``max_decays`` decays training ends (He et al. 2019, arXiv:1901.05534, sec. 4 and authors' code).
+
+    Args:
+        learning_rate: of Adam.
+        batch_size: data per step.
+        epochs: at most.
+        clip: largest joint gradient norm of encoder and decoder; 0 is none.
+        patience: epochs without a new best before a decay; 0 is never.
+        decay: factor on the learning rate.
+        max_decays: training stops at this decay.
+        binarize: dynamic (drawn anew for every batch), fixed (once, by the run's seed) or none.
+    Raises:
+        UsageError: if a value is out of range.
+    """
+
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    epochs: int = 100
+    clip: float = 5.0
+    patience: int = 20
+    decay: float = 0.5
+    max_decays: int = 5
+    binarize: Binarize = "dynamic"
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.learning_rate < math.inf, "a finite learning_rate > 0", self.learning_rate, "1e-3 is the default."
+        )
+        require(self.batch_size >= 1, "batch_size >= 1", self.batch_size, "64 is the default.")
+        require(self.epochs >= 0, "epochs >= 0", self.epochs, "0 writes an untrained model.")
+        require(self.clip >= 0, "clip >= 0", self.clip, "0 switches clipping off.")
+        require(self.patience >= 0, "patience >= 0", self.patience, "0 switches the decay off.")
+        require(0 < self.decay <= 1, "0 < decay <= 1", self.decay, "0.5 is the default.")
+        require(self.max_decays >= 1, "max_decays >= 1", self.max_decays, "5 is the default.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Which data, and how files become pixels; search targets are treated the same way.
+
+    Args:
+        task: row of the task table.
+        path: file or folder; empty is the task's own source.
+        size: side in pixels; 0 is the data's own, or the task's default.
+        channels: 1 or 3; 0 is what the files are.
+        invert: whether to turn polarity round, 1 - x.
+        fit: how an image of another aspect becomes square: centre crop, padded, or stretched.
+        bad_files: refuse a folder with an unreadable file, or skip and count them.
+        limit: use at most so many training data; 0 is all.
+    Raises:
+        UsageError: if a value is out of range.
+    """
+
+    task: str = "digits"
+    path: str = ""
+    size: int = 0
+    channels: int = 0
+    invert: bool = False
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    bad_files: Literal["refuse", "skip"] = "refuse"
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.size == 0 or 8 <= self.size <= 64,
+            "a size of 8 to 64 pixels",
+            self.size,
+            "0 takes the data's own size.",
+        )
+        require(self.channels in (0, 1, 3), "1 or 3 channels", self.channels, "0 takes what the files are.")
+        require(self.limit >= 0, "limit >= 0", self.limit, "0 takes all data.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """One training, complete: this is `config.toml`.
+
+    Args:
+        method: a point on the axes.
+        architecture: networks and their sizes.
+        protocol: optimization.
+        data: dataset and pixel handling.
+        seed: of initialization, order, noise and binarization; splits are fixed by the task, so that seeds share their
+            test data.
+    """
+
+    method: Method
+    architecture: Architecture = field(default_factory=Architecture)
+    protocol: Protocol = field(default_factory=Protocol)
+    data: DataConfig = field(default_factory=DataConfig)
+    seed: int = 0
+
+
+SECTIONS: dict[str, Any] = {"architecture": Architecture, "protocol": Protocol, "data": DataConfig}
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain nested values, complete with defaults.
+
+    Args:
+        config: a training.
+    Returns:
+        ``{"seed": ..., "method": {"name": ..., ...}, "architecture": ..., "protocol": ..., "data": ...}``.
+    """
+    sections = {name: dataclasses.asdict(getattr(config, name)) for name in SECTIONS}
+    return {"seed": config.seed, "method": {"name": config.method.name, **config.method.params}, **sections}
+
+
+def from_dict(values: Mapping[str, Any], defaults: TrainConfig | None = None) -> TrainConfig:
+    """Read nested values strictly; what is missing comes from ``defaults``.
+
+    Args:
+        values: as `to_dict` gives, possibly in part.
+        defaults: the rest; None for the defaults of each part.
+    Returns:
+        The training.
+    Raises:
+        UsageError: for an unknown section or key (the nearest name is offered), a wrong type or a value out of range.
+    """
+    for name, section in values.items():
+        if name not in ("seed", "method", *SECTIONS):
+            raise unknown_name("section of the configuration", name, ("seed", "method", *SECTIONS))
+        if name != "seed" and not isinstance(section, Mapping):
+            raise UsageError(f"expected a table [{name}], got {section!r}", f"Write [{name}] and its keys below it.")
+    base = defaults or TrainConfig(method=method("vae"))
+    base = dataclasses.replace(base, architecture=_other_family(base.architecture, values.get("architecture", {})))
+    parts = {name: _update(getattr(base, name), name, values.get(name, {})) for name in SECTIONS}
+    seed = convert(values.get("seed", base.seed), int, "seed")
+    return TrainConfig(method=_method(values.get("method"), base.method), seed=seed, **parts)
+
+
+def _method(values: Mapping[str, Any] | None, base: Method) -> Method:
+    if values is None:
+        return base
+    if "name" not in values:
+        raise UsageError("expected a key name in [method]", 'For example: name = "ne-vae-se"')
+    params = dict(values)
+    return method(str(params.pop("name")), **params)
+
+
+def _other_family(base: Architecture, values: Mapping[str, Any]) -> Architecture:
+    """The base architecture; where another family is named, at that family's own width."""
+    name = values.get("name", base.name)
+    if name == base.name or name not in ARCHITECTURES:
+        return base
+    return dataclasses.replace(base, name=name, width=ARCHITECTURES[name].width)
+
+
+def _update(part: Any, section: str, values: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(type(part))
+    for key in values:
+        if key not in hints:
+            raise unknown_name(f"key in [{section}]", key, hints)
+    checked = {key: convert(value, hints[key], f"{section}.{key}") for key, value in values.items()}
+    return dataclasses.replace(part, **checked)
+
+
+def to_toml(config: TrainConfig) -> str:
+    """The training as TOML text.
+
+    Args:
+        config: a training.
+    Returns:
+        Text that `from_toml` reads back to an equal value.
+    """
+    values = to_dict(config)
+    lines = [f"seed = {values.pop('seed')}"]
+    for name, section in values.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())]
+    return "\n".join(lines) + "\n"
+
+
+def from_toml(text: str, source: str = "configuration") -> TrainConfig:
+    """Read TOML text strictly.
+
+    Args:
+        text: as `to_toml` gives, possibly in part.
+        source: names the file in errors.
+    Returns:
+        The training.
+    Raises:
+        UsageError: if it is not TOML, or as `from_dict`.
+    """
+    return from_dict(read_toml(text, source))
+
+
+def read_toml(text: str, source: str) -> dict[str, Any]:
+    """Parse TOML text.
+
+    Args:
+        text: the file's content.
+        source: names the file in the error.
+    Returns:
+        Nested values.
+    Raises:
+        UsageError: if it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source} is not TOML: {error}", "`lso config init` writes one to edit.") from None
+
+
+def load_config(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        path: the file.
+    Returns:
+        Nested values, for `from_dict`.
+    Raises:
+        UsageError: if the file is missing or not TOML.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"cannot read the configuration {path}: {error}", "`lso config init` writes one to edit."
+        ) from None
+    return read_toml(text, str(path))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + escaped.translate({code: f"\\u{code:04x}" for code in (*range(32), 127)}) + '"'
+    return repr(value)

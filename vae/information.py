@@ -1,0 +1,93 @@
+"""What the codes know of the data: mutual information and the aggregated posterior, both from one mixture density.
+
+The aggregated posterior of n data is the mixture q(z) = (1/n) sum_j q(z|x_j). Everything here is computed in double.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.vae.axes import require
+from lso.vae.gaussian import LOG_2PI, DiagonalGaussian, prior_log_prob
+
+# Entries of the (codes x components) matrix held at a time: 4 MB of doubles stay in cache. 10,000 x 10,000 x 32 on
+# 2 cores takes 0.25 s, against 0.6 s at 2**22.
+ENTRIES = 2**19
+
+
+def log_mixture(q: DiagonalGaussian, z: Float[Tensor, "code latent"]) -> Float[Tensor, " code"]:
+    """Log density of the aggregated posterior at some codes, in nats.
+
+        log q(z_i) = logsumexp_j log q(z_i|x_j) - log n,  j over all n data.
+
+    Args:
+        q: ``(n, latent)`` posteriors, the components.
+        z: ``(code, latent)`` where to evaluate.
+    Returns:
+        ``(code,)`` in double; memory is bounded, time is code * n * latent.
+    Source: Hoffman & Johnson (2016), "ELBO surgery"; as He et al. (2019), arXiv:1901.05534, estimate it.
+    """
+    # log N(z; m, v) = -1/2 (z^2/v - 2 z m/v + m^2/v + log v + log 2 pi): one matrix product over 2d columns.
+    mean, precision = q.mean.double(), torch.exp(-q.log_var.double())
+    columns = torch.cat([-0.5 * precision, mean * precision], 1).T  # (2d, n)
+    constant = -0.5 * (mean**2 * precision + q.log_var.double() + LOG_2PI).sum(1)  # (n,)
+    rows = max(16, ENTRIES // len(q))
+    parts = []
+    for start in range(0, len(z), rows):
+        part = z[start : start + rows].double()
+        parts.append(torch.logsumexp(torch.addmm(constant, torch.cat([part**2, part], 1), columns), 1))
+    return torch.cat(parts) - math.log(len(q))
+
+
+def log_mixture_within(q: DiagonalGaussian, z: Float[Tensor, "n latent"], batch: int) -> Float[Tensor, " n"]:
+    """Log density of each code under the mixture of its own batch, in nats: `log_mixture` in batches, in given order.
+
+    Args:
+        q: ``(n, latent)`` posteriors.
+        z: ``(n, latent)`` one code for each, so that the sum over j includes i.
+        batch: B >= 1, data in a batch; the last one may be smaller.
+    Returns:
+        ``(n,)`` in double.
+    Raises:
+        UsageError: if ``batch`` is below 1.
+    """
+    require(batch >= 1, "a batch >= 1", batch, "He et al. (2019) use 50 for images.")
+    cuts = [slice(start, start + batch) for start in range(0, len(z), batch)]
+    return torch.cat([log_mixture(q[rows], z[rows]) for rows in cuts])
+
+
+def mutual_information(q: DiagonalGaussian, log_mixture: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Terms whose mean estimates the mutual information of data and codes, in nats.
+
+        I(x; z) = mean_i [ -H(q(z|x_i)) - log q(z_i) ],  H analytic, one z_i ~ q(z|x_i).
+
+    The mean over n data in batches of B is the average over batches weighted by their size. As the mixture includes the
+    datum itself, the expectation is at most the true value and at most log B (log 50 = 3.91): report B beside the
+    number. Near collapse the estimate may be slightly negative.
+
+    Args:
+        q: ``(n, latent)`` posteriors.
+        log_mixture: ``(n,)`` log q(z_i), from `log_mixture` (whole split) or `log_mixture_within` (batches of B).
+    Returns:
+        ``(n,)`` in double.
+    Source: He et al. (2019), arXiv:1901.05534. Deviation: they call it an upper bound; with i among the j it is a lower
+        one (InfoNCE with the true density as critic).
+    """
+    return -DiagonalGaussian(q.mean.double(), q.log_var.double()).entropy() - log_mixture
+
+
+def aggregate_kl(z: Float[Tensor, "n latent"], log_mixture: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Terms whose mean estimates the KL of the aggregated posterior from the prior, in nats.
+
+        KL(q(z) || p(z)) = mean_i [ log q(z_i) - log p(z_i) ],  z_i ~ q(z).
+
+    Args:
+        z: ``(n, latent)`` one code for each datum.
+        log_mixture: ``(n,)`` log q(z_i) over the whole split, from `log_mixture`.
+    Returns:
+        ``(n,)`` in double; each 0 at full collapse.
+    Source: Hoffman & Johnson (2016): mean KL(q(z|x) || p) = I(x; z) + KL(q(z) || p).
+    """
+    return log_mixture - prior_log_prob(z.double())

@@ -1,0 +1,26 @@
+"""Lazy module faces: names resolve to the module that defines them at first use (PEP 562)."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def attach(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return ``__getattr__``, ``__dir__`` and ``__all__`` for a package whose names live in ``where``.
+
+    Args:
+        package: the package's name, for the error message.
+        where: public name -> module that defines it. ``module:other`` renames, ``module:*`` is the module itself.
+    Returns:
+        The three module-level names that a lazy ``__init__.py`` needs.
+    """
+
+    def get(name: str) -> Any:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, _, attribute = where[name].partition(":")
+        loaded = import_module(module)
+        return loaded if attribute == "*" else getattr(loaded, attribute or name)
+
+    names = sorted(where)
+    return get, lambda: names, names

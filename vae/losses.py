@@ -1,0 +1,73 @@
+"""Per-datum terms of the metrics: reconstruction, negative ELBO, KL by dimension, re-encoding error."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.likelihoods import Likelihood
+from lso.vae.model import VAE
+
+
+def reconstruction(likelihood: Likelihood, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, " batch"]:
+    """Reconstruction loss -log p(x|z), in nats.
+
+    Args:
+        likelihood: p(x|z) of sampled codes.
+        x: ``(batch, channels, height, width)`` in [0, 1].
+    Returns:
+        ``(batch,)``.
+    Source: Kingma & Welling (2014), arXiv:1312.6114, eq. 7.
+    """
+    return -likelihood.log_prob(x)
+
+
+def negative_elbo(reconstruction: Float[Tensor, " batch"], q: DiagonalGaussian) -> Float[Tensor, " batch"]:
+    """Negative evidence lower bound at KL weight 1 with an analytic KL, in nats.
+
+        -ELBO = -log p(x|z) + sum_j KL(q(z_j|x) || N(0, 1)),  z ~ q(z|x).
+
+    Args:
+        reconstruction: ``(batch,)`` -log p(x|z).
+        q: ``(batch, latent)`` posterior.
+    Returns:
+        ``(batch,)``; at least -log p(x) in expectation, by KL(q(z|x) || p(z|x)).
+    Source: Kingma & Welling (2014), arXiv:1312.6114, eq. 3 and app. B.
+    """
+    return reconstruction + q.kl().sum(-1)
+
+
+def kl_per_dimension(q: DiagonalGaussian) -> Float[Tensor, " latent"]:
+    """Mean over the data of KL(q(z_j|x) || N(0, 1)) = 1/2 (mean^2 + var - 1 - log var), in nats.
+
+    Args:
+        q: ``(n, latent)`` posteriors of a split.
+    Returns:
+        ``(latent,)`` in double; the sum is the KL.
+    Source: Kingma & Welling (2014), arXiv:1312.6114, app. B.
+    """
+    return q.kl().double().mean(0)
+
+
+def reencoding_error(
+    model: VAE,
+    z: Float[Tensor, "batch latent"],
+    mean: Float[Tensor, "batch channels height width"],
+    noise: Float[Tensor, "batch latent"] | None = None,
+) -> Float[Tensor, "batch latent"]:
+    """Squared distance of a code and the code of its soft reconstruction, for each dimension.
+
+        E_ij = (z_ij - z~_ij)^2,  z~ = mu~ + sigma~ * noise, or mu~ without noise;  (mu~, sigma~) = encoder(E[x|z]).
+
+    Sampled-sampled (z and z~ drawn) is 2 at full collapse; mean-mean (z a posterior mean, no noise) is 0 there.
+
+    Args:
+        model: the VAE, in eval mode.
+        z: ``(batch, latent)`` codes.
+        mean: ``(batch, channels, height, width)`` expected datum E[x|z].
+        noise: ``(batch, latent)`` standard normal, or None for the mean.
+    Returns:
+        ``(batch, latent)``, dimensionless; the error is the mean over both axes.
+    Source: the se loss of NE-VAE (2021), reduced by a mean over dimensions.
+    """
+    again = model.encode(mean)
+    return (z - (again.mean if noise is None else again.sample(noise))) ** 2

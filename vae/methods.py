@@ -1,0 +1,254 @@
+"""The table of methods: each is one point on the axes, built by a few lines from typed parameters. Torch-free."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin
+
+from lso.vae.axes import (
+    Amortized,
+    Constant,
+    Cyclical,
+    Elbo,
+    FreeBits,
+    ImportanceWeighted,
+    Inference,
+    Linear,
+    LogProbReencoding,
+    Objective,
+    Penalty,
+    Schedule,
+    SquaredReencoding,
+    require,
+)
+from lso.vae.errors import UsageError, unknown_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A way to train: one value on each axis.
+
+    Args:
+        name: row of `METHODS` that it came from.
+        params: the parameters that it was built with, complete.
+        objective: what is minimized.
+        penalty: what is added to it, if anything.
+        inference: how q(z|x) is found.
+        schedule: the KL weight over training.
+        skip: whether z enters every layer of the decoder (Dieng et al. 2019).
+    """
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    objective: Objective = Elbo()  # noqa: RUF009  (frozen)
+    penalty: Penalty | None = None
+    inference: Inference = Amortized()  # noqa: RUF009
+    schedule: Schedule = Constant()  # noqa: RUF009
+    skip: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSpec:
+    """A row of the table.
+
+    Args:
+        build: own parameters (keyword-only, typed) -> the axis values that differ from the plain VAE.
+        summary: one line for lists.
+        source: where it was published.
+        anneal: default length of the KL ramp in epochs.
+        example: values for parameters that have no default, for tests and help.
+    """
+
+    build: Callable[..., dict[str, Any]]
+    summary: str
+    source: str
+    anneal: float = 0.0
+    example: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _plain() -> dict[str, Any]:
+    return {}
+
+
+def _beta(*, beta: float = 0.5) -> dict[str, Any]:
+    return {"beta": beta}
+
+
+def _free_bits(*, floor: float = 0.1, over: Literal["datum", "batch"] = "datum") -> dict[str, Any]:
+    return {"objective": FreeBits(floor=floor, over=over)}
+
+
+def _iwae(*, samples: int = 5) -> dict[str, Any]:
+    return {"objective": ImportanceWeighted(samples=samples)}
+
+
+def _squared(*, weight: float = 1.0, reduction: Literal["mean", "sum"] = "mean") -> dict[str, Any]:
+    return {"penalty": SquaredReencoding(weight=weight, reduction=reduction)}
+
+
+def _log_prob(*, c: float, weight: float = 1.0, reduction: Literal["mean", "sum"] = "sum") -> dict[str, Any]:
+    return {"penalty": LogProbReencoding(c=c, weight=weight, reduction=reduction)}
+
+
+def _skip() -> dict[str, Any]:
+    return {"skip": True}
+
+
+METHODS: Mapping[str, MethodSpec] = {
+    "vae": MethodSpec(build=_plain, summary="the plain VAE", source="Kingma & Welling 2014, arXiv:1312.6114"),
+    "vae-anneal": MethodSpec(
+        build=_plain,
+        summary="KL weight raised from 0.1 to 1",
+        source="Bowman et al. 2016, arXiv:1511.06349",
+        anneal=10.0,
+    ),
+    "beta-vae": MethodSpec(
+        build=_beta,
+        summary="constant KL weight beta",
+        source="Higgins et al. 2017; as He et al. 2019, arXiv:1901.05534",
+    ),
+    "free-bits": MethodSpec(
+        build=_free_bits,
+        summary="KL counts at least `floor` nats a dimension",
+        source="Kingma et al. 2016, arXiv:1606.04934",
+    ),
+    "iwae": MethodSpec(
+        build=_iwae, summary="importance-weighted bound, K samples", source="Burda et al. 2016, arXiv:1509.00519"
+    ),
+    "ne-vae-se": MethodSpec(
+        build=_squared, summary="+ squared re-encoding error", source="NE-VAE 2021 (se)", anneal=10.0
+    ),
+    "ne-vae-lp": MethodSpec(
+        build=_log_prob,
+        summary="+ re-encoding log-probability floored at c",
+        source="NE-VAE 2021 (lp)",
+        anneal=10.0,
+        example={"c": 0.0},
+    ),
+    "skip-vae": MethodSpec(
+        build=_skip, summary="z enters every decoder layer", source="Dieng et al. 2019, arXiv:1807.04863"
+    ),
+}
+
+
+def _schedule_params(
+    *, anneal: float = 0.0, unit: Literal["epochs", "iterations"] = "epochs", start: float = 0.1, cycles: int = 0
+) -> None:
+    """Parameters that every method takes: ramp length, its unit, its first weight, and cycles (0: one ramp)."""
+
+
+def parameters(name: str) -> dict[str, inspect.Parameter]:
+    """The parameters of a method: its own, then those of the KL schedule.
+
+    Args:
+        name: row of `METHODS`.
+    Returns:
+        name -> parameter with default and annotation.
+    Raises:
+        UsageError: if the method is unknown.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    spec = METHODS[name]
+    found = dict(inspect.signature(spec.build).parameters) | dict(inspect.signature(_schedule_params).parameters)
+    found["anneal"] = found["anneal"].replace(default=spec.anneal)
+    return found
+
+
+def method(name: str, /, **params: Any) -> Method:
+    """Build a method by name.
+
+    Args:
+        name: row of `METHODS`.
+        params: its parameters, e.g. ``beta=0.2``; see ``lso list methods``.
+    Returns:
+        The method, with ``params`` completed by the defaults.
+    Raises:
+        UsageError: for an unknown name or parameter, a missing one, or a value of the wrong type or range.
+    """
+    known = parameters(name)
+    for key in params:
+        if key not in known:
+            raise unknown_name(f"parameter of {name}", key, known)
+    missing = [key for key, p in known.items() if p.default is p.empty and key not in params]
+    if missing:
+        example = ",".join(f"{key}={METHODS[name].example[key]}" for key in missing)
+        raise UsageError(
+            f"method {name} needs {', '.join(missing)}", f"It has no default; for example {name}:{example}"
+        )
+    full = {key: convert(params.get(key, p.default), p.annotation, f"{name}:{key}") for key, p in known.items()}
+    own = {key: full[key] for key in inspect.signature(METHODS[name].build).parameters}
+    values = METHODS[name].build(**own)
+    schedule = _schedule(values.pop("beta", 1.0), full)
+    return Method(name=name, params=full, schedule=schedule, **values)
+
+
+def _schedule(end: float, params: Mapping[str, Any]) -> Schedule:
+    """The KL schedule of a method; a ramp's parameter without a ramp is refused, not ignored."""
+    defaults = {key: p.default for key, p in inspect.signature(_schedule_params).parameters.items()}
+    anneal, unit, start, cycles = (params[key] for key in defaults)
+    require(anneal >= 0, "anneal >= 0", anneal, "0 means a constant KL weight.")
+    require(cycles >= 0, "cycles >= 0", cycles, "0 means one ramp, then constant.")
+    if anneal == 0:
+        for key in ("unit", "start", "cycles"):
+            require(params[key] == defaults[key], f"anneal > 0 with {key}", anneal, f"For example anneal=10,{key}=...")
+        return Constant(end=end)
+    first = min(start, end) if start == defaults["start"] else start  # a beta under 0.1 starts at itself
+    if cycles:
+        return Cyclical(length=anneal, cycles=cycles, unit=unit, start=first, end=end)
+    return Linear(length=anneal, unit=unit, start=first, end=end)
+
+
+def parse_method(text: str) -> Method:
+    """Read ``name:key=value,key=value``.
+
+    Args:
+        text: e.g. ``"ne-vae-se:weight=5,anneal=20"``.
+    Returns:
+        The method.
+    Raises:
+        UsageError: if the text or a value is wrong.
+    """
+    name, _, rest = text.strip().partition(":")
+    params: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"cannot read {item!r} in method {text!r}", "Write name:key=value,key=value.")
+        params[key.strip()] = value.strip()
+    return method(name, **params)
+
+
+def convert(value: Any, annotation: Any, where: str) -> Any:
+    """Check a value against a plain annotation, reading strings as the command line gives them.
+
+    Args:
+        value: what came.
+        annotation: ``bool``, ``int``, ``float``, ``str`` or a ``Literal`` of strings.
+        where: names the parameter in the error.
+    Returns:
+        The value in the annotated type.
+    Raises:
+        UsageError: if it does not fit.
+    """
+    if get_origin(annotation) is Literal:
+        if value in get_args(annotation):
+            return value
+        raise UsageError(
+            f"{where}: expected one of {', '.join(get_args(annotation))}, got {value!r}", "Choose one of them."
+        )
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[annotation]
+    try:
+        if annotation is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        if annotation is str and isinstance(value, str):
+            return value
+        if annotation is int and isinstance(value, int | str) and not isinstance(value, bool):
+            return int(value)  # not by way of float, which holds 53 bits
+        if annotation in (int, float) and not isinstance(value, bool) and isinstance(value, int | float | str):
+            number = float(value)
+            if number == number and (annotation is float or number.is_integer()):
+                return annotation(number)
+    except (ValueError, KeyError):
+        pass
+    raise UsageError(f"{where}: expected {wanted}, got {value!r}", "Correct the value.")

@@ -1,0 +1,105 @@
+"""Objectives: what is minimized for one batch, per datum and in nats."""
+
+import math
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.vae.axes import Elbo, FreeBits, ImportanceWeighted, Objective
+from lso.vae.gaussian import DiagonalGaussian, prior_log_prob
+from lso.vae.likelihoods import Likelihood
+from lso.vae.model import VAE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """One batch seen through an objective.
+
+    Args:
+        loss: ``(batch,)`` what is minimized, nats.
+        reconstruction: ``(batch,)`` -log p(x|z), mean over the samples drawn.
+        kl: ``(batch,)`` analytic KL(q(z|x) || p(z)), unweighted.
+        z: ``(batch, latent)`` the first sample, which a penalty goes on from.
+        mean: ``(batch, ...)`` expected datum of that sample.
+    """
+
+    loss: Float[Tensor, " batch"]
+    reconstruction: Float[Tensor, " batch"]
+    kl: Float[Tensor, " batch"]
+    z: Float[Tensor, "batch latent"]
+    mean: Float[Tensor, "batch ..."]
+
+
+def samples(objective: Objective) -> int:
+    """Posterior samples that an objective draws for each datum.
+
+    Args:
+        objective: a value of the axis.
+    Returns:
+        K of the importance-weighted bound, else 1.
+    """
+    return objective.samples if isinstance(objective, ImportanceWeighted) else 1
+
+
+@singledispatch
+def evaluate(
+    objective: Objective,
+    model: VAE,
+    x: Float[Tensor, "batch ..."],
+    q: DiagonalGaussian,
+    noise: Float[Tensor, "sample batch latent"],
+    w: Tensor,
+) -> Terms:
+    """Loss of a batch under an objective.
+
+    Args:
+        objective: a value of the axis.
+        model: the VAE.
+        x: ``(batch, ...)`` data as the likelihood sees them.
+        q: posterior of the batch.
+        noise: ``(K, batch, latent)`` standard normal, K as `samples` says.
+        w: 0-d KL weight.
+    Returns:
+        The terms.
+    """
+    raise TypeError(f"no objective for {type(objective).__name__}")
+
+
+@evaluate.register
+def _(objective: Elbo, model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor, w: Tensor) -> Terms:
+    """-log p(x|z) + w KL(q || p), one sample, analytic KL."""
+    z, likelihood = _decode(model, x, q, noise[0])
+    reconstruction, kl = -likelihood.log_prob(x), q.kl().sum(-1)
+    return Terms(reconstruction + w * kl, reconstruction, kl, z, likelihood.mean)
+
+
+@evaluate.register
+def _(objective: FreeBits, model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor, w: Tensor) -> Terms:
+    """-log p(x|z) + w sum_j max(floor, KL_j), KL_j of the datum or of the batch mean (Kingma et al. 2016, eq. 15)."""
+    z, likelihood = _decode(model, x, q, noise[0])
+    kl = q.kl()
+    counted = kl if objective.over == "datum" else kl.mean(0, keepdim=True)
+    reconstruction = -likelihood.log_prob(x)
+    loss = reconstruction + w * counted.clamp(min=objective.floor).sum(-1)
+    return Terms(loss, reconstruction, kl.sum(-1), z, likelihood.mean)
+
+
+@evaluate.register
+def _(objective: ImportanceWeighted, model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor, w: Tensor) -> Terms:
+    """-log (1/K) sum_k p(x|z_k) (p(z_k) / q(z_k|x))^w (Burda et al. 2016, eq. 8 at w = 1)."""
+    k = len(noise)
+    z = q.sample(noise)  # (K, B, d)
+    repeated = x.repeat(k, *[1] * (x.dim() - 1))  # (K B, ...), one copy of the batch after another
+    likelihood = model.decode(z.flatten(0, 1), repeated)
+    log_p = likelihood.log_prob(repeated).reshape(k, len(x))
+    log_weight = log_p + w * (prior_log_prob(z) - q.log_prob(z))
+    loss = math.log(k) - torch.logsumexp(log_weight, dim=0)
+    return Terms(loss, -log_p.mean(0), q.kl().sum(-1), z[0], likelihood.mean[: len(x)])
+
+
+def _decode(model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor) -> tuple[Tensor, Likelihood]:
+    z = q.sample(noise)
+    return z, model.decode(z, x)

@@ -1,0 +1,50 @@
+"""Penalties added to an objective: NE-VAE's re-encoding losses.
+
+x -> z ~ q(z|x) -> soft reconstruction x~ = E[x|z] -> q(z|x~) = N(mu~, sigma~^2) -> z~. Both codes are sampled, and
+gradients run through the decoder and both passes of the encoder.
+"""
+
+from functools import singledispatch
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.vae.axes import LogProbReencoding, Penalty, SquaredReencoding
+from lso.vae.gaussian import DiagonalGaussian, normal_log_prob
+
+
+@singledispatch
+def penalize(
+    penalty: Penalty,
+    z: Float[Tensor, "batch latent"],
+    reencoded: DiagonalGaussian,
+    noise: Float[Tensor, "batch latent"],
+) -> Float[Tensor, " batch"]:
+    """Penalty of a batch, weighted.
+
+    Args:
+        penalty: a value of the axis.
+        z: ``(batch, latent)`` sampled codes.
+        reencoded: posterior of their soft reconstructions.
+        noise: ``(batch, latent)`` standard normal for z~.
+    Returns:
+        ``(batch,)``: squared error per dimension (dimensionless) or nats, times the weight.
+    """
+    raise TypeError(f"no penalty for {type(penalty).__name__}")
+
+
+@penalize.register
+def _(penalty: SquaredReencoding, z: Tensor, reencoded: DiagonalGaussian, noise: Tensor) -> Tensor:
+    """weight * mean_j (z_j - z~_j)^2 with z~ sampled; 2 per dimension at full collapse."""
+    return penalty.weight * _reduce((z - reencoded.sample(noise)) ** 2, penalty.reduction)
+
+
+@penalize.register
+def _(penalty: LogProbReencoding, z: Tensor, reencoded: DiagonalGaussian, noise: Tensor) -> Tensor:
+    """weight * sum_j max(c, -log N(z_j; mu~_j, sigma~_j^2)); no gradient in dimensions below the floor."""
+    nats = -normal_log_prob(z, reencoded.mean, reencoded.log_var)
+    return penalty.weight * _reduce(nats.clamp(min=penalty.c), penalty.reduction)
+
+
+def _reduce(value: Tensor, reduction: str) -> Tensor:
+    return value.mean(-1) if reduction == "mean" else value.sum(-1)

@@ -1,0 +1,318 @@
+"""The run folder: everything needed to repeat, resume or read a training or a search."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from lso.vae.config import TrainConfig, from_toml, to_toml
+from lso.vae.errors import RunError
+from lso.vae.files import beside, replace_file
+
+if TYPE_CHECKING:
+    from lso.vae.checkpoint import Codes
+    from lso.vae.model import VAE
+
+Kind = Literal["train", "search"]
+CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT = (
+    "config.toml",
+    "run.json",
+    "metrics.jsonl",
+    "model.safetensors",
+    "last.pt",
+    "codes.npz",
+    "report.html",
+)
+
+
+def runs_root() -> Path:
+    """Where new runs go: ``$LSO_RUNS``, else ``runs/`` below the working folder.
+
+    Returns:
+        The folder, which need not exist.
+    """
+    return Path(os.environ.get("LSO_RUNS", "runs"))
+
+
+class Run:
+    """A run folder, read as it lies on disk.
+
+    Args:
+        path: the folder.
+    Raises:
+        RunError: if it is not a run folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not (self.path / INFO).is_file():
+            what = "is not a run folder (no run.json)" if self.path.exists() else "does not exist"
+            raise RunError(f"{self.path} {what}", "`lso list runs` shows the runs there are.")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The content of run.json, read anew."""
+        try:
+            return dict(json.loads((self.path / INFO).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"cannot read {self.path / INFO}: {error}", "The run is damaged; train it again.") from None
+
+    @property
+    def kind(self) -> Kind:
+        """``"train"`` or ``"search"``."""
+        kind: Kind = self.info.get("kind", "")
+        if kind not in get_args(Kind):
+            raise RunError(
+                f"{self.path / INFO} does not say that it is a training or a search", "It is not a run of lso."
+            )
+        return kind
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """The training's configuration."""
+        try:
+            text = (self.path / CONFIG).read_text(encoding="utf-8")
+        except OSError:
+            raise RunError(f"{self.path} has no {CONFIG}", "Only a training run has one; is this a search?") from None
+        return from_toml(text, str(self.path / CONFIG))
+
+    @property
+    def verdict(self) -> str:
+        """One sentence if the latents collapsed, else empty."""
+        return str(self.info.get("verdict", ""))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, one an epoch.
+
+        Returns:
+            Rows in order; empty before the first.
+        """
+        path = self.path / METRICS
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]  # a line being written is left out
+
+    def best(self) -> dict[str, Any]:
+        """The row of the weights in model.safetensors: the least validation -ELBO.
+
+        Returns:
+            The row; empty before the first.
+        """
+        rows = self.metrics()
+        return min(rows, key=lambda row: row["neg_elbo"]) if rows else {}
+
+    def model(self, device: str = "cpu") -> "VAE":
+        """The best weights, in eval mode.
+
+        Args:
+            device: where to put them.
+        Returns:
+            The model.
+        Raises:
+            RunError: if there are none or the file is damaged.
+        """
+        from lso.vae.checkpoint import load_model
+
+        return load_model(self.path / MODEL, device)
+
+    def codes(self) -> "Codes | None":
+        """Validation posteriors of the best weights.
+
+        Returns:
+            The codes, or None where the run has none yet.
+        """
+        from lso.vae.checkpoint import load_codes
+
+        path = self.path / CODES
+        return load_codes(path) if path.is_file() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where, when and with what a run was made; becomes part of run.json."""
+
+    command: str
+    versions: Mapping[str, str]
+    python: str
+    platform: str
+    git: str
+    started: str
+
+    @classmethod
+    def here(cls) -> "Provenance":
+        """Read it off this process.
+
+        Returns:
+            The provenance.
+        """
+        return cls(
+            command=" ".join(sys.argv),
+            versions=versions(("lso", "torch", "botorch", "gpytorch", "numpy")),
+            python=platform.python_version(),
+            platform=platform.platform(),
+            git=_git_commit(),
+            started=now(),
+        )
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Installed versions, without importing anything.
+
+    Args:
+        packages: distribution names.
+    Returns:
+        Name -> version, ``"not installed"`` where there is none.
+    """
+
+    def one(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "not installed"
+
+    return {name: one(name) for name in packages}
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second.
+
+    Returns:
+        e.g. ``2026-01-31T12:00:00+00:00``.
+    """
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _git_commit() -> str:
+    """Commit of the code's checkout, with a + when it has changes; empty outside one."""
+    here = Path(__file__).resolve().parents[1]
+    if not (here / ".git").exists():
+        return ""
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def choose_folder(label: str, out: str | Path | None = None) -> Path:
+    """A folder for a new run that does not exist yet.
+
+    Args:
+        label: e.g. ``"digits-ne-vae-se"``; the date and time are appended.
+        out: the user's own choice.
+    Returns:
+        The path, not yet made.
+    Raises:
+        RunError: if ``out`` is there already.
+    """
+    if out is not None:
+        path = Path(out)
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise RunError(
+                f"{path} exists and runs are never overwritten", "Choose another --out, or continue it: --resume."
+            )
+        return path
+    stem = f"{label}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    path, count = runs_root() / stem, 1
+    while path.exists():
+        count += 1
+        path = runs_root() / f"{stem}-{count}"
+    return path
+
+
+def create(path: Path, kind: Kind, info: Mapping[str, Any], config: TrainConfig | None = None) -> Run:
+    """Make a run folder in one move: it appears complete or not at all.
+
+    Args:
+        path: where; an empty folder there is taken.
+        kind: training or search.
+        info: first content of run.json.
+        config: of a training.
+    Returns:
+        The run.
+    Raises:
+        RunError: if the place is taken or cannot be written.
+    """
+    half = beside(path.absolute())
+    try:
+        half.mkdir(parents=True)
+        if config is not None:
+            (half / CONFIG).write_text(to_toml(config), encoding="utf-8")
+        (half / INFO).write_text(_dump({"kind": kind, **info}), encoding="utf-8")
+        os.replace(half, path)
+    except OSError as error:
+        shutil.rmtree(half, ignore_errors=True)
+        raise RunError(f"cannot make the run folder {path}: {error.strerror}", "Choose another --out.") from None
+    return Run(path)
+
+
+def update(run: Run, **values: Any) -> None:
+    """Change keys of run.json, written beside and then put in place.
+
+    Args:
+        run: the run.
+        values: new keys and values.
+    """
+    replace_file(run.path / INFO, _dump({**run.info, **values}).encode())
+
+
+def sweep(run: Run) -> None:
+    """Remove the half-written files of processes that were killed; only the process that trains a run may call it.
+
+    Args:
+        run: the run.
+    """
+    for name in (INFO, MODEL, LAST, CODES):
+        for leftover in run.path.glob(f".{name}.[0-9]*"):
+            leftover.unlink(missing_ok=True)
+
+
+def list_runs(root: Path | None = None) -> list[Run]:
+    """All runs below a folder, oldest first.
+
+    Args:
+        root: where to look; None is `runs_root`.
+    Returns:
+        Runs by start time.
+    """
+    base = root or runs_root()
+    found = [Run(path.parent) for path in base.glob(f"*/{INFO}") if not path.parent.name.startswith(".")]
+    return sorted(found, key=lambda run: (str(run.info.get("started", "")), run.path.name))
+
+
+def newest_run(kind: Kind = "train", root: Path | None = None) -> Run:
+    """The run started last.
+
+    Args:
+        kind: training or search.
+        root: where to look; None is `runs_root`.
+    Returns:
+        The run.
+    Raises:
+        RunError: if there is none; names the command that makes one.
+    """
+    base = root or runs_root()
+    found = [run for run in list_runs(base) if run.kind == kind and (kind == "search" or (run.path / MODEL).is_file())]
+    if not found:
+        command = (
+            "lso train --method ne-vae-se" if kind == "train" else "lso optimize --target images/ --optimizer adam"
+        )
+        what = "trained model" if kind == "train" else "search"
+        raise RunError(f"no {what} found under {base}/", f"Make one first: {command}")
+    return found[-1]
+
+
+def _dump(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n"

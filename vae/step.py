@@ -1,0 +1,179 @@
+"""The one training step: randomness and knobs come in as tensors on the device, nothing inside reads the host."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from lso.vae.config import Protocol
+from lso.vae.data import to_unit
+from lso.vae.inference import infer
+from lso.vae.methods import Method
+from lso.vae.model import VAE
+from lso.vae.objectives import evaluate, samples
+from lso.vae.penalties import penalize
+from lso.vae.seeds import generator
+
+Group = Literal["encoder", "decoder"]
+BOTH: tuple[Group, ...] = ("encoder", "decoder")
+
+
+class Noise(NamedTuple):
+    """Every random number of a step, drawn outside for the global batch.
+
+    Args:
+        posterior: ``(K, batch, latent)`` standard normal.
+        reencode: ``(batch, latent)`` standard normal; None without a penalty.
+        binarize: uniforms of the shape of the batch; None where pixels are used as they are.
+    """
+
+    posterior: Float[Tensor, "sample batch latent"]
+    reencode: Float[Tensor, "batch latent"] | None
+    binarize: Float[Tensor, "batch ..."] | None
+
+
+class Knobs(NamedTuple):
+    """What a schedule changes from step to step, as 0-d tensors on the device."""
+
+    kl_weight: Float[Tensor, ""]
+    learning_rate: Float[Tensor, ""]
+
+
+class Info(NamedTuple):
+    """What a step reports, 0-d tensors on the device: batch means in nats, and the gradient norm before the clip."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    penalty: Tensor
+    gradient_norm: Tensor
+
+
+@dataclass(slots=True)
+class State:
+    """What a step changes in place: the weights and one optimizer for each half.
+
+    Args:
+        model: the VAE, in train mode.
+        optimizers: group name -> optimizer.
+        method: the point on the axes.
+        clip: largest joint gradient norm; 0 is none.
+    """
+
+    model: VAE
+    optimizers: Mapping[Group, Optimizer]
+    method: Method
+    clip: float
+
+
+def init(model: VAE, method: Method, protocol: Protocol) -> State:
+    """A state with fresh optimizers.
+
+    Args:
+        model: the VAE, on its device.
+        method: the point on the axes.
+        protocol: optimization.
+    Returns:
+        The state.
+    """
+    return State(model, fresh_optimizers(model, protocol), method, protocol.clip)
+
+
+def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
+    """One Adam for the encoder and one for the decoder, moments at zero.
+
+    Args:
+        model: the VAE.
+        protocol: gives the learning rate.
+    Returns:
+        Group name -> optimizer; the learning rate is a tensor that each step sets.
+    """
+    device = next(model.parameters()).device
+    rate = torch.tensor(protocol.learning_rate, device=device)
+    halves: dict[Group, torch.nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
+    return {name: Adam(half.parameters(), lr=rate.clone(), fused=True) for name, half in halves.items()}
+
+
+def draw_noise(
+    method: Method,
+    shape: tuple[int, ...],
+    latent_dim: int,
+    *,
+    binarize: bool,
+    seed: int,
+    step: int,
+    device: torch.device,
+) -> Noise:
+    """The noise of one outer step, a function of (seed, purpose, step) alone.
+
+    Args:
+        method: says how many samples and whether there is a penalty.
+        shape: ``(batch, ...)`` of the data.
+        latent_dim: size of z.
+        binarize: whether pixels are drawn anew.
+        seed: of the run.
+        step: outer step.
+        device: where to draw.
+    Returns:
+        The noise.
+    """
+
+    def stream(purpose: str) -> torch.Generator:
+        return generator(seed, purpose, step, 0, device=device)
+
+    size = (shape[0], latent_dim)
+    return Noise(
+        torch.randn((samples(method.objective), *size), generator=stream("posterior"), device=device),
+        torch.randn(size, generator=stream("reencode"), device=device) if method.penalty else None,
+        torch.rand(shape, generator=stream("binarize"), device=device) if binarize else None,
+    )
+
+
+def step(
+    state: State, x: Shaped[Tensor, "batch ..."], noise: Noise, knobs: Knobs, groups: tuple[Group, ...] = BOTH
+) -> Info:
+    """One optimizer step on one batch, in place.
+
+    Loss: batch mean of objective + penalty. Gradients of both halves are computed and clipped by their joint norm,
+    whichever of them step (He et al. 2019, authors' code).
+
+    Args:
+        state: weights and optimizers.
+        x: ``(batch, ...)`` pixels, bytes or in [0, 1], on the device.
+        noise: all randomness of the step.
+        knobs: KL weight and learning rate.
+        groups: which halves step.
+    Returns:
+        What happened, still on the device.
+    """
+    model, method = state.model, state.method
+    data = to_unit(x)
+    if noise.binarize is not None:
+        data = (noise.binarize < data).to(data.dtype)
+    q = infer(method.inference, model, data, None, knobs.kl_weight)
+    terms = evaluate(method.objective, model, data, q, noise.posterior, knobs.kl_weight)
+    penalty = torch.zeros_like(terms.loss)
+    if method.penalty is not None and noise.reencode is not None:
+        penalty = penalize(method.penalty, terms.z, model.encode(terms.mean), noise.reencode)
+    loss = (terms.loss + penalty).mean()
+    norm = _backward(state, loss)
+    for name in groups:
+        for group in state.optimizers[name].param_groups:
+            group["lr"].copy_(knobs.learning_rate)
+        state.optimizers[name].step()
+    report = (loss, terms.reconstruction.mean(), terms.kl.mean(), penalty.mean(), norm)
+    return Info(*(value.detach() for value in report))
+
+
+def _backward(state: State, loss: Tensor) -> Tensor:
+    """Fill the gradients of both halves and clip them; returns the joint norm before the clip."""
+    state.model.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
+    if state.clip > 0:
+        torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), state.clip, norm)
+    return norm

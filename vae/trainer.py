@@ -1,0 +1,219 @@
+"""What a training holds between two steps, and how it is written to last.pt and read back bit for bit."""
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lso.vae import checkpoint, runs
+from lso.vae.config import TrainConfig
+from lso.vae.data import Dataset
+from lso.vae.errors import DivergedError, RunError
+from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.runs import Run
+from lso.vae.step import State
+from lso.vae.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where training stands, host numbers only; stored in last.pt.
+
+    Args:
+        epoch: epochs completed.
+        batch: batches done in the current epoch.
+        step: outer steps done.
+        learning_rate: now.
+        best: least validation -ELBO, nats.
+        bad_epochs: epochs since the best or the last decay.
+        decays: of the learning rate so far.
+        seconds: spent in training, over all sessions.
+        lines: bytes of metrics.jsonl that belong to this position.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    learning_rate: float = 0.0
+    best: float = math.inf
+    bad_epochs: int = 0
+    decays: int = 0
+    seconds: float = 0.0
+    lines: int = 0
+
+
+@dataclass(slots=True)
+class Trainer:
+    """Everything a session holds; changed in place by the functions below.
+
+    Args:
+        config: the training.
+        run: its folder.
+        data: training split, on the device.
+        validation: validation split, on the device.
+        state: weights and optimizers.
+        position: where it stands.
+        best: weights of the least validation -ELBO.
+        codes: their posteriors over the validation split.
+        totals: sums over the current epoch: loss, reconstruction, KL, penalty, gradient norm, data.
+        watch: the caller.
+        clock: time of the session's start, less the seconds of earlier ones.
+        saved: time of the last checkpoint.
+    """
+
+    config: TrainConfig
+    run: Run
+    data: Tensor
+    validation: Tensor
+    state: State
+    position: Position
+    best: dict[str, Tensor]
+    codes: DiagonalGaussian | None
+    totals: Tensor
+    watch: Watch
+    clock: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.data) // self.config.protocol.batch_size)
+
+
+def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watch: Watch) -> Trainer:
+    """A trainer before the first step, its data on the device of the model.
+
+    Args:
+        config: the training.
+        dataset: the data.
+        run: its folder.
+        state: weights and optimizers.
+        watch: the caller.
+    Returns:
+        The trainer.
+    """
+    device = next(state.model.parameters()).device
+    return Trainer(
+        config=config,
+        run=run,
+        data=_resident(dataset.train, device),
+        validation=_resident(dataset.validation, device),
+        state=state,
+        position=Position(learning_rate=config.protocol.learning_rate),
+        best={},
+        codes=None,
+        totals=torch.zeros(6, dtype=torch.float64, device=device),
+        watch=watch,
+    )
+
+
+def _resident(x: Tensor, device: torch.device) -> Tensor:
+    """A split on the device: bytes as they are, floating pixels in the model's single precision."""
+    return x.to(device) if x.dtype == torch.uint8 else x.to(device, torch.float32)
+
+
+def elapsed(trainer: Trainer) -> float:
+    """Seconds spent in training, over all sessions.
+
+    Args:
+        trainer: where training stands.
+    Returns:
+        Seconds.
+    """
+    return time.monotonic() - trainer.clock
+
+
+def check(trainer: Trainer) -> None:
+    """Read the losses and the gradient norms, as a finite loss may still have ruined the weights.
+
+    Args:
+        trainer: where training stands.
+    Raises:
+        DivergedError: if one of the epoch so far was not finite.
+    """
+    if not math.isfinite(trainer.totals.sum().item()):
+        raise diverged(trainer, f"training loss or gradient was not finite by step {trainer.position.step}")
+
+
+def diverged(trainer: Trainer, what: str) -> DivergedError:
+    """The error for a run that cannot go on.
+
+    Args:
+        trainer: where training stands.
+        what: was not finite, and when.
+    Returns:
+        The error, to be raised by the caller.
+    """
+    kept = (trainer.run.path / runs.LAST).is_file()
+    return DivergedError(
+        f"the {what}; {'the last good checkpoint is kept' if kept else 'no checkpoint was made yet'}",
+        "Lower the learning rate (--learning-rate), or check the data and the method's parameters.",
+    )
+
+
+def save(trainer: Trainer) -> None:
+    """Write the best model, its codes, and last: the state that resumes from here.
+
+    Args:
+        trainer: where training stands.
+    Raises:
+        DivergedError: if a loss up to here was not finite; nothing is written then.
+    """
+    check(trainer)
+    path, position = trainer.run.path, replace(trainer.position, seconds=elapsed(trainer))
+    assert trainer.codes is not None
+    checkpoint.save_model(trainer.state.model, trainer.best, path / runs.MODEL)
+    checkpoint.save_codes(checkpoint.Codes(trainer.codes.mean, trainer.codes.log_var), path / runs.CODES)
+    values = {
+        "position": asdict(position),
+        "model": trainer.state.model.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in trainer.state.optimizers.items()},
+        "best": trainer.best,
+        "codes": [trainer.codes.mean, trainer.codes.log_var],
+        "totals": trainer.totals,
+    }
+    checkpoint.save_last(values, path / runs.LAST)
+    trainer.saved = time.monotonic()
+
+
+def restore(trainer: Trainer) -> None:
+    """Go to the last checkpoint, or stay at the start where there is none, and drop rows written after it.
+
+    Args:
+        trainer: at its start; changed in place.
+    Raises:
+        RunError: if the checkpoint or the rows are damaged.
+    """
+    path = trainer.run.path / runs.LAST
+    if path.is_file():
+        _read(trainer, checkpoint.load_last(path, trainer.data.device))
+    _truncate(trainer.run.path / runs.METRICS, trainer.position.lines)
+    runs.sweep(trainer.run)
+
+
+def _read(trainer: Trainer, values: Mapping[str, Any]) -> None:
+    try:
+        trainer.position = Position(**values["position"])
+        trainer.state.model.load_state_dict(values["model"])
+        for name, optimizer in trainer.state.optimizers.items():
+            optimizer.load_state_dict(values["optimizers"][name])
+        trainer.best = dict(values["best"])
+        trainer.codes = DiagonalGaussian(*values["codes"])
+        trainer.totals = values["totals"]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        what = f"{trainer.run.path / runs.LAST} does not fit this run ({checkpoint.first_line(error)})"
+        raise RunError(what, "It is of another run or version; train again.") from None
+
+
+def _truncate(path: Path, size: int) -> None:
+    """Drop rows written after the checkpoint; they are written again, the same."""
+    found = path.stat().st_size if path.is_file() else 0
+    if found < size:
+        raise RunError(f"{path} has lost rows since the checkpoint was written", "The run is damaged; train a new one.")
+    if found > size:
+        os.truncate(path, size)

@@ -1,0 +1,276 @@
+"""The one training loop: epochs of steps, a metrics row after each, checkpoints that resume bit for bit."""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lso.vae import checkpoint, runs
+from lso.vae.config import TrainConfig
+from lso.vae.data import Dataset
+from lso.vae.errors import DivergedError, RunError
+from lso.vae.metrics import decoder_use, validate
+from lso.vae.model import build
+from lso.vae.runs import Run
+from lso.vae.schedules import kl_weight, warmup_steps
+from lso.vae.seeds import generator
+from lso.vae.step import Info, Knobs, draw_noise, fresh_optimizers, init, step
+from lso.vae.trainer import Trainer, at_start, check, diverged, elapsed, restore, save
+from lso.vae.verdict import collapse_verdict
+from lso.vae.watch import Limits as Limits
+from lso.vae.watch import Watch as Watch
+
+CHECKPOINT_SECONDS = 5.0
+READ_EVERY = 200  # steps between two looks at the losses, each a host read
+
+
+def train(
+    config: TrainConfig,
+    dataset: Dataset,
+    path: Path,
+    *,
+    device: torch.device | str = "cpu",
+    watch: Watch | None = None,
+    limits: Limits = Limits(),
+) -> Run:
+    """Train a VAE into a new run folder.
+
+    On a CPU the result is a function of configuration and data alone: same machine, torch and thread count give the
+    same bits, however often the run was cut and resumed.
+
+    Args:
+        config: method, architecture, protocol, data, seed.
+        dataset: the data.
+        path: run folder to make.
+        device: where to train.
+        watch: progress and stop requests.
+        limits: where this session ends.
+    Returns:
+        The run; its status is ``finished``, or ``stopped`` if it can be resumed.
+    Raises:
+        RunError: if the folder is taken.
+        DivergedError: if a loss was not finite; the last good checkpoint is kept.
+    """
+    here = asdict(runs.Provenance.here())
+    data = {"name": dataset.name, "hash": dataset.hash(), "provenance": dict(dataset.provenance)}
+    info = {
+        "status": "running",
+        "sentence": "",
+        "seed": config.seed,
+        "device": str(device),
+        "shape": list(dataset.shape),
+    }
+    info |= {"dataset": data, "threads": torch.get_num_threads(), "verdict": "", **here}
+    model = build(config.architecture, config.method.skip, dataset.shape, config.seed)  # refuses what cannot be built
+    run = runs.create(path, "train", info, config)
+    state = init(model.to(device), config.method, config.protocol)
+    return _session(at_start(config, dataset, run, state, watch or Watch()), limits)
+
+
+def resume(
+    run: Run,
+    dataset: Dataset,
+    *,
+    device: torch.device | str = "cpu",
+    watch: Watch | None = None,
+    limits: Limits = Limits(),
+) -> Run:
+    """Continue a run from its last checkpoint, or from the start if it was cut before the first.
+
+    Args:
+        run: the run.
+        dataset: the same data as before.
+        device: where to train.
+        watch: progress and stop requests.
+        limits: where this session ends.
+    Returns:
+        The run; one that is finished is returned as it is.
+    Raises:
+        RunError: if the data changed or the checkpoint is damaged.
+        DivergedError: if a loss was not finite.
+    """
+    if run.kind != "train":
+        raise RunError(f"{run.path} is a {run.kind}, not a training", "Give the folder of a training run.")
+    if run.info["status"] == "finished":
+        return run
+    if dataset.hash() != run.info["dataset"]["hash"]:
+        raise RunError(
+            f"the data of {run.path} have changed since it was trained", "Give the same files, or train a new run."
+        )
+    config = run.config
+    model = build(config.architecture, config.method.skip, dataset.shape, config.seed).to(device)
+    state = init(model, config.method, config.protocol)
+    trainer = at_start(config, dataset, run, state, watch or Watch())
+    restore(trainer)
+    runs.update(run, status="running", sentence="")
+    return _session(trainer, limits)
+
+
+# --- a session --------------------------------------------------------------------------------------------------------
+
+
+def _session(trainer: Trainer, limits: Limits) -> Run:
+    """Run until training is finished or cut, leaving the folder in a state that says which."""
+    trainer.clock = time.monotonic() - trainer.position.seconds
+    deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
+    planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
+    trainer.watch.start(trainer.run, planned, trainer.position.step)
+    try:
+        reason = _epochs(trainer, limits.steps, deadline)
+        save(trainer)
+    except DivergedError as error:
+        runs.update(trainer.run, status="failed", sentence=error.message, finished=runs.now())
+        raise
+    if reason is None:
+        _finish(trainer)
+    else:
+        sentence = f"{reason} after {trainer.position.epoch} epochs and {trainer.position.step} steps"
+        runs.update(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
+    return trainer.run
+
+
+def _epochs(trainer: Trainer, max_steps: int | None, deadline: float) -> str | None:
+    """Train to the end; a reason is returned where the session was cut before."""
+    if not trainer.best:
+        _end_epoch(trainer)  # epoch 0: the untrained model
+        save(trainer)
+    while not _finished(trainer):
+        for rows in _batches(trainer):
+            if max_steps is not None and trainer.position.step >= max_steps:
+                return "reached --max-steps"
+            if time.monotonic() >= deadline:
+                return "reached --time-limit"
+            if reason := trainer.watch.stop():
+                return reason
+            _advance(trainer, rows)
+        trainer.position = replace(trainer.position, epoch=trainer.position.epoch + 1, batch=0)
+        _end_epoch(trainer)
+        _decay(trainer)
+    return None
+
+
+def _finished(trainer: Trainer) -> bool:
+    protocol, position = trainer.config.protocol, trainer.position
+    return position.epoch >= protocol.epochs or position.decays >= protocol.max_decays
+
+
+def _batches(trainer: Trainer) -> Iterator[Tensor]:
+    """Row indices of the batches still to come in this epoch, on the device; the last may be short."""
+    position, n = trainer.position, len(trainer.data)
+    order = torch.randperm(n, generator=generator(trainer.config.seed, "order", position.epoch)).to(trainer.data.device)
+    return iter(torch.split(order, trainer.config.protocol.batch_size)[position.batch :])
+
+
+def _advance(trainer: Trainer, rows: Tensor) -> None:
+    """One outer step, its share of the epoch's sums, and a checkpoint where one is due."""
+    config, position = trainer.config, trainer.position
+    x = trainer.data[rows]
+    noise = draw_noise(
+        config.method,
+        tuple(x.shape),
+        config.architecture.latent_dim,
+        binarize=config.protocol.binarize == "dynamic",
+        seed=config.seed,
+        step=position.step,
+        device=x.device,
+    )
+    weight = kl_weight(config.method.schedule, position.step, trainer.steps_per_epoch)
+    knobs = Knobs(torch.tensor(weight, device=x.device), torch.tensor(position.learning_rate, device=x.device))
+    info = step(trainer.state, x, noise, knobs)
+    trainer.totals += _share(info, len(rows))
+    trainer.position = replace(position, batch=position.batch + 1, step=position.step + 1)
+    trainer.watch.step(trainer.position.step)
+    if trainer.position.step % READ_EVERY == 0:
+        check(trainer)
+    if time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS:
+        save(trainer)
+
+
+def _share(info: Info, count: int) -> Tensor:
+    means = torch.stack([*info, torch.ones_like(info.loss)])
+    return means.double() * count
+
+
+# --- the end of an epoch ----------------------------------------------------------------------------------------------
+
+
+def _end_epoch(trainer: Trainer) -> None:
+    """Validate, append the metrics row, keep the weights if they are the best yet."""
+    check(trainer)
+    position, config = trainer.position, trainer.config
+    values, q = validate(trainer.state.model, trainer.validation, seed=config.seed, inference=config.method.inference)
+    trainer.state.model.train()
+    if not math.isfinite(values["neg_elbo"]):
+        raise diverged(trainer, f"validation loss was not finite after epoch {position.epoch}")
+    better = values["neg_elbo"] < position.best
+    if better:
+        trainer.best = {name: value.detach().clone() for name, value in trainer.state.model.state_dict().items()}
+        trainer.codes = q
+    row = _row(trainer, values, better)
+    path = trainer.run.path / runs.METRICS
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    trainer.totals.zero_()
+    trainer.position = replace(
+        position,
+        best=min(position.best, values["neg_elbo"]),
+        bad_epochs=0 if better else position.bad_epochs + 1,
+        lines=path.stat().st_size,
+    )
+    trainer.watch.epoch(row)
+
+
+def _row(trainer: Trainer, values: Mapping[str, Any], better: bool) -> dict[str, Any]:
+    position, config = trainer.position, trainer.config
+    *sums, count = trainer.totals.tolist()
+    names = ("train_loss", "train_reconstruction", "train_kl", "train_penalty", "gradient_norm")
+    means = {name: value / count if count else None for name, value in zip(names, sums, strict=True)}
+    return {
+        "epoch": position.epoch,
+        "step": position.step,
+        **means,
+        **values,
+        "kl_weight": kl_weight(config.method.schedule, max(0, position.step - 1), trainer.steps_per_epoch),
+        "learning_rate": position.learning_rate,
+        "best": better,
+        "seconds": round(elapsed(trainer), 3),
+    }
+
+
+def _decay(trainer: Trainer) -> None:
+    """After `patience` epochs without a new best: lower the rate, reload the best weights, forget the moments."""
+    protocol, position = trainer.config.protocol, trainer.position
+    if protocol.patience == 0 or position.bad_epochs < protocol.patience:
+        return
+    trainer.state.model.load_state_dict(trainer.best)
+    trainer.state.optimizers = fresh_optimizers(trainer.state.model, protocol)
+    rate = position.learning_rate * protocol.decay
+    trainer.position = replace(position, learning_rate=rate, bad_epochs=0, decays=position.decays + 1)
+
+
+def _finish(trainer: Trainer) -> None:
+    """Close a finished run: decoder use per dimension beside the codes, and the verdict on collapse."""
+    model, config, codes = trainer.state.model, trainer.config, trainer.codes
+    model.load_state_dict(trainer.best)
+    assert codes is not None
+    use = decoder_use(model.eval(), trainer.validation, codes, seed=config.seed)
+    checkpoint.save_codes(checkpoint.Codes(codes.mean, codes.log_var, use), trainer.run.path / runs.CODES)
+    warm = trainer.position.step >= warmup_steps(config.method.schedule, trainer.steps_per_epoch)
+    best = trainer.run.best()
+    verdict = collapse_verdict(best["active_units"], config.architecture.latent_dim, config.method.name) if warm else ""
+    sentence = f"finished {trainer.position.epoch} epochs; best validation -ELBO "
+    sentence += f"{best['neg_elbo']:.2f} nats at epoch {best['epoch']}"
+    runs.update(
+        trainer.run,
+        status="finished",
+        sentence=sentence,
+        verdict=verdict,
+        finished=runs.now(),
+        seconds=elapsed(trainer),
+    )
