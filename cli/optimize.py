@@ -63,7 +63,20 @@ Start = Annotated[
         help="Kinds of start: mean, sample, prior, codes, zero; the last repeats.", metavar="A,B", rich_help_panel=HOW
     ),
 ]
-Loss = Annotated[str, typer.Option(help="sse (squared error) or bce (nats).", metavar="NAME", rich_help_panel=HOW)]
+Loss = Annotated[
+    str,
+    typer.Option(
+        help="nll (of the model, nats), sse (squared error) or bce (nats).", metavar="NAME", rich_help_panel=HOW
+    ),
+]
+PriorWeight = Annotated[
+    float,
+    typer.Option(
+        help="Of |z|^2/2 in the value. 1 with nll: the most probable code; 0: reconstruction alone, codes may stray.",
+        metavar="W",
+        rich_help_panel=HOW,
+    ),
+]
 Lr = Annotated[
     float | None, typer.Option(help="Step size. Default: the optimizer's.", metavar="X", rich_help_panel=HOW)
 ]
@@ -91,7 +104,8 @@ def optimize(
     optimizer: Optimizer = "adam",
     starts: Starts = 8,
     start: Start = "mean,prior",
-    loss: Loss = "sse",
+    loss: Loss = "nll",
+    prior_weight: PriorWeight = 1.0,
     lr: Lr = None,
     control: Control = "lbfgs",
     tol: Tol = 1e-3,
@@ -122,11 +136,11 @@ def optimize(
         optimizer=optimizer,
         starts=starts,
         start=kinds,
-        loss=loss,  # type: ignore[arg-type]  # checked there
+        loss=loss,
         lr=lr,
         tol=tol,
+        prior_weight=prior_weight,
         max_steps=max_steps,
-        control=control,
     )
     pixels = pixel_changes(bad_files, channels, invert)
     latent = run.config.architecture.latent_dim
@@ -140,7 +154,9 @@ def optimize(
         signals.listen()
         watch = SearchProgress(console, signals)
         try:
-            found = search_targets(run, target, config, seed=seed, out=out, device=device, pixels=pixels, watch=watch)
+            found = search_targets(
+                run, target, config, seed=seed, out=out, device=device, pixels=pixels, control=control, watch=watch
+            )
         finally:
             watch.close()
     _conclude(found, console)

@@ -3,7 +3,7 @@
 import signal
 import sys
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 import typer
 
@@ -20,7 +20,7 @@ class Signals:
         self.caught: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Signals":
         return self
 
     def __exit__(

@@ -115,6 +115,16 @@ class Decoder:
         tensors = [part for part in parts if isinstance(part, Tensor)]
         return torch.cat(tensors) if tensors else [item for part in parts for item in part]
 
+    def output(self, z: Float[Tensor, "batch latent"]) -> Any:
+        """What the model itself returns for a flat batch, a likelihood for ours.
+
+        Args:
+            z: ``(batch, latent)``.
+        Returns:
+            Anything.
+        """
+        return self._decode(z.to(device=self.device, dtype=self.dtype))
+
     def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian | Tensor | None:
         """Encode data, where the model has an encoder.
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from lso.adapters import pluck_logits
 from lso.vae.errors import UsageError, unknown_name
+from lso.vae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from lso.vae.seeds import generator
 
 if TYPE_CHECKING:
@@ -53,19 +54,47 @@ def cross_entropy(x: Float[Tensor, "n ..."], target: Float[Tensor, "n ..."]) -> 
     return F.binary_cross_entropy(x, target, reduction="none").reshape(len(x), -1).sum(1)
 
 
-LOSSES = {"sse": "squared error, summed over a datum", "bce": "binary cross-entropy in nats, summed over a datum"}
+def negative_log_likelihood(likelihood: object) -> "Callable[[Tensor, Tensor], Tensor]":
+    """-log p(x|z) in nats under a decoder's likelihood, from its decoded batch: logits of binary pixels, else means.
+
+    Args:
+        likelihood: one that the decoder gave, for its family and its scale, which is the same for all codes.
+    Returns:
+        ``(decoded (n, *event), targets (n, *event)) -> (n,)``.
+    Raises:
+        UsageError: if it is not a likelihood of `lso.vae.likelihoods`.
+    """
+    if isinstance(likelihood, Bernoulli):
+        return cross_entropy_of_logits
+    if not isinstance(likelihood, Gaussian | DiscretizedLogistic):
+        raise UsageError(
+            f"nll needs a decoder that gives a likelihood, got {type(likelihood).__name__}", 'Use loss="sse" or "bce".'
+        )
+    family, log_scale = type(likelihood), likelihood.log_scale.detach()
+
+    def nll(x: Tensor, target: Tensor) -> Tensor:
+        return -family(x, log_scale.to(x)).log_prob(target)
+
+    return nll
+
+
+LOSSES = {
+    "nll": "negative log-likelihood under the decoder's own likelihood, in nats",
+    "sse": "squared error, summed over a datum",
+    "bce": "binary cross-entropy in nats, summed over a datum",
+}
 
 
 def named_loss(name: str, decoder: "Decoder") -> "Callable[[Tensor, Tensor], Tensor]":
     """The loss of a name, in the form that fits what the decoder gives.
 
     Args:
-        name: ``"sse"`` or ``"bce"``.
+        name: row of `LOSSES`.
         decoder: tried on a few codes to see whether it gives logits.
     Returns:
         ``(decoded or logits, targets) -> (n,)``.
     Raises:
-        UsageError: for an unknown name, or ``"bce"`` where the output leaves [0, 1].
+        UsageError: for an unknown name, ``"bce"`` where the output leaves [0, 1], or ``"nll"`` without a likelihood.
     """
     if name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
@@ -73,6 +102,8 @@ def named_loss(name: str, decoder: "Decoder") -> "Callable[[Tensor, Tensor], Ten
         return squared_error
     with torch.no_grad():
         z = torch.randn(8, decoder.latent_dim, generator=generator(0, "losses"))
+        if name == "nll":
+            return negative_log_likelihood(decoder.output(z))
         logits, x = decoder.decode(z, pluck_logits), decoder.decode(z)
     if logits is not x and isinstance(logits, Tensor) and isinstance(x, Tensor) and not torch.equal(logits, x):
         return cross_entropy_of_logits

@@ -12,6 +12,7 @@ from lso.adapters import pluck_decoded, pluck_logits
 from lso.losses import named_loss
 from lso.scores import as_objects, checked, from_objects, not_differentiable
 from lso.space import TYPICAL, LatentSpace
+from lso.vae.axes import require
 from lso.vae.data import to_unit
 from lso.vae.errors import ShapeError, UsageError, unknown_name
 
@@ -39,9 +40,11 @@ class LatentObjective(nn.Module):
         space: bounds and typicality; None is +-3 around the prior.
         maximize: sense of the score; None takes ``score.maximize`` where it is stated, else False.
         on: whether the score takes tensors or objects.
+        prior_weight: weight w of the prior in the value: w |z|^2 / 2, which is -w log p(z) up to a constant, is added
+            to a loss and taken from a score to be maximized. It keeps codes where the decoder was trained.
         strict: raise outside the bounds, as BoTorch's own problems do.
     Raises:
-        UsageError: if the space has another size than the decoder, or ``on`` is unknown.
+        UsageError: if the space has another size than the decoder, ``on`` is unknown, or the weight is negative.
     """
 
     num_objectives = 1
@@ -58,6 +61,7 @@ class LatentObjective(nn.Module):
         space: LatentSpace | None = None,
         maximize: bool | None = None,
         on: str = "tensors",
+        prior_weight: float = 0.0,
         strict: bool = False,
     ) -> None:
         super().__init__()
@@ -70,7 +74,8 @@ class LatentObjective(nn.Module):
                 f"the space has {self.space.dim} dimensions, the decoder {self.dim}",
                 f"Use lso.LatentSpace({self.dim}).",
             )
-        self.decoder, self.on, self.strict = decoder, on, strict
+        require(0 <= prior_weight < math.inf, "a prior weight >= 0", prior_weight, "0 leaves the prior out.")
+        self.decoder, self.on, self.prior_weight, self.strict = decoder, on, prior_weight, strict
         # A score may be a network; kept out of the module's children so that `.to()` does not reach it.
         self._score = (score,)
         self.maximize = bool(getattr(score, "maximize", False)) if maximize is None else maximize
@@ -90,9 +95,12 @@ class LatentObjective(nn.Module):
         loss: str | Callable[[Tensor, Tensor], Tensor] = "sse",
         *,
         space: LatentSpace | None = None,
+        prior_weight: float = 0.0,
         strict: bool = False,
     ) -> "LatentObjective":
         """The loss of decoding to given targets, to be minimized.
+
+        ``loss="nll", prior_weight=1`` is -log p(x, z) up to a constant: the minimum is the maximum a posteriori code.
 
         Codes ``(T, ..., d)`` give ``(T, ...)``: row t is compared with target t. With a single target any leading axes
         do. BoTorch's `gen_candidates_scipy` drops finished rows unless told ``use_parallel_mode=False``, which several
@@ -102,15 +110,17 @@ class LatentObjective(nn.Module):
             decoder: what turns codes into data.
             targets: ``(T, *event)``, or one datum of the event's shape; bytes are divided by 255.
             loss: ``"sse"`` (squared error summed over a datum), ``"bce"`` (cross-entropy in nats summed over a datum,
-                from logits where the decoder gives them), or a function of two ``(n, *event)`` batches that gives
-                ``(n,)``.
+                from logits where the decoder gives them), ``"nll"`` (-log p(x|z) in nats under the decoder's own
+                likelihood), or a function of two ``(n, *event)`` batches that gives ``(n,)``.
             space: see the class.
+            prior_weight: see the class.
             strict: see the class.
         Returns:
             The objective.
         Raises:
             ShapeError: if the targets do not have the shape of what the decoder makes.
-            UsageError: for an unknown loss, or ``"bce"`` on a decoder whose output leaves [0, 1].
+            UsageError: for an unknown loss, ``"bce"`` on a decoder whose output leaves [0, 1], or ``"nll"`` on one that
+                gives no likelihood.
         """
         event = decoder.event_shape
         batch = targets.unsqueeze(0) if tuple(targets.shape) == event else targets
@@ -120,9 +130,10 @@ class LatentObjective(nn.Module):
                 "Give them the size and the channels of what the decoder makes.",
             )
         score = named_loss(loss, decoder) if isinstance(loss, str) else loss
-        self = cls(decoder, score, space=space, maximize=False, strict=strict)
-        self.name = f"reconstruct/{loss if isinstance(loss, str) else self.name}"
-        self._pluck = pluck_logits if loss == "bce" else pluck_decoded
+        self = cls(decoder, score, space=space, maximize=False, prior_weight=prior_weight, strict=strict)
+        prior = f" + {prior_weight:g} x prior" if prior_weight else ""
+        self.name = f"reconstruct/{loss if isinstance(loss, str) else self.name}{prior}"
+        self._pluck = pluck_logits if loss in ("bce", "nll") else pluck_decoded
         self.targets = to_unit(batch).detach().to(device=decoder.device)
         return self
 
@@ -175,7 +186,8 @@ class LatentObjective(nn.Module):
                 "Clip it, or make the objective with strict=False.",
             )
         value = self._evaluate(X.reshape(-1, self.dim), X.shape[:-1])
-        return value.to(device=X.device, dtype=X.dtype).reshape(X.shape[:-1])
+        value = value.to(device=X.device, dtype=X.dtype).reshape(X.shape[:-1])
+        return value + self.sign * self.prior_weight * 0.5 * (X**2).sum(-1) if self.prior_weight else value
 
     def evaluate_true(self, X: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
         """Values of the un-negated problem, in BoTorch's sense.
@@ -273,7 +285,13 @@ class LatentObjective(nn.Module):
             )
         rows = index[:, 0] if index.ndim == 2 else index
         part = LatentObjective(
-            self.decoder, self.score, space=self.space, maximize=self.maximize, on=self.on, strict=self.strict
+            self.decoder,
+            self.score,
+            space=self.space,
+            maximize=self.maximize,
+            on=self.on,
+            prior_weight=self.prior_weight,
+            strict=self.strict,
         )
         part.name, part._pluck, part.targets = self.name, self._pluck, self.targets[rows]
         return part

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from lso import starts
 from lso.decoder import Decoder
 from lso.descent import Watch
 from lso.gradient import minimize
+from lso.losses import LOSSES
 from lso.objective import LatentObjective
 from lso.record import write_evaluations
 from lso.report import search_report
@@ -35,11 +36,12 @@ class SearchConfig:
         optimizer: row of `lso.optimizers.GRADIENT_OPTIMIZERS`, or the name of an elementwise torch optimizer.
         starts: of each target.
         start: kinds of start (rows of `lso.starts.STARTS`), the last repeated until there are enough.
-        loss: squared error summed over pixels, or binary cross-entropy in nats.
+        loss: row of `lso.losses.LOSSES`.
+        prior_weight: weight of -log p(z) in the value; with ``nll`` and 1 the search is for the maximum a posteriori
+            code. 0 is the pure reconstruction of NE-VAE's toy search, whose codes may leave what the model knows.
         lr: learning rate; None is the optimizer's default.
         tol: mean absolute loss change over 20 steps at which an element stops.
         max_steps: steps at most.
-        control: a second optimizer from the same starts, for the report; empty is none.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -47,15 +49,17 @@ class SearchConfig:
     optimizer: str = "adam"
     starts: int = 8
     start: Sequence[str] = ("mean", "prior")
-    loss: Literal["sse", "bce"] = "sse"
+    loss: str = "nll"
+    prior_weight: float = 1.0
     lr: float | None = None
     tol: float = 1e-3
     max_steps: int = 1000
-    control: str = "lbfgs"
 
     def __post_init__(self) -> None:
         require(self.starts >= 1, "starts >= 1", self.starts, "4 to 16 show whether the start matters.")
         require(0 < len(self.start) <= self.starts, "at most as many kinds as starts", self.start, "Raise --starts.")
+        if self.loss not in LOSSES:
+            raise unknown_name("loss", self.loss, LOSSES)
         for kind in self.start:
             if kind not in starts.STARTS:
                 raise unknown_name("start", kind, starts.STARTS)
@@ -78,6 +82,7 @@ def search_targets(
     out: str | Path | None = None,
     device: str = "auto",
     pixels: Mapping[str, Any] | None = None,
+    control: str = "lbfgs",
     watch: Watch | None = None,
 ) -> Run:
     """Look for codes that reproduce given images, and write a run folder with records and report.
@@ -90,6 +95,7 @@ def search_targets(
         out: run folder to make; None makes one under ``runs/``.
         device: where to search.
         pixels: how files become pixels where that differs from the run: channels, invert, fit, bad_files.
+        control: a second optimizer from the same starts, for the report; ``"none"`` leaves it out.
         watch: progress and stop requests.
     Returns:
         The search run: ``report.html``, ``report.json``, ``evaluations.jsonl`` and ``results/`` lie in it.
@@ -103,14 +109,18 @@ def search_targets(
     codes = run.codes()
     decoder = Decoder(model)
     space = LatentSpace(model.latent_dim, codes=codes.mean if codes else None)
-    objective = LatentObjective.reconstruct(decoder, targets.images, loss=config.loss, space=space)
+    objective = LatentObjective.reconstruct(
+        decoder, targets.images, loss=config.loss, space=space, prior_weight=config.prior_weight
+    )
     z0 = starts.make(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
     facts = _facts(run, str(target), targets, config, seed)
     found = runs.create(runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", facts)
     try:
         result = _minimize(objective, z0, config, config.optimizer, watch)
-        control = _control(objective, z0, config, result, watch)
-        _write(found, run, targets, result, control)
+        # The same search by another optimizer; none where it would be the same one, or the search was cut.
+        second = control not in ("none", config.optimizer) and result.status != "stopped"
+        other = _minimize(objective, z0, config, control, watch) if second else None
+        _write(found, run, targets, result, other)
     except LsoError as error:
         runs.update(found, status="failed", sentence=error.message, finished=runs.now())
         raise
@@ -151,15 +161,6 @@ def _minimize(
         start_names=starts.names(config.kinds(), config.starts),
         watch=watch,
     )
-
-
-def _control(
-    objective: LatentObjective, z0: Tensor, config: SearchConfig, result: Result, watch: Watch | None
-) -> Result | None:
-    """The same search by another optimizer; none where it would be the same one, or the search was cut."""
-    if config.control in ("", "none", config.optimizer) or result.status == "stopped":
-        return None
-    return _minimize(objective, z0, config, config.control, watch)
 
 
 def _write(found: Run, run: Run, targets: Targets, result: Result, control: Result | None) -> None:

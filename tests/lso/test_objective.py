@@ -12,6 +12,7 @@ from lso.decoder import Decoder
 from lso.objective import LatentObjective
 from lso.space import LatentSpace
 from lso.vae.errors import ShapeError, UsageError
+from lso.vae.gaussian import LOG_2PI, prior_log_prob
 from tests.lso.botorch_api import (
     BaseTestProblemTestCaseMixIn,
     BotorchTestCase,
@@ -71,7 +72,7 @@ def test_gradients_match_finite_differences_on_a_toy(maximize: bool) -> None:
     assert torch.autograd.gradcheck(reconstruction(3), z)
 
 
-@pytest.mark.parametrize("loss", ["sse", "bce"])
+@pytest.mark.parametrize("loss", ["nll", "sse", "bce"])
 @pytest.mark.parametrize(("name", "skip", "likelihood"), SHIPPED)
 def test_gradients_match_finite_differences_for_every_shipped_decoder(
     name: str, skip: bool, likelihood: str, loss: str
@@ -79,7 +80,6 @@ def test_gradients_match_finite_differences_for_every_shipped_decoder(
     model = shipped(name, skip, likelihood).double()
     targets = (draws(2, 1, 8, 8) > 0).double()
     objective = LatentObjective.reconstruct(Decoder(model), targets, loss)
-    # Smooth activations would allow gradcheck's defaults; ReLU kinks are avoided by the fixed seed.
     assert torch.autograd.gradcheck(objective, draws(2, 1, 3, seed=4).requires_grad_(), eps=1e-7, atol=1e-5, rtol=1e-3)
 
 
@@ -145,6 +145,32 @@ def test_bce_comes_from_logits_where_there_are_some() -> None:
     far = 1e3 * draws(2, 3)  # probabilities round to 0 and 1 here
     objective = LatentObjective.reconstruct(Decoder(model), x, "bce")
     torch.testing.assert_close(objective(far), -model.decode(far).log_prob(x), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("name", "skip", "likelihood"), SHIPPED)
+def test_nll_with_the_prior_is_the_joint_under_the_model(name: str, skip: bool, likelihood: str) -> None:
+    model, z = shipped(name, skip, likelihood).double(), draws(2, 5, 3)
+    x = torch.rand(2, *model.shape, dtype=torch.float64)
+    objective = LatentObjective.reconstruct(Decoder(model), x, "nll", prior_weight=1.0)
+    with torch.no_grad():
+        log_p = model.decode(z.flatten(0, 1)).log_prob(x.repeat_interleave(5, 0)) + prior_log_prob(z.flatten(0, 1))
+        constant = 0.5 * 3 * LOG_2PI
+    torch.testing.assert_close(objective(z).flatten(), -log_p - constant, rtol=1e-10, atol=1e-10)
+
+
+def test_the_prior_makes_a_code_worse_in_either_sense() -> None:
+    z = draws(5, 4)
+    plain, loss, gain = bright(), bright(prior_weight=2.0), bright(prior_weight=2.0, maximize=True)
+    torch.testing.assert_close(loss(z) - plain(z), (z**2).sum(-1))
+    torch.testing.assert_close(plain(z) - gain(z), (z**2).sum(-1))
+    torch.testing.assert_close(loss.take([0])(z), loss(z))
+
+
+def test_nll_needs_a_likelihood() -> None:
+    with pytest.raises(UsageError, match="nll needs a decoder that gives a likelihood"):
+        LatentObjective.reconstruct(Decoder(planted()), torch.zeros(1, *EVENT), "nll")
+    with pytest.raises(UsageError, match="prior weight"):
+        bright(prior_weight=-1.0)
 
 
 def test_bytes_are_scaled_and_a_single_datum_is_one_target() -> None:
