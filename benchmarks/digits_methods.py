@@ -1,6 +1,6 @@
 """All methods on the embedded digits at one size, with all metrics: the table in docs/log.md.
 
-    python benchmarks/digits_methods.py --out runs/digits-methods          (about 8 minutes on 2 cores; resumes)
+    OMP_NUM_THREADS=1 python benchmarks/digits_methods.py          (about 8 minutes; resumes)
 
 Digits, MLP 64-256-256-32 and back, 100 epochs, 3 seeds, test split (179 images), IW-NLL with 500 samples, everything
 else at the defaults. Each row is the mean over seeds with the standard deviation behind it.

@@ -80,15 +80,6 @@ class Console:
             else:
                 self.warn(warning)
 
-    def detail(self, text: str) -> None:
-        """A line on stderr, if verbose.
-
-        Args:
-            text: the line.
-        """
-        if self.verbose:
-            typer.echo(text, err=True)
-
     def warn(self, text: str) -> None:
         """A warning on stderr, even when quiet.
 

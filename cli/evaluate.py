@@ -8,7 +8,7 @@ import typer
 
 from lso.cli.console import Console, shown
 from lso.cli.options import Device, Json, Quiet, RunPath, Seed
-from lso.vae.runs import Run, newest_run
+from lso.cli.places import training_run
 
 if TYPE_CHECKING:
     from lso.vae.metrics import Metrics
@@ -36,7 +36,7 @@ def evaluate(
 ) -> None:
     """Measure a trained model: -ELBO, importance-weighted NLL, KL, mutual information, active units, re-encoding."""
     console = Console(json=json, quiet=quiet)
-    found = Run(run) if run else newest_run()
+    found = training_run(run)
     console.loading()
     from lso.cli.bars import Counting
     from lso.tasks import experiment
@@ -46,7 +46,7 @@ def evaluate(
     data = dataset.split(split.value)
     n = min(len(data), limit or len(data))
     console.note(f"Evaluating {shown(found.path)} on {n:,} of {len(data):,} {split} images, {iw_samples} samples each")
-    counting = Counting(console, "codes", "evaluating")
+    counting = Counting(console, "images", "evaluating")
     try:
         metrics = experiment.evaluate(
             model, dataset, split=split.value, iw_samples=iw_samples, limit=limit, seed=seed, watch=counting

@@ -123,9 +123,7 @@ def _new(
     reading.close()
     watch = TrainingProgress(console, signals, lambda run, done: _announce(run, done, console, dataset))
     try:
-        return experiment.train(
-            settings=settings, config=config, out=out, device=device, dataset=dataset, watch=watch, limits=limits
-        )
+        return experiment.train_planned(full, dataset, out=out, device=device, watch=watch, limits=limits)
     finally:
         watch.close()
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lso.tasks.experiment import resume as resume
     from lso.tasks.experiment import train as train
     from lso.tasks.images import load_dataset as load_dataset
+    from lso.tasks.search import SearchConfig as SearchConfig
     from lso.tasks.search import search_targets as search_targets
     from lso.vae.config import DataConfig as DataConfig
     from lso.vae.data import Dataset as Dataset
@@ -55,6 +56,7 @@ __getattr__, __dir__, __all__ = attach(
         "Metrics": "lso.vae.metrics",
         "Result": "lso.result",
         "Run": "lso.vae.runs",
+        "SearchConfig": "lso.tasks.search",
         "VAE": "lso.vae.model",
         "evaluate": "lso.tasks.experiment",
         "load": "lso.tasks.experiment",

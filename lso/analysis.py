@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso import belief
+from lso import belief, probing
 from lso.belief import Verdict
 from lso.convergence import Convergence, convergence, cost_of, middle
 from lso.decoder import Decoder
-from lso.dimensions import Dimensions, decode, dimensions, is_discrete
+from lso.dimensions import Dimensions, decode, dimensions
 from lso.plausibility import Plausibility, Reference, decoded_scale, plausibility
 from lso.probing import Probe
 from lso.result import Result
@@ -25,6 +25,7 @@ from lso.vae.information import log_mixture, mutual_information
 from lso.vae.seeds import generator
 
 PRIOR_DRAWS = 256
+PROBE_DRAWS = 64  # each decoded once for every dimension
 MI_CODES = 2000  # data of the split that the mutual information is taken over
 
 
@@ -77,11 +78,6 @@ class SearchSummary:
     def best_typical_index(self) -> tuple[Tensor, Tensor]:
         """(targets, starts) of the best typical ends; the least atypical one where a target has no typical end."""
         return torch.arange(len(self.convergence.best_start)), best_typical(self.result, self.ends)
-
-    @property
-    def space_bounds(self) -> Tensor:
-        """``(2, d)`` box of the search."""
-        return self.result.objective.bounds.double().cpu()
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as strict JSON values: what is not finite becomes null, floats keep six digits.
@@ -186,7 +182,7 @@ def search_summary(
     Args:
         result: of the search.
         codes: posterior codes of the training's validation split.
-        probe: data-free activity, where there are no codes.
+        probe: data-free activity; without codes it is measured here where it is not given.
         control: the same search by another optimizer.
         training_verdict: the training run's own verdict.
         target_names: one for each target; default "target 0", ...
@@ -194,15 +190,17 @@ def search_summary(
         `SearchSummary`.
     """
     objective, decoder = result.objective, result.objective.decoder
+    if codes is None and probe is None and not decoder.makes_objects:
+        probe = probing.probe(decoder, PROBE_DRAWS, generator(0, "report/probe"))
     dims, steps = dimensions(result, codes, probe), convergence(result)
-    looks: dict[str, Any] = {"dimensions": dims, "bounds": objective.bounds, "codes": codes}
+    looks: dict[str, Any] = {"dimensions": dims, "space": objective.space, "codes": codes}
     decoded0, decoded = decode(decoder, result.z0), decode(decoder, result.z)
     ends = plausibility(decoder, result.z, decoded, **looks)
     rows = torch.arange(len(result.z))
     typical = best_typical(result, ends)
     prior = torch.randn(PRIOR_DRAWS, result.z.shape[-1], generator=generator(0, "report/prior"), dtype=torch.float64)
     prior_decoded = decode(decoder, prior)
-    scale = 1.0 if is_discrete(decoder) else decoded_scale(prior_decoded.flatten(1))
+    scale = 1.0 if decoder.makes_objects else decoded_scale(prior_decoded.flatten(1))
     reference = Reference(z=prior, scale=scale, plausibility=plausibility(decoder, prior, prior_decoded, **looks))
     both = [
         compare(r, dims, steps.drop, reference.scale, r is result and decoded)
@@ -211,8 +209,8 @@ def search_summary(
     ]
     best = ends[rows, steps.best_start]
     checks = [
-        belief.check_weights(frozen(decoder)),
-        belief.check_model(dims, reaction(objective.targets, prior_decoded, reference.scale)),
+        belief.check_decoder(frozen(decoder), decoder.check()),
+        belief.check_model(dims, reaction(objective.targets, prior_decoded, reference.scale), training_verdict),
         belief.check_convergence(steps),
         belief.check_starts(both[0]),
         belief.check_plausibility(best, reference.plausibility),
@@ -261,7 +259,7 @@ def compare(
         drop=drop,
         scale=scale,
         maximize=result.objective.maximize,
-        discrete=is_discrete(result.objective.decoder),
+        discrete=result.objective.decoder.makes_objects,
     )
 
 

@@ -10,10 +10,12 @@ from typing import Literal
 
 import torch
 
+from lso.check import Finding
 from lso.convergence import STILL, Convergence, middle
 from lso.dimensions import WEAK, Dimensions, names
-from lso.plausibility import OUTSIDE, Plausibility, share
+from lso.plausibility import Plausibility, share
 from lso.sensitivity import BASIN, Sensitivity
+from lso.space import OUTSIDE
 from lso.vae.verdict import COLLAPSED_SHARE
 
 Level = Literal["fine", "care", "doubt"]
@@ -24,6 +26,7 @@ SPREAD = 0.05  # share of a target's drop by which its starts may differ
 DISAGREE = (0.25, 0.75)  # shares of targets whose starts disagree
 ATYPICAL = (0.1, 0.5)  # shares of best results that are atypical
 REENCODING = 4.0  # times the median of prior draws
+UNSTABLE = ("train-mode", "non-deterministic", "batch-dependent")  # findings that make of a decoder no fixed function
 DEAF = 0.1  # the decoder's own variety as a share of what the targets ask for
 
 
@@ -73,43 +76,47 @@ def graded(value: float, limits: tuple[float, float]) -> Level:
     return LEVELS[(value > limits[0]) + (value > limits[1])]
 
 
-def check_weights(unchanged: bool) -> Check:
-    """The decoder was frozen throughout.
+def check_decoder(unchanged: bool, findings: Sequence[Finding] = ()) -> Check:
+    """The decoder was one function of the code throughout: frozen, deterministic, each code on its own.
 
     Args:
         unchanged: whether the hash of weights and buffers is what it was.
+        findings: of `Decoder.check`.
     Returns:
         The check.
     """
-    found = (
-        "the decoder's weights are what they were" if unchanged else "the decoder's weights changed during the search"
-    )
-    rule = "doubt if the hash over weights and buffers changed"
-    return Check(name="frozen decoder", level="fine" if unchanged else "doubt", found=found, rule=rule)
+    found = ["the decoder's weights changed during the search"] * (not unchanged)
+    found += [f"the decoder: {finding.message}" for finding in findings if finding.kind in UNSTABLE and finding.serious]
+    rule = f"doubt if the hash over weights and buffers changed, or if the decoder is found {', '.join(UNSTABLE)}"
+    text = "; ".join(found) or "the decoder's weights are what they were"
+    return Check(name="frozen decoder", level="doubt" if found else "fine", found=text, rule=rule)
 
 
-def check_model(dimensions: Dimensions, reaction: float | None) -> Check:
+def check_model(dimensions: Dimensions, reaction: float | None, training: str = "") -> Check:
     """The decoder listens to enough of its latents.
 
     Args:
         dimensions: activity.
         reaction: distance of two decoded prior draws as a share of what the targets ask for (see `analysis.reaction`);
             None without targets.
+        training: the training run's own verdict of a collapse; empty where there is none.
     Returns:
         The check.
     """
     total, active, units = len(dimensions.sensitivity), int(dimensions.active.sum()), dimensions.active_units
     deaf = reaction is not None and reaction < DEAF
     collapsed = active < COLLAPSED_SHARE * total or (units is not None and units < COLLAPSED_SHARE * total)
+    collapsed = collapsed or bool(training)
     encoder = "" if units is None else f", the encoder {units} (AU)"
     found = f"the decoder uses {active} of {total} latent dimensions{encoder}"
+    found += "; the training said that its posterior collapsed" if training else ""
     if deaf and reaction is not None:
         found += f", and what it decodes varies by only {100 * reaction:.1f} % of what the targets ask for"
     rule = (
         f"doubt if under a fifth of the dimensions are active (squared effect on the decode >= {100 * WEAK:.0f} % of "
         f"the largest; "
         f"encoder: variance of means >= 0.01), or if two decoded prior draws differ by under {100 * DEAF:.0f} % of "
-        f"what the targets do"
+        f"what the targets do, or if the training said that the posterior collapsed"
     )
     return Check(name="model", level="doubt" if deaf or collapsed else "fine", found=found, rule=rule)
 
@@ -124,7 +131,7 @@ def check_convergence(convergence: Convergence) -> Check:
     """
     count, moving, failed = convergence.failed.numel(), int(convergence.moving.sum()), int(convergence.failed.sum())
     found = f"{count - moving - failed} of {count} searches had come to rest"
-    found += f", {moving} were still gaining" if moving else ""
+    found += f", {moving} still gaining" if moving else ""
     found += f", {failed} failed (not finite)" if failed else ""
     limit = convergence.stopped.get("max_steps", 0)
     found += f" ({limit} stopped at the step limit)" if limit else ""

@@ -86,7 +86,7 @@ def _dtype(decoder: "Decoder") -> list[Finding]:
 
 
 def _finite(x: Tensor) -> list[Finding]:
-    bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
+    bad = int((~torch.isfinite(x)).reshape(len(x), -1).any(1).sum())
     if not bad:
         return []
     return [Finding("non-finite", f"{bad} of {len(x)} prior draws decode to NaN or infinity", "Look at the weights.")]

@@ -16,6 +16,7 @@ from lso.vae.activity import active, activity
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import REPORT, Run
+from lso.vae.verdict import COLLAPSED_SHARE
 
 FINAL = {
     "epoch": "epoch kept",
@@ -73,7 +74,10 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         "training.html",
         title="Training report" if one else f"{len(known)} trainings compared",
         subtitle=", ".join(known),
-        verdicts=[training_verdict(name, info, rows[name]) for name, info in infos.items()],
+        verdicts=[
+            training_verdict(name, infos[name], rows[name], run.config.architecture.latent_dim)
+            for name, run in known.items()
+        ],
         banners=banners(infos),
         notes=data_notes(infos),
         charts={
@@ -105,20 +109,26 @@ def training_report(run: Run) -> Path:
     return compare_runs([run], run.path / REPORT)
 
 
-def training_verdict(name: str, info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def training_verdict(
+    name: str, info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], latent_dim: int
+) -> dict[str, str]:
     """The verdict of a training as the template takes it: its own on collapse, else the active units.
+
+    A training that ended within its warm-up has no verdict of its own; few active units are then no all-clear.
 
     Args:
         name: of the run.
         info: its run.json.
         rows: its metrics.
+        latent_dim: size of z.
     Returns:
         level, word, sentence, training.
     """
     told, status = str(info.get("verdict", "")), str(info.get("status", ""))
     best = min(rows, key=lambda row: row["neg_elbo"])
-    level: Level = "doubt" if told else "fine" if status == "finished" else "care"
-    fine = (
+    few = best["active_units"] < COLLAPSED_SHARE * latent_dim
+    level: Level = "doubt" if told else "care" if few or status != "finished" else "fine"
+    numbers = (
         f"{best['active_units']} active units, MI {number(best['mi'], 3)} nats, -ELBO {number(best['neg_elbo'])} nats."
     )
     state = (
@@ -126,11 +136,14 @@ def training_verdict(name: str, info: Mapping[str, Any], rows: Sequence[Mapping[
         if status == "finished"
         else f" The run is not finished ({status or 'unknown'}): {info.get('sentence') or 'no reason given'}."
     )
-    word = {"doubt": "✗ collapsed", "care": "! not finished", "fine": "✓ no collapse"}[level]
+    early = "too early to tell" if status == "finished" else "not finished"
+    word = {"doubt": "✗ collapsed", "care": f"! {early}", "fine": "✓ no collapse"}[level]
+    when = ", and training ended before its warm-up did" if status == "finished" else " so far"
+    opening = f"Few latents are in use{when}" if few else "The latents are in use"
     return {
         "level": level,
         "word": f"{word} · {name}",
-        "sentence": (told or f"The latents are in use: {fine}") + state,
+        "sentence": (told or f"{opening}: {numbers}") + state,
         "training": "",
     }
 
@@ -299,8 +312,12 @@ def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         tables={"essence": searches_table(found), "settings": side_by_side("Settings", _settings(found))},
         json_name=places(path)[1].name,
     )
-    essence = {name: {"verdict": numbers["verdict"], "essence": numbers["essence"]} for name, numbers in found.items()}
-    return write(path, html, {"searches": plain(essence)})
+    settings = _settings(found)
+    numbers = {
+        name: {"verdict": told["verdict"], "essence": told["essence"], "settings": settings[name]}
+        for name, told in found.items()
+    }
+    return write(path, html, {"searches": plain(numbers)})
 
 
 def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:

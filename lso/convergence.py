@@ -151,7 +151,7 @@ def convergence(result: Result) -> Convergence:
         steps_to=steps_to(result.trace.steps.cpu(), trace, steps, best, drop),
         steps=steps,
         stopped=dict(sorted(reasons.items())),
-        moving=still_moving(result.trace.steps.cpu(), trace, steps, cost0 - cost),
+        moving=still_moving(result.trace.steps.cpu(), trace, steps, cost0 - cost, _told(result.stopped, "tolerance")),
         failed=~torch.isfinite(cost),
         kinds=[_kind(name, index, result, gap, best_start) for name, index in start_kinds(result.start_names).items()],
         trace_steps=result.trace.steps.cpu(),
@@ -192,16 +192,28 @@ def steps_to(
     return torch.stack(rows)
 
 
+def _told(stopped: list[list[str]], reason: str) -> Bool[Tensor, "target start"]:
+    return torch.tensor([[found == reason for found in row] for row in stopped])
+
+
 def still_moving(
-    trace_steps: Tensor, trace: Float[Tensor, "trace target start"], steps: Tensor, gain: Float[Tensor, "target start"]
+    trace_steps: Tensor,
+    trace: Float[Tensor, "trace target start"],
+    steps: Tensor,
+    gain: Float[Tensor, "target start"],
+    rested: Bool[Tensor, "target start"],
 ) -> Bool[Tensor, "target start"]:
     """Whether more than `STILL` of an element's gain came in the last tenth of its steps (at least one trace interval).
+
+    Where a single trace interval is more than half of an element's way, as when L-BFGS arrives within a few iterations,
+    the trace cannot tell, and why the element stopped does.
 
     Args:
         trace_steps: ``(k,)``, increasing.
         trace: ``(k, T, S)`` costs.
         steps: ``(T, S)`` steps of each element.
         gain: ``(T, S)`` cost at the start less cost at the end.
+        rested: ``(T, S)`` whether it stopped by the tolerance.
     Returns:
         ``(T, S)``; false where nothing was gained or the end is not finite.
     """
@@ -212,7 +224,8 @@ def still_moving(
     earlier = torch.minimum(earlier, end - 1).clamp_min(0)
     late = trace.gather(0, earlier[None])[0] - trace.gather(0, end[None])[0]
     good = torch.isfinite(gain) & torch.isfinite(late) & (gain > 0)
-    return good & (late > STILL * gain)
+    coarse = 2 * trace_steps[earlier] < steps
+    return good & (late > STILL * gain) & ~(coarse & rested)
 
 
 def _kind(name: str, index: list[int], result: Result, gap: Tensor, best_start: Tensor) -> Kind:

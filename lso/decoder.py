@@ -61,7 +61,7 @@ class Decoder:
         self.frozen = bool(frozen)
         for module in frozen:
             module.eval().requires_grad_(False)
-        self._event_shape: tuple[int, ...] | None = None
+        self._example: Tensor | list[Any] | None = None
         self.hash = self.weights_hash()
 
     def __repr__(self) -> str:
@@ -172,12 +172,20 @@ class Decoder:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Shape of one decoded datum (``()`` for objects); decodes the origin once to learn it."""
-        if self._event_shape is None:
+        """Shape of one decoded datum, ``()`` for a number and for objects."""
+        return () if self.makes_objects else tuple(self._origin().shape[1:])
+
+    @property
+    def makes_objects(self) -> bool:
+        """Whether it returns a list of objects, which are equal or not but have no distance."""
+        return isinstance(self._origin(), list)
+
+    def _origin(self) -> Any:
+        """What the origin decodes to, learned once."""
+        if self._example is None:
             with torch.no_grad():
-                x = self.decode(torch.zeros(1, self.latent_dim))
-            self._event_shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else ()
-        return self._event_shape
+                self._example = self.decode(torch.zeros(1, self.latent_dim))
+        return self._example
 
     def weights_hash(self) -> str:
         """sha256 over names, types, shapes and bytes of all weights and buffers as they are now.

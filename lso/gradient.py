@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from lso import descent, lbfgs, stopping
 from lso.descent import Budget, Outcome, Watch
-from lso.elementwise import factory
+from lso.elementwise import Factory, factory
 from lso.evaluation import evaluations
 from lso.objective import LatentObjective
 from lso.result import Evaluation, Result, Trace, status_of
@@ -123,14 +123,33 @@ def _run(
     count, each, _ = starts.shape
     flat = starts.reshape(count * each, -1).to(objective.decoder.device)  # once, not at every step
     targets = torch.arange(count, device=flat.device).repeat_interleave(each)
-    if optimizer == "lbfgs":
-        if lr is not None:
-            raise UsageError("lbfgs has no learning rate", "Leave lr out; its line search finds the step.")
-        if unknown := options.keys() - {"maxcor", "maxls"}:
-            raise UsageError(f"lbfgs has no option {', '.join(sorted(unknown))}", "It takes maxcor and maxls.")
-        return "lbfgs", lbfgs.descend(objective, flat, targets, options, budget, watch), options
-    name, make, arguments = factory(optimizer, lr, options)
+    name, make, arguments = settle(optimizer, lr, options)
+    if make is None:
+        return name, lbfgs.descend(objective, flat, targets, arguments, budget, watch), arguments
     return name, descent.descend(objective, flat, targets, make, budget, watch), arguments
+
+
+def settle(
+    optimizer: str | type[Optimizer], lr: float | int | None, options: Mapping[str, Any]
+) -> tuple[str, Factory | None, dict[str, Any]]:
+    """Resolve an optimizer before anything is decoded or written.
+
+    Args:
+        optimizer: see `minimize`.
+        lr: learning rate, or None.
+        options: further arguments.
+    Returns:
+        Its name, a function ``[z] -> optimizer`` (None for ``lbfgs``, which is not torch's), and its arguments.
+    Raises:
+        UsageError: if it is unknown, couples the elements of a batch, or does not take the arguments.
+    """
+    if optimizer != "lbfgs":
+        return factory(optimizer, lr, options)
+    if lr is not None:
+        raise UsageError("lbfgs has no learning rate", "Leave lr out; its line search finds the step.")
+    if unknown := options.keys() - {"maxcor", "maxls"}:
+        raise UsageError(f"lbfgs has no option {', '.join(sorted(unknown))}", "It takes maxcor and maxls.")
+    return "lbfgs", None, dict(options)
 
 
 def _result(

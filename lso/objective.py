@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lso.adapters import pluck_decoded, pluck_logits
 from lso.losses import named_loss
 from lso.scores import as_objects, checked, from_objects, not_differentiable
-from lso.space import TYPICAL, LatentSpace
+from lso.space import OUTSIDE, LatentSpace
 from lso.vae.axes import require
 from lso.vae.data import to_unit
 from lso.vae.errors import ShapeError, UsageError, unknown_name
@@ -232,7 +232,7 @@ class LatentObjective(nn.Module):
     def evaluate_slack(
         self, X: Float[Tensor, "*batch latent"], noise: bool = True
     ) -> Float[Tensor, "*batch constraint"]:
-        """Slack of the one constraint, typicality: nonnegative where the norm percentile is between 0.5 % and 99.5 %.
+        """Slack of the one constraint, typicality: nonnegative where `LatentSpace.typical` holds.
 
         Args:
             X: ``(..., d)`` codes.
@@ -240,8 +240,7 @@ class LatentObjective(nn.Module):
         Returns:
             ``(..., 1)``, in units of probability.
         """
-        percentile = self.space.norm_percentile(X)
-        return torch.minimum(percentile - TYPICAL[0], TYPICAL[1] - percentile).unsqueeze(-1)
+        return (OUTSIDE - self.space.norm_percentile(X, active=True)).unsqueeze(-1)
 
     def evaluate_slack_true(self, X: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch constraint"]:
         """`evaluate_slack`, which has no noise.

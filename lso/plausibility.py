@@ -16,12 +16,10 @@ from torch import Tensor
 
 from lso import typicality
 from lso.decoder import Decoder
-from lso.dimensions import Dimensions, is_discrete
+from lso.dimensions import Dimensions
+from lso.space import OUTSIDE, LatentSpace
 from lso.vae.checkpoint import Codes
 from lso.vae.seeds import generator
-
-OUTSIDE = 0.999  # norm percentile above which a code is atypical
-AT_BOUND = 1e-6  # of the width of the box
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,7 +79,7 @@ def plausibility(
     decoded: Tensor,
     *,
     dimensions: Dimensions,
-    bounds: Float[Tensor, "2 latent"],
+    space: LatentSpace,
     codes: Codes | None = None,
 ) -> Plausibility:
     """The three looks at codes.
@@ -91,19 +89,17 @@ def plausibility(
         z: ``(..., d)`` codes.
         decoded: ``(..., *event)`` what they decode to.
         dimensions: says which are active.
-        bounds: ``(2, d)`` lower and upper ends of the box.
+        space: gives the box.
         codes: of the data, where known.
     Returns:
         `Plausibility`, leading axes as ``z``.
     """
     z, active, leading = z.detach().double().cpu(), dimensions.active, len(z.shape) - 1
-    again = None if is_discrete(decoder) else reencode(decoder, decoded.flatten(0, leading - 1))
+    again = None if decoder.makes_objects else reencode(decoder, decoded.flatten(0, leading - 1))
     squared = None if again is None else (again.reshape(z.shape) - z) ** 2
     far, far_active, farthest = _distances(z, codes, active)
     percentile_active = norm_percentile(z[..., active])
     atypical = percentile_active > OUTSIDE
-    lower, upper = bounds.double().cpu()
-    slack = AT_BOUND * (upper - lower)
     return Plausibility(
         norm=z.norm(dim=-1),
         norm_active=z[..., active].norm(dim=-1),
@@ -113,7 +109,7 @@ def plausibility(
         mahalanobis_active=far_active,
         reencoding=None if squared is None else squared.mean(-1),
         reencoding_active=None if squared is None else squared[..., active].sum(-1) / max(1, int(active.sum())),
-        at_bound=((z <= lower + slack) | (z >= upper - slack)).double().mean(-1),
+        at_bound=space.at_bound(z).double().mean(-1),
         atypical=atypical if far_active is None else atypical | (far_active > farthest),
     )
 
@@ -148,11 +144,7 @@ def _distances(
 def distance_from_codes(
     z: Float[Tensor, "*batch latent"], mean: Float[Tensor, "code latent"], deviation: Float[Tensor, "code latent"]
 ) -> Float[Tensor, "*batch"]:
-    """Mahalanobis distance from the aggregated posterior of the data.
-
-        sqrt((z - m)' S^-1 (z - m)),  m the mean of the posterior means, S their covariance + mean posterior variance
-
-    The covariance of the means alone would call prior draws far out: posterior means of weak dimensions hardly vary.
+    """Mahalanobis distance from the aggregated posterior of the data (see `typicality.precision_of`).
 
     Args:
         z: ``(..., d)``.
@@ -161,11 +153,7 @@ def distance_from_codes(
     Returns:
         ``(...)``.
     """
-    away = mean - mean.mean(0)
-    covariance = away.mT @ away / (len(mean) - 1) + torch.diag(deviation.square().mean(0))
-    ridge = 1e-9 * covariance.diagonal().mean() + 1e-300
-    precision = torch.linalg.inv(covariance + ridge * torch.eye(mean.shape[-1], dtype=mean.dtype))
-    return typicality.mahalanobis(z, mean.mean(0), precision)
+    return typicality.mahalanobis(z, mean.mean(0), typicality.precision_of(mean, deviation.square()))
 
 
 def reencode(decoder: Decoder, decoded: Tensor, batch: int = 512) -> Float[Tensor, "n latent"] | None:

@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 from lso.decoder import Decoder
 from lso.vae.errors import UsageError
 
-# Shares of the most used dimension's root-mean-square effect. A trained decoder's live dimensions lie within a factor
-# of about ten of each other; below 1e-5 single precision cannot tell the effect from rounding.
-WEAK_SHARE = 0.02
+# Shares of the most used dimension's root-mean-square effect. Under a tenth of it (a hundredth in squared effect, the
+# rule of `dimensions` too) a dimension is weak; below 1e-5 single precision cannot tell the effect from rounding.
+WEAK_SHARE = 0.1
 DEAD_SHARE = 1e-5
 JACOBIAN_DRAWS = 64  # a mean over more prior draws does not change which dimensions count
 
@@ -46,7 +46,7 @@ class Probe:
 
     @property
     def weak(self) -> Bool[Tensor, " latent"]:
-        """``(d,)`` dimensions that are not dead, with less than 1/50 of the most used one's effect."""
+        """``(d,)`` dimensions that are not dead, with less than a tenth of the most used one's effect."""
         return ~self.dead & (self.share < WEAK_SHARE)
 
     @property

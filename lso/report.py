@@ -52,7 +52,7 @@ def search_report(
         result: of the search.
         path: a file ending in ``.html``, or a folder.
         codes: posterior codes of the training's validation split.
-        probe: data-free activity, where there are no codes.
+        probe: data-free activity; without codes it is measured here where it is not given.
         control: the same search by another optimizer.
         verdict: the training run's own verdict.
         target_names: one for each target.

@@ -135,17 +135,19 @@ class Result:
         loss = torch.where(allowed, self.objective.sign * self.value, torch.inf)
         return torch.where(allowed.any(1), loss.argmin(1), -1)
 
-    def report(self, path: str | Path) -> Path:
+    def report(self, path: str | Path, **facts: Any) -> Path:
         """Write the report of this search.
 
         Args:
             path: ``.html`` file, or a folder for ``report.html``; the numbers go beside it as JSON.
+            **facts: what else is known, as `lso.report.search_report` takes it; ``codes=run.codes()`` and
+                ``verdict=run.verdict`` bring in what the training knows of each dimension.
         Returns:
             The HTML file.
         """
         from lso.report import search_report
 
-        return search_report(self, Path(path))
+        return search_report(self, path, **facts)
 
 
 def status_of(reasons: list[str], interrupted: str | None) -> tuple[str, str]:

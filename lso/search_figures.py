@@ -11,8 +11,8 @@ from lso.analysis import SearchSummary
 from lso.convergence import start_kinds
 from lso.dimensions import WEAK, Dimensions
 from lso.figures import COLOURS, DARK, MARKERS, bottom_legend, canvas, guide, log_scale, look, styled, wants_log
-from lso.plausibility import OUTSIDE
 from lso.sensitivity import Sensitivity
+from lso.space import OUTSIDE
 from lso.vae.activity import THRESHOLD
 
 if TYPE_CHECKING:

@@ -231,6 +231,7 @@ def activity(summary: SearchSummary) -> Table:
         "decoder use (nats)": dims.decoder_use,
         "KL (nats)": dims.kl,
         "variance of means": dims.variance,
+        "change when redrawn": dims.redraw,
         "re-encoding correlation": dims.correlation,
         "moved by search": dims.moved,
         "squared distance of starts": summary.sensitivity.per_dimension,

@@ -5,16 +5,18 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from lso import typicality
+from lso.vae import activity
 from lso.vae.errors import ShapeError, UsageError, unknown_name
+from lso.vae.gaussian import DiagonalGaussian
 
 CHARTS = ("box", "cdf", "active")
 SAMPLINGS = ("prior", "codes", "sobol")
 
-ACTIVE_VARIANCE = 0.01  # a dimension is active where posterior means vary more (Burda et al. 2016, sec. 5.1)
 CODE_QUANTILES = (0.0005, 0.9995)  # bounds="codes"; as T-LBO (Grosnit et al. 2021)
 CDF_EDGE = 0.001  # the cube of the cdf chart ends at +-3.09 prior standard deviations
 MIN_WIDTH = 0.2  # of a side of bounds="codes", where a dead dimension's codes all lie at one point
-TYPICAL = (0.005, 0.995)  # norm percentiles between which a code counts as typical
+OUTSIDE = 0.999  # norm percentile above which a code is atypical
+AT_BOUND = 1e-6  # of the width of the box
 
 
 class LatentSpace:
@@ -24,10 +26,10 @@ class LatentSpace:
         dim: number of dimensions d.
         bounds: half-width of the box, a ``2 x d`` tensor of lower and upper bounds, or ``"codes"``: the 0.05 % and
             99.95 % quantiles of the codes in each dimension.
-        codes: ``(n, d)`` posterior means of known data, for ``bounds="codes"``, for sampling and for Mahalanobis
-            distances.
-        active: ``(d,)`` mask of the dimensions that the decoder uses; None takes those whose codes vary by more than
-            0.01, or all of them without codes.
+        codes: of known data, for ``bounds="codes"``, for sampling and for Mahalanobis distances: ``(n, d)`` posterior
+            means, or the posteriors themselves.
+        active: ``(d,)`` mask of the dimensions that the decoder uses; None takes the active units of the codes
+            (variance of at least 0.01), or all of them without codes.
         chart: what the unit cube stands for: the box, the prior's distribution function, or the box's active
             dimensions.
     Raises:
@@ -38,7 +40,7 @@ class LatentSpace:
         self,
         dim: int,
         bounds: float | int | Tensor | str = 3.0,
-        codes: Tensor | None = None,
+        codes: Tensor | DiagonalGaussian | None = None,
         active: Tensor | None = None,
         chart: str = "box",
     ) -> None:
@@ -47,7 +49,9 @@ class LatentSpace:
         if chart not in CHARTS:
             raise unknown_name("chart", chart, CHARTS)
         self.dim, self.chart = dim, chart
-        self.codes = None if codes is None else _checked_codes(codes, dim)
+        mean = codes.mean if isinstance(codes, DiagonalGaussian) else codes
+        self.codes = None if mean is None else _checked_codes(mean, dim)
+        self._variance = torch.exp(codes.log_var).cpu().double() if isinstance(codes, DiagonalGaussian) else None
         self.bounds = _box(bounds, dim, self.codes)
         self.active = _mask(active, dim, self.codes)
         self._clouds: dict[bool, tuple[Tensor, Tensor]] = {}
@@ -130,7 +134,7 @@ class LatentSpace:
         return torch.minimum(torch.maximum(z, lower), upper)
 
     def at_bound(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch latent"]:
-        """Which coordinates lie on a bound or beyond it.
+        """Which coordinates lie on a bound or beyond it, to a millionth of the box's width.
 
         Args:
             z: ``(..., d)``.
@@ -138,7 +142,8 @@ class LatentSpace:
             ``(..., d)``.
         """
         lower, upper = self._sides(z)
-        return (z <= lower) | (z >= upper)
+        slack = AT_BOUND * (upper - lower)
+        return (z <= lower + slack) | (z >= upper - slack)
 
     # --- typicality ---------------------------------------------------------------------------------------------------
 
@@ -177,20 +182,22 @@ class LatentSpace:
         """
         if active not in self._clouds:
             codes = self._over(self._need_codes("a Mahalanobis distance"), active)
-            self._clouds[active] = codes.mean(0), typicality.precision_of(codes)
+            variance = None if self._variance is None else self._over(self._variance, active)
+            self._clouds[active] = codes.mean(0), typicality.precision_of(codes, variance)
         mean, precision = self._clouds[active]
         return typicality.mahalanobis(self._over(z, active), mean.to(z), precision.to(z))
 
     def typical(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch"]:
-        """Whether the norm percentile lies between 0.5 % and 99.5 %.
+        """Whether the norm over the active dimensions is within the 99.9 % point of chi.
+
+        A short norm is no fault: the most probable codes lie nearer to the origin than draws from the prior.
 
         Args:
             z: ``(..., d)``.
         Returns:
             ``(...)``.
         """
-        percentile = self.norm_percentile(z)
-        return (percentile >= TYPICAL[0]) & (percentile <= TYPICAL[1])
+        return self.norm_percentile(z, active=True) <= OUTSIDE
 
     def _sides(self, like: Tensor) -> tuple[Tensor, Tensor]:
         box = self.bounds.to(like)
@@ -240,7 +247,7 @@ def _mask(active: Tensor | None, dim: int, codes: Tensor | None) -> Tensor:
     if active is None:
         if codes is None or len(codes) < 2:
             return torch.ones(dim, dtype=torch.bool)
-        active = codes.var(0) > ACTIVE_VARIANCE
+        active = activity.active(activity.activity(codes))
         if not bool(active.any()):  # a collapsed model: nothing to split
             return torch.ones(dim, dtype=torch.bool)
     if tuple(active.shape) != (dim,) or not bool(active.any()):

@@ -61,18 +61,26 @@ def mahalanobis(
     return ((away @ precision) * away).sum(-1).clamp_min(TINY_SQUARE).sqrt()
 
 
-def precision_of(codes: Float[Tensor, "n latent"]) -> Float[Tensor, "latent latent"]:
-    """Inverse covariance of codes, with a ridge of 1e-6 of the mean variance so that it exists.
+def precision_of(
+    mean: Float[Tensor, "n latent"], variance: Float[Tensor, "n latent"] | None = None
+) -> Float[Tensor, "latent latent"]:
+    """Inverse covariance of the aggregated posterior of n data: covariance of the means + mean posterior variance.
+
+    The covariance of the means alone would call prior draws far out: posterior means of weak dimensions hardly vary.
+    A ridge of 1e-6 of the mean variance makes it exist.
 
     Args:
-        codes: ``(n, d)``, n >= 2.
+        mean: ``(n, d)`` posterior means, n >= 2.
+        variance: ``(n, d)`` posterior variances; None where only points are known.
     Returns:
         ``(d, d)``.
     """
-    away = codes - codes.mean(0)
-    covariance = away.T @ away / (len(codes) - 1)
+    away = mean - mean.mean(0)
+    covariance = away.T @ away / (len(mean) - 1)
+    if variance is not None:
+        covariance = covariance + torch.diag(variance.mean(0))
     ridge = 1e-6 * covariance.diagonal().mean() + 1e-12
     precision: Tensor = torch.linalg.inv(
-        covariance + ridge * torch.eye(codes.shape[1], dtype=codes.dtype, device=codes.device)
+        covariance + ridge * torch.eye(mean.shape[1], dtype=mean.dtype, device=mean.device)
     )
     return precision

@@ -7,17 +7,20 @@ from typing import Any
 
 import torch
 
-from lso.tasks.images import load_dataset
+from lso.tasks.images import load_dataset, seen
 from lso.tasks.plan import Settings, merge
 from lso.tasks.plan import plan as plan
 from lso.vae import checkpoint, metrics, runs, training
+from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, Split
-from lso.vae.errors import UsageError
+from lso.vae.errors import DataError, UsageError
 from lso.vae.methods import Method
 from lso.vae.metrics import Metrics
 from lso.vae.model import VAE
 from lso.vae.runs import Run
 from lso.vae.training import Limits, Watch
+
+GIVEN = "given"  # task of a run whose dataset came as tensors
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -76,7 +79,8 @@ def train(
         device: ``"auto"``, ``"cpu"`` or ``"cuda[:N]"``.
         config: a TOML file as in a run folder.
         settings: any other configuration values, nested as in the TOML file.
-        dataset: the data themselves, instead of ``task`` and ``data``; resumed by `vae.training.resume` alone.
+        dataset: the data themselves, instead of ``task`` and ``data``; defaults are those of the task ``arrays``, and
+            what reads the data again (`resume`, `evaluate`) has to be given them again.
         watch: progress and stop requests.
         limits: where this session ends.
     Returns:
@@ -94,22 +98,58 @@ def train(
     }
     given: dict[str, Any] = {name: {k: v for k, v in part.items() if v is not None} for name, part in named.items()}
     given |= {k: v for k, v in {"method": method, "seed": seed}.items() if v is not None}
+    if dataset is not None:
+        given["data"] = {**given["data"], "task": "arrays"}
     full = plan(merge(settings or {}, {k: v for k, v in given.items() if v != {}}), config)
-    where = resolve_device(device)
-    path = runs.choose_folder(f"{full.data.task}-{full.method.name}", out)
-    found = dataset if dataset is not None else load_dataset(full.data, full.protocol.binarize, full.seed)
-    run = training.train(full, found, path, device=where, watch=watch, limits=limits)
+    if dataset is None:
+        resolve_device(device)  # mistakes first: reading the data can take a while
+        runs.choose_folder("", out)
+        dataset = load_dataset(full.data, full.protocol.binarize, full.seed)
+    else:
+        full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=GIVEN))
+    return train_planned(full, dataset, out=out, device=device, watch=watch, limits=limits)
+
+
+def train_planned(
+    config: TrainConfig,
+    dataset: Dataset,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    watch: Watch | None = None,
+    limits: Limits = Limits(),
+) -> Run:
+    """`train` once the configuration is complete and the data are read.
+
+    Args:
+        config: from `plan`.
+        dataset: what its data section says.
+        out: see `train`.
+        device: see `train`.
+        watch: see `train`.
+        limits: see `train`.
+    Returns:
+        The run.
+    """
+    path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
+    run = training.train(config, dataset, path, device=resolve_device(device), watch=watch, limits=limits)
     return _reported(run)
 
 
 def resume(
-    run: str | Path | Run, *, device: str = "auto", watch: Watch | None = None, limits: Limits = Limits()
+    run: str | Path | Run,
+    *,
+    device: str = "auto",
+    dataset: Dataset | None = None,
+    watch: Watch | None = None,
+    limits: Limits = Limits(),
 ) -> Run:
     """Continue a training from its last checkpoint.
 
     Args:
         run: the run or its folder.
         device: where to train.
+        dataset: the data of a run that was given them as tensors; None reads them again.
         watch: progress and stop requests.
         limits: where this session ends.
     Returns:
@@ -120,9 +160,8 @@ def resume(
     found = run if isinstance(run, Run) else Run(run)
     if found.info["status"] == "finished":
         return found
-    return _reported(
-        training.resume(found, dataset_of(found), device=resolve_device(device), watch=watch, limits=limits)
-    )
+    data = dataset_of(found) if dataset is None else dataset
+    return _reported(training.resume(found, data, device=resolve_device(device), watch=watch, limits=limits))
 
 
 def _reported(run: Run) -> Run:
@@ -141,9 +180,19 @@ def dataset_of(run: Run) -> Dataset:
     Returns:
         The dataset.
     Raises:
-        DataError: if the data are gone or unreadable.
+        DataError: if the data are gone or unreadable, or are not those that it was trained on.
     """
-    return load_dataset(run.config.data, run.config.protocol.binarize, run.config.seed)
+    if run.config.data.task == GIVEN:
+        raise DataError(
+            f"the data of {run.path} were given in Python, not as a task or file", "Pass them again, as dataset=...."
+        )
+    dataset = load_dataset(run.config.data, run.config.protocol.binarize, run.config.seed)
+    if dataset.hash() != run.info["dataset"]["hash"]:
+        raise DataError(
+            f"the data of {run.path} have changed since it was trained",
+            "Bring the same files back, or train a new run; images to search for can be given as files.",
+        )
+    return dataset
 
 
 def load(run: str | Path | Run, device: str = "cpu") -> VAE:
@@ -183,11 +232,10 @@ def evaluate(
         iw_samples: importance samples for the NLL; 0 leaves it out.
         limit: use the first so many data.
         seed: of the samples.
-        watch: called with (codes decoded, codes to decode).
+        watch: called with (data done, data to do) of the importance-weighted NLL, where the time goes.
     Returns:
         The metrics.
     """
     device = next(model.parameters()).device
-    x = dataset.split(split)[:limit].to(device)
-    found = metrics.evaluate(model, x, iw_samples=iw_samples, seed=seed, watch=watch)
-    return dataclasses.replace(found, split=split)
+    x = seen(dataset, split)[:limit].to(device)
+    return metrics.evaluate(model, x, iw_samples=iw_samples, seed=seed, split=split, watch=watch)

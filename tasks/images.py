@@ -13,7 +13,7 @@ from lso.tasks.download import Progress
 from lso.tasks.pixels import mean_intensity, own_size, prepare
 from lso.tasks.task import Task, task
 from lso.vae.config import Binarize, DataConfig
-from lso.vae.data import SPLITS, Dataset, binarize
+from lso.vae.data import SPLITS, Dataset, Split, binarize
 from lso.vae.errors import DataError, UsageError
 from lso.vae.seeds import mix
 
@@ -69,6 +69,20 @@ def load_dataset(data: DataConfig, binarize: Binarize, seed: int, *, progress: P
     record["binarize"] = {"mode": binarize, "seed": seed}
     train, validation, test = (_drawn(ready, binarize, seed)[name] for name in SPLITS)
     return Dataset(name=row.name, train=train, validation=validation, test=test, labels=raw.labels, provenance=record)
+
+
+def seen(dataset: Dataset, split: Split) -> Tensor:
+    """A split as the model sees data, for measuring and searching: binary wherever training was on binary pixels.
+
+    Args:
+        dataset: of `load_dataset`, or any.
+        split: which part.
+    Returns:
+        The split; training images under dynamic binarization drawn once, by the seed of the other splits.
+    """
+    how = dataset.provenance.get("binarize", {})
+    x = dataset.split(split)
+    return binarize(x, how["seed"], split) if split == "train" and how.get("mode") == "dynamic" else x
 
 
 def _loader(row: Task) -> Any:

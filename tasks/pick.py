@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from lso.tasks.download import Progress
-from lso.tasks.images import load_dataset
+from lso.tasks.experiment import dataset_of
+from lso.tasks.images import seen
 from lso.tasks.targets import Targets, load_targets
 from lso.vae.config import from_dict
 from lso.vae.data import SPLITS, Split, to_unit
-from lso.vae.errors import DataError, UsageError
+from lso.vae.errors import UsageError
 from lso.vae.runs import Run
 
 
@@ -103,9 +104,5 @@ def _from_files(run: Run, what: str | Path, pixels: Mapping[str, Any], progress:
 
 
 def _own(run: Run, split: Split) -> tuple[torch.Tensor, str]:
-    dataset = load_dataset(run.config.data, run.config.protocol.binarize, run.config.seed)
-    if dataset.hash() != run.info["dataset"]["hash"]:
-        raise DataError(
-            f"the data of {run.path} have changed since it was trained", "Give the images themselves as files."
-        )
-    return dataset.split(split), dataset.name
+    dataset = dataset_of(run)
+    return seen(dataset, split), dataset.name

@@ -53,6 +53,9 @@ def merge(base: Settings, over: Settings) -> dict[str, Any]:
     for name, value in over.items():
         both = name != "method" and isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
         merged[name] = {**merged[name], **value} if both else (dict(value) if isinstance(value, Mapping) else value)
+        other = both and name == "architecture" and value.get("name", base[name].get("name")) != base[name].get("name")
+        if other and "width" not in value:
+            merged[name].pop("width", None)  # it was meant for the other family
     return merged
 
 

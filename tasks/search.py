@@ -11,7 +11,7 @@ from torch import Tensor
 from lso import starts
 from lso.decoder import Decoder
 from lso.descent import Watch
-from lso.gradient import minimize
+from lso.gradient import minimize, settle
 from lso.losses import LOSSES
 from lso.objective import LatentObjective
 from lso.record import write_evaluations
@@ -24,6 +24,7 @@ from lso.tasks.targets import Targets
 from lso.vae import runs
 from lso.vae.axes import require
 from lso.vae.errors import LsoError, unknown_name
+from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
 
@@ -57,6 +58,8 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         require(self.starts >= 1, "starts >= 1", self.starts, "4 to 16 show whether the start matters.")
+        require(self.tol >= 0, "tol >= 0", self.tol, "0 stops where the loss is exactly unchanged.")
+        require(self.max_steps >= 1, "max_steps >= 1", self.max_steps, "1000 is the default.")
         require(0 < len(self.start) <= self.starts, "at most as many kinds as starts", self.start, "Raise --starts.")
         if self.loss not in LOSSES:
             raise unknown_name("loss", self.loss, LOSSES)
@@ -104,22 +107,27 @@ def search_targets(
         DataError: if the targets cannot be read or do not fit the model.
         RunError: if the run has no model, or ``out`` is taken.
     """
-    model = run.model(str(resolve_device(device)))
+    settle(config.optimizer, config.lr, {})  # a wrong name must not leave a run folder behind
+    where = resolve_device(device)
+    model = run.model(str(where))
     targets = pick(run, target, pixels=pixels)
     codes = run.codes()
     decoder = Decoder(model)
-    space = LatentSpace(model.latent_dim, codes=codes.mean if codes else None)
+    space = LatentSpace(model.latent_dim, codes=DiagonalGaussian(codes.mean, codes.log_var) if codes else None)
     objective = LatentObjective.reconstruct(
         decoder, targets.images, loss=config.loss, space=space, prior_weight=config.prior_weight
     )
     z0 = starts.make(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
     facts = _facts(run, str(target), targets, config, seed)
+    facts |= {"device": str(where), "control": control, "pixels": dict(pixels or {})}
     found = runs.create(runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", facts)
     try:
         result = _minimize(objective, z0, config, config.optimizer, watch)
         # The same search by another optimizer; none where it would be the same one, or the search was cut.
         second = control not in ("none", config.optimizer) and result.status != "stopped"
         other = _minimize(objective, z0, config, control, watch) if second else None
+        if other is not None and other.status == "stopped":
+            other = None  # half a control would be read as a whole one
         _write(found, run, targets, result, other)
     except LsoError as error:
         runs.update(found, status="failed", sentence=error.message, finished=runs.now())
@@ -139,7 +147,7 @@ def _facts(run: Run, target: str, targets: Targets, config: SearchConfig, seed: 
         "status": "running",
         "sentence": "",
         "seed": seed,
-        "model": str(run.path),
+        "model": str(run.path.resolve()),
         "target": target,
         "notes": list(targets.notes),
         "search": dataclasses.asdict(config),

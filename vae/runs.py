@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -157,7 +158,7 @@ class Provenance:
             The provenance.
         """
         return cls(
-            command=" ".join(sys.argv),
+            command=shlex.join(sys.argv),
             versions=versions(("lso", "torch", "botorch", "gpytorch", "numpy")),
             python=platform.python_version(),
             platform=platform.platform(),
@@ -280,7 +281,7 @@ def sweep(run: Run) -> None:
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
-    """All runs below a folder, oldest first.
+    """All runs below a folder, oldest first; damaged ones are among them, at the front.
 
     Args:
         root: where to look; None is `runs_root`.
@@ -289,7 +290,15 @@ def list_runs(root: Path | None = None) -> list[Run]:
     """
     base = root or runs_root()
     found = [Run(path.parent) for path in base.glob(f"*/{INFO}") if not path.parent.name.startswith(".")]
-    return sorted(found, key=lambda run: (str(run.info.get("started", "")), run.path.name))
+    return sorted(found, key=lambda run: (str(_readable(run).get("started", "")), run.path.name))
+
+
+def _readable(run: Run) -> dict[str, Any]:
+    """run.json, or nothing where it is damaged: one broken folder must not stand in the way of the others."""
+    try:
+        return run.info
+    except RunError:
+        return {}
 
 
 def newest_run(kind: Kind = "train", root: Path | None = None) -> Run:
@@ -304,7 +313,8 @@ def newest_run(kind: Kind = "train", root: Path | None = None) -> Run:
         RunError: if there is none; names the command that makes one.
     """
     base = root or runs_root()
-    found = [run for run in list_runs(base) if run.kind == kind and (kind == "search" or (run.path / MODEL).is_file())]
+    mine = [run for run in list_runs(base) if _readable(run).get("kind") == kind]
+    found = [run for run in mine if kind == "search" or (run.path / MODEL).is_file()]
     if not found:
         command = (
             "lso train --method ne-vae-se" if kind == "train" else "lso optimize --target images/ --optimizer adam"

@@ -127,6 +127,10 @@ def _session(trainer: Trainer, limits: Limits) -> Run:
     except DivergedError as error:
         runs.update(trainer.run, status="failed", sentence=error.message, finished=runs.now())
         raise
+    except (Exception, KeyboardInterrupt) as error:  # a full disk, Ctrl-C in a notebook: the last checkpoint holds
+        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        runs.update(trainer.run, status=status, sentence=f"cut off by {type(error).__name__}", finished=runs.now())
+        raise
     if reason is None:
         _finish(trainer)
     else:
@@ -143,9 +147,9 @@ def _epochs(trainer: Trainer, max_steps: int | None, deadline: float) -> str | N
     while not _finished(trainer):
         for rows in _batches(trainer):
             if max_steps is not None and trainer.position.step >= max_steps:
-                return "reached --max-steps"
+                return "reached the step limit"
             if time.monotonic() >= deadline:
-                return "reached --time-limit"
+                return "reached the time limit"
             if reason := trainer.watch.stop():
                 return reason
             _advance(trainer, rows)

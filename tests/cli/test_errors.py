@@ -129,14 +129,19 @@ def test_searching_before_any_training_says_in_two_lines_what_to_do(lso: Lso) ->
         (["--target", "test:2", "--start", "mena"], "Did you mean 'mean'?"),
         (["--target", "test:2", "--loss", "mse"], "loss"),
         (["--target", "test:2", "--starts", "0"], "starts >= 1"),
+        (["--target", "test:2", "--max-steps", "0"], "max_steps >= 1"),
+        (["--target", "test:2", "--tol", "-1"], "tol >= 0"),
+        (["--target", "test:2", "--optimizer", "lbfgs", "--lr", "1"], "no learning rate"),
     ],
 )
 def test_a_bad_search(lso: Lso, run: Run, arguments: list[str], word: str) -> None:
     refused(lso("optimize", *arguments), 2, word)
+    assert [path.name for path in run.path.parent.iterdir()] == [run.path.name]  # no folder is left behind
 
 
 def test_a_search_is_no_training_run(lso: Lso, run: Run) -> None:
     info = (run.path / "run.json").read_text().replace('"train"', '"search"', 1)
     (run.path / "run.json").write_text(info)
     refused(lso("sample", run.path), 1, "is a search")
+    refused(lso("evaluate", run.path), 1, "is a search")
     refused(lso("evaluate", "nowhere"), 1, "nowhere does not exist")

@@ -85,8 +85,17 @@ def test_an_element_that_still_gains_is_told_from_one_at_rest() -> None:
     steps = torch.arange(0, 101, 10)
     falling, resting = 100.0 - steps.double(), torch.exp(-steps.double())
     trace = torch.stack([falling, resting], 1)[:, None]  # (k, 1, 2)
-    moving = still_moving(steps, trace, torch.tensor([[100, 100]]), trace[0] - trace[-1])
+    moving = still_moving(steps, trace, torch.tensor([[100, 100]]), trace[0] - trace[-1], torch.tensor([[True, True]]))
     assert moving.tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("rested", [True, False])
+def test_a_search_shorter_than_the_trace_can_tell_is_judged_by_why_it_stopped(rested: bool) -> None:
+    trace = torch.tensor([10.0, 1.0, 1.0])[:, None, None]
+    moving = still_moving(
+        torch.tensor([0, 10, 20]), trace, torch.tensor([[8]]), torch.tensor([[9.0]]), torch.tensor([[rested]])
+    )
+    assert bool(moving) != rested
 
 
 def test_starts_are_grouped_by_kind() -> None:
@@ -149,16 +158,26 @@ def test_a_decoder_that_ignores_its_code_is_not_believed() -> None:
     json.dumps(found.to_json(), allow_nan=False)
 
 
+def test_a_decoder_that_is_no_fixed_function_is_not_believed() -> None:
+    """Gradients of a noisy or batch-dependent decoder belong to another function than the one reported on."""
+    decoder = Decoder(lambda z: z - 0.5 * z.mean(0), latent_dim=4)
+    objective = LatentObjective.reconstruct(decoder, draws(2, 4))
+    found = search_summary(minimize(objective, draws(2, 2, 4), max_steps=5)).verdict
+    assert found.level == "doubt" and "differently alone than in a batch" in found.sentence
+
+
 def test_one_start_leaves_agreement_unknown() -> None:
     found = search_summary(planted_search(2, 1))
     assert found.verdict.level == "care" and "one start" in found.verdict.sentence
     json.dumps(found.to_json(), allow_nan=False)
 
 
-def test_a_good_search_is_believed_and_repeats_the_training_verdict() -> None:
-    found = search_summary(planted_search(), codes=codes(), training_verdict="Collapsed, said the training.").verdict
+def test_a_good_search_is_believed_unless_the_training_collapsed() -> None:
+    found = search_summary(planted_search(), codes=codes()).verdict
     assert found.level == "fine", found.sentence
-    assert found.training == "Collapsed, said the training."
+    told = search_summary(planted_search(), codes=codes(), training_verdict="Collapsed, said the training.").verdict
+    assert told.training == "Collapsed, said the training."
+    assert told.level == "doubt" and "the training said that its posterior collapsed" in told.sentence
 
 
 @pytest.mark.parametrize(("levels", "expected"), [("", "fine"), ("fine care", "care"), ("care doubt fine", "doubt")])

@@ -234,8 +234,8 @@ def test_counters_add_up() -> None:
 
 
 def test_best_typical_leaves_the_atypical_out() -> None:
-    objective = LatentObjective(planted(), lambda x: x.flatten(1).square().sum(1))
-    result = minimize(objective, torch.stack([draws(4), 0 * draws(4)]), max_steps=1, tol=0)
+    objective = LatentObjective(planted(), lambda x: x.flatten(1).square().sum(1), maximize=True)
+    result = minimize(objective, torch.stack([draws(4), 50 * draws(4)]), max_steps=1, tol=0)
     assert result.best.tolist() == [1] and result.best_typical.tolist() == [0]
 
 

@@ -82,8 +82,23 @@ def test_the_json_beside_the_page_has_the_same_numbers(tmp_path: Path) -> None:
 def test_a_foreign_decoder_is_reported_with_the_probe_and_without_codes(tmp_path: Path) -> None:
     result = planted_search()
     where = report.search_report(result, tmp_path, probe=probe(result.objective.decoder, 64, torch.Generator()))
-    text = page(where)
-    assert "<th>re-encoding correlation</th>" in text and "<th>variance of means</th>" not in text
+    assert "<th>re-encoding correlation</th>" in page(where) and "<th>variance of means</th>" not in page(where)
+
+
+def test_a_report_without_codes_makes_its_own_probe(tmp_path: Path) -> None:
+    planted_search().report(tmp_path)
+    numbers = json.loads((tmp_path / "report.json").read_text())["dimensions"]
+    assert numbers["variance"] is None and numbers["redraw"][2] == 0 < numbers["redraw"][4] < numbers["redraw"][0]
+    assert "<th>change when redrawn</th>" in page(tmp_path / "report.html")
+
+
+def test_a_decoder_of_numbers_is_reported(tmp_path: Path) -> None:
+    decoder = Decoder(lambda z: (z[..., :2] ** 2).sum(-1), latent_dim=3)
+    objective = LatentObjective(decoder, lambda x: x)
+    minimize(objective, draws(4, 3), max_steps=60).report(tmp_path)
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    assert numbers["dimensions"]["dead"] == [2] and "Jacobian" in numbers["dimensions"]["how"]
+    assert numbers["sensitivity"]["basins"] == [1]
 
 
 def test_what_is_decoded_but_no_image_is_said_so(tmp_path: Path) -> None:
@@ -159,6 +174,12 @@ def a_run(path: Path, *, verdict: str = "", provenance: Mapping[str, Any] = {}, 
     return run
 
 
+def test_few_active_units_without_a_verdict_are_no_all_clear(tmp_path: Path) -> None:
+    """A training that ended within its warm-up is not judged, and must not read as one that passed."""
+    text = page(training_report(a_run(tmp_path / "run", epochs=1)))
+    assert "too early to tell" in text and "no collapse" not in text
+
+
 def test_a_training_report_lies_in_the_run(tmp_path: Path) -> None:
     text = page(training_report(a_run(tmp_path / "run")))
     numbers = json.loads((tmp_path / "run" / "report.json").read_text())["runs"]["run"]
@@ -196,6 +217,8 @@ def test_searches_side_by_side_come_from_their_own_json(tmp_path: Path) -> None:
         numbers = report.search_numbers(summary(), {"model": name})
         (tmp_path / name / "report.json").write_text(json.dumps(numbers, allow_nan=False))
     text = page(compare_searches(runs, tmp_path / "both"))
+    told = json.loads((tmp_path / "both" / "report.json").read_text())["searches"]["x"]
+    assert told["settings"]["optimizer"] == "adam" and told["settings"]["model"] == "x"
     assert "code distance, active dims" in text and summary().verdict.sentence in text.replace("&#39;", "'")
     (tmp_path / "x" / "report.json").unlink()
     with pytest.raises(RunError, match=r"no readable report\.json"):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lso.tasks import experiment
 from lso.tasks.checkup import checkup
-from lso.tasks.experiment import train
 from lso.tasks.images import load_dataset
 from lso.tasks.pick import pick, pick_one
 from lso.vae import runs
@@ -17,13 +17,15 @@ from lso.vae.runs import Run
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     settings = {"architecture": {"latent_dim": 2, "width": 8}, "protocol": {"epochs": 0}, "data": {"limit": 100}}
-    return train("vae", settings=settings, out=tmp_path_factory.mktemp("pick") / "run", device="cpu")
+    return experiment.train("vae", settings=settings, out=tmp_path_factory.mktemp("pick") / "run", device="cpu")
 
 
 def test_a_part_of_the_runs_own_data_is_as_the_model_sees_it(run: Run) -> None:
     own = load_dataset(run.config.data, "dynamic", 0).test
     assert torch.equal(pick(run, "test:5").images, own[:5])
     assert torch.equal(pick(run, "test").images, own)
+    train = pick(run, "train").images
+    assert bool(((train == 0) | (train == 1)).all())  # drawn once, where training draws anew for every batch
     assert torch.equal(pick_one(run, "test:4").images, own[4:5])
     assert pick(run, "test:2").names == ("test 0", "test 1")
 
@@ -46,6 +48,8 @@ def test_data_that_changed_are_not_the_runs_own(run: Run) -> None:
     runs.update(run, dataset={**before, "hash": "other"})
     with pytest.raises(DataError, match="have changed"):
         pick(run, "test:5")
+    with pytest.raises(DataError, match="have changed"):
+        experiment.dataset_of(run)  # what `lso evaluate` measures
     runs.update(run, dataset=before)
 
 

@@ -128,7 +128,7 @@ def test_resume_during_decay_is_the_unbroken_run(tmp_path: Path) -> None:
 
 def test_time_limit_stops_and_can_be_resumed(tmp_path: Path, unbroken: Callable[[str], Path]) -> None:
     run = train(config("vae"), digits(), tmp_path / "r", limits=Limits(seconds=0.0))
-    assert run.info["sentence"] == "reached --time-limit after 0 epochs and 0 steps"
+    assert run.info["sentence"] == "reached the time limit after 0 epochs and 0 steps"
     assert_same_run(resume(run, digits()).path, unbroken("vae"))
 
 

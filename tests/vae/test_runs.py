@@ -143,6 +143,20 @@ def test_newest_run_is_the_last_started_of_its_kind(tmp_path: Path) -> None:
     assert [run.path.name for run in runs.list_runs(tmp_path)] == ["b", "a", "cut-at-once", "search"]
 
 
+@pytest.mark.parametrize("content", ['{"kind": "tr', '{"kind": "of another program"}', "[]"])
+def test_a_damaged_run_does_not_hide_the_others(content: str, tmp_path: Path) -> None:
+    make(tmp_path / "good", started="2026-01-01")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / runs.INFO).write_text(content)
+    assert [run.path.name for run in runs.list_runs(tmp_path)] == ["bad", "good"]
+    assert runs.newest_run("train", tmp_path).path.name == "good"
+
+
+def test_the_command_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["lso", "optimize", "--target", "my images"])
+    assert runs.Provenance.here().command == "lso optimize --target 'my images'"
+
+
 def test_sweep_removes_half_files_alone(tmp_path: Path) -> None:
     run = make(tmp_path / "r")
     for name in (".last.pt.123", ".run.json.9", "last.pt", ".notes"):

@@ -1,0 +1,42 @@
+"""What the README shows is what runs."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_python_example_runs_as_it_stands(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0  # active units
+    assert "The same numbers" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_command_line_of_the_readme_parses() -> None:
+    from typer.testing import CliRunner
+
+    from lso.cli.main import app
+
+    lines = re.findall(r"^    lso (.+?)(?:\s{2,}#.*)?$", README, flags=re.MULTILINE)
+    assert len(lines) >= 5
+    for line in lines:
+        command, *rest = line.split()
+        shown = CliRunner().invoke(app, [command, "--help"]).output
+        for option in (word for word in rest if word.startswith("--")):
+            assert option in shown, f"lso {line}: {option}"
+
+
+def test_files_that_the_readme_names_are_there() -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).is_file(), link

@@ -1,0 +1,56 @@
+"""Trainings by name, and from tensors."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lso.tasks.experiment import dataset_of, evaluate, load, resume, train
+from lso.tasks.plan import plan
+from lso.vae.data import Dataset
+from lso.vae.errors import DataError, RunError
+from lso.vae.training import Limits, Watch
+
+SMALL = {"architecture": {"latent_dim": 2, "width": 8}, "protocol": {"epochs": 2}}
+
+
+def squares() -> Dataset:
+    x = torch.linspace(0, 1, 40)[:, None, None, None].expand(40, 1, 8, 8)
+    return Dataset(name="squares", train=x, validation=x[:20], test=x[20:])
+
+
+def test_tensors_of_the_users_are_trained_on_as_they_are(tmp_path: Path) -> None:
+    run = train("vae", settings=SMALL, dataset=squares(), out=tmp_path / "run", limits=Limits(steps=1))
+    assert run.config.data.task == "given" and run.config.protocol.binarize == "none"
+    with pytest.raises(DataError, match="were given in Python"):
+        resume(run)
+    assert resume(run, dataset=squares()).info["status"] == "finished"
+    assert evaluate(load(run), squares(), iw_samples=0).n == 20
+
+
+def test_another_dataset_is_refused_at_resume(tmp_path: Path) -> None:
+    run = train("vae", settings=SMALL, dataset=squares(), out=tmp_path / "run", limits=Limits(steps=1))
+    other = Dataset(name="other", train=torch.rand(40, 1, 8, 8), validation=squares().validation, test=squares().test)
+    with pytest.raises(RunError, match="have changed"):
+        resume(run, dataset=other)
+
+
+def test_ctrl_c_in_python_leaves_a_run_that_resumes(tmp_path: Path) -> None:
+    class Interrupt(Watch):
+        def step(self, done: int) -> None:
+            if done == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train("vae", settings=SMALL, out=tmp_path / "run", watch=Interrupt())
+    run = resume(tmp_path / "run")
+    assert run.info["status"] == "finished" and len(run.metrics()) == 3
+    assert dataset_of(run).name == "digits"
+
+
+def test_a_width_does_not_follow_into_another_family(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[architecture]\nname = "mlp"\nwidth = 100\n')
+    assert plan({}, file).architecture.width == 100
+    assert plan({"architecture": {"name": "conv"}}, file).architecture.width == 32
+    assert plan({"architecture": {"name": "conv", "width": 7}}, file).architecture.width == 7
