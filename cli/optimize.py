@@ -20,6 +20,7 @@ from lso.cli.options import (
     complete_optimizers,
     complete_runs,
     pixel_changes,
+    seconds,
 )
 from lso.cli.places import training_run
 from lso.cli.signals import Signals
@@ -84,6 +85,13 @@ Tol = Annotated[
     float, typer.Option(help="Stop at this mean loss change over 20 steps.", metavar="X", rich_help_panel=LIMITS)
 ]
 MaxSteps = Annotated[int, typer.Option(help="Stop here at the latest.", metavar="N", rich_help_panel=LIMITS)]
+Limit = Annotated[
+    int | None, typer.Option(help="Search for the first so many targets.", metavar="N", min=1, rich_help_panel=LIMITS)
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(help="Stop after e.g. 90s or 9m and report what there is.", metavar="TIME", rich_help_panel=LIMITS),
+]
 Control = Annotated[
     str,
     typer.Option(
@@ -110,6 +118,8 @@ def optimize(
     control: Control = "lbfgs",
     tol: Tol = 1e-3,
     max_steps: MaxSteps = 1000,
+    limit: Limit = None,
+    time_limit: TimeLimit = None,
     device: Device = "auto",
     seed: Seed = 0,
     out: Out = None,
@@ -126,6 +136,7 @@ def optimize(
         raise UsageError("no target given", "Say what to search for: --target images/, or --target test:20")
     if control not in (*GRADIENT_OPTIMIZERS, "none"):
         raise unknown_name("control", control, (*GRADIENT_OPTIMIZERS, "none"))
+    deadline = None if time_limit is None else seconds(time_limit)
     runs.choose_folder("", out)
     console.loading()
     from lso.cli.progress import SearchProgress
@@ -152,10 +163,19 @@ def optimize(
         console.warn(run.verdict)
     with Signals() as signals:
         signals.listen()
-        watch = SearchProgress(console, signals)
+        watch = SearchProgress(console, signals, deadline)
         try:
             found = search_targets(
-                run, target, config, seed=seed, out=out, device=device, pixels=pixels, control=control, watch=watch
+                run,
+                target,
+                config,
+                seed=seed,
+                out=out,
+                device=device,
+                pixels=pixels,
+                control=control,
+                limit=limit,
+                watch=watch,
             )
         finally:
             watch.close()

@@ -1,5 +1,6 @@
 """What a training and a search show while they run. Imports torch: commands import it late."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -135,15 +136,17 @@ class SearchProgress:
     Args:
         console: where to print.
         signals: Ctrl-C and SIGTERM.
+        limit: seconds after which to stop; None is no limit.
     """
 
-    def __init__(self, console: Console, signals: Signals) -> None:
+    def __init__(self, console: Console, signals: Signals, limit: float | None = None) -> None:
         self.signals = signals
+        self._deadline = math.inf if limit is None else time.monotonic() + limit
         self._names = iter(("searching", "control"))
         self._counting: Counting | None = None
         self._console, self._last = console, 0
 
-    def on_step(self, done: int, total: int, best: float) -> None:
+    def step(self, done: int, total: int, best: float) -> None:
         """Move the bar.
 
         Args:
@@ -159,12 +162,13 @@ class SearchProgress:
         self._counting.bar.move(done, f"{self._counting.text}: best value {best:.4g}")
 
     def stop(self) -> str | None:
-        """Whether a signal came.
+        """Whether a signal came, or the time is up.
 
         Returns:
-            ``"interrupted"``, ``"terminated"`` or None.
+            ``"interrupted"``, ``"terminated"``, ``"reached the time limit"`` or None.
         """
-        return self.signals.reason()
+        late = "reached the time limit" if time.monotonic() >= self._deadline else None
+        return self.signals.reason() or late
 
     def close(self) -> None:
         """Take the bar away."""

@@ -25,7 +25,7 @@ READ_EVERY = 20
 class Watch(Protocol):
     """What a search tells, and asks, while it runs; polled at the host reads."""
 
-    def on_step(self, done: int, total: int, best: float) -> None:
+    def step(self, done: int, total: int, best: float) -> None:
         """Hear how far it is.
 
         Args:
@@ -240,7 +240,7 @@ def _read_host(
     done = read[:-1] != stopping.RUNNING
     outcome.seconds[done & outcome.seconds.isnan()] = clock()
     if watch is not None:
-        watch.on_step(step, budget.max_steps, sign * float(read[-1]))
+        watch.step(step, budget.max_steps, sign * float(read[-1]))
         outcome.interrupted = watch.stop()
     return bool(done.all()) or outcome.interrupted is not None
 

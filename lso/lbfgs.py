@@ -166,7 +166,7 @@ class _Search:
         if self.watch is not None and self.rounds % READ_EVERY == 0:
             done = max(len(element.losses) - 1 for element in self.elements) if self.rounds else 0
             finite = [e.losses[-1] for e in self.elements if e.losses and abs(e.losses[-1]) < float("inf")]
-            self.watch.on_step(
+            self.watch.step(
                 max(done, 0), self.budget.max_steps, self.objective.sign * min(finite, default=float("nan"))
             )
             if why := self.watch.stop():

@@ -29,6 +29,9 @@ from lso.vae.runs import Run
 from lso.vae.seeds import generator
 
 
+DEFAULT_START = ("mean", "prior")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchConfig:
     """How to search.
@@ -49,7 +52,7 @@ class SearchConfig:
 
     optimizer: str = "adam"
     starts: int = 8
-    start: Sequence[str] = ("mean", "prior")
+    start: Sequence[str] = DEFAULT_START
     loss: str = "nll"
     prior_weight: float = 1.0
     lr: float | None = None
@@ -60,7 +63,8 @@ class SearchConfig:
         require(self.starts >= 1, "starts >= 1", self.starts, "4 to 16 show whether the start matters.")
         require(self.tol >= 0, "tol >= 0", self.tol, "0 stops where the loss is exactly unchanged.")
         require(self.max_steps >= 1, "max_steps >= 1", self.max_steps, "1000 is the default.")
-        require(0 < len(self.start) <= self.starts, "at most as many kinds as starts", self.start, "Raise --starts.")
+        fits = len(self.start) <= self.starts or tuple(self.start) == DEFAULT_START
+        require(0 < len(self.start) and fits, "at most as many kinds as starts", self.start, "Raise --starts.")
         if self.loss not in LOSSES:
             raise unknown_name("loss", self.loss, LOSSES)
         for kind in self.start:
@@ -73,7 +77,7 @@ class SearchConfig:
         Returns:
             ``starts`` rows of the table.
         """
-        return [*self.start, *[self.start[-1]] * (self.starts - len(self.start))]
+        return [*self.start, *[self.start[-1]] * (self.starts - len(self.start))][: self.starts]
 
 
 def search_targets(
@@ -86,6 +90,7 @@ def search_targets(
     device: str = "auto",
     pixels: Mapping[str, Any] | None = None,
     control: str = "lbfgs",
+    limit: int | None = None,
     watch: Watch | None = None,
 ) -> Run:
     """Look for codes that reproduce given images, and write a run folder with records and report.
@@ -99,6 +104,7 @@ def search_targets(
         device: where to search.
         pixels: how files become pixels where that differs from the run: channels, invert, fit, bad_files.
         control: a second optimizer from the same starts, for the report; ``"none"`` leaves it out.
+        limit: search for the first so many targets.
         watch: progress and stop requests.
     Returns:
         The search run: ``report.html``, ``report.json``, ``evaluations.jsonl`` and ``results/`` lie in it.
@@ -111,6 +117,9 @@ def search_targets(
     where = resolve_device(device)
     model = run.model(str(where))
     targets = pick(run, target, pixels=pixels)
+    if limit is not None:
+        require(limit >= 1, "limit >= 1", limit, "Leave it out to search for all targets.")
+        targets = targets.first(limit)
     codes = run.codes()
     decoder = Decoder(model)
     space = LatentSpace(model.latent_dim, codes=DiagonalGaussian(codes.mean, codes.log_var) if codes else None)

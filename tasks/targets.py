@@ -34,6 +34,19 @@ class Targets:
     names: tuple[str, ...]
     notes: tuple[str, ...]
 
+    def first(self, count: int) -> "Targets":
+        """The first so many, with a note where that leaves some out.
+
+        Args:
+            count: at most.
+        Returns:
+            Those targets.
+        """
+        if count >= len(self.images):
+            return self
+        cut = f"Cut to the first {count} of {len(self.images)} targets."
+        return Targets(images=self.images[:count], names=self.names[:count], notes=(*self.notes, cut))
+
 
 def load_targets(
     path: str | Path,

@@ -59,10 +59,18 @@ def test_a_folder_of_images_of_other_sizes_and_kinds_is_searched_for(lso: Lso, r
 def test_ctrl_c_writes_what_there_is(lso: Lso, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from lso.cli.progress import SearchProgress
 
-    monkeypatch.setattr(SearchProgress, "on_step", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(SearchProgress, "step", lambda *_: signal.raise_signal(signal.SIGINT))
     options = ("--max-steps", 1000000, "--tol", 0, "--optimizer", "sgd", "--out", "cut")
     result = lso("optimize", "--target", "test:3", "--starts", 2, *options)
     assert result.exit_code == 130
     assert result.stdout.splitlines()[-1] == "cut"
     assert (Path("cut") / "report.html").is_file()
     assert Run("cut").info["status"] == "stopped"
+
+
+def test_limits_cut_the_targets_and_the_time_and_say_so(lso: Lso, run: Run) -> None:
+    done = lso("optimize", "--target", "test:5", "--limit", "2", "--starts", "1", "--max-steps", "40", "--out", "a")
+    assert done.exit_code == 0 and "Cut to the first 2 of 5 targets." in done.stderr
+    done = lso("optimize", "--target", "test:2", "--starts", "2", "--tol", "0", "--time-limit", "0s", "--out", "b")
+    assert done.exit_code == 0 and "Stopped early (reached the time limit)" in done.stdout
+    assert Run("b").info["status"] == "stopped" and (Run("b").path / "report.html").is_file()

@@ -25,7 +25,7 @@ class Teller:
         self.heard: list[tuple[int, int, float]] = []
         self.stop_at, self.interrupt = stop_at, interrupt
 
-    def on_step(self, done: int, total: int, best: float) -> None:
+    def step(self, done: int, total: int, best: float) -> None:
         self.heard.append((done, total, best))
 
     def stop(self) -> str | None:
