@@ -16,8 +16,8 @@ from lso.evaluation import evaluations
 from lso.objective import LatentObjective
 from lso.result import Evaluation, Result, Trace, status_of
 from lso.scores import not_differentiable
-from lso.vae.axes import require
 from lso.vae.errors import ShapeError, UsageError
+from lso.vae.values import require
 
 
 def minimize(

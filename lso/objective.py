@@ -12,9 +12,9 @@ from lso.adapters import pluck_decoded, pluck_logits
 from lso.losses import named_loss
 from lso.scores import as_objects, checked, from_objects, not_differentiable
 from lso.space import OUTSIDE, LatentSpace
-from lso.vae.axes import require
 from lso.vae.data import to_unit
 from lso.vae.errors import ShapeError, UsageError, unknown_name
+from lso.vae.values import require
 
 if TYPE_CHECKING:
     import numpy

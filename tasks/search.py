@@ -22,12 +22,11 @@ from lso.tasks.experiment import resolve_device
 from lso.tasks.pick import pick
 from lso.tasks.targets import Targets
 from lso.vae import runs
-from lso.vae.axes import require
 from lso.vae.errors import LsoError, unknown_name
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
-
+from lso.vae.values import require
 
 DEFAULT_START = ("mean", "prior")
 
@@ -64,7 +63,7 @@ class SearchConfig:
         require(self.tol >= 0, "tol >= 0", self.tol, "0 stops where the loss is exactly unchanged.")
         require(self.max_steps >= 1, "max_steps >= 1", self.max_steps, "1000 is the default.")
         fits = len(self.start) <= self.starts or tuple(self.start) == DEFAULT_START
-        require(0 < len(self.start) and fits, "at most as many kinds as starts", self.start, "Raise --starts.")
+        require(len(self.start) > 0 and fits, "at most as many kinds as starts", self.start, "Raise --starts.")
         if self.loss not in LOSSES:
             raise unknown_name("loss", self.loss, LOSSES)
         for kind in self.start:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lso.vae.axes import require
 from lso.vae.errors import unknown_name
+from lso.vae.values import convert, require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +69,6 @@ def architecture(
     """
     if name not in ARCHITECTURES:
         raise unknown_name("architecture", name, ARCHITECTURES)
-    from lso.vae.methods import convert
-
     known = convert(likelihood, Literal["bernoulli", "gaussian", "logistic"], "likelihood")
     return Architecture(
         name=name, latent_dim=latent_dim, likelihood=known, width=ARCHITECTURES[name].width if width is None else width

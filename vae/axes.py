@@ -7,23 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from lso.vae.errors import UsageError
-
-
-def require(condition: bool, what: str, got: object, remedy: str) -> None:
-    """Raise a two-line error unless a parameter is in range.
-
-    Args:
-        condition: whether the value is good.
-        what: what was expected.
-        got: what came.
-        remedy: what to do.
-    Raises:
-        UsageError: if the condition is false.
-    """
-    if not condition:
-        raise UsageError(f"expected {what}, got {got!r}", remedy)
-
+from lso.vae.values import require
 
 # --- objective --------------------------------------------------------------------------------------------------------
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from lso.vae.architectures import ARCHITECTURES, Architecture
-from lso.vae.axes import require
 from lso.vae.errors import UsageError, unknown_name
-from lso.vae.methods import Method, convert, method
+from lso.vae.methods import Method, method
+from lso.vae.values import convert, require
 
 Binarize = Literal["dynamic", "fixed", "none"]
 

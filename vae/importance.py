@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from lso.vae.axes import require
 from lso.vae.errors import ShapeError
 from lso.vae.gaussian import DiagonalGaussian, prior_log_prob
 from lso.vae.model import VAE
+from lso.vae.values import require
 
 # Data whose noise is drawn together. Fixed, and no option, so that the draws do not depend on how the work is cut.
 # 50 is the test batch of He et al. (2019).

@@ -19,7 +19,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from lso.vae.activity import active, activity, redraw_rise
-from lso.vae.axes import Amortized, Inference, require
+from lso.vae.axes import Amortized, Inference
 from lso.vae.data import to_unit
 from lso.vae.gaussian import DiagonalGaussian, cat
 from lso.vae.importance import BLOCK, importance_nll
@@ -28,6 +28,7 @@ from lso.vae.information import aggregate_kl, log_mixture, log_mixture_within, m
 from lso.vae.losses import kl_per_dimension, negative_elbo, reconstruction, reencoding_error
 from lso.vae.model import VAE
 from lso.vae.seeds import generator
+from lso.vae.values import require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
