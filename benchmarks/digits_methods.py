@@ -65,10 +65,10 @@ def measure(method: str, seed: int, epochs: int, out: Path) -> dict[str, Any]:
     return values
 
 
-def cell(values: list[float]) -> str:
+def cell(values: list[float], digits: int) -> str:
     """Mean and standard deviation over seeds."""
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.2f} ± {spread:.2f}"
+    return f"{statistics.fmean(values):.{digits}f} ± {spread:.{digits}f}"
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
     print("| --- |" + " --- |" * len(COLUMNS))
     for method in METHODS:
         rows = [measure(method, seed, options.epochs, options.out) for seed in range(options.seeds)]
-        cells = [cell([row[name] for row in rows]) for name in COLUMNS]
+        cells = [cell([row[name] for row in rows], 3 if name.startswith("reencoding") else 2) for name in COLUMNS]
         print(f"| `{method}` | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -135,7 +135,13 @@ FLAGS: tuple[Flag, ...] = (
         panel=DATA,
         help="refuse a folder with an unreadable file (default), or skip and count them.",
     ),
-    Flag(section="data", key="limit", type=int, panel=DATA, help="Use at most so many training images."),
+    Flag(
+        section="data",
+        key="limit",
+        type=int,
+        panel=DATA,
+        help="Use at most so many training images, of the other parts a like share.",
+    ),
     Flag(
         section="protocol",
         key="binarize",

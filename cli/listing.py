@@ -108,6 +108,8 @@ def _run_row(run: Run) -> list[Any]:
             best = run.best()
             row[2] = run.config.method.name
             row[5:] = [best.get("neg_elbo"), best.get("active_units")]
+        else:
+            row[2] = info["search"]["optimizer"]
         return [*row, "collapsed" if run.verdict else ""]
     except (LsoError, KeyError, ValueError) as error:
         return [shown(run.path), None, None, "damaged", None, None, None, str(error).splitlines()[0]]

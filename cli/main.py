@@ -26,6 +26,7 @@ from lso.cli import (
 )
 from lso.vae.errors import LsoError
 
+USAGE: Any = typer.BadParameter.__base__  # the parser's usage errors; where the class lives depends on typer's version
 WORK, LOOK, HELP = "Train, search, judge", "Look at a latent space", "Find out"
 
 app = typer.Typer(
@@ -86,7 +87,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             console.error(error.message, error.hint)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
+            typer.echo("\ninterrupted" if sys.stderr.isatty() else "interrupted", err=True)  # after the terminal's ^C
             raise typer.Exit(130) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
@@ -189,4 +190,14 @@ def main() -> None:
     if "--debug" in arguments:
         os.environ["LSO_DEBUG"] = "1"
         arguments.remove("--debug")
-    app(arguments, prog_name="lso")
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="lso", standalone_mode=False)
+    except USAGE as error:  # typer's own would come in a box
+        where = error.ctx.command_path if error.ctx is not None else "lso"
+        if message := error.format_message():  # without one it is the help that was asked for by no arguments
+            console.error(message, f"`{where} -h` shows what it takes.")
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

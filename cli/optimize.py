@@ -29,6 +29,7 @@ from lso.vae import runs
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.runs import Run
 
+START = "mean,prior"
 FROM, HOW = "What is searched for", "How it is searched"
 Model = Annotated[
     Path | None,
@@ -111,7 +112,7 @@ def optimize(
     invert: Invert = None,
     optimizer: Optimizer = "adam",
     starts: Starts = 8,
-    start: Start = "mean,prior",
+    start: Start = START,
     loss: Loss = "nll",
     prior_weight: PriorWeight = 1.0,
     lr: Lr = None,
@@ -143,6 +144,8 @@ def optimize(
     from lso.tasks.search import SearchConfig, search_targets
 
     kinds = tuple(part.strip() for part in start.split(",") if part.strip())
+    if start == START:
+        kinds = kinds[: max(1, starts)]
     config = SearchConfig(
         optimizer=optimizer,
         starts=starts,
@@ -176,6 +179,7 @@ def optimize(
                 control=control,
                 limit=limit,
                 watch=watch,
+                told=console.notes,
             )
         finally:
             watch.close()
@@ -189,7 +193,6 @@ def _conclude(found: Run, console: Console) -> None:
 
     report: dict[str, Any] = json_module.loads((found.path / "report.json").read_text(encoding="utf-8"))
     info, verdict = found.info, report["verdict"]
-    console.notes(info["notes"])
     console.emit(
         {
             "run": found.path,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lso.cli.bars import LINE_SECONDS, Bar, Counting
-from lso.cli.console import Console
+from lso.cli.console import Console, number
 from lso.cli.signals import Signals
 from lso.vae.runs import Run
 from lso.vae.training import Watch
@@ -159,7 +159,7 @@ class SearchProgress:
             self._counting = Counting(self._console, "steps", next(self._names, "searching"))
         self._last = done
         self._counting(done, total)
-        self._counting.bar.move(done, f"{self._counting.text}: best value {best:.4g}")
+        self._counting.bar.move(done, f"{self._counting.text}: best value {number(best)}")
 
     def stop(self) -> str | None:
         """Whether a signal came, or the time is up.

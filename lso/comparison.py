@@ -274,7 +274,7 @@ def _made(info: Mapping[str, Any]) -> dict[str, Any]:
         "python",
         "versions",
     )
-    return {key: info[key] for key in keys if key in info}
+    return {key: round(info[key], 1) if key == "seconds" else info[key] for key in keys if key in info}
 
 
 def _numbers(run: Run, rows: list[dict[str, Any]], codes: Codes | None) -> dict[str, Any]:

@@ -217,12 +217,15 @@ def look(number: int) -> dict[str, Any]:
 
 
 def _lines(axis: "Axes", rows: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for number, (name, table) in enumerate(rows.items()):
         known = [row for row in table if row.get(key) is not None]
         x, y = [row["epoch"] for row in known], [row[key] for row in known]
         kept = [i for i, row in enumerate(known) if row.get("best")][-1:]
         style = "-" if number < len(COLOURS) else "--"
         axis.plot(x, y, linewidth=1.5, linestyle=style, markevery=kept, markersize=6, label=name, **look(number))
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def _elbo_limits(axis: "Axes", rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -291,12 +294,14 @@ def searches(found: Mapping[str, Mapping[str, Any]]) -> "Figure":
     axes[0, 1].set(title="Median over targets and starts", xlabel="step", ylabel="value")
     axes[0, 2].set(title="Between the codes of two starts", ylabel="squared distance per dim")
     axes[0, 2].set_xticks([0, 1], ["active dims", "weak and dead"])
+    axes[0, 2].set_xlim(-0.55, 1.55)  # also where no search has weak ones
     if wants_log(np.concatenate([_array(numbers["convergence"]["best"]).ravel() for numbers in found.values()])):
         log_scale(axes[0, 0])
     if wants_log(np.concatenate([_array(line.get_ydata()) for line in axes[0, 1].lines])):
         log_scale(axes[0, 1])
     log_scale(axes[0, 2])
-    axes[0, 2].set_ylim(bottom=min(1.0, axes[0, 2].get_ylim()[0]))
+    low, high = axes[0, 2].get_ylim()
+    axes[0, 2].set_ylim(min(1.0, low), max(8.0, high))
     guide(axes[0, 2], 2.0, "two prior draws: 2")
     bottom_legend(figure, [axes[0, 1]], columns=2)
     return figure
@@ -315,4 +320,4 @@ def _per_dimension(numbers: Mapping[str, Any]) -> list[float]:
     """Mean squared distance per active dimension, and per other dimension."""
     per, status = _array(numbers["sensitivity"]["per_dimension"]), np.array(numbers["dimensions"]["status"])
     groups = (per[status == "active"], per[status != "active"])
-    return [float(np.nan_to_num(group).mean()) if group.size else 0.0 for group in groups]
+    return [float(np.nan_to_num(group).mean()) if group.size else float("nan") for group in groups]

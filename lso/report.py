@@ -27,7 +27,7 @@ from lso.pictures import data_uri, figure_png, png
 from lso.plausibility import share
 from lso.probing import Probe
 from lso.result import Result
-from lso.tables import facts, number, percent
+from lso.tables import counted, facts, number, percent
 from lso.vae.checkpoint import Codes
 from lso.vae.files import replace_file
 
@@ -77,7 +77,7 @@ def write_search(summary: SearchSummary, path: str | os.PathLike[str], extra: Ma
         Where the page is.
     """
     result, (targets, starts, latent) = summary.result, summary.result.z.shape
-    size = f"{targets} targets × {starts} starts · {latent} latent dimensions"
+    size = f"{counted(targets, 'target')} × {counted(starts, 'start')} · {counted(latent, 'latent dimension')}"
     settings = {
         "status": result.status,
         "sentence": result.sentence,

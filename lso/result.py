@@ -103,6 +103,13 @@ class Result:
     weights_hash: str
     records: tuple[Evaluation, ...] = field(repr=False, default=())
 
+    def __repr__(self) -> str:
+        targets, starts, latent = self.z.shape
+        return (
+            f"Result({self.objective.name}, {self.optimizer}, {targets} x {starts} searches in {latent} dimensions, "
+            f"{self.status}: {self.sentence})"
+        )
+
     def evaluations(self) -> list[Evaluation]:
         """One record for each element, targets first.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STATUS = {"active": "#0072B2", "weak": "#E69F00", "dead": "#7F7F7F"}
 HATCH = {"active": "", "weak": "///", "dead": "xxx"}
 THIN_LINES = 200
+FEW = 10  # dimensions whose bars are not drawn as wide as they could be
 FLOOR = 1e-4  # of shares on a log axis
 
 
@@ -137,13 +138,19 @@ def distances(summary: SearchSummary) -> "Figure":
 def _bars(axis: "Axes", dims: Dimensions, values: np.ndarray) -> None:
     """Bars in the order of the dimensions' sensitivity, coloured and hatched by status."""
     words = np.array([dims.status(i) for i in dims.order])
+    few = len(values) < FEW
+    width = 0.8 * len(values) / FEW if few else 0.8  # two dimensions are no two walls
     for status, colour in STATUS.items():
         at = np.flatnonzero(words == status)
         if at.size:
             label = f"{status} ({at.size})"
-            axis.bar(at, values[at], color=colour, hatch=HATCH[status], edgecolor="white", linewidth=0, label=label)
+            axis.bar(
+                at, values[at], width, color=colour, hatch=HATCH[status], edgecolor="white", linewidth=0, label=label
+            )
     every = max(1, -(-len(values) // 40))
-    axis.set_xticks(range(0, len(values), every), [f"z{i}" for i in dims.order[::every]], rotation=90, fontsize=7)
+    axis.set_xticks(
+        range(0, len(values), every), [f"z{i}" for i in dims.order[::every]], rotation=0 if few else 90, fontsize=7
+    )
     axis.set_xlim(-0.7, len(values) - 0.3)
     axis.grid(False, axis="x")
 
@@ -185,6 +192,8 @@ def activity(dims: Dimensions, moved: bool = True) -> "Figure":
         ("re-encoding\ncorrelation", dims.correlation, None),
         ("search: moved\n(std of prior)", dims.moved if moved else None, None),
     ]
+    from matplotlib.ticker import FuncFormatter
+
     known = [(label, value, line) for label, value, line in rows if value is not None]
     figure, axes = canvas(len(known), 1, 0.8 + 1.0 * len(known), left=0.95, sharex=True)
     for axis, (label, value, line) in zip(axes[:, 0], known, strict=True):
@@ -193,6 +202,8 @@ def activity(dims: Dimensions, moved: bool = True) -> "Figure":
         axis.set_ylabel(label, fontsize=8)
         if value is not dims.correlation and wants_log(shown[shown > 0]):
             log_scale(axis)
+        else:
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))  # no power of ten above the panel
         if line:
             guide(axis, line)
     axes[0, 0].set_title("Activity per dimension, by falling effect on the decode (dashed: active from here up)")
@@ -217,7 +228,7 @@ def plausibility(summary: SearchSummary) -> "Figure":
     axes[0, 1].set(title="Value and norm", xlabel="norm over active dims", ylabel=value_label(summary))
     count = int(summary.dimensions.active.sum())
     if count:
-        axes[0, 1].axvspan(*shell(count), color="#bbbbbb", alpha=0.5, linewidth=0, label="99.8 % of the prior")
+        axes[0, 1].axvspan(*shell(count), color="#dddddd", linewidth=0, zorder=0, label="99.8 % of the prior")
     if error is not None:
         x, prior = error.numpy(), summary.reference.plausibility.reencoding_active
         _against(axes[0, 2], summary, x)
@@ -228,7 +239,7 @@ def plausibility(summary: SearchSummary) -> "Figure":
             axes[0, 2].axvline(
                 float(prior.median()), color=DARK, linestyle="--", linewidth=1, label="median of prior draws"
             )
-    bottom_legend(figure, axes[0, 1:], columns=5)
+    bottom_legend(figure, axes[0], columns=5)
     return figure
 
 
@@ -286,4 +297,3 @@ def _shell(axis: "Axes", summary: SearchSummary) -> None:
         r = np.linspace(0, top, 400)
         axis.fill_between(r, chi.pdf(r, count), color="#bbbbbb", alpha=0.5, linewidth=0, label=f"prior: chi({count})")
     axis.set(title="Norm of the code", xlabel="norm over active dims", ylabel="density")
-    axis.legend(loc="best")

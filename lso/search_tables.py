@@ -107,7 +107,7 @@ def _resolution(summary: SearchSummary) -> int:
 
 
 REASONS = {
-    "tolerance": "the value came to rest (tolerance)",
+    "tolerance": "the tolerance was met",
     "max_steps": "the step limit was reached",
     "not_finite": "a value or gradient was not finite",
     "line_search": "no lower loss along the gradient (line search)",

@@ -56,13 +56,25 @@ def percent(value: float | None) -> str:
     Args:
         value: in [0, 1].
     Returns:
-        Such as ``12 %``; tenths under 10 % and above 99 %.
+        Such as ``12 %``; tenths under 10 % and from 99 to 100 %.
     """
     if value is None or not abs(value) < float("inf"):
         return NONE
     hundred = 100 * value
-    whole = hundred == round(hundred) or 10 <= hundred <= 99
+    whole = hundred == round(hundred) or 10 <= hundred <= 99 or hundred > 100
     return f"{hundred:.0f} %" if whole else f"{hundred:.1f} %" if hundred >= 0.1 else f"{hundred:.2g} %"
+
+
+def counted(count: int, word: str) -> str:
+    """A number with its noun.
+
+    Args:
+        count: how many.
+        word: for one of them.
+    Returns:
+        Such as ``1 target``, ``20 targets``.
+    """
+    return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def facts(title: str, values: Mapping[str, Any], note: str = "") -> Table:

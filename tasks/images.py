@@ -127,10 +127,12 @@ def divide(raw: Raw, limit: int = 0) -> Raw:
         rows |= _cut(sizes[source], shares, source)
         how = f"{', '.join(missing)} cut from {source}, shuffled with seed {SPLIT_SEED}"
     chosen = _limited({name: rows[name] for name in SPLITS}, limit)
+    kept = len(chosen["train"]) / len(rows["train"])
+    part = f"; all parts reduced to {kept:.2g} of that" if kept < 1 else ""
     record = {
         **raw.provenance,
         "split": {
-            "how": raw.provenance.get("split", how),
+            "how": raw.provenance.get("split", how) + part,
             "seed": SPLIT_SEED,
             "counts": {name: len(index) for name, index in chosen.items()},
             "limit": limit,

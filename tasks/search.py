@@ -1,7 +1,7 @@
 """A search from names to a run folder: freeze a decoder, look for given data in its latent space, write the report."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,7 @@ def search_targets(
     control: str = "lbfgs",
     limit: int | None = None,
     watch: Watch | None = None,
+    told: Callable[[Sequence[str]], None] | None = None,
 ) -> Run:
     """Look for codes that reproduce given images, and write a run folder with records and report.
 
@@ -105,6 +106,7 @@ def search_targets(
         control: a second optimizer from the same starts, for the report; ``"none"`` leaves it out.
         limit: search for the first so many targets.
         watch: progress and stop requests.
+        told: called once, before the search, with what was done to the targets.
     Returns:
         The search run: ``report.html``, ``report.json``, ``evaluations.jsonl`` and ``results/`` lie in it.
     Raises:
@@ -119,6 +121,8 @@ def search_targets(
     if limit is not None:
         require(limit >= 1, "limit >= 1", limit, "Leave it out to search for all targets.")
         targets = targets.first(limit)
+    if told is not None:
+        told(targets.notes)
     codes = run.codes()
     decoder = Decoder(model)
     space = LatentSpace(model.latent_dim, codes=DiagonalGaussian(codes.mean, codes.log_var) if codes else None)

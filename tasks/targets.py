@@ -17,6 +17,7 @@ from lso.vae.data import to_unit
 from lso.vae.errors import DataError
 
 DARK_OR_BRIGHT = 0.15  # training data further than this from mid-grey have a polarity
+SEVERAL = 4  # images whose common mean says something about their kind
 MARGIN = 0.1  # by which the opposite polarity must fit the training mean better
 
 
@@ -131,7 +132,27 @@ def _warnings(x: Tensor, names: list[str], reference_mean: float | None, inverte
             f"Warning: the targets look like the opposite polarity: mean intensity {mean_intensity(x):.2f} against "
             f"{reference_mean:.2f} in training; to turn them round pass {remedy}."
         )
+    elif reference_mean is not None and len(x) >= SEVERAL and unlike(x, reference_mean):
+        found.append(
+            f"Warning: the targets look unlike the training images: mean intensity {mean_intensity(x):.2f} against "
+            f"{reference_mean:.2f} in training; the model can only answer with what it learned."
+        )
     return found
+
+
+def unlike(x: Float[Tensor, "n channels height width"], reference_mean: float) -> bool:
+    """Whether images hold less than half or more than twice the ink of the training images, whichever polarity is ink.
+
+    Args:
+        x: images in [0, 1].
+        reference_mean: mean intensity of the training images.
+    Returns:
+        Such as True for thin digits in a wide margin where training digits fill the frame.
+    """
+    mean, reference = mean_intensity(x), reference_mean
+    if reference > 0.5:
+        mean, reference = 1 - mean, 1 - reference
+    return not reference / 2 <= mean <= 2 * reference
 
 
 def opposite(x: Float[Tensor, "n channels height width"], reference_mean: float) -> bool:

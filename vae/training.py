@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,8 @@ def resume(
 ) -> Run:
     """Continue a run from its last checkpoint, or from the start if it was cut before the first.
 
+    It goes on with the number of CPU threads that it began with.
+
     Args:
         run: the run.
         dataset: the same data as before.
@@ -109,7 +112,19 @@ def resume(
     trainer = at_start(config, dataset, run, state, watch or Watch())
     restore(trainer)
     runs.update(run, status="running", sentence="")
-    return _session(trainer, limits)
+    with _threads(int(run.info["threads"])):
+        return _session(trainer, limits)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many CPU threads inside: sums are split by thread, so another number would give other bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 # --- a session --------------------------------------------------------------------------------------------------------

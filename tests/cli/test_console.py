@@ -17,7 +17,8 @@ def test_columns_of_numbers_stand_to_the_right_and_text_to_the_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "-"), (1.23456, "1.235"), (0.0, "0"), (1e-9, "1e-09"), (7, "7"), (20000.0, "20000")]
+    ("value", "text"),
+    [(None, "-"), (1.23456, "1.235"), (0.0, "0"), (1e-9, "1e-09"), (7, "7"), (20000.0, "20,000"), (16625.54, "16,626")],
 )
 def test_numbers_have_four_digits_that_count(value: float | None, text: str) -> None:
     assert number(value) == text

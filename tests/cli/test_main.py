@@ -107,6 +107,39 @@ def test_debug_shows_the_traceback_wherever_it_stands(
         main.main()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words", "hint"),
+    [
+        (["lits"], "No such command 'lits'", "`lso -h`"),
+        (["train", "--epochs", "many"], "'many' is not a valid int", "`lso train -h`"),
+        (["train", "--epoch", "3"], "No such option: --epoch", "`lso train -h`"),
+        (["list"], "Missing argument", "`lso list -h`"),
+    ],
+)
+def test_what_the_parser_refuses_is_two_lines_too(
+    arguments: list[str],
+    words: str,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lso", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    first, second = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and first.startswith("error: ") and words in first and hint in second
+
+
+def test_without_arguments_there_is_help_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lso"])
+    with pytest.raises(SystemExit):
+        main.main()
+    found = capsys.readouterr()
+    assert "Usage: lso" in found.out + found.err and "error:" not in found.err
+
+
 def test_ctrl_c_before_there_is_anything_to_save_is_130(
     lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

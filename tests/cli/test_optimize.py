@@ -29,6 +29,12 @@ def test_a_search_ends_in_a_table_a_verdict_and_a_report(lso: Lso, run: Run) -> 
     assert "Searching 4 latents of runs/digits (vae) for test:3: adam, 2 starts each, seed 0" in result.stderr
 
 
+def test_one_start_is_of_the_first_default_kind(lso: Lso, run: Run) -> None:
+    result = lso("optimize", "--target", "test:2", *QUICK, "--starts", 1)
+    assert result.exit_code == 0, result.stderr
+    assert Run(result.stdout.splitlines()[-1]).info["search"]["start"] == ["mean"]
+
+
 def test_the_verdict_of_the_training_is_told_before_the_search(lso: Lso, run: Run) -> None:
     runs.update(run, verdict="Posterior collapse: planted.")
     result = lso("optimize", "--target", "test:2", "--json", *QUICK)

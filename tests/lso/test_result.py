@@ -43,3 +43,9 @@ def test_a_result_of_targets_has_a_row_for_each() -> None:
     assert result.best.shape == result.best_typical.shape == result.best_value.shape == (3,)
     assert result.best_z.shape == (3, 4) and result.start_names == ["mean", "prior"]
     assert [len(row) for row in result.stopped] == [2, 2, 2] and len(result.evaluations()) == 6
+
+
+def test_a_result_says_in_one_line_what_it_is() -> None:
+    assert repr(searched()).startswith(
+        "Result(<lambda>, adam, 1 x 5 searches in 4 dimensions, max_steps: Of 5 searches"
+    )

@@ -107,6 +107,21 @@ def test_opposite_polarity_is_suspected_only_where_there_is_one(tmp_path: Path) 
     assert suspected("bright.npy", 0.13) == suspected("dark.npy", 0.87) == suspected("dark.npy", 0.5) == ""
 
 
+def test_targets_with_far_less_ink_than_the_training_images_are_warned_of(tmp_path: Path) -> None:
+    ink = np.zeros((4, 16, 16), dtype=np.uint8)
+    ink[:, 4:12, 7:9] = 255  # a sixteenth
+    np.save(tmp_path / "ink.npy", ink)
+    np.save(tmp_path / "one.npy", ink[:1])
+
+    def warned(name: str, mean: float) -> bool:
+        return any(
+            "look unlike" in note for note in load(tmp_path / name, data=DataConfig(task="arrays"), mean=mean).notes
+        )
+
+    assert warned("ink.npy", 0.3) and warned("ink.npy", 0.02)
+    assert not warned("ink.npy", 0.1) and not warned("one.npy", 0.3)
+
+
 def test_a_flat_target_is_warned_of_and_unreadable_ones_are_told(tmp_path: Path) -> None:
     Image.new("L", (9, 9), 255).save(tmp_path / "flat.png")
     assert "Warning: flat.png is one flat colour." in load(tmp_path).notes

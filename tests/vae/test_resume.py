@@ -239,3 +239,20 @@ def test_a_killed_process_resumes_to_the_unbroken_run(tmp_path: Path) -> None:
         assert_same_run(run.path, whole.path)
         assert not list(path.glob(".*"))
     assert len({count for count in struck if 0 < count < total}) >= 10, struck  # it did strike mid-training
+
+
+def test_resume_goes_on_with_the_threads_it_began_with(tmp_path: Path, unbroken: Callable[[str], Path]) -> None:
+    class Look(Watch):
+        seen = 0
+
+        def step(self, done: int) -> None:
+            self.seen = torch.get_num_threads()
+
+    run, look = killed(config("vae"), tmp_path / "r", step=4), Look()
+    torch.set_num_threads(2)
+    try:
+        resume(run, digits(), watch=look)
+        assert look.seen == run.info["threads"] == 1 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert_same_run(run.path, unbroken("vae"))
