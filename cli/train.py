@@ -135,7 +135,7 @@ def _continue(path: Path, device: str, console: Console, signals: Signals, limit
     run = Run(path)
     if run.info["status"] == "finished":
         console.note(f"{shown(path)} is finished already; nothing to do")
-        return run
+        return experiment.resume(run)
     watch = TrainingProgress(console, signals, lambda run, done: _announce(run, done, console))
     try:
         return experiment.resume(run, device=device, watch=watch, limits=limits)

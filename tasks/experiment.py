@@ -153,13 +153,14 @@ def resume(
         watch: progress and stop requests.
         limits: where this session ends.
     Returns:
-        The run; a finished one is returned as it is.
+        The run; a finished one as it is, with its report if it was killed before that was written.
     Raises:
         RunError: if it is not a training run, its data changed or its checkpoint is damaged.
     """
     found = run if isinstance(run, Run) else Run(run)
     if found.info["status"] == "finished":
-        return found
+        page = found.path / runs.REPORT
+        return found if page.is_file() and page.with_suffix(".json").is_file() else _reported(found)
     data = dataset_of(found) if dataset is None else dataset
     return _reported(training.resume(found, data, device=resolve_device(device), watch=watch, limits=limits))
 
