@@ -14,6 +14,7 @@ from lso.belief import Verdict
 from lso.convergence import Convergence, convergence, cost_of, middle
 from lso.decoder import Decoder
 from lso.dimensions import Dimensions, decode, dimensions
+from lso.fit import explained, reaction
 from lso.plausibility import Plausibility, Reference, decoded_scale, plausibility
 from lso.probing import Probe
 from lso.result import Result
@@ -47,6 +48,7 @@ class SearchSummary:
         best: section 4, of the best end of each target.
         best_typical: section 4, of the best typical end of each target.
         reference: section 4, of prior draws.
+        explained: ``(T,)`` how much of each target the best end reproduces (see `fit.explained`); None without targets.
         decoded0: ``(T, S, *event)`` what the starts decode to.
         decoded: ``(T, S, *event)`` what the ends decode to.
         counters: section 5.
@@ -65,6 +67,7 @@ class SearchSummary:
     best: Plausibility
     best_typical: Plausibility
     reference: Reference
+    explained: Tensor | None
     decoded0: Tensor
     decoded: Tensor
     counters: Mapping[str, Any]
@@ -128,6 +131,7 @@ class SearchSummary:
                 "prior_draws": found(self.reference.plausibility),
                 "scale": found(self.reference.scale),
             },
+            "fit": {"explained": found(self.explained)},
             "counters": found(dict(self.counters)),
         }
 
@@ -208,12 +212,14 @@ def search_summary(
         if r is not None
     ]
     best = ends[rows, steps.best_start]
+    fitted = explained(objective.targets, decoded[rows, steps.best_start], prior_decoded)
     checks = [
         belief.check_decoder(frozen(decoder), decoder.check()),
         belief.check_model(dims, reaction(objective.targets, prior_decoded, reference.scale), training_verdict),
         belief.check_convergence(steps),
         belief.check_starts(both[0]),
         belief.check_plausibility(best, reference.plausibility),
+        *([] if fitted is None else [belief.check_fit(fitted)]),
     ]
     return SearchSummary(
         result=result,
@@ -229,6 +235,7 @@ def search_summary(
         best=best,
         best_typical=ends[rows, typical],
         reference=reference,
+        explained=fitted,
         decoded0=decoded0,
         decoded=decoded,
         counters=dict(result.counters),
@@ -276,24 +283,6 @@ def best_typical(result: Result, ends: Plausibility) -> Tensor:
     typical = torch.where(ends.atypical, torch.inf, cost)
     least = ends.percentile_active.nan_to_num(nan=torch.inf).argmin(1)
     return torch.where(torch.isfinite(typical).any(1), typical.argmin(1), least)
-
-
-def reaction(targets: Tensor | None, decoded: Tensor, scale: float) -> float | None:
-    """How much the decoder varies over the prior, as a share of what the targets ask for.
-
-        RMS difference of two decoded draws / (sqrt(2) x RMS difference of the targets from the mean decode)
-
-    Args:
-        targets: ``(T, *event)`` or None.
-        decoded: ``(n, *event)`` decoded prior draws.
-        scale: RMS difference of two decoded draws.
-    Returns:
-        0 where the decoder ignores its code; None without targets.
-    """
-    if targets is None or targets.shape[1:] != decoded.shape[1:]:
-        return None
-    asked = float((targets.double().cpu() - decoded.mean(0)).square().mean().sqrt())
-    return scale / (2**0.5 * asked) if asked > 0 else None
 
 
 def split_information(codes: Codes) -> float:

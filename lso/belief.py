@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from lso.check import Finding
 from lso.convergence import STILL, Convergence, middle
@@ -27,6 +28,9 @@ DISAGREE = (0.25, 0.75)  # shares of targets whose starts disagree
 ATYPICAL = (0.1, 0.5)  # shares of best results that are atypical
 REENCODING = 4.0  # times the median of prior draws
 UNSTABLE = ("train-mode", "non-deterministic", "batch-dependent")  # findings that make of a decoder no fixed function
+# Least shares of the target reproduced. On digits the medians are 0.5 for held-out ones, 0.2 for inverted ones, 0.1 for
+# noise, and 0 with a collapsed model (docs/log.md).
+FITTED = (0.3, 0.15)
 DEAF = 0.1  # the decoder's own variety as a share of what the targets ask for
 
 
@@ -205,6 +209,25 @@ def check_plausibility(best: Plausibility, prior: Plausibility) -> Check:
         found += f"; their re-encoding error is {ratio:.3g} times that of prior draws"
         level = "care" if level == "fine" and ratio > REENCODING else level
     return Check(name="typicality", level=level, found=found, rule=rule)
+
+
+def check_fit(explained: Tensor) -> Check:
+    """The targets were reproduced.
+
+    Args:
+        explained: ``(T,)`` see `fit.explained`.
+    Returns:
+        The check.
+    """
+    middling = float(middle(explained))
+    share = f"{100 * middling:.0f} %"
+    found = f"the best results reproduce {share} of what sets the median target apart from the mean decode"
+    rule = (
+        f"1 - squared error / squared error of the mean decode of prior draws; care if the median is under "
+        f"{100 * FITTED[0]:.0f} %, doubt if under {100 * FITTED[1]:.0f} % or not known"
+    )
+    level: Level = "fine" if middling >= FITTED[0] else "care" if middling >= FITTED[1] else "doubt"
+    return Check(name="fit", level=level, found=found, rule=rule)
 
 
 OPENING: dict[Level, str] = {

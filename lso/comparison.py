@@ -14,6 +14,7 @@ from lso.page import WORDS, places, render, uri, write
 from lso.tables import NONE, Table, flat, number
 from lso.vae.activity import active, activity
 from lso.vae.checkpoint import Codes
+from lso.vae.config import to_dict
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import REPORT, Run
 from lso.vae.verdict import COLLAPSED_SHARE
@@ -88,7 +89,7 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         tables={
             "final": final_table({name: run.best() for name, run in known.items()}),
             "dimensions": dimension_table(codes),
-            "config": side_by_side("Configuration", {name: run.config for name, run in known.items()}),
+            "config": side_by_side("Configuration", {name: to_dict(run.config) for name, run in known.items()}),
             "data": side_by_side("Data", {name: _data(info) for name, info in infos.items()}),
             "made": side_by_side("How it was made", {name: _made(info) for name, info in infos.items()}),
         },
@@ -284,7 +285,7 @@ def _numbers(run: Run, rows: list[dict[str, Any]], codes: Codes | None) -> dict[
         "best": run.best(),
         "metrics": rows,
         "dimensions": None if codes is None else _dimensions(codes),
-        "config": flat(run.config),
+        "config": flat(to_dict(run.config)),
         "dataset": info.get("dataset", {}),
         "made": _made(info),
     }

@@ -31,6 +31,7 @@ def essence_numbers(summary: SearchSummary) -> dict[str, Any]:
         "best value": float(middle(steps.best)),
         "best value, worst target": float(sign * (sign * steps.best).max()),
         "value over all starts": starts.value,
+        "share of the target reproduced": None if summary.explained is None else float(middle(summary.explained)),
         "spread over starts": float(middle(starts.spread)),
         "spread, share of the gain": float(middle(starts.relative_spread)),
         "share of targets with several basins": share(starts.basins > 1),

@@ -108,6 +108,7 @@ def _as_targets_by_starts(objective: LatentObjective, z0: Tensor) -> Tensor:
             f"expected starts ({count}, starts, {d}), got {tuple(z0.shape)}",
             "The axes are targets, starts, latent dimensions.",
         )
+    require(bool(torch.isfinite(z0).all()), "finite starts", "some that are NaN or infinite", "See lso.starts.make.")
     return z0.detach().reshape(count, -1, d)
 
 

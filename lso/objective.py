@@ -87,6 +87,11 @@ class LatentObjective(nn.Module):
         self._pluck: Callable[[Any], Tensor | list[Any]] = pluck_decoded
         self.register_buffer("bounds", self.space.bounds.clone())
 
+    def __repr__(self) -> str:
+        sense, targets = "maximize" if self.maximize else "minimize", self.targets
+        count = "" if targets is None else f", {len(targets)} target{'s' * (len(targets) != 1)}"
+        return f"LatentObjective({self.name}, {sense}, dim={self.dim}{count})"
+
     @classmethod
     def reconstruct(
         cls,

@@ -7,6 +7,7 @@ the code after decoding and encoding again.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from lso.dimensions import Dimensions
 from lso.space import OUTSIDE, LatentSpace
 from lso.vae.checkpoint import Codes
 from lso.vae.seeds import generator
+
+CODES_PER_DIMENSION = 10  # with fewer, the covariance of the codes is too rough to judge by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,7 +41,7 @@ class Plausibility:
         reencoding_active: the same over active dimensions.
         at_bound: share of coordinates at or beyond a bound of the box.
         atypical: over active dimensions, percentile > 99.9 %, or farther from the codes of the data than each of those
-            (one posterior sample a datum).
+            (one posterior sample a datum), where there are at least ten codes an active dimension.
     """
 
     norm: Tensor
@@ -137,8 +140,10 @@ def _distances(
         return every, torch.zeros_like(every), 0.0
     known = mean[:, active], deviation[:, active]
     noise = torch.randn(known[0].shape, generator=generator(0, "report/codes"), dtype=torch.float64)
-    farthest = distance_from_codes(known[0] + known[1] * noise, *known).max()
-    return every, distance_from_codes(z[..., active], *known), float(farthest)
+    farthest = float(distance_from_codes(known[0] + known[1] * noise, *known).max())
+    if len(codes.mean) < CODES_PER_DIMENSION * int(active.sum()):
+        farthest = math.inf  # too few to say where codes end; the distance is shown all the same
+    return every, distance_from_codes(z[..., active], *known), farthest
 
 
 def distance_from_codes(

@@ -165,6 +165,11 @@ def _cards(summary: SearchSummary) -> list[tuple[str, str, str]]:
             f"{int(dims.active.sum())} of {len(dims.sensitivity)}",
             ", ".join(filter(None, (units, known))),
         ),
+        *(
+            []
+            if summary.explained is None
+            else [("reproduced", percent(float(middle(summary.explained))), "of the median target, best result")]
+        ),
         ("typical best codes", percent(1 - share(summary.best.atypical)), "over active dimensions"),
         ("seconds", number(float(summary.result.seconds), 3), f"{number(summary.counters.get('calls'))} decoder calls"),
     ]

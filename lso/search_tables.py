@@ -127,7 +127,8 @@ def stopped(summary: SearchSummary) -> Table:
     rows = [[REASONS.get(reason, reason), number(n), percent(n / total)] for reason, n in found.items()]
     moving = int(summary.convergence.moving.sum())
     rows.append(["still gaining when it stopped (any reason)", number(moving), percent(moving / total)])
-    return Table(columns=["reason", "searches", "share"], rows=rows, title="Why each stopped")
+    note = "Still gaining: over 1 % of the search's own gain came in the last tenth of its steps."
+    return Table(columns=["reason", "searches", "share"], rows=rows, title="Why each stopped", note=note)
 
 
 def by_kind(summary: SearchSummary) -> Table:
@@ -280,7 +281,8 @@ def plausibility(summary: SearchSummary) -> Table:
         "difference between "
         "a code and the mean code of what it decodes to. At a bound: share of coordinates at or beyond the box. "
         "Atypical: norm over active "
-        "dimensions above the 99.9 % point of chi, or farther from the codes than each of the codes themselves."
+        "dimensions above the 99.9 % point of chi, or farther from the codes than each of the codes themselves. Inside "
+        "the shell is no fault: the most probable codes lie there."
     )
     return Table(columns=["codes", *(LOOKS[key] for key in keys)], rows=rows, note=note)
 

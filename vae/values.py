@@ -52,4 +52,4 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
                 return annotation(number)
     except (ValueError, KeyError):
         pass
-    raise UsageError(f"{where}: expected {wanted}, got {value!r}", "Correct the value.")
+    raise UsageError(f"{where}: expected {wanted}, got {value!r}", f"Give {wanted}.")

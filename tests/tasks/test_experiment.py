@@ -25,6 +25,9 @@ def test_tensors_of_the_users_are_trained_on_as_they_are(tmp_path: Path) -> None
     with pytest.raises(DataError, match="were given in Python"):
         resume(run)
     assert resume(run, dataset=squares()).info["status"] == "finished"
+    page = run.path / "report.html"
+    page.unlink()  # as if killed between the last step and the report
+    assert resume(run).info["status"] == "finished" and page.is_file()
     assert evaluate(load(run), squares(), iw_samples=0).n == 20
 
 
