@@ -87,7 +87,7 @@ def write_search(summary: SearchSummary, path: str | os.PathLike[str], extra: Ma
     html = render(
         "search.html",
         title="Search report",
-        subtitle=f"{result.objective.name} · {result.optimizer} · {size}",
+        subtitle=f"{result.objective.name} · {result.optimizer} · {size} · {number(float(result.seconds), 3)} s",
         v=shown(summary.verdict),
         cards=_cards(summary),
         charts=_charts(summary),
@@ -171,7 +171,6 @@ def _cards(summary: SearchSummary) -> list[tuple[str, str, str]]:
             else [("reproduced", percent(float(middle(summary.explained))), "of the median target, best result")]
         ),
         ("typical best codes", percent(1 - share(summary.best.atypical)), "over active dimensions"),
-        ("seconds", number(float(summary.result.seconds), 3), f"{number(summary.counters.get('calls'))} decoder calls"),
     ]
 
 
