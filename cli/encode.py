@@ -27,7 +27,7 @@ def encode(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Encode images, treated as in training, into an .npz file with mean, log_var and names."""
+    """Encode images, treated as in training, into an .npz file: mean, log_var, names, and labels where known."""
     console = Console(json=json, quiet=quiet)
     found = training_run(run)
     if out is not None and out.suffix.lower() != ".npz":
@@ -46,7 +46,7 @@ def encode(
         reading.close()
     console.notes(targets.notes)
     q = explore.encode(model, targets.images)
-    explore.write_codes(file, q, targets.names)
+    explore.write_codes(file, q, targets.names, targets.labels)
     console.emit({"run": found.path, "data": data, "n": len(q), "latent_dim": model.latent_dim, "codes": file})
     console.note(
         f"{len(q)} codes of {model.latent_dim} dimensions; decode them: lso decode {shown(found.path)} {shown(file)}"

@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -177,19 +178,23 @@ def read_codes(file: Path, latent_dim: int) -> Float[Tensor, "n latent"]:
     return codes.reshape(-1, latent_dim)
 
 
-def write_codes(file: Path, q: DiagonalGaussian, names: Sequence[str]) -> None:
-    """Posteriors as .npz: ``mean``, ``log_var`` and ``names``.
+def write_codes(file: Path, q: DiagonalGaussian, names: Sequence[str], labels: Tensor | None = None) -> None:
+    """Posteriors as .npz: ``mean``, ``log_var``, ``names``, and ``labels`` where they are known.
 
     Args:
         file: where.
         q: ``(n, latent)``.
         names: one for each datum.
+        labels: ``(n,)`` classes, or None.
     Raises:
         DataError: if it cannot be written.
     """
+    arrays: dict[str, Any] = {"mean": q.mean.numpy(), "log_var": q.log_var.numpy(), "names": np.array(names)}
+    if labels is not None:
+        arrays["labels"] = labels.cpu().numpy()
     try:
         with file.open("wb") as stream:
-            np.savez(stream, mean=q.mean.numpy(), log_var=q.log_var.numpy(), names=np.array(names))
+            np.savez(stream, **arrays)
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot write {file}: {error}", "Choose another --out.") from None
 

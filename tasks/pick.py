@@ -54,12 +54,18 @@ def pick(
         flags = " and ".join(f"--{key.replace('_', '-')}" for key in pixels)
         raise UsageError(f"{flags} is for files, and {what} is a part of the run's own data", "Leave it out.")
     split, number = part
-    x, name = _own(run, split)
+    dataset = dataset_of(run)
+    x, labels = seen(dataset, split), dataset.labels.get(split)
     if number and (not number.isdigit() or not 1 <= int(number) <= len(x)):
         raise UsageError(f"expected {split}:N with N from 1 to {len(x)}, got {what}", f"For example {split}:20.")
-    chosen = to_unit(x[: int(number) if number else None]).to(torch.get_default_dtype())
-    names = tuple(f"{split} {i}" for i in range(len(chosen)))
-    return Targets(images=chosen, names=names, notes=(f"{len(chosen)} of {len(x)} {split} images of {name}.",))
+    first = slice(int(number) if number else None)
+    chosen = to_unit(x[first]).to(torch.get_default_dtype())
+    return Targets(
+        images=chosen,
+        names=tuple(f"{split} {i}" for i in range(len(chosen))),
+        notes=(f"{len(chosen)} of {len(x)} {split} images of {dataset.name}.",),
+        labels=None if labels is None else labels[first],
+    )
 
 
 def pick_one(run: Run, what: str | Path) -> Targets:
@@ -83,7 +89,7 @@ def pick_one(run: Run, what: str | Path) -> Targets:
             )
         return found
     split, number = part
-    x, _ = _own(run, split)
+    x = seen(dataset_of(run), split)
     if not number.isdigit() or int(number) >= len(x):
         raise UsageError(f"expected {split}:N with N from 0 to {len(x) - 1}, got {what}", f"For example {split}:3.")
     index = int(number)
@@ -101,8 +107,3 @@ def _from_files(run: Run, what: str | Path, pixels: Mapping[str, Any], progress:
         reference_mean=run.info["dataset"]["provenance"].get("mean"),
         progress=progress,
     )
-
-
-def _own(run: Run, split: Split) -> tuple[torch.Tensor, str]:
-    dataset = dataset_of(run)
-    return seen(dataset, split), dataset.name

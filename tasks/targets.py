@@ -29,11 +29,13 @@ class Targets:
         images: ``(n, channels, height, width)`` as the model sees data.
         names: one for each, of its file, or file and number.
         notes: sentences on what was done to them, warnings among them.
+        labels: ``(n,)`` classes, where they are known.
     """
 
     images: Float[Tensor, "n channels height width"]
     names: tuple[str, ...]
     notes: tuple[str, ...]
+    labels: Tensor | None = None
 
     def first(self, count: int) -> "Targets":
         """The first so many, with a note where that leaves some out.
@@ -46,7 +48,8 @@ class Targets:
         if count >= len(self.images):
             return self
         cut = f"Cut to the first {count} of {len(self.images)} targets."
-        return Targets(images=self.images[:count], names=self.names[:count], notes=(*self.notes, cut))
+        labels = None if self.labels is None else self.labels[:count]
+        return Targets(images=self.images[:count], names=self.names[:count], notes=(*self.notes, cut), labels=labels)
 
 
 def load_targets(

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from lso.tasks.experiment import dataset_of
 from lso.vae.runs import Run
 
 Lso = Callable[..., Result]
@@ -63,6 +64,7 @@ def test_codes_go_to_a_file_and_back_to_images(lso: Lso, run: Run) -> None:
     codes = np.load("codes.npz")
     assert codes["mean"].shape == codes["log_var"].shape == (6, 4)
     assert list(codes["names"]) == [f"test {i}" for i in range(6)]
+    assert codes["labels"].tolist() == dataset_of(run).labels["test"][:6].tolist()
     assert lso("decode", run.path, "codes.npz", "--out", "images").exit_code == 0
     assert [path.name for path in sorted(Path("images").iterdir())] == [f"{i:04d}.png" for i in range(6)]
     sheet = Path(lso("decode", run.path, "codes.npz", "-q").stdout.strip())
