@@ -220,8 +220,8 @@ def check_fit(explained: Tensor) -> Check:
         The check.
     """
     middling = float(middle(explained))
-    share = f"{100 * middling:.0f} %"
-    found = f"the best results reproduce {share} of what sets the median target apart from the mean decode"
+    part = f"{100 * middling:.0f} %"
+    found = f"the best results reproduce {part} of what sets the median target apart from the mean decode"
     rule = (
         f"1 - squared error / squared error of the mean decode of prior draws; care if the median is under "
         f"{100 * FITTED[0]:.0f} %, doubt if under {100 * FITTED[1]:.0f} % or not known"

@@ -106,6 +106,7 @@ class LatentObjective(nn.Module):
         """The loss of decoding to given targets, to be minimized.
 
         ``loss="nll", prior_weight=1`` is -log p(x, z) up to a constant: the minimum is the maximum a posteriori code.
+        ``lso optimize`` searches with these; the defaults here are the squared error alone, which serves any decoder.
 
         Codes ``(T, ..., d)`` give ``(T, ...)``: row t is compared with target t. With a single target any leading axes
         do. BoTorch's `gen_candidates_scipy` drops finished rows unless told ``use_parallel_mode=False``, which several
