@@ -49,6 +49,7 @@ def listing(
             "Parameters go after a colon: --method ne-vae-se:weight=5,anneal=20. All methods also take anneal"
         )
         console.result("(length of the KL ramp), unit (epochs or iterations), start (its first weight) and cycles.")
+        console.result("Methods that differ in kind are joined by a plus: --method sa-vae+skip-vae:steps=20")
 
 
 def _methods() -> Table:

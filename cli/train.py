@@ -151,7 +151,7 @@ def _announce(run: Run, done: int, console: Console, dataset: "Dataset | None" =
     verb = f"Continuing at step {done}:" if done else "Training"
     console.note(
         f"{verb} {config.method.name} on {config.data.task} ({count}{images}): {config.architecture.name}, "
-        f"{config.architecture.latent_dim} latents, up to {config.protocol.epochs} epochs, seed {config.seed}, "
+        f"{config.architecture.latent_dim or 'no'} latents, up to {config.protocol.epochs} epochs, seed {config.seed}, "
         f"on {info['device']}"
     )
     console.notes(info["dataset"]["provenance"].get("notes", ()) if dataset else ())
@@ -167,6 +167,8 @@ def _conclude(run: Run, console: Console) -> None:
     again = f"lso train --resume {shown(run.path)}"
     held_out = info["dataset"]["provenance"].get("split", {}).get("counts", {}).get("test", 20)
     following = f"lso optimize --model {shown(run.path)} --target test:{min(20, held_out)}"
+    if not latent:
+        following = f"lso evaluate {shown(run.path)}"
     console.emit(
         {
             "run": run.path,
@@ -188,6 +190,8 @@ def _conclude(run: Run, console: Console) -> None:
         console.result(
             f"{so_far}reconstruction {best['reconstruction']:.2f}, KL {best['kl']:.2f}, MI {best['mi']:.2f}, "
             f"{best['active_units']} of {latent} latents active, re-encoding error {best['reencoding_error']:.2f}"
+            if latent
+            else f"{so_far}no latents: the likelihood is exact, {best['neg_elbo']:.2f} nats an image"
         )
     if run.verdict:
         console.result(typer.style(run.verdict, fg="yellow"))

@@ -65,4 +65,4 @@ def redraw_rise(
         code = z.clone()
         code[:, dimension] = redrawn[:, dimension]
         rises.append(-model.decode(code, x).log_prob(x) - nll)
-    return torch.stack(rises, 1)
+    return torch.stack(rises, 1) if rises else torch.zeros_like(z)

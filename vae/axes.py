@@ -1,11 +1,13 @@
 """The axes on which methods are points: one small frozen value for each choice, torch-free.
 
-What a value does is a function in the module of its axis: `objectives`, `penalties`, `inference`, `schedules`.
+What a value does is a function in the module of its axis: `objectives`, `penalties`, `inference`, `aggressive`,
+`schedules`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 from lso.vae.values import require
 
@@ -89,7 +91,135 @@ class Amortized:
     """q(z|x) is what the encoder says."""
 
 
-Inference = Amortized
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refinement:
+    """Gradient descent with momentum on the parameters of q(z|x), for each batch (Kim et al. 2018, arXiv:1802.02550).
+
+        v <- momentum v - clip(grad / batch),  (mean, log_var) <- (mean, log_var) + step_size v,
+
+    grad being that of one datum's sampled negative ELBO. The published code descends the mean loss of a batch of 50 or
+    32; ``batch`` states that number, so that a datum is refined alike in a short batch and in an evaluation.
+
+    Args:
+        steps: K; 10 in He et al. (2019), 20 in Kim et al. (2018).
+        step_size: of the descent.
+        momentum: of the descent.
+        clip: largest norm of the gradient of the mean loss, for mean and log-variance each; 0 is none.
+        clip_over: the matrix of a whole batch, as published, or each datum alone (with clip / sqrt(batch), the same
+            where all gradients are of one size), which makes a datum independent of its neighbours.
+        batch: data whose mean loss the published step descends.
+    """
+
+    steps: int = 10
+    step_size: float = 1.0
+    momentum: float = 0.5
+    clip: float = 5.0
+    clip_over: Literal["datum", "batch"] = "datum"
+    batch: int = 50
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps >= 1", self.steps, "10 (He et al. 2019) or 20 (Kim et al. 2018) is usual.")
+        require(0 < self.step_size < inf, "a finite step_size > 0", self.step_size, "1 is the default.")
+        require(0 <= self.momentum < 1, "0 <= momentum < 1", self.momentum, "0.5 is the default.")
+        require(0 <= self.clip < inf, "a finite clip >= 0", self.clip, "5 is the default; 0 switches it off.")
+        require(self.clip_over in ("datum", "batch"), "clip_over=datum or batch", self.clip_over, "datum is ours.")
+        require(self.batch >= 1, "batch >= 1", self.batch, "50 is the default.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Svi:
+    """Stochastic variational inference: q(z|x) found for each batch anew, no encoder (Hoffman et al. 2013)."""
+
+    refinement: Refinement
+    initial: Literal["random", "zero"] = "random"
+
+    def __post_init__(self) -> None:
+        require(self.initial in ("random", "zero"), "initial=random or zero", self.initial, "random is the default.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SemiAmortized:
+    """SVI from the encoder's output, with gradients through it (Kim et al. 2018)."""
+
+    refinement: Refinement
+    products: Literal["exact", "differences"] = "exact"
+
+    def __post_init__(self) -> None:
+        remedy = "exact is the default; central differences need no second derivatives."
+        require(self.products in ("exact", "differences"), "products=exact or differences", self.products, remedy)
+
+
+Inference = Amortized | Svi | SemiAmortized
+
+
+def inference_card(inference: Inference) -> dict[str, Any]:
+    """Plain values, for the file of a model.
+
+    Args:
+        inference: a value of the axis.
+    Returns:
+        What `read_inference` reads back to an equal value.
+    """
+    return {"kind": type(inference).__name__, **asdict(inference)}
+
+
+def read_inference(card: Mapping[str, Any]) -> Inference:
+    """The value that `inference_card` wrote.
+
+    Args:
+        card: plain values.
+    Returns:
+        The value.
+    Raises:
+        KeyError, TypeError: if it is something else.
+    """
+    values = dict(card)
+    kind = {"Amortized": Amortized, "Svi": Svi, "SemiAmortized": SemiAmortized}[values.pop("kind")]
+    if "refinement" in values:
+        values["refinement"] = Refinement(**values["refinement"])
+    found: Inference = kind(**values)
+    return found
+
+
+# --- encoder updates --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joint:
+    """Encoder and decoder step together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggressive:
+    """The encoder is trained to convergence before each step of the decoder, early in training (He et al. 2019).
+
+    Args:
+        window: inner steps between two looks at their mean loss; a rise ends the inner loop (10 images, 15 text).
+        cap: inner steps at most.
+        budget: a fixed number of inner steps instead; 0 waits for the rise.
+        patience: epochs whose validation MI falls short, over all of training, after which the phase ends for good.
+        against: short of the best MI so far (authors' image code, patience 5), or of the previous epoch's (the paper's
+            "MI stops climbing", patience 1).
+        tolerance: nats by which the MI may fall short; its estimate has noise.
+    """
+
+    window: int = 10
+    cap: int = 99
+    budget: int = 0
+    patience: int = 5
+    against: Literal["best", "previous"] = "best"
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.window >= 1, "window >= 1", self.window, "10 for images, 15 for text.")
+        require(self.cap >= 1, "cap >= 1", self.cap, "99 is the default.")
+        require(self.budget >= 0, "budget >= 0", self.budget, "0 waits until the loss rises; 10 to 70 is usual.")
+        require(self.patience >= 1, "patience >= 1", self.patience, "5 for images, 1 for text.")
+        require(self.against in ("best", "previous"), "against=best or previous", self.against, "best is the default.")
+        require(0 <= self.tolerance < inf, "a finite tolerance >= 0 nats", self.tolerance, "0 is the default.")
+
+
+Updates = Joint | Aggressive
 
 # --- KL schedule ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lso.vae.architectures import Architecture
+from lso.vae.axes import inference_card, read_inference
 from lso.vae.errors import LsoError, RunError
 from lso.vae.files import replace_file
 from lso.vae.model import VAE
@@ -46,6 +47,7 @@ def save_model(model: VAE, weights: dict[str, Tensor], path: Path) -> None:
     from safetensors.torch import save
 
     card = {"architecture": dataclasses.asdict(model.architecture), "skip": model.skip, "shape": list(model.shape)}
+    card["inference"] = inference_card(model.inference)
     flat = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     replace_file(path, save(flat, metadata={"lso": json.dumps(card)}))
 
@@ -71,7 +73,8 @@ def load_model(path: Path, device: str = "cpu") -> VAE:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {})["lso"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        model = VAE(Architecture(**card["architecture"]), bool(card["skip"]), tuple(card["shape"]))
+        inference = read_inference(card["inference"])
+        model = VAE(Architecture(**card["architecture"]), bool(card["skip"]), tuple(card["shape"]), inference)
         model.load_state_dict(weights)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, LsoError) as error:
         why = first_line(error)

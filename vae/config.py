@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from lso.vae.architectures import ARCHITECTURES, Architecture
+from lso.vae.architectures import ARCHITECTURES, BASELINE, Architecture
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.methods import Method, method
 from lso.vae.values import convert, require
@@ -20,15 +20,18 @@ Binarize = Literal["dynamic", "fixed", "none"]
 class Protocol:
     """How a model is trained; the task gives the defaults.
 
-    Adam, both halves clipped to one joint norm. When validation -ELBO has no new best for ``patience`` epochs, the
+    Adam, gradients clipped by their norm. When validation -ELBO has no new best for ``patience`` epochs, the
     learning rate is multiplied by ``decay``, the best weights are reloaded and the optimizers start afresh; after
     ``max_decays`` decays training ends (He et al. 2019, arXiv:1901.05534, sec. 4 and authors' code).
 
     Args:
         learning_rate: of Adam.
+        encoder_learning_rate: of the encoder's; 0 is the same.
         batch_size: data per step.
         epochs: at most.
-        clip: largest joint gradient norm of encoder and decoder; 0 is none.
+        clip: largest gradient norm; 0 is none.
+        clip_scope: the norm is that of encoder and decoder together, whichever of them step (authors' code), or of
+            those that step, which makes the inner steps of aggressive training cheaper and longer.
         patience: epochs without a new best before a decay; 0 is never.
         decay: factor on the learning rate.
         max_decays: training stops at this decay.
@@ -38,9 +41,11 @@ class Protocol:
     """
 
     learning_rate: float = 1e-3
+    encoder_learning_rate: float = 0.0
     batch_size: int = 64
     epochs: int = 100
     clip: float = 5.0
+    clip_scope: Literal["joint", "stepped"] = "joint"
     patience: int = 20
     decay: float = 0.5
     max_decays: int = 5
@@ -50,6 +55,8 @@ class Protocol:
         require(
             0 < self.learning_rate < math.inf, "a finite learning_rate > 0", self.learning_rate, "1e-3 is the default."
         )
+        rate, remedy = self.encoder_learning_rate, "0 takes the learning_rate."
+        require(0 <= rate < math.inf, "a finite encoder_learning_rate >= 0", rate, remedy)
         require(self.batch_size >= 1, "batch_size >= 1", self.batch_size, "64 is the default.")
         require(self.epochs >= 0, "epochs >= 0", self.epochs, "0 writes an untrained model.")
         require(self.clip >= 0, "clip >= 0", self.clip, "0 switches clipping off.")
@@ -71,6 +78,7 @@ class DataConfig:
         fit: how an image of another aspect becomes square: centre crop, padded, or stretched.
         bad_files: refuse a folder with an unreadable file, or skip and count them.
         limit: use at most so many training data; 0 is all.
+        per_class: use at most so many training data of each class; 0 is all.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -83,6 +91,7 @@ class DataConfig:
     fit: Literal["crop", "pad", "stretch"] = "crop"
     bad_files: Literal["refuse", "skip"] = "refuse"
     limit: int = 0
+    per_class: int = 0
 
     def __post_init__(self) -> None:
         require(
@@ -93,6 +102,7 @@ class DataConfig:
         )
         require(self.channels in (0, 1, 3), "1 or 3 channels", self.channels, "0 takes what the files are.")
         require(self.limit >= 0, "limit >= 0", self.limit, "0 takes all data.")
+        require(self.per_class >= 0, "per_class >= 0", self.per_class, "0 takes all data.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +116,8 @@ class TrainConfig:
         data: dataset and pixel handling.
         seed: of initialization, order, noise and binarization; splits are fixed by the task, so that seeds share their
             test data.
+    Raises:
+        UsageError: if the method needs latents and there are none, or the other way round.
     """
 
     method: Method
@@ -113,6 +125,17 @@ class TrainConfig:
     protocol: Protocol = field(default_factory=Protocol)
     data: DataConfig = field(default_factory=DataConfig)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.method.latents and self.architecture.latent_dim:
+            raise UsageError(
+                f"{self.method.name} has no latents, and latent_dim is {self.architecture.latent_dim}",
+                "Leave --latent-dim out, or give 0.",
+            )
+        if not self.architecture.latent_dim and self.method.latents and self.method.name != "vae":
+            raise UsageError(
+                f"{self.method.name} acts on latents, and latent_dim is 0", "Take the method pixelcnn, or some latents."
+            )
 
 
 SECTIONS: dict[str, Any] = {"architecture": Architecture, "protocol": Protocol, "data": DataConfig}
@@ -147,10 +170,12 @@ def from_dict(values: Mapping[str, Any], defaults: TrainConfig | None = None) ->
         if name != "seed" and not isinstance(section, Mapping):
             raise UsageError(f"expected a table [{name}], got {section!r}", f"Write [{name}] and its keys below it.")
     base = defaults or TrainConfig(method=method("vae"))
-    base = dataclasses.replace(base, architecture=_other_family(base.architecture, values.get("architecture", {})))
-    parts = {name: _update(getattr(base, name), name, values.get(name, {})) for name in SECTIONS}
+    chosen = _method(values.get("method"), base.method)
+    networks = _other_family(base.architecture, values.get("architecture", {}))
+    parts = {name: getattr(base, name) for name in SECTIONS} | {"architecture": _without_latents(networks, chosen)}
+    parts = {name: _update(part, name, values.get(name, {})) for name, part in parts.items()}
     seed = convert(values.get("seed", base.seed), int, "seed")
-    return TrainConfig(method=_method(values.get("method"), base.method), seed=seed, **parts)
+    return TrainConfig(method=chosen, seed=seed, **parts)
 
 
 def _method(values: Mapping[str, Any] | None, base: Method) -> Method:
@@ -168,6 +193,15 @@ def _other_family(base: Architecture, values: Mapping[str, Any]) -> Architecture
     if name == base.name or name not in ARCHITECTURES:
         return base
     return dataclasses.replace(base, name=name, width=ARCHITECTURES[name].width)
+
+
+def _without_latents(networks: Architecture, chosen: Method) -> Architecture:
+    """The default networks of a baseline: no latents, and a decoder that can do without."""
+    if chosen.latents:
+        return networks
+    if not ARCHITECTURES[networks.name].autoregressive:
+        networks = dataclasses.replace(networks, name=BASELINE, width=ARCHITECTURES[BASELINE].width)
+    return dataclasses.replace(networks, latent_dim=0)
 
 
 def _update(part: Any, section: str, values: Mapping[str, Any]) -> Any:

@@ -2,36 +2,82 @@
 
 from functools import singledispatch
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.vae.axes import Amortized, Inference
+from lso.vae.axes import Amortized, Inference, SemiAmortized, Svi
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.model import VAE
+from lso.vae.refinement import Energy, descend, refine
+from lso.vae.seeds import generator
+
+SMALL = 0.1  # deviation of the random start of SVI, ours
+
+
+def draws(inference: Inference) -> int:
+    """Standard normals that an inference takes for each latent of a datum.
+
+    Args:
+        inference: a value of the axis.
+    Returns:
+        0 for an amortized one; one for each gradient step, and two for the random start of SVI.
+    """
+    if isinstance(inference, Amortized):
+        return 0
+    return inference.refinement.steps + (2 if isinstance(inference, Svi) and inference.initial == "random" else 0)
 
 
 @singledispatch
-def infer(inference: Inference, model: VAE, x: Tensor, noise: Tensor | None, w: Tensor | float) -> DiagonalGaussian:
+def infer(
+    inference: Inference, model: VAE, x: Tensor, noise: Float[Tensor, "draw batch latent"] | None, w: Tensor | float
+) -> DiagonalGaussian:
     """The posterior of a batch under a value of the inference axis.
 
     Args:
         inference: a value of the axis.
         model: the VAE.
         x: ``(batch, channels, height, width)`` in [0, 1].
-        noise: what a sampling inference draws with; None for an amortized one.
+        noise: ``(draws, batch, latent)`` standard normal, as many as `draws` says; None for none.
         w: KL weight of the step.
     Returns:
-        q(z|x), differentiable in the model's parameters.
+        q(z|x), ``(batch, latent)``, differentiable in what it depends on: SVI's is a constant.
     """
     raise TypeError(f"no inference for {type(inference).__name__}")
 
 
 @infer.register
-def _(
-    inference: Amortized,
-    model: VAE,
-    x: Float[Tensor, "batch channels height width"],
-    noise: Tensor | None,
-    w: Tensor | float,
-) -> DiagonalGaussian:
+def _(inference: Amortized, model: VAE, x: Tensor, noise: Tensor | None, w: Tensor | float) -> DiagonalGaussian:
     return model.encode(x)
+
+
+@infer.register
+def _(inference: Svi, model: VAE, x: Tensor, noise: Tensor | None, w: Tensor | float) -> DiagonalGaussian:
+    assert noise is not None
+    steps = inference.refinement.steps
+    start = SMALL * noise[steps:] if inference.initial == "random" else noise.new_zeros(2, *noise.shape[1:])
+    end, _, _ = descend(inference.refinement, Energy(model, x, w), start, noise[:steps])
+    return DiagonalGaussian(end[0], end[1])
+
+
+@infer.register
+def _(inference: SemiAmortized, model: VAE, x: Tensor, noise: Tensor | None, w: Tensor | float) -> DiagonalGaussian:
+    assert noise is not None
+    exact = inference.products == "exact"
+    return refine(inference.refinement, Energy(model, x, w), model.encode(x), noise, exact)
+
+
+@torch.no_grad()
+def posterior(model: VAE, x: Float[Tensor, "batch channels height width"], seed: int = 0) -> DiagonalGaussian:
+    """The posterior of data as the model's own method finds it, at KL weight 1.
+
+    Args:
+        model: the VAE, in eval mode.
+        x: ``(batch, channels, height, width)`` in [0, 1], of the model's dtype and device.
+        seed: of the draws of an inference that has some.
+    Returns:
+        q(z|x), ``(batch, latent)``.
+    """
+    size = (draws(model.inference), len(x), model.latent_dim)
+    noise = torch.randn(size, generator=generator(seed, "inference")).to(x) if size[0] else None
+    return infer(model.inference, model, x, noise, 1.0)

@@ -32,6 +32,11 @@ class Likelihood(Protocol):
         """``(batch, ...)`` expected datum."""
         ...
 
+    @property
+    def mode(self) -> Tensor:
+        """``(batch, ...)`` likeliest datum."""
+        ...
+
     def log_prob(self, x: Tensor) -> Tensor:
         """``(batch,)`` log p(x|z) in nats."""
         ...
@@ -68,6 +73,11 @@ class Bernoulli:
         """``(batch, ...)`` probabilities sigmoid(l)."""
         return torch.sigmoid(self.logits)
 
+    @property
+    def mode(self) -> Float[Tensor, "batch channels height width"]:
+        """``(batch, ...)`` 1 where the probability is at least a half, else 0."""
+        return (self.logits >= 0).to(self.logits.dtype)
+
     def log_prob(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, " batch"]:
         """Log-probability of a datum, in nats.
 
@@ -103,6 +113,11 @@ class Gaussian:
 
     mean: Float[Tensor, "batch channels height width"]
     log_scale: Float[Tensor, "channels 1 1"]
+
+    @property
+    def mode(self) -> Float[Tensor, "batch channels height width"]:
+        """``(batch, ...)`` the mean."""
+        return self.mean
 
     def log_prob(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, " batch"]:
         """Log-density of a datum, in nats (may be positive).
@@ -145,6 +160,11 @@ class DiscretizedLogistic:
 
     mean: Float[Tensor, "batch channels height width"]
     log_scale: Float[Tensor, "channels 1 1"]
+
+    @property
+    def mode(self) -> Float[Tensor, "batch channels height width"]:
+        """``(batch, ...)`` the level nearest to the mean."""
+        return (self.mean * (LEVELS - 1)).round() / (LEVELS - 1)
 
     def log_prob(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, " batch"]:
         """Log-probability of a datum's levels, in nats (never positive).

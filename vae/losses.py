@@ -3,7 +3,9 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from lso.vae.axes import Svi
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.inference import infer
 from lso.vae.likelihoods import Likelihood
 from lso.vae.model import VAE
 
@@ -53,21 +55,24 @@ def reencoding_error(
     z: Float[Tensor, "batch latent"],
     mean: Float[Tensor, "batch channels height width"],
     noise: Float[Tensor, "batch latent"] | None = None,
+    start: Float[Tensor, "draw batch latent"] | None = None,
 ) -> Float[Tensor, "batch latent"]:
     """Squared distance of a code and the code of its soft reconstruction, for each dimension.
 
         E_ij = (z_ij - z~_ij)^2,  z~ = mu~ + sigma~ * noise, or mu~ without noise;  (mu~, sigma~) = encoder(E[x|z]).
 
-    Sampled-sampled (z and z~ drawn) is 2 at full collapse; mean-mean (z a posterior mean, no noise) is 0 there.
+    Sampled-sampled (z and z~ drawn) is 2 at full collapse; mean-mean (z a posterior mean, no noise) is 0 there. A model
+    without an encoder finds the second code as its method does.
 
     Args:
         model: the VAE, in eval mode.
         z: ``(batch, latent)`` codes.
         mean: ``(batch, channels, height, width)`` expected datum E[x|z].
         noise: ``(batch, latent)`` standard normal, or None for the mean.
+        start: what an inference without an encoder draws with.
     Returns:
         ``(batch, latent)``, dimensionless; the error is the mean over both axes.
     Source: the se loss of NE-VAE (2021), reduced by a mean over dimensions.
     """
-    again = model.encode(mean)
+    again = infer(model.inference, model, mean, start, 1.0) if isinstance(model.inference, Svi) else model.encode(mean)
     return (z - (again.mean if noise is None else again.sample(noise))) ** 2

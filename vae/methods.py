@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lso.vae.axes import (
+    Aggressive,
     Amortized,
     Constant,
     Cyclical,
@@ -13,12 +14,17 @@ from lso.vae.axes import (
     FreeBits,
     ImportanceWeighted,
     Inference,
+    Joint,
     Linear,
     LogProbReencoding,
     Objective,
     Penalty,
+    Refinement,
     Schedule,
+    SemiAmortized,
     SquaredReencoding,
+    Svi,
+    Updates,
 )
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.values import convert, require
@@ -29,13 +35,17 @@ class Method:
     """A way to train: one value on each axis.
 
     Args:
-        name: row of `METHODS` that it came from.
+        name: row of `METHODS` that it came from, or several joined by ``+``.
         params: the parameters that it was built with, complete.
         objective: what is minimized.
         penalty: what is added to it, if anything.
         inference: how q(z|x) is found.
+        updates: whether the encoder steps with the decoder or ahead of it.
         schedule: the KL weight over training.
         skip: whether z enters every layer of the decoder (Dieng et al. 2019).
+        latents: False for the autoregressive baseline, which has none.
+    Raises:
+        UsageError: for a pair that makes no sense.
     """
 
     name: str
@@ -43,8 +53,26 @@ class Method:
     objective: Objective = Elbo()  # noqa: RUF009  (frozen)
     penalty: Penalty | None = None
     inference: Inference = Amortized()  # noqa: RUF009
+    updates: Updates = Joint()  # noqa: RUF009
     schedule: Schedule = Constant()  # noqa: RUF009
     skip: bool = False
+    latents: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.inference, Svi) and self.penalty is not None:
+            raise UsageError(
+                f"{self.name}: svi has no encoder, and the re-encoding penalty needs one", "Take sa-vae instead of svi."
+            )
+        if isinstance(self.inference, Svi) and isinstance(self.updates, Aggressive):
+            raise UsageError(
+                f"{self.name}: svi has no encoder that aggressive updates could train", "Take one of the two."
+            )
+        if not self.latents and self._uses_latents():
+            raise UsageError(f"{self.name}: pixelcnn has no latents for another method to act on", "Take it alone.")
+
+    def _uses_latents(self) -> bool:
+        axes = (self.objective, self.penalty, self.inference, self.updates, self.schedule)
+        return self.skip or axes != (Elbo(), None, Amortized(), Joint(), Constant())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +122,55 @@ def _skip() -> dict[str, Any]:
     return {"skip": True}
 
 
+def _aggressive(
+    *,
+    window: int = 10,
+    cap: int = 99,
+    budget: int = 0,
+    patience: int = 5,
+    against: Literal["best", "previous"] = "best",
+    tolerance: float = 0.0,
+) -> dict[str, Any]:
+    values = {"window": window, "cap": cap, "budget": budget, "patience": patience}
+    return {"updates": Aggressive(against=against, tolerance=tolerance, **values)}
+
+
+def _svi(
+    *,
+    steps: int = 20,
+    step_size: float = 1.0,
+    momentum: float = 0.5,
+    clip: float = 5.0,
+    clip_over: Literal["datum", "batch"] = "datum",
+    batch: int = 50,
+    initial: Literal["random", "zero"] = "random",
+) -> dict[str, Any]:
+    refinement = Refinement(
+        steps=steps, step_size=step_size, momentum=momentum, clip=clip, clip_over=clip_over, batch=batch
+    )
+    return {"inference": Svi(refinement=refinement, initial=initial)}
+
+
+def _sa(
+    *,
+    steps: int = 10,
+    step_size: float = 1.0,
+    momentum: float = 0.5,
+    clip: float = 5.0,
+    clip_over: Literal["datum", "batch"] = "datum",
+    batch: int = 50,
+    products: Literal["exact", "differences"] = "exact",
+) -> dict[str, Any]:
+    refinement = Refinement(
+        steps=steps, step_size=step_size, momentum=momentum, clip=clip, clip_over=clip_over, batch=batch
+    )
+    return {"inference": SemiAmortized(refinement=refinement, products=products)}
+
+
+def _baseline() -> dict[str, Any]:
+    return {"latents": False}
+
+
 METHODS: Mapping[str, MethodSpec] = {
     "vae": MethodSpec(build=_plain, summary="the plain VAE", source="Kingma & Welling 2014, arXiv:1312.6114"),
     "vae-anneal": MethodSpec(
@@ -128,6 +205,24 @@ METHODS: Mapping[str, MethodSpec] = {
     "skip-vae": MethodSpec(
         build=_skip, summary="z enters every decoder layer", source="Dieng et al. 2019, arXiv:1807.04863"
     ),
+    "aggressive": MethodSpec(
+        build=_aggressive,
+        summary="encoder trained ahead of the decoder until its loss rises, early on",
+        source="He et al. 2019, arXiv:1901.05534",
+    ),
+    "svi": MethodSpec(
+        build=_svi, summary="no encoder: posteriors by gradient steps", source="Hoffman et al. 2013, arXiv:1206.7051"
+    ),
+    "sa-vae": MethodSpec(
+        build=_sa,
+        summary="encoder's posterior refined by gradient steps, trained through them",
+        source="Kim et al. 2018, arXiv:1802.02550",
+    ),
+    "pixelcnn": MethodSpec(
+        build=_baseline,
+        summary="autoregressive decoder without latents, exact likelihood",
+        source="van den Oord et al. 2016, arXiv:1606.05328",
+    ),
 }
 
 
@@ -137,21 +232,39 @@ def _schedule_params(
     """Parameters that every method takes: ramp length, its unit, its first weight, and cycles (0: one ramp)."""
 
 
-def parameters(name: str) -> dict[str, inspect.Parameter]:
-    """The parameters of a method: its own, then those of the KL schedule.
+def rows(name: str) -> list[MethodSpec]:
+    """The rows of a name.
 
     Args:
-        name: row of `METHODS`.
+        name: row of `METHODS`, or several joined by ``+``, as in ``"sa-vae+skip-vae"``.
+    Returns:
+        One spec for each part.
+    Raises:
+        UsageError: if one is unknown or named twice.
+    """
+    parts = [part.strip() for part in name.split("+")]
+    for part in parts:
+        if part not in METHODS:
+            raise unknown_name("method", part, METHODS)
+        if parts.count(part) > 1:
+            raise UsageError(f"method {name} names {part} twice", "Name each once.")
+    return [METHODS[part] for part in parts]
+
+
+def parameters(name: str) -> dict[str, inspect.Parameter]:
+    """The parameters of a method: its rows' own, then those of the KL schedule.
+
+    Args:
+        name: as `rows` takes it.
     Returns:
         name -> parameter with default and annotation.
     Raises:
-        UsageError: if the method is unknown.
+        UsageError: if a method is unknown.
     """
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    spec = METHODS[name]
-    found = dict(inspect.signature(spec.build).parameters) | dict(inspect.signature(_schedule_params).parameters)
-    found["anneal"] = found["anneal"].replace(default=spec.anneal)
+    specs = rows(name)
+    found = {key: p for spec in specs for key, p in inspect.signature(spec.build).parameters.items()}
+    found |= inspect.signature(_schedule_params).parameters
+    found["anneal"] = found["anneal"].replace(default=max(spec.anneal for spec in specs))
     return found
 
 
@@ -159,12 +272,13 @@ def method(name: str, /, **params: Any) -> Method:
     """Build a method by name.
 
     Args:
-        name: row of `METHODS`.
-        params: its parameters, e.g. ``beta=0.2``; see ``lso list methods``.
+        name: row of `METHODS`, or several that act on different axes joined by ``+``: ``"ne-vae-se+aggressive"``.
+        params: their parameters, e.g. ``beta=0.2``; see ``lso list methods``.
     Returns:
         The method, with ``params`` completed by the defaults.
     Raises:
-        UsageError: for an unknown name or parameter, a missing one, or a value of the wrong type or range.
+        UsageError: for an unknown name or parameter, a missing one, a value of the wrong type or range, or rows that
+            act on the same axis.
     """
     known = parameters(name)
     for key in params:
@@ -172,13 +286,20 @@ def method(name: str, /, **params: Any) -> Method:
             raise unknown_name(f"parameter of {name}", key, known)
     missing = [key for key, p in known.items() if p.default is p.empty and key not in params]
     if missing:
-        example = ",".join(f"{key}={METHODS[name].example[key]}" for key in missing)
+        examples = {key: value for spec in rows(name) for key, value in spec.example.items()}
+        example = ",".join(f"{key}={examples[key]}" for key in missing)
         raise UsageError(
             f"method {name} needs {', '.join(missing)}", f"It has no default; for example {name}:{example}"
         )
     full = {key: convert(params.get(key, p.default), p.annotation, f"{name}:{key}") for key, p in known.items()}
-    own = {key: full[key] for key in inspect.signature(METHODS[name].build).parameters}
-    values = METHODS[name].build(**own)
+    values: dict[str, Any] = {}
+    for spec in rows(name):
+        own = spec.build(**{key: full[key] for key in inspect.signature(spec.build).parameters})
+        if taken := set(own) & set(values):
+            raise UsageError(
+                f"method {name} sets the {' and the '.join(sorted(taken))} twice", "Join methods that differ in it."
+            )
+        values |= own
     schedule = _schedule(values.pop("beta", 1.0), full)
     return Method(name=name, params=full, schedule=schedule, **values)
 
@@ -203,7 +324,7 @@ def parse_method(text: str) -> Method:
     """Read ``name:key=value,key=value``.
 
     Args:
-        text: e.g. ``"ne-vae-se:weight=5,anneal=20"``.
+        text: e.g. ``"ne-vae-se:weight=5,anneal=20"`` or ``"sa-vae+skip-vae:steps=20"``.
     Returns:
         The method.
     Raises:

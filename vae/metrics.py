@@ -19,16 +19,18 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from lso.vae.activity import active, activity, redraw_rise
-from lso.vae.axes import Amortized, Inference
+from lso.vae.axes import Inference
 from lso.vae.data import to_unit
 from lso.vae.gaussian import DiagonalGaussian, cat
 from lso.vae.importance import BLOCK, importance_nll
-from lso.vae.inference import infer
+from lso.vae.inference import draws, infer
 from lso.vae.information import aggregate_kl, log_mixture, log_mixture_within, mutual_information
 from lso.vae.losses import kl_per_dimension, negative_elbo, reconstruction, reencoding_error
 from lso.vae.model import VAE
 from lso.vae.seeds import generator
 from lso.vae.values import require
+
+USE_DATA = 200  # data from which the decoder use of an autoregressive decoder is estimated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +96,8 @@ def validate(
     x: Shaped[Tensor, "n channels height width"],
     seed: int,
     *,
-    inference: Inference = Amortized(),
-    batch_size: int = 1000,
+    inference: Inference | None = None,
+    batch_size: int | None = None,
     mi_batch: int = 50,
 ) -> tuple[dict[str, float | int], DiagonalGaussian]:
     """The cheap metrics of a split, for each epoch's row, with one host read.
@@ -104,8 +106,8 @@ def validate(
         model: the VAE; left in the mode it was found in.
         x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
         seed: of all draws; the same seed at every epoch makes epochs comparable.
-        inference: how q(z|x) is found.
-        batch_size: data in one pass.
+        inference: how q(z|x) is found; None is the model's own way.
+        batch_size: data in one pass; None is 1000, for an autoregressive decoder 200.
         mi_batch: B of the mutual information within batches.
     Returns:
         ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, aggregate_kl, active_units, reencoding_error and
@@ -123,10 +125,10 @@ def evaluate(
     *,
     iw_samples: int = 500,
     seed: int = 0,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
     mi_batch: int = 50,
     split: str = "test",
-    inference: Inference = Amortized(),
+    inference: Inference | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Metrics:
     """All metrics of a split. At the same seed the shared numbers equal those of `validate`.
@@ -136,10 +138,11 @@ def evaluate(
         x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
         iw_samples: K of the importance-weighted NLL; 0 leaves it out.
         seed: of all draws.
-        batch_size: data or codes in one pass (of the importance weights at least one block of 50); bounds memory alone.
+        batch_size: data or codes in one pass (of the importance weights at least one block of 50); bounds memory
+            alone. None is 1000, for an autoregressive decoder 200.
         mi_batch: B of the mutual information within batches.
         split: name to record.
-        inference: how q(z|x) is found; it gives the proposal of the importance weights too.
+        inference: how q(z|x) is found, the proposal of the importance weights too; None is the model's own way.
         watch: called with (data done, data to do) of the importance-weighted NLL, where the time goes.
     Returns:
         The metrics.
@@ -184,25 +187,28 @@ def decoder_use(
     q: DiagonalGaussian,
     *,
     seed: int = 0,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
 ) -> Float[Tensor, " latent"]:
     """Mean rise of the reconstruction NLL when a dimension is redrawn from the prior, in nats (see `redraw_rise`).
+
+    The split is decoded ``latent + 1`` times; of an autoregressive decoder, which is slow, only its first 200 data.
 
     Args:
         model: the VAE; left in the mode it was found in.
         x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
         q: ``(n, latent)`` posteriors of the split.
         seed: of the codes, which are those of `validate`, and of what they are redrawn with.
-        batch_size: data in one pass.
+        batch_size: data in one pass; None as in `evaluate`.
     Returns:
         ``(latent,)`` in double; exactly 0 where the decoder ignores the dimension.
     """
     z, redrawn = q.sample(_normal(model, x, seed, "posterior")), _normal(model, x, seed, "decoder-use")
+    n = min(len(x), USE_DATA) if model.autoregressive else len(x)
     total = z.new_zeros(model.latent_dim, dtype=torch.float64)
     with _evaluating(model):
-        for rows in _cuts(len(x), batch_size):
-            total += redraw_rise(model, _pixels(model, x[rows]), z[rows], redrawn[rows]).double().sum(0)
-    return total / len(x)
+        for rows in _cuts(n, batch_size or _pass(model)):
+            total += redraw_rise(model, _pixels(model, x[:n][rows]), z[:n][rows], redrawn[:n][rows]).double().sum(0)
+    return total / n
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,17 +223,21 @@ class _Codes:
     log_mixture: Tensor
 
 
-def _encode(model: VAE, x: Tensor, seed: int, inference: Inference, batch_size: int) -> _Codes:
+def _encode(model: VAE, x: Tensor, seed: int, inference: Inference | None, batch_size: int | None) -> _Codes:
+    batch_size = _pass(model) if batch_size is None else batch_size
     require(batch_size >= 1, "batch_size >= 1", batch_size, "1000 is the default; less needs less memory.")
-    start, first, second = (_normal(model, x, seed, purpose) for purpose in ("inference", "posterior", "reencoding"))
+    how = model.inference if inference is None else inference
+    first, second = (_normal(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
+    start = _starts(model, x, seed, draws(how))
+    again = _starts(model, x, seed, draws(model.inference))
     posteriors, parts = [], []
     for rows in _cuts(len(x), batch_size):
         pixels = _pixels(model, x[rows])
-        q = infer(inference, model, pixels, start[rows], 1.0)
+        q = infer(how, model, pixels, start[:, rows], 1.0)
         z = q.sample(first[rows])
         likelihood = model.decode(z, pixels)
-        error = reencoding_error(model, z, likelihood.mean, second[rows])
-        error_mean = reencoding_error(model, q.mean, model.decode(q.mean, pixels).mean)
+        error = reencoding_error(model, z, likelihood.mean, second[rows], again[:, rows])
+        error_mean = reencoding_error(model, q.mean, model.decode(q.mean, pixels).mean, start=again[:, rows])
         posteriors.append(q)
         parts.append((z, reconstruction(likelihood, pixels), error, error_mean))
     q = cat(posteriors)
@@ -247,8 +257,8 @@ def _row(codes: _Codes, seed: int, mi_batch: int) -> dict[str, float | int]:
         "mi": mutual_information(q[order], within).mean(),
         "aggregate_kl": aggregate_kl(codes.z, codes.log_mixture).mean(),
         "active_units": active(activity(q.mean)).sum().double(),
-        "reencoding_error": codes.error.double().mean(),
-        "reencoding_error_mean": codes.error_mean.double().mean(),
+        "reencoding_error": codes.error.double().sum() / max(1, codes.error.numel()),  # 0 where there are no latents
+        "reencoding_error_mean": codes.error_mean.double().sum() / max(1, codes.error.numel()),
     }
     row: dict[str, float] = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
     return row | {"mi_batch": min(mi_batch, n), "active_units": int(row["active_units"])}
@@ -260,10 +270,10 @@ def _iw_nll(
     q: DiagonalGaussian,
     samples: int,
     seed: int,
-    batch_size: int,
+    batch_size: int | None,
     watch: Callable[[int, int], None] | None,
 ) -> float:
-    draws, chunk = generator(seed, "metrics/importance"), max(1, batch_size // BLOCK)
+    draws, chunk = generator(seed, "metrics/importance"), max(1, (batch_size or 1000) // BLOCK)
     total = torch.zeros((), dtype=torch.float64, device=q.mean.device)
     for rows in _cuts(len(x), BLOCK):
         pixels = _pixels(model, x[rows])
@@ -295,6 +305,17 @@ def _normal(model: VAE, x: Tensor, seed: int, purpose: str) -> Tensor:
     """Standard normals ``(n, latent)`` for a whole split, drawn on the CPU in single precision whatever the model's."""
     draws = torch.randn(len(x), model.latent_dim, generator=generator(seed, f"metrics/{purpose}"))
     return draws.to(next(model.parameters()))
+
+
+def _starts(model: VAE, x: Tensor, seed: int, count: int) -> Tensor:
+    """``(count, n, latent)`` normals for an inference."""
+    found = [_normal(model, x, seed, f"inference/{i}") for i in range(count)]
+    return torch.stack(found) if found else next(model.parameters()).new_zeros(0, len(x), model.latent_dim)
+
+
+def _pass(model: VAE) -> int:
+    """Data in one pass: an autoregressive decoder holds many maps of the image's size."""
+    return 200 if model.autoregressive else 1000
 
 
 def _cuts(n: int, size: int) -> list[slice]:

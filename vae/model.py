@@ -1,40 +1,87 @@
 """The VAE: an encoder, a decoder and what one needs to know to rebuild them."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lso.vae.architectures import Architecture
+from lso.vae.architectures import ARCHITECTURES, Architecture
+from lso.vae.axes import Amortized, Inference, Svi
 from lso.vae.conv import ConvDecoder, ConvEncoder
-from lso.vae.errors import ShapeError
+from lso.vae.errors import ShapeError, UsageError
+from lso.vae.gated_pixelcnn import DIENG2019, KIM2018, GatedPixelCnnDecoder
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.kim_encoder import KimEncoder
 from lso.vae.likelihoods import Likelihood
 from lso.vae.mlp import MlpDecoder, MlpEncoder
-from lso.vae.seeds import mix
+from lso.vae.pixelcnn import HE2019, SMALL, PixelCnnDecoder
+from lso.vae.resnet import ResnetEncoder
+from lso.vae.seeds import generator, mix
+from lso.vae.values import convert
 
 MIN_SIDE, MAX_SIDE = 8, 64
+How = Literal["mean", "sample", "greedy"]
 
 # Torch side of the table in `architectures`: family -> (encoder, decoder).
 FAMILIES: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
     "mlp": (MlpEncoder, MlpDecoder),
     "conv": (ConvEncoder, ConvDecoder),
+    "he2019": (ResnetEncoder, partial(PixelCnnDecoder, kernels=HE2019)),
+    "he2019-small": (ResnetEncoder, partial(PixelCnnDecoder, kernels=SMALL)),
+    "kim2018": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=KIM2018)),
+    "kim2018-masked": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=KIM2018, masked_z=True)),
+    "dieng2019": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=DIENG2019)),
+    "dieng2019-masked": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=DIENG2019, masked_z=True)),
 }
+
+
+class NoEncoder(nn.Module):
+    """Stands where there is no encoder: an empty posterior without latents, a clear error with them.
+
+    Args:
+        latent_dim: size of z.
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+        """The posterior of no latents.
+
+        Args:
+            x: ``(batch, channels, height, width)``.
+        Returns:
+            ``(batch, 0)``.
+        Raises:
+            UsageError: if there are latents.
+        """
+        if self.latent_dim:
+            raise UsageError(
+                "this model has no encoder: its method finds posteriors by gradient steps",
+                "Call lso.vae.inference.posterior(model, x).",
+            )
+        return DiagonalGaussian(x.new_zeros(len(x), 0), x.new_zeros(len(x), 0))
 
 
 class VAE(nn.Module):
     """Encoder q(z|x) and decoder p(x|z) under a standard normal prior.
 
     Args:
-        architecture: family and sizes.
+        architecture: family and sizes; without latents it is the autoregressive baseline, whose likelihood is exact.
         skip: whether the decoder has generative skip edges.
         shape: ``(channels, height, width)`` of a datum.
+        inference: how its method finds q(z|x) (see `inference.posterior`); under `Svi` there is no encoder.
     Raises:
         ShapeError: if the image is not 8x8 to 64x64 with one or three channels.
     """
 
-    def __init__(self, architecture: Architecture, skip: bool, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, architecture: Architecture, skip: bool, shape: tuple[int, ...], inference: Inference = Amortized()
+    ) -> None:
         super().__init__()
         if len(shape) != 3 or shape[0] not in (1, 3) or not all(MIN_SIDE <= s <= MAX_SIDE for s in shape[1:]):
             raise ShapeError(
@@ -44,15 +91,22 @@ class VAE(nn.Module):
         self.architecture = architecture
         self.skip = skip
         self.shape = tuple(shape)
+        self.inference = inference
         encoder, decoder = FAMILIES[architecture.name]
         sizes = (self.shape, architecture.latent_dim, architecture.width)
-        self.encoder = encoder(*sizes)
+        self.has_encoder = architecture.latent_dim > 0 and not isinstance(inference, Svi)
+        self.encoder = encoder(*sizes) if self.has_encoder else NoEncoder(architecture.latent_dim)
         self.decoder = decoder(*sizes, architecture.likelihood, skip)
 
     @property
     def latent_dim(self) -> int:
         """Size of z."""
         return self.architecture.latent_dim
+
+    @property
+    def autoregressive(self) -> bool:
+        """Whether a pixel's distribution depends on the pixels before it, so that `decode` needs data."""
+        return ARCHITECTURES[self.architecture.name].autoregressive
 
     def encode(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
         """The encoder's posterior.
@@ -61,6 +115,8 @@ class VAE(nn.Module):
             x: ``(batch, channels, height, width)`` in [0, 1].
         Returns:
             q(z|x), ``(batch, latent)``.
+        Raises:
+            UsageError: if the model has latents but no encoder.
         """
         q: DiagonalGaussian = self.encoder(x)
         return q
@@ -73,12 +129,14 @@ class VAE(nn.Module):
             x: data that an autoregressive decoder is teacher-forced on; unused by the others.
         Returns:
             p(x|z).
+        Raises:
+            ShapeError: if an autoregressive decoder is given no data.
         """
         likelihood: Likelihood = self.decoder(z, x)
         return likelihood
 
     def reconstruct(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Tensor:
-        """The expected datum E[x|z].
+        """The expected datum E[x|z], of an autoregressive decoder each pixel's mean given z and the data before it.
 
         Args:
             z: ``(batch, latent)``.
@@ -88,20 +146,52 @@ class VAE(nn.Module):
         """
         return self.decode(z, x).mean
 
-    def generate(self, z: Float[Tensor, "batch latent"], noise: Tensor | None = None) -> Tensor:
-        """Data from codes: a draw where uniforms are given, else the expected datum.
+    def generate(
+        self, z: Float[Tensor, "batch latent"], how: How = "mean", noise: Tensor | None = None, samples: int = 16
+    ) -> Tensor:
+        """Data from codes alone, a function of the arguments.
 
         Args:
             z: ``(batch, latent)``.
-            noise: ``(batch, channels, height, width)`` uniforms in [0, 1), or None.
+            how: ``"sample"``: a draw. ``"greedy"``: the likeliest values, pixel after pixel where the decoder is
+                autoregressive. ``"mean"``: the expected datum, for an autoregressive decoder the average of
+                ``samples`` draws, each with uniforms common to all codes.
+            noise: uniforms in [0, 1): ``(batch, channels, height, width)``, or without the first axis to be common to
+                all codes; for the mean of an autoregressive decoder ``(samples, channels, height, width)``. None draws
+                them from a fixed seed.
+            samples: S of that mean, where no noise is given.
         Returns:
             ``(batch, channels, height, width)``.
+        Raises:
+            UsageError: if ``how`` is unknown.
         """
+        convert(how, How, "how")
+        if how == "mean" and self.autoregressive:
+            drawn = self._uniforms(z, noise, samples)
+            each = self.generate(z.repeat(len(drawn), 1), "sample", drawn.repeat_interleave(len(z), 0))
+            return each.reshape(len(drawn), *z.shape[:1], *self.shape).mean(0)
+        noise = self._uniforms(z, noise, len(z)) if how == "sample" else None
+        if self.autoregressive:
+            image: Tensor = self.decoder.generate(z, noise)  # type: ignore[operator]
+            return image
         likelihood = self.decode(z)
-        return likelihood.mean if noise is None else likelihood.sample(noise)
+        if how == "mean":
+            return likelihood.mean
+        return likelihood.mode if noise is None else likelihood.sample(noise.expand(len(z), *self.shape))
+
+    def _uniforms(self, z: Tensor, noise: Tensor | None, count: int) -> Tensor:
+        if noise is None:
+            noise = torch.rand(count, *self.shape, generator=generator(0, "generate"))
+        return noise.to(z)
 
 
-def build(architecture: Architecture, skip: bool, shape: tuple[int, ...], seed: int = 0) -> VAE:
+def build(
+    architecture: Architecture,
+    skip: bool,
+    shape: tuple[int, ...],
+    seed: int = 0,
+    inference: Inference = Amortized(),
+) -> VAE:
     """A freshly initialized VAE; the weights are a function of the arguments alone.
 
     Args:
@@ -109,9 +199,10 @@ def build(architecture: Architecture, skip: bool, shape: tuple[int, ...], seed: 
         skip: whether the decoder has generative skip edges.
         shape: ``(channels, height, width)`` of a datum.
         seed: of the initialization; the global generator is left as it was.
+        inference: how its method finds posteriors.
     Returns:
         The model on the CPU, in train mode.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(mix(seed, "init"))  # the CPU's alone; torch.manual_seed touches GPUs too
-        return VAE(architecture, skip, shape)
+        return VAE(architecture, skip, shape, inference)

@@ -11,7 +11,7 @@ from torch.optim import Adam, Optimizer
 
 from lso.vae.config import Protocol
 from lso.vae.data import to_unit
-from lso.vae.inference import infer
+from lso.vae.inference import draws, infer
 from lso.vae.methods import Method
 from lso.vae.model import VAE
 from lso.vae.objectives import evaluate, samples
@@ -29,11 +29,13 @@ class Noise(NamedTuple):
         posterior: ``(K, batch, latent)`` standard normal.
         reencode: ``(batch, latent)`` standard normal; None without a penalty.
         binarize: uniforms of the shape of the batch; None where pixels are used as they are.
+        inference: ``(draws, batch, latent)`` standard normal; None for an amortized inference.
     """
 
     posterior: Float[Tensor, "sample batch latent"]
     reencode: Float[Tensor, "batch latent"] | None
     binarize: Float[Tensor, "batch ..."] | None
+    inference: Float[Tensor, "draw batch latent"] | None = None
 
 
 class Knobs(NamedTuple):
@@ -61,13 +63,17 @@ class State:
         model: the VAE, in train mode.
         optimizers: group name -> optimizer.
         method: the point on the axes.
-        clip: largest joint gradient norm; 0 is none.
+        clip: largest gradient norm; 0 is none.
+        joint: whether that norm is of both halves, whichever of them step.
+        encoder_rate: learning rate of the encoder, as a multiple of that of the step.
     """
 
     model: VAE
     optimizers: Mapping[Group, Optimizer]
     method: Method
     clip: float
+    joint: bool = True
+    encoder_rate: float = 1.0
 
 
 def init(model: VAE, method: Method, protocol: Protocol) -> State:
@@ -80,7 +86,9 @@ def init(model: VAE, method: Method, protocol: Protocol) -> State:
     Returns:
         The state.
     """
-    return State(model, fresh_optimizers(model, protocol), method, protocol.clip)
+    rate = protocol.encoder_learning_rate / protocol.learning_rate if protocol.encoder_learning_rate else 1.0
+    optimizers = fresh_optimizers(model, protocol)
+    return State(model, optimizers, method, protocol.clip, protocol.clip_scope == "joint", rate)
 
 
 def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
@@ -90,12 +98,16 @@ def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
         model: the VAE.
         protocol: gives the learning rate.
     Returns:
-        Group name -> optimizer; the learning rate is a tensor that each step sets.
+        Group name -> optimizer, none for a half without weights; the learning rate is a tensor that each step sets.
     """
     device = next(model.parameters()).device
     rate = torch.tensor(protocol.learning_rate, device=device)
     halves: dict[Group, torch.nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
-    return {name: Adam(half.parameters(), lr=rate.clone(), fused=True) for name, half in halves.items()}
+    return {
+        name: Adam(half.parameters(), lr=rate.clone(), fused=True)
+        for name, half in halves.items()
+        if any(True for _ in half.parameters())
+    }
 
 
 def draw_noise(
@@ -106,9 +118,10 @@ def draw_noise(
     binarize: bool,
     seed: int,
     step: int,
+    inner: int = 0,
     device: torch.device,
 ) -> Noise:
-    """The noise of one outer step, a function of (seed, purpose, step) alone.
+    """The noise of one step, a function of (seed, purpose, step, inner) alone.
 
     Args:
         method: says how many samples and whether there is a penalty.
@@ -117,19 +130,21 @@ def draw_noise(
         binarize: whether pixels are drawn anew.
         seed: of the run.
         step: outer step.
+        inner: step of the aggressive loop in it, from 1; 0 is the outer step itself.
         device: where to draw.
     Returns:
         The noise.
     """
 
     def stream(purpose: str) -> torch.Generator:
-        return generator(seed, purpose, step, 0, device=device)
+        return generator(seed, purpose, step, inner, device=device)
 
-    size = (shape[0], latent_dim)
+    size, count = (shape[0], latent_dim), draws(method.inference)
     return Noise(
         torch.randn((samples(method.objective), *size), generator=stream("posterior"), device=device),
         torch.randn(size, generator=stream("reencode"), device=device) if method.penalty else None,
         torch.rand(shape, generator=stream("binarize"), device=device) if binarize else None,
+        torch.randn((count, *size), generator=stream("inference"), device=device) if count else None,
     )
 
 
@@ -138,8 +153,8 @@ def step(
 ) -> Info:
     """One optimizer step on one batch, in place.
 
-    Loss: batch mean of objective + penalty. Gradients of both halves are computed and clipped by their joint norm,
-    whichever of them step (He et al. 2019, authors' code).
+    Loss: batch mean of objective + penalty. Gradients are clipped by the joint norm of both halves, whichever of them
+    step (He et al. 2019, authors' code), or by that of the halves that step.
 
     Args:
         state: weights and optimizers.
@@ -154,26 +169,33 @@ def step(
     data = to_unit(x)
     if noise.binarize is not None:
         data = (noise.binarize < data).to(data.dtype)
-    q = infer(method.inference, model, data, None, knobs.kl_weight)
+    q = infer(method.inference, model, data, noise.inference, knobs.kl_weight)
     terms = evaluate(method.objective, model, data, q, noise.posterior, knobs.kl_weight)
     penalty = torch.zeros_like(terms.loss)
     if method.penalty is not None and noise.reencode is not None:
         penalty = penalize(method.penalty, terms.z, model.encode(terms.mean), noise.reencode)
     loss = (terms.loss + penalty).mean()
-    norm = _backward(state, loss)
-    for name in groups:
-        for group in state.optimizers[name].param_groups:
-            group["lr"].copy_(knobs.learning_rate)
-        state.optimizers[name].step()
+    norm = _backward(state, loss, groups)
+    for name, optimizer in state.optimizers.items():
+        if name in groups:
+            _set_rate(optimizer, knobs.learning_rate * (state.encoder_rate if name == "encoder" else 1.0))
+            optimizer.step()
     report = (loss, terms.reconstruction.mean(), terms.kl.mean(), penalty.mean(), norm)
     return Info(*(value.detach() for value in report))
 
 
-def _backward(state: State, loss: Tensor) -> Tensor:
-    """Fill the gradients of both halves and clip them; returns the joint norm before the clip."""
+def _set_rate(optimizer: Optimizer, rate: Tensor) -> None:
+    for group in optimizer.param_groups:
+        group["lr"].copy_(rate)
+
+
+def _backward(state: State, loss: Tensor, groups: tuple[Group, ...]) -> Tensor:
+    """Fill the gradients that the norm counts and clip them; returns the norm before the clip."""
+    halves = {"encoder": state.model.encoder, "decoder": state.model.decoder}
+    counted = [p for name, half in halves.items() if state.joint or name in groups for p in half.parameters()]
     state.model.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
+    torch.autograd.backward(loss, inputs=counted)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in counted if p.grad is not None])
     if state.clip > 0:
-        torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), state.clip, norm)
+        torch.nn.utils.clip_grads_with_norm_(counted, state.clip, norm)
     return norm

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.vae import checkpoint, runs
+from lso.vae import aggressive, checkpoint, runs
+from lso.vae.aggressive import Plan
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset
 from lso.vae.errors import DivergedError, RunError
@@ -33,6 +34,7 @@ class Position:
         best: least validation -ELBO, nats.
         bad_epochs: epochs since the best or the last decay.
         decays: of the learning rate so far.
+        inner: inner steps of aggressive training in the current epoch.
         seconds: spent in training, over all sessions.
         lines: bytes of metrics.jsonl that belong to this position.
     """
@@ -44,6 +46,7 @@ class Position:
     best: float = math.inf
     bad_epochs: int = 0
     decays: int = 0
+    inner: int = 0
     seconds: float = 0.0
     lines: int = 0
 
@@ -59,6 +62,7 @@ class Trainer:
         validation: validation split, on the device.
         state: weights and optimizers.
         position: where it stands.
+        plan: of aggressive training.
         best: weights of the least validation -ELBO.
         codes: their posteriors over the validation split.
         totals: sums over the current epoch: loss, reconstruction, KL, penalty, gradient norm, data.
@@ -73,6 +77,7 @@ class Trainer:
     validation: Tensor
     state: State
     position: Position
+    plan: Plan
     best: dict[str, Tensor]
     codes: DiagonalGaussian | None
     totals: Tensor
@@ -105,6 +110,7 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watc
         validation=_resident(dataset.validation, device),
         state=state,
         position=Position(learning_rate=config.protocol.learning_rate),
+        plan=aggressive.init(config.method.updates),
         best={},
         codes=None,
         totals=torch.zeros(6, dtype=torch.float64, device=device),
@@ -171,6 +177,7 @@ def save(trainer: Trainer) -> None:
     checkpoint.save_codes(checkpoint.Codes(trainer.codes.mean, trainer.codes.log_var), path / runs.CODES)
     values = {
         "position": asdict(position),
+        "plan": asdict(trainer.plan),
         "model": trainer.state.model.state_dict(),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in trainer.state.optimizers.items()},
         "best": trainer.best,
@@ -199,6 +206,7 @@ def restore(trainer: Trainer) -> None:
 def _read(trainer: Trainer, values: Mapping[str, Any]) -> None:
     try:
         trainer.position = Position(**values["position"])
+        trainer.plan = Plan(**values["plan"])
         trainer.state.model.load_state_dict(values["model"])
         for name, optimizer in trainer.state.optimizers.items():
             optimizer.load_state_dict(values["optimizers"][name])

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.vae import checkpoint, runs
+from lso.vae import aggressive, checkpoint, runs
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.metrics import decoder_use, validate
-from lso.vae.model import build
+from lso.vae.model import VAE, build
 from lso.vae.runs import Run
 from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
-from lso.vae.step import Info, Knobs, draw_noise, fresh_optimizers, init, step
+from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers, init, step
 from lso.vae.trainer import Trainer, at_start, check, diverged, elapsed, restore, save
 from lso.vae.verdict import collapse_verdict
 from lso.vae.watch import Limits as Limits
@@ -68,7 +68,7 @@ def train(
         "shape": list(dataset.shape),
     }
     info |= {"dataset": data, "threads": torch.get_num_threads(), "verdict": "", **here}
-    model = build(config.architecture, config.method.skip, dataset.shape, config.seed)  # refuses what cannot be built
+    model = _build(config, dataset)  # refuses what cannot be built
     run = runs.create(path, "train", info, config)
     state = init(model.to(device), config.method, config.protocol)
     return _session(at_start(config, dataset, run, state, watch or Watch()), limits)
@@ -107,13 +107,17 @@ def resume(
             f"the data of {run.path} have changed since it was trained", "Give the same files, or train a new run."
         )
     config = run.config
-    model = build(config.architecture, config.method.skip, dataset.shape, config.seed).to(device)
+    model = _build(config, dataset).to(device)
     state = init(model, config.method, config.protocol)
     trainer = at_start(config, dataset, run, state, watch or Watch())
     restore(trainer)
     runs.update(run, status="running", sentence="")
     with _threads(int(run.info["threads"])):
         return _session(trainer, limits)
+
+
+def _build(config: TrainConfig, dataset: Dataset) -> VAE:
+    return build(config.architecture, config.method.skip, dataset.shape, config.seed, inference=config.method.inference)
 
 
 @contextmanager
@@ -188,27 +192,61 @@ def _batches(trainer: Trainer) -> Iterator[Tensor]:
 
 def _advance(trainer: Trainer, rows: Tensor) -> None:
     """One outer step, its share of the epoch's sums, and a checkpoint where one is due."""
-    config, position = trainer.config, trainer.position
-    x = trainer.data[rows]
-    noise = draw_noise(
-        config.method,
-        tuple(x.shape),
-        config.architecture.latent_dim,
-        binarize=config.protocol.binarize == "dynamic",
-        seed=config.seed,
-        step=position.step,
-        device=x.device,
-    )
-    weight = kl_weight(config.method.schedule, position.step, trainer.steps_per_epoch)
+    position = trainer.position
+    x, noise = trainer.data[rows], _noise(trainer, len(rows))
+    weight = kl_weight(trainer.config.method.schedule, position.step, trainer.steps_per_epoch)
     knobs = Knobs(torch.tensor(weight, device=x.device), torch.tensor(position.learning_rate, device=x.device))
-    info = step(trainer.state, x, noise, knobs)
+    inner = _train_encoder(trainer, x, noise, knobs)
+    info = step(trainer.state, x, noise, knobs, ("decoder",) if inner else BOTH)
     trainer.totals += _share(info, len(rows))
-    trainer.position = replace(position, batch=position.batch + 1, step=position.step + 1)
+    done = {"batch": position.batch + 1, "step": position.step + 1, "inner": position.inner + inner}
+    trainer.position = replace(position, **done)
     trainer.watch.step(trainer.position.step)
     if trainer.position.step % READ_EVERY == 0:
         check(trainer)
     if time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS:
         save(trainer)
+
+
+def _noise(trainer: Trainer, count: int, inner: int = 0) -> Noise:
+    config = trainer.config
+    return draw_noise(
+        config.method,
+        (count, *trainer.data.shape[1:]),
+        config.architecture.latent_dim,
+        binarize=config.protocol.binarize == "dynamic",
+        seed=config.seed,
+        step=trainer.position.step,
+        inner=inner,
+        device=trainer.data.device,
+    )
+
+
+def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> int:
+    """The inner steps before an outer one, as the plan has them, with one host read a window; their number.
+
+    The first is on the outer batch with its binarization, the others on fresh batches of distinct data.
+    """
+    updates, done = trainer.config.method.updates, 0
+    more = aggressive.window(updates, trainer.plan) > 0
+    while more:
+        total, count = torch.zeros((), dtype=torch.float64, device=x.device), 0
+        for _ in range(aggressive.window(updates, trainer.plan)):
+            done += 1
+            batch, own = (x, _noise(trainer, len(x), done)._replace(binarize=noise.binarize))
+            if done > 1:
+                batch = trainer.data[_inner_rows(trainer, done)]
+                own = _noise(trainer, len(batch), done)
+            total += step(trainer.state, batch, own, knobs, ("encoder",)).loss.double() * len(batch)
+            count += len(batch)
+        trainer.plan, more = aggressive.after_window(updates, trainer.plan, total.item() / count)
+    return done
+
+
+def _inner_rows(trainer: Trainer, inner: int) -> Tensor:
+    stream = generator(trainer.config.seed, "inner", trainer.position.step, inner)
+    order = torch.randperm(len(trainer.data), generator=stream)
+    return order[: trainer.config.protocol.batch_size].to(trainer.data.device)
 
 
 def _share(info: Info, count: int) -> Tensor:
@@ -223,7 +261,7 @@ def _end_epoch(trainer: Trainer) -> None:
     """Validate, append the metrics row, keep the weights if they are the best yet."""
     check(trainer)
     position, config = trainer.position, trainer.config
-    values, q = validate(trainer.state.model, trainer.validation, seed=config.seed, inference=config.method.inference)
+    values, q = validate(trainer.state.model, trainer.validation, seed=config.seed)
     trainer.state.model.train()
     if not math.isfinite(values["neg_elbo"]):
         raise diverged(trainer, f"validation loss was not finite after epoch {position.epoch}")
@@ -236,8 +274,11 @@ def _end_epoch(trainer: Trainer) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     trainer.totals.zero_()
+    if position.epoch > 0:
+        trainer.plan = aggressive.after_epoch(config.method.updates, trainer.plan, values["mi"])
     trainer.position = replace(
         position,
+        inner=0,
         best=min(position.best, values["neg_elbo"]),
         bad_epochs=0 if better else position.bad_epochs + 1,
         lines=path.stat().st_size,
@@ -255,6 +296,7 @@ def _row(trainer: Trainer, values: Mapping[str, Any], better: bool) -> dict[str,
         "step": position.step,
         **means,
         **values,
+        "inner_steps": position.inner / max(1, trainer.steps_per_epoch),
         "kl_weight": kl_weight(config.method.schedule, max(0, position.step - 1), trainer.steps_per_epoch),
         "learning_rate": position.learning_rate,
         "best": better,

@@ -8,7 +8,7 @@ import torch
 from lso.tasks.experiment import dataset_of, evaluate, load, resume, train
 from lso.tasks.plan import plan
 from lso.vae.data import Dataset
-from lso.vae.errors import DataError, RunError
+from lso.vae.errors import DataError, RunError, UsageError
 from lso.vae.training import Limits, Watch
 
 SMALL = {"architecture": {"latent_dim": 2, "width": 8}, "protocol": {"epochs": 2}}
@@ -57,3 +57,15 @@ def test_a_width_does_not_follow_into_another_family(tmp_path: Path) -> None:
     assert plan({}, file).architecture.width == 100
     assert plan({"architecture": {"name": "conv"}}, file).architecture.width == 32
     assert plan({"architecture": {"name": "conv", "width": 7}}, file).architecture.width == 7
+
+
+def test_a_baseline_has_no_latents_and_an_autoregressive_decoder() -> None:
+    planned = plan({"method": "pixelcnn"})
+    assert (planned.architecture.name, planned.architecture.latent_dim) == ("he2019-small", 0)
+    assert plan({"method": "pixelcnn", "architecture": {"name": "he2019"}}).architecture.width == 64
+    with pytest.raises(UsageError, match=r"pixelcnn has no latents, and latent_dim is 8\nLeave --latent-dim out"):
+        plan({"method": "pixelcnn", "architecture": {"latent_dim": 8}})
+    with pytest.raises(UsageError, match=r"ne-vae-se acts on latents, and latent_dim is 0\nTake the method pixelcnn"):
+        plan({"method": "ne-vae-se", "architecture": {"name": "he2019", "latent_dim": 0}})
+    with pytest.raises(UsageError, match=r"mlp decodes nothing but z"):
+        plan({"method": "pixelcnn", "architecture": {"name": "mlp"}})

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lso.vae import runs, training
-from lso.vae.architectures import architecture
+from lso.vae.architectures import ARCHITECTURES, BASELINE, Architecture, architecture
 from lso.vae.config import Protocol, TrainConfig
 from lso.vae.data import Dataset, binarize
-from lso.vae.methods import METHODS, Method, method
+from lso.vae.methods import METHODS, Method, method, parse_method
+from lso.vae.model import VAE, build
 from lso.vae.runs import Run
 
 STEPS = 4  # an epoch: 100 data in batches of 32, the last one short
@@ -32,16 +33,53 @@ def digits() -> Dataset:
     )
 
 
+# Methods with every architecture that they fit; the slow autoregressive networks with some.
+SOME = {"vae", "skip-vae", "pixelcnn"}
+PAIRS = [
+    (name, arch)
+    for name in METHODS
+    for arch, spec in ARCHITECTURES.items()
+    if (name in SOME if spec.autoregressive else name != "pixelcnn")
+    or (arch == "he2019-small" and name in {"ne-vae-se", "sa-vae", "svi", "iwae"})
+]
+
+
 def example(name: str, **params: Any) -> Method:
-    """A method of the table; parameters without a default as the table's example."""
+    """A method of the table, or as the command line writes it; parameters without a default as the table's example."""
+    if ":" in name:
+        written = parse_method(name)
+        return method(written.name, **{**written.params, **params})
     return method(name, **{**METHODS[name].example, **params})
 
 
 def config(name: str = "vae", *, arch: str = "mlp", seed: int = 0, anneal: float = 1, **protocol: Any) -> TrainConfig:
     """A tiny training of a method: 4 latents, 2 epochs of 4 steps unless said otherwise."""
     options = {"epochs": 2, "batch_size": 32, **protocol}
-    sizes = architecture(arch, latent_dim=4, width=16 if arch == "mlp" else 4)
-    return TrainConfig(method=example(name, anneal=anneal), architecture=sizes, protocol=Protocol(**options), seed=seed)
+    chosen = example(name, anneal=anneal) if name != "pixelcnn" else example(name)
+    sizes = small_networks(chosen, arch, 4, width=16 if arch == "mlp" else 4)
+    return TrainConfig(method=chosen, architecture=sizes, protocol=Protocol(**options), seed=seed)
+
+
+def small_networks(
+    chosen: Method, arch: str = "mlp", latent_dim: int = 4, likelihood: str = "bernoulli", width: int = 16
+) -> Architecture:
+    """The architecture named, or for the baseline a tiny PixelCNN without latents."""
+    if not chosen.latents:
+        arch, latent_dim, width = arch if ARCHITECTURES[arch].autoregressive else BASELINE, 0, 4
+    return architecture(arch, latent_dim=latent_dim, likelihood=likelihood, width=width)
+
+
+def small_model(
+    chosen: Method,
+    arch: str = "mlp",
+    latent_dim: int = 4,
+    likelihood: str = "bernoulli",
+    width: int = 16,
+    shape: tuple[int, ...] = (1, 8, 8),
+) -> VAE:
+    """The model that a training of the method would build."""
+    sizes = small_networks(chosen, arch, latent_dim, likelihood, width)
+    return build(sizes, chosen.skip, shape, inference=chosen.inference)
 
 
 class Stop(training.Watch):

@@ -51,7 +51,8 @@ def test_fractions_of_an_epoch_make_at_least_one_step(length: float) -> None:
 def test_every_method_anneals_as_its_row_says(name: str) -> None:
     method = example(name)
     assert warmup_steps(method.schedule, 7) == 7 * METHODS[name].anneal
-    assert warmup_steps(example(name, anneal=3).schedule, 7) == 21
+    if method.latents:
+        assert warmup_steps(example(name, anneal=3).schedule, 7) == 21
 
 
 @pytest.mark.parametrize(

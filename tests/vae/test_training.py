@@ -92,8 +92,8 @@ def test_every_step_has_its_own_noise_and_weight_and_counts_in_its_row(
     calls: list[tuple[Noise, Knobs, Info]] = []
     real = stepping.step
 
-    def spy(state: State, x: Tensor, noise: Noise, knobs: Knobs) -> Info:
-        calls.append((noise, knobs, real(state, x, noise, knobs)))
+    def spy(state: State, x: Tensor, noise: Noise, knobs: Knobs, groups: tuple[stepping.Group, ...]) -> Info:
+        calls.append((noise, knobs, real(state, x, noise, knobs, groups)))
         return calls[-1][2]
 
     monkeypatch.setattr(training, "step", spy)

@@ -1,0 +1,139 @@
+"""Aggressive encoder updates: the plan on scripted numbers, and which half moves in which step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lso.vae import aggressive, metrics, training
+from lso.vae import step as stepping
+from lso.vae.axes import Aggressive, Joint
+from lso.vae.step import Group, Info, Knobs, Noise, State
+from lso.vae.training import train
+from tests.vae.small import STEPS, config, digits
+
+
+def inner_steps(updates: Aggressive, losses: list[float]) -> int:
+    """Inner steps before an outer one, when the windows have these mean losses."""
+    plan, steps, more = aggressive.init(updates), 0, True
+    script = iter(losses)
+    while more:
+        steps += aggressive.window(updates, plan)
+        plan, more = aggressive.after_window(updates, plan, next(script))
+    assert plan == aggressive.init(updates)  # ready for the next outer step
+    return steps
+
+
+@pytest.mark.parametrize("windows", range(2, 11))
+def test_loop_ends_at_the_first_rise_after_20_30_to_90_or_99_steps(windows: int) -> None:
+    falling = [100.0 - i for i in range(windows - 1)]
+    assert inner_steps(Aggressive(), [*falling, falling[-1] + 1e-9]) == min(10 * windows, 99)
+
+
+def test_equal_losses_go_on_and_the_cap_ends_everything() -> None:
+    assert inner_steps(Aggressive(), [5.0] * 10) == 99
+    assert inner_steps(Aggressive(), [5.0] * 3 + [5.1]) == 40
+    assert inner_steps(Aggressive(window=15), [9.0, 8.0, 8.5]) == 45
+    assert inner_steps(Aggressive(), [float("nan")]) == 10
+
+
+@pytest.mark.parametrize("budget", [10, 30, 50, 70])
+def test_a_budget_is_spent_whatever_the_loss(budget: int) -> None:
+    assert inner_steps(Aggressive(budget=budget), [1e9]) == budget
+
+
+def phase(updates: Aggressive, information: list[float]) -> int:
+    """Epochs until the phase ends, when validation gives these MI; 0 where it does not."""
+    plan = aggressive.init(updates)
+    for epoch, mi in enumerate(information, 1):
+        plan = aggressive.after_epoch(updates, plan, mi)
+        if not plan.active:
+            assert not aggressive.after_epoch(updates, plan, 99.0).active  # for good
+            return epoch
+    return 0
+
+
+def test_misses_count_against_the_best_and_are_never_forgotten() -> None:
+    assert phase(Aggressive(), [1.0, 0.9, 1.1, 1.0, 1.0, 1.2, 1.1, 1.1]) == 8
+    assert phase(Aggressive(), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]) == 0
+    assert phase(Aggressive(patience=2), [1.0, 0.9, 0.95]) == 3
+
+
+def test_papers_reading_ends_at_the_first_fall() -> None:
+    assert phase(Aggressive(patience=1, against="previous"), [-0.1, 0.5, 0.4]) == 3
+    assert phase(Aggressive(patience=1, against="previous", tolerance=0.2), [0.5, 0.4, 0.3, 0.05]) == 4
+
+
+def test_joint_updates_have_no_inner_steps() -> None:
+    plan = aggressive.init(Joint())
+    assert not plan.active and aggressive.window(Joint(), plan) == 0
+    assert aggressive.after_epoch(Joint(), plan, 1.0) == plan
+
+
+Call = tuple[tuple[Group, ...], Tensor, Noise, float, bool, bool]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """Every step of a training: groups, data, noise, loss, and whether encoder and decoder moved."""
+    found: list[Call] = []
+    real = stepping.step
+
+    def spy(state: State, x: Tensor, noise: Noise, knobs: Knobs, groups: tuple[Group, ...]) -> Info:
+        halves = (state.model.encoder, state.model.decoder)
+        before = [torch.cat([p.detach().flatten() for p in half.parameters()]).clone() for half in halves]
+        info = real(state, x, noise, knobs, groups)
+        after = [torch.cat([p.detach().flatten() for p in half.parameters()]) for half in halves]
+        moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+        found.append((groups, x.clone(), noise, info.loss.item(), moved[0], moved[1]))
+        return info
+
+    monkeypatch.setattr(training, "step", spy)
+    return found
+
+
+@pytest.mark.parametrize("scope", ["joint", "stepped"])
+def test_inner_steps_move_the_encoder_alone_and_outer_ones_the_decoder(
+    scope: str, calls: list[Call], tmp_path: Path
+) -> None:
+    chosen = config("aggressive:budget=3", anneal=0, epochs=1, clip_scope=scope)
+    row = train(chosen, digits(), tmp_path / "r").metrics()[-1]
+    assert len(calls) == 4 * STEPS and row["inner_steps"] == 3
+    for i, (groups, _, _, _, encoder, decoder) in enumerate(calls):
+        inner = i % 4 < 3
+        assert groups == (("encoder",) if inner else ("decoder",)) and encoder == inner and decoder != inner
+
+
+def test_first_inner_batch_is_the_outer_one_and_the_others_are_drawn_anew(calls: list[Call], tmp_path: Path) -> None:
+    train(config("aggressive:budget=3", anneal=0, epochs=1), digits(), tmp_path / "r")
+    (_, x1, n1, *_), (_, x2, n2, *_), (_, x3, _, *_), (_, outer, noise, *_) = calls[:4]
+    assert torch.equal(x1, outer) and n1.binarize is noise.binarize and not torch.equal(n1.posterior, noise.posterior)
+    assert n1.binarize is not None and n2.binarize is not None
+    assert not torch.equal(x2, x3) and not torch.equal(n2.binarize, n1.binarize)
+    assert len({tuple(row.flatten().tolist()) for row in x2}) == 32  # distinct data
+
+
+def test_training_follows_losses_and_information(
+    calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The windows end where the recorded losses say, and the phase where the MI of the rows does."""
+    monkeypatch.setattr(training, "validate", _with_mi([0.0, 1.0, 0.5, 2.0], metrics.validate))
+    chosen = config("aggressive:window=2,cap=9,patience=1", anneal=0, epochs=3)
+    rows = train(chosen, digits(), tmp_path / "r").metrics()
+    assert rows[1]["inner_steps"] > 0 < rows[2]["inner_steps"] and rows[3]["inner_steps"] == 0
+    assert all(call[0] == ("encoder", "decoder") for call in calls[-STEPS:])
+    first = [loss for groups, _, _, loss, *_ in calls[: [c[0] for c in calls].index(("decoder",))]]
+    means = [sum(first[i : i + 2]) / len(first[i : i + 2]) for i in range(0, len(first), 2)]
+    assert means[:-1] == sorted(means[:-1], reverse=True)
+    assert len(first) == 9 or means[-1] > means[-2]
+
+
+def _with_mi(script: list[float], real):  # type: ignore[no-untyped-def]
+    values = iter(script)
+
+    def fake(*args, **kwargs):  # type: ignore[no-untyped-def]
+        row, q = real(*args, **kwargs)
+        return {**row, "mi": next(values)}, q
+
+    return fake

@@ -1,0 +1,322 @@
+"""The gated two-stack PixelCNN decoders of Kim et al. (2018) and Dieng et al. (2019)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lso.vae import ancestral
+from lso.vae.likelihoods import Head, Likelihood
+from lso.vae.pixelcnn import ZMaps, teacher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stacks:
+    """Which of the two published forms.
+
+    Args:
+        kernels: side of each layer's window.
+        z_maps: maps of z where it enters.
+        projected: whether what came in passes a 1x1 convolution before it is added to a layer's output.
+    """
+
+    kernels: tuple[int, ...]
+    z_maps: int
+    projected: bool
+
+
+KIM2018 = Stacks(kernels=(9,) * 3 + (7,) * 3 + (5,) * 3 + (3,) * 3, z_maps=4, projected=False)
+DIENG2019 = Stacks(kernels=(3,) * 8, z_maps=1, projected=True)
+
+
+class GatedPixelCnnDecoder(nn.Module):
+    """p(x|z) with each pixel given z and the pixels before it, by two stacks.
+
+    A vertical stack sees the rows above a pixel, a horizontal one the pixels to its left and the vertical stack:
+
+        v_l = gate(a_l), a_l = V_l v_{l-1} (rows above);  h_l = R_l gate(H_l h_{l-1} (to the left) + P_l a_l) + h_{l-1},
+        gate([s, t]) = tanh(s) sigmoid(t);
+
+    in the first layer H excludes the pixel itself and nothing is added. As published, V sees rows strictly above in
+    every layer, so that of the rows right above a pixel the far right is not seen. Maps of z, linear in it, enter the
+    first layer, with ``skip`` maps of its own every layer, and the last one's the output (Dieng et al. 2019). They are
+    added to both gates at their own place, so that every pixel sees z. With ``masked_z`` they are further input
+    channels of V and H instead, as published, and pass the causal masks: then pixel (0, 0) sees no z.
+
+    At 28x28, ``masked_z`` and the published latents there are 744,801 parameters for `KIM2018` (32 latents), as
+    published, and for `DIENG2019` (20 latents) 301,410 with skip, 182,353 without; the published counts of 301,506 and
+    297,697 include layers that are never used: a 1x1 convolution (96), and without skip seven maps of z (115,248).
+
+    Args:
+        shape: ``(channels, height, width)`` of a datum.
+        latent_dim: size of z; 0 for none.
+        width: maps of each stack.
+        likelihood: name of the pixel likelihood.
+        skip: whether z enters every layer and the output.
+        stacks: `KIM2018` or `DIENG2019`.
+        masked_z: whether maps of z pass the causal masks.
+    Source: Kim et al. (2018), arXiv:1802.02550; Dieng et al. (2019), arXiv:1807.04863; authors' code of both.
+        Deviations: logits instead of clamped probabilities; open maps of z by default; the output's map of z is the
+        last layer's, of which the code leaves open whether it is a further one.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        latent_dim: int,
+        width: int,
+        likelihood: str,
+        skip: bool,
+        stacks: Stacks = KIM2018,
+        masked_z: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        maps = stacks.z_maps if latent_dim else 0
+        own = [maps if skip or i == 0 else 0 for i in range(len(stacks.kernels))]
+        self.maps = nn.ModuleList(ZMaps(latent_dim, count, shape) for count in own)
+        for made in self.maps.modules():
+            if isinstance(made, nn.Linear):
+                nn.init.kaiming_normal_(made.weight)
+        inputs = [shape[0], *[width] * (len(stacks.kernels) - 1)]
+        self.layers = nn.ModuleList(
+            Gated(a, width, kernel, z_maps=count, masked_z=masked_z, projected=stacks.projected, first=i == 0)
+            for i, (a, kernel, count) in enumerate(zip(inputs, stacks.kernels, own, strict=True))
+        )
+        self.beside = maps if skip else 0
+        self.output = nn.Conv2d(width + self.beside, shape[0], 1)
+        self.head = Head(likelihood, shape[0])
+
+    def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
+        """The likelihood of a batch of codes, teacher-forced.
+
+        Args:
+            z: ``(batch, latent)``.
+            x: ``(batch, channels, height, width)`` in [0, 1], whose pixels are the context of the later ones.
+        Returns:
+            p(x|z).
+        Raises:
+            ShapeError: if there is no x.
+        """
+        v = h = teacher(x)
+        maps = [make(z) for make in self.maps]
+        for layer, own in zip(self.layers, maps, strict=True):
+            a = layer.vertical(v, own)  # type: ignore[operator]
+            v, h = gate(a), layer.horizontal(h, a, own)  # type: ignore[operator]
+        likelihood: Likelihood = self.head(self.output(torch.cat([h, maps[-1]], 1) if self.beside else h))
+        return likelihood
+
+    @torch.no_grad()
+    def generate(
+        self, z: Float[Tensor, "batch latent"], noise: Tensor | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Images in raster order, each pixel at the cost of one column of the network.
+
+        Args:
+            z: ``(batch, latent)``.
+            noise: uniforms ``(batch, channels, height, width)``, or one image of them for all codes; None takes the
+                likeliest value of each pixel.
+        Returns:
+            ``(batch, channels, height, width)``.
+        """
+        drawn = None if noise is None else noise.to(z).expand(len(z), *self.shape)
+        return ancestral.generate(GatedColumns(self, z), self.head, self.shape, drawn, z)
+
+
+def gate(x: Float[Tensor, "batch two_width h w"]) -> Float[Tensor, "batch width h w"]:
+    """tanh of the first half of the channels, times the logistic function of the second.
+
+    Args:
+        x: ``(batch, 2 width, h, w)``.
+    Returns:
+        ``(batch, width, h, w)``.
+    """
+    s, t = x.chunk(2, 1)
+    return torch.tanh(s) * torch.sigmoid(t)
+
+
+class Gated(nn.Module):
+    """One layer of both stacks. Its convolutions see no border, so that rows and pixels can be computed one by one.
+
+    Args:
+        inside: input channels of both stacks.
+        width: output channels of both.
+        kernel: side of the window.
+        z_maps: maps of z that enter here.
+        masked_z: whether they are input channels of the convolutions.
+        projected: whether what came in passes a 1x1 convolution before it is added.
+        first: whether the pixel itself is excluded, and nothing added.
+    """
+
+    def __init__(
+        self, inside: int, width: int, kernel: int, *, z_maps: int, masked_z: bool, projected: bool, first: bool
+    ) -> None:
+        super().__init__()
+        self.reach, self.first, self.masked_z = kernel // 2, first, masked_z
+        wide = inside + (z_maps if masked_z else 0)
+        self.above = nn.Conv2d(wide, 2 * width, (kernel // 2 + 1, kernel))
+        self.left = nn.Conv2d(wide, 2 * width, (1, kernel // 2 + 1))
+        self.across = nn.Conv2d(2 * width, 2 * width, 1)
+        self.residual = nn.Conv2d(width, width, 1)
+        self.project = nn.Conv2d(wide, width, 1) if projected and not first else None
+        self.open_z = nn.Conv2d(z_maps, 4 * width, 1, bias=False) if z_maps and not masked_z else None
+
+    def vertical(self, v: Tensor, maps: Tensor) -> Tensor:
+        """a_l: the rows above.
+
+        Args:
+            v: ``(batch, inside, height, width)``.
+            maps: ``(batch, z_maps, height, width)`` of z.
+        Returns:
+            ``(batch, 2 width, height, width)`` before the gate.
+        """
+        padded = F.pad(self.into(v, maps), (self.reach, self.reach, self.reach + 1, 0))
+        seen: Tensor = self.above(padded[:, :, :-1])
+        return seen + self.opened(maps)[0]
+
+    def horizontal(self, h: Tensor, a: Tensor, maps: Tensor) -> Tensor:
+        """h_l: the pixels to the left, and a_l.
+
+        Args:
+            h: ``(batch, inside, height, width)``.
+            a: from `vertical`.
+            maps: ``(batch, z_maps, height, width)`` of z.
+        Returns:
+            ``(batch, width, height, width)``.
+        """
+        wide, shift = self.into(h, maps), int(self.first)
+        padded = F.pad(wide, (self.reach + shift, 0))
+        seen = self.left(padded[..., : padded.shape[-1] - shift])
+        return self.finish(seen + self.opened(maps)[1] + self.across(a), wide)
+
+    def finish(self, gates: Tensor, wide: Tensor) -> Tensor:
+        """h_l from its gates.
+
+        Args:
+            gates: ``(batch, 2 width, h, w)``, all that enters them.
+            wide: ``(batch, inside, h, w)`` what came in, with maps of z where they are masked.
+        Returns:
+            ``(batch, width, h, w)``.
+        """
+        out: Tensor = self.residual(gate(gates))
+        if self.first:
+            return out
+        return out + (wide[:, : out.shape[1]] if self.project is None else self.project(wide))
+
+    def into(self, x: Tensor, maps: Tensor) -> Tensor:
+        """Input of the convolutions.
+
+        Args:
+            x: ``(batch, inside, ...)``.
+            maps: ``(batch, z_maps, ...)``.
+        Returns:
+            Both where z is masked, else x.
+        """
+        return torch.cat([x, maps], 1) if self.masked_z else x
+
+    def opened(self, maps: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """What open maps of z add to the two gates.
+
+        Args:
+            maps: ``(batch, z_maps, h, w)``.
+        Returns:
+            ``(batch, 2 width, h, w)`` twice, or zeros where there is nothing.
+        """
+        if self.open_z is None:
+            return 0.0, 0.0
+        up, left = self.open_z(maps).chunk(2, 1)
+        return up, left
+
+
+class GatedColumns:
+    """A gated PixelCNN in the middle of an image (see `ancestral.Columns`): vertical stacks by rows, horizontal ones by
+    pixels.
+
+    Args:
+        decoder: the network.
+        z: ``(batch, latent)``.
+    """
+
+    def __init__(self, decoder: GatedPixelCnnDecoder, z: Float[Tensor, "batch latent"]) -> None:
+        self.decoder = decoder
+        self.layers = [layer for layer in decoder.layers if isinstance(layer, Gated)]
+        self.maps = [make(z) for make in decoder.maps]
+        height, width = decoder.shape[1:]
+        inputs = [layer.above.in_channels for layer in self.layers]
+        # Inputs of the vertical stacks so far and, for the current row, of the horizontal ones, padded with zeros.
+        self.above = [
+            z.new_zeros(len(z), c, height + layer.reach + 1, width + 2 * layer.reach)
+            for c, layer in zip(inputs, self.layers, strict=True)
+        ]
+        self.left = [
+            z.new_zeros(len(z), c, 1, width + layer.reach + layer.first)
+            for c, layer in zip(inputs, self.layers, strict=True)
+        ]
+        self.opened = [layer.opened(own) for layer, own in zip(self.layers, self.maps, strict=True)]
+        self.rows: list[Tensor] = []  # a_l at the current row,
+        self.gates: list[Tensor] = []  # and all of the horizontal gates there that the pixels to the left do not change
+        self.image = z.new_zeros(len(z), *decoder.shape)
+
+    def at(self, row: int, column: int) -> Float[Tensor, "batch channels"]:
+        """Raw output at the next pixel.
+
+        Args:
+            row: of the pixel.
+            column: of the pixel.
+        Returns:
+            ``(batch, channels)``.
+        """
+        if column == 0:
+            self._start(row)
+        place = (..., slice(row, row + 1), slice(column, column + 1))
+        h: Tensor | None = None  # the first layer does not see the pixel itself
+        for i, layer in enumerate(self.layers):
+            if h is not None:
+                self._write(i, row, column, h)
+            seen = layer.left(self.left[i][..., column : column + layer.reach + 1])
+            end = column + layer.reach + layer.first
+            h = layer.finish(seen + self.gates[i][..., column : column + 1], self.left[i][..., end : end + 1])
+        assert h is not None
+        if self.decoder.beside:
+            h = torch.cat([h, self.maps[-1][place]], 1)
+        raw: Tensor = self.decoder.output(h)
+        return raw[:, :, 0, 0]
+
+    def put(self, row: int, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
+        """Take in the pixel.
+
+        Args:
+            row: of the pixel.
+            column: of the pixel.
+            pixel: ``(batch, channels)``.
+        """
+        self.image[:, :, row, column] = pixel
+        self._write(0, row, column, pixel[:, :, None, None])
+
+    def _write(self, i: int, row: int, column: int, h: Tensor) -> None:
+        """The input of a layer's horizontal convolution at a pixel."""
+        layer = self.layers[i]
+        own = self.maps[i][..., row : row + 1, column : column + 1]
+        end = column + layer.reach + layer.first
+        self.left[i][..., end : end + 1] = layer.into(h, own)
+
+    def _start(self, row: int) -> None:
+        """The vertical stacks at a new row, from the rows above it, which are complete."""
+        done, self.rows, self.gates = self.rows, [], []
+        v = self.image[:, :, row - 1 : row] if row else None
+        for i, layer in enumerate(self.layers):
+            if v is not None:
+                wide = layer.into(v, self.maps[i][:, :, row - 1 : row])
+                self.above[i][:, :, row + layer.reach, layer.reach : layer.reach + v.shape[-1]] = wide[:, :, 0]
+                v = gate(done[i])
+            up, left = self.opened[i]
+            a = layer.above(self.above[i][:, :, row : row + layer.reach + 1]) + _row(up, row)
+            self.rows.append(a)
+            self.gates.append(layer.across(a) + _row(left, row))
+            self.left[i].zero_()
+
+
+def _row(maps: Tensor | float, row: int) -> Tensor | float:
+    return maps[:, :, row : row + 1] if isinstance(maps, Tensor) else maps
