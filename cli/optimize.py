@@ -79,6 +79,14 @@ PriorWeight = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+Context = Annotated[
+    str,
+    typer.Option(
+        help="Of an autoregressive decoder: target (as in training), own (its own draw) or blank.",
+        metavar="NAME",
+        rich_help_panel=HOW,
+    ),
+]
 Lr = Annotated[
     float | None, typer.Option(help="Step size. Default: the optimizer's.", metavar="X", rich_help_panel=HOW)
 ]
@@ -115,6 +123,7 @@ def optimize(
     start: Start = START,
     loss: Loss = "nll",
     prior_weight: PriorWeight = 1.0,
+    context: Context = "target",
     lr: Lr = None,
     control: Control = "lbfgs",
     tol: Tol = 1e-3,
@@ -155,6 +164,7 @@ def optimize(
         tol=tol,
         prior_weight=prior_weight,
         max_steps=max_steps,
+        context=context,
     )
     pixels = pixel_changes(bad_files, channels, invert)
     latent = run.config.architecture.latent_dim

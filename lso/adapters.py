@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.inference import posterior
+from lso.vae.model import VAE
 
 # Where a decoded tensor hides: lso and torch.distributions, pythae, diffusers.
 DECODED_NAMES = ("mean", "reconstruction", "recon_x", "sample")
@@ -42,13 +44,15 @@ def find_encode(model: Callable[..., Any], encode: str | Callable[..., Any] | No
 
     Args:
         model: a module or any callable.
-        encode: name of the method, the function itself, or None: ``model.encode``, else ``model.encoder``, else no
-            encoder.
+        encode: name of the method, the function itself, or None: for a VAE of ours the posterior of its own method,
+            else ``model.encode``, else ``model.encoder``, else no encoder.
     Returns:
         The function or None.
     Raises:
         UsageError: if the named method is not there.
     """
+    if encode is None and isinstance(model, VAE):
+        return partial(posterior, model)  # as its own method finds codes
     if encode is None:
         return next((f for name in ("encode", "encoder") if callable(f := getattr(model, name, None))), None)
     return _named(model, encode, "encode")

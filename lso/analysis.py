@@ -198,7 +198,7 @@ def search_summary(
         probe = probing.probe(decoder, PROBE_DRAWS, generator(0, "report/probe"))
     dims, steps = dimensions(result, codes, probe), convergence(result)
     looks: dict[str, Any] = {"dimensions": dims, "space": objective.space, "codes": codes}
-    decoded0, decoded = decode(decoder, result.z0), decode(decoder, result.z)
+    decoded0, decoded = decode(objective, result.z0), decode(objective, result.z)
     ends = plausibility(decoder, result.z, decoded, **looks)
     rows = torch.arange(len(result.z))
     typical = best_typical(result, ends)
@@ -256,7 +256,7 @@ def compare(
     Returns:
         `Sensitivity`.
     """
-    x = decoded if isinstance(decoded, Tensor) else decode(result.objective.decoder, result.z)
+    x = decoded if isinstance(decoded, Tensor) else decode(result.objective, result.z)
     return sensitivity(
         result.optimizer,
         result.z,

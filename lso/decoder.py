@@ -12,6 +12,8 @@ from lso.adapters import find_decode, find_encode, hidden_modules, owned_modules
 from lso.check import Finding, check
 from lso.vae.errors import LsoError, ShapeError, UsageError
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.model import VAE
+from lso.vae.seeds import generator
 
 # Layers that do something else in train mode than in eval mode.
 MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
@@ -32,6 +34,11 @@ class Decoder:
             ``model``.
         differentiable: False declares that gradients through the decoder mean nothing (rounding, argmax).
         batch_size: rows decoded at once; None is all of them.
+
+    An autoregressive VAE of ours decodes to E[x | z, context], each pixel's mean given z and the pixels of a context
+    before it. Where no context is given it is the model's own draw for that code, from uniforms common to all codes, so
+    that the same code always decodes to the same datum; gradients flow through the last pass alone.
+
     Raises:
         UsageError: if the model is not callable, its latent size is unknown, or a named method is missing.
     """
@@ -50,7 +57,13 @@ class Decoder:
             raise UsageError(
                 f"cannot decode with {type(model).__name__}", "Pass a module, a function, or decode=function."
             )
+        if isinstance(model, VAE) and not model.latent_dim:
+            raise UsageError(
+                "this model is a baseline without latents, so there is nothing to search",
+                "Train a VAE: lso train --method ne-vae-se",
+            )
         self.model = model
+        self.autoregressive = isinstance(model, VAE) and model.autoregressive
         self.differentiable = differentiable
         self.batch_size = batch_size
         self._decode, self._encode = find_decode(model, decode), find_encode(model, encode)
@@ -89,13 +102,17 @@ class Decoder:
         return x.reshape(*z.shape[:-1], *x.shape[1:])
 
     def decode(
-        self, z: Float[Tensor, "batch latent"], pluck: Callable[[Any], Tensor | list[Any]] = pluck_decoded
+        self,
+        z: Float[Tensor, "batch latent"],
+        pluck: Callable[[Any], Tensor | list[Any]] = pluck_decoded,
+        context: Tensor | None = None,
     ) -> Tensor | list[Any]:
         """Decode a flat batch, in chunks of `batch_size`, in the model's own dtype.
 
         Args:
             z: ``(batch, latent)``.
             pluck: takes the batch out of what the model returns.
+            context: ``(batch or 1, *event)`` data that an autoregressive decoder is forced on; None is its own draw.
         Returns:
             ``(batch, *event)`` tensor, or a list of objects.
         Raises:
@@ -103,7 +120,11 @@ class Decoder:
         """
         z = z.to(device=self.device, dtype=self.dtype)
         chunks = torch.split(z, self.batch_size) if self.batch_size and len(z) > self.batch_size else (z,)
-        parts = [pluck(self._decode(chunk)) for chunk in chunks]
+        contexts: list[Tensor | None] = [None] * len(chunks)
+        if context is not None and self.autoregressive:
+            wide = context.to(z).expand(len(z), *context.shape[1:])
+            contexts = list(torch.split(wide, len(chunks[0])))
+        parts = [pluck(self._forced(*both)) for both in zip(chunks, contexts, strict=True)]
         for chunk, part in zip(chunks, parts, strict=True):
             if (isinstance(part, Tensor) and part.ndim == 0) or len(part) != len(chunk):
                 got = tuple(part.shape) if isinstance(part, Tensor) else f"a list of {len(part)}"
@@ -123,7 +144,25 @@ class Decoder:
         Returns:
             Anything.
         """
-        return self._decode(z.to(device=self.device, dtype=self.dtype))
+        return self._forced(z.to(device=self.device, dtype=self.dtype), None)
+
+    def own(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch ..."]:
+        """The draw of an autoregressive decoder that serves as its context: one datum for each code, without gradients.
+
+        Args:
+            z: ``(batch, latent)`` in the model's dtype.
+        Returns:
+            ``(batch, *event)``.
+        """
+        noise = torch.rand(self.model.shape, generator=generator(0, "context"))
+        drawn: Tensor = self.model.generate(z.detach(), "sample", noise)
+        return drawn
+
+    def _forced(self, z: Tensor, context: Tensor | None) -> Any:
+        """What the model returns for a chunk, forced on a context where it is autoregressive."""
+        if not self.autoregressive:
+            return self._decode(z)
+        return self._decode(z, self.own(z) if context is None else context)
 
     def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian | Tensor | None:
         """Encode data, where the model has an encoder.

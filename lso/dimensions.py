@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lso.decoder import Decoder
+from lso.objective import LatentObjective
 from lso.probing import WEAK_SHARE, Probe, jacobian_norms
 from lso.result import Result
 from lso.vae import activity
@@ -135,20 +136,20 @@ def spaced(rows: Tensor, count: int) -> Tensor:
     return rows[torch.linspace(0, len(rows) - 1, count).round().long()]
 
 
-def decode(decoder: Decoder, z: Float[Tensor, "*batch latent"]) -> Tensor:
+def decode(decoder: Decoder | LatentObjective, z: Float[Tensor, "*batch latent"]) -> Tensor:
     """What codes decode to, without gradients, in double precision on the CPU.
 
     Args:
-        decoder: frozen.
+        decoder: frozen; or an objective, in whose context an autoregressive one decodes.
         z: ``(..., d)``.
     Returns:
         ``(..., *event)``; ``(..., 1)`` for a decoder of numbers, and for one of objects: numbers that are equal where
         the objects are.
     """
     with torch.no_grad():
-        x = decoder(z)
+        x = decoder.decode(z.reshape(-1, z.shape[-1]) if isinstance(decoder, Decoder) else z)
     if isinstance(x, Tensor):
-        x = x.detach().double().cpu()
+        x = x.detach().double().cpu().reshape(*z.shape[:-1], *x.shape[1:])
         return x if x.ndim >= z.ndim else x.unsqueeze(-1)
     # A number for each object that does not depend on what else is in the batch; 40 bits are exact in a double.
     marks = [int.from_bytes(hashlib.blake2b(repr(item).encode(), digest_size=5).digest(), "big") for item in x]

@@ -37,7 +37,9 @@ def evaluations(
     """
     starts, flat = z.shape[1], z.reshape(-1, z.shape[-1])
     with torch.no_grad():
-        ends = [end for chunk in torch.split(flat, CHUNK) for end in _ends(objective, chunk)]
+        targets = torch.arange(len(flat)) // starts
+        chunks = zip(torch.split(flat, CHUNK), torch.split(targets, CHUNK), strict=True)
+        ends = [end for chunk, rows in chunks for end in _ends(objective.take(rows), chunk)]
     percentile = objective.space.norm_percentile(flat).tolist()
     codes, values = flat.tolist(), value.flatten().tolist()
     valid = torch.isfinite(value).flatten().tolist()
@@ -78,7 +80,7 @@ def reencoding_errors(
 
 
 def _ends(objective: LatentObjective, z: Tensor) -> Iterator[tuple[str, float | None]]:
-    x = objective.decoder.decode(z)
+    x = objective.decode(z)
     if not isinstance(x, Tensor):
         yield from ((_digest(item), None) for item in x)
         return

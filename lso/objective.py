@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from lso.decoder import Decoder
 
 
+CONTEXTS = ("target", "own", "blank")
+
+
 class LatentObjective(nn.Module):
     """decoder then score: codes ``(..., d)`` to values ``(...)``, any leading axes, in the caller's dtype.
 
@@ -84,6 +87,7 @@ class LatentObjective(nn.Module):
         self.discrete_inds: list[int] = []
         self.categorical_inds: list[int] = []
         self.targets: Tensor | None = None
+        self.context = "own" if decoder.autoregressive else "none"
         self._pluck: Callable[[Any], Tensor | list[Any]] = pluck_decoded
         self.register_buffer("bounds", self.space.bounds.clone())
 
@@ -102,6 +106,7 @@ class LatentObjective(nn.Module):
         space: LatentSpace | None = None,
         prior_weight: float = 0.0,
         strict: bool = False,
+        context: str = "target",
     ) -> "LatentObjective":
         """The loss of decoding to given targets, to be minimized.
 
@@ -121,13 +126,18 @@ class LatentObjective(nn.Module):
             space: see the class.
             prior_weight: see the class.
             strict: see the class.
+            context: what an autoregressive decoder is forced on (others have none): ``"target"``, as in training, which
+                tells the decoder much of what it is to reproduce; ``"own"``, its own draw for each code; or
+                ``"blank"``, an empty datum.
         Returns:
             The objective.
         Raises:
             ShapeError: if the targets do not have the shape of what the decoder makes.
-            UsageError: for an unknown loss, ``"bce"`` on a decoder whose output leaves [0, 1], or ``"nll"`` on one that
-                gives no likelihood.
+            UsageError: for an unknown loss or context, ``"bce"`` on a decoder whose output leaves [0, 1], or ``"nll"``
+                on one that gives no likelihood.
         """
+        if context not in CONTEXTS:
+            raise unknown_name("context", context, CONTEXTS)
         event = decoder.event_shape
         batch = targets.unsqueeze(0) if tuple(targets.shape) == event else targets
         if tuple(batch.shape[1:]) != event or len(batch) == 0:
@@ -141,6 +151,7 @@ class LatentObjective(nn.Module):
         self.name = f"reconstruct/{loss if isinstance(loss, str) else self.name}{prior}"
         self._pluck = pluck_logits if loss in ("bce", "nll") else pluck_decoded
         self.targets = to_unit(batch).detach().to(device=decoder.device)
+        self.context = context if decoder.autoregressive else "none"
         return self
 
     @property
@@ -207,7 +218,7 @@ class LatentObjective(nn.Module):
         return self.sign * value
 
     def _evaluate(self, z: Tensor, lead: torch.Size) -> Tensor:
-        decoded = self.decoder.decode(z, self._pluck)
+        decoded = self.decoder.decode(z, self._pluck, self._context(lead))
         if self.on == "objects":
             return from_objects(self.score(as_objects(decoded)), len(z))
         if not isinstance(decoded, Tensor):
@@ -220,6 +231,23 @@ class LatentObjective(nn.Module):
         wide = torch.promote_types(z.dtype, decoded.dtype)
         targets = self._aligned(lead).to(device=decoded.device, dtype=wide)
         return checked(self.score(decoded.to(wide), targets), len(z))
+
+    def decode(self, z: Float[Tensor, "*batch latent"]) -> Any:
+        """What the objective sees of codes: their decode, an autoregressive one's in the objective's context.
+
+        Args:
+            z: ``(..., d)``; with several targets ``(T, ..., d)``.
+        Returns:
+            As `Decoder.decode` for the flat batch.
+        """
+        return self.decoder.decode(z.reshape(-1, self.dim), context=self._context(z.shape[:-1]))
+
+    def _context(self, lead: torch.Size) -> Tensor | None:
+        if self.context == "target":
+            return self._aligned(lead)
+        if self.context == "blank" and self.targets is not None:
+            return torch.zeros_like(self.targets[:1])
+        return None
 
     def _aligned(self, lead: torch.Size) -> Tensor:
         assert self.targets is not None
@@ -299,6 +327,7 @@ class LatentObjective(nn.Module):
             strict=self.strict,
         )
         part.name, part._pluck, part.targets = self.name, self._pluck, self.targets[rows]
+        part.context = self.context
         return part
 
     def acquisition(self) -> "Acquisition":

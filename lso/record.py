@@ -118,7 +118,7 @@ def _write_codes(path: Path, result: Result) -> None:
 
 def _write_decoded(results: Path, result: Result) -> None:
     with torch.no_grad():
-        best = result.objective.decoder.decode(result.best_z)
+        best = result.objective.decode(result.best_z)
     targets = result.objective.targets
     if not isinstance(best, Tensor):
         (results / "best.txt").write_text("".join(f"{item}\n" for item in best), encoding="utf-8")

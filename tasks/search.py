@@ -13,7 +13,7 @@ from lso.decoder import Decoder
 from lso.descent import Watch
 from lso.gradient import minimize, settle
 from lso.losses import LOSSES
-from lso.objective import LatentObjective
+from lso.objective import CONTEXTS, LatentObjective
 from lso.record import write_evaluations
 from lso.report import search_report
 from lso.result import Result
@@ -29,6 +29,13 @@ from lso.vae.seeds import generator
 from lso.vae.values import require
 
 DEFAULT_START = ("mean", "prior")
+# What a report says of an autoregressive decoder's context.
+FORCED = {
+    "target": "teacher-forced on the target, as in training: the context tells it much of what it is to reproduce, so "
+    "a good value says less about the code than a factorised decoder's would",
+    "own": "its own draw for each code, from common uniforms; gradients flow through the last pass alone",
+    "blank": "an empty image",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,7 @@ class SearchConfig:
         lr: learning rate; None is the optimizer's default.
         tol: mean absolute loss change over 20 steps at which an element stops.
         max_steps: steps at most.
+        context: what an autoregressive decoder is forced on: target, own or blank (see `LatentObjective.reconstruct`).
     Raises:
         UsageError: if a value is out of range.
     """
@@ -57,6 +65,7 @@ class SearchConfig:
     lr: float | None = None
     tol: float = 1e-3
     max_steps: int = 1000
+    context: str = "target"
 
     def __post_init__(self) -> None:
         require(self.starts >= 1, "starts >= 1", self.starts, "4 to 16 show whether the start matters.")
@@ -66,6 +75,8 @@ class SearchConfig:
         require(len(self.start) > 0 and fits, "at most as many kinds as starts", self.start, "Raise --starts.")
         if self.loss not in LOSSES:
             raise unknown_name("loss", self.loss, LOSSES)
+        if self.context not in CONTEXTS:
+            raise unknown_name("context", self.context, CONTEXTS)
         for kind in self.start:
             if kind not in starts.STARTS:
                 raise unknown_name("start", kind, starts.STARTS)
@@ -127,7 +138,12 @@ def search_targets(
     decoder = Decoder(model)
     space = LatentSpace(model.latent_dim, codes=DiagonalGaussian(codes.mean, codes.log_var) if codes else None)
     objective = LatentObjective.reconstruct(
-        decoder, targets.images, loss=config.loss, space=space, prior_weight=config.prior_weight
+        decoder,
+        targets.images,
+        loss=config.loss,
+        space=space,
+        prior_weight=config.prior_weight,
+        context=config.context,
     )
     z0 = starts.make(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
     facts = _facts(run, str(target), targets, config, seed)
@@ -185,8 +201,10 @@ def _minimize(
 
 def _write(found: Run, run: Run, targets: Targets, result: Result, control: Result | None) -> None:
     write_evaluations(found.path, result, names=targets.names)
+    context = FORCED.get(result.objective.context, "")
     model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
     extra = {"model": model, "data of the model": run.info["dataset"]["name"], "targets": " ".join(targets.notes)}
+    extra |= {"decoder's context": context} if context else {}
     search_report(
         result,
         found.path,

@@ -1,0 +1,186 @@
+"""Trainings planned side by side, below one folder, and what has become of each. Torch-free, as it reads JSON alone."""
+
+import json
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lso.vae.config import TrainConfig, to_dict
+from lso.vae.errors import RunError, UsageError
+from lso.vae.runs import INFO, Run
+from lso.vae.values import require
+
+EVALUATION = "evaluation.json"  # in the folder of a finished run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One training of several.
+
+    Args:
+        name: of its folder.
+        label: of its method, as it was asked for.
+        config: the training.
+    """
+
+    name: str
+    label: str
+    config: TrainConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How finished runs are measured, on the test split.
+
+    Args:
+        iw_samples: of the importance-weighted NLL; 0 leaves it out.
+        limit: use the first so many images; 0 is all.
+        repeats: how often, with the evaluation seeds 0, 1, ...
+    Raises:
+        UsageError: if a number is out of range.
+    """
+
+    iw_samples: int = 500
+    limit: int = 0
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.iw_samples >= 0, "iw_samples >= 0", self.iw_samples, "500 is usual; 0 leaves the estimate out.")
+        require(self.limit >= 0, "a limit >= 0", self.limit, "0 takes all test images.")
+        require(self.repeats >= 1, "repeats >= 1", self.repeats, "10 is He et al.'s number.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A planned training as it lies on disk.
+
+    Args:
+        planned: what it is.
+        run: its run, None before it began.
+        evaluations: metrics of the finished run, one mapping for each evaluation seed.
+    """
+
+    planned: Planned
+    run: Run | None = None
+    evaluations: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The run's run.json; empty before it began."""
+        return self.run.info if self.run else {}
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``failed``, ``stopped``, ``running`` (or killed), or ``not begun``."""
+        return str(self.info.get("status", "not begun"))
+
+
+def folder_name(label: str, latent_dim: int, seed: int) -> str:
+    """A folder's name for a training, the same at every call.
+
+    Args:
+        label: of the method.
+        latent_dim: size of z; 0 is left out.
+        seed: of the run.
+    Returns:
+        e.g. ``beta-vae-beta=0.2-d32-s0``.
+    """
+    method = re.sub(r"[^A-Za-z0-9.+=-]+", "-", label).strip("-")
+    return method + (f"-d{latent_dim}" if latent_dim else "") + f"-s{seed}"
+
+
+def check(planned: Sequence[Planned], root: Path) -> None:
+    """Refuse folders that hold another training than the one planned.
+
+    A folder of trainings is of one protocol: under a name that told the configuration's hash instead, two protocols
+    would lie side by side and a table would mix them.
+
+    Args:
+        planned: the trainings.
+        root: the folder above theirs.
+    Raises:
+        UsageError: if two have one name.
+        RunError: if a folder's configuration differs; the message names the first difference.
+    """
+    names = [one.name for one in planned]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"{twice[0]} is planned twice", "Name each method, latent size and row once.")
+    for one in planned:
+        if (root / one.name / INFO).is_file() and (found := _differences(Run(root / one.name).config, one.config)):
+            others = f", and {len(found) - 1} more differ" if found[1:] else ""
+            raise RunError(
+                f"{root / one.name} is another training: {found[0]}{others}",
+                "Give the settings it was begun with to go on, or another --out to begin anew.",
+            )
+
+
+def _differences(there: TrainConfig, asked: TrainConfig) -> list[str]:
+    old, new = to_dict(there), to_dict(asked)
+    found = [f"seed {old['seed']}, not {new['seed']}"] if old["seed"] != new["seed"] else []
+    for section in [name for name in new if name != "seed"]:
+        for key in {**old[section], **new[section]}:
+            before, after = old[section].get(key), new[section].get(key)
+            if before != after:
+                found.append(f"{section}.{key} = {before!r}, not {after!r}")
+    return found
+
+
+def read(planned: Sequence[Planned], root: Path, asked: Asked | None = None) -> list[Member]:
+    """The trainings as they lie on disk.
+
+    Args:
+        planned: what they are.
+        root: the folder above theirs.
+        asked: how they should have been measured; None reads no evaluations.
+    Returns:
+        One member for each, in order.
+    """
+    found = []
+    for one in planned:
+        path = root / one.name
+        run = Run(path) if (path / INFO).is_file() else None
+        done = evaluations(run, asked) if run and asked else []
+        found.append(Member(planned=one, run=run, evaluations=done))
+    return found
+
+
+def evaluations(run: Run, asked: Asked) -> list[dict[str, Any]]:
+    """What was measured of a run before, in the way asked for.
+
+    Args:
+        run: the run.
+        asked: how it should have been measured.
+    Returns:
+        Metrics for the evaluation seeds 0, 1, ...; empty where it was measured otherwise, or a file is damaged.
+    """
+    try:
+        content = json.loads((run.path / EVALUATION).read_text(encoding="utf-8"))
+        same = content["how"] == how(asked)
+        return [dict(one) for one in content["metrics"]][: asked.repeats] if same else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def how(asked: Asked) -> dict[str, Any]:
+    """The part of the question that one evaluation answers.
+
+    Args:
+        asked: how runs are measured.
+    Returns:
+        JSON-able; the number of repeats is left out.
+    """
+    return {key: value for key, value in asdict(asked).items() if key != "repeats"}
+
+
+def spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation.
+
+    Args:
+        values: at least one.
+    Returns:
+        Both; the deviation (n - 1) is None for a single value.
+    """
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

@@ -1,0 +1,222 @@
+"""A sweep: methods x latent sizes x seeds, told as means over seeds. Torch-free until its page is drawn."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lso.tables import NONE, Table, number
+from lso.tasks.members import Asked, Member, Planned, folder_name, spread
+from lso.tasks.plan import Settings, merge, plan
+from lso.vae.errors import UsageError
+from lso.vae.methods import parse_method
+
+COLUMNS = {
+    "iw_nll": "IW-NLL",
+    "neg_elbo": "-ELBO",
+    "kl": "KL",
+    "mi": "MI",
+    "active_units": "AU",
+    "reencoding_error": "re-encoding",
+    "minutes": "minutes",
+}
+
+
+def plan_sweep(
+    methods: Sequence[str], latent_dims: Sequence[int], seeds: int, settings: Settings, file: Path | None = None
+) -> list[Planned]:
+    """The trainings of a sweep: every method at every latent size with every seed.
+
+    A method without latents is trained once for each seed.
+
+    Args:
+        methods: as on the command line, ``"name:key=value,..."``.
+        latent_dims: sizes of z; none takes the task's default.
+        seeds: how many: 0, 1, ...
+        settings: all else, nested as in the TOML file.
+        file: a TOML file that the settings go over, or None.
+    Returns:
+        The trainings, method by method.
+    Raises:
+        UsageError: for no method, no seed, or a wrong name or value.
+        DataError: if the data path does not exist.
+    """
+    if not methods:
+        raise UsageError("no method given", "Name at least one: lso sweep --method vae --method ne-vae-se")
+    if seeds < 1:
+        raise UsageError(f"expected at least 1 seed, got {seeds}", "Give --seeds 5, say.")
+    planned = []
+    for label in dict.fromkeys(methods):
+        latent = parse_method(label).latents
+        for dim in (list(dict.fromkeys(latent_dims)) or [None]) if latent else [None]:
+            sizes = {} if dim is None else {"architecture": {"latent_dim": dim}}
+            for seed in range(seeds):
+                config = plan(merge(settings, {**sizes, "method": label, "seed": seed}), file)
+                name = folder_name(label, config.architecture.latent_dim, seed)
+                planned.append(Planned(name=name, label=label, config=config))
+    return planned
+
+
+def points(members: Sequence[Member]) -> list[dict[str, Any]]:
+    """One entry for each training of a sweep, with the test metrics of those that are finished.
+
+    Args:
+        members: of `lso.tasks.grid.train_all`.
+    Returns:
+        name, method, latent_dim, seed, status, sentence and, where measured, the numbers of `COLUMNS`.
+    """
+    found = []
+    for member in members:
+        config, info = member.planned.config, member.info
+        point = {
+            "name": member.planned.name,
+            "method": member.planned.label,
+            "latent_dim": config.architecture.latent_dim,
+            "seed": config.seed,
+            "status": member.status,
+            "sentence": str(info.get("sentence", "")),
+            "verdict": str(info.get("verdict", "")),
+        }
+        if member.evaluations:
+            minutes = info["seconds"] / 60
+            point |= {key: member.evaluations[0].get(key) for key in COLUMNS} | {"minutes": minutes}
+        found.append(point)
+    return found
+
+
+def cells(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means and standard deviations over the seeds of each method and latent size.
+
+    Args:
+        found: of `points`.
+    Returns:
+        method, latent_dim, planned and done seeds, and for each number that was measured ``{"mean", "std"}``.
+    """
+    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for point in found:
+        groups.setdefault((point["method"], point["latent_dim"]), []).append(point)
+    rows = []
+    for (method, latent), group in groups.items():
+        done = [point for point in group if "neg_elbo" in point]
+        row: dict[str, Any] = {"method": method, "latent_dim": latent, "planned": len(group), "done": len(done)}
+        for key in COLUMNS:
+            if values := [point[key] for point in done if point[key] is not None]:
+                row[key] = dict(zip(("mean", "std"), spread(values), strict=True))
+        rows.append(row)
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]], asked: Asked) -> Table:
+    """The cells of a sweep for a terminal or a page.
+
+    Args:
+        rows: of `cells`.
+        asked: how the runs were measured.
+    Returns:
+        One row for each method and latent size.
+    """
+    shown = [key for key in COLUMNS if asked.iw_samples or key != "iw_nll"]
+    lines = [
+        [
+            row["method"],
+            str(row["latent_dim"]),
+            str(row["done"]) if row["done"] == row["planned"] else f"{row['done']} of {row['planned']}",
+            *(with_spread(row.get(key)) for key in shown),
+        ]
+        for row in rows
+    ]
+    images = f"the first {asked.limit:,} test images" if asked.limit else "the test split"
+    note = f"Mean ± standard deviation over seeds, on {images} with the weights of the best validation -ELBO; nats per "
+    note += "datum. Re-encoding is per dimension, sampled to sampled."
+    note += f" IW-NLL from {asked.iw_samples} importance samples." if asked.iw_samples else ""
+    columns = ["method", "latents", "seeds", *(COLUMNS[key] for key in shown)]
+    return Table(columns=columns, rows=lines, title="Test metrics", note=note)
+
+
+def with_spread(value: Mapping[str, Any] | None) -> str:
+    """A mean with its deviation.
+
+    Args:
+        value: ``{"mean", "std"}``; None is a dash.
+    Returns:
+        e.g. ``89.21 ± 0.04``; no deviation for a single run.
+    """
+    if value is None:
+        return NONE
+    mean = value["mean"]
+    digits = 2 if abs(mean) >= 0.1 else 3
+    text = f"{mean:,.{digits}f}"
+    return text if value["std"] is None else f"{text} ± {value['std']:.{digits}f}"
+
+
+def unfinished(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader should know of trainings that are missing from the means.
+
+    Args:
+        found: of `points`.
+    Returns:
+        Sentences.
+    """
+    sentences = [f"{point['name']} failed: {point['sentence']}" for point in found if point["status"] == "failed"]
+    missing = sum("neg_elbo" not in point and point["status"] != "failed" for point in found)
+    if missing:
+        what = "training is" if missing == 1 else "trainings are"
+        sentences.insert(0, f"{missing} of {len(found)} {what} not finished or not measured yet: repeat the command.")
+    return sentences
+
+
+def write_report(members: Sequence[Member], root: Path, asked: Asked) -> Path:
+    """Write ``report.html`` and ``report.json`` of a sweep into its folder.
+
+    Args:
+        members: of `lso.tasks.grid.train_all`.
+        root: the folder.
+        asked: how they were measured.
+    Returns:
+        Where the page is.
+    """
+    from lso.analysis import plain
+    from lso.comparison import banners, data_notes, side_by_side
+    from lso.grid_figures import sweep
+    from lso.page import places, render, uri, write
+    from lso.vae.config import to_dict
+
+    found = points(members)
+    rows, infos = cells(found), {member.planned.name: member.info for member in members if member.run}
+    configs = {name: to_dict(config) for name, config in _first_seeds(members).items()}
+    sections: list[dict[str, Any]] = [{"table": table(rows, asked)}]
+    if any("neg_elbo" in point for point in found):
+        sections.append({"title": "Active units and likelihood", "chart": uri(sweep(found)), "alt": FIGURE})
+    sections.append({"title": "Configuration", "table": side_by_side("", configs)})
+    sections.append({"table": _every(found)})
+    html = render(
+        "sections.html",
+        title="Sweep",
+        subtitle=f"{len(rows)} settings, {len(found)} trainings, {root.name}",
+        banners=[*banners(infos), *unfinished(found)],
+        notes=data_notes(infos),
+        sections=sections,
+        json_name=places(root)[1].name,
+    )
+    return write(root, html, {"cells": plain(rows), "trainings": plain(found), "asked": plain(asked)})
+
+
+FIGURE = "Left: active units against latent size, mean and deviation over seeds. Right: NLL against active units."
+
+
+def _first_seeds(members: Sequence[Member]) -> dict[str, Any]:
+    """One configuration for each method and size: those of other seeds differ in that alone."""
+    first: dict[str, Any] = {}
+    for member in members:
+        config = member.planned.config
+        first.setdefault(folder_name(member.planned.label, config.architecture.latent_dim, 0)[: -len("-s0")], config)
+    return first
+
+
+def _every(found: Sequence[Mapping[str, Any]]) -> Table:
+    keys = [key for key in COLUMNS if any(point.get(key) is not None for point in found)]
+    rows = [
+        [point["name"], point["status"], *(number(point.get(key)) for key in keys), point["verdict"] or point["sentence"]]
+        for point in found
+    ]
+    columns = ["run", "status", *(COLUMNS[key] for key in keys), "what it said"]
+    return Table(columns=columns, rows=rows, title="Every training", fold=True)
