@@ -29,7 +29,7 @@ METHODS = (
     "pixelcnn",
     "vae",
     "vae-anneal",
-    "beta-vae:beta=0.8",
+    "beta-vae:beta=0.9",
     "beta-vae:beta=0.2",
     "aggressive:budget=10",
     "aggressive:budget=10,anneal=10",

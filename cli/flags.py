@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -79,15 +79,15 @@ FLAGS: tuple[Flag, ...] = (
         metavar="NAME",
         panel=WHAT,
         complete=complete_architectures,
-        help="Networks: mlp or conv. Default: the task's.",
+        help="Networks, e.g. mlp, conv or he2019; `lso list architectures`. Default: the task's.",
     ),
-    Flag(section="architecture", key="latent_dim", type=int, panel=WHAT, help="Size of z. Default: 32."),
+    Flag(section="architecture", key="latent_dim", type=int, panel=WHAT, help="Size of z; 0 for none. Default: 32."),
     Flag(
         section="architecture",
         key="width",
         type=int,
         panel=WHAT,
-        help="Hidden units (mlp) or channels of the first stage (conv).",
+        help="Hidden units (mlp) or channels. Default: the networks' own.",
     ),
     Flag(
         section="architecture",
@@ -153,14 +153,31 @@ FLAGS: tuple[Flag, ...] = (
     Flag(section="protocol", key="epochs", type=int, panel=HOW, help="At most. Default: the task's."),
     Flag(section="protocol", key="batch_size", type=int, panel=HOW, help="Images in a step."),
     Flag(section="protocol", key="learning_rate", type=float, metavar="X", panel=HOW, help="Of Adam. Default: 0.001."),
+    Flag(
+        section="protocol",
+        key="encoder_learning_rate",
+        type=float,
+        metavar="X",
+        panel=HOW,
+        help="Of the encoder's Adam, where it differs.",
+    ),
+    Flag(
+        section="protocol",
+        key="clip_scope",
+        type=str,
+        metavar="NAME",
+        panel=HOW,
+        help="Gradient norm: joint (of both halves) or stepped (of those that step).",
+    ),
 )
 
 
-def configurable(command: Callable[..., None]) -> Callable[..., None]:
+def configurable(command: Callable[..., None], flags: Sequence[Flag] = FLAGS) -> Callable[..., None]:
     """Give a command the flags of `FLAGS`; it receives those that were given as one nested mapping, ``settings``.
 
     Args:
         command: its first parameter is ``settings``.
+        flags: those of them that it takes.
     Returns:
         What typer registers.
     """
@@ -168,14 +185,14 @@ def configurable(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(**values: Any) -> None:
         settings: dict[str, Any] = {}
-        for flag in FLAGS:
+        for flag in flags:
             value = values.pop(flag.variable)
             if value is not None:
                 (settings.setdefault(flag.section, {}) if flag.section else settings)[flag.key] = value
         command(settings, **values)
 
     own = list(inspect.signature(command).parameters.values())[1:]
-    parameters = [*(flag.parameter() for flag in FLAGS), *(p.replace(kind=p.KEYWORD_ONLY) for p in own)]
+    parameters = [*(flag.parameter() for flag in flags), *(p.replace(kind=p.KEYWORD_ONLY) for p in own)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run

@@ -47,15 +47,21 @@ Objective = Elbo | FreeBits | ImportanceWeighted
 # --- penalty ----------------------------------------------------------------------------------------------------------
 
 
+# What is re-encoded: expected pixels with gradients into the decoder, the same without, or drawn binary pixels whose
+# gradients are those of the expected ones (straight-through).
+Shown = Literal["soft", "detached", "hard"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SquaredReencoding:
     """Squared distance between a code and the code of its reconstruction (NE-VAE, se)."""
 
     weight: float = 1.0
     reduction: Literal["mean", "sum"] = "mean"
+    shown: Shown = "soft"
 
     def __post_init__(self) -> None:
-        _check_penalty(self.weight, self.reduction)
+        _check_penalty(self.weight, self.reduction, self.shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +71,15 @@ class LogProbReencoding:
     c: float
     weight: float = 1.0
     reduction: Literal["mean", "sum"] = "sum"
+    shown: Shown = "soft"
 
     def __post_init__(self) -> None:
         require(self.c < inf, "a floor c below infinity", self.c, "-5 to 5 is usual; -inf is no floor.")
-        _check_penalty(self.weight, self.reduction)
+        _check_penalty(self.weight, self.reduction, self.shown)
 
 
-def _check_penalty(weight: float, reduction: str) -> None:
+def _check_penalty(weight: float, reduction: str, shown: str) -> None:
+    require(shown in ("soft", "detached", "hard"), "shown=soft, detached or hard", shown, "soft is the default.")
     require(0 <= weight < inf, "a finite penalty weight >= 0", weight, "0 switches the penalty off.")
     require(
         reduction in ("mean", "sum"),

@@ -22,6 +22,7 @@ from lso.vae.axes import (
     Refinement,
     Schedule,
     SemiAmortized,
+    Shown,
     SquaredReencoding,
     Svi,
     Updates,
@@ -110,12 +111,16 @@ def _iwae(*, samples: int = 5) -> dict[str, Any]:
     return {"objective": ImportanceWeighted(samples=samples)}
 
 
-def _squared(*, weight: float = 1.0, reduction: Literal["mean", "sum"] = "mean") -> dict[str, Any]:
-    return {"penalty": SquaredReencoding(weight=weight, reduction=reduction)}
+def _squared(
+    *, weight: float = 1.0, reduction: Literal["mean", "sum"] = "mean", shown: Shown = "soft"
+) -> dict[str, Any]:
+    return {"penalty": SquaredReencoding(weight=weight, reduction=reduction, shown=shown)}
 
 
-def _log_prob(*, c: float, weight: float = 1.0, reduction: Literal["mean", "sum"] = "sum") -> dict[str, Any]:
-    return {"penalty": LogProbReencoding(c=c, weight=weight, reduction=reduction)}
+def _log_prob(
+    *, c: float, weight: float = 1.0, reduction: Literal["mean", "sum"] = "sum", shown: Shown = "soft"
+) -> dict[str, Any]:
+    return {"penalty": LogProbReencoding(c=c, weight=weight, reduction=reduction, shown=shown)}
 
 
 def _skip() -> dict[str, Any]:

@@ -315,7 +315,7 @@ def _starts(model: VAE, x: Tensor, seed: int, count: int) -> Tensor:
 
 
 def _pass(model: VAE) -> int:
-    """Data in one pass: an autoregressive decoder holds many maps of the image's size, which should fit a CPU's cache."""
+    """Data in one pass: an autoregressive decoder has many maps of the image's size, which should fit a CPU's cache."""
     return 1000 if not model.autoregressive or next(model.parameters()).is_cuda else 100
 
 

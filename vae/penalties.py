@@ -1,7 +1,9 @@
 """Penalties added to an objective: NE-VAE's re-encoding losses.
 
 x -> z ~ q(z|x) -> soft reconstruction x~ = E[x|z] -> q(z|x~) = N(mu~, sigma~^2) -> z~. Both codes are sampled, and
-gradients run through the decoder and both passes of the encoder.
+gradients run through the decoder and both passes of the encoder. With an autoregressive decoder x~ is teacher-forced,
+each pixel's mean given z and the pixels of x before it: one parallel pass, which leaks x into x~, so that the penalty
+acts mostly on the posterior's variance.
 """
 
 from functools import singledispatch
@@ -11,6 +13,24 @@ from torch import Tensor
 
 from lso.vae.axes import LogProbReencoding, Penalty, SquaredReencoding
 from lso.vae.gaussian import DiagonalGaussian, normal_log_prob
+
+
+def reencoded_pixels(penalty: Penalty, mean: Float[Tensor, "batch ..."], noise: Tensor | None) -> Tensor:
+    """What of a reconstruction is encoded again.
+
+    Args:
+        penalty: a value of the axis; its ``shown`` says which.
+        mean: ``(batch, ...)`` expected pixels x~.
+        noise: uniforms of that shape for ``hard``.
+    Returns:
+        ``(batch, ...)``: x~ itself, x~ without gradients, or binary draws with the gradients of x~.
+    """
+    if penalty.shown == "detached":
+        return mean.detach()
+    if penalty.shown == "hard":
+        assert noise is not None
+        return mean + ((noise < mean).to(mean.dtype) - mean).detach()
+    return mean
 
 
 @singledispatch

@@ -15,7 +15,7 @@ from lso.vae.inference import draws, infer
 from lso.vae.methods import Method
 from lso.vae.model import VAE
 from lso.vae.objectives import evaluate, samples
-from lso.vae.penalties import penalize
+from lso.vae.penalties import penalize, reencoded_pixels
 from lso.vae.seeds import generator
 
 Group = Literal["encoder", "decoder"]
@@ -30,12 +30,14 @@ class Noise(NamedTuple):
         reencode: ``(batch, latent)`` standard normal; None without a penalty.
         binarize: uniforms of the shape of the batch; None where pixels are used as they are.
         inference: ``(draws, batch, latent)`` standard normal; None for an amortized inference.
+        pixels: uniforms of the shape of the batch; None unless a penalty draws pixels.
     """
 
     posterior: Float[Tensor, "sample batch latent"]
     reencode: Float[Tensor, "batch latent"] | None
     binarize: Float[Tensor, "batch ..."] | None
     inference: Float[Tensor, "draw batch latent"] | None = None
+    pixels: Float[Tensor, "batch ..."] | None = None
 
 
 class Knobs(NamedTuple):
@@ -140,11 +142,13 @@ def draw_noise(
         return generator(seed, purpose, step, inner, device=device)
 
     size, count = (shape[0], latent_dim), draws(method.inference)
+    hard = method.penalty is not None and method.penalty.shown == "hard"
     return Noise(
         torch.randn((samples(method.objective), *size), generator=stream("posterior"), device=device),
         torch.randn(size, generator=stream("reencode"), device=device) if method.penalty else None,
         torch.rand(shape, generator=stream("binarize"), device=device) if binarize else None,
         torch.randn((count, *size), generator=stream("inference"), device=device) if count else None,
+        torch.rand(shape, generator=stream("pixels"), device=device) if hard else None,
     )
 
 
@@ -173,7 +177,8 @@ def step(
     terms = evaluate(method.objective, model, data, q, noise.posterior, knobs.kl_weight)
     penalty = torch.zeros_like(terms.loss)
     if method.penalty is not None and noise.reencode is not None:
-        penalty = penalize(method.penalty, terms.z, model.encode(terms.mean), noise.reencode)
+        again = model.encode(reencoded_pixels(method.penalty, terms.mean, noise.pixels))
+        penalty = penalize(method.penalty, terms.z, again, noise.reencode)
     loss = (terms.loss + penalty).mean()
     norm = _backward(state, loss, groups)
     for name, optimizer in state.optimizers.items():

@@ -1,18 +1,22 @@
 """NE-VAE's re-encoding penalties against hand computation, and where their gradients go."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from lso.vae import step
 from lso.vae.axes import LogProbReencoding, SquaredReencoding
+from lso.vae.config import Protocol
 from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
-from lso.vae.penalties import penalize
+from lso.vae.methods import method
+from lso.vae.penalties import penalize, reencoded_pixels
 from lso.vae.seeds import generator
+from tests.vae.small import small_model
 
 Z = torch.tensor([[1.0, 0.0, -2.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
 AGAIN = DiagonalGaussian(
@@ -69,3 +73,26 @@ def test_senseless_parameters_are_refused() -> None:
             LogProbReencoding(c=c, weight=weight)
     with pytest.raises(UsageError, match="a finite penalty weight >= 0"):
         SquaredReencoding(weight=-1.0)
+
+
+@pytest.mark.parametrize("shown", ["soft", "detached", "hard"])
+def test_what_is_reencoded_and_where_its_gradients_go(shown: Any) -> None:
+    mean = torch.rand(3, 1, 8, 8, generator=generator(0, "mean")).requires_grad_()
+    noise = torch.rand(3, 1, 8, 8, generator=generator(0, "noise"))
+    seen = reencoded_pixels(SquaredReencoding(shown=shown), mean, noise)
+    expected = (noise < mean).float() if shown == "hard" else mean
+    torch.testing.assert_close(seen, expected)
+    assert seen.requires_grad == (shown != "detached")
+    if shown != "detached":
+        (gradient,) = torch.autograd.grad((2 * seen).sum(), mean)
+        assert torch.equal(gradient, torch.full_like(mean, 2.0))
+
+
+@pytest.mark.parametrize("shown", ["detached", "hard"])
+def test_other_readings_of_the_penalty_train(shown: str) -> None:
+    chosen = method("ne-vae-se", shown=shown)
+    made = step.init(small_model(chosen), chosen, Protocol())
+    x = torch.rand(8, 1, 8, 8, generator=generator(0, "x"))
+    noise = step.draw_noise(chosen, tuple(x.shape), 4, binarize=True, seed=0, step=0, device=x.device)
+    info = step.step(made, x, noise, step.Knobs(torch.tensor(1.0), torch.tensor(1e-3)))
+    assert info.penalty > 0 and info.gradient_norm.isfinite()
