@@ -113,7 +113,7 @@ def validate(
         ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, aggregate_kl, active_units, reencoding_error and
         reencoding_error_mean, as `Metrics` defines them, and the posteriors ``(n, latent)``.
     """
-    with _evaluating(model):
+    with evaluating(model):
         codes = _encode(model, x, seed, inference, batch_size)
     return _row(codes, seed, mi_batch), codes.q
 
@@ -152,7 +152,7 @@ def evaluate(
     require(iw_samples >= 0, "iw_samples >= 0", iw_samples, "500 is usual; 0 leaves the estimate out.")
     start = time.perf_counter()
     samples = iw_samples if model.latent_dim else min(1, iw_samples)  # without latents one pass is exact
-    with _evaluating(model):
+    with evaluating(model):
         codes = _encode(model, x, seed, inference, batch_size)
         use = decoder_use(model, x, codes.q, seed=seed, batch_size=batch_size)
         nll = _iw_nll(model, x, codes.q, samples, seed, batch_size, watch) if samples else None
@@ -206,8 +206,8 @@ def decoder_use(
     z, redrawn = q.sample(_normal(model, x, seed, "posterior")), _normal(model, x, seed, "decoder-use")
     n = min(len(x), USE_DATA) if model.autoregressive else len(x)
     total = z.new_zeros(model.latent_dim, dtype=torch.float64)
-    with _evaluating(model):
-        for rows in _cuts(n, batch_size or _pass(model)):
+    with evaluating(model):
+        for rows in _cuts(n, batch_size or pass_size(model)):
             total += redraw_rise(model, _pixels(model, x[:n][rows]), z[:n][rows], redrawn[:n][rows]).double().sum(0)
     return total / n
 
@@ -225,7 +225,7 @@ class _Codes:
 
 
 def _encode(model: VAE, x: Tensor, seed: int, inference: Inference | None, batch_size: int | None) -> _Codes:
-    batch_size = _pass(model) if batch_size is None else batch_size
+    batch_size = pass_size(model) if batch_size is None else batch_size
     require(batch_size >= 1, "batch_size >= 1", batch_size, "1000 is the default; less needs less memory.")
     how = model.inference if inference is None else inference
     first, second = (_normal(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
@@ -274,7 +274,7 @@ def _iw_nll(
     batch_size: int | None,
     watch: Callable[[int, int], None] | None,
 ) -> float:
-    draws, chunk = generator(seed, "metrics/importance"), max(1, (batch_size or _pass(model)) // BLOCK)
+    draws, chunk = generator(seed, "metrics/importance"), max(1, (batch_size or pass_size(model)) // BLOCK)
     total = torch.zeros((), dtype=torch.float64, device=q.mean.device)
     for rows in _cuts(len(x), BLOCK):
         pixels = _pixels(model, x[rows])
@@ -285,8 +285,12 @@ def _iw_nll(
 
 
 @contextmanager
-def _evaluating(model: VAE) -> Iterator[None]:
-    """Eval mode inside; every module's own mode as it was after."""
+def evaluating(model: VAE) -> Iterator[None]:
+    """Eval mode inside; every module's own mode as it was after.
+
+    Args:
+        model: the VAE.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -314,8 +318,14 @@ def _starts(model: VAE, x: Tensor, seed: int, count: int) -> Tensor:
     return torch.stack(found) if found else next(model.parameters()).new_zeros(0, len(x), model.latent_dim)
 
 
-def _pass(model: VAE) -> int:
-    """Data in one pass: an autoregressive decoder has many maps of the image's size, which should fit a CPU's cache."""
+def pass_size(model: VAE) -> int:
+    """Data or codes in one pass: an autoregressive decoder has many maps of an image, which should fit a CPU's cache.
+
+    Args:
+        model: the VAE.
+    Returns:
+        How many.
+    """
     return 1000 if not model.autoregressive or next(model.parameters()).is_cuda else 100
 
 

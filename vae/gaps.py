@@ -1,0 +1,275 @@
+"""Where an ELBO falls short of the evidence: the family of posteriors, or the network that amortizes it.
+
+    approximation gap = log p(x) - L[q*],   amortization gap = L[q*] - L[q],   together the inference gap,
+
+q the model's own posterior, q* the best diagonal Gaussian for each datum, found from q by gradient steps.
+Source: Cremer, Li, Duvenaud (2018), arXiv:1801.03558.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Generator, Tensor
+
+from lso.vae.axes import Amortized
+from lso.vae.data import to_unit
+from lso.vae.errors import UsageError
+from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.importance import importance_nll
+from lso.vae.inference import posterior
+from lso.vae.metrics import evaluating, pass_size
+from lso.vae.model import VAE
+from lso.vae.seeds import generator
+from lso.vae.values import require
+
+RATE = 0.1  # of Adam on mean and log-variance, brought to 0 along a half cosine
+BLOCK = 50  # data that are refined together; fixed, as the draws go with it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What one posterior gives, nats, means over data.
+
+    Args:
+        neg_elbo: -L[q].
+        iw_nll: importance-weighted estimate of -log p(x) with q as proposal.
+    """
+
+    neg_elbo: float
+    iw_nll: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaps:
+    """The gaps of a split, in nats and per datum.
+
+    Args:
+        nll: -log p(x), importance-weighted with q* as proposal, the tightest.
+        approximation: log p(x) - L[q*].
+        amortization: L[q*] - L[q].
+        inference: their sum.
+        approximation_error: standard error of its mean over data.
+        amortization_error: standard error.
+        own: the model's own posterior q.
+        refined: q*.
+        encoder: what the encoder says, where the model's own posterior is another one.
+        moved: mean fall of -L over the last tenth of the steps; near 0 when q* has been reached.
+        steps: of the refinement.
+        samples: codes for each datum and step.
+        iw_samples: K of the estimates.
+        n: data.
+        split: its name.
+        seed: of all draws.
+        seconds: wall time.
+    """
+
+    nll: float
+    approximation: float
+    amortization: float
+    inference: float
+    approximation_error: float
+    amortization_error: float
+    own: Proposal
+    refined: Proposal
+    encoder: Proposal | None
+    moved: float
+    steps: int
+    samples: int
+    iw_samples: int
+    n: int
+    split: str
+    seed: int
+    seconds: float
+
+    def to_json(self) -> str:
+        """One JSON object with a member for each field.
+
+        Returns:
+            JSON.
+        """
+        return json.dumps(asdict(self))
+
+
+def gaps(
+    model: VAE,
+    x: Shaped[Tensor, "n channels height width"],
+    *,
+    steps: int = 200,
+    samples: int = 4,
+    iw_samples: int = 500,
+    seed: int = 0,
+    split: str = "test",
+    watch: Callable[[int, int], None] | None = None,
+) -> Gaps:
+    """Approximation and amortization gap of a split.
+
+    Args:
+        model: the VAE; left in the mode it was found in, its weights and statistics untouched.
+        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
+        steps: of Adam on each datum's mean and log-variance.
+        samples: codes for each datum and step, in pairs z, -z around the mean; with at least twice as many as latents
+            the draws are whitened, which makes the ELBO of a linear-Gaussian decoder exact.
+        iw_samples: K of the importance-weighted estimates, and codes for each final ELBO.
+        seed: of all draws.
+        split: name to record.
+        watch: called with (data done, data to do).
+    Returns:
+        The gaps.
+    Raises:
+        UsageError: if the model has no latents, or a count is out of range.
+    """
+    require(steps >= 1, "steps >= 1", steps, "200 is the default.")
+    require(samples >= 2 and samples % 2 == 0, "an even number of samples >= 2", samples, "4 is the default.")
+    require(iw_samples >= 2, "iw_samples >= 2", iw_samples, "500 is usual.")
+    if not model.latent_dim:
+        raise UsageError("a model without latents has no gaps: its likelihood is exact", "Evaluate it without --gaps.")
+    start, parts = time.perf_counter(), []
+    flags = [p.requires_grad for p in model.parameters()]
+    with evaluating(model):
+        model.requires_grad_(False)
+        try:
+            for first in range(0, len(x), BLOCK):
+                parts.append(_block(model, x[first : first + BLOCK], (steps, samples, iw_samples), (seed, first)))
+                if watch is not None:
+                    watch(min(first + BLOCK, len(x)), len(x))
+        finally:
+            for p, flag in zip(model.parameters(), flags, strict=True):
+                p.requires_grad_(flag)
+    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    nll = columns["iw/refined"]
+    approximation, amortization = columns["elbo/refined"] - nll, columns["elbo/own"] - columns["elbo/refined"]
+
+    def proposal(name: str) -> Proposal:
+        return Proposal(neg_elbo=_mean(columns[f"elbo/{name}"]), iw_nll=_mean(columns[f"iw/{name}"]))
+
+    return Gaps(
+        nll=_mean(nll),
+        approximation=_mean(approximation),
+        amortization=_mean(amortization),
+        inference=_mean(approximation + amortization),
+        approximation_error=_error(approximation),
+        amortization_error=_error(amortization),
+        own=proposal("own"),
+        refined=proposal("refined"),
+        encoder=proposal("encoder") if "elbo/encoder" in columns else None,
+        moved=_mean(columns["moved"]),
+        steps=steps,
+        samples=samples,
+        iw_samples=iw_samples,
+        n=len(x),
+        split=split,
+        seed=seed,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _block(model: VAE, x: Tensor, counts: tuple[int, int, int], place: tuple[int, int]) -> dict[str, Tensor]:
+    """Per-datum values of a block: -ELBO and IW-NLL of each proposal, and how far the refinement still moved."""
+    steps, samples, iw_samples = counts
+    weight = next(model.parameters())
+    pixels = to_unit(x.to(weight.device)).to(weight.dtype)
+    own = posterior(model, pixels, place[0])
+    refined, moved = best_gaussian(
+        model, pixels, own, generator(place[0], "gaps/refinement", place[1]), steps=steps, samples=samples
+    )
+    proposals = {"own": own, "refined": refined}
+    if model.has_encoder and not isinstance(model.inference, Amortized):
+        with torch.no_grad():
+            proposals["encoder"] = model.encode(pixels)
+    found, chunk = {"moved": moved}, max(1, pass_size(model) // BLOCK)
+    with torch.no_grad():
+        for name, q in proposals.items():  # common draws for all
+            found[f"elbo/{name}"] = _neg_elbo(model, pixels, q, iw_samples, generator(place[0], "gaps/elbo", place[1]))
+            draws = generator(place[0], "gaps/importance", place[1])
+            found[f"iw/{name}"] = importance_nll(model, pixels, q, draws, samples=iw_samples, chunk=chunk)
+    return found
+
+
+def best_gaussian(
+    model: VAE,
+    x: Float[Tensor, "batch channels height width"],
+    q: DiagonalGaussian,
+    draws: Generator,
+    *,
+    steps: int = 200,
+    samples: int = 4,
+) -> tuple[DiagonalGaussian, Float[Tensor, " batch"]]:
+    """The diagonal Gaussian of the largest ELBO for each datum, by Adam on mean and log-variance.
+
+    Args:
+        model: the VAE, in eval mode, so that data do not feel each other.
+        x: ``(batch, channels, height, width)`` in [0, 1].
+        q: ``(batch, latent)`` where it starts.
+        draws: of the codes.
+        steps: of Adam; the rate falls to 0.
+        samples: codes for each datum and step.
+    Returns:
+        ``(batch, latent)``; and the fall of each datum's -ELBO between the last two tenths of the steps.
+    """
+    point = torch.stack([q.mean, q.log_var]).detach()
+    first, second = torch.zeros_like(point), torch.zeros_like(point)
+    losses = []
+    for t in range(steps):
+        noise = whitened(samples, point[0], draws)
+        point.requires_grad_()
+        loss = _sampled(model, x, DiagonalGaussian(point[0], point[1]), noise)
+        (gradient,) = torch.autograd.grad(loss.sum(), point)
+        losses.append(loss.detach())
+        first, second = 0.9 * first + 0.1 * gradient, 0.99 * second + 0.01 * gradient**2
+        step = (first / (1 - 0.9 ** (t + 1))) / ((second / (1 - 0.99 ** (t + 1))).sqrt() + 1e-12)
+        point = point.detach() - RATE * 0.5 * (1 + math.cos(math.pi * t / steps)) * step
+    tenth = max(1, steps // 10)
+    before = torch.stack(losses[-2 * tenth : -tenth] or losses[:1]).mean(0)
+    return DiagonalGaussian(point[0], point[1]), (before - torch.stack(losses[-tenth:]).mean(0)).double()
+
+
+def whitened(
+    samples: int, like: Float[Tensor, "batch latent"], draws: Generator
+) -> Float[Tensor, "sample batch latent"]:
+    """Standard normals in pairs e, -e; with at least as many pairs as latents, of unit second moments exactly.
+
+    Args:
+        samples: even.
+        like: gives batch, latents, device and dtype.
+        draws: on its own device; a CPU generator gives every device the same.
+    Returns:
+        ``(samples, batch, latent)``, whose mean over samples is 0.
+    """
+    half, latent = samples // 2, like.shape[-1]
+    noise = torch.randn(len(like), half, latent, generator=draws, device=draws.device).to(like)
+    if half >= latent:
+        # Columns of an orthonormal frame: sum_k e_k e_k^T = I, times the number of pairs.
+        noise = torch.linalg.qr(noise)[0] * math.sqrt(half)
+    noise = noise.transpose(0, 1)
+    return torch.cat([noise, -noise])
+
+
+def _sampled(model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor) -> Tensor:
+    """``(batch,)`` mean over samples of -log p(x|z), plus the analytic KL."""
+    z = q.sample(noise)
+    repeated = x.expand(len(noise), *x.shape).flatten(0, 1)
+    log_p = model.decode(z.flatten(0, 1), repeated).log_prob(repeated).reshape(z.shape[:2])
+    return q.kl().sum(-1) - log_p.mean(0)
+
+
+def _neg_elbo(model: VAE, x: Tensor, q: DiagonalGaussian, samples: int, draws: Generator) -> Tensor:
+    """``(batch,)`` -L[q] in double, from so many codes in chunks."""
+    total, done = x.new_zeros(len(x), dtype=torch.float64), 0
+    chunk = max(8, 2 * q.mean.shape[1])  # whitened
+    while done < samples:
+        total += chunk * _sampled(model, x, q, whitened(chunk, q.mean, draws)).double()
+        done += chunk
+    return total / done
+
+
+def _mean(value: Tensor) -> float:
+    return value.double().mean().item()
+
+
+def _error(value: Tensor) -> float:
+    return (value.double().std() / math.sqrt(len(value))).item() if len(value) > 1 else math.nan
