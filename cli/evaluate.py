@@ -9,8 +9,11 @@ import typer
 from lso.cli.console import Console, shown
 from lso.cli.options import Device, Json, Quiet, RunPath, Seed
 from lso.cli.places import training_run
+from lso.vae.errors import UsageError
 
 if TYPE_CHECKING:
+    from lso.tasks.accounts import Spread
+    from lso.vae.gaps import Gaps
     from lso.vae.metrics import Metrics
 
 
@@ -29,6 +32,16 @@ def evaluate(
         int, typer.Option(help="Samples of the importance-weighted NLL; 0 leaves it out.", metavar="N")
     ] = 500,
     limit: Annotated[int | None, typer.Option(help="Use the first N data only.", metavar="N", min=1)] = None,
+    repeats: Annotated[
+        int,
+        typer.Option(help="Evaluate under so many seeds and print the spread of the estimates.", metavar="N", min=1),
+    ] = 1,
+    gaps: Annotated[
+        bool, typer.Option("--gaps", help="Also the approximation and the amortization gap: slow, see --limit.")
+    ] = False,
+    gap_steps: Annotated[
+        int, typer.Option(help="Gradient steps to the best posterior of each image.", metavar="N", min=1)
+    ] = 200,
     device: Device = "auto",
     seed: Seed = 0,
     json: Json = False,
@@ -39,29 +52,76 @@ def evaluate(
     found = training_run(run)
     console.loading()
     from lso.cli.bars import Counting
-    from lso.tasks import experiment
+    from lso.tasks import accounts, experiment
 
     model = experiment.load(found, device)
     dataset = experiment.dataset_of(found)
     data = dataset.split(split.value)
     n = min(len(data), limit or len(data))
     console.note(f"Evaluating {shown(found.path)} on {n:,} of {len(data):,} {split} images, {iw_samples} samples each")
+    if gaps and not model.latent_dim:
+        raise UsageError(
+            "a model without latents has no gaps: its likelihood is exact", "Leave --gaps out, or give another run."
+        )
+    options: dict[str, Any] = {"split": split.value, "iw_samples": iw_samples, "limit": limit, "seed": seed}
     counting = Counting(console, "images", "evaluating")
     try:
-        metrics = experiment.evaluate(
-            model, dataset, split=split.value, iw_samples=iw_samples, limit=limit, seed=seed, watch=counting
-        )
+        every = accounts.repeats(model, dataset, repeats, watch=counting, **options)
+        found_gaps = None
+        if gaps:
+            options["iw_samples"] = max(2, iw_samples)
+            counting = Counting(console, "images", "refining posteriors")
+            found_gaps = accounts.gaps(model, dataset, steps=gap_steps, watch=counting, **options)
     finally:
         counting.close()
+    metrics, spreads = every[0], accounts.spread_of(every) if repeats > 1 else {}
     cut = f"--limit: {n:,} of {len(data):,} {split} images" if n < len(data) else ""
-    console.emit({"run": found.path, "cut": cut, "verdict": found.verdict, **dataclasses.asdict(metrics)})
+    told = {"run": found.path, "cut": cut, "verdict": found.verdict, **dataclasses.asdict(metrics)}
+    if spreads:
+        told["repeats"] = {name: dataclasses.asdict(value) for name, value in spreads.items()}
+    if found_gaps is not None:
+        told["gaps"] = dataclasses.asdict(found_gaps)
+    console.emit(told)
     console.table(("metric", "value", "what it is"), _rows(metrics))
-    console.result()
-    console.table(("dimension", "variance", "KL", "decoder use", "re-encoding"), _dimensions(metrics))
+    if metrics.activity:
+        console.result()
+        console.table(("dimension", "variance", "KL", "decoder use", "re-encoding"), _dimensions(metrics))
+    if spreads:
+        console.result()
+        console.table((f"over {repeats} seeds", "mean", "deviation", "variance", "least", "most"), _spread(spreads))
+    if found_gaps is not None:
+        console.result()
+        console.table(("gap", "nats", "what it is"), _gaps(found_gaps))
     if cut:
         console.result(f"cut by {cut}")
     if found.verdict:
         console.result(found.verdict)
+
+
+def _spread(spreads: "dict[str, Spread]") -> list[list[Any]]:
+    names = {"iw_nll": "IW-NLL", "neg_elbo": "-ELBO", "kl": "KL", "mi": "MI", "active_units": "active units"}
+    return [
+        [names[name], one.mean, one.deviation, one.deviation**2, one.least, one.most] for name, one in spreads.items()
+    ]
+
+
+def _gaps(g: "Gaps") -> list[list[Any]]:
+    steps = f"{g.steps} steps, {g.samples} codes each; the last tenth still gained {g.moved:.2g}"
+    rows: list[list[Any]] = [
+        ["approximation", g.approximation, f"log p(x) - best Gaussian's ELBO, +- {g.approximation_error:.2g}"],
+        ["amortization", g.amortization, f"best Gaussian's ELBO - the model's own, +- {g.amortization_error:.2g}"],
+        ["inference", g.inference, "their sum"],
+        ["NLL", g.nll, f"-log p(x), {g.iw_samples} importance samples from the best Gaussian"],
+        ["NLL, own", g.own.iw_nll, "the same from the model's own posterior"],
+        ["-ELBO, best", g.refined.neg_elbo, f"of the best Gaussian: {steps}"],
+        ["-ELBO, own", g.own.neg_elbo, f"of the model's own posterior, {g.iw_samples} codes"],
+    ]
+    if g.encoder is not None:
+        rows += [
+            ["NLL, encoder", g.encoder.iw_nll, "from what the encoder says before it is refined"],
+            ["-ELBO, encoder", g.encoder.neg_elbo, "of what the encoder says"],
+        ]
+    return rows
 
 
 def _rows(m: "Metrics") -> list[list[Any]]:

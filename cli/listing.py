@@ -20,6 +20,7 @@ class Kind(StrEnum):
     architectures = "architectures"
     tasks = "tasks"
     optimizers = "optimizers"
+    tables = "tables"
     runs = "runs"
 
 
@@ -29,13 +30,14 @@ Table = tuple[Sequence[str], list[list[Any]]]
 def listing(
     kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)], json: Json = False
 ) -> None:
-    """List methods, architectures, tasks, optimizers or runs."""
+    """List methods, architectures, tasks, optimizers, published tables or runs."""
     console = Console(json=json)
     columns, rows = {
         Kind.methods: _methods,
         Kind.architectures: _architectures,
         Kind.tasks: _tasks,
         Kind.optimizers: _optimizers,
+        Kind.tables: _tables,
         Kind.runs: _runs,
     }[kind]()
     console.emit([dict(zip(columns, row, strict=True)) for row in rows])
@@ -92,6 +94,12 @@ def _optimizers() -> Table:
 
     columns = ("optimizer", "step size", "what it is")
     return columns, [[name, spec.learning_rate, spec.summary] for name, spec in GRADIENT_OPTIMIZERS.items()]
+
+
+def _tables() -> Table:
+    from lso.cli.reproduce import listed
+
+    return listed()
 
 
 def _runs() -> Table:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lso.cli import (
+    benchmark,
     config,
     console,
     decode,
@@ -20,7 +21,9 @@ from lso.cli import (
     listing,
     optimize,
     report,
+    reproduce,
     sample,
+    sweep,
     train,
     traverse,
 )
@@ -149,6 +152,20 @@ _add(
     "lso optimize --target test:20 --optimizer adam",
     "lso optimize --model runs/a --target images/ --starts 4 --out search",
 )
+_add(
+    "sweep",
+    sweep.sweep,
+    WORK,
+    "lso sweep --method vae-anneal --method ne-vae-se --latent-dim 8,16,32 --seeds 3",
+    "lso sweep --method vae --task omniglot --latent-dim 8,32 --seeds 5 --time-limit 9m --out runs/au",
+)
+_add(
+    "reproduce",
+    reproduce.reproduce,
+    WORK,
+    "lso reproduce nevae2021_table1 --time-limit 9m",
+    "lso reproduce he2019_table2 --rows VAE,Ours --seeds 1 --limit 1000 --epochs 2 --arch he2019-small --out small",
+)
 _add("report", report.report, WORK, "lso report runs/a runs/b", "lso report runs/a --out comparison --json")
 _add("sample", sample.sample, LOOK, "lso sample -n 100", "lso sample runs/a -n 16 --seed 1 --out sample.png")
 _add("encode", encode.encode, LOOK, "lso encode --data test", "lso encode runs/a --data images/ --out codes.npz")
@@ -163,6 +180,17 @@ _add(
 _add("traverse", traverse.traverse, LOOK, "lso traverse", "lso traverse runs/a --dim 0,5 --range 5 --steps 21")
 _add("list", listing.listing, HELP, "lso list methods", "lso list runs --json")
 _add("doctor", doctor.doctor, HELP, "lso doctor", "lso doctor runs/a")
+
+benchmarks = typer.Typer(no_args_is_help=True, help="The papers' benchmarks on trained models.")
+app.add_typer(benchmarks, name="benchmark", rich_help_panel=WORK)
+_add(
+    "image-targets",
+    benchmark.image_targets,
+    "",
+    "lso benchmark image-targets --models runs/vae runs/ne-vae-se --targets 50",
+    "lso benchmark image-targets runs/a runs/b --targets 10 --max-steps 300 --lr 0.01,0.03",
+    to=benchmarks,
+)
 
 settings = typer.Typer(no_args_is_help=True, help="Show or write the configuration of a training; runs nothing.")
 app.add_typer(settings, name="config", rich_help_panel=HELP)

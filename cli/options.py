@@ -84,6 +84,19 @@ PictureOut = Annotated[
     Path | None,
     typer.Option("--out", help="A .png file. Default: in the run's pictures/.", metavar="FILE", rich_help_panel=OUTPUT),
 ]
+HowDrawn = Annotated[
+    str | None,
+    typer.Option(
+        "--how",
+        help="mean (the expected image), sample or greedy (the likeliest values). "
+        "Default: mean; sample where the decoder is autoregressive.",
+        metavar="WORD",
+        show_default=False,
+    ),
+]
+Averaged = Annotated[
+    int, typer.Option("--samples", help="Draws in the mean of an autoregressive decoder.", metavar="S", min=1)
+]
 BadFiles = Annotated[
     str | None,
     typer.Option(help="Unreadable files: refuse or skip. Default: as in training.", metavar="HOW", show_default=False),
@@ -101,6 +114,11 @@ Invert = Annotated[
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A config.toml, as in every run folder; flags win.", metavar="FILE")
 ]
+IwSamples = Annotated[
+    int | None,
+    typer.Option(help="Samples of the importance-weighted NLL; 0 leaves it out.", metavar="N", show_default=False),
+]
+TestLimit = Annotated[int, typer.Option(help="Measure on the first N test images only; 0 is all.", metavar="N")]
 
 
 # --- reading values --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ COLUMNS = {
     "mi": "MI",
     "active_units": "AU",
     "reencoding_error": "re-encoding",
-    "minutes": "minutes",
+    "seconds": "seconds",
 }
 
 
@@ -46,8 +46,9 @@ def plan_sweep(
         raise UsageError(f"expected at least 1 seed, got {seeds}", "Give --seeds 5, say.")
     planned = []
     for label in dict.fromkeys(methods):
-        latent = parse_method(label).latents
-        for dim in (list(dict.fromkeys(latent_dims)) or [None]) if latent else [None]:
+        sized = latent_dims and parse_method(label).latents
+        dims: list[int | None] = [*dict.fromkeys(latent_dims)] if sized else [None]
+        for dim in dims:
             sizes = {} if dim is None else {"architecture": {"latent_dim": dim}}
             for seed in range(seeds):
                 config = plan(merge(settings, {**sizes, "method": label, "seed": seed}), file)
@@ -77,8 +78,7 @@ def points(members: Sequence[Member]) -> list[dict[str, Any]]:
             "verdict": str(info.get("verdict", "")),
         }
         if member.evaluations:
-            minutes = info["seconds"] / 60
-            point |= {key: member.evaluations[0].get(key) for key in COLUMNS} | {"minutes": minutes}
+            point |= {key: member.evaluations[0].get(key) for key in COLUMNS} | {"seconds": info["seconds"]}
         found.append(point)
     return found
 
@@ -143,6 +143,8 @@ def with_spread(value: Mapping[str, Any] | None) -> str:
     if value is None:
         return NONE
     mean = value["mean"]
+    if value["std"] is None and float(mean).is_integer():
+        return f"{mean:,.0f}"
     digits = 2 if abs(mean) >= 0.1 else 3
     text = f"{mean:,.{digits}f}"
     return text if value["std"] is None else f"{text} ± {value['std']:.{digits}f}"
@@ -159,8 +161,10 @@ def unfinished(found: Sequence[Mapping[str, Any]]) -> list[str]:
     sentences = [f"{point['name']} failed: {point['sentence']}" for point in found if point["status"] == "failed"]
     missing = sum("neg_elbo" not in point and point["status"] != "failed" for point in found)
     if missing:
-        what = "training is" if missing == 1 else "trainings are"
-        sentences.insert(0, f"{missing} of {len(found)} {what} not finished or not measured yet: repeat the command.")
+        verb = "is" if missing == 1 else "are"
+        sentences.insert(
+            0, f"{missing} of {len(found)} trainings {verb} not finished and measured: repeat the command."
+        )
     return sentences
 
 
@@ -185,7 +189,7 @@ def write_report(members: Sequence[Member], root: Path, asked: Asked) -> Path:
     configs = {name: to_dict(config) for name, config in _first_seeds(members).items()}
     sections: list[dict[str, Any]] = [{"table": table(rows, asked)}]
     if any("neg_elbo" in point for point in found):
-        sections.append({"title": "Active units and likelihood", "chart": uri(sweep(found)), "alt": FIGURE})
+        sections.append({"title": "Active units and likelihood", "chart": uri(sweep(found)), "caption": FIGURE})
     sections.append({"title": "Configuration", "table": side_by_side("", configs)})
     sections.append({"table": _every(found)})
     html = render(
@@ -215,7 +219,12 @@ def _first_seeds(members: Sequence[Member]) -> dict[str, Any]:
 def _every(found: Sequence[Mapping[str, Any]]) -> Table:
     keys = [key for key in COLUMNS if any(point.get(key) is not None for point in found)]
     rows = [
-        [point["name"], point["status"], *(number(point.get(key)) for key in keys), point["verdict"] or point["sentence"]]
+        [
+            point["name"],
+            point["status"],
+            *(number(point.get(key)) for key in keys),
+            point["verdict"] or point["sentence"],
+        ]
         for point in found
     ]
     columns = ["run", "status", *(COLUMNS[key] for key in keys), "what it said"]

@@ -1,0 +1,195 @@
+"""``lso benchmark image-targets``: the papers' toy latent search on several models at once."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lso.cli.console import Console, shown
+from lso.cli.options import OUTPUT, Device, Json, Quiet, Seed, complete_runs, seconds
+from lso.cli.signals import Signals
+from lso.cli.sweep import again
+from lso.cli.train import TimeLimit
+from lso.vae import runs
+from lso.vae.errors import UsageError
+from lso.vae.runs import Run
+
+Models = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--models",
+        help="Training runs on the same data; give it several times, or several after one.",
+        metavar="RUN...",
+        show_default=False,
+        autocompletion=complete_runs,
+    ),
+]
+
+
+def image_targets(
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN...]", help="More runs.", show_default=False)
+    ] = None,
+    models: Models = None,
+    targets: Annotated[int, typer.Option(help="The first N test images.", metavar="N", min=1)] = 50,
+    thresholds: Annotated[
+        str, typer.Option(help="Decreases of an image's loss over 100 steps at which it stops.", metavar="X,...")
+    ] = "0.01,0.005,0.002,0.001,0.0005,0",
+    lr: Annotated[str, typer.Option(help="Of Adam; several make a small sweep.", metavar="X,...")] = "0.01",
+    max_steps: Annotated[int, typer.Option(help="Steps at most.", metavar="N", min=100)] = 50_000,
+    context: Annotated[
+        str, typer.Option(help="Of an autoregressive decoder: target (as in training), own or blank.", metavar="NAME")
+    ] = "target",
+    time_limit: TimeLimit = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder; repeated into the same, finished models are kept.", metavar="DIR", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search for the same images through several models: gap between starts, code distances, iterations.
+
+    NE-VAE (2021), section 5.4: Adam on the squared error, from the prior and from the encoder.
+    """
+    console = Console(json=json, quiet=quiet)
+    limit = None if time_limit is None else seconds(time_limit)
+    found = [Run(path) for path in [*(models or []), *(more or [])]]
+    levels, rates = numbers(thresholds, "thresholds"), numbers(lr, "learning rates")
+    folder = out or runs.choose_folder("image-targets")
+    console.loading()
+    from lso.tasks import image_targets as toy
+    from lso.tasks import image_targets_report as page
+    from lso.tasks.claims import judge
+
+    config = toy.BenchmarkConfig(
+        targets=targets, thresholds=tuple(levels), lr=rates[0], max_steps=max_steps, context=context, seed=seed
+    )
+    toy.check(found)
+    images = toy.target_images(found[0], config)
+    outcomes: dict[float, list[toy.Outcome]] = {rate: [] for rate in rates}
+    with Signals() as signals:
+        signals.listen()
+        clock = Clock(console, signals, limit)
+        for rate in rates:
+            one = dataclasses.replace(config, lr=rate)
+            for run in found:
+                if clock.over():
+                    break
+                outcome = toy.cached(run, one, folder)
+                if outcome is None:
+                    clock.begin(f"{run.path.name}, lr {rate:g}", max_steps)
+                    outcome = toy.benchmark(run, images, one, device=device, stop=clock.stop)
+                    toy.keep(outcome, run, one, folder)
+                outcomes[rate].append(outcome)
+        clock.close()
+    done = {rate: part for rate, part in outcomes.items() if part}
+    if not done:
+        raise UsageError("the time was over before the first window of 100 steps", "Raise --time-limit.")
+    whole = all(len(part) == len(found) and all(o.finished for o in part) for part in outcomes.values())
+    cut = "" if whole else clock.reason
+    banners = [f"Cut off: {cut}. What is missing or unfinished is not judged as it would be."] if cut else []
+    banners += [str(text) for text in found[0].info["dataset"]["provenance"].get("banners", ())]
+    written = page.write_report(done, images, config, folder, banners)
+    first = next(iter(done.values()))
+    claims = page.claim_table(judge(first))
+    told: dict[str, Any] = {"folder": folder, "cut": cut, "report": written}
+    console.emit(told | {"claims": [dict(zip(claims.columns, row, strict=True)) for row in claims.rows]})
+    for table in (page.model_table(first), page.iteration_table(first), page.threshold_table(first), claims):
+        console.result()
+        console.table(table.columns, [list(row) for row in table.rows])
+        if table.note:
+            console.note(table.note)
+    console.result(f"report: {shown(written)}")
+    if cut:
+        console.result(f"{cut}; continue: {again()}" + (f" --out {shown(folder)}" if out is None else ""))
+    if signals.exit_code:
+        raise typer.Exit(signals.exit_code)
+
+
+class Clock:
+    """Progress on stderr, and when to stop.
+
+    Args:
+        console: where to tell.
+        signals: Ctrl-C.
+        limit: seconds, or None.
+    """
+
+    def __init__(self, console: Console, signals: Signals, limit: float | None) -> None:
+        import time
+
+        from lso.cli.bars import Counting
+
+        self._counting, self._console = Counting, console
+        self._signals, self._now = signals, time.monotonic
+        self._deadline = None if limit is None else self._now() + limit
+        self._bar: Any = None
+        self._steps, self.reason = 0, ""
+
+    def begin(self, name: str, steps: int) -> None:
+        """A new search.
+
+        Args:
+            name: of it.
+            steps: at most.
+        """
+        self.close()
+        self._bar, self._steps = self._counting(self._console, "steps", f"searching {name}"), steps
+
+    def stop(self, step: int) -> bool:
+        """Whether to end.
+
+        Args:
+            step: done.
+        Returns:
+            True once the time is over, or Ctrl-C was pressed.
+        """
+        if self._bar is not None:
+            self._bar(step, self._steps)
+        return self.over()
+
+    def over(self) -> bool:
+        """Whether the time is over, or Ctrl-C was pressed.
+
+        Returns:
+            True then; ``reason`` says which.
+        """
+        if caught := self._signals.reason():
+            self.reason = caught
+        elif self._deadline is not None and self._now() >= self._deadline:
+            self.reason = "reached the time limit"
+        return bool(self.reason)
+
+    def close(self) -> None:
+        """End the line of progress."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def numbers(text: str, what: str) -> list[float]:
+    """Read numbers with commas between them.
+
+    Args:
+        text: e.g. ``"0.01,0"``.
+        what: they are, for the error.
+    Returns:
+        The numbers, each once.
+    Raises:
+        UsageError: if it is something else.
+    """
+    try:
+        found = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        found = []
+    if not found:
+        raise UsageError(
+            f"cannot read the {what} {text!r}", "Write numbers with commas between them, e.g. 0.01,0.005,0"
+        )
+    return list(dict.fromkeys(found))

@@ -1,0 +1,167 @@
+"""``lso reproduce``: a published table trained again, ours beside published; repeated, it goes on."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lso.cli.console import Console, shown
+from lso.cli.options import (
+    OUTPUT,
+    Device,
+    IwSamples,
+    Json,
+    Quiet,
+    TestLimit,
+    Verbose,
+    complete_architectures,
+    seconds,
+)
+from lso.cli.signals import Signals
+from lso.cli.sweep import again
+from lso.cli.train import TimeLimit
+from lso.tasks import beside, members, tables
+from lso.tasks import reproduce as reproductions
+from lso.vae.runs import runs_root
+
+CUT = "Less than the paper's protocol"
+
+
+def complete_tables() -> list[tuple[str, str]]:
+    """Names and titles for the shell.
+
+    Returns:
+        Pairs.
+    """
+    return [(name, table.title) for name, table in tables.published().items()]
+
+
+def listed() -> tuple[tuple[str, ...], list[list[Any]]]:
+    """The published tables as a table.
+
+    Returns:
+        Headings and rows.
+    """
+    columns = ("table", "rows", "trainable", "what it shows", "source")
+    return columns, [
+        [name, len(table.rows), sum(bool(row.train) for row in table.rows), table.title, table.source]
+        for name, table in tables.published().items()
+    ]
+
+
+def reproduce(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TABLE", help="Its name or the beginning of it.", show_default=False, autocompletion=complete_tables
+        ),
+    ] = None,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(help="Train these alone: labels, numbers or methods.", metavar="ROW,...", show_default=False),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The data. Default: downloaded.", metavar="PATH", show_default=False)
+    ] = None,
+    device: Device = "auto",
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Runs of each row. Default: the paper's.", metavar="N", rich_help_panel=CUT, show_default=False
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Training images.", metavar="N", rich_help_panel=CUT, show_default=False),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="At most.", metavar="N", rich_help_panel=CUT, show_default=False)
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="Other networks.",
+            metavar="NAME",
+            rich_help_panel=CUT,
+            show_default=False,
+            autocompletion=complete_architectures,
+        ),
+    ] = None,
+    iw_samples: IwSamples = None,
+    test_limit: TestLimit = 0,
+    time_limit: TimeLimit = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder above reproduce-TABLE. Default: runs/.", metavar="DIR", rich_help_panel=OUTPUT),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the rows of a published table and show ours beside the published figures.
+
+    Without TABLE the tables are listed. Repeat the command to go on after Ctrl-C or --time-limit.
+    """
+    console = Console(json=json, quiet=quiet, verbose=verbose)
+    if name is None:
+        columns, lines = listed()
+        console.emit([dict(zip(columns, line, strict=True)) for line in lines])
+        console.table(columns, lines)
+        return
+    time = None if time_limit is None else seconds(time_limit)
+    given: dict[str, dict[str, Any]] = {
+        "data": {"path": data, "limit": limit},
+        "protocol": {"epochs": epochs},
+        "architecture": {"name": arch},
+    }
+    settings = {key: {k: v for k, v in part.items() if v is not None} for key, part in given.items()}
+    published = tables.table(name)
+    chosen = reproductions.chosen_rows(published, rows or [])
+    plan = reproductions.plan_table(
+        published, chosen, settings, seeds=seeds, iw_samples=iw_samples, test_limit=test_limit
+    )
+    folder, root = reproductions.places(published, out or runs_root())
+    members.check(plan.planned, root)
+    reason: str | None = None
+    found: list[members.Member] = []
+    with Signals() as signals:
+        if plan.jobs:
+            console.loading()
+            from lso.cli.grids import run_all
+
+            options: dict[str, Any] = {"device": device, "console": console, "signals": signals, "seconds": time}
+            found, reason = run_all(plan.planned, root, plan.asked, **options)
+        else:
+            console.warn(f"no row of {published.name} can be trained yet: only its published figures are shown")
+    _conclude(plan, found, folder, reason, console)
+    if signals.exit_code:
+        raise typer.Exit(signals.exit_code)
+
+
+def _conclude(
+    plan: reproductions.Reproduction,
+    found: list[members.Member],
+    folder: Path,
+    reason: str | None,
+    console: Console,
+) -> None:
+    numbers = beside.compare(plan, found)
+    page = beside.write_report(plan, found, numbers, folder)
+    content = json_module.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    console.emit({"folder": folder, "cut": reason or "", "report": page, **content})
+    for banner in beside.banners(numbers, found):
+        console.warn(banner)
+    main = beside.table(numbers, plan.table)
+    console.table(main.columns, main.rows)
+    if ranks := beside.rank_table(numbers):
+        console.result()
+        console.table(ranks.columns, ranks.rows)
+    console.note(main.note)
+    console.result(f"report: {shown(page)}")
+    models = [shown(member.run.path) for member in found if member.run and member.status == "finished"]
+    if models and any(quantity == "iterations" for _, quantity in plan.table.compared):
+        searched = f"lso benchmark image-targets --models {' '.join(models)} --targets 50"
+        console.result(f"next, for the iterations: {searched}")
+    if reason:
+        console.result(f"{reason}; continue: {again()}")

@@ -1,0 +1,117 @@
+"""What NE-VAE (2021), section 5.4, says of its toy search, judged on ours with paired bootstrap intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor
+
+from lso.bootstrap import Interval, paired_bootstrap
+from lso.tasks.image_targets import Outcome
+
+Judgement = Literal["holds", "does not hold", "undecided"]
+NAMES = {"se": "NE-VAE se", "vae": "VAE", "aggressive": "aggressive", "beta": "beta-VAE (0.9)"}
+# Order of the published iteration counts, fewest first.
+PUBLISHED_ORDER = ("se", "beta", "vae", "aggressive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A claim and what came of it.
+
+    Args:
+        claim: in words.
+        judgement: holds where the interval lies on the claim's side of 0, does not hold where it lies on the other.
+        evidence: mean difference and interval, in words.
+        intervals: the intervals.
+    """
+
+    claim: str
+    judgement: Judgement
+    evidence: str
+    intervals: tuple[Interval, ...]
+
+
+def judge(outcomes: Sequence[Outcome]) -> list[Claim]:
+    """Judge every claim whose models are there.
+
+    Args:
+        outcomes: of one learning rate; the first of each role stands for it.
+    Returns:
+        Claims in the order of the paper.
+    """
+    known: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        if outcome.role:
+            known.setdefault(outcome.role, outcome)
+    return [*_gaps(known), *_distances(known), *_iterations(known)]
+
+
+def _gaps(known: Mapping[str, Outcome]) -> list[Claim]:
+    claims = []
+    for role in ("vae", "aggressive", "beta"):
+        if "se" not in known or role not in known:
+            continue
+        se, other = known["se"], known[role]
+        for k, threshold in enumerate(se.thresholds):
+            if 0.005 <= threshold <= 0.01:
+                text = (
+                    f"the loss gap between starts is smaller for {NAMES['se']} than for {NAMES[role]} at {threshold:g}"
+                )
+                claims.append(_claim(text, [(other.gap[k] - se.gap[k], 1)]))
+    return claims
+
+
+def _distances(known: Mapping[str, Outcome]) -> list[Claim]:
+    claims = []
+    for role, way in (("se", -1), ("vae", 1), ("aggressive", 1)):
+        if role in known and len(known[role].thresholds) > 1:
+            for of, distance in _both(known[role]).items():
+                word = "shrinks" if way < 0 else "grows"
+                text = (
+                    f"{NAMES[role]}: the code distance between starts {word} from the first threshold to the last, {of}"
+                )
+                claims.append(_claim(text, [(distance[-1] - distance[0], way)]))
+    if "beta" in known and len(known["beta"].thresholds) > 2:
+        for of, distance in _both(known["beta"]).items():
+            peak = 1 + int(distance[1:-1].mean(1).argmax())
+            at = known["beta"].thresholds[peak]
+            text = f"{NAMES['beta']}: the code distance rises and falls again (largest mean at {at:g}), {of}"
+            claims.append(_claim(text, [(distance[peak] - distance[0], 1), (distance[peak] - distance[-1], 1)]))
+    return claims
+
+
+def _both(outcome: Outcome) -> dict[str, Tensor]:
+    return {
+        "all dimensions": outcome.distance_active + outcome.distance_dead,
+        "active dimensions alone": outcome.distance_active,
+    }
+
+
+def _iterations(known: Mapping[str, Outcome]) -> list[Claim]:
+    present = [role for role in PUBLISHED_ORDER if role in known]
+    claims = []
+    for fewer, more in pairwise(present):
+        a, b = known[fewer], known[more]
+        text = f"{NAMES[fewer]} takes fewer steps than {NAMES[more]} to threshold {a.thresholds[-1]:g}, from the prior"
+        claim = _claim(text, [((b.steps[-1, :, 0] - a.steps[-1, :, 0]).double(), 1)])
+        cut = int((~a.reached[-1, :, 0]).sum() + (~b.reached[-1, :, 0]).sum())
+        if cut:
+            note = f"{claim.evidence}; {cut} searches counted at the cap"
+            claim = Claim(claim=claim.claim, judgement=claim.judgement, evidence=note, intervals=claim.intervals)
+        claims.append(claim)
+    return claims
+
+
+def _claim(text: str, parts: Sequence[tuple[Tensor, int]]) -> Claim:
+    """All parts must lie on their side; one on the other side is enough against."""
+    found = [(paired_bootstrap(difference), way) for difference, way in parts]
+    sides = [interval.sign * way for interval, way in found]
+    judgement: Judgement = "undecided"
+    if all(side > 0 for side in sides):
+        judgement = "holds"
+    elif any(side < 0 for side in sides):
+        judgement = "does not hold"
+    evidence = " and ".join(f"{i.mean:.3g} ({i.low:.3g} to {i.high:.3g})" for i, _ in found)
+    return Claim(claim=text, judgement=judgement, evidence=evidence, intervals=tuple(i for i, _ in found))

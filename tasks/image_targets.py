@@ -1,0 +1,303 @@
+"""The toy latent search of NE-VAE (2021), section 5.4: the same images searched for through several models.
+
+Decoder frozen, z the parameter, Adam, squared pixel error summed over an image; one start from the prior and one from
+the encoder. What the paper leaves open is settled in `BenchmarkConfig` and said in the report.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lso import starts
+from lso.decoder import Decoder
+from lso.dimensions import decode
+from lso.gradient import minimize
+from lso.objective import CONTEXTS, LatentObjective
+from lso.space import LatentSpace
+from lso.tasks.experiment import dataset_of, resolve_device
+from lso.tasks.images import seen
+from lso.thresholds import Ends, search_to_thresholds
+from lso.vae.activity import active, activity
+from lso.vae.axes import Aggressive, SquaredReencoding
+from lso.vae.errors import RunError, UsageError, unknown_name
+from lso.vae.files import replace_file
+from lso.vae.runs import Run
+from lso.vae.seeds import generator
+from lso.vae.values import require
+
+STARTS = ("prior", "encoder")
+THRESHOLDS = (0.01, 0.005, 0.002, 0.001, 0.0005, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkConfig:
+    """How to search.
+
+    Args:
+        targets: images, the first of the test split.
+        thresholds: decreases of an image's loss over a window at which it stops.
+        lr: of Adam; the paper does not say.
+        window: steps over which the decrease is taken; published counts are multiples of 100.
+        max_steps: steps at most.
+        context: what an autoregressive decoder is forced on (see `LatentObjective.reconstruct`).
+        controls: gradient optimizers from the same starts, for the gap and the distance alone.
+        seed: of the random starts, the same for models of one latent size.
+    Raises:
+        UsageError: if a value is out of range.
+    """
+
+    targets: int = 50
+    thresholds: tuple[float, ...] = THRESHOLDS
+    lr: float = 0.01
+    window: int = 100
+    max_steps: int = 50_000
+    context: str = "target"
+    controls: tuple[str, ...] = ("sgd", "lbfgs")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.targets >= 1, "targets >= 1", self.targets, "50 are those of the paper.")
+        require(len(self.thresholds) > 0, "at least one threshold", self.thresholds, "For example 0.01,0.")
+        require(
+            min(self.thresholds) >= 0, "thresholds >= 0", self.thresholds, "0: the first window without a decrease."
+        )
+        require(self.max_steps >= self.window >= 1, "max_steps >= 100", self.max_steps, "A window has 100 steps.")
+        if self.context not in CONTEXTS:
+            raise unknown_name("context", self.context, CONTEXTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outcome:
+    """One model's searches, k thresholds and T targets.
+
+    Args:
+        name: of the run.
+        role: ``se``, ``vae``, ``aggressive``, ``beta`` as the paper's rows, or empty.
+        method: that trained it.
+        latent_dim: size of z.
+        active_units: latents whose posterior mean varies over the validation split.
+        thresholds: falling.
+        gap: ``(k, T)`` absolute difference of the losses that the two starts end at.
+        distance_active: ``(k, T)`` squared distance of their codes over active dimensions.
+        distance_dead: ``(k, T)`` over the others.
+        distance_decoded: ``(k, T)`` squared distance of what they decode to.
+        loss: ``(k, T, 2)`` at the ends.
+        steps: ``(k, T, 2)``.
+        reached: ``(k, T, 2)``.
+        together: ``(k, 2)`` steps of all images run as one.
+        together_reached: ``(k, 2)``.
+        controls: optimizer -> gap, distance_active, distance_dead, each ``(T,)``.
+        free_running: ``(T,)`` squared error of the model's own draw from the last code, uniforms common to all; None
+            for a factorised decoder.
+        decoded: ``(T, 2, ...)`` at the last threshold.
+        finished: whether it was not cut off.
+    """
+
+    name: str
+    role: str
+    method: str
+    latent_dim: int
+    active_units: int
+    thresholds: tuple[float, ...]
+    gap: Float[Tensor, "k target"]
+    distance_active: Float[Tensor, "k target"]
+    distance_dead: Float[Tensor, "k target"]
+    distance_decoded: Float[Tensor, "k target"]
+    loss: Float[Tensor, "k target start"]
+    steps: Int[Tensor, "k target start"]
+    reached: Tensor
+    together: Int[Tensor, "k start"]
+    together_reached: Tensor
+    controls: Mapping[str, Mapping[str, Tensor]]
+    free_running: Float[Tensor, " target"] | None
+    decoded: Tensor
+    finished: bool
+
+
+def check(runs: Sequence[Run]) -> None:
+    """Make sure that runs can be compared on the same images.
+
+    Args:
+        runs: training runs.
+    Raises:
+        UsageError: if there is none, or one is named twice.
+        RunError: if one is no training, has no latents, or was trained on other data than the first.
+    """
+    if not runs:
+        raise UsageError("no models given", "Name training runs: --models runs/a --models runs/b")
+    for run in runs:
+        if run.kind != "train":
+            raise RunError(f"{run.path} is a {run.kind}, not a training", "Give training runs.")
+        if not run.config.architecture.latent_dim:
+            raise RunError(f"{run.path} has no latents to search", "Leave it out.")
+        if run.info["dataset"]["hash"] != runs[0].info["dataset"]["hash"]:
+            raise RunError(
+                f"{run.path} was trained on other data than {runs[0].path}",
+                "Give runs of the same task, data and limit.",
+            )
+    names = [run.path.resolve() for run in runs]
+    if len(set(names)) < len(names):
+        raise UsageError("a model is named twice", "Name each once.")
+
+
+def role_of(run: Run) -> str:
+    """Which row of the paper a run stands for.
+
+    Args:
+        run: a training run.
+    Returns:
+        ``se``, ``aggressive``, ``beta`` or ``vae``; empty for another method.
+    """
+    method = run.config.method
+    if isinstance(method.penalty, SquaredReencoding):
+        return "se"
+    if method.penalty is not None or method.skip:
+        return ""
+    if isinstance(method.updates, Aggressive):
+        return "aggressive"
+    if method.name == "beta-vae":
+        return "beta" if method.schedule.end == 0.9 else ""
+    return "vae" if method.name in ("vae", "vae-anneal") else ""
+
+
+def target_images(run: Run, config: BenchmarkConfig) -> Tensor:
+    """The images that are searched for: the first of the test split.
+
+    Args:
+        run: whose data they are.
+        config: how many.
+    Returns:
+        ``(T, ...)`` pixels as the model saw such.
+    """
+    return seen(dataset_of(run), "test")[: config.targets]
+
+
+def benchmark(
+    run: Run,
+    images: Tensor,
+    config: BenchmarkConfig,
+    *,
+    device: str = "auto",
+    stop: Callable[[int], bool] | None = None,
+) -> Outcome:
+    """Search for the images through one model.
+
+    Args:
+        run: a training run.
+        images: from `target_images`.
+        config: how.
+        device: where.
+        stop: called with the steps done after each window; true cuts the search.
+    Returns:
+        The outcome.
+    """
+    model = run.model(str(resolve_device(device)))
+    decoder, codes = Decoder(model), run.codes()
+    mask = active(activity(codes.mean)) if codes is not None else torch.ones(model.latent_dim, dtype=torch.bool)
+    space = LatentSpace(model.latent_dim)
+    objective = LatentObjective.reconstruct(decoder, images, "sse", space=space, context=config.context)
+    draws = generator(config.seed, "image-targets")
+    z0 = starts.make(["prior", "mean"], space, decoder, objective.targets, 2, draws).to(torch.float32)
+    ends = search_to_thresholds(
+        objective, z0, config.thresholds, lr=config.lr, window=config.window, max_steps=config.max_steps, stop=stop
+    )
+    decoded = torch.stack([decode(objective, z) for z in ends.z])
+    return Outcome(
+        name=run.path.name,
+        role=role_of(run),
+        method=run.config.method.name,
+        latent_dim=model.latent_dim,
+        active_units=int(mask.sum()),
+        thresholds=ends.thresholds,
+        **_between(ends.value, ends.z, mask),
+        distance_decoded=(decoded[:, :, 0] - decoded[:, :, 1]).flatten(2).square().sum(-1),
+        loss=ends.value,
+        steps=ends.steps,
+        reached=ends.reached,
+        together=ends.together_steps,
+        together_reached=ends.together_reached,
+        controls=_controls(objective, z0, mask, config) if ends.finished else {},
+        free_running=_free_running(objective, ends) if decoder.autoregressive else None,
+        decoded=decoded[-1].to(torch.float32),
+        finished=ends.finished,
+    )
+
+
+def _between(value: Tensor, z: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """What lies between the two starts of each target; the start is the last axis of the losses."""
+    squared = (z[..., 0, :] - z[..., 1, :]).square()
+    return {
+        "gap": (value[..., 0] - value[..., 1]).abs(),
+        "distance_active": squared[..., mask].sum(-1),
+        "distance_dead": squared[..., ~mask].sum(-1),
+    }
+
+
+def _controls(
+    objective: LatentObjective, z0: Tensor, mask: Tensor, config: BenchmarkConfig
+) -> dict[str, dict[str, Tensor]]:
+    found = {}
+    for name in config.controls:
+        result = minimize(objective, z0, name, max_steps=min(config.max_steps, 2000), tol=1e-4)
+        found[name] = _between(result.value.double().cpu(), result.z.double().cpu(), mask)
+    return found
+
+
+def _free_running(objective: LatentObjective, ends: Ends) -> Tensor:
+    """``(T,)`` squared error of images drawn from the codes of the encoder's start, uniforms common to all."""
+    assert objective.targets is not None
+    z = ends.z[-1, :, 1].to(objective.decoder.device, objective.decoder.dtype)
+    return (objective.decoder.own(z) - objective.targets).square().flatten(1).sum(1).double().cpu()
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+
+
+def cached(run: Run, config: BenchmarkConfig, folder: Path) -> Outcome | None:
+    """The outcome of an earlier call with the same weights and settings.
+
+    Args:
+        run: a training run.
+        config: how.
+        folder: of the benchmark.
+    Returns:
+        The outcome, or None where there is none, or it was cut off.
+    """
+    path = _path(run, config, folder)
+    if not path.is_file() or json.loads(path.with_suffix(".json").read_text())["key"] != _key(run, config):
+        return None
+    found = Outcome(**torch.load(path, weights_only=True))
+    return found if found.finished else None
+
+
+def keep(outcome: Outcome, run: Run, config: BenchmarkConfig, folder: Path) -> None:
+    """Write an outcome for `cached`.
+
+    Args:
+        outcome: what to write.
+        run: whose it is.
+        config: how it was made.
+        folder: of the benchmark.
+    """
+    path = _path(run, config, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({field.name: getattr(outcome, field.name) for field in dataclasses.fields(outcome)}, path)
+    replace_file(path.with_suffix(".json"), json.dumps({"key": _key(run, config)}).encode())
+
+
+def _path(run: Run, config: BenchmarkConfig, folder: Path) -> Path:
+    return folder / "outcomes" / f"{run.path.name}-lr{config.lr:g}.pt"
+
+
+def _key(run: Run, config: BenchmarkConfig) -> list[Any]:
+    import hashlib
+
+    weights = hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest()
+    return [weights, json.loads(json.dumps(dataclasses.asdict(config)))]

@@ -1,0 +1,236 @@
+"""Published tables: every figure as it was printed, and for rows that can be trained here the configuration.
+
+``tables/*.toml`` hold them. A figure that is not there was not published, or is lost in our copies; none is filled in.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from lso.vae.errors import DataError, UsageError, unknown_name
+
+NAMES = ("model", "method", "dataset", "encoder_learning_rate", "inner_iterations")  # what a row may be known by
+HEADINGS = {
+    "nll": "NLL",
+    "neg_elbo": "-ELBO",
+    "neg_elbo_or_nll": "-ELBO or NLL",
+    "kl": "KL",
+    "mi": "MI",
+    "au": "AU",
+    "relative": "relative time",
+    "hours": "hours",
+    "iterations": "iterations",
+    "ppl": "perplexity",
+    "ppl_bound": "perplexity bound",
+}
+SAME = {"iw_nll": "nll", "exact_nll": "nll"}  # importance-weighted for models with latents, exact for others
+Column = tuple[str, str]  # part (data set or latent size; empty where there is one alone) and quantity of `HEADINGS`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A published number.
+
+    Args:
+        mean: as printed.
+        text: with its deviation, for reading.
+        std: standard deviation as printed, or the root of a printed variance; None where there is none.
+        floor: half of the last printed digit, of the mean or of the deviation, whichever is more.
+    """
+
+    mean: Decimal
+    text: str
+    std: float | None = None
+    floor: float = 0.0
+
+    @property
+    def scale(self) -> float | None:
+        """The deviation that a z-score divides by: never below what rounding hides; None without a deviation."""
+        return None if self.std is None else max(self.std, self.floor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row of a published table.
+
+    Args:
+        label: what it is called there.
+        group: heading that it stands under, if any.
+        train: method that trains it here, ``"name:key=value,..."``; empty where only the figures are known.
+        figures: of each column.
+    """
+
+    label: str
+    group: str = ""
+    train: str = ""
+    figures: Mapping[Column, Figure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedTable:
+    """A published table, and how its rows are trained.
+
+    Args:
+        name: of its file.
+        title: what it shows.
+        source: where it was published.
+        note: how its figures were made.
+        rows: in the order of the paper.
+        task: row of `lso.tasks.TASKS`; empty where no row can be trained.
+        column: the part of the figures that is about that task; empty where all are.
+        trainings: the table whose trainings it shares; empty for its own.
+        seeds: runs of each row.
+        iw_samples: of the importance-weighted NLL.
+        repeats: evaluations of each run.
+        latent_dims: part -> latent size, where a row stands for several.
+        settings: of all trainings, nested as in ``config.toml``.
+        remarks: sentences on the protocol.
+    """
+
+    name: str
+    title: str
+    source: str
+    note: str
+    rows: tuple[Row, ...]
+    task: str = ""
+    column: str = ""
+    trainings: str = ""
+    seeds: int = 1
+    iw_samples: int = 500
+    repeats: int = 1
+    latent_dims: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[Column]:
+        """All columns, in the order in which they first have a figure."""
+        return list(dict.fromkeys(column for row in self.rows for column in row.figures))
+
+    @property
+    def compared(self) -> list[Column]:
+        """The columns in which trainings can be told beside the published figures."""
+        parts = tuple(self.latent_dims) or (self.column,)
+        return [column for column in self.columns if column[0] in parts] if self.task else []
+
+
+def heading(column: Column, alone: bool = False) -> str:
+    """What a column is called.
+
+    Args:
+        column: part and quantity.
+        alone: leave the part out.
+    Returns:
+        e.g. ``-ELBO`` or ``omniglot -ELBO``.
+    """
+    part, quantity = column
+    return HEADINGS[quantity] if alone or not part else f"{part} {HEADINGS[quantity]}"
+
+
+@cache
+def published() -> Mapping[str, PublishedTable]:
+    """All tables.
+
+    Returns:
+        Name -> table, by name.
+    Raises:
+        DataError: if a file is damaged.
+    """
+    folder = files("lso.tasks") / "tables"
+    found = sorted(path.name for path in folder.iterdir() if path.name.endswith(".toml"))
+    return {name[:-5]: parse(name[:-5], (folder / name).read_text(encoding="utf-8")) for name in found}
+
+
+def table(name: str) -> PublishedTable:
+    """A table by its name or the beginning of it.
+
+    Args:
+        name: e.g. ``nevae2021_table1_omniglot`` or ``nevae2021_table1``.
+    Returns:
+        The table.
+    Raises:
+        UsageError: if there is none, or several begin so.
+    """
+    known = published()
+    if name in known:
+        return known[name]
+    begun = [full for full in known if full.startswith(name)]
+    whole = [full for full in begun if full.startswith(f"{name}_")]  # table1 is not table10
+    if len(whole or begun) != 1 or not name:
+        if not begun or not name:
+            raise unknown_name("table", name, known)
+        raise UsageError(f"several tables begin with {name!r}", f"Name one of {', '.join(begun)}.")
+    return known[(whole or begun)[0]]
+
+
+def parse(name: str, text: str) -> PublishedTable:
+    """Read a table.
+
+    Args:
+        name: of its file.
+        text: TOML, as in ``tables/``.
+    Returns:
+        The table.
+    Raises:
+        DataError: if it is not one.
+    """
+    try:
+        values = tomllib.loads(text, parse_float=Decimal)
+        latent_dims = values.get("latent_dims", {})
+        rows = tuple(_row(dict(row), latent_dims) for row in values.pop("row"))
+        return PublishedTable(
+            name=name,
+            rows=rows,
+            remarks=tuple(values.pop("remarks", ())),
+            settings=_floats(values.pop("settings", {})),
+            **values,
+        )
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{name}.toml is not a published table: {error}", "Install lso again.") from None
+
+
+def _row(values: dict[str, Any], latent_dims: Mapping[str, int]) -> Row:
+    (name,) = [key for key in NAMES if key in values]
+    label, group, train = values.pop(name), values.pop("group", ""), values.pop("train", "")
+    figures: dict[Column, Figure] = {}
+    for part, quantity, value in _numbers(values):
+        column = (quantity, part) if latent_dims else (part, quantity)
+        column = (column[0], SAME.get(column[1], column[1]))
+        if column[1] not in HEADINGS or column in figures:
+            raise ValueError(f"{quantity} of {label}")
+        figures[column] = _figure(value)
+    return Row(label=label, group=group, train=train, figures=figures)
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Part, quantity and number of each figure: one table deep where a row has several parts."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and "mean" not in value:
+            yield from ((key, inner, number) for inner, number in value.items())
+        else:
+            yield "", key, value
+
+
+def _figure(value: Any) -> Figure:
+    given = {key: Decimal(number) for key, number in (value if isinstance(value, Mapping) else {"mean": value}).items()}
+    if not given.keys() <= {"mean", "std", "variance"}:
+        raise ValueError(f"statistics {', '.join(given)}")
+    halves = {key: 0.5 * 10.0 ** int(number.as_tuple().exponent) for key, number in given.items()}
+    mean, floor = given["mean"], halves["mean"]
+    if "std" in given:
+        text = f"{mean} ± {given['std']}"
+        return Figure(mean=mean, text=text, std=float(given["std"]), floor=max(floor, halves["std"]))
+    if "variance" in given:
+        std = float(given["variance"]) ** 0.5
+        return Figure(mean=mean, text=f"{mean} ± {std:.2g}", std=std, floor=max(floor, halves["variance"] ** 0.5))
+    return Figure(mean=mean, text=str(mean), floor=floor)
+
+
+def _floats(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {key: _floats(value) for key, value in values.items()}
+    return float(values) if isinstance(values, Decimal) else values

@@ -1,0 +1,39 @@
+"""``lso evaluate --repeats`` and ``--gaps``."""
+
+from typing import Any
+
+import pytest
+
+from lso.vae.runs import Run
+from tests.cli.conftest import Lso
+from tests.cli.test_commands import told
+from tests.cli.test_errors import refused
+
+
+def test_repeats_print_the_spread_of_every_estimate(lso: Lso, run: Run) -> None:
+    command = ("evaluate", run.path, "--iw-samples", 5, "--limit", 30, "--repeats", 3)
+    result = lso(*command)
+    assert result.exit_code == 0 and "over 3 seeds" in result.stdout and "variance" in result.stdout
+    values: dict[str, Any] = told(lso(*command, "--json"))
+    spread = values["repeats"]["neg_elbo"]
+    assert len(spread["values"]) == 3 and len(set(spread["values"])) == 3 and spread["values"][0] == values["neg_elbo"]
+    assert spread["least"] <= spread["mean"] <= spread["most"]
+    assert values["repeats"]["active_units"]["deviation"] == 0 == values["repeats"]["kl"]["deviation"]
+
+
+def test_gaps_add_up_and_say_how_far_the_refinement_got(lso: Lso, run: Run) -> None:
+    command = ("evaluate", run.path, "--iw-samples", 20, "--limit", 20, "--gaps", "--gap-steps", 30)
+    result = lso(*command)
+    assert result.exit_code == 0 and "amortization" in result.stdout and "30 steps, 4 codes each" in result.stdout
+    gaps: Any = told(lso(*command, "--json"))["gaps"]
+    assert gaps["inference"] == pytest.approx(gaps["approximation"] + gaps["amortization"])
+    assert gaps["amortization"] > 0 and gaps["n"] == 20
+
+
+def test_a_baseline_has_an_exact_likelihood_and_no_gaps(lso: Lso) -> None:
+    trained = lso("train", "--method", "pixelcnn", "--width", 4, "--limit", 50, "--epochs", 1, "--out", "px")
+    assert trained.exit_code == 0 and "no latents: the likelihood is exact" in trained.stdout
+    values: dict[str, Any] = told(lso("evaluate", "px", "--limit", 5, "--json"))
+    assert values["iw_nll"] == pytest.approx(values["neg_elbo"]) and values["kl"] == 0 and values["iw_samples"] == 1
+    refused(lso("evaluate", "px", "--gaps"), 2, "has no gaps")
+    refused(lso("optimize", "--model", "px", "--target", "test:2"), 2, "nothing to search")

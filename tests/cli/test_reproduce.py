@@ -1,0 +1,77 @@
+"""``lso reproduce``: tables listed, rows trained, ours beside published, cuts and substitutes said."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import Lso
+
+SMALL = ("--limit", 40, "--epochs", 1, "--arch", "mlp", "--device", "cpu")
+
+
+@pytest.fixture
+def omniglot(elsewhere: Path) -> Path:
+    """A few random images in the form of the substitute's file."""
+    draw = np.random.default_rng(0)
+    train, test = (draw.integers(0, 255, (n, 28, 28), dtype=np.uint8) for n in (60, 20))
+    np.savez(elsewhere / "omniglot.npz", train_x=train, test_x=test)
+    return elsewhere / "omniglot.npz"
+
+
+@pytest.mark.parametrize("command", [("reproduce",), ("list", "tables")])
+def test_without_a_table_they_are_listed(lso: Lso, command: tuple[str, ...]) -> None:
+    rows = json.loads(lso(*command, "--json").stdout)
+    assert {"nevae2021_table1_omniglot", "he2019_table10_learning_rate"} <= {row["table"] for row in rows}
+    assert "nevae2021_table1_omniglot" in lso(*command).stdout
+
+
+@pytest.mark.usefixtures("no_report")
+def test_rows_are_trained_and_told_beside_the_published_ones(lso: Lso, omniglot: Path) -> None:
+    command = ("reproduce", "nevae2021_table1", "--rows", "VAE,NE-VAE se", "--data", omniglot, *SMALL, "--out", "here")
+    done = lso(*command)
+    assert done.exit_code == 0, done.stderr
+    assert "NOT the paper's protocol: 40 training images" in done.stderr and "substitute (omniglot.npz)" in done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["2", "VAE", "published", "88.91", "2.12", "1.83", "6"] in lines
+    assert any(line[:2] == ["vae-anneal", "ours"] for line in lines) and not any("z" in line for line in lines)
+    folder = Path("here/reproduce-nevae2021_table1_omniglot")
+    assert {path.name for path in folder.iterdir()} == {
+        "report.html",
+        "report.json",
+        "vae-anneal-d32-s0",
+        "ne-vae-se-d32-s0",
+    }
+    again = lso(*command, "--json")
+    assert "training:" not in again.stderr and json.loads(again.stdout)["ranks"]["AU"]["rows"] == 2
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_table_of_repeats_shares_the_model_and_adds_evaluations(lso: Lso, omniglot: Path) -> None:
+    small = ("--data", omniglot, *SMALL, "--iw-samples", 2, "--out", "here")
+    assert lso("reproduce", "he2019_table2", "--rows", "VAE", "--seeds", 1, *small).exit_code == 0
+    done = lso("reproduce", "he2019_table8", *small, "--json")
+    assert done.exit_code == 0 and "training:" not in done.stderr
+    row = json.loads(done.stdout)["rows"][2]
+    assert row["label"] == "OMNIGLOT" and row["cells"]["-ELBO"]["ours"]["n"] == 10
+    assert row["cells"]["-ELBO"]["ours"]["std"] > 0 and row["cells"]["-ELBO"]["published"]["text"] == "89.66"
+
+
+def test_a_table_that_cannot_be_trained_yet_shows_what_was_published(lso: Lso) -> None:
+    done = lso("reproduce", "savae2018", "--out", "here")
+    assert done.exit_code == 0 and "can be trained yet" in done.stderr and "61.6" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("nevae",), "several tables begin with"),
+        (("nevae2021_table1", "--rows", "VEA"), "unknown row of nevae2021_table1_omniglot"),
+        (("he2019_table2", "--arch", "mlp"), "row PixelCNN: mlp decodes nothing"),
+        (("he2019_table2", "--seeds", 0), "at least 1 seed"),
+    ],
+)
+def test_mistakes_are_two_lines_and_exit_2(lso: Lso, arguments: tuple[object, ...], told: str) -> None:
+    done = lso("reproduce", *arguments)
+    assert done.exit_code == 2 and told in done.stderr and len(done.stderr.splitlines()) == 2

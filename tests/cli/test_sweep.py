@@ -1,0 +1,77 @@
+"""``lso sweep``: what it prints, how it is cut, how it goes on."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lso.vae import training
+from lso.vae.runs import Run
+from tests.cli.conftest import Lso
+
+SMALL = ("--limit", 40, "--epochs", 1, "--width", 8, "--batch-size", 20, "--device", "cpu", "--iw-samples", 2)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_sweep_prints_its_table_and_is_kept_when_repeated(lso: Lso, elsewhere: Path) -> None:
+    command = ("sweep", "--method", "vae", "--method", "ne-vae-se:weight=5", "--latent-dim", "2,3", *SMALL)
+    done = lso(*command)
+    assert done.exit_code == 0, done.stderr
+    head, *lines = done.stdout.splitlines()
+    assert head.split()[:4] == ["method", "latents", "seeds", "IW-NLL"] and lines[3].startswith("ne-vae-se:weight=5  3")
+    assert lines[-1] == "report: runs/sweep-digits/report.html" and "[4/4] training" in done.stderr
+    again = lso(*command, "--json")
+    assert "training:" not in again.stderr
+    numbers = json.loads(again.stdout)
+    assert numbers["cut"] == "" and [cell["done"] for cell in numbers["cells"]] == [1] * 4
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_sweep_out_of_time_says_how_to_go_on(lso: Lso) -> None:
+    done = lso("sweep", "--method", "vae", *SMALL, "--time-limit", "0s", "--out", "here")
+    assert done.exit_code == 0 and "reached the time limit; continue: lso " in done.stdout
+    assert "1 of 1 trainings is not finished" in done.stderr and Path("here/report.html").is_file()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_another_protocol_in_the_same_folder_is_refused(lso: Lso) -> None:
+    assert lso("sweep", "--method", "vae", *SMALL, "--out", "here").exit_code == 0
+    done = lso("sweep", "--method", "vae", *SMALL, "--learning-rate", 0.01, "--out", "here")
+    assert done.exit_code == 1 and "protocol.learning_rate = 0.001, not 0.01" in done.stderr and "--out" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "no method given"),
+        (("--method", "vea"), "unknown method 'vea'"),
+        (("--method", "vae", "--latent-dim", "8;16"), "cannot read the latent sizes"),
+        (("--method", "vae", "--seeds", 0), "at least 1 seed"),
+        (("--method", "vae", "--iw-samples", -1), "iw_samples >= 0"),
+    ],
+)
+def test_mistakes_are_two_lines_and_exit_2(lso: Lso, arguments: tuple[object, ...], told: str) -> None:
+    done = lso("sweep", *arguments)
+    assert done.exit_code == 2 and told in done.stderr and len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.usefixtures("no_report")
+def test_ctrl_c_saves_the_sweep_and_a_repeat_resumes_it(lso: Lso, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(trainer: Any, rows: Any) -> None:
+        advance(trainer, rows)
+        if trainer.position.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    advance = training._advance
+    monkeypatch.setattr(training, "_advance", press)
+    command = ("sweep", "--method", "vae", "--method", "vae-anneal", *SMALL, "--epochs", 4, "--out", "here")
+    done = lso(*command)
+    assert done.exit_code == 130 and "interrupted; continue: lso " in done.stdout
+    assert Run(Path("here/vae-d32-s0")).info["sentence"] == "interrupted after 1 epochs and 3 steps"
+    assert Path("here/report.html").is_file() and not Path("here/vae-anneal-d32-s0").exists()
+    monkeypatch.setattr(training, "_advance", advance)
+    again = lso(*command)
+    assert again.exit_code == 0 and "[1/2] continuing at step 3: vae-d32-s0" in again.stderr
+    assert "not finished" not in again.stderr

@@ -1,0 +1,184 @@
+"""A reproduction compares only what may be compared, and says what was cut."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lso.tasks import beside, experiment
+from lso.tasks.grid import train_all
+from lso.tasks.members import Member, read
+from lso.tasks.reproduce import Reproduction, chosen_rows, places, plan_table
+from lso.tasks.tables import PublishedTable, parse, table
+from lso.vae.errors import UsageError
+
+TABLE = """
+title = "Digits: a table made up for this test"
+source = "Nobody (1900), Table 1"
+note = "two seeds"
+task = "digits"
+column = "digits"
+seeds = 1
+iw_samples = 0
+[settings.architecture]
+name = "mlp"
+width = 8
+latent_dim = 2
+[settings.protocol]
+epochs = 1
+batch_size = 500
+[[row]]
+model = "quoted"
+digits = { kl = 1.0 }
+[[row]]
+model = "VAE"
+train = "vae"
+digits = { kl = { mean = 0.50, std = 0.00 }, neg_elbo = 40.0, au = 1 }
+[[row]]
+model = "beta"
+train = "beta-vae:beta=0.2"
+digits = { kl = { mean = 0.10, std = 0.01 }, neg_elbo = 41.0, au = 1 }
+"""
+
+
+def digits_table() -> PublishedTable:
+    return parse("digits_table1", TABLE)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both rows of the table, trained once. Copy it before writing there."""
+    folder, found = tmp_path_factory.mktemp("trained"), digits_table()
+    plan = plan_table(found, chosen_rows(found, []), {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "_reported", lambda run: run)
+        train_all(plan.planned, folder / "runs", asked=plan.asked, device="cpu")
+    return folder / "runs"
+
+
+def pretend_exact(root: Path) -> None:
+    """Have the runs say that their data are the paper's file."""
+    for path in root.glob("*/run.json"):
+        info = json.loads(path.read_text())
+        info["dataset"]["provenance"]["exact"] = True
+        path.write_text(json.dumps(info))
+
+
+def compared(root: Path, **options: Any) -> tuple[Reproduction, list[Member], dict[str, Any]]:
+    found = digits_table()
+    plan = plan_table(found, chosen_rows(found, []), {}, **options)
+    members = read(plan.planned, root, plan.asked)
+    return plan, members, beside.compare(plan, members)
+
+
+def test_on_other_data_there_is_the_order_alone(trained: Path) -> None:
+    _, members, numbers = compared(trained)
+    row = numbers["rows"][1]["cells"]["KL"]
+    assert row["ours"]["mean"] == members[0].evaluations[0]["kl"] and "z" not in row and "difference" not in row
+    assert numbers["ranks"]["KL"]["rows"] == 2 and numbers["ranks"]["AU"]["tied"] == 1
+    (banner,) = beside.banners(numbers, members)
+    assert "NOT the paper's data" in banner and "order of the rows" in banner
+
+
+def test_on_the_papers_data_there_are_scores_where_a_deviation_is_and_differences_elsewhere(
+    trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "runs")
+    pretend_exact(tmp_path / "runs")
+    _, members, numbers = compared(tmp_path / "runs")
+    cells, ours = numbers["rows"][1]["cells"], members[0].evaluations[0]
+    assert cells["KL"]["z"] == pytest.approx((ours["kl"] - 0.5) / 0.005)  # floored at half of the last digit
+    assert cells["-ELBO"]["difference"] == pytest.approx(ours["neg_elbo"] - 40.0) and "z" not in cells["-ELBO"]
+    assert not beside.banners(numbers, members)
+
+
+def test_a_cut_protocol_is_said_and_leaves_the_order_alone(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "runs")
+    pretend_exact(tmp_path / "runs")
+    _, members, numbers = compared(tmp_path / "runs", test_limit=3)
+    assert numbers["cuts"] == ["measured on the first 3 test images alone"]
+    assert not any({"z", "difference"} & cell.keys() for row in numbers["rows"] for cell in row["cells"].values())
+    assert "NOT the paper's protocol" in beside.banners(numbers, members)[0]
+
+
+def test_every_cut_of_the_protocol_is_named() -> None:
+    found = table("he2019_table2")
+    settings = {"data": {"limit": 1000}, "protocol": {"epochs": 2}, "architecture": {"name": "he2019-small"}}
+    plan = plan_table(found, chosen_rows(found, ["Ours", "PixelCNN"]), settings, seeds=1, iw_samples=100)
+    assert plan.cuts == (
+        "1,000 training images instead of all",
+        "networks he2019-small instead of he2019",
+        "epochs 2 instead of 1000",
+        "100 importance samples instead of 500",
+    )
+    assert plan.notes == ("Runs of each row: 1 here, 5 in the paper.",)
+    assert [job.planned.config.architecture.latent_dim for job in plan.jobs] == [0, 32]
+
+
+def test_rows_are_chosen_by_label_number_or_method() -> None:
+    found = table("nevae2021_table1")
+    assert chosen_rows(found, ["VAE, ne-vae-se,1"]) == [0, 1, 9]
+    assert chosen_rows(found, ["VAE"]) == [1] and chosen_rows(found, ["vae"]) == [0]  # a label, a method
+    assert chosen_rows(found, ["beta-vae:beta=0.9,anneal=8.88889"]) == [4] and len(chosen_rows(found, [])) == 19
+    with pytest.raises(UsageError, match="published figures only"):
+        chosen_rows(table("he2019_table2"), ["1"])
+    with pytest.raises(UsageError, match="unknown row"):
+        chosen_rows(found, ["VEA"])
+
+
+def test_a_row_that_the_networks_cannot_train_is_named() -> None:
+    found = table("he2019_table2")
+    with pytest.raises(UsageError, match="row PixelCNN: mlp decodes nothing but z"):
+        plan_table(found, chosen_rows(found, []), {"architecture": {"name": "mlp"}})
+
+
+def test_a_row_of_several_sizes_has_a_training_for_each() -> None:
+    found = table("nevae2021_table2")
+    plan = plan_table(found, chosen_rows(found, ["VAE"]), {})
+    sizes = [(job.part, job.planned.config.architecture.latent_dim) for job in plan.jobs]
+    assert sizes == [("d8", 8), ("d16", 16), ("d64", 64)]
+
+
+def test_times_are_told_relative_to_the_row_published_as_one(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "runs")
+    found = parse(
+        "t", TABLE.partition("[[row]]")[0]
+        + '[[row]]\nmodel = "VAE"\ntrain = "vae"\ndigits = { relative = 1.00, hours = 4.3 }\n'
+        + '[[row]]\nmodel = "b"\ntrain = "beta-vae:beta=0.2"\ndigits = { relative = 2.19, hours = 9.42 }\n',
+    )  # fmt: skip
+    plan = plan_table(found, [0, 1], {})
+    assert plan.asked is None  # nothing is measured for a table of times
+    members = read(plan.planned, tmp_path / "runs")
+    numbers = beside.compare(plan, members)
+    one, other = (member.info["seconds"] for member in members)
+    assert numbers["rows"][1]["cells"]["relative time"]["ours"]["mean"] == pytest.approx(other / one)
+    assert numbers["rows"][0]["cells"]["hours"]["ours"]["mean"] == pytest.approx(one / 3600)
+
+
+def test_trainings_not_done_are_blank_and_said(trained: Path) -> None:
+    plan, members, _ = compared(trained, seeds=2)
+    numbers = beside.compare(plan, members)
+    row = numbers["rows"][1]
+    assert (row["done"], row["planned"]) == (1, 2) and row["cells"]["KL"]["ours"]["n"] == 1
+    assert "Trainings not finished: 2 of 4" in beside.banners(numbers, members)[-1]
+    lines = beside.table(numbers, plan.table).rows
+    assert lines[0] == ["1 quoted", "published", "1.0", "–", "–"] and lines[2][1] == "ours, 1 of 2 runs"
+
+
+def test_the_page_holds_published_and_ours(trained: Path, tmp_path: Path) -> None:
+    plan, members, numbers = compared(trained)
+    page = beside.write_report(plan, members, numbers, tmp_path)
+    content = json.loads(page.with_suffix(".json").read_text())
+    assert content["rows"][2]["cells"]["KL"]["published"]["text"] == "0.10 ± 0.01"
+    assert content["trainings"]["vae-d2-s0"]["status"] == "finished"
+    text = page.read_text()
+    assert "0.10 ± 0.01" in text and "NOT the paper&#39;s data" in text and "data:image/png" in text
+
+
+def test_report_and_trainings_have_places_of_their_own() -> None:
+    assert places(table("nevae2021_toy"), Path("o")) == (
+        Path("o/reproduce-nevae2021_toy_search"),
+        Path("o/reproduce-nevae2021_table1_omniglot"),
+    )

@@ -1,0 +1,67 @@
+"""A sweep plans every method at every size with every seed, and tells means over seeds."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from lso.tasks import experiment
+from lso.tasks.grid import train_all
+from lso.tasks.members import Asked
+from lso.tasks.sweep import cells, plan_sweep, points, table, unfinished, with_spread, write_report
+from lso.vae.errors import UsageError
+from tests.tasks.grids import SMALL, small
+
+ASKED = Asked(iw_samples=2, limit=5)
+
+
+def test_every_method_at_every_size_with_every_seed() -> None:
+    planned = plan_sweep(["vae", "ne-vae-se:weight=5", "vae"], [2, 4, 2], 2, SMALL)
+    assert [one.name for one in planned][:3] == ["vae-d2-s0", "vae-d2-s1", "vae-d4-s0"] and len(planned) == 8
+    last = planned[-1].config
+    assert (last.method.params["weight"], last.architecture.latent_dim, last.seed) == (5.0, 4, 1)
+    assert last.protocol.epochs == 1 and last.architecture.width == 8
+
+
+def test_a_method_without_latents_is_trained_once_a_seed() -> None:
+    planned = plan_sweep(["pixelcnn", "vae"], [2, 4], 3, {})
+    assert [one.name for one in planned[:4]] == ["pixelcnn-s0", "pixelcnn-s1", "pixelcnn-s2", "vae-d2-s0"]
+    assert planned[0].config.architecture.latent_dim == 0
+
+
+def test_a_sweep_of_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="no method"):
+        plan_sweep([], [2], 1, {})
+    with pytest.raises(UsageError, match="at least 1 seed"):
+        plan_sweep(["vae"], [2], 0, {})
+    with pytest.raises(UsageError, match="unknown method"):
+        plan_sweep(["vea"], [2], 1, {})
+
+
+def test_a_cell_is_the_mean_and_deviation_over_its_seeds() -> None:
+    common = {"method": "vae", "latent_dim": 2, "status": "finished"}
+    numbers = {"kl": 0.0, "mi": 0.0, "active_units": 1, "reencoding_error": 1.0, "seconds": 2.0, "iw_nll": None}
+    values = [30.0, 32.0, 37.0]
+    found = [{**common, **numbers, "neg_elbo": value} for value in values]
+    (cell,) = cells([*found, {**common, "status": "stopped"}])
+    assert cell["neg_elbo"] == {"mean": 33.0, "std": statistics.stdev(values)} and "iw_nll" not in cell
+    assert (cell["done"], cell["planned"]) == (3, 4)
+    assert with_spread(cell["neg_elbo"]) == "33.00 ± 3.61" and with_spread(None) == "–"
+    assert table([cell], ASKED).rows[0][2:5] == ["3 of 4", "–", "33.00 ± 3.61"]
+
+
+def test_the_report_holds_the_numbers_of_every_run_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "_reported", lambda run: run)
+    planned = small("vae", latent_dims=(2, 3))
+    train_all(planned[:1], tmp_path, asked=ASKED, device="cpu")
+    members, _ = train_all(planned, tmp_path, asked=ASKED, device="cpu", seconds=0.0)
+    assert unfinished(points(members)) == ["1 of 2 trainings is not finished and measured: repeat the command."]
+    page = write_report(members, tmp_path, ASKED)
+    numbers = json.loads(page.with_suffix(".json").read_text())
+    done = members[0].evaluations[0]
+    assert numbers["trainings"][0]["neg_elbo"] == pytest.approx(done["neg_elbo"], rel=1e-5)
+    assert numbers["cells"][0]["iw_nll"]["mean"] == pytest.approx(done["iw_nll"], rel=1e-5)
+    assert "1 of 2 trainings is not finished" in page.read_text() and "data:image/png" in page.read_text()
