@@ -1,6 +1,6 @@
 """Steps at the papers' size (`he2019`, batch 50) of every row of NE-VAE Table 1 and He et al. Tables 2 and 6.
 
-    python benchmarks/full_size.py PATH [--rows he2019_table2_6_omniglot:VAE ...]
+    python benchmarks/full_size.py PATH        (the omniglot data; about half an hour)
 
 Twenty outer steps a row, three for aggressive and semi-amortized ones; a fresh process for each, so that the peak of
 its memory is its own. Prints seconds (the first step, then the median of the others), inner steps, memory and losses.
@@ -40,7 +40,7 @@ def work(method: str, data: Path) -> dict[str, Any]:
 
     settings = {
         "method": method,
-        "architecture": {"name": "he2019"},
+        "architecture": {"name": "he2019"},  # without latents for the baseline
         "data": {"task": "omniglot", "path": str(data)},
         "protocol": {"batch_size": 50, "epochs": 1},
     }
@@ -70,13 +70,13 @@ def work(method: str, data: Path) -> dict[str, Any]:
 
 def methods() -> dict[str, list[str]]:
     """Distinct methods of the two tables, each with the rows that it stands for."""
-    from lso.tasks.tables import load_table
+    from lso.tasks.tables import table
 
     found: dict[str, list[str]] = {}
-    for name in ("nevae2021_table1_omniglot", "he2019_table2_6_omniglot"):
-        for row in load_table(name).rows:
-            if row.config is not None:
-                found.setdefault(str(row.config["method"]), []).append(row.label)
+    for name, paper in (("nevae2021_table1_omniglot", "NE-VAE"), ("he2019_table2_6_omniglot", "He")):
+        for row in table(name).rows:
+            if row.train:
+                found.setdefault(row.train, []).append(f"{paper}: {row.label}")
     return found
 
 

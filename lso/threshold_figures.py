@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WIDE = 20.0  # largest median over smallest from which an axis is logarithmic
+
 
 @styled
 def thresholds(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Tensor]]]) -> "Figure":
@@ -29,8 +31,13 @@ def thresholds(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Tensor]]
     for axis, (measure, lines) in zip(flat, panels.items(), strict=False):
         for index, (name, (levels, values)) in enumerate(lines.items()):
             _line(axis, levels, values, index, name)
-        axis.set(title=measure, xlabel="stopping threshold" if axis in flat[-columns:] else "")
-        axis.set_yscale("symlog", linthresh=_least(lines))
+        last = axis in flat[-columns:]
+        axis.set(title=measure, xlabel="stopping threshold" if last else "")
+        axis.tick_params(labelbottom=last)
+        medians = np.concatenate([np.median(values.numpy(), axis=1) for _, values in lines.values()])
+        if medians.max() > WIDE * max(float(medians.min()), 0.0):
+            positive = medians[medians > 0]
+            axis.set_yscale("symlog", linthresh=float(positive.min()) / 10 if positive.size else 1.0)
         axis.set_ylim(bottom=0)
     for axis in flat[len(panels) :]:
         axis.set_visible(False)
@@ -45,10 +52,3 @@ def _line(axis: "Axes", levels: Sequence[float], values: Tensor, index: int, nam
     axis.plot(places, middle, linewidth=1.5, markersize=5, label=name, **style)
     axis.fill_between(places, low, high, alpha=0.15, linewidth=0, color=style["color"])
     axis.set_xticks(places, [f"{level:g}" for level in levels])
-
-
-def _least(lines: Mapping[str, tuple[Sequence[float], Tensor]]) -> float:
-    """Below this the axis is linear: a tenth of the smallest positive median."""
-    medians = np.concatenate([np.median(values.numpy(), axis=1) for _, values in lines.values()])
-    positive = medians[medians > 0]
-    return float(positive.min()) / 10 if positive.size else 1.0
