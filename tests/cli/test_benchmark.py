@@ -1,0 +1,46 @@
+"""``lso benchmark image-targets``: models in one call, what was cut, what is kept."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lso.vae.runs import Run
+from tests.cli.conftest import Lso
+from tests.cli.test_commands import told
+from tests.cli.test_errors import refused
+
+FEW = ("--targets", 3, "--max-steps", 200, "--thresholds", "0.5,0")
+
+
+def test_models_are_searched_in_one_call_and_kept(lso: Lso, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = lso("benchmark", "image-targets", "--models", run.path, *FEW, "--lr", "0.01,0.1", "--out", "bench")
+    assert result.exit_code == 0, result.stderr
+    for words in (
+        "all as one",
+        "squared code distance, dead dims",
+        "VAE: the code distance",
+        "report: bench/report.html",
+    ):
+        assert words in " ".join(result.stdout.split())
+    assert "Learning rate 0.1" in Path("bench/report.html").read_text()
+    monkeypatch.setattr("lso.tasks.image_targets.benchmark", None)  # kept: nothing is searched again
+    values: dict[str, Any] = told(lso("benchmark", "image-targets", run.path, *FEW, "--out", "bench", "--json"))
+    assert values["cut"] == "" and values["claims"][0]["judgement"] in ("holds", "does not hold", "undecided")
+
+
+def test_a_time_limit_says_what_was_cut_and_how_to_go_on(lso: Lso, run: Run) -> None:
+    command = ("benchmark", "image-targets", run.path, "--targets", 3, "--max-steps", 1_000_000, "--thresholds", 0)
+    result = lso(*command, "--lr", "0.000001", "--time-limit", "1s", "--out", "bench")
+    assert result.exit_code == 0, result.stderr
+    assert (
+        "reached the time limit; continue: lso" in result.stdout and "Cut off" in Path("bench/report.html").read_text()
+    )
+
+
+def test_mistakes_are_two_lines(lso: Lso, run: Run) -> None:
+    refused(lso("benchmark", "image-targets"), 2, "no models given")
+    refused(lso("benchmark", "image-targets", run.path, "--lr", "fast"), 2, "cannot read the learning rates")
+    refused(lso("benchmark", "image-targets", run.path, "--thresholds", "-1"), 2, "thresholds >= 0")
+    refused(lso("benchmark", "image-targets", run.path, "--context", "blnk"), 2, "Did you mean 'blank'")
+    refused(lso("benchmark", "image-targets", run.path, run.path), 2, "named twice")

@@ -1,0 +1,133 @@
+"""The toy latent search: roles, what is measured, claims on scripted outcomes, and what is kept on disk."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lso.tasks import image_targets as toy
+from lso.tasks.claims import judge
+from lso.tasks.experiment import train
+from lso.tasks.image_targets_report import threshold_table, write_report
+from lso.vae.errors import RunError, UsageError
+from lso.vae.runs import Run
+
+SETTINGS = {"architecture": {"latent_dim": 3, "width": 8}, "protocol": {"epochs": 1}, "data": {"limit": 200}}
+CONFIG = toy.BenchmarkConfig(targets=4, thresholds=(0.5, 0.0), lr=0.05, window=5, max_steps=40, controls=("sgd",))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    root = tmp_path_factory.mktemp("models")
+    names = {"vae": "vae", "se": "ne-vae-se", "aggressive": "aggressive:budget=2", "beta": "beta-vae:beta=0.9"}
+    return [train(method, settings=SETTINGS, out=root / name, device="cpu") for name, method in names.items()]
+
+
+def test_runs_stand_for_the_rows_of_the_paper(models: list[Run], tmp_path: Path) -> None:
+    assert [toy.role_of(run) for run in models] == ["vae", "se", "aggressive", "beta"]
+    toy.check(models)
+    with pytest.raises(UsageError, match="no models given"):
+        toy.check([])
+    with pytest.raises(UsageError, match="named twice"):
+        toy.check([models[0], models[0]])
+    other = train("vae", settings={**SETTINGS, "data": {"limit": 100}}, out=tmp_path / "other", device="cpu")
+    with pytest.raises(RunError, match=r"other data than .*\nGive runs of the same task"):
+        toy.check([models[0], other])
+
+
+def test_an_outcome_is_what_lies_between_the_two_starts(models: list[Run]) -> None:
+    images = toy.target_images(models[1], CONFIG)
+    found = toy.benchmark(models[1], images, CONFIG, device="cpu")
+    assert found.thresholds == (0.5, 0.0) and found.gap.shape == (2, 4) and found.free_running is None
+    torch.testing.assert_close(found.gap, (found.loss[..., 0] - found.loss[..., 1]).abs())
+    model = models[1].model()
+    decoded = found.decoded
+    assert decoded.shape == (4, 2, 1, 8, 8)
+    error = (decoded - images[:, None].float()).square().sum((2, 3, 4))
+    torch.testing.assert_close(error.double(), found.loss[-1], rtol=1e-4, atol=1e-4)
+    distance = (decoded[:, 0] - decoded[:, 1]).square().sum((1, 2, 3))
+    torch.testing.assert_close(distance.double(), found.distance_decoded[-1], rtol=1e-3, atol=1e-5)
+    assert set(found.controls) == {"sgd"} and found.active_units <= model.latent_dim
+
+
+def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_used(
+    models: list[Run], tmp_path: Path
+) -> None:
+    images = toy.target_images(models[0], CONFIG)
+    found = toy.benchmark(models[0], images, CONFIG, device="cpu")
+    assert toy.cached(models[0], CONFIG, tmp_path) is None
+    toy.keep(found, models[0], CONFIG, tmp_path)
+    again = toy.cached(models[0], CONFIG, tmp_path)
+    assert again is not None and torch.equal(again.gap, found.gap) and again.thresholds == found.thresholds
+    assert toy.cached(models[0], dataclasses.replace(CONFIG, max_steps=45), tmp_path) is None
+    cut = toy.benchmark(models[0], images, CONFIG, device="cpu", stop=lambda step: step >= 5)
+    toy.keep(cut, models[0], CONFIG, tmp_path)
+    assert not cut.finished and toy.cached(models[0], CONFIG, tmp_path) is None
+
+
+def scripted(role: str, **values: Any) -> toy.Outcome:
+    """An outcome of three thresholds and 40 targets with given levels at each threshold, and a little noise."""
+    noise = 0.01 * torch.randn(3, 40, generator=torch.Generator().manual_seed(len(role)), dtype=torch.float64)
+
+    def lines(name: str, default: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Tensor:
+        return torch.tensor(values.get(name, default), dtype=torch.float64)[:, None] + noise
+
+    steps = torch.full((3, 40, 2), values.get("steps", 100)) + torch.arange(40)[:, None] % 7
+    return toy.Outcome(
+        name=role,
+        role=role,
+        method=role,
+        latent_dim=3,
+        active_units=2,
+        thresholds=(0.01, 0.005, 0.0),
+        gap=lines("gap").abs(),
+        distance_active=lines("active"),
+        distance_dead=lines("dead"),
+        distance_decoded=lines("decoded").abs(),
+        loss=torch.ones(3, 40, 2, dtype=torch.float64),
+        steps=steps,
+        reached=torch.ones(3, 40, 2, dtype=torch.bool),
+        together=torch.full((3, 2), 100),
+        together_reached=torch.ones(3, 2, dtype=torch.bool),
+        controls={},
+        free_running=None,
+        decoded=torch.rand(40, 2, 1, 8, 8),
+        finished=True,
+    )
+
+
+def test_claims_hold_fail_or_stay_open_as_the_numbers_say() -> None:
+    outcomes = [
+        scripted("se", gap=(0.5, 0.5, 0.5), active=(2.0, 1.5, 1.0), dead=(1.0, 1.0, 1.0), steps=100),
+        scripted("vae", gap=(1.0, 0.4, 1.0), active=(1.0, 1.0, 1.0), dead=(1.0, 2.0, 3.0), steps=300),
+        scripted("beta", active=(1.0, 3.0, 1.0), dead=(1.0, 1.0, 1.0), steps=200),
+        scripted("aggressive", active=(1.0, 0.5, 0.2), dead=(1.0, 1.0, 1.0), steps=300),
+    ]
+    found = {claim.claim: claim.judgement for claim in judge(outcomes)}
+
+    def of(*words: str) -> str:
+        (match,) = [judgement for claim, judgement in found.items() if all(word in claim for word in words)]
+        return match
+
+    assert of("smaller", "than for VAE at 0.01") == "holds" and of("smaller", "VAE at 0.005") == "does not hold"
+    assert of("NE-VAE se: the code distance", "shrinks", "all") == "holds"
+    assert of("VAE: the code distance", "grows", "all") == "holds"
+    assert of("VAE: the code distance", "grows", "active dimensions alone") == "undecided"
+    assert of("aggressive: the code distance", "all") == "does not hold"
+    assert of("rises and falls", "active dimensions alone") == "holds"
+    assert of("NE-VAE se takes fewer steps than beta") == "holds"
+    assert of("VAE takes fewer steps than aggressive") == "undecided"
+    assert len(found) == 6 + 6 + 2 + 3
+
+
+def test_the_page_shows_every_model_and_says_where_the_cap_came_first(tmp_path: Path) -> None:
+    se, vae = scripted("se"), scripted("vae")
+    vae.reached[2, :5] = False
+    assert [row[-1] for row in threshold_table([se, vae]).rows] == ["–"] * 5 + ["10 of 80"]
+    page = write_report({0.01: [se, vae], 0.03: [se, vae]}, torch.rand(40, 1, 8, 8), toy.BenchmarkConfig(), tmp_path)
+    text = page.read_text()
+    assert "Learning rate 0.03" in text and "10 of 80" in text and "16,200" in text and "data:image/png" in text
+    assert (tmp_path / "report.json").is_file()
