@@ -146,7 +146,8 @@ def _conclude(
     reason: str | None,
     console: Console,
 ) -> None:
-    numbers = beside.compare(plan, found)
+    searches = folder / "image-targets"
+    numbers = beside.compare(plan, found, _iterations(plan, found, searches))
     page = beside.write_report(plan, found, numbers, folder)
     content = json_module.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     console.emit({"folder": folder, "cut": reason or "", "report": page, **content})
@@ -160,8 +161,22 @@ def _conclude(
     console.note(main.note)
     console.result(f"report: {shown(page)}")
     models = [shown(member.run.path) for member in found if member.run and member.status == "finished"]
-    if models and any(quantity == "iterations" for _, quantity in plan.table.compared):
-        searched = f"lso benchmark image-targets --models {' '.join(models)} --targets 50"
-        console.result(f"next, for the iterations: {searched}")
+    if models and _searches(plan):
+        searched = f"lso benchmark image-targets --models {' '.join(models)} --out {shown(searches)}"
+        console.result(f"for the iterations: {searched}, then this command again")
     if reason:
         console.result(f"{reason}; continue: {again()}")
+
+
+def _searches(plan: reproductions.Reproduction) -> bool:
+    return any(quantity == "iterations" for _, quantity in plan.table.compared)
+
+
+def _iterations(plan: reproductions.Reproduction, found: list[members.Member], folder: Path) -> dict[str, float]:
+    """What `lso benchmark image-targets` left in the folder, for the table that counts its steps."""
+    if not _searches(plan) or not folder.is_dir():
+        return {}
+    from lso.tasks.image_targets import iterations
+
+    counts = {member.planned.name: iterations(member.run, folder) for member in found if member.run}
+    return {name: count for name, count in counts.items() if count is not None}

@@ -277,6 +277,20 @@ def cached(run: Run, config: BenchmarkConfig, folder: Path) -> Outcome | None:
     return found if found.finished else None
 
 
+def iterations(run: Run, folder: Path, config: BenchmarkConfig = BenchmarkConfig()) -> float | None:
+    """Steps of all images run as one from the prior, to the last threshold, of an outcome that was kept.
+
+    Args:
+        run: a training run.
+        folder: of the benchmark.
+        config: with which it was made.
+    Returns:
+        The steps; None where there is no outcome, or the cap came first.
+    """
+    found = cached(run, config, folder)
+    return float(found.together[-1, 0]) if found is not None and found.together_reached[-1, 0] else None
+
+
 def keep(outcome: Outcome, run: Run, config: BenchmarkConfig, folder: Path) -> None:
     """Write an outcome for `cached`.
 

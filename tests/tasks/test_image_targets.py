@@ -61,6 +61,8 @@ def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_u
     assert toy.cached(models[0], CONFIG, tmp_path) is None
     toy.keep(found, models[0], CONFIG, tmp_path)
     again = toy.cached(models[0], CONFIG, tmp_path)
+    settled = float(found.together[-1, 0]) if found.together_reached[-1, 0] else None
+    assert toy.iterations(models[0], tmp_path, CONFIG) == settled
     assert again is not None and torch.equal(again.gap, found.gap) and again.thresholds == found.thresholds
     assert toy.cached(models[0], dataclasses.replace(CONFIG, max_steps=45), tmp_path) is None
     cut = toy.benchmark(models[0], images, CONFIG, device="cpu", stop=lambda step: step >= 5)
