@@ -80,20 +80,37 @@ def methods() -> dict[str, list[str]]:
     return found
 
 
+def _kind_first(names: list[str]) -> Any:
+    """The first method of each name before those that differ from it in parameters alone."""
+    firsts = {name.partition(":")[0]: name for name in reversed(names)}
+    return lambda name: (name not in firsts.values(), names.index(name))
+
+
 def main() -> None:
     """Run every row in its own process and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--method", help="one method, in this process: prints JSON")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/full-size.json"), help="figures so far; goes on from there"
+    )
     options = parser.parse_args()
     if options.method:
         print(json.dumps(work(options.method, options.data)))
         return
     print("| method | stands for | steps | first, s | then, s | inner steps | loss, nats | memory, GiB |")
     print("| --- |" + " --- |" * 7)
-    for method, labels in methods().items():
-        command = [sys.executable, __file__, str(options.data), "--method", method]
-        row = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    done = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    every = methods()
+    for method in sorted(every, key=_kind_first(list(every))):
+        labels = every[method]
+        if method not in done:
+            command = [sys.executable, __file__, str(options.data), "--method", method]
+            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            done[method] = json.loads(told.splitlines()[-1])
+            options.out.write_text(json.dumps(done))
+        row = done[method]
         print(
             f"| `{method}` | {', '.join(labels)} | {row['steps']} | {row['first']:.2f} | {row['median']:.2f} "
             f"| {row['inner']:.0f} | {row['loss']:.1f} | {row['gib']:.1f} |",
