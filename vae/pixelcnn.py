@@ -1,7 +1,6 @@
 """The residual PixelCNN decoder of He et al. (2019): masked bottleneck blocks with long skips, z open at the input."""
 
 import math
-from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float
@@ -12,7 +11,7 @@ from lso.vae import ancestral
 from lso.vae.errors import ShapeError
 from lso.vae.likelihoods import Head, Likelihood
 from lso.vae.masked import MaskedConv2d
-from lso.vae.pixelcnn_columns import PixelCnnColumns
+from lso.vae.pixelcnn_columns import PixelCnnColumns, wire
 from lso.vae.resnet import convolution
 
 HE2019 = (7,) * 5 + (5,) * 4 + (3,) * 4
@@ -192,26 +191,3 @@ def beside(x: Tensor, maps: list[Tensor]) -> Tensor:
         ``(batch, channels + maps, ...)``.
     """
     return torch.cat([x, *maps], 1) if maps else x
-
-
-Layer = Callable[[Tensor, list[Tensor]], Tensor]
-
-
-def wire(blocks: Iterable[Layer], skips: Iterable[Layer], h: Tensor, maps: list[Tensor]) -> Tensor:
-    """Blocks one after another, each also hearing, through a long skip, what went into the layer two before it.
-
-    Args:
-        blocks: the layers after the first.
-        skips: one less.
-        h: output of the first layer.
-        maps: of z, those of the blocks, then those of the skips; or none.
-    Returns:
-        Output of the last block and the last skip, of the shape of ``h``.
-    """
-    chain, bridges = list(blocks), list(skips)
-    own = [maps[i : i + 1] for i in range(len(chain) + len(bridges))]
-    hs = [h]
-    for i, block in enumerate(chain):
-        into = hs[-1] if i < 2 else hs[-1] + bridges[i - 2](hs[i - 2], own[len(chain) + i - 2])
-        hs.append(block(into, own[i]))
-    return hs[-1] + bridges[-1](hs[-3], own[-1]) if bridges else hs[-1]

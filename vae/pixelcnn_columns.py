@@ -4,6 +4,7 @@ Batch-norm in eval mode is affine, so it is folded into the weights once, and a 
 products. Each masked layer keeps its input maps, padded with zeros, and sees the window that ends at the pixel.
 """
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -105,8 +106,8 @@ class BlockColumn:
         return F.elu(_affine(h, self.up).add_(x), inplace=True)
 
 
-def _affine(x: Tensor, map: Affine) -> Tensor:
-    return torch.addmm(map[1], x, map[0])
+def _affine(x: Tensor, by: Affine) -> Tensor:
+    return torch.addmm(by[1], x, by[0])
 
 
 class PixelCnnColumns:
@@ -140,8 +141,6 @@ class PixelCnnColumns:
         Returns:
             ``(batch, channels)``.
         """
-        from lso.vae.pixelcnn import wire
-
         for block in (*self.blocks, *self.skips):
             block.place = (row, column)
         maps = [m[:, :, row, column] for m in self.maps]
@@ -159,3 +158,26 @@ class PixelCnnColumns:
             pixel: ``(batch, channels)``.
         """
         self.window.put(row, column, pixel)
+
+
+Layer = Callable[[Tensor, list[Tensor]], Tensor]
+
+
+def wire(blocks: Iterable[Layer], skips: Iterable[Layer], h: Tensor, maps: list[Tensor]) -> Tensor:
+    """Blocks one after another, each also hearing, through a long skip, what went into the layer two before it.
+
+    Args:
+        blocks: the layers after the first.
+        skips: one less.
+        h: output of the first layer.
+        maps: of z, those of the blocks, then those of the skips; or none.
+    Returns:
+        Output of the last block and the last skip, of the shape of ``h``.
+    """
+    chain, bridges = list(blocks), list(skips)
+    own = [maps[i : i + 1] for i in range(len(chain) + len(bridges))]
+    hs = [h]
+    for i, block in enumerate(chain):
+        into = hs[-1] if i < 2 else hs[-1] + bridges[i - 2](hs[i - 2], own[len(chain) + i - 2])
+        hs.append(block(into, own[i]))
+    return hs[-1] + bridges[-1](hs[-3], own[-1]) if bridges else hs[-1]

@@ -64,13 +64,11 @@ class Block(nn.Module):
 
     def __init__(self, inside: int, out: int) -> None:
         super().__init__()
-        self.first, self.second = convolution(inside, out, (3, 3), 2), convolution(out, out, (3, 3))
+        self.first, self.second = convolution(inside, out, (3, 3), 2, 1), convolution(out, out, (3, 3), 1, 1)
         self.shortcut = convolution(inside, out, (1, 1), 2)
         self.norms = nn.ModuleList(nn.BatchNorm2d(out) for _ in range(3))
 
-    def forward(
-        self, x: Float[Tensor, "batch inside height width"]
-    ) -> Float[Tensor, "batch out rows columns"]:
+    def forward(self, x: Float[Tensor, "batch inside height width"]) -> Float[Tensor, "batch out rows columns"]:
         """Apply the block.
 
         Args:
@@ -82,17 +80,18 @@ class Block(nn.Module):
         return F.elu(self.norms[1](self.second(h)) + self.norms[2](self.shortcut(x)))
 
 
-def convolution(inside: int, out: int, kernel: tuple[int, int], stride: int = 1) -> nn.Conv2d:
+def convolution(inside: int, out: int, kernel: tuple[int, int], stride: int = 1, padding: int = 0) -> nn.Conv2d:
     """A convolution without bias, normal of variance 2 / (taps * out).
 
     Args:
         inside: input channels.
         out: output channels.
-        kernel: height and width of the window; 3x3 keeps the size, others see no border.
+        kernel: height and width of the window.
         stride: of the window.
+        padding: rows and columns of zeros on each side.
     Returns:
         The layer.
     """
-    layer = nn.Conv2d(inside, out, kernel, stride, padding=1 if kernel == (3, 3) else 0, bias=False)
+    layer = nn.Conv2d(inside, out, kernel, stride, padding, bias=False)
     nn.init.normal_(layer.weight, std=math.sqrt(2 / (math.prod(kernel) * out)))
     return layer

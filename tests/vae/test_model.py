@@ -14,7 +14,7 @@ from lso.vae.model import FAMILIES, VAE, build
 from lso.vae.seeds import generator
 
 FACTORISED = [name for name, spec in ARCHITECTURES.items() if not spec.autoregressive]
-SHAPES = [(1, 8, 8), (3, 28, 28), (1, 9, 17), (3, 64, 64), (1, 8, 64)]
+SHAPES = [(1, 8, 8), (3, 28, 28), (1, 20, 20), (1, 9, 17), (3, 64, 64), (1, 8, 64)]
 
 
 def small(name: str, skip: bool = False, shape: tuple[int, ...] = (1, 8, 8), likelihood: str = "bernoulli") -> VAE:

@@ -15,7 +15,7 @@ from lso.vae.kim_encoder import KimEncoder
 from lso.vae.masked import MaskedConv2d
 from lso.vae.model import VAE, build
 from lso.vae.pixelcnn import HE2019, SMALL, PixelCnnDecoder, ZMaps
-from lso.vae.pixelcnn_columns import PixelCnnColumns
+from lso.vae.pixelcnn_columns import PixelCnnColumns, wire
 from lso.vae.resnet import ResnetEncoder
 from lso.vae.seeds import generator
 
@@ -250,7 +250,6 @@ def test_long_skips_have_the_published_kernels(kernels: tuple[int, ...]) -> None
 
 def test_long_skips_are_wired_as_published() -> None:
     """Blocks that multiply by primes: h_i = p_i (h_{i-1} + q_{i-3} h_{i-3}), output h_4 + q_2 h_2."""
-    from lso.vae.pixelcnn import wire
 
     def times(factor: float) -> Any:
         return lambda x, maps: factor * x
