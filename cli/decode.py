@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import Device, Force, Json, Quiet, complete_runs
-from lso.cli.places import place, training_run
+from lso.cli.options import Averaged, Device, Force, HowDrawn, Json, Quiet, Seed, complete_runs
+from lso.cli.places import latent_run, place, variant
 
 
 def decode(
@@ -18,6 +18,9 @@ def decode(
         Path,
         typer.Argument(metavar="CODES", help="An .npz or .npy file, of lso encode or of a search.", show_default=False),
     ],
+    how: HowDrawn = None,
+    samples: Averaged = 16,
+    seed: Seed = 0,
     device: Device = "auto",
     out: Annotated[
         Path | None,
@@ -29,22 +32,25 @@ def decode(
 ) -> None:
     """Decode codes into one picture, or into a folder of images."""
     console = Console(json=json, quiet=quiet)
-    found = training_run(run)
-    target = place(found, out, f"decoded-{codes.stem}.png", force)
+    found = latent_run(run)
+    target = place(found, out, variant(f"decoded-{codes.stem}.png", how), force)
     console.loading()
+    from lso.cli.looking import decoded, drawing
     from lso.pictures import grid, png
     from lso.record import save_image
     from lso.tasks import experiment, explore
     from lso.vae.files import replace_file
 
     z = explore.read_codes(codes, found.config.architecture.latent_dim)
-    images = explore.decode(experiment.load(found, device), z)
+    model = experiment.load(found, device)
+    drawn = drawing(model, how, samples, seed)
+    images = decoded(console, model, z, drawn)
     if target.suffix.lower() == ".png":
         replace_file(target, png(grid(images, columns=min(20, round(len(images) ** 0.5 + 0.499)))))
     else:
         target.mkdir(exist_ok=True)
         for index, image in enumerate(images):
             save_image(target / f"{index:04d}.png", image)
-    console.emit({"run": found.path, "codes": codes, "n": len(images), "out": target})
-    console.note(f"{len(images)} codes decoded by {shown(found.path)}")
+    console.emit({"run": found.path, "codes": codes, "n": len(images), **explore.record(model, drawn), "out": target})
+    console.note(f"{len(images)} codes decoded by {shown(found.path)}: {explore.told(model, drawn)}")
     console.result(shown(target))

@@ -7,7 +7,7 @@ import typer
 
 from lso.cli.console import Console, shown
 from lso.cli.options import BadFiles, Channels, Device, Force, Invert, Json, Quiet, RunPath, pixel_changes
-from lso.cli.places import place, training_run
+from lso.cli.places import latent_run, place
 from lso.vae.errors import UsageError
 
 
@@ -29,7 +29,7 @@ def encode(
 ) -> None:
     """Encode images, treated as in training, into an .npz file: mean, log_var, names, and labels where known."""
     console = Console(json=json, quiet=quiet)
-    found = training_run(run)
+    found = latent_run(run)
     if out is not None and out.suffix.lower() != ".npz":
         raise UsageError(f"{out} is not the name of an .npz file", "End --out in .npz.")
     file = place(found, out, f"codes-{Path(data).stem.replace(':', '-') or 'data'}.npz", force)

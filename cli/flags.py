@@ -143,6 +143,13 @@ FLAGS: tuple[Flag, ...] = (
         help="Use at most so many training images, of the other parts a like share.",
     ),
     Flag(
+        section="data",
+        key="per_class",
+        type=int,
+        panel=DATA,
+        help="Use at most so many training images of each class, of those that --limit leaves.",
+    ),
+    Flag(
         section="protocol",
         key="binarize",
         type=str,

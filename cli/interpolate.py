@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import Device, Force, Json, PictureOut, Quiet, complete_runs
-from lso.cli.places import picture_place, training_run
+from lso.cli.options import Averaged, Device, Force, HowDrawn, Json, PictureOut, Quiet, Seed, complete_runs
+from lso.cli.places import latent_run, picture_place, variant
 from lso.vae.errors import UsageError
 
 IMAGE = "An image file, or e.g. test:3, counted from 0."
@@ -20,6 +20,9 @@ def interpolate(
     a: Annotated[str, typer.Argument(metavar="A", help=IMAGE, show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help=IMAGE, show_default=False)],
     steps: Annotated[int, typer.Option(help="Codes on the way, both ends among them.", metavar="N")] = 10,
+    how: HowDrawn = None,
+    samples: Averaged = 16,
+    seed: Seed = 0,
     device: Device = "auto",
     out: PictureOut = None,
     force: Force = False,
@@ -28,29 +31,35 @@ def interpolate(
 ) -> None:
     """Decode the straight line between the posterior means of two images; the images themselves stand at the ends."""
     console = Console(json=json, quiet=quiet)
-    found = training_run(run)
+    found = latent_run(run)
     if steps < 2:
         raise UsageError(f"expected at least 2 steps, got {steps}", "The two ends are among them.")
     stem = "-".join(Path(text).stem.replace(":", "") for text in (a, b))
-    file = picture_place(found, out, f"interpolate-{stem}.png", force)
+    file = picture_place(found, out, variant(f"interpolate-{stem}.png", how), force)
     console.loading()
     import torch
 
+    from lso.cli.looking import decoded, drawing
     from lso.pictures import png
+    from lso.sheets import sheet
     from lso.tasks import experiment, explore
     from lso.tasks.pick import pick_one
     from lso.vae.files import replace_file
 
     model = experiment.load(found, device)
+    drawn = drawing(model, how, samples, seed)
     ends = [pick_one(found, text) for text in (a, b)]
     for end in ends:
         console.notes(end.notes)
     pictures = torch.cat([end.images for end in ends])
     means = explore.encode(model, pictures).mean
-    images = torch.cat([pictures[:1], explore.decode(model, explore.path(means[0], means[1], steps)), pictures[1:]])
+    between = decoded(console, model, explore.path(means[0], means[1], steps), drawn)
+    images = torch.cat([pictures[:1], between, pictures[1:]])
     heads = [ends[0].names[0], *("" for _ in range(steps)), ends[1].names[0]]
-    replace_file(file, png(explore.sheet(images[None], [], heads, at_least=64)))
+    replace_file(file, png(sheet(images[None], [], heads, at_least=64)))
     distance = float((means[0] - means[1]).norm())
-    console.emit({"run": found.path, "a": a, "b": b, "steps": steps, "distance": distance, "picture": file})
-    console.note(f"{steps} steps between codes {distance:.2f} apart; the images themselves at the ends")
+    facts = {"run": found.path, "a": a, "b": b, "steps": steps, "distance": distance}
+    console.emit({**facts, **explore.record(model, drawn), "picture": file})
+    kind = explore.told(model, drawn)
+    console.note(f"{steps} steps between codes {distance:.2f} apart, {kind}; the images themselves at the ends")
     console.result(shown(file))

@@ -1,9 +1,13 @@
 """Where commands write: the run's ``pictures/``, or a place of the user's, which is not silently overwritten."""
 
 from pathlib import Path
+from typing import Literal
 
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run, newest_run
+from lso.vae.values import convert
+
+How = Literal["mean", "sample", "greedy"]  # `lso.vae.model.How`, without torch
 
 
 def training_run(path: Path | None) -> Run:
@@ -20,6 +24,43 @@ def training_run(path: Path | None) -> Run:
     if run.kind != "train":
         raise RunError(f"{run.path} is a search, expected a training run", "`lso list runs` tells which is which.")
     return run
+
+
+def latent_run(path: Path | None) -> Run:
+    """`training_run` for what needs latents.
+
+    Args:
+        path: its folder; None is the newest.
+    Returns:
+        The run.
+    Raises:
+        RunError: as `training_run`.
+        UsageError: if its model has no latents.
+    """
+    run = training_run(path)
+    if not run.config.architecture.latent_dim:
+        raise UsageError(
+            f"{run.path} is a baseline without latents, so it has no codes",
+            "`lso sample` shows what it draws; a VAE comes from e.g. lso train --method ne-vae-se",
+        )
+    return run
+
+
+def variant(name: str, how: str | None) -> str:
+    """A file or folder name that tells an asked-for way of drawing from the default.
+
+    Args:
+        name: of the default.
+        how: as given, or None.
+    Returns:
+        e.g. ``traverse-greedy``.
+    Raises:
+        UsageError: if there is no such way.
+    """
+    if how is not None:
+        convert(how, How, "--how")
+    found = Path(name)
+    return f"{found.stem}-{how}{found.suffix}" if how else name
 
 
 def place(run: Run, out: Path | None, name: str, force: bool) -> Path:

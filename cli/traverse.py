@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import Device, Force, Json, Quiet, RunPath, Seed
-from lso.cli.places import place, training_run
+from lso.cli.options import Averaged, Device, Force, HowDrawn, Json, Quiet, RunPath, Seed
+from lso.cli.places import latent_run, place, variant
 from lso.vae.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
+
+    from lso.tasks.explore import Drawing
+    from lso.tasks.traversals import Traversal
+    from lso.vae.model import VAE
+
+POINTS = 100  # of a strip, as in the paper
+SMALL, LINE = 16, 1000  # least height of an image in a strip, and pixels before it goes on in the next line
 
 
 def traverse(
@@ -22,8 +30,29 @@ def traverse(
     reach: Annotated[
         float, typer.Option("--range", help="From -X to X; directions out to norm X.", metavar="X")
     ] = 10.0,
-    steps: Annotated[int, typer.Option(help="Images in a row.", metavar="N", min=2)] = 11,
+    steps: Annotated[int, typer.Option(help="Images in a row of the sheets.", metavar="N", min=2)] = 11,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Small images in a row of the strips; 0 for none. Default: {POINTS}; none where the decoder is "
+            "autoregressive, which takes long.",
+            metavar="N",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
     directions: Annotated[int, typer.Option(help="Random directions; 0 for none.", metavar="N", min=0)] = 8,
+    hold: Annotated[
+        int | None,
+        typer.Option(
+            help="Also directions with the N most active dimensions held at 0. Default: a quarter of all.",
+            metavar="N",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
+    how: HowDrawn = None,
+    samples: Averaged = 16,
     seed: Seed = 0,
     device: Device = "auto",
     out: Annotated[
@@ -33,61 +62,111 @@ def traverse(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode one dimension at a time from -10 to 10, the others 0, most active first, and random directions."""
+    """Decode one dimension at a time from -10 to 10, the others 0, then random directions; most active rows first."""
     console = Console(json=json, quiet=quiet)
-    found = training_run(run)
+    found = latent_run(run)
     if not reach > 0:
         raise UsageError(f"expected --range > 0, got {reach:g}", "10 is the default.")
-    folder = place(found, out, "traverse", force)
+    folder = place(found, out, variant("traverse", how), force)
     latent = found.config.architecture.latent_dim
     wanted = _wanted(dim, latent)
     console.loading()
-    from lso.report import pictures
-    from lso.tasks import experiment, explore
+    from lso.cli.looking import drawing
+    from lso.report import picture_name, pictures
+    from lso.tasks import experiment, explore, traversals
+    from lso.vae.activity import THRESHOLD, activity
 
-    activity = explore.dimension_activity(found)
-    rows = _rows(activity, dim, wanted)
-    model = experiment.load(found, device)
-    figures = {}
+    mean = traversals.posterior_means(found)
+    order, variance = traversals.most_active(mean), activity(mean)
+    active = [i for i in order if variance[i] >= THRESHOLD]
+    rows = [i for i in order if i in wanted] if wanted else order if dim == "all" else active
+    held = sorted(order[: latent // 4 if hold is None else hold])
+    paths: dict[str, Traversal] = {}
     if rows:
-        z = explore.along_dimensions(latent, rows, reach, steps)
-        labels = [f"z{i}  variance {activity[i]:.2g}" for i in rows]
-        figures["Dimensions"] = explore.sheet(explore.decode(model, z), labels, _heads(-reach, reach, steps))
+        paths["Dimensions"] = traversals.along_dimensions(mean, rows, reach)
     if directions:
-        z = explore.along_directions(latent, directions, reach, steps, seed)
-        labels = [f"direction {i + 1}" for i in range(directions)]
-        figures["Random directions"] = explore.sheet(explore.decode(model, z), labels, _heads(0, reach, steps))
-    active = int((activity >= 0.01).sum())
+        paths["Random directions"] = traversals.along_directions(mean, directions, reach, seed)
+    if directions and held:
+        rest = traversals.along_directions(mean, directions, reach, seed, held)
+        paths[f"Random directions, {len(held)} most active held at 0"] = rest
+    model = experiment.load(found, device)
+    drawn = drawing(model, how, samples, seed)
+    if points is None:
+        points = 0 if model.autoregressive else POINTS
+    images = _decoded(console, model, paths, [steps, *([points] if points else [])], drawn)
+    figures = _sheets(paths, images, steps)
     facts = {
         "model": str(found.path),
-        "active dimensions": f"{active} of {latent}",
+        "images": explore.told(model, drawn),
+        "active dimensions": f"{len(active)} of {latent}",
+        "dimensions": "one moves, the others are 0; most active first",
+        "held at 0": ", ".join(f"z{i}" for i in held) if directions and held else "none",
+        "variance": "of the posterior mean along a row's direction, validation",
+        "strips": f"{points} codes a row, left to right and on in the next line" if points else "none",
         "seed": seed,
         "verdict": found.verdict or "none",
     }
-    facts |= {
-        "dimensions": "one moves, the others are 0; most active first",
-        "variance": "of the posterior mean, validation",
-    }
-    page = pictures(f"Traversals of {found.path.name}", figures, folder, subtitle="Expected images", extra=facts)
-    files = [page.parent / f"{heading.lower().replace(' ', '-')}.png" for heading in figures]
+    title = f"Traversals of {found.path.name}"
+    subtitle = f"Dimensions from {-reach:g} to {reach:g}, directions from the origin to norm {reach:g}"
+    page = pictures(title, figures, folder, subtitle=subtitle, extra=facts)
+    files = [page.parent / f"{picture_name(heading)}.png" for heading in figures]
     console.emit(
         {
             "run": found.path,
-            "dimensions": [{"dimension": i, "variance": float(activity[i])} for i in rows],
+            **explore.record(model, drawn),
+            "dimensions": [{"dimension": i, "variance": float(variance[i])} for i in rows],
             "directions": directions,
+            "held": held if directions else [],
             "range": reach,
             "steps": steps,
+            "points": points,
+            "seed": seed,
             "report": page,
             "pictures": files,
             "verdict": found.verdict,
         }
     )
-    console.note(f"{len(rows)} dimensions ({active} of {latent} are active) and {directions} random directions")
+    console.note(f"{len(rows)} dimensions ({len(active)} of {latent} are active) and {directions} random directions")
+    console.note(f"shown: {explore.told(model, drawn)}")
+    if not points and model.autoregressive:
+        console.note(f"no strips of {POINTS} images a row, which take long: --points {POINTS}")
     if found.verdict:
         console.warn(found.verdict)
     for file in files:
         console.result(shown(file))
     console.result(shown(page))
+
+
+def _decoded(
+    console: Console, model: "VAE", paths: "dict[str, Traversal]", counts: list[int], drawn: "Drawing"
+) -> "dict[tuple[str, int], Tensor]":
+    """Images of all paths, at each number of codes a row; decoded in one go, so that there is one bar."""
+    import torch
+
+    from lso.cli.looking import decoded
+
+    codes = {(name, n): path.codes(n) for name, path in paths.items() for n in counts}
+    if not codes:
+        return {}
+    flat = decoded(console, model, torch.cat([z.flatten(0, 1) for z in codes.values()]), drawn)
+    parts = torch.split(flat, [z.shape[0] * z.shape[1] for z in codes.values()])
+    return {key: part.reshape(-1, key[1], *part.shape[1:]) for key, part in zip(codes, parts, strict=True)}
+
+
+def _sheets(
+    paths: "dict[str, Traversal]", images: "dict[tuple[str, int], Tensor]", steps: int
+) -> "dict[str, np.ndarray]":
+    """Heading -> picture: of each path the readable sheet, then the strips."""
+    from lso.sheets import sheet
+
+    found = {}
+    for (name, n), rows in images.items():
+        path = paths[name]
+        if n == steps:
+            found[name] = sheet(rows, path.labels, path.heads(n))
+        else:
+            found[f"{name}, {n} points"] = sheet(rows, path.labels, at_least=SMALL, widest=LINE)
+    return found
 
 
 def _wanted(dim: str, latent: int) -> list[int]:
@@ -104,18 +183,3 @@ def _wanted(dim: str, latent: int) -> list[int]:
         if not 0 <= number < latent:
             raise UsageError(f"there is no dimension {number}", f"They count from 0: 0 to {latent - 1}.")
     return numbers
-
-
-def _rows(activity: "Tensor", dim: str, wanted: list[int]) -> list[int]:
-    """Dimensions by falling activity."""
-    order = [int(i) for i in activity.argsort(descending=True, stable=True)]
-    if wanted:
-        return [i for i in order if i in wanted]
-    return order if dim == "all" else [i for i in order if activity[i] >= 0.01]
-
-
-def _heads(low: float, high: float, steps: int) -> list[str]:
-    """The value above the first, middle and last column."""
-    values = [low + (high - low) * i / (steps - 1) for i in range(steps)]
-    told = {0, steps - 1, *([steps // 2] if steps % 2 else [])}
-    return [f"{value:g}" if i in told else "" for i, value in enumerate(values)]

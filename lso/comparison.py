@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lso import figures
+from lso import dynamics, figures
 from lso.analysis import plain
 from lso.belief import Level
 from lso.essence import essence_across
@@ -68,27 +68,27 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     for name, table in rows.items():
         if not table:
             raise RunError(f"run {name} has no metrics yet", "Train it for at least one epoch, or resume it.")
-    codes = {name: found for name, run in known.items() if (found := run.codes()) is not None}
+    latent = {name: run.config.architecture.latent_dim for name, run in known.items()}
+    coded = {name: table for name, table in rows.items() if latent[name]}
+    codes = {name: found for name, run in known.items() if latent[name] and (found := run.codes()) is not None}
     infos = {name: run.info for name, run in known.items()}
     one = len(known) == 1
     html = render(
         "training.html",
         title="Training report" if one else f"{len(known)} trainings compared",
         subtitle=", ".join(known),
-        verdicts=[
-            training_verdict(name, infos[name], rows[name], run.config.architecture.latent_dim)
-            for name, run in known.items()
-        ],
+        verdicts=[training_verdict(name, infos[name], rows[name], latent[name]) for name in known],
         banners=banners(infos),
         notes=data_notes(infos),
         charts={
             "training": uri(figures.training(rows)),
-            "reencoding": uri(figures.reencoding(rows)),
-            "dimensions": uri(figures.dimensions_across(codes)) if codes else "",
+            "information": uri(dynamics.information(coded)) if coded else "",
+            "reencoding": uri(figures.reencoding({name: coded.get(name, []) for name in known})) if coded else "",
+            "dimensions": uri(figures.dimensions_across({name: codes.get(name) for name in known})) if codes else "",
         },
         tables={
             "final": final_table({name: run.best() for name, run in known.items()}),
-            "dimensions": dimension_table(codes),
+            "dimensions": dimension_table(codes) if codes else None,
             "config": side_by_side("Configuration", {name: to_dict(run.config) for name, run in known.items()}),
             "data": side_by_side("Data", {name: _data(info) for name, info in infos.items()}),
             "made": side_by_side("How it was made", {name: _made(info) for name, info in infos.items()}),
@@ -137,6 +137,10 @@ def training_verdict(
         if status == "finished"
         else f" The run is not finished ({status or 'unknown'}): {info.get('sentence') or 'no reason given'}."
     )
+    if not latent_dim:
+        exact = f"Without latents the likelihood is exact: {number(best['neg_elbo'])} nats."
+        level = "fine" if status == "finished" else "care"
+        return {"level": level, "word": f"baseline · {name}", "sentence": exact + state, "training": ""}
     early = "too early to tell" if status == "finished" else "not finished"
     word = {"doubt": "✗ collapsed", "care": f"! {early}", "fine": "✓ no collapse"}[level]
     when = ", and training ended before its warm-up did" if status == "finished" else " so far"

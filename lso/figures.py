@@ -191,7 +191,7 @@ def reencoding(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
     """Re-encoding error over training, sampled and mean.
 
     Args:
-        rows: run name -> rows of metrics.jsonl.
+        rows: run name -> rows of metrics.jsonl; a run without any keeps its colour free.
     Returns:
         Two panels.
     """
@@ -221,6 +221,8 @@ def _lines(axis: "Axes", rows: Mapping[str, Sequence[Mapping[str, Any]]], key: s
 
     for number, (name, table) in enumerate(rows.items()):
         known = [row for row in table if row.get(key) is not None]
+        if not known:
+            continue
         x, y = [row["epoch"] for row in known], [row[key] for row in known]
         kept = [i for i, row in enumerate(known) if row.get("best")][-1:]
         style = "-" if number < len(COLOURS) else "--"
@@ -238,16 +240,18 @@ def _elbo_limits(axis: "Axes", rows: Mapping[str, Sequence[Mapping[str, Any]]]) 
 
 
 @styled
-def dimensions_across(codes: Mapping[str, Codes]) -> "Figure":
+def dimensions_across(codes: Mapping[str, Codes | None]) -> "Figure":
     """Sorted variance of posterior means and sorted decoder use, one line a model.
 
     Args:
-        codes: run name -> posterior codes.
+        codes: run name -> posterior codes; a run without them keeps its colour free.
     Returns:
         Two panels.
     """
     figure, axes = canvas(1, 2, 2.9)
     for number, (name, found) in enumerate(codes.items()):
+        if found is None:
+            continue
         variance = activity(found.mean).sort(descending=True).values.clamp_min(1e-6)
         rank, options = (
             range(1, len(variance) + 1),

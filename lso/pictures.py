@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GAP = 255  # grey level between the images of a grid
+BINARY_GAP = 150  # where they are black and white alone, whose edges would be lost in either
 
 
 def is_image(event_shape: Sequence[int]) -> bool:
@@ -58,7 +59,12 @@ def enlarged(side: int, at_least: int) -> int:
 
 
 def grid(
-    images: Shaped[Tensor, "n channels height width"], columns: int = 8, *, at_least: int = 32, pad: int = 2
+    images: Shaped[Tensor, "n channels height width"],
+    columns: int = 8,
+    *,
+    at_least: int = 32,
+    pad: int = 2,
+    gap: int | None = None,
 ) -> np.ndarray:
     """Images side by side, row by row, each pixel enlarged by one whole factor.
 
@@ -66,7 +72,8 @@ def grid(
         images: ``(n, 1 or 3, H, W)``.
         columns: images in a row.
         at_least: least height of an image in the grid, pixels.
-        pad: white pixels between images.
+        pad: pixels between images.
+        gap: their grey level; None is white, or grey between images that are black and white alone.
     Returns:
         ``(rows, columns, 3)`` bytes.
     """
@@ -76,10 +83,24 @@ def grid(
     columns = max(1, min(columns, len(pixels)))
     rows = ceil(len(pixels) / columns)
     height, width = pixels.shape[1] + pad, pixels.shape[2] + pad
-    sheet = torch.full((rows * columns, height, width, 3), GAP, dtype=torch.uint8)
+    level = gap_of(pixels) if gap is None else gap
+    sheet = torch.full((rows * columns, height, width, 3), level, dtype=torch.uint8)
     sheet[: len(pixels), pad:, pad:] = pixels
+    sheet[len(pixels) :] = GAP
     whole = sheet.reshape(rows, columns, height, width, 3).transpose(1, 2).reshape(rows * height, columns * width, 3)
-    return np.pad(whole.numpy(), ((0, pad), (0, pad), (0, 0)), constant_values=GAP)
+    return np.pad(whole.numpy(), ((0, pad), (0, pad), (0, 0)), constant_values=level)
+
+
+def gap_of(images: Shaped[Tensor, "*batch channels height width"]) -> int:
+    """Grey level that sets images apart.
+
+    Args:
+        images: floats in [0, 1] or bytes.
+    Returns:
+        White, or grey where the images are black and white alone.
+    """
+    most = 255 if images.dtype == torch.uint8 else 1
+    return BINARY_GAP if bool(((images == 0) | (images == most)).all()) else GAP
 
 
 def png(pixels: np.ndarray, colours: int = 0) -> bytes:

@@ -219,11 +219,21 @@ def pictures(
     entries = []
     for heading, figure in figures.items():
         content = png(figure) if isinstance(figure, np.ndarray) else figure_png(figure)
-        stem = "-".join("".join(c if c.isalnum() else " " for c in heading.lower()).split()) or "picture"
-        replace_file(page.parent / f"{stem}.png", content)
+        replace_file(page.parent / f"{picture_name(heading)}.png", content)
         entries.append({"title": heading, "uri": data_uri(content)})
     replace_file(
         page,
         render("pictures.html", title=title, subtitle=subtitle, pictures=entries, extra=extra_tables(extra)).encode(),
     )
     return page
+
+
+def picture_name(heading: str) -> str:
+    """The stem of a picture's file.
+
+    Args:
+        heading: of the picture.
+    Returns:
+        Lower-case words joined by ``-``.
+    """
+    return "-".join("".join(c if c.isalnum() else " " for c in heading.lower()).split()) or "picture"

@@ -1,7 +1,8 @@
-"""What one looks at in a latent space: draws, codes, decodes, paths and traversals, and sheets of them with labels."""
+"""What one looks at in a latent space: draws, codes, decodes and paths."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.pictures import grid
-from lso.vae.activity import activity
+from lso.vae.axes import Amortized
 from lso.vae.errors import DataError, ShapeError, UsageError
 from lso.vae.gaussian import DiagonalGaussian, cat
-from lso.vae.model import VAE
-from lso.vae.runs import Run
+from lso.vae.inference import posterior
+from lso.vae.model import VAE, How
 from lso.vae.seeds import generator
+from lso.vae.values import convert, require
 
 BATCH = 1000
+MAPS = 100  # the same where whole feature maps are held for each datum, which should fit a CPU's cache
+SAMPLES = 16  # draws that the mean of an autoregressive decoder averages
 CODE_KEYS = ("mean", "z", "codes", "x")  # names under which codes are looked for in an .npz file
 
 
@@ -27,33 +30,135 @@ CODE_KEYS = ("mean", "z", "codes", "x")  # names under which codes are looked fo
 
 @torch.no_grad()
 def encode(model: VAE, x: Float[Tensor, "n channels height width"]) -> DiagonalGaussian:
-    """Posteriors of images.
+    """Posteriors of images, as the model's own method finds them.
 
     Args:
         model: in eval mode.
         x: ``(n, C, H, W)`` in [0, 1].
     Returns:
-        q(z|x), ``(n, latent)``, on the CPU.
+        q(z|x), ``(n, latent)``, on the CPU; a function of the arguments.
     """
     weight = next(model.parameters())
-    found = cat([model.encode(part.to(weight)) for part in torch.split(x, BATCH)])
+    size = BATCH if isinstance(model.inference, Amortized) else _pass(model)  # others run the decoder
+    found = cat([posterior(model, part.to(weight), seed) for seed, part in enumerate(torch.split(x, size))])
     return DiagonalGaussian(found.mean.cpu(), found.log_var.cpu())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """How codes become images.
+
+    Args:
+        how: the expected image, a sample or the likeliest values (see `VAE.generate`).
+        common: whether all codes share one image of uniforms, so that nothing but z tells their images apart; else
+            each code has its own.
+        seed: of the uniforms.
+        samples: S, the draws that the mean of an autoregressive decoder averages, always from common uniforms.
+    Raises:
+        UsageError: if a value is unknown or out of range.
+    """
+
+    how: How = "mean"
+    common: bool = True
+    seed: int = 0
+    samples: int = SAMPLES
+
+    def __post_init__(self) -> None:
+        convert(self.how, How, "how")
+        require(self.samples >= 1, "samples >= 1", self.samples, f"{SAMPLES} is the default.")
+
+
+def default_how(model: VAE) -> How:
+    """What is shown of a decoder unless said otherwise.
+
+    Args:
+        model: the VAE.
+    Returns:
+        The expected image; of an autoregressive decoder, where that costs many draws, a sample.
+    """
+    return "sample" if model.autoregressive else "mean"
+
+
+def told(model: VAE, drawing: Drawing) -> str:
+    """A drawing in words.
+
+    Args:
+        model: the VAE.
+        drawing: how its codes become images.
+    Returns:
+        e.g. ``"expected images"``.
+    """
+    kind = "ancestral samples" if model.autoregressive else "samples"
+    shared = "from uniforms common to all codes" if drawing.common else "from uniforms of each code's own"
+    if drawing.how == "sample":
+        return f"{kind} {shared}"
+    if drawing.how == "greedy":
+        return "the likeliest value of each pixel" + (", given those before it" if model.autoregressive else "")
+    return f"means of {drawing.samples} {kind} from common uniforms" if model.autoregressive else "expected images"
+
+
+def record(model: VAE, drawing: Drawing) -> dict[str, Any]:
+    """A drawing for JSON: ``how``, and where they matter ``uniforms`` and ``samples`` (S of the mean).
+
+    Args:
+        model: the VAE.
+        drawing: how its codes become images.
+    Returns:
+        Plain values.
+    """
+    averaged = drawing.how == "mean" and model.autoregressive
+    found: dict[str, Any] = {"how": drawing.how}
+    if averaged or drawing.how == "sample":
+        found["uniforms"] = "common" if averaged or drawing.common else "own"
+    return found | ({"samples": drawing.samples} if averaged else {})
+
+
 @torch.no_grad()
-def decode(model: VAE, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch channels height width"]:
-    """Expected images of codes.
+def decode(
+    model: VAE,
+    z: Float[Tensor, "*batch latent"],
+    drawing: Drawing = Drawing(),
+    watch: Callable[[int, int], None] | None = None,
+) -> Float[Tensor, "*batch channels height width"]:
+    """Images of codes.
 
     Args:
         model: in eval mode.
-        z: ``(..., latent)``.
+        z: ``(..., latent)``; nothing is read of z but its shape where the model has no latents.
+        drawing: how; the default is the expected image.
+        watch: called with (codes done, codes to do).
     Returns:
-        ``(..., C, H, W)`` in [0, 1], on the CPU.
+        ``(..., C, H, W)`` in [0, 1], on the CPU; a function of the arguments.
     """
-    weight = next(model.parameters())
-    flat = z.reshape(-1, z.shape[-1])
-    images = torch.cat([model.reconstruct(part.to(weight)).cpu() for part in torch.split(flat, BATCH)])
-    return images.reshape(*z.shape[:-1], *images.shape[1:])
+    flat = z.reshape(z.shape[:-1].numel(), z.shape[-1]).to(next(model.parameters()))
+    noise = _uniforms(model, drawing, len(flat))
+    own = noise is not None and drawing.how == "sample" and not drawing.common
+    size = _pass(model, drawing.samples if drawing.how == "mean" else 1)
+    images = []
+    for start in range(0, len(flat), size):
+        rows = slice(start, start + size)
+        images.append(
+            model.generate(flat[rows], drawing.how, noise[rows] if own and noise is not None else noise).cpu()
+        )
+        if watch is not None:
+            watch(min(rows.stop, len(flat)), len(flat))
+    found = torch.cat(images)
+    return found.reshape(*z.shape[:-1], *found.shape[1:])
+
+
+def _uniforms(model: VAE, drawing: Drawing, n: int) -> Tensor | None:
+    """What `VAE.generate` draws with: of each code, common to all, or those of S averaged draws."""
+    if drawing.how == "greedy" or (drawing.how == "mean" and not model.autoregressive):
+        return None
+    count = (drawing.samples,) if drawing.how == "mean" else () if drawing.common else (n,)
+    return torch.rand(*count, *model.shape, generator=generator(drawing.seed, "uniforms"))
+
+
+def _pass(model: VAE, copies: int = 1) -> int:
+    """Data in one pass."""
+    if not model.autoregressive:
+        return BATCH
+    return max(1, (BATCH if next(model.parameters()).is_cuda else MAPS) // copies)
 
 
 def draw_prior(n: int, latent_dim: int, seed: int) -> Float[Tensor, "n latent"]:
@@ -87,63 +192,7 @@ def path(start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], steps: 
     return torch.lerp(start, end, share)
 
 
-def along_dimensions(
-    latent_dim: int, dims: Sequence[int], reach: float, steps: int
-) -> Float[Tensor, "row steps latent"]:
-    """Codes that are zero but for one dimension, which goes from ``-reach`` to ``reach``.
-
-    Args:
-        latent_dim: size of z.
-        dims: which dimension each row moves.
-        reach: how far, in prior standard deviations.
-        steps: codes in a row.
-    Returns:
-        ``(rows, steps, latent)``.
-    Raises:
-        UsageError: for a dimension that is not there.
-    """
-    for dim in dims:
-        if not 0 <= dim < latent_dim:
-            raise UsageError(f"there is no dimension {dim}", f"They count from 0: 0 to {latent_dim - 1}.")
-    z = torch.zeros(len(dims), steps, latent_dim)
-    z[torch.arange(len(dims)), :, list(dims)] = torch.linspace(-reach, reach, steps)
-    return z
-
-
-def along_directions(
-    latent_dim: int, rows: int, reach: float, steps: int, seed: int
-) -> Float[Tensor, "row steps latent"]:
-    """Codes from the origin outwards along random directions, up to norm ``reach``.
-
-    Args:
-        latent_dim: size of z.
-        rows: how many directions, uniform on the sphere.
-        reach: the last norm.
-        steps: codes in a row, the origin among them.
-        seed: of the directions.
-    Returns:
-        ``(rows, steps, latent)``.
-    """
-    direction = torch.randn(rows, latent_dim, generator=generator(seed, "directions"))
-    unit = torch.nn.functional.normalize(direction, dim=1)
-    return torch.linspace(0, reach, steps)[None, :, None] * unit[:, None]
-
-
-def dimension_activity(run: Run) -> Float[Tensor, " latent"]:
-    """Variance of the posterior mean over the run's validation split, for each dimension.
-
-    Args:
-        run: a training run.
-    Returns:
-        ``(latent,)``.
-    Raises:
-        DataError: if the run has no codes yet.
-    """
-    codes = run.codes()
-    if codes is None:
-        raise DataError(f"{run.path} has no codes.npz", f"It was cut early; continue it: lso train --resume {run.path}")
-    found: Tensor = activity(codes.mean)
-    return found
+# --- files ---------------------------------------------------------------------------------------------------------
 
 
 def read_codes(file: Path, latent_dim: int) -> Float[Tensor, "n latent"]:
@@ -197,58 +246,3 @@ def write_codes(file: Path, q: DiagonalGaussian, names: Sequence[str], labels: T
             np.savez(stream, **arrays)
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot write {file}: {error}", "Choose another --out.") from None
-
-
-# --- sheets ------------------------------------------------------------------------------------------------------
-
-LABEL = 13  # text height, pixels
-
-
-def sheet(
-    images: Float[Tensor, "row step channels height width"],
-    labels: Sequence[str],
-    heads: Sequence[str] = (),
-    at_least: int = 40,
-) -> np.ndarray:
-    """Rows of images with a label before each row and a heading above the columns that have one.
-
-    Args:
-        images: ``(rows, steps, C, H, W)``.
-        labels: one a row.
-        heads: one a column; empty ones are left out.
-        at_least: least height of an image, pixels.
-    Returns:
-        ``(H, W, 3)`` bytes.
-    """
-    rows = [grid(row, len(row), at_least=at_least) for row in images]
-    body = np.concatenate(rows)
-    left = max(_width(text) for text in labels) + 12 if labels else 0
-    top = LABEL + 10 if any(heads) else 0
-    whole = np.full((top + body.shape[0], left + body.shape[1], 3), 255, dtype=np.uint8)
-    whole[top:, left:] = body
-    pitch, height = body.shape[1] / images.shape[1], rows[0].shape[0]
-    texts = [(left - 6, top + (i + 0.5) * height, "rm", text) for i, text in enumerate(labels)]
-    texts += [(left + (i + 0.5) * pitch, top / 2, "mm", text) for i, text in enumerate(heads) if text]
-    return _written(whole, texts)
-
-
-def _font() -> object:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(LABEL)
-
-
-def _width(text: str) -> int:
-    from PIL import Image, ImageDraw
-
-    return round(ImageDraw.Draw(Image.new("L", (1, 1))).textlength(text, font=_font()))  # type: ignore[arg-type]
-
-
-def _written(pixels: np.ndarray, texts: Sequence[tuple[float, float, str, str]]) -> np.ndarray:
-    from PIL import Image, ImageDraw
-
-    image = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(image)
-    for x, y, anchor, text in texts:
-        draw.text((x, y), text, fill=(60, 66, 74), font=_font(), anchor=anchor)  # type: ignore[arg-type]
-    return np.asarray(image)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lso.tasks.download import Progress
 from lso.tasks.pixels import mean_intensity, own_size, prepare
-from lso.tasks.task import Task, task
+from lso.tasks.task import TASKS, Task, task
 from lso.vae.config import Binarize, DataConfig
 from lso.vae.data import SPLITS, Dataset, Split, binarize
 from lso.vae.errors import DataError, UsageError
@@ -60,7 +60,7 @@ def load_dataset(data: DataConfig, binarize: Binarize, seed: int, *, progress: P
     row = task(data.task)
     if row.needs_path and not data.path:
         raise UsageError(f"task {row.name} needs a path to your images", "Give it with --data PATH.")
-    raw = divide(_loader(row)(data, progress), data.limit)
+    raw = divide(_loader(row)(data, progress), data.limit, data.per_class)
     own = {(x.shape[-2], x.shape[-1]) for x in raw.splits.values()}
     size = (data.size, data.size) if data.size else own_size(own)
     channels = data.channels or raw.splits["train"].shape[1]
@@ -103,19 +103,21 @@ def permutation(n: int, purpose: str) -> Tensor:
     return torch.from_numpy(stream.permutation(n))
 
 
-def divide(raw: Raw, limit: int = 0) -> Raw:
-    """Complete the three splits, then keep the first ``limit`` training images and the others in proportion.
+def divide(raw: Raw, limit: int = 0, per_class: int = 0) -> Raw:
+    """Complete the three splits, keep ``limit`` training images and the others in proportion, then some of each class.
 
     Images that are not split are shuffled and cut 80/10/10. A missing validation or test split is a shuffled tenth of
-    train. A limited part is chosen by seed and keeps its order.
+    train. A limited part is chosen by seed and keeps its order. So are the images of each class, fewer of them being
+    part of more; validation and test keep all of theirs.
 
     Args:
         raw: as loaded.
         limit: training images to keep at most; 0 keeps all.
+        per_class: training images of each class to keep at most, of those that ``limit`` leaves; 0 keeps all.
     Returns:
-        The same with the keys train, validation and test.
+        The same with the keys train, validation and test; a note says how many classes had fewer than ``per_class``.
     Raises:
-        DataError: if there are fewer than ten images to split.
+        DataError: if there are fewer than ten images to split, or classes are asked for and not known.
     """
     sizes = {name: len(x) for name, x in raw.splits.items()}
     rows = {name: torch.arange(n) for name, n in sizes.items()}
@@ -129,16 +131,22 @@ def divide(raw: Raw, limit: int = 0) -> Raw:
     chosen = _limited({name: rows[name] for name in SPLITS}, limit)
     kept = len(chosen["train"]) / len(rows["train"])
     part = f"; all parts reduced to {kept:.2g} of that" if kept < 1 else ""
+    origin = {name: source if name in missing else name for name in SPLITS}
+    notes = list(raw.provenance.get("notes", ()))
+    if per_class:
+        chosen["train"], note = _of_each_class(raw.labels.get(origin["train"]), chosen["train"], per_class)
+        notes.append(note)
     record = {
         **raw.provenance,
+        "notes": notes,
         "split": {
             "how": raw.provenance.get("split", how) + part,
             "seed": SPLIT_SEED,
             "counts": {name: len(index) for name, index in chosen.items()},
             "limit": limit,
+            "per_class": per_class,
         },
     }
-    origin = {name: source if name in missing else name for name in SPLITS}
 
     def take(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: _rows(tensors[origin[name]], chosen[name]) for name in SPLITS if origin[name] in tensors}
@@ -173,6 +181,22 @@ def _limited(rows: dict[str, Tensor], limit: int) -> dict[str, Tensor]:
     kept = {name: max(1, round(len(index) * limit / train)) for name, index in rows.items()}
     chosen = {name: permutation(len(index), f"limit/{name}")[: kept[name]] for name, index in rows.items()}
     return {name: index[chosen[name].sort().values] for name, index in rows.items()}
+
+
+def _of_each_class(labels: Tensor | None, rows: Tensor, most: int) -> tuple[Tensor, str]:
+    """The first rows of each class in a seeded order, in their old order, and what is to be said of them."""
+    if labels is None:
+        known = ", ".join(row.name for row in TASKS.values() if row.labelled)
+        raise DataError("per_class needs class labels, and these data have none", f"Tasks that have them: {known}.")
+    order = permutation(len(rows), "per-class")
+    kinds = labels[rows][order]
+    by_class = kinds.argsort(stable=True)
+    sizes = torch.unique(kinds, return_counts=True)[1]
+    rank = torch.arange(len(rows)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # within its class
+    short = int((sizes < most).sum())
+    fewer = f", fewer in {short} of them" if short else ""
+    note = f"{len(sizes)} classes with at most {most} training images each{fewer}."
+    return rows[order[by_class[rank < most]].sort().values], note
 
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """OMNIGLOT at 28x28: the papers' chardata.mat, or a substitute made from Lake's images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ def _chardata(path: Path) -> Parts:
     """Read Burda's file: pixels x images, each image stored transposed (Fortran order)."""
     from scipy.io import loadmat
 
-    wanted = ("data", "testdata", "targetchar", "testtargetchar")
+    wanted = ("data", "testdata", "targetchar", "testtargetchar", "target", "testtarget")
     try:
         found = loadmat(path, variable_names=wanted)
         train, test = (_upright(found[key]) for key in wanted[:2])
+        labels = _characters([found.get(key) for key in wanted[2:]])
     except Exception as error:  # scipy raises many kinds on a damaged file
         raise DataError(
             f"{path} is not OMNIGLOT's chardata.mat: {error}", "Leave --data out to download the right one."
@@ -77,9 +79,6 @@ def _chardata(path: Path) -> Parts:
     exact = f"md5:{md5}" == CHARDATA.checksums[0]
     told = "the papers' file (its MD5 agrees)" if exact else "of that form but NOT the papers' file: its MD5 differs"
     record = {"md5": md5, "substitute": not exact, "exact": exact, "notes": [f"OMNIGLOT: {told}."]}
-    labels = None
-    if all(key in found for key in wanted[2:]):
-        labels = _label(found["targetchar"]), _label(found["testtargetchar"])
     return as_images(train, "OMNIGLOT data"), as_images(test, "OMNIGLOT testdata"), labels, record
 
 
@@ -90,6 +89,17 @@ def _upright(x: Array) -> Array:
 
 def _label(x: Array) -> Tensor:
     return torch.from_numpy(x.reshape(-1).astype(np.int64))
+
+
+def _characters(found: Sequence[Array | None]) -> tuple[Tensor, Tensor] | None:
+    """Numbers of the characters of both parts; those counted within an alphabet (the row of the 1) are told apart."""
+    if found[0] is None or found[1] is None:
+        return None
+    first, second = _label(found[0]), _label(found[1])
+    if found[2] is None or found[3] is None:
+        return first, second
+    most = max(int(first.max()), int(second.max())) + 1
+    return _label(found[2].argmax(0)) * most + first, _label(found[3].argmax(0)) * most + second
 
 
 def _npz(path: Path) -> Parts:

@@ -20,6 +20,7 @@ class Task:
         summary: one line for lists.
         load: ``"module:function"`` with signature ``(DataConfig, Progress | None) -> Raw``.
         needs_path: whether there is nothing to load without a file or folder of the user's.
+        labelled: whether its data come with class labels.
         architecture: default row of ``ARCHITECTURES``.
         likelihood: of pixels that are not binarized; see `likelihood_for`.
         protocol: default training protocol.
@@ -30,6 +31,7 @@ class Task:
     summary: str
     load: str
     needs_path: bool = False
+    labelled: bool = False
     architecture: str = "conv"
     likelihood: str = "bernoulli"
     protocol: Protocol = field(default_factory=Protocol)
@@ -64,6 +66,7 @@ TASKS: Mapping[str, Task] = _table(
             name="digits",
             summary="1,797 handwritten digits, 8x8, embedded (scikit-learn's; UCI Optical Recognition)",
             load="lso.tasks.digits:load",
+            labelled=True,
             architecture="mlp",
             protocol=Protocol(batch_size=64, epochs=100),
             data=DataConfig(task="digits", fit="pad"),
@@ -72,6 +75,7 @@ TASKS: Mapping[str, Task] = _table(
             name="mnist",
             summary="70,000 handwritten digits, 28x28: a local npz or idx files, or downloaded (11 MB)",
             load="lso.tasks.mnist:load",
+            labelled=True,
             protocol=Protocol(batch_size=128, epochs=50),
             data=DataConfig(task="mnist", fit="pad"),
         ),
@@ -79,6 +83,7 @@ TASKS: Mapping[str, Task] = _table(
             name="omniglot",
             summary="32,415 characters of 50 alphabets, 28x28: a local chardata.mat or npz, or downloaded",
             load="lso.tasks.omniglot:load",
+            labelled=True,
             protocol=Protocol(batch_size=50, epochs=100),
             data=DataConfig(task="omniglot", fit="pad"),
         ),

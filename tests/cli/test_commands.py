@@ -89,7 +89,8 @@ def test_interpolation_goes_from_one_image_to_the_other(lso: Lso, run: Run, ends
 
 
 def test_traverse_orders_dimensions_by_activity(lso: Lso, run: Run) -> None:
-    found = told(lso("traverse", run.path, "--dim", "all", "--directions", 3, "--steps", 5, "--json"))
+    options = ("--dim", "all", "--directions", 3, "--steps", 5, "--points", 0, "--hold", 0)
+    found = told(lso("traverse", run.path, *options, "--json"))
     rows = found["dimensions"]
     assert isinstance(rows, list)
     variance = [row["variance"] for row in rows]
@@ -97,7 +98,7 @@ def test_traverse_orders_dimensions_by_activity(lso: Lso, run: Run) -> None:
     folder = run.path / "pictures" / "traverse"
     assert sorted(path.name for path in folder.iterdir()) == ["dimensions.png", "random-directions.png", "report.html"]
     assert "http" not in (folder / "report.html").read_text().replace("http://www.w3.org", "")
-    one = told(lso("traverse", run.path, "--dim", "2,0", "--directions", 0, "--out", "other", "--json"))
+    one = told(lso("traverse", run.path, "--dim", "2,0", "--directions", 0, "--points", 0, "--out", "other", "--json"))
     assert one["pictures"] == [str(Path("other") / "dimensions.png")] and Path("other/dimensions.png").is_file()
     assert lso("traverse", run.path, "--dim", "4").exit_code == 2
     assert lso("traverse", run.path, "--dim", "first").exit_code == 2

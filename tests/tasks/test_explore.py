@@ -1,5 +1,6 @@
-"""Codes, paths, traversals and sheets."""
+"""Codes, paths, and how codes become images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 import torch
 
 from lso.tasks import explore
-from lso.vae.architectures import Architecture
+from lso.tasks.explore import Drawing
+from lso.vae.architectures import Architecture, architecture
 from lso.vae.errors import DataError, ShapeError, UsageError
+from lso.vae.inference import posterior
 from lso.vae.model import VAE, build
+from tests.vae.small import example, small_model
 
 
 @pytest.fixture(scope="module")
@@ -47,22 +51,6 @@ def test_a_path_is_straight_and_has_both_ends() -> None:
         explore.path(a, b, 1)
 
 
-def test_along_a_dimension_the_others_are_zero() -> None:
-    z = explore.along_dimensions(4, [2, 0], 10.0, 5)
-    assert z.shape == (2, 5, 4)
-    assert z[0, :, 2].tolist() == z[1, :, 0].tolist() == [-10, -5, 0, 5, 10]
-    assert z[0, :, [0, 1, 3]].abs().sum() == 0
-    with pytest.raises(UsageError, match="there is no dimension 4"):
-        explore.along_dimensions(4, [4], 10.0, 5)
-
-
-def test_directions_go_out_from_the_origin_to_the_norm() -> None:
-    z = explore.along_directions(6, 3, 10.0, 5, seed=0)
-    assert torch.allclose(z.norm(dim=2), torch.tensor([0, 2.5, 5, 7.5, 10]).expand(3, 5), atol=1e-5)
-    cosine = torch.nn.functional.cosine_similarity(z[:, 1], z[:, 4])
-    assert torch.allclose(cosine, torch.ones(3), atol=1e-6)
-
-
 @pytest.mark.parametrize("key", explore.CODE_KEYS)
 def test_codes_are_read_under_their_names(tmp_path: Path, key: str) -> None:
     arrays = {key: np.arange(12.0).reshape(2, 2, 3), "value": np.zeros(2)}
@@ -82,11 +70,92 @@ def test_what_is_no_codes_is_refused(tmp_path: Path) -> None:
         explore.read_codes(file, 3)
 
 
-def test_a_sheet_has_a_label_for_each_row_and_its_images_unchanged() -> None:
-    images = torch.rand(2, 3, 1, 8, 8)
-    plain = explore.sheet(images, [], at_least=40)
-    labelled = explore.sheet(images, ["one", "two"], ["-1", "", "1"], at_least=40)
-    height, width = plain.shape[:2]
-    assert np.array_equal(labelled[-height:, -width:], plain)
-    margin = labelled[-height:, :-width]
-    assert (margin < 255).any() and (labelled[:-height] < 255).any()
+# --- how codes are drawn ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pixelcnn() -> VAE:
+    """An untrained autoregressive model, whose z is made to matter."""
+    model = build(architecture("he2019-small", 2, width=2), False, (1, 8, 8)).eval()
+    with torch.no_grad():
+        model.decoder.input.linear.weight.mul_(20)  # type: ignore[operator, union-attr]
+    return model
+
+
+DRAWINGS = [Drawing(how=how, common=common) for how in ("mean", "sample", "greedy") for common in (True, False)]
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS, ids=str)
+@pytest.mark.parametrize("kind", ["model", "pixelcnn"])
+def test_images_are_a_function_of_code_and_seed_whatever_the_batch(
+    kind: str, drawing: Drawing, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: VAE = request.getfixturevalue(kind)
+    z = explore.draw_prior(6, model.latent_dim, seed=0)
+    whole = explore.decode(model, z, drawing)
+    assert whole.min() >= 0 and whole.max() <= 1
+    monkeypatch.setattr(explore, "BATCH", 4)
+    monkeypatch.setattr(explore, "MAPS", 4)
+    assert torch.allclose(explore.decode(model, z, drawing), whole, atol=1e-6)
+    other = explore.decode(model, z, replace(drawing, seed=1))
+    random = drawing.how == "sample" or (drawing.how == "mean" and model.autoregressive)
+    assert torch.allclose(other, whole, atol=1e-6) is not random
+
+
+@pytest.mark.parametrize("kind", ["model", "pixelcnn"])
+def test_with_common_uniforms_nothing_but_the_code_tells_images_apart(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    model: VAE = request.getfixturevalue(kind)
+    same = torch.zeros(5, model.latent_dim)
+    drawn = explore.decode(model, same, Drawing(how="sample"))
+    assert torch.equal(drawn, drawn[:1].expand_as(drawn))
+    apart = explore.decode(model, same, Drawing(how="sample", common=False))
+    assert len(torch.unique(apart, dim=0)) == 5
+
+
+def test_the_code_changes_an_autoregressive_draw(pixelcnn: VAE) -> None:
+    z = 3 * explore.draw_prior(4, 2, seed=0)
+    assert len(torch.unique(explore.decode(pixelcnn, z, Drawing(how="sample")), dim=0)) > 1
+
+
+def test_the_mean_of_an_autoregressive_decoder_averages_s_draws(pixelcnn: VAE) -> None:
+    z = explore.draw_prior(3, 2, seed=0)
+    mean = explore.decode(pixelcnn, z, Drawing(samples=4))
+    assert set((4 * mean).flatten().tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0}
+    assert explore.record(pixelcnn, Drawing(samples=4)) == {"how": "mean", "uniforms": "common", "samples": 4}
+    assert "means of 4 ancestral samples" in explore.told(pixelcnn, Drawing(samples=4))
+
+
+def test_the_default_is_the_expected_image_or_a_sample(model: VAE, pixelcnn: VAE) -> None:
+    assert (explore.default_how(model), explore.default_how(pixelcnn)) == ("mean", "sample")
+    assert explore.record(model, Drawing()) == {"how": "mean"} and explore.told(model, Drawing()) == "expected images"
+    with torch.no_grad():
+        assert torch.equal(explore.decode(model, torch.zeros(1, 3)), model.reconstruct(torch.zeros(1, 3)))
+
+
+def test_a_baseline_without_latents_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(architecture("he2019-small", 0, width=2), False, (1, 8, 8)).eval()
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(explore, "MAPS", 2)
+    z = explore.draw_prior(3, 0, seed=0)
+    drawing = Drawing(how="sample", common=False)
+    images = explore.decode(model, z, drawing, lambda done, total: seen.append((done, total)))
+    assert images.shape == (3, 1, 8, 8) and len(torch.unique(images, dim=0)) == 3
+    assert seen == [(2, 3), (3, 3)]
+
+
+def test_a_mean_of_no_samples_is_refused() -> None:
+    with pytest.raises(UsageError, match="samples >= 1"):
+        Drawing(samples=0)
+
+
+@pytest.mark.parametrize("name", ["svi", "sa-vae"])
+def test_models_are_encoded_by_their_own_inference(name: str) -> None:
+    model = small_model(example(name), latent_dim=3).eval()
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    q = explore.encode(model, x)
+    assert torch.allclose(q.mean, posterior(model, x).mean, atol=1e-6)
+    if model.has_encoder:
+        with torch.no_grad():
+            assert not torch.allclose(q.mean, model.encode(x).mean, atol=1e-4)

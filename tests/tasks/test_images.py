@@ -53,6 +53,52 @@ def test_a_limit_keeps_part_of_each_split_in_proportion() -> None:
     assert part.provenance["split"]["limit"] == 40
 
 
+def classed(n: int = 300, classes: int = 5) -> Raw:
+    """Images that tell their number, of classes with unequal shares in mixed order."""
+    labels = torch.arange(n).square() % classes
+    return Raw(splits={WHOLE: numbered(n)}, labels={WHOLE: labels})
+
+
+def test_so_many_training_images_of_each_class_stay_in_their_order_and_the_rest_untouched() -> None:
+    full, part = divide(classed()), divide(classed(), per_class=4)
+    assert part.labels["train"].bincount().tolist() == [min(4, n) for n in full.labels["train"].bincount().tolist()]
+    for name in ("validation", "test"):
+        assert torch.equal(part.splits[name], full.splits[name]) and torch.equal(part.labels[name], full.labels[name])
+    places = [int((full.splits["train"][:, 0, 0, 0] == x).nonzero()) for x in part.splits["train"][:, 0, 0, 0]]
+    assert places == sorted(places) and torch.equal(full.labels["train"][places], part.labels["train"])
+    assert part.provenance["split"]["per_class"] == 4
+    assert part.provenance["split"]["counts"]["train"] == len(places)
+
+
+def test_fewer_of_each_class_are_among_more_and_always_the_same() -> None:
+    some, more, again = (set(divide(classed(), per_class=k).splits["train"][:, 0, 0, 0].tolist()) for k in (3, 7, 3))
+    assert some == again and some < more
+
+
+def test_short_classes_are_counted_and_a_limit_comes_first() -> None:
+    raw = classed(classes=7)  # squares mod 7: four classes, 0 half as often as the others
+    counts = divide(raw).labels["train"].bincount()
+    most = int(counts[counts > 0].min()) + 1
+    assert divide(raw, per_class=most).provenance["notes"] == [
+        f"4 classes with at most {most} training images each, fewer in 1 of them."
+    ]
+    both = divide(raw, limit=60, per_class=2)
+    limited = divide(raw, limit=60)
+    assert [len(both.splits[name]) for name in SPLITS] == [8, len(limited.splits["validation"]), 8]
+    assert set(both.splits["train"].flatten().tolist()) <= set(limited.splits["train"].flatten().tolist())
+
+
+def test_classes_that_are_not_known_cannot_be_asked_for() -> None:
+    with pytest.raises(DataError, match=r"have none\nTasks that have them: digits, mnist, omniglot\."):
+        divide(Raw(splits={WHOLE: numbered(50)}), per_class=3)
+
+
+def test_so_many_of_each_digit_reach_the_dataset() -> None:
+    dataset = load_dataset(DataConfig(per_class=20), "none", 0)
+    assert dataset.labels["train"].bincount().tolist() == [20] * 10 and sizes(dataset) == [200, 179, 179]
+    assert "10 classes with at most 20 training images each." in dataset.provenance["notes"]
+
+
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(DataError, match=r"only 9 images to split.*at least 10"):
         divide(Raw(splits={WHOLE: numbered(9)}))
@@ -168,6 +214,7 @@ def test_the_omniglot_substitute_says_that_it_is_one(data_path: Find) -> None:
     assert "SUBSTITUTE" in dataset.provenance["notes"][0]
     assert to_unit(dataset.train).mean().item() == pytest.approx(0.081, abs=1e-3)
     assert len(dataset.labels["train"]) == 22_345
+    assert len(set(dataset.labels["train"].tolist())) == 1_623  # characters, not alphabets
 
 
 def write_chardata(path: Path, train: np.ndarray, test: np.ndarray) -> None:
@@ -193,6 +240,19 @@ def test_chardata_s_images_are_transposed_back(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(omniglot, "CHARDATA", Remote(name="x", urls=(), checksums=sums))
     true = load_dataset(DataConfig(task="omniglot", path=str(path)), "none", 0)
     assert (true.provenance["substitute"], true.provenance["exact"]) == (False, True)
+
+
+def test_chardata_s_characters_are_told_apart_across_alphabets(tmp_path: Path) -> None:
+    """The file counts characters within an alphabet, which stands in another array."""
+    from scipy.io import savemat
+
+    alphabet, character = np.arange(60) % 3, np.arange(60) // 3 % 2 + 1  # six characters, two in each alphabet
+    target = np.eye(3)[alphabet].T
+    named = {"target": target, "targetchar": character[None], "testtarget": target, "testtargetchar": character[None]}
+    savemat(tmp_path / "chardata.mat", {"data": np.zeros((784, 60)), "testdata": np.zeros((784, 60))} | named)
+    labels = load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0).labels["test"]
+    pairs = set(zip(alphabet.tolist(), character.tolist(), labels.tolist(), strict=True))
+    assert len(pairs) == len(set(labels.tolist())) == 6
 
 
 def test_omniglot_s_bad_files_are_told(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""Traversals: straight paths through the origin or from it, along one dimension or a random direction each.
+
+Source: the NE-VAE paper (2021), sec. 5.3: one dimension from -10 to 10 in 100 steps, the others 0; from the origin to
+random points at distance 10; the same with the most active dimensions held at 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from lso.vae.activity import activity
+from lso.vae.errors import DataError, UsageError
+from lso.vae.runs import Run
+from lso.vae.seeds import generator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Traversal:
+    """Straight paths, one a row, by falling activity.
+
+    Args:
+        names: of the rows.
+        unit: ``(row, latent)`` directions of norm 1.
+        activity: ``(row,)`` variance of the posterior mean along each direction.
+        low: where a path begins, in prior standard deviations from the origin.
+        high: where it ends.
+    """
+
+    names: tuple[str, ...]
+    unit: Float[Tensor, "row latent"]
+    activity: Float[Tensor, " row"]
+    low: float
+    high: float
+
+    def codes(self, steps: int) -> Float[Tensor, "row steps latent"]:
+        """Evenly spaced codes of each path, ends included.
+
+        Args:
+            steps: codes in a row.
+        Returns:
+            ``(row, steps, latent)``.
+        """
+        return self._places(steps).float()[None, :, None] * self.unit[:, None]
+
+    def _places(self, steps: int) -> Float[Tensor, " steps"]:
+        """Distances from the origin; 0 exactly where it is among them, unlike `torch.linspace`."""
+        return self.low + (self.high - self.low) * torch.arange(steps, dtype=torch.float64) / max(1, steps - 1)
+
+    @property
+    def labels(self) -> list[str]:
+        """Name and activity of each row."""
+        return [f"{name}  variance {float(a):.2g}" for name, a in zip(self.names, self.activity, strict=True)]
+
+    def heads(self, steps: int) -> list[str]:
+        """The value above the first, middle and last column; empty above the others.
+
+        Args:
+            steps: columns.
+        Returns:
+            One text a column.
+        """
+        shown = {0, steps - 1, *([steps // 2] if steps % 2 else [])}
+        return [f"{value:g}" if i in shown else "" for i, value in enumerate(self._places(steps).tolist())]
+
+
+def along_dimensions(mean: Float[Tensor, "n latent"], dims: Sequence[int], reach: float) -> Traversal:
+    """One dimension at a time from ``-reach`` to ``reach``, the others 0.
+
+    Args:
+        mean: ``(n, latent)`` posterior means, for the activity.
+        dims: which.
+        reach: how far, in prior standard deviations.
+    Returns:
+        One row a dimension.
+    Raises:
+        UsageError: for a dimension that is not there.
+    """
+    latent = mean.shape[1]
+    for dim in dims:
+        if not 0 <= dim < latent:
+            raise UsageError(f"there is no dimension {dim}", f"They count from 0: 0 to {latent - 1}.")
+    return _ordered(mean, torch.eye(latent)[list(dims)], [f"z{i}" for i in dims], (-reach, reach))
+
+
+def along_directions(
+    mean: Float[Tensor, "n latent"], rows: int, reach: float, seed: int, hold: Sequence[int] = ()
+) -> Traversal:
+    """From the origin outwards along random directions, up to norm ``reach``.
+
+    With dimensions held at 0 the same directions are projected onto the others, so that the k-th of both belong
+    together.
+
+    Args:
+        mean: ``(n, latent)`` posterior means, for the activity.
+        rows: how many directions, uniform on the sphere of the free dimensions.
+        reach: the last norm.
+        seed: of the directions.
+        hold: dimensions that stay 0.
+    Returns:
+        One row a direction.
+    Raises:
+        UsageError: if every dimension is held.
+    """
+    latent = mean.shape[1]
+    if len(set(hold)) >= latent:
+        raise UsageError(f"all {latent} dimensions are held at 0", f"Hold at most {latent - 1}: --hold {latent - 1}.")
+    direction = torch.randn(rows, latent, generator=generator(seed, "directions"))
+    direction[:, list(hold)] = 0
+    return _ordered(mean, normalize(direction, dim=1), [f"direction {i + 1}" for i in range(rows)], (0.0, reach))
+
+
+def _ordered(mean: Tensor, unit: Tensor, names: Sequence[str], ends: tuple[float, float]) -> Traversal:
+    along = activity(mean.double() @ unit.double().T)
+    order = along.argsort(descending=True, stable=True)
+    ordered = tuple(names[int(i)] for i in order)
+    return Traversal(names=ordered, unit=unit[order], activity=along[order], low=ends[0], high=ends[1])
+
+
+def posterior_means(run: Run) -> Float[Tensor, "n latent"]:
+    """Posterior means of the run's validation split.
+
+    Args:
+        run: a training run.
+    Returns:
+        ``(n, latent)``.
+    Raises:
+        DataError: if the run has no codes yet.
+    """
+    codes = run.codes()
+    if codes is None:
+        raise DataError(f"{run.path} has no codes.npz", f"It was cut early; continue it: lso train --resume {run.path}")
+    mean: Tensor = codes.mean
+    return mean
+
+
+def most_active(mean: Float[Tensor, "n latent"]) -> list[int]:
+    """Dimensions by falling variance of the posterior mean.
+
+    Args:
+        mean: ``(n, latent)`` posterior means.
+    Returns:
+        All of them.
+    """
+    return [int(i) for i in activity(mean).argsort(descending=True, stable=True)]
