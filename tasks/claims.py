@@ -10,7 +10,7 @@ from torch import Tensor
 from lso.bootstrap import Interval, paired_bootstrap
 from lso.tasks.image_targets import Outcome
 
-Judgement = Literal["holds", "does not hold", "undecided"]
+Judgement = Literal["holds", "does not hold", "undecided", "not reached"]
 NAMES = {"se": "NE-VAE se", "vae": "VAE", "aggressive": "aggressive", "beta": "beta-VAE (0.9)"}
 # Order of the published iteration counts, fewest first.
 PUBLISHED_ORDER = ("se", "beta", "vae", "aggressive")
@@ -22,7 +22,8 @@ class Claim:
 
     Args:
         claim: in words.
-        judgement: holds where the interval lies on the claim's side of 0, does not hold where it lies on the other.
+        judgement: holds where the interval lies on the claim's side of 0, does not hold where it lies on the other; not
+            reached where fewer than two targets met the thresholds that it speaks of, from both starts.
         evidence: mean difference and interval, in words.
         intervals: the intervals.
     """
@@ -59,7 +60,8 @@ def _gaps(known: Mapping[str, Outcome]) -> list[Claim]:
                 text = (
                     f"the loss gap between starts is smaller for {NAMES['se']} than for {NAMES[role]} at {threshold:g}"
                 )
-                claims.append(_claim(text, [(other.gap[k] - se.gap[k], 1)]))
+                met = se.reached[k].all(1) & other.reached[k].all(1)
+                claims.append(_claim(text, [(other.gap[k] - se.gap[k], 1)], met))
     return claims
 
 
@@ -72,13 +74,14 @@ def _distances(known: Mapping[str, Outcome]) -> list[Claim]:
                 text = (
                     f"{NAMES[role]}: the code distance between starts {word} from the first threshold to the last, {of}"
                 )
-                claims.append(_claim(text, [(distance[-1] - distance[0], way)]))
+                claims.append(_claim(text, [(distance[-1] - distance[0], way)], known[role].reached[-1].all(1)))
     if "beta" in known and len(known["beta"].thresholds) > 2:
         for of, distance in _both(known["beta"]).items():
             peak = 1 + int(distance[1:-1].mean(1).argmax())
             at = known["beta"].thresholds[peak]
             text = f"{NAMES['beta']}: the code distance rises and falls again (largest mean at {at:g}), {of}"
-            claims.append(_claim(text, [(distance[peak] - distance[0], 1), (distance[peak] - distance[-1], 1)]))
+            parts = [(distance[peak] - distance[0], 1), (distance[peak] - distance[-1], 1)]
+            claims.append(_claim(text, parts, known["beta"].reached[-1].all(1)))
     return claims
 
 
@@ -104,9 +107,13 @@ def _iterations(known: Mapping[str, Outcome]) -> list[Claim]:
     return claims
 
 
-def _claim(text: str, parts: Sequence[tuple[Tensor, int]]) -> Claim:
-    """All parts must lie on their side; one on the other side is enough against."""
-    found = [(paired_bootstrap(difference), way) for difference, way in parts]
+def _claim(text: str, parts: Sequence[tuple[Tensor, int]], met: Tensor | None = None) -> Claim:
+    """All parts must lie on their side; one on the other side is enough against. Only targets that met count."""
+    count = len(parts[0][0])
+    if met is not None and int(met.sum()) < 2:
+        evidence = f"{int(met.sum())} of {count} targets met it before the cap"
+        return Claim(claim=text, judgement="not reached", evidence=evidence, intervals=())
+    found = [(paired_bootstrap(difference if met is None else difference[met]), way) for difference, way in parts]
     sides = [interval.sign * way for interval, way in found]
     judgement: Judgement = "undecided"
     if all(side > 0 for side in sides):
@@ -114,4 +121,6 @@ def _claim(text: str, parts: Sequence[tuple[Tensor, int]]) -> Claim:
     elif any(side < 0 for side in sides):
         judgement = "does not hold"
     evidence = " and ".join(f"{i.mean:.3g} ({i.low:.3g} to {i.high:.3g})" for i, _ in found)
+    if met is not None and not bool(met.all()):
+        evidence += f", over {int(met.sum())} of {count} targets"
     return Claim(claim=text, judgement=judgement, evidence=evidence, intervals=tuple(i for i, _ in found))

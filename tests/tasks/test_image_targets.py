@@ -125,6 +125,16 @@ def test_claims_hold_fail_or_stay_open_as_the_numbers_say() -> None:
     assert len(found) == 6 + 6 + 2 + 3
 
 
+def test_a_claim_is_judged_on_the_targets_that_got_there() -> None:
+    se, vae = scripted("se", gap=(0.5, 0.5, 0.5)), scripted("vae", gap=(1.0, 1.0, 1.0))
+    vae.reached[1, 1:], se.reached[2, 5:] = False, False
+    found = {claim.claim: claim for claim in judge([se, vae])}
+    (late,) = [claim for text, claim in found.items() if "at 0.005" in text]
+    assert late.judgement == "not reached" and late.evidence == "1 of 40 targets met it before the cap"
+    (some,) = [claim for text, claim in found.items() if "shrinks" in text and "all dimensions" in text]
+    assert some.evidence.endswith("over 5 of 40 targets")
+
+
 def test_the_page_shows_every_model_and_says_where_the_cap_came_first(tmp_path: Path) -> None:
     se, vae = scripted("se"), scripted("vae")
     vae.reached[2, :5] = False
