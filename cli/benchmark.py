@@ -46,9 +46,7 @@ def image_targets(
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder; repeated into the same, finished models are kept.", metavar="DIR", rich_help_panel=OUTPUT
-        ),
+        typer.Option(help="Folder; repeated into the same, searches go on.", metavar="DIR", rich_help_panel=OUTPUT),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -63,7 +61,9 @@ def image_targets(
     levels, rates = numbers(thresholds, "thresholds"), numbers(lr, "learning rates")
     folder = out or runs.choose_folder("image-targets")
     console.loading()
+    from lso.comparison import banners as substitutes
     from lso.tasks import image_targets as toy
+    from lso.tasks import image_targets_kept as kept
     from lso.tasks import image_targets_report as page
     from lso.tasks.claims import judge
 
@@ -79,13 +79,14 @@ def image_targets(
         for rate in rates:
             one = dataclasses.replace(config, lr=rate)
             for run in found:
-                if clock.over():
-                    break
-                outcome = toy.cached(run, one, folder)
+                outcome = kept.cached(run, one, folder)
+                if outcome is None and clock.over():
+                    continue
                 if outcome is None:
                     clock.begin(f"{run.path.name}, lr {rate:g}", max_steps)
-                    outcome = toy.benchmark(run, images, one, device=device, stop=clock.stop)
-                    toy.keep(outcome, run, one, folder)
+                    part = kept.begun(run, one, folder)
+                    outcome = toy.benchmark(run, images, one, device=device, stop=clock.stop, begun=part)
+                    kept.keep(outcome, run, one, folder)
                 outcomes[rate].append(outcome)
         clock.close()
     done = {rate: part for rate, part in outcomes.items() if part}
@@ -94,7 +95,7 @@ def image_targets(
     whole = all(len(part) == len(found) and all(o.finished for o in part) for part in outcomes.values())
     cut = "" if whole else clock.reason
     banners = [f"Cut off: {cut}. What is missing or unfinished is not judged as it would be."] if cut else []
-    banners += [str(text) for text in found[0].info["dataset"]["provenance"].get("banners", ())]
+    banners += substitutes({found[0].path.name: found[0].info})
     written = page.write_report(done, images, config, folder, banners)
     first = next(iter(done.values()))
     claims = page.claim_table(judge(first))

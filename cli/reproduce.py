@@ -176,7 +176,7 @@ def _iterations(plan: reproductions.Reproduction, found: list[members.Member], f
     """What `lso benchmark image-targets` left in the folder, for the table that counts its steps."""
     if not _searches(plan) or not folder.is_dir():
         return {}
-    from lso.tasks.image_targets import iterations
+    from lso.tasks.image_targets_kept import iterations
 
     counts = {member.planned.name: iterations(member.run, folder) for member in found if member.run}
     return {name: count for name, count in counts.items() if count is not None}

@@ -5,8 +5,8 @@ first window in which the loss decreased by t or less; threshold 0 is the first 
 changes nothing before it, one trajectory holds the ends for all thresholds.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from lso.objective import LatentObjective
 from lso.vae.values import require
+
+POLL_EVERY = 10  # steps between two looks at the caller's clock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +33,7 @@ class Ends:
         together_reached: ``(k, S)``.
         losses: ``(w, T, S)`` at the start and at the end of each window.
         finished: whether the run ended by its own rule or cap, not by the caller.
+        state: where the run stood when the caller ended it: codes, Adam's moments, steps done; empty otherwise.
     """
 
     thresholds: tuple[float, ...]
@@ -43,6 +46,7 @@ class Ends:
     together_reached: Bool[Tensor, "k start"]
     losses: Float[Tensor, "w target start"]
     finished: bool = True
+    state: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def search_to_thresholds(
@@ -54,8 +58,11 @@ def search_to_thresholds(
     window: int = 100,
     max_steps: int = 50_000,
     stop: Callable[[int], bool] | None = None,
+    begun: Ends | None = None,
 ) -> Ends:
     """Adam from every start to every target, until each search and each sum over targets met the last threshold.
+
+    As the sum over targets needs all of them, no search leaves the batch before.
 
     Args:
         objective: to be minimized; its targets along the first axis.
@@ -64,7 +71,9 @@ def search_to_thresholds(
         lr: of Adam.
         window: steps between two looks, each a host read.
         max_steps: steps at most.
-        stop: called with the steps done after each window; true ends the run.
+        stop: called with the steps done, every ten; true ends the run.
+        begun: what an earlier call with the same arguments returned when it was ended; this one goes on from there,
+            to the same ends.
     Returns:
         The ends, on the CPU.
     Raises:
@@ -74,24 +83,41 @@ def search_to_thresholds(
     require(bool(falling) and falling[-1] >= 0, "thresholds >= 0", thresholds, "For example 0.01,0.005,0.")
     require(window >= 1 and max_steps >= window, "max_steps >= window >= 1", (max_steps, window), "100 is the window.")
     require(0 < lr < float("inf"), "a finite lr > 0", lr, "0.01 is the default.")
+    if begun is not None and begun.finished:
+        return begun
     z = z0.detach().to(objective.decoder.device).clone().requires_grad_()
     adam = torch.optim.Adam([z], lr=lr)
     record = _Record(falling, z0)
-    step, finished = 0, True
+    step = 0 if begun is None else _go_on(begun, record, z, adam)
     while True:
         adam.zero_grad()
         loss = objective(z)
-        if step % window == 0:
+        if step == window * len(record.losses):
             done = record.look(step, loss.detach(), z.detach())
             if done or step + window > max_steps:
-                break
-            if stop is not None and stop(step):
-                finished = False
-                break
+                return record.ends(window)
+        if step % POLL_EVERY == 0 and stop is not None and stop(step):
+            return record.ends(window, _state(step, z, adam))
         torch.autograd.backward(objective.sign * loss.sum(), inputs=[z])
         adam.step()
         step += 1
-    return record.ends(window, finished)
+
+
+def _state(step: int, z: Tensor, adam: torch.optim.Adam) -> dict[str, Tensor]:
+    moments = {name: value.cpu() for name, value in adam.state[z].items()}
+    return {"steps_done": torch.tensor(step), "codes": z.detach().cpu(), **moments}
+
+
+def _go_on(begun: Ends, record: "_Record", z: Tensor, adam: torch.optim.Adam) -> int:
+    """Put back what `_state` and the record hold; the steps done."""
+    record.put_back(begun)
+    moments = dict(begun.state)
+    step = int(moments.pop("steps_done"))
+    with torch.no_grad():
+        z.copy_(moments.pop("codes"))
+    if moments:
+        adam.load_state_dict({**adam.state_dict(), "state": {0: moments}})
+    return step
 
 
 class _Record:
@@ -106,6 +132,12 @@ class _Record:
         self.together = torch.zeros(len(thresholds), z0.shape[1], dtype=torch.int64)
         self.together_reached = torch.zeros(len(thresholds), z0.shape[1], dtype=torch.bool)
         self.losses: list[Tensor] = []
+
+    def put_back(self, ends: Ends) -> None:
+        """Go on from ends."""
+        self.steps, self.reached, self.value = ends.steps.clone(), ends.reached.clone(), ends.value.clone()
+        self.z, self.losses = ends.z.clone(), list(ends.losses)
+        self.together, self.together_reached = ends.together_steps.clone(), ends.together_reached.clone()
 
     def look(self, step: int, loss: Tensor, z: Tensor) -> bool:
         """Take in a window's end; whether everything has met the last threshold."""
@@ -124,7 +156,7 @@ class _Record:
         self.losses.append(loss)
         return bool(self.reached.all() and self.together_reached.all())
 
-    def ends(self, window: int, finished: bool) -> Ends:
+    def ends(self, window: int, state: Mapping[str, Tensor] | None = None) -> Ends:
         return Ends(
             thresholds=self.thresholds,
             window=window,
@@ -135,5 +167,6 @@ class _Record:
             together_steps=self.together,
             together_reached=self.together_reached,
             losses=torch.stack(self.losses),
-            finished=finished,
+            finished=state is None,
+            state=state or {},
         )

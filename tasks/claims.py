@@ -12,6 +12,7 @@ from lso.tasks.image_targets import Outcome
 
 Judgement = Literal["holds", "does not hold", "undecided", "not reached"]
 NAMES = {"se": "NE-VAE se", "vae": "VAE", "aggressive": "aggressive", "beta": "beta-VAE (0.9)"}
+FEWEST = 6  # targets to decide by: five differences lie on one side by chance in 1 of 16 cases, six in 1 of 32
 # Order of the published iteration counts, fewest first.
 PUBLISHED_ORDER = ("se", "beta", "vae", "aggressive")
 
@@ -22,8 +23,9 @@ class Claim:
 
     Args:
         claim: in words.
-        judgement: holds where the interval lies on the claim's side of 0, does not hold where it lies on the other; not
-            reached where fewer than two targets met the thresholds that it speaks of, from both starts.
+        judgement: holds where the interval lies on the claim's side of 0, does not hold where it lies on the other,
+            undecided else and of fewer than `FEWEST` targets; not reached where fewer than two targets met the
+            thresholds that it speaks of, from both starts.
         evidence: mean difference and interval, in words.
         intervals: the intervals.
     """
@@ -77,12 +79,18 @@ def _distances(known: Mapping[str, Outcome]) -> list[Claim]:
                 claims.append(_claim(text, [(distance[-1] - distance[0], way)], known[role].reached[-1].all(1)))
     if "beta" in known and len(known["beta"].thresholds) > 2:
         for of, distance in _both(known["beta"]).items():
-            peak = 1 + int(distance[1:-1].mean(1).argmax())
-            at = known["beta"].thresholds[peak]
-            text = f"{NAMES['beta']}: the code distance rises and falls again (largest mean at {at:g}), {of}"
-            parts = [(distance[peak] - distance[0], 1), (distance[peak] - distance[-1], 1)]
-            claims.append(_claim(text, parts, known["beta"].reached[-1].all(1)))
+            claims.append(_rise_and_fall(known["beta"], distance, of))
     return claims
+
+
+def _rise_and_fall(outcome: Outcome, distance: Tensor, of: str) -> Claim:
+    """The threshold of the largest mean is chosen by the data, so the intervals are widened for the choice."""
+    met = outcome.reached[-1].all(1)
+    peak = 1 + int(distance[1:-1, met].mean(1).argmax())
+    at = outcome.thresholds[peak]
+    text = f"{NAMES['beta']}: the code distance rises and falls again (largest mean at {at:g}), {of}"
+    parts = [(distance[peak] - distance[0], 1), (distance[peak] - distance[-1], 1)]
+    return _claim(text, parts, met, choices=len(distance) - 2)
 
 
 def _both(outcome: Outcome) -> dict[str, Tensor]:
@@ -101,20 +109,29 @@ def _iterations(known: Mapping[str, Outcome]) -> list[Claim]:
         claim = _claim(text, [((b.steps[-1, :, 0] - a.steps[-1, :, 0]).double(), 1)])
         cut = int((~a.reached[-1, :, 0]).sum() + (~b.reached[-1, :, 0]).sum())
         if cut:
-            note = f"{claim.evidence}; {cut} searches counted at the cap"
-            claim = Claim(claim=claim.claim, judgement=claim.judgement, evidence=note, intervals=claim.intervals)
+            note = f"{claim.evidence}; searches counted at the cap: {cut}"
+            judgement: Judgement = "not reached" if cut == 2 * len(a.gap[-1]) else claim.judgement
+            claim = Claim(claim=claim.claim, judgement=judgement, evidence=note, intervals=claim.intervals)
         claims.append(claim)
     return claims
 
 
-def _claim(text: str, parts: Sequence[tuple[Tensor, int]], met: Tensor | None = None) -> Claim:
-    """All parts must lie on their side; one on the other side is enough against. Only targets that met count."""
+def _claim(text: str, parts: Sequence[tuple[Tensor, int]], met: Tensor | None = None, choices: int = 1) -> Claim:
+    """All parts must lie on their side; one on the other side is enough against. Only targets that met count.
+
+    Intervals of a part that was chosen among several are Bonferroni's.
+    """
     count = len(parts[0][0])
     if met is not None and int(met.sum()) < 2:
         evidence = f"{int(met.sum())} of {count} targets met it before the cap"
         return Claim(claim=text, judgement="not reached", evidence=evidence, intervals=())
-    found = [(paired_bootstrap(difference if met is None else difference[met]), way) for difference, way in parts]
-    sides = [interval.sign * way for interval, way in found]
+    level = 1 - 0.05 / choices
+    found = [
+        (paired_bootstrap(difference if met is None else difference[met], level=level), way)
+        for difference, way in parts
+    ]
+    used = count if met is None else int(met.sum())
+    sides = [interval.sign * way if used >= FEWEST else 0 for interval, way in found]
     judgement: Judgement = "undecided"
     if all(side > 0 for side in sides):
         judgement = "holds"

@@ -5,10 +5,8 @@ the encoder. What the paper leaves open is settled in `BenchmarkConfig` and said
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,13 +25,12 @@ from lso.thresholds import Ends, search_to_thresholds
 from lso.vae.activity import active, activity
 from lso.vae.axes import Aggressive, SquaredReencoding
 from lso.vae.errors import RunError, UsageError, unknown_name
-from lso.vae.files import replace_file
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
 from lso.vae.values import require
 
-STARTS = ("prior", "encoder")
 THRESHOLDS = (0.01, 0.005, 0.002, 0.001, 0.0005, 0.0)
+CONTROL_STEPS = 2000  # at most, of each control
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +90,12 @@ class Outcome:
         reached: ``(k, T, 2)``.
         together: ``(k, 2)`` steps of all images run as one.
         together_reached: ``(k, 2)``.
-        controls: optimizer -> gap, distance_active, distance_dead, each ``(T,)``.
-        free_running: ``(T,)`` squared error of the model's own draw from the last code, uniforms common to all; None
-            for a factorised decoder.
+        controls: optimizer -> gap, distance_active, distance_dead, each ``(T,)``, and loss, ``(T, 2)``.
+        free_running: ``(T, 2)`` squared error of the model's own draw from the last codes, uniforms common to all;
+            None for a factorised decoder.
         decoded: ``(T, 2, ...)`` at the last threshold.
         finished: whether it was not cut off.
+        part: fields of the `Ends` from which one that was cut off goes on; empty otherwise.
     """
 
     name: str
@@ -116,9 +114,10 @@ class Outcome:
     together: Int[Tensor, "k start"]
     together_reached: Tensor
     controls: Mapping[str, Mapping[str, Tensor]]
-    free_running: Float[Tensor, " target"] | None
+    free_running: Float[Tensor, "target start"] | None
     decoded: Tensor
     finished: bool
+    part: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check(runs: Sequence[Run]) -> None:
@@ -186,6 +185,7 @@ def benchmark(
     *,
     device: str = "auto",
     stop: Callable[[int], bool] | None = None,
+    begun: Ends | None = None,
 ) -> Outcome:
     """Search for the images through one model.
 
@@ -194,7 +194,8 @@ def benchmark(
         images: from `target_images`.
         config: how.
         device: where.
-        stop: called with the steps done after each window; true cuts the search.
+        stop: called with the steps done, every few; true cuts the search.
+        begun: from `begun`; the search goes on from there.
     Returns:
         The outcome.
     """
@@ -206,8 +207,16 @@ def benchmark(
     draws = generator(config.seed, "image-targets")
     z0 = starts.make(["prior", "mean"], space, decoder, objective.targets, 2, draws).to(torch.float32)
     ends = search_to_thresholds(
-        objective, z0, config.thresholds, lr=config.lr, window=config.window, max_steps=config.max_steps, stop=stop
+        objective,
+        z0,
+        config.thresholds,
+        lr=config.lr,
+        window=config.window,
+        max_steps=config.max_steps,
+        stop=stop,
+        begun=begun,
     )
+    controls = _controls(objective, z0, mask, config, stop) if ends.finished else None
     decoded = torch.stack([decode(objective, z) for z in ends.z])
     return Outcome(
         name=run.path.name,
@@ -223,10 +232,11 @@ def benchmark(
         reached=ends.reached,
         together=ends.together_steps,
         together_reached=ends.together_reached,
-        controls=_controls(objective, z0, mask, config) if ends.finished else {},
+        controls=controls or {},
         free_running=_free_running(objective, ends) if decoder.autoregressive else None,
         decoded=decoded[-1].to(torch.float32),
-        finished=ends.finished,
+        finished=controls is not None,
+        part=fields_of(ends) if controls is None else {},
     )
 
 
@@ -240,78 +250,52 @@ def _between(value: Tensor, z: Tensor, mask: Tensor) -> dict[str, Tensor]:
     }
 
 
+class _Waiting:
+    """The caller's clock as the optimizers ask for it."""
+
+    def __init__(self, stop: Callable[[int], bool] | None, steps: int) -> None:
+        self._stop, self._steps = stop, steps
+
+    def step(self, done: int, total: int, best: float) -> None:
+        """Nothing to tell."""
+
+    def stop(self) -> str | None:
+        """Whether to end."""
+        return "stopped" if self._stop is not None and self._stop(self._steps) else None
+
+
 def _controls(
-    objective: LatentObjective, z0: Tensor, mask: Tensor, config: BenchmarkConfig
-) -> dict[str, dict[str, Tensor]]:
-    found = {}
+    objective: LatentObjective,
+    z0: Tensor,
+    mask: Tensor,
+    config: BenchmarkConfig,
+    stop: Callable[[int], bool] | None,
+) -> dict[str, dict[str, Tensor]] | None:
+    """None where the caller's time was over."""
+    found, watch = {}, _Waiting(stop, config.max_steps)
     for name in config.controls:
-        result = minimize(objective, z0, name, max_steps=min(config.max_steps, 2000), tol=1e-4)
-        found[name] = _between(result.value.double().cpu(), result.z.double().cpu(), mask)
+        result = minimize(objective, z0, name, max_steps=min(config.max_steps, CONTROL_STEPS), tol=1e-4, watch=watch)
+        if result.status == "stopped":
+            return None
+        value = result.value.double().cpu()
+        found[name] = {**_between(value, result.z.double().cpu(), mask), "loss": value}
     return found
 
 
 def _free_running(objective: LatentObjective, ends: Ends) -> Tensor:
-    """``(T,)`` squared error of images drawn from the codes of the encoder's start, uniforms common to all."""
+    """``(T, 2)`` squared error of images drawn from the last codes, uniforms common to all."""
     assert objective.targets is not None
-    z = ends.z[-1, :, 1].to(objective.decoder.device, objective.decoder.dtype)
-    return (objective.decoder.own(z) - objective.targets).square().flatten(1).sum(1).double().cpu()
+    z = ends.z[-1].to(objective.decoder.device, objective.decoder.dtype)
+    drawn = torch.stack([objective.decoder.own(z[:, s]) for s in range(z.shape[1])], 1)
+    return (drawn - objective.targets[:, None]).square().flatten(2).sum(2).double().cpu()
 
 
-# --- on disk ----------------------------------------------------------------------------------------------------------
-
-
-def cached(run: Run, config: BenchmarkConfig, folder: Path) -> Outcome | None:
-    """The outcome of an earlier call with the same weights and settings.
+def fields_of(item: Outcome | Ends) -> dict[str, Any]:
+    """An outcome or ends as they are kept.
 
     Args:
-        run: a training run.
-        config: how.
-        folder: of the benchmark.
+        item: either.
     Returns:
-        The outcome, or None where there is none, or it was cut off.
+        Values by name.
     """
-    path = _path(run, config, folder)
-    if not path.is_file() or json.loads(path.with_suffix(".json").read_text())["key"] != _key(run, config):
-        return None
-    found = Outcome(**torch.load(path, weights_only=True))
-    return found if found.finished else None
-
-
-def iterations(run: Run, folder: Path, config: BenchmarkConfig = BenchmarkConfig()) -> float | None:
-    """Steps of all images run as one from the prior, to the last threshold, of an outcome that was kept.
-
-    Args:
-        run: a training run.
-        folder: of the benchmark.
-        config: with which it was made.
-    Returns:
-        The steps; None where there is no outcome, or the cap came first.
-    """
-    found = cached(run, config, folder)
-    return float(found.together[-1, 0]) if found is not None and found.together_reached[-1, 0] else None
-
-
-def keep(outcome: Outcome, run: Run, config: BenchmarkConfig, folder: Path) -> None:
-    """Write an outcome for `cached`.
-
-    Args:
-        outcome: what to write.
-        run: whose it is.
-        config: how it was made.
-        folder: of the benchmark.
-    """
-    path = _path(run, config, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({field.name: getattr(outcome, field.name) for field in dataclasses.fields(outcome)}, path)
-    replace_file(path.with_suffix(".json"), json.dumps({"key": _key(run, config)}).encode())
-
-
-def _path(run: Run, config: BenchmarkConfig, folder: Path) -> Path:
-    return folder / "outcomes" / f"{run.path.name}-lr{config.lr:g}.pt"
-
-
-def _key(run: Run, config: BenchmarkConfig) -> list[Any]:
-    import hashlib
-
-    weights = hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest()
-    return [weights, json.loads(json.dumps(dataclasses.asdict(config)))]
+    return {one.name: getattr(item, one.name) for one in dataclasses.fields(item)}

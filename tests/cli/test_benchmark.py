@@ -1,10 +1,12 @@
 """``lso benchmark image-targets``: models in one call, what was cut, what is kept."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from lso.tasks.claims import Judgement
+from lso.vae import runs
 from lso.vae.runs import Run
 from tests.cli.conftest import Lso
 from tests.cli.test_commands import told
@@ -26,7 +28,13 @@ def test_models_are_searched_in_one_call_and_kept(lso: Lso, run: Run, monkeypatc
     assert "Learning rate 0.1" in Path("bench/report.html").read_text()
     monkeypatch.setattr("lso.tasks.image_targets.benchmark", None)  # kept: nothing is searched again
     values: dict[str, Any] = told(lso("benchmark", "image-targets", run.path, *FEW, "--out", "bench", "--json"))
-    assert values["cut"] == "" and values["claims"][0]["judgement"] in ("holds", "does not hold", "undecided")
+    assert values["cut"] == "" and values["claims"][0]["judgement"] in get_args(Judgement)
+
+
+def test_a_page_on_substitute_data_names_it(lso: Lso, run: Run) -> None:
+    runs.update(run, dataset={**run.info["dataset"], "provenance": {"substitute": True}})
+    lso("benchmark", "image-targets", run.path, *FEW, "--out", "bench")
+    assert "substitute for digits" in Path("bench/report.html").read_text()
 
 
 def test_a_time_limit_says_what_was_cut_and_how_to_go_on(lso: Lso, run: Run) -> None:

@@ -1,5 +1,7 @@
 """A search read off at thresholds: on scripted losses, and against single runs that stop there."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 from lso.bootstrap import paired_bootstrap
 from lso.decoder import Decoder
 from lso.objective import LatentObjective
-from lso.thresholds import _Record, search_to_thresholds
+from lso.thresholds import Ends, _Record, search_to_thresholds
 from lso.vae.errors import ShapeError, UsageError
 from tests.lso.decoders import Planted, draws
 
@@ -23,7 +25,7 @@ def test_thresholds_are_met_at_the_ends_of_windows_that_decrease_by_no_more() ->
     losses = [(10.0, 3.0), (5.0, 2.0), (4.6, 1.8), (4.55, 1.9), (4.55, 0.0)]
     for i, pair in enumerate(losses):
         done = record.look(100 * i, torch.tensor(pair)[:, None], torch.full((2, 1, 1), float(i)))
-    ends = record.ends(100, True)
+    ends = record.ends(100)
     assert done and ends.reached.all()
     assert ends.steps[:, :, 0].tolist() == [[200, 200], [300, 300], [400, 300]]
     assert ends.value[:, 0, 0].tolist() == pytest.approx([4.6, 4.55, 4.55]) and ends.value[2, 1, 0] == pytest.approx(
@@ -58,6 +60,21 @@ def test_a_caller_can_stop_between_windows() -> None:
     objective, z0 = problem()
     ends = search_to_thresholds(objective, z0, [0.0], lr=0.01, window=10, stop=lambda step: step >= 30)
     assert not ends.finished and (ends.steps == 30).all()
+
+
+@pytest.mark.parametrize("cut", [0, 30, 40])
+def test_a_run_that_was_ended_goes_on_to_the_same_ends(cut: int) -> None:
+    objective, z0 = problem()
+
+    def search(**more: Any) -> Ends:
+        return search_to_thresholds(objective, z0, [1e-2, 1e-4], lr=0.05, window=20, max_steps=5000, **more)
+
+    whole, part = search(), search(stop=lambda step: step >= cut)
+    resumed = search(begun=part)
+    assert not part.finished and resumed.finished and not resumed.state
+    for name in ("steps", "reached", "value", "z", "together_steps", "losses"):
+        assert torch.equal(getattr(resumed, name), getattr(whole, name)), name
+    assert search(begun=whole, stop=lambda step: True) is whole
 
 
 class Broken(nn.Module):

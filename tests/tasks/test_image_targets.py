@@ -1,6 +1,8 @@
 """The toy latent search: roles, what is measured, claims on scripted outcomes, and what is kept on disk."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lso.tasks import image_targets as toy
+from lso.tasks import image_targets_kept as kept
 from lso.tasks.claims import judge
 from lso.tasks.experiment import train
 from lso.tasks.image_targets_report import threshold_table, write_report
@@ -58,16 +61,32 @@ def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_u
 ) -> None:
     images = toy.target_images(models[0], CONFIG)
     found = toy.benchmark(models[0], images, CONFIG, device="cpu")
-    assert toy.cached(models[0], CONFIG, tmp_path) is None
-    toy.keep(found, models[0], CONFIG, tmp_path)
-    again = toy.cached(models[0], CONFIG, tmp_path)
+    assert kept.cached(models[0], CONFIG, tmp_path) is None
+    kept.keep(found, models[0], CONFIG, tmp_path)
+    again = kept.cached(models[0], CONFIG, tmp_path)
     settled = float(found.together[-1, 0]) if found.together_reached[-1, 0] else None
-    assert toy.iterations(models[0], tmp_path, CONFIG) == settled
+    assert kept.iterations(models[0], tmp_path, CONFIG) == settled
     assert again is not None and torch.equal(again.gap, found.gap) and again.thresholds == found.thresholds
-    assert toy.cached(models[0], dataclasses.replace(CONFIG, max_steps=45), tmp_path) is None
-    cut = toy.benchmark(models[0], images, CONFIG, device="cpu", stop=lambda step: step >= 5)
-    toy.keep(cut, models[0], CONFIG, tmp_path)
-    assert not cut.finished and toy.cached(models[0], CONFIG, tmp_path) is None
+    assert kept.cached(models[0], dataclasses.replace(CONFIG, max_steps=45), tmp_path) is None
+    assert kept.begun(models[0], CONFIG, tmp_path) is None
+    double = Run(Path(shutil.copytree(models[1].path, tmp_path / "elsewhere" / models[0].path.name)))
+    kept.keep(found, double, CONFIG, tmp_path)  # another model of the same name
+    assert kept.cached(models[0], CONFIG, tmp_path) is not None
+
+
+@pytest.mark.parametrize("calls", [2, 6])
+def test_a_search_that_was_cut_goes_on_to_the_same_outcome(models: list[Run], tmp_path: Path, calls: int) -> None:
+    """After two looks at the clock Adam is under way, after six the control."""
+    images, left = toy.target_images(models[0], CONFIG), iter([False] * calls)
+    whole = toy.benchmark(models[0], images, CONFIG, device="cpu")
+    cut = toy.benchmark(models[0], images, CONFIG, device="cpu", stop=lambda step: next(left, True))
+    kept.keep(cut, models[0], CONFIG, tmp_path)
+    assert not cut.finished and not cut.controls and kept.cached(models[0], CONFIG, tmp_path) is None
+    begun = kept.begun(models[0], CONFIG, tmp_path)
+    assert begun is not None and begun.finished == (calls == 6)
+    resumed = toy.benchmark(models[0], images, CONFIG, device="cpu", begun=begun)
+    assert resumed.finished and torch.equal(resumed.loss, whole.loss) and torch.equal(resumed.steps, whole.steps)
+    assert torch.equal(resumed.controls["sgd"]["gap"], whole.controls["sgd"]["gap"])
 
 
 def scripted(role: str, **values: Any) -> toy.Outcome:
@@ -125,14 +144,43 @@ def test_claims_hold_fail_or_stay_open_as_the_numbers_say() -> None:
     assert len(found) == 6 + 6 + 2 + 3
 
 
-def test_a_claim_is_judged_on_the_targets_that_got_there() -> None:
+def test_a_claim_is_judged_on_the_targets_that_got_there(tmp_path: Path) -> None:
     se, vae = scripted("se", gap=(0.5, 0.5, 0.5)), scripted("vae", gap=(1.0, 1.0, 1.0))
     vae.reached[1, 1:], se.reached[2, 5:] = False, False
     found = {claim.claim: claim for claim in judge([se, vae])}
     (late,) = [claim for text, claim in found.items() if "at 0.005" in text]
     assert late.judgement == "not reached" and late.evidence == "1 of 40 targets met it before the cap"
     (some,) = [claim for text, claim in found.items() if "shrinks" in text and "all dimensions" in text]
-    assert some.evidence.endswith("over 5 of 40 targets")
+    assert some.evidence.endswith("over 5 of 40 targets") and some.judgement == "undecided"
+    vae.reached[2], se.reached[2] = False, False
+    (steps,) = [claim for claim in judge([se, vae]) if "fewer steps" in claim.claim]
+    assert steps.judgement == "not reached" and steps.evidence.endswith("counted at the cap: 80")
+    vae.gap[0, 0] = torch.nan  # a search that broke down
+    assert {claim.judgement for claim in judge([se, vae]) if "at 0.01" in claim.claim} == {"undecided"}
+    write_report({0.01: [se, vae]}, torch.rand(40, 1, 8, 8), toy.BenchmarkConfig(), tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text())["learning_rates"]["0.01"][1]["gap"][0][0] is None
+
+
+def test_the_rise_is_judged_by_wider_intervals_as_its_threshold_was_chosen() -> None:
+    (found,) = [claim for claim in judge([scripted("beta", active=(1.0, 3.0, 1.0))]) if "active" in claim.claim]
+    assert "largest mean at 0.005" in found.claim and found.judgement == "holds"
+    beta = scripted("beta", active=(1.0, 3.0, 1.0))
+    measured = [f.name for f in dataclasses.fields(beta) if isinstance(getattr(beta, f.name), Tensor)]
+    more = {name: getattr(beta, name)[[0, 1, 1, 2]] for name in measured if name != "decoded"}
+    wide = dataclasses.replace(beta, thresholds=(0.01, 0.005, 0.002, 0.0), **more)
+    (narrow, wider) = [
+        next(claim for claim in judge([one]) if "active" in claim.claim).intervals[0] for one in (beta, wide)
+    ]
+    assert wider.high - wider.low > narrow.high - narrow.low
+
+
+def test_an_autoregressive_model_is_also_measured_by_its_own_draws(tmp_path: Path) -> None:
+    network = {"name": "he2019-small", "latent_dim": 2, "width": 4}
+    run = train("vae", settings={**SETTINGS, "architecture": network}, out=tmp_path / "ar", device="cpu")
+    config = dataclasses.replace(CONFIG, targets=2, max_steps=5)
+    found = toy.benchmark(run, toy.target_images(run, config), config, device="cpu")
+    assert found.free_running is not None and found.free_running.shape == (2, 2)
+    assert bool((found.free_running >= 0).all()) and not torch.equal(found.free_running, found.loss[-1])
 
 
 def test_the_page_shows_every_model_and_says_where_the_cap_came_first(tmp_path: Path) -> None:
