@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.values import convert, require
+
+Kind = Literal["image", "sequence"]
+LikelihoodName = Literal["bernoulli", "gaussian", "logistic", "categorical"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,16 +18,24 @@ class Architecture:
     Args:
         name: row of `ARCHITECTURES`.
         latent_dim: size of z; 0 for an autoregressive decoder alone.
-        likelihood: of the pixels: Bernoulli, Gaussian or discretized logistic.
-        width: hidden units (mlp), channels of the first stage (conv) or of all layers (autoregressive families).
+        likelihood: of the pixels: Bernoulli, Gaussian or discretized logistic; categorical of tokens.
+        width: hidden units (mlp, sequences), channels of the first stage (conv) or of all layers (PixelCNN families).
+        embedding: size of a token's embedding; 0 for images, as are the following.
+        layers: of encoder and decoder each.
+        dropout: share of the features dropped at the decoder's inputs and after its layers.
+        word_drop: share of the tokens that the decoder reads as unknown (Bowman et al. 2016).
     Raises:
-        UsageError: for an unknown name or a size out of range.
+        UsageError: for an unknown name, a likelihood of another kind of data, or a size out of range.
     """
 
     name: str = "mlp"
     latent_dim: int = 32
-    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"
+    likelihood: LikelihoodName = "bernoulli"
     width: int = 256
+    embedding: int = 0
+    layers: int = 0
+    dropout: float = 0.0
+    word_drop: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in ARCHITECTURES:
@@ -32,11 +43,24 @@ class Architecture:
         if self.latent_dim == 0 and not ARCHITECTURES[self.name].autoregressive:
             raise UsageError(
                 f"{self.name} decodes nothing but z, and latent_dim is 0",
-                f"Take an autoregressive architecture, e.g. --arch {BASELINE}, or --latent-dim 32.",
+                f"Take an autoregressive architecture, e.g. --arch {BASELINES['image']}, or --latent-dim 32.",
             )
         require(self.latent_dim >= 0, "latent_dim >= 0", self.latent_dim, "2 to 64 is usual.")
-        default = f"The default is {ARCHITECTURES[self.name].width} ({self.name})."
-        require(self.width >= 1, "width >= 1", self.width, default)
+        spec = ARCHITECTURES[self.name]
+        require(self.width >= 1, "width >= 1", self.width, f"The default is {spec.width} ({self.name}).")
+        sequence = spec.kind == "sequence"
+        remedy = f"{self.name} is of {spec.kind}s: {'categorical' if sequence else 'bernoulli, gaussian or logistic'}."
+        require((self.likelihood == "categorical") == sequence, "a likelihood of its data", self.likelihood, remedy)
+        for key in ("embedding", "layers"):
+            size, usual = getattr(self, key), getattr(spec, key)
+            remedy = f"The default is {usual} ({self.name})." if sequence else "It is of sequence models."
+            require(size >= 1 if sequence else size == 0, f"{key} {'>= 1' if sequence else '0'}", size, remedy)
+        for key in ("dropout", "word_drop"):
+            share = getattr(self, key)
+            remedy = f"0 switches it off; the default is {getattr(spec, key):g}." if sequence else "It is of sequences."
+            require(0 <= share < 1 if sequence else share == 0, f"0 <= {key} < 1" if sequence else f"{key} 0", share, remedy)
+        if spec.divisor > 1:
+            require(self.width % spec.divisor == 0, f"a width divisible by {spec.divisor}", self.width, "Heads share it.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +70,30 @@ class ArchitectureSpec:
     Args:
         summary: one line for lists.
         width: default of `Architecture.width`.
-        autoregressive: whether a pixel's distribution depends on the pixels before it.
+        autoregressive: whether a pixel's or token's distribution depends on those before it.
+        kind: of the data.
+        embedding: default of `Architecture.embedding`, as the following of theirs.
+        layers: see above.
+        dropout: see above.
+        divisor: of the width.
     """
 
     summary: str
     width: int
     autoregressive: bool = False
+    kind: Kind = "image"
+    embedding: int = 0
+    layers: int = 0
+    dropout: float = 0.0
+    word_drop: float = 0.0
+    divisor: int = 1
+
+
+def _sequence(summary: str, width: int, embedding: int, layers: int = 1, dropout: float = 0.5, divisor: int = 1) -> ArchitectureSpec:
+    return ArchitectureSpec(
+        summary=summary, width=width, autoregressive=True, kind="sequence", embedding=embedding, layers=layers,
+        dropout=dropout, divisor=divisor,
+    )
 
 
 ARCHITECTURES: Mapping[str, ArchitectureSpec] = {
@@ -75,20 +117,26 @@ ARCHITECTURES: Mapping[str, ArchitectureSpec] = {
     "dieng2019-masked": ArchitectureSpec(
         summary="the same as published: z passes the causal masks", width=32, autoregressive=True
     ),
+    "lstm": _sequence("LSTM encoder and decoder of He et al. (2019) at a size for a CPU", 256, 128),
+    "he2019-text": _sequence("LSTM encoder and decoder (He et al. 2019)", 1024, 512),
+    "kim2018-text": _sequence("LSTM encoder and decoder (Kim et al. 2018)", 1024, 512),
+    "he2019-toy": _sequence("LSTMs of the synthetic experiment (He et al. 2019, app. B.1)", 50, 50),
+    "he2019-toy-offset": _sequence("the same with offset initialization (their app. G)", 50, 50),
 }
-BASELINE = "he2019-small"  # for a baseline without latents, where no architecture is named
+BASELINES: Mapping[Kind, str] = {"image": "he2019-small", "sequence": "lstm"}  # without latents, where none is named
 
 
 def architecture(
-    name: str, latent_dim: int = 32, likelihood: str = "bernoulli", width: int | None = None
+    name: str, latent_dim: int = 32, likelihood: str | None = None, width: int | None = None, **sizes: Any
 ) -> Architecture:
-    """An architecture by name, with the family's own default width.
+    """An architecture by name, with the family's own default sizes.
 
     Args:
         name: row of `ARCHITECTURES`.
         latent_dim: size of z.
-        likelihood: of the pixels.
+        likelihood: of the pixels; None is Bernoulli, or categorical where data are sequences.
         width: hidden units or channels; None is the family's default.
+        sizes: other fields of `Architecture` that differ from the family's default.
     Returns:
         The architecture.
     Raises:
@@ -96,7 +144,9 @@ def architecture(
     """
     if name not in ARCHITECTURES:
         raise unknown_name("architecture", name, ARCHITECTURES)
-    known = convert(likelihood, Literal["bernoulli", "gaussian", "logistic"], "likelihood")
-    return Architecture(
-        name=name, latent_dim=latent_dim, likelihood=known, width=ARCHITECTURES[name].width if width is None else width
-    )
+    spec = ARCHITECTURES[name]
+    usual = "categorical" if spec.kind == "sequence" else "bernoulli"
+    known = convert(usual if likelihood is None else likelihood, LikelihoodName, "likelihood")
+    own = {key: getattr(spec, key) for key in ("width", "embedding", "layers", "dropout", "word_drop")}
+    own |= {"width": width} if width is not None else {}
+    return Architecture(name=name, latent_dim=latent_dim, likelihood=known, **{**own, **sizes})

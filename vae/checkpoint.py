@@ -19,6 +19,7 @@ from lso.vae.axes import inference_card, read_inference
 from lso.vae.errors import LsoError, RunError
 from lso.vae.files import replace_file
 from lso.vae.model import VAE
+from lso.vae.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +49,8 @@ def save_model(model: VAE, weights: dict[str, Tensor], path: Path) -> None:
 
     card = {"architecture": dataclasses.asdict(model.architecture), "skip": model.skip, "shape": list(model.shape)}
     card["inference"] = inference_card(model.inference)
+    if model.vocabulary is not None:
+        card["vocabulary"] = {"tokens": model.vocabulary.tokens, "joiner": model.vocabulary.joiner}
     flat = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     replace_file(path, save(flat, metadata={"lso": json.dumps(card)}))
 
@@ -74,7 +77,10 @@ def load_model(path: Path, device: str = "cpu") -> VAE:
             card = json.loads((file.metadata() or {})["lso"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         inference = read_inference(card["inference"])
-        model = VAE(Architecture(**card["architecture"]), bool(card["skip"]), tuple(card["shape"]), inference)
+        known = card.get("vocabulary")
+        vocabulary = Vocabulary(tuple(known["tokens"]), known["joiner"]) if known else None
+        architecture = Architecture(**card["architecture"])
+        model = VAE(architecture, bool(card["skip"]), tuple(card["shape"]), inference, vocabulary)
         model.load_state_dict(weights)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, LsoError) as error:
         why = first_line(error)

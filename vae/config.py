@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from lso.vae.architectures import ARCHITECTURES, BASELINE, Architecture
+from lso.vae.architectures import ARCHITECTURES, BASELINES, Architecture, architecture
 from lso.vae.errors import UsageError, unknown_name
-from lso.vae.methods import Method, method
+from lso.vae.methods import Method, method, rows
 from lso.vae.values import convert, require
 
 Binarize = Literal["dynamic", "fixed", "none"]
@@ -20,12 +20,13 @@ Binarize = Literal["dynamic", "fixed", "none"]
 class Protocol:
     """How a model is trained; the task gives the defaults.
 
-    Adam, gradients clipped by their norm. When validation -ELBO has no new best for ``patience`` epochs, the
+    Gradients are clipped by their norm. When validation -ELBO has no new best for ``patience`` epochs, the
     learning rate is multiplied by ``decay``, the best weights are reloaded and the optimizers start afresh; after
     ``max_decays`` decays training ends (He et al. 2019, arXiv:1901.05534, sec. 4 and authors' code).
 
     Args:
-        learning_rate: of Adam.
+        optimizer: Adam, or gradient descent without momentum, as the papers have it for text.
+        learning_rate: of the optimizer.
         encoder_learning_rate: of the encoder's; 0 is the same.
         batch_size: data per step.
         epochs: at most.
@@ -35,11 +36,15 @@ class Protocol:
         patience: epochs without a new best before a decay; 0 is never.
         decay: factor on the learning rate.
         max_decays: training stops at this decay.
-        binarize: dynamic (drawn anew for every batch), fixed (once, by the run's seed) or none.
+        decay_from: a decay comes after more epochs than this (15 for text in both papers).
+        steady: after the first decay there is one each epoch, and the weights are not reloaded (Kim et al. 2018).
+        binarize: dynamic (drawn anew for every batch), fixed (once, by the run's seed) or none; of images.
+        lengths: sequences of a batch have equal lengths, as the papers', or near ones and padding; see `Corpus.groups`.
     Raises:
         UsageError: if a value is out of range.
     """
 
+    optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 1e-3
     encoder_learning_rate: float = 0.0
     batch_size: int = 64
@@ -49,7 +54,10 @@ class Protocol:
     patience: int = 20
     decay: float = 0.5
     max_decays: int = 5
+    decay_from: int = 0
+    steady: bool = False
     binarize: Binarize = "dynamic"
+    lengths: Literal["equal", "near"] = "equal"
 
     def __post_init__(self) -> None:
         require(
@@ -63,6 +71,7 @@ class Protocol:
         require(self.patience >= 0, "patience >= 0", self.patience, "0 switches the decay off.")
         require(0 < self.decay <= 1, "0 < decay <= 1", self.decay, "0.5 is the default.")
         require(self.max_decays >= 1, "max_decays >= 1", self.max_decays, "5 is the default.")
+        require(self.decay_from >= 0, "decay_from >= 0", self.decay_from, "0 allows a decay at any epoch.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +143,14 @@ class TrainConfig:
             )
         if not self.architecture.latent_dim and self.method.latents and self.method.name != "vae":
             raise UsageError(
-                f"{self.method.name} acts on latents, and latent_dim is 0", "Take the method pixelcnn, or some latents."
+                f"{self.method.name} acts on latents, and latent_dim is 0",
+                "Take a method without (pixelcnn, lstm-lm), or some latents.",
+            )
+        kind = ARCHITECTURES[self.architecture.name].kind
+        if any(row.kind not in (None, kind) for row in rows(self.method.name)):
+            raise UsageError(
+                f"{self.method.name} is not for {kind}s, and {self.architecture.name} is",
+                "Take pixelcnn for images, lstm-lm for sequences.",
             )
 
 
@@ -188,11 +204,12 @@ def _method(values: Mapping[str, Any] | None, base: Method) -> Method:
 
 
 def _other_family(base: Architecture, values: Mapping[str, Any]) -> Architecture:
-    """The base architecture; where another family is named, at that family's own width."""
+    """The base architecture; where another family is named, at that family's own sizes."""
     name = values.get("name", base.name)
     if name == base.name or name not in ARCHITECTURES:
         return base
-    return dataclasses.replace(base, name=name, width=ARCHITECTURES[name].width)
+    likelihood = base.likelihood if ARCHITECTURES[name].kind == ARCHITECTURES[base.name].kind else None
+    return architecture(name, base.latent_dim, likelihood)
 
 
 def _without_latents(networks: Architecture, chosen: Method) -> Architecture:
@@ -200,7 +217,7 @@ def _without_latents(networks: Architecture, chosen: Method) -> Architecture:
     if chosen.latents:
         return networks
     if not ARCHITECTURES[networks.name].autoregressive:
-        networks = dataclasses.replace(networks, name=BASELINE, width=ARCHITECTURES[BASELINE].width)
+        networks = architecture(BASELINES[ARCHITECTURES[networks.name].kind], likelihood=networks.likelihood)
     return dataclasses.replace(networks, latent_dim=0)
 
 

@@ -1,4 +1,4 @@
-"""Datasets as tensors: three splits, where they came from, and how pixels become what the model sees."""
+"""Datasets: three splits, where they came from, and how pixels or packed sequences become what the model sees."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,22 +7,26 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Generator, Tensor
 
+from lso.vae.architectures import Kind
+from lso.vae.corpus import Corpus, Lengths
 from lso.vae.errors import DataError
 from lso.vae.seeds import generator
+from lso.vae.vocabulary import Vocabulary
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Data = Tensor | Corpus  # of a split: images one behind the other, or packed sequences
 
 
 def to_unit(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Pixels in [0, 1]: bytes are divided by 255, floats pass.
+    """Pixels in [0, 1]: bytes are divided by 255, floats pass, and so do the numbers of tokens (``int64``).
 
     Args:
-        x: ``uint8`` or floating pixels, any shape.
+        x: ``uint8`` or floating pixels, any shape, or tokens.
     Returns:
-        floating pixels.
+        floating pixels, or tokens.
     """
     return x.float() / 255 if x.dtype == torch.uint8 else x
 
@@ -43,37 +47,49 @@ def binarize(x: Shaped[Tensor, "*shape"], seed: int, purpose: str) -> Float[Tens
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """Three splits of images, ready for the model.
+    """Three splits of images or sequences, ready for the model.
 
     Validation and test are final: where the protocol binarizes, they are binarized already. Training data stay
     real-valued under dynamic binarization, which draws anew for every batch.
 
     Args:
         name: for reports, e.g. ``"digits"``.
-        train: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
+        train: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or a `Corpus`.
         validation: as ``train``.
         test: as ``train``.
         provenance: where the data came from: source, checksums, counts, what was skipped or substituted.
         labels: class labels of the splits where known, ``(n,)`` integers.
-        kind: ``"image"``.
+        vocabulary: of sequences.
     Raises:
-        DataError: if a split is empty, holds pixels outside [0, 1], or the splits differ in shape.
+        DataError: if a split is empty, holds pixels outside [0, 1], or the splits differ in shape or kind.
     """
 
     name: str
-    train: Tensor
-    validation: Tensor
-    test: Tensor
+    train: Data
+    validation: Data
+    test: Data
     provenance: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, Tensor] = field(default_factory=dict)
-    kind: str = "image"
+    vocabulary: Vocabulary | None = None
 
     def __post_init__(self) -> None:
         for name in SPLITS:
-            self._check(name)
+            if self.vocabulary is None:
+                self._check(name)
+            elif not isinstance(self.split(name), Corpus) or len(self.split(name)) == 0:
+                raise DataError(
+                    f"dataset {self.name!r}: split {name} holds no sequences", "Every split needs at least one."
+                )
+
+    @property
+    def kind(self) -> Kind:
+        """``"sequence"`` where there is a vocabulary, else ``"image"``."""
+        return "image" if self.vocabulary is None else "sequence"
 
     def _check(self, name: Split) -> None:
         x = self.split(name)
+        if isinstance(x, Corpus):
+            raise DataError(f"dataset {self.name!r}: split {name} holds sequences", "Give their vocabulary.")
         if len(x) == 0 or x.shape[1:] != self.train.shape[1:]:
             raise DataError(
                 f"dataset {self.name!r}: split {name} has shape {tuple(x.shape)}, expected (n >= 1, "
@@ -92,7 +108,7 @@ class Dataset:
                 "Rescale it: (x - x.min()) / (x.max() - x.min()), or give bytes.",
             )
 
-    def split(self, name: Split) -> Tensor:
+    def split(self, name: Split) -> Data:
         """One split by name.
 
         Args:
@@ -104,18 +120,104 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one datum, ``(channels, height, width)`` for images."""
-        return tuple(self.train.shape[1:])
+        """Shape of a datum: ``(channels, height, width)`` of images, ``(longest, words)`` of sequences."""
+        if self.vocabulary is None:
+            return tuple(self.train.shape[1:])
+        return max(self.split(name).shape[1] for name in SPLITS), len(self.vocabulary)
 
     def hash(self) -> str:
-        """sha256 over the bytes, shapes and types of the three splits.
+        """sha256 over the bytes, shapes and types of the three splits, and the vocabulary.
 
         Returns:
             64 hexadecimal digits.
         """
         digest = hashlib.sha256()
+        digest.update(self.vocabulary.hash().encode() if self.vocabulary else b"")
         for name in SPLITS:
-            x = self.split(name).contiguous().cpu()
+            x = self.split(name)
+            if isinstance(x, Corpus):
+                digest.update(f"{name} {x.hash()}".encode())
+                continue
+            x = x.contiguous().cpu()
             digest.update(f"{name} {tuple(x.shape)} {x.dtype}".encode())
             digest.update(x.numpy().tobytes())
         return digest.hexdigest()
+
+
+# --- what is taken from a split at a time -----------------------------------------------------------------------------
+
+
+def take(data: Data, rows: Tensor | slice) -> Tensor:
+    """Some of a split as one tensor, sequences padded to the longest of them.
+
+    Args:
+        data: a split.
+        rows: which.
+    Returns:
+        ``(rows, ...)``, on the split's device.
+    """
+    part = data[rows]
+    return part.padded() if isinstance(part, Corpus) else part
+
+
+def batches(data: Data, size: int, stream: Generator, lengths: Lengths = "equal") -> list[Tensor]:
+    """The training batches of an epoch, in a random order: all data once.
+
+    Args:
+        data: a split.
+        size: data in a batch, at most.
+        stream: of the order; an image's batch is random, those of sequences as `Corpus.groups` has them.
+        lengths: of the sequences of a batch.
+    Returns:
+        Row numbers of each batch, where `take` needs them.
+    """
+    if isinstance(data, Corpus):
+        groups = data.groups(size, lengths, stream)
+        return [groups[i] for i in torch.randperm(len(groups), generator=stream).tolist()]
+    return list(torch.split(torch.randperm(len(data), generator=stream).to(data.device), size))
+
+
+def steps(data: Data, size: int, lengths: Lengths = "equal") -> int:
+    """How many batches `batches` makes.
+
+    Args:
+        data: a split.
+        size: data in a batch, at most.
+        lengths: of the sequences of a batch.
+    Returns:
+        Their number.
+    """
+    if isinstance(data, Corpus) and lengths == "equal":
+        return len(data.groups(size, lengths))
+    return -(-len(data) // size)
+
+
+def draw_batch(data: Data, size: int, stream: Generator, lengths: Lengths = "equal") -> Tensor:
+    """One random batch: distinct images, or one of the batches of an epoch of sequences.
+
+    Args:
+        data: a split.
+        size: data in it, at most.
+        stream: of the draw.
+        lengths: of the sequences of a batch.
+    Returns:
+        Row numbers.
+    """
+    if isinstance(data, Corpus):
+        groups = data.groups(size, lengths, stream)
+        return groups[int(torch.randint(len(groups), (), generator=stream))]
+    return torch.randperm(len(data), generator=stream)[:size].to(data.device)
+
+
+def passes(data: Data, size: int) -> list[Tensor | slice]:
+    """A split in parts for measuring: images in their order, sequences by length, so that little is padded.
+
+    Args:
+        data: a split.
+        size: data in a part, at most.
+    Returns:
+        Rows of each part, all data once.
+    """
+    if isinstance(data, Corpus):
+        return list(data.groups(size, "near"))
+    return [slice(start, start + size) for start in range(0, len(data), size)]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
 from lso.vae.errors import ShapeError
@@ -67,7 +67,7 @@ def log_mean(batch: int, like: Tensor) -> LogMean:
 
 def log_importance_weights(
     model: VAE,
-    x: Float[Tensor, "batch channels height width"],
+    x: Shaped[Tensor, "batch ..."],
     q: DiagonalGaussian,
     noise: Float[Tensor, "sample batch latent"],
 ) -> Float[Tensor, "batch sample"]:
@@ -77,7 +77,7 @@ def log_importance_weights(
 
     Args:
         model: the VAE; decodes ``sample * batch`` codes in one pass.
-        x: ``(batch, channels, height, width)`` in [0, 1].
+        x: ``(batch, ...)`` pixels in [0, 1], or tokens.
         q: ``(batch, latent)`` proposal.
         noise: ``(sample, batch, latent)`` standard normal.
     Returns:
@@ -110,7 +110,7 @@ def importance_bound(log_weight: Float[Tensor, "batch sample"]) -> Float[Tensor,
 
 def importance_nll(
     model: VAE,
-    x: Float[Tensor, "n channels height width"],
+    x: Shaped[Tensor, "n ..."],
     q: DiagonalGaussian,
     generator: Generator,
     *,
@@ -125,7 +125,7 @@ def importance_nll(
 
     Args:
         model: the VAE, in eval mode.
-        x: ``(n, channels, height, width)`` in [0, 1].
+        x: ``(n, ...)`` pixels in [0, 1], or tokens.
         q: ``(n, latent)`` proposal.
         generator: of the noise, on its own device; a CPU generator gives every device the same noise.
         samples: K >= 1, any count.
@@ -142,7 +142,7 @@ def importance_nll(
     parts = []
     for start in range(0, len(x), BLOCK):
         rows = slice(start, start + BLOCK)
-        bound = log_mean(len(x[rows]), x.new_zeros((), dtype=torch.float64))
+        bound = log_mean(len(x[rows]), q.mean.new_zeros((), dtype=torch.float64))
         while bound.count < samples:
             noise = _noise(min(chunk, samples - bound.count), q.mean[rows], generator)
             bound = bound.add(log_importance_weights(model, x[rows], q[rows], noise).double())

@@ -1,6 +1,6 @@
 """Per-datum terms of the metrics: reconstruction, negative ELBO, KL by dimension, re-encoding error."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from lso.vae.axes import Svi
@@ -10,12 +10,12 @@ from lso.vae.likelihoods import Likelihood
 from lso.vae.model import VAE
 
 
-def reconstruction(likelihood: Likelihood, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, " batch"]:
+def reconstruction(likelihood: Likelihood, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
     """Reconstruction loss -log p(x|z), in nats.
 
     Args:
         likelihood: p(x|z) of sampled codes.
-        x: ``(batch, channels, height, width)`` in [0, 1].
+        x: ``(batch, ...)`` pixels in [0, 1], or tokens.
     Returns:
         ``(batch,)``.
     Source: Kingma & Welling (2014), arXiv:1312.6114, eq. 7.
@@ -53,7 +53,7 @@ def kl_per_dimension(q: DiagonalGaussian) -> Float[Tensor, " latent"]:
 def reencoding_error(
     model: VAE,
     z: Float[Tensor, "batch latent"],
-    mean: Float[Tensor, "batch channels height width"],
+    likelihood: Likelihood,
     noise: Float[Tensor, "batch latent"] | None = None,
     start: Float[Tensor, "draw batch latent"] | None = None,
 ) -> Float[Tensor, "batch latent"]:
@@ -67,12 +67,16 @@ def reencoding_error(
     Args:
         model: the VAE, in eval mode.
         z: ``(batch, latent)`` codes.
-        mean: ``(batch, channels, height, width)`` expected datum E[x|z].
+        likelihood: p(x|z), whose mean is re-encoded.
         noise: ``(batch, latent)`` standard normal, or None for the mean.
         start: what an inference without an encoder draws with.
     Returns:
         ``(batch, latent)``, dimensionless; the error is the mean over both axes.
     Source: the se loss of NE-VAE (2021), reduced by a mean over dimensions.
     """
-    again = infer(model.inference, model, mean, start, 1.0) if isinstance(model.inference, Svi) else model.encode(mean)
+    if isinstance(model.inference, Svi):
+        shown = likelihood.mode if model.kind == "sequence" else likelihood.mean  # tokens are what it can be forced on
+        again = infer(model.inference, model, shown, start, 1.0)
+    else:
+        again = model.encode(likelihood.mean)
     return (z - (again.mean if noise is None else again.sample(noise))) ** 2

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lso.vae.architectures import Kind
 from lso.vae.axes import (
     Aggressive,
     Amortized,
@@ -69,7 +70,7 @@ class Method:
                 f"{self.name}: svi has no encoder that aggressive updates could train", "Take one of the two."
             )
         if not self.latents and self._uses_latents():
-            raise UsageError(f"{self.name}: pixelcnn has no latents for another method to act on", "Take it alone.")
+            raise UsageError(f"{self.name}: a baseline has no latents for another method to act on", "Take it alone.")
 
     def _uses_latents(self) -> bool:
         axes = (self.objective, self.penalty, self.inference, self.updates, self.schedule)
@@ -86,6 +87,7 @@ class MethodSpec:
         source: where it was published.
         anneal: default length of the KL ramp in epochs.
         example: values for parameters that have no default, for tests and help.
+        kind: of the data that it is for; None is any.
     """
 
     build: Callable[..., dict[str, Any]]
@@ -93,6 +95,7 @@ class MethodSpec:
     source: str
     anneal: float = 0.0
     example: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind | None = None
 
 
 def _plain() -> dict[str, Any]:
@@ -227,6 +230,13 @@ METHODS: Mapping[str, MethodSpec] = {
         build=_baseline,
         summary="autoregressive decoder without latents, exact likelihood",
         source="van den Oord et al. 2016, arXiv:1606.05328",
+        kind="image",
+    ),
+    "lstm-lm": MethodSpec(
+        build=_baseline,
+        summary="language model without latents, exact likelihood",
+        source="Mikolov et al. 2010; as He et al. 2019, arXiv:1901.05534",
+        kind="sequence",
     ),
 }
 

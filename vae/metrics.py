@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lso.vae.activity import active, activity, redraw_rise
 from lso.vae.axes import Inference
-from lso.vae.data import to_unit
+from lso.vae.categorical import tokens_of
+from lso.vae.corpus import Corpus
+from lso.vae.data import Data, passes, take, to_unit
+from lso.vae.decoding import greedy
 from lso.vae.gaussian import DiagonalGaussian, cat
 from lso.vae.importance import BLOCK, importance_nll
 from lso.vae.inference import draws, infer
@@ -29,8 +33,11 @@ from lso.vae.losses import kl_per_dimension, negative_elbo, reconstruction, reen
 from lso.vae.model import VAE
 from lso.vae.seeds import generator
 from lso.vae.values import require
+from lso.vae.vocabulary import PAD
 
 USE_DATA = 200  # data from which the decoder use of an autoregressive decoder is estimated
+MATCH_DATA = 1000  # sequences that are decoded to be compared with themselves
+LOGITS = 50_000_000  # of sequences in one pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +61,11 @@ class Metrics:
         reencoding_error: sampled-sampled, mean over data and dimensions; 2 at full collapse.
         reencoding_error_mean: mean-mean.
         reencoding_error_per_dimension: sampled-sampled, mean over data.
+        tokens: of a sequence, mean over the split: the end symbol is counted, the start is not; None for images.
+        perplexity: exp(summed NLL / summed tokens), of the importance-weighted NLL, or of -ELBO where that was left
+            out; None for images.
+        exact_match: share of the first 1000 sequences that the greedy decode of the posterior mean equals; None for
+            images and without latents.
         n: data in the split.
         split: its name.
         seed: of all draws.
@@ -76,6 +88,9 @@ class Metrics:
     reencoding_error: float
     reencoding_error_mean: float
     reencoding_error_per_dimension: tuple[float, ...]
+    tokens: float | None
+    perplexity: float | None
+    exact_match: float | None
     n: int
     split: str
     seed: int
@@ -93,7 +108,7 @@ class Metrics:
 @torch.no_grad()
 def validate(
     model: VAE,
-    x: Shaped[Tensor, "n channels height width"],
+    x: Data,
     seed: int,
     *,
     inference: Inference | None = None,
@@ -104,10 +119,10 @@ def validate(
 
     Args:
         model: the VAE; left in the mode it was found in.
-        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
+        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or a corpus.
         seed: of all draws; the same seed at every epoch makes epochs comparable.
         inference: how q(z|x) is found; None is the model's own way.
-        batch_size: data in one pass; None is 1000, for an autoregressive decoder on a CPU 100.
+        batch_size: data in one pass; None is as `pass_size` has it.
         mi_batch: B of the mutual information within batches.
     Returns:
         ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, aggregate_kl, active_units, reencoding_error and
@@ -121,7 +136,7 @@ def validate(
 @torch.no_grad()
 def evaluate(
     model: VAE,
-    x: Shaped[Tensor, "n channels height width"],
+    x: Data,
     *,
     iw_samples: int = 500,
     seed: int = 0,
@@ -135,11 +150,11 @@ def evaluate(
 
     Args:
         model: the VAE; left in the mode it was found in.
-        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
+        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or a corpus.
         iw_samples: K of the importance-weighted NLL; 0 leaves it out.
         seed: of all draws.
         batch_size: data or codes in one pass (of the importance weights at least one block of 50); bounds memory
-            alone. None is 1000, for an autoregressive decoder on a CPU 100.
+            alone. None is as `pass_size` has it.
         mi_batch: B of the mutual information within batches.
         split: name to record.
         inference: how q(z|x) is found, the proposal of the importance weights too; None is the model's own way.
@@ -156,7 +171,9 @@ def evaluate(
         codes = _encode(model, x, seed, inference, batch_size)
         use = decoder_use(model, x, codes.q, seed=seed, batch_size=batch_size)
         nll = _iw_nll(model, x, codes.q, samples, seed, batch_size, watch) if samples else None
+        matched = _exact_match(model, x, codes.q) if isinstance(x, Corpus) and model.latent_dim else None
     row = _row(codes, seed, mi_batch)
+    tokens = codes.tokens.double().mean().item() if isinstance(x, Corpus) else None
     return Metrics(
         neg_elbo=row["neg_elbo"],
         reconstruction=row["reconstruction"],
@@ -174,6 +191,9 @@ def evaluate(
         reencoding_error=row["reencoding_error"],
         reencoding_error_mean=row["reencoding_error_mean"],
         reencoding_error_per_dimension=tuple(codes.error.double().mean(0).tolist()),
+        tokens=tokens,
+        perplexity=None if tokens is None else _exp((row["neg_elbo"] if nll is None else nll) / tokens),
+        exact_match=matched,
         n=len(x),
         split=split,
         seed=seed,
@@ -184,7 +204,7 @@ def evaluate(
 @torch.no_grad()
 def decoder_use(
     model: VAE,
-    x: Shaped[Tensor, "n channels height width"],
+    x: Data,
     q: DiagonalGaussian,
     *,
     seed: int = 0,
@@ -196,7 +216,7 @@ def decoder_use(
 
     Args:
         model: the VAE; left in the mode it was found in.
-        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
+        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or a corpus.
         q: ``(n, latent)`` posteriors of the split.
         seed: of the codes, which are those of `validate`, and of what they are redrawn with.
         batch_size: data in one pass; None as in `evaluate`.
@@ -207,8 +227,8 @@ def decoder_use(
     n = min(len(x), USE_DATA) if model.autoregressive else len(x)
     total = z.new_zeros(model.latent_dim, dtype=torch.float64)
     with evaluating(model):
-        for rows in _cuts(n, batch_size or pass_size(model)):
-            total += redraw_rise(model, _pixels(model, x[:n][rows]), z[:n][rows], redrawn[:n][rows]).double().sum(0)
+        for rows in passes(x[:n], batch_size or pass_size(model)):
+            total += redraw_rise(model, _seen(model, x[:n], rows), z[:n][rows], redrawn[:n][rows]).double().sum(0)
     return total / n
 
 
@@ -221,29 +241,33 @@ class _Codes:
     reconstruction: Tensor
     error: Tensor
     error_mean: Tensor
+    tokens: Tensor
     log_mixture: Tensor
 
 
-def _encode(model: VAE, x: Tensor, seed: int, inference: Inference | None, batch_size: int | None) -> _Codes:
+def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_size: int | None) -> _Codes:
     batch_size = pass_size(model) if batch_size is None else batch_size
     require(batch_size >= 1, "batch_size >= 1", batch_size, "1000 is the default; less needs less memory.")
     how = model.inference if inference is None else inference
     first, second = (_normal(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
     start = _starts(model, x, seed, draws(how))
     again = _starts(model, x, seed, draws(model.inference))
-    posteriors, parts = [], []
-    for rows in _cuts(len(x), batch_size):
-        pixels = _pixels(model, x[rows])
-        q = infer(how, model, pixels, start[:, rows], 1.0)
+    posteriors, parts, order = [], [], []
+    for rows in passes(x, batch_size):
+        data = _seen(model, x, rows)
+        q = infer(how, model, data, start[:, rows], 1.0)
         z = q.sample(first[rows])
-        likelihood = model.decode(z, pixels)
-        error = reencoding_error(model, z, likelihood.mean, second[rows], again[:, rows])
-        error_mean = reencoding_error(model, q.mean, model.decode(q.mean, pixels).mean, start=again[:, rows])
+        likelihood = model.decode(z, data)
+        loss = reconstruction(likelihood, data)
+        error = reencoding_error(model, z, likelihood, second[rows], again[:, rows])
+        error_mean = reencoding_error(model, q.mean, model.decode(q.mean, data), start=again[:, rows])
         posteriors.append(q)
-        parts.append((z, reconstruction(likelihood, pixels), error, error_mean))
-    q = cat(posteriors)
-    z, loss, error, error_mean = (torch.cat(column) for column in zip(*parts, strict=True))
-    return _Codes(q, z, loss, error, error_mean, log_mixture(q, z))
+        parts.append((z, loss, error, error_mean, tokens_of(data) if isinstance(x, Corpus) else torch.ones_like(loss)))
+        order.append(torch.arange(len(x))[rows])
+    back = torch.cat(order).argsort().to(first.device)  # the parts of a corpus are sorted by length
+    z, loss, error, error_mean, tokens = (torch.cat(column)[back] for column in zip(*parts, strict=True))
+    q = cat(posteriors)[back]
+    return _Codes(q, z, loss, error, error_mean, tokens, log_mixture(q, z))
 
 
 def _row(codes: _Codes, seed: int, mi_batch: int) -> dict[str, float | int]:
@@ -267,7 +291,7 @@ def _row(codes: _Codes, seed: int, mi_batch: int) -> dict[str, float | int]:
 
 def _iw_nll(
     model: VAE,
-    x: Tensor,
+    x: Data,
     q: DiagonalGaussian,
     samples: int,
     seed: int,
@@ -275,13 +299,29 @@ def _iw_nll(
     watch: Callable[[int, int], None] | None,
 ) -> float:
     draws, chunk = generator(seed, "metrics/importance"), max(1, (batch_size or pass_size(model)) // BLOCK)
-    total = torch.zeros((), dtype=torch.float64, device=q.mean.device)
-    for rows in _cuts(len(x), BLOCK):
-        pixels = _pixels(model, x[rows])
-        total += importance_nll(model, pixels, q[rows], draws, samples=samples, chunk=chunk).sum()
+    total, done = torch.zeros((), dtype=torch.float64, device=q.mean.device), 0
+    for rows in passes(x, BLOCK):
+        data = _seen(model, x, rows)
+        total += importance_nll(model, data, q[rows], draws, samples=samples, chunk=chunk).sum()
+        done += len(data)
         if watch is not None:
-            watch(min(rows.stop, len(x)), len(x))
+            watch(done, len(x))
     return total.item() / len(x)
+
+
+def _exact_match(model: VAE, x: Corpus, q: DiagonalGaussian) -> float:
+    """Share of the first sequences that the greedy decode of their posterior mean equals."""
+    part, matches = x[:MATCH_DATA], 0
+    for rows in passes(part, pass_size(model)):
+        data = _seen(model, part, rows)
+        found = greedy(model.decoder, q[:MATCH_DATA][rows].mean, data.shape[1] + 1)  # one more, to see it end
+        both = [pad(part, (0, data.shape[1] + 1 - part.shape[1]), value=PAD) for part in (found, data)]
+        matches += int((both[0] == both[1]).all(1).sum())
+    return matches / len(part)
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
 
 
 @contextmanager
@@ -300,37 +340,37 @@ def evaluating(model: VAE) -> Iterator[None]:
             module.training = training
 
 
-def _pixels(model: VAE, x: Tensor) -> Tensor:
-    """A batch on the model's device, in [0, 1] and in its dtype."""
+def _seen(model: VAE, x: Data, rows: Tensor | slice) -> Tensor:
+    """Some data on the model's device, as it sees them: pixels in [0, 1] and in its dtype, or tokens."""
     weight = next(model.parameters())
-    return to_unit(x.to(weight.device)).to(weight.dtype)
+    data = to_unit(take(x, rows).to(weight.device))
+    return data.to(weight.dtype) if data.is_floating_point() else data
 
 
-def _normal(model: VAE, x: Tensor, seed: int, purpose: str) -> Tensor:
+def _normal(model: VAE, x: Data, seed: int, purpose: str) -> Tensor:
     """Standard normals ``(n, latent)`` for a whole split, drawn on the CPU in single precision whatever the model's."""
     draws = torch.randn(len(x), model.latent_dim, generator=generator(seed, f"metrics/{purpose}"))
     return draws.to(next(model.parameters()))
 
 
-def _starts(model: VAE, x: Tensor, seed: int, count: int) -> Tensor:
+def _starts(model: VAE, x: Data, seed: int, count: int) -> Tensor:
     """``(count, n, latent)`` normals for an inference."""
     found = [_normal(model, x, seed, f"inference/{i}") for i in range(count)]
     return torch.stack(found) if found else next(model.parameters()).new_zeros(0, len(x), model.latent_dim)
 
 
 def pass_size(model: VAE) -> int:
-    """Data or codes in one pass: an autoregressive decoder has many maps of an image, which should fit a CPU's cache.
+    """Data or codes in one pass: few enough that the maps or logits of an autoregressive decoder fit.
 
     Args:
         model: the VAE.
     Returns:
-        How many.
+        1000; on a CPU 100 images of an autoregressive decoder, whose maps should fit a cache; so many sequences that
+        their logits take 200 MB at most where they are as long as can be.
     """
+    if model.kind == "sequence":
+        return min(1000, max(1, LOGITS // (model.shape[0] * model.shape[1])))
     return 1000 if not model.autoregressive or next(model.parameters()).is_cuda else 100
-
-
-def _cuts(n: int, size: int) -> list[slice]:
-    return [slice(start, start + size) for start in range(0, n, size)]
 
 
 def _strict(value: Any) -> Any:

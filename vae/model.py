@@ -5,10 +5,11 @@ from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from lso.vae.architectures import ARCHITECTURES, Architecture
+from lso.vae import decoding, lstm
+from lso.vae.architectures import ARCHITECTURES, Architecture, Kind
 from lso.vae.axes import Amortized, Inference, Svi
 from lso.vae.conv import ConvDecoder, ConvEncoder
 from lso.vae.errors import ShapeError, UsageError
@@ -16,11 +17,13 @@ from lso.vae.gated_pixelcnn import DIENG2019, KIM2018, GatedPixelCnnDecoder
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.kim_encoder import KimEncoder
 from lso.vae.likelihoods import Likelihood
+from lso.vae.lstm import LstmDecoder, LstmEncoder
 from lso.vae.mlp import MlpDecoder, MlpEncoder
 from lso.vae.pixelcnn import HE2019, SMALL, PixelCnnDecoder
 from lso.vae.resnet import ResnetEncoder
 from lso.vae.seeds import generator, mix
 from lso.vae.values import convert
+from lso.vae.vocabulary import SPECIALS, Vocabulary
 
 MIN_SIDE, MAX_SIDE = 8, 64
 How = Literal["mean", "sample", "greedy"]
@@ -35,6 +38,14 @@ FAMILIES: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] =
     "kim2018-masked": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=KIM2018, masked_z=True)),
     "dieng2019": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=DIENG2019)),
     "dieng2019-masked": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=DIENG2019, masked_z=True)),
+    "lstm": (LstmEncoder, LstmDecoder),
+    "he2019-text": (LstmEncoder, LstmDecoder),
+    "kim2018-text": (partial(LstmEncoder, wiring=lstm.KIM2018), partial(LstmDecoder, wiring=lstm.KIM2018)),
+    "he2019-toy": (LstmEncoder, LstmDecoder),
+    "he2019-toy-offset": (
+        partial(LstmEncoder, wiring=lstm.HE2019_OFFSET),
+        partial(LstmDecoder, wiring=lstm.HE2019_OFFSET),
+    ),
 }
 
 
@@ -49,11 +60,11 @@ class NoEncoder(nn.Module):
         super().__init__()
         self.latent_dim = latent_dim
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+    def forward(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian:
         """The posterior of no latents.
 
         Args:
-            x: ``(batch, channels, height, width)``.
+            x: ``(batch, ...)``.
         Returns:
             ``(batch, 0)``.
         Raises:
@@ -64,7 +75,8 @@ class NoEncoder(nn.Module):
                 "this model has no encoder: its method finds posteriors by gradient steps",
                 "Call lso.vae.inference.posterior(model, x).",
             )
-        return DiagonalGaussian(x.new_zeros(len(x), 0), x.new_zeros(len(x), 0))
+        empty = torch.zeros(len(x), 0, dtype=x.dtype if x.is_floating_point() else None, device=x.device)
+        return DiagonalGaussian(empty, empty)
 
 
 class VAE(nn.Module):
@@ -73,30 +85,55 @@ class VAE(nn.Module):
     Args:
         architecture: family and sizes; without latents it is the autoregressive baseline, whose likelihood is exact.
         skip: whether the decoder has generative skip edges.
-        shape: ``(channels, height, width)`` of a datum.
+        shape: ``(channels, height, width)`` of an image, or ``(longest, words)`` of the sequences that it is made for.
         inference: how its method finds q(z|x) (see `inference.posterior`); under `Svi` there is no encoder.
+        vocabulary: of sequences; None where only their numbers are known.
     Raises:
-        ShapeError: if the image is not 8x8 to 64x64 with one or three channels.
+        ShapeError: if the image is not 8x8 to 64x64 with one or three channels, the vocabulary is of another size, or
+            the data are of another kind than the architecture.
     """
 
     def __init__(
-        self, architecture: Architecture, skip: bool, shape: tuple[int, ...], inference: Inference = Amortized()
+        self,
+        architecture: Architecture,
+        skip: bool,
+        shape: tuple[int, ...],
+        inference: Inference = Amortized(),
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         super().__init__()
-        if len(shape) != 3 or shape[0] not in (1, 3) or not all(MIN_SIDE <= s <= MAX_SIDE for s in shape[1:]):
-            raise ShapeError(
-                f"expected images of 1 or 3 channels and 8 to 64 pixels a side, got {shape}",
-                "Resize them: --size N on the command line, DataConfig(size=N) in Python.",
-            )
         self.architecture = architecture
         self.skip = skip
         self.shape = tuple(shape)
         self.inference = inference
+        self.vocabulary = vocabulary
+        self._check()
         encoder, decoder = FAMILIES[architecture.name]
-        sizes = (self.shape, architecture.latent_dim, architecture.width)
+        sequence = self.kind == "sequence"
+        sizes = (self.shape, architecture) if sequence else (self.shape, architecture.latent_dim, architecture.width)
         self.has_encoder = architecture.latent_dim > 0 and not isinstance(inference, Svi)
         self.encoder = encoder(*sizes) if self.has_encoder else NoEncoder(architecture.latent_dim)
-        self.decoder = decoder(*sizes, architecture.likelihood, skip)
+        self.decoder = decoder(*sizes, skip=skip) if sequence else decoder(*sizes, architecture.likelihood, skip)
+
+    def _check(self) -> None:
+        shape, name = self.shape, self.architecture.name
+        found = "sequence" if len(shape) == 2 else "image"
+        if found != self.kind:
+            raise ShapeError(
+                f"{name} is for {self.kind}s, and the data are {found}s",
+                "`lso list architectures` says which are for which.",
+            )
+        if found == "image" and (shape[0] not in (1, 3) or not all(MIN_SIDE <= s <= MAX_SIDE for s in shape[1:])):
+            raise ShapeError(
+                f"expected images of 1 or 3 channels and 8 to 64 pixels a side, got {shape}",
+                "Resize them: --size N on the command line, DataConfig(size=N) in Python.",
+            )
+        words = len(self.vocabulary) if self.vocabulary is not None else shape[-1]
+        if found == "sequence" and (words != shape[1] or words <= len(SPECIALS)):
+            raise ShapeError(
+                f"expected a vocabulary of {shape[1]} tokens, more than the {len(SPECIALS)} special ones, got {words}",
+                "Give that of the data.",
+            )
 
     @property
     def latent_dim(self) -> int:
@@ -104,15 +141,21 @@ class VAE(nn.Module):
         return self.architecture.latent_dim
 
     @property
+    def kind(self) -> Kind:
+        """``"image"`` or ``"sequence"``."""
+        return ARCHITECTURES[self.architecture.name].kind
+
+    @property
     def autoregressive(self) -> bool:
-        """Whether a pixel's distribution depends on the pixels before it, so that `decode` needs data."""
+        """Whether a pixel's or token's distribution depends on those before it, so that `decode` needs data."""
         return ARCHITECTURES[self.architecture.name].autoregressive
 
-    def encode(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+    def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian:
         """The encoder's posterior.
 
         Args:
-            x: ``(batch, channels, height, width)`` in [0, 1].
+            x: ``(batch, channels, height, width)`` in [0, 1]; of sequences ``(batch, length)`` token numbers or
+                ``(batch, length, words)`` probabilities.
         Returns:
             q(z|x), ``(batch, latent)``.
         Raises:
@@ -142,7 +185,7 @@ class VAE(nn.Module):
             z: ``(batch, latent)``.
             x: see `decode`.
         Returns:
-            ``(batch, channels, height, width)``.
+            ``(batch, channels, height, width)``; of sequences ``(batch, length, words)`` probabilities.
         """
         return self.decode(z, x).mean
 
@@ -157,15 +200,17 @@ class VAE(nn.Module):
                 autoregressive. ``"mean"``: the expected datum, for an autoregressive decoder the average of
                 ``samples`` draws, each with uniforms common to all codes.
             noise: uniforms in [0, 1): ``(batch, channels, height, width)``, or without the first axis to be common to
-                all codes; for the mean of an autoregressive decoder ``(samples, channels, height, width)``. None draws
-                them from a fixed seed.
+                all codes; for the mean of an autoregressive decoder ``(samples, channels, height, width)``; of
+                sequences ``(batch, longest)`` or ``(longest,)``. None draws them from a fixed seed.
             samples: S of that mean, where no noise is given.
         Returns:
-            ``(batch, channels, height, width)``.
+            ``(batch, channels, height, width)``, or ``(batch, length)`` tokens: start, end, then padding.
         Raises:
-            UsageError: if ``how`` is unknown.
+            UsageError: if ``how`` is unknown, or the mean of sequences is asked for, of which there is none.
         """
         convert(how, How, "how")
+        if self.kind == "sequence":
+            return self._tokens(z, how, noise)
         if how == "mean" and self.autoregressive:
             drawn = self._uniforms(z, noise, samples)
             each = self.generate(z.repeat(len(drawn), 1), "sample", drawn.repeat_interleave(len(z), 0))
@@ -179,6 +224,15 @@ class VAE(nn.Module):
             return likelihood.mean
         return likelihood.mode if noise is None else likelihood.sample(noise.expand(len(z), *self.shape))
 
+    def _tokens(self, z: Tensor, how: How, noise: Tensor | None) -> Tensor:
+        if how == "mean":
+            raise UsageError("sequences have no mean", "Take greedy or sample, or a beam: lso.vae.decoding.beam.")
+        if how == "greedy":
+            return decoding.greedy(self.decoder, z, self.shape[0])
+        if noise is None:
+            noise = torch.rand(len(z), self.shape[0], generator=generator(0, "generate"))
+        return decoding.sample(self.decoder, z, noise.to(z).expand(len(z), noise.shape[-1]))
+
     def _uniforms(self, z: Tensor, noise: Tensor | None, count: int) -> Tensor:
         if noise is None:
             noise = torch.rand(count, *self.shape, generator=generator(0, "generate"))
@@ -191,18 +245,20 @@ def build(
     shape: tuple[int, ...],
     seed: int = 0,
     inference: Inference = Amortized(),
+    vocabulary: Vocabulary | None = None,
 ) -> VAE:
     """A freshly initialized VAE; the weights are a function of the arguments alone.
 
     Args:
         architecture: family and sizes.
         skip: whether the decoder has generative skip edges.
-        shape: ``(channels, height, width)`` of a datum.
+        shape: of a datum, see `VAE`.
         seed: of the initialization; the global generator is left as it was.
         inference: how its method finds posteriors.
+        vocabulary: of sequences.
     Returns:
         The model on the CPU, in train mode.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(mix(seed, "init"))  # the CPU's alone; torch.manual_seed touches GPUs too
-        return VAE(architecture, skip, shape, inference)
+        return VAE(architecture, skip, shape, inference, vocabulary)

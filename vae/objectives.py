@@ -23,14 +23,14 @@ class Terms:
         reconstruction: ``(batch,)`` -log p(x|z), mean over the samples drawn.
         kl: ``(batch,)`` analytic KL(q(z|x) || p(z)), unweighted.
         z: ``(batch, latent)`` the first sample, which a penalty goes on from.
-        mean: ``(batch, ...)`` expected datum of that sample.
+        likelihood: p(x|z), of that sample first.
     """
 
     loss: Float[Tensor, " batch"]
     reconstruction: Float[Tensor, " batch"]
     kl: Float[Tensor, " batch"]
     z: Float[Tensor, "batch latent"]
-    mean: Float[Tensor, "batch ..."]
+    likelihood: Likelihood
 
 
 def samples(objective: Objective) -> int:
@@ -73,7 +73,7 @@ def _(objective: Elbo, model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor
     """-log p(x|z) + w KL(q || p), one sample, analytic KL."""
     z, likelihood = _decode(model, x, q, noise[0])
     reconstruction, kl = -likelihood.log_prob(x), q.kl().sum(-1)
-    return Terms(reconstruction + w * kl, reconstruction, kl, z, likelihood.mean)
+    return Terms(reconstruction + w * kl, reconstruction, kl, z, likelihood)
 
 
 @evaluate.register
@@ -84,7 +84,7 @@ def _(objective: FreeBits, model: VAE, x: Tensor, q: DiagonalGaussian, noise: Te
     counted = kl if objective.over == "datum" else kl.mean(0, keepdim=True)
     reconstruction = -likelihood.log_prob(x)
     loss = reconstruction + w * counted.clamp(min=objective.floor).sum(-1)
-    return Terms(loss, reconstruction, kl.sum(-1), z, likelihood.mean)
+    return Terms(loss, reconstruction, kl.sum(-1), z, likelihood)
 
 
 @evaluate.register
@@ -97,7 +97,7 @@ def _(objective: ImportanceWeighted, model: VAE, x: Tensor, q: DiagonalGaussian,
     log_p = likelihood.log_prob(repeated).reshape(k, len(x))
     log_weight = log_p + w * (prior_log_prob(z) - q.log_prob(z))
     loss = math.log(k) - torch.logsumexp(log_weight, dim=0)
-    return Terms(loss, -log_p.mean(0), q.kl().sum(-1), z[0], likelihood.mean[: len(x)])
+    return Terms(loss, -log_p.mean(0), q.kl().sum(-1), z[0], likelihood)
 
 
 def _decode(model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor) -> tuple[Tensor, Likelihood]:

@@ -3,33 +3,42 @@
 x -> z ~ q(z|x) -> soft reconstruction x~ = E[x|z] -> q(z|x~) = N(mu~, sigma~^2) -> z~. Both codes are sampled, and
 gradients run through the decoder and both passes of the encoder. With an autoregressive decoder x~ is teacher-forced,
 each pixel's mean given z and the pixels of x before it: one parallel pass, which leaks x into x~, so that the penalty
-acts mostly on the posterior's variance.
+acts mostly on the posterior's variance. Of a sequence x~ is soft too: the probabilities of each token, which the encoder
+reads as their expected embedding, with the length and the padding of x.
 """
 
 from functools import singledispatch
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from lso.vae.axes import LogProbReencoding, Penalty, SquaredReencoding
+from lso.vae.categorical import Categorical
 from lso.vae.gaussian import DiagonalGaussian, normal_log_prob
+from lso.vae.likelihoods import Likelihood
 
 
-def reencoded_pixels(penalty: Penalty, mean: Float[Tensor, "batch ..."], noise: Tensor | None) -> Tensor:
+def reencoded(penalty: Penalty, likelihood: Likelihood, noise: Tensor | None) -> Tensor:
     """What of a reconstruction is encoded again.
 
     Args:
         penalty: a value of the axis; its ``shown`` says which.
-        mean: ``(batch, ...)`` expected pixels x~.
-        noise: uniforms of that shape for ``hard``.
+        likelihood: p(x|z), whose mean is x~.
+        noise: uniforms of the shape of the data for ``hard``.
     Returns:
-        ``(batch, ...)``: x~ itself, x~ without gradients, or binary draws with the gradients of x~.
+        ``(batch, ...)``: x~ itself, x~ without gradients, or a draw (binary pixels; tokens as one-hot rows) with the
+        gradients of x~.
     """
+    mean = likelihood.mean
     if penalty.shown == "detached":
         return mean.detach()
     if penalty.shown == "hard":
         assert noise is not None
-        return mean + ((noise < mean).to(mean.dtype) - mean).detach()
+        drawn = (noise < mean).to(mean.dtype)
+        if isinstance(likelihood, Categorical):
+            drawn = one_hot(likelihood.sample(noise), mean.shape[-1]).to(mean.dtype) * (mean.sum(-1, keepdim=True) > 0)
+        return mean + (drawn - mean).detach()
     return mean
 
 

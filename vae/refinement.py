@@ -13,7 +13,7 @@ H the second derivatives of f at l_k with the noise of that step. Memory is that
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -169,7 +169,9 @@ Products = tuple[Tensor, list[Tensor]]
 
 def _exact_product(energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights) -> Products:
     """(H_ll u, H_tl u) by differentiating the gradient along u."""
-    with torch.enable_grad():
+    # The recurrent networks of cuDNN cannot be differentiated twice; torch's own can.
+    recurrent = any(isinstance(module, nn.RNNBase) for module in energy.model.modules())
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
         point = point.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(_energy(energy, point, eps), point, create_graph=True)
         along, *over = torch.autograd.grad(gradient, (point, *weights), grad_outputs=u, materialize_grads=True)

@@ -7,15 +7,16 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from lso.vae.config import Protocol
 from lso.vae.data import to_unit
+from lso.vae.dropout import handed, uniform_shapes
 from lso.vae.inference import draws, infer
 from lso.vae.methods import Method
 from lso.vae.model import VAE
 from lso.vae.objectives import evaluate, samples
-from lso.vae.penalties import penalize, reencoded_pixels
+from lso.vae.penalties import penalize, reencoded
 from lso.vae.seeds import generator
 
 Group = Literal["encoder", "decoder"]
@@ -30,14 +31,16 @@ class Noise(NamedTuple):
         reencode: ``(batch, latent)`` standard normal; None without a penalty.
         binarize: uniforms of the shape of the batch; None where pixels are used as they are.
         inference: ``(draws, batch, latent)`` standard normal; None for an amortized inference.
-        pixels: uniforms of the shape of the batch; None unless a penalty draws pixels.
+        shown: uniforms of the shape of the batch; None unless a penalty draws what it re-encodes.
+        dropout: uniforms of the model's dropout, see `uniform_shapes`.
     """
 
     posterior: Float[Tensor, "sample batch latent"]
     reencode: Float[Tensor, "batch latent"] | None
     binarize: Float[Tensor, "batch ..."] | None
     inference: Float[Tensor, "draw batch latent"] | None = None
-    pixels: Float[Tensor, "batch ..."] | None = None
+    shown: Float[Tensor, "batch ..."] | None = None
+    dropout: tuple[Tensor, ...] = ()
 
 
 class Knobs(NamedTuple):
@@ -94,7 +97,7 @@ def init(model: VAE, method: Method, protocol: Protocol) -> State:
 
 
 def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
-    """One Adam for the encoder and one for the decoder, moments at zero.
+    """One optimizer for the encoder and one for the decoder, moments at zero.
 
     Args:
         model: the VAE.
@@ -105,8 +108,9 @@ def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
     device = next(model.parameters()).device
     rate = torch.tensor(protocol.learning_rate, device=device)
     halves: dict[Group, torch.nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
+    kind = Adam if protocol.optimizer == "adam" else SGD
     return {
-        name: Adam(half.parameters(), lr=rate.clone(), fused=True)
+        name: kind(half.parameters(), lr=rate.clone(), fused=True)
         for name, half in halves.items()
         if any(True for _ in half.parameters())
     }
@@ -114,8 +118,8 @@ def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
 
 def draw_noise(
     method: Method,
+    model: VAE,
     shape: tuple[int, ...],
-    latent_dim: int,
     *,
     binarize: bool,
     seed: int,
@@ -127,8 +131,8 @@ def draw_noise(
 
     Args:
         method: says how many samples and whether there is a penalty.
+        model: has latents, and dropout or none.
         shape: ``(batch, ...)`` of the data.
-        latent_dim: size of z.
         binarize: whether pixels are drawn anew.
         seed: of the run.
         step: outer step.
@@ -141,7 +145,7 @@ def draw_noise(
     def stream(purpose: str) -> torch.Generator:
         return generator(seed, purpose, step, inner, device=device)
 
-    size, count = (shape[0], latent_dim), draws(method.inference)
+    size, count = (shape[0], model.latent_dim), draws(method.inference)
     hard = method.penalty is not None and method.penalty.shown == "hard"
     return Noise(
         torch.randn((samples(method.objective), *size), generator=stream("posterior"), device=device),
@@ -149,6 +153,10 @@ def draw_noise(
         torch.rand(shape, generator=stream("binarize"), device=device) if binarize else None,
         torch.randn((count, *size), generator=stream("inference"), device=device) if count else None,
         torch.rand(shape, generator=stream("pixels"), device=device) if hard else None,
+        tuple(
+            torch.rand(wanted, generator=stream(f"dropout/{i}"), device=device)
+            for i, wanted in enumerate(uniform_shapes(model, shape))
+        ),
     )
 
 
@@ -162,7 +170,7 @@ def step(
 
     Args:
         state: weights and optimizers.
-        x: ``(batch, ...)`` pixels, bytes or in [0, 1], on the device.
+        x: ``(batch, ...)`` pixels, bytes or in [0, 1], or tokens, on the device.
         noise: all randomness of the step.
         knobs: KL weight and learning rate.
         groups: which halves step.
@@ -173,14 +181,15 @@ def step(
     data = to_unit(x)
     if noise.binarize is not None:
         data = (noise.binarize < data).to(data.dtype)
-    q = infer(method.inference, model, data, noise.inference, knobs.kl_weight)
-    terms = evaluate(method.objective, model, data, q, noise.posterior, knobs.kl_weight)
-    penalty = torch.zeros_like(terms.loss)
-    if method.penalty is not None and noise.reencode is not None:
-        again = model.encode(reencoded_pixels(method.penalty, terms.mean, noise.pixels))
-        penalty = penalize(method.penalty, terms.z, again, noise.reencode)
-    loss = (terms.loss + penalty).mean()
-    norm = _backward(state, loss, groups)
+    with handed(model, noise.dropout):
+        q = infer(method.inference, model, data, noise.inference, knobs.kl_weight)
+        terms = evaluate(method.objective, model, data, q, noise.posterior, knobs.kl_weight)
+        penalty = torch.zeros_like(terms.loss)
+        if method.penalty is not None and noise.reencode is not None:
+            again = model.encode(reencoded(method.penalty, terms.likelihood, noise.shown)[: len(x)])
+            penalty = penalize(method.penalty, terms.z, again, noise.reencode)
+        loss = (terms.loss + penalty).mean()
+        norm = _backward(state, loss, groups)
     for name, optimizer in state.optimizers.items():
         if name in groups:
             _set_rate(optimizer, knobs.learning_rate * (state.encoder_rate if name == "encoder" else 1.0))

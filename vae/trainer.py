@@ -14,7 +14,8 @@ from torch import Tensor
 from lso.vae import aggressive, checkpoint, runs
 from lso.vae.aggressive import Plan
 from lso.vae.config import TrainConfig
-from lso.vae.data import Dataset
+from lso.vae.corpus import Corpus
+from lso.vae.data import Data, Dataset, steps
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.runs import Run
@@ -67,14 +68,15 @@ class Trainer:
         codes: their posteriors over the validation split.
         totals: sums over the current epoch: loss, reconstruction, KL, penalty, gradient norm, data.
         watch: the caller.
+        steps_per_epoch: outer steps of an epoch.
         clock: time of the session's start, less the seconds of earlier ones.
         saved: time of the last checkpoint.
     """
 
     config: TrainConfig
     run: Run
-    data: Tensor
-    validation: Tensor
+    data: Data
+    validation: Data
     state: State
     position: Position
     plan: Plan
@@ -82,12 +84,10 @@ class Trainer:
     codes: DiagonalGaussian | None
     totals: Tensor
     watch: Watch
+    steps_per_epoch: int
     clock: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.data) // self.config.protocol.batch_size)
 
 
 def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watch: Watch) -> Trainer:
@@ -115,12 +115,13 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watc
         codes=None,
         totals=torch.zeros(6, dtype=torch.float64, device=device),
         watch=watch,
+        steps_per_epoch=steps(dataset.train, config.protocol.batch_size, config.protocol.lengths),
     )
 
 
-def _resident(x: Tensor, device: torch.device) -> Tensor:
-    """A split on the device: bytes as they are, floating pixels in the model's single precision."""
-    return x.to(device) if x.dtype == torch.uint8 else x.to(device, torch.float32)
+def _resident(x: Data, device: torch.device) -> Data:
+    """A split on the device: tokens and bytes as they are, floating pixels in the model's single precision."""
+    return x.to(device) if isinstance(x, Corpus) or x.dtype == torch.uint8 else x.to(device, torch.float32)
 
 
 def elapsed(trainer: Trainer) -> float:

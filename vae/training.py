@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lso.vae import aggressive, checkpoint, runs
 from lso.vae.config import TrainConfig
-from lso.vae.data import Dataset
+from lso.vae.data import Dataset, batches, draw_batch, take
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.metrics import decoder_use, validate
 from lso.vae.model import VAE, build
@@ -117,7 +117,8 @@ def resume(
 
 
 def _build(config: TrainConfig, dataset: Dataset) -> VAE:
-    return build(config.architecture, config.method.skip, dataset.shape, config.seed, inference=config.method.inference)
+    architecture, method = config.architecture, config.method
+    return build(architecture, method.skip, dataset.shape, config.seed, method.inference, dataset.vocabulary)
 
 
 @contextmanager
@@ -184,16 +185,17 @@ def _finished(trainer: Trainer) -> bool:
 
 
 def _batches(trainer: Trainer) -> Iterator[Tensor]:
-    """Row indices of the batches still to come in this epoch, on the device; the last may be short."""
-    position, n = trainer.position, len(trainer.data)
-    order = torch.randperm(n, generator=generator(trainer.config.seed, "order", position.epoch)).to(trainer.data.device)
-    return iter(torch.split(order, trainer.config.protocol.batch_size)[position.batch :])
+    """Rows of the batches still to come in this epoch."""
+    position, protocol = trainer.position, trainer.config.protocol
+    stream = generator(trainer.config.seed, "order", position.epoch)
+    return iter(batches(trainer.data, protocol.batch_size, stream, protocol.lengths)[position.batch :])
 
 
 def _advance(trainer: Trainer, rows: Tensor) -> None:
     """One outer step, its share of the epoch's sums, and a checkpoint where one is due."""
     position = trainer.position
-    x, noise = trainer.data[rows], _noise(trainer, len(rows))
+    x = take(trainer.data, rows)
+    noise = _noise(trainer, x)
     weight = kl_weight(trainer.config.method.schedule, position.step, trainer.steps_per_epoch)
     knobs = Knobs(torch.tensor(weight, device=x.device), torch.tensor(position.learning_rate, device=x.device))
     inner = _train_encoder(trainer, x, noise, knobs)
@@ -208,13 +210,13 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
         save(trainer)
 
 
-def _noise(trainer: Trainer, count: int, inner: int = 0) -> Noise:
+def _noise(trainer: Trainer, x: Tensor, inner: int = 0) -> Noise:
     config = trainer.config
     return draw_noise(
         config.method,
-        (count, *trainer.data.shape[1:]),
-        config.architecture.latent_dim,
-        binarize=config.protocol.binarize == "dynamic",
+        trainer.state.model,
+        tuple(x.shape),
+        binarize=trainer.state.model.kind == "image" and config.protocol.binarize == "dynamic",
         seed=config.seed,
         step=trainer.position.step,
         inner=inner,
@@ -225,7 +227,7 @@ def _noise(trainer: Trainer, count: int, inner: int = 0) -> Noise:
 def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> int:
     """The inner steps before an outer one, as the plan has them, with one host read a window; their number.
 
-    The first is on the outer batch with its binarization, the others on fresh batches of distinct data.
+    The first is on the outer batch with its binarization, the others on fresh ones (`draw_batch`).
     """
     updates, done = trainer.config.method.updates, 0
     more = aggressive.window(updates, trainer.plan) > 0
@@ -233,10 +235,10 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> i
         total, count = torch.zeros((), dtype=torch.float64, device=x.device), 0
         for _ in range(aggressive.window(updates, trainer.plan)):
             done += 1
-            batch, own = (x, _noise(trainer, len(x), done)._replace(binarize=noise.binarize))
+            batch, own = (x, _noise(trainer, x, done)._replace(binarize=noise.binarize))
             if done > 1:
-                batch = trainer.data[_inner_rows(trainer, done)]
-                own = _noise(trainer, len(batch), done)
+                batch = take(trainer.data, _inner_rows(trainer, done))
+                own = _noise(trainer, batch, done)
             total += step(trainer.state, batch, own, knobs, ("encoder",)).loss.double() * len(batch)
             count += len(batch)
         trainer.plan, more = aggressive.after_window(updates, trainer.plan, total.item() / count)
@@ -244,9 +246,9 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> i
 
 
 def _inner_rows(trainer: Trainer, inner: int) -> Tensor:
+    protocol = trainer.config.protocol
     stream = generator(trainer.config.seed, "inner", trainer.position.step, inner)
-    order = torch.randperm(len(trainer.data), generator=stream)
-    return order[: trainer.config.protocol.batch_size].to(trainer.data.device)
+    return draw_batch(trainer.data, protocol.batch_size, stream, protocol.lengths)
 
 
 def _share(info: Info, count: int) -> Tensor:
@@ -307,10 +309,12 @@ def _row(trainer: Trainer, values: Mapping[str, Any], better: bool) -> dict[str,
 def _decay(trainer: Trainer) -> None:
     """After `patience` epochs without a new best: lower the rate, reload the best weights, forget the moments."""
     protocol, position = trainer.config.protocol, trainer.position
-    if protocol.patience == 0 or position.bad_epochs < protocol.patience:
+    waited = position.bad_epochs >= protocol.patience or (protocol.steady and position.decays > 0)
+    if protocol.patience == 0 or position.epoch <= protocol.decay_from or not waited:
         return
-    trainer.state.model.load_state_dict(trainer.best)
-    trainer.state.optimizers = fresh_optimizers(trainer.state.model, protocol)
+    if not protocol.steady:
+        trainer.state.model.load_state_dict(trainer.best)
+        trainer.state.optimizers = fresh_optimizers(trainer.state.model, protocol)
     rate = position.learning_rate * protocol.decay
     trainer.position = replace(position, learning_rate=rate, bad_epochs=0, decays=position.decays + 1)
 

@@ -1,0 +1,94 @@
+"""The likelihood of token sequences."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from lso.vae.vocabulary import PAD, START
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Categorical:
+    """Tokens one after another, each given those before it: log p(x|z) = sum_t log softmax(l_t)[x_t], t from the second.
+
+    The start symbol is given and costs nothing, the end symbol is predicted, padding counts nothing.
+
+    Args:
+        logits: ``(batch, length - 1, words)``, of the tokens after the first.
+        forced: ``(batch, length)`` the sequences that the decoder was forced on.
+    """
+
+    logits: Float[Tensor, "batch position word"]
+    forced: Int[Tensor, "batch length"]
+
+    @property
+    def mean(self) -> Float[Tensor, "batch length word"]:
+        """``(batch, length, words)`` the expected one-hot sequence: the start symbol, then each token's probabilities;
+        rows of zeros where the forced sequence is padding.
+        """
+        inside = (self.forced[:, 1:] != PAD).unsqueeze(-1)
+        probabilities = torch.softmax(self.logits, -1) * inside
+        first = F.one_hot(self.forced[:, :1], self.logits.shape[-1]).to(probabilities)
+        return torch.cat([first, probabilities], 1)
+
+    @property
+    def mode(self) -> Int[Tensor, "batch length"]:
+        """``(batch, length)`` the likeliest token at each position, given the true ones before it."""
+        return self._sequence(self.logits.argmax(-1))
+
+    def log_prob(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, " batch"]:
+        """Log-probability of sequences, in nats.
+
+        Args:
+            x: ``(batch, length)``.
+        Returns:
+            ``(batch,)``.
+        """
+        flat = F.cross_entropy(self.logits.flatten(0, 1), x[:, 1:].flatten(), ignore_index=PAD, reduction="none")
+        return -flat.reshape(len(x), -1).sum(1)
+
+    def sample(self, noise: Float[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
+        """Each token drawn by its inverse distribution function, given the true ones before it.
+
+        Args:
+            noise: uniforms of the shape of the batch; the first of each is not used.
+        Returns:
+            ``(batch, length)``.
+        """
+        return self._sequence(draw(torch.softmax(self.logits, -1), noise[:, 1:]))
+
+    def _sequence(self, tokens: Tensor) -> Tensor:
+        start = torch.full_like(tokens[:, :1], START)
+        return torch.cat([start, torch.where(self.forced[:, 1:] != PAD, tokens, PAD)], 1)
+
+
+def draw(
+    probabilities: Float[Tensor, "*batch word"], uniforms: Float[Tensor, "*batch"]
+) -> Int[Tensor, "*batch"]:
+    """Inverse distribution function: the first word at which the running sum exceeds u.
+
+    Args:
+        probabilities: ``(..., words)``; they are normalized here.
+        uniforms: ``(...)`` in [0, 1).
+    Returns:
+        ``(...)`` words; one of probability zero is never drawn.
+    """
+    total = probabilities.cumsum(-1)
+    below = total <= (uniforms * total[..., -1]).unsqueeze(-1)
+    # Rounding may leave u * total at the total itself: the last word that has any probability is the answer then.
+    last = (total < total[..., -1:]).sum(-1)
+    return torch.minimum(below.sum(-1), last)
+
+
+def tokens_of(x: Int[Tensor, "batch length"]) -> Int[Tensor, " batch"]:
+    """Tokens that a sequence's likelihood counts: the end symbol, not the start, no padding.
+
+    Args:
+        x: ``(batch, length)``.
+    Returns:
+        ``(batch,)``.
+    """
+    return (x[:, 1:] != PAD).sum(1)
