@@ -100,8 +100,8 @@ def timed(method: str, data: Path, groups: tuple[Group, ...] = BOTH, scope: str 
     for at in range(count):
         noise = step.draw_noise(
             config.method,
+            state.model,
             (50, *dataset.shape),
-            config.architecture.latent_dim,
             binarize=True,
             seed=0,
             step=at,

@@ -1,7 +1,7 @@
 """Which latent dimensions are used: by the encoder (variance of its means) and by the decoder (loss when redrawn)."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from lso.vae.model import VAE
@@ -39,7 +39,7 @@ def active(variance: Float[Tensor, " latent"], threshold: float = THRESHOLD) -> 
 
 def redraw_rise(
     model: VAE,
-    x: Float[Tensor, "batch channels height width"],
+    x: Shaped[Tensor, "batch ..."],
     z: Float[Tensor, "batch latent"],
     redrawn: Float[Tensor, "batch latent"],
 ) -> Float[Tensor, "batch latent"]:

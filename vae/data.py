@@ -20,7 +20,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Data = Tensor | Corpus  # of a split: images one behind the other, or packed sequences
 
 
-def to_unit(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def to_unit(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     """Pixels in [0, 1]: bytes are divided by 255, floats pass, and so do the numbers of tokens (``int64``).
 
     Args:

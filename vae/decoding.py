@@ -6,7 +6,7 @@ its end symbol there.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +22,7 @@ State = tuple[Tensor, ...]
 Tokens = Int[Tensor, "batch length"]
 
 
+@runtime_checkable
 class StepDecoder(Protocol):
     """What makes sequences one token at a time."""
 

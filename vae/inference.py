@@ -3,7 +3,7 @@
 from functools import singledispatch
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from lso.vae.axes import Amortized, Inference, SemiAmortized, Svi
@@ -37,7 +37,7 @@ def infer(
     Args:
         inference: a value of the axis.
         model: the VAE.
-        x: ``(batch, channels, height, width)`` in [0, 1].
+        x: ``(batch, ...)`` pixels in [0, 1], or tokens.
         noise: ``(draws, batch, latent)`` standard normal, as many as `draws` says; None for none.
         w: KL weight of the step.
     Returns:
@@ -68,16 +68,16 @@ def _(inference: SemiAmortized, model: VAE, x: Tensor, noise: Tensor | None, w: 
 
 
 @torch.no_grad()
-def posterior(model: VAE, x: Float[Tensor, "batch channels height width"], seed: int = 0) -> DiagonalGaussian:
+def posterior(model: VAE, x: Shaped[Tensor, "batch ..."], seed: int = 0) -> DiagonalGaussian:
     """The posterior of data as the model's own method finds it, at KL weight 1.
 
     Args:
         model: the VAE, in eval mode.
-        x: ``(batch, channels, height, width)`` in [0, 1], of the model's dtype and device.
+        x: ``(batch, ...)`` pixels in [0, 1], of the model's dtype, or tokens; on its device.
         seed: of the draws of an inference that has some.
     Returns:
         q(z|x), ``(batch, latent)``.
     """
     size = (draws(model.inference), len(x), model.latent_dim)
-    noise = torch.randn(size, generator=generator(seed, "inference")).to(x) if size[0] else None
+    noise = torch.randn(size, generator=generator(seed, "inference")).to(next(model.parameters())) if size[0] else None
     return infer(model.inference, model, x, noise, 1.0)

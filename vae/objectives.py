@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from lso.vae.axes import Elbo, FreeBits, ImportanceWeighted, Objective
@@ -48,7 +48,7 @@ def samples(objective: Objective) -> int:
 def evaluate(
     objective: Objective,
     model: VAE,
-    x: Float[Tensor, "batch ..."],
+    x: Shaped[Tensor, "batch ..."],
     q: DiagonalGaussian,
     noise: Float[Tensor, "sample batch latent"],
     w: Tensor,

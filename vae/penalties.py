@@ -35,10 +35,12 @@ def reencoded(penalty: Penalty, likelihood: Likelihood, noise: Tensor | None) ->
         return mean.detach()
     if penalty.shown == "hard":
         assert noise is not None
-        drawn = (noise < mean).to(mean.dtype)
         if isinstance(likelihood, Categorical):
-            drawn = one_hot(likelihood.sample(noise), mean.shape[-1]).to(mean.dtype) * (mean.sum(-1, keepdim=True) > 0)
-        return mean + (drawn - mean).detach()
+            inside = mean.sum(-1, keepdim=True) > 0
+            drawn = one_hot(likelihood.sample(noise), mean.shape[-1]) * inside
+        else:
+            drawn = noise < mean
+        return mean + (drawn.to(mean.dtype) - mean).detach()
     return mean
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from lso.vae.axes import Refinement
@@ -40,7 +40,7 @@ class Energy(NamedTuple):
     """
 
     model: VAE
-    x: Float[Tensor, "batch ..."]
+    x: Shaped[Tensor, "batch ..."]
     w: Float[Tensor, ""] | float
 
 

@@ -9,13 +9,17 @@ import torch
 from torch import Tensor
 
 from lso.vae import runs, training
-from lso.vae.architectures import ARCHITECTURES, BASELINE, Architecture, architecture
+from lso.vae.architectures import ARCHITECTURES, BASELINES, Architecture, architecture
 from lso.vae.config import Protocol, TrainConfig
-from lso.vae.data import Dataset, binarize
+from lso.vae.corpus import Corpus
+from lso.vae.data import Dataset, binarize, take
 from lso.vae.methods import METHODS, Method, method, parse_method
 from lso.vae.model import VAE, build
 from lso.vae.runs import Run
+from lso.vae.seeds import generator
+from lso.vae.vocabulary import END, SPECIALS, START, Vocabulary
 
+BASELINE_METHODS = ("pixelcnn", "lstm-lm")
 STEPS = 4  # an epoch: 100 data in batches of 32, the last one short
 
 
@@ -33,14 +37,55 @@ def digits() -> Dataset:
     )
 
 
+WORDS, LONGEST = 12, 7  # of the sentences below, start and end among the latter
+
+
+@cache
+def sentences() -> Dataset:
+    """100, 60 and 20 sequences of 1 to 5 tokens, each token likely to be followed by the next number."""
+    stream = generator(0, "sentences")
+    found = []
+    for length in torch.randint(1, LONGEST - 1, (180,), generator=stream).tolist():
+        first = int(torch.randint(WORDS - len(SPECIALS), (), generator=stream))
+        steps = torch.bernoulli(torch.full((length,), 0.8), generator=stream).cumsum(0).long()
+        tokens = (first + steps) % (WORDS - len(SPECIALS)) + len(SPECIALS)
+        found.append([START, *tokens.tolist(), END])
+    parts = (Corpus.of(found[:100]), Corpus.of(found[100:160]), Corpus.of(found[160:]))
+    words = Vocabulary.of("abcdefgh")
+    return Dataset(name="sentences", train=parts[0], validation=parts[1], test=parts[2], vocabulary=words)
+
+
+def kind_of(arch: str) -> str:
+    """``"image"`` or ``"sequence"``."""
+    return ARCHITECTURES[arch].kind
+
+
+def dataset_for(arch: str) -> Dataset:
+    """`digits` or `sentences`."""
+    return digits() if kind_of(arch) == "image" else sentences()
+
+
+def batch_for(arch: str, n: int = 12) -> Tensor:
+    """Random pixels, or sequences of different lengths."""
+    if kind_of(arch) == "sequence":
+        return take(sentences().train, slice(0, n))
+    return torch.rand(n, 1, 8, 8, generator=generator(0, "test"))
+
+
 # Methods with every architecture that they fit; the slow autoregressive networks with some.
 SOME = {"vae", "skip-vae", "pixelcnn"}
 PAIRS = [
     (name, arch)
     for name in METHODS
     for arch, spec in ARCHITECTURES.items()
-    if (name in SOME if spec.autoregressive else name != "pixelcnn")
+    if spec.kind == "image"
+    if (name in SOME if spec.autoregressive else name not in ("pixelcnn", "lstm-lm"))
     or (arch == "he2019-small" and name in {"ne-vae-se", "sa-vae", "svi", "iwae"})
+] + [
+    (name, arch)
+    for name in METHODS
+    for arch in ("lstm", "kim2018-text")
+    if (name != "pixelcnn" if arch == "lstm" else name in {"skip-vae", "lstm-lm"})
 ]
 
 
@@ -55,31 +100,34 @@ def example(name: str, **params: Any) -> Method:
 def config(name: str = "vae", *, arch: str = "mlp", seed: int = 0, anneal: float = 1, **protocol: Any) -> TrainConfig:
     """A tiny training of a method: 4 latents, 2 epochs of 4 steps unless said otherwise."""
     options = {"epochs": 2, "batch_size": 32, **protocol}
-    chosen = example(name, anneal=anneal) if name != "pixelcnn" else example(name)
+    chosen = example(name, anneal=anneal) if name not in BASELINE_METHODS else example(name)
     sizes = small_networks(chosen, arch, 4, width=16 if arch == "mlp" else 4)
     return TrainConfig(method=chosen, architecture=sizes, protocol=Protocol(**options), seed=seed)
 
 
 def small_networks(
-    chosen: Method, arch: str = "mlp", latent_dim: int = 4, likelihood: str = "bernoulli", width: int = 16
+    chosen: Method, arch: str = "mlp", latent_dim: int = 4, likelihood: str | None = None, width: int = 16
 ) -> Architecture:
-    """The architecture named, or for the baseline a tiny PixelCNN without latents."""
+    """The architecture named, or for a baseline a tiny autoregressive one without latents."""
     if not chosen.latents:
-        arch, latent_dim, width = arch if ARCHITECTURES[arch].autoregressive else BASELINE, 0, 4
-    return architecture(arch, latent_dim=latent_dim, likelihood=likelihood, width=width)
+        usual = BASELINES[METHODS[chosen.name].kind or "image"]
+        arch, latent_dim, width = arch if ARCHITECTURES[arch].autoregressive else usual, 0, 4
+    sizes = {"embedding": 5} if ARCHITECTURES[arch].kind == "sequence" else {}
+    return architecture(arch, latent_dim=latent_dim, likelihood=likelihood, width=width, **sizes)
 
 
 def small_model(
     chosen: Method,
     arch: str = "mlp",
     latent_dim: int = 4,
-    likelihood: str = "bernoulli",
+    likelihood: str | None = None,
     width: int = 16,
-    shape: tuple[int, ...] = (1, 8, 8),
+    shape: tuple[int, ...] = (),
 ) -> VAE:
     """The model that a training of the method would build."""
     sizes = small_networks(chosen, arch, latent_dim, likelihood, width)
-    return build(sizes, chosen.skip, shape, inference=chosen.inference)
+    data = dataset_for(sizes.name)
+    return build(sizes, chosen.skip, shape or data.shape, 0, chosen.inference, data.vocabulary)
 
 
 class Stop(training.Watch):

@@ -27,27 +27,29 @@ from lso.vae.methods import METHODS, method, parameters, parse_method
 from lso.vae.model import VAE
 from lso.vae.seeds import generator
 from lso.vae.step import Info, Knobs, Noise, State, draw_noise, init, step
-from tests.vae.small import PAIRS, example, small_model
+from tests.vae.small import BASELINE_METHODS, PAIRS, batch_for, example, kind_of, small_model
 
-SHAPE = (1, 8, 8)
 rows = pytest.mark.parametrize("name", METHODS)
 pairs = pytest.mark.parametrize(("name", "arch"), PAIRS)
-pixels = pytest.mark.parametrize("likelihood", LIKELIHOODS)
+# Of images with every likelihood.
+triples = pytest.mark.parametrize(
+    ("name", "arch", "likelihood"),
+    [
+        (name, arch, likelihood)
+        for name, arch in PAIRS
+        for likelihood in (LIKELIHOODS if kind_of(arch) == "image" else ["categorical"])
+    ],
+)
 
 
-def state(name: str, arch: str, likelihood: str, *, clip: float = 0.0) -> State:
+def state(name: str, arch: str, likelihood: str | None = None, *, clip: float = 0.0) -> State:
     chosen = example(name)
     return init(small_model(chosen, arch, 3, likelihood, width=8), chosen, Protocol(clip=clip))
 
 
-def batch(n: int = 12) -> Tensor:
-    return torch.rand(n, *SHAPE, generator=generator(0, "test"))
-
-
-def noise_for(state: State, n: int = 12, at: int = 0) -> Noise:
+def noise_for(state: State, x: Tensor, at: int = 0) -> Noise:
     binarize = state.model.architecture.likelihood == "bernoulli"
-    latent, cpu = state.model.latent_dim, torch.device("cpu")
-    return draw_noise(state.method, (n, *SHAPE), latent, binarize=binarize, seed=0, step=at, device=cpu)
+    return draw_noise(state.method, state.model, tuple(x.shape), binarize=binarize, seed=0, step=at, device=x.device)
 
 
 def knobs(like: Tensor | None = None, *, w: float = 0.8, rate: float = 1e-3) -> Knobs:
@@ -55,14 +57,13 @@ def knobs(like: Tensor | None = None, *, w: float = 0.8, rate: float = 1e-3) -> 
     return Knobs(torch.tensor(w, dtype=dtype), torch.tensor(rate))
 
 
-def one_step(name: str, arch: str, likelihood: str) -> tuple[VAE, Info]:
-    made = state(name, arch, likelihood)
-    info = step(made, batch(), noise_for(made), knobs())
+def one_step(name: str, arch: str, likelihood: str | None = None) -> tuple[VAE, Info]:
+    made, x = state(name, arch, likelihood), batch_for(arch)
+    info = step(made, x, noise_for(made, x), knobs())
     return made.model, info
 
 
-@pairs
-@pixels
+@triples
 def test_one_step_is_finite_reaches_and_changes_every_parameter(name: str, arch: str, likelihood: str) -> None:
     before = dict(state(name, arch, likelihood).model.named_parameters())
     model, info = one_step(name, arch, likelihood)
@@ -74,12 +75,11 @@ def test_one_step_is_finite_reaches_and_changes_every_parameter(name: str, arch:
 
 @pairs
 def test_same_seed_gives_the_same_weights(name: str, arch: str) -> None:
-    (one, _), (two, _) = (one_step(name, arch, "bernoulli") for _ in range(2))
+    (one, _), (two, _) = (one_step(name, arch) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
-@pairs
-@pixels
+@triples
 def test_model_survives_the_disk(name: str, arch: str, likelihood: str, tmp_path: Path) -> None:
     model, _ = one_step(name, arch, likelihood)
     checkpoint.save_model(model, model.state_dict(), tmp_path / "m.safetensors")
@@ -88,7 +88,8 @@ def test_model_survives_the_disk(name: str, arch: str, likelihood: str, tmp_path
     assert not again.training
     assert again.inference == model.inference
     model.eval()
-    z, x = torch.randn(12, model.latent_dim, generator=generator(0, "z")), batch()
+    z, x = torch.randn(12, model.latent_dim, generator=generator(0, "z")), batch_for(arch)
+    assert again.vocabulary == model.vocabulary
     assert torch.equal(again.reconstruct(z, x), model.reconstruct(z, x))
     assert torch.equal(posterior(again, x).log_var, posterior(model, x).log_var)
 
@@ -102,13 +103,15 @@ SMOOTH = [pair for pair in PAIRS if pair[0] != "svi" and pair != ("sa-vae", "he2
 def test_gradients_are_those_of_finite_differences(name: str, arch: str) -> None:
     """Along one random direction in each half: no path of the loss is cut (both encoder passes of a penalty, decoder,
     skip edges). Central differences in double, error O(h^2)."""
-    made = state("sa-vae:clip=0,steps=2" if name == "sa-vae" else name, arch, "bernoulli")  # clips count as constants
+    made = state("sa-vae:clip=0,steps=2" if name == "sa-vae" else name, arch)  # clips count as constants
     made.model.double()
-    noise = Noise(*(None if value is None else value.double() for value in noise_for(made)))  # type: ignore[arg-type]
-    x = batch().double()
+    x = batch_for(arch)
+    x = x.double() if x.is_floating_point() else x
+    single = noise_for(made, x)
+    noise = Noise(*(value.double() if isinstance(value, Tensor) else value for value in single))
 
     def loss() -> Tensor:
-        return step(made, x, noise, knobs(x), ()).loss
+        return step(made, x, noise, knobs(single.posterior.double()), ()).loss
 
     halves = (made.model.encoder, made.model.decoder)
     for half in (half for half in halves if list(half.parameters())):
@@ -134,21 +137,23 @@ def _shifted(half: torch.nn.Module, directions: list[Tensor], h: float, loss: An
 
 
 # Without latents a batch-norm sees nothing but one constant, and its gradient overflows.
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "pixelcnn"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in BASELINE_METHODS])
 @pytest.mark.parametrize("pixel", [0.0, 1.0])
 def test_black_and_white_images_stay_finite(name: str, pixel: float) -> None:
     for likelihood in LIKELIHOODS:
         made = state(name, "mlp", likelihood)
         for at in range(3):
-            info = step(made, torch.full((4, *SHAPE), pixel), noise_for(made, 4, at), knobs(rate=1e-2))
+            x = torch.full((4, 1, 8, 8), pixel)
+            info = step(made, x, noise_for(made, x, at), knobs(rate=1e-2))
             assert all(value.isfinite() for value in info)
 
 
 @rows
 def test_a_single_datum_is_a_batch(name: str) -> None:
-    for arch in ("mlp", "he2019-small"):
-        made = state(name, arch, "bernoulli")
-        assert step(made, batch(1), noise_for(made, 1), knobs()).loss.isfinite()
+    for arch in ("mlp", "he2019-small", "lstm"):
+        if METHODS[name].kind in (None, kind_of(arch)):
+            made, x = state(name, arch), batch_for(arch, 1)
+            assert step(made, x, noise_for(made, x), knobs()).loss.isfinite()
 
 
 # --- the table and its names ------------------------------------------------------------------------------------------
@@ -185,10 +190,11 @@ def test_methods_of_different_axes_join() -> None:
 
 
 @pytest.mark.parametrize("name", ["sa-vae+skip-vae", "ne-vae-se+aggressive", "sa-vae+ne-vae-se", "svi+iwae:samples=2"])
-def test_joined_methods_step(name: str) -> None:
-    chosen = parse_method(name)
-    made = init(small_model(chosen, latent_dim=3, width=8), chosen, Protocol())
-    info = step(made, batch(), noise_for(made), knobs())
+@pytest.mark.parametrize("arch", ["mlp", "lstm"])
+def test_joined_methods_step(name: str, arch: str) -> None:
+    chosen, x = parse_method(name), batch_for(arch)
+    made = init(small_model(chosen, arch, 3, width=8), chosen, Protocol())
+    info = step(made, x, noise_for(made, x), knobs())
     assert all(value.isfinite() for value in info) and (info.penalty > 0) == (chosen.penalty is not None)
 
 
@@ -224,8 +230,8 @@ def test_text_names_method_and_parameters() -> None:
         ("svi+sa-vae", "method svi+sa-vae sets the inference twice"),
         ("aggressive+aggressive", "names aggressive twice"),
         ("sa-vae+skip", "unknown method 'skip'"),
-        ("pixelcnn:anneal=10", "pixelcnn has no latents"),
-        ("pixelcnn+ne-vae-se", "pixelcnn has no latents"),
+        ("pixelcnn:anneal=10", "a baseline has no latents"),
+        ("pixelcnn+ne-vae-se", "a baseline has no latents"),
         ("aggressive:against=last", "expected one of best, previous"),
         ("aggressive:window=0", "window >= 1, got 0"),
         ("sa-vae:steps=0", "steps >= 1, got 0"),

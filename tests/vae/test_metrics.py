@@ -293,8 +293,8 @@ def test_reencoding_errors_of_a_linear_gaussian_are_known() -> None:
     world = linear_gaussian(NATS)
     q = world.model.encode(world.data(20_000, seeded(29)))
     z, v = q.sample(normal(20_000, 4, seed=30)), torch.exp(-2 * world.information)
-    sampled = reencoding_error(world.model, z, world.model.decode(z).mean, normal(20_000, 4, seed=31))
-    mean = reencoding_error(world.model, q.mean, world.model.decode(q.mean).mean)
+    sampled = reencoding_error(world.model, z, world.model.decode(z), normal(20_000, 4, seed=31))
+    mean = reencoding_error(world.model, q.mean, world.model.decode(q.mean))
     for error, expected in ((sampled, v**2 + v), (mean, v**2 * (1 - v))):
         assert ((error.mean(0) - expected).abs() < 3 * error.std(0) / math.sqrt(20_000)).all()
 

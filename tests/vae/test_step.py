@@ -30,9 +30,8 @@ def batch(n: int = 16) -> Tensor:
 
 
 def noise(name: str = "vae", *, seed: int = 0, at: int = 0, binarize: bool = True, device: str = "cpu") -> Noise:
-    chosen = example(name)
-    latent, where = 4 if chosen.latents else 0, torch.device(device)
-    return draw_noise(chosen, (16, 1, 8, 8), latent, binarize=binarize, seed=seed, step=at, device=where)
+    chosen, where = example(name), torch.device(device)
+    return draw_noise(chosen, small_model(chosen), (16, 1, 8, 8), binarize=binarize, seed=seed, step=at, device=where)
 
 
 def knobs(w: float = 0.5, rate: float = 1e-3, device: str = "cpu") -> Knobs:
