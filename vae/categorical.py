@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,8 +31,7 @@ class Categorical:
         """
         inside = (self.forced[:, 1:] != PAD).unsqueeze(-1)
         probabilities = torch.softmax(self.logits, -1) * inside
-        first = F.one_hot(self.forced[:, :1], self.logits.shape[-1]).to(probabilities)
-        return torch.cat([first, probabilities], 1)
+        return torch.cat([one_hot(self.forced[:, :1], self.logits.shape[-1]).to(probabilities), probabilities], 1)
 
     @property
     def mode(self) -> Int[Tensor, "batch length"]:
@@ -63,6 +62,18 @@ class Categorical:
     def _sequence(self, tokens: Tensor) -> Tensor:
         start = torch.full_like(tokens[:, :1], START)
         return torch.cat([start, torch.where(self.forced[:, 1:] != PAD, tokens, PAD)], 1)
+
+
+def one_hot(tokens: Int[Tensor, "*batch"], words: int) -> Bool[Tensor, "*batch word"]:
+    """Rows with one truth value each, without the host reads of torch's own.
+
+    Args:
+        tokens: ``(...)``.
+        words: of the vocabulary.
+    Returns:
+        ``(..., words)``.
+    """
+    return tokens.unsqueeze(-1) == torch.arange(words, device=tokens.device)
 
 
 def draw(

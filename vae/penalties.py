@@ -11,10 +11,9 @@ from functools import singledispatch
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lso.vae.axes import LogProbReencoding, Penalty, SquaredReencoding
-from lso.vae.categorical import Categorical
+from lso.vae.categorical import Categorical, one_hot
 from lso.vae.gaussian import DiagonalGaussian, normal_log_prob
 from lso.vae.likelihoods import Likelihood
 

@@ -65,6 +65,11 @@ def dataset_for(arch: str) -> Dataset:
     return digits() if kind_of(arch) == "image" else sentences()
 
 
+def data_for(chosen: TrainConfig) -> Dataset:
+    """`digits` or `sentences`, whichever a training is for."""
+    return dataset_for(chosen.architecture.name)
+
+
 def batch_for(arch: str, n: int = 12) -> Tensor:
     """Random pixels, or sequences of different lengths."""
     if kind_of(arch) == "sequence":

@@ -19,7 +19,7 @@ from lso.vae.errors import RunError
 from lso.vae.methods import METHODS
 from lso.vae.runs import Run
 from lso.vae.training import Limits, Watch, resume, train
-from tests.vae.small import STEPS, Stop, assert_same_run, config, digits
+from tests.vae.small import STEPS, Stop, assert_same_run, config, data_for, digits
 
 ROOT = Path(__file__).resolve().parents[2]
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -46,7 +46,7 @@ class Kill(Watch):
 
 def killed(chosen: TrainConfig, path: Path, **at: int) -> Run:
     with pytest.raises(Killed):
-        train(chosen, digits(), path, watch=Kill(**at))
+        train(chosen, data_for(chosen), path, watch=Kill(**at))
     run = Run(path)
     assert run.info["status"] == "running"
     return run
@@ -59,7 +59,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def find(name: str) -> Path:
         if not (root / name).exists():
-            train(config(name), digits(), root / name)
+            train(config(name), data_for(config(name)), root / name)
         return root / name
 
     return find
@@ -70,9 +70,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def test_cut_and_resumed_run_is_the_unbroken_one(
     name: str, cut: int, tmp_path: Path, unbroken: Callable[[str], Path]
 ) -> None:
-    run = train(config(name), digits(), tmp_path / "r", limits=Limits(steps=cut))
+    run = train(config(name), data_for(config(name)), tmp_path / "r", limits=Limits(steps=cut))
     assert run.info["status"] == "stopped" and f"and {cut} steps" in run.info["sentence"]
-    assert resume(run, digits()).info["status"] == "finished"
+    assert resume(run, data_for(config(name))).info["status"] == "finished"
     assert_same_run(run.path, unbroken(name))
 
 

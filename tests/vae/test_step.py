@@ -14,24 +14,32 @@ from lso.vae.methods import METHODS
 from lso.vae.penalties import penalize
 from lso.vae.seeds import generator
 from lso.vae.step import Knobs, Noise, State, draw_noise, init, step
-from tests.vae.small import example, small_model
+from tests.vae.small import PAIRS, batch_for, example, kind_of, small_model
 
 CPU = torch.device("cpu")
 READS = ("_local_scalar_dense", "nonzero", "item", "equal", "is_nonzero", "masked_select", "unique")
 
 
-def state(name: str = "vae", *, clip: float = 0.0, device: str = "cpu") -> State:
+everywhere = pytest.mark.parametrize(
+    ("name", "arch"), [(name, arch) for name, arch in PAIRS if arch in ("mlp", "lstm", "transformer")]
+)
+
+
+def state(name: str = "vae", arch: str = "mlp", *, clip: float = 0.0, device: str = "cpu") -> State:
     chosen = example(name)
-    return init(small_model(chosen).to(device), chosen, Protocol(clip=clip))
+    return init(small_model(chosen, arch).to(device), chosen, Protocol(clip=clip))
 
 
 def batch(n: int = 16) -> Tensor:
     return torch.rand(n, 1, 8, 8, generator=generator(0, "test"))
 
 
-def noise(name: str = "vae", *, seed: int = 0, at: int = 0, binarize: bool = True, device: str = "cpu") -> Noise:
-    chosen, where = example(name), torch.device(device)
-    return draw_noise(chosen, small_model(chosen), (16, 1, 8, 8), binarize=binarize, seed=seed, step=at, device=where)
+def noise(
+    name: str = "vae", arch: str = "mlp", *, seed: int = 0, at: int = 0, binarize: bool = True, device: str = "cpu"
+) -> Noise:
+    chosen, where, shape = example(name), torch.device(device), tuple(batch_for(arch, 16).shape)
+    binarize = binarize and kind_of(arch) == "image"
+    return draw_noise(chosen, small_model(chosen, arch), shape, binarize=binarize, seed=seed, step=at, device=where)
 
 
 def knobs(w: float = 0.5, rate: float = 1e-3, device: str = "cpu") -> Knobs:
@@ -46,15 +54,22 @@ def flat(module: torch.nn.Module, gradient: bool = False) -> Tensor:
 # --- noise ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_noise_is_a_function_of_seed_purpose_and_step_alone(name: str) -> None:
+def drawn(name: str, arch: str, **at: int) -> list[Tensor | None]:
+    """A step's noise, the dropout's uniforms one by one."""
+    *others, dropout = noise(name, arch, **at)
+    return [*others, *dropout]
+
+
+@everywhere
+def test_noise_is_a_function_of_seed_purpose_and_step_alone(name: str, arch: str) -> None:
     torch.manual_seed(1)
-    one = noise(name, seed=3, at=7)
+    one = drawn(name, arch, seed=3, at=7)
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    two = noise(name, seed=3, at=7)
+    two = drawn(name, arch, seed=3, at=7)
     assert torch.equal(before, torch.get_rng_state())
-    for a, b, other, later in zip(one, two, noise(name, seed=4, at=7), noise(name, seed=3, at=8), strict=True):
+    others = (drawn(name, arch, seed=4, at=7), drawn(name, arch, seed=3, at=8))
+    for a, b, other, later in zip(one, two, *others, strict=True):
         if a is None or b is None or other is None or later is None:
             assert a is b is other is later
         else:
@@ -72,11 +87,11 @@ def test_streams_do_not_depend_on_each_other() -> None:
     assert both.reencode is not None and not torch.equal(both.posterior[0], both.reencode)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_step_draws_no_randomness_of_its_own(name: str) -> None:
-    made = state(name)
-    drawn, before = noise(name), torch.get_rng_state()
-    step(made, batch(), drawn, knobs())
+@everywhere
+def test_step_draws_no_randomness_of_its_own(name: str, arch: str) -> None:
+    made = state(name, arch)
+    given, before = noise(name, arch), torch.get_rng_state()
+    step(made, batch_for(arch, 16), given, knobs())
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -177,21 +192,21 @@ def test_the_guard_sees_a_host_read() -> None:
         torch.ones(()).item()
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_step_reads_nothing_from_the_device(name: str) -> None:
-    made, x, drawn, knob = state(name, clip=1.0), batch(), noise(name), knobs()
+@everywhere
+def test_step_reads_nothing_from_the_device(name: str, arch: str) -> None:
+    made, x, drawn, knob = state(name, arch, clip=1.0), batch_for(arch, 16), noise(name, arch), knobs()
     with NoHostRead():  # type: ignore[no-untyped-call]
         for _ in range(2):
             step(made, x, drawn, knob)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", METHODS)
-def test_step_never_waits_for_the_gpu(name: str) -> None:
+@everywhere
+def test_step_never_waits_for_the_gpu(name: str, arch: str) -> None:
     made, x, drawn, knob = (
-        state(name, clip=1.0, device="cuda"),
-        batch().cuda(),
-        noise(name, device="cuda"),
+        state(name, arch, clip=1.0, device="cuda"),
+        batch_for(arch, 16).cuda(),
+        noise(name, arch, device="cuda"),
         knobs(device="cuda"),
     )
     step(made, x, drawn, knob)
