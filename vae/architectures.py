@@ -58,9 +58,13 @@ class Architecture:
         for key in ("dropout", "word_drop"):
             share = getattr(self, key)
             remedy = f"0 switches it off; the default is {getattr(spec, key):g}." if sequence else "It is of sequences."
-            require(0 <= share < 1 if sequence else share == 0, f"0 <= {key} < 1" if sequence else f"{key} 0", share, remedy)
+            require(
+                0 <= share < 1 if sequence else share == 0, f"0 <= {key} < 1" if sequence else f"{key} 0", share, remedy
+            )
         if spec.divisor > 1:
-            require(self.width % spec.divisor == 0, f"a width divisible by {spec.divisor}", self.width, "Heads share it.")
+            require(
+                self.width % spec.divisor == 0, f"a width divisible by {spec.divisor}", self.width, "Heads share it."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +93,18 @@ class ArchitectureSpec:
     divisor: int = 1
 
 
-def _sequence(summary: str, width: int, embedding: int, layers: int = 1, dropout: float = 0.5, divisor: int = 1) -> ArchitectureSpec:
+def _sequence(
+    summary: str, width: int, embedding: int, layers: int = 1, dropout: float = 0.5, divisor: int = 1
+) -> ArchitectureSpec:
     return ArchitectureSpec(
-        summary=summary, width=width, autoregressive=True, kind="sequence", embedding=embedding, layers=layers,
-        dropout=dropout, divisor=divisor,
+        summary=summary,
+        width=width,
+        autoregressive=True,
+        kind="sequence",
+        embedding=embedding,
+        layers=layers,
+        dropout=dropout,
+        divisor=divisor,
     )
 
 

@@ -12,7 +12,7 @@ from lso.vae.vocabulary import PAD, START
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Categorical:
-    """Tokens one after another, each given those before it: log p(x|z) = sum_t log softmax(l_t)[x_t], t from the second.
+    """Tokens one after another, each given those before it: log p(x|z) = sum_{t>0} log softmax(l_t)[x_t].
 
     The start symbol is given and costs nothing, the end symbol is predicted, padding counts nothing.
 
@@ -65,9 +65,7 @@ class Categorical:
         return torch.cat([start, torch.where(self.forced[:, 1:] != PAD, tokens, PAD)], 1)
 
 
-def draw(
-    probabilities: Float[Tensor, "*batch word"], uniforms: Float[Tensor, "*batch"]
-) -> Int[Tensor, "*batch"]:
+def draw(probabilities: Float[Tensor, "*batch word"], uniforms: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
     """Inverse distribution function: the first word at which the running sum exceeds u.
 
     Args:

@@ -1,8 +1,8 @@
 """Sequences from codes: greedy, sampled and by beam search; batched, stopping when all have ended.
 
-A decoder is used through ``begin(z) -> state`` and ``advance(state, token, z) -> (logits, state)``, a state being a tuple
-of tensors with the batch on their first axis. Start and padding are never drawn. What has not ended at ``longest`` gets
-its end symbol there.
+A decoder is used through ``begin(z) -> state`` and ``advance(state, token, z) -> (logits, state)``, a state being a
+tuple of tensors with the batch on their first axis. Start and padding are never drawn. What has not ended at
+``longest`` gets its end symbol there.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,9 @@ class StepDecoder(Protocol):
         """The state before the first token."""
         ...
 
-    def advance(self, state: State, token: Int[Tensor, " batch"], z: Float[Tensor, "batch latent"]) -> tuple[Tensor, State]:
+    def advance(
+        self, state: State, token: Int[Tensor, " batch"], z: Float[Tensor, "batch latent"]
+    ) -> tuple[Tensor, State]:
         """Logits of the next token ``(batch, words)``, and the state after ``token``."""
         ...
 
@@ -71,7 +73,7 @@ def sample(
     Raises:
         UsageError: if temperature or ``top_p`` is out of range.
     """
-    require(0 < temperature < float("inf"), "a temperature > 0", temperature, "1 is the model's own; take greedy for 0.")
+    require(0 < temperature < float("inf"), "a temperature > 0", temperature, "1 is the model's own; 0 is greedy.")
     require(0 < top_p <= 1, "0 < top_p <= 1", top_p, "1 is the model's own; 0.9 is usual.")
 
     def choose(logits: Tensor, position: int) -> Tensor:
@@ -83,7 +85,7 @@ def sample(
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     """The fewest likeliest words whose probability reaches ``top_p``, the others at zero."""
-    ordered, index = probabilities.sort(-1, descending=True, stable=True)
+    ordered, index = probabilities.sort(dim=-1, descending=True, stable=True)
     kept = ordered.cumsum(-1) - ordered < top_p  # what is before it falls short
     return torch.zeros_like(probabilities).scatter(-1, index, ordered * kept)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Shaped
@@ -150,6 +150,11 @@ class VAE(nn.Module):
         """Whether a pixel's or token's distribution depends on those before it, so that `decode` needs data."""
         return ARCHITECTURES[self.architecture.name].autoregressive
 
+    @property
+    def stepwise(self) -> decoding.StepDecoder:
+        """The decoder of sequences as `lso.vae.decoding` takes it."""
+        return cast(decoding.StepDecoder, self.decoder)
+
     def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian:
         """The encoder's posterior.
 
@@ -228,10 +233,10 @@ class VAE(nn.Module):
         if how == "mean":
             raise UsageError("sequences have no mean", "Take greedy or sample, or a beam: lso.vae.decoding.beam.")
         if how == "greedy":
-            return decoding.greedy(self.decoder, z, self.shape[0])
+            return decoding.greedy(self.stepwise, z, self.shape[0])
         if noise is None:
             noise = torch.rand(len(z), self.shape[0], generator=generator(0, "generate"))
-        return decoding.sample(self.decoder, z, noise.to(z).expand(len(z), noise.shape[-1]))
+        return decoding.sample(self.stepwise, z, noise.to(z).expand(len(z), noise.shape[-1]))
 
     def _uniforms(self, z: Tensor, noise: Tensor | None, count: int) -> Tensor:
         if noise is None:
