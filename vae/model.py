@@ -22,6 +22,7 @@ from lso.vae.mlp import MlpDecoder, MlpEncoder
 from lso.vae.pixelcnn import HE2019, SMALL, PixelCnnDecoder
 from lso.vae.resnet import ResnetEncoder
 from lso.vae.seeds import generator, mix
+from lso.vae.transformer import TransformerDecoder, TransformerEncoder
 from lso.vae.values import convert
 from lso.vae.vocabulary import SPECIALS, Vocabulary
 
@@ -46,6 +47,7 @@ FAMILIES: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] =
         partial(LstmEncoder, wiring=lstm.HE2019_OFFSET),
         partial(LstmDecoder, wiring=lstm.HE2019_OFFSET),
     ),
+    "transformer": (TransformerEncoder, TransformerDecoder),
 }
 
 
