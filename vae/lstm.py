@@ -48,6 +48,20 @@ def _initialize(module: nn.Module, wiring: Wiring) -> None:
         nn.init.uniform_(parameter, *(wiring.embeddings if name.startswith("embedding.") else wiring.weights))
 
 
+class Lstm(nn.LSTM):
+    """Always in train mode, without which cuDNN gives no gradients; as it has no dropout, eval mode would be the same."""
+
+    def train(self, mode: bool = True) -> "Lstm":
+        """Stay in train mode.
+
+        Args:
+            mode: not used.
+        Returns:
+            Itself.
+        """
+        return super().train(True)
+
+
 class LstmEncoder(nn.Module):
     """The last output of an LSTM over the sequence, start and end symbol included, mapped to mean and log-variance.
 
@@ -60,7 +74,7 @@ class LstmEncoder(nn.Module):
     def __init__(self, shape: tuple[int, ...], architecture: Architecture, wiring: Wiring = HE2019) -> None:
         super().__init__()
         self.embedding = nn.Embedding(shape[1], architecture.embedding)
-        self.lstm = nn.LSTM(architecture.embedding, architecture.width, architecture.layers, batch_first=True)
+        self.lstm = Lstm(architecture.embedding, architecture.width, architecture.layers, batch_first=True)
         self.head = nn.Linear(architecture.width, 2 * architecture.latent_dim, bias=wiring.bias)
         _initialize(self, wiring)
 
@@ -101,7 +115,7 @@ class LstmDecoder(nn.Module):
         extra = latent if skip else 0
         inputs = [embedding + latent, *[hidden + extra] * (architecture.layers - 1)]
         self.embedding = nn.Embedding(shape[1], embedding)
-        self.layers = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in inputs)
+        self.layers = nn.ModuleList(Lstm(size, hidden, batch_first=True) for size in inputs)
         starts = architecture.layers if latent else 0
         self.starts = nn.ModuleList(nn.Linear(latent, hidden, bias=wiring.bias) for _ in range(starts))
         self.head = nn.Linear(hidden + extra, shape[1], bias=wiring.bias)
