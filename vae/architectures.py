@@ -8,6 +8,7 @@ from lso.vae.errors import UsageError, unknown_name
 from lso.vae.values import convert, require
 
 Kind = Literal["image", "sequence"]
+HEADS = 4  # of attention
 LikelihoodName = Literal["bernoulli", "gaussian", "logistic", "categorical"]
 
 
@@ -20,8 +21,8 @@ class Architecture:
         latent_dim: size of z; 0 for an autoregressive decoder alone.
         likelihood: of the pixels: Bernoulli, Gaussian or discretized logistic; categorical of tokens.
         width: hidden units (mlp, sequences), channels of the first stage (conv) or of all layers (PixelCNN families).
-        embedding: size of a token's embedding; 0 for images, as are the following.
-        layers: of encoder and decoder each.
+        embedding: size of a token's embedding; 0 for images, and for the transformer, where it is the width.
+        layers: of encoder and decoder each; 0 for images, as are the following.
         dropout: share of the features dropped at the decoder's inputs and after its layers.
         word_drop: share of the tokens that the decoder reads as unknown (Bowman et al. 2016).
     Raises:
@@ -53,14 +54,18 @@ class Architecture:
         require((self.likelihood == "categorical") == sequence, "a likelihood of its data", self.likelihood, remedy)
         for key in ("embedding", "layers"):
             size, usual = getattr(self, key), getattr(spec, key)
-            remedy = f"The default is {usual} ({self.name})." if sequence else "It is of sequence models."
-            require(size >= 1 if sequence else size == 0, f"{key} {'>= 1' if sequence else '0'}", size, remedy)
+            remedy = f"The default is {usual} ({self.name})." if usual else f"{self.name} has none of its own."
+            require(size >= 1 if usual else size == 0, f"{key} {'>= 1' if usual else '0'}", size, remedy)
         for key in ("dropout", "word_drop"):
             share = getattr(self, key)
             remedy = f"0 switches it off; the default is {getattr(spec, key):g}." if sequence else "It is of sequences."
-            require(0 <= share < 1 if sequence else share == 0, f"0 <= {key} < 1" if sequence else f"{key} 0", share, remedy)
+            require(
+                0 <= share < 1 if sequence else share == 0, f"0 <= {key} < 1" if sequence else f"{key} 0", share, remedy
+            )
         if spec.divisor > 1:
-            require(self.width % spec.divisor == 0, f"a width divisible by {spec.divisor}", self.width, "Heads share it.")
+            require(
+                self.width % spec.divisor == 0, f"a width divisible by {spec.divisor}", self.width, "Heads share it."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +94,18 @@ class ArchitectureSpec:
     divisor: int = 1
 
 
-def _sequence(summary: str, width: int, embedding: int, layers: int = 1, dropout: float = 0.5, divisor: int = 1) -> ArchitectureSpec:
+def _sequence(
+    summary: str, width: int, embedding: int, layers: int = 1, dropout: float = 0.5, divisor: int = 1
+) -> ArchitectureSpec:
     return ArchitectureSpec(
-        summary=summary, width=width, autoregressive=True, kind="sequence", embedding=embedding, layers=layers,
-        dropout=dropout, divisor=divisor,
+        summary=summary,
+        width=width,
+        autoregressive=True,
+        kind="sequence",
+        embedding=embedding,
+        layers=layers,
+        dropout=dropout,
+        divisor=divisor,
     )
 
 
@@ -122,6 +135,7 @@ ARCHITECTURES: Mapping[str, ArchitectureSpec] = {
     "kim2018-text": _sequence("LSTM encoder and decoder (Kim et al. 2018)", 1024, 512),
     "he2019-toy": _sequence("LSTMs of the synthetic experiment (He et al. 2019, app. B.1)", 50, 50),
     "he2019-toy-offset": _sequence("the same with offset initialization (their app. G)", 50, 50),
+    "transformer": _sequence("pre-norm transformer encoder and decoder, for molecules", 128, 0, 3, 0.1, divisor=HEADS),
 }
 BASELINES: Mapping[Kind, str] = {"image": "he2019-small", "sequence": "lstm"}  # without latents, where none is named
 

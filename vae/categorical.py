@@ -12,7 +12,7 @@ from lso.vae.vocabulary import PAD, START
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Categorical:
-    """Tokens one after another, each given those before it: log p(x|z) = sum_t log softmax(l_t)[x_t], t from the second.
+    """Tokens one after another, each given those before it: log p(x|z) = sum_{t>0} log softmax(l_t)[x_t].
 
     The start symbol is given and costs nothing, the end symbol is predicted, padding counts nothing.
 
@@ -76,9 +76,7 @@ def one_hot(tokens: Int[Tensor, "*batch"], words: int) -> Bool[Tensor, "*batch w
     return tokens.unsqueeze(-1) == torch.arange(words, device=tokens.device)
 
 
-def draw(
-    probabilities: Float[Tensor, "*batch word"], uniforms: Float[Tensor, "*batch"]
-) -> Int[Tensor, "*batch"]:
+def draw(probabilities: Float[Tensor, "*batch word"], uniforms: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
     """Inverse distribution function: the first word at which the running sum exceeds u.
 
     Args:

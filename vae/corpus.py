@@ -1,6 +1,7 @@
 """Sequences of one split as one packed tensor, and the batches that they make."""
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -38,15 +39,14 @@ class Corpus:
         Raises:
             DataError: if there is none.
         """
-        flat: list[int] = []
-        lengths = []
+        flat, lengths = array("i"), []
         for sequence in sequences:
             flat.extend(sequence)
             lengths.append(len(sequence))
-        if not lengths:
+        if not flat:
             raise DataError("expected at least one sequence, got none", "Give a file with one sequence a line.")
         sizes = torch.tensor(lengths)
-        return cls(torch.tensor(flat, dtype=torch.int32), sizes.cumsum(0) - sizes, sizes)
+        return cls(torch.frombuffer(flat, dtype=torch.int32), sizes.cumsum(0) - sizes, sizes)
 
     def __len__(self) -> int:
         return len(self.lengths)

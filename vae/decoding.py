@@ -1,8 +1,8 @@
 """Sequences from codes: greedy, sampled and by beam search; batched, stopping when all have ended.
 
-A decoder is used through ``begin(z) -> state`` and ``advance(state, token, z) -> (logits, state)``, a state being a tuple
-of tensors with the batch on their first axis. Start and padding are never drawn. What has not ended at ``longest`` gets
-its end symbol there.
+A decoder is used through ``begin(z) -> state`` and ``advance(state, token, z) -> (logits, state)``, a state being a
+tuple of tensors with the batch on their first axis. Start and padding are never drawn. What has not ended at
+``longest`` gets its end symbol there.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,9 @@ class StepDecoder(Protocol):
         """The state before the first token."""
         ...
 
-    def advance(self, state: State, token: Int[Tensor, " batch"], z: Float[Tensor, "batch latent"]) -> tuple[Tensor, State]:
+    def advance(
+        self, state: State, token: Int[Tensor, " batch"], z: Float[Tensor, "batch latent"]
+    ) -> tuple[Tensor, State]:
         """Logits of the next token ``(batch, words)``, and the state after ``token``."""
         ...
 
@@ -44,7 +46,9 @@ def greedy(decoder: StepDecoder, z: Float[Tensor, "batch latent"], longest: int)
         z: ``(batch, latent)``.
         longest: tokens at most, start and end among them.
     Returns:
-        ``(batch, length <= longest)``: start, tokens, end, padding.
+        ``(batch, length <= longest)``: start, tokens, end, padding; as long as the longest of them.
+    Raises:
+        UsageError: if ``longest`` is below 2.
     """
     return _one_by_one(decoder, z, longest, lambda logits, position: logits.argmax(-1))
 
@@ -62,16 +66,16 @@ def sample(
     Args:
         decoder: in eval mode.
         z: ``(batch, latent)``.
-        noise: ``(batch, longest)`` uniforms, one for each token after the first.
+        noise: ``(batch, longest)`` uniforms, one for each token; the first and the last are not used.
         temperature: that the logits are divided by.
         top_p: share of probability that the likeliest words, of which alone one is drawn, have at least together
             (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751).
     Returns:
         As `greedy`.
     Raises:
-        UsageError: if temperature or ``top_p`` is out of range.
+        UsageError: if temperature or ``top_p`` is out of range, or there are fewer than 2 columns of noise.
     """
-    require(0 < temperature < float("inf"), "a temperature > 0", temperature, "1 is the model's own; take greedy for 0.")
+    require(0 < temperature < float("inf"), "a temperature > 0", temperature, "1 is the model's own; 0.5 is bolder.")
     require(0 < top_p <= 1, "0 < top_p <= 1", top_p, "1 is the model's own; 0.9 is usual.")
 
     def choose(logits: Tensor, position: int) -> Tensor:
@@ -83,12 +87,13 @@ def sample(
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     """The fewest likeliest words whose probability reaches ``top_p``, the others at zero."""
-    ordered, index = probabilities.sort(-1, descending=True, stable=True)
+    ordered, index = probabilities.sort(dim=-1, descending=True, stable=True)
     kept = ordered.cumsum(-1) - ordered < top_p  # what is before it falls short
     return torch.zeros_like(probabilities).scatter(-1, index, ordered * kept)
 
 
 def _one_by_one(decoder: StepDecoder, z: Tensor, longest: int, choose: Callable[[Tensor, int], Tensor]) -> Tokens:
+    _check(longest)
     state = decoder.begin(z)
     token = torch.full((len(z),), START, device=z.device)
     ended, found = torch.zeros_like(token, dtype=torch.bool), [token]
@@ -131,40 +136,42 @@ def beam(
     Returns:
         As `greedy`.
     Raises:
-        UsageError: if ``width`` is below 1 or the penalty negative.
+        UsageError: if ``width`` is below 1, ``longest`` below 2 or the penalty negative.
     """
     require(width >= 1, "width >= 1", width, "1 is greedy; 4 to 10 is usual.")
     require(0 <= length_penalty < float("inf"), "a length penalty >= 0", length_penalty, "0 is none; 1 is a mean.")
-    count = len(z)
+    _check(longest)
+    count, code = len(z), torch.arange(len(z), device=z.device)[:, None]
     codes = z.repeat_interleave(width, 0)
     state = decoder.begin(codes)
-    first_row = torch.arange(count, device=z.device)[:, None] * width
-    tokens = torch.full((count * width, 1), START, device=z.device)
+    tokens = torch.full((count, width, 1), START, device=z.device)
     # All beams of a code begin alike: but for one, they must not be chosen.
-    score = z.new_full((count, width), -torch.inf)
-    score[:, 0] = 0.0
-    ended = torch.zeros(count, width, dtype=torch.bool, device=z.device)
-    size = torch.zeros(count, width, device=z.device)
+    score = torch.where(torch.arange(width, device=z.device) == 0, 0.0, -torch.inf).to(z).repeat(count, 1)
+    size, ended = torch.zeros_like(score), torch.zeros_like(score, dtype=torch.bool)
     for position in range(1, longest - 1):
-        logits, state = decoder.advance(state, tokens[:, -1], codes)
-        log_p = torch.log_softmax(logits, -1).masked_fill(_forbidden(logits), -torch.inf).reshape(count, width, -1)
+        logits, state = decoder.advance(state, tokens[..., -1].flatten(), codes)
+        words = logits.shape[-1]
+        log_p = torch.log_softmax(logits, -1).masked_fill(_forbidden(logits), -torch.inf).reshape(count, width, words)
         # What has ended goes on in one way, by padding that costs nothing.
         log_p = torch.where(ended.unsqueeze(-1), _only_padding(log_p), log_p)
-        total = score.unsqueeze(-1) + log_p
-        longer = size + (~ended).to(size.dtype)
-        rank = total / longer.clamp(min=1).unsqueeze(-1) ** length_penalty
-        best = rank.flatten(1).topk(width, -1).indices
-        beam_of, token = best // log_p.shape[-1], best % log_p.shape[-1]
-        rows = (first_row + beam_of).flatten()
-        score, size = total.flatten(1).gather(1, best), longer.gather(1, beam_of)
-        ended = ended.gather(1, beam_of) | (token == END)
-        tokens = torch.cat([tokens[rows], token.reshape(-1, 1)], 1)
-        state = tuple(part[rows] for part in state)
+        total, size = score.unsqueeze(-1) + log_p, size + ~ended
+        best = (total / size.unsqueeze(-1) ** length_penalty).flatten(1).topk(width, -1).indices
+        before, token = best // words, best % words
+        score, size = total.flatten(1).gather(1, best), size.gather(1, before)
+        ended = ended.gather(1, before) | (token == END)
+        tokens = torch.cat([tokens[code, before], token.unsqueeze(-1)], -1)
+        state = tuple(part[(code * width + before).flatten()] for part in state)
         # Without a penalty scores only fall, so that nothing overtakes a best one that has ended.
         if position % LOOK == 0 and bool((ended.all(1) if length_penalty else ended[:, 0]).all()):
             break
-    tokens = torch.cat([tokens, torch.where(ended.reshape(-1, 1), PAD, END)], 1)
-    return _trimmed(tokens.reshape(count, width, -1)[:, 0]) if count else tokens
+    # The end symbols at the limit cost nothing, but they are tokens, so that the order may change.
+    first = (score / (size + ~ended) ** length_penalty).argmax(1, keepdim=True)
+    tokens, ended = tokens[code, first].squeeze(1), ended.gather(1, first)
+    return _trimmed(torch.cat([tokens, torch.where(ended, PAD, END)], 1))
+
+
+def _check(longest: int) -> None:
+    require(longest >= 2, "longest >= 2", longest, "Start and end symbol are counted.")
 
 
 def _forbidden(logits: Tensor) -> Tensor:

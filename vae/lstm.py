@@ -1,7 +1,8 @@
-"""LSTM encoder and decoder of sequences (He et al. 2019, arXiv:1901.05534, app. B.2; Kim et al. 2018; Dieng et al. 2019).
+"""LSTM encoder and decoder of sequences.
 
-Decoder: z is concatenated to each input embedding and makes the first state. With generative skips z also enters each
-further layer and the output layer. Without latents it is the LSTM language model.
+z is concatenated to each input embedding of the decoder and makes its first state. With generative skips it also enters
+each further layer and the output layer. Without latents the decoder is the LSTM language model.
+Source: He et al. 2019, arXiv:1901.05534, app. B.2; Kim et al. 2018; Dieng et al. 2019.
 """
 
 from dataclasses import dataclass
@@ -47,6 +48,20 @@ def _initialize(module: nn.Module, wiring: Wiring) -> None:
         nn.init.uniform_(parameter, *(wiring.embeddings if name.startswith("embedding.") else wiring.weights))
 
 
+class Lstm(nn.LSTM):
+    """Always in train mode, without which cuDNN gives no gradients; as it has no dropout, eval mode would be the same."""
+
+    def train(self, mode: bool = True) -> "Lstm":
+        """Stay in train mode.
+
+        Args:
+            mode: not used.
+        Returns:
+            Itself.
+        """
+        return super().train(True)
+
+
 class LstmEncoder(nn.Module):
     """The last output of an LSTM over the sequence, start and end symbol included, mapped to mean and log-variance.
 
@@ -59,7 +74,7 @@ class LstmEncoder(nn.Module):
     def __init__(self, shape: tuple[int, ...], architecture: Architecture, wiring: Wiring = HE2019) -> None:
         super().__init__()
         self.embedding = nn.Embedding(shape[1], architecture.embedding)
-        self.lstm = nn.LSTM(architecture.embedding, architecture.width, architecture.layers, batch_first=True)
+        self.lstm = Lstm(architecture.embedding, architecture.width, architecture.layers, batch_first=True)
         self.head = nn.Linear(architecture.width, 2 * architecture.latent_dim, bias=wiring.bias)
         _initialize(self, wiring)
 
@@ -96,16 +111,17 @@ class LstmDecoder(nn.Module):
     ) -> None:
         super().__init__()
         embedding, hidden, latent = architecture.embedding, architecture.width, architecture.latent_dim
-        self.skip, self.wiring = skip, wiring
+        self.skip, self.wiring, self.hidden = skip, wiring, hidden
         extra = latent if skip else 0
         inputs = [embedding + latent, *[hidden + extra] * (architecture.layers - 1)]
         self.embedding = nn.Embedding(shape[1], embedding)
-        self.layers = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in inputs)
+        self.layers = nn.ModuleList(Lstm(size, hidden, batch_first=True) for size in inputs)
         starts = architecture.layers if latent else 0
         self.starts = nn.ModuleList(nn.Linear(latent, hidden, bias=wiring.bias) for _ in range(starts))
         self.head = nn.Linear(hidden + extra, shape[1], bias=wiring.bias)
         self.word_drop = WordDrop(architecture.word_drop)
-        self.dropouts = nn.ModuleList(Dropout(architecture.dropout, size) for size in (embedding, *[hidden] * len(inputs)))
+        sizes = (embedding, *[hidden] * architecture.layers)
+        self.dropouts = nn.ModuleList(Dropout(architecture.dropout, size) for size in sizes)
         _initialize(self, wiring)
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Int[Tensor, "batch length"]) -> Categorical:
@@ -130,8 +146,8 @@ class LstmDecoder(nn.Module):
             output and cell of each layer, ``(batch, hidden)``.
         """
         state: list[Tensor] = []
-        for number, layer in enumerate(self.layers):
-            zeros = z.new_zeros(len(z), layer.hidden_size)
+        zeros = z.new_zeros(len(z), self.hidden)
+        for number in range(len(self.layers)):
             first = self.starts[number](z) if len(self.starts) else zeros
             state += [torch.tanh(first), first] if self.wiring.cell_start else [first, zeros]
         return tuple(state)

@@ -314,7 +314,7 @@ def _exact_match(model: VAE, x: Corpus, q: DiagonalGaussian) -> float:
     part, matches = x[:MATCH_DATA], 0
     for rows in passes(part, pass_size(model)):
         data = _seen(model, part, rows)
-        found = greedy(model.decoder, q[:MATCH_DATA][rows].mean, data.shape[1] + 1)  # one more, to see it end
+        found = greedy(model.stepwise, q[:MATCH_DATA][rows].mean, data.shape[1] + 1)  # one more, to see it end
         both = [pad(part, (0, data.shape[1] + 1 - part.shape[1]), value=PAD) for part in (found, data)]
         matches += int((both[0] == both[1]).all(1).sum())
     return matches / len(part)

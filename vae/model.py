@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Shaped
@@ -22,6 +22,7 @@ from lso.vae.mlp import MlpDecoder, MlpEncoder
 from lso.vae.pixelcnn import HE2019, SMALL, PixelCnnDecoder
 from lso.vae.resnet import ResnetEncoder
 from lso.vae.seeds import generator, mix
+from lso.vae.transformer import TransformerDecoder, TransformerEncoder
 from lso.vae.values import convert
 from lso.vae.vocabulary import SPECIALS, Vocabulary
 
@@ -46,6 +47,7 @@ FAMILIES: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] =
         partial(LstmEncoder, wiring=lstm.HE2019_OFFSET),
         partial(LstmDecoder, wiring=lstm.HE2019_OFFSET),
     ),
+    "transformer": (TransformerEncoder, TransformerDecoder),
 }
 
 
@@ -150,6 +152,11 @@ class VAE(nn.Module):
         """Whether a pixel's or token's distribution depends on those before it, so that `decode` needs data."""
         return ARCHITECTURES[self.architecture.name].autoregressive
 
+    @property
+    def stepwise(self) -> decoding.StepDecoder:
+        """The decoder of sequences as `lso.vae.decoding` takes it."""
+        return cast(decoding.StepDecoder, self.decoder)
+
     def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian:
         """The encoder's posterior.
 
@@ -228,10 +235,10 @@ class VAE(nn.Module):
         if how == "mean":
             raise UsageError("sequences have no mean", "Take greedy or sample, or a beam: lso.vae.decoding.beam.")
         if how == "greedy":
-            return decoding.greedy(self.decoder, z, self.shape[0])
+            return decoding.greedy(self.stepwise, z, self.shape[0])
         if noise is None:
             noise = torch.rand(len(z), self.shape[0], generator=generator(0, "generate"))
-        return decoding.sample(self.decoder, z, noise.to(z).expand(len(z), noise.shape[-1]))
+        return decoding.sample(self.stepwise, z, noise.to(z).expand(len(z), noise.shape[-1]))
 
     def _uniforms(self, z: Tensor, noise: Tensor | None, count: int) -> Tensor:
         if noise is None:

@@ -3,8 +3,8 @@
 x -> z ~ q(z|x) -> soft reconstruction x~ = E[x|z] -> q(z|x~) = N(mu~, sigma~^2) -> z~. Both codes are sampled, and
 gradients run through the decoder and both passes of the encoder. With an autoregressive decoder x~ is teacher-forced,
 each pixel's mean given z and the pixels of x before it: one parallel pass, which leaks x into x~, so that the penalty
-acts mostly on the posterior's variance. Of a sequence x~ is soft too: the probabilities of each token, which the encoder
-reads as their expected embedding, with the length and the padding of x.
+acts mostly on the posterior's variance. Of a sequence x~ is soft too: the probabilities of each token, which the
+encoder reads as their expected embedding, with the length and the padding of x.
 """
 
 from functools import singledispatch

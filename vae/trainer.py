@@ -89,7 +89,6 @@ class Trainer:
     saved: float = field(default_factory=time.monotonic)
 
 
-
 def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watch: Watch) -> Trainer:
     """A trainer before the first step, its data on the device of the model.
 
