@@ -87,6 +87,13 @@ def _framed(numbers: Int[np.ndarray, " n"], sizes: Int[np.ndarray, " lines"]) ->
     return Corpus(torch.from_numpy(packed), torch.from_numpy(starts), torch.from_numpy(lengths))
 
 
+def _whole(corpus: Corpus) -> Corpus:
+    """The chosen sequences with no other tokens among them: as it is, or packed anew."""
+    first = corpus.lengths.cumsum(0) - corpus.lengths
+    total = int(corpus.lengths.sum())
+    return corpus if total == len(corpus.tokens) and torch.equal(first, corpus.starts) else corpus.packed()
+
+
 def renumber(corpus: Corpus, table: Int[Tensor, " types"]) -> Corpus:
     """Other numbers for the tokens of the chosen sequences.
 
@@ -96,7 +103,7 @@ def renumber(corpus: Corpus, table: Int[Tensor, " types"]) -> Corpus:
     Returns:
         A corpus that shares nothing.
     """
-    own = corpus.packed()
+    own = _whole(corpus)
     return Corpus(table[own.tokens.long()], own.starts, own.lengths)
 
 
@@ -109,7 +116,7 @@ def counts(corpus: Corpus, size: int) -> Int[Tensor, " size"]:
     Returns:
         ``(size,)``.
     """
-    return torch.bincount(corpus.packed().tokens, minlength=size)
+    return torch.bincount(_whole(corpus).tokens, minlength=size)
 
 
 def unknown(corpus: Corpus) -> Int[Tensor, " n"]:
@@ -120,7 +127,7 @@ def unknown(corpus: Corpus) -> Int[Tensor, " n"]:
     Returns:
         ``(n,)``.
     """
-    own = corpus.packed()
+    own = _whole(corpus)
     row = torch.repeat_interleave(torch.arange(len(own)), own.lengths)
     return torch.bincount(row[own.tokens == UNKNOWN], minlength=len(own))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lso.tasks.lines import Lines
-from lso.tasks.packing import Types, counts, pack, renumber, unknown
+from lso.tasks.packing import Types, counts, pack, renumber
 from lso.tasks.splits import Division, division
 from lso.tasks.task import existing
 from lso.tasks.tokenizers import Tokenizer, joiner_for
@@ -17,7 +17,7 @@ from lso.vae.config import DataConfig
 from lso.vae.corpus import Corpus
 from lso.vae.data import SPLITS, Dataset
 from lso.vae.errors import DataError
-from lso.vae.vocabulary import SPECIALS, Vocabulary
+from lso.vae.vocabulary import SPECIALS, UNKNOWN, Vocabulary
 
 HUGE = 10_000  # tokens of a sequence that is taken for a mistake
 FEW_LABELS = 100  # that are named in the provenance
@@ -163,7 +163,7 @@ def _words(
 def _measured(splits: Mapping[str, Corpus], vocabulary: Vocabulary, origin: str) -> tuple[dict[str, Any], list[str]]:
     """Counts of the splits, and sentences on them."""
     total = {part: int(corpus.lengths.sum()) - 2 * len(corpus) for part, corpus in splits.items()}
-    missed = {part: int(unknown(corpus).sum()) for part, corpus in splits.items()}
+    missed = {part: int((corpus.tokens == UNKNOWN).sum()) for part, corpus in splits.items()}
     if missed["train"] == total["train"]:
         raise DataError(
             f"all {total['train']:,} tokens of the training data are unknown to the vocabulary ({origin})",
@@ -177,7 +177,7 @@ def _measured(splits: Mapping[str, Corpus], vocabulary: Vocabulary, origin: str)
         f"Vocabulary: {len(vocabulary):,} tokens with {len(SPECIALS)} specials, {origin}.",
     ]
     if any(missed.values()):
-        told.append(f"Unknown tokens: {', '.join(shares)}.")
+        told.append(f"Unknown tokens, or written <unk>: {', '.join(shares)}.")
     return {"tokens": total, "unknown": missed, "longest": longest}, told
 
 
