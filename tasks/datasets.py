@@ -44,5 +44,6 @@ def seen(dataset: Dataset, split: Split) -> Data:
     """
     how = dataset.provenance.get("binarize", {})
     x = dataset.split(split)
-    drawn = isinstance(x, Tensor) and split == "train" and how.get("mode") == "dynamic"
-    return binarize(x, how["seed"], split) if drawn else x
+    if isinstance(x, Tensor) and split == "train" and how.get("mode") == "dynamic":
+        return binarize(x, how["seed"], split)
+    return x

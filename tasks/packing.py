@@ -66,7 +66,8 @@ def pack(lines: Sequence[str], chosen: Tokenizer, types: Types) -> Corpus:
     Raises:
         UsageError: if the tokenizer fails or gives other than strings.
     """
-    numbers, sizes = [], []
+    numbers: list[Int[np.ndarray, " n"]] = []
+    sizes: list[int] = []
     for first in range(0, len(lines), CHUNK):
         tokens = split_all(lines[first : first + CHUNK], chosen)
         flat = list(chain.from_iterable(tokens))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ WHOLE = "all"  # key of data that are not split yet
 Part = TypeVar("Part", bound="Rows")
 
 
+@runtime_checkable  # so that type checks of tests can look at it
 class Rows(Protocol):
     """What has rows that can be chosen by number: a tensor, a corpus."""
 
@@ -111,7 +112,7 @@ def division(
     chosen = _limited({name: rows[name] for name in SPLITS}, limit)
     kept = len(chosen["train"]) / len(rows["train"])
     part = f"; all parts reduced to {kept:.2g} of that" if kept < 1 else ""
-    origin = {name: source if name in missing else name for name in SPLITS}
+    origin: dict[str, str] = {name: source if name in missing else name for name in SPLITS}
     notes = []
     if per_class:
         chosen["train"], note = _of_each_class(labels.get(origin["train"]), chosen["train"], per_class, unit)

@@ -151,7 +151,7 @@ TASKS: Mapping[str, Task] = _table(
         ),
         Task(
             name="text",
-            summary="your own text, one sequence a line, with --data FILE or a FOLDER of train.txt, valid.txt, test.txt",
+            summary="your own text, one sequence a line, with --data FILE or a FOLDER of train.txt and so on",
             load="lso.tasks.text:load",
             kind="sequence",
             needs_path=True,
@@ -160,19 +160,22 @@ TASKS: Mapping[str, Task] = _table(
             protocol=TEXT,
             data=DataConfig(task="text"),
         ),
-        _corpus("ptb", "Penn Treebank, 49,199 sentences of 10,000 words: local, or downloaded (6 MB)", "lstm"),
-        _corpus("snli", "120,000 short sentences: local, or downloaded (5 MB)", "lstm"),
+        _corpus("ptb", "Penn Treebank, 49,199 sentences of 10,000 words: local, or downloaded", "lstm"),
+        _corpus("snli", "120,000 short sentences: local, or downloaded", "lstm"),
         _corpus(
             "short-yelp",
-            "120,000 sentences of reviews with their sentiment: local, or downloaded (6 MB)",
+            "120,000 sentences of reviews with their sentiment: local, or downloaded",
             "lstm",
             prefix="short_yelp",
             labelled=True,
         ),
+        _corpus("yahoo", "120,000 questions with answers, 79 words each: local, or downloaded", "he2019-text"),
         _corpus(
-            "yahoo", "120,000 questions and answers of 79 words, 20,001 words: local, or downloaded", "he2019-text"
+            "yelp",
+            "120,000 reviews with their stars, 97 words each: local, or downloaded",
+            "he2019-text",
+            labelled=True,
         ),
-        _corpus("yelp", "120,000 reviews of 97 words: local, or downloaded (60 MB)", "he2019-text", labelled=True),
     )
 )
 

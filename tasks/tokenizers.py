@@ -24,16 +24,18 @@ class Tokenizer:
         name: what the configuration says.
         split: text -> tokens.
         joiner: what stands between tokens in text; None is found by trying, see `joiner_for`.
+        summary: one line for lists.
     """
 
     name: str
     split: Split
     joiner: str | None = None
+    summary: str = "your own"
 
 
 TOKENIZERS: Mapping[str, Tokenizer] = {
-    "words": Tokenizer(name="words", split=str.split, joiner=" "),
-    "characters": Tokenizer(name="characters", split=list, joiner=""),
+    "words": Tokenizer(name="words", split=str.split, joiner=" ", summary="split at white space"),
+    "characters": Tokenizer(name="characters", split=list, joiner="", summary="each character, spaces too"),
 }
 
 
