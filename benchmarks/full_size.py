@@ -24,7 +24,7 @@ FEW = ("aggressive", "sa-vae")
 def work(method: str, data: Path) -> dict[str, Any]:
     """One row, in this process."""
     from lso.tasks import experiment
-    from lso.tasks.images import load_dataset
+    from lso.tasks.datasets import load_dataset
     from lso.tasks.plan import plan
     from lso.vae.training import Limits, Watch, train
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lso.cli.options import complete_architectures, complete_methods, complete_tasks
+from lso.cli.options import complete_architectures, complete_methods, complete_tasks, complete_tokenizers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ FLAGS: tuple[Flag, ...] = (
         metavar="NAME",
         panel=DATA,
         complete=complete_tasks,
-        help="Dataset: digits, mnist, omniglot, images or arrays. Default: digits, or what --data is.",
+        help="Dataset, e.g. digits, ptb or text; `lso list tasks` shows all. Default: digits, or what --data is.",
     ),
     Flag(
         section="data", key="path", name="--data", type=str, metavar="PATH", panel=DATA, help="Your own file or folder."
@@ -140,15 +140,39 @@ FLAGS: tuple[Flag, ...] = (
         key="limit",
         type=int,
         panel=DATA,
-        help="Use at most so many training images, of the other parts a like share.",
+        help="Use at most so many training data, of the other parts a like share.",
     ),
     Flag(
         section="data",
         key="per_class",
         type=int,
         panel=DATA,
-        help="Use at most so many training images of each class, of those that --limit leaves.",
+        help="Use at most so many training data of each class, of those that --limit leaves.",
     ),
+    Flag(
+        section="data",
+        key="tokenizer",
+        type=str,
+        metavar="NAME",
+        panel=DATA,
+        complete=complete_tokenizers,
+        help="Of text: words (default), characters, or your own module:function.",
+    ),
+    Flag(
+        section="data",
+        key="vocabulary",
+        type=str,
+        metavar="FILE",
+        panel=DATA,
+        help="Tokens that the model knows, one a line. Default: those of the data.",
+    ),
+    Flag(
+        section="data", key="vocabulary_size", type=int, panel=DATA, help="Know only the N commonest training tokens."
+    ),
+    Flag(
+        section="data", key="min_count", type=int, panel=DATA, help="Know only tokens that occur N times in training."
+    ),
+    Flag(section="data", key="longest", type=int, panel=DATA, help="Leave out sequences of more than N tokens."),
     Flag(
         section="protocol",
         key="binarize",

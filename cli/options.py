@@ -8,6 +8,7 @@ import typer
 
 from lso.optimizers import GRADIENT_OPTIMIZERS
 from lso.tasks.task import TASKS
+from lso.tasks.tokenizers import TOKENIZERS
 from lso.vae.architectures import ARCHITECTURES
 from lso.vae.errors import UsageError
 from lso.vae.methods import METHODS
@@ -34,6 +35,15 @@ def complete_tasks() -> list[tuple[str, str]]:
         Pairs.
     """
     return [(name, row.summary) for name, row in TASKS.items()]
+
+
+def complete_tokenizers() -> list[tuple[str, str]]:
+    """Names and summaries for the shell.
+
+    Returns:
+        Pairs.
+    """
+    return [(name, row.summary) for name, row in TOKENIZERS.items()]
 
 
 def complete_architectures() -> list[tuple[str, str]]:

@@ -114,7 +114,7 @@ def _new(
     from lso.cli.bars import Reading
     from lso.cli.progress import TrainingProgress
     from lso.tasks import experiment
-    from lso.tasks.images import load_dataset
+    from lso.tasks.datasets import load_dataset
 
     full = plan(settings, config)
     experiment.resolve_device(device)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from lso.result import Evaluation as Evaluation
     from lso.result import Result as Result
     from lso.space import LatentSpace as LatentSpace
+    from lso.tasks.datasets import load_dataset as load_dataset
     from lso.tasks.experiment import evaluate as evaluate
     from lso.tasks.experiment import load as load
     from lso.tasks.experiment import resume as resume
     from lso.tasks.experiment import train as train
-    from lso.tasks.images import load_dataset as load_dataset
     from lso.tasks.search import SearchConfig as SearchConfig
     from lso.tasks.search import search_targets as search_targets
     from lso.vae.config import DataConfig as DataConfig
@@ -60,7 +60,7 @@ __getattr__, __dir__, __all__ = attach(
         "VAE": "lso.vae.model",
         "evaluate": "lso.tasks.experiment",
         "load": "lso.tasks.experiment",
-        "load_dataset": "lso.tasks.images",
+        "load_dataset": "lso.tasks.datasets",
         "method": "lso.vae.methods",
         "minimize": "lso.gradient",
         "probe": "lso.probing:probe",

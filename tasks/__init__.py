@@ -6,9 +6,10 @@ __getattr__, __dir__, __all__ = attach(
     "lso.tasks",
     {
         "TASKS": "lso.tasks.task",
-        "load_dataset": "lso.tasks.images",
+        "load_dataset": "lso.tasks.datasets",
         "load_targets": "lso.tasks.targets",
         "search_targets": "lso.tasks.search",
+        "text_dataset": "lso.tasks.text",
         "train": "lso.tasks.experiment",
     },
 )

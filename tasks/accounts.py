@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from lso.tasks.datasets import seen
 from lso.tasks.experiment import evaluate
-from lso.tasks.images import seen
 from lso.vae import gaps as inference_gaps
 from lso.vae.data import Dataset, Split
 from lso.vae.gaps import Gaps

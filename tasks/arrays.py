@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lso.tasks.download import Progress, file_hash
-from lso.tasks.images import WHOLE, Raw
+from lso.tasks.images import Raw
+from lso.tasks.splits import WHOLE
 from lso.tasks.task import existing
 from lso.vae.config import DataConfig
 from lso.vae.errors import DataError

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from lso.tasks.download import Progress, file_hash
-from lso.tasks.images import WHOLE, Raw
+from lso.tasks.images import Raw
+from lso.tasks.splits import WHOLE
 from lso.vae.config import DataConfig
 from lso.vae.errors import DataError, UsageError
 

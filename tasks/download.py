@@ -84,6 +84,20 @@ def file_hash(path: Path, kind: str = "sha256") -> str:
     return str(digest.hexdigest())
 
 
+def content_hash(content: bytes, kind: str = "sha256") -> str:
+    """Checksum of what a file would hold.
+
+    Args:
+        content: its bytes.
+        kind: see `file_hash`.
+    Returns:
+        hexadecimal digits.
+    """
+    digest = HASHES[kind](len(content))
+    digest.update(content)
+    return str(digest.hexdigest())
+
+
 def mismatch(path: Path, checksums: tuple[str, ...]) -> str:
     """What is wrong with a file.
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from lso.tasks.images import load_dataset, seen
+from lso.tasks.datasets import load_dataset, seen
 from lso.tasks.plan import Settings, merge
 from lso.tasks.plan import plan as plan
 from lso.vae import checkpoint, metrics, runs, training
+from lso.vae.architectures import Kind
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, Split
 from lso.vae.errors import DataError, UsageError
@@ -21,6 +22,7 @@ from lso.vae.runs import Run
 from lso.vae.training import Limits, Watch
 
 GIVEN = "given"  # task of a run whose dataset came as tensors
+GIVEN_AS: dict[Kind, str] = {"image": "arrays", "sequence": "text"}  # the task that it takes its defaults from
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -79,8 +81,8 @@ def train(
         device: ``"auto"``, ``"cpu"`` or ``"cuda[:N]"``.
         config: a TOML file as in a run folder.
         settings: any other configuration values, nested as in the TOML file.
-        dataset: the data themselves, instead of ``task`` and ``data``; defaults are those of the task ``arrays``, and
-            what reads the data again (`resume`, `evaluate`) has to be given them again.
+        dataset: the data themselves, instead of ``task`` and ``data``; defaults are those of the task ``arrays`` or
+            ``text``, and what reads the data again (`resume`, `evaluate`) has to be given them again.
         watch: progress and stop requests.
         limits: where this session ends.
     Returns:
@@ -99,14 +101,15 @@ def train(
     given: dict[str, Any] = {name: {k: v for k, v in part.items() if v is not None} for name, part in named.items()}
     given |= {k: v for k, v in {"method": method, "seed": seed}.items() if v is not None}
     if dataset is not None:
-        given["data"] = {**given["data"], "task": "arrays"}
+        given["data"] = {**given["data"], "task": GIVEN_AS[dataset.kind]}
     full = plan(merge(settings or {}, {k: v for k, v in given.items() if v != {}}), config)
     if dataset is None:
         resolve_device(device)  # mistakes first: reading the data can take a while
         runs.choose_folder("", out)
         dataset = load_dataset(full.data, full.protocol.binarize, full.seed)
     else:
-        full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=GIVEN))
+        own = {"tokenizer": split["name"]} if (split := dataset.provenance.get("tokenizer")) else {}
+        full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=GIVEN, **own))
     return train_planned(full, dataset, out=out, device=device, watch=watch, limits=limits)
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from lso.tasks.download import Progress
-from lso.tasks.images import FEWEST, WHOLE, Raw, permutation
+from lso.tasks.images import Raw
 from lso.tasks.pixels import coloured, fit, own_size, set_channels
+from lso.tasks.splits import FEWEST, WHOLE, permutation
 from lso.tasks.task import IMAGE_SUFFIXES, existing
 from lso.vae.config import DataConfig
 from lso.vae.errors import DataError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lso.tasks import experiment
-from lso.tasks.images import load_dataset
+from lso.tasks.datasets import load_dataset
 from lso.tasks.members import EVALUATION, Asked, Member, Planned, check, evaluations, how, read
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError

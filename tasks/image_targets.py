@@ -19,8 +19,8 @@ from lso.dimensions import decode
 from lso.gradient import minimize
 from lso.objective import CONTEXTS, LatentObjective
 from lso.space import LatentSpace
+from lso.tasks.datasets import seen
 from lso.tasks.experiment import dataset_of, resolve_device
-from lso.tasks.images import seen
 from lso.thresholds import Ends, search_to_thresholds
 from lso.vae.activity import active, activity
 from lso.vae.axes import Aggressive, SquaredReencoding

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lso.tasks.arrays import Array, as_images, first_key, load_arrays
 from lso.tasks.download import Progress, Remote, fetch, file_hash
-from lso.tasks.images import Raw, permutation
+from lso.tasks.images import Raw
+from lso.tasks.splits import permutation
 from lso.tasks.task import existing
 from lso.vae.config import DataConfig
 from lso.vae.errors import DataError

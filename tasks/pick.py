@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from lso.tasks.datasets import seen
 from lso.tasks.download import Progress
 from lso.tasks.experiment import dataset_of
-from lso.tasks.images import seen
 from lso.tasks.targets import Targets, load_targets
 from lso.vae.config import from_dict
 from lso.vae.data import SPLITS, Split, to_unit

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lso.tasks.task import infer_task, likelihood_for, task
+from lso.tasks.task import existing, infer_task, likelihood_for, suits, task
 from lso.vae.architectures import architecture
 from lso.vae.config import TrainConfig, from_dict, load_config
 from lso.vae.methods import Method, method, parse_method
@@ -19,10 +19,10 @@ def plan(settings: Settings, file: str | Path | None = None) -> TrainConfig:
         settings: nested partial values as in `config.from_dict`; ``method`` may be ``"name:key=value"``.
         file: a TOML file, or None.
     Returns:
-        The configuration; its data path is absolute.
+        The configuration; its paths are absolute.
     Raises:
-        UsageError: for an unknown name or key, or a value of the wrong type or range.
-        DataError: if the data path does not exist.
+        UsageError: for an unknown name or key, a value of the wrong type or range, or one for other data.
+        DataError: if the path of the data or of a vocabulary does not exist.
     """
     values = merge(load_config(file) if file else {}, settings)
     chosen = values.setdefault("method", {"name": "vae"})
@@ -37,7 +37,11 @@ def plan(settings: Settings, file: str | Path | None = None) -> TrainConfig:
             **data,
             "path": str(Path(data["path"]).expanduser().resolve()),
         }
-    return from_dict(values, _task_defaults(values))
+    if isinstance(data, Mapping) and data.get("vocabulary"):
+        values["data"] = {**values["data"], "vocabulary": str(existing(data["vocabulary"]).resolve())}
+    full = from_dict(values, _task_defaults(values))
+    suits(full.data)
+    return full
 
 
 def merge(base: Settings, over: Settings) -> dict[str, Any]:

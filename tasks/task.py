@@ -1,14 +1,25 @@
-"""The noun: a task says what to learn from and how, by default. Torch-free; `images.load_dataset` reads the data."""
+"""The noun: a task says what to learn from and how, by default. Torch-free; `datasets.load_dataset` reads the data."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from lso.vae.architectures import Kind
 from lso.vae.config import DataConfig, Protocol
 from lso.vae.errors import DataError, UsageError, unknown_name
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 ARRAY_SUFFIXES = (".npy", ".npz")
+TEXT_SUFFIXES = (".txt", ".txt.gz")
+
+DATA_WORDS: Mapping[Kind, str] = {"image": "images", "sequence": "text"}
+# What of a `DataConfig` is for data of one kind alone.
+SETTINGS: Mapping[Kind, tuple[str, ...]] = {
+    "image": ("size", "channels", "invert", "fit", "bad_files"),
+    "sequence": ("tokenizer", "vocabulary", "vocabulary_size", "min_count", "longest"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,18 +29,22 @@ class Task:
     Args:
         name: what the user types.
         summary: one line for lists.
-        load: ``"module:function"`` with signature ``(DataConfig, Progress | None) -> Raw``.
+        load: ``"module:function"`` with signature ``(DataConfig, Progress | None) -> Raw``, or ``Texts`` of sequences.
+        kind: of the data.
+        prefix: which the names of a text corpus's files begin with, as in ``ptb.train.txt``.
         needs_path: whether there is nothing to load without a file or folder of the user's.
         labelled: whether its data come with class labels.
         architecture: default row of ``ARCHITECTURES``.
         likelihood: of pixels that are not binarized; see `likelihood_for`.
         protocol: default training protocol.
-        data: default pixel handling.
+        data: default pixel or token handling.
     """
 
     name: str
     summary: str
     load: str
+    kind: Kind = "image"
+    prefix: str = ""
     needs_path: bool = False
     labelled: bool = False
     architecture: str = "conv"
@@ -55,6 +70,35 @@ def likelihood_for(task: Task, binarize: str) -> str:
 
 def _table(rows: Iterable[Task]) -> Mapping[str, Task]:
     return {row.name: row for row in rows}
+
+
+# He et al. (2019), text: gradient descent, halved after two epochs without a new best, but not before the 15th.
+TEXT = Protocol(
+    optimizer="sgd",
+    learning_rate=1.0,
+    batch_size=32,
+    epochs=100,
+    clip=5.0,
+    patience=2,
+    decay_from=15,
+    max_decays=5,
+    binarize="none",
+)
+
+
+def _corpus(name: str, summary: str, architecture: str, prefix: str = "", labelled: bool = False) -> Task:
+    return Task(
+        name=name,
+        summary=summary,
+        load="lso.tasks.corpora:load",
+        kind="sequence",
+        prefix=prefix or name,
+        labelled=labelled,
+        architecture=architecture,
+        likelihood="categorical",
+        protocol=TEXT,
+        data=DataConfig(task=name),
+    )
 
 
 # Users' sets are small and not binary.
@@ -105,6 +149,33 @@ TASKS: Mapping[str, Task] = _table(
             protocol=USERS,
             data=DataConfig(task="arrays", fit="crop"),
         ),
+        Task(
+            name="text",
+            summary="your own text, one sequence a line, with --data FILE or a FOLDER of train.txt and so on",
+            load="lso.tasks.text:load",
+            kind="sequence",
+            needs_path=True,
+            architecture="lstm",
+            likelihood="categorical",
+            protocol=TEXT,
+            data=DataConfig(task="text"),
+        ),
+        _corpus("ptb", "Penn Treebank, 49,199 sentences of 10,000 words: local, or downloaded", "lstm"),
+        _corpus("snli", "120,000 short sentences: local, or downloaded", "lstm"),
+        _corpus(
+            "short-yelp",
+            "120,000 sentences of reviews with their sentiment: local, or downloaded",
+            "lstm",
+            prefix="short_yelp",
+            labelled=True,
+        ),
+        _corpus("yahoo", "120,000 questions with answers, 79 words each: local, or downloaded", "he2019-text"),
+        _corpus(
+            "yelp",
+            "120,000 reviews with their stars, 97 words each: local, or downloaded",
+            "he2019-text",
+            labelled=True,
+        ),
     )
 )
 
@@ -124,20 +195,61 @@ def task(name: str) -> Task:
     return TASKS[name]
 
 
+def suits(data: DataConfig) -> Task:
+    """The task of a configuration, after a look at the settings beside it.
+
+    Args:
+        data: task, path and how files become data.
+    Returns:
+        The task.
+    Raises:
+        UsageError: if there is no such task, or a setting is for data of another kind.
+    """
+    row = task(data.task)
+    for kind, keys in SETTINGS.items():
+        changed = [key for key in keys if getattr(data, key) != getattr(row.data, key)]
+        if kind != row.kind and changed:
+            raise UsageError(
+                f"{' and '.join(changed)} is for {kind}s, and task {row.name} has {row.kind}s", "Leave it out."
+            )
+    return row
+
+
+def source(data: DataConfig) -> Callable[..., Any]:
+    """The function that reads a configuration's files.
+
+    Args:
+        data: see `suits`.
+    Returns:
+        ``Task.load``, imported.
+    Raises:
+        UsageError: as `suits`, or if the task needs a path and has none.
+    """
+    row = suits(data)
+    if row.needs_path and not data.path:
+        raise UsageError(f"task {row.name} needs a path to your {DATA_WORDS[row.kind]}", "Give it with --data PATH.")
+    module, _, function = row.load.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
+
+
 def infer_task(path: str | Path) -> str:
     """The task that reads a path given without one.
 
     Args:
         path: what the user gave with ``--data``.
     Returns:
-        ``"images"`` for a folder, ``"arrays"`` for .npy and .npz, ``"omniglot"`` for .mat.
+        ``"images"`` for a folder, ``"arrays"`` for .npy and .npz, ``"omniglot"`` for .mat, ``"text"`` for .txt, .txt.gz
+        and a folder of such files, or the corpus that they are named after.
     Raises:
         DataError: if there is nothing at the path.
         UsageError: if it is a file of another kind.
     """
     found = existing(path)
     if found.is_dir():
-        return "images"
+        return _of_folder(found)
+    if found.name.lower().endswith(TEXT_SUFFIXES):
+        return "text"
     suffix = found.suffix.lower()
     if suffix in ARRAY_SUFFIXES:
         return "arrays"
@@ -145,7 +257,16 @@ def infer_task(path: str | Path) -> str:
         return "omniglot"
     if suffix in IMAGE_SUFFIXES:
         raise UsageError(f"{path} is a single image, expected a dataset", "Give the folder that holds the images.")
-    raise UsageError(f"cannot tell what {path} is", "Give a folder of images or an .npy or .npz file.")
+    raise UsageError(f"cannot tell what {path} is", "Give a folder of images, or an .npy, .npz, .txt or .txt.gz file.")
+
+
+def _of_folder(folder: Path) -> str:
+    names = [path.name.lower() for path in folder.iterdir()]
+    texts = [name for name in names if name.endswith(TEXT_SUFFIXES)]
+    if not texts or any(name.endswith(IMAGE_SUFFIXES) for name in names):
+        return "images"
+    corpora = (row.name for row in TASKS.values() if row.prefix and any(t.startswith(f"{row.prefix}.") for t in texts))
+    return next(corpora, "text")
 
 
 def existing(path: str | Path) -> Path:

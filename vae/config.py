@@ -76,7 +76,7 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
-    """Which data, and how files become pixels; search targets are treated the same way.
+    """Which data, and how files become pixels or tokens; search targets are treated the same way.
 
     Args:
         task: row of the task table.
@@ -88,6 +88,11 @@ class DataConfig:
         bad_files: refuse a folder with an unreadable file, or skip and count them.
         limit: use at most so many training data; 0 is all.
         per_class: use at most so many training data of each class; 0 is all.
+        tokenizer: what splits a line of text: words, characters, or ``module:function`` of the user's.
+        vocabulary: file of one token a line; empty takes the data's own, or counts the training data.
+        vocabulary_size: keep so many of the commonest training tokens, the rest being unknown; 0 keeps all.
+        min_count: keep tokens that occur so often in training.
+        longest: leave out sequences of more tokens; 0 leaves out none.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -101,6 +106,11 @@ class DataConfig:
     bad_files: Literal["refuse", "skip"] = "refuse"
     limit: int = 0
     per_class: int = 0
+    tokenizer: str = "words"
+    vocabulary: str = ""
+    vocabulary_size: int = 0
+    min_count: int = 1
+    longest: int = 0
 
     def __post_init__(self) -> None:
         require(
@@ -112,6 +122,12 @@ class DataConfig:
         require(self.channels in (0, 1, 3), "1 or 3 channels", self.channels, "0 takes what the files are.")
         require(self.limit >= 0, "limit >= 0", self.limit, "0 takes all data.")
         require(self.per_class >= 0, "per_class >= 0", self.per_class, "0 takes all data.")
+        require(self.vocabulary_size >= 0, "vocabulary_size >= 0", self.vocabulary_size, "0 keeps all tokens.")
+        require(self.min_count >= 1, "min_count >= 1", self.min_count, "1 keeps all tokens.")
+        require(self.longest >= 0, "longest >= 0", self.longest, "0 leaves out none.")
+        chosen = self.vocabulary_size > 0 or self.min_count > 1
+        remedy = "Leave out the file, or vocabulary_size and min_count."
+        require(not (self.vocabulary and chosen), "a vocabulary from a file or by counting", self.vocabulary, remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ import torch
 
 from lso.tasks import mnist, omniglot
 from lso.tasks.download import Remote, file_hash
-from lso.tasks.images import WHOLE, Raw, divide, load_dataset
+from lso.tasks.images import Raw, divide, load_dataset
+from lso.tasks.splits import WHOLE
 from lso.vae.config import Binarize, DataConfig
 from lso.vae.data import SPLITS, Dataset, to_unit
 from lso.vae.errors import DataError, UsageError

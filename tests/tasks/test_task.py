@@ -24,9 +24,12 @@ def test_every_row_is_consistent(name: str) -> None:
     assert callable(getattr(importlib.import_module(module), function))
     assert row.name == row.data.task == name
     assert row.architecture in ARCHITECTURES
+    assert ARCHITECTURES[row.architecture].kind == row.kind
     drawn = row.protocol.binarize != "none"
-    assert drawn == (not row.needs_path) == (row.data.fit == "pad")
-    assert likelihood_for(row, row.protocol.binarize) == ("bernoulli" if drawn else "logistic")
+    likelihood = "bernoulli" if drawn else {"image": "logistic", "sequence": "categorical"}[row.kind]
+    assert likelihood_for(row, row.protocol.binarize) == likelihood
+    if row.kind == "image":
+        assert drawn == (not row.needs_path) == (row.data.fit == "pad")
 
 
 def test_a_wrong_name_gets_the_nearest_one() -> None:

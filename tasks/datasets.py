@@ -1,0 +1,49 @@
+"""The data of any task, whatever their kind."""
+
+from importlib import import_module
+
+from torch import Tensor
+
+from lso.tasks.download import Progress
+from lso.tasks.task import task
+from lso.vae.config import Binarize, DataConfig
+from lso.vae.data import Data, Dataset, Split, binarize
+
+LOADERS = {"image": "lso.tasks.images", "sequence": "lso.tasks.text"}
+
+
+def load_dataset(data: DataConfig, binarize: Binarize, seed: int, *, progress: Progress | None = None) -> Dataset:
+    """The dataset that a configuration names.
+
+    A function of ``data`` alone, but for the binarization noise of images, which ``seed`` fixes: validation and test
+    are drawn once (``"dynamic"``), or train too (``"fixed"``), or nothing is (``"none"``).
+
+    Args:
+        data: task, path, and how files become pixels or tokens.
+        binarize: of the run's protocol; sequences have nothing to binarize.
+        seed: of the run.
+        progress: told the bytes downloaded and the files read.
+    Returns:
+        Three splits on the CPU; ``provenance`` has source, checksums, split and what was done to the data.
+    Raises:
+        UsageError: if there is no such task, it needs a path and has none, or a setting is for other data.
+        DataError: if the data cannot be had, read or split.
+    """
+    loaded: Dataset = import_module(LOADERS[task(data.task).kind]).load_dataset(data, binarize, seed, progress=progress)
+    return loaded
+
+
+def seen(dataset: Dataset, split: Split) -> Data:
+    """A split as the model sees data, for measuring and searching: binary wherever training was on binary pixels.
+
+    Args:
+        dataset: of `load_dataset`, or any.
+        split: which part.
+    Returns:
+        The split; training images under dynamic binarization drawn once, by the seed of the other splits.
+    """
+    how = dataset.provenance.get("binarize", {})
+    x = dataset.split(split)
+    if isinstance(x, Tensor) and split == "train" and how.get("mode") == "dynamic":
+        return binarize(x, how["seed"], split)
+    return x
