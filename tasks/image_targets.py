@@ -24,6 +24,7 @@ from lso.tasks.experiment import dataset_of, resolve_device
 from lso.thresholds import Ends, search_to_thresholds
 from lso.vae.activity import active, activity
 from lso.vae.axes import Aggressive, SquaredReencoding
+from lso.vae.corpus import Corpus
 from lso.vae.errors import RunError, UsageError, unknown_name
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
@@ -175,7 +176,10 @@ def target_images(run: Run, config: BenchmarkConfig) -> Tensor:
     Returns:
         ``(T, ...)`` pixels as the model saw such.
     """
-    return seen(dataset_of(run), "test")[: config.targets]
+    found = seen(dataset_of(run), "test")
+    if isinstance(found, Corpus):
+        raise UsageError(f"{run.path} is of sequences, and this benchmark searches for images", "Leave it out.")
+    return found[: config.targets]
 
 
 def benchmark(

@@ -87,9 +87,7 @@ class Dataset:
         return "image" if self.vocabulary is None else "sequence"
 
     def _check(self, name: Split) -> None:
-        x = self.split(name)
-        if isinstance(x, Corpus):
-            raise DataError(f"dataset {self.name!r}: split {name} holds sequences", "Give their vocabulary.")
+        x = self.pixels(name)
         if len(x) == 0 or x.shape[1:] != self.train.shape[1:]:
             raise DataError(
                 f"dataset {self.name!r}: split {name} has shape {tuple(x.shape)}, expected (n >= 1, "
@@ -117,6 +115,36 @@ class Dataset:
             ``(n, ...)``.
         """
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def pixels(self, name: Split) -> Tensor:
+        """One split of images.
+
+        Args:
+            name: of the split.
+        Returns:
+            ``(n, channels, height, width)``.
+        Raises:
+            DataError: if the dataset holds sequences.
+        """
+        x = self.split(name)
+        if isinstance(x, Corpus):
+            raise DataError(f"dataset {self.name!r} holds sequences, expected images", "Give a dataset of images.")
+        return x
+
+    def corpus(self, name: Split) -> Corpus:
+        """One split of sequences.
+
+        Args:
+            name: of the split.
+        Returns:
+            Packed sequences.
+        Raises:
+            DataError: if the dataset holds images.
+        """
+        x = self.split(name)
+        if not isinstance(x, Corpus):
+            raise DataError(f"dataset {self.name!r} holds images, expected sequences", "Give a dataset of sequences.")
+        return x
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -66,7 +66,7 @@ def test_an_npz_with_splits_keeps_them_and_one_without_is_cut(tmp_path: Path) ->
     np.savez(tmp_path / "a.npz", x_train=GREY, valid_x=GREY[:4], test=GREY[:3])
     dataset = load(tmp_path / "a.npz")
     assert [len(dataset.train), len(dataset.validation), len(dataset.test)] == [20, 4, 3]
-    assert np.array_equal(dataset.train[:, 0].numpy(), GREY)
+    assert np.array_equal(dataset.pixels("train")[:, 0].numpy(), GREY)
     np.savez(tmp_path / "b.npz", faces=GREY, ages=np.arange(20))
     np.save(tmp_path / "c.npy", GREY)
     assert load(tmp_path / "b.npz").hash() == load(tmp_path / "c.npy").hash()

@@ -172,7 +172,7 @@ def test_a_folder_of_photos_is_in_colour_and_always_the_same(tmp_path: Path) -> 
     config = DataConfig(task="images", path=str(tmp_path))
     dataset = load_dataset(config, "none", 0)
     assert dataset.shape == (3, 48, 48)
-    assert dataset.train.dtype == torch.uint8
+    assert dataset.pixels("train").dtype == torch.uint8
     assert [len(dataset.split(name)) for name in SPLITS] == [16, 2, 2]
     assert dataset.hash() == load_dataset(config, "none", 1).hash()
     grey = load_dataset(DataConfig(task="images", path=str(tmp_path), channels=1, size=16, limit=5), "none", 0)

@@ -109,7 +109,7 @@ def test_digits_are_embedded() -> None:
     dataset = load_dataset(DataConfig(), "none", 0)
     assert sizes(dataset) == [1439, 179, 179]
     assert dataset.shape == (1, 8, 8)
-    every = torch.cat([dataset.split(name) for name in SPLITS])
+    every = torch.cat([dataset.pixels(name) for name in SPLITS])
     assert sorted(set(every.flatten().tolist())) == [k / 16 for k in range(17)]
     assert dataset.provenance["mean"] == pytest.approx(0.305, abs=0.001)
     counts = torch.cat([dataset.labels[name] for name in SPLITS]).bincount().tolist()
@@ -119,12 +119,12 @@ def test_digits_are_embedded() -> None:
 def test_binarization_is_by_the_seed_and_leaves_dynamic_training_data_alone() -> None:
     cases: list[tuple[Binarize, int]] = [("none", 0), ("dynamic", 0), ("fixed", 0), ("fixed", 0), ("fixed", 1)]
     none, dynamic, fixed, again, other = (load_dataset(DataConfig(), mode, seed) for mode, seed in cases)
-    assert torch.equal(dynamic.train, none.train)
-    assert torch.equal(dynamic.test, fixed.test)
+    assert torch.equal(dynamic.pixels("train"), none.pixels("train"))
+    assert torch.equal(dynamic.pixels("test"), fixed.pixels("test"))
     assert fixed.hash() == again.hash() != other.hash()
-    assert set(fixed.train.flatten().tolist()) == {0.0, 1.0}
+    assert set(fixed.pixels("train").flatten().tolist()) == {0.0, 1.0}
     # 1439 x 64 independent Bernoulli pixels: standard error below 0.5 / sqrt(92,096) = 0.0017; four of them
-    assert fixed.train.mean().item() == pytest.approx(none.train.mean().item(), abs=0.0066)
+    assert fixed.pixels("train").mean().item() == pytest.approx(none.pixels("train").mean().item(), abs=0.0066)
     assert dynamic.provenance["binarize"] == {"mode": "dynamic", "seed": 0}
 
 
@@ -132,7 +132,7 @@ def test_polarity_and_size_are_switchable_and_stated() -> None:
     plain = load_dataset(DataConfig(), "none", 0)
     turned = load_dataset(DataConfig(size=16, channels=3, invert=True), "none", 0)
     assert turned.shape == (3, 16, 16)
-    assert turned.train.mean().item() == pytest.approx(1 - plain.train.mean().item(), abs=0.01)
+    assert turned.pixels("train").mean().item() == pytest.approx(1 - plain.pixels("train").mean().item(), abs=0.01)
     assert turned.provenance["inverted"] is True
     notes = " ".join(turned.provenance["notes"])
     assert "resized from 8x8 to 16x16" in notes
@@ -152,10 +152,10 @@ def test_wrong_tasks_and_paths_are_told() -> None:
 def test_mnist_holds_out_the_last_ten_thousand_and_knows_the_original(data_path: Find) -> None:
     dataset = load_dataset(DataConfig(task="mnist", path=str(data_path("mnist.npz"))), "none", 0)
     assert sizes(dataset) == [50_000, 10_000, 10_000]
-    assert dataset.train.dtype == torch.uint8
+    assert dataset.pixels("train").dtype == torch.uint8
     # label counts and mean intensity as in the note beside the data
     assert dataset.labels["test"].bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    assert to_unit(dataset.test).mean().item() == pytest.approx(0.1325, abs=1e-4)
+    assert to_unit(dataset.pixels("test")).mean().item() == pytest.approx(0.1325, abs=1e-4)
     assert dataset.provenance["exact"] is True
 
 
@@ -174,7 +174,7 @@ def test_mnist_reads_idx_files(tmp_path: Path, suffix: str) -> None:
     for path in (tmp_path, tmp_path / f"{mnist.STEMS['train_x']}{suffix}"):
         dataset = load_dataset(DataConfig(task="mnist", path=str(path)), "none", 0)
         assert sizes(dataset) == [50, 10, 60]
-        assert np.array_equal(dataset.train[:, 0].numpy(), arrays["train_x"][:50])
+        assert np.array_equal(dataset.pixels("train")[:, 0].numpy(), arrays["train_x"][:50])
         assert np.array_equal(dataset.labels["test"].numpy(), arrays["test_y"])
         assert dataset.provenance["exact"] is False
         assert "NOT byte for byte" in dataset.provenance["notes"][0]
@@ -213,7 +213,7 @@ def test_the_omniglot_substitute_says_that_it_is_one(data_path: Find) -> None:
     assert sizes(dataset) == [22_345, 2_000, 8_115]
     assert dataset.provenance["substitute"] is True
     assert "SUBSTITUTE" in dataset.provenance["notes"][0]
-    assert to_unit(dataset.train).mean().item() == pytest.approx(0.081, abs=1e-3)
+    assert to_unit(dataset.pixels("train")).mean().item() == pytest.approx(0.081, abs=1e-3)
     assert len(dataset.labels["train"]) == 22_345
     assert len(set(dataset.labels["train"].tolist())) == 1_623  # characters, not alphabets
 
@@ -233,8 +233,8 @@ def test_chardata_s_images_are_transposed_back(tmp_path: Path, monkeypatch: pyte
     write_chardata(path, train, test)
     dataset = load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
     assert sizes(dataset) == [25, 5, 7]
-    np.testing.assert_allclose(dataset.test[:, 0].numpy(), test, rtol=1e-6)
-    np.testing.assert_allclose(dataset.train[:, 0].numpy(), train[dataset.labels["train"].numpy()], rtol=1e-6)
+    np.testing.assert_allclose(dataset.pixels("test")[:, 0].numpy(), test, rtol=1e-6)
+    np.testing.assert_allclose(dataset.pixels("train")[:, 0].numpy(), train[dataset.labels["train"].numpy()], rtol=1e-6)
     assert dataset.provenance["substitute"] is True
     assert "its MD5 differs" in dataset.provenance["notes"][0]
     sums = (f"md5:{file_hash(path, 'md5')}",)

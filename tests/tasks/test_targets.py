@@ -37,7 +37,7 @@ def test_targets_equal_training_images_of_the_same_files(tmp_path: Path) -> None
     folder = folder_of_digits(tmp_path, n=12, side=50)
     data = DataConfig(task="images", path=str(folder), size=16, invert=True)
     dataset = load_dataset(data, "none", 0)
-    every = torch.cat([dataset.train, dataset.validation, dataset.test])
+    every = torch.cat([dataset.pixels("train"), dataset.pixels("validation"), dataset.pixels("test")])
     targets = load_targets(folder, data, dataset.shape, "none", 0).images
     assert targets.shape == every.shape
     assert {x.numpy().tobytes() for x in to_unit(every)} == {x.numpy().tobytes() for x in targets}

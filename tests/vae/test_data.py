@@ -35,12 +35,12 @@ def test_unsuitable_split_is_refused_by_name(bad: Tensor, text: str) -> None:
 
 def test_hash_sees_bytes_shape_type_and_split() -> None:
     base = digits()
-    other = base.train.clone()
+    other = base.pixels("train").clone()
     other[0, 0, 0, 0] = 1 - other[0, 0, 0, 0]
     swapped = dataclasses.replace(base, validation=base.test, test=base.validation)
-    changed = [dataclasses.replace(base, train=x) for x in (other, base.train.double(), base.train.mT)]
+    changed = [dataclasses.replace(base, train=x) for x in (other, base.pixels("train").double(), base.pixels("train").mT)]
     assert len({data.hash() for data in (base, swapped, *changed)}) == 5
-    assert dataclasses.replace(base, name="renamed", train=base.train.clone()).hash() == base.hash()
+    assert dataclasses.replace(base, name="renamed", train=base.pixels("train").clone()).hash() == base.hash()
 
 
 def test_fixed_binarization_is_a_function_of_seed_and_purpose() -> None:

@@ -108,7 +108,7 @@ def test_gradients_are_those_of_finite_differences(name: str, arch: str) -> None
     x = batch_for(arch)
     x = x.double() if x.is_floating_point() else x
     single = noise_for(made, x)
-    noise = Noise(*(value.double() if isinstance(value, Tensor) else value for value in single))
+    noise = Noise(*(value.double() if isinstance(value, Tensor) else value for value in single))  # type: ignore[arg-type]
 
     def loss() -> Tensor:
         return step(made, x, noise, knobs(single.posterior.double()), ()).loss

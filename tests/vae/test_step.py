@@ -54,10 +54,10 @@ def flat(module: torch.nn.Module, gradient: bool = False) -> Tensor:
 # --- noise ------------------------------------------------------------------------------------------------------------
 
 
-def drawn(name: str, arch: str, **at: int) -> list[Tensor | None]:
+def drawn(name: str, arch: str, *, seed: int, at: int) -> list[Tensor | None]:
     """A step's noise, the dropout's uniforms one by one."""
-    *others, dropout = noise(name, arch, **at)
-    return [*others, *dropout]
+    found = noise(name, arch, seed=seed, at=at)
+    return [*found[:-1], *found.dropout]
 
 
 @everywhere

@@ -86,7 +86,7 @@ def test_every_datum_is_seen_once_an_epoch(tmp_path: Path, monkeypatch: pytest.M
     assert [len(x) for x in seen] == [32, 32, 32, 4] * 2
     epochs = [torch.cat(seen[:STEPS]).flatten(1), torch.cat(seen[STEPS:]).flatten(1)]
     assert not torch.equal(*epochs)  # another order
-    assert all(torch.equal(_sorted(x), _sorted(digits().train.flatten(1))) for x in epochs)
+    assert all(torch.equal(_sorted(x), _sorted(digits().pixels("train").flatten(1))) for x in epochs)
 
 
 def test_every_step_has_its_own_noise_and_weight_and_counts_in_its_row(
@@ -122,7 +122,7 @@ def test_no_epochs_write_an_untrained_model(tmp_path: Path) -> None:
 
 def test_bytes_and_doubles_train_as_their_floats(tmp_path: Path) -> None:
     base = digits()
-    grey = (base.train * 255).round().to(torch.uint8)
+    grey = (base.pixels("train") * 255).round().to(torch.uint8)
     kinds = {"bytes": grey, "floats": grey.float() / 255, "doubles": (grey.float() / 255).double()}
     for name, x in kinds.items():
         train(config(), dataclasses.replace(base, train=x), tmp_path / name)
