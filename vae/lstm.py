@@ -49,7 +49,7 @@ def _initialize(module: nn.Module, wiring: Wiring) -> None:
 
 
 class Lstm(nn.LSTM):
-    """Always in train mode, without which cuDNN gives no gradients; as it has no dropout, eval mode would be the same."""
+    """Always in train mode, without which cuDNN gives no gradients; without dropout eval mode would be the same."""
 
     def train(self, mode: bool = True) -> "Lstm":
         """Stay in train mode.

@@ -38,7 +38,9 @@ def test_hash_sees_bytes_shape_type_and_split() -> None:
     other = base.pixels("train").clone()
     other[0, 0, 0, 0] = 1 - other[0, 0, 0, 0]
     swapped = dataclasses.replace(base, validation=base.test, test=base.validation)
-    changed = [dataclasses.replace(base, train=x) for x in (other, base.pixels("train").double(), base.pixels("train").mT)]
+    changed = [
+        dataclasses.replace(base, train=x) for x in (other, base.pixels("train").double(), base.pixels("train").mT)
+    ]
     assert len({data.hash() for data in (base, swapped, *changed)}) == 5
     assert dataclasses.replace(base, name="renamed", train=base.pixels("train").clone()).hash() == base.hash()
 
