@@ -74,8 +74,8 @@ def measure(method: str, data: Dataset, out: Path, epochs: int) -> dict[str, Any
     from lso.vae.metrics import evaluate
 
     test = data.corpus("test")
-    whole = json.loads(evaluate(model, test, iw_samples=0, mi_batch=32).to_json())
-    part = json.loads(evaluate(model, test[:WEIGHTED], iw_samples=100, mi_batch=32).to_json())
+    whole = json.loads(evaluate(model, test, iw_samples=0).to_json())
+    part = json.loads(evaluate(model, test[:WEIGHTED], iw_samples=100).to_json())
     values = {**whole, "iw_nll": part["iw_nll"], "perplexity": part["perplexity"]}
     values["seconds"] = run.metrics()[-1]["seconds"]
     values["exact_match"] = values["exact_match"] or 0.0

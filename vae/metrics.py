@@ -35,6 +35,7 @@ from lso.vae.seeds import generator
 from lso.vae.values import require
 from lso.vae.vocabulary import PAD
 
+MI_BATCH = {"image": 50, "sequence": 32}  # batches of He et al. (2019), within which they estimate MI
 USE_DATA = 200  # data from which the decoder use of an autoregressive decoder is estimated
 MATCH_DATA = 1000  # sequences that are decoded to be compared with themselves
 LOGITS = 50_000_000  # of sequences in one pass
@@ -113,7 +114,7 @@ def validate(
     *,
     inference: Inference | None = None,
     batch_size: int | None = None,
-    mi_batch: int = 50,
+    mi_batch: int | None = None,
 ) -> tuple[dict[str, float | int], DiagonalGaussian]:
     """The cheap metrics of a split, for each epoch's row, with one host read.
 
@@ -123,14 +124,15 @@ def validate(
         seed: of all draws; the same seed at every epoch makes epochs comparable.
         inference: how q(z|x) is found; None is the model's own way.
         batch_size: data in one pass; None is as `pass_size` has it.
-        mi_batch: B of the mutual information within batches.
+        mi_batch: B of the mutual information within batches; None is that of the literature, 50 images or 32 sequences
+            (there of equal length, here of a seeded order).
     Returns:
         ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, aggregate_kl, active_units, reencoding_error and
         reencoding_error_mean, as `Metrics` defines them, and the posteriors ``(n, latent)``.
     """
     with evaluating(model):
         codes = _encode(model, x, seed, inference, batch_size)
-    return _row(codes, seed, mi_batch), codes.q
+    return _row(model, codes, seed, mi_batch), codes.q
 
 
 @torch.no_grad()
@@ -141,7 +143,7 @@ def evaluate(
     iw_samples: int = 500,
     seed: int = 0,
     batch_size: int | None = None,
-    mi_batch: int = 50,
+    mi_batch: int | None = None,
     split: str = "test",
     inference: Inference | None = None,
     watch: Callable[[int, int], None] | None = None,
@@ -155,7 +157,8 @@ def evaluate(
         seed: of all draws.
         batch_size: data or codes in one pass (of the importance weights at least one block of 50); bounds memory
             alone. None is as `pass_size` has it.
-        mi_batch: B of the mutual information within batches.
+        mi_batch: B of the mutual information within batches; None is that of the literature, 50 images or 32 sequences
+            (there of equal length, here of a seeded order).
         split: name to record.
         inference: how q(z|x) is found, the proposal of the importance weights too; None is the model's own way.
         watch: called with (data done, data to do) of the importance-weighted NLL, where the time goes.
@@ -172,7 +175,7 @@ def evaluate(
         use = decoder_use(model, x, codes.q, seed=seed, batch_size=batch_size)
         nll = _iw_nll(model, x, codes.q, samples, seed, batch_size, watch) if samples else None
         matched = _exact_match(model, x, codes.q) if isinstance(x, Corpus) and model.latent_dim else None
-    row = _row(codes, seed, mi_batch)
+    row = _row(model, codes, seed, mi_batch)
     tokens = codes.tokens.double().mean().item() if isinstance(x, Corpus) else None
     return Metrics(
         neg_elbo=row["neg_elbo"],
@@ -270,11 +273,11 @@ def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_s
     return _Codes(q, z, loss, error, error_mean, tokens, log_mixture(q, z))
 
 
-def _row(codes: _Codes, seed: int, mi_batch: int) -> dict[str, float | int]:
-    q, n = codes.q, len(codes.q)
+def _row(model: VAE, codes: _Codes, seed: int, mi_batch: int | None) -> dict[str, float | int]:
+    q, n, size = codes.q, len(codes.q), MI_BATCH[model.kind] if mi_batch is None else mi_batch
     # A split may be sorted, by class say: batches are made in a seeded order.
     order = torch.randperm(n, generator=generator(seed, "metrics/order")).to(q.mean.device)
-    within = log_mixture_within(q[order], codes.z[order], mi_batch)
+    within = log_mixture_within(q[order], codes.z[order], size)
     values = {
         "neg_elbo": negative_elbo(codes.reconstruction.double(), q).mean(),
         "reconstruction": codes.reconstruction.double().mean(),
@@ -286,7 +289,7 @@ def _row(codes: _Codes, seed: int, mi_batch: int) -> dict[str, float | int]:
         "reencoding_error_mean": codes.error_mean.double().sum() / max(1, codes.error.numel()),
     }
     row: dict[str, float] = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
-    return row | {"mi_batch": min(mi_batch, n), "active_units": int(row["active_units"])}
+    return row | {"mi_batch": min(size, n), "active_units": int(row["active_units"])}
 
 
 def _iw_nll(
