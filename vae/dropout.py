@@ -116,9 +116,9 @@ def handed(model: nn.Module, uniforms: Sequence[Tensor]) -> Iterator[None]:
         uniforms: of the shapes that `uniform_shapes` says.
     """
     droppers = _droppers(model) if uniforms else []
-    for dropper, u in zip(droppers, uniforms, strict=True):
-        dropper.uniforms = u
     try:
+        for dropper, u in zip(droppers, uniforms, strict=True):
+            dropper.uniforms = u
         yield
     finally:
         for dropper in droppers:

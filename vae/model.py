@@ -61,6 +61,8 @@ class NoEncoder(nn.Module):
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
+        self.like: Tensor  # gives dtype and device of the model, whatever those of its data
+        self.register_buffer("like", torch.zeros(0), persistent=False)
 
     def forward(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian:
         """The posterior of no latents.
@@ -77,7 +79,7 @@ class NoEncoder(nn.Module):
                 "this model has no encoder: its method finds posteriors by gradient steps",
                 "Call lso.vae.inference.posterior(model, x).",
             )
-        empty = torch.zeros(len(x), 0, dtype=x.dtype if x.is_floating_point() else None, device=x.device)
+        empty = self.like.new_zeros(len(x), 0)
         return DiagonalGaussian(empty, empty)
 
 

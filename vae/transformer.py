@@ -99,8 +99,9 @@ def attend(
     Returns:
         ``(batch, position, width)``.
     """
-    q, k, v = (part.reshape(*part.shape[:2], HEADS, -1).transpose(1, 2) for part in (query, key, value))
-    scores = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).masked_fill(~seen, -torch.inf)  # (B, heads, L, keys)
+    size = query.shape[-1] // HEADS
+    q, k, v = (part.reshape(*part.shape[:2], HEADS, size).transpose(1, 2) for part in (query, key, value))
+    scores = (q @ k.transpose(-1, -2) / math.sqrt(size)).masked_fill(~seen, -torch.inf)  # (B, heads, L, keys)
     return (scores.softmax(-1) @ v).transpose(1, 2).reshape(query.shape)
 
 

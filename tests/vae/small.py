@@ -89,8 +89,9 @@ PAIRS = [
 ] + [
     (name, arch)
     for name in METHODS
-    for arch in ("lstm", "kim2018-text")
+    for arch in ("lstm", "kim2018-text", "transformer")
     if (name != "pixelcnn" if arch == "lstm" else name in {"skip-vae", "lstm-lm"})
+    or (arch == "transformer" and name in {"ne-vae-se", "sa-vae"})
 ]
 
 
@@ -117,7 +118,7 @@ def small_networks(
     if not chosen.latents:
         usual = BASELINES[METHODS[chosen.name].kind or "image"]
         arch, latent_dim, width = arch if ARCHITECTURES[arch].autoregressive else usual, 0, 4
-    sizes = {"embedding": 5} if ARCHITECTURES[arch].kind == "sequence" else {}
+    sizes = {"embedding": 5} if ARCHITECTURES[arch].embedding else {}
     return architecture(arch, latent_dim=latent_dim, likelihood=likelihood, width=width, **sizes)
 
 
