@@ -109,7 +109,6 @@ def parse(raw: bytes, name: str) -> Lines:
     labels: list[str] = []
     if all(map(LABELLED.match, texts)):
         texts, labels, empty = _labelled(texts)
-        notes.append(f"{name}: the {len(set(labels)):,} words before the TABs are taken for labels.")
         if empty:
             notes.append(f"{name}: {empty:,} lines have a label and no text, and are left out.")
         if not texts:

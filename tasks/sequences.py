@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lso.tasks.lines import Lines
 from lso.tasks.packing import Types, counts, pack, renumber
-from lso.tasks.splits import Division, division
+from lso.tasks.splits import WHOLE, Division, division
 from lso.tasks.task import existing
 from lso.tasks.tokenizers import Tokenizer, joiner_for
 from lso.tasks.vocabularies import commonest, read_vocabulary
@@ -66,7 +66,7 @@ def prepared(texts: Texts, data: DataConfig, chosen: Tokenizer, name: str) -> Da
     names, labels = _numbered(packed.labels)
     sizes = {part: len(corpus) for part, corpus in packed.parts.items()}
     how = texts.provenance.get("split", "")
-    cut = division(sizes, labels, limit=data.limit, per_class=data.per_class, how=how, unit="sequences")
+    cut = division(sizes, labels, limit=data.limit, per_class=data.per_class, how=how, kind="sequence")
     taken = cut.take(packed.parts)
     words, origin = _words(texts.words, data, packed.types, taken["train"], chosen)
     joiner, exact = joiner_for(chosen, next(iter(texts.parts.values())).texts)
@@ -74,6 +74,8 @@ def prepared(texts: Texts, data: DataConfig, chosen: Tokenizer, name: str) -> Da
     table = packed.types.table(vocabulary)
     splits = {part: renumber(corpus, table) for part, corpus in taken.items()}
     measured, told = _measured(splits, vocabulary, origin)
+    if names:
+        told.append(f"Labels: {len(names):,} kinds, in {', '.join(packed.labels)}; they are no part of the text.")
     if not exact:
         told.append(f"The {chosen.name} of some lines do not give them back exactly, joined by {joiner!r}.")
     done = {
@@ -97,7 +99,8 @@ def prepared(texts: Texts, data: DataConfig, chosen: Tokenizer, name: str) -> Da
 def _packed(texts: Texts, longest: int, chosen: Tokenizer) -> _Packed:
     types = Types()
     parts, labels, notes = {}, {}, []
-    for part, lines in texts.parts.items():
+    for part in (name for name in (*SPLITS, WHOLE) if name in texts.parts):  # training tokens first
+        lines = texts.parts[part]
         corpus = pack(lines.texts, chosen, types)
         kept, told = _kept(corpus.lengths - 2, longest, lines.name)
         parts[part] = corpus[kept]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lso.tasks.task import TASKS
+from lso.vae.architectures import Kind
 from lso.vae.data import SPLITS
 from lso.vae.errors import DataError
 from lso.vae.seeds import mix
@@ -81,7 +82,7 @@ def division(
     limit: int = 0,
     per_class: int = 0,
     how: str = "",
-    unit: str = "images",
+    kind: Kind = "image",
 ) -> Division:
     """Complete the three splits, keep ``limit`` training data and the others in proportion, then some of each class.
 
@@ -95,7 +96,7 @@ def division(
         limit: training data to keep at most; 0 keeps all.
         per_class: training data of each class to keep at most, of those that ``limit`` leaves; 0 keeps all.
         how: the source's parts in words.
-        unit: what the data are, for errors and notes.
+        kind: of the data, for errors and notes.
     Returns:
         The rows of each split; a note says how many classes had fewer than ``per_class``.
     Raises:
@@ -107,7 +108,7 @@ def division(
     done = "as the source has them"
     if missing:
         shares = TENTHS if source == WHOLE else _tenths(missing)
-        rows |= _cut(sizes[source], shares, source, unit)
+        rows |= _cut(sizes[source], shares, source, kind)
         done = f"{', '.join(missing)} cut from {source}, shuffled with seed {SPLIT_SEED}"
     chosen = _limited({name: rows[name] for name in SPLITS}, limit)
     kept = len(chosen["train"]) / len(rows["train"])
@@ -115,7 +116,7 @@ def division(
     origin: dict[str, str] = {name: source if name in missing else name for name in SPLITS}
     notes = []
     if per_class:
-        chosen["train"], note = _of_each_class(labels.get(origin["train"]), chosen["train"], per_class, unit)
+        chosen["train"], note = _of_each_class(labels.get(origin["train"]), chosen["train"], per_class, kind)
         notes.append(note)
     record = {
         "how": (how or done) + part,
@@ -131,11 +132,11 @@ def _tenths(missing: Sequence[str]) -> dict[str, int]:
     return dict.fromkeys(missing, 1) | {"train": 10 - len(missing)}
 
 
-def _cut(n: int, shares: Mapping[str, int], source: str, unit: str) -> dict[str, Tensor]:
+def _cut(n: int, shares: Mapping[str, int], source: str, kind: Kind) -> dict[str, Tensor]:
     """Shuffled row numbers in the given tenths; train takes the rest."""
     if n < FEWEST:
         raise DataError(
-            f"only {n} {unit} to split into training, validation and test, expected at least {FEWEST}", "Give more."
+            f"only {n} {kind}s to split into training, validation and test, expected at least {FEWEST}", "Give more."
         )
     order = permutation(n, f"split/{source}")
     found, start = {}, 0
@@ -156,10 +157,10 @@ def _limited(rows: dict[str, Tensor], limit: int) -> dict[str, Tensor]:
     return {name: index[chosen[name].sort().values] for name, index in rows.items()}
 
 
-def _of_each_class(labels: Tensor | None, rows: Tensor, most: int, unit: str) -> tuple[Tensor, str]:
+def _of_each_class(labels: Tensor | None, rows: Tensor, most: int, kind: Kind) -> tuple[Tensor, str]:
     """The first rows of each class in a seeded order, in their old order, and what is to be said of them."""
     if labels is None:
-        known = ", ".join(row.name for row in TASKS.values() if row.labelled)
+        known = ", ".join(row.name for row in TASKS.values() if row.labelled and row.kind == kind)
         raise DataError("per_class needs class labels, and these data have none", f"Tasks that have them: {known}.")
     order = permutation(len(rows), "per-class")
     kinds = labels[rows][order]
@@ -168,7 +169,7 @@ def _of_each_class(labels: Tensor | None, rows: Tensor, most: int, unit: str) ->
     rank = torch.arange(len(rows)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # within its class
     short = int((sizes < most).sum())
     fewer = f", fewer in {short} of them" if short else ""
-    note = f"{len(sizes)} classes with at most {most} training {unit} each{fewer}."
+    note = f"{len(sizes)} classes with at most {most} training {kind}s each{fewer}."
     return rows[order[by_class[rank < most]].sort().values], note
 
 

@@ -11,8 +11,8 @@ from lso.tasks.splits import WHOLE
 from lso.tasks.task import existing, source
 from lso.tasks.tokenizers import Split, tokenizer
 from lso.vae.config import DataConfig
-from lso.vae.data import Dataset
-from lso.vae.errors import DataError
+from lso.vae.data import SPLITS, Dataset
+from lso.vae.errors import DataError, UsageError
 
 PARTS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "dev": "validation"}
 PARTS["test"] = "test"
@@ -60,7 +60,7 @@ def part_files(folder: Path) -> dict[str, Path]:
             f"no training text in {folder}: expected train.txt or train.txt.gz, and perhaps valid and test",
             "Name the files so, or give one file, which is split 80/10/10.",
         )
-    return found
+    return {part: found[part] for part in SPLITS if part in found}
 
 
 def read_parts(files: Mapping[str, Path], progress: Progress | None = None) -> dict[str, Lines]:
@@ -103,7 +103,7 @@ def text_dataset(
     lines: Sequence[str] | Mapping[str, Sequence[str]],
     data: DataConfig = DataConfig(task="text"),
     *,
-    labels: Mapping[str, Sequence[str]] | None = None,
+    labels: Mapping[str, Sequence[object]] | None = None,
     split: Split | None = None,
     name: str = "text",
 ) -> Dataset:
@@ -119,13 +119,15 @@ def text_dataset(
     Returns:
         Three splits on the CPU.
     Raises:
-        UsageError: if the tokenizer fails or there is none of that name.
+        UsageError: if the tokenizer fails or there is none of that name, or lines and labels differ in number.
         DataError: if the lines cannot be split, or no token is known.
     """
     given = lines if isinstance(lines, Mapping) else {WHOLE: lines}
     own = labels or {}
     parts = {}
     for key, texts in given.items():
+        if isinstance(texts, str) or (key in own and len(own[key]) != len(texts)):
+            raise UsageError(f"expected a list of lines for {key}, and a label for each or none", "Check both lists.")
         rows = [i for i, text in enumerate(texts) if text and not text.isspace()]
         kept = [str(own[key][i]) for i in rows] if key in own else ()
         parts[key] = Lines(name=key, texts=[texts[i] for i in rows], labels=kept)
