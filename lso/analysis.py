@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from lso import belief, probing
+from lso.apart import yardstick
 from lso.belief import Verdict
 from lso.convergence import Convergence, convergence, cost_of, middle
 from lso.decoder import Decoder
 from lso.dimensions import Dimensions, decode, dimensions
-from lso.fit import explained, reaction
-from lso.plausibility import Plausibility, Reference, decoded_scale, plausibility
+from lso.plausibility import Plausibility, Reference, plausibility
 from lso.probing import Probe
 from lso.result import Result
+from lso.said import Said, said
 from lso.sensitivity import Sensitivity, sensitivity
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import LsoError
@@ -48,7 +49,8 @@ class SearchSummary:
         best: section 4, of the best end of each target.
         best_typical: section 4, of the best typical end of each target.
         reference: section 4, of prior draws.
-        explained: ``(T,)`` how much of each target the best end reproduces (see `fit.explained`); None without targets.
+        explained: ``(T,)`` how much of each target the best end reproduces (see `lso.apart`); None without targets.
+        said: texts of targets and best ends, where they are sequences.
         decoded0: ``(T, S, *event)`` what the starts decode to.
         decoded: ``(T, S, *event)`` what the ends decode to.
         counters: section 5.
@@ -68,6 +70,7 @@ class SearchSummary:
     best_typical: Plausibility
     reference: Reference
     explained: Tensor | None
+    said: Said | None
     decoded0: Tensor
     decoded: Tensor
     counters: Mapping[str, Any]
@@ -131,7 +134,7 @@ class SearchSummary:
                 "prior_draws": found(self.reference.plausibility),
                 "scale": found(self.reference.scale),
             },
-            "fit": {"explained": found(self.explained)},
+            "fit": {"explained": found(self.explained)} | ({} if self.said is None else found(self.said)),
             "counters": found(dict(self.counters)),
         }
 
@@ -204,7 +207,8 @@ def search_summary(
     typical = best_typical(result, ends)
     prior = torch.randn(PRIOR_DRAWS, result.z.shape[-1], generator=generator(0, "report/prior"), dtype=torch.float64)
     prior_decoded = decode(decoder, prior)
-    scale = 1.0 if decoder.makes_objects else decoded_scale(prior_decoded.flatten(1))
+    measure = yardstick(decoder)
+    scale = measure.scale(prior_decoded.flatten(1))
     reference = Reference(z=prior, scale=scale, plausibility=plausibility(decoder, prior, prior_decoded, **looks))
     both = [
         compare(r, dims, steps.drop, reference.scale, r is result and decoded)
@@ -212,14 +216,15 @@ def search_summary(
         if r is not None
     ]
     best = ends[rows, steps.best_start]
-    fitted = explained(objective.targets, decoded[rows, steps.best_start], prior_decoded)
+    fitted = measure.explained(objective.targets, decoded[rows, steps.best_start], prior_decoded)
+    asked = measure.reaction(objective.targets, prior_decoded, scale)
     checks = [
         belief.check_decoder(frozen(decoder), decoder.check()),
-        belief.check_model(dims, reaction(objective.targets, prior_decoded, reference.scale), training_verdict),
+        belief.check_model(dims, asked, training_verdict),
         belief.check_convergence(steps),
         belief.check_starts(both[0]),
         belief.check_plausibility(best, reference.plausibility),
-        *([] if fitted is None else [belief.check_fit(fitted)]),
+        *([] if fitted is None else [belief.check_fit(fitted, measure.fitted, measure.rule)]),
     ]
     return SearchSummary(
         result=result,
@@ -236,6 +241,7 @@ def search_summary(
         best_typical=ends[rows, typical],
         reference=reference,
         explained=fitted,
+        said=said(decoder, objective.targets, decoded[rows, steps.best_start]),
         decoded0=decoded0,
         decoded=decoded,
         counters=dict(result.counters),
@@ -257,6 +263,7 @@ def compare(
         `Sensitivity`.
     """
     x = decoded if isinstance(decoded, Tensor) else decode(result.objective, result.z)
+    measure = yardstick(result.objective.decoder)
     return sensitivity(
         result.optimizer,
         result.z,
@@ -266,7 +273,8 @@ def compare(
         drop=drop,
         scale=scale,
         maximize=result.objective.maximize,
-        discrete=result.objective.decoder.makes_objects,
+        apart=measure.pairwise,
+        unit=measure.unit,
     )
 
 

@@ -211,19 +211,25 @@ def check_plausibility(best: Plausibility, prior: Plausibility) -> Check:
     return Check(name="typicality", level=level, found=found, rule=rule)
 
 
-def check_fit(explained: Tensor) -> Check:
+def check_fit(
+    explained: Tensor,
+    fitted: str = "what sets the median target apart from the mean decode",
+    measure: str = "1 - squared error / squared error of the mean decode of prior draws",
+) -> Check:
     """The targets were reproduced.
 
     Args:
-        explained: ``(T,)`` see `fit.explained`.
+        explained: ``(T,)`` see `lso.apart`.
+        fitted: what it is a share of.
+        measure: how it is computed.
     Returns:
         The check.
     """
     middling = float(middle(explained))
     part = f"{100 * middling:.0f} %"
-    found = f"the best results reproduce {part} of what sets the median target apart from the mean decode"
+    found = f"the best results reproduce {part} of {fitted}"
     rule = (
-        f"1 - squared error / squared error of the mean decode of prior draws; care if the median is under "
+        f"{measure}; care if the median is under "
         f"{100 * FITTED[0]:.0f} %, doubt if under {100 * FITTED[1]:.0f} % or not known"
     )
     level: Level = "fine" if middling >= FITTED[0] else "care" if middling >= FITTED[1] else "doubt"

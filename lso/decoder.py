@@ -2,18 +2,22 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from lso.adapters import find_decode, find_encode, hidden_modules, owned_modules, pluck_code, pluck_decoded
 from lso.check import Finding, check
+from lso.generation import Generation, generate, vocabulary_of
 from lso.vae.errors import LsoError, ShapeError, UsageError
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.metrics import pass_size
 from lso.vae.model import VAE
 from lso.vae.seeds import generator
+from lso.vae.vocabulary import Vocabulary
 
 # Layers that do something else in train mode than in eval mode.
 MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
@@ -33,14 +37,19 @@ class Decoder:
         decode: method name or function ``z -> output``; None takes ``model.decode``, else ``model.decoder``, else
             ``model``.
         differentiable: False declares that gradients through the decoder mean nothing (rounding, argmax).
-        batch_size: rows decoded at once; None is all of them.
+        batch_size: rows decoded at once; None is all of them, of sequences so many that their logits fit.
+        generation: how a VAE of sequences speaks where it is not forced; None is greedy decoding.
 
     An autoregressive VAE of ours decodes to E[x | z, context], each pixel's mean given z and the pixels of a context
     before it. Where no context is given it is the model's own draw for that code, from uniforms common to all codes, so
     that the same code always decodes to the same datum; gradients flow through the last pass alone.
 
+    A VAE of sequences (`vocabulary` is not None) decodes to texts, a list of strings, without gradients. Teacher-forced
+    on a context it gives its likelihood of that, through which gradients flow: `LatentObjective.reconstruct`.
+
     Raises:
-        UsageError: if the model is not callable, its latent size is unknown, or a named method is missing.
+        UsageError: if the model is not callable, its latent size is unknown, a named method is missing, or a generation
+            is given for a model of no sequences.
     """
 
     def __init__(
@@ -52,6 +61,7 @@ class Decoder:
         differentiable: bool = True,
         *,
         batch_size: int | None = None,
+        generation: Generation | None = None,
     ) -> None:
         if not callable(model) and not callable(getattr(model, "decode", None)):
             raise UsageError(
@@ -65,6 +75,12 @@ class Decoder:
         self.model = model
         self.autoregressive = isinstance(model, VAE) and model.autoregressive
         self.differentiable = differentiable
+        self.vocabulary: Vocabulary | None = None
+        if isinstance(model, VAE) and model.kind == "sequence":
+            self.vocabulary, batch_size = vocabulary_of(model), batch_size or pass_size(model)
+        elif generation is not None:
+            raise UsageError("a generation is of models of sequences", "Leave it out.")
+        self.generation = generation or Generation()
         self.batch_size = batch_size
         self._decode, self._encode = find_decode(model, decode), find_encode(model, encode)
         self.latent_dim = _latent_dim(latent_dim, model)
@@ -114,15 +130,19 @@ class Decoder:
             pluck: takes the batch out of what the model returns.
             context: ``(batch or 1, *event)`` data that an autoregressive decoder is forced on; None is its own draw.
         Returns:
-            ``(batch, *event)`` tensor, or a list of objects.
+            ``(batch, *event)`` tensor, or a list of objects; of sequences texts, or what is plucked from the likelihood
+            of the context.
         Raises:
             ShapeError: if the output does not have one row for each code.
         """
+        if self.vocabulary is not None and context is None:
+            return self.texts(self.tokens(z))
         z = z.to(device=self.device, dtype=self.dtype)
         chunks = torch.split(z, self.batch_size) if self.batch_size and len(z) > self.batch_size else (z,)
         contexts: list[Tensor | None] = [None] * len(chunks)
         if context is not None and self.autoregressive:
-            wide = context.to(z).expand(len(z), *context.shape[1:])
+            wide = context.to(z) if context.is_floating_point() else context.to(z.device)
+            wide = wide.expand(len(z), *context.shape[1:])
             contexts = list(torch.split(wide, len(chunks[0])))
         parts = [pluck(self._forced(*both)) for both in zip(chunks, contexts, strict=True)]
         for chunk, part in zip(chunks, parts, strict=True):
@@ -162,20 +182,57 @@ class Decoder:
         """What the model returns for a chunk, forced on a context where it is autoregressive."""
         if not self.autoregressive:
             return self._decode(z)
-        return self._decode(z, self.own(z) if context is None else context)
+        with self._differentiable(z):
+            return self._decode(z, self.own(z) if context is None else context)
+
+    def _differentiable(self, z: Tensor) -> Any:
+        """cuDNN's recurrent networks give no gradients in eval mode; torch's own do."""
+        wanted = torch.is_grad_enabled() and z.requires_grad
+        recurrent = wanted and any(
+            isinstance(part, nn.RNNBase) for module in self._modules for part in module.modules()
+        )
+        return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+
+    # --- sequences ----------------------------------------------------------------------------------------------------
+
+    def tokens(self, z: Float[Tensor, "*batch latent"]) -> Int[Tensor, "*batch longest"]:
+        """What codes decode to as `generation` has it, for a VAE of sequences.
+
+        Args:
+            z: ``(..., latent)``.
+        Returns:
+            ``(..., longest)`` token numbers on z's device: start, tokens, end, padding.
+        """
+        flat = z.detach().reshape(-1, self.latent_dim).to(device=self.device, dtype=self.dtype)
+        return generate(self.model, flat, self.generation).to(z.device).reshape(*z.shape[:-1], -1)
+
+    def texts(self, tokens: Shaped[Tensor, "n length"]) -> list[str]:
+        """Token numbers as texts.
+
+        Args:
+            tokens: ``(n, length)``.
+        Returns:
+            n texts.
+        """
+        assert self.vocabulary is not None
+        return [self.vocabulary.text(row) for row in tokens.long().tolist()]
 
     def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian | Tensor | None:
         """Encode data, where the model has an encoder.
 
         Args:
-            x: ``(batch, *event)``.
+            x: ``(batch, *event)``; of sequences ``(batch, length)`` token numbers, or probabilities of each token.
         Returns:
             The posterior, or the code where only that is known (``(batch, latent)``, x's dtype); None without an
             encoder.
         """
         if self._encode is None:
             return None
-        code = pluck_code(self._encode(x.to(device=self.device, dtype=self.dtype or x.dtype)))
+        if self.vocabulary is not None and x.ndim == 2:
+            given = x.to(device=self.device, dtype=torch.long)
+        else:
+            given = x.to(device=self.device, dtype=self.dtype or x.dtype)
+        code = pluck_code(self._encode(given))
         dtype = x.dtype if x.is_floating_point() else None
         if isinstance(code, DiagonalGaussian):
             return DiagonalGaussian(

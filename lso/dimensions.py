@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lso.adapters import pluck_logits
 from lso.decoder import Decoder
 from lso.objective import LatentObjective
 from lso.probing import WEAK_SHARE, Probe, jacobian_norms
@@ -24,6 +25,7 @@ from lso.vae import activity
 from lso.vae.checkpoint import Codes
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.seeds import generator
+from lso.vae.vocabulary import PAD
 
 WEAK = WEAK_SHARE**2  # share of the largest squared effect under which a dimension is weak
 MAX_POINTS = 64  # points at which the Jacobian is taken; d decodes each
@@ -35,13 +37,14 @@ class Dimensions:
 
     Args:
         sensitivity: mean squared Jacobian column norm of the decoder, or squared redraw distance without gradients.
-        how: in words, how ``sensitivity`` was measured.
+        how: in words, how ``sensitivity`` was measured: the mean of what.
         moved: mean absolute distance that the search moved the dimension, in units of z.
         variance: unbiased variance over the split of the posterior mean.
         kl: mean KL to the prior, nats.
         decoder_use: rise of the reconstruction NLL when the dimension is redrawn from the prior, nats.
         redraw: root mean square change of the decode when z_i is redrawn from the prior (data-free probe).
         correlation: between z_i and its re-encoding over prior draws (data-free probe).
+        measure: what the root of ``sensitivity`` is, in a word or two.
     """
 
     sensitivity: Float[Tensor, " latent"]
@@ -52,6 +55,7 @@ class Dimensions:
     decoder_use: Float[Tensor, " latent"] | None = None
     redraw: Float[Tensor, " latent"] | None = None
     correlation: Float[Tensor, " latent"] | None = None
+    measure: str = "Jacobian norm"
 
     @property
     def jacobian_norm(self) -> Float[Tensor, " latent"]:
@@ -144,8 +148,11 @@ def decode(decoder: Decoder | LatentObjective, z: Float[Tensor, "*batch latent"]
         z: ``(..., d)``.
     Returns:
         ``(..., *event)``; ``(..., 1)`` for a decoder of numbers, and for one of objects: numbers that are equal where
-        the objects are.
+        the objects are; for one of sequences ``(..., longest)`` token numbers.
     """
+    own = decoder if isinstance(decoder, Decoder) else decoder.decoder
+    if own.vocabulary is not None:
+        return own.tokens(z).double().cpu()
     with torch.no_grad():
         x = decoder.decode(z.reshape(-1, z.shape[-1]) if isinstance(decoder, Decoder) else z)
     if isinstance(x, Tensor):
@@ -175,25 +182,58 @@ def redraw_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[T
     return squared.flatten(2).sum(-1).mean(1)
 
 
+@torch.no_grad()
+def token_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[Tensor, " latent"]:
+    """Mean divergence of the distributions of tokens, along the decode, from those after a redraw of one coordinate.
+
+        s_i = mean over points of sum_t KL(p(x_t | x_<t, z) || p(x_t | x_<t, z with z_i redrawn)),  x = decode(z)
+
+    Quadratic in small changes, as a squared Jacobian is, and exactly 0 where the decoder ignores the dimension.
+
+    Args:
+        decoder: of sequences.
+        z: ``(points, d)``.
+    Returns:
+        ``(d,)`` nats a sequence, double, on the CPU.
+    """
+    redrawn = torch.randn(z.shape, generator=generator(0, "report/redraw"), dtype=torch.float64).to(z)
+    total = torch.zeros(z.shape[-1], dtype=torch.float64)
+    for rows in torch.split(torch.arange(len(z)), decoder.batch_size or len(z)):
+        codes = z[rows].to(device=decoder.device, dtype=decoder.dtype)
+        said = decoder.tokens(codes)
+        inside = (said[:, 1:] != PAD).unsqueeze(-1)
+        before = torch.log_softmax(decoder.decode(codes, pluck_logits, said), -1)  # type: ignore[arg-type]
+        for i in range(z.shape[-1]):
+            moved = codes.clone()
+            moved[:, i] = redrawn[rows, i].to(codes)
+            after = torch.log_softmax(decoder.decode(moved, pluck_logits, said), -1)  # type: ignore[arg-type]
+            total[i] += (before.exp() * (before - after) * inside).double().sum().cpu()
+    return total.clamp_min(0) / max(1, len(z))
+
+
 def decoder_sensitivity(
     decoder: Decoder, z: Float[Tensor, "point latent"], differentiable: bool = True
 ) -> tuple[Float[Tensor, " latent"], str]:
     """Mean squared effect of each dimension on what is decoded, and how it was measured.
 
-        s_i = mean over points of ||d decode(z) / d z_i||^2
+        s_i = mean over points of ||d decode(z) / d z_i||^2;  of sequences `token_effect`
 
     Args:
         decoder: frozen.
         z: ``(points, latent)``.
         differentiable: false takes `redraw_effect` instead.
     Returns:
-        ``(latent,)`` in double precision on the CPU, and the measure in words.
+        ``(latent,)`` in double precision on the CPU, and in words what it is the mean of.
     """
+    where = f"at {len(z)} starts and end points"
+    if decoder.vocabulary is not None:
+        change = (
+            "change of the tokens' distributions along the decode (KL, nats a sequence) after a redraw from the prior"
+        )
+        return token_effect(decoder, z), f"{change} {where}"
     if differentiable and not decoder.makes_objects and len(z):
-        return jacobian_norms(decoder, z).square().mean(0), f"Jacobian column norm at {len(z)} starts and end points"
-    return redraw_effect(
-        decoder, z
-    ), f"change of the decode after a redraw from the prior at {len(z)} starts and end points"
+        return jacobian_norms(decoder, z).square().mean(0), f"squared Jacobian column norm {where}"
+    return redraw_effect(decoder, z), f"squared change of the decode after a redraw from the prior {where}"
 
 
 def dimensions(result: Result, codes: Codes | None = None, probe: Probe | None = None) -> Dimensions:
@@ -217,4 +257,5 @@ def dimensions(result: Result, codes: Codes | None = None, probe: Probe | None =
         known["decoder_use"] = None if codes.decoder_use is None else codes.decoder_use.double().cpu()
     if probe is not None:
         known |= {"redraw": probe.redraw, "correlation": probe.correlation}
-    return Dimensions(sensitivity=sensitivity, how=how, moved=moved, **known)
+    measure = "Jacobian norm" if objective.decoder.vocabulary is None else "root of KL"
+    return Dimensions(sensitivity=sensitivity, how=how, moved=moved, measure=measure, **known)

@@ -58,8 +58,9 @@ def evaluations(
             steps=steps[i],
             stopped=stopped[i],
             seconds=seconds[i],
+            decoded=text,
         )
-        for i, (digest, error) in enumerate(ends)
+        for i, (digest, error, text) in enumerate(ends)
     )
 
 
@@ -79,14 +80,20 @@ def reencoding_errors(
     return None if means is None else ((z - means.to(z)) ** 2).mean(-1)
 
 
-def _ends(objective: LatentObjective, z: Tensor) -> Iterator[tuple[str, float | None]]:
-    x = objective.decode(z)
+End = tuple[str, float | None, str | None]  # hash, re-encoding error, text
+
+
+def _ends(objective: LatentObjective, z: Tensor) -> Iterator[End]:
+    speaker = objective.decoder if objective.decoder.vocabulary is not None else None
+    x = objective.decode(z) if speaker is None else speaker.tokens(z)
     if not isinstance(x, Tensor):
-        yield from ((_digest(item), None) for item in x)
+        yield from ((_digest(item), None, item if isinstance(item, str) else None) for item in x)
         return
     errors = reencoding_errors(objective, z, x)
     rounded = (x.double().round(decimals=DECIMALS) + 0.0).cpu().numpy()  # + 0.0: minus zero is zero
-    yield from zip(map(_digest, rounded), [None] * len(z) if errors is None else errors.tolist(), strict=True)
+    nothing: list[Any] = [None] * len(z)
+    texts = nothing if speaker is None else speaker.texts(x)
+    yield from zip(map(_digest, rounded), nothing if errors is None else errors.tolist(), texts, strict=True)
 
 
 def _digest(item: Any) -> str:

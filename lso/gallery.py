@@ -1,4 +1,4 @@
-"""The pictures of a search report: targets, starts and results side by side, with what was left out."""
+"""The pictures or texts of a search report: targets, starts and results side by side, with what was left out."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from lso.analysis import SearchSummary
 from lso.convergence import cost_of
 from lso.pictures import data_uri, image_png, is_image
+from lso.said import marked
 from lso.tables import number
 
 MAX_TARGETS, MAX_STARTS = 20, 8
@@ -23,6 +24,8 @@ def gallery(summary: SearchSummary) -> dict[str, Any]:
         ``rows`` (name and tiles), ``starts`` (names), ``targets`` (whether targets are pictures) and ``note``.
     """
     result, event = summary.result, tuple(summary.decoded.shape[2:])
+    if summary.result.objective.decoder.vocabulary is not None:
+        return {"rows": [], "starts": [], "targets": False, "note": _text_note(summary)}
     if not is_image(event):
         return {
             "rows": [],
@@ -46,6 +49,55 @@ def gallery(summary: SearchSummary) -> dict[str, Any]:
         "targets": images is not None,
         "note": note,
     }
+
+
+def text_rows(summary: SearchSummary) -> list[dict[str, Any]]:
+    """Rows of texts for the template, where sequences are decoded.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One dict a shown target: ``name`` and ``lines`` (what, value, pieces of text with whether they differ from the
+        target, and whether it is the winning start); empty for other data.
+    """
+    result, decoder = summary.result, summary.result.objective.decoder
+    if decoder.vocabulary is None:
+        return []
+    rows = chosen_targets(cost_of(result, result.value).min(1).values, MAX_TARGETS)
+    return [{"name": summary.target_names[t], "lines": _lines(summary, t)} for t in rows]
+
+
+def _lines(summary: SearchSummary, target: int) -> list[dict[str, Any]]:
+    result, decoder = summary.result, summary.result.objective.decoder
+    targets, won = result.objective.targets, int(summary.best_index[1][target])
+    typical = int(summary.best_typical_index[1][target])
+    wanted = None if targets is None else targets[target].cpu()
+
+    def line(
+        what: str, value: Tensor | None, tokens: Tensor, against: Tensor | None, best: bool = False
+    ) -> dict[str, Any]:
+        shown = "" if value is None else _value(value)
+        return {"what": what, "value": shown, "pieces": marked(decoder, tokens, against), "won": best}
+
+    found = [] if wanted is None else [line("target", None, wanted, None)]
+    found.append(line("best", result.value[target, won], summary.decoded[target, won], wanted, True))
+    if typical != won:
+        found.append(line("best typical", result.value[target, typical], summary.decoded[target, typical], wanted))
+    for start in range(min(result.z.shape[1], MAX_STARTS)):
+        name, ends = result.start_names[start], (summary.decoded0, summary.decoded)
+        for what, value, tokens in zip(("start", "end"), (result.value0, result.value), ends, strict=True):
+            best = start == won and what == "end"
+            found.append(line(f"{what} {name}", value[target, start], tokens[target, start], wanted, best))
+    return found
+
+
+def _text_note(summary: SearchSummary) -> str:
+    targets, starts = summary.result.z.shape[:2]
+    note = f"What codes decode to ({summary.result.objective.decoder.generation.told()}), with the value of each code; "
+    note += "green: the start that won; underlined: tokens that the target does not have there. "
+    if targets > MAX_TARGETS:
+        note += f"Shown: {MAX_TARGETS} of {targets} targets, evenly spaced from the best to the worst result. "
+    return note + (f"Shown: the first {MAX_STARTS} of {starts} starts." if starts > MAX_STARTS else "")
 
 
 def chosen_targets(best: Tensor, limit: int) -> list[int]:

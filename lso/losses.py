@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,6 +11,7 @@ from lso.adapters import pluck_logits
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from lso.vae.seeds import generator
+from lso.vae.vocabulary import PAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +79,19 @@ def negative_log_likelihood(likelihood: object) -> "Callable[[Tensor, Tensor], T
     return nll
 
 
+def sequence_nll(logits: Float[Tensor, "n position word"], target: Int[Tensor, "n length"]) -> Float[Tensor, " n"]:
+    """-log p of token sequences in nats, from logits, summed in double precision.
+
+    Args:
+        logits: ``(n, length - 1, words)`` of the tokens after the first.
+        target: ``(n, length)`` tokens: start, tokens, end, padding.
+    Returns:
+        ``(n,)``; the end symbol counts, start and padding do not.
+    """
+    flat = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten(), ignore_index=PAD, reduction="none")
+    return flat.reshape(len(target), -1).double().sum(1)
+
+
 LOSSES = {
     "nll": "negative log-likelihood under the decoder's own likelihood, in nats",
     "sse": "squared error, summed over a datum",
@@ -85,19 +99,63 @@ LOSSES = {
 }
 
 
+def usual_loss(decoder: "Decoder") -> str:
+    """The loss of a reconstruction unless said otherwise.
+
+    Args:
+        decoder: any.
+    Returns:
+        Row of `LOSSES`: the squared error, which serves any decoder of numbers; of sequences the negative
+        log-likelihood.
+    """
+    return "sse" if decoder.vocabulary is None else "nll"
+
+
+def chosen_loss(
+    loss: "str | Callable[[Tensor, Tensor], Tensor]", decoder: "Decoder"
+) -> "Callable[[Tensor, Tensor], Tensor]":
+    """The loss between what a decoder gives and targets.
+
+    Args:
+        loss: row of `LOSSES`, or a function of two ``(n, *event)`` batches that gives ``(n,)``.
+        decoder: see `named_loss`.
+    Returns:
+        ``(decoded or logits, targets) -> (n,)``.
+    Raises:
+        UsageError: as `named_loss`, or for a function on sequences.
+    """
+    if isinstance(loss, str):
+        return named_loss(loss, decoder)
+    if decoder.vocabulary is not None:
+        raise _not_of_sequences(getattr(loss, "__name__", type(loss).__name__))
+    return loss
+
+
+def _not_of_sequences(name: str) -> UsageError:
+    return UsageError(
+        f"the loss {name} compares numbers, and this decoder makes sequences",
+        'Use loss="nll", -log p of the target given the code; scores on decoded strings: on="objects".',
+    )
+
+
 def named_loss(name: str, decoder: "Decoder") -> "Callable[[Tensor, Tensor], Tensor]":
     """The loss of a name, in the form that fits what the decoder gives.
 
     Args:
-        name: row of `LOSSES`.
+        name: row of `LOSSES`; of a decoder of sequences ``"nll"`` alone.
         decoder: tried on a few codes to see whether it gives logits.
     Returns:
         ``(decoded or logits, targets) -> (n,)``.
     Raises:
-        UsageError: for an unknown name, ``"bce"`` where the output leaves [0, 1], or ``"nll"`` without a likelihood.
+        UsageError: for an unknown name, ``"bce"`` where the output leaves [0, 1], ``"nll"`` without a likelihood, or
+            another loss than that on sequences.
     """
     if name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
+    if decoder.vocabulary is not None:
+        if name != "nll":
+            raise _not_of_sequences(name)
+        return sequence_nll
     if name == "sse":
         return squared_error
     with torch.no_grad():

@@ -9,10 +9,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from lso.adapters import pluck_decoded, pluck_logits
-from lso.losses import named_loss
-from lso.scores import as_objects, checked, from_objects, not_differentiable
+from lso.aims import CONTEXTS as CONTEXTS
+from lso.aims import blank, chosen_context, target_batch
+from lso.losses import chosen_loss, usual_loss
+from lso.scores import Remembered, as_objects, checked, from_objects, not_differentiable
 from lso.space import OUTSIDE, LatentSpace
-from lso.vae.data import to_unit
 from lso.vae.errors import ShapeError, UsageError, unknown_name
 from lso.vae.values import require
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from lso.acquisition import Acquisition
     from lso.decoder import Decoder
-
-
-CONTEXTS = ("target", "own", "blank")
 
 
 class LatentObjective(nn.Module):
@@ -46,6 +44,7 @@ class LatentObjective(nn.Module):
         prior_weight: weight w of the prior in the value: w |z|^2 / 2, which is -w log p(z) up to a constant, is added
             to a loss and taken from a score to be maximized. It keeps codes where the decoder was trained.
         strict: raise outside the bounds, as BoTorch's own problems do.
+        remember: ask a score on objects once for each distinct string, over all calls (see `counters`).
     Raises:
         UsageError: if the space has another size than the decoder, ``on`` is unknown, or the weight is negative.
     """
@@ -66,6 +65,7 @@ class LatentObjective(nn.Module):
         on: str = "tensors",
         prior_weight: float = 0.0,
         strict: bool = False,
+        remember: bool = True,
     ) -> None:
         super().__init__()
         if on not in ("tensors", "objects"):
@@ -81,13 +81,14 @@ class LatentObjective(nn.Module):
         self.decoder, self.on, self.prior_weight, self.strict = decoder, on, prior_weight, strict
         # A score may be a network; kept out of the module's children so that `.to()` does not reach it.
         self._score = (score,)
+        self._memory = Remembered(score) if on == "objects" and remember else None
         self.maximize = bool(getattr(score, "maximize", False)) if maximize is None else maximize
         self.name = getattr(score, "__name__", type(score).__name__)
         self.continuous_inds = list(range(self.dim))
         self.discrete_inds: list[int] = []
         self.categorical_inds: list[int] = []
         self.targets: Tensor | None = None
-        self.context = "own" if decoder.autoregressive else "none"
+        self.context = "own" if decoder.autoregressive and decoder.vocabulary is None else "none"
         self._pluck: Callable[[Any], Tensor | list[Any]] = pluck_decoded
         self.register_buffer("bounds", self.space.bounds.clone())
 
@@ -101,7 +102,7 @@ class LatentObjective(nn.Module):
         cls,
         decoder: "Decoder",
         targets: Shaped[Tensor, "target ..."],
-        loss: str | Callable[[Tensor, Tensor], Tensor] = "sse",
+        loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
         space: LatentSpace | None = None,
         prior_weight: float = 0.0,
@@ -119,39 +120,34 @@ class LatentObjective(nn.Module):
 
         Args:
             decoder: what turns codes into data.
-            targets: ``(T, *event)``, or one datum of the event's shape; bytes are divided by 255.
-            loss: ``"sse"`` (squared error summed over a datum), ``"bce"`` (cross-entropy in nats summed over a datum,
-                from logits where the decoder gives them), ``"nll"`` (-log p(x|z) in nats under the decoder's own
-                likelihood), or a function of two ``(n, *event)`` batches that gives ``(n,)``.
+            targets: ``(T, *event)``, or one datum of the event's shape; bytes are divided by 255. Of sequences
+                ``(T, length)`` token numbers: start, tokens, end, padding.
+            loss: None is ``"sse"``, of sequences ``"nll"``, the only one there. ``"sse"`` (squared error summed over a
+                datum), ``"bce"`` (cross-entropy in nats summed over a datum, from logits where the decoder gives them),
+                ``"nll"`` (-log p(x|z) in nats under the decoder's own likelihood), or a function of two ``(n, *event)``
+                batches that gives ``(n,)``.
             space: see the class.
             prior_weight: see the class.
             strict: see the class.
             context: what an autoregressive decoder is forced on (others have none): ``"target"``, as in training, which
-                tells the decoder much of what it is to reproduce; ``"own"``, its own draw for each code; or
-                ``"blank"``, an empty datum.
+                tells the decoder much of what it is to reproduce (of sequences the value is then the exact
+                likelihood); ``"own"``, its own draw for each code (images alone); or ``"blank"``, an empty datum
+                (sequences: each token unknown).
         Returns:
             The objective.
         Raises:
             ShapeError: if the targets do not have the shape of what the decoder makes.
-            UsageError: for an unknown loss or context, ``"bce"`` on a decoder whose output leaves [0, 1], or ``"nll"``
-                on one that gives no likelihood.
+            UsageError: for an unknown loss or context or one that is not of sequences, ``"bce"`` on a decoder whose
+                output leaves [0, 1], or ``"nll"`` on one that gives no likelihood.
         """
-        if context not in CONTEXTS:
-            raise unknown_name("context", context, CONTEXTS)
-        event = decoder.event_shape
-        batch = targets.unsqueeze(0) if tuple(targets.shape) == event else targets
-        if tuple(batch.shape[1:]) != event or len(batch) == 0:
-            raise ShapeError(
-                f"expected targets (T >= 1, {', '.join(map(str, event))}), got {tuple(targets.shape)}",
-                "Give them the size and the channels of what the decoder makes.",
-            )
-        score = named_loss(loss, decoder) if isinstance(loss, str) else loss
+        context = chosen_context(context, decoder)
+        loss = usual_loss(decoder) if loss is None else loss
+        aims, score = target_batch(decoder, targets), chosen_loss(loss, decoder)
         self = cls(decoder, score, space=space, maximize=False, prior_weight=prior_weight, strict=strict)
         prior = f" + {prior_weight:g} x prior" if prior_weight else ""
         self.name = f"reconstruct/{loss if isinstance(loss, str) else self.name}{prior}"
         self._pluck = pluck_logits if loss in ("bce", "nll") else pluck_decoded
-        self.targets = to_unit(batch).detach().to(device=decoder.device)
-        self.context = context if decoder.autoregressive else "none"
+        self.targets, self.context = aims, context
         return self
 
     @property
@@ -173,6 +169,11 @@ class LatentObjective(nn.Module):
     def differentiable(self) -> bool:
         """Whether gradients with respect to codes are claimed to mean something."""
         return self.decoder.differentiable and self.on == "tensors"
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Of a score on strings: calls, unique, duplicate and invalid ones (see `scores.Remembered`); else empty."""
+        return {} if self._memory is None else self._memory.counters
 
     @property
     def sign(self) -> float:
@@ -220,17 +221,20 @@ class LatentObjective(nn.Module):
     def _evaluate(self, z: Tensor, lead: torch.Size) -> Tensor:
         decoded = self.decoder.decode(z, self._pluck, self._context(lead))
         if self.on == "objects":
-            return from_objects(self.score(as_objects(decoded)), len(z))
+            objects = as_objects(decoded)
+            return from_objects(self.score(objects), len(z)) if self._memory is None else self._memory(objects)
         if not isinstance(decoded, Tensor):
             raise UsageError(
                 "the decoder gives objects, the score expects tensors", 'Make the objective with on="objects".'
             )
         if self.targets is None:
             return checked(self.score(decoded), len(z))
+        targets = self._aligned(lead).to(device=decoded.device)
+        if not targets.is_floating_point():
+            return checked(self.score(decoded, targets), len(z))
         # Differences are formed in the caller's precision where that is the finer one.
         wide = torch.promote_types(z.dtype, decoded.dtype)
-        targets = self._aligned(lead).to(device=decoded.device, dtype=wide)
-        return checked(self.score(decoded.to(wide), targets), len(z))
+        return checked(self.score(decoded.to(wide), targets.to(wide)), len(z))
 
     def decode(self, z: Float[Tensor, "*batch latent"]) -> Any:
         """What the objective sees of codes: their decode, an autoregressive one's in the objective's context.
@@ -238,16 +242,15 @@ class LatentObjective(nn.Module):
         Args:
             z: ``(..., d)``; with several targets ``(T, ..., d)``.
         Returns:
-            As `Decoder.decode` for the flat batch.
+            As `Decoder.decode` for the flat batch; of sequences the texts, not forced on anything.
         """
-        return self.decoder.decode(z.reshape(-1, self.dim), context=self._context(z.shape[:-1]))
+        context = self._context(z.shape[:-1]) if self.decoder.vocabulary is None else None
+        return self.decoder.decode(z.reshape(-1, self.dim), context=context)
 
     def _context(self, lead: torch.Size) -> Tensor | None:
         if self.context == "target":
             return self._aligned(lead)
-        if self.context == "blank" and self.targets is not None:
-            return torch.zeros_like(self.targets[:1])
-        return None
+        return blank(self._aligned(lead)) if self.context == "blank" and self.targets is not None else None
 
     def _aligned(self, lead: torch.Size) -> Tensor:
         assert self.targets is not None
@@ -327,7 +330,7 @@ class LatentObjective(nn.Module):
             strict=self.strict,
         )
         part.name, part._pluck, part.targets = self.name, self._pluck, self.targets[rows]
-        part.context = self.context
+        part.context, part._memory = self.context, self._memory
         return part
 
     def acquisition(self) -> "Acquisition":

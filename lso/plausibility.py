@@ -67,7 +67,7 @@ class Reference:
 
     Args:
         z: ``(n, d)`` draws.
-        scale: root mean square difference between two decoded draws, per value (objects: 1).
+        scale: distance of two decoded draws (see `lso.apart`).
         plausibility: of the draws.
     """
 
@@ -98,7 +98,11 @@ def plausibility(
         `Plausibility`, leading axes as ``z``.
     """
     z, active, leading = z.detach().double().cpu(), dimensions.active, len(z.shape) - 1
-    again = None if decoder.makes_objects else reencode(decoder, decoded.flatten(0, leading - 1))
+    again = (
+        None
+        if decoder.makes_objects and decoder.vocabulary is None
+        else reencode(decoder, decoded.flatten(0, leading - 1))
+    )
     squared = None if again is None else (again.reshape(z.shape) - z) ** 2
     far, far_active, farthest = _distances(z, codes, active)
     percentile_active = norm_percentile(z[..., active])

@@ -31,6 +31,7 @@ COLUMNS = (
     "reencoding_error",
     "duplicate_of",
     "decoded_hash",
+    "decoded",
 )
 
 
@@ -41,7 +42,7 @@ def write_evaluations(folder: str | Path, result: Result, *, names: Sequence[str
         results/results.csv    one line an element
         results/codes.npz      z, z0 (T, S, d), value0, value (T, S), best (T,)
         results/images/        NNNN_target.png, NNNN_best.png for images; decoded.npz for other arrays; best.txt for
-        objects
+        objects, and targets.txt beside it for sequences: one a line
 
     Args:
         folder: made where it is missing; files of these names are replaced.
@@ -121,7 +122,9 @@ def _write_decoded(results: Path, result: Result) -> None:
         best = result.objective.decode(result.best_z)
     targets = result.objective.targets
     if not isinstance(best, Tensor):
-        (results / "best.txt").write_text("".join(f"{item}\n" for item in best), encoding="utf-8")
+        _write_lines(results / "best.txt", best)
+        if targets is not None:
+            _write_lines(results / "targets.txt", result.objective.decoder.texts(targets))
     elif best.ndim == 4 and best.shape[1] in (1, 3):
         images = results / "images"
         images.mkdir(exist_ok=True)
@@ -130,6 +133,10 @@ def _write_decoded(results: Path, result: Result) -> None:
                 save_image(images / f"{index:04d}_{kind}.png", image)
     else:
         _save_arrays(results / "decoded.npz", {"best": best} | ({} if targets is None else {"target": targets}))
+
+
+def _write_lines(path: Path, items: Sequence[Any]) -> None:
+    path.write_text("".join(f"{item}\n" for item in items), encoding="utf-8")
 
 
 def _save_arrays(path: Path, arrays: dict[str, Tensor]) -> None:

@@ -21,12 +21,13 @@ from lso.convergence import middle
 from lso.dimensions import WEAK
 from lso.essence import essence as essence
 from lso.essence import essence_numbers
-from lso.gallery import gallery
+from lso.gallery import gallery, text_rows
 from lso.page import extra_tables, places, render, shown, uri, write
 from lso.pictures import data_uri, figure_png, png
 from lso.plausibility import share
 from lso.probing import Probe
 from lso.result import Result
+from lso.said import Said
 from lso.tables import counted, facts, number, percent
 from lso.vae.checkpoint import Codes
 from lso.vae.files import replace_file
@@ -93,6 +94,7 @@ def write_search(summary: SearchSummary, path: str | os.PathLike[str], extra: Ma
         charts=_charts(summary),
         tables=_tables(summary) | {"settings": facts("", settings), "extra": extra_tables(extra)},
         gallery=gallery(summary),
+        texts=text_rows(summary),
         tile=48 if starts <= 6 else 36,
         inactive=_activity_sentence(summary),
         rule=_rule(summary),
@@ -129,6 +131,7 @@ def _tables(summary: SearchSummary) -> dict[str, Any]:
     makers = (
         tables.checks,
         tables.rules,
+        tables.reproduction,
         tables.final_values,
         tables.thresholds,
         tables.stopped,
@@ -170,8 +173,15 @@ def _cards(summary: SearchSummary) -> list[tuple[str, str, str]]:
             if summary.explained is None
             else [("reproduced", percent(float(middle(summary.explained))), "of the median target, best result")]
         ),
+        *([] if summary.said is None else [_word_for_word(summary.said)]),
         ("typical best codes", percent(1 - share(summary.best.atypical)), "over active dimensions"),
     ]
+
+
+def _word_for_word(said: Said) -> tuple[str, str, str]:
+    exact, total = int(said.exact.sum()), len(said.target)
+    edits = float(middle(said.edits.double()))
+    return "exactly reproduced", f"{exact} of {total}", f"median {number(edits, 3)} tokens to edit"
 
 
 def _activity_sentence(summary: SearchSummary) -> str:
@@ -186,7 +196,7 @@ def _activity_sentence(summary: SearchSummary) -> str:
 
 def _rule(summary: SearchSummary) -> str:
     return (
-        f"Rule: sensitivity is the mean squared {summary.dimensions.how}. A dimension is dead if it is exactly 0, weak "
+        f"Rule: sensitivity is the mean {summary.dimensions.how}. A dimension is dead if it is exactly 0, weak "
         f"if under "
         f"{100 * WEAK:.0f} % of the largest ({100 * WEAK**0.5:.0f} % in norm), else active. Dimensions count from z0. "
         f"Moved: mean absolute "

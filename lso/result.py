@@ -31,6 +31,7 @@ class Evaluation:
         stopped: why: tolerance, max_steps, not_finite, line_search (L-BFGS only: no lower loss along the gradient) or
             stopped.
         seconds: from the start of the search until it was seen to have stopped.
+        decoded: the decoded datum itself, where it is a text.
     """
 
     target: int
@@ -45,6 +46,7 @@ class Evaluation:
     steps: int
     stopped: str
     seconds: float
+    decoded: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

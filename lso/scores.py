@@ -1,6 +1,7 @@
-"""What a score may return, and the errors that say what it should have."""
+"""What a score may return, the errors that say what it should have, and the memory of a score on strings."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -85,3 +86,44 @@ def checked(value: Any, n: int) -> Tensor:
             "Reduce over the datum, not over the batch: one value for each row.",
         )
     return value
+
+
+class Remembered:
+    """A score on objects that sees each distinct string once; other objects it sees every time.
+
+    Args:
+        score: list of objects -> list of floats, None or NaN for an invalid one.
+    """
+
+    def __init__(self, score: Callable[..., Any]) -> None:
+        self._score = score
+        self._known: dict[str, float] = {}
+        self._calls = 0
+
+    def __call__(self, objects: Sequence[Any]) -> Tensor:
+        """Values of objects.
+
+        Args:
+            objects: n, strings or others.
+        Returns:
+            ``(n,)`` double, NaN for an invalid object.
+        Raises:
+            ShapeError: if the score does not give one value for each object.
+            UsageError: if a value is no number.
+        """
+        if not all(isinstance(item, str) for item in objects):
+            return from_objects(self._score(list(objects)), len(objects))
+        fresh = list(dict.fromkeys(item for item in objects if item not in self._known))
+        if fresh:
+            self._known |= dict(zip(fresh, from_objects(self._score(fresh), len(fresh)).tolist(), strict=True))
+        self._calls += len(objects)
+        return torch.tensor([self._known[item] for item in objects], dtype=torch.float64)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Strings asked for (``calls``), distinct ones (``unique``: as often was the score asked), those answered from
+        memory (``duplicate``), and distinct ones that are ``invalid``.
+        """
+        invalid = sum(math.isnan(value) for value in self._known.values())
+        unique = len(self._known)
+        return {"calls": self._calls, "unique": unique, "duplicate": self._calls - unique, "invalid": invalid}

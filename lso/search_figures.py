@@ -171,7 +171,11 @@ def pairs(axis: "Axes", found: Sensitivity) -> None:
     for which in ("x", "y"):
         log_scale(axis, which)
     guide(axis, found.tolerance, "linking distance")
-    axis.set(title="Every pair of starts", xlabel="squared code distance, active dims", ylabel="decoded distance (RMS)")
+    axis.set(
+        title="Every pair of starts",
+        xlabel="squared code distance, active dims",
+        ylabel=f"decoded distance ({found.unit})",
+    )
 
 
 @styled
@@ -185,7 +189,7 @@ def activity(dims: Dimensions, moved: bool = True) -> "Figure":
         Two to six panels.
     """
     rows: list[tuple[str, Tensor | None, float | None]] = [
-        ("decoder:\nJacobian norm", dims.jacobian_norm, WEAK**0.5 * float(dims.jacobian_norm.max())),
+        (f"decoder:\n{dims.measure}", dims.jacobian_norm, WEAK**0.5 * float(dims.jacobian_norm.max())),
         ("decoder:\nuse (nats)", dims.decoder_use, None),
         ("encoder:\nKL (nats)", dims.kl, None),
         ("encoder: vari-\nance of means", dims.variance, THRESHOLD),

@@ -76,6 +76,37 @@ def final_values(summary: SearchSummary) -> Table:
     return Table(columns=columns, rows=rows, title="Final values", note=note, fold=len(rows) > 12)
 
 
+def reproduction(summary: SearchSummary) -> Table | None:
+    """Of sequences, each target beside what its best end decodes to.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a target; None for other data.
+    """
+    found = summary.said
+    if found is None:
+        return None
+    value = summary.convergence.best
+    rows = [
+        [
+            summary.target_names[t],
+            found.target[t],
+            found.best[t],
+            number(int(found.edits[t])),
+            number(int(found.tokens[t])),
+            number(float(value[t])),
+        ]
+        for t in range(len(found.target))
+    ]
+    note = (
+        f"{int(found.exact.sum())} of {len(rows)} are reproduced token for token. Edits: tokens to insert, delete or "
+        "replace in what the best code decodes to. The value is of the target itself, given the code."
+    )
+    columns = ["name", "target", "decoded from the best code", "edits", "tokens", "value"]
+    return Table(columns=columns, rows=rows, title="Reproduction", note=note, fold=True)
+
+
 def thresholds(summary: SearchSummary) -> Table:
     """Steps until a share of the gain was there.
 
@@ -179,7 +210,7 @@ def distances(summary: SearchSummary) -> Table:
         "code: all dims",
         f"{active} active",
         f"{other} weak and dead",
-        "decoded (RMS)",
+        f"decoded ({found.unit})",
     ]
     note = (
         "Medians. Code distances are squared and summed over dimensions; the baseline is 2 for each dimension. Only "
@@ -187,7 +218,7 @@ def distances(summary: SearchSummary) -> Table:
         "whether starts found the same code: under Adam, dimensions that the decoder all but ignores still move by "
         "about the learning "
         "rate a step. Starts share a basin if single linkage joins their decoded results at "
-        f"{number(found.tolerance)} RMS per value (10 % of the distance between two decoded prior draws)."
+        f"{number(found.tolerance)} {found.unit} (10 % of the distance between two decoded prior draws)."
     )
     return Table(columns=columns, rows=rows, title="Distance between what the starts found", note=note)
 
@@ -227,7 +258,7 @@ def activity(summary: SearchSummary) -> Table:
     """
     dims = summary.dimensions
     known: dict[str, Any] = {
-        "Jacobian norm": dims.jacobian_norm,
+        dims.measure: dims.jacobian_norm,
         "squared effect / largest": dims.relative,
         "decoder use (nats)": dims.decoder_use,
         "KL (nats)": dims.kl,

@@ -5,6 +5,7 @@ ignores still moves by about the learning rate a step, so that dead dimensions w
 independent prior draws are 2 apart, in squared distance, for each dimension).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,7 @@ class Distances:
         total: squared distance between codes.
         active: its part over active dimensions.
         other: its part over weak and dead dimensions.
-        decoded: root mean square difference between decoded results, per value.
+        decoded: distance between decoded results, of arrays the root mean square difference per value.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Sensitivity:
         baseline_other: 2 x weak and dead dimensions.
         per_dimension: mean squared distance over all pairs.
         basins: of each target.
-        tolerance: linking distance of decoded results, root mean square per value.
+        tolerance: linking distance of decoded results.
         spread: worst less best final value of each target.
         relative_spread: the same as a share of the target's drop.
         active: squared distance over active dimensions of every pair, ``(T, P)``.
@@ -59,6 +60,7 @@ class Sensitivity:
         same: whether the pair lies in one basin.
         value: median over targets and starts of the final value.
         best: median over targets of the best final value.
+        unit: of distances between decoded results, in words.
     """
 
     optimizer: str
@@ -76,6 +78,7 @@ class Sensitivity:
     same: Bool[Tensor, "target pair"]
     value: float
     best: float
+    unit: str = "RMS"
 
 
 def pairwise(x: Float[Tensor, "target start value"]) -> Float[Tensor, "target start start"]:
@@ -127,7 +130,8 @@ def sensitivity(
     drop: Float[Tensor, " target"],
     scale: float,
     maximize: bool = False,
-    discrete: bool = False,
+    apart: Callable[[Tensor], Tensor] = pairwise,
+    unit: str = "RMS",
 ) -> Sensitivity:
     """Compare the ends that a target's starts came to.
 
@@ -138,9 +142,10 @@ def sensitivity(
         cost: ``(T, S)`` final values, lower is better.
         dimensions: says which dimensions are active.
         drop: ``(T,)`` gain from the median start to the best end.
-        scale: root mean square distance between two decoded prior draws.
+        scale: distance between two decoded prior draws.
         maximize: whether costs are values with the sign turned.
-        discrete: whether decoded results are equal or not (distance 0 or 1).
+        apart: distances between the decoded results of each target's starts (see `lso.apart`).
+        unit: of these, in words.
     Returns:
         `Sensitivity`; with one start all of its medians are NaN.
     """
@@ -149,7 +154,7 @@ def sensitivity(
     z, decoded = z[:, keep].detach().double().cpu(), decoded[:, keep].detach().double().cpu()
     first, second = torch.triu_indices(len(keep), len(keep), offset=1)
     squared = (z[:, first] - z[:, second]) ** 2  # (T, P, d)
-    every = pairwise(decoded).clamp_max(1.0) if discrete else pairwise(decoded)
+    every = apart(decoded)
     joined = link(every, BASIN * scale)
     distance, same = every[:, first, second], joined[:, first, second]
     active = dimensions.active
@@ -174,6 +179,7 @@ def sensitivity(
         same=same,
         value=sign * float(middle(finite)),
         best=sign * float(middle(finite.nan_to_num(nan=torch.inf).min(1).values)),
+        unit=unit,
     )
 
 
