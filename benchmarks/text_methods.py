@@ -64,7 +64,10 @@ def measure(method: str, data: Dataset, out: Path, epochs: int) -> dict[str, Any
         found: dict[str, Any] = json.loads(cached.read_text())
         return found
     protocol = {"optimizer": "sgd", "learning_rate": 1.0, "batch_size": 32, "patience": 2, "epochs": epochs}
-    settings = {"architecture": {"name": "lstm", "width": 128, "embedding": 64}, "protocol": {**protocol, "binarize": "none"}}
+    settings = {
+        "architecture": {"name": "lstm", "width": 128, "embedding": 64},
+        "protocol": {**protocol, "binarize": "none"},
+    }
     run = (
         lso.resume(path, dataset=data)
         if path.exists()
