@@ -87,15 +87,17 @@ def load_dataset(data: DataConfig, binarize: str, seed: int, *, progress: Progre
 
     Args:
         data: task, path, tokenizer, vocabulary and limits.
-        binarize: not used.
+        binarize: ``"none"``.
         seed: not used.
         progress: told the bytes downloaded and the files read.
     Returns:
         Three splits on the CPU; ``provenance`` has source, checksums, split, tokenizer, vocabulary, counts.
     Raises:
-        UsageError: if there is no such task, or it needs a path and has none.
+        UsageError: if there is no such task, it needs a path and has none, or a setting is for images.
         DataError: if the data cannot be had, read or split.
     """
+    if binarize != "none":
+        raise UsageError(f"binarize is for images, and task {data.task} has sequences", "Leave it out, or give none.")
     return prepared(source(data)(data, progress), data, tokenizer(data.tokenizer), data.task)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from lso.tasks import experiment
 from lso.tasks.datasets import load_dataset, seen
 from lso.tasks.plan import plan
 from lso.tasks.task import infer_task
 from lso.tasks.text import text_dataset
-from lso.vae.config import DataConfig
-from lso.vae.corpus import Corpus
+from lso.tasks.tokenizers import tokenizer
+from lso.vae.config import Binarize, DataConfig
 from lso.vae.data import SPLITS, Dataset, Split
 from lso.vae.errors import DataError, UsageError
 
@@ -30,14 +31,13 @@ def write(path: Path, lines: Sequence[str]) -> Path:
     return path
 
 
-def loaded(path: Path, **fields: Any) -> Dataset:
-    return load_dataset(DataConfig(task="text", path=str(path), **fields), "none", 0)
+def loaded(path: Path, binarize: Binarize = "none", **fields: Any) -> Dataset:
+    return load_dataset(DataConfig(task="text", path=str(path), **fields), binarize, 0)
 
 
 def lines_of(dataset: Dataset, split: Split) -> list[str]:
-    corpus = dataset.split(split)
-    assert isinstance(corpus, Corpus) and dataset.vocabulary is not None
-    return [dataset.vocabulary.text(row) for row in corpus.padded().tolist()]
+    assert dataset.vocabulary is not None
+    return [dataset.vocabulary.text(row) for row in dataset.corpus(split).padded().tolist()]
 
 
 def sizes(dataset: Dataset) -> list[int]:
@@ -96,11 +96,12 @@ def test_the_vocabulary_is_of_the_training_part_that_is_used(tmp_path: Path) -> 
 def test_a_vocabulary_is_limited_by_size_by_count_or_given(tmp_path: Path) -> None:
     path = write(tmp_path / "x.txt", ["a a a b b c", *["a b"] * 10])
     given = write(tmp_path / "words.txt", ["<unk>", "b", "z"])
-    for fields, expected in [
+    cases: list[tuple[dict[str, Any], set[str]]] = [
         ({"vocabulary_size": 1}, {"a"}),
         ({"min_count": 2}, {"a", "b"}),
         ({"vocabulary": str(given)}, {"b", "z"}),
-    ]:
+    ]
+    for fields, expected in cases:
         found = loaded(path, **fields).vocabulary
         assert found is not None and set(found.tokens[4:]) == expected
     with pytest.raises(UsageError, match="a vocabulary from a file or by counting"):
@@ -131,7 +132,7 @@ def test_long_sequences_are_left_out_with_their_labels_and_counted(tmp_path: Pat
         in (dataset.provenance["notes"])
     )
     for name in SPLITS:
-        words = dataset.split(name).lengths - 2  # type: ignore[union-attr]
+        words = dataset.corpus(name).lengths - 2
         assert torch.equal((words - 1) % 2, dataset.labels[name])
 
 
@@ -226,3 +227,16 @@ def test_a_path_tells_that_it_is_text(tmp_path: Path) -> None:
     assert infer_task(tmp_path) == "images"
     with pytest.raises(UsageError, match="task text needs a path to your text"):
         load_dataset(DataConfig(task="text"), "none", 0)
+    with pytest.raises(UsageError, match="binarize is for images, and task text has sequences"):
+        loaded(tmp_path / "x.txt", binarize="dynamic")
+
+
+def test_the_tokenizer_is_recovered_from_a_run_whose_lines_were_given_in_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "_reported", lambda run: run)
+    dataset = text_dataset([f"ab{i % 7}cd" for i in range(30)], split=halves)
+    sizes = {"architecture": {"width": 4, "embedding": 4, "latent_dim": 2}}
+    run = experiment.train("vae", dataset=dataset, out=tmp_path / "run", epochs=0, settings=sizes)
+    assert run.config.architecture.name == "lstm" and run.config.protocol.optimizer == "sgd"
+    assert tokenizer(run.config.data.tokenizer).split is halves

@@ -44,7 +44,7 @@ def test_ptb_is_whole(data_path: Find) -> None:
     assert dataset.provenance["longest"]["train"] == 82 and dataset.shape[0] == 84
     lines = read_lines(data_path("ptb/ptb.valid.txt.gz"))
     corpus, unknown = encode_lines(lines, dataset.vocabulary, tokenizer("words"))
-    assert corpus.hash() == dataset.validation.hash()  # type: ignore[union-attr]
+    assert corpus.hash() == dataset.corpus("validation").hash()
     assert int(unknown.sum()) == dataset.provenance["unknown"]["validation"] == 3_485  # no new words: all are <unk>
 
 
