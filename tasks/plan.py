@@ -40,7 +40,7 @@ def plan(settings: Settings, file: str | Path | None = None) -> TrainConfig:
     if isinstance(data, Mapping) and data.get("vocabulary"):
         values["data"] = {**values["data"], "vocabulary": str(existing(data["vocabulary"]).resolve())}
     full = from_dict(values, _task_defaults(values))
-    suits(full.data)
+    suits(full.data, full.protocol.binarize)
     return full
 
 

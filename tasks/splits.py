@@ -136,7 +136,8 @@ def _cut(n: int, shares: Mapping[str, int], source: str, kind: Kind) -> dict[str
     """Shuffled row numbers in the given tenths; train takes the rest."""
     if n < FEWEST:
         raise DataError(
-            f"only {n} {kind}s to split into training, validation and test, expected at least {FEWEST}", "Give more."
+            f"only {n} {kind}s to split into training, validation and test, expected at least {FEWEST}",
+            "Give more, one a line." if kind == "sequence" else "Give more.",
         )
     order = permutation(n, f"split/{source}")
     found, start = {}, 0

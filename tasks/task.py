@@ -35,7 +35,7 @@ class Task:
         needs_path: whether there is nothing to load without a file or folder of the user's.
         labelled: whether its data come with class labels.
         architecture: default row of ``ARCHITECTURES``.
-        likelihood: of pixels that are not binarized; see `likelihood_for`.
+        likelihood: of pixels that are not binarized, or of tokens; see `likelihood_for`.
         protocol: default training protocol.
         data: default pixel or token handling.
     """
@@ -65,7 +65,7 @@ def likelihood_for(task: Task, binarize: str) -> str:
     Returns:
         Row of ``LIKELIHOODS``.
     """
-    return task.likelihood if binarize == "none" else "bernoulli"
+    return task.likelihood if binarize == "none" or task.kind == "sequence" else "bernoulli"
 
 
 def _table(rows: Iterable[Task]) -> Mapping[str, Task]:
@@ -195,11 +195,12 @@ def task(name: str) -> Task:
     return TASKS[name]
 
 
-def suits(data: DataConfig) -> Task:
+def suits(data: DataConfig, binarize: str = "none") -> Task:
     """The task of a configuration, after a look at the settings beside it.
 
     Args:
         data: task, path and how files become data.
+        binarize: of the protocol.
     Returns:
         The task.
     Raises:
@@ -209,9 +210,10 @@ def suits(data: DataConfig) -> Task:
     for kind, keys in SETTINGS.items():
         changed = [key for key in keys if getattr(data, key) != getattr(row.data, key)]
         if kind != row.kind and changed:
-            raise UsageError(
-                f"{' and '.join(changed)} is for {kind}s, and task {row.name} has {row.kind}s", "Leave it out."
-            )
+            which = f"{' and '.join(changed)} {'is' if len(changed) == 1 else 'are'}"
+            raise UsageError(f"{which} for {kind}s, and task {row.name} has {row.kind}s", "Leave it out.")
+    if row.kind == "sequence" and binarize != "none":
+        raise UsageError(f"binarize is for images, and task {row.name} has sequences", "Leave it out, or give none.")
     return row
 
 

@@ -8,7 +8,7 @@ from lso.tasks.download import Progress
 from lso.tasks.lines import Lines, read
 from lso.tasks.sequences import Texts, prepared
 from lso.tasks.splits import WHOLE
-from lso.tasks.task import existing, source
+from lso.tasks.task import existing, source, suits
 from lso.tasks.tokenizers import Split, tokenizer
 from lso.vae.config import DataConfig
 from lso.vae.data import SPLITS, Dataset
@@ -96,8 +96,7 @@ def load_dataset(data: DataConfig, binarize: str, seed: int, *, progress: Progre
         UsageError: if there is no such task, it needs a path and has none, or a setting is for images.
         DataError: if the data cannot be had, read or split.
     """
-    if binarize != "none":
-        raise UsageError(f"binarize is for images, and task {data.task} has sequences", "Leave it out, or give none.")
+    suits(data, binarize)
     return prepared(source(data)(data, progress), data, tokenizer(data.tokenizer), data.task)
 
 

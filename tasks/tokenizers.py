@@ -42,6 +42,9 @@ TOKENIZERS: Mapping[str, Tokenizer] = {
 def tokenizer(what: str | Split) -> Tokenizer:
     """A tokenizer by name, or one of the user's.
 
+    A name in the configuration of a run is imported when its data are read again: a run folder of a stranger's that
+    names a function is to be trusted as much as a program.
+
     Args:
         what: row of `TOKENIZERS`, ``"module:function"`` (imported, also from the current folder), or the function
             itself: text -> list of strings. Its attribute ``joiner``, if it has one, is what stands between tokens.

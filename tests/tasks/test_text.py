@@ -195,6 +195,8 @@ def test_a_plan_of_text_has_the_task_s_defaults_and_absolute_paths(
     assert Path(full.data.path).is_absolute() and full.data.vocabulary == str((tmp_path / "words").resolve())
     assert (full.architecture.name, full.architecture.likelihood) == ("lstm", "categorical")
     assert (full.protocol.optimizer, full.protocol.learning_rate, full.protocol.decay_from) == ("sgd", 1.0, 15)
+    with pytest.raises(UsageError, match="binarize is for images"):
+        plan({"data": {"path": "x.txt"}, "protocol": {"binarize": "fixed"}})
     with pytest.raises(DataError, match="no file or folder none"):
         plan({"data": {"path": "x.txt", "vocabulary": "none"}})
 
@@ -206,7 +208,7 @@ def test_a_plan_of_text_has_the_task_s_defaults_and_absolute_paths(
             {"task": "digits", "tokenizer": "words", "longest": 3},
             "longest is for sequences, and task digits has images",
         ),
-        ({"task": "ptb", "invert": True}, "invert is for images, and task ptb has sequences"),
+        ({"task": "ptb", "fit": "pad", "invert": True}, "invert and fit are for images, and task ptb has sequences"),
     ],
 )
 def test_settings_of_other_data_are_refused(data: dict[str, Any], message: str) -> None:
