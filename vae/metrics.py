@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lso.vae.activity import active, activity, redraw_rise
+from lso.vae.architectures import HEADS
 from lso.vae.axes import Inference
 from lso.vae.categorical import tokens_of
 from lso.vae.corpus import Corpus
@@ -369,10 +370,12 @@ def pass_size(model: VAE) -> int:
         model: the VAE.
     Returns:
         1000; on a CPU 100 images of an autoregressive decoder, whose maps should fit a cache; so many sequences that
-        their logits take 200 MB at most where they are as long as can be.
+        their logits, or the weights of attention between their tokens, take 200 MB at most where they are as long as
+        can be.
     """
     if model.kind == "sequence":
-        return min(1000, max(1, LOGITS // (model.shape[0] * model.shape[1])))
+        longest, words = model.shape
+        return min(1000, max(1, LOGITS // (longest * max(words, HEADS * longest))))
     return 1000 if not model.autoregressive or next(model.parameters()).is_cuda else 100
 
 

@@ -1,18 +1,20 @@
 """Tiny sequence models in double whose weights are large enough for a wrong edge to show, and all that they can say."""
 
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lso.vae.architectures import architecture
+from lso.vae.categorical import Categorical
 from lso.vae.dropout import uniform_shapes
 from lso.vae.model import VAE, build
 from lso.vae.seeds import generator
 from lso.vae.vocabulary import END, PAD, START
 
 WORDS, LONGEST, LATENT = 7, 5, 3
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "lstm": {"name": "lstm"},
     "lstm of 2 layers": {"name": "lstm", "layers": 2},
     "lstm without latents": {"name": "lstm", "latent_dim": 0},
@@ -26,9 +28,9 @@ LATENTS = [(variant, skip) for variant, skip in ALL if "latent_dim" not in VARIA
 
 def tiny(variant: str = "lstm", skip: bool = False, spread: float = 0.6, longest: int = LONGEST) -> VAE:
     """A model in double and in train mode, its weights normal."""
-    sizes = {"latent_dim": LATENT, "width": 8, "dropout": 0.3, "word_drop": 0.2, **VARIANTS[variant]}
+    sizes: dict[str, Any] = {"latent_dim": LATENT, "width": 8, "dropout": 0.3, "word_drop": 0.2, **VARIANTS[variant]}
     sizes |= {} if sizes["name"] == "transformer" else {"embedding": 5}
-    made = build(architecture(**sizes), skip, (longest, WORDS)).double()  # type: ignore[arg-type]
+    made = build(architecture(**sizes), skip, (longest, WORDS)).double()
     for number, p in enumerate(made.parameters()):
         p.data = spread * torch.randn(p.shape, generator=generator(number, "tiny"), dtype=p.dtype)
     return made
@@ -37,6 +39,18 @@ def tiny(variant: str = "lstm", skip: bool = False, spread: float = 0.6, longest
 def codes(made: VAE, n: int, seed: int = 0) -> Tensor:
     """Standard normal codes."""
     return torch.randn(n, made.latent_dim, generator=generator(seed, "codes"), dtype=torch.float64)
+
+
+def forced(made: VAE, z: Tensor, x: Tensor) -> Tensor:
+    """Of the tokens after the first, teacher-forced."""
+    likelihood = made.decode(z, x)
+    assert isinstance(likelihood, Categorical)
+    return likelihood.logits
+
+
+def same(found: Tensor, wanted: Tensor, what: str | None = None) -> None:
+    """To 1e-10."""
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12, msg=what)
 
 
 def uniforms(made: VAE, x: Tensor) -> list[Tensor]:

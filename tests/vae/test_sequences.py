@@ -16,9 +16,7 @@ from lso.vae.metrics import evaluate
 from lso.vae.model import VAE
 from lso.vae.refinement import Energy, refine
 from lso.vae.seeds import generator
-from tests.vae.sequence_models import ALL, LATENT, LATENTS, WORDS, codes, mixed, padded, tiny, uniforms
-
-EXACT: dict[str, float] = {"rtol": 1e-10, "atol": 1e-12}
+from tests.vae.sequence_models import ALL, LATENT, LATENTS, WORDS, codes, forced, mixed, padded, same, tiny, uniforms
 
 
 @pytest.mark.parametrize(("variant", "skip"), ALL)
@@ -28,13 +26,11 @@ def test_a_mixed_batch_is_as_a_loop_over_sentences(variant: str, skip: bool) -> 
     together = made.decode(z, x).log_prob(x)
     for i, sequence in enumerate(sequences):
         alone = torch.tensor([sequence])
-        torch.testing.assert_close(together[i : i + 1], made.decode(z[i : i + 1], alone).log_prob(alone), **EXACT)
+        same(together[i : i + 1], made.decode(z[i : i + 1], alone).log_prob(alone))
         # Token by token from probabilities, each prefix for itself.
-        steps = [
-            made.decode(z[i : i + 1], alone[:, : t + 1]).logits[0, -1].softmax(-1) for t in range(1, len(sequence))
-        ]
+        steps = [forced(made, z[i : i + 1], alone[:, : t + 1])[0, -1].softmax(-1) for t in range(1, len(sequence))]
         by_hand = sum(step[token].log() for step, token in zip(steps, sequence[1:], strict=True))
-        torch.testing.assert_close(together[i], torch.as_tensor(by_hand), **EXACT)
+        same(together[i], torch.as_tensor(by_hand))
 
 
 @pytest.mark.parametrize(("variant", "skip"), LATENTS)
@@ -42,13 +38,13 @@ def test_padding_does_not_move_a_posterior_nor_its_gradient(variant: str, skip: 
     made, sequences = tiny(variant, skip).eval(), mixed()
     whole = made.encode(padded(sequences, extra=3))
     parts = [made.encode(torch.tensor([sequence])) for sequence in sequences]
-    torch.testing.assert_close(whole.mean, torch.cat([q.mean for q in parts]), **EXACT)
-    torch.testing.assert_close(whole.log_var, torch.cat([q.log_var for q in parts]), **EXACT)
+    same(whole.mean, torch.cat([q.mean for q in parts]))
+    same(whole.log_var, torch.cat([q.log_var for q in parts]))
     weights = list(made.encoder.parameters())
     means = (whole.mean, torch.cat([q.mean for q in parts]))
     one, other = (torch.autograd.grad(mean.square().sum(), weights) for mean in means)
     for a, b in zip(one, other, strict=True):
-        torch.testing.assert_close(a, b, **EXACT)
+        same(a, b)
 
 
 @pytest.mark.parametrize(("variant", "skip"), LATENTS)
@@ -56,19 +52,19 @@ def test_one_hot_rows_are_read_as_tokens(variant: str, skip: bool) -> None:
     made, x = tiny(variant, skip), padded(mixed(), extra=2)
     soft = one_hot(x, WORDS).double() * (x != 0).unsqueeze(-1)
     q, again = made.encode(x), made.encode(soft)
-    torch.testing.assert_close(q.mean, again.mean, **EXACT)
-    torch.testing.assert_close(q.log_var, again.log_var, **EXACT)
+    same(q.mean, again.mean)
+    same(q.log_var, again.log_var)
 
 
 @pytest.mark.parametrize(("variant", "skip"), ALL)
 def test_one_token_at_a_time_makes_the_logits_of_teacher_forcing(variant: str, skip: bool) -> None:
     made, x = tiny(variant, skip).eval(), padded(mixed())
     z = codes(made, len(x))
-    wanted, state = made.decode(z, x).logits, made.stepwise.begin(z)
+    wanted, state = forced(made, z, x), made.stepwise.begin(z)
     for t in range(x.shape[1] - 1):
         logits, state = made.stepwise.advance(state, x[:, t], z)
         assert all(len(part) == len(x) for part in state)
-        torch.testing.assert_close(logits, wanted[:, t], **EXACT)
+        same(logits, wanted[:, t])
 
 
 @pytest.mark.parametrize(("variant", "skip"), ALL)
@@ -78,7 +74,7 @@ def test_a_token_sees_those_before_it_alone_and_the_code(variant: str, skip: boo
     embedding = made.decoder.get_submodule("embedding")
     embedding.register_forward_hook(lambda module, given, out: embedded.append(out))
     z = codes(made, 1).requires_grad_()
-    logits = made.decode(z, x).logits
+    logits = forced(made, z, x)
     for t in range(x.shape[1] - 1):
         at_z, at_tokens = torch.autograd.grad(
             logits[0, t].square().sum(), (z, embedded[0]), retain_graph=True, materialize_grads=True
@@ -119,7 +115,7 @@ def test_refinement_is_differentiated_as_if_unrolled_dropout_included(
     with handed(made, uniforms(made, x)):
         q = refine(spec, Energy(made, x, w), made.encode(x), noise, exact)
         twin = unrolled(spec, made, x, made.encode(x), noise, w)
-        torch.testing.assert_close(q.mean, twin.mean, rtol=1e-10, atol=1e-12)
+        same(q.mean, twin.mean)
         found, wanted = (torch.cat([g.flatten() for g in outer(made, x, p, w)]) for p in (q, twin))
         cut = DiagonalGaussian(q.mean.detach(), q.log_var.detach())
         plain = torch.cat([g.flatten() for g in outer(made, x, cut, w)])
@@ -136,14 +132,14 @@ def numbers(made: VAE, corpus: Corpus, **options: Any) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("variant", "skip"), [("lstm", False), ("lstm without latents", False), ("transformer", True)])
 def test_no_metric_knows_of_batches_padding_or_other_sequences_of_the_file(variant: str, skip: bool) -> None:
-    made, sequences = tiny(variant, skip), mixed(60)
+    made, sequences = tiny(variant, skip), mixed(24)
     corpus = Corpus.of(sequences)
     wanted = numbers(made, corpus, batch_size=1)  # nothing is padded
     view = Corpus.of([[1, 5, 2], *sequences, [1, *[4] * 30, 2]])[1:-1]
     for found in (numbers(made, corpus), numbers(made, corpus, batch_size=7), numbers(made, view)):
         assert found.keys() == wanted.keys() >= {"neg_elbo", "iw_nll", "perplexity", "mi", "decoder_use"}
         for key, value in wanted.items():
-            torch.testing.assert_close(found[key], value, **EXACT, msg=key)
+            same(found[key], value, key)
     assert wanted["tokens"] == sum(len(s) - 1 for s in sequences) / len(sequences)
 
 
@@ -152,9 +148,9 @@ def test_the_order_of_sentences_changes_no_number_that_takes_no_draw() -> None:
     order = torch.randperm(60, generator=generator(0, "order"))
     one, other = numbers(made, corpus, iw_samples=0), numbers(made, corpus[order], iw_samples=0)
     for key in ("kl", "kl_per_dimension", "activity", "active_units", "reencoding_error_mean", "tokens", "exact_match"):
-        torch.testing.assert_close(one[key], other[key], **EXACT)
+        same(one[key], other[key])
     model = tiny("lstm without latents")
     one, other = numbers(model, corpus), numbers(model, corpus[order])
     for key in ("neg_elbo", "iw_nll", "perplexity", "tokens"):
-        torch.testing.assert_close(one[key], other[key], **EXACT)
-    torch.testing.assert_close(one["perplexity"], (one["neg_elbo"] / one["tokens"]).exp(), **EXACT)
+        same(one[key], other[key])
+    same(one["perplexity"], (one["neg_elbo"] / one["tokens"]).exp())
