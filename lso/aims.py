@@ -38,7 +38,7 @@ def chosen_context(context: str, decoder: "Decoder") -> str:
     return context if decoder.autoregressive else "none"
 
 
-def blank(targets: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "n ..."]:
+def blank(targets: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "_ ..."]:
     """An empty context.
 
     Args:

@@ -118,11 +118,12 @@ def generate(
 
 
 def _some(model: VAE, z: Tensor, way: Generation, noise: Tensor) -> Tensor:
+    decoder: Any = model.decoder
     if way.how == "sample":
-        return sample(model.decoder, z, noise, way.temperature, way.top_p)
+        return sample(decoder, z, noise, way.temperature, way.top_p)
     if way.how == "beam":
-        return beam(model.decoder, z, way.beam_width, model.shape[0])
-    return greedy(model.decoder, z, model.shape[0])
+        return beam(decoder, z, way.beam_width, model.shape[0])
+    return greedy(decoder, z, model.shape[0])
 
 
 def _uniforms(way: Generation, n: int, longest: int) -> Tensor:
