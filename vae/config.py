@@ -14,6 +14,7 @@ from lso.vae.methods import Method, method, rows
 from lso.vae.values import convert, require
 
 Binarize = Literal["dynamic", "fixed", "none"]
+RATES = {"adam": 1e-3, "sgd": 1.0}  # usual learning rate of an optimizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +206,7 @@ def from_dict(values: Mapping[str, Any], defaults: TrainConfig | None = None) ->
     chosen = _method(values.get("method"), base.method)
     networks = _other_family(base.architecture, values.get("architecture", {}))
     parts = {name: getattr(base, name) for name in SECTIONS} | {"architecture": _without_latents(networks, chosen)}
+    parts["protocol"] = _other_optimizer(base.protocol, values.get("protocol", {}))
     parts = {name: _update(part, name, values.get(name, {})) for name, part in parts.items()}
     seed = convert(values.get("seed", base.seed), int, "seed")
     return TrainConfig(method=chosen, seed=seed, **parts)
@@ -226,6 +228,12 @@ def _other_family(base: Architecture, values: Mapping[str, Any]) -> Architecture
         return base
     likelihood = base.likelihood if ARCHITECTURES[name].kind == ARCHITECTURES[base.name].kind else None
     return architecture(name, base.latent_dim, likelihood)
+
+
+def _other_optimizer(base: Protocol, values: Mapping[str, Any]) -> Protocol:
+    """The base protocol; where another optimizer is named, at that optimizer's own learning rate."""
+    name = values.get("optimizer", base.optimizer)
+    return base if name == base.optimizer else dataclasses.replace(base, learning_rate=RATES.get(name, 1.0))
 
 
 def _without_latents(networks: Architecture, chosen: Method) -> Architecture:

@@ -95,3 +95,12 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
             load_config(tmp_path / name)
     (tmp_path / "good.toml").write_text("seed = 4\n")
     assert load_config(tmp_path / "good.toml") == {"seed": 4}
+
+
+def test_another_optimizer_comes_with_its_own_learning_rate() -> None:
+    base = TrainConfig(method=method("vae"), protocol=Protocol(optimizer="sgd", learning_rate=1.0, batch_size=7))
+    assert from_dict({"protocol": {"optimizer": "adam"}}, base).protocol == Protocol(batch_size=7)
+    assert from_dict({"protocol": {"optimizer": "sgd"}}, base).protocol == base.protocol
+    assert from_dict({"protocol": {"optimizer": "adam", "learning_rate": 0.5}}, base).protocol.learning_rate == 0.5
+    with pytest.raises(UsageError, match="expected one of adam, sgd"):
+        from_dict({"protocol": {"optimizer": "rmsprop"}}, base)
