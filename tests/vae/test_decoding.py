@@ -116,6 +116,29 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(variant: str, penalty: floa
     assert not torch.equal(torch.nn.functional.pad(narrow, (0, LONGEST - narrow.shape[1])), best)
 
 
+def by_hand(made: VAE, code: Tensor, width: int, longest: int) -> list[int]:
+    """A beam search that keeps lists and decodes every prefix anew."""
+    beams = [(0.0, [START])]
+    for _ in range(longest - 2):
+        found = [beam for beam in beams if beam[1][-1] == END]
+        for score, prefix in beams:
+            if prefix[-1] != END:
+                log_p = forced(made, code, torch.tensor([[*prefix, END]]))[0, -1].log_softmax(-1).tolist()
+                found += [(score + log_p[word], [*prefix, word]) for word in range(WORDS) if word not in (PAD, START)]
+        beams = sorted(found, reverse=True)[:width]
+    best = beams[0][1]
+    return best if best[-1] == END else [*best, END]
+
+
+@pytest.mark.parametrize("variant", ["lstm of 2 layers", "transformer"])
+def test_a_narrow_beam_is_the_textbooks(variant: str) -> None:
+    made = tiny(variant, skip=True, longest=9).eval()
+    z = 2 * codes(made, 6)
+    found = beam(made.stepwise, z, 3, 9)
+    wanted = [by_hand(made, code[None], 3, 9) for code in z]
+    assert [row[: len(best)] for row, best in zip(found.tolist(), wanted, strict=True)] == wanted
+
+
 @pytest.mark.parametrize("how", ["greedy", "sample", "beam"])
 def test_all_stops_soon_after_the_last_has_ended(how: str) -> None:
     decoder, z = Scripted(), torch.tensor([[3.0], [0.0], [9.0]])
