@@ -1,12 +1,26 @@
-"""``lso decode``: codes to images."""
+"""``lso decode``: codes to images or text."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lso.cli import texts
 from lso.cli.console import Console, shown
-from lso.cli.options import Averaged, Device, Force, HowDrawn, Json, Quiet, Seed, complete_runs
+from lso.cli.looking import AVERAGED, Asked, decoded, drawing
+from lso.cli.options import (
+    Averaged,
+    BeamWidth,
+    Device,
+    Force,
+    HowDrawn,
+    Json,
+    Quiet,
+    Seed,
+    Temperature,
+    TopP,
+    complete_runs,
+)
 from lso.cli.places import latent_run, place, variant
 
 
@@ -19,23 +33,38 @@ def decode(
         typer.Argument(metavar="CODES", help="An .npz or .npy file, of lso encode or of a search.", show_default=False),
     ],
     how: HowDrawn = None,
-    samples: Averaged = 16,
+    samples: Averaged = AVERAGED,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    beam_width: BeamWidth = None,
     seed: Seed = 0,
     device: Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="A .png file for one picture, or a folder for one file each.", metavar="PATH"),
+        typer.Option(
+            help="A .png file for one picture, or a folder for one file each; of text a .txt file.", metavar="PATH"
+        ),
     ] = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode codes into one picture, or into a folder of images."""
+    """Decode codes into one picture, into a folder of images, or into lines of text."""
     console = Console(json=json, quiet=quiet)
     found = latent_run(run)
+    asked = Asked(
+        how=how,
+        samples=samples,
+        temperature=temperature,
+        top_p=top_p,
+        beam_width=beam_width,
+        seed=seed,
+        device=device,
+    )
+    if found.config.kind == "sequence":
+        return texts.decode(console, found, asked, codes, out, force)
     target = place(found, out, variant(f"decoded-{codes.stem}.png", how), force)
     console.loading()
-    from lso.cli.looking import decoded, drawing
     from lso.pictures import grid, png
     from lso.record import save_image
     from lso.tasks import experiment, explore
@@ -43,7 +72,7 @@ def decode(
 
     z = explore.read_codes(codes, found.config.architecture.latent_dim)
     model = experiment.load(found, device)
-    drawn = drawing(model, how, samples, seed)
+    drawn = drawing(model, asked)
     images = decoded(console, model, z, drawn)
     if target.suffix.lower() == ".png":
         replace_file(target, png(grid(images, columns=min(20, round(len(images) ** 0.5 + 0.499)))))

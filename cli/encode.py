@@ -1,4 +1,4 @@
-"""``lso encode``: images to codes."""
+"""``lso encode``: data to codes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,14 +7,16 @@ import typer
 
 from lso.cli.console import Console, shown
 from lso.cli.options import BadFiles, Channels, Device, Force, Invert, Json, Quiet, RunPath, pixel_changes
-from lso.cli.places import latent_run, place
-from lso.vae.errors import UsageError
+from lso.cli.places import file_place, file_stem, latent_run
 
 
 def encode(
     run: RunPath = None,
     data: Annotated[
-        str, typer.Option(help="Folder, image, .npy or .npz file; or test, validation:100, ...", metavar="PATH")
+        str,
+        typer.Option(
+            help="Folder, image, .npy, .npz or text file, a sentence; or test, validation:100, ...", metavar="PATH"
+        ),
     ] = "validation",
     bad_files: BadFiles = None,
     channels: Channels = None,
@@ -27,12 +29,11 @@ def encode(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Encode images, treated as in training, into an .npz file: mean, log_var, names, and labels where known."""
+    """Encode data, treated as in training, into an .npz file: mean, log_var, names, and labels where known."""
     console = Console(json=json, quiet=quiet)
     found = latent_run(run)
-    if out is not None and out.suffix.lower() != ".npz":
-        raise UsageError(f"{out} is not the name of an .npz file", "End --out in .npz.")
-    file = place(found, out, f"codes-{Path(data).stem.replace(':', '-') or 'data'}.npz", force)
+    named = file_stem(data.replace(":", "-"))
+    file = file_place(found, out, f"codes-{named}.npz", force)
     console.loading()
     from lso.cli.bars import Reading
     from lso.tasks import experiment, explore
@@ -45,7 +46,7 @@ def encode(
     finally:
         reading.close()
     console.notes(targets.notes)
-    q = explore.encode(model, targets.images)
+    q = explore.encode(model, targets.x)
     explore.write_codes(file, q, targets.names, targets.labels)
     console.emit({"run": found.path, "data": data, "n": len(q), "latent_dim": model.latent_dim, "codes": file})
     console.note(

@@ -40,7 +40,7 @@ def evaluate(
         bool, typer.Option("--gaps", help="Also the approximation and the amortization gap: slow, see --limit.")
     ] = False,
     gap_steps: Annotated[
-        int, typer.Option(help="Gradient steps to the best posterior of each image.", metavar="N", min=1)
+        int, typer.Option(help="Gradient steps to the best posterior of each datum.", metavar="N", min=1)
     ] = 200,
     device: Device = "auto",
     seed: Seed = 0,
@@ -58,24 +58,26 @@ def evaluate(
     dataset = experiment.dataset_of(found)
     data = dataset.split(split.value)
     n = min(len(data), limit or len(data))
-    console.note(f"Evaluating {shown(found.path)} on {n:,} of {len(data):,} {split} images, {iw_samples} samples each")
+    console.note(
+        f"Evaluating {shown(found.path)} on {n:,} of {len(data):,} {split} {model.kind}s, {iw_samples} samples each"
+    )
     if gaps and not model.latent_dim:
         raise UsageError(
             "a model without latents has no gaps: its likelihood is exact", "Leave --gaps out, or give another run."
         )
     options: dict[str, Any] = {"split": split.value, "iw_samples": iw_samples, "limit": limit, "seed": seed}
-    counting = Counting(console, "images", "evaluating")
+    counting = Counting(console, f"{model.kind}s", "evaluating")
     try:
         every = accounts.repeats(model, dataset, repeats, watch=counting, **options)
         found_gaps = None
         if gaps:
             options["iw_samples"] = max(2, iw_samples)
-            counting = Counting(console, "images", "refining posteriors")
+            counting = Counting(console, f"{model.kind}s", "refining posteriors")
             found_gaps = accounts.gaps(model, dataset, steps=gap_steps, watch=counting, **options)
     finally:
         counting.close()
     metrics, spreads = every[0], accounts.spread_of(every) if repeats > 1 else {}
-    cut = f"--limit: {n:,} of {len(data):,} {split} images" if n < len(data) else ""
+    cut = f"--limit: {n:,} of {len(data):,} {split} {model.kind}s" if n < len(data) else ""
     told = {"run": found.path, "cut": cut, "verdict": found.verdict, **dataclasses.asdict(metrics)}
     if spreads:
         told["repeats"] = {name: dataclasses.asdict(value) for name, value in spreads.items()}
@@ -126,10 +128,17 @@ def _gaps(g: "Gaps") -> list[list[Any]]:
 
 def _rows(m: "Metrics") -> list[list[Any]]:
     latent = len(m.activity)
+    known = "IW-NLL" if m.iw_nll is not None else "-ELBO"
+    sequences: list[list[Any]] = [
+        ["perplexity", m.perplexity, f"exp(summed {known} / summed tokens)"],
+        ["tokens", m.tokens, "a sequence, the end symbol counted"],
+        ["exact match", m.exact_match, "share of (at most 1,000) sequences that the greedy decode of the mean equals"],
+    ]
     nll = [["IW-NLL", m.iw_nll, f"-log p(x), nats, {m.iw_samples} importance samples"]] if m.iw_nll is not None else []
     return [
         ["-ELBO", m.neg_elbo, "nats a datum, KL weight 1"],
         *nll,
+        *(row for row in sequences if row[1] is not None),
         ["reconstruction", m.reconstruction, "nats"],
         ["KL", m.kl, "nats, posterior to prior"],
         ["MI", m.mi, f"nats, within batches of {m.mi_batch}"],

@@ -1,27 +1,45 @@
-"""``lso interpolate``: the straight way from the code of one image to that of another."""
+"""``lso interpolate``: the straight way from the code of one image or sentence to that of another."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lso.cli import texts
 from lso.cli.console import Console, shown
-from lso.cli.options import Averaged, Device, Force, HowDrawn, Json, PictureOut, Quiet, Seed, complete_runs
-from lso.cli.places import latent_run, picture_place, variant
+from lso.cli.looking import AVERAGED, Asked, decoded, drawing
+from lso.cli.options import (
+    Averaged,
+    BeamWidth,
+    Device,
+    Force,
+    HowDrawn,
+    Json,
+    PictureOut,
+    Quiet,
+    Seed,
+    Temperature,
+    TopP,
+    complete_runs,
+)
+from lso.cli.places import file_place, latent_run, variant
 from lso.vae.errors import UsageError
 
-IMAGE = "An image file, or e.g. test:3, counted from 0."
+DATUM = "An image file, a sentence in quotes, or e.g. test:3, counted from 0."
 
 
 def interpolate(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False, autocompletion=complete_runs)
     ],
-    a: Annotated[str, typer.Argument(metavar="A", help=IMAGE, show_default=False)],
-    b: Annotated[str, typer.Argument(metavar="B", help=IMAGE, show_default=False)],
+    a: Annotated[str, typer.Argument(metavar="A", help=DATUM, show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="B", help=DATUM, show_default=False)],
     steps: Annotated[int, typer.Option(help="Codes on the way, both ends among them.", metavar="N")] = 10,
     how: HowDrawn = None,
-    samples: Averaged = 16,
+    samples: Averaged = AVERAGED,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    beam_width: BeamWidth = None,
     seed: Seed = 0,
     device: Device = "auto",
     out: PictureOut = None,
@@ -29,17 +47,27 @@ def interpolate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode the straight line between the posterior means of two images; the images themselves stand at the ends."""
+    """Decode the straight line between the posterior means of two data; these themselves stand at the ends."""
     console = Console(json=json, quiet=quiet)
     found = latent_run(run)
     if steps < 2:
         raise UsageError(f"expected at least 2 steps, got {steps}", "The two ends are among them.")
+    asked = Asked(
+        how=how,
+        samples=samples,
+        temperature=temperature,
+        top_p=top_p,
+        beam_width=beam_width,
+        seed=seed,
+        device=device,
+    )
+    if found.config.kind == "sequence":
+        return texts.interpolate(console, found, asked, (a, b), steps, out, force)
     stem = "-".join(Path(text).stem.replace(":", "") for text in (a, b))
-    file = picture_place(found, out, variant(f"interpolate-{stem}.png", how), force)
+    file = file_place(found, out, variant(f"interpolate-{stem}.png", how), force)
     console.loading()
     import torch
 
-    from lso.cli.looking import decoded, drawing
     from lso.pictures import png
     from lso.sheets import sheet
     from lso.tasks import experiment, explore
@@ -47,11 +75,11 @@ def interpolate(
     from lso.vae.files import replace_file
 
     model = experiment.load(found, device)
-    drawn = drawing(model, how, samples, seed)
+    drawn = drawing(model, asked)
     ends = [pick_one(found, text) for text in (a, b)]
     for end in ends:
         console.notes(end.notes)
-    pictures = torch.cat([end.images for end in ends])
+    pictures = torch.cat([end.batch for end in ends])
     means = explore.encode(model, pictures).mean
     between = decoded(console, model, explore.path(means[0], means[1], steps), drawn)
     images = torch.cat([pictures[:1], between, pictures[1:]])

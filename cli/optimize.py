@@ -1,4 +1,4 @@
-"""``lso optimize``: search the latent space of a trained model for what decodes to given images."""
+"""``lso optimize``: search the latent space of a trained model for what decodes to given images or sentences."""
 
 import json as json_module
 from pathlib import Path
@@ -44,7 +44,7 @@ Model = Annotated[
 Target = Annotated[
     str | None,
     typer.Option(
-        help="Folder, image, .npy or .npz file; or test:20, the first 20 test images of the run's data.",
+        help="Folder, image, .npy, .npz or text file, or a sentence; or test:20, the first 20 of the run's test data.",
         metavar="PATH",
         rich_help_panel=FROM,
     ),
@@ -68,7 +68,9 @@ Start = Annotated[
 Loss = Annotated[
     str,
     typer.Option(
-        help="nll (of the model, nats), sse (squared error) or bce (nats).", metavar="NAME", rich_help_panel=HOW
+        help="nll (of the model, nats; text has no other), sse (squared error) or bce (nats).",
+        metavar="NAME",
+        rich_help_panel=HOW,
     ),
 ]
 PriorWeight = Annotated[
@@ -82,7 +84,7 @@ PriorWeight = Annotated[
 Context = Annotated[
     str,
     typer.Option(
-        help="Of an autoregressive decoder: target (as in training), own (its own draw) or blank.",
+        help="Of an autoregressive decoder: target (as in training), own (its own draw, images) or blank.",
         metavar="NAME",
         rich_help_panel=HOW,
     ),
@@ -136,14 +138,16 @@ def optimize(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Freeze a trained decoder, search its latent space for given images, and report whether to believe the result.
+    """Freeze a trained decoder, search its latent space for given data, and report whether to believe the result.
 
     Ctrl-C ends the search early and writes what there is.
     """
     console = Console(json=json, quiet=quiet)
     run = training_run(model)
     if target is None:
-        raise UsageError("no target given", "Say what to search for: --target images/, or --target test:20")
+        raise UsageError(
+            "no target given", "Say what to search for: --target images/, --target lines.txt, or --target test:20"
+        )
     if control not in (*GRADIENT_OPTIMIZERS, "none"):
         raise unknown_name("control", control, (*GRADIENT_OPTIMIZERS, "none"))
     deadline = None if time_limit is None else seconds(time_limit)

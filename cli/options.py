@@ -92,20 +92,37 @@ Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cu
 Seed = Annotated[int, typer.Option(help="Of everything random.", metavar="N", min=0)]
 PictureOut = Annotated[
     Path | None,
-    typer.Option("--out", help="A .png file. Default: in the run's pictures/.", metavar="FILE", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--out",
+        help="A .png file, of text .txt. Default: in the run's pictures/.",
+        metavar="FILE",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 HowDrawn = Annotated[
     str | None,
     typer.Option(
         "--how",
         help="mean (the expected image), sample or greedy (the likeliest values). "
-        "Default: mean; sample where the decoder is autoregressive.",
+        "Default: mean; sample where the decoder is autoregressive. "
+        "Of text: greedy (default), sample or beam.",
         metavar="WORD",
         show_default=False,
     ),
 ]
 Averaged = Annotated[
     int, typer.Option("--samples", help="Draws in the mean of an autoregressive decoder.", metavar="S", min=1)
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(help="Of a sample of text: what logits are divided by.", metavar="X", show_default=False),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(help="Of a sample of text: the likeliest words of this probability.", metavar="X", show_default=False),
+]
+BeamWidth = Annotated[
+    int | None, typer.Option(help="Of a beam: texts kept for each code.", metavar="N", show_default=False)
 ]
 BadFiles = Annotated[
     str | None,

@@ -1,13 +1,16 @@
 """Where commands write: the run's ``pictures/``, or a place of the user's, which is not silently overwritten."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
+from lso.vae.architectures import Kind
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run, newest_run
 from lso.vae.values import convert
 
 How = Literal["mean", "sample", "greedy"]  # `lso.vae.model.How`, without torch
+Way = Literal["greedy", "sample", "beam"]  # `lso.generation.Way`
 
 
 def training_run(path: Path | None) -> Run:
@@ -46,21 +49,33 @@ def latent_run(path: Path | None) -> Run:
     return run
 
 
-def variant(name: str, how: str | None) -> str:
+def variant(name: str, how: str | None, kind: Kind = "image") -> str:
     """A file or folder name that tells an asked-for way of drawing from the default.
 
     Args:
         name: of the default.
         how: as given, or None.
+        kind: of the data; images and sequences are drawn in different ways.
     Returns:
         e.g. ``traverse-greedy``.
     Raises:
         UsageError: if there is no such way.
     """
     if how is not None:
-        convert(how, How, "--how")
+        convert(how, How if kind == "image" else Way, "--how")
     found = Path(name)
     return f"{found.stem}-{how}{found.suffix}" if how else name
+
+
+def file_stem(what: str) -> str:
+    """The part of a file's name that tells what a user named: a file, a part of the data, or a sentence.
+
+    Args:
+        what: as given.
+    Returns:
+        At most 40 characters that any file may have.
+    """
+    return re.sub(r"[^\w.+-]+", "-", Path(what).stem.replace(":", ""))[:40].strip("-.") or "data"
 
 
 def place(run: Run, out: Path | None, name: str, force: bool) -> Path:
@@ -86,8 +101,8 @@ def place(run: Run, out: Path | None, name: str, force: bool) -> Path:
     return found
 
 
-def picture_place(run: Run, out: Path | None, name: str, force: bool) -> Path:
-    """`place` for a PNG file.
+def file_place(run: Run, out: Path | None, name: str, force: bool) -> Path:
+    """`place` for a file with the suffix of its default: a picture, or lines of text.
 
     Args:
         run: whose ``pictures/`` is the default.
@@ -99,6 +114,8 @@ def picture_place(run: Run, out: Path | None, name: str, force: bool) -> Path:
     Raises:
         UsageError: as `place`, or if ``out`` has another suffix.
     """
-    if out is not None and out.suffix.lower() != ".png":
-        raise UsageError(f"{out} is not the name of a PNG file", "End --out in .png.")
+    suffix = Path(name).suffix
+    if out is not None and out.suffix.lower() != suffix:
+        kinds = {".png": "a PNG", ".txt": "a text", ".npz": "an .npz"}
+        raise UsageError(f"{out} is not the name of {kinds[suffix]} file", f"End --out in {suffix}.")
     return place(run, out, name, force)

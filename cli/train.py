@@ -145,12 +145,11 @@ def _continue(path: Path, device: str, console: Console, signals: Signals, limit
 
 def _announce(run: Run, done: int, console: Console, dataset: "Dataset | None" = None) -> None:
     config, info = run.config, run.info
-    channels, height, width = info["shape"]
-    images = f"{height}x{width}" + (" in colour" if channels == 3 else "")
-    count = f"{len(dataset.train):,} images of " if dataset else ""
+    count = f"{len(dataset.train):,} {config.kind}s of " if dataset else ""
     verb = f"Continuing at step {done}:" if done else "Training"
+    data = f"{config.data.task} ({count}{_size(info['shape'])})"
     console.note(
-        f"{verb} {config.method.name} on {config.data.task} ({count}{images}): {config.architecture.name}, "
+        f"{verb} {config.method.name} on {data}: {config.architecture.name}, "
         f"{config.architecture.latent_dim or 'no'} latents, up to {config.protocol.epochs} epochs, seed {config.seed}, "
         f"on {info['device']}"
     )
@@ -161,9 +160,17 @@ def _announce(run: Run, done: int, console: Console, dataset: "Dataset | None" =
     sys.stdout.flush()
 
 
+def _size(shape: list[int]) -> str:
+    if len(shape) == 2:
+        return f"at most {shape[0] - 2} tokens, vocabulary {shape[1]:,}"
+    channels, height, width = shape
+    return f"{height}x{width}" + (" in colour" if channels == 3 else "")
+
+
 def _conclude(run: Run, console: Console) -> None:
     info, best = run.info, run.best()
     latent = run.config.architecture.latent_dim
+    datum = {"image": "an image", "sequence": "a sequence"}[run.config.kind]
     again = f"lso train --resume {shown(run.path)}"
     held_out = info["dataset"]["provenance"].get("split", {}).get("counts", {}).get("test", 20)
     following = f"lso optimize --model {shown(run.path)} --target test:{min(20, held_out)}"
@@ -191,7 +198,7 @@ def _conclude(run: Run, console: Console) -> None:
             f"{so_far}reconstruction {best['reconstruction']:.2f}, KL {best['kl']:.2f}, MI {best['mi']:.2f}, "
             f"{best['active_units']} of {latent} latents active, re-encoding error {best['reencoding_error']:.2f}"
             if latent
-            else f"{so_far}no latents: the likelihood is exact, {best['neg_elbo']:.2f} nats an image"
+            else f"{so_far}no latents: the likelihood is exact, {best['neg_elbo']:.2f} nats {datum}"
         )
     if run.verdict:
         console.result(typer.style(run.verdict, fg="yellow"))

@@ -5,8 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lso.cli import texts
 from lso.cli.console import Console, shown
-from lso.cli.options import Averaged, Device, Force, HowDrawn, Json, Quiet, RunPath, Seed
+from lso.cli.looking import AVERAGED, Asked, drawing
+from lso.cli.options import (
+    Averaged,
+    BeamWidth,
+    Device,
+    Force,
+    HowDrawn,
+    Json,
+    Quiet,
+    RunPath,
+    Seed,
+    Temperature,
+    TopP,
+)
 from lso.cli.places import latent_run, place, variant
 from lso.vae.errors import UsageError
 
@@ -30,7 +44,7 @@ def traverse(
     reach: Annotated[
         float, typer.Option("--range", help="From -X to X; directions out to norm X.", metavar="X")
     ] = 10.0,
-    steps: Annotated[int, typer.Option(help="Images in a row of the sheets.", metavar="N", min=2)] = 11,
+    steps: Annotated[int, typer.Option(help="Images in a row of the sheets; texts in a row.", metavar="N", min=2)] = 11,
     points: Annotated[
         int | None,
         typer.Option(
@@ -52,7 +66,10 @@ def traverse(
         ),
     ] = None,
     how: HowDrawn = None,
-    samples: Averaged = 16,
+    samples: Averaged = AVERAGED,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    beam_width: BeamWidth = None,
     seed: Seed = 0,
     device: Device = "auto",
     out: Annotated[
@@ -67,11 +84,22 @@ def traverse(
     found = latent_run(run)
     if not reach > 0:
         raise UsageError(f"expected --range > 0, got {reach:g}", "10 is the default.")
-    folder = place(found, out, variant("traverse", how), force)
+    asked = Asked(
+        how=how,
+        samples=samples,
+        temperature=temperature,
+        top_p=top_p,
+        beam_width=beam_width,
+        seed=seed,
+        device=device,
+    )
+    sequences = found.config.kind == "sequence"
+    if sequences and points is not None:
+        raise UsageError("--points is for images, and this model is of sequences", "Take --steps.")
+    folder = None if sequences else place(found, out, variant("traverse", how), force)
     latent = found.config.architecture.latent_dim
     wanted = _wanted(dim, latent)
     console.loading()
-    from lso.cli.looking import drawing
     from lso.report import picture_name, pictures
     from lso.tasks import experiment, explore, traversals
     from lso.vae.activity import THRESHOLD, activity
@@ -89,8 +117,10 @@ def traverse(
     if directions and held:
         rest = traversals.along_directions(mean, directions, reach, seed, held)
         paths[f"Random directions, {len(held)} most active held at 0"] = rest
+    if folder is None:
+        return texts.traverse(console, found, asked, paths, steps, out, force)
     model = experiment.load(found, device)
-    drawn = drawing(model, how, samples, seed)
+    drawn = drawing(model, asked)
     if points is None:
         points = 0 if model.autoregressive else POINTS
     images = _decoded(console, model, paths, [steps, *([points] if points else [])], drawn)

@@ -10,6 +10,7 @@ from lso import dynamics, figures
 from lso.analysis import plain
 from lso.belief import Level
 from lso.essence import essence_across
+from lso.examples import reconstruction_table, sample_table
 from lso.page import WORDS, places, render, uri, write
 from lso.tables import NONE, Table, flat, number
 from lso.vae.activity import active, activity
@@ -30,6 +31,7 @@ FINAL = {
     "reencoding_error": "re-encoding, sampled",
     "reencoding_error_mean": "re-encoding, mean",
 }
+SPOKEN = {"perplexity": "perplexity", "tokens": "tokens"}  # of sequences, where rows have them
 DATA_KEYS = ("notes", "substitute", "exact")  # told in banners, not in the table
 
 
@@ -88,6 +90,8 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         },
         tables={
             "final": final_table({name: run.best() for name, run in known.items()}),
+            "reconstructions": reconstruction_table(infos),
+            "samples": sample_table(infos),
             "dimensions": dimension_table(codes) if codes else None,
             "config": side_by_side("Configuration", {name: to_dict(run.config) for name, run in known.items()}),
             "data": side_by_side("Data", {name: _data(info) for name, info in infos.items()}),
@@ -190,12 +194,13 @@ def final_table(best: Mapping[str, Mapping[str, Any]]) -> Table:
     Returns:
         The table.
     """
-    rows = [[name, *(number(row.get(key)) for key in FINAL)] for name, row in best.items()]
+    shown = FINAL | {key: word for key, word in SPOKEN.items() if any(row.get(key) for row in best.values())}
+    rows = [[name, *(number(row.get(key)) for key in shown)] for name, row in best.items()]
     batch = next((row["mi_batch"] for row in best.values() if row.get("mi_batch")), None)
     note = "Validation split, at the epoch with the least -ELBO at KL weight 1; nats per datum. "
     note += "Re-encoding errors are per dimension."
     note += f" MI within batches of {batch} (at most log {batch})." if batch else ""
-    return Table(columns=["run", *FINAL.values()], rows=rows, title="Final metrics", note=note)
+    return Table(columns=["run", *shown.values()], rows=rows, title="Final metrics", note=note)
 
 
 def dimension_table(codes: Mapping[str, Codes]) -> Table:

@@ -180,18 +180,22 @@ class Decoder:
 
     def _forced(self, z: Tensor, context: Tensor | None) -> Any:
         """What the model returns for a chunk, forced on a context where it is autoregressive."""
-        if not self.autoregressive:
-            return self._decode(z)
-        with self._differentiable(z):
+        with torch.backends.cudnn.flags(enabled=False) if self._without_cudnn(z) else nullcontext():
+            if not self.autoregressive:
+                return self._decode(z)
             return self._decode(z, self.own(z) if context is None else context)
 
-    def _differentiable(self, z: Tensor) -> Any:
-        """cuDNN's recurrent networks give no gradients in eval mode; torch's own do."""
-        wanted = torch.is_grad_enabled() and z.requires_grad
-        recurrent = wanted and any(
-            isinstance(part, nn.RNNBase) for module in self._modules for part in module.modules()
+    def _without_cudnn(self, z: Tensor) -> bool:
+        """Whether gradients are wanted that cuDNN does not give: of recurrent networks in eval mode."""
+        return (
+            torch.is_grad_enabled()
+            and z.requires_grad
+            and any(
+                isinstance(part, nn.RNNBase) and not part.training
+                for module in self._modules
+                for part in module.modules()
+            )
         )
-        return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
 
     # --- sequences ----------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class Generation:
             if self.how not in ways and getattr(self, key) != usual:
                 raise UsageError(
                     f"{key} is of the way {' or '.join(ways)}, and the way is {self.how}",
-                    f"Leave it out, or take how={ways[0]!r}.",
+                    f"Leave it out, or ask for {ways[0]}.",
                 )
         require(0 < self.temperature < float("inf"), "a temperature > 0", self.temperature, "1 is the model's own.")
         require(0 < self.top_p <= 1, "0 < top_p <= 1", self.top_p, "1 is the model's own; 0.9 is usual.")
@@ -118,7 +118,7 @@ def generate(
 
 
 def _some(model: VAE, z: Tensor, way: Generation, noise: Tensor) -> Tensor:
-    decoder: Any = model.decoder
+    decoder = model.stepwise
     if way.how == "sample":
         return sample(decoder, z, noise, way.temperature, way.top_p)
     if way.how == "beam":

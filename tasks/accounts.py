@@ -9,7 +9,7 @@ import torch
 from lso.tasks.datasets import seen
 from lso.tasks.experiment import evaluate
 from lso.vae import gaps as inference_gaps
-from lso.vae.data import Dataset, Split
+from lso.vae.data import Dataset, Split, take
 from lso.vae.gaps import Gaps
 from lso.vae.metrics import Metrics
 from lso.vae.model import VAE
@@ -138,6 +138,6 @@ def gaps(
         The gaps.
     """
     device: torch.device = next(model.parameters()).device
-    x = seen(dataset, split)[:limit].to(device)
+    x = take(seen(dataset, split), slice(limit)).to(device)
     options = {"steps": steps, "samples": samples, "iw_samples": iw_samples}
     return inference_gaps.gaps(model, x, seed=seed, split=split, watch=watch, **options)

@@ -136,7 +136,7 @@ def train_planned(
     """
     path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
     run = training.train(config, dataset, path, device=resolve_device(device), watch=watch, limits=limits)
-    return _reported(run)
+    return _reported(_heard(run, dataset))
 
 
 def resume(
@@ -165,7 +165,17 @@ def resume(
         page = found.path / runs.REPORT
         return found if page.is_file() and page.with_suffix(".json").is_file() else _reported(found)
     data = dataset_of(found) if dataset is None else dataset
-    return _reported(training.resume(found, data, device=resolve_device(device), watch=watch, limits=limits))
+    done = training.resume(found, data, device=resolve_device(device), watch=watch, limits=limits)
+    return _reported(_heard(done, data))
+
+
+def _heard(run: Run, dataset: Dataset) -> Run:
+    """Write examples of what a model of sequences says into run.json."""
+    if dataset.kind == "sequence":
+        from lso.tasks.speech import examples
+
+        runs.update(run, examples=examples(run.model(), dataset))
+    return run
 
 
 def _reported(run: Run) -> Run:

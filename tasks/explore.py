@@ -12,9 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lso.vae.axes import Amortized
+from lso.vae.data import Data, passes, take
 from lso.vae.errors import DataError, ShapeError, UsageError
 from lso.vae.gaussian import DiagonalGaussian, cat
 from lso.vae.inference import posterior
+from lso.vae.metrics import pass_size
 from lso.vae.model import VAE, How
 from lso.vae.seeds import generator
 from lso.vae.values import convert, require
@@ -29,19 +31,23 @@ CODE_KEYS = ("mean", "z", "codes", "x")  # names under which codes are looked fo
 
 
 @torch.no_grad()
-def encode(model: VAE, x: Float[Tensor, "n channels height width"]) -> DiagonalGaussian:
-    """Posteriors of images, as the model's own method finds them.
+def encode(model: VAE, x: Data) -> DiagonalGaussian:
+    """Posteriors of data, as the model's own method finds them.
 
     Args:
         model: in eval mode.
-        x: ``(n, C, H, W)`` in [0, 1].
+        x: ``(n, C, H, W)`` in [0, 1], or sequences.
     Returns:
         q(z|x), ``(n, latent)``, on the CPU; a function of the arguments.
     """
     weight = next(model.parameters())
     size = BATCH if isinstance(model.inference, Amortized) else _pass(model)  # others run the decoder
-    found = cat([posterior(model, part.to(weight), seed) for seed, part in enumerate(torch.split(x, size))])
-    return DiagonalGaussian(found.mean.cpu(), found.log_var.cpu())
+    parts, order = passes(x, size), torch.arange(len(x))
+    given = (take(x, rows) for rows in parts)
+    seen = (part.to(weight) if part.is_floating_point() else part.to(weight.device) for part in given)
+    found = cat([posterior(model, part, seed) for seed, part in enumerate(seen)])
+    back = torch.cat([order[rows] for rows in parts]).argsort()  # the parts of a corpus are sorted by length
+    return DiagonalGaussian(found.mean.cpu()[back], found.log_var.cpu()[back])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +164,8 @@ def _pass(model: VAE, copies: int = 1) -> int:
     """Data in one pass."""
     if not model.autoregressive:
         return BATCH
+    if model.kind == "sequence":
+        return pass_size(model)
     return max(1, (BATCH if next(model.parameters()).is_cuda else MAPS) // copies)
 
 

@@ -36,6 +36,10 @@ FORCED = {
     "own": "its own draw for each code, from common uniforms; gradients flow through the last pass alone",
     "blank": "an empty image",
 }
+SPOKEN = {
+    "target": "teacher-forced on the target: the value is the exact likelihood; texts are decoded from codes alone",
+    "blank": "unknown tokens alone, as many as the target has; texts are decoded from codes alone",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +108,12 @@ def search_targets(
     watch: Watch | None = None,
     told: Callable[[Sequence[str]], None] | None = None,
 ) -> Run:
-    """Look for codes that reproduce given images, and write a run folder with records and report.
+    """Look for codes that reproduce given data, and write a run folder with records and report.
 
     Args:
         run: a training run.
         target: a folder, image file or array file, or ``"test:20"``: the first 20 of a split of the run's own data.
+            For a run on sequences a text file of one a line, or a sentence as it is.
         config: how to search.
         seed: of random starts.
         out: run folder to make; None makes one under ``runs/``.
@@ -139,7 +144,7 @@ def search_targets(
     space = LatentSpace(model.latent_dim, codes=DiagonalGaussian(codes.mean, codes.log_var) if codes else None)
     objective = LatentObjective.reconstruct(
         decoder,
-        targets.images,
+        targets.batch,
         loss=config.loss,
         space=space,
         prior_weight=config.prior_weight,
@@ -201,7 +206,8 @@ def _minimize(
 
 def _write(found: Run, run: Run, targets: Targets, result: Result, control: Result | None) -> None:
     write_evaluations(found.path, result, names=targets.names)
-    context = FORCED.get(result.objective.context, "")
+    told = FORCED if result.objective.decoder.vocabulary is None else SPOKEN
+    context = told.get(result.objective.context, "")
     model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
     extra = {"model": model, "data of the model": run.info["dataset"]["name"], "targets": " ".join(targets.notes)}
     extra |= {"decoder's context": context} if context else {}

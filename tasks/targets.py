@@ -1,4 +1,4 @@
-"""Images to search for, treated exactly as the run treated its training images."""
+"""Data to search for; images treated exactly as the run treated its training images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from lso.tasks.folders import image_files, read_files
 from lso.tasks.pixels import border, mean_intensity, prepare
 from lso.tasks.task import ARRAY_SUFFIXES, existing
 from lso.vae.config import Binarize, DataConfig
+from lso.vae.data import Data, take, to_unit
 from lso.vae.data import binarize as draw
-from lso.vae.data import to_unit
 from lso.vae.errors import DataError
 
 DARK_OR_BRIGHT = 0.15  # training data further than this from mid-grey have a polarity
@@ -23,19 +23,24 @@ MARGIN = 0.1  # by which the opposite polarity must fit the training mean better
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Targets:
-    """Images to search for.
+    """Data to search for.
 
     Args:
-        images: ``(n, channels, height, width)`` as the model sees data.
+        x: as the model sees data: images ``(n, channels, height, width)``, or sequences.
         names: one for each, of its file, or file and number.
         notes: sentences on what was done to them, warnings among them.
         labels: ``(n,)`` classes, where they are known.
     """
 
-    images: Float[Tensor, "n channels height width"]
+    x: Data
     names: tuple[str, ...]
     notes: tuple[str, ...]
     labels: Tensor | None = None
+
+    @property
+    def batch(self) -> Tensor:
+        """``(n, ...)`` all of them, sequences padded to the longest."""
+        return take(self.x, slice(None))
 
     def first(self, count: int) -> "Targets":
         """The first so many, with a note where that leaves some out.
@@ -45,11 +50,11 @@ class Targets:
         Returns:
             Those targets.
         """
-        if count >= len(self.images):
+        if count >= len(self.x):
             return self
-        cut = f"Cut to the first {count} of {len(self.images)} targets."
+        cut = f"Cut to the first {count} of {len(self.x)} targets."
         labels = None if self.labels is None else self.labels[:count]
-        return Targets(images=self.images[:count], names=self.names[:count], notes=(*self.notes, cut), labels=labels)
+        return Targets(x=self.x[:count], names=self.names[:count], notes=(*self.notes, cut), labels=labels)
 
 
 def load_targets(
@@ -88,7 +93,7 @@ def load_targets(
     if binarize != "none":
         x = draw(x, seed, "targets")
         notes.append(f"Binarized once with seed {seed}, as in training ({binarize}).")
-    return Targets(images=x, names=tuple(names), notes=tuple(notes))
+    return Targets(x=x, names=tuple(names), notes=tuple(notes))
 
 
 Found = tuple[Tensor, list[str], list[str]]

@@ -46,6 +46,17 @@ class Traversal:
         """
         return self._places(steps).float()[None, :, None] * self.unit[:, None]
 
+    def places(self, steps: int) -> list[float]:
+        """Distances of a row's codes from the origin.
+
+        Args:
+            steps: codes in a row.
+        Returns:
+            ``steps`` numbers.
+        """
+        found: list[float] = self._places(steps).tolist()
+        return found
+
     def _places(self, steps: int) -> Float[Tensor, " steps"]:
         """Distances from the origin; 0 exactly where it is among them, unlike `torch.linspace`."""
         return self.low + (self.high - self.low) * torch.arange(steps, dtype=torch.float64) / max(1, steps - 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from lso.vae.architectures import ARCHITECTURES, BASELINES, Architecture, architecture
+from lso.vae.architectures import ARCHITECTURES, BASELINES, Architecture, Kind, architecture
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.methods import Method, method, rows
 from lso.vae.values import convert, require
@@ -163,12 +163,16 @@ class TrainConfig:
                 f"{self.method.name} acts on latents, and latent_dim is 0",
                 "Take a method without (pixelcnn, lstm-lm), or some latents.",
             )
-        kind = ARCHITECTURES[self.architecture.name].kind
-        if any(row.kind not in (None, kind) for row in rows(self.method.name)):
+        if any(row.kind not in (None, self.kind) for row in rows(self.method.name)):
             raise UsageError(
-                f"{self.method.name} is not for {kind}s, and {self.architecture.name} is",
+                f"{self.method.name} is not for {self.kind}s, and {self.architecture.name} is",
                 "Take pixelcnn for images, lstm-lm for sequences.",
             )
+
+    @property
+    def kind(self) -> Kind:
+        """Of the data: ``"image"`` or ``"sequence"``."""
+        return ARCHITECTURES[self.architecture.name].kind
 
 
 SECTIONS: dict[str, Any] = {"architecture": Architecture, "protocol": Protocol, "data": DataConfig}

@@ -97,7 +97,7 @@ class Gaps:
 
 def gaps(
     model: VAE,
-    x: Shaped[Tensor, "n channels height width"],
+    x: Shaped[Tensor, "n ..."],
     *,
     steps: int = 200,
     samples: int = 4,
@@ -110,7 +110,7 @@ def gaps(
 
     Args:
         model: the VAE; left in the mode it was found in, its weights and statistics untouched.
-        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
+        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or padded sequences, ``(n, length)``.
         steps: of Adam on each datum's mean and log-variance.
         samples: codes for each datum and step, in pairs z, -z around the mean; with at least twice as many as latents
             the draws are whitened, which makes the ELBO of a linear-Gaussian decoder exact.
@@ -172,7 +172,8 @@ def _block(model: VAE, x: Tensor, counts: tuple[int, int, int], place: tuple[int
     """Per-datum values of a block: -ELBO and IW-NLL of each proposal, and how far the refinement still moved."""
     steps, samples, iw_samples = counts
     weight = next(model.parameters())
-    pixels = to_unit(x.to(weight.device)).to(weight.dtype)
+    pixels = to_unit(x.to(weight.device))
+    pixels = pixels.to(weight.dtype) if pixels.is_floating_point() else pixels  # or tokens
     own = posterior(model, pixels, place[0])
     refined, moved = best_gaussian(
         model, pixels, own, generator(place[0], "gaps/refinement", place[1]), steps=steps, samples=samples

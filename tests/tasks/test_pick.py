@@ -22,11 +22,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_part_of_the_runs_own_data_is_as_the_model_sees_it(run: Run) -> None:
     own = load_dataset(run.config.data, "dynamic", 0).test
-    assert torch.equal(pick(run, "test:5").images, own[:5])
-    assert torch.equal(pick(run, "test").images, own)
-    train = pick(run, "train").images
+    assert torch.equal(pick(run, "test:5").x, own[:5])
+    assert torch.equal(pick(run, "test").x, own)
+    train = pick(run, "train").x
     assert bool(((train == 0) | (train == 1)).all())  # drawn once, where training draws anew for every batch
-    assert torch.equal(pick_one(run, "test:4").images, own[4:5])
+    assert torch.equal(pick_one(run, "test:4").x, own[4:5])
     assert pick(run, "test:2").names == ("test 0", "test 1")
 
 
