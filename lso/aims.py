@@ -51,7 +51,7 @@ def blank(targets: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "_ ..."]:
     return torch.where(targets > UNKNOWN, UNKNOWN, targets)
 
 
-def target_batch(decoder: "Decoder", targets: Shaped[Tensor, "target ..."]) -> Shaped[Tensor, "target ..."]:
+def target_batch(decoder: "Decoder", targets: Shaped[Tensor, "..."]) -> Shaped[Tensor, "target ..."]:
     """Targets as a batch that the decoder can be compared with.
 
     Args:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lso.vae.decoding import beam, greedy, sample
-from lso.vae.errors import UsageError, unknown_name
+from lso.vae.errors import UsageError
 from lso.vae.model import VAE
 from lso.vae.seeds import generator
-from lso.vae.values import require
+from lso.vae.values import convert, require
 from lso.vae.vocabulary import PAD, SPECIALS, Vocabulary
 
 Way = Literal["greedy", "sample", "beam"]
@@ -47,8 +47,7 @@ class Generation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.how not in get_args(Way):
-            raise unknown_name("way to generate", self.how, get_args(Way))
+        convert(self.how, Way, "how")
         for key, ways in OWNERS.items():
             usual = Generation.__dataclass_fields__[key].default
             if self.how not in ways and getattr(self, key) != usual:

@@ -69,7 +69,7 @@ def _lines(what: str | Path) -> tuple[Lines, list[str]]:
             raise DataError(f"{what} is a folder, expected a text file", "Give a file with one sequence a line.")
         found = read(path)
         count = f"{len(found.texts)} target{'s' * (len(found.texts) != 1)} from {what}."
-        names = [f"line {i + 1}" for i in range(len(found.texts))]
+        names = [f"sequence {i + 1}" for i in range(len(found.texts))]
         return Lines(name=found.name, texts=found.texts, labels=found.labels, notes=(count, *found.notes)), names
     if not text.strip():
         raise UsageError("an empty sentence", "Write one in quotes, or give a text file.")

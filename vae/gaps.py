@@ -193,7 +193,7 @@ def _block(model: VAE, x: Tensor, counts: tuple[int, int, int], place: tuple[int
 
 def best_gaussian(
     model: VAE,
-    x: Float[Tensor, "batch channels height width"],
+    x: Shaped[Tensor, "batch ..."],
     q: DiagonalGaussian,
     draws: Generator,
     *,
@@ -204,7 +204,7 @@ def best_gaussian(
 
     Args:
         model: the VAE, in eval mode, so that data do not feel each other.
-        x: ``(batch, channels, height, width)`` in [0, 1].
+        x: ``(batch, ...)`` pixels in [0, 1], or tokens.
         q: ``(batch, latent)`` where it starts.
         draws: of the codes.
         steps: of Adam; the rate falls to 0.

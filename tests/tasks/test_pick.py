@@ -21,12 +21,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_part_of_the_runs_own_data_is_as_the_model_sees_it(run: Run) -> None:
-    own = load_dataset(run.config.data, "dynamic", 0).test
-    assert torch.equal(pick(run, "test:5").x, own[:5])
-    assert torch.equal(pick(run, "test").x, own)
-    train = pick(run, "train").x
+    own = load_dataset(run.config.data, "dynamic", 0).pixels("test")
+    assert torch.equal(pick(run, "test:5").batch, own[:5])
+    assert torch.equal(pick(run, "test").batch, own)
+    train = pick(run, "train").batch
     assert bool(((train == 0) | (train == 1)).all())  # drawn once, where training draws anew for every batch
-    assert torch.equal(pick_one(run, "test:4").x, own[4:5])
+    assert torch.equal(pick_one(run, "test:4").batch, own[4:5])
     assert pick(run, "test:2").names == ("test 0", "test 1")
 
 

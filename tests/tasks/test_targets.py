@@ -27,8 +27,8 @@ def test_a_picture_is_the_same_from_a_file_a_folder_and_an_array(tmp_path: Path)
     folder = folder_of_digits(tmp_path / "x", n=3)
     np.save(tmp_path / "x.npy", np.stack([np.asarray(Image.open(p)) for p in sorted(folder.iterdir())]))
     from_folder, from_array = load(folder), load(tmp_path / "x.npy")
-    assert torch.equal(from_folder.x, from_array.x)
-    assert torch.equal(from_folder.x[1:2], load(folder / "001.png").x)
+    assert torch.equal(from_folder.batch, from_array.batch)
+    assert torch.equal(from_folder.batch[1:2], load(folder / "001.png").batch)
     assert from_folder.names == ("000.png", "001.png", "002.png")
     assert from_array.names == ("x[0]", "x[1]", "x[2]")
 
@@ -38,7 +38,7 @@ def test_targets_equal_training_images_of_the_same_files(tmp_path: Path) -> None
     data = DataConfig(task="images", path=str(folder), size=16, invert=True)
     dataset = load_dataset(data, "none", 0)
     every = torch.cat([dataset.pixels("train"), dataset.pixels("validation"), dataset.pixels("test")])
-    targets = load_targets(folder, data, dataset.shape, "none", 0).x
+    targets = load_targets(folder, data, dataset.shape, "none", 0).batch
     assert targets.shape == every.shape
     assert {x.numpy().tobytes() for x in to_unit(every)} == {x.numpy().tobytes() for x in targets}
 
@@ -47,9 +47,9 @@ def test_targets_are_binarized_once_where_training_was(tmp_path: Path) -> None:
     folder = folder_of_digits(tmp_path)
     cases: list[tuple[Binarize, int]] = [("dynamic", 0), ("fixed", 0), ("dynamic", 1)]
     first, second, other = (load_targets(folder, PAD, GREY, mode, seed) for mode, seed in cases)
-    assert set(first.x.flatten().tolist()) == {0.0, 1.0}
-    assert torch.equal(first.x, second.x)
-    assert not torch.equal(first.x, other.x)
+    assert set(first.batch.flatten().tolist()) == {0.0, 1.0}
+    assert torch.equal(first.batch, second.batch)
+    assert not torch.equal(first.batch, other.batch)
     assert "Binarized once with seed 0, as in training (dynamic)." in first.notes
 
 
@@ -59,15 +59,15 @@ def test_a_colour_photo_for_a_grey_model_is_refused_or_converted_on_request(tmp_
     with pytest.raises(DataError, match=r"photo.jpg is a colour image \(3 channels\), expected grey.*\n.*--channels 1"):
         load(tmp_path)
     converted = load(tmp_path, data=DataConfig(task="mnist", fit="pad", channels=1))
-    assert converted.x.shape == (3, *GREY)
+    assert converted.batch.shape == (3, *GREY)
     assert "1 of 3 files converted from colour to grey." in converted.notes
 
 
 def test_grey_files_serve_both_kinds_of_model(tmp_path: Path) -> None:
     Image.fromarray(shade()).convert("RGB").save(tmp_path / "a.jpg")
-    assert load(tmp_path).x.shape == (1, *GREY)
+    assert load(tmp_path).batch.shape == (1, *GREY)
     targets = load(tmp_path, COLOUR)
-    assert targets.x.shape == (1, *COLOUR)
+    assert targets.batch.shape == (1, *COLOUR)
     assert "1 of 1 files are grey, repeated in 3 channels." in targets.notes
 
 
@@ -78,7 +78,7 @@ def test_an_array_must_have_the_model_s_channels(tmp_path: Path, shape: tuple[in
     with pytest.raises(DataError, match=rf"targets have {got}.*\n.*--channels {shape[0]}"):
         load(tmp_path / "x.npy", shape)
     data = DataConfig(task="arrays", channels=shape[0])
-    assert load(tmp_path / "x.npy", shape, data).x.shape == (2, *shape)
+    assert load(tmp_path / "x.npy", shape, data).batch.shape == (2, *shape)
 
 
 def test_notes_say_what_was_done(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_notes_say_what_was_done(tmp_path: Path) -> None:
     assert "Polarity as in the files." in notes
     turned = load(tmp_path, data=DataConfig(task="mnist", invert=True))
     assert "Polarity turned round (1 - x), as in training." in turned.notes
-    torch.testing.assert_close(turned.x, 1 - load(tmp_path, data=DataConfig(task="mnist")).x)
+    torch.testing.assert_close(turned.batch, 1 - load(tmp_path, data=DataConfig(task="mnist")).batch)
 
 
 def test_opposite_polarity_is_suspected_only_where_there_is_one(tmp_path: Path) -> None:
@@ -153,5 +153,5 @@ def test_real_digits_are_recognized_in_either_polarity(data_path: Callable[[str]
     )
     assert any("opposite polarity" in note for note in plain.notes)
     assert not any("opposite polarity" in note for note in turned.notes)
-    error = (turned.x[:, 0] - torch.from_numpy(test_x) / 255).abs().mean().item()
+    error = (turned.batch[:, 0] - torch.from_numpy(test_x) / 255).abs().mean().item()
     assert error < 0.04  # blur of the two resizings; against the wrong polarity it is above 0.8
