@@ -29,6 +29,7 @@ from lso.vae.vocabulary import PAD
 
 WEAK = WEAK_SHARE**2  # share of the largest squared effect under which a dimension is weak
 MAX_POINTS = 64  # points at which the Jacobian is taken; d decodes each
+TOKEN_POINTS = 24  # the same of sequences, whose logits are many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -225,12 +226,11 @@ def decoder_sensitivity(
     Returns:
         ``(latent,)`` in double precision on the CPU, and in words what it is the mean of.
     """
-    where = f"at {len(z)} starts and end points"
     if decoder.vocabulary is not None:
-        change = (
-            "change of the tokens' distributions along the decode (KL, nats a sequence) after a redraw from the prior"
-        )
-        return token_effect(decoder, z), f"{change} {where}"
+        few = spaced(z, TOKEN_POINTS)
+        what = "change of the tokens' distributions along the decode (KL, nats a sequence) after a redraw from the prior"
+        return token_effect(decoder, few), f"{what} at {len(few)} starts and end points"
+    where = f"at {len(z)} starts and end points"
     if differentiable and not decoder.makes_objects and len(z):
         return jacobian_norms(decoder, z).square().mean(0), f"squared Jacobian column norm {where}"
     return redraw_effect(decoder, z), f"squared change of the decode after a redraw from the prior {where}"
