@@ -228,7 +228,7 @@ def decoder_sensitivity(
     """
     if decoder.vocabulary is not None:
         few = spaced(z, TOKEN_POINTS)
-        what = "change of the tokens' distributions along the decode (KL, nats a sequence) after a redraw from the prior"
+        what = "change of token distributions along the decode (KL, nats a sequence) after a redraw from the prior"
         return token_effect(decoder, few), f"{what} at {len(few)} starts and end points"
     where = f"at {len(z)} starts and end points"
     if differentiable and not decoder.makes_objects and len(z):
