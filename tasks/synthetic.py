@@ -1,11 +1,17 @@
 """The synthetic sequences of He et al. (2019), section 3: drawn from an LSTM whose words depend on a hidden 2-d code."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int
-from torch import Generator, Tensor
+from torch import Tensor
 
+from lso.tasks.download import Progress
+from lso.tasks.lines import Lines
+from lso.tasks.sequences import Texts
+from lso.tasks.text import load as load_files
+from lso.vae.config import DataConfig
 from lso.vae.data import SPLITS
 from lso.vae.seeds import generator
 
@@ -26,6 +32,31 @@ OURS = (
     f"ours, as the paper's files are not at hand: seed, and weights uniform in +-{RANGE:g}, those from z to words in "
     f"+-{RANGE_WORDS:g} (an early public version of the authors' code has the same, a later one +-3)"
 )
+
+
+def load(data: DataConfig, progress: Progress | None = None) -> Texts:
+    """20,000 sequences of ten words, 16,000 of them for training; or files in the same form.
+
+    Args:
+        data: ``path`` is empty, or a file or folder of sequences with words "0" to "999", as the authors have them.
+        progress: told the files read.
+    Returns:
+        Three parts, the vocabulary of 1,000 words, and how they were made.
+    Raises:
+        DataError: if files cannot be read.
+    Source: He et al. (2019), arXiv:1901.05534, sec. 3 and app. B.1. Deviations: see `OURS`.
+    """
+    words = [str(number) for number in range(WORDS)]
+    if data.path:
+        return replace(load_files(data, progress), words=words)
+    lines = [" ".join(map(str, row)) for row in sequences(sum(COUNTS.values())).tolist()]
+    parts, start = {}, 0
+    for name, count in COUNTS.items():
+        parts[name] = Lines(name=f"synthetic {name}", texts=lines[start : start + count])
+        start += count
+    record = {"source": "generated", "generator": HOW, "uncertain": OURS, "generator_seed": SEED, "split": "as drawn"}
+    notes = [f"Generated, not read: {HOW}.", f"{OURS[0].upper()}{OURS[1:]}."]
+    return Texts(parts=parts, words=words, provenance={**record, "notes": notes})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +124,7 @@ def codes(count: int, seed: int = SEED) -> Float[Tensor, "n latent"]:
     return centres[chosen] + torch.randn(count, LATENT, generator=stream, dtype=torch.float64)
 
 
+@cache
 def sequences(count: int, seed: int = SEED) -> Int[Tensor, "n length"]:
     """Sequences of words, without start and end symbols: a function of the arguments alone.
 
@@ -100,8 +132,7 @@ def sequences(count: int, seed: int = SEED) -> Int[Tensor, "n length"]:
         count: n.
         seed: of weights, codes and words.
     Returns:
-        ``(n, 10)`` numbers below 1000.
-    Source: He et al. (2019), arXiv:1901.05534, sec. 3 and app. B.1. Deviations: see `OURS`.
+        ``(n, 10)`` numbers below 1000; kept for the next call, so not to be changed.
     """
     weights, z = language(seed), codes(count, seed)
     uniforms = torch.rand(count, LENGTH, generator=generator(seed, "synthetic/words"), dtype=torch.float64)
