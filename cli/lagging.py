@@ -1,14 +1,13 @@
 """``lso benchmark lagging``: plain and aggressive training in the space of posterior means."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import LIMITS, OUTPUT, Device, Json, Quiet, Verbose, seconds
+from lso.cli.options import OUTPUT, Device, Json, Quiet, Verbose, seconds
 from lso.cli.signals import Signals
 from lso.cli.sweep import again
 from lso.cli.train import TimeLimit
@@ -71,7 +70,7 @@ def lagging(
     """
     console = Console(json=json, quiet=quiet, verbose=verbose)
     time = None if time_limit is None else seconds(time_limit)
-    given = {"seeds": seeds, "limit": limit, "epochs": epochs, "points": points, "stride": stride}
+    given: dict[str, Any] = {"seeds": seeds, "limit": limit, "epochs": epochs, "points": points, "stride": stride}
     given["stages"] = None if stages is None else steps(stages)
     changed = {key: value for key, value in given.items() if value is not None}
     config = dataclasses.replace(QUICK if quick else FULL, offset=offset, **changed)

@@ -39,6 +39,17 @@ class LaggingProgress(GridProgress):
         self._counting = Counting(self.console, "codes", f"true posterior means of {planned.name}")
         return self._counting
 
+    def left(self, planned: Planned) -> None:
+        """Take the bars away; of a training say how it ended.
+
+        Args:
+            planned: which.
+        """
+        if self._training is None:
+            self._close()
+        else:
+            super().left(planned)
+
 
 class Stretches(TrainingProgress):
     """A training that goes on in the same bar where it stopped."""

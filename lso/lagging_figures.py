@@ -1,4 +1,4 @@
-"""Charts of the space of posterior means: the true mean of each datum against the encoder's (He et al. 2019, sec. 3)."""
+"""Charts of the space of posterior means: each datum's true mean against the encoder's (He et al. 2019, sec. 3)."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 REACH = 3.0  # of the axes, as the paper's
 LEFT, BELOW = 0.5, 0.62  # inches: beside each panel, below all of them
-START, STOP, MOVE = "start", "end", "path"
 
 
 @styled
@@ -59,19 +58,34 @@ def paths(panels: Mapping[str, tuple[Tensor, Tensor]]) -> "Figure":
     reach = 1.15 * max(float(v.abs().max()) for both in panels.values() for v in both)
     for axis, (name, (true, encoder)) in zip(axes[0], panels.items(), strict=True):
         _frame(axis, reach or 1.0)
-        x, y = true.numpy(), encoder.numpy()
-        axis.quiver(
-            x[:-1], y[:-1], np.diff(x), np.diff(y), angles="xy", scale_units="xy", scale=1, width=0.006, color=COLOURS[2],
-            label=MOVE, zorder=3,
-        )  # fmt: skip
-        axis.plot(x, y, ".", color=COLOURS[1], markersize=4, zorder=4)
-        axis.plot(x[0], y[0], "o", color=COLOURS[1], markersize=7, mfc="white", label=START, zorder=5)
-        axis.plot(x[-1], y[-1], "s", color=COLOURS[1], markersize=7, label=STOP, zorder=5)
+        _way(axis, true.numpy(), encoder.numpy())
         axis.set(title=name, xlabel="true posterior mean")
         axis.set_aspect("equal")
-        axis.legend(loc="upper left")
+    axes[0, 0].legend(loc="upper left")
     axes[0, 0].set_ylabel("encoder's mean")
     return figure
+
+
+def _way(axis: "Axes", x: np.ndarray, y: np.ndarray) -> None:
+    """Arrows from place to place, early ones pale."""
+    from matplotlib.colors import to_rgba
+
+    ages = np.linspace(0.35, 1.0, len(x) - 1)
+    colours = [to_rgba(COLOURS[2], age) for age in ages]
+    axis.quiver(
+        x[:-1],
+        y[:-1],
+        np.diff(x),
+        np.diff(y),
+        color=colours,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=0.007,
+        zorder=3,
+    )
+    axis.plot(x[0], y[0], "o", color=COLOURS[1], markersize=7, mfc="white", label="first", linestyle="", zorder=4)
+    axis.plot(x[-1], y[-1], "s", color=COLOURS[1], markersize=7, label="last", linestyle="", zorder=4)
 
 
 def _frame(axis: "Axes", reach: float) -> None:

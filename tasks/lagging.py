@@ -54,19 +54,19 @@ class LaggingConfig:
     stages: tuple[int, ...] = (0, 200, 1000, 2000)
     points: int = 500
     stride: float = 0.01
-    moves: int = 20
+    moves: int = 24
     offset: bool = True
 
     def __post_init__(self) -> None:
         require(self.seeds >= 1, "seeds >= 1", self.seeds, "Give --seeds 3, say.")
         require(self.points >= 2, "points >= 2", self.points, "500 are those of the paper.")
-        require(self.moves >= 1, "moves >= 1", self.moves, "20 is the default.")
+        require(self.moves >= 1, "moves >= 1", self.moves, "24 is the default.")
         require(len(self.stages) > 0, "at least one stage", self.stages, "For example 0,200,1000,2000.")
         rising = all(a < b for a, b in zip((-1, *self.stages), self.stages, strict=False))
         require(rising, "rising stages >= 0", self.stages, "For example 0,200,1000,2000.")
 
 
-QUICK = LaggingConfig(limit=2000, epochs=15, stages=(0, 50, 125, 250), points=250, stride=0.1, moves=12)
+QUICK = LaggingConfig(limit=1000, epochs=20, stages=(0, 60, 125, 250), points=125, stride=0.2, moves=16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,21 +12,23 @@ from lso.tasks.lagging_measure import COLLAPSED, DRAWS, SURE, Ending, Findings, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SHOWN = 9  # places on the way of one datum
 NAMES = {"vae": "plain VAE", "aggressive": "aggressive"}
 SPACE = (
-    "Across: mean of the model's own posterior, by grid. Up: mean of the encoder's. Steps are those of the decoder. On the "
-    "dashed line the encoder is right on average; on the level line through 0 it ignores its data, at the centre the "
-    "decoder ignores z as well. Validation data, as in the paper (the authors' code shows training data); no dropout."
+    "Across: mean of the model's own posterior, by grid. Up: mean of the encoder's. Steps are those of the decoder. "
+    "On the dashed line the encoder is right on average; on the level line through 0 it ignores its data, at the "
+    "centre the decoder ignores z as well. Validation data as in the paper (its code shows training data), and no dropout."
 )
 PATH = (
-    "One of 50 sequences that are the batch of every step, from the first step on: plain training moves both means at "
-    "once; in aggressive training the encoder moves first (up or down), then the decoder (aside). Axes differ from the "
-    "paper's +-3."
+    f"The last {SHOWN} places of one of 50 sequences that are the batch of every step, as many as in the paper: plain "
+    "training moves both means at once; in aggressive training the encoder moves first (up or down), then the decoder "
+    "(aside). Of the 50 it is the one that the two trainings moved farthest aside. "
 )
 CLAIMS = {
-    "vae": f"plain training collapses: MI < {COLLAPSED['mi']} nats, deviation of encoder means < {COLLAPSED['deviation']}",
-    "aggressive": f"aggressive training does not: MI > {SURE['mi']} nats, correlation of encoder and true means > "
-    f"{SURE['correlation']}",
+    "vae": f"plain training collapses: MI < {COLLAPSED['mi']} nats, "
+    f"deviation of encoder means < {COLLAPSED['deviation']}",
+    "aggressive": f"aggressive training does not: MI > {SURE['mi']} nats, "
+    f"correlation of encoder and true means > {SURE['correlation']}",
 }
 
 
@@ -99,8 +101,8 @@ def ending_table(found: Findings) -> Table:
     ]
     columns = ["method", "seed", "MI", "KL", "AU", "-ELBO", "deviation, encoder", "deviation, true", "correlation"]
     columns += ["aggressive epochs", "inner steps", "minutes", "as claimed"]
-    note = f"Best weights by validation -ELBO; nats. MI (within batches of 50), KL and -ELBO on the test split, means of {DRAWS} "
-    note += "draws; deviations and correlation of the posterior means of the validation points."
+    note = "Weights of the best validation -ELBO; nats. MI (within batches of 50), KL and -ELBO on the test split, "
+    note += f"means of {DRAWS} draws; deviations and correlation of the posterior means of the validation points."
     return Table(columns=columns, rows=rows, title="At the end", note=note)
 
 
@@ -119,14 +121,18 @@ def figures(found: Findings) -> "dict[str, tuple[str, str, Figure]]":
         lines = {NAMES[m]: [_panel(step, at) for step, at in stages] for m, stages in rows.items() if stages}
         if not lines:
             continue
-        title = f"Posterior mean space, seed {seed}" + (", offset initialization" if series == "offset" else "")
-        caption = SPACE + (" Initialized as in the paper's appendix G." if series == "offset" else "")
-        name = f"posterior-means{'-offset' * (series == 'offset')}-s{seed}"
+        moved = series == "offset"
+        title = f"Posterior mean space, seed {seed}" + (", offset initialization" if moved else "")
+        count = len(next(iter(lines.values()))[0][1])
+        caption = f"{count} validation sequences. {SPACE}" + (" Initialized as in the paper's appendix G." * moved)
+        name = f"posterior-means{'-offset' * moved}-s{seed}"
         drawn[name] = (title, caption, posterior_space(lines))
     if len(found.paths) == len(METHODS):
         ways = {m: staircase(path) if m == "aggressive" else path for m, path in found.paths.items()}
-        figure = paths({NAMES[m]: (way.true, way.encoder) for m, way in ways.items()})
-        drawn["one-datum"] = ("The way of one datum", f"{PATH} Training sequence {found.datum}.", figure)
+        steps = len(found.paths["vae"].true) - 1
+        figure = paths({NAMES[m]: (way.true[-SHOWN:], way.encoder[-SHOWN:]) for m, way in ways.items()})
+        caption = f"{PATH}Training sequence {found.datum}, up to step {steps}."
+        drawn["one-datum"] = ("The way of one datum", caption, figure)
     return drawn
 
 

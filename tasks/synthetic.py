@@ -1,4 +1,4 @@
-"""The synthetic sequences of He et al. (2019), section 3: drawn from an LSTM whose words depend on a hidden 2-d code."""
+"""The synthetic sequences of He et al. (2019), section 3: drawn from an LSTM whose words depend on a 2-d code."""
 
 from dataclasses import dataclass, replace
 from functools import cache
