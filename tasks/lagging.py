@@ -60,6 +60,7 @@ class LaggingConfig:
     def __post_init__(self) -> None:
         require(self.seeds >= 1, "seeds >= 1", self.seeds, "Give --seeds 3, say.")
         require(self.points >= 2, "points >= 2", self.points, "500 are those of the paper.")
+        require(self.stride > 0, "stride > 0", self.stride, "0.01 is the paper's.")
         require(self.moves >= 1, "moves >= 1", self.moves, "24 is the default.")
         require(len(self.stages) > 0, "at least one stage", self.stages, "For example 0,200,1000,2000.")
         rising = all(a < b for a, b in zip((-1, *self.stages), self.stages, strict=False))

@@ -17,7 +17,8 @@ NAMES = {"vae": "plain VAE", "aggressive": "aggressive"}
 SPACE = (
     "Across: mean of the model's own posterior, by grid. Up: mean of the encoder's. Steps are those of the decoder. "
     "On the dashed line the encoder is right on average; on the level line through 0 it ignores its data, at the "
-    "centre the decoder ignores z as well. Validation data as in the paper (its code shows training data), and no dropout."
+    "centre the decoder ignores z as well. Validation data as in the paper (its code shows training "
+    "data), and no dropout."
 )
 PATH = (
     f"The last {SHOWN} places of one of 50 sequences that are the batch of every step, as many as in the paper: plain "

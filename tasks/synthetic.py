@@ -50,7 +50,8 @@ def load(data: DataConfig, progress: Progress | None = None) -> Texts:
     if data.path:
         return replace(load_files(data, progress), words=words)
     lines = [" ".join(map(str, row)) for row in sequences(sum(COUNTS.values())).tolist()]
-    parts, start = {}, 0
+    parts: dict[str, Lines] = {}
+    start = 0
     for name, count in COUNTS.items():
         parts[name] = Lines(name=f"synthetic {name}", texts=lines[start : start + count])
         start += count
