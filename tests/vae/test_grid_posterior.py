@@ -12,7 +12,7 @@ from lso.vae.grid_posterior import Grid, posterior_mean
 from lso.vae.model import VAE, build
 from tests.vae.linear_gaussian import linear_gaussian
 
-# 2 nats: posterior deviation s = exp(-2) = 0.135. By Poisson's sum a grid of stride h misses the mean of a Gaussian by at
+# 2 nats: posterior deviation s = exp(-2) = 0.135. By Poisson's sum a grid of stride h misses a Gaussian's mean by at
 # most 4 pi s^2 / h exp(-2 (pi s / h)^2) and smaller terms: 1e-15 at 0.1, 0.014 at 0.3.
 NATS = 2.0
 
