@@ -67,7 +67,7 @@ class LaggingConfig:
         require(rising, "rising stages >= 0", self.stages, "For example 0,200,1000,2000.")
 
 
-QUICK = LaggingConfig(limit=1000, epochs=20, stages=(0, 60, 125, 250), points=125, stride=0.2, moves=16)
+QUICK = LaggingConfig(limit=1000, epochs=20, stages=(0, 60, 125, 250), points=125, stride=0.2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
