@@ -18,6 +18,7 @@ from lso.cli import (
     encode,
     evaluate,
     interpolate,
+    lagging,
     listing,
     optimize,
     report,
@@ -181,7 +182,7 @@ _add("traverse", traverse.traverse, LOOK, "lso traverse", "lso traverse runs/a -
 _add("list", listing.listing, HELP, "lso list methods", "lso list runs --json")
 _add("doctor", doctor.doctor, HELP, "lso doctor", "lso doctor runs/a")
 
-benchmarks = typer.Typer(no_args_is_help=True, help="The papers' benchmarks on trained models.")
+benchmarks = typer.Typer(no_args_is_help=True, help="The papers' benchmarks.")
 app.add_typer(benchmarks, name="benchmark", rich_help_panel=WORK)
 _add(
     "image-targets",
@@ -189,6 +190,15 @@ _add(
     "",
     "lso benchmark image-targets --models runs/vae runs/ne-vae-se --targets 50",
     "lso benchmark image-targets runs/a runs/b --targets 10 --max-steps 300 --lr 0.01,0.03",
+    to=benchmarks,
+)
+
+_add(
+    "lagging",
+    lagging.lagging,
+    "",
+    "lso benchmark lagging --quick",
+    "lso benchmark lagging --seeds 3 --limit 4000 --stride 0.1 --time-limit 30m",
     to=benchmarks,
 )
 

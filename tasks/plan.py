@@ -71,6 +71,8 @@ def _task_defaults(values: Settings) -> TrainConfig:
     chosen = task(str(given("data", "task", "digits")))
     binarize = given("protocol", "binarize", chosen.protocol.binarize)
     networks = architecture(
-        str(given("architecture", "name", chosen.architecture)), likelihood=likelihood_for(chosen, binarize)
+        str(given("architecture", "name", chosen.architecture)),
+        chosen.latent_dim,
+        likelihood=likelihood_for(chosen, binarize),
     )
     return TrainConfig(method=method("vae"), architecture=networks, protocol=chosen.protocol, data=chosen.data)

@@ -1,7 +1,7 @@
 """The noun: a task says what to learn from and how, by default. Torch-free; `datasets.load_dataset` reads the data."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Task:
         needs_path: whether there is nothing to load without a file or folder of the user's.
         labelled: whether its data come with class labels.
         architecture: default row of ``ARCHITECTURES``.
+        latent_dim: default size of z.
         likelihood: of pixels that are not binarized, or of tokens; see `likelihood_for`.
         protocol: default training protocol.
         data: default pixel or token handling.
@@ -48,6 +49,7 @@ class Task:
     needs_path: bool = False
     labelled: bool = False
     architecture: str = "conv"
+    latent_dim: int = 32
     likelihood: str = "bernoulli"
     protocol: Protocol = field(default_factory=Protocol)
     data: DataConfig = field(default_factory=DataConfig)
@@ -175,6 +177,17 @@ TASKS: Mapping[str, Task] = _table(
             "120,000 reviews with their stars, 97 words each: local, or downloaded",
             "he2019-text",
             labelled=True,
+        ),
+        Task(
+            name="synthetic",
+            summary="20,000 sequences of ten words, generated (He et al. 2019, section 3), for a scalar latent",
+            load="lso.tasks.synthetic:load",
+            kind="sequence",
+            architecture="he2019-toy",
+            latent_dim=1,
+            likelihood="categorical",
+            protocol=replace(TEXT, batch_size=16, epochs=50, decay_from=0),
+            data=DataConfig(task="synthetic"),
         ),
     )
 )

@@ -1,0 +1,214 @@
+"""The page of the lagging experiment: claims, endings, the space of posterior means, the way of one datum."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lso.tables import Table, facts, number
+from lso.tasks.lagging import METHODS, LaggingConfig
+from lso.tasks.lagging_measure import COLLAPSED, DRAWS, SURE, Ending, Findings, Place, staircase
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = 9  # places on the way of one datum
+NAMES = {"vae": "plain VAE", "aggressive": "aggressive"}
+SPACE = (
+    "Across: mean of the model's own posterior, by grid. Up: mean of the encoder's. Steps are those of the decoder. "
+    "On the dashed line the encoder is right on average; on the level line through 0 it ignores its data, at the "
+    "centre the decoder ignores z as well. Validation data as in the paper (its code shows training "
+    "data), and no dropout."
+)
+PATH = (
+    f"The last {SHOWN} places of one of 50 sequences that are the batch of every step, as many as in the paper: plain "
+    "training moves both means at once; in aggressive training the encoder moves first (up or down), then the decoder "
+    "(aside). Of the 50 it is the one that the two trainings moved farthest aside. "
+)
+CLAIMS = {
+    "vae": f"plain training collapses: MI < {COLLAPSED['mi']} nats, "
+    f"deviation of encoder means < {COLLAPSED['deviation']}",
+    "aggressive": f"aggressive training does not: MI > {SURE['mi']} nats, "
+    f"correlation of encoder and true means > {SURE['correlation']}",
+}
+
+
+def claim_table(found: Findings) -> Table:
+    """What was claimed and what came of it.
+
+    Args:
+        found: what there is.
+    Returns:
+        One row a claim.
+    """
+    rows = []
+    for method, claim in CLAIMS.items():
+        mine = [end for end in found.endings if end.part.method == method]
+        held = sum(end.as_claimed for end in mine)
+        word = "not reached" if not mine else "holds" if held == len(mine) else "does not hold"
+        evidence = "; ".join(_evidence(end) for end in mine)
+        counted = f"in {held} of {len(mine)} trainings: {evidence}" if mine else "no training is finished"
+        rows.append([word, claim, counted])
+    return Table(columns=["judgement", "claim", "evidence"], rows=rows, title="The paper's claims")
+
+
+def _evidence(end: Ending) -> str:
+    other = (
+        f"deviation {number(end.place.deviation, 2)}"
+        if end.part.method == "vae"
+        else f"correlation {number(end.place.correlation, 3)}"
+    )
+    return f"MI {end.mi:.3f}, {other}"
+
+
+def sentence(found: Findings) -> str:
+    """The claims in one sentence.
+
+    Args:
+        found: what there is.
+    Returns:
+        For a terminal and the top of the page.
+    """
+    told = {row[1].split(":")[0]: (row[0], row[2].split(":")[0]) for row in claim_table(found).rows}
+    parts = [f"{claim}: {word} ({count})" for claim, (word, count) in told.items()]
+    return f"{'; '.join(parts)}."[0].upper() + f"{'; '.join(parts)}."[1:]
+
+
+def ending_table(found: Findings) -> Table:
+    """Every finished training.
+
+    Args:
+        found: what there is.
+    Returns:
+        One row a training.
+    """
+    rows = [
+        [
+            end.part.method,
+            str(end.part.planned.config.seed),
+            f"{end.mi:.3f}",
+            f"{end.kl:.3f}",
+            str(end.active_units),
+            f"{end.neg_elbo:.2f}",
+            number(end.place.deviation, 3),
+            number(end.place.true_deviation, 3),
+            f"{end.place.correlation:.3f}",
+            f"{end.aggressive_epochs} of {end.epochs}",
+            number(end.inner_steps, 3) if end.aggressive_epochs else "–",
+            number(end.seconds / 60, 3),
+            "yes" if end.as_claimed else "no",
+        ]
+        for end in found.endings
+    ]
+    columns = ["method", "seed", "MI", "KL", "AU", "-ELBO", "deviation, encoder", "deviation, true", "correlation"]
+    columns += ["aggressive epochs", "inner steps", "minutes", "as claimed"]
+    note = "Weights of the best validation -ELBO; nats. MI (within batches of 50), KL and -ELBO on the test split, "
+    note += f"means of {DRAWS} draws; deviations and correlation of the posterior means of the validation points."
+    return Table(columns=columns, rows=rows, title="At the end", note=note)
+
+
+def figures(found: Findings) -> "dict[str, tuple[str, str, Figure]]":
+    """The pictures.
+
+    Args:
+        found: what there is.
+    Returns:
+        Name of the file -> title, caption, figure.
+    """
+    from lso.lagging_figures import paths, posterior_space
+
+    drawn = {}
+    for (series, seed), rows in found.spaces.items():
+        lines = {NAMES[m]: [_panel(step, at) for step, at in stages] for m, stages in rows.items() if stages}
+        if not lines:
+            continue
+        moved = series == "offset"
+        title = f"Posterior mean space, seed {seed}" + (", offset initialization" if moved else "")
+        count = len(next(iter(lines.values()))[0][1])
+        caption = f"{count} validation sequences. {SPACE}" + (" Initialized as in the paper's appendix G." * moved)
+        name = f"posterior-means{'-offset' * moved}-s{seed}"
+        drawn[name] = (title, caption, posterior_space(lines))
+    if len(found.paths) == len(METHODS):
+        ways = {m: staircase(path) if m == "aggressive" else path for m, path in found.paths.items()}
+        steps = len(found.paths["vae"].true) - 1
+        figure = paths({NAMES[m]: (way.true[-SHOWN:], way.encoder[-SHOWN:]) for m, way in ways.items()})
+        caption = f"{PATH}Training sequence {found.datum}, up to step {steps}."
+        drawn["one-datum"] = ("The way of one datum", caption, figure)
+    return drawn
+
+
+def _panel(step: int, at: Place) -> tuple[str, Any, Any]:
+    return f"step {step:,}", at.true, at.encoder
+
+
+def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: Sequence[str] = ()) -> Path:
+    """Write ``report.html``, ``report.json`` and the pictures as PNG files.
+
+    Args:
+        found: what there is.
+        config: how.
+        folder: where.
+        banners: what was cut.
+    Returns:
+        Where the page is.
+    """
+    from lso.analysis import plain
+    from lso.comparison import data_notes
+    from lso.page import places, render, write
+    from lso.pictures import data_uri, figure_png
+    from lso.vae.files import replace_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sections: list[dict[str, Any]] = [{"table": claim_table(found)}, {"table": ending_table(found)}]
+    for name, (title, caption, figure) in figures(found).items():
+        content = figure_png(figure)
+        replace_file(folder / f"{name}.png", content)
+        sections.append({"title": title, "chart": data_uri(content), "caption": caption})
+    settings = {**dataclasses.asdict(config), "methods": dict(METHODS), "grid": f"[-20, 20], stride {config.stride:g}"}
+    sections.append({"title": "Settings", "table": facts("", settings)})
+    whole = {name: info for name, info in found.infos.items() if not name.startswith("one-")}
+    html = render(
+        "sections.html",
+        title="Lagging inference",
+        subtitle="Plain and aggressive training on synthetic sequences, scalar z; He et al. (2019), section 3",
+        banners=[*banners, sentence(found)],
+        notes=data_notes(whole),
+        sections=sections,
+        json_name=places(folder)[1].name,
+    )
+    return write(folder, html, plain(numbers(found, config) | {"banners": list(banners)}))
+
+
+def numbers(found: Findings, config: LaggingConfig) -> dict[str, Any]:
+    """What there is as plain values.
+
+    Args:
+        found: what there is.
+        config: how.
+    Returns:
+        For JSON.
+    """
+    claims = claim_table(found)
+    spaces = [
+        {"series": series, "seed": seed, "method": method, "step": step, "true": at.true, "encoder": at.encoder}
+        for (series, seed), rows in found.spaces.items()
+        for method, stages in rows.items()
+        for step, at in stages
+    ]
+    return {
+        "settings": dataclasses.asdict(config),
+        "claims": [dict(zip(claims.columns, row, strict=True)) for row in claims.rows],
+        "endings": [_ending(end) for end in found.endings],
+        "spaces": spaces,
+        "one": {method: {"true": path.true, "encoder": path.encoder} for method, path in found.paths.items()},
+        "cut": found.cut,
+    }
+
+
+def _ending(end: Ending) -> dict[str, Any]:
+    """Numbers of a finished training."""
+    left_out = ("part", "place")
+    own = {f.name: getattr(end, f.name) for f in dataclasses.fields(end) if f.name not in left_out}
+    derived = {key: getattr(end.place, key) for key in ("deviation", "true_deviation", "correlation")}
+    named = {"run": end.part.planned.name, "method": end.part.method, "seed": end.part.planned.config.seed}
+    return {**named, **own, **derived, "as_claimed": end.as_claimed}
