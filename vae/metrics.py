@@ -128,8 +128,8 @@ def validate(
         mi_batch: B of the mutual information within batches; None is that of the literature, 50 images or 32 sequences
             (there of equal length, here of a seeded order).
     Returns:
-        ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, aggregate_kl, active_units, reencoding_error and
-        reencoding_error_mean, as `Metrics` defines them, and the posteriors ``(n, latent)``.
+        ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, aggregate_kl, active_units, reencoding_error,
+        reencoding_error_mean, and tokens and perplexity of sequences, as `Metrics` defines them, and the posteriors ``(n, latent)``.
     """
     with evaluating(model):
         codes = _encode(model, x, seed, inference, batch_size)
@@ -177,7 +177,9 @@ def evaluate(
         nll = _iw_nll(model, x, codes.q, samples, seed, batch_size, watch) if samples else None
         matched = _exact_match(model, x, codes.q) if isinstance(x, Corpus) and model.latent_dim else None
     row = _row(model, codes, seed, mi_batch)
-    tokens = codes.tokens.double().mean().item() if isinstance(x, Corpus) else None
+    perplexity = row.get("perplexity")
+    if perplexity is not None and nll is not None:
+        perplexity = torch.tensor(nll / row["tokens"], dtype=torch.float64).exp().item()
     return Metrics(
         neg_elbo=row["neg_elbo"],
         reconstruction=row["reconstruction"],
@@ -195,8 +197,8 @@ def evaluate(
         reencoding_error=row["reencoding_error"],
         reencoding_error_mean=row["reencoding_error_mean"],
         reencoding_error_per_dimension=tuple(codes.error.double().mean(0).tolist()),
-        tokens=tokens,
-        perplexity=None if tokens is None else _exp((row["neg_elbo"] if nll is None else nll) / tokens),
+        tokens=row.get("tokens"),
+        perplexity=perplexity,
         exact_match=matched,
         n=len(x),
         split=split,
@@ -289,6 +291,9 @@ def _row(model: VAE, codes: _Codes, seed: int, mi_batch: int | None) -> dict[str
         "reencoding_error": codes.error.double().sum() / max(1, codes.error.numel()),  # 0 where there are no latents
         "reencoding_error_mean": codes.error_mean.double().sum() / max(1, codes.error.numel()),
     }
+    if model.kind == "sequence":
+        values["tokens"] = codes.tokens.double().mean()
+        values["perplexity"] = (values["neg_elbo"] / values["tokens"]).exp()
     row: dict[str, float] = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
     return row | {"mi_batch": min(size, n), "active_units": int(row["active_units"])}
 
@@ -322,10 +327,6 @@ def _exact_match(model: VAE, x: Corpus, q: DiagonalGaussian) -> float:
         both = [pad(part, (0, data.shape[1] + 1 - part.shape[1]), value=PAD) for part in (found, data)]
         matches += int((both[0] == both[1]).all(1).sum())
     return matches / len(part)
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
 
 
 @contextmanager
