@@ -129,7 +129,8 @@ def validate(
             (there of equal length, here of a seeded order).
     Returns:
         ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, aggregate_kl, active_units, reencoding_error,
-        reencoding_error_mean, and tokens and perplexity of sequences, as `Metrics` defines them, and the posteriors ``(n, latent)``.
+        reencoding_error_mean, and tokens and perplexity of sequences, as `Metrics` defines them; and the posteriors
+        ``(n, latent)``.
     """
     with evaluating(model):
         codes = _encode(model, x, seed, inference, batch_size)
