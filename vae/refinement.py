@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lso.vae.axes import Refinement
+from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.model import VAE
 
@@ -103,7 +104,7 @@ def refine(
         noise: ``(K, batch, latent)`` standard normal.
         exact: second derivatives by automatic differentiation, else by central differences.
     Returns:
-        ``(batch, latent)``. Second derivatives of it are not defined.
+        ``(batch, latent)``. It has no second derivatives: a backward pass with ``create_graph`` raises a UsageError.
     """
     weights = [p for p in energy.model.decoder.parameters() if p.requires_grad]
     start = torch.stack([q.mean, q.log_var])
@@ -124,6 +125,8 @@ class _Refine(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # `once_differentiable` lets autograd.grad go round it, which gives a part only
+            raise UsageError("a refined posterior has no second derivatives", "Leave create_graph out.")
         spec, (noise, points, factors) = ctx.spec, ctx.saved_tensors
         product = _exact_product if ctx.exact else _difference_product
         point_bar, velocity_bar = gradients[0], torch.zeros_like(gradients[0])
