@@ -276,7 +276,7 @@ def _slope(model: VAE, x: Tensor, point: Tensor, noise: Tensor) -> tuple[Tensor,
 
 def _passes(model: VAE, noise: Tensor) -> tuple[Tensor, ...]:
     """The noise, cut so that a pass decodes no more codes than it should; one sample of each datum at the least."""
-    return noise.split(max(1, pass_size(model) // noise.shape[1]))
+    return torch.split(noise, max(1, pass_size(model) // noise.shape[1]))
 
 
 def _sampled(model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor) -> Tensor:

@@ -102,7 +102,8 @@ def test_elbo_of_a_bernoulli_decoder_is_that_of_plain_draws() -> None:
         p.mul_(3)
     x = (torch.rand(20, *SHAPE, generator=generator(0, "x"), dtype=torch.float64) < 0.4).double()
     q, log_p = model.encode(x), []
-    for z in q.sample(torch.randn(5000, 20, 4, generator=generator(0, "plain"), dtype=torch.float64)).split(100):
+    noise = torch.randn(5000, 20, 4, generator=generator(0, "plain"), dtype=torch.float64)
+    for z in torch.split(q.sample(noise), 100):
         log_p.append(model.decode(z.flatten(0, 1)).log_prob(x.repeat(100, 1, 1, 1)).reshape(100, 20))
     each = (q.kl().sum(-1) - torch.cat(log_p)).mean(1)
     error = each.std().item() / math.sqrt(len(each))
