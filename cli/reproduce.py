@@ -135,7 +135,9 @@ def reproduce(
             from lso.cli.grids import run_all
 
             options: dict[str, Any] = {"device": device, "console": console, "signals": signals, "seconds": time}
-            found, reason = run_all(plan.planned, root, plan.asked, **options)
+            reason = run_all(plan.planned, root, plan.asked, **options)[1]
+            plan = reproductions.with_finished(plan, root, settings)
+            found = members.read(plan.planned, root, plan.asked)
         else:
             console.warn(f"no row of {published.name} can be trained yet: only its published figures are shown")
     _conclude(plan, found, folder, reason, console)
