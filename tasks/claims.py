@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from lso.bootstrap import Interval, paired_bootstrap
+from lso.tables import counted
 from lso.tasks.image_targets import Outcome
 
 Judgement = Literal["holds", "does not hold", "undecided", "not reached"]
@@ -155,9 +156,9 @@ def _claim(
     count = len(parts[0][0])
     used = count if met is None else int(met.sum())
     if met is not None and used < 2:
-        evidence = f"{used} of {count} targets met it before {end}"
+        evidence = f"{used} of {counted(count, 'target')} met it before {end}"
         return Claim(claim=text, judgement="not reached", evidence=evidence, intervals=())
-    over = f", over {used} of {count} targets" if used < count else ""
+    over = f", over {used} of {counted(count, 'target')}" if used < count else ""
     differences = [difference if met is None else difference[met] for difference, _ in parts]
     if used < FEWEST:
         means = " and ".join(f"{float(difference.mean()):.3g}" for difference in differences)

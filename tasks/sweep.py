@@ -235,7 +235,7 @@ def unfinished(found: Sequence[Mapping[str, Any]]) -> list[str]:
     if missing:
         verb = "is" if missing == 1 else "are"
         sentences.insert(
-            0, f"{missing} of {len(found)} trainings {verb} not finished and measured: repeat the command."
+            0, f"{missing} of {counted(len(found), 'training')} {verb} not finished and measured: repeat the command."
         )
     return sentences
 
@@ -277,7 +277,8 @@ def write_report(members: Sequence[Member], root: Path, asked: Asked) -> Path:
     return write(root, html, told)
 
 
-FIGURE = "Left: active units against latent size, mean and deviation over seeds. Right: NLL against active units."
+FIGURE = "Left: active units against latent size, mean and deviation over seeds. Right: NLL against active units. "
+FIGURE += "Methods are set a little beside one another, so that equal ones can be seen."
 
 
 def _first_seeds(members: Sequence[Member]) -> dict[str, Any]:
