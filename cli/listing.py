@@ -131,7 +131,8 @@ def _run_row(run: Run) -> list[Any]:
         if info["kind"] == "train":
             best = run.best()
             row[2] = run.config.method.name
-            row[5:] = [best.get("neg_elbo"), best.get("active_units")]
+            units = best.get("active_units") if run.config.architecture.latent_dim else None
+            row[5:] = [best.get("neg_elbo"), units]
         else:
             row[2] = info["search"]["optimizer"]
         return [*row, "collapsed" if run.verdict else ""]

@@ -36,14 +36,14 @@ def report(
         )
     folder = runs.choose_folder("report", out)
     console.loading()
-    from lso import comparison
+    from lso import caveats, comparison
 
     banners: list[str] = []
     if kinds == {"train"}:
         page = comparison.compare_runs(found, folder)
         named = comparison.named(found)
         table = comparison.final_table(comparison.kept(named))
-        banners = comparison.banners({name: run.info for name, run in named.items()})
+        banners = caveats.banners({name: run.info for name, run in named.items()})
     else:
         page = comparison.compare_searches(found, folder)
         table = comparison.searches_table(comparison.search_numbers(found))

@@ -10,6 +10,7 @@ from typing import Any
 from lso import dynamics, figures
 from lso.analysis import plain
 from lso.belief import Level
+from lso.caveats import banners, data_notes
 from lso.essence import essence_across
 from lso.page import WORDS, places, render, uri, write
 from lso.tables import NONE, Table, flat, number
@@ -154,53 +155,6 @@ def training_verdict(
         "sentence": (told or f"{opening}: {numbers}") + state,
         "training": "",
     }
-
-
-def banners(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Warnings that runs differ in their data, or that those are a substitute for others.
-
-    Args:
-        infos: run name -> run.json.
-    Returns:
-        Sentences; which runs are on a substitute is named where not all are on one.
-    """
-    data: dict[str, list[str]] = {}
-    for name, info in infos.items():
-        if found := _identity(info):
-            data.setdefault(found, []).append(name)
-    groups = "; ".join(", ".join(names) for names in data.values())
-    sentences = [f"Trained on different data: levels do not compare ({groups})."] if len(data) > 1 else []
-    of = {name: info["dataset"]["name"] for name, info in infos.items() if _provenance(info).get("substitute")}
-    for original in dict.fromkeys(of.values()):
-        runs = [name for name in of if of[name] == original]
-        which = "" if len(runs) == len(infos) else f" of {', '.join(runs)}"
-        verb = f"The data{which} are a substitute for {original}"
-        sentences.append(f"{verb}: numbers do not compare with published ones.")
-    return sentences
-
-
-def data_notes(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What was noted when the data were read and prepared.
-
-    Args:
-        infos: run name -> run.json.
-    Returns:
-        Sentences, each once.
-    """
-    return list(dict.fromkeys(str(note) for info in infos.values() for note in _provenance(info).get("notes", ())))
-
-
-def _identity(info: Mapping[str, Any]) -> str:
-    """What tells data apart: where they came from and what was done to them, but not the seed of their binarization."""
-    found = {key: value for key, value in _provenance(info).items() if key not in ("notes", "path")}
-    found["binarize"] = found.get("binarize", {}).get("mode")
-    dataset = info.get("dataset", {})
-    return json.dumps([dataset.get("name"), found], sort_keys=True) if "source" in found else dataset.get("hash", "")
-
-
-def _provenance(info: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = info.get("dataset", {}).get("provenance", {})
-    return found
 
 
 def kept(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:

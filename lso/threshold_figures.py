@@ -53,7 +53,7 @@ def thresholds(panels: Mapping[str, Mapping[str, Line]]) -> "Figure":
         axis.set_ylim(bottom=0)
         if not medians.size:
             axis.set_yticks([])
-            axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", color=DARK)
+            axis.text(0.5, 0.5, "not met" if axis.lines else "none", transform=axis.transAxes, ha="center", color=DARK)
     for axis in flat[len(panels) :]:
         axis.set_visible(False)
     bottom_legend(figure, flat)

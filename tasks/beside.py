@@ -227,7 +227,8 @@ def write_report(
         Where the page is.
     """
     from lso.analysis import plain
-    from lso.comparison import data_notes, side_by_side
+    from lso.caveats import data_notes
+    from lso.comparison import side_by_side
     from lso.grid_figures import beside_published
     from lso.page import places, render, uri, write
     from lso.vae.config import to_dict

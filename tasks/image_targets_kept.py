@@ -88,7 +88,7 @@ def _other(path: Path, run: Run, config: BenchmarkConfig) -> str:
     asked = json.loads(json.dumps(dataclasses.asdict(config)))
     if weights != _weights(run):
         return ""
-    return ", ".join(f"{key} {there.get(key)}, not {value}" for key, value in asked.items() if there.get(key) != value)
+    return "; ".join(f"{key} {there.get(key)}, not {value}" for key, value in asked.items() if there.get(key) != value)
 
 
 def keep(outcome: Outcome, run: Run, config: BenchmarkConfig, folder: Path) -> None:

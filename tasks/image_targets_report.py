@@ -278,7 +278,7 @@ def banners(runs: Sequence[Run], cut: str, waiting: Sequence[str]) -> list[str]:
     Returns:
         Sentences.
     """
-    from lso.comparison import banners as substitutes
+    from lso.caveats import banners as substitutes
 
     found = []
     if cut:

@@ -118,7 +118,7 @@ def banners(members: Sequence[Member]) -> list[str]:
     Returns:
         Sentences.
     """
-    from lso.comparison import banners as substitutes
+    from lso.caveats import banners as substitutes
 
     return [
         *substitutes({member.planned.name: member.info for member in members if member.run}),
@@ -251,7 +251,8 @@ def write_report(members: Sequence[Member], root: Path, asked: Asked) -> Path:
         Where the page is.
     """
     from lso.analysis import plain
-    from lso.comparison import data_notes, side_by_side
+    from lso.caveats import data_notes
+    from lso.comparison import side_by_side
     from lso.grid_figures import sweep
     from lso.page import places, render, uri, write
     from lso.vae.config import to_dict

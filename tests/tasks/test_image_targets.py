@@ -90,7 +90,7 @@ def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_u
     assert there.steps == settled and not there.again and (settled is not None or "met the cap of 40" in there.why)
     assert kept.standing(models[1], tmp_path, CONFIG).why == "not searched yet"
     other = kept.standing(models[0], tmp_path)
-    assert other.again and other.why.startswith("searched with other settings (targets 4, not 50, thresholds")
+    assert other.again and other.why.startswith("searched with other settings (targets 4, not 50; thresholds")
     assert again is not None and torch.equal(again.gap, found.gap) and again.thresholds == found.thresholds
     assert kept.cached(models[0], dataclasses.replace(CONFIG, max_steps=45), tmp_path) is None
     assert kept.begun(models[0], CONFIG, tmp_path) is None
