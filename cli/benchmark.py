@@ -1,7 +1,9 @@
 """``lso benchmark image-targets``: the papers' toy latent search on several models at once."""
 
 import dataclasses
+import json as json_module
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -61,7 +63,6 @@ def image_targets(
     levels, rates = numbers(thresholds, "thresholds"), numbers(lr, "learning rates")
     folder = out or runs.choose_folder("image-targets")
     console.loading()
-    from lso.comparison import banners as substitutes
     from lso.tasks import image_targets as toy
     from lso.tasks import image_targets_kept as kept
     from lso.tasks import image_targets_report as page
@@ -73,6 +74,7 @@ def image_targets(
     toy.check(found)
     images = toy.target_images(found[0], config)
     outcomes: dict[float, list[toy.Outcome]] = {rate: [] for rate in rates}
+    waiting: list[str] = []
     with Signals() as signals:
         signals.listen()
         clock = Clock(console, signals, limit)
@@ -80,35 +82,40 @@ def image_targets(
             one = dataclasses.replace(config, lr=rate)
             for run in found:
                 outcome = kept.cached(run, one, folder)
+                told = f"{run.path.name} at learning rate {rate:g}" if len(rates) > 1 else run.path.name
                 if outcome is None and clock.over():
+                    waiting.append(told)
                     continue
                 if outcome is None:
-                    clock.begin(f"{run.path.name}, lr {rate:g}", max_steps)
+                    clock.begin(told, max_steps)
                     part = kept.begun(run, one, folder)
                     outcome = toy.benchmark(run, images, one, device=device, stop=clock.stop, begun=part)
                     kept.keep(outcome, run, one, folder)
                 outcomes[rate].append(outcome)
+                waiting += [] if outcome.finished else [told]
         clock.close()
     done = {rate: part for rate, part in outcomes.items() if part}
     if not done:
         raise UsageError("the time was over before the first window of 100 steps", "Raise --time-limit.")
-    whole = all(len(part) == len(found) and all(o.finished for o in part) for part in outcomes.values())
-    cut = "" if whole else clock.reason
-    banners = [f"Cut off: {cut}. What is missing or unfinished is not judged as it would be."] if cut else []
-    banners += substitutes({found[0].path.name: found[0].info})
+    cut = clock.reason if waiting else ""
+    banners = page.banners(found, cut, waiting)
     written = page.write_report(done, images, config, folder, banners)
     first = next(iter(done.values()))
-    claims = page.claim_table(judge(first))
-    told: dict[str, Any] = {"folder": folder, "cut": cut, "report": written}
-    console.emit(told | {"claims": [dict(zip(claims.columns, row, strict=True)) for row in claims.rows]})
-    for table in (page.model_table(first), page.iteration_table(first), page.threshold_table(first), claims):
+    content = json_module.loads(written.with_suffix(".json").read_text(encoding="utf-8"))
+    console.emit({"folder": folder, "cut": cut, "report": written, **content})
+    for banner in banners:
+        console.warn(banner)
+    claims = judge(first)
+    judged = [page.claim_table(claims)] if claims else []
+    tables = (page.model_table(first), page.iteration_table(first), page.threshold_table(first), *judged)
+    for table in tables:
         console.result()
         console.table(table.columns, [list(row) for row in table.rows])
         if table.note:
             console.note(table.note)
     console.result(f"report: {shown(written)}")
     if cut:
-        console.result(f"{cut}; continue: {again()}" + (f" --out {shown(folder)}" if out is None else ""))
+        console.result(f"{cut}; continue: {again()}" + (f" --out {quote(shown(folder))}" if out is None else ""))
     if signals.exit_code:
         raise typer.Exit(signals.exit_code)
 

@@ -1,6 +1,7 @@
 """``lso config``: the configuration that a training would have, shown or written to a file to edit; runs nothing."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -40,4 +41,4 @@ def init(
         raise UsageError(f"cannot write {out}: {error.strerror}", "Choose another --out.") from None
     console = Console(json=json)
     console.emit({"file": out})
-    console.result(f"wrote {shown(out)}; edit it, then: lso train --config {shown(out)}")
+    console.result(f"wrote {shown(out)}; edit it, then: lso train --config {quote(shown(out))}")

@@ -1,6 +1,7 @@
 """``lso encode``: data to codes."""
 
 from pathlib import Path
+from shlex import join
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from lso.cli.console import Console, shown
 from lso.cli.options import BadFiles, Channels, Device, Force, Invert, Json, Quiet, RunPath, pixel_changes
 from lso.cli.places import file_place, file_stem, latent_run
+from lso.tables import counted
 
 
 def encode(
@@ -49,7 +51,6 @@ def encode(
     q = explore.encode(model, targets.x)
     explore.write_codes(file, q, targets.names, targets.labels)
     console.emit({"run": found.path, "data": data, "n": len(q), "latent_dim": model.latent_dim, "codes": file})
-    console.note(
-        f"{len(q)} codes of {model.latent_dim} dimensions; decode them: lso decode {shown(found.path)} {shown(file)}"
-    )
+    command = join(["lso", "decode", shown(found.path), shown(file)])
+    console.note(f"{counted(len(q), 'code')} of {counted(model.latent_dim, 'dimension')}; decode them: {command}")
     console.result(shown(file))

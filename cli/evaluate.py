@@ -1,6 +1,7 @@
 """``lso evaluate``: all metrics of a trained model on one split."""
 
 import dataclasses
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from lso.cli.console import Console, shown
 from lso.cli.options import Device, Json, Quiet, RunPath, Seed
 from lso.cli.places import training_run
+from lso.tables import counted
 from lso.vae.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +39,12 @@ def evaluate(
         typer.Option(help="Evaluate under so many seeds and print the spread of the estimates.", metavar="N", min=1),
     ] = 1,
     gaps: Annotated[
-        bool, typer.Option("--gaps", help="Also the approximation and the amortization gap: slow, see --limit.")
+        bool,
+        typer.Option(
+            "--gaps",
+            help="Also the approximation and the amortization gap: slow, see --limit. Few --iw-samples understate the "
+            "first; 50 at least.",
+        ),
     ] = False,
     gap_steps: Annotated[
         int, typer.Option(help="Gradient steps to the best posterior of each datum.", metavar="N", min=1)
@@ -49,6 +56,11 @@ def evaluate(
 ) -> None:
     """Measure a trained model: -ELBO, importance-weighted NLL, KL, mutual information, active units, re-encoding."""
     console = Console(json=json, quiet=quiet)
+    if gaps and iw_samples < FEWEST:
+        raise UsageError(
+            f"--gaps with {counted(iw_samples, 'importance sample')}: so few understate the approximation gap",
+            f"Give --iw-samples {FEWEST} or more; 500 is the default.",
+        )
     found = training_run(run)
     console.loading()
     from lso.cli.bars import Counting
@@ -58,9 +70,9 @@ def evaluate(
     dataset = experiment.dataset_of(found)
     data = dataset.split(split.value)
     n = min(len(data), limit or len(data))
-    console.note(
-        f"Evaluating {shown(found.path)} on {n:,} of {len(data):,} {split} {model.kind}s, {iw_samples} samples each"
-    )
+    each = f", {counted(iw_samples, 'sample')} each" if iw_samples and model.latent_dim else ""
+    whole = counted(len(data), f"{split} {model.kind}")
+    console.note(f"Evaluating {shown(found.path)} on {n:,} of {whole}{each}")
     if gaps and not model.latent_dim:
         raise UsageError(
             "a model without latents has no gaps: its likelihood is exact", "Leave --gaps out, or give another run."
@@ -71,21 +83,22 @@ def evaluate(
         every = accounts.repeats(model, dataset, repeats, watch=counting, **options)
         found_gaps = None
         if gaps:
-            options["iw_samples"] = max(2, iw_samples)
             counting = Counting(console, f"{model.kind}s", "refining posteriors")
             found_gaps = accounts.gaps(model, dataset, steps=gap_steps, watch=counting, **options)
     finally:
         counting.close()
     metrics, spreads = every[0], accounts.spread_of(every) if repeats > 1 else {}
-    cut = f"--limit: {n:,} of {len(data):,} {split} {model.kind}s" if n < len(data) else ""
-    told = {"run": found.path, "cut": cut, "verdict": found.verdict, **dataclasses.asdict(metrics)}
+    spreads = {name: one for name, one in spreads.items() if name not in _not_measured(metrics)}
+    cut = f"--limit: {n:,} of {whole}" if n < len(data) else ""
+    values = dataclasses.asdict(metrics) | dict.fromkeys(_not_measured(metrics))
+    told = {"run": found.path, "cut": cut, "verdict": found.verdict, **values}
     if spreads:
         told["repeats"] = {name: dataclasses.asdict(value) for name, value in spreads.items()}
     if found_gaps is not None:
         told["gaps"] = dataclasses.asdict(found_gaps)
     console.emit(told)
-    console.table(("metric", "value", "what it is"), _rows(metrics))
-    if metrics.activity:
+    console.table(("metric", "value", "what it is"), _rows(metrics, values))
+    if metrics.activity and metrics.n > 1:
         console.result()
         console.table(("dimension", "variance", "KL", "decoder use", "re-encoding"), _dimensions(metrics))
     if spreads:
@@ -108,9 +121,12 @@ def _spread(spreads: "dict[str, Spread]") -> list[list[Any]]:
 
 
 def _gaps(g: "Gaps") -> list[list[Any]]:
-    steps = f"{g.steps} steps, {g.samples} codes each; the last tenth still gained {g.moved:.2g}"
+    steps = (
+        f"{counted(g.steps, 'step')}, {counted(g.samples, 'code')} each; the last tenth changed it by {-g.moved:+.2g}"
+    )
+    least = f"; at least so much: {g.iw_samples} samples understate it"
     rows: list[list[Any]] = [
-        ["approximation", g.approximation, f"log p(x) - best Gaussian's ELBO, +- {g.approximation_error:.2g}"],
+        ["approximation", g.approximation, f"log p(x) - best Gaussian's ELBO, +- {g.approximation_error:.2g}{least}"],
         ["amortization", g.amortization, f"best Gaussian's ELBO - the model's own, +- {g.amortization_error:.2g}"],
         ["inference", g.inference, "their sum"],
         ["NLL", g.nll, f"-log p(x), {g.iw_samples} importance samples from the best Gaussian"],
@@ -126,7 +142,14 @@ def _gaps(g: "Gaps") -> list[list[Any]]:
     return rows
 
 
-def _rows(m: "Metrics") -> list[list[Any]]:
+def _not_measured(m: "Metrics") -> list[str]:
+    """Metrics that say nothing: all of latents where there are none, and of one datum what compares data."""
+    if not m.activity:
+        return [*OF_ONE, *OF_LATENTS]
+    return [*OF_ONE, "activity"] if m.n < 2 else []
+
+
+def _rows(m: "Metrics", values: Mapping[str, Any]) -> list[list[Any]]:
     latent = len(m.activity)
     known = "IW-NLL" if m.iw_nll is not None else "-ELBO"
     sequences: list[list[Any]] = [
@@ -134,23 +157,32 @@ def _rows(m: "Metrics") -> list[list[Any]]:
         ["tokens", m.tokens, "a sequence, the end symbol counted"],
         ["exact match", m.exact_match, "share of (at most 1,000) sequences that the greedy decode of the mean equals"],
     ]
-    nll = [["IW-NLL", m.iw_nll, f"-log p(x), nats, {m.iw_samples} importance samples"]] if m.iw_nll is not None else []
+    spoken = [row for row in sequences if row[1] is not None]
+    how = f"{counted(m.iw_samples, 'importance sample')}" if latent else "exact, as there are no latents"
+    nll = [["IW-NLL" if latent else "NLL", m.iw_nll, f"-log p(x), nats, {how}"]] if m.iw_nll is not None else []
+    if not latent:
+        none = [[name, None, "of models with latents"] for name in ("KL", "MI", "active units", "re-encoding")]
+        return [["-ELBO", m.neg_elbo, "nats a datum; here -log p(x)"], *nll, *spoken, *none]
+    one = "; not of one datum" if m.n < 2 else ""
     return [
         ["-ELBO", m.neg_elbo, "nats a datum, KL weight 1"],
         *nll,
-        *(row for row in sequences if row[1] is not None),
+        *spoken,
         ["reconstruction", m.reconstruction, "nats"],
         ["KL", m.kl, "nats, posterior to prior"],
-        ["MI", m.mi, f"nats, within batches of {m.mi_batch}"],
-        ["MI, split", m.mi_split, f"nats, over all {m.n:,}"],
-        ["aggregate KL", m.aggregate_kl, "nats, q(z) to prior"],
-        ["active units", m.active_units, f"of {latent}: variance of the posterior mean at least 0.01"],
+        ["MI", values["mi"], f"nats, within batches of {m.mi_batch}{one}"],
+        ["MI, split", values["mi_split"], f"nats, over all {m.n:,}{one}"],
+        ["aggregate KL", values["aggregate_kl"], f"nats, q(z) to prior{one}"],
+        ["active units", values["active_units"], f"of {latent}: variance of the posterior mean at least 0.01{one}"],
         ["used units", sum(use > USED for use in m.decoder_use), f"of {latent}: redrawing costs more than {USED} nats"],
         ["re-encoding", m.reencoding_error, "squared, sampled to sampled, mean over dimensions; 2 is full collapse"],
         ["re-encoding, mean", m.reencoding_error_mean, "squared, mean to mean"],
     ]
 
 
+OF_ONE = ("mi", "mi_split", "aggregate_kl", "active_units")
+OF_LATENTS = ("kl", "reencoding_error", "reencoding_error_mean")
+FEWEST = 50  # importance samples for the gaps
 USED = 0.01  # nats
 SHOWN = 10  # dimensions in the table
 

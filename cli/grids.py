@@ -7,6 +7,7 @@ from lso.cli.bars import Counting
 from lso.cli.console import Console, shown
 from lso.cli.progress import TrainingProgress
 from lso.cli.signals import Signals
+from lso.tables import counted
 from lso.tasks.grid import Count, GridWatch, train_all
 from lso.tasks.members import Asked, Member, Planned
 from lso.vae.runs import INFO, Run
@@ -109,7 +110,7 @@ def run_all(
     Returns:
         The members, and why it ended early, if it did.
     """
-    console.note(f"{len(planned)} trainings in {shown(root)}; what is finished there is kept")
+    console.note(f"{counted(len(planned), 'training')} in {shown(root)}; what is finished there is kept")
     signals.listen()
     progress = GridProgress(console, signals, root)
     return train_all(planned, root, asked=asked, device=device, watch=progress, seconds=seconds)

@@ -10,7 +10,7 @@ import typer
 from lso.cli.console import Console, shown
 from lso.cli.options import Json
 from lso.vae.errors import LsoError
-from lso.vae.runs import Run, list_runs, runs_root
+from lso.vae.runs import INFO, Run, list_runs, runs_root
 
 
 class Kind(StrEnum):
@@ -104,7 +104,22 @@ def _tables() -> Table:
 
 def _runs() -> Table:
     columns = ("run", "kind", "method", "status", "started", "-ELBO", "active", "note")
-    return columns, [_run_row(run) for run in reversed(list_runs())]
+    return columns, [_run_row(run) for run in reversed(_everywhere())]
+
+
+def _everywhere() -> list[Run]:
+    """All runs, oldest first, and those of sweeps and reproductions, which lie one folder below."""
+    root = runs_root()
+    folders = [path for path in root.glob("*/") if not (path / INFO).exists() and not path.name.startswith(".")]
+    found = [*list_runs(), *(run for folder in folders for run in list_runs(folder))]
+    return sorted(found, key=lambda run: (_started(run), str(run.path)))
+
+
+def _started(run: Run) -> str:
+    try:
+        return str(run.info.get("started", ""))
+    except LsoError:
+        return ""
 
 
 def _run_row(run: Run) -> list[Any]:
@@ -116,7 +131,8 @@ def _run_row(run: Run) -> list[Any]:
         if info["kind"] == "train":
             best = run.best()
             row[2] = run.config.method.name
-            row[5:] = [best.get("neg_elbo"), best.get("active_units")]
+            units = best.get("active_units") if run.config.architecture.latent_dim else None
+            row[5:] = [best.get("neg_elbo"), units]
         else:
             row[2] = info["search"]["optimizer"]
         return [*row, "collapsed" if run.verdict else ""]

@@ -36,15 +36,20 @@ def report(
         )
     folder = runs.choose_folder("report", out)
     console.loading()
-    from lso import comparison
+    from lso import caveats, comparison
 
+    banners: list[str] = []
     if kinds == {"train"}:
         page = comparison.compare_runs(found, folder)
-        table = comparison.final_table({name: run.best() for name, run in comparison.named(found).items()})
+        named = comparison.named(found)
+        table = comparison.final_table(comparison.kept(named))
+        banners = caveats.banners({name: run.info for name, run in named.items()})
     else:
         page = comparison.compare_searches(found, folder)
         table = comparison.searches_table(comparison.search_numbers(found))
     console.emit(json_module.loads(page.with_suffix(".json").read_text(encoding="utf-8")) | {"report": page})
+    for banner in banners:
+        console.warn(banner)
     console.table(table.columns, table.rows)
     for run in found:
         if run.verdict:

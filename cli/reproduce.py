@@ -1,8 +1,9 @@
 """``lso reproduce``: a published table trained again, ours beside published; repeated, it goes on."""
 
 import json as json_module
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +25,9 @@ from lso.cli.train import TimeLimit
 from lso.tasks import beside, members, tables
 from lso.tasks import reproduce as reproductions
 from lso.vae.runs import runs_root
+
+if TYPE_CHECKING:
+    from lso.tasks.image_targets_kept import Standing
 
 CUT = "Less than the paper's protocol"
 
@@ -131,7 +135,9 @@ def reproduce(
             from lso.cli.grids import run_all
 
             options: dict[str, Any] = {"device": device, "console": console, "signals": signals, "seconds": time}
-            found, reason = run_all(plan.planned, root, plan.asked, **options)
+            reason = run_all(plan.planned, root, plan.asked, **options)[1]
+            plan = reproductions.with_finished(plan, root, settings)
+            found = members.read(plan.planned, root, plan.asked)
         else:
             console.warn(f"no row of {published.name} can be trained yet: only its published figures are shown")
     _conclude(plan, found, folder, reason, console)
@@ -147,7 +153,10 @@ def _conclude(
     console: Console,
 ) -> None:
     searches = folder / "image-targets"
-    numbers = beside.compare(plan, found, _iterations(plan, found, searches))
+    standings = _standings(plan, found, searches)
+    counts = {name: one.steps for name, one in standings.items() if one.steps is not None}
+    numbers = beside.compare(plan, found, counts)
+    numbers["notes"] += [f"{name}: {one.why}." for name, one in standings.items() if one.why]
     page = beside.write_report(plan, found, numbers, folder)
     content = json_module.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     console.emit({"folder": folder, "cut": reason or "", "report": page, **content})
@@ -160,23 +169,18 @@ def _conclude(
         console.table(ranks.columns, ranks.rows)
     console.note(main.note)
     console.result(f"report: {shown(page)}")
-    models = [shown(member.run.path) for member in found if member.run and member.status == "finished"]
-    if models and _searches(plan):
-        searched = f"lso benchmark image-targets --models {' '.join(models)} --out {shown(searches)}"
+    models = [shown(m.run.path) for m in found if m.run and (s := standings.get(m.planned.name)) and s.again]
+    if models:
+        searched = shlex.join(["lso", "benchmark", "image-targets", "--models", *models, "--out", shown(searches)])
         console.result(f"for the iterations: {searched}, then this command again")
     if reason:
         console.result(f"{reason}; continue: {again()}")
 
 
-def _searches(plan: reproductions.Reproduction) -> bool:
-    return any(quantity == "iterations" for _, quantity in plan.table.compared)
-
-
-def _iterations(plan: reproductions.Reproduction, found: list[members.Member], folder: Path) -> dict[str, float]:
-    """What `lso benchmark image-targets` left in the folder, for the table that counts its steps."""
-    if not _searches(plan) or not folder.is_dir():
+def _standings(plan: reproductions.Reproduction, found: list[members.Member], folder: Path) -> "dict[str, Standing]":
+    """What `lso benchmark image-targets` left in the folder of finished trainings, for the table of its steps."""
+    if not any(quantity == "iterations" for _, quantity in plan.table.compared):
         return {}
-    from lso.tasks.image_targets_kept import iterations
+    from lso.tasks.image_targets_kept import standing
 
-    counts = {member.planned.name: iterations(member.run, folder) for member in found if member.run}
-    return {name: count for name, count in counts.items() if count is not None}
+    return {m.planned.name: standing(m.run, folder) for m in found if m.run and m.status == "finished"}

@@ -85,14 +85,15 @@ def sweep(
     from lso.cli.grids import run_all
 
     with Signals() as signals:
-        found, reason = run_all(planned, root, asked, device=device, console=console, signals=signals, seconds=limit)
+        _, reason = run_all(planned, root, asked, device=device, console=console, signals=signals, seconds=limit)
+    found = members.read(sweeps.with_finished(planned, root, asked), root, asked)
     page = sweeps.write_report(found, root, asked)
     table = sweeps.table(sweeps.cells(sweeps.points(found)), asked)
     numbers_ = json_module.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     console.emit({"folder": root, "cut": reason or "", "report": page, **numbers_})
-    console.table(table.columns, table.rows)
-    for sentence in sweeps.unfinished(sweeps.points(found)):
+    for sentence in sweeps.banners(found):
         console.warn(sentence)
+    console.table(table.columns, table.rows)
     console.note(table.note)
     console.result(f"report: {shown(page)}")
     if reason:

@@ -22,6 +22,7 @@ from lso.cli.options import (
     TopP,
 )
 from lso.cli.places import latent_run, place, variant
+from lso.tables import counted
 from lso.vae.errors import UsageError
 
 if TYPE_CHECKING:
@@ -156,7 +157,10 @@ def traverse(
             "verdict": found.verdict,
         }
     )
-    console.note(f"{len(rows)} dimensions ({len(active)} of {latent} are active) and {directions} random directions")
+    console.note(
+        f"{counted(len(rows), 'dimension')} ({len(active)} of {latent} are active) and "
+        f"{counted(directions, 'random direction')}"
+    )
     console.note(f"shown: {explore.told(model, drawn)}")
     if not points and model.autoregressive:
         console.note(f"no strips of {POINTS} images a row, which take long: --points {POINTS}")

@@ -1,6 +1,7 @@
 """Reports over several runs: trainings side by side, searches side by side."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from lso import dynamics, figures
 from lso.analysis import plain
 from lso.belief import Level
+from lso.caveats import banners, data_notes
 from lso.essence import essence_across
 from lso.examples import reconstruction_table, sample_table
 from lso.page import WORDS, places, render, uri, write
@@ -32,6 +34,8 @@ FINAL = {
     "reencoding_error_mean": "re-encoding, mean",
 }
 SPOKEN = {"perplexity": "perplexity", "tokens": "tokens"}  # of sequences, where rows have them
+# Metrics that a model without latents does not have.
+OF_LATENTS = ("kl", "mi", "aggregate_kl", "active_units", "reencoding_error", "reencoding_error_mean")
 DATA_KEYS = ("notes", "substitute", "exact")  # told in banners, not in the table
 
 
@@ -89,7 +93,7 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
             "dimensions": uri(figures.dimensions_across({name: codes.get(name) for name in known})) if codes else "",
         },
         tables={
-            "final": final_table({name: run.best() for name, run in known.items()}),
+            "final": final_table(kept(known)),
             "reconstructions": reconstruction_table(infos),
             "samples": sample_table(infos),
             "dimensions": dimension_table(codes) if codes else None,
@@ -100,7 +104,7 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         json_name=places(path)[1].name,
     )
     numbers = {name: _numbers(run, rows[name], codes.get(name)) for name, run in known.items()}
-    return write(path, html, {"runs": plain(numbers)})
+    return write(path, html, {"banners": banners(infos), "runs": plain(numbers)})
 
 
 def training_report(run: Run) -> Path:
@@ -157,33 +161,16 @@ def training_verdict(
     }
 
 
-def banners(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Warnings that the data are a substitute for others.
+def kept(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
+    """Metrics of the weights that were kept; without latents those of latents are None.
 
     Args:
-        infos: run name -> run.json.
+        runs: by name.
     Returns:
-        Sentences, each once.
+        Run name -> row of metrics.jsonl.
     """
-    substitutes = [info["dataset"]["name"] for info in infos.values() if _provenance(info).get("substitute")]
-    text = "The data are a substitute for {}: numbers do not compare with published ones."
-    return [text.format(name) for name in dict.fromkeys(substitutes)]
-
-
-def data_notes(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What was noted when the data were read and prepared.
-
-    Args:
-        infos: run name -> run.json.
-    Returns:
-        Sentences, each once.
-    """
-    return list(dict.fromkeys(str(note) for info in infos.values() for note in _provenance(info).get("notes", ())))
-
-
-def _provenance(info: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = info.get("dataset", {}).get("provenance", {})
-    return found
+    none = dict.fromkeys(OF_LATENTS)
+    return {name: run.best() | ({} if run.config.architecture.latent_dim else none) for name, run in runs.items()}
 
 
 def final_table(best: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -196,10 +183,14 @@ def final_table(best: Mapping[str, Mapping[str, Any]]) -> Table:
     """
     shown = FINAL | {key: word for key, word in SPOKEN.items() if any(row.get(key) for row in best.values())}
     rows = [[name, *(number(row.get(key)) for key in shown)] for name, row in best.items()]
-    batch = next((row["mi_batch"] for row in best.values() if row.get("mi_batch")), None)
+    batch = next((row["mi_batch"] for row in best.values() if row.get("mi_batch") and row.get("mi") is not None), None)
     note = "Validation split, at the epoch with the least -ELBO at KL weight 1; nats per datum. "
     note += "Re-encoding errors are per dimension."
-    note += f" MI within batches of {batch} (at most log {batch})." if batch else ""
+    note += (
+        f" MI within batches of {batch}: at most log {batch} = {math.log(batch):.2f}, up to estimator noise."
+        if batch
+        else ""
+    )
     return Table(columns=["run", *shown.values()], rows=rows, title="Final metrics", note=note)
 
 
@@ -291,7 +282,7 @@ def _numbers(run: Run, rows: list[dict[str, Any]], codes: Codes | None) -> dict[
     info = run.info
     return {
         "verdict": info.get("verdict", ""),
-        "best": run.best(),
+        "best": kept({"": run})[""],
         "metrics": rows,
         "dimensions": None if codes is None else _dimensions(codes),
         "config": flat(to_dict(run.config)),
@@ -315,7 +306,7 @@ def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     found = search_numbers(runs)
     html = render(
         "searches.html",
-        title=f"{len(found)} searches compared",
+        title="Search report" if len(found) == 1 else f"{len(found)} searches compared",
         subtitle=", ".join(found),
         verdicts=[_named_verdict(name, numbers["verdict"]) for name, numbers in found.items()],
         charts={"searches": uri(figures.searches(found))},

@@ -11,6 +11,7 @@ from lso.tasks.reproduce import Reproduction, measured, provenance
 from lso.tasks.tables import Column, PublishedTable, heading
 
 Ours = Mapping[str, Any]  # mean, std, n
+FEWEST = 3  # rows that have an order to speak of
 
 
 def compare(reproduction: Reproduction, members: Sequence[Member], extra: Mapping[str, float] = {}) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def compare(reproduction: Reproduction, members: Sequence[Member], extra: Mappin
         "notes": list(reproduction.notes),
         "columns": list(compared),
         "rows": [_told(row, compared, exact and not reproduction.cuts) for row in rows],
-        "ranks": {name: _ranks(rows, column) for name, column in compared.items()},
+        "ranks": {name: _ranks(rows, column) for name, column in _ordered(compared).items()},
     }
 
 
@@ -95,9 +96,15 @@ def _told(row: Mapping[str, Any], columns: Mapping[str, Column], comparable: boo
     return {key: row[key] for key in ("label", "group", "train", "planned", "done", "failed")} | {"cells": cells}
 
 
+def _ordered(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """The columns that have an order of their own: multiples of hours have that of the hours."""
+    known = set(columns.values())
+    return {name: one for name, one in columns.items() if not (one[1] == "relative" and (one[0], "hours") in known)}
+
+
 def _ranks(rows: Sequence[Mapping[str, Any]], column: Column) -> dict[str, Any] | None:
     both = [row for row in rows if column in row["figures"] and row["ours"][column]]
-    if len(both) < 2:
+    if len(both) < FEWEST:
         return None
     found = rank_order(
         [float(row["figures"][column].mean) for row in both], [float(row["ours"][column]["mean"]) for row in both]
@@ -120,12 +127,14 @@ def banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
         Sentences.
     """
     found = []
+    few = f"With fewer than {FEWEST} rows not even their order is judged."
+    judged = "Only the order of the rows is judged." if any(numbers["ranks"].values()) else few
     if numbers["cuts"]:
-        found.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}. Only the order of the rows is judged.")
+        found.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}. {judged}")
     if not numbers["exact"]:
         sources = ", ".join(str(one.get("source", one.get("path", "?"))) for one in provenance(members))
         text = f"NOT the paper's data, but a substitute ({sources}): levels do not compare with published ones. "
-        found += [text + "Only the order of the rows is judged."] if sources else []
+        found += [text + judged] if sources else []
     done, planned = (sum(row[key] for row in numbers["rows"]) for key in ("done", "planned"))
     if done < planned:
         found.append(f"Trainings not finished: {planned - done} of {planned}; repeat the command.")
@@ -176,7 +185,7 @@ def rank_table(numbers: Mapping[str, Any]) -> Table | None:
     Args:
         numbers: of `compare`.
     Returns:
-        The table, None where no column has two rows.
+        The table, None where no column has three rows.
     """
     lines = []
     for name, ranks in numbers["ranks"].items():
@@ -218,7 +227,8 @@ def write_report(
         Where the page is.
     """
     from lso.analysis import plain
-    from lso.comparison import data_notes, side_by_side
+    from lso.caveats import data_notes
+    from lso.comparison import side_by_side
     from lso.grid_figures import beside_published
     from lso.page import places, render, uri, write
     from lso.vae.config import to_dict
@@ -226,7 +236,8 @@ def write_report(
     published = reproduction.table
     sections: list[dict[str, Any]] = [{"table": table(numbers, published)}]
     if panels := _panels(numbers):
-        chart = {"chart": uri(beside_published(panels)), "caption": FIGURE}
+        names = {index: row["label"] for index, row in enumerate(numbers["rows"], start=1)}
+        chart = {"chart": uri(beside_published(panels, names)), "caption": FIGURE}
         sections.append({"title": "Ours against published", **chart})
     sections += [{"table": found} for found in (rank_table(numbers), opposite_table(numbers)) if found]
     configs = {
@@ -252,7 +263,7 @@ def write_report(
     return write(folder, html, plain({**told, **numbers, "asked": reproduction.asked, "trainings": trainings}))
 
 
-FIGURE = "Each number is a row of the table. On the dashed line, where a panel reaches it, ours equals the published."
+FIGURE = "A line for each row of the table: published (circle) and ours (diamond); axes may be logarithmic."
 
 
 def _panels(numbers: Mapping[str, Any]) -> dict[str, list[tuple[int, float, float]]]:

@@ -1,13 +1,14 @@
 """What NE-VAE (2021), section 5.4, says of its toy search, judged on ours with paired bootstrap intervals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor
 
 from lso.bootstrap import Interval, paired_bootstrap
+from lso.tables import counted
 from lso.tasks.image_targets import Outcome
 
 Judgement = Literal["holds", "does not hold", "undecided", "not reached"]
@@ -26,7 +27,7 @@ class Claim:
         judgement: holds where the interval lies on the claim's side of 0, does not hold where it lies on the other,
             undecided else and of fewer than `FEWEST` targets; not reached where fewer than two targets met the
             thresholds that it speaks of, from both starts.
-        evidence: mean difference and interval, in words.
+        evidence: mean difference and interval, in words; no interval where nothing is judged.
         intervals: the intervals.
     """
 
@@ -40,18 +41,39 @@ def judge(outcomes: Sequence[Outcome]) -> list[Claim]:
     """Judge every claim whose models are there.
 
     Args:
-        outcomes: of one learning rate; the first of each role stands for it.
+        outcomes: of one learning rate; of several with one role the first annealed one stands for it, as the paper's
+            are annealed, and the claims name it.
     Returns:
         Claims in the order of the paper.
     """
     known: dict[str, Outcome] = {}
-    for outcome in outcomes:
+    for outcome in sorted(outcomes, key=lambda one: not one.annealed):
         if outcome.role:
             known.setdefault(outcome.role, outcome)
-    return [*_gaps(known), *_distances(known), *_iterations(known)]
+    names = {role: name_of(one) + _run(one, outcomes) for role, one in known.items()}
+    return [*_gaps(known, names), *_distances(known, names), *_iterations(known, names)]
 
 
-def _gaps(known: Mapping[str, Outcome]) -> list[Claim]:
+def name_of(outcome: Outcome) -> str:
+    """What the paper calls a model of this role.
+
+    Args:
+        outcome: with a role.
+    Returns:
+        The name; one that was not annealed, as the paper's were, says so.
+    """
+    return NAMES[outcome.role] + ("" if outcome.annealed else " (not annealed)")
+
+
+def _run(outcome: Outcome, outcomes: Sequence[Outcome]) -> str:
+    return f" [{outcome.name}]" if sum(one.role == outcome.role for one in outcomes) > 1 else ""
+
+
+Known = Mapping[str, Outcome]
+Names = Mapping[str, str]
+
+
+def _gaps(known: Known, names: Names) -> list[Claim]:
     claims = []
     for role in ("vae", "aggressive", "beta"):
         if "se" not in known or role not in known:
@@ -59,85 +81,96 @@ def _gaps(known: Mapping[str, Outcome]) -> list[Claim]:
         se, other = known["se"], known[role]
         for k, threshold in enumerate(se.thresholds):
             if 0.005 <= threshold <= 0.01:
-                text = (
-                    f"the loss gap between starts is smaller for {NAMES['se']} than for {NAMES[role]} at {threshold:g}"
-                )
-                met = se.reached[k].all(1) & other.reached[k].all(1)
-                claims.append(_claim(text, [(other.gap[k] - se.gap[k], 1)], met))
+                text = f"the loss gap between starts is smaller for {names['se']} than for {names[role]}"
+                met = se.met(k) & other.met(k)
+                claims.append(_claim(f"{text} at {threshold:g}", [(other.gap[k] - se.gap[k], 1)], met, _end(se, other)))
     return claims
 
 
-def _distances(known: Mapping[str, Outcome]) -> list[Claim]:
+def _distances(known: Known, names: Names) -> list[Claim]:
     claims = []
     for role, way in (("se", -1), ("vae", 1), ("aggressive", 1)):
         if role in known and len(known[role].thresholds) > 1:
-            for of, distance in _both(known[role]).items():
-                word = "shrinks" if way < 0 else "grows"
-                text = (
-                    f"{NAMES[role]}: the code distance between starts {word} from the first threshold to the last, {of}"
-                )
-                claims.append(_claim(text, [(distance[-1] - distance[0], way)], known[role].reached[-1].all(1)))
+            one, word = known[role], "shrinks" if way < 0 else "grows"
+            text = f"{names[role]}: the code distance between starts {word} from the first threshold to the last"
+            for of, distance in _both(one).items():
+                claims.append(_claim(f"{text}, {of}", [(distance[-1] - distance[0], way)], one.met(-1), _end(one)))
     if "beta" in known and len(known["beta"].thresholds) > 2:
         for of, distance in _both(known["beta"]).items():
-            claims.append(_rise_and_fall(known["beta"], distance, of))
+            claims.append(_rise_and_fall(known["beta"], names["beta"], distance, of))
     return claims
 
 
-def _rise_and_fall(outcome: Outcome, distance: Tensor, of: str) -> Claim:
+def _rise_and_fall(outcome: Outcome, name: str, distance: Tensor, of: str) -> Claim:
     """The threshold of the largest mean is chosen by the data, so the intervals are widened for the choice."""
-    met = outcome.reached[-1].all(1)
-    peak = 1 + int(distance[1:-1, met].mean(1).argmax())
-    at = outcome.thresholds[peak]
-    text = f"{NAMES['beta']}: the code distance rises and falls again (largest mean at {at:g}), {of}"
+    met, at, peak = outcome.met(-1), "", 1
+    if int(met.sum()) >= 2:
+        peak = 1 + int(distance[1:-1, met].mean(1).argmax())
+        at = f" (largest mean at {outcome.thresholds[peak]:g})"
     parts = [(distance[peak] - distance[0], 1), (distance[peak] - distance[-1], 1)]
-    return _claim(text, parts, met, choices=len(distance) - 2)
+    text = f"{name}: the code distance rises and falls again{at}, {of}"
+    return _claim(text, parts, met, _end(outcome), choices=len(distance) - 2)
 
 
 def _both(outcome: Outcome) -> dict[str, Tensor]:
+    """Over all dimensions, and over the active ones where some are and others are not."""
+    if outcome.active_units == outcome.latent_dim:
+        return {"all dimensions, none of them dead": outcome.distance_active}
+    if not outcome.active_units:
+        return {"all dimensions, none of them active": outcome.distance_dead}
     return {
         "all dimensions": outcome.distance_active + outcome.distance_dead,
         "active dimensions alone": outcome.distance_active,
     }
 
 
-def _iterations(known: Mapping[str, Outcome]) -> list[Claim]:
+def _end(*outcomes: Outcome) -> str:
+    """What came first where a threshold was not met."""
+    return "the cap" if all(one.searched for one in outcomes) else "the search was cut off"
+
+
+def _iterations(known: Known, names: Names) -> list[Claim]:
     present = [role for role in PUBLISHED_ORDER if role in known]
     claims = []
     for fewer, more in pairwise(present):
         a, b = known[fewer], known[more]
-        text = f"{NAMES[fewer]} takes fewer steps than {NAMES[more]} to threshold {a.thresholds[-1]:g}, from the prior"
+        text = f"{names[fewer]} takes fewer steps than {names[more]} to threshold {a.thresholds[-1]:g}, from the prior"
+        late, count = int((~a.reached[-1, :, 0]).sum() + (~b.reached[-1, :, 0]).sum()), 2 * len(a.gap[-1])
+        if late == count or (late and not (a.searched and b.searched)):  # steps at a cut bound nothing
+            evidence = f"{count - late} of {count} searches met it before {_end(a, b)}"
+            claims.append(Claim(claim=text, judgement="not reached", evidence=evidence, intervals=()))
+            continue
         claim = _claim(text, [((b.steps[-1, :, 0] - a.steps[-1, :, 0]).double(), 1)])
-        cut = int((~a.reached[-1, :, 0]).sum() + (~b.reached[-1, :, 0]).sum())
-        if cut:
-            note = f"{claim.evidence}; searches counted at the cap: {cut}"
-            judgement: Judgement = "not reached" if cut == 2 * len(a.gap[-1]) else claim.judgement
-            claim = Claim(claim=claim.claim, judgement=judgement, evidence=note, intervals=claim.intervals)
-        claims.append(claim)
+        noted = f"; searches counted at the cap: {late}" if late else ""
+        claims.append(replace(claim, evidence=claim.evidence + noted))
     return claims
 
 
-def _claim(text: str, parts: Sequence[tuple[Tensor, int]], met: Tensor | None = None, choices: int = 1) -> Claim:
+def _claim(
+    text: str, parts: Sequence[tuple[Tensor, int]], met: Tensor | None = None, end: str = "the cap", choices: int = 1
+) -> Claim:
     """All parts must lie on their side; one on the other side is enough against. Only targets that met count.
 
     Intervals of a part that was chosen among several are Bonferroni's.
     """
     count = len(parts[0][0])
-    if met is not None and int(met.sum()) < 2:
-        evidence = f"{int(met.sum())} of {count} targets met it before the cap"
-        return Claim(claim=text, judgement="not reached", evidence=evidence, intervals=())
-    level = 1 - 0.05 / choices
-    found = [
-        (paired_bootstrap(difference if met is None else difference[met], level=level), way)
-        for difference, way in parts
-    ]
     used = count if met is None else int(met.sum())
-    sides = [interval.sign * way if used >= FEWEST else 0 for interval, way in found]
+    if met is not None and used < 2:
+        evidence = f"{used} of {counted(count, 'target')} met it before {end}"
+        return Claim(claim=text, judgement="not reached", evidence=evidence, intervals=())
+    over = f", over {used} of {counted(count, 'target')}" if used < count else ""
+    differences = [difference if met is None else difference[met] for difference, _ in parts]
+    if used < FEWEST:
+        means = " and ".join(f"{float(difference.mean()):.3g}" for difference in differences)
+        evidence = f"{means}, too few to judge{over}"
+        return Claim(claim=text, judgement="undecided", evidence=evidence, intervals=())
+    level = 1 - 0.05 / choices
+    intervals = tuple(paired_bootstrap(difference, level=level) for difference in differences)
+    sides = [interval.sign * way for interval, (_, way) in zip(intervals, parts, strict=True)]
     judgement: Judgement = "undecided"
     if all(side > 0 for side in sides):
         judgement = "holds"
     elif any(side < 0 for side in sides):
         judgement = "does not hold"
-    evidence = " and ".join(f"{i.mean:.3g} ({i.low:.3g} to {i.high:.3g})" for i, _ in found)
-    if met is not None and not bool(met.all()):
-        evidence += f", over {int(met.sum())} of {count} targets"
-    return Claim(claim=text, judgement=judgement, evidence=evidence, intervals=tuple(i for i, _ in found))
+    evidence = " and ".join(f"{i.mean:.3g} ({i.low:.3g} to {i.high:.3g})" for i in intervals)
+    return Claim(claim=text, judgement=judgement, evidence=evidence + over, intervals=intervals)

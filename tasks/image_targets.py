@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lso import starts
@@ -23,13 +23,16 @@ from lso.tasks.datasets import seen
 from lso.tasks.experiment import dataset_of, resolve_device
 from lso.thresholds import Ends, search_to_thresholds
 from lso.vae.activity import active, activity
-from lso.vae.axes import Aggressive, SquaredReencoding
+from lso.vae.axes import Constant, Linear
+from lso.vae.config import TrainConfig
 from lso.vae.corpus import Corpus
 from lso.vae.errors import RunError, UsageError, unknown_name
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
 from lso.vae.values import require
 
+TASK = "omniglot"  # whose images the paper searches for
+ROLES = {"ne-vae-se": "se", "aggressive": "aggressive", "vae": "vae", "vae-anneal": "vae"}  # by method
 THRESHOLDS = (0.01, 0.005, 0.002, 0.001, 0.0005, 0.0)
 CONTROL_STEPS = 2000  # at most, of each control
 
@@ -78,13 +81,14 @@ class Outcome:
     Args:
         name: of the run.
         role: ``se``, ``vae``, ``aggressive``, ``beta`` as the paper's rows, or empty.
+        annealed: whether the KL weight was raised, as in all of the paper's rows.
         method: that trained it.
         latent_dim: size of z.
         active_units: latents whose posterior mean varies over the validation split.
         thresholds: falling.
         gap: ``(k, T)`` absolute difference of the losses that the two starts end at.
         distance_active: ``(k, T)`` squared distance of their codes over active dimensions.
-        distance_dead: ``(k, T)`` over the others.
+        distance_dead: ``(k, T)`` over the others. Either is NaN where a model has no such dimension.
         distance_decoded: ``(k, T)`` squared distance of what they decode to.
         loss: ``(k, T, 2)`` at the ends.
         steps: ``(k, T, 2)``.
@@ -119,6 +123,22 @@ class Outcome:
     decoded: Tensor
     finished: bool
     part: Mapping[str, Any] = field(default_factory=dict)
+    annealed: bool = True
+
+    @property
+    def searched(self) -> bool:
+        """Whether Adam ended by itself or at the cap; what did not reach a threshold else was cut off before."""
+        return self.finished or bool(self.part.get("finished"))
+
+    def met(self, k: int) -> Bool[Tensor, " target"]:
+        """Targets whose searches from both starts reached a threshold.
+
+        Args:
+            k: of which threshold.
+        Returns:
+            ``(T,)``.
+        """
+        return self.reached[k].all(1)
 
 
 def check(runs: Sequence[Run]) -> None:
@@ -147,24 +167,31 @@ def check(runs: Sequence[Run]) -> None:
         raise UsageError("a model is named twice", "Name each once.")
 
 
-def role_of(run: Run) -> str:
-    """Which row of the paper a run stands for.
+def role_of(config: TrainConfig) -> str:
+    """Which row of the paper a training stands for, annealed or not.
 
     Args:
-        run: a training run.
+        config: of the training.
     Returns:
-        ``se``, ``aggressive``, ``beta`` or ``vae``; empty for another method.
+        ``se``, ``aggressive``, ``beta`` or ``vae``; empty for another method, and on other data than OMNIGLOT.
     """
-    method = run.config.method
-    if isinstance(method.penalty, SquaredReencoding):
-        return "se"
-    if method.penalty is not None or method.skip:
+    method = config.method
+    if config.data.task != TASK or not isinstance(method.schedule, Constant | Linear):
         return ""
-    if isinstance(method.updates, Aggressive):
-        return "aggressive"
     if method.name == "beta-vae":
         return "beta" if method.schedule.end == 0.9 else ""
-    return "vae" if method.name in ("vae", "vae-anneal") else ""
+    return ROLES.get(method.name, "")
+
+
+def annealed(config: TrainConfig) -> bool:
+    """Whether a training's KL weight was raised to its end, as in every row of the paper's search.
+
+    Args:
+        config: of the training.
+    Returns:
+        False for a constant weight.
+    """
+    return not isinstance(config.method.schedule, Constant)
 
 
 def target_images(run: Run, config: BenchmarkConfig) -> Tensor:
@@ -224,7 +251,8 @@ def benchmark(
     decoded = torch.stack([decode(objective, z) for z in ends.z])
     return Outcome(
         name=run.path.name,
-        role=role_of(run),
+        role=role_of(run.config),
+        annealed=annealed(run.config),
         method=run.config.method.name,
         latent_dim=model.latent_dim,
         active_units=int(mask.sum()),
@@ -247,10 +275,11 @@ def benchmark(
 def _between(value: Tensor, z: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """What lies between the two starts of each target; the start is the last axis of the losses."""
     squared = (z[..., 0, :] - z[..., 1, :]).square()
+    none = torch.full_like(squared[..., 0], torch.nan)
     return {
         "gap": (value[..., 0] - value[..., 1]).abs(),
-        "distance_active": squared[..., mask].sum(-1),
-        "distance_dead": squared[..., ~mask].sum(-1),
+        "distance_active": squared[..., mask].sum(-1) if bool(mask.any()) else none,
+        "distance_dead": squared[..., ~mask].sum(-1) if not bool(mask.all()) else none,
     }
 
 

@@ -4,11 +4,13 @@ import dataclasses
 import hashlib
 import io
 import json
+from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import torch
 
-from lso.tasks.image_targets import BenchmarkConfig, Outcome, fields_of
+from lso.tasks.image_targets import BenchmarkConfig, Outcome, annealed, fields_of, role_of
 from lso.thresholds import Ends
 from lso.vae.files import replace_file
 from lso.vae.runs import Run
@@ -42,18 +44,51 @@ def begun(run: Run, config: BenchmarkConfig, folder: Path) -> Ends | None:
     return Ends(**found.part) if found is not None and found.part else None
 
 
-def iterations(run: Run, folder: Path, config: BenchmarkConfig = BenchmarkConfig()) -> float | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a folder holds for the published count of a run.
+
+    Args:
+        steps: Adam steps of all images run as one from the prior, to the last threshold; None where there are none.
+        why: there are none, in words; empty where there are.
+        again: whether searching would give them.
+    """
+
+    steps: float | None = None
+    why: str = ""
+    again: bool = False
+
+
+def standing(run: Run, folder: Path, config: BenchmarkConfig = BenchmarkConfig()) -> Standing:
     """Steps of all images run as one from the prior, to the last threshold, of an outcome that was kept.
 
     Args:
         run: a training run.
         folder: of the benchmark.
-        config: with which it was made.
+        config: with which it should have been made.
     Returns:
-        The steps; None where there is no outcome, or the cap came first.
+        The steps, or why there are none.
     """
-    found = cached(run, config, folder)
-    return float(found.together[-1, 0]) if found is not None and found.together_reached[-1, 0] else None
+    found = _kept(run, config, folder)
+    if found is None:
+        paths = sorted((folder / "outcomes").glob(escape(_name(run, ""))[: -len(".pt")] + "*.pt"))
+        others = [told for path in paths if (told := _other(path, run, config))]
+        why = f"searched with other settings ({others[0]})" if others else "not searched yet"
+        return Standing(why=why, again=True)
+    if found.together_reached[-1, 0]:
+        return Standing(steps=float(found.together[-1, 0]))
+    if not found.searched:
+        return Standing(why="the search was cut off", again=True)
+    return Standing(why=f"met the cap of {config.max_steps:,} steps before threshold {found.thresholds[-1]:g}")
+
+
+def _other(path: Path, run: Run, config: BenchmarkConfig) -> str:
+    """How the settings of an outcome differ; empty for one of other weights."""
+    weights, there = json.loads(torch.load(path, weights_only=True)["key"])
+    asked = json.loads(json.dumps(dataclasses.asdict(config)))
+    if weights != _weights(run):
+        return ""
+    return "; ".join(f"{key} {there.get(key)}, not {value}" for key, value in asked.items() if there.get(key) != value)
 
 
 def keep(outcome: Outcome, run: Run, config: BenchmarkConfig, folder: Path) -> None:
@@ -77,12 +112,28 @@ def _kept(run: Run, config: BenchmarkConfig, folder: Path) -> Outcome | None:
     if not path.is_file():
         return None
     content = torch.load(path, weights_only=True)
-    return Outcome(**content) if content.pop("key") == _key(run, config) else None
+    if content.pop("key") != _key(run, config):
+        return None
+    found = Outcome(**content | {"role": role_of(run.config), "annealed": annealed(run.config)})
+    for key in _without(found):  # earlier versions wrote 0 for a distance over no dimension
+        getattr(found, key).fill_(torch.nan)
+        for control in found.controls.values():
+            control[key].fill_(torch.nan)
+    return found
+
+
+def _without(outcome: Outcome) -> list[str]:
+    counts = {"distance_active": outcome.active_units, "distance_dead": outcome.latent_dim - outcome.active_units}
+    return [key for key, count in counts.items() if not count]
 
 
 def _path(run: Run, config: BenchmarkConfig, folder: Path) -> Path:
     """Runs of one name may lie in different folders."""
-    return folder / "outcomes" / f"{run.path.name}-{_weights(run)[:8]}-lr{config.lr:g}.pt"
+    return folder / "outcomes" / _name(run, f"{config.lr:g}")
+
+
+def _name(run: Run, lr: str) -> str:
+    return f"{run.path.name}-{_weights(run)[:8]}-lr{lr}.pt"
 
 
 def _key(run: Run, config: BenchmarkConfig) -> str:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from lso.convergence import middle
-from lso.tables import Table, number
-from lso.tasks.claims import FEWEST, NAMES, Claim, judge
-from lso.tasks.image_targets import CONTROL_STEPS, BenchmarkConfig, Outcome
+from lso.tables import Table, counted, number
+from lso.tasks.claims import FEWEST, Claim, judge, name_of
+from lso.tasks.image_targets import CONTROL_STEPS, TASK, BenchmarkConfig, Outcome
 from lso.tasks.search import FORCED
 from lso.tasks.tables import table
+from lso.vae.runs import Run
 
 SHOWN = 5  # targets in the picture
 # Rows of the published table.
@@ -51,17 +52,29 @@ def threshold_table(outcomes: Sequence[Outcome]) -> Table:
     for outcome in outcomes:
         for k, level in enumerate(outcome.thresholds):
             short = int((~outcome.reached[k]).sum())
+            met = outcome.met(k)
             rows.append(
                 [
                     heading(outcome, outcomes) if k == 0 else "",
                     f"{level:g}",
-                    *(number(_median(getattr(outcome, key)[k]), 3) for key in MEASURES),
-                    *(number(_median(outcome.loss[k, :, s]), 4) for s in range(2)),
+                    *(_cell(outcome, key, getattr(outcome, key)[k, met]) for key in MEASURES),
+                    *(number(_median(outcome.loss[k, met, s]), 4) for s in range(2)),
                     f"{short} of {outcome.reached[k].numel()}" if short else "–",
                 ]
             )
-    columns = ["model", "threshold", *MEASURES.values(), "loss, prior", "loss, encoder", "not reached"]
-    return Table(columns=columns, rows=rows, title="At each threshold", note="Medians over targets.")
+    columns = ["model", "threshold", *MEASURES.values(), "loss, prior", "loss, encoder", "searches not there"]
+    note = f"Medians over the targets that met the threshold from both starts before {_end(outcomes)}."
+    return Table(columns=columns, rows=rows, title="At each threshold", note=note)
+
+
+def _cell(outcome: Outcome, key: str, values: Tensor) -> str:
+    """A median; none for a distance over no dimension."""
+    empty = {"distance_active": 0, "distance_dead": outcome.latent_dim}.get(key) == outcome.active_units
+    return "none" if empty else number(_median(values), 3)
+
+
+def _end(outcomes: Sequence[Outcome]) -> str:
+    return "the cap" if all(one.searched for one in outcomes) else "the cap, or before a search was cut off"
 
 
 def iteration_table(outcomes: Sequence[Outcome]) -> Table:
@@ -72,7 +85,7 @@ def iteration_table(outcomes: Sequence[Outcome]) -> Table:
     Returns:
         The table.
     """
-    rows = []
+    rows, known = [], any(outcome.role for outcome in outcomes)
     for outcome in outcomes:
         cells = []
         for s in range(2):
@@ -82,13 +95,19 @@ def iteration_table(outcomes: Sequence[Outcome]) -> Table:
             cells.append(f"{'> ' if cut else ''}{int(steps.max()):,}")
         for s in range(2):
             cells.append(_together(outcome, s))
-        rows.append([heading(outcome, outcomes), *cells, number(_published().get(outcome.role))])
+        rows.append([heading(outcome, outcomes), *cells, *([_beside(outcome)] if known else [])])
     columns = ["model", "prior, median", "prior, most", "encoder, median", "encoder, most"]
-    columns += ["prior, all as one", "encoder, all as one", "published"]
+    columns += ["prior, all as one", "encoder, all as one", *(["published"] if known else [])]
     note = f"Adam steps to threshold {outcomes[0].thresholds[-1]:g}. An image stops on its own; all as one stops by "
-    note += "the sum of their losses. The paper does not say which of these it counts, nor its learning rate. "
-    note += "> marks what was not reached before the cap."
+    note += "the sum of their losses. "
+    note += "The paper does not say which of these it counts, nor its learning rate. " if known else ""
+    note += f"> marks what was not reached before {_end(outcomes)}."
     return Table(columns=columns, rows=rows, title="Iterations", note=note)
+
+
+def _beside(outcome: Outcome) -> str:
+    found = number(_published().get(outcome.role))
+    return found if outcome.annealed or not outcome.role else f"{found} (annealed)"
 
 
 def _published() -> dict[str, int]:
@@ -114,15 +133,15 @@ def control_table(outcomes: Sequence[Outcome]) -> Table:
         measures = ("gap", "distance_active", "distance_dead")
         adam = {key: getattr(outcome, key)[-1] for key in (*measures, "loss")}
         for name, found in {"adam": adam, **outcome.controls}.items():
-            cells = [number(_median(found[key]), 3) for key in measures]
+            cells = [_cell(outcome, key, found[key]) for key in measures]
             cells += [number(_median(found["loss"][:, s]), 4) for s in range(2)]
             rows.append([heading(outcome, outcomes) if name == "adam" else "", name, *cells])
     columns = ["model", "optimizer", *(MEASURES[key] for key in ("gap", "distance_active", "distance_dead"))]
     columns += ["loss, prior", "loss, encoder"]
-    note = "Medians over targets; Adam at its last threshold, the others until the loss changed by 1e-4 or less a step "
-    note += f"on average over 20, for {CONTROL_STEPS:,} steps at most. Under Adam a dimension that the decoder all but "
-    note += "ignores moves as far in a step as any other, under SGD by its gradient: a distance that Adam alone shows "
-    note += "says more of the optimizer than of the model. Dead here: idle in the encoder."
+    note = "Medians over targets; Adam at its last threshold or where it was cut, the others until the loss changed by "
+    note += f"1e-4 or less a step on average over 20, for {CONTROL_STEPS:,} steps at most. Under Adam a dimension that "
+    note += "the decoder all but ignores moves as far in a step as any other, under SGD by its gradient: a distance "
+    note += "that Adam alone shows says more of the optimizer than of the model. Dead here: idle in the encoder."
     return Table(columns=columns, rows=rows, title="Controls", note=note)
 
 
@@ -134,20 +153,26 @@ def model_table(outcomes: Sequence[Outcome]) -> Table:
     Returns:
         The table.
     """
+    known, drawn = any(o.role for o in outcomes), any(o.free_running is not None for o in outcomes)
     rows = [
         [
             heading(o, outcomes),
             o.name,
-            NAMES.get(o.role, "–"),
+            *([name_of(o) if o.role else "–"] if known else []),
             f"{o.active_units} of {o.latent_dim}",
-            *(number(None if o.free_running is None else _median(o.free_running[:, s]), 4) for s in range(2)),
+            *(_free(o) if drawn else []),
         ]
         for o in outcomes
     ]
-    columns = ["model", "run", "row of the paper", "active units", "free-running error, prior", "free-running, encoder"]
+    columns = ["model", "run", *(["row of the paper"] if known else []), "active units"]
+    columns += ["free-running error, prior", "free-running, encoder"] if drawn else []
     note = "Free-running: squared error of images that an autoregressive decoder draws from the last codes alone, with "
     note += "uniforms common to all; medians over targets."
-    return Table(columns=columns, rows=rows, title="Models", note=note)
+    return Table(columns=columns, rows=rows, title="Models", note=note if drawn else "")
+
+
+def _free(outcome: Outcome) -> list[str]:
+    return [number(None if outcome.free_running is None else _median(outcome.free_running[:, s]), 4) for s in range(2)]
 
 
 def claim_table(claims: Sequence[Claim]) -> Table:
@@ -192,16 +217,13 @@ def write_report(
 
     rate, first = next(iter(outcomes.items()))
     claims = judge(first)
-    panels = {
-        title: {heading(o, first): (o.thresholds, getattr(o, key)) for o in first} for key, title in MEASURES.items()
-    }
-    panels["steps from the prior"] = {heading(o, first): (o.thresholds, o.steps[:, :, 0].double()) for o in first}
-    panels["loss from the prior"] = {heading(o, first): (o.thresholds, o.loss[:, :, 0]) for o in first}
-    caption = "Median over targets and the middle half; thresholds tighten to the right."
+    caption = "Median and middle half over the targets that met the threshold (from both starts, in the lower panels "
+    caption += "from the prior); hollow where some did not, and no marker where none did. Thresholds tighten to the "
+    caption += "right."
     sections: list[dict[str, Any]] = [
-        {"table": claim_table(claims)},
+        *([{"table": claim_table(claims)}] if claims else []),
         {"table": iteration_table(first)},
-        {"title": "Thresholds", "chart": uri(thresholds(panels)), "caption": caption},
+        {"title": "Thresholds", "chart": uri(thresholds(_panels(first))), "caption": caption},
         {"table": threshold_table(first)},
         {"table": control_table(first)},
         {"title": "Pictures", "chart": _pictures(first, images), "caption": PICTURED},
@@ -209,13 +231,15 @@ def write_report(
     ]
     for other, found in list(outcomes.items())[1:]:
         sections.append({"title": f"Learning rate {other:g}", "table": iteration_table(found)})
-        sections.append({"table": claim_table(judge(found))})
+        if judged := judge(found):
+            sections.append({"table": claim_table(judged)})
     context = FORCED[config.context] if any(o.free_running is not None for o in first) else ""
     notes = [f"The decoder's context: {context}."] if context else []
+    sizes = f"{counted(len(first), 'model')}, {counted(len(images), 'image')}"
     html = render(
         "sections.html",
         title="Toy latent search",
-        subtitle=f"{len(first)} models, {len(images)} images, Adam at {rate:g}; NE-VAE (2021), section 5.4",
+        subtitle=f"{sizes}, Adam at {rate:g}; the protocol of NE-VAE (2021), section 5.4",
         banners=list(banners),
         notes=notes,
         sections=sections,
@@ -230,6 +254,40 @@ def write_report(
     return write(folder, html, numbers)
 
 
+def _panels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
+    """Measure -> model -> what `lso.threshold_figures.thresholds` takes."""
+
+    panels: dict[str, dict[str, Any]] = {title: {} for title in MEASURES.values()}
+    panels |= {"steps from the prior": {}, "loss from the prior": {}}
+    for o in outcomes:
+        name, from_prior = heading(o, outcomes), o.reached[:, :, 0]
+        for key, title in MEASURES.items():
+            panels[title][name] = (o.thresholds, getattr(o, key).double(), o.reached.all(2))
+        panels["steps from the prior"][name] = (o.thresholds, o.steps[:, :, 0].double(), from_prior)
+        panels["loss from the prior"][name] = (o.thresholds, o.loss[:, :, 0].double(), from_prior)
+    return panels
+
+
+def banners(runs: Sequence[Run], cut: str, waiting: Sequence[str]) -> list[str]:
+    """What a reader has to know before any number.
+
+    Args:
+        runs: that were to be searched.
+        cut: why the searches ended early; empty where they did not.
+        waiting: searches that have not begun or not ended.
+    Returns:
+        Sentences.
+    """
+    from lso.caveats import banners as substitutes
+
+    found = []
+    if cut:
+        found.append(f"Cut off: {cut}. Not searched, or not to the end: {', '.join(waiting)}.")
+    if (task := runs[0].config.data.task) != TASK:
+        found.append(f"NOT the paper's data ({TASK}), but {task}: its figures and claims are left out.")
+    return found + substitutes({run.path.name: run.info for run in runs})
+
+
 def numbers_of(outcome: Outcome) -> dict[str, Any]:
     """An outcome as plain numbers.
 
@@ -239,7 +297,7 @@ def numbers_of(outcome: Outcome) -> dict[str, Any]:
         For JSON.
     """
     keys = (*MEASURES, "loss", "steps", "reached", "together", "together_reached")
-    plain = {"model": outcome.name, "role": outcome.role, "method": outcome.method}
+    plain = {"model": outcome.name, "role": outcome.role, "method": outcome.method, "annealed": outcome.annealed}
     lists = {key: getattr(outcome, key).tolist() for key in keys}
     free = None if outcome.free_running is None else outcome.free_running.tolist()
     sizes = {"latent_dim": outcome.latent_dim, "active_units": outcome.active_units}

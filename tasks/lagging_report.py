@@ -153,7 +153,7 @@ def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: 
         Where the page is.
     """
     from lso.analysis import plain
-    from lso.comparison import data_notes
+    from lso.caveats import data_notes
     from lso.page import places, render, write
     from lso.pictures import data_uri, figure_png
     from lso.vae.files import replace_file

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lso.vae.config import TrainConfig, to_dict
-from lso.vae.errors import RunError, UsageError
+from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.runs import INFO, Run
 from lso.vae.values import require
 
+# Metrics of a model with latents; without them there is nothing to measure.
+OF_LATENTS = ("kl", "mi", "active_units", "reencoding_error")
 EVALUATION = "evaluation.json"  # in the folder of a finished run
 
 
@@ -115,6 +117,22 @@ def check(planned: Sequence[Planned], root: Path) -> None:
                 f"{root / one.name} is another training: {found[0]}{others}",
                 "Give the settings it was begun with to go on, or another --out to begin anew.",
             )
+
+
+def is_finished(planned: Planned, root: Path) -> bool:
+    """Whether a folder holds a training, finished and as planned.
+
+    Args:
+        planned: what it should be.
+        root: the folder above it.
+    Returns:
+        False where it is another one, or not finished.
+    """
+    run = Run(root / planned.name)
+    try:
+        return run.info.get("status") == "finished" and not _differences(run.config, planned.config)
+    except LsoError:  # damaged
+        return False
 
 
 def _differences(there: TrainConfig, asked: TrainConfig) -> list[str]:

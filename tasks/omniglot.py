@@ -1,6 +1,6 @@
 """OMNIGLOT at 28x28: the papers' chardata.mat, or a substitute made from Lake's images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ CHARDATA = Remote(
 SUBSTITUTE = "a2f8a2fe415cd0193b2e9ab1e0235bc55c41fb3721329712cef391647f9903b0"  # sha256 of omniglot28_lake.npz
 SIDE = 28
 VALIDATION = 2_000
+MNIST_SIZES, MNIST_CLASSES = (60_000, 10_000), 10
 
 
 def load(data: DataConfig, progress: Progress | None = None) -> Raw:
@@ -103,10 +104,24 @@ def _characters(found: Sequence[Array | None]) -> tuple[Tensor, Tensor] | None:
     return _label(found[2].argmax(0)) * most + first, _label(found[3].argmax(0)) * most + second
 
 
+def _not_digits(arrays: Mapping[str, Array], path: Path) -> None:
+    """A file of MNIST has the same keys; taken for a substitute it would give figures that mean nothing."""
+    sizes = tuple(len(arrays[key]) for key in ("train_x", "test_x"))
+    label = first_key(arrays, ("train_char", "train_y"))
+    classes = len(np.unique(arrays[label])) if label else None
+    if sizes == MNIST_SIZES or (classes is not None and classes <= MNIST_CLASSES):
+        known = f" of {classes} classes" if classes is not None else ""
+        raise DataError(
+            f"{path} is not OMNIGLOT: {sizes[0]:,} + {sizes[1]:,} images{known}, as MNIST and its like",
+            "Give a file of OMNIGLOT, or leave --data out to download it.",
+        )
+
+
 def _npz(path: Path) -> Parts:
     arrays = load_arrays(path)
     if "train_x" not in arrays or "test_x" not in arrays:
         raise DataError(f"{path} has no train_x and test_x", "Leave --data out to download OMNIGLOT.")
+    _not_digits(arrays, path)
     sha256 = file_hash(path)
     told = (
         "a SUBSTITUTE (Lake's 105x105 images reduced to 28x28, test drawers partly guessed), not the papers' "

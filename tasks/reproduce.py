@@ -1,16 +1,20 @@
 """A published table trained again: which trainings stand for its rows, and where a protocol was cut. Torch-free."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-from lso.tasks.members import Asked, Member, Planned, folder_name
+from lso.tables import counted
+from lso.tasks.members import OF_LATENTS, Asked, Member, Planned, evaluations, folder_name, is_finished
 from lso.tasks.plan import Settings, merge, plan
 from lso.tasks.tables import PublishedTable, Row
 from lso.vae.config import TrainConfig
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.methods import parse_method
+from lso.vae.runs import INFO, Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,26 +119,72 @@ def plan_table(
         UsageError: for a wrong value, or a row that the architecture cannot train.
         DataError: if the data path does not exist.
     """
-    count = table.seeds if seeds is None else seeds
-    if count < 1:
-        raise UsageError(f"expected at least 1 seed, got {count}", f"The paper has {table.seeds}.")
-    own = merge({"data": {"task": table.task}}, table.settings)
-    parts: Mapping[str, int | None] = table.latent_dims or {"": None}
+    number = table.seeds if seeds is None else seeds
+    if number < 1:
+        raise UsageError(f"expected at least 1 seed, got {number}", f"The paper has {table.seeds}.")
+    full = merge(_own(table), settings)
     jobs = [
-        Job(row=index, part=part, planned=_planned(table.rows[index], merge(own, settings), latent, seed))
+        Job(row=index, part=part, planned=_planned(table.rows[index], full, latent, seed))
         for index in rows
-        for part, latent in parts.items()
-        for seed in range(count)
+        for part, latent in _parts(table).items()
+        for seed in range(number)
     ]
     samples = table.iw_samples if iw_samples is None else iw_samples
     measured = any(quantity in EVALUATED for _, quantity in table.compared)
     asked = Asked(iw_samples=samples, limit=test_limit, repeats=table.repeats) if measured else None
-    cuts = _cuts(table, own, [job.planned.config for job in jobs])
-    if asked and samples < table.iw_samples:
-        cuts.append(f"{samples} importance samples instead of {table.iw_samples}")
-    if asked and test_limit:
-        cuts.append(f"measured on the first {test_limit:,} test images alone")
-    notes = (f"Runs of each row: {count} here, {table.seeds} in the paper.",) if count != table.seeds else ()
+    return _reproduction(table, jobs, asked)
+
+
+def with_finished(plan: Reproduction, root: Path, settings: Settings) -> Reproduction:
+    """A plan and every finished training of its protocol that lies in its folder, so that no call forgets another's.
+
+    Args:
+        plan: of `plan_table`.
+        root: the folder above its trainings.
+        settings: as for `plan_table`.
+    Returns:
+        The plan with more jobs. What was measured in another way than this plan asks for is left out, with a note.
+    """
+    table, full = plan.table, merge(_own(plan.table), settings)
+    jobs = {(job.row, job.part, job.planned.config.seed): job for job in plan.jobs}
+    otherwise: list[str] = []
+    for index, (part, latent) in product(chosen_rows(table, []), _parts(table).items()):
+        for seed in count(0):
+            try:
+                planned = _planned(table.rows[index], full, latent, seed)
+            except UsageError:  # a row that these networks cannot train
+                break
+            if not (root / planned.name / INFO).is_file():
+                break
+            if (index, part, seed) not in jobs and is_finished(planned, root):
+                if plan.asked is None or len(evaluations(Run(root / planned.name), plan.asked)) >= plan.asked.repeats:
+                    jobs[index, part, seed] = Job(row=index, part=part, planned=planned)
+                else:
+                    otherwise.append(planned.name)
+    parts = list(_parts(table))
+    ordered = [jobs[key] for key in sorted(jobs, key=lambda key: (key[0], parts.index(key[1]), key[2]))]
+    found = _reproduction(table, ordered, plan.asked)
+    left = f"Left out, as they were not measured as here: {', '.join(otherwise)}; name their rows to have it done."
+    return replace(found, notes=(*found.notes, left)) if otherwise else found
+
+
+def _own(table: PublishedTable) -> Settings:
+    return merge({"data": {"task": table.task}}, table.settings)
+
+
+def _parts(table: PublishedTable) -> Mapping[str, int | None]:
+    return table.latent_dims or {"": None}
+
+
+def _reproduction(table: PublishedTable, jobs: Sequence[Job], asked: Asked | None) -> Reproduction:
+    cuts = _cuts(table, _own(table), [job.planned.config for job in jobs])
+    if asked and asked.iw_samples < table.iw_samples:
+        cuts.append(f"{asked.iw_samples} importance samples instead of {table.iw_samples}")
+    if asked and asked.limit:
+        cuts.append(f"measured on the first {counted(asked.limit, 'test image')} alone")
+    runs = sorted(set(Counter((job.row, job.part) for job in jobs).values()))
+    here = " to ".join(str(number) for number in dict.fromkeys((runs[0], runs[-1]))) if runs else ""
+    notes = (f"Runs of each row: {here} here, {table.seeds} in the paper.",) if runs not in ([], [table.seeds]) else ()
     return Reproduction(table=table, jobs=tuple(jobs), asked=asked, cuts=tuple(cuts), notes=notes)
 
 
@@ -166,7 +216,7 @@ def _cuts(table: PublishedTable, own: Settings, configs: Sequence[TrainConfig]) 
     found: dict[str, None] = {}
     for config in configs:
         if config.data.limit:
-            found[f"{config.data.limit:,} training images instead of all"] = None
+            found[f"{counted(config.data.limit, 'training image')} instead of all"] = None
         for section in ("architecture", "protocol"):
             for key, wanted in own[section].items():
                 value = getattr(getattr(config, section), key)
@@ -201,8 +251,10 @@ def measured(member: Member, quantity: str) -> list[float]:
     if quantity in ("hours", "relative"):
         return [member.info["seconds"] / 3600]
     key = EVALUATED.get(quantity, quantity)
-    if key == "iw_nll" and not member.planned.config.architecture.latent_dim:
-        key = "neg_elbo"
+    if not member.planned.config.architecture.latent_dim:
+        if key in OF_LATENTS:
+            return []
+        key = "neg_elbo" if key == "iw_nll" else key
     return [float(one[key]) for one in member.evaluations if one.get(key) is not None]
 
 

@@ -1,14 +1,17 @@
 """A sweep: methods x latent sizes x seeds, told as means over seeds. Torch-free until its page is drawn."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lso.tables import NONE, Table, number
-from lso.tasks.members import Asked, Member, Planned, folder_name, spread
+from lso.tables import NONE, Table, counted, number
+from lso.tasks.members import OF_LATENTS, Asked, Member, Planned, evaluations, folder_name, spread
 from lso.tasks.plan import Settings, merge, plan
-from lso.vae.errors import UsageError
-from lso.vae.methods import parse_method
+from lso.vae.config import TrainConfig
+from lso.vae.errors import LsoError, UsageError
+from lso.vae.methods import Method, parameters, parse_method
+from lso.vae.runs import INFO, Run
 
 COLUMNS = {
     "iw_nll": "IW-NLL",
@@ -57,6 +60,72 @@ def plan_sweep(
     return planned
 
 
+def with_finished(planned: Sequence[Planned], root: Path, asked: Asked) -> list[Planned]:
+    """A plan and every finished training of its protocol that lies in its folder, so that no call forgets another's.
+
+    Args:
+        planned: of `plan_sweep`.
+        root: the folder above the trainings.
+        asked: how they are measured; those that were not measured so are left out.
+    Returns:
+        The plan, then the others by name.
+    """
+    names, others = {one.name for one in planned}, []
+    for path in sorted(root.glob(f"*/{INFO}")):
+        if path.parent.name in names or path.parent.name.startswith("."):
+            continue
+        try:
+            run = Run(path.parent)
+            done = run.kind == "train" and run.info["status"] == "finished" and _alike(run.config, planned[0].config)
+            if done and len(evaluations(run, asked)) >= asked.repeats:
+                others.append(Planned(name=path.parent.name, label=method_text(run.config.method), config=run.config))
+        except (LsoError, KeyError):  # damaged
+            continue
+    return [*planned, *others]
+
+
+def _alike(one: TrainConfig, other: TrainConfig) -> bool:
+    """Whether trainings differ in nothing but what a sweep goes over."""
+    size = one.architecture.latent_dim
+    return (
+        replace(other, method=one.method, seed=one.seed, architecture=replace(other.architecture, latent_dim=size))
+        == one
+    )
+
+
+def method_text(method: Method) -> str:
+    """A method as it is written on the command line, without what is by default so.
+
+    Args:
+        method: any.
+    Returns:
+        e.g. ``ne-vae-se:weight=5``.
+    """
+    default = {key: parameter.default for key, parameter in parameters(method.name).items()}
+    own = [f"{key}={_short(value)}" for key, value in method.params.items() if value != default[key]]
+    return f"{method.name}:{','.join(own)}" if own else method.name
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def banners(members: Sequence[Member]) -> list[str]:
+    """What a reader has to know before any number.
+
+    Args:
+        members: of `lso.tasks.grid.train_all`.
+    Returns:
+        Sentences.
+    """
+    from lso.caveats import banners as substitutes
+
+    return [
+        *substitutes({member.planned.name: member.info for member in members if member.run}),
+        *unfinished(points(members)),
+    ]
+
+
 def points(members: Sequence[Member]) -> list[dict[str, Any]]:
     """One entry for each training of a sweep, with the test metrics of those that are finished.
 
@@ -79,6 +148,7 @@ def points(members: Sequence[Member]) -> list[dict[str, Any]]:
         }
         if member.evaluations:
             point |= {key: member.evaluations[0].get(key) for key in COLUMNS} | {"seconds": info["seconds"]}
+            point |= {} if config.architecture.latent_dim else dict.fromkeys(OF_LATENTS)
         found.append(point)
     return found
 
@@ -124,10 +194,12 @@ def table(rows: Sequence[Mapping[str, Any]], asked: Asked) -> Table:
         ]
         for row in rows
     ]
-    images = f"the first {asked.limit:,} test images" if asked.limit else "the test split"
+    images = f"the first {counted(asked.limit, 'test image')}" if asked.limit else "the test split"
     note = f"Mean ± standard deviation over seeds, on {images} with the weights of the best validation -ELBO; nats per "
     note += "datum. Re-encoding is per dimension, sampled to sampled."
-    note += f" IW-NLL from {asked.iw_samples} importance samples." if asked.iw_samples else ""
+    note += f" IW-NLL from {counted(asked.iw_samples, 'importance sample')}." if asked.iw_samples else ""
+    if any(not row["latent_dim"] for row in rows):
+        note += " Without latents the likelihood is exact."
     columns = ["method", "latents", "seeds", *(COLUMNS[key] for key in shown)]
     return Table(columns=columns, rows=lines, title="Test metrics", note=note)
 
@@ -163,7 +235,7 @@ def unfinished(found: Sequence[Mapping[str, Any]]) -> list[str]:
     if missing:
         verb = "is" if missing == 1 else "are"
         sentences.insert(
-            0, f"{missing} of {len(found)} trainings {verb} not finished and measured: repeat the command."
+            0, f"{missing} of {counted(len(found), 'training')} {verb} not finished and measured: repeat the command."
         )
     return sentences
 
@@ -179,7 +251,8 @@ def write_report(members: Sequence[Member], root: Path, asked: Asked) -> Path:
         Where the page is.
     """
     from lso.analysis import plain
-    from lso.comparison import banners, data_notes, side_by_side
+    from lso.caveats import data_notes
+    from lso.comparison import side_by_side
     from lso.grid_figures import sweep
     from lso.page import places, render, uri, write
     from lso.vae.config import to_dict
@@ -195,16 +268,18 @@ def write_report(members: Sequence[Member], root: Path, asked: Asked) -> Path:
     html = render(
         "sections.html",
         title="Sweep",
-        subtitle=f"{len(rows)} settings, {len(found)} trainings, {root.name}",
-        banners=[*banners(infos), *unfinished(found)],
+        subtitle=f"{counted(len(rows), 'setting')}, {counted(len(found), 'training')}, {root.name}",
+        banners=banners(members),
         notes=data_notes(infos),
         sections=sections,
         json_name=places(root)[1].name,
     )
-    return write(root, html, {"cells": plain(rows), "trainings": plain(found), "asked": plain(asked)})
+    told = {"banners": banners(members), "cells": plain(rows), "trainings": plain(found), "asked": plain(asked)}
+    return write(root, html, told)
 
 
-FIGURE = "Left: active units against latent size, mean and deviation over seeds. Right: NLL against active units."
+FIGURE = "Left: active units against latent size, mean and deviation over seeds. Right: NLL against active units. "
+FIGURE += "Methods are set a little beside one another, so that equal ones can be seen."
 
 
 def _first_seeds(members: Sequence[Member]) -> dict[str, Any]:

@@ -226,7 +226,9 @@ def _figure(value: Any) -> Figure:
         return Figure(mean=mean, text=text, std=float(given["std"]), floor=max(floor, halves["std"]))
     if "variance" in given:
         std = float(given["variance"]) ** 0.5
-        return Figure(mean=mean, text=f"{mean} ± {std:.2g}", std=std, floor=max(floor, halves["variance"] ** 0.5))
+        hidden = halves["variance"] ** 0.5  # what a variance that was rounded to 0 may be the square of
+        text = f"{mean} ± {std:.2g}" if std else f"{mean} ± < {hidden:.2g}"
+        return Figure(mean=mean, text=text, std=std, floor=max(floor, hidden))
     return Figure(mean=mean, text=str(mean), floor=floor)
 
 

@@ -23,7 +23,7 @@ from lso.vae.pixelcnn import HE2019, SMALL, PixelCnnDecoder
 from lso.vae.resnet import ResnetEncoder
 from lso.vae.seeds import generator, mix
 from lso.vae.transformer import TransformerDecoder, TransformerEncoder
-from lso.vae.values import convert
+from lso.vae.values import convert, require
 from lso.vae.vocabulary import SPECIALS, Vocabulary
 
 MIN_SIDE, MAX_SIDE = 8, 64
@@ -215,9 +215,11 @@ class VAE(nn.Module):
         Returns:
             ``(batch, channels, height, width)``, or ``(batch, length)`` tokens: start, end, then padding.
         Raises:
-            UsageError: if ``how`` is unknown, or the mean of sequences is asked for, of which there is none.
+            UsageError: if ``how`` is unknown, ``samples`` below 1, or the mean of sequences is asked for, of which
+                there is none.
         """
         convert(how, How, "how")
+        require(samples >= 1, "samples >= 1", samples, "16 is the default.")
         if self.kind == "sequence":
             return self._tokens(z, how, noise)
         if how == "mean" and self.autoregressive:

@@ -1,6 +1,7 @@
 """The commands that look at a trained run: what they write and print, as text and as JSON."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from typer.testing import Result
 
 from lso.tasks.experiment import dataset_of
+from lso.vae import runs
 from lso.vae.runs import Run
 
 Lso = Callable[..., Result]
@@ -111,6 +113,24 @@ def test_report_compares_trainings(lso: Lso, run: Run) -> None:
     assert Path("page/report.json").is_file()
     assert lso("report").exit_code == 2
     assert lso("report", run.path, "--out", "page").exit_code == 1
+
+
+def test_report_says_that_runs_differ_in_their_data(lso: Lso, run: Run) -> None:
+    shutil.copytree(run.path, "runs/other")
+    other, dataset = Run("runs/other"), run.info["dataset"]
+    seed = {**dataset["provenance"], "binarize": {"mode": "dynamic", "seed": 1}}
+    runs.update(other, dataset={**dataset, "hash": "x", "provenance": seed})
+    assert "different data" not in lso("report", run.path, other.path).stderr  # the seed of the binarization alone
+    runs.update(other, dataset={**dataset, "hash": "x", "provenance": {"source": "y", "substitute": True}})
+    result = lso("report", run.path, other.path, "--out", "page")
+    assert "Trained on different data: levels do not compare (digits; other)." in result.stderr
+    assert "The data of other are a substitute for digits" in Path("page/report.html").read_text()
+
+
+def test_runs_of_sweeps_and_reproductions_are_listed(lso: Lso, run: Run) -> None:
+    shutil.copytree(run.path, "runs/sweep-digits/vae-d4-s0")
+    listed = json.loads(lso("list", "runs", "--json").stdout)
+    assert {row["run"] for row in listed} == {"runs/digits", "runs/sweep-digits/vae-d4-s0"}
 
 
 def test_doctor_says_what_there_is(lso: Lso) -> None:

@@ -32,7 +32,7 @@ def test_a_sweep_prints_its_table_and_is_kept_when_repeated(lso: Lso, elsewhere:
 def test_a_sweep_out_of_time_says_how_to_go_on(lso: Lso) -> None:
     done = lso("sweep", "--method", "vae", *SMALL, "--time-limit", "0s", "--out", "here")
     assert done.exit_code == 0 and "reached the time limit; continue: lso " in done.stdout
-    assert "1 of 1 trainings is not finished" in done.stderr and Path("here/report.html").is_file()
+    assert "1 of 1 training is not finished" in done.stderr and Path("here/report.html").is_file()
 
 
 @pytest.mark.usefixtures("no_report")

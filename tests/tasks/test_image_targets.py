@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from lso.tasks import image_targets as toy
 from lso.tasks import image_targets_kept as kept
 from lso.tasks.claims import judge
 from lso.tasks.experiment import train
-from lso.tasks.image_targets_report import threshold_table, write_report
+from lso.tasks.image_targets_report import MEASURES, _panels, model_table, threshold_table, write_report
+from lso.tasks.plan import plan
+from lso.threshold_figures import thresholds
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
 
@@ -29,8 +32,26 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     return [train(method, settings=SETTINGS, out=root / name, device="cpu") for name, method in names.items()]
 
 
-def test_runs_stand_for_the_rows_of_the_paper(models: list[Run], tmp_path: Path) -> None:
-    assert [toy.role_of(run) for run in models] == ["vae", "se", "aggressive", "beta"]
+@pytest.mark.parametrize(
+    ("method", "role", "annealed"),
+    [
+        ("vae", "vae", False),
+        ("vae-anneal", "vae", True),
+        ("ne-vae-se", "se", True),
+        ("ne-vae-se+aggressive:budget=2", "", True),
+        ("aggressive:anneal=10", "aggressive", True),
+        ("beta-vae:beta=0.9,anneal=8.9", "beta", True),
+        ("beta-vae:beta=0.8", "", False),
+        ("skip-vae", "", False),
+    ],
+)
+def test_runs_stand_for_the_rows_of_the_paper(method: str, role: str, annealed: bool) -> None:
+    config = plan({"method": method, "data": {"task": "omniglot"}})
+    assert (toy.role_of(config), toy.annealed(config)) == (role, annealed)
+    assert toy.role_of(plan({"method": method})) == ""  # the digits
+
+
+def test_only_trainings_on_the_same_data_are_compared(models: list[Run], tmp_path: Path) -> None:
     toy.check(models)
     with pytest.raises(UsageError, match="no models given"):
         toy.check([])
@@ -65,7 +86,11 @@ def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_u
     kept.keep(found, models[0], CONFIG, tmp_path)
     again = kept.cached(models[0], CONFIG, tmp_path)
     settled = float(found.together[-1, 0]) if found.together_reached[-1, 0] else None
-    assert kept.iterations(models[0], tmp_path, CONFIG) == settled
+    there = kept.standing(models[0], tmp_path, CONFIG)
+    assert there.steps == settled and not there.again and (settled is not None or "met the cap of 40" in there.why)
+    assert kept.standing(models[1], tmp_path, CONFIG).why == "not searched yet"
+    other = kept.standing(models[0], tmp_path)
+    assert other.again and other.why.startswith("searched with other settings (targets 4, not 50; thresholds")
     assert again is not None and torch.equal(again.gap, found.gap) and again.thresholds == found.thresholds
     assert kept.cached(models[0], dataclasses.replace(CONFIG, max_steps=45), tmp_path) is None
     assert kept.begun(models[0], CONFIG, tmp_path) is None
@@ -150,11 +175,14 @@ def test_a_claim_is_judged_on_the_targets_that_got_there(tmp_path: Path) -> None
     found = {claim.claim: claim for claim in judge([se, vae])}
     (late,) = [claim for text, claim in found.items() if "at 0.005" in text]
     assert late.judgement == "not reached" and late.evidence == "1 of 40 targets met it before the cap"
+    (cut,) = [one for one in judge([se, dataclasses.replace(vae, finished=False)]) if "at 0.005" in one.claim]
+    assert cut.evidence == "1 of 40 targets met it before the search was cut off"
     (some,) = [claim for text, claim in found.items() if "shrinks" in text and "all dimensions" in text]
-    assert some.evidence.endswith("over 5 of 40 targets") and some.judgement == "undecided"
+    assert some.evidence.endswith("too few to judge, over 5 of 40 targets") and some.judgement == "undecided"
+    assert not some.intervals
     vae.reached[2], se.reached[2] = False, False
     (steps,) = [claim for claim in judge([se, vae]) if "fewer steps" in claim.claim]
-    assert steps.judgement == "not reached" and steps.evidence.endswith("counted at the cap: 80")
+    assert steps.judgement == "not reached" and steps.evidence == "0 of 80 searches met it before the cap"
     vae.gap[0, 0] = torch.nan  # a search that broke down
     assert {claim.judgement for claim in judge([se, vae]) if "at 0.01" in claim.claim} == {"undecided"}
     write_report({0.01: [se, vae]}, torch.rand(40, 1, 8, 8), toy.BenchmarkConfig(), tmp_path)
@@ -174,6 +202,44 @@ def test_the_rise_is_judged_by_wider_intervals_as_its_threshold_was_chosen() -> 
     assert wider.high - wider.low > narrow.high - narrow.low
 
 
+def test_no_largest_mean_is_named_where_nothing_is_judged() -> None:
+    beta = scripted("beta", active=(1.0, 3.0, 1.0))
+    beta.reached[2] = False
+    assert {(claim.judgement, "largest" in claim.claim) for claim in judge([beta])} == {("not reached", False)}
+
+
+def test_of_two_runs_of_one_role_the_annealed_one_stands_for_it_and_is_named() -> None:
+    plain = dataclasses.replace(scripted("vae"), name="plain", annealed=False)
+    (found, *_) = judge([plain, dataclasses.replace(plain, name="other", annealed=True)])
+    assert found.claim.startswith("VAE [other]: the code distance")
+    assert judge([plain])[0].claim.startswith("VAE (not annealed): the code distance")
+
+
+@pytest.mark.parametrize("units", [0, 3])
+def test_a_distance_over_no_dimension_is_none_not_zero(units: int, tmp_path: Path) -> None:
+    empty = "distance_dead" if units else "distance_active"
+    none: Any = {empty: torch.full((3, 40), torch.nan)}
+    vae = dataclasses.replace(scripted("vae"), active_units=units, **none)
+    column = 2 + list(MEASURES).index(empty)
+    assert [row[column] for row in threshold_table([vae]).rows] == ["none"] * 3
+    (claim,) = judge([vae])
+    assert "none of them" in claim.claim and claim.judgement != "not reached"
+    title = MEASURES[empty]
+    figure = thresholds(_panels([vae, scripted("se")]))
+    (axis,) = [axis for axis in figure.axes if axis.get_title("left") == title]
+    assert [line.get_label() for line in axis.lines if not str(line.get_label()).startswith("_")] == ["se"]
+
+
+def test_a_threshold_that_was_not_met_is_hollow_or_a_gap() -> None:
+    vae = scripted("vae")
+    vae.reached[1, :5], vae.reached[2] = False, False
+    axis = thresholds(_panels([vae])).axes[0]
+    line, hollow = axis.lines
+    shown = np.asarray(line.get_ydata())
+    assert np.isfinite(shown).tolist() == [True, True, False] and np.asarray(hollow.get_xdata()).tolist() == [1, 2]
+    assert threshold_table([vae]).rows[2][2:6] == ["–"] * 4
+
+
 def test_an_autoregressive_model_is_also_measured_by_its_own_draws(tmp_path: Path) -> None:
     network = {"name": "he2019-small", "latent_dim": 2, "width": 4}
     run = train("vae", settings={**SETTINGS, "architecture": network}, out=tmp_path / "ar", device="cpu")
@@ -189,5 +255,6 @@ def test_the_page_shows_every_model_and_says_where_the_cap_came_first(tmp_path: 
     assert [row[-1] for row in threshold_table([se, vae]).rows] == ["–"] * 5 + ["10 of 80"]
     page = write_report({0.01: [se, vae], 0.03: [se, vae]}, torch.rand(40, 1, 8, 8), toy.BenchmarkConfig(), tmp_path)
     text = page.read_text()
+    assert "free-running" not in " ".join(model_table([se, vae]).columns) and "NE-VAE se" in text
     assert "Learning rate 0.03" in text and "10 of 80" in text and "16,200" in text and "data:image/png" in text
     assert (tmp_path / "report.json").is_file()

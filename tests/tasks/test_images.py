@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -254,6 +255,17 @@ def test_chardata_s_characters_are_told_apart_across_alphabets(tmp_path: Path) -
     labels = load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0).labels["test"]
     pairs = set(zip(alphabet.tolist(), character.tolist(), labels.tolist(), strict=True))
     assert len(pairs) == len(set(labels.tolist())) == 6
+
+
+@pytest.mark.parametrize("sizes", [(60_000, 10_000), (40, 20)])
+def test_mnist_is_not_taken_for_omniglot(tmp_path: Path, sizes: tuple[int, int]) -> None:
+    train, test = (np.zeros((n, 1, 1), dtype=np.uint8) for n in sizes)
+    labels: Any = (
+        {"train_y": np.arange(len(train)) % 10, "test_y": np.arange(len(test)) % 10} if sizes == (40, 20) else {}
+    )
+    np.savez(tmp_path / "mnist.npz", train_x=train, test_x=test, **labels)
+    with pytest.raises(DataError, match=r"mnist\.npz is not OMNIGLOT: .* images.*, as MNIST"):
+        omniglot.load(DataConfig(task="omniglot", path=str(tmp_path / "mnist.npz")))
 
 
 def test_omniglot_s_bad_files_are_told(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from lso.tasks import experiment
 from lso.tasks.grid import train_all
-from lso.tasks.members import Asked
-from lso.tasks.sweep import cells, plan_sweep, points, table, unfinished, with_spread, write_report
+from lso.tasks.members import Asked, Member
+from lso.tasks.sweep import cells, plan_sweep, points, table, unfinished, with_finished, with_spread, write_report
 from lso.vae.errors import UsageError
+from lso.vae.runs import Run
 from tests.tasks.grids import SMALL, small
 
 ASKED = Asked(iw_samples=2, limit=5)
@@ -28,6 +29,15 @@ def test_a_method_without_latents_is_trained_once_a_seed() -> None:
     planned = plan_sweep(["pixelcnn", "vae"], [2, 4], 3, {})
     assert [one.name for one in planned[:4]] == ["pixelcnn-s0", "pixelcnn-s1", "pixelcnn-s2", "vae-d2-s0"]
     assert planned[0].config.architecture.latent_dim == 0
+
+
+def test_a_model_without_latents_has_no_numbers_of_latents(tmp_path: Path) -> None:
+    (planned,) = plan_sweep(["pixelcnn"], [2], 1, {})
+    known = {"neg_elbo": 90.5, "iw_nll": 90.5, "kl": 0.0, "mi": 0.0, "active_units": 0, "reencoding_error": 0.0}
+    (tmp_path / "run.json").write_text('{"status": "finished", "seconds": 2.0}')
+    (point,) = points([Member(planned=planned, run=Run(tmp_path), evaluations=[known])])
+    assert point["neg_elbo"] == point["iw_nll"] == 90.5 and point["active_units"] is None is point["kl"]
+    assert table(cells([point]), ASKED).rows[0] == ["pixelcnn", "0", "1", "90.50", "90.50", "–", "–", "–", "–", "2"]
 
 
 def test_a_sweep_of_nothing_is_refused() -> None:
@@ -60,6 +70,14 @@ def test_the_report_holds_the_numbers_of_every_run_and_says_what_is_missing(
     members, _ = train_all(planned, tmp_path, asked=ASKED, device="cpu", seconds=0.0)
     assert unfinished(points(members)) == ["1 of 2 trainings is not finished and measured: repeat the command."]
     page = write_report(members, tmp_path, ASKED)
+    other = small("ne-vae-se:weight=5")
+    train_all(other, tmp_path, asked=ASKED, device="cpu")
+    assert [(one.name, one.label) for one in with_finished(other, tmp_path, ASKED)] == [
+        ("ne-vae-se-weight=5-d2-s0", "ne-vae-se:weight=5"),
+        ("vae-d2-s0", "vae"),
+    ]
+    assert len(with_finished(other, tmp_path, Asked(iw_samples=3))) == 1  # not measured so
+    assert len(with_finished(small(epochs=2), tmp_path, ASKED)) == 1  # another protocol
     numbers = json.loads(page.with_suffix(".json").read_text())
     done = members[0].evaluations[0]
     assert numbers["trainings"][0]["neg_elbo"] == pytest.approx(done["neg_elbo"], rel=1e-5)
