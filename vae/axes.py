@@ -113,8 +113,9 @@ class Refinement:
         step_size: of the descent.
         momentum: of the descent.
         clip: largest norm of the gradient of the mean loss, for mean and log-variance each; 0 is none.
-        clip_over: the matrix of a whole batch, as published, or each datum alone (with clip / sqrt(batch), the same
-            where all gradients are of one size), which makes a datum independent of its neighbours.
+        clip_over: the matrix of a whole batch, as published (outside training of each ``batch`` data in order), or each
+            datum alone (with clip / sqrt(batch), the same where all gradients are of one size), which makes a datum
+            independent of its neighbours.
         batch: data whose mean loss the published step descends.
     """
 

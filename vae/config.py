@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from lso.vae.architectures import ARCHITECTURES, BASELINE, Architecture
+from lso.vae.axes import Svi
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.methods import Method, method
 from lso.vae.values import convert, require
@@ -26,7 +27,7 @@ class Protocol:
 
     Args:
         learning_rate: of Adam.
-        encoder_learning_rate: of the encoder's; 0 is the same.
+        encoder_learning_rate: of the encoder, where there is one; 0 is the same.
         batch_size: data per step.
         epochs: at most.
         clip: largest gradient norm; 0 is none.
@@ -117,7 +118,8 @@ class TrainConfig:
         seed: of initialization, order, noise and binarization; splits are fixed by the task, so that seeds share their
             test data.
     Raises:
-        UsageError: if the method needs latents and there are none, or the other way round.
+        UsageError: if the method needs latents and there are none, or the other way round; if there is a learning rate
+            of the encoder and no encoder.
     """
 
     method: Method
@@ -135,6 +137,12 @@ class TrainConfig:
         if not self.architecture.latent_dim and self.method.latents and self.method.name != "vae":
             raise UsageError(
                 f"{self.method.name} acts on latents, and latent_dim is 0", "Take the method pixelcnn, or some latents."
+            )
+        encoder = self.architecture.latent_dim and not isinstance(self.method.inference, Svi)
+        if (rate := self.protocol.encoder_learning_rate) and not encoder:
+            raise UsageError(
+                f"{self.method.name} has no encoder, and encoder_learning_rate is {rate}",
+                "Leave --encoder-learning-rate out, or give 0.",
             )
 
 

@@ -24,7 +24,7 @@ from lso.vae.importance import importance_nll
 from lso.vae.inference import posterior
 from lso.vae.metrics import evaluating, pass_size
 from lso.vae.model import VAE
-from lso.vae.seeds import generator
+from lso.vae.seeds import generator, mix
 from lso.vae.values import require
 
 RATE = 0.1  # of Adam on mean and log-variance, brought to 0 along a half cosine
@@ -49,7 +49,9 @@ class Gaps:
     """The gaps of a split, in nats and per datum.
 
     Args:
-        nll: -log p(x), importance-weighted with q* as proposal, the tightest.
+        nll: estimate of -log p(x), importance-weighted with q* as proposal, which is settled beforehand: the least of
+            several estimates would be too small by their noise. Where that from another proposal is clearly less, q*
+            is too narrow a one, and the approximation gap too small by as much.
         approximation: log p(x) - L[q*].
         amortization: L[q*] - L[q].
         inference: their sum.
@@ -112,8 +114,7 @@ def gaps(
         model: the VAE; left in the mode it was found in, its weights and statistics untouched.
         x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
         steps: of Adam on each datum's mean and log-variance.
-        samples: codes for each datum and step, in pairs z, -z around the mean; with at least twice as many as latents
-            the draws are whitened, which makes the ELBO of a linear-Gaussian decoder exact.
+        samples: codes for each datum and step, in pairs mirrored at the mean.
         iw_samples: K of the importance-weighted estimates, and codes for each final ELBO.
         seed: of all draws.
         split: name to record.
@@ -173,7 +174,7 @@ def _block(model: VAE, x: Tensor, counts: tuple[int, int, int], place: tuple[int
     steps, samples, iw_samples = counts
     weight = next(model.parameters())
     pixels = to_unit(x.to(weight.device)).to(weight.dtype)
-    own = posterior(model, pixels, place[0])
+    own = posterior(model, pixels, mix(place[0], "gaps/posterior", place[1]))
     refined, moved = best_gaussian(
         model, pixels, own, generator(place[0], "gaps/refinement", place[1]), steps=steps, samples=samples
     )
@@ -184,7 +185,8 @@ def _block(model: VAE, x: Tensor, counts: tuple[int, int, int], place: tuple[int
     found, chunk = {"moved": moved}, max(1, pass_size(model) // BLOCK)
     with torch.no_grad():
         for name, q in proposals.items():  # common draws for all
-            found[f"elbo/{name}"] = _neg_elbo(model, pixels, q, iw_samples, generator(place[0], "gaps/elbo", place[1]))
+            noise = mirrored(iw_samples, q.mean, generator(place[0], "gaps/elbo", place[1]))
+            found[f"elbo/{name}"] = neg_elbo(model, pixels, q, noise)
             draws = generator(place[0], "gaps/importance", place[1])
             found[f"iw/{name}"] = importance_nll(model, pixels, q, draws, samples=iw_samples, chunk=chunk)
     return found
@@ -207,7 +209,7 @@ def best_gaussian(
         q: ``(batch, latent)`` where it starts.
         draws: of the codes.
         steps: of Adam; the rate falls to 0.
-        samples: codes for each datum and step.
+        samples: codes for each datum and step, in pairs mirrored at the mean.
     Returns:
         ``(batch, latent)``; and the fall of each datum's -ELBO between the last two tenths of the steps.
     """
@@ -215,38 +217,66 @@ def best_gaussian(
     first, second = torch.zeros_like(point), torch.zeros_like(point)
     losses = []
     for t in range(steps):
-        noise = whitened(samples, point[0], draws)
-        point.requires_grad_()
-        loss = _sampled(model, x, DiagonalGaussian(point[0], point[1]), noise)
-        (gradient,) = torch.autograd.grad(loss.sum(), point)
-        losses.append(loss.detach())
+        loss, gradient = _slope(model, x, point, mirrored(samples, point[0], draws))
+        losses.append(loss)
         first, second = 0.9 * first + 0.1 * gradient, 0.99 * second + 0.01 * gradient**2
         step = (first / (1 - 0.9 ** (t + 1))) / ((second / (1 - 0.99 ** (t + 1))).sqrt() + 1e-12)
-        point = point.detach() - RATE * 0.5 * (1 + math.cos(math.pi * t / steps)) * step
+        point = point - RATE * 0.5 * (1 + math.cos(math.pi * t / steps)) * step
     tenth = max(1, steps // 10)
     before = torch.stack(losses[-2 * tenth : -tenth] or losses[:1]).mean(0)
     return DiagonalGaussian(point[0], point[1]), (before - torch.stack(losses[-tenth:]).mean(0)).double()
 
 
-def whitened(
+def mirrored(
     samples: int, like: Float[Tensor, "batch latent"], draws: Generator
 ) -> Float[Tensor, "sample batch latent"]:
-    """Standard normals in pairs e, -e; with at least as many pairs as latents, of unit second moments exactly.
+    """Standard normals e, each beside -e; of an odd number the last stands alone.
 
     Args:
-        samples: even.
+        samples: how many.
         like: gives batch, latents, device and dtype.
         draws: on its own device; a CPU generator gives every device the same.
     Returns:
-        ``(samples, batch, latent)``, whose mean over samples is 0.
+        ``(samples, batch, latent)``.
     """
-    half, latent = samples // 2, like.shape[-1]
-    noise = torch.randn(len(like), half, latent, generator=draws, device=draws.device).to(like)
-    if half >= latent:
-        # Columns of an orthonormal frame: sum_k e_k e_k^T = I, times the number of pairs.
-        noise = torch.linalg.qr(noise)[0] * math.sqrt(half)
-    noise = noise.transpose(0, 1)
-    return torch.cat([noise, -noise])
+    each = [torch.randn(like.shape, generator=draws, device=draws.device) for _ in range(0, samples, 2)]
+    return torch.stack([noise for e in each for noise in (e, -e)])[:samples].to(like)
+
+
+def neg_elbo(
+    model: VAE,
+    x: Float[Tensor, "batch channels height width"],
+    q: DiagonalGaussian,
+    noise: Float[Tensor, "sample batch latent"],
+) -> Float[Tensor, " batch"]:
+    """-L[q], the KL in closed form and -log p(x|z) as a mean over samples; in passes of `metrics.pass_size` codes.
+
+    Args:
+        model: the VAE, in eval mode.
+        x: ``(batch, channels, height, width)`` in [0, 1].
+        q: ``(batch, latent)``.
+        noise: ``(sample, batch, latent)`` standard normal.
+    Returns:
+        ``(batch,)`` in double.
+    """
+    parts = [_sampled(model, x, q, part).double() * len(part) for part in _passes(model, noise)]
+    return torch.stack(parts).sum(0) / len(noise)
+
+
+def _slope(model: VAE, x: Tensor, point: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """``(batch,)`` -L at (mean, log-variance), and ``(2, batch, latent)`` its gradient, which passes add up."""
+    point = point.detach().requires_grad_()
+    loss, gradient = point.new_zeros(point.shape[1]), torch.zeros_like(point)
+    for part in _passes(model, noise):
+        value = _sampled(model, x, DiagonalGaussian(point[0], point[1]), part) * (len(part) / len(noise))
+        gradient += torch.autograd.grad(value.sum(), point)[0]
+        loss += value.detach()
+    return loss, gradient
+
+
+def _passes(model: VAE, noise: Tensor) -> tuple[Tensor, ...]:
+    """The noise, cut so that a pass decodes no more codes than it should; one sample of each datum at the least."""
+    return torch.split(noise, max(1, pass_size(model) // noise.shape[1]))
 
 
 def _sampled(model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor) -> Tensor:
@@ -255,16 +285,6 @@ def _sampled(model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor) -> Tenso
     repeated = x.expand(len(noise), *x.shape).flatten(0, 1)
     log_p = model.decode(z.flatten(0, 1), repeated).log_prob(repeated).reshape(z.shape[:2])
     return q.kl().sum(-1) - log_p.mean(0)
-
-
-def _neg_elbo(model: VAE, x: Tensor, q: DiagonalGaussian, samples: int, draws: Generator) -> Tensor:
-    """``(batch,)`` -L[q] in double, from so many codes in chunks."""
-    total, done = x.new_zeros(len(x), dtype=torch.float64), 0
-    chunk = max(8, 2 * q.mean.shape[1])  # whitened
-    while done < samples:
-        total += chunk * _sampled(model, x, q, whitened(chunk, q.mean, draws)).double()
-        done += chunk
-    return total / done
 
 
 def _mean(value: Tensor) -> float:

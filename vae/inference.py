@@ -28,6 +28,19 @@ def draws(inference: Inference) -> int:
     return inference.refinement.steps + (2 if isinstance(inference, Svi) and inference.initial == "random" else 0)
 
 
+def group(inference: Inference) -> int:
+    """Data whose posteriors are found together outside training, by position: passes should hold whole groups.
+
+    Args:
+        inference: a value of the axis.
+    Returns:
+        The refinement's own batch where it clips over that, else 1.
+    """
+    if isinstance(inference, Amortized) or inference.refinement.clip_over == "datum":
+        return 1
+    return inference.refinement.batch
+
+
 @singledispatch
 def infer(
     inference: Inference, model: VAE, x: Tensor, noise: Float[Tensor, "draw batch latent"] | None, w: Tensor | float

@@ -23,7 +23,7 @@ from lso.vae.axes import Inference
 from lso.vae.data import to_unit
 from lso.vae.gaussian import DiagonalGaussian, cat
 from lso.vae.importance import BLOCK, importance_nll
-from lso.vae.inference import draws, infer
+from lso.vae.inference import draws, group, infer
 from lso.vae.information import aggregate_kl, log_mixture, log_mixture_within, mutual_information
 from lso.vae.losses import kl_per_dimension, negative_elbo, reconstruction, reencoding_error
 from lso.vae.model import VAE
@@ -107,7 +107,8 @@ def validate(
         x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
         seed: of all draws; the same seed at every epoch makes epochs comparable.
         inference: how q(z|x) is found; None is the model's own way.
-        batch_size: data in one pass; None is 1000, for an autoregressive decoder on a CPU 100.
+        batch_size: data in one pass, rounded to whole groups of data that are refined together; None is 1000, for an
+            autoregressive decoder on a CPU 100.
         mi_batch: B of the mutual information within batches.
     Returns:
         ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, aggregate_kl, active_units, reencoding_error and
@@ -138,8 +139,8 @@ def evaluate(
         x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1].
         iw_samples: K of the importance-weighted NLL; 0 leaves it out.
         seed: of all draws.
-        batch_size: data or codes in one pass (of the importance weights at least one block of 50); bounds memory
-            alone. None is 1000, for an autoregressive decoder on a CPU 100.
+        batch_size: data or codes in one pass (of the importance weights at least one block of 50, of data that are
+            refined together one group); bounds memory alone. None is 1000, for an autoregressive decoder on a CPU 100.
         mi_batch: B of the mutual information within batches.
         split: name to record.
         inference: how q(z|x) is found, the proposal of the importance weights too; None is the model's own way.
@@ -192,7 +193,8 @@ def decoder_use(
 ) -> Float[Tensor, " latent"]:
     """Mean rise of the reconstruction NLL when a dimension is redrawn from the prior, in nats (see `redraw_rise`).
 
-    The split is decoded ``latent + 1`` times; of an autoregressive decoder, which is slow, only its first 200 data.
+    The split is decoded ``latent + 1`` times; by an autoregressive decoder, which is slow, only 200 data of it, drawn
+    by the seed, as a split may be sorted.
 
     Args:
         model: the VAE; left in the mode it was found in.
@@ -204,12 +206,16 @@ def decoder_use(
         ``(latent,)`` in double; exactly 0 where the decoder ignores the dimension.
     """
     z, redrawn = q.sample(_normal(model, x, seed, "posterior")), _normal(model, x, seed, "decoder-use")
-    n = min(len(x), USE_DATA) if model.autoregressive else len(x)
+    used = torch.arange(len(x))
+    if model.autoregressive and len(x) > USE_DATA:
+        used = torch.randperm(len(x), generator=generator(seed, "metrics/decoder-use/data"))[:USE_DATA].sort().values
     total = z.new_zeros(model.latent_dim, dtype=torch.float64)
     with evaluating(model):
-        for rows in _cuts(n, batch_size or pass_size(model)):
-            total += redraw_rise(model, _pixels(model, x[:n][rows]), z[:n][rows], redrawn[:n][rows]).double().sum(0)
-    return total / n
+        for cut in _cuts(len(used), batch_size or pass_size(model)):
+            rows = used[cut].to(z.device)
+            pixels = _pixels(model, x[rows.to(x.device)])
+            total += redraw_rise(model, pixels, z[rows], redrawn[rows]).double().sum(0)
+    return total / len(used)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,6 +234,8 @@ def _encode(model: VAE, x: Tensor, seed: int, inference: Inference | None, batch
     batch_size = pass_size(model) if batch_size is None else batch_size
     require(batch_size >= 1, "batch_size >= 1", batch_size, "1000 is the default; less needs less memory.")
     how = model.inference if inference is None else inference
+    unit = math.lcm(group(how), group(model.inference))  # whole groups in each pass
+    batch_size = max(unit, batch_size - batch_size % unit)
     first, second = (_normal(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
     start = _starts(model, x, seed, draws(how))
     again = _starts(model, x, seed, draws(model.inference))

@@ -20,7 +20,7 @@ from lso.vae.mlp import MlpDecoder, MlpEncoder
 from lso.vae.pixelcnn import HE2019, SMALL, PixelCnnDecoder
 from lso.vae.resnet import ResnetEncoder
 from lso.vae.seeds import generator, mix
-from lso.vae.values import convert
+from lso.vae.values import convert, require
 
 MIN_SIDE, MAX_SIDE = 8, 64
 How = Literal["mean", "sample", "greedy"]
@@ -163,9 +163,10 @@ class VAE(nn.Module):
         Returns:
             ``(batch, channels, height, width)``.
         Raises:
-            UsageError: if ``how`` is unknown.
+            UsageError: if ``how`` is unknown, or ``samples`` below 1.
         """
         convert(how, How, "how")
+        require(samples >= 1, "samples >= 1", samples, "16 is the default.")
         if how == "mean" and self.autoregressive:
             drawn = self._uniforms(z, noise, samples)
             each = self.generate(z.repeat(len(drawn), 1), "sample", drawn.repeat_interleave(len(z), 0))

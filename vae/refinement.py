@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lso.vae.axes import Refinement
+from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.model import VAE
 
@@ -72,18 +73,19 @@ def descend(
 
     Args:
         spec: steps, sizes and clip.
-        energy: what is descended.
+        energy: what is descended; where the model is in eval mode, a clip over the batch is one over each
+            ``spec.batch`` data by position, so that a datum's result does not depend on the size of a pass.
         start: ``(2, batch, latent)`` mean and log-variance.
         noise: ``(K, batch, latent)`` standard normal.
     Returns:
         the result, and for each step the point that it started from and the factor on its gradient.
     """
     point, velocity = start.detach(), torch.zeros_like(start)
-    points, factors = [], []
+    points, factors, together = [], [], len(energy.x) if energy.model.training else spec.batch
     with frozen_statistics(energy.model):
         for eps in noise:
             gradient = _gradient(energy, point, eps)
-            factor = _clip_factor(spec, gradient / spec.batch) / spec.batch
+            factor = _clip_factor(spec, gradient / spec.batch, together) / spec.batch
             points.append(point)
             factors.append(factor)
             velocity = spec.momentum * velocity - factor * gradient
@@ -103,7 +105,7 @@ def refine(
         noise: ``(K, batch, latent)`` standard normal.
         exact: second derivatives by automatic differentiation, else by central differences.
     Returns:
-        ``(batch, latent)``. Second derivatives of it are not defined.
+        ``(batch, latent)``. It has no second derivatives: a backward pass with ``create_graph`` raises a UsageError.
     """
     weights = [p for p in energy.model.decoder.parameters() if p.requires_grad]
     start = torch.stack([q.mean, q.log_var])
@@ -124,6 +126,8 @@ class _Refine(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # `once_differentiable` lets autograd.grad go round it, which gives a part only
+            raise UsageError("a refined posterior has no second derivatives", "Leave create_graph out.")
         spec, (noise, points, factors) = ctx.spec, ctx.saved_tensors
         product = _exact_product if ctx.exact else _difference_product
         point_bar, velocity_bar = gradients[0], torch.zeros_like(gradients[0])
@@ -152,13 +156,14 @@ def _gradient(energy: Energy, point: Tensor, eps: Tensor) -> Tensor:
     return gradient
 
 
-def _clip_factor(spec: Refinement, gradient: Tensor) -> Tensor:
+def _clip_factor(spec: Refinement, gradient: Tensor, together: int) -> Tensor:
     """``(2, batch or 1, 1)``, at most 1: mean and log-variance are clipped each for itself, as published."""
     if spec.clip == 0:
         return gradient.new_ones(2, 1, 1)
-    whole = spec.clip_over == "batch"
-    norm = gradient.flatten(1).norm(dim=1)[:, None, None] if whole else gradient.norm(dim=2, keepdim=True)
-    limit = spec.clip if whole else spec.clip / math.sqrt(spec.batch)
+    norm, limit = gradient.norm(dim=2, keepdim=True), spec.clip / math.sqrt(spec.batch)
+    if spec.clip_over == "batch":
+        groups = torch.split(norm, max(1, together), dim=1)
+        norm, limit = torch.cat([g.norm(dim=1, keepdim=True).expand_as(g) for g in groups], 1), spec.clip
     factor: Tensor = (limit / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1.0)
     return factor
 

@@ -1,9 +1,10 @@
 """What a training holds between two steps, and how it is written to last.pt and read back bit for bit."""
 
+import copy
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class Trainer:
         watch: the caller.
         clock: time of the session's start, less the seconds of earlier ones.
         saved: time of the last checkpoint.
+        deadline: time at which the session ends.
     """
 
     config: TrainConfig
@@ -84,6 +86,7 @@ class Trainer:
     watch: Watch
     clock: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
+    deadline: float = math.inf
 
     @property
     def steps_per_epoch(self) -> int:
@@ -160,6 +163,25 @@ def diverged(trainer: Trainer, what: str) -> DivergedError:
         f"the {what}; {'the last good checkpoint is kept' if kept else 'no checkpoint was made yet'}",
         "Lower the learning rate (--learning-rate), or check the data and the method's parameters.",
     )
+
+
+def bookmark(trainer: Trainer) -> Callable[[], None]:
+    """A way back from the inner steps of aggressive training, as resume goes on from whole outer steps.
+
+    Args:
+        trainer: before an outer step.
+    Returns:
+        Puts weights, running statistics, the encoder's optimizer and the plan back, in place.
+    """
+    model, optimizer, plan = trainer.state.model, trainer.state.optimizers["encoder"], trainer.plan
+    kept = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+
+    def back() -> None:
+        model.load_state_dict(kept[0])
+        optimizer.load_state_dict(kept[1])
+        trainer.plan = plan
+
+    return back
 
 
 def save(trainer: Trainer) -> None:

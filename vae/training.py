@@ -22,7 +22,7 @@ from lso.vae.runs import Run
 from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
 from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers, init, step
-from lso.vae.trainer import Trainer, at_start, check, diverged, elapsed, restore, save
+from lso.vae.trainer import Trainer, at_start, bookmark, check, diverged, elapsed, restore, save
 from lso.vae.verdict import collapse_verdict
 from lso.vae.watch import Limits as Limits
 from lso.vae.watch import Watch as Watch
@@ -137,11 +137,11 @@ def _threads(count: int) -> Iterator[None]:
 def _session(trainer: Trainer, limits: Limits) -> Run:
     """Run until training is finished or cut, leaving the folder in a state that says which."""
     trainer.clock = time.monotonic() - trainer.position.seconds
-    deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
+    trainer.deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
     planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
     trainer.watch.start(trainer.run, planned, trainer.position.step)
     try:
-        reason = _epochs(trainer, limits.steps, deadline)
+        reason = _epochs(trainer, limits.steps)
         save(trainer)
     except DivergedError as error:
         runs.update(trainer.run, status="failed", sentence=error.message, finished=runs.now())
@@ -158,7 +158,19 @@ def _session(trainer: Trainer, limits: Limits) -> Run:
     return trainer.run
 
 
-def _epochs(trainer: Trainer, max_steps: int | None, deadline: float) -> str | None:
+class _Cut(Exception):
+    """The session ends before training does; its text says why."""
+
+
+def _look(trainer: Trainer) -> None:
+    """Raise `_Cut` where it is time to end the session."""
+    if time.monotonic() >= trainer.deadline:
+        raise _Cut("reached the time limit")
+    if reason := trainer.watch.stop():
+        raise _Cut(reason)
+
+
+def _epochs(trainer: Trainer, max_steps: int | None) -> str | None:
     """Train to the end; a reason is returned where the session was cut before."""
     if not trainer.best:
         _end_epoch(trainer)  # epoch 0: the untrained model
@@ -167,11 +179,11 @@ def _epochs(trainer: Trainer, max_steps: int | None, deadline: float) -> str | N
         for rows in _batches(trainer):
             if max_steps is not None and trainer.position.step >= max_steps:
                 return "reached the step limit"
-            if time.monotonic() >= deadline:
-                return "reached the time limit"
-            if reason := trainer.watch.stop():
-                return reason
-            _advance(trainer, rows)
+            try:
+                _look(trainer)
+                _advance(trainer, rows)
+            except _Cut as cut:
+                return str(cut)
         trainer.position = replace(trainer.position, epoch=trainer.position.epoch + 1, batch=0)
         _end_epoch(trainer)
         _decay(trainer)
@@ -196,7 +208,14 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
     x, noise = trainer.data[rows], _noise(trainer, len(rows))
     weight = kl_weight(trainer.config.method.schedule, position.step, trainer.steps_per_epoch)
     knobs = Knobs(torch.tensor(weight, device=x.device), torch.tensor(position.learning_rate, device=x.device))
-    inner = _train_encoder(trainer, x, noise, knobs)
+    inner = 0
+    if aggressive.window(trainer.config.method.updates, trainer.plan):
+        back = bookmark(trainer)
+        try:
+            inner = _train_encoder(trainer, x, noise, knobs)
+        except _Cut:
+            back()  # sessions end between outer steps
+            raise
     info = step(trainer.state, x, noise, knobs, ("decoder",) if inner else BOTH)
     trainer.totals += _share(info, len(rows))
     done = {"batch": position.batch + 1, "step": position.step + 1, "inner": position.inner + inner}
@@ -223,15 +242,15 @@ def _noise(trainer: Trainer, count: int, inner: int = 0) -> Noise:
 
 
 def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> int:
-    """The inner steps before an outer one, as the plan has them, with one host read a window; their number.
+    """The inner steps before an outer one, as an active plan has them, with one host read a window; their number.
 
     The first is on the outer batch with its binarization, the others on fresh batches of distinct data.
     """
-    updates, done = trainer.config.method.updates, 0
-    more = aggressive.window(updates, trainer.plan) > 0
+    updates, done, more = trainer.config.method.updates, 0, True
     while more:
         total, count = torch.zeros((), dtype=torch.float64, device=x.device), 0
         for _ in range(aggressive.window(updates, trainer.plan)):
+            _look(trainer)
             done += 1
             batch, own = (x, _noise(trainer, len(x), done)._replace(binarize=noise.binarize))
             if done > 1:

@@ -34,7 +34,7 @@ class Watch:
         """
 
     def stop(self) -> str | None:
-        """Asked before every step.
+        """Asked before every step, an inner one of aggressive training too.
 
         Returns:
             A reason to stop now, e.g. ``"interrupted"``, else None.

@@ -123,4 +123,4 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[key], wanted[key]) for key in found)
     positions = [{k: v for k, v in values["position"].items() if k not in ("seconds", "lines")} for values in last]
-    assert positions[0] == positions[1]
+    assert positions[0] == positions[1] and last[0]["plan"] == last[1]["plan"]

@@ -87,6 +87,14 @@ def test_mistakes_are_refused_in_two_lines(text: str, message: str) -> None:
     assert caught.value.hint and str(caught.value).count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["svi", "pixelcnn"])
+def test_a_rate_of_an_encoder_that_is_not_there_is_refused(name: str) -> None:
+    chosen, protocol = example(name), Protocol(encoder_learning_rate=1e-4)
+    with pytest.raises(UsageError, match=rf"{name} has no encoder, and .*0\.0001\nLeave --encoder-learning-rate out"):
+        TrainConfig(method=chosen, architecture=small_networks(chosen), protocol=protocol)
+    assert TrainConfig(method=method("sa-vae"), protocol=protocol).protocol == protocol
+
+
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"seed = 1 # \xff")
     for name in ("missing.toml", "latin.toml"):

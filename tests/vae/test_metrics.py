@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from lso.vae import metrics as metrics_module
 from lso.vae.activity import active, activity, redraw_rise
 from lso.vae.architectures import Architecture
 from lso.vae.errors import UsageError
@@ -14,9 +15,11 @@ from lso.vae.gaussian import DiagonalGaussian, normal_log_prob
 from lso.vae.importance import importance_bound, importance_nll, log_importance_weights
 from lso.vae.information import aggregate_kl, log_mixture, log_mixture_within, mutual_information
 from lso.vae.losses import kl_per_dimension, negative_elbo, reconstruction, reencoding_error
+from lso.vae.methods import method
 from lso.vae.metrics import Metrics, decoder_use, evaluate, validate
 from lso.vae.model import VAE, build
 from tests.vae.linear_gaussian import linear_gaussian
+from tests.vae.small import small_model
 
 WRONG = {"shift": 0.4, "inflate": 1.5}  # the deliberately wrong encoder of the acceptance list
 NATS = [1.0, 0.6, 0.3, 0.1]
@@ -273,6 +276,25 @@ def test_decoder_use_of_an_ignored_dimension_is_zero(family: str, skip: bool, di
     assert use[2] == 0 and (use[[0, 1, 3, 4, 5]] != 0).all()
 
 
+def test_decoder_use_of_an_autoregressive_decoder_is_that_of_a_drawn_part(
+    digits: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A split may be sorted: the part is drawn by the seed, in the order of the split."""
+    model, seen = small_model(method("vae"), "he2019-small", width=4).double(), []
+    monkeypatch.setattr(metrics_module, "USE_DATA", 7)
+
+    def spy(model: VAE, x: Tensor, *rest: Tensor) -> Tensor:
+        seen.append(x)
+        return redraw_rise(model, x, *rest)
+
+    monkeypatch.setattr(metrics_module, "redraw_rise", spy)
+    q = model.eval().encode(digits)
+    for seed in (0, 0, 1):
+        decoder_use(model, digits, q, seed=seed, batch_size=7)
+    found = [[int((digits == image).all((1, 2, 3)).nonzero()[0]) for image in part] for part in seen]
+    assert found[0] == found[1] == sorted(set(found[0])) and max(found[0]) > 40 and found[0] != found[2]
+
+
 # --- re-encoding ----------------------------------------------------------------------------------
 
 
@@ -327,6 +349,19 @@ def test_evaluate_does_not_depend_on_the_batch_size(model: VAE, digits: Tensor, 
     whole = numbers(evaluate(model, digits, iw_samples=7))
     part = numbers(evaluate(model, digits, iw_samples=7, batch_size=batch_size))
     torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["svi", "sa-vae"])
+def test_evaluate_does_not_depend_on_the_batch_size_where_the_clip_is_over_a_batch(name: str, digits: Tensor) -> None:
+    """Groups of 30 data, in passes of 130 (rounded to 120), 1, 37 and 64; the last group has 10."""
+    chosen = method(name, steps=3, clip=0.01, clip_over="batch", batch=30)
+    model = small_model(chosen).double()
+    whole = numbers(evaluate(model, digits, iw_samples=2))
+    for batch_size in (1, 37, 64):
+        part = numbers(evaluate(model, digits, iw_samples=2, batch_size=batch_size))
+        torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-14)
+    model.inference = method(name, steps=3, clip=0.0, batch=30).inference
+    assert not torch.isclose(numbers(evaluate(model, digits, iw_samples=2)), whole).all()  # the clip is active
 
 
 def test_validate_gives_the_numbers_of_evaluate(model: VAE, digits: Tensor) -> None:

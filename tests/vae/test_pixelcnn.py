@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lso.vae.ancestral import generate
 from lso.vae.architectures import ARCHITECTURES, architecture
-from lso.vae.errors import ShapeError
+from lso.vae.errors import ShapeError, UsageError
 from lso.vae.gated_pixelcnn import DIENG2019, KIM2018, GatedColumns, GatedPixelCnnDecoder
 from lso.vae.kim_encoder import KimEncoder
 from lso.vae.masked import MaskedConv2d
@@ -228,6 +228,8 @@ def test_mean_averages_draws_with_common_uniforms() -> None:
     same = model.generate(z[:1].expand(5, -1), "sample", noise[0])
     assert all(torch.equal(same[0], other) for other in same)
     assert torch.equal(model.generate(z, "mean", samples=3), model.generate(z, "mean", samples=3))
+    with pytest.raises(UsageError, match="samples >= 1, got 0"):
+        model.generate(z, "mean", samples=0)
 
 
 def test_generation_leaves_training_alone() -> None:

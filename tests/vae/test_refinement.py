@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lso.vae.architectures import Architecture
 from lso.vae.axes import Refinement, SemiAmortized, Svi
+from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.inference import draws, infer, posterior
 from lso.vae.model import VAE, build
@@ -92,6 +93,15 @@ def test_outer_gradient_goes_through_batch_norm_and_teacher_forcing(skip: bool) 
     twin = unrolled(free, made, x, made.encode(x), noise)
     for a, b in zip(outer(made, x, q), outer(made, x, twin), strict=True):
         assert (a - b).norm() <= 1e-6 * b.norm() + 1e-12
+
+
+def test_second_derivatives_are_refused() -> None:
+    made, (x, noise) = model(), data()
+    q = refine(Refinement(steps=K, batch=8), Energy(made, x, W), made.encode(x), noise)
+    weights, loss = list(made.parameters()), q.mean.square().sum()
+    with pytest.raises(UsageError, match="no second derivatives\nLeave create_graph out"):
+        torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+    torch.autograd.grad(loss, weights)
 
 
 def test_clips_of_these_tests_are_active_where_they_should_be() -> None:

@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from lso.vae import checkpoint, runs, training
+from lso.vae import checkpoint, metrics, runs, training
+from lso.vae import step as stepping
 from lso.vae.config import TrainConfig, to_toml
 from lso.vae.errors import RunError
 from lso.vae.methods import METHODS
+from lso.vae.model import VAE
 from lso.vae.runs import Run
 from lso.vae.training import Limits, Watch, resume, train
 from tests.vae.small import STEPS, Stop, assert_same_run, config, digits
@@ -124,6 +128,65 @@ def test_resume_during_decay_is_the_unbroken_run(tmp_path: Path) -> None:
     for cut in sorted({step + shift for step in changes for shift in (-STEPS - 1, -STEPS, -STEPS + 1)}):
         run = train(chosen, digits(), tmp_path / str(cut), limits=Limits(steps=cut))
         assert_same_run(resume(run, digits()).path, whole.path)
+
+
+class Ask(Watch):
+    """Asks for a stop when asked itself for so many a time."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def stop(self) -> str | None:
+        self.left -= 1
+        return "interrupted" if self.left < 0 else None
+
+
+@pytest.mark.parametrize(
+    ("arch", "name"), [("mlp", "aggressive:window=2,cap=5"), ("he2019-small", "aggressive:budget=3")]
+)
+def test_a_stop_among_inner_steps_goes_back_to_the_last_outer_one(arch: str, name: str, tmp_path: Path) -> None:
+    """Weights, running statistics, optimizer and plan: an outer step that was cut was never begun."""
+    chosen = config(name, arch=arch, epochs=1)
+    whole = train(chosen, digits(), tmp_path / "whole")
+    for times in (3, 8, 10) if arch == "mlp" else (10,):
+        run = train(chosen, digits(), tmp_path / str(times), watch=Ask(times))
+        step = int(run.info["sentence"].split()[-2])
+        before = train(chosen, digits(), tmp_path / f"before-{times}", limits=Limits(steps=step))
+        assert_same_run(run.path, before.path)
+        assert_same_run(resume(run, digits()).path, whole.path)
+
+
+def test_time_limit_is_looked_at_among_inner_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, real = [time.monotonic()], stepping.step
+
+    def slow(*args: Any) -> Any:
+        now[0] += 1.0
+        return real(*args)
+
+    monkeypatch.setattr(training, "step", slow)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    chosen, start = config("aggressive:budget=50"), now[0]
+    run = train(chosen, digits(), tmp_path / "r", limits=Limits(seconds=53.5))
+    assert run.info["sentence"] == "reached the time limit after 0 epochs and 1 steps" and now[0] - start == 54
+
+
+def test_resume_keeps_what_the_phase_of_aggressive_updates_has_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The phase ends after epoch 3, whose MI is below that of epoch 2: a session cut in epoch 3 has to know that."""
+    chosen, real = config("aggressive:budget=2,patience=1", epochs=4), metrics.validate
+
+    def scripted(model: VAE, x: Tensor, seed: int) -> Any:
+        row, q = real(model, x, seed)
+        return {**row, "mi": next(script)}, q
+
+    monkeypatch.setattr(training, "validate", scripted)
+    script = iter([0.0, 1.0, 1.1, 0.9, 2.0])
+    whole = train(chosen, digits(), tmp_path / "whole")
+    assert [row["inner_steps"] for row in whole.metrics()] == [0, 2, 2, 2, 0]
+    script = iter([0.0, 1.0, 1.1, 0.9, 2.0])
+    run = train(chosen, digits(), tmp_path / "r", limits=Limits(steps=2 * STEPS + 1))
+    assert_same_run(resume(run, digits()).path, whole.path)
 
 
 def test_time_limit_stops_and_can_be_resumed(tmp_path: Path, unbroken: Callable[[str], Path]) -> None:

@@ -123,6 +123,16 @@ def test_learning_rate_is_the_knob_not_the_protocol(rate: float) -> None:
     assert (flat(made.model) - before).abs().max().item() == pytest.approx(rate, rel=1e-3, abs=1e-12)
 
 
+def test_encoder_moves_by_its_own_rate() -> None:
+    chosen = example("vae")
+    made = init(small_model(chosen), chosen, Protocol(learning_rate=1e-3, encoder_learning_rate=4e-3, clip=0.0))
+    before = copy.deepcopy(made.model)
+    step(made, batch(), noise(), knobs(rate=5e-4))  # after a decay by half
+    for name, rate in (("encoder", 2e-3), ("decoder", 5e-4)):
+        moved = flat(getattr(made.model, name)) - flat(getattr(before, name))
+        assert moved.abs().max().item() == pytest.approx(rate, rel=1e-3)
+
+
 @pytest.mark.parametrize(("stepped", "still"), [("encoder", "decoder"), ("decoder", "encoder")])
 def test_a_group_that_does_not_step_is_left_untouched(stepped: Any, still: Any) -> None:
     made = state("ne-vae-se")
