@@ -25,6 +25,8 @@ def sweep(points: Sequence[Mapping[str, Any]]) -> "Figure":
     Returns:
         Two panels; the NLL is importance-weighted where all runs have it, else -ELBO.
     """
+    from matplotlib.ticker import MaxNLocator
+
     done = [point for point in points if point.get("neg_elbo") is not None]
     methods = list(dict.fromkeys(point["method"] for point in points))
     key = "iw_nll" if all(point.get("iw_nll") is not None for point in done) else "neg_elbo"
@@ -49,13 +51,17 @@ def sweep(points: Sequence[Mapping[str, Any]]) -> "Figure":
         axes[0, 0].plot(ends, ends, linestyle="--", linewidth=1, color=DARK, zorder=5, label="all active")
         axes[0, 0].set_xticks(sizes, [str(size) for size in sizes])
         axes[0, 0].minorticks_off()
-    axes[0, 0].set(title="Active units", xlabel="latent size", ylabel="active units", ylim=(0, None))
+    else:
+        axes[0, 0].set_xticks([])
+        axes[0, 0].text(0.5, 0.5, "no latents", transform=axes[0, 0].transAxes, ha="center", color=DARK)
+    axes[0, 0].set(title="Active units", xlabel="latent size", ylabel="active units")
+    axes[0, 0].set_ylim(-0.03 * max(1.0, axes[0, 0].get_ylim()[1]), None)  # room for markers at 0
     name = "NLL, importance-weighted" if key == "iw_nll" else "-ELBO"
     axes[0, 1].set(title="Likelihood, one point a run", xlabel="active units", ylabel=f"{name} (nats)")
-    from matplotlib.ticker import MaxNLocator
-
+    left, right = axes[0, 1].get_xlim()
+    axes[0, 1].set_xlim(min(left, -0.5) if left < 0.5 else left, max(right, 0.5))
     for line in (axes[0, 0].yaxis, axes[0, 1].xaxis):
-        line.set_major_locator(MaxNLocator("auto", integer=True))
+        line.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     bottom_legend(figure, axes[0])
     return figure
 

@@ -217,13 +217,14 @@ def write_report(
 
     rate, first = next(iter(outcomes.items()))
     claims = judge(first)
+    met = any(bool(o.reached.any()) for o in first)
     caption = "Median and middle half over the targets that met the threshold (from both starts, in the lower panels "
     caption += "from the prior); hollow where some did not, and no marker where none did. Thresholds tighten to the "
     caption += "right."
     sections: list[dict[str, Any]] = [
         *([{"table": claim_table(claims)}] if claims else []),
         {"table": iteration_table(first)},
-        {"title": "Thresholds", "chart": uri(thresholds(_panels(first))), "caption": caption},
+        *([{"title": "Thresholds", "chart": uri(thresholds(_panels(first))), "caption": caption}] if met else []),
         {"table": threshold_table(first)},
         {"table": control_table(first)},
         {"title": "Pictures", "chart": _pictures(first, images), "caption": PICTURED},

@@ -34,11 +34,15 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 def small(
     name: str, skip: bool = False, shape: tuple[int, ...] = (1, 8, 8), latent: int = 3, likelihood: str = "bernoulli"
 ) -> VAE:
-    """In double, with running statistics that are not the initial ones, in eval mode."""
+    """In double, with batch-norms and biases of maps of z that are not the initial ones, in eval mode."""
     model = build(architecture(name, latent, likelihood, 4), skip, shape).double()
-    for key, value in model.named_buffers():
-        if "running" in key:
-            value.copy_(0.5 + rand(*value.shape, seed=len(key)))
+    for i, module in enumerate(model.modules()):
+        if isinstance(module, torch.nn.BatchNorm2d | ZMaps):
+            for j, (key, value) in enumerate(module.state_dict().items()):
+                if key in ("weight", "running_var"):
+                    value.copy_((0.3 if key == "weight" else 1) * (0.5 + rand(*value.shape, seed=100 * i + j)))
+                elif key.endswith(("bias", "running_mean")):
+                    value.copy_(rand(*value.shape, seed=100 * i + j) - 0.5)
     return model.eval()
 
 

@@ -183,6 +183,16 @@ def test_gradients_do_not_carry_over_to_the_next_step() -> None:
     assert torch.equal(flat(once.model), flat(twice.model))
 
 
+@pytest.mark.parametrize("name", ["sa-vae:steps=3", "sa-vae:steps=3,products=differences"])
+def test_refinement_moves_no_running_statistics_there_and_back(name: str) -> None:
+    """A step counts as one batch in every batch-norm of the decoder, whatever the passes of the refinement."""
+    chosen = example(name)
+    made = init(small_model(chosen, "he2019-small", width=4), chosen, Protocol())
+    step(made, batch(), noise(name), knobs())
+    norms = [m for m in made.model.decoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(norms) > 30 and all(m.num_batches_tracked == 1 for m in norms)
+
+
 # --- the host ---------------------------------------------------------------------------------------------------------
 
 
