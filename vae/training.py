@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lso.vae import aggressive, checkpoint, runs
 from lso.vae.config import TrainConfig
-from lso.vae.data import Dataset, batches, draw_batch, take
+from lso.vae.data import Dataset, batches, draw_batch, take, units
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.metrics import decoder_use, validate
 from lso.vae.model import VAE, build
@@ -250,7 +250,7 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> i
     """
     updates, done, more = trainer.config.method.updates, 0, True
     while more:
-        total, count = torch.zeros((), dtype=torch.float64, device=x.device), 0
+        total, count = torch.zeros(2, dtype=torch.float64, device=x.device)
         for _ in range(aggressive.window(updates, trainer.plan)):
             _look(trainer)
             done += 1
@@ -259,8 +259,8 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> i
                 batch = take(trainer.data, _inner_rows(trainer, done))
                 own = _noise(trainer, batch, done)
             total += step(trainer.state, batch, own, knobs, ("encoder",)).loss.double() * len(batch)
-            count += len(batch)
-        trainer.plan, more = aggressive.after_window(updates, trainer.plan, total.item() / count)
+            count += units(trainer.data, batch)
+        trainer.plan, more = aggressive.after_window(updates, trainer.plan, (total / count).item())
     return done
 
 
