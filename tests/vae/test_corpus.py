@@ -73,6 +73,9 @@ def test_equal_batches_are_fixed_and_near_ones_are_not() -> None:
     assert made("equal", 0) != made("equal", 1) and sorted(made("equal", 0)) == sorted(made("equal", 1))
     assert {frozenset(rows) for rows in made("near", 0)} != {frozenset(rows) for rows in made("near", 1)}
     assert made("near", 2) == made("near", 2)
+    # They are made once: aggressive training asks for them at each inner step.
+    one, other = corpus.groups(8), corpus.groups(8)
+    assert one is not other and all(a is b for a, b in zip(one, other, strict=True))
     assert [rows.tolist() for rows in passes(corpus, 8)] == [rows.tolist() for rows in passes(corpus, 8)]  # type: ignore[union-attr]
 
 
