@@ -26,7 +26,7 @@ class Corpus:
 
     def __init__(self, tokens: Int[Tensor, " total"], starts: Int[Tensor, " n"], lengths: Int[Tensor, " n"]) -> None:
         self.tokens, self.starts, self.lengths = tokens, starts.to(tokens.device), lengths.cpu()
-        self._sizes = lengths.to(tokens.device)
+        self._sizes = self.lengths.to(tokens.device, non_blocking=True)
         self._equal: dict[int, list[Tensor]] = {}  # batches of equal length, which aggressive training asks for often
 
     @classmethod
@@ -54,8 +54,8 @@ class Corpus:
 
     def __getitem__(self, rows: slice | Tensor) -> "Corpus":
         """Some of the sequences, in the order of ``rows``; no token is copied."""
-        there = rows if isinstance(rows, slice) else rows.to(self.starts.device)
         here = rows if isinstance(rows, slice) else rows.cpu()
+        there = here if isinstance(here, slice) else here.to(self.device, non_blocking=True)  # no wait for a GPU
         return Corpus(self.tokens, self.starts[there], self.lengths[here])
 
     @property

@@ -209,7 +209,8 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
     x = take(trainer.data, rows)
     noise = _noise(trainer, x)
     weight = kl_weight(trainer.config.method.schedule, position.step, trainer.steps_per_epoch)
-    knobs = Knobs(torch.tensor(weight, device=x.device), torch.tensor(position.learning_rate, device=x.device))
+    # Filled there: a copy of a host number would wait for the GPU at each step.
+    knobs = Knobs(*(torch.full((), value, device=x.device) for value in (weight, position.learning_rate)))
     inner = 0
     if aggressive.window(trainer.config.method.updates, trainer.plan):
         back = bookmark(trainer)

@@ -92,3 +92,15 @@ def test_a_corpus_on_a_gpu_is_the_same() -> None:
     there, rows = corpus.to("cuda"), torch.tensor([5, 0, 69])
     assert there[rows].padded().is_cuda and torch.equal(there[rows].padded().cpu(), corpus[rows].padded())
     assert there[rows].hash() == corpus[rows].hash() and there.device.type == "cuda"
+
+
+@pytest.mark.gpu
+def test_a_batch_is_taken_without_waiting_for_the_gpu() -> None:
+    there, rows = Corpus.of(SEQUENCES).to("cuda"), torch.tensor([5, 0, 69])
+    wanted = take(there, rows)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = take(there, rows)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found, wanted)
