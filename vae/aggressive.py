@@ -60,7 +60,7 @@ def after_window(updates: Updates, plan: Plan, mean_loss: float) -> tuple[Plan, 
     Args:
         updates: a value of the axis.
         plan: before the window.
-        mean_loss: per datum, over the window.
+        mean_loss: over the window, per image, or per predicted token of sequences.
     Returns:
         The plan, and whether there is another window before the outer step: not after a rise (strictly greater), the
         cap or the budget, nor after a loss that is not a number. Without a budget the windows of 10 make 20, 30, ...,

@@ -26,7 +26,8 @@ class Corpus:
 
     def __init__(self, tokens: Int[Tensor, " total"], starts: Int[Tensor, " n"], lengths: Int[Tensor, " n"]) -> None:
         self.tokens, self.starts, self.lengths = tokens, starts.to(tokens.device), lengths.cpu()
-        self._sizes = lengths.to(tokens.device)
+        self._sizes = self.lengths.to(tokens.device, non_blocking=True)
+        self._equal: dict[int, list[Tensor]] = {}  # batches of equal length, which aggressive training asks for often
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence[int]]) -> "Corpus":
@@ -53,8 +54,8 @@ class Corpus:
 
     def __getitem__(self, rows: slice | Tensor) -> "Corpus":
         """Some of the sequences, in the order of ``rows``; no token is copied."""
-        there = rows if isinstance(rows, slice) else rows.to(self.starts.device)
         here = rows if isinstance(rows, slice) else rows.cpu()
+        there = here if isinstance(here, slice) else here.to(self.device, non_blocking=True)  # no wait for a GPU
         return Corpus(self.tokens, self.starts[there], self.lengths[here])
 
     @property
@@ -125,9 +126,14 @@ class Corpus:
             Row numbers, on the CPU.
         """
         if lengths == "equal":
-            order = torch.sort(self.lengths, stable=True).indices
-            _, counts = torch.unique_consecutive(self.lengths[order], return_counts=True)
-            return [part for group in torch.split(order, counts.tolist()) for part in torch.split(group, size)]
+            if size not in self._equal:
+                self._equal[size] = self._of_equal_length(size)
+            return list(self._equal[size])
         mixed = torch.arange(len(self)) if stream is None else torch.randperm(len(self), generator=stream)
         order = mixed[torch.sort(self.lengths[mixed], stable=True).indices]
         return list(torch.split(order, size))
+
+    def _of_equal_length(self, size: int) -> list[Tensor]:
+        order = torch.sort(self.lengths, stable=True).indices
+        _, counts = torch.unique_consecutive(self.lengths[order], return_counts=True)
+        return [part for group in torch.split(order, counts.tolist()) for part in torch.split(group, size)]

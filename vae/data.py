@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
 from lso.vae.architectures import Kind
+from lso.vae.categorical import tokens_of
 from lso.vae.corpus import Corpus, Lengths
 from lso.vae.errors import DataError
 from lso.vae.seeds import generator
@@ -235,6 +236,19 @@ def draw_batch(data: Data, size: int, stream: Generator, lengths: Lengths = "equ
         groups = data.groups(size, lengths, stream)
         return groups[int(torch.randint(len(groups), (), generator=stream))]
     return torch.randperm(len(data), generator=stream)[:size].to(data.device)
+
+
+def units(data: Data, batch: Tensor) -> int | Tensor:
+    """What the summed loss of a batch is divided by to be compared with that of other batches.
+
+    Args:
+        data: the split that it is from.
+        batch: of it, as `take` gives.
+    Returns:
+        The number of images; of sequences that of the tokens that are predicted, as the batches of a corpus differ in
+        length (He et al. 2019, authors' code), ``()`` on its device.
+    """
+    return tokens_of(batch).sum() if isinstance(data, Corpus) else len(batch)
 
 
 def passes(data: Data, size: int) -> list[Tensor | slice]:

@@ -246,7 +246,7 @@ def mirrored(
 
 def neg_elbo(
     model: VAE,
-    x: Float[Tensor, "batch channels height width"],
+    x: Shaped[Tensor, "batch ..."],
     q: DiagonalGaussian,
     noise: Float[Tensor, "sample batch latent"],
 ) -> Float[Tensor, " batch"]:
@@ -254,7 +254,7 @@ def neg_elbo(
 
     Args:
         model: the VAE, in eval mode.
-        x: ``(batch, channels, height, width)`` in [0, 1].
+        x: ``(batch, ...)`` pixels in [0, 1], or tokens.
         q: ``(batch, latent)``.
         noise: ``(sample, batch, latent)`` standard normal.
     Returns:

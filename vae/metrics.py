@@ -273,8 +273,10 @@ def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_s
         z = q.sample(first[rows])
         likelihood = model.decode(z, data)
         loss = reconstruction(likelihood, data)
-        error = reencoding_error(model, z, likelihood, second[rows], again[:, rows])
-        error_mean = reencoding_error(model, q.mean, model.decode(q.mean, data), start=again[:, rows])
+        error = error_mean = z  # without latents empty, and no second decode is made
+        if model.latent_dim:
+            error = reencoding_error(model, z, likelihood, second[rows], again[:, rows])
+            error_mean = reencoding_error(model, q.mean, model.decode(q.mean, data), start=again[:, rows])
         posteriors.append(q)
         parts.append((z, loss, error, error_mean, tokens_of(data) if isinstance(x, Corpus) else torch.ones_like(loss)))
         order.append(torch.arange(len(x))[rows])

@@ -72,6 +72,7 @@ class Trainer:
         steps_per_epoch: outer steps of an epoch.
         clock: time of the session's start, less the seconds of earlier ones.
         saved: time of the last checkpoint.
+        saving: seconds that it took.
         deadline: time at which the session ends.
     """
 
@@ -89,6 +90,7 @@ class Trainer:
     steps_per_epoch: int
     clock: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
+    saving: float = 0.0
     deadline: float = math.inf
 
 
@@ -193,6 +195,7 @@ def save(trainer: Trainer) -> None:
         DivergedError: if a loss up to here was not finite; nothing is written then.
     """
     check(trainer)
+    began = time.monotonic()
     path, position = trainer.run.path, replace(trainer.position, seconds=elapsed(trainer))
     assert trainer.codes is not None
     checkpoint.save_model(trainer.state.model, trainer.best, path / runs.MODEL)
@@ -208,6 +211,7 @@ def save(trainer: Trainer) -> None:
     }
     checkpoint.save_last(values, path / runs.LAST)
     trainer.saved = time.monotonic()
+    trainer.saving = trainer.saved - began
 
 
 def restore(trainer: Trainer) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lso.vae import aggressive, checkpoint, runs
 from lso.vae.config import TrainConfig
-from lso.vae.data import Dataset, batches, draw_batch, take
+from lso.vae.data import Dataset, batches, draw_batch, take, units
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.metrics import decoder_use, validate
 from lso.vae.model import VAE, build
@@ -28,6 +28,7 @@ from lso.vae.watch import Limits as Limits
 from lso.vae.watch import Watch as Watch
 
 CHECKPOINT_SECONDS = 5.0
+CHEAP_SECONDS = 0.25  # a checkpoint that takes longer comes as much less often: they cost a twentieth of the time
 READ_EVERY = 200  # steps between two looks at the losses, each a host read
 
 
@@ -209,7 +210,8 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
     x = take(trainer.data, rows)
     noise = _noise(trainer, x)
     weight = kl_weight(trainer.config.method.schedule, position.step, trainer.steps_per_epoch)
-    knobs = Knobs(torch.tensor(weight, device=x.device), torch.tensor(position.learning_rate, device=x.device))
+    # Filled there: a copy of a host number would wait for the GPU at each step.
+    knobs = Knobs(*(torch.full((), value, device=x.device) for value in (weight, position.learning_rate)))
     inner = 0
     if aggressive.window(trainer.config.method.updates, trainer.plan):
         back = bookmark(trainer)
@@ -225,7 +227,7 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
     trainer.watch.step(trainer.position.step)
     if trainer.position.step % READ_EVERY == 0:
         check(trainer)
-    if time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS:
+    if time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS * max(1.0, trainer.saving / CHEAP_SECONDS):
         save(trainer)
 
 
@@ -250,7 +252,7 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> i
     """
     updates, done, more = trainer.config.method.updates, 0, True
     while more:
-        total, count = torch.zeros((), dtype=torch.float64, device=x.device), 0
+        total, count = torch.zeros(2, dtype=torch.float64, device=x.device)
         for _ in range(aggressive.window(updates, trainer.plan)):
             _look(trainer)
             done += 1
@@ -259,8 +261,8 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> i
                 batch = take(trainer.data, _inner_rows(trainer, done))
                 own = _noise(trainer, batch, done)
             total += step(trainer.state, batch, own, knobs, ("encoder",)).loss.double() * len(batch)
-            count += len(batch)
-        trainer.plan, more = aggressive.after_window(updates, trainer.plan, total.item() / count)
+            count += units(trainer.data, batch)
+        trainer.plan, more = aggressive.after_window(updates, trainer.plan, (total / count).item())
     return done
 
 

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from lso.vae import aggressive, metrics, training
 from lso.vae import step as stepping
-from lso.vae.axes import Aggressive, Joint
+from lso.vae.aggressive import Plan
+from lso.vae.axes import Aggressive, Joint, Updates
 from lso.vae.step import Group, Info, Knobs, Noise, State
-from lso.vae.training import train
-from tests.vae.small import STEPS, config, digits
+from lso.vae.training import Limits, train
+from lso.vae.vocabulary import PAD
+from tests.vae.small import STEPS, config, digits, sentences
 
 
 def inner_steps(updates: Aggressive, losses: list[float]) -> int:
@@ -127,6 +129,26 @@ def test_training_follows_losses_and_information(
     means = [sum(first[i : i + 2]) / len(first[i : i + 2]) for i in range(0, len(first), 2)]
     assert means[:-1] == sorted(means[:-1], reverse=True)
     assert len(first) == 9 or means[-1] > means[-2]
+
+
+def test_windows_of_sequences_are_compared_by_the_token(
+    calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches differ in length, so that sums by the sentence would tell which were drawn, not how good they are."""
+    seen: list[float] = []
+
+    def spy(updates: Updates, plan: Plan, mean_loss: float) -> tuple[Plan, bool]:
+        seen.append(mean_loss)
+        return plan, False
+
+    monkeypatch.setattr(aggressive, "after_window", spy)
+    chosen = config("aggressive:window=5", arch="lstm", anneal=0, epochs=1, batch_size=8, lengths="near")
+    train(chosen, sentences(), tmp_path / "r", limits=Limits(steps=4))
+    assert len(calls) == 6 * len(seen) == 24
+    for i, mean in enumerate(seen):
+        window = [(x, loss) for groups, x, _, loss, *_ in calls[6 * i : 6 * i + 5]]
+        tokens = sum(token != PAD for x, _ in window for row in x.tolist() for token in row[1:])
+        assert mean == pytest.approx(sum(loss * len(x) for x, loss in window) / tokens, rel=1e-6)
 
 
 def _with_mi(script: list[float], real):  # type: ignore[no-untyped-def]

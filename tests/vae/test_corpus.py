@@ -73,6 +73,9 @@ def test_equal_batches_are_fixed_and_near_ones_are_not() -> None:
     assert made("equal", 0) != made("equal", 1) and sorted(made("equal", 0)) == sorted(made("equal", 1))
     assert {frozenset(rows) for rows in made("near", 0)} != {frozenset(rows) for rows in made("near", 1)}
     assert made("near", 2) == made("near", 2)
+    # They are made once: aggressive training asks for them at each inner step.
+    one, other = corpus.groups(8), corpus.groups(8)
+    assert one is not other and all(a is b for a, b in zip(one, other, strict=True))
     assert [rows.tolist() for rows in passes(corpus, 8)] == [rows.tolist() for rows in passes(corpus, 8)]  # type: ignore[union-attr]
 
 
@@ -89,3 +92,15 @@ def test_a_corpus_on_a_gpu_is_the_same() -> None:
     there, rows = corpus.to("cuda"), torch.tensor([5, 0, 69])
     assert there[rows].padded().is_cuda and torch.equal(there[rows].padded().cpu(), corpus[rows].padded())
     assert there[rows].hash() == corpus[rows].hash() and there.device.type == "cuda"
+
+
+@pytest.mark.gpu
+def test_a_batch_is_taken_without_waiting_for_the_gpu() -> None:
+    there, rows = Corpus.of(SEQUENCES).to("cuda"), torch.tensor([5, 0, 69])
+    wanted = take(there, rows)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = take(there, rows)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found, wanted)

@@ -12,7 +12,7 @@ from lso.vae.axes import Refinement
 from lso.vae.corpus import Corpus
 from lso.vae.dropout import handed
 from lso.vae.gaussian import DiagonalGaussian
-from lso.vae.metrics import evaluate
+from lso.vae.metrics import evaluate, validate
 from lso.vae.model import VAE
 from lso.vae.refinement import Energy, refine
 from lso.vae.seeds import generator
@@ -154,3 +154,11 @@ def test_the_order_of_sentences_changes_no_number_that_takes_no_draw() -> None:
     for key in ("neg_elbo", "iw_nll", "perplexity", "tokens"):
         same(one[key], other[key])
     same(one["perplexity"], (one["neg_elbo"] / one["tokens"]).exp())
+
+
+def test_a_model_without_latents_is_measured_by_one_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, corpus, calls = tiny("lstm without latents"), Corpus.of(mixed(24)), list[int]()
+    real = made.decode
+    monkeypatch.setattr(made, "decode", lambda z, x: calls.append(len(x)) or real(z, x))
+    row, _ = validate(made, corpus, 0, batch_size=10)
+    assert calls == [10, 10, 4] and row["reencoding_error"] == row["reencoding_error_mean"] == 0

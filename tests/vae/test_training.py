@@ -250,6 +250,24 @@ def test_one_bad_step_is_never_checkpointed(
     assert checkpoint.load_last(run.path / runs.LAST, "cpu")["position"]["step"] == STEPS + 1
 
 
+def test_a_checkpoint_that_takes_long_comes_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of 54 million parameters took 5 s to write, which they did every 5 s."""
+    written, real = list[str](), checkpoint.save_last
+
+    def spy(values: dict[str, Any], path: Path) -> None:
+        written.append(path.name)
+        real(values, path)
+
+    monkeypatch.setattr(checkpoint, "save_last", spy)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e-6)
+    train(config(), digits(), tmp_path / "often")
+    assert len(written) == 2 * STEPS + 2
+    written.clear()
+    monkeypatch.setattr(training, "CHEAP_SECONDS", 1e-12)  # so that the milliseconds of this one are much
+    train(config(), digits(), tmp_path / "rarely")
+    assert len(written) == 2  # at the start and at the end
+
+
 def test_bad_validation_stops_before_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _script(monkeypatch, [float("nan")])
     with pytest.raises(DivergedError, match="validation loss was not finite after epoch 0; no checkpoint was made yet"):
