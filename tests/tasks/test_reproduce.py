@@ -48,7 +48,7 @@ digits = { kl = { mean = 0.10, std = 0.01 }, neg_elbo = 41.0, au = 1 }
 
 
 def digits_table() -> PublishedTable:
-    return parse("digits_table1", TABLE)
+    return parse("digits_table1", TABLE)[0]
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_row_of_several_sizes_has_a_training_for_each() -> None:
 
 def test_times_are_told_relative_to_the_row_published_as_one(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "runs")
-    found = parse(
+    (found,) = parse(
         "t", TABLE.partition("[[row]]")[0]
         + '[[row]]\nmodel = "VAE"\ntrain = "vae"\ndigits = { relative = 1.00, hours = 4.3 }\n'
         + '[[row]]\nmodel = "b"\ntrain = "beta-vae:beta=0.2"\ndigits = { relative = 2.19, hours = 9.42 }\n',
