@@ -7,7 +7,7 @@ from typing import Any
 from lso.ranks import rank_order
 from lso.tables import NONE, Table, number
 from lso.tasks.members import Member, spread
-from lso.tasks.reproduce import Reproduction, measured, provenance
+from lso.tasks.reproduce import Reproduction, measured, provenance, source
 from lso.tasks.tables import Column, PublishedTable, heading
 
 Ours = Mapping[str, Any]  # mean, std, n
@@ -132,7 +132,7 @@ def banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
     if numbers["cuts"]:
         found.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}. {judged}")
     if not numbers["exact"]:
-        sources = ", ".join(str(one.get("source", one.get("path", "?"))) for one in provenance(members))
+        sources = ", ".join(source(one) for one in provenance(members))
         text = f"NOT the paper's data, but a substitute ({sources}): levels do not compare with published ones. "
         found += [text + judged] if sources else []
     done, planned = (sum(row[key] for row in numbers["rows"]) for key in ("done", "planned"))

@@ -85,11 +85,11 @@ def chosen_rows(table: PublishedTable, names: Sequence[str]) -> list[int]:
 
 
 def _hits(table: PublishedTable, name: str) -> set[int]:
-    """Rows of a name: VAE is the paper's label, vae the method that trains another row."""
+    """Rows of a name: VAE is the paper's label, vae the method that trains another row; 30 is inner iterations: 30."""
     label = "".join(name.split())
     same: Sequence[Callable[[int, Row], bool]] = (
         lambda index, row: label in (str(index + 1), "".join(row.label.split())),
-        lambda index, row: label == row.train,
+        lambda index, row: label in (row.train, row.label.rpartition(": ")[2]),
         lambda index, row: label.lower() == "".join(row.label.lower().split()),
     )
     found = [{index for index, row in enumerate(table.rows) if one(index, row)} for one in same]
@@ -275,9 +275,22 @@ def provenance(members: Sequence[Member]) -> list[dict[str, Any]]:
     Returns:
         Their provenance, as in run.json.
     """
-    found: list[dict[str, Any]] = []
+    found: dict[str, dict[str, Any]] = {}
     for member in members:
-        here = member.info.get("dataset", {}).get("provenance")
-        if here and here.get("source") not in [known.get("source") for known in found]:
-            found.append(here)
-    return found
+        if here := member.info.get("dataset", {}).get("provenance"):
+            found.setdefault(source(here), here)
+    return list(found.values())
+
+
+def source(provenance: Mapping[str, Any]) -> str:
+    """What the data of a training are called.
+
+    Args:
+        provenance: as in run.json.
+    Returns:
+        The names of its text files, or its source.
+    """
+    texts = provenance.get("files")
+    if isinstance(texts, Mapping) and texts:
+        return ", ".join(dict.fromkeys(str(file["name"]) for file in texts.values()))
+    return str(provenance.get("source", provenance.get("path", "?")))

@@ -1,8 +1,8 @@
 """Published tables: every figure as it was printed, and for rows that can be trained here the configuration.
 
 ``tables/*.toml`` hold them. A figure that is not there was not published, or is lost in our copies; none is filled in.
-A file with ``[parts.NAME]`` is a table for each part, its data set, with the columns of that name; what a part says goes
-over what the file says. A row's ``train`` is one for all parts, or a mapping by part.
+A file with ``[parts.NAME]`` is a table for each part, a data set, with the columns of that name; what a part says goes
+over what its file says. A row's ``train`` is one for all parts, or a mapping by part.
 """
 
 import tomllib
@@ -16,6 +16,7 @@ from typing import Any
 from lso.vae.errors import DataError, UsageError, unknown_name
 
 NAMES = ("model", "method", "dataset", "encoder_learning_rate", "inner_iterations")  # what a row may be known by
+NUMBERS = ("encoder_learning_rate", "inner_iterations")  # of these, what says nothing without its name
 HEADINGS = {
     "nll": "NLL",
     "neg_elbo": "-ELBO",
@@ -230,7 +231,7 @@ def _over(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 def _table(name: str, values: Mapping[str, Any], rows: list[dict[str, Any]], part: str = "") -> PublishedTable:
     """A table; of a part the rows that have figures there, and those alone."""
-    own = dict(values)
+    own = {**values, "column": part} if part else dict(values)
     latent_dims = own.get("latent_dims", {})
     read = [_row(row, latent_dims, part) for row in rows]
     return PublishedTable(
@@ -239,7 +240,6 @@ def _table(name: str, values: Mapping[str, Any], rows: list[dict[str, Any]], par
         remarks=tuple(own.pop("remarks", ())),
         protocol=tuple(own.pop("protocol", ())),
         settings=_floats(own.pop("settings", {})),
-        **({"column": part} if part else {}),
         **own,
     )
 
@@ -247,8 +247,9 @@ def _table(name: str, values: Mapping[str, Any], rows: list[dict[str, Any]], par
 def _row(values: Mapping[str, Any], latent_dims: Mapping[str, int], part: str) -> Row:
     left = dict(values)
     (name,) = [key for key in NAMES if key in left]
-    label, group, settings = left.pop(name), left.pop("group", ""), _floats(left.pop("settings", {}))
-    train = left.pop("train", "")
+    label, group, train = left.pop(name), left.pop("group", ""), left.pop("train", "")
+    label = f"{name.replace('_', ' ')}: {label}" if name in NUMBERS else label
+    settings = _floats(left.pop("settings", {}))
     figures: dict[Column, Figure] = {}
     for of, quantity, value in _numbers(left):
         column = (quantity, of) if latent_dims else (of, quantity)

@@ -33,8 +33,8 @@ TRAINED = {
     "nevae2021_toy_search": 4,
     "savae2018_slide_yahoo": 4,
 }
-OURS = ("task", "column", "trainings", "seeds", "iw_samples", "repeats", "latent_dims", "settings", "remarks")
-OURS = (*OURS, "protocol", "parts")
+OURS = ("task", "column", "trainings", "seeds", "iw_samples", "repeats", "latent_dims", "settings")
+SAID = ("remarks", "protocol", "parts")
 # networks, batch, epochs, patience, first epoch after which there is a decay, and decays at the end
 IMAGES_HE, IMAGES_NE = ("he2019", 50, 1000, 20, 0, 5), ("he2019", 50, 100, 0, 0, 5)
 TEXT_HE, TEXT_KIM = ("he2019-text", 32, 100, 2, 15, 5), ("kim2018-text", 32, 30, 1, 15, 6)
@@ -78,7 +78,7 @@ def test_every_figure_is_as_transcribed_and_none_is_beyond() -> None:
     assert files == {path.name for path in (ROOT / "tasks" / "tables").glob("*.toml")}
     for name in files:
         ours, theirs = content(ROOT / "tasks" / "tables" / name), content(TRANSCRIBED / name)
-        for key in OURS:
+        for key in (*OURS, *SAID):
             ours.pop(key, None)
         for row in ours["row"]:
             for key in ("train", "settings"):
@@ -158,7 +158,7 @@ def test_tables_of_one_protocol_share_their_trainings() -> None:
 
 
 def _all(found: PublishedTable) -> Any:
-    return plan_table(found, chosen_rows(found, []), {}).jobs
+    return plan_table(found, chosen_rows(found, []), {}, seeds=1).jobs
 
 
 def test_nevaes_beta_ramp_rises_as_steeply_as_the_others() -> None:
