@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from lso.vae.corpus import Corpus
 from lso.vae.data import to_unit
 from lso.vae.errors import ShapeError, UsageError, unknown_name
 from lso.vae.vocabulary import END, PAD, START, UNKNOWN
@@ -51,19 +52,21 @@ def blank(targets: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "_ ..."]:
     return torch.where(targets > UNKNOWN, UNKNOWN, targets)
 
 
-def target_batch(decoder: "Decoder", targets: Shaped[Tensor, "..."]) -> Shaped[Tensor, "target ..."]:
+def target_batch(decoder: "Decoder", targets: Shaped[Tensor, "..."] | Corpus) -> Shaped[Tensor, "target ..."]:
     """Targets as a batch that the decoder can be compared with.
 
     Args:
         decoder: any.
         targets: ``(T, *event)``, or one datum of the event's shape; bytes are divided by 255. Of sequences
-            ``(T, length)`` token numbers, or one: start, tokens, end, padding.
+            ``(T, length)`` token numbers, or one: start, tokens, end, padding; or a corpus of them.
     Returns:
         ``(T, *event)``, detached, on the decoder's device.
     Raises:
         ShapeError: if they do not have the shape of what the decoder makes.
         UsageError: if sequences are no token numbers of the model, or lack their start or end.
     """
+    if isinstance(targets, Corpus):
+        targets = targets.padded()
     if decoder.vocabulary is not None:
         return _sequences(targets, len(decoder.vocabulary)).to(device=decoder.device)
     event = decoder.event_shape

@@ -14,6 +14,7 @@ from lso.aims import blank, chosen_context, target_batch
 from lso.losses import chosen_loss, usual_loss
 from lso.scores import Remembered, as_objects, checked, from_objects, not_differentiable
 from lso.space import OUTSIDE, LatentSpace
+from lso.vae.corpus import Corpus
 from lso.vae.errors import ShapeError, UsageError, unknown_name
 from lso.vae.values import require
 
@@ -101,7 +102,7 @@ class LatentObjective(nn.Module):
     def reconstruct(
         cls,
         decoder: "Decoder",
-        targets: Shaped[Tensor, "target ..."],
+        targets: Shaped[Tensor, "target ..."] | Corpus,
         loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
         space: LatentSpace | None = None,
@@ -121,7 +122,7 @@ class LatentObjective(nn.Module):
         Args:
             decoder: what turns codes into data.
             targets: ``(T, *event)``, or one datum of the event's shape; bytes are divided by 255. Of sequences
-                ``(T, length)`` token numbers: start, tokens, end, padding.
+                ``(T, length)`` token numbers: start, tokens, end, padding; or a corpus of them.
             loss: None is ``"sse"``, of sequences ``"nll"``, the only one there. ``"sse"`` (squared error summed over a
                 datum), ``"bce"`` (cross-entropy in nats summed over a datum, from logits where the decoder gives them),
                 ``"nll"`` (-log p(x|z) in nats under the decoder's own likelihood), or a function of two ``(n, *event)``

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lso.vae.errors import ShapeError, UsageError
+from lso.vae.values import counted
 
 
 def not_differentiable(name: str, why: str, optimizer: str = "a gradient optimizer") -> UsageError:
@@ -50,9 +51,9 @@ def from_objects(values: Any, n: int) -> Tensor:
         UsageError: if a value is no number.
     """
     if values is None or isinstance(values, str) or not hasattr(values, "__len__") or len(values) != n:
-        got = f"{len(values)} values" if hasattr(values, "__len__") else type(values).__name__
+        got = counted(len(values), "value") if hasattr(values, "__len__") else type(values).__name__
         raise ShapeError(
-            f"the score returned {got} for {n} objects, expected {n} values",
+            f"the score returned {got} for {counted(n, 'object')}, expected {counted(n, 'value')}",
             "Return a list with one float (or None) for each object.",
         )
     try:

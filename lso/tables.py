@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lso.vae.values import counted as counted
+
 NONE = "–"
 
 
@@ -63,18 +65,6 @@ def percent(value: float | None) -> str:
     hundred = 100 * value
     whole = hundred == round(hundred) or 10 <= hundred <= 99 or hundred > 100
     return f"{hundred:.0f} %" if whole else f"{hundred:.1f} %" if hundred >= 0.1 else f"{hundred:.2g} %"
-
-
-def counted(count: int, word: str) -> str:
-    """A number with its noun.
-
-    Args:
-        count: how many.
-        word: for one of them.
-    Returns:
-        Such as ``1 target``, ``20 targets``.
-    """
-    return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def facts(title: str, values: Mapping[str, Any], note: str = "") -> Table:

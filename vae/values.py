@@ -1,4 +1,4 @@
-"""Single values checked: a two-line error where one is out of range or of the wrong type. Torch-free."""
+"""Single values checked: a two-line error where one is out of range or of the wrong type; and counts. Torch-free."""
 
 from typing import Any, Literal, get_args, get_origin
 
@@ -53,3 +53,15 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
     except (ValueError, KeyError):
         pass
     raise UsageError(f"{where}: expected {wanted}, got {value!r}", f"Give {wanted}.")
+
+
+def counted(count: int, word: str) -> str:
+    """A number with its noun.
+
+    Args:
+        count: how many.
+        word: for one of them.
+    Returns:
+        Such as ``1 target``, ``20 targets``.
+    """
+    return f"{count:,} {word}{'s' * (count != 1)}"

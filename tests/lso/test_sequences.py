@@ -20,6 +20,7 @@ from lso.objective import LatentObjective
 from lso.record import read_evaluations, write_evaluations
 from lso.starts import make
 from lso.vae.architectures import architecture
+from lso.vae.corpus import Corpus
 from lso.vae.data import take
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.model import VAE, build
@@ -64,6 +65,9 @@ def test_the_value_is_the_teacher_forced_likelihood_each_target_on_its_own(varia
 def test_one_sequence_is_a_target_and_a_blank_context_knows_no_token() -> None:
     vae, z = model(), draws(2, LATENT)
     assert LatentObjective.reconstruct(Decoder(vae), TARGETS[0])(z).shape == (2,)
+    given = Corpus.of([[START, 4, 5, END], [START, 6, END]])
+    packed, padded = (LatentObjective.reconstruct(Decoder(vae), x)(z) for x in (given, given.padded()))
+    torch.testing.assert_close(packed, padded, rtol=0, atol=0)
     blank = LatentObjective.reconstruct(Decoder(vae), TARGETS, context="blank")
     unknown = torch.where(TARGETS > UNKNOWN, UNKNOWN, TARGETS)
     logits = vae.decode(z[:1].expand(3, -1), unknown).logits  # type: ignore[attr-defined]
