@@ -6,7 +6,7 @@ from typing import Any
 
 from lso.tasks.task import existing, infer_task, likelihood_for, suits, task
 from lso.vae.architectures import ARCHITECTURES, architecture
-from lso.vae.config import TrainConfig, from_dict, load_config
+from lso.vae.config import Protocol, TrainConfig, from_dict, load_config
 from lso.vae.errors import UsageError
 from lso.vae.methods import Method, method, parse_method
 
@@ -34,14 +34,14 @@ def plan(settings: Settings, file: str | Path | None = None) -> TrainConfig:
     data = values.setdefault("data", {})
     if isinstance(data, Mapping) and data.get("path"):
         values["data"] = {
-            "task": infer_task(data["path"]),
             **data,
-            "path": str(Path(data["path"]).expanduser().resolve()),
+            "task": data.get("task") or infer_task(data["path"]),
+            "path": str(existing(data["path"]).resolve()),
         }
     if isinstance(data, Mapping) and data.get("vocabulary"):
         values["data"] = {**values["data"], "vocabulary": str(existing(data["vocabulary"]).resolve())}
     full = from_dict(values, _task_defaults(values))
-    suits(full.data, full.protocol.binarize)
+    suits(full.data, full.protocol.binarize, full.protocol.lengths)
     return full
 
 
@@ -78,4 +78,14 @@ def _task_defaults(values: Settings) -> TrainConfig:
             f"{name} is for {ARCHITECTURES[name].kind}s, and task {chosen.name} has {chosen.kind}s", f"Take {others}."
         )
     networks = architecture(name, chosen.latent_dim, likelihood=likelihood_for(chosen, binarize))
-    return TrainConfig(method=method("vae"), architecture=networks, protocol=chosen.protocol, data=chosen.data)
+    protocol = _suiting(chosen.protocol, ARCHITECTURES[networks.name].optimizer)
+    return TrainConfig(method=method("vae"), architecture=networks, protocol=protocol, data=chosen.data)
+
+
+def _suiting(protocol: Protocol, optimizer: str) -> Protocol:
+    """A task's protocol with the optimizer that suits the networks, at its own learning rate."""
+    if optimizer in ("", protocol.optimizer):
+        return protocol
+    return from_dict(
+        {"protocol": {"optimizer": optimizer}}, TrainConfig(method=method("vae"), protocol=protocol)
+    ).protocol

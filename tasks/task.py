@@ -208,12 +208,13 @@ def task(name: str) -> Task:
     return TASKS[name]
 
 
-def suits(data: DataConfig, binarize: str = "none") -> Task:
+def suits(data: DataConfig, binarize: str = "none", lengths: str = "equal") -> Task:
     """The task of a configuration, after a look at the settings beside it.
 
     Args:
         data: task, path and how files become data.
         binarize: of the protocol.
+        lengths: of the protocol.
     Returns:
         The task.
     Raises:
@@ -227,6 +228,8 @@ def suits(data: DataConfig, binarize: str = "none") -> Task:
             raise UsageError(f"{which} for {kind}s, and task {row.name} has {row.kind}s", "Leave it out.")
     if row.kind == "sequence" and binarize != "none":
         raise UsageError(f"binarize is for images, and task {row.name} has sequences", "Leave it out, or give none.")
+    if row.kind == "image" and lengths != "equal":
+        raise UsageError(f"lengths is for sequences, and task {row.name} has images", "Leave it out.")
     return row
 
 
@@ -254,8 +257,8 @@ def infer_task(path: str | Path) -> str:
     Args:
         path: what the user gave with ``--data``.
     Returns:
-        ``"images"`` for a folder, ``"arrays"`` for .npy and .npz, ``"omniglot"`` for .mat, ``"text"`` for .txt, .txt.gz
-        and a folder of such files, or the corpus that they are named after.
+        ``"images"`` for a folder, ``"arrays"`` for .npy and .npz, ``"omniglot"`` for .mat, ``"text"`` for .txt, .gz
+        and a folder of .txt or .txt.gz files, or the corpus that they are named after.
     Raises:
         DataError: if there is nothing at the path.
         UsageError: if it is a file of another kind.
@@ -263,7 +266,7 @@ def infer_task(path: str | Path) -> str:
     found = existing(path)
     if found.is_dir():
         return _of_folder(found)
-    if found.name.lower().endswith(TEXT_SUFFIXES):
+    if found.name.lower().endswith((*TEXT_SUFFIXES, ".gz")):
         return "text"
     suffix = found.suffix.lower()
     if suffix in ARRAY_SUFFIXES:
@@ -272,7 +275,10 @@ def infer_task(path: str | Path) -> str:
         return "omniglot"
     if suffix in IMAGE_SUFFIXES:
         raise UsageError(f"{path} is a single image, expected a dataset", "Give the folder that holds the images.")
-    raise UsageError(f"cannot tell what {path} is", "Give a folder of images, or an .npy, .npz, .txt or .txt.gz file.")
+    raise UsageError(
+        f"cannot tell what {path} is",
+        "Give a folder of images, or an .npy, .npz, .txt or .gz file; of text with another name add --task text.",
+    )
 
 
 def _of_folder(folder: Path) -> str:

@@ -50,21 +50,29 @@ class Architecture:
         spec = ARCHITECTURES[self.name]
         require(self.width >= 1, "width >= 1", self.width, f"The default is {spec.width} ({self.name}).")
         sequence = spec.kind == "sequence"
-        remedy = f"{self.name} is of {spec.kind}s: {'categorical' if sequence else 'bernoulli, gaussian or logistic'}."
-        require((self.likelihood == "categorical") == sequence, "a likelihood of its data", self.likelihood, remedy)
+        if (self.likelihood == "categorical") != sequence:
+            fitting = [name for name, row in ARCHITECTURES.items() if (row.kind == "sequence") != sequence]
+            raise UsageError(
+                f"{self.name} is for {spec.kind}s, and the likelihood {self.likelihood} is not",
+                f"Networks for such data: {', '.join(fitting)}.",
+            )
         for key in ("embedding", "layers"):
             size, usual = getattr(self, key), getattr(spec, key)
             remedy = f"The default is {usual} ({self.name})." if usual else f"{self.name} has none of its own."
             require(size >= 1 if usual else size == 0, f"{key} {'>= 1' if usual else '0'}", size, remedy)
         for key in ("dropout", "word_drop"):
             share = getattr(self, key)
-            remedy = f"0 switches it off; the default is {getattr(spec, key):g}." if sequence else "It is of sequences."
+            usual = f"0 switches it off; the default is {getattr(spec, key):g}."
+            remedy = usual if sequence else f"{self.name} is for images, and {key} for sequences; leave it out."
             require(
                 0 <= share < 1 if sequence else share == 0, f"0 <= {key} < 1" if sequence else f"{key} 0", share, remedy
             )
         if spec.divisor > 1:
             require(
-                self.width % spec.divisor == 0, f"a width divisible by {spec.divisor}", self.width, "Heads share it."
+                self.width % spec.divisor == 0,
+                f"a width divisible by {spec.divisor}",
+                self.width,
+                f"The {spec.divisor} heads of {self.name} share it.",
             )
 
 
@@ -81,6 +89,7 @@ class ArchitectureSpec:
         layers: see above.
         dropout: see above.
         divisor: of the width.
+        optimizer: that suits it where the task's does not; empty leaves the task's.
     """
 
     summary: str
@@ -92,10 +101,11 @@ class ArchitectureSpec:
     dropout: float = 0.0
     word_drop: float = 0.0
     divisor: int = 1
+    optimizer: str = ""
 
 
 def _sequence(
-    summary: str, width: int, embedding: int, layers: int = 1, dropout: float = 0.5, divisor: int = 1
+    summary: str, width: int, embedding: int, layers: int = 1, dropout: float = 0.5, **others: Any
 ) -> ArchitectureSpec:
     return ArchitectureSpec(
         summary=summary,
@@ -105,7 +115,7 @@ def _sequence(
         embedding=embedding,
         layers=layers,
         dropout=dropout,
-        divisor=divisor,
+        **others,
     )
 
 
@@ -135,7 +145,9 @@ ARCHITECTURES: Mapping[str, ArchitectureSpec] = {
     "kim2018-text": _sequence("LSTM encoder and decoder (Kim et al. 2018)", 1024, 512),
     "he2019-toy": _sequence("LSTMs of the synthetic experiment (He et al. 2019, app. B.1)", 50, 50),
     "he2019-toy-offset": _sequence("the same with offset initialization (their app. G)", 50, 50),
-    "transformer": _sequence("pre-norm transformer encoder and decoder, for molecules", 128, 0, 3, 0.1, divisor=HEADS),
+    "transformer": _sequence(
+        "pre-norm transformer encoder and decoder, for molecules", 128, 0, 3, 0.1, divisor=HEADS, optimizer="adam"
+    ),
 }
 BASELINES: Mapping[Kind, str] = {"image": "he2019-small", "sequence": "lstm"}  # without latents, where none is named
 

@@ -38,7 +38,7 @@ def test_a_wrong_name_gets_the_nearest_one() -> None:
 
 
 def test_a_path_without_a_task_tells_its_format(tmp_path: Path) -> None:
-    for name, expected in [("x.npy", "arrays"), ("x.NPZ", "arrays"), ("chardata.mat", "omniglot")]:
+    for name, expected in [("x.npy", "arrays"), ("x.NPZ", "arrays"), ("chardata.mat", "omniglot"), ("x.gz", "text")]:
         (tmp_path / name).touch()
         assert infer_task(tmp_path / name) == expected
     assert infer_task(tmp_path) == "images"
@@ -46,7 +46,7 @@ def test_a_path_without_a_task_tells_its_format(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"single image.*\nGive the folder"):
         infer_task(tmp_path / "one.png")
     (tmp_path / "x.csv").touch()
-    with pytest.raises(UsageError, match="cannot tell what"):
+    with pytest.raises(UsageError, match=r"cannot tell what .*\n.*add --task text"):
         infer_task(tmp_path / "x.csv")
     with pytest.raises(DataError, match="no file or folder"):
         infer_task(tmp_path / "missing")

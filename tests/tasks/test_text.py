@@ -197,6 +197,10 @@ def test_a_plan_of_text_has_the_task_s_defaults_and_absolute_paths(
     assert (full.protocol.optimizer, full.protocol.learning_rate, full.protocol.decay_from) == ("sgd", 1.0, 15)
     with pytest.raises(UsageError, match="binarize is for images"):
         plan({"data": {"path": "x.txt"}, "protocol": {"binarize": "fixed"}})
+    with pytest.raises(UsageError, match="lengths is for sequences, and task digits has images"):
+        plan({"protocol": {"lengths": "near"}})
+    with pytest.raises(UsageError, match=r"lstm is for sequences, .* likelihood bernoulli is not\nNetworks .*mlp"):
+        plan({"data": {"path": "x.txt"}, "architecture": {"likelihood": "bernoulli"}})
     with pytest.raises(DataError, match="no file or folder none"):
         plan({"data": {"path": "x.txt", "vocabulary": "none"}})
 
@@ -216,6 +220,13 @@ def test_settings_of_other_data_are_refused(data: dict[str, Any], message: str) 
         plan({"data": data})
     with pytest.raises(UsageError, match=message):
         load_dataset(DataConfig(**data), "none", 0)
+
+
+def test_networks_bring_the_optimizer_that_suits_them() -> None:
+    transformer = {"data": {"task": "ptb"}, "architecture": {"name": "transformer"}}
+    assert (plan(transformer).protocol.optimizer, plan(transformer).protocol.learning_rate) == ("adam", 1e-3)
+    assert plan(transformer).protocol.patience == plan({"data": {"task": "ptb"}}).protocol.patience
+    assert plan({**transformer, "protocol": {"optimizer": "sgd"}}).protocol.learning_rate == 1.0
 
 
 def test_a_path_tells_that_it_is_text(tmp_path: Path) -> None:
