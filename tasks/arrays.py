@@ -105,7 +105,7 @@ def load_arrays(path: Path) -> dict[str, Array]:
         if "pickle" in str(error).lower() or "object array" in str(error).lower():
             raise DataError(
                 f"{path} is no plain numpy file: it holds pickled objects, which are never loaded, or other data",
-                "Save numbers: numpy.save(path, numpy.asarray(images, dtype='uint8')).",
+                "Save plain numbers, with numpy.save or savez.",
             ) from None
         raise DataError(f"cannot read {path}: {error}", "Write it with numpy.save or savez.") from None
 

@@ -103,14 +103,21 @@ def parse(raw: bytes, name: str) -> Lines:
     lines = text.removesuffix("\n").split("\n")
     texts = [line for line in lines if line and not line.isspace()]
     if not texts:
-        raise DataError(f"{name} is empty", ONE_A_LINE)
+        what = "has blank lines alone" if text else "is empty"
+        raise DataError(f"{name} {what}", ONE_A_LINE)
     if len(texts) < len(lines):
-        notes.append(f"{name}: {len(lines) - len(texts):,} of {len(lines):,} lines are blank and left out.")
+        blank = len(lines) - len(texts)
+        notes.append(f"{name}: {blank:,} of {len(lines):,} lines {_are(blank)} blank and left out.")
     labels: list[str] = []
-    if all(map(LABELLED.match, texts)):
+    labelled = sum(map(bool, map(LABELLED.match, texts)))
+    if 0 < labelled < len(texts):
+        notes.append(
+            f"{name}: {labelled:,} of {len(texts):,} lines begin with a word and a TAB: taken as text, as not all do."
+        )
+    if labelled == len(texts):
         texts, labels, empty = _labelled(texts)
         if empty:
-            notes.append(f"{name}: {empty:,} lines have a label and no text, and are left out.")
+            notes.append(f"{name}: lines with a label and no text, left out: {empty:,}.")
         if not texts:
             raise DataError(f"{name} has labels and no text", ONE_A_LINE)
     return Lines(name=name, texts=texts, labels=labels, blob=content_hash(raw, "blob"), notes=tuple(notes))
@@ -129,7 +136,9 @@ def decode(raw: bytes, name: str) -> str:
     """
     for mark, encoding in OTHER_MARKS.items():
         if raw.startswith(mark):
-            raise DataError(f"{name} is {encoding}, expected UTF-8", f"Convert it: iconv -f {encoding} -t UTF-8.")
+            raise DataError(
+                f"{name} is {encoding}, expected UTF-8", f"Convert it: iconv -f {encoding} -t UTF-8 {name} > utf8.txt"
+            )
     if (zero := raw.find(b"\0")) >= 0:
         raise DataError(f"{name} is no text file: byte {zero + 1:,} is 0", ONE_A_LINE)
     try:
@@ -138,7 +147,7 @@ def decode(raw: bytes, name: str) -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{name} is not UTF-8: byte 0x{error.object[error.start]:02x} in line {line:,}",
-            "If it is text of another encoding, convert it, for example: iconv -f ISO-8859-1 -t UTF-8.",
+            f"If it is text of another encoding, convert it, such as: iconv -f ISO-8859-1 -t UTF-8 {name} > utf8.txt",
         ) from None
 
 
@@ -149,6 +158,10 @@ def _line_ends(text: str, name: str) -> tuple[str, list[str]]:
         return text.replace("\r", "\n"), [f"{name}: lines end in CR."]
     count = text.count("\r\n")
     return text.replace("\r\n", "\n"), [f"{name}: {count:,} lines end in CR LF."] if count else []
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _labelled(lines: Sequence[str]) -> tuple[list[str], list[str], int]:

@@ -75,9 +75,10 @@ def prepared(texts: Texts, data: DataConfig, chosen: Tokenizer, name: str) -> Da
     splits = {part: renumber(corpus, table) for part, corpus in taken.items()}
     measured, told = _measured(splits, vocabulary, origin)
     if names:
-        told.append(f"Labels: {len(names):,} kinds, in {', '.join(packed.labels)}; they are no part of the text.")
+        where = ", ".join("all parts" if part == WHOLE else part for part in packed.labels)
+        told.append(f"Labels: {len(names):,} kinds, in {where}; they are no part of the text.")
     if not exact:
-        told.append(f"The {chosen.name} of some lines do not give them back exactly, joined by {joiner!r}.")
+        told.append(f"The tokens of some lines ({chosen.name}) do not give them back exactly, joined by {joiner!r}.")
     done = {
         "tokenizer": {"name": chosen.name, "joiner": joiner},
         "vocabulary": {"size": len(vocabulary), "source": origin, "sha256": vocabulary.hash()},
@@ -158,7 +159,7 @@ def _words(
         return own, "as the data come with it"
     number = counts(train, len(types) + len(SPECIALS))
     words = commonest(types, number, data.vocabulary_size, data.min_count)
-    often = f" that occur {data.min_count:,} times" if data.min_count > 1 else ""
+    often = f" that occur at least {data.min_count:,} times" if data.min_count > 1 else ""
     first = f"the {data.vocabulary_size:,} commonest" if data.vocabulary_size else "all"
     return words, f"{first} of the training data{often}"
 

@@ -13,6 +13,7 @@ from lso.vae.architectures import Kind
 from lso.vae.data import SPLITS
 from lso.vae.errors import DataError
 from lso.vae.seeds import mix
+from lso.vae.values import counted
 
 # Splits are the same whatever the run's seed, so that runs with different seeds are measured on the same data.
 SPLIT_SEED = 0
@@ -136,7 +137,7 @@ def _cut(n: int, shares: Mapping[str, int], source: str, kind: Kind) -> dict[str
     """Shuffled row numbers in the given tenths; train takes the rest."""
     if n < FEWEST:
         raise DataError(
-            f"only {n} {kind}s to split into training, validation and test, expected at least {FEWEST}",
+            f"only {counted(n, kind)} to split into training, validation and test, expected at least {FEWEST}",
             "Give more, one a line." if kind == "sequence" else "Give more.",
         )
     order = permutation(n, f"split/{source}")

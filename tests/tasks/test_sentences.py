@@ -52,7 +52,7 @@ def test_a_file_and_a_sentence_are_numbered_as_in_training(run: Run, tmp_path: P
     assert texts(run, found.x) == ["the soup is <unk> .", "tea"] and found.names == ("sequence 1", "sequence 3")
     assert found.labels is not None and found.labels.tolist() == [1, 0]
     notes = " ".join(found.notes)
-    assert "3 targets from" in notes and "1 of 4 lines are blank and left out" in notes
+    assert "3 targets from" in notes and "1 of 4 lines is blank and left out" in notes
     assert (
         "Warning: 1 of 3 sequences are longer than the 7 tokens that the model was made for and left out: sequence 2"
         in notes

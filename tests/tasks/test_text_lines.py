@@ -49,13 +49,15 @@ def test_one_word_and_a_tab_on_every_line_is_a_label() -> None:
     found = parse(b"pos\tgood food\nneg\tbad\n0 \t x\ty\npos\t\n", "x.txt")
     assert list(found.texts) == ["good food", "bad", " x\ty"]
     assert list(found.labels) == ["pos", "neg", "0"]
-    assert found.notes == ("x.txt: 1 lines have a label and no text, and are left out.",)
+    assert found.notes == ("x.txt: lines with a label and no text, left out: 1.",)
 
 
 @pytest.mark.parametrize("content", [b"1\tgood\nbad\n", b"good food\t1\nbad food\t0\n", b"\tgood\n\tbad\n"])
 def test_other_tabs_are_white_space(content: bytes) -> None:
     found = parse(content, "x.txt")
     assert not found.labels and len(found.texts) == 2 and all("\t" in text for text in found.texts[:1])
+    if content.startswith(b"1"):
+        assert found.notes == ("x.txt: 1 of 2 lines begin with a word and a TAB: taken as text, as not all do.",)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_other_tabs_are_white_space(content: bytes) -> None:
     [
         (b"", "x.txt is empty"),
         (b"\xef\xbb\xbf", "x.txt is empty"),
-        (b"\n \r\n\t\n", "x.txt is empty"),
+        (b"\n \r\n\t\n", "x.txt has blank lines alone"),
         (b"1\t\n0\t \n", "x.txt has labels and no text"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "x.txt is no text file: byte 9 is 0"),
         ("käse\n".encode("utf-16"), "x.txt is UTF-16, expected UTF-8"),
