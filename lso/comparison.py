@@ -87,7 +87,7 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         banners=banners(infos),
         notes=data_notes(infos),
         charts={
-            "training": uri(figures.training(rows)),
+            "training": uri(figures.training({name: _shown(table, latent[name]) for name, table in rows.items()})),
             "information": uri(dynamics.information(coded)) if coded else "",
             "reencoding": uri(figures.reencoding({name: coded.get(name, []) for name in known})) if coded else "",
             "dimensions": uri(figures.dimensions_across({name: codes.get(name) for name in known})) if codes else "",
@@ -159,6 +159,12 @@ def training_verdict(
         "sentence": (told or f"{opening}: {numbers}") + state,
         "training": "",
     }
+
+
+def _shown(table: Sequence[Mapping[str, Any]], latent: int) -> list[dict[str, Any]]:
+    """Rows for a chart: without latents those of latents are None."""
+    none = {} if latent else dict.fromkeys(OF_LATENTS)
+    return [{**row, **none} for row in table]
 
 
 def kept(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:

@@ -173,12 +173,20 @@ def training(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
     Args:
         rows: run name -> rows of metrics.jsonl.
     Returns:
-        Six panels.
+        Six panels; two where no run has latents.
     """
-    figure, axes = canvas(2, 3, 5.0, sharex=True)
-    for axis, (key, title, unit) in zip(axes.flat, CURVES, strict=True):
+    from matplotlib.ticker import FuncFormatter
+
+    curves = [
+        curve for curve in CURVES if any(row.get(curve[0]) is not None for table in rows.values() for row in table)
+    ]
+    figure, axes = canvas(2, 3, 5.0, sharex=True) if len(curves) > 3 else canvas(1, len(curves), 2.9)
+    for axis, (key, title, unit) in zip(axes.flat, curves, strict=False):
         _lines(axis, rows, key)
         axis.set(title=title, ylabel=unit)
+        axis.yaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:g}")
+        )  # an offset would push the title out
     _elbo_limits(axes[0, 0], rows)
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
