@@ -22,6 +22,7 @@ from lso.cli.options import (
     complete_runs,
 )
 from lso.cli.places import latent_run, place, variant
+from lso.vae.values import counted
 
 
 def decode(
@@ -81,5 +82,5 @@ def decode(
         for index, image in enumerate(images):
             save_image(target / f"{index:04d}.png", image)
     console.emit({"run": found.path, "codes": codes, "n": len(images), **explore.record(model, drawn), "out": target})
-    console.note(f"{len(images)} codes decoded by {shown(found.path)}: {explore.told(model, drawn)}")
+    console.note(f"{counted(len(images), 'code')} decoded by {shown(found.path)}: {explore.told(model, drawn)}")
     console.result(shown(target))

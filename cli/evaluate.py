@@ -151,7 +151,7 @@ def _not_measured(m: "Metrics") -> list[str]:
 
 def _rows(m: "Metrics", values: Mapping[str, Any]) -> list[list[Any]]:
     latent = len(m.activity)
-    known = "IW-NLL" if m.iw_nll is not None else "-ELBO"
+    known = "-ELBO" if m.iw_nll is None else "IW-NLL" if latent else "NLL"
     sequences: list[list[Any]] = [
         ["perplexity", m.perplexity, f"exp(summed {known} / summed tokens)"],
         ["tokens", m.tokens, "a sequence, the end symbol counted"],

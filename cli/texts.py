@@ -8,6 +8,7 @@ from lso.cli.looking import Asked
 from lso.cli.places import file_place, file_stem, place, variant
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run
+from lso.vae.values import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ def sample(console: Console, run: Run, asked: Asked, n: int, out: Path | None, f
     console.emit({"run": run.path, "n": n, "seed": asked.seed, **way.record(), "texts": texts, "file": file})
     for text in texts:
         console.result(text)
-    console.note(f"{n} draws from the prior, decoded by {shown(run.path)}, seed {asked.seed}: {way.told()}")
+    console.note(f"{counted(n, 'draw')} from the prior, decoded by {shown(run.path)}, seed {asked.seed}: {way.told()}")
     console.note(f"written to {shown(file)}")
 
 
@@ -65,7 +66,7 @@ def decode(console: Console, run: Run, asked: Asked, codes: Path, out: Path | No
     console.emit({"run": run.path, "codes": codes, "n": len(texts), **way.record(), "texts": texts, "file": file})
     for text in texts:
         console.result(text)
-    console.note(f"{len(texts)} codes decoded by {shown(run.path)}: {way.told()}")
+    console.note(f"{counted(len(texts), 'code')} decoded by {shown(run.path)}: {way.told()}")
     console.note(f"written to {shown(file)}")
 
 
@@ -142,7 +143,7 @@ def traverse(
         lines += [heading, ""]
         for name, activity in zip(path.names, path.activity.tolist(), strict=True):
             cells = [[value, next(texts)] for value in path.places(steps)]
-            rows += [{"row": name, "variance": activity, "at": at, "text": text} for at, text in cells]
+            rows += [{"path": heading, "row": name, "variance": activity, "at": at, "text": text} for at, text in cells]
             lines += [*table_lines((name, f"variance {activity:.2g}"), cells), ""]
     folder.mkdir(exist_ok=True)
     file = folder / "traverse.txt"

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +25,7 @@ from lso.tasks.plan import plan
 from lso.vae import runs
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run
+from lso.vae.values import counted
 
 if TYPE_CHECKING:
     from lso.vae.data import Dataset
@@ -145,13 +147,14 @@ def _continue(path: Path, device: str, console: Console, signals: Signals, limit
 
 def _announce(run: Run, done: int, console: Console, dataset: "Dataset | None" = None) -> None:
     config, info = run.config, run.info
-    count = f"{len(dataset.train):,} {config.kind}s of " if dataset else ""
+    latent = config.architecture.latent_dim
+    count = f"{counted(len(dataset.train), config.kind)} of " if dataset else ""
     verb = f"Continuing at step {done}:" if done else "Training"
     data = f"{config.data.task} ({count}{_size(info['shape'])})"
     console.note(
         f"{verb} {config.method.name} on {data}: {config.architecture.name}, "
-        f"{config.architecture.latent_dim or 'no'} latents, up to {config.protocol.epochs} epochs, seed {config.seed}, "
-        f"on {info['device']}"
+        f"{counted(latent, 'latent') if latent else 'no latents'}, up to {counted(config.protocol.epochs, 'epoch')}, "
+        f"seed {config.seed}, on {info['device']}"
     )
     console.notes(info["dataset"]["provenance"].get("notes", ()) if dataset else ())
     if console.json:
@@ -162,20 +165,22 @@ def _announce(run: Run, done: int, console: Console, dataset: "Dataset | None" =
 
 def _size(shape: list[int]) -> str:
     if len(shape) == 2:
-        return f"at most {shape[0] - 2} tokens, vocabulary {shape[1]:,}"
+        return f"at most {counted(shape[0] - 2, 'token')}, vocabulary {shape[1]:,}"
     channels, height, width = shape
     return f"{height}x{width}" + (" in colour" if channels == 3 else "")
 
 
 def _conclude(run: Run, console: Console) -> None:
+    from lso.cli.progress import perplexity
+
     info, best = run.info, run.best()
     latent = run.config.architecture.latent_dim
     datum = {"image": "an image", "sequence": "a sequence"}[run.config.kind]
-    again = f"lso train --resume {shown(run.path)}"
+    again = f"lso train --resume {quote(shown(run.path))}"
     held_out = info["dataset"]["provenance"].get("split", {}).get("counts", {}).get("test", 20)
-    following = f"lso optimize --model {shown(run.path)} --target test:{min(20, held_out)}"
+    following = f"lso optimize --model {quote(shown(run.path))} --target test:{min(20, held_out)}"
     if not latent:
-        following = f"lso evaluate {shown(run.path)}"
+        following = f"lso evaluate {quote(shown(run.path))}"
     console.emit(
         {
             "run": run.path,
@@ -198,7 +203,7 @@ def _conclude(run: Run, console: Console) -> None:
             f"{so_far}reconstruction {best['reconstruction']:.2f}, KL {best['kl']:.2f}, MI {best['mi']:.2f}, "
             f"{best['active_units']} of {latent} latents active, re-encoding error {best['reencoding_error']:.2f}"
             if latent
-            else f"{so_far}no latents: the likelihood is exact, {best['neg_elbo']:.2f} nats {datum}"
+            else f"{so_far}no latents: the likelihood is exact, {best['neg_elbo']:.2f} nats {datum}{perplexity(best)}"
         )
     if run.verdict:
         console.result(typer.style(run.verdict, fg="yellow"))

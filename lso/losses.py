@@ -134,7 +134,7 @@ def chosen_loss(
 def _not_of_sequences(name: str) -> UsageError:
     return UsageError(
         f"the loss {name} compares numbers, and this decoder makes sequences",
-        'Use loss="nll", -log p of the target given the code; scores on decoded strings: on="objects".',
+        'Take nll, -log p of the target given the code. Scores on decoded strings are for Python: on="objects".',
     )
 
 

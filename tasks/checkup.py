@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lso.vae import runs
 from lso.vae.errors import LsoError
 from lso.vae.runs import Run
+from lso.vae.values import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def _after_failure(sentence: str) -> str:
 
 def _config(run: Run) -> Iterator[Finding]:
     config = run.config
-    sizes = f"{config.architecture.name}, {config.architecture.latent_dim} latents, seed {config.seed}"
+    sizes = f"{config.architecture.name}, {counted(config.architecture.latent_dim, 'latent')}, seed {config.seed}"
     yield Finding("ok", f"{config.method.name} on {config.data.task}: {sizes}, on {run.info['device']}")
 
 

@@ -23,6 +23,7 @@ from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
 from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers, init, step
 from lso.vae.trainer import Trainer, at_start, bookmark, check, diverged, elapsed, restore, save
+from lso.vae.values import counted
 from lso.vae.verdict import collapse_verdict
 from lso.vae.watch import Limits as Limits
 from lso.vae.watch import Watch as Watch
@@ -155,7 +156,8 @@ def _session(trainer: Trainer, limits: Limits) -> Run:
     if reason is None:
         _finish(trainer)
     else:
-        sentence = f"{reason} after {trainer.position.epoch} epochs and {trainer.position.step} steps"
+        where = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
+        sentence = f"{reason} after {where}"
         runs.update(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
     return trainer.run
 
@@ -350,7 +352,7 @@ def _finish(trainer: Trainer) -> None:
     warm = trainer.position.step >= warmup_steps(config.method.schedule, trainer.steps_per_epoch)
     best = trainer.run.best()
     verdict = collapse_verdict(best["active_units"], config.architecture.latent_dim, config.method.name) if warm else ""
-    sentence = f"finished {trainer.position.epoch} epochs; best validation -ELBO "
+    sentence = f"finished {counted(trainer.position.epoch, 'epoch')}; best validation -ELBO "
     sentence += f"{best['neg_elbo']:.2f} nats at epoch {best['epoch']}"
     runs.update(
         trainer.run,

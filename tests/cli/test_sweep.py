@@ -69,7 +69,7 @@ def test_ctrl_c_saves_the_sweep_and_a_repeat_resumes_it(lso: Lso, monkeypatch: p
     command = ("sweep", "--method", "vae", "--method", "vae-anneal", *SMALL, "--epochs", 4, "--out", "here")
     done = lso(*command)
     assert done.exit_code == 130 and "interrupted; continue: lso " in done.stdout
-    assert Run(Path("here/vae-d32-s0")).info["sentence"] == "interrupted after 1 epochs and 3 steps"
+    assert Run(Path("here/vae-d32-s0")).info["sentence"] == "interrupted after 1 epoch and 3 steps"
     assert Path("here/report.html").is_file() and not Path("here/vae-anneal-d32-s0").exists()
     monkeypatch.setattr(training, "_advance", advance)
     again = lso(*command)

@@ -101,6 +101,7 @@ def test_traversals_are_tables_by_falling_activity(lso: Lso, run: Run) -> None:
     options = ("--dim", "all", "--steps", 3, "--range", 2)
     told = json.loads(lso("traverse", run.path, *options, "--directions", 1, "--hold", 1, "--json").stdout)
     names = list(dict.fromkeys(row["row"] for row in told["rows"]))
+    assert len({row["path"] for row in told["rows"]}) == 3
     assert set(names[:3]) == {"z0", "z1", "z2"} and len(told["rows"]) == 3 * 3 + 2 * 3
     variance = [row["variance"] for row in told["rows"][:9]]
     assert variance == sorted(variance, reverse=True) and [row["at"] for row in told["rows"][:3]] == [-2, 0, 2]

@@ -54,7 +54,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_defaults(lso: Callable[..
 def test_a_cut_training_says_how_it_goes_on_and_does(lso: Callable[..., Result]) -> None:
     first = lso("train", "--method", "vae", "--epochs", 2, "--max-steps", 5, "--out", "cut", "-q", *SMALL)
     assert first.exit_code == 0
-    assert "reached the step limit after 1 epochs and 5 steps" in first.stdout
+    assert "reached the step limit after 1 epoch and 5 steps" in first.stdout
     assert "continue: lso train --resume cut" in first.stdout
     second = lso("train", "--resume", "cut", "--device", "cpu")
     assert second.exit_code == 0
