@@ -1,6 +1,7 @@
 """Laws of every sequence model: masks, causality, soft input, one token at a time, exact refinement, metrics."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ from torch.nn.functional import one_hot
 
 from lso.vae.axes import Refinement
 from lso.vae.corpus import Corpus
+from lso.vae.decoding import greedy
 from lso.vae.dropout import handed
-from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.gaussian import DiagonalGaussian, prior_log_prob
 from lso.vae.metrics import evaluate, validate
 from lso.vae.model import VAE
 from lso.vae.refinement import Energy, refine
 from lso.vae.seeds import generator
+from lso.vae.vocabulary import END
 from tests.vae.sequence_models import ALL, LATENT, LATENTS, WORDS, codes, forced, mixed, padded, same, tiny, uniforms
 
 
@@ -141,6 +144,57 @@ def test_no_metric_knows_of_batches_padding_or_other_sequences_of_the_file(varia
         for key, value in wanted.items():
             same(found[key], value, key)
     assert wanted["tokens"] == sum(len(s) - 1 for s in sequences) / len(sequences)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", ["lstm", "transformer"])
+def test_metrics_are_those_of_a_loop_over_sentences_in_their_order(variant: str) -> None:
+    made, sequences, k = tiny(variant), mixed(24), 5
+    corpus, tokens = Corpus.of(sequences), sum(len(s) - 1 for s in sequences)
+    row, q = validate(made, corpus, 3)
+    found = evaluate(made, corpus, iw_samples=k, seed=3)
+    made.eval()
+    z = torch.randn(24, LATENT, generator=generator(3, "metrics/posterior")).double()
+    # One block, in the order of lengths; noise sample by sample.
+    stream, by_length = generator(3, "metrics/importance"), sorted(range(24), key=lambda i: len(sequences[i]))
+    noise = torch.stack([torch.randn(24, LATENT, generator=stream) for _ in range(k)]).double()
+    elbo, nll = 0.0, 0.0
+    for i, sequence in enumerate(sequences):
+        x = torch.tensor([sequence])
+        own = made.encode(x)
+        same(q.mean[i : i + 1], own.mean)
+        same(q.log_var[i : i + 1], own.log_var)
+        elbo += float(made.decode(own.sample(z[i : i + 1]), x).log_prob(x) - own.kl().sum())
+        code = own.sample(noise[:, by_length.index(i)])  # (k, latent)
+        log_p = made.decode(code, x.expand(k, -1)).log_prob(x.expand(k, -1))
+        nll -= float((log_p + prior_log_prob(code) - own.log_prob(code)).logsumexp(0)) - math.log(k)
+    for numbers in (row, dataclasses.asdict(found)):
+        assert numbers["neg_elbo"] == pytest.approx(-elbo / 24, rel=1e-10)
+    assert row["perplexity"] == pytest.approx(math.exp(-elbo / tokens), rel=1e-10)
+    assert found.iw_nll == pytest.approx(nll / 24, rel=1e-10)
+    assert found.perplexity == pytest.approx(math.exp(nll / tokens), rel=1e-10) != row["perplexity"]
+
+
+def test_an_exact_match_is_of_a_sentence_with_the_decode_of_its_own_mean_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = tiny(longest=12).eval()
+    z = 2 * codes(made, 60)
+    said = [tuple(token for token in row if token) for row in greedy(made.stepwise, z, 40).tolist()]
+    # What each code says, and what it says cut short, which it must not be given for.
+    means = dict(zip(said, z, strict=True))
+    cut = {(*x[: 2 + i % 9], END): mean for i, (x, mean) in enumerate(means.items()) if len(x) > 3 + i % 9}
+    means = {x: mean for x, mean in ({**cut, **means}).items() if len(x) < 40}
+    wanted = sum(x in said for x in means) / len(means)
+    assert 0.1 < wanted < 0.9 and len({len(x) for x in means}) > 3
+
+    def encode(x: Tensor) -> DiagonalGaussian:
+        rows = [z[0] if x.is_floating_point() else means[tuple(token for token in row if token)] for row in x.tolist()]
+        return DiagonalGaussian(torch.stack(rows), torch.zeros(len(x), LATENT, dtype=torch.float64))
+
+    monkeypatch.setattr(made, "encode", encode)
+    for order in (list(means), list(means)[::-1]):
+        assert evaluate(made, Corpus.of(order), iw_samples=0, batch_size=7).exact_match == wanted
 
 
 def test_the_order_of_sentences_changes_no_number_that_takes_no_draw() -> None:
