@@ -13,6 +13,7 @@ from lso.vae.axes import Refinement
 from lso.vae.corpus import Corpus
 from lso.vae.decoding import greedy
 from lso.vae.dropout import handed
+from lso.vae.gaps import gaps, mirrored, neg_elbo
 from lso.vae.gaussian import DiagonalGaussian, prior_log_prob
 from lso.vae.metrics import evaluate, validate
 from lso.vae.model import VAE
@@ -216,3 +217,16 @@ def test_a_model_without_latents_is_measured_by_one_decode(monkeypatch: pytest.M
     monkeypatch.setattr(made, "decode", lambda z, x: calls.append(len(x)) or real(z, x))
     row, _ = validate(made, corpus, 0, batch_size=10)
     assert calls == [10, 10, 4] and row["reencoding_error"] == row["reencoding_error_mean"] == 0
+
+
+def test_gaps_of_a_mixed_batch_are_those_of_its_sentences() -> None:
+    made, sequences = tiny().eval(), mixed(8)
+    x = padded(sequences, extra=2)
+    q, noise = made.encode(x), mirrored(4, torch.zeros(8, LATENT, dtype=torch.float64), generator(0, "gaps"))
+    together = neg_elbo(made, x, q, noise)
+    for i, sequence in enumerate(sequences):
+        alone = torch.tensor([sequence])
+        same(together[i : i + 1], neg_elbo(made, alone, made.encode(alone), noise[:, i : i + 1]))
+    one, other = (gaps(made, data, steps=5, samples=2, iw_samples=4) for data in (x, padded(sequences)))
+    assert (one.nll, one.amortization, one.moved) == pytest.approx((other.nll, other.amortization, other.moved))
+    assert one.own.neg_elbo > one.refined.neg_elbo
