@@ -15,6 +15,7 @@ from lso.vae.decoding import greedy
 from lso.vae.dropout import handed
 from lso.vae.gaps import gaps, mirrored, neg_elbo
 from lso.vae.gaussian import DiagonalGaussian, prior_log_prob
+from lso.vae.likelihoods import Likelihood
 from lso.vae.metrics import evaluate, validate
 from lso.vae.model import VAE
 from lso.vae.refinement import Energy, refine
@@ -214,7 +215,12 @@ def test_the_order_of_sentences_changes_no_number_that_takes_no_draw() -> None:
 def test_a_model_without_latents_is_measured_by_one_decode(monkeypatch: pytest.MonkeyPatch) -> None:
     made, corpus, calls = tiny("lstm without latents"), Corpus.of(mixed(24)), list[int]()
     real = made.decode
-    monkeypatch.setattr(made, "decode", lambda z, x: calls.append(len(x)) or real(z, x))
+
+    def spy(z: Tensor, x: Tensor) -> Likelihood:
+        calls.append(len(x))
+        return real(z, x)
+
+    monkeypatch.setattr(made, "decode", spy)
     row, _ = validate(made, corpus, 0, batch_size=10)
     assert calls == [10, 10, 4] and row["reencoding_error"] == row["reencoding_error_mean"] == 0
 
