@@ -54,12 +54,11 @@ class GridProgress(GridWatch):
             planned: which.
             seed: of the evaluation.
         Returns:
-            Called with (images done, images to do).
+            Called with (data done, data to do).
         """
         self._close()
-        self._counting = Counting(
-            self.console, "images", f"evaluating {planned.name}" + (f", seed {seed}" * (seed > 0))
-        )
+        what = f"evaluating {planned.name}" + (f", seed {seed}" * (seed > 0))
+        self._counting = Counting(self.console, f"{planned.config.kind}s", what)
         return self._counting
 
     def left(self, planned: Planned) -> None:

@@ -166,6 +166,7 @@ _add(
     WORK,
     "lso reproduce nevae2021_table1 --time-limit 9m",
     "lso reproduce he2019_table2 --rows VAE,Ours --seeds 1 --limit 1000 --epochs 2 --arch he2019-small --out small",
+    "lso reproduce he2019_table1_5_text_yelp --rows LSTM-LM,VAE,Ours --data yelp/ --seeds 1 --time-limit 9m",
 )
 _add("report", report.report, WORK, "lso report runs/a runs/b", "lso report runs/a --out comparison --json")
 _add("sample", sample.sample, LOOK, "lso sample -n 100", "lso sample runs/a -n 16 --seed 1 --out sample.png")

@@ -145,7 +145,7 @@ IwSamples = Annotated[
     int | None,
     typer.Option(help="Samples of the importance-weighted NLL; 0 leaves it out.", metavar="N", show_default=False),
 ]
-TestLimit = Annotated[int, typer.Option(help="Measure on the first N test images only; 0 is all.", metavar="N")]
+TestLimit = Annotated[int, typer.Option(help="Measure on the first N test data only; 0 is all.", metavar="N")]
 
 
 # --- reading values --------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def reproduce(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(help="Training images.", metavar="N", rich_help_panel=CUT, show_default=False),
+        typer.Option(help="Training data.", metavar="N", rich_help_panel=CUT, show_default=False),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="At most.", metavar="N", rich_help_panel=CUT, show_default=False)

@@ -39,6 +39,8 @@ def posterior_space(rows: Mapping[str, Sequence[tuple[str, Tensor, Tensor]]]) ->
             if outside := int((~inside).sum()):
                 axis.text(0.03, 0.96, f"{outside} outside", transform=axis.transAxes, va="top", fontsize=7, color=DARK)
         line[0].set_ylabel(f"{name}\nencoder's mean")
+    for axis in axes[:-1].flat:
+        axis.tick_params(labelbottom=False)  # as below
     for axis in axes[-1]:
         axis.set_xlabel("true posterior mean")
     figure.subplots_adjust(left=(LEFT + 0.18) / 9.6)

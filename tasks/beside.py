@@ -7,7 +7,7 @@ from typing import Any
 from lso.ranks import rank_order
 from lso.tables import NONE, Table, number
 from lso.tasks.members import Member, spread
-from lso.tasks.reproduce import Reproduction, measured, provenance
+from lso.tasks.reproduce import Reproduction, measured, provenance, source
 from lso.tasks.tables import Column, PublishedTable, heading
 
 Ours = Mapping[str, Any]  # mean, std, n
@@ -38,7 +38,7 @@ def compare(reproduction: Reproduction, members: Sequence[Member], extra: Mappin
         failed = [
             f"{member.planned.name}: {member.info['sentence']}" for _, member in mine if member.status == "failed"
         ]
-        rows.append({"label": row.label, "group": row.group, "train": row.train, "planned": len(mine), "done": done})
+        rows.append({"label": row.label, "group": row.group, "train": row.training, "planned": len(mine), "done": done})
         rows[-1] |= {"failed": failed, "figures": row.figures, "ours": cells}
     _make_relative(table, rows)
     compared = {heading(column, alone=bool(table.column)): column for column in columns}
@@ -132,7 +132,7 @@ def banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
     if numbers["cuts"]:
         found.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}. {judged}")
     if not numbers["exact"]:
-        sources = ", ".join(str(one.get("source", one.get("path", "?"))) for one in provenance(members))
+        sources = ", ".join(source(one) for one in provenance(members))
         text = f"NOT the paper's data, but a substitute ({sources}): levels do not compare with published ones. "
         found += [text + judged] if sources else []
     done, planned = (sum(row[key] for row in numbers["rows"]) for key in ("done", "planned"))
@@ -165,7 +165,7 @@ def table(numbers: Mapping[str, Any], published: PublishedTable) -> Table:
         if any("difference" in cell for cell in cells):
             lines.append(["", "difference", *(number(cell.get("difference"), 2) for cell in cells)])
     said = published.note[:1].upper() + published.note[1:]
-    note = f"{published.source}. {said}. " + " ".join((*published.remarks, *numbers["notes"]))
+    note = f"{published.source}. {said}. " + " ".join((*published.remarks, *published.protocol, *numbers["notes"]))
     columns = ["row", "", *names]
     return Table(columns=columns, rows=lines, title=published.title, note=note, marked=marked)
 

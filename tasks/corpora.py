@@ -180,7 +180,7 @@ def _local(path: Path, prefix: str, known: Published) -> Contents:
         expected = ", ".join(f"{prefix}.{NAMES[part][0]}.txt" for part in SPLITS)
         raise DataError(
             f"no training text in {folder}: expected {expected}, packed with gzip or not",
-            "Leave --data out to download them; for text of your own take --task text.",
+            "Leave --data out to download them, or give one text file for a split of its own.",
         )
     return {part: (file.name, content(file)) for part, file in files.items()}
 

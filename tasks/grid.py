@@ -42,7 +42,7 @@ class GridWatch:
             planned: which.
             seed: of the evaluation.
         Returns:
-            Called with (images done, images to do).
+            Called with (data done, data to do).
         """
         return lambda done, total: None
 
@@ -174,10 +174,10 @@ def _evaluate(session: _Session, planned: Planned, run: Run, asked: Asked) -> No
     for seed in range(len(done), asked.repeats):
         shown = session.watch.evaluating(planned, seed)
 
-        def count(images: int, of: int, shown: Count = shown) -> None:
-            if images < of and (reason := session.reason()):
+        def count(measured: int, of: int, shown: Count = shown) -> None:
+            if measured < of and (reason := session.reason()):
                 raise _Cut(reason)
-            shown(images, of)
+            shown(measured, of)
 
         if reason := session.reason():
             raise _Cut(reason)

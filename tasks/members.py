@@ -39,7 +39,7 @@ class Asked:
 
     Args:
         iw_samples: of the importance-weighted NLL; 0 leaves it out.
-        limit: use the first so many images; 0 is all.
+        limit: use the first so many data; 0 is all.
         repeats: how often, with the evaluation seeds 0, 1, ...
     Raises:
         UsageError: if a number is out of range.
@@ -51,7 +51,7 @@ class Asked:
 
     def __post_init__(self) -> None:
         require(self.iw_samples >= 0, "iw_samples >= 0", self.iw_samples, "500 is usual; 0 leaves the estimate out.")
-        require(self.limit >= 0, "a limit >= 0", self.limit, "0 takes all test images.")
+        require(self.limit >= 0, "a limit >= 0", self.limit, "0 takes all test data.")
         require(self.repeats >= 1, "repeats >= 1", self.repeats, "10 is He et al.'s number.")
 
 

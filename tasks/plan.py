@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from lso.tasks.task import existing, infer_task, likelihood_for, suits, task
-from lso.vae.architectures import architecture
+from lso.vae.architectures import ARCHITECTURES, architecture
 from lso.vae.config import TrainConfig, from_dict, load_config
+from lso.vae.errors import UsageError
 from lso.vae.methods import Method, method, parse_method
 
 Settings = Mapping[str, Any]
@@ -70,9 +71,11 @@ def _task_defaults(values: Settings) -> TrainConfig:
 
     chosen = task(str(given("data", "task", "digits")))
     binarize = given("protocol", "binarize", chosen.protocol.binarize)
-    networks = architecture(
-        str(given("architecture", "name", chosen.architecture)),
-        chosen.latent_dim,
-        likelihood=likelihood_for(chosen, binarize),
-    )
+    name = str(given("architecture", "name", chosen.architecture))
+    if name in ARCHITECTURES and ARCHITECTURES[name].kind != chosen.kind:
+        others = ", ".join(key for key, row in ARCHITECTURES.items() if row.kind == chosen.kind)
+        raise UsageError(
+            f"{name} is for {ARCHITECTURES[name].kind}s, and task {chosen.name} has {chosen.kind}s", f"Take {others}."
+        )
+    networks = architecture(name, chosen.latent_dim, likelihood=likelihood_for(chosen, binarize))
     return TrainConfig(method=method("vae"), architecture=networks, protocol=chosen.protocol, data=chosen.data)

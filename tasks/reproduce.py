@@ -1,5 +1,6 @@
 """A published table trained again: which trainings stand for its rows, and where a protocol was cut. Torch-free."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from lso.tables import counted
 from lso.tasks.members import OF_LATENTS, Asked, Member, Planned, evaluations, folder_name, is_finished
 from lso.tasks.plan import Settings, merge, plan
 from lso.tasks.tables import PublishedTable, Row
-from lso.vae.config import TrainConfig
+from lso.tasks.task import TASKS
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.methods import parse_method
 from lso.vae.runs import INFO, Run
@@ -84,11 +85,11 @@ def chosen_rows(table: PublishedTable, names: Sequence[str]) -> list[int]:
 
 
 def _hits(table: PublishedTable, name: str) -> set[int]:
-    """Rows of a name: VAE is the paper's label, vae the method that trains another row."""
+    """Rows of a name: VAE is the paper's label, vae the method that trains another row; 30 is inner iterations: 30."""
     label = "".join(name.split())
     same: Sequence[Callable[[int, Row], bool]] = (
         lambda index, row: label in (str(index + 1), "".join(row.label.split())),
-        lambda index, row: label == row.train,
+        lambda index, row: label in (row.train, row.label.rpartition(": ")[2]),
         lambda index, row: label.lower() == "".join(row.label.lower().split()),
     )
     found = [{index for index, row in enumerate(table.rows) if one(index, row)} for one in same]
@@ -112,7 +113,7 @@ def plan_table(
         settings: laid over the table's own, nested as in the TOML file.
         seeds: runs of each row; None is the paper's number.
         iw_samples: of the importance-weighted NLL; None is the paper's.
-        test_limit: measure on the first so many test images; 0 is all.
+        test_limit: measure on the first so many test data; 0 is all.
     Returns:
         The plan.
     Raises:
@@ -122,9 +123,8 @@ def plan_table(
     number = table.seeds if seeds is None else seeds
     if number < 1:
         raise UsageError(f"expected at least 1 seed, got {number}", f"The paper has {table.seeds}.")
-    full = merge(_own(table), settings)
     jobs = [
-        Job(row=index, part=part, planned=_planned(table.rows[index], full, latent, seed))
+        Job(row=index, part=part, planned=_planned(table, table.rows[index], settings, latent, seed))
         for index in rows
         for part, latent in _parts(table).items()
         for seed in range(number)
@@ -145,13 +145,13 @@ def with_finished(plan: Reproduction, root: Path, settings: Settings) -> Reprodu
     Returns:
         The plan with more jobs. What was measured in another way than this plan asks for is left out, with a note.
     """
-    table, full = plan.table, merge(_own(plan.table), settings)
+    table = plan.table
     jobs = {(job.row, job.part, job.planned.config.seed): job for job in plan.jobs}
     otherwise: list[str] = []
     for index, (part, latent) in product(chosen_rows(table, []), _parts(table).items()):
         for seed in count(0):
             try:
-                planned = _planned(table.rows[index], full, latent, seed)
+                planned = _planned(table, table.rows[index], settings, latent, seed)
             except UsageError:  # a row that these networks cannot train
                 break
             if not (root / planned.name / INFO).is_file():
@@ -168,8 +168,9 @@ def with_finished(plan: Reproduction, root: Path, settings: Settings) -> Reprodu
     return replace(found, notes=(*found.notes, left)) if otherwise else found
 
 
-def _own(table: PublishedTable) -> Settings:
-    return merge({"data": {"task": table.task}}, table.settings)
+def _own(table: PublishedTable, row: Row) -> Settings:
+    """The paper's settings of a row."""
+    return merge(merge({"data": {"task": table.task}}, table.settings), row.settings)
 
 
 def _parts(table: PublishedTable) -> Mapping[str, int | None]:
@@ -177,11 +178,12 @@ def _parts(table: PublishedTable) -> Mapping[str, int | None]:
 
 
 def _reproduction(table: PublishedTable, jobs: Sequence[Job], asked: Asked | None) -> Reproduction:
-    cuts = _cuts(table, _own(table), [job.planned.config for job in jobs])
+    kind = TASKS[table.task].kind if table.task else ""
+    cuts = _cuts(table, jobs, kind)
     if asked and asked.iw_samples < table.iw_samples:
         cuts.append(f"{asked.iw_samples} importance samples instead of {table.iw_samples}")
     if asked and asked.limit:
-        cuts.append(f"measured on the first {counted(asked.limit, 'test image')} alone")
+        cuts.append(f"measured on the first {counted(asked.limit, f'test {kind}')} alone")
     runs = sorted(set(Counter((job.row, job.part) for job in jobs).values()))
     here = " to ".join(str(number) for number in dict.fromkeys((runs[0], runs[-1]))) if runs else ""
     notes = (f"Runs of each row: {here} here, {table.seeds} in the paper.",) if runs not in ([], [table.seeds]) else ()
@@ -195,28 +197,32 @@ EVALUATED = {  # quantity of a published table -> member of the metrics; without
     "kl": "kl",
     "mi": "mi",
     "au": "active_units",
+    "ppl": "iw_nll",
+    "ppl_bound": "neg_elbo",
 }
+PER_TOKEN = ("ppl", "ppl_bound")  # the exponential of that member, a token
 
 
-def _planned(row: Row, settings: Settings, latent: int | None, seed: int) -> Planned:
-    method = parse_method(row.train)
+def _planned(table: PublishedTable, row: Row, settings: Settings, latent: int | None, seed: int) -> Planned:
+    method, full = parse_method(row.train), merge(_own(table, row), settings)
     size = {"latent_dim": latent} if latent is not None else {} if method.latents else {"latent_dim": 0}
     try:
-        config = plan(merge(settings, {"method": row.train, "seed": seed, "architecture": size}))
+        config = plan(merge(full, {"method": row.train, "seed": seed, "architecture": size}))
     except UsageError as error:
         raise UsageError(
             f"row {row.label}: {error.message}", f"{error.hint} --rows trains only the rows that it names."
         ) from None
-    name = folder_name(row.train, config.architecture.latent_dim, seed)
-    return Planned(name=name, label=row.train, config=config)
+    name = folder_name(row.training, config.architecture.latent_dim, seed)
+    return Planned(name=name, label=row.training, config=config)
 
 
-def _cuts(table: PublishedTable, own: Settings, configs: Sequence[TrainConfig]) -> list[str]:
+def _cuts(table: PublishedTable, jobs: Sequence[Job], kind: str) -> list[str]:
     """How the trainings are less than, or other than, the table's protocol says."""
     found: dict[str, None] = {}
-    for config in configs:
+    for job in jobs:
+        config, own = job.planned.config, _own(table, table.rows[job.row])
         if config.data.limit:
-            found[f"{counted(config.data.limit, 'training image')} instead of all"] = None
+            found[f"{counted(config.data.limit, f'training {kind}')} instead of all"] = None
         for section in ("architecture", "protocol"):
             for key, wanted in own[section].items():
                 value = getattr(getattr(config, section), key)
@@ -252,10 +258,13 @@ def measured(member: Member, quantity: str) -> list[float]:
         return [member.info["seconds"] / 3600]
     key = EVALUATED.get(quantity, quantity)
     if not member.planned.config.architecture.latent_dim:
-        if key in OF_LATENTS:
+        if key in OF_LATENTS or quantity == "ppl_bound":  # which is exact there
             return []
         key = "neg_elbo" if key == "iw_nll" else key
-    return [float(one[key]) for one in member.evaluations if one.get(key) is not None]
+    found = [one for one in member.evaluations if one.get(key) is not None]
+    if quantity in PER_TOKEN:
+        return [math.exp(one[key] / one["tokens"]) for one in found]
+    return [float(one[key]) for one in found]
 
 
 def provenance(members: Sequence[Member]) -> list[dict[str, Any]]:
@@ -266,9 +275,22 @@ def provenance(members: Sequence[Member]) -> list[dict[str, Any]]:
     Returns:
         Their provenance, as in run.json.
     """
-    found: list[dict[str, Any]] = []
+    found: dict[str, dict[str, Any]] = {}
     for member in members:
-        here = member.info.get("dataset", {}).get("provenance")
-        if here and here.get("source") not in [known.get("source") for known in found]:
-            found.append(here)
-    return found
+        if here := member.info.get("dataset", {}).get("provenance"):
+            found.setdefault(source(here), here)
+    return list(found.values())
+
+
+def source(provenance: Mapping[str, Any]) -> str:
+    """What the data of a training are called.
+
+    Args:
+        provenance: as in run.json.
+    Returns:
+        The names of its text files, or its source.
+    """
+    texts = provenance.get("files")
+    if isinstance(texts, Mapping) and texts:
+        return ", ".join(dict.fromkeys(str(file["name"]) for file in texts.values()))
+    return str(provenance.get("source", provenance.get("path", "?")))

@@ -1,11 +1,13 @@
 """Published tables: every figure as it was printed, and for rows that can be trained here the configuration.
 
 ``tables/*.toml`` hold them. A figure that is not there was not published, or is lost in our copies; none is filled in.
+A file with ``[parts.NAME]`` is a table for each part, a data set, with the columns of that name; what a part says goes
+over what its file says. A row's ``train`` is one for all parts, or a mapping by part.
 """
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
@@ -14,6 +16,7 @@ from typing import Any
 from lso.vae.errors import DataError, UsageError, unknown_name
 
 NAMES = ("model", "method", "dataset", "encoder_learning_rate", "inner_iterations")  # what a row may be known by
+NUMBERS = ("encoder_learning_rate", "inner_iterations")  # of these, what says nothing without its name
 HEADINGS = {
     "nll": "NLL",
     "neg_elbo": "-ELBO",
@@ -61,13 +64,22 @@ class Row:
         label: what it is called there.
         group: heading that it stands under, if any.
         train: method that trains it here, ``"name:key=value,..."``; empty where only the figures are known.
+        settings: of its trainings, over those of the table.
         figures: of each column.
     """
 
     label: str
     group: str = ""
     train: str = ""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     figures: Mapping[Column, Figure] = field(default_factory=dict)
+
+    @property
+    def training(self) -> str:
+        """The method and the settings that are the row's own, e.g. ``vae, word_drop=0.25``."""
+        own = {key: value for section in self.settings.values() for key, value in section.items()}
+        told = (f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in own.items())
+        return ", ".join((self.train, *told))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +87,22 @@ class PublishedTable:
     """A published table, and how its rows are trained.
 
     Args:
-        name: of its file.
+        name: of its file, and of its part where that has several.
         title: what it shows.
         source: where it was published.
         note: how its figures were made.
         rows: in the order of the paper.
         task: row of `lso.tasks.TASKS`; empty where no row can be trained.
         column: the part of the figures that is about that task; empty where all are.
-        trainings: the table whose trainings it shares; empty for its own.
+        trainings: the table whose trainings it shares, and what it does not say of task, settings and protocol; empty
+            for its own.
         seeds: runs of each row.
         iw_samples: of the importance-weighted NLL.
         repeats: evaluations of each run.
         latent_dims: part -> latent size, where a row stands for several.
         settings: of all trainings, nested as in ``config.toml``.
-        remarks: sentences on the protocol.
+        protocol: sentences on them.
+        remarks: other sentences.
     """
 
     name: str
@@ -104,12 +118,14 @@ class PublishedTable:
     repeats: int = 1
     latent_dims: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    protocol: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[Column]:
-        """All columns, in the order in which they first have a figure."""
-        return list(dict.fromkeys(column for row in self.rows for column in row.figures))
+        """All columns, in the order in which they first have a figure; those of rows that are not trained come last."""
+        rows = sorted(self.rows, key=lambda row: not row.train)
+        return list(dict.fromkeys(column for row in rows for column in row.figures))
 
     @property
     def compared(self) -> list[Column]:
@@ -142,7 +158,22 @@ def published() -> Mapping[str, PublishedTable]:
     """
     folder = files("lso.tasks") / "tables"
     found = sorted(path.name for path in folder.iterdir() if path.name.endswith(".toml"))
-    return {name[:-5]: parse(name[:-5], (folder / name).read_text(encoding="utf-8")) for name in found}
+    tables = [one for name in found for one in parse(name[:-5], (folder / name).read_text(encoding="utf-8"))]
+    known = {one.name: one for one in tables}
+    return {name: _completed(one, known) for name, one in known.items()}
+
+
+def _completed(table: PublishedTable, known: Mapping[str, PublishedTable]) -> PublishedTable:
+    """A table with what it leaves to the one whose trainings it shares."""
+    if not table.trainings:
+        return table
+    if table.trainings not in known:
+        raise DataError(
+            f"{table.name} shares the trainings of an unknown table {table.trainings}", "Install lso again."
+        )
+    other = known[table.trainings]
+    left = {key: getattr(other, key) for key in ("task", "settings", "protocol") if not getattr(table, key)}
+    return replace(table, **left)
 
 
 def table(name: str) -> PublishedTable:
@@ -153,7 +184,7 @@ def table(name: str) -> PublishedTable:
     Returns:
         The table.
     Raises:
-        UsageError: if there is none, or several begin so.
+        UsageError: if there is none, or several begin so, as the parts of a file do.
     """
     known = published()
     if name in known:
@@ -163,47 +194,73 @@ def table(name: str) -> PublishedTable:
     if len(whole or begun) != 1 or not name:
         if not begun or not name:
             raise unknown_name("table", name, known)
-        raise UsageError(f"several tables begin with {name!r}", f"Name one of {', '.join(begun)}.")
+        raise UsageError(f"several tables begin with {name!r}", f"Name one of {', '.join(whole or begun)}.")
     return known[(whole or begun)[0]]
 
 
-def parse(name: str, text: str) -> PublishedTable:
-    """Read a table.
+def parse(name: str, text: str) -> list[PublishedTable]:
+    """Read a file of published figures.
 
     Args:
-        name: of its file.
+        name: of the file.
         text: TOML, as in ``tables/``.
     Returns:
-        The table.
+        Its table, or one for each part.
     Raises:
         DataError: if it is not one.
     """
     try:
         values = tomllib.loads(text, parse_float=Decimal)
-        latent_dims = values.get("latent_dims", {})
-        rows = tuple(_row(dict(row), latent_dims) for row in values.pop("row"))
-        return PublishedTable(
-            name=name,
-            rows=rows,
-            remarks=tuple(values.pop("remarks", ())),
-            settings=_floats(values.pop("settings", {})),
-            **values,
-        )
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        parts, rows = values.pop("parts", {}), values.pop("row")
+        if not parts:
+            return [_table(name, values, rows)]
+        return [_table(f"{name}_{part}", _over(values, own), rows, part) for part, own in parts.items()]
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{name}.toml is not a published table: {error}", "Install lso again.") from None
 
 
-def _row(values: dict[str, Any], latent_dims: Mapping[str, int]) -> Row:
-    (name,) = [key for key in NAMES if key in values]
-    label, group, train = values.pop(name), values.pop("group", ""), values.pop("train", "")
+def _over(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a part says laid over what its file says: tables key by key, lists one after the other."""
+    merged = dict(values)
+    for key, value in own.items():
+        if key in merged and isinstance(value, Mapping):
+            value = _over(merged[key], value)
+        merged[key] = [*merged[key], *value] if key in merged and isinstance(value, list) else value
+    return merged
+
+
+def _table(name: str, values: Mapping[str, Any], rows: list[dict[str, Any]], part: str = "") -> PublishedTable:
+    """A table; of a part the rows that have figures there, and those alone."""
+    own = {**values, "column": part} if part else dict(values)
+    latent_dims = own.get("latent_dims", {})
+    read = [_row(row, latent_dims, part) for row in rows]
+    return PublishedTable(
+        name=name,
+        rows=tuple(row for row in read if row.figures or not part),
+        remarks=tuple(own.pop("remarks", ())),
+        protocol=tuple(own.pop("protocol", ())),
+        settings=_floats(own.pop("settings", {})),
+        **own,
+    )
+
+
+def _row(values: Mapping[str, Any], latent_dims: Mapping[str, int], part: str) -> Row:
+    left = dict(values)
+    (name,) = [key for key in NAMES if key in left]
+    label, group, train = left.pop(name), left.pop("group", ""), left.pop("train", "")
+    label = f"{name.replace('_', ' ')}: {label}" if name in NUMBERS else label
+    settings = _floats(left.pop("settings", {}))
     figures: dict[Column, Figure] = {}
-    for part, quantity, value in _numbers(values):
-        column = (quantity, part) if latent_dims else (part, quantity)
+    for of, quantity, value in _numbers(left):
+        column = (quantity, of) if latent_dims else (of, quantity)
         column = (column[0], SAME.get(column[1], column[1]))
         if column[1] not in HEADINGS or column in figures:
             raise ValueError(f"{quantity} of {label}")
         figures[column] = _figure(value)
-    return Row(label=label, group=group, train=train, figures=figures)
+    if part:
+        train = train.get(part, "") if isinstance(train, Mapping) else train
+        figures = {column: figure for column, figure in figures.items() if column[0] == part}
+    return Row(label=label, group=group, train=train, settings=settings, figures=figures)
 
 
 def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

@@ -1,11 +1,13 @@
 """``lso reproduce``: tables listed, rows trained, ours beside published, cuts and substitutes said."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lso.tasks.tables import table
 from tests.cli.conftest import Lso
 
 SMALL = ("--limit", 40, "--epochs", 1, "--arch", "mlp", "--device", "cpu")
@@ -23,7 +25,7 @@ def omniglot(elsewhere: Path) -> Path:
 @pytest.mark.parametrize("command", [("reproduce",), ("list", "tables")])
 def test_without_a_table_they_are_listed(lso: Lso, command: tuple[str, ...]) -> None:
     rows = json.loads(lso(*command, "--json").stdout)
-    assert {"nevae2021_table1_omniglot", "he2019_table10_learning_rate"} <= {row["table"] for row in rows}
+    assert {"nevae2021_table1_omniglot", "he2019_table1_5_text_yelp"} <= {row["table"] for row in rows}
     assert "nevae2021_table1_omniglot" in lso(*command).stdout
 
 
@@ -60,7 +62,28 @@ def test_a_table_of_repeats_shares_the_model_and_adds_evaluations(lso: Lso, omni
     assert row["cells"]["-ELBO"]["ours"]["std"] > 0 and row["cells"]["-ELBO"]["published"]["text"] == "89.66"
 
 
-def test_a_table_that_cannot_be_trained_yet_shows_what_was_published(lso: Lso) -> None:
+@pytest.mark.usefixtures("no_report")
+def test_tables_of_text_share_trainings_and_speak_of_sequences(lso: Lso, elsewhere: Path) -> None:
+    lines = [f"{k % 3}\tthe {word} was {word}" for k, word in enumerate(["good", "bad", "cold", "late"] * 10)]
+    (elsewhere / "some.txt").write_text("\n".join(lines) + "\n")
+    small = ("--data", "some.txt", "--limit", 8, "--epochs", 1, "--arch", "lstm", "--device", "cpu", "--iw-samples", 2)
+    command = ("reproduce", "he2019_table1_5_text_yelp", "--rows", "VAE", "--seeds", 1, *small, "--out", "here")
+    done = lso(*command)
+    assert done.exit_code == 0, done.stderr
+    assert "8 training sequences instead of all; networks lstm instead of he2019-text" in done.stderr
+    assert "a substitute (some.txt)" in done.stderr and "image" not in done.stderr + done.stdout
+    more = lso("reproduce", "he2019_table10", "--rows", "1x,2x", *small, "--out", "here")
+    assert more.exit_code == 0 and "training: vae-encoder-learning-rate=2-d32-s0" in more.stderr, more.stderr
+    assert "training: vae-d32-s0" not in more.stderr and "vae, encoder_learning_rate=2" in more.stdout
+    assert {path.name for path in Path("here/reproduce-he2019_table1_5_text_yelp").glob("*-s0")} == {
+        "vae-d32-s0",
+        "vae-encoder-learning-rate=2-d32-s0",
+    }
+
+
+def test_a_table_that_cannot_be_trained_yet_shows_what_was_published(lso: Lso, monkeypatch: pytest.MonkeyPatch) -> None:
+    quoted = replace(table("savae2018"), rows=tuple(replace(row, train="") for row in table("savae2018").rows))
+    monkeypatch.setattr("lso.tasks.tables.table", lambda name: quoted)
     done = lso("reproduce", "savae2018", "--out", "here")
     assert done.exit_code == 0 and "can be trained yet" in done.stderr and "61.6" in done.stdout
 
@@ -69,6 +92,7 @@ def test_a_table_that_cannot_be_trained_yet_shows_what_was_published(lso: Lso) -
     ("arguments", "told"),
     [
         (("nevae",), "several tables begin with"),
+        (("he2019_table9_annealing",), "Name one of he2019_table9_annealing_omniglot, he2019_table9_annealing_yahoo"),
         (("nevae2021_table1", "--rows", "VEA"), "unknown row of nevae2021_table1_omniglot"),
         (("he2019_table2", "--arch", "mlp"), "row PixelCNN: mlp decodes nothing"),
         (("he2019_table2", "--seeds", 0), "at least 1 seed"),

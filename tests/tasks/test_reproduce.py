@@ -1,6 +1,7 @@
 """A reproduction compares only what may be compared, and says what was cut."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from lso.tasks import beside, experiment
 from lso.tasks.grid import train_all
 from lso.tasks.members import Member, read
-from lso.tasks.reproduce import Reproduction, chosen_rows, places, plan_table, with_finished
+from lso.tasks.reproduce import Reproduction, chosen_rows, measured, places, plan_table, with_finished
 from lso.tasks.tables import PublishedTable, parse, table
 from lso.vae.errors import UsageError
 
@@ -47,8 +48,52 @@ digits = { kl = { mean = 0.10, std = 0.01 }, neg_elbo = 41.0, au = 1 }
 """
 
 
+TEXT = """
+title = "Text: a table made up for this test"
+source = "Nobody (1900), Table 2"
+note = "one seed"
+task = "text"
+column = "text"
+iw_samples = 2
+[settings.architecture]
+name = "lstm"
+width = 4
+embedding = 3
+latent_dim = 2
+[settings.protocol]
+epochs = 1
+[[row]]
+model = "LM"
+train = "lstm-lm"
+text = { ppl = 9.0 }
+[[row]]
+model = "VAE"
+train = "vae"
+text = { ppl = 9.5, ppl_bound = 10.0, kl = 0.0 }
+[[row]]
+model = "drops words"
+train = "vae"
+settings.architecture.word_drop = 0.5
+text = { ppl_bound = 11.0, kl = 0.5 }
+"""
+
+
 def digits_table() -> PublishedTable:
-    return parse("digits_table1", TABLE)
+    return parse("digits_table1", TABLE)[0]
+
+
+@pytest.fixture(scope="module")
+def read_text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reproduction]:
+    """The rows of the table of text, trained once, as a part of its file that is said to be the paper's."""
+    folder = tmp_path_factory.mktemp("text")
+    lines = [" ".join("abcdef"[k % n] for k in range(n)) for n in range(2, 7)] * 12
+    (folder / "own.txt").write_text("\n".join(lines) + "\n")
+    (found,) = parse("text_table2", TEXT)
+    plan = plan_table(found, chosen_rows(found, []), {"data": {"path": str(folder / "own.txt")}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "_reported", lambda run: run)
+        train_all(plan.planned, folder / "runs", asked=plan.asked, device="cpu")
+    return folder / "runs", plan
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +192,7 @@ def test_a_row_of_several_sizes_has_a_training_for_each() -> None:
 
 def test_times_are_told_relative_to_the_row_published_as_one(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "runs")
-    found = parse(
+    (found,) = parse(
         "t", TABLE.partition("[[row]]")[0]
         + '[[row]]\nmodel = "VAE"\ntrain = "vae"\ndigits = { relative = 1.00, hours = 4.3 }\n'
         + '[[row]]\nmodel = "b"\ntrain = "beta-vae:beta=0.2"\ndigits = { relative = 2.19, hours = 9.42 }\n',
@@ -181,6 +226,43 @@ def test_what_another_call_trained_is_not_forgotten(trained: Path, tmp_path: Pat
     (root / "vae-anneal-d2-s0" / "evaluation.json").unlink()
     left = with_finished(plan, root, {})
     assert [job.row for job in left.jobs] == [1, 3] and "not measured as here: vae-anneal-d2-s0" in left.notes[-1]
+
+
+def test_perplexities_are_exponentials_of_a_tokens_share(read_text: tuple[Path, Reproduction]) -> None:
+    root, plan = read_text
+    language, plain, drops = members = read(plan.planned, root, plan.asked)
+    (exact,), (one,) = language.evaluations, plain.evaluations
+    assert measured(language, "ppl") == [pytest.approx(math.exp(exact["neg_elbo"] / exact["tokens"]))]
+    assert measured(language, "ppl") == [pytest.approx(exact["perplexity"])] and not measured(language, "ppl_bound")
+    assert measured(plain, "ppl") == [pytest.approx(one["perplexity"])]  # of the importance-weighted NLL
+    assert measured(plain, "ppl_bound") == [pytest.approx(math.exp(one["neg_elbo"] / one["tokens"]))]
+    assert measured(plain, "ppl")[0] < measured(plain, "ppl_bound")[0]
+    (banner,) = beside.banners(beside.compare(plan, members), members)
+    assert "a substitute (own.txt)" in banner and drops.planned.name == "vae-word-drop=0.5-d2-s0"
+    assert drops.planned.config.architecture.word_drop == 0.5 and not plan.cuts
+
+
+def test_rows_with_settings_of_their_own_are_told_apart(read_text: tuple[Path, Reproduction]) -> None:
+    root, plan = read_text
+    settings = {"data": {"path": plan.jobs[0].planned.config.data.path}}
+    whole = with_finished(plan_table(plan.table, [1], settings), root, settings)
+    assert [job.planned.name for job in whole.jobs] == ["lstm-lm-s0", "vae-d2-s0", "vae-word-drop=0.5-d2-s0"]
+    lines = beside.table(beside.compare(plan, read(plan.planned, root, plan.asked)), plan.table).rows
+    assert [line[0] for line in lines][-1] == "vae, word_drop=0.5"
+    assert chosen_rows(plan.table, ["vae"]) == [1, 2] and chosen_rows(plan.table, ["VAE"]) == [1]
+
+
+def test_cuts_of_text_are_told_of_sequences() -> None:
+    found = table("he2019_table10")
+    settings = {"data": {"limit": 1}, "architecture": {"name": "lstm"}}
+    plan = plan_table(found, chosen_rows(found, ["2x"]), settings, test_limit=20)
+    assert plan.cuts == (
+        "1 training sequence instead of all",
+        "networks lstm instead of he2019-text",
+        "measured on the first 20 test sequences alone",
+    )
+    with pytest.raises(UsageError, match="row encoder learning rate: 2x: mlp is for images, and task yelp has sequ"):
+        plan_table(found, [1], {"architecture": {"name": "mlp"}})
 
 
 def test_trainings_not_done_are_blank_and_said(trained: Path) -> None:

@@ -17,16 +17,54 @@ from tests.conftest import MISSING, data_folder
 ROOT = Path(__file__).resolve().parents[2]
 TRANSCRIBED = data_folder().parent / "reference" / "tables"
 TRAINED = {
+    "he2019_table10_learning_rate": 4,
+    "he2019_table1_5_text_yahoo": 11,
+    "he2019_table1_5_text_yelp": 11,
     "he2019_table2_6_omniglot": 11,
     "he2019_table3_time": 3,
+    "he2019_table4_inner": 5,
     "he2019_table7_eval_aggressive": 1,
     "he2019_table8_eval_vanilla": 1,
-    "he2019_table9_annealing": 7,
+    "he2019_table9_annealing_omniglot": 7,
+    "he2019_table9_annealing_yahoo": 7,
+    "he2019_table9_annealing_yelp": 7,
     "nevae2021_table1_omniglot": 19,
     "nevae2021_table2_latent_size": 3,
     "nevae2021_toy_search": 4,
+    "savae2018_slide_yahoo": 4,
 }
-OURS = ("task", "column", "trainings", "seeds", "iw_samples", "repeats", "latent_dims", "settings", "remarks")
+OURS = ("task", "column", "trainings", "seeds", "iw_samples", "repeats", "latent_dims", "settings")
+SAID = ("remarks", "protocol", "parts")
+# networks, batch, epochs, patience, first epoch after which there is a decay, and decays at the end
+IMAGES_HE, IMAGES_NE = ("he2019", 50, 1000, 20, 0, 5), ("he2019", 50, 100, 0, 0, 5)
+TEXT_HE, TEXT_KIM = ("he2019-text", 32, 100, 2, 15, 5), ("kim2018-text", 32, 30, 1, 15, 6)
+PARTED = """
+title = "Both"
+source = "s"
+note = "n"
+seeds = 5
+remarks = ["of both"]
+[settings.protocol]
+epochs = 3
+clip = 5.0
+[parts.a]
+title = "One"
+task = "yahoo"
+remarks = ["of one"]
+settings.protocol.epochs = 7
+[parts.b]
+task = "yelp"
+[[row]]
+model = "m"
+train = "vae"
+a = { nll = 1.0 }
+b = { nll = 2.0 }
+[[row]]
+model = "o"
+train.a = "vae-anneal"
+settings.architecture.word_drop = 0.25
+a = { nll = 3.0 }
+"""
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -40,10 +78,11 @@ def test_every_figure_is_as_transcribed_and_none_is_beyond() -> None:
     assert files == {path.name for path in (ROOT / "tasks" / "tables").glob("*.toml")}
     for name in files:
         ours, theirs = content(ROOT / "tasks" / "tables" / name), content(TRANSCRIBED / name)
-        for key in OURS:
+        for key in (*OURS, *SAID):
             ours.pop(key, None)
         for row in ours["row"]:
-            row.pop("train", None)
+            for key in ("train", "settings"):
+                row.pop(key, None)
         assert repr(ours) == repr(theirs), name  # repr tells 3.0 from 3.00
 
 
@@ -60,14 +99,49 @@ def test_every_row_is_planned_by_the_papers_protocol(name: str) -> None:
     plan = plan_table(found, chosen_rows(found, []), {})
     assert not plan.cuts and not plan.notes and plan.jobs
     assert len({job.planned.name for job in plan.jobs}) == len(plan.jobs)
-    for job in plan.jobs:
-        config = job.planned.config
-        assert (
-            config.architecture.name == "he2019" and config.protocol.batch_size == 50 and config.data.task == "omniglot"
-        )
-        he = name.startswith("he2019")
-        assert (config.protocol.epochs, config.protocol.patience) == ((1000, 20) if he else (100, 0))
-    assert found.trainings in ("", "he2019_table2_6_omniglot", "nevae2021_table1_omniglot")
+    text = {"he2019_table1_5": TEXT_HE, "he2019_table4": TEXT_HE, "he2019_table10": TEXT_HE, "savae2018": TEXT_KIM}
+    text |= {"he2019_table9_annealing_y": TEXT_HE, "he2019": IMAGES_HE, "nevae2021": IMAGES_NE}
+    protocols = {job.planned.config.protocol for job in plan.jobs}
+    for config in (job.planned.config for job in plan.jobs):
+        p = config.protocol
+        told = (config.architecture.name, p.batch_size, p.epochs, p.patience, p.decay_from, p.max_decays)
+        assert told == next(value for key, value in text.items() if name.startswith(key))
+        assert config.data.task == (found.column or "omniglot")
+        assert (p.optimizer, p.learning_rate) == (("adam", 1e-3) if config.kind == "image" else ("sgd", 1.0))
+        assert p.clip == 5.0 and p.steady == (name.startswith("savae"))
+    assert len(protocols) == (4 if "learning_rate" in name else 1)
+
+
+def test_a_files_parts_are_tables_of_their_own() -> None:
+    one, other = parse("t", PARTED)
+    assert (one.name, one.title, one.task, one.column) == ("t_a", "One", "yahoo", "a")
+    assert (other.name, other.title, other.task, other.column, other.seeds) == ("t_b", "Both", "yelp", "b", 5)
+    assert one.remarks == ("of both", "of one") and other.remarks == ("of both",)
+    assert one.settings["protocol"] == {"epochs": 7, "clip": 5.0} and other.settings["protocol"]["epochs"] == 3
+    assert [row.train for row in one.rows] == ["vae", "vae-anneal"] and [row.label for row in other.rows] == ["m"]
+    assert one.columns == [("a", "nll")] and other.columns == [("b", "nll")]
+    assert one.rows[1].training == "vae-anneal, word_drop=0.25"
+
+
+def test_a_row_with_settings_of_its_own_has_a_training_of_its_own() -> None:
+    """He et al.'s Table 10: multiples of a decoder's rate of 1; the slide's shares of dropped words."""
+    rates = [job.planned.config.protocol.encoder_learning_rate for job in _all(table("he2019_table10"))]
+    assert rates == [0.0, 2.0, 4.0, 6.0]
+    jobs = _all(table("savae2018"))
+    assert [job.planned.config.architecture.word_drop for job in jobs] == [0.0, 0.0, 0.25, 0.5]
+    assert [job.planned.name for job in jobs][1:3] == [
+        "vae-anneal-anneal=9-d32-s0",
+        "vae-anneal-anneal=9-word-drop=0.25-d32-s0",
+    ]
+
+
+def test_text_is_trained_aggressively_by_windows_of_15_until_mi_falls_once() -> None:
+    """Reference page, sections 1.5 and 1.7; the budgets of Table 4 instead of windows."""
+    jobs = [*_all(table("he2019_table4")), *_all(table("he2019_table9_annealing_yahoo"))[-2:]]
+    updates = [job.planned.config.method.updates for job in jobs]
+    assert [(one.window, one.patience, one.against) for one in updates[4:]] == [(15, 1, "previous")] * 3
+    assert [one.budget for one in updates] == [10, 30, 50, 70, 0, 0, 0]
+    assert all((one.patience, one.against, one.cap) == (1, "previous", 99) for one in updates)
 
 
 def test_tables_of_one_protocol_share_their_trainings() -> None:
@@ -80,10 +154,11 @@ def test_tables_of_one_protocol_share_their_trainings() -> None:
             shared = mine.keys() & theirs.keys()
             assert all(mine[name] == theirs[name] for name in shared)
             assert shared or found.latent_dims
+            assert found.task == table(found.trainings).task and found.protocol
 
 
 def _all(found: PublishedTable) -> Any:
-    return plan_table(found, chosen_rows(found, []), {}).jobs
+    return plan_table(found, chosen_rows(found, []), {}, seeds=1).jobs
 
 
 def test_nevaes_beta_ramp_rises_as_steeply_as_the_others() -> None:
@@ -110,16 +185,21 @@ def test_deviations_are_floored_at_half_the_last_printed_digit() -> None:
         mi = { mean = 1.5, variance = 0.04 }
         nll = { mean = 89 }
     """
-    figures = parse("t", text).rows[0].figures
+    figures = parse("t", text)[0].rows[0].figures
     assert figures["", "au"].scale == 0.05 and figures["", "kl"].scale == 0.05 and figures["", "nll"].scale is None
     assert figures["", "mi"].scale == pytest.approx(0.2) and str(figures["", "mi"].mean) == "1.5"
 
 
 def test_tables_are_found_by_the_beginning_of_their_name() -> None:
     assert table("nevae2021_table1").name == "nevae2021_table1_omniglot"
-    assert table("he2019_table1").name == "he2019_table1_5_text"
+    assert table("he2019_table4").name == "he2019_table4_inner"
+    assert table("he2019_table10").name == "he2019_table10_learning_rate"
     with pytest.raises(UsageError, match="several tables"):
         table("he2019")
+    for begun in ("he2019_table1", "he2019_table1_5_text"):
+        with pytest.raises(UsageError, match="several tables") as caught:
+            table(begun)
+        assert caught.value.hint == "Name one of he2019_table1_5_text_yahoo, he2019_table1_5_text_yelp."
     with pytest.raises(UsageError, match="unknown table"):
         table("he2020")
 
