@@ -91,8 +91,8 @@ class Dataset:
         x = self.pixels(name)
         if x.ndim != 4:
             raise DataError(
-                f"dataset {self.name!r}: split {name} has shape {tuple(x.shape)}, expected images (n, channels, height, "
-                "width)",
+                f"dataset {self.name!r}: split {name} has shape {tuple(x.shape)}, "
+                "expected images (n, channels, height, width)",
                 "Grey images have one channel: x[:, None]. Sequences need a vocabulary.",
             )
         if len(x) == 0 or x.shape[1:] != self.train.shape[1:]:
