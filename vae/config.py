@@ -24,7 +24,8 @@ class Protocol:
 
     Gradients are clipped by their norm. When validation -ELBO has no new best for ``patience`` epochs, the
     learning rate is multiplied by ``decay``, the best weights are reloaded and the optimizers start afresh; after
-    ``max_decays`` decays training ends (He et al. 2019, arXiv:1901.05534, sec. 4 and authors' code).
+    ``max_decays`` decays training ends (He et al. 2019, arXiv:1901.05534, sec. 4 and authors' code). The best is that
+    of the whole run, as in the authors' code for images; theirs for text compares with the loss at the last decay.
 
     Args:
         optimizer: Adam, or gradient descent without momentum, as the papers have it for text.

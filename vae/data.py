@@ -89,6 +89,12 @@ class Dataset:
 
     def _check(self, name: Split) -> None:
         x = self.pixels(name)
+        if x.ndim != 4:
+            raise DataError(
+                f"dataset {self.name!r}: split {name} has shape {tuple(x.shape)}, "
+                "expected images (n, channels, height, width)",
+                "Grey images have one channel: x[:, None]. Sequences need a vocabulary.",
+            )
         if len(x) == 0 or x.shape[1:] != self.train.shape[1:]:
             raise DataError(
                 f"dataset {self.name!r}: split {name} has shape {tuple(x.shape)}, expected (n >= 1, "

@@ -39,7 +39,7 @@ from lso.vae.vocabulary import PAD
 MI_BATCH = {"image": 50, "sequence": 32}  # batches of He et al. (2019), within which they estimate MI
 USE_DATA = 200  # data from which the decoder use of an autoregressive decoder is estimated
 MATCH_DATA = 1000  # sequences that are decoded to be compared with themselves
-LOGITS = 50_000_000  # of sequences in one pass
+LOGITS, LOGITS_GPU = 50_000_000, 400_000_000  # of sequences in one pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,13 +381,14 @@ def pass_size(model: VAE) -> int:
         model: the VAE.
     Returns:
         1000; on a CPU 100 images of an autoregressive decoder, whose maps should fit a cache; so many sequences that
-        their logits, or the weights of attention between their tokens, take 200 MB at most where they are as long as
-        can be.
+        their logits, or the weights of attention between their tokens, take 200 MB at most, on a GPU 1.6 GB, where they
+        are as long as can be.
     """
+    on_gpu = next(model.parameters()).is_cuda
     if model.kind == "sequence":
         longest, words = model.shape
-        return min(1000, max(1, LOGITS // (longest * max(words, HEADS * longest))))
-    return 1000 if not model.autoregressive or next(model.parameters()).is_cuda else 100
+        return min(1000, max(1, (LOGITS_GPU if on_gpu else LOGITS) // (longest * max(words, HEADS * longest))))
+    return 1000 if not model.autoregressive or on_gpu else 100
 
 
 def _strict(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """The VAE: an encoder, a decoder and what one needs to know to rebuild them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal, cast
 
@@ -27,6 +27,7 @@ from lso.vae.values import convert, require
 from lso.vae.vocabulary import SPECIALS, Vocabulary
 
 MIN_SIDE, MAX_SIDE = 8, 64
+AXES: Mapping[Kind, tuple[str, ...]] = {"image": ("channels", "height", "width"), "sequence": ("longest", "words")}
 How = Literal["mean", "sample", "greedy"]
 
 # Torch side of the table in `architectures`: family -> (encoder, decoder).
@@ -121,19 +122,19 @@ class VAE(nn.Module):
 
     def _check(self) -> None:
         shape, name = self.shape, self.architecture.name
-        found = "sequence" if len(shape) == 2 else "image"
-        if found != self.kind:
+        axes = AXES[self.kind]
+        if len(shape) != len(axes):
             raise ShapeError(
-                f"{name} is for {self.kind}s, and the data are {found}s",
-                "`lso list architectures` says which are for which.",
+                f"{name} is for {self.kind}s, expected a shape ({', '.join(axes)}), got {shape}",
+                "`lso list architectures` says which are for images and which for sequences.",
             )
-        if found == "image" and (shape[0] not in (1, 3) or not all(MIN_SIDE <= s <= MAX_SIDE for s in shape[1:])):
+        if self.kind == "image" and (shape[0] not in (1, 3) or not all(MIN_SIDE <= s <= MAX_SIDE for s in shape[1:])):
             raise ShapeError(
                 f"expected images of 1 or 3 channels and 8 to 64 pixels a side, got {shape}",
                 "Resize them: --size N on the command line, DataConfig(size=N) in Python.",
             )
         words = len(self.vocabulary) if self.vocabulary is not None else shape[-1]
-        if found == "sequence" and (words != shape[1] or words <= len(SPECIALS)):
+        if self.kind == "sequence" and (words != shape[1] or words <= len(SPECIALS)):
             raise ShapeError(
                 f"expected a vocabulary of {shape[1]} tokens, more than the {len(SPECIALS)} special ones, got {words}",
                 "Give that of the data.",

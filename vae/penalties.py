@@ -34,6 +34,7 @@ def reencoded(penalty: Penalty, likelihood: Likelihood, noise: Tensor | None) ->
         return mean.detach()
     if penalty.shown == "hard":
         assert noise is not None
+        noise = noise.repeat(len(mean) // len(noise), *[1] * (noise.ndim - 1))  # of several samples, one after another
         if isinstance(likelihood, Categorical):
             inside = mean.sum(-1, keepdim=True) > 0
             drawn = one_hot(likelihood.sample(noise), mean.shape[-1]) * inside

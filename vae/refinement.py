@@ -8,7 +8,8 @@ The reverse pass takes the clip factors as constants. With bars for gradients of
 
     v~ += eta l~;   u = s c_k v~;   l~ -= H_ll u;   theta~ -= H_tl u;   v~ *= m,
 
-H the second derivatives of f at l_k with the noise of that step. Memory is that of one step.
+H the second derivatives of f at l_k with the noise of that step. Memory is that of one step. A decoder's dropout has
+one mask for all steps and the outer loss; the published code draws one for each step.
 """
 
 import math

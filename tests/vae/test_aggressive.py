@@ -113,6 +113,7 @@ def test_first_inner_batch_is_the_outer_one_and_the_others_are_drawn_anew(calls:
     assert torch.equal(x1, outer) and n1.binarize is noise.binarize and not torch.equal(n1.posterior, noise.posterior)
     assert n1.binarize is not None and n2.binarize is not None
     assert not torch.equal(x2, x3) and not torch.equal(n2.binarize, n1.binarize)
+    assert not torch.equal(x2, calls[5][1])  # nor are they those of the next outer step
     assert len({tuple(row.flatten().tolist()) for row in x2}) == 32  # distinct data
 
 

@@ -20,13 +20,14 @@ def images(n: int = 3) -> Tensor:
 @pytest.mark.parametrize(
     ("bad", "text"),
     [
+        (images()[:, 0], "expected images \\(n, channels, height, width\\)"),
         (images()[:0], "expected \\(n >= 1, 1, 8, 8\\)"),
         (images()[:, :, :, :7], "split validation has shape \\(3, 1, 8, 7\\)"),
         (images().mul(255).long(), "torch.int64, expected uint8 or floating"),
         (images() * 2, "expected \\[0, 1\\]"),
         (images().masked_fill(images() > 0.5, math.nan), "no NaN"),
     ],
-    ids=["empty", "shape", "integers", "range", "nan"],
+    ids=["axes", "empty", "shape", "integers", "range", "nan"],
 )
 def test_unsuitable_split_is_refused_by_name(bad: Tensor, text: str) -> None:
     with pytest.raises(DataError, match=text):

@@ -151,6 +151,33 @@ def test_all_stops_soon_after_the_last_has_ended(how: str) -> None:
     assert 10 <= decoder.calls < 10 + LOOK
 
 
+class Late:
+    """Two sequences: one that ends at once, and one of 30 tokens that is unlikely up to the ninth and certain then."""
+
+    def begin(self, z: Tensor) -> tuple[Tensor, ...]:
+        return (torch.zeros(len(z), dtype=torch.int64),)
+
+    def advance(self, state: tuple[Tensor, ...], token: Tensor, z: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        made = int(state[0][0]) + 1
+        p = (
+            {4: 0.7, END: 0.3}
+            if made == 1
+            else {4: 0.2, PAD: 0.8}
+            if made < 10
+            else {4: 1.0}
+            if made < 30
+            else {END: 1}
+        )
+        return torch.tensor([[p.get(word, 1e-30) for word in range(WORDS)]]).log().expand(len(z), -1), (state[0] + 1,)
+
+
+def test_under_a_penalty_a_long_sequence_may_overtake_one_that_has_ended() -> None:
+    # Over the tokens of each: log 0.3 = -1.2 at once; -1.45 at the first look at what has ended, -0.44 in the end.
+    z = torch.zeros(1, 1)
+    assert beam(Late(), z, 2, 100, length_penalty=1.0).tolist() == [[START, *[4] * 29, END]]
+    assert beam(Late(), z, 2, 100).tolist() == [[START, END]]
+
+
 @pytest.mark.parametrize("longest", [2, 3, 4, 11])
 def test_what_does_not_end_is_ended_at_the_limit(longest: int) -> None:
     z = torch.tensor([[3.0], [0.0], [900.0]])

@@ -1,10 +1,14 @@
 """Dropout by uniforms that are handed in."""
 
+from typing import Any
+
 import pytest
 import torch
 
+from lso.vae import step
 from lso.vae.dropout import Dropout, WordDrop, handed, uniform_shapes
 from lso.vae.errors import UsageError
+from lso.vae.methods import method
 from lso.vae.seeds import generator
 from lso.vae.vocabulary import START, UNKNOWN
 from tests.vae.sequence_models import codes, mixed, padded, tiny, uniforms
@@ -79,3 +83,14 @@ def test_dropout_without_uniforms_or_with_too_few_is_an_error() -> None:
             made.decode(z, x)
         with handed(made, u):
             made.decode(z, x)
+
+
+def test_each_dropout_of_a_step_has_uniforms_of_its_own() -> None:
+    made = tiny("lstm of 2 layers")
+    options: dict[str, Any] = {"binarize": False, "seed": 0, "device": torch.device("cpu")}
+    one, two, inner = (
+        step.draw_noise(method("vae"), made, (3, 6), step=at, inner=within, **options).dropout
+        for at, within in ((0, 0), (1, 0), (0, 1))
+    )
+    parts = [part.flatten()[:15] for noise in (one, two, inner) for part in noise]
+    assert len(one) == 4 and len({tuple(part.tolist()) for part in parts}) == 12

@@ -13,7 +13,8 @@ from lso.vae.likelihoods import LIKELIHOODS
 from lso.vae.model import FAMILIES, VAE, build
 from lso.vae.seeds import generator
 
-FACTORISED = [name for name, spec in ARCHITECTURES.items() if not spec.autoregressive]
+IMAGES = [name for name, spec in ARCHITECTURES.items() if spec.kind == "image"]
+FACTORISED = [name for name in IMAGES if not ARCHITECTURES[name].autoregressive]
 SHAPES = [(1, 8, 8), (3, 28, 28), (1, 20, 20), (1, 9, 17), (3, 64, 64), (1, 8, 64)]
 
 
@@ -29,7 +30,7 @@ def test_every_row_has_its_networks() -> None:
     assert FAMILIES.keys() == ARCHITECTURES.keys()
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_any_image_is_encoded_and_decoded_in_its_own_shape(name: str, skip: bool, shape: tuple[int, ...]) -> None:
@@ -53,7 +54,7 @@ def test_every_code_reaches_every_pixel(name: str, skip: bool, shape: tuple[int,
         assert (model.reconstruct(moved[None]) != model.reconstruct(z)).all()
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_every_pixel_reaches_every_code(name: str) -> None:
     model = small(name, shape=(1, 9, 17)).double().eval()
     x = torch.rand(1, 1, 9, 17, generator=generator(0, "x")).double()
@@ -84,7 +85,7 @@ def test_every_layer_of_a_skip_decoder_hears_the_code(name: str) -> None:
         edge.weight.data.copy_(muted)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_initialization_is_a_function_of_its_arguments_alone(name: str) -> None:
     before = torch.get_rng_state()
     one = small(name)
@@ -96,7 +97,7 @@ def test_initialization_is_a_function_of_its_arguments_alone(name: str) -> None:
     assert not any(torch.equal(a, c) for a, _, c in pairs if a.ndim > 1)  # norms and biases may start as constants
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_datum_does_not_feel_its_batch(name: str) -> None:
     model, x = small(name).double().eval(), torch.rand(6, 1, 8, 8, generator=generator(0, "x")).double()
     alone = torch.cat([model.encode(x[i : i + 1]).mean for i in range(6)])
@@ -105,7 +106,7 @@ def test_a_datum_does_not_feel_its_batch(name: str) -> None:
     torch.testing.assert_close(model.reconstruct(alone, x), decoded, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("far", [1e2, 1e4])
 def test_far_codes_have_finite_values_and_gradients(name: str, far: float) -> None:
     for likelihood in LIKELIHOODS:
@@ -117,7 +118,15 @@ def test_far_codes_have_finite_values_and_gradients(name: str, far: float) -> No
         assert value.isfinite().all() and gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 8), (1, 7, 8), (1, 8, 65), (8, 8), (1, 1, 8, 8)])
+@pytest.mark.parametrize("shape", [(8, 8), (1, 1, 8, 8)])
+def test_other_shapes_are_refused_with_those_expected(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"a shape \(channels, height, width\), got \("):
+        small("mlp", shape=shape)
+    with pytest.raises(ShapeError, match=r"a shape \(longest, words\), got \("):
+        small("lstm", shape=(1, *shape), likelihood="categorical")
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8), (1, 7, 8), (1, 8, 65)])
 def test_other_images_are_refused_with_a_remedy(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"1 or 3 channels and 8 to 64 pixels.*\nResize them"):
         small("mlp", shape=shape)

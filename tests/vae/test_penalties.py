@@ -10,6 +10,7 @@ from torch.distributions import Normal
 
 from lso.vae import step
 from lso.vae.axes import LogProbReencoding, SquaredReencoding
+from lso.vae.categorical import Categorical
 from lso.vae.config import Protocol
 from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
@@ -17,7 +18,9 @@ from lso.vae.likelihoods import Bernoulli
 from lso.vae.methods import method
 from lso.vae.penalties import penalize, reencoded
 from lso.vae.seeds import generator
-from tests.vae.small import small_model
+from lso.vae.vocabulary import PAD
+from tests.vae.sequence_models import WORDS, mixed, padded
+from tests.vae.small import batch_for, small_model
 
 Z = torch.tensor([[1.0, 0.0, -2.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
 AGAIN = DiagonalGaussian(
@@ -97,3 +100,24 @@ def test_other_readings_of_the_penalty_train(shown: str) -> None:
     noise = step.draw_noise(chosen, made.model, tuple(x.shape), binarize=True, seed=0, step=0, device=x.device)
     info = step.step(made, x, noise, step.Knobs(torch.tensor(1.0), torch.tensor(1e-3)))
     assert info.penalty > 0 and info.gradient_norm.isfinite()
+
+
+@pytest.mark.parametrize("arch", ["mlp", "lstm"])
+def test_a_hard_draw_goes_with_a_bound_of_several_samples(arch: str) -> None:
+    chosen = method("iwae+ne-vae-se", samples=3, shown="hard", anneal=0)
+    made, x = small_model(chosen, arch), batch_for(arch)
+    state = step.init(made, chosen, Protocol(batch_size=len(x)))
+    noise = step.draw_noise(chosen, made, tuple(x.shape), binarize=False, seed=0, step=0, device=torch.device("cpu"))
+    info = step.step(state, x, noise, step.Knobs(torch.tensor(1.0), torch.tensor(1e-3)))
+    assert math.isfinite(info.loss.item()) and info.penalty > 0
+
+
+def test_a_hard_draw_of_sequences_keeps_their_padding() -> None:
+    x = padded(mixed(), extra=2)
+    logits = torch.zeros(*x[:, 1:].shape, WORDS, dtype=torch.float64).requires_grad_()
+    noise = torch.rand(x.shape, generator=generator(0, "hard"), dtype=torch.float64)
+    shown = reencoded(SquaredReencoding(shown="hard"), Categorical(logits, x), noise)
+    torch.testing.assert_close(shown.sum(-1), (x != PAD).double())
+    assert bool(((shown.detach() > 1 - 1e-9).sum(-1) == (x != PAD)).all())
+    (gradient,) = torch.autograd.grad(shown[..., 4].sum(), logits)
+    assert torch.equal(gradient.abs().sum(-1) > 0, x[:, 1:] != PAD)

@@ -19,7 +19,7 @@ from lso.vae.pixelcnn_columns import PixelCnnColumns, wire
 from lso.vae.resnet import ResnetEncoder
 from lso.vae.seeds import generator
 
-NETWORKS = [name for name, spec in ARCHITECTURES.items() if spec.autoregressive]
+NETWORKS = [name for name, spec in ARCHITECTURES.items() if spec.kind == "image" and spec.autoregressive]
 OMNIGLOT = (1, 28, 28)
 
 

@@ -23,7 +23,7 @@ from lso.vae.methods import METHODS
 from lso.vae.model import VAE
 from lso.vae.runs import Run
 from lso.vae.training import Limits, Watch, resume, train
-from tests.vae.small import STEPS, Stop, assert_same_run, config, data_for, digits
+from tests.vae.small import STEPS, Stop, assert_same_run, config, data_for, digits, sentences
 
 ROOT = Path(__file__).resolve().parents[2]
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -109,6 +109,16 @@ def test_rows_without_a_checkpoint_are_written_again(
     run = killed(config("iwae"), tmp_path / "r", epoch=epoch)
     assert (run.path / runs.LAST).exists() == (epoch > 0) and len(run.metrics()) == epoch + 1
     assert_same_run(resume(run, digits()).path, unbroken("iwae"))
+
+
+@pytest.mark.parametrize(("name", "lengths"), [("aggressive:budget=3", "equal"), ("sa-vae:steps=2", "near")])
+def test_a_run_on_sequences_with_dropout_is_the_unbroken_one(name: str, lengths: str, tmp_path: Path) -> None:
+    chosen = config(name, arch="lstm", lengths=lengths, optimizer="sgd", learning_rate=1.0)
+    assert chosen.architecture.dropout > 0
+    whole = train(chosen, sentences(), tmp_path / "whole")
+    cut = train(chosen, sentences(), tmp_path / "cut", limits=Limits(steps=3))
+    cut = resume(cut, sentences(), limits=Limits(steps=6))
+    assert_same_run(resume(cut, sentences()).path, whole.path)
 
 
 def test_a_torn_row_is_dropped(tmp_path: Path, unbroken: Callable[[str], Path]) -> None:

@@ -1,6 +1,7 @@
 """Laws of every sequence model: masks, causality, soft input, one token at a time, exact refinement, metrics."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -10,12 +11,16 @@ from torch.nn.functional import one_hot
 
 from lso.vae.axes import Refinement
 from lso.vae.corpus import Corpus
+from lso.vae.decoding import greedy
 from lso.vae.dropout import handed
-from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.gaps import gaps, mirrored, neg_elbo
+from lso.vae.gaussian import DiagonalGaussian, prior_log_prob
+from lso.vae.likelihoods import Likelihood
 from lso.vae.metrics import evaluate, validate
 from lso.vae.model import VAE
 from lso.vae.refinement import Energy, refine
 from lso.vae.seeds import generator
+from lso.vae.vocabulary import END
 from tests.vae.sequence_models import ALL, LATENT, LATENTS, WORDS, codes, forced, mixed, padded, same, tiny, uniforms
 
 
@@ -143,6 +148,57 @@ def test_no_metric_knows_of_batches_padding_or_other_sequences_of_the_file(varia
     assert wanted["tokens"] == sum(len(s) - 1 for s in sequences) / len(sequences)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("variant", ["lstm", "transformer"])
+def test_metrics_are_those_of_a_loop_over_sentences_in_their_order(variant: str) -> None:
+    made, sequences, k = tiny(variant), mixed(24), 5
+    corpus, tokens = Corpus.of(sequences), sum(len(s) - 1 for s in sequences)
+    row, q = validate(made, corpus, 3)
+    found = evaluate(made, corpus, iw_samples=k, seed=3)
+    made.eval()
+    z = torch.randn(24, LATENT, generator=generator(3, "metrics/posterior")).double()
+    # One block, in the order of lengths; noise sample by sample.
+    stream, by_length = generator(3, "metrics/importance"), sorted(range(24), key=lambda i: len(sequences[i]))
+    noise = torch.stack([torch.randn(24, LATENT, generator=stream) for _ in range(k)]).double()
+    elbo, nll = 0.0, 0.0
+    for i, sequence in enumerate(sequences):
+        x = torch.tensor([sequence])
+        own = made.encode(x)
+        same(q.mean[i : i + 1], own.mean)
+        same(q.log_var[i : i + 1], own.log_var)
+        elbo += float(made.decode(own.sample(z[i : i + 1]), x).log_prob(x) - own.kl().sum())
+        code = own.sample(noise[:, by_length.index(i)])  # (k, latent)
+        log_p = made.decode(code, x.expand(k, -1)).log_prob(x.expand(k, -1))
+        nll -= float((log_p + prior_log_prob(code) - own.log_prob(code)).logsumexp(0)) - math.log(k)
+    for numbers in (row, dataclasses.asdict(found)):
+        assert numbers["neg_elbo"] == pytest.approx(-elbo / 24, rel=1e-10)
+    assert row["perplexity"] == pytest.approx(math.exp(-elbo / tokens), rel=1e-10)
+    assert found.iw_nll == pytest.approx(nll / 24, rel=1e-10)
+    assert found.perplexity == pytest.approx(math.exp(nll / tokens), rel=1e-10) != row["perplexity"]
+
+
+def test_an_exact_match_is_of_a_sentence_with_the_decode_of_its_own_mean_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = tiny(longest=12).eval()
+    z = 2 * codes(made, 60)
+    said = [tuple(token for token in row if token) for row in greedy(made.stepwise, z, 40).tolist()]
+    # What each code says, and what it says cut short, which it must not be given for.
+    means = dict(zip(said, z, strict=True))
+    cut = {(*x[: 2 + i % 9], END): mean for i, (x, mean) in enumerate(means.items()) if len(x) > 3 + i % 9}
+    means = {x: mean for x, mean in ({**cut, **means}).items() if len(x) < 40}
+    wanted = sum(x in said for x in means) / len(means)
+    assert 0.1 < wanted < 0.9 and len({len(x) for x in means}) > 3
+
+    def encode(x: Tensor) -> DiagonalGaussian:
+        rows = [z[0] if x.is_floating_point() else means[tuple(token for token in row if token)] for row in x.tolist()]
+        return DiagonalGaussian(torch.stack(rows), torch.zeros(len(x), LATENT, dtype=torch.float64))
+
+    monkeypatch.setattr(made, "encode", encode)
+    for order in (list(means), list(means)[::-1]):
+        assert evaluate(made, Corpus.of(order), iw_samples=0, batch_size=7).exact_match == wanted
+
+
 def test_the_order_of_sentences_changes_no_number_that_takes_no_draw() -> None:
     made, corpus = tiny("transformer"), Corpus.of(mixed(60))
     order = torch.randperm(60, generator=generator(0, "order"))
@@ -159,6 +215,24 @@ def test_the_order_of_sentences_changes_no_number_that_takes_no_draw() -> None:
 def test_a_model_without_latents_is_measured_by_one_decode(monkeypatch: pytest.MonkeyPatch) -> None:
     made, corpus, calls = tiny("lstm without latents"), Corpus.of(mixed(24)), list[int]()
     real = made.decode
-    monkeypatch.setattr(made, "decode", lambda z, x: calls.append(len(x)) or real(z, x))
+
+    def spy(z: Tensor, x: Tensor) -> Likelihood:
+        calls.append(len(x))
+        return real(z, x)
+
+    monkeypatch.setattr(made, "decode", spy)
     row, _ = validate(made, corpus, 0, batch_size=10)
     assert calls == [10, 10, 4] and row["reencoding_error"] == row["reencoding_error_mean"] == 0
+
+
+def test_gaps_of_a_mixed_batch_are_those_of_its_sentences() -> None:
+    made, sequences = tiny().eval(), mixed(8)
+    x = padded(sequences, extra=2)
+    q, noise = made.encode(x), mirrored(4, torch.zeros(8, LATENT, dtype=torch.float64), generator(0, "gaps"))
+    together = neg_elbo(made, x, q, noise)
+    for i, sequence in enumerate(sequences):
+        alone = torch.tensor([sequence])
+        same(together[i : i + 1], neg_elbo(made, alone, made.encode(alone), noise[:, i : i + 1]))
+    one, other = (gaps(made, data, steps=5, samples=2, iw_samples=4) for data in (x, padded(sequences)))
+    assert (one.nll, one.amortization, one.moved) == pytest.approx((other.nll, other.amortization, other.moved))
+    assert one.own.neg_elbo > one.refined.neg_elbo
