@@ -22,6 +22,7 @@ from lso.cli.options import (
     TopP,
 )
 from lso.cli.places import file_place, training_run, variant
+from lso.vae.values import counted
 
 
 def sample(
@@ -64,5 +65,6 @@ def sample(
     images = decoded(console, model, explore.draw_prior(n, model.latent_dim, seed), drawn)
     replace_file(file, png(grid(images, columns=round(n**0.5 + 0.499), at_least=48)))
     console.emit({"run": found.path, "n": n, "seed": seed, **explore.record(model, drawn), "picture": file})
-    console.note(f"{n} draws from the prior, decoded by {shown(found.path)}, seed {seed}: {explore.told(model, drawn)}")
+    what = f"{counted(n, 'draw')} from the prior, decoded by {shown(found.path)}"
+    console.note(f"{what}, seed {seed}: {explore.told(model, drawn)}")
     console.result(shown(file))
