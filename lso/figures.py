@@ -160,6 +160,8 @@ CURVES = (
     ("aggregate_kl", "KL of the aggregated posterior", "nats"),
     ("reconstruction", "Reconstruction", "nats"),
 )
+# Panels that reach from 0 to at least here, so that the noise of a collapsed run looks like what it is.
+LEAST = {"kl": 0.1, "mi": 0.1, "active_units": 1.0, "aggregate_kl": 0.1}
 REENCODING = (
     ("reencoding_error", "Sampled code to sampled re-encoding"),
     ("reencoding_error_mean", "Mean code to mean re-encoding"),
@@ -175,8 +177,6 @@ def training(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
     Returns:
         Six panels; two where no run has latents.
     """
-    from matplotlib.ticker import FuncFormatter
-
     curves = [
         curve for curve in CURVES if any(row.get(curve[0]) is not None for table in rows.values() for row in table)
     ]
@@ -184,9 +184,9 @@ def training(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
     for axis, (key, title, unit) in zip(axes.flat, curves, strict=False):
         _lines(axis, rows, key)
         axis.set(title=title, ylabel=unit)
-        axis.yaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{value:g}")
-        )  # an offset would push the title out
+        if key in LEAST:
+            low, high = axis.get_ylim()
+            axis.set_ylim(min(low, -0.05 * LEAST[key]), max(high, LEAST[key]))
     _elbo_limits(axes[0, 0], rows)
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
@@ -244,7 +244,7 @@ def _elbo_limits(axis: "Axes", rows: Mapping[str, Sequence[Mapping[str, Any]]]) 
     values = [row["neg_elbo"] for row in known if row.get("neg_elbo") is not None]
     if values:
         low, high = min(values), max(values)
-        axis.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
+        axis.set_ylim(low - 0.05 * (high - low) - 0.05, high + 0.05 * (high - low) + 0.05)  # at least a tenth of a nat
 
 
 @styled

@@ -53,6 +53,15 @@ def test_a_run_without_latents_keeps_its_colour_free() -> None:
     assert [line.get_color() for line in left.lines if line.get_label() == "vae"] == [figures.COLOURS[1]]
 
 
+def test_trainings_without_latents_have_no_panels_of_them_and_collapsed_ones_look_flat() -> None:
+    rows = [{"epoch": epoch, "neg_elbo": 9.0 - epoch, "reconstruction": 9.0} for epoch in range(2)]
+    titles = [axis.get_title(loc="left") for axis in figures.training({"lm": rows}).axes]
+    assert titles == ["-ELBO", "Reconstruction"]
+    collapsed = [{**row, **dict.fromkeys(("kl", "mi", "active_units", "aggregate_kl"), 1e-9)} for row in rows]
+    six = figures.training({"lm": rows, "vae": collapsed}).axes
+    assert len(six) == 6 and len(six[1].lines) == 1 and six[1].get_ylim()[1] == 0.1
+
+
 def test_activity_is_sorted_and_has_the_line_of_au() -> None:
     mean = torch.tensor([0.01, 1.0, 0.2]) * torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
     left = figures.dimensions_across({"vae": Codes(mean, torch.zeros(300, 3), None)}).axes[0]

@@ -86,7 +86,7 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
     np.save(tmp_path / "object.npy", np.array([Trap(mark)], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "object.npz", x=np.array([None, 1], dtype=object))
     for name in ("raw.npy", "object.npy", "object.npz"):
-        with pytest.raises(DataError, match=r"pickled objects, which are never loaded.*\nSave numbers"):
+        with pytest.raises(DataError, match=r"pickled objects, which are never loaded.*\nSave plain numbers"):
             load(tmp_path / name)
     assert not mark.exists()
 
