@@ -104,8 +104,8 @@ def less(config: LaggingConfig) -> list[str]:
     Returns:
         One sentence, or none.
     """
-    words = {"limit": "{:,} training sequences instead of 16,000", "epochs": "{} epochs instead of {}"}
-    words |= {"points": "{} points instead of {}", "stride": "grid stride {:g} instead of {:g}"}
+    words = {"limit": "training sequences: {:,} instead of 16,000", "epochs": "epochs: {} instead of {}"}
+    words |= {"points": "points: {} instead of {}", "stride": "grid stride: {:g} instead of {:g}"}
     cuts = [
         text.format(getattr(config, key), getattr(FULL, key))
         for key, text in words.items()

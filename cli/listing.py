@@ -47,20 +47,20 @@ def listing(
     console.table(columns, rows)
     if kind is Kind.methods:
         console.result()
-        console.result(
-            "Parameters go after a colon: --method ne-vae-se:weight=5,anneal=20. All methods also take anneal"
-        )
-        console.result("(length of the KL ramp), unit (epochs or iterations), start (its first weight) and cycles.")
+        console.result("Parameters go after a colon: --method ne-vae-se:weight=5,anneal=20. All methods with latents also")
+        console.result("take anneal (length of the KL ramp), unit (epochs or iterations), start (its first weight) and")
+        console.result("cycles.")
         console.result("Methods that differ in kind are joined by a plus: --method sa-vae+skip-vae:steps=20")
 
 
 def _methods() -> Table:
-    from lso.vae.methods import METHODS, parameters
+    from lso.vae.methods import METHODS, method, parameters
 
     shared = set.intersection(*(set(parameters(name)) for name in METHODS)) - {"anneal"}
     rows = []
     for name, spec in METHODS.items():
-        own = {key: p.default for key, p in parameters(name).items() if key not in shared}
+        latents = method(name, **spec.example).latents
+        own = {key: p.default for key, p in parameters(name).items() if latents and key not in shared}
         text = ", ".join(
             f"{key} (needed)" if value is inspect.Parameter.empty else f"{key}={_plain(value)}"
             for key, value in own.items()

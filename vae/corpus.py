@@ -3,7 +3,7 @@
 import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 from jaxtyping import Int
@@ -52,8 +52,20 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, rows: slice | Tensor) -> "Corpus":
-        """Some of the sequences, in the order of ``rows``; no token is copied."""
+    def __repr__(self) -> str:
+        return f"Corpus({len(self):,} sequences of at most {self.shape[1]} tokens, on {self.device})"
+
+    @overload
+    def __getitem__(self, rows: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, rows: slice | Tensor) -> "Corpus": ...
+
+    def __getitem__(self, rows: int | slice | Tensor) -> "Corpus | Tensor":
+        """Some of the sequences, in the order of ``rows``, no token copied; or one, ``(length,)`` int64."""
+        if isinstance(rows, int):
+            begin, length = int(self.starts[rows]), int(self.lengths[rows])
+            return self.tokens[begin : begin + length].long()
         here = rows if isinstance(rows, slice) else rows.cpu()
         there = here if isinstance(here, slice) else here.to(self.device, non_blocking=True)  # no wait for a GPU
         return Corpus(self.tokens, self.starts[there], self.lengths[here])

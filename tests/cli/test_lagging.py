@@ -31,7 +31,7 @@ def test_one_call_trains_measures_and_tells(lso: Lso, no_report: None, monkeypat
     assert result.exit_code == 0, result.stderr
     for words in ("plain training collapses", "aggressive epochs", "report: bench/report.html"):
         assert words in " ".join(result.stdout.split())
-    assert "32 training sequences instead of 16,000" in result.stderr
+    assert "training sequences: 32 instead of 16,000" in result.stderr
     assert Path("bench/posterior-means-s0.png").is_file() and Path("bench/one-datum.png").is_file()
     monkeypatch.setattr("lso.vae.training.resume", None)  # kept: nothing is trained again
     values: dict[str, Any] = told(lso("benchmark", "lagging", "--quick", "--no-offset", "--out", "bench", "--json"))

@@ -38,6 +38,14 @@ def test_views_choose_and_copy_no_token() -> None:
     assert torch.equal(take(corpus, rows), view.padded())
 
 
+def test_one_sequence_is_its_tokens_and_a_corpus_says_what_it_is() -> None:
+    corpus = Corpus.of([[2, 5, 3], [2, 3], [2, 6, 7, 3]])[torch.tensor([2, 0])]
+    assert corpus[0].tolist() == [2, 6, 7, 3] and corpus[-1].tolist() == [2, 5, 3]
+    assert repr(corpus) == "Corpus(2 sequences of at most 4 tokens, on cpu)"
+    with pytest.raises(IndexError):
+        corpus[2]
+
+
 def test_the_hash_is_of_the_sequences_alone() -> None:
     corpus = Corpus.of(SEQUENCES)
     assert corpus[3:9].hash() == Corpus.of(SEQUENCES[3:9]).hash() == corpus[3:9].packed().hash()
