@@ -47,9 +47,9 @@ def listing(
     console.table(columns, rows)
     if kind is Kind.methods:
         console.result()
-        console.result("Parameters go after a colon: --method ne-vae-se:weight=5,anneal=20. All methods with latents also")
-        console.result("take anneal (length of the KL ramp), unit (epochs or iterations), start (its first weight) and")
-        console.result("cycles.")
+        console.result("Parameters go after a colon: --method ne-vae-se:weight=5,anneal=20. All methods with latents")
+        console.result("also take anneal (length of the KL ramp), unit (epochs or iterations), start (its first")
+        console.result("weight) and cycles.")
         console.result("Methods that differ in kind are joined by a plus: --method sa-vae+skip-vae:steps=20")
 
 
