@@ -303,7 +303,7 @@ def split_information(codes: Codes) -> float:
     """
     q = DiagonalGaussian(codes.mean[:MI_CODES].double().cpu(), codes.log_var[:MI_CODES].double().cpu())
     z = q.sample(torch.randn(q.mean.shape, generator=generator(0, "report/information"), dtype=torch.float64))
-    return float(mutual_information(q, log_mixture(q, z)).mean())
+    return float(mutual_information(q, z, log_mixture(q, z)).mean())
 
 
 def rows_of(value: Plausibility, chosen: Tensor | None = None) -> dict[str, float | None]:

@@ -193,7 +193,7 @@ def final_table(best: Mapping[str, Mapping[str, Any]]) -> Table:
     note = "Validation split, at the epoch with the least -ELBO at KL weight 1; nats per datum. "
     note += "Re-encoding errors are per dimension."
     note += (
-        f" MI within batches of {batch}: at most log {batch} = {math.log(batch):.2f}, up to estimator noise."
+        f" MI within batches of {batch}: at most log {batch} = {math.log(batch):.2f}."
         if batch
         else ""
     )

@@ -191,7 +191,7 @@ def evaluate(
         iw_samples=samples,
         mi=row["mi"],
         mi_batch=int(row["mi_batch"]),
-        mi_split=mutual_information(codes.q, codes.log_mixture).mean().item(),
+        mi_split=mutual_information(codes.q, codes.z, codes.log_mixture).mean().item(),
         aggregate_kl=row["aggregate_kl"],
         active_units=int(row["active_units"]),
         activity=tuple(activity(codes.q.mean).tolist()),
@@ -295,7 +295,7 @@ def _row(model: VAE, codes: _Codes, seed: int, mi_batch: int | None) -> dict[str
         "neg_elbo": negative_elbo(codes.reconstruction.double(), q).mean(),
         "reconstruction": codes.reconstruction.double().mean(),
         "kl": kl_per_dimension(q).sum(),
-        "mi": mutual_information(q[order], within).mean(),
+        "mi": mutual_information(q[order], codes.z[order], within).mean(),
         "aggregate_kl": aggregate_kl(codes.z, codes.log_mixture).mean(),
         "active_units": active(activity(q.mean)).sum().double(),
         "reencoding_error": codes.error.double().sum() / max(1, codes.error.numel()),  # 0 where there are no latents

@@ -304,7 +304,7 @@ def test_the_acquisition_view_has_one_point_and_keeps_pending_ones() -> None:
         (lambda x: x.sum(), "tensors", r"shape \(\) for 3 decoded data, expected \(3,\)"),
         (lambda x: x.flatten(1).sum(1, keepdim=True), "tensors", r"shape \(3, 1\)"),
         (lambda objects: 1.0, "objects", "returned float for 3 objects"),
-        (lambda objects: [1.0], "objects", "returned 1 values for 3 objects"),
+        (lambda objects: [1.0], "objects", "returned 1 value for 3 objects"),
         (lambda objects: ["a"] * 3, "objects", "no number"),
     ],
 )

@@ -177,7 +177,7 @@ def test_time_limit_is_looked_at_among_inner_steps(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
     chosen, start = config("aggressive:budget=50"), now[0]
     run = train(chosen, digits(), tmp_path / "r", limits=Limits(seconds=53.5))
-    assert run.info["sentence"] == "reached the time limit after 0 epochs and 1 steps" and now[0] - start == 54
+    assert run.info["sentence"] == "reached the time limit after 0 epochs and 1 step" and now[0] - start == 54
 
 
 def test_resume_keeps_what_the_phase_of_aggressive_updates_has_seen(
