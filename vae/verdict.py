@@ -1,5 +1,6 @@
 """One sentence on whether the latents collapsed, and what to try."""
 
+REMEDIES = ("ne-vae-se:weight=5", "aggressive", "free-bits", "beta-vae:beta=0.5", "skip-vae", "a smaller --latent-dim")
 COLLAPSED_SHARE = 0.2  # fewer active units than this share of the latents is called a collapse
 
 
@@ -15,9 +16,8 @@ def collapse_verdict(active_units: int, latent_dim: int, method: str) -> str:
     """
     if active_units >= COLLAPSED_SHARE * latent_dim:
         return ""
-    remedies = ["ne-vae-se:weight=5", "free-bits", "beta-vae:beta=0.5", "skip-vae", "a smaller --latent-dim"]
-    others = [remedy for remedy in remedies if not remedy.startswith(method)]
-    return (
-        f"Posterior collapse: only {active_units} of {latent_dim} latent dimensions are active, "
-        f"so a search moves in few of them; try {', '.join(others[:-1])} or {others[-1]}."
-    )
+    others = [remedy for remedy in REMEDIES if not remedy.startswith(method)]
+    found = f"only {active_units} of {latent_dim} latent dimensions {'is' if active_units == 1 else 'are'} active"
+    found += ", so a search moves in few of them"
+    told = found if active_units else f"none of {latent_dim} latent dimensions is active"
+    return f"Posterior collapse: {told}; try {', '.join(others[:-1])} or {others[-1]}."

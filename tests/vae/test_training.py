@@ -164,7 +164,7 @@ def test_verdict_is_stored_after_warm_up_alone(
 ) -> None:
     _script(monkeypatch, [3.0, 2.0, 1.0], active_units=0)
     run = train(config("vae-anneal", anneal=anneal), digits(), tmp_path / "r")
-    assert run.verdict.startswith("Posterior collapse: only 0 of 4") == spoken and bool(run.verdict) == spoken
+    assert run.verdict.startswith("Posterior collapse: none of 4") == spoken and bool(run.verdict) == spoken
 
 
 # --- decay ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,13 @@ def test_verdict_falls_below_a_fifth_of_the_latents(active: int, latent: int, co
     assert bool(collapse_verdict(active, latent, "vae")) == collapsed
 
 
+def test_verdict_counts_in_words_that_fit() -> None:
+    none, one, two = (collapse_verdict(n, 32, "vae").partition(";")[0] for n in range(3))
+    assert none == "Posterior collapse: none of 32 latent dimensions is active"
+    assert one == "Posterior collapse: only 1 of 32 latent dimensions is active, so a search moves in few of them"
+    assert two == "Posterior collapse: only 2 of 32 latent dimensions are active, so a search moves in few of them"
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_verdict_suggests_other_methods_that_exist(name: str) -> None:
     verdict = collapse_verdict(1, 32, name)
