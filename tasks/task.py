@@ -39,6 +39,8 @@ class Task:
         likelihood: of pixels that are not binarized, or of tokens; see `likelihood_for`.
         protocol: default training protocol.
         data: default pixel or token handling.
+        goal: ``"module:function"`` that gives the `lso.tasks.goal.Goal` of a run trained on this task, ``(Run) ->
+            Goal``; empty where there is nothing to optimize but reconstruction.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Task:
     likelihood: str = "bernoulli"
     protocol: Protocol = field(default_factory=Protocol)
     data: DataConfig = field(default_factory=DataConfig)
+    goal: str = ""
 
 
 def likelihood_for(task: Task, binarize: str) -> str:
