@@ -1,4 +1,4 @@
-"""The table of gradient optimizers for `lso.minimize`: torch-free, read by the command line and the docs."""
+"""The tables of optimizers, gradient and black-box: torch-free, read by the command line and the docs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,4 +53,26 @@ COUPLING: Mapping[str, str] = {
     "adam_mini": "its second moment is a mean over a block of rows",
     "prodigy": "its step size is estimated from the whole batch",
     "sparseadam": "it takes sparse gradients only",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlackBoxSpec:
+    """A row of the table of black-box optimizers.
+
+    Args:
+        summary: one line for lists.
+        build: ``"module:function"``, ``(space, **options) -> Proposal`` (see `lso.asktell`).
+        source: paper.
+        extra: extra of the installation that it needs; empty for none.
+    """
+
+    summary: str
+    build: str
+    source: str = ""
+    extra: str = ""
+
+
+BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
+    "random": BlackBoxSpec(summary="draws from the prior, the control", build="lso.random_search:build"),
 }

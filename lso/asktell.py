@@ -1,0 +1,251 @@
+"""Black-box optimizers: an ask/tell record around a pure proposal function."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lso.optimizers import BLACK_BOX_OPTIMIZERS
+from lso.space import LatentSpace
+from lso.vae.errors import ShapeError, UsageError, unknown_name
+from lso.vae.seeds import mix
+from lso.vae.values import require
+
+# evaluated: a finite value. invalid: the decoded object has none. failed: the score raised, or gave what is no number.
+# timed_out: it took too long. These three tell a feasibility model something about the point. lost: its process died,
+# which says nothing about it.
+OUTCOMES = ("evaluated", "invalid", "failed", "timed_out", "lost")
+UNASKED = -1  # number of the ask of a point that was told without having been asked for
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class History:
+    """All that a proposal may depend on, beside its seed.
+
+    Args:
+        space: to search.
+        z: ``(m, d)`` double, points told, in the order of telling.
+        gain: ``(m,)`` double, larger is better whatever the sense of the user's values; NaN where infeasible.
+        ask: ``(m,)`` number of the ask that each came from, -1 where it was told unasked.
+        pending: ``(p, d)`` double, points asked for and not yet told.
+        number: asks so far, which is the number of this one.
+    """
+
+    space: LatentSpace
+    z: Float[Tensor, "m latent"]
+    gain: Float[Tensor, " m"]
+    ask: Int[Tensor, " m"]
+    pending: Float[Tensor, "p latent"]
+    number: int
+
+    @cached_property
+    def feasible(self) -> Bool[Tensor, " m"]:
+        """Which points have a value."""
+        return torch.isfinite(self.gain)
+
+    @cached_property
+    def typical(self) -> Bool[Tensor, " m"]:
+        """Which points are typical of the prior."""
+        return self.space.typical(self.z)
+
+    def best(self, typical: bool = False) -> int | None:
+        """Where the best point stands.
+
+        Args:
+            typical: among the typical points only.
+        Returns:
+            Its row, the first of equals; None where there is none.
+        """
+        allowed = self.feasible & self.typical if typical else self.feasible
+        return int(torch.where(allowed, self.gain, -torch.inf).argmax()) if bool(allowed.any()) else None
+
+
+# (history, n, seed) -> (n, d) codes inside the bounds: a pure function.
+Proposal = Callable[[History, int, int], Float[Tensor, "n latent"]]
+
+
+class BlackBox:
+    """An optimizer of a score without gradients: ``z = opt.ask(4); opt.tell(z, y)``. `make_optimizer` makes it.
+
+    Ask number k is a pure function of (seed, k, the tells in their order, the points pending): no state is carried but
+    the record, every model is fitted afresh, and torch's global random state is neither read nor moved.
+
+    Args:
+        name: of the optimizer.
+        space: to search.
+        propose: the method itself.
+        seed: of its random draws.
+        maximize: sense of the values told.
+        settings: of the method, for records.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        space: LatentSpace,
+        propose: Proposal,
+        *,
+        seed: int = 0,
+        maximize: bool = True,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name, self.space, self.seed, self.maximize = name, space, seed, maximize
+        self.settings = dict(settings or {})
+        self._propose = propose
+        self._asks = 0
+        self._told: list[tuple[Tensor, float, int]] = []  # code, gain, ask
+        self._pending: list[tuple[Tensor, int]] = []  # code, ask
+
+    def __repr__(self) -> str:
+        return f"BlackBox({self.name}, dim={self.space.dim}, told={len(self._told)}, pending={len(self._pending)})"
+
+    @property
+    def asks(self) -> int:
+        """Asks so far."""
+        return self._asks
+
+    @property
+    def pending(self) -> Float[Tensor, "p latent"]:
+        """``(p, d)`` points asked for and not yet told."""
+        return _rows([z for z, _ in self._pending], self.space.dim)
+
+    def history(self) -> History:
+        """What the next ask depends on.
+
+        Returns:
+            The record as tensors.
+        """
+        return History(
+            space=self.space,
+            z=_rows([z for z, _, _ in self._told], self.space.dim),
+            gain=torch.tensor([gain for _, gain, _ in self._told], dtype=torch.float64),
+            ask=torch.tensor([ask for _, _, ask in self._told], dtype=torch.long),
+            pending=self.pending,
+            number=self._asks,
+        )
+
+    def ask(self, n: int = 1) -> Float[Tensor, "n latent"]:
+        """Propose points to evaluate; they are pending until told.
+
+        Args:
+            n: how many.
+        Returns:
+            ``(n, d)`` double on the CPU, inside the bounds of the space.
+        Raises:
+            UsageError: if n is below 1.
+        """
+        require(n >= 1, "n >= 1 points", n, "Ask for one at least.")
+        z = self._propose(self.history(), n, mix(self.seed, "ask", self._asks))
+        return self.asked(z)
+
+    def asked(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
+        """Count an ask whose points are known already, as when a record is replayed.
+
+        Args:
+            z: ``(n, d)`` what was proposed.
+        Returns:
+            The same.
+        """
+        self._pending += [(row, self._asks) for row in z.detach().double().cpu()]
+        self._asks += 1
+        return z
+
+    def tell(
+        self,
+        z: Float[Tensor, "*n latent"],
+        y: Float[Tensor, "*n"] | Sequence[float | None] | float | None,
+        outcome: str | Sequence[str] = "evaluated",
+    ) -> None:
+        """Report what became of points: in any order, some or all of those asked for, or others.
+
+        Args:
+            z: ``(n, d)`` or ``(d,)`` codes. A pending one is recognized by its exact coordinates.
+            y: ``(n,)`` values in the user's sense; None or one that is not finite is an ``invalid`` outcome.
+            outcome: one of `OUTCOMES`, for all or for each. The value counts for ``evaluated`` alone; a ``lost`` point
+                only ceases to be pending.
+        Raises:
+            ShapeError: if codes, values and outcomes do not fit together.
+            UsageError: for an unknown outcome.
+        """
+        codes = z.detach().double().cpu().reshape(-1, z.shape[-1]) if z.ndim else z
+        if z.ndim not in (1, 2) or codes.shape[1] != self.space.dim or not bool(torch.isfinite(codes).all()):
+            raise ShapeError(f"expected finite codes (n, {self.space.dim}), got {tuple(z.shape)}", "One code a row.")
+        values = _values(y, len(codes))
+        outcomes = [outcome] * len(codes) if isinstance(outcome, str) else list(outcome)
+        if len(values) != len(codes) or len(outcomes) != len(codes):
+            raise ShapeError(
+                f"got {len(codes)} codes, {len(values)} values and {len(outcomes)} outcomes", "Give one of each a code."
+            )
+        for word in outcomes:
+            if word not in OUTCOMES:
+                raise unknown_name("outcome", word, OUTCOMES)
+        for code, value, word in zip(codes, values, outcomes, strict=True):
+            self._tell(code, value if word == "evaluated" else float("nan"), word)
+
+    def _tell(self, code: Tensor, value: float, outcome: str) -> None:
+        ask = UNASKED
+        for i, (other, number) in enumerate(self._pending):
+            if torch.equal(other, code):
+                ask = number
+                del self._pending[i]
+                break
+        if outcome != "lost":
+            gain = value if self.maximize else -value
+            self._told.append((code, gain if abs(gain) < float("inf") else float("nan"), ask))
+
+    def best(self, typical: bool = False) -> tuple[Float[Tensor, " latent"], float] | None:
+        """The best point told.
+
+        Args:
+            typical: among the typical ones only.
+        Returns:
+            Code and value in the user's sense; None where there is none.
+        """
+        row = self.history().best(typical)
+        if row is None:
+            return None
+        code, gain, _ = self._told[row]
+        return code, gain if self.maximize else -gain
+
+
+def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bool = True, **options: Any) -> BlackBox:
+    """An optimizer by name.
+
+    Args:
+        name: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
+        space: to search.
+        seed: of its random draws.
+        maximize: sense of the values that it will be told.
+        **options: of the method; see the function that the row names.
+    Returns:
+        The optimizer.
+    Raises:
+        UsageError: if there is no such optimizer or option, or a package that it needs is missing.
+    """
+    if name not in BLACK_BOX_OPTIMIZERS:
+        raise unknown_name("black-box optimizer", name, BLACK_BOX_OPTIMIZERS)
+    module, _, function = BLACK_BOX_OPTIMIZERS[name].build.partition(":")
+    build: Callable[..., Proposal] = getattr(import_module(module), function)
+    known = list(inspect.signature(build).parameters)[1:]  # the first is the space
+    if unknown := options.keys() - set(known):
+        raise UsageError(
+            f"{name} has no option {', '.join(sorted(unknown))}", f"It takes {', '.join(known) or 'none'}."
+        )
+    return BlackBox(name, space, build(space, **options), seed=seed, maximize=maximize, settings=options)
+
+
+def _rows(rows: list[Tensor], dim: int) -> Tensor:
+    return torch.stack(rows) if rows else torch.zeros(0, dim, dtype=torch.float64)
+
+
+def _values(y: Any, n: int) -> list[float]:
+    if isinstance(y, Tensor):
+        return [float(value) for value in y.detach().double().cpu().reshape(-1)]
+    rows = [y] * n if y is None else [y] if isinstance(y, float | int) else list(y)
+    return [float("nan") if value is None else float(value) for value in rows]

@@ -1,0 +1,24 @@
+"""Prior draws: the control that every search is to be compared with."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.asktell import History, Proposal
+from lso.space import LatentSpace
+from lso.vae.seeds import generator
+
+
+def build(space: LatentSpace, kind: str = "prior") -> Proposal:
+    """Random search.
+
+    Args:
+        space: to search.
+        kind: of draw, see `LatentSpace.sample`: prior, codes or sobol.
+    Returns:
+        The proposal. Draws are clipped to the bounds.
+    """
+
+    def propose(history: History, n: int, seed: int) -> Float[Tensor, "n latent"]:
+        return space.clip(space.sample(n, kind, generator(seed, "random")))
+
+    return propose
