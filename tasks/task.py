@@ -204,9 +204,19 @@ TASKS: Mapping[str, Task] = _table(
             latent_dim=25,  # Tripp et al. (2020)
             sizes={"width": 128, "embedding": 32, "dropout": 0.0},
             likelihood="categorical",
-            protocol=Protocol(batch_size=64, epochs=20, patience=0, binarize="none"),
+            protocol=Protocol(batch_size=64, epochs=20, patience=0, binarize="none", judge="objective"),
             data=DataConfig(task="expressions"),
             goal="lso.tasks.expressions:goal",
+        ),
+        Task(
+            name="squares",
+            summary="10,900 pictures of one square, 64x64, generated (Tripp et al. 2020), for two latents",
+            load="lso.tasks.squares:load",
+            architecture="mlp",
+            latent_dim=2,
+            protocol=Protocol(batch_size=128, epochs=30, patience=0, binarize="fixed"),
+            data=DataConfig(task="squares", fit="pad"),
+            goal="lso.tasks.squares:goal",
         ),
     )
 )
