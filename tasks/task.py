@@ -36,6 +36,7 @@ class Task:
         labelled: whether its data come with class labels.
         architecture: default row of ``ARCHITECTURES``.
         latent_dim: default size of z.
+        sizes: of the default architecture, where they are others than its row's.
         likelihood: of pixels that are not binarized, or of tokens; see `likelihood_for`.
         protocol: default training protocol.
         data: default pixel or token handling.
@@ -52,6 +53,7 @@ class Task:
     labelled: bool = False
     architecture: str = "conv"
     latent_dim: int = 32
+    sizes: Mapping[str, Any] = field(default_factory=dict)
     likelihood: str = "bernoulli"
     protocol: Protocol = field(default_factory=Protocol)
     data: DataConfig = field(default_factory=DataConfig)
@@ -191,6 +193,30 @@ TASKS: Mapping[str, Task] = _table(
             likelihood="categorical",
             protocol=replace(TEXT, batch_size=16, epochs=50, decay_from=0),
             data=DataConfig(task="synthetic"),
+        ),
+        Task(
+            name="expressions",
+            summary="arithmetic expressions, the worse half of 100,000: local, downloaded, or drawn from the grammar",
+            load="lso.tasks.expressions:load",
+            kind="sequence",
+            prefix="equation2_15_dataset",
+            architecture="lstm",
+            latent_dim=25,  # Tripp et al. (2020)
+            sizes={"width": 128, "embedding": 32, "dropout": 0.0},
+            likelihood="categorical",
+            protocol=Protocol(batch_size=64, epochs=20, patience=0, binarize="none", judge="objective"),
+            data=DataConfig(task="expressions"),
+            goal="lso.tasks.expressions:goal",
+        ),
+        Task(
+            name="squares",
+            summary="10,900 pictures of one square, 64x64, generated (Tripp et al. 2020), for two latents",
+            load="lso.tasks.squares:load",
+            architecture="mlp",
+            latent_dim=2,
+            protocol=Protocol(batch_size=128, epochs=30, patience=0, binarize="fixed"),
+            data=DataConfig(task="squares", fit="pad"),
+            goal="lso.tasks.squares:goal",
         ),
     )
 )
