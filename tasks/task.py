@@ -218,6 +218,18 @@ TASKS: Mapping[str, Task] = _table(
             data=DataConfig(task="squares", fit="pad"),
             goal="lso.tasks.squares:goal",
         ),
+        Task(
+            name="molecules",
+            summary="249,455 molecules of ZINC as SELFIES: local, or downloaded; extra: lso[molecules]",
+            load="lso.tasks.molecules:load",
+            kind="sequence",
+            architecture="transformer",
+            latent_dim=56,
+            likelihood="categorical",
+            protocol=Protocol(batch_size=128, epochs=30, clip=1.0, patience=3, binarize="none", lengths="near"),
+            data=DataConfig(task="molecules", tokenizer="selfies"),
+            goal="lso.tasks.molecules:qed",
+        ),
     )
 )
 

@@ -1,5 +1,6 @@
 """What splits a line of text into tokens, and what puts it together again. Torch-free."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -33,6 +34,13 @@ class Tokenizer:
 TOKENIZERS: Mapping[str, Tokenizer] = {
     "words": Tokenizer(name="words", split=str.split, joiner=" ", summary="split at white space"),
     "characters": Tokenizer(name="characters", split=list, joiner="", summary="each character, spaces too"),
+    "selfies": Tokenizer(
+        # What stands outside of brackets is split into characters, so that no text is lost.
+        name="selfies",
+        split=re.compile(r"\[[^\]]*\]|.", re.DOTALL).findall,
+        joiner="",
+        summary="each [symbol] of a molecule's SELFIES",
+    ),
 }
 
 
