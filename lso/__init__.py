@@ -15,6 +15,7 @@ from lso.vae.lazy import attach
 if TYPE_CHECKING:
     from lso.decoder import Decoder as Decoder
     from lso.gradient import minimize as minimize
+    from lso.inversion import invert as invert
     from lso.objective import LatentObjective as LatentObjective
     from lso.probing import probe as probe
     from lso.result import Evaluation as Evaluation
@@ -59,6 +60,7 @@ __getattr__, __dir__, __all__ = attach(
         "SearchConfig": "lso.tasks.search",
         "VAE": "lso.vae.model",
         "evaluate": "lso.tasks.experiment",
+        "invert": "lso.inversion",
         "load": "lso.tasks.experiment",
         "load_dataset": "lso.tasks.datasets",
         "method": "lso.vae.methods",
