@@ -22,8 +22,8 @@ KINDS = ("gp", "saas")
 # Up to so many points the process is fitted on all of them; beyond, on so many chosen ones, as the cost of a fit grows
 # with the cube: at 32 dimensions and on one core 12 s for 1,000 points, 3 s for 500.
 LIMIT, KEPT = 1000, 500
-# Deviation of a label of feasibility: amid infeasible points the probability is Phi(-3), about 0.1 %, and never so small
-# that a mistaken label shuts a region for good.
+# Deviation of a label of feasibility: amid infeasible points the probability is Phi(-3), about 0.1 %, and never so
+# small that a mistaken label shuts a region for good.
 DOUBT = 1 / 3
 # Gains whose spread is below this share of their size count as equal: rounding of single precision.
 SPREAD = 1e-9
