@@ -77,6 +77,11 @@ class BlackBoxSpec:
 
 BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
     "random": BlackBoxSpec(summary="draws from the prior, the control", build="lso.random_search:build"),
+    "cmaes": BlackBoxSpec(
+        summary="CMA-ES: a Gaussian that adapts its mean, shape and size to ranks",
+        build="lso.evolutionary:build",
+        source="Hansen 2016, arXiv:1604.00772",
+        extra="cma",
     "gp": BlackBoxSpec(
         summary="Gaussian process with the dimension-scaled prior, qLogNEI",
         build="lso.gp:build",
