@@ -82,6 +82,7 @@ BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
         build="lso.evolutionary:build",
         source="Hansen 2016, arXiv:1604.00772",
         extra="cma",
+    ),
     "gp": BlackBoxSpec(
         summary="Gaussian process with the dimension-scaled prior, qLogNEI",
         build="lso.gp:build",
