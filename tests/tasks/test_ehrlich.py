@@ -13,7 +13,12 @@ from lso.tasks.plan import plan
 from lso.vae.config import DataConfig
 from lso.vae.errors import UsageError
 
-SIZES = (Ehrlich(), Ehrlich(words=4, length=7, motifs=1, motif_length=3, levels=2), Ehrlich(length=16), Ehrlich(words=8))
+SIZES = (
+    Ehrlich(),
+    Ehrlich(words=4, length=7, motifs=1, motif_length=3, levels=2),
+    Ehrlich(length=16),
+    Ehrlich(words=8),
+)
 LONG = Ehrlich(words=20, length=128, motifs=8, motif_length=8, levels=4)
 
 
