@@ -22,7 +22,7 @@ from lso.vae.seeds import generator
 from lso.vae.values import require
 
 CHOSEN = 3
-WIDTH, STEPS, RATE, DECAY = 64, 300, 1e-2, 1e-3
+WIDTH, STEPS, RATE, DECAY = 64, 200, 1e-2, 1e-3
 
 
 @dataclass(frozen=True, slots=True)
