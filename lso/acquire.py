@@ -17,8 +17,8 @@ from lso.surrogate import Feasibility, Surrogate
 
 with importing_botorch():
     from botorch.acquisition.logei import qLogNoisyExpectedImprovement
-    from botorch.optim import optimize_acqf
     from botorch.optim.initializers import initialize_q_batch
+    from botorch.optim.optimize import optimize_acqf
 
 # Raw starts scored at once; temperature of their choice and iterations of the search, as BoTorch has them.
 CHUNK, ETA, MAXITER = 512, 2.0, 200
