@@ -88,6 +88,16 @@ BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
         build="lso.gp:build",
         source="Hvarfner, Hellsten, Nardi (2024), arXiv:2402.02229; Ament et al. (2023), arXiv:2310.20708",
     ),
+    "saas": BlackBoxSpec(
+        summary="as gp, with an ensemble that looks for few relevant dimensions",
+        build="lso.saas:build",
+        source="Eriksson, Jankowiak (2021), arXiv:2103.00349",
+    ),
+    "thompson": BlackBoxSpec(
+        summary="Thompson sampling over a pool, for large batches",
+        build="lso.thompson:build",
+        source="Thompson (1933), Biometrika 25; Kandasamy et al. (2018), AISTATS",
+    ),
 }
 
 
