@@ -88,6 +88,11 @@ BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
         build="lso.gp:build",
         source="Hvarfner, Hellsten, Nardi (2024), arXiv:2402.02229; Ament et al. (2023), arXiv:2310.20708",
     ),
+    "turbo": BlackBoxSpec(
+        summary="a Gaussian process inside one trust region around the best typical point, with restarts",
+        build="lso.trust_region:build",
+        source="Eriksson, Pearce, Gardner, Turner, Poloczek (2019), arXiv:1910.01739",
+    ),
     "saas": BlackBoxSpec(
         summary="as gp, with an ensemble that looks for few relevant dimensions",
         build="lso.saas:build",
