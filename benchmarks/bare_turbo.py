@@ -55,7 +55,7 @@ def _batch(x: Tensor, y: Tensor, length: float, batch: int) -> Tensor:
         from gpytorch.kernels import MaternKernel, ScaleKernel
         from gpytorch.mlls import ExactMarginalLogLikelihood
 
-    n, d = x.shape
+    d = x.shape[1]
     kernel = ScaleKernel(MaternKernel(nu=2.5, ard_num_dims=d, lengthscale_constraint=Interval(0.005, 4.0)))
     model = SingleTaskGP(x, standardize(y)[0].unsqueeze(-1), covar_module=kernel, outcome_transform=None)
     fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
