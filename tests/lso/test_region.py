@@ -1,5 +1,7 @@
 """The trust region on planted histories."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ def recorder(d: int = 4, **space: object) -> BlackBox:
     return make_optimizer("random", LatentSpace(d, **space))  # type: ignore[arg-type]
 
 
-def ask(opt: BlackBox, z: Tensor, gain: list[float | None] | list[float] | None = None) -> Region:
+def ask(opt: BlackBox, z: Tensor, gain: Sequence[float | None] | None = None) -> Region:
     opt.asked(z)
     if gain is not None:
         opt.tell(z, gain)

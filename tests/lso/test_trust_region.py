@@ -168,7 +168,7 @@ def test_options_are_checked() -> None:
 
 @pytest.mark.slow
 def test_hartmann6_is_solved_in_a_hundred_calls() -> None:
-    from botorch.test_functions import Hartmann
+    from botorch.test_functions.synthetic import Hartmann
 
     problem = Hartmann(6, negate=True).double()  # its maximum 3.32237 is published
 
