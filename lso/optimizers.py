@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lso.vae.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerSpec:
@@ -102,3 +104,35 @@ BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
         source="Thompson (1933), Biometrika 25; Kandasamy et al. (2018), AISTATS",
     ),
 }
+
+
+def parse_optimizer(text: str) -> tuple[str, dict[str, Any]]:
+    """Read ``name:key=value,key=value``.
+
+    Args:
+        text: e.g. ``"gp:guard=ball,initial=20"``.
+    Returns:
+        The name and its options: numbers, true, false, none or text.
+    Raises:
+        UsageError: if it cannot be read.
+    """
+    name, _, rest = text.strip().partition(":")
+    options: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"cannot read {item!r} in optimizer {text!r}", "Write name:key=value,key=value.")
+        options[key.strip()] = _plain(value.strip())
+    return name, options
+
+
+def _plain(text: str) -> Any:
+    words: dict[str, Any] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -29,8 +29,8 @@ def test_an_ask_is_what_bare_botorch_proposes_from_the_same_data_bounds_and_star
         from botorch.acquisition.logei import qLogNoisyExpectedImprovement
         from botorch.fit import fit_gpytorch_mll
         from botorch.models import SingleTaskGP
-        from botorch.optim.optimize import optimize_acqf
         from botorch.optim.initializers import initialize_q_batch
+        from botorch.optim.optimize import optimize_acqf
         from botorch.utils.transforms import standardize
         from gpytorch.mlls import ExactMarginalLogLikelihood
 
