@@ -13,12 +13,16 @@ if not (Path(__file__).parent / "vae").is_dir():
 from lso.vae.lazy import attach
 
 if TYPE_CHECKING:
+    from lso.asktell import make_optimizer as make_optimizer
     from lso.decoder import Decoder as Decoder
     from lso.gradient import minimize as minimize
+    from lso.inversion import invert as invert
+    from lso.loop import optimize as optimize
     from lso.objective import LatentObjective as LatentObjective
     from lso.probing import probe as probe
     from lso.result import Evaluation as Evaluation
     from lso.result import Result as Result
+    from lso.search_result import SearchResult as SearchResult
     from lso.space import LatentSpace as LatentSpace
     from lso.tasks.datasets import load_dataset as load_dataset
     from lso.tasks.experiment import evaluate as evaluate
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from lso.vae.metrics import Metrics as Metrics
     from lso.vae.model import VAE as VAE
     from lso.vae.runs import Run as Run
+    from lso.workers import Workers as Workers
 
 __version__ = "0.1.0"
 
@@ -57,12 +62,17 @@ __getattr__, __dir__, __all__ = attach(
         "Result": "lso.result",
         "Run": "lso.vae.runs",
         "SearchConfig": "lso.tasks.search",
+        "SearchResult": "lso.search_result",
         "VAE": "lso.vae.model",
+        "Workers": "lso.workers",
         "evaluate": "lso.tasks.experiment",
+        "invert": "lso.inversion",
         "load": "lso.tasks.experiment",
         "load_dataset": "lso.tasks.datasets",
+        "make_optimizer": "lso.asktell",
         "method": "lso.vae.methods",
         "minimize": "lso.gradient",
+        "optimize": "lso.loop",
         "probe": "lso.probing:probe",
         "resume": "lso.tasks.experiment",
         "search_targets": "lso.tasks.search",

@@ -1,5 +1,6 @@
 """Targets of a reconstruction, checked against what the decoder makes, and what its decoder is forced on."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -96,3 +97,26 @@ def _sequences(targets: Tensor, words: int) -> Int[Tensor, "target length"]:
             "Number them by the model's vocabulary: corpus.padded(), or Vocabulary.encode(tokens).",
         )
     return x
+
+
+def aligned(targets: Shaped[Tensor, "target ..."], lead: torch.Size, dim: int) -> Shaped[Tensor, "n ..."]:
+    """The target of each code, row by row.
+
+    Args:
+        targets: ``(T, *event)``.
+        lead: leading axes of the codes, the first over targets; any where T is 1.
+        dim: of a code.
+    Returns:
+        ``(n, *event)``, n the product of the leading axes.
+    Raises:
+        ShapeError: if the first axis does not run over the targets.
+    """
+    count, event, n = len(targets), targets.shape[1:], math.prod(lead)
+    if count == 1:
+        return targets.expand(n, *event)
+    if len(lead) == 0 or lead[0] != count:
+        raise ShapeError(
+            f"expected codes ({count}, ..., {dim}) for {count} targets, got {(*lead, dim)}",
+            "The first axis runs over targets; objective.take(indices) is the objective of some of them.",
+        )
+    return targets.unsqueeze(1).expand(count, n // count, *event).reshape(n, *event)

@@ -1,7 +1,7 @@
 """From the ends of a search to one `Evaluation` for each element."""
 
 import hashlib
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lso.objective import LatentObjective
 from lso.result import Evaluation
+from lso.scores import as_objects
 
 CHUNK = 256  # ends decoded at once
 DECIMALS = 4  # to which two decoded data must agree to count as one
@@ -36,10 +37,9 @@ def evaluations(
         T * S records, targets first.
     """
     starts, flat = z.shape[1], z.reshape(-1, z.shape[-1])
-    with torch.no_grad():
-        targets = torch.arange(len(flat)) // starts
-        chunks = zip(torch.split(flat, CHUNK), torch.split(targets, CHUNK), strict=True)
-        ends = [end for chunk, rows in chunks for end in _ends(objective.take(rows), chunk)]
+    targets = torch.arange(len(flat)) // starts
+    chunks = zip(torch.split(flat, CHUNK), torch.split(targets, CHUNK), strict=True)
+    found = [end for chunk, rows in chunks for end in ends(objective.take(rows), chunk)]
     percentile = objective.space.norm_percentile(flat).tolist()
     codes, values = flat.tolist(), value.flatten().tolist()
     valid = torch.isfinite(value).flatten().tolist()
@@ -49,18 +49,18 @@ def evaluations(
             target=i // starts,
             start=i % starts,
             z=codes[i],
-            decoded_hash=digest,
+            decoded_hash=end.decoded_hash,
             value=values[i],
             valid=valid[i],
-            duplicate_of=None if first.setdefault(digest, i) == i else first[digest],
+            duplicate_of=None if first.setdefault(end.decoded_hash, i) == i else first[end.decoded_hash],
             norm_percentile=percentile[i],
-            reencoding_error=error,
+            reencoding_error=end.reencoding_error,
             steps=steps[i],
             stopped=stopped[i],
             seconds=seconds[i],
-            decoded=text,
+            decoded=end.text,
         )
-        for i, (digest, error, text) in enumerate(ends)
+        for i, end in enumerate(found)
     )
 
 
@@ -80,22 +80,55 @@ def reencoding_errors(
     return None if means is None else ((z - means.to(z)) ** 2).mean(-1)
 
 
-End = tuple[str, float | None, str | None]  # hash, re-encoding error, text
+@dataclass(frozen=True, slots=True, eq=False)
+class End:
+    """What one code decodes to.
+
+    Args:
+        item: the datum as a score takes it: a tensor, or an array, string or other object.
+        decoded_hash: see `Evaluation`.
+        reencoding_error: see `Evaluation`.
+        text: the datum, where it is a string.
+    """
+
+    item: Any
+    decoded_hash: str
+    reencoding_error: float | None
+    text: str | None
 
 
-def _ends(objective: LatentObjective, z: Tensor) -> Iterator[End]:
+@torch.no_grad()
+def ends(objective: LatentObjective, z: Float[Tensor, "n latent"]) -> list[End]:
+    """Decode codes once.
+
+    Args:
+        objective: holds the decoder; its targets, if it has several, are one for each code.
+        z: ``(n, d)``.
+    Returns:
+        One for each code.
+    """
     speaker = objective.decoder if objective.decoder.vocabulary is not None else None
     x = objective.decode(z) if speaker is None else speaker.tokens(z)
     if not isinstance(x, Tensor):
-        yield from ((_digest(item), None, item if isinstance(item, str) else None) for item in x)
-        return
-    errors = reencoding_errors(objective, z, x)
+        return [End(item, digest(item), None, item if isinstance(item, str) else None) for item in x]
+    means = reencoding_errors(objective, z, x)
+    errors = [None] * len(z) if means is None else means.tolist()
     rounded = (x.double().round(decimals=DECIMALS) + 0.0).cpu().numpy()  # + 0.0: minus zero is zero
-    nothing: list[Any] = [None] * len(z)
-    texts = nothing if speaker is None else speaker.texts(x)
-    yield from zip(map(_digest, rounded), nothing if errors is None else errors.tolist(), texts, strict=True)
+    hashes = [digest(row) for row in rounded]
+    if speaker is not None:
+        texts = speaker.texts(x)
+        return [End(*row) for row in zip(texts, hashes, errors, texts, strict=True)]
+    items = as_objects(x) if objective.on == "objects" else list(x)
+    return [End(*row, None) for row in zip(items, hashes, errors, strict=True)]
 
 
-def _digest(item: Any) -> str:
+def digest(item: Any) -> str:
+    """What tells data apart.
+
+    Args:
+        item: an array, or anything with a telling ``repr``.
+    Returns:
+        16 hexadecimal digits.
+    """
     data = item.tobytes() if hasattr(item, "tobytes") else repr(item).encode()
     return hashlib.sha256(data).hexdigest()[:16]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lso.adapters import pluck_decoded, pluck_logits
 from lso.aims import CONTEXTS as CONTEXTS
-from lso.aims import blank, chosen_context, target_batch
+from lso.aims import aligned, blank, chosen_context, target_batch
 from lso.losses import chosen_loss, usual_loss
 from lso.scores import Remembered, as_objects, checked, from_objects, not_differentiable
 from lso.space import OUTSIDE, LatentSpace
@@ -29,9 +29,9 @@ class LatentObjective(nn.Module):
     """decoder then score: codes ``(..., d)`` to values ``(...)``, any leading axes, in the caller's dtype.
 
     Values are the user's own. `maximize` states their sense; a minimizer flips the sign on entry (`loss_and_grad`) and
-    nowhere else. Towards BoTorch: ``forward`` gives the user's values, ``negate`` is ``maximize``,
-    ``is_minimization_problem`` is its opposite, and ``evaluate_true`` is what BoTorch means by it, the un-negated
-    problem: ``forward = -evaluate_true`` where ``negate``. It evaluates outside its bounds unless ``strict``.
+    nowhere else. Towards BoTorch: ``forward`` gives the user's values, ``negate`` is ``maximize``, and
+    ``evaluate_true`` is the un-negated problem: ``forward = -evaluate_true`` where ``negate``. It evaluates outside
+    its bounds unless ``strict``.
 
     The decoder is no submodule: ``objective.to(...)`` moves the bounds and leaves the frozen weights alone.
 
@@ -205,7 +205,17 @@ class LatentObjective(nn.Module):
                 "Clip it, or make the objective with strict=False.",
             )
         value = self._evaluate(X.reshape(-1, self.dim), X.shape[:-1])
-        value = value.to(device=X.device, dtype=X.dtype).reshape(X.shape[:-1])
+        return self.with_prior(value.to(device=X.device, dtype=X.dtype).reshape(X.shape[:-1]), X)
+
+    def with_prior(self, value: Float[Tensor, "*batch"], X: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Values of the score with the part of the prior.
+
+        Args:
+            value: ``(...)`` of the score alone.
+            X: ``(..., d)`` codes.
+        Returns:
+            ``(...)``.
+        """
         return value + self.sign * self.prior_weight * 0.5 * (X**2).sum(-1) if self.prior_weight else value
 
     def evaluate_true(self, X: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
@@ -230,7 +240,7 @@ class LatentObjective(nn.Module):
             )
         if self.targets is None:
             return checked(self.score(decoded), len(z))
-        targets = self._aligned(lead).to(device=decoded.device)
+        targets = aligned(self.targets, lead, self.dim).to(device=decoded.device)
         if not targets.is_floating_point():
             return checked(self.score(decoded, targets), len(z))
         # Differences are formed in the caller's precision where that is the finer one.
@@ -249,21 +259,10 @@ class LatentObjective(nn.Module):
         return self.decoder.decode(z.reshape(-1, self.dim), context=context)
 
     def _context(self, lead: torch.Size) -> Tensor | None:
-        if self.context == "target":
-            return self._aligned(lead)
-        return blank(self._aligned(lead)) if self.context == "blank" and self.targets is not None else None
-
-    def _aligned(self, lead: torch.Size) -> Tensor:
-        assert self.targets is not None
-        count, event, n = len(self.targets), self.targets.shape[1:], math.prod(lead)
-        if count == 1:
-            return self.targets.expand(n, *event)
-        if len(lead) == 0 or lead[0] != count:
-            raise ShapeError(
-                f"expected codes ({count}, ..., {self.dim}) for {count} targets, got {(*lead, self.dim)}",
-                "The first axis runs over targets; objective.take(indices) is the objective of some of them.",
-            )
-        return self.targets.unsqueeze(1).expand(count, n // count, *event).reshape(n, *event)
+        if self.targets is None or self.context not in ("target", "blank"):
+            return None
+        targets = aligned(self.targets, lead, self.dim)
+        return targets if self.context == "target" else blank(targets)
 
     # --- constraints --------------------------------------------------------------------------------------------------
 
@@ -340,13 +339,15 @@ class LatentObjective(nn.Module):
         Returns:
             The view.
         Raises:
-            UsageError: if there are several targets.
+            UsageError: if there are several targets, or no gradients.
         """
         if self.targets is not None and len(self.targets) > 1:
             raise UsageError(
                 f"an acquisition function has one target, this objective {len(self.targets)}",
                 "Choose one: objective.take([target]).acquisition()",
             )
+        if not self.differentiable:
+            raise not_differentiable(self.name, "it has no gradients", "optimize_acqf")
         from lso.acquisition import Acquisition
 
         return Acquisition(self)

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,13 +68,23 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     """Read `evaluations.jsonl` back.
 
     Args:
-        folder: as given to `write_evaluations`.
+        folder: of a search, gradient or black-box.
     Returns:
-        The records in order; a null value is NaN.
+        The records in the order of writing; a null value is NaN. The asks of a black-box search are left out.
     """
     lines = (Path(folder) / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = (json.loads(line) for line in lines)
-    return [Evaluation(**row | {"value": math.nan if row["value"] is None else row["value"]}) for row in rows]
+    return [from_json(row) for row in map(json.loads, lines) if "event" not in row]
+
+
+def from_json(row: Mapping[str, Any]) -> Evaluation:
+    """A record from what `to_json` made.
+
+    Args:
+        row: its fields.
+    Returns:
+        The record; a null value is NaN.
+    """
+    return Evaluation(**{**row, "value": math.nan if row["value"] is None else row["value"]})
 
 
 def to_json(record: Evaluation) -> dict[str, Any]:

@@ -15,27 +15,31 @@ from lso.objective import LatentObjective
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """One element of a search at its end.
+    """One code, what it decodes to and what that is worth: an element of a gradient search at its end, or one call of a
+    black-box search.
 
     Args:
-        target: index of the target, 0 without targets.
-        start: index of the start.
         z: code.
         decoded_hash: of the decoded datum; equal where all values agree to four decimals.
-        value: the user's own, never negated.
+        value: the user's own, never negated; NaN where there is none.
         valid: whether the value is finite.
-        duplicate_of: index of the first evaluation of this search with the same decoded datum, or None.
+        duplicate_of: number of the first evaluation of this search with the same decoded datum, or None.
         norm_percentile: of the code under the prior, in [0, 1].
         reencoding_error: mean over dimensions of (z - encoder mean of the decoded datum)^2; None without an encoder.
-        steps: at which it stopped.
-        stopped: why: tolerance, max_steps, not_finite, line_search (L-BFGS only: no lower loss along the gradient) or
-            stopped.
-        seconds: from the start of the search until it was seen to have stopped.
+        seconds: of a gradient search from its start until the element was seen to have stopped; of a call its own.
         decoded: the decoded datum itself, where it is a text.
+        target: index of the target, 0 without targets.
+        start: index of the start.
+        steps: at which a gradient search stopped.
+        stopped: why it did: tolerance, max_steps, not_finite, line_search (L-BFGS only: no lower loss along the
+            gradient) or stopped; empty of a call.
+        call: number of the call in a black-box search; None in a gradient search.
+        ask: number of the ask that proposed it.
+        outcome: of a call: evaluated, invalid, failed, timed_out or lost (see `lso.asktell.OUTCOMES`).
+        reason: why there is no value.
+        elapsed: of a call, seconds from the start of the search until it was recorded, over all its sessions.
     """
 
-    target: int
-    start: int
     z: list[float]
     decoded_hash: str
     value: float
@@ -43,10 +47,17 @@ class Evaluation:
     duplicate_of: int | None
     norm_percentile: float
     reencoding_error: float | None
-    steps: int
-    stopped: str
     seconds: float
     decoded: str | None = None
+    target: int = 0
+    start: int = 0
+    steps: int = 0
+    stopped: str = ""
+    call: int | None = None
+    ask: int | None = None
+    outcome: str = "evaluated"
+    reason: str = ""
+    elapsed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

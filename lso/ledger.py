@@ -1,0 +1,147 @@
+"""The accounts of a black-box search: what was evaluated, what is known already, and when it ends."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lso.result import Evaluation
+from lso.vae.values import counted
+
+PATIENCE = 200  # calls in a row without a new valid object
+CALLS = 10  # times the budget, the calls at most
+ACCOUNTS = ("unique", "duplicate", "invalid", "failed", "timed_out")
+
+NOTHING_NEW = {
+    "decoder_ignores_latent": (
+        "The decoder ignores its latent: of the last {n} codes proposed, {many} decoded to data already seen. "
+        "Train a model whose latents are used (lso train --method ne-vae-se), or search with another."
+    ),
+    "invalid": (
+        "Of the last {n} codes proposed, {many} decoded to data that the score calls invalid. "
+        "Look at what the model makes (lso sample), and at the score."
+    ),
+    "failed": (
+        "Of the last {n} calls of the score, {many} failed, timed out or were lost. The first of them: {reason}. "
+        "Mend the score, or raise the timeout, and resume."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Where a search ends.
+
+    Args:
+        budget: unique valid decoded objects to be scored.
+        max_calls: calls in all, with duplicates and invalid ones.
+        patience: calls in a row without a new valid object.
+    """
+
+    budget: int
+    max_calls: int
+    patience: int = PATIENCE
+
+
+@dataclass(slots=True, eq=False)
+class Ledger:
+    """Evaluations in the order in which they were finished.
+
+    Its accounts do not depend on that order, so that a search with synchronous batches ends where it would have ended,
+    whichever call of a batch is finished first.
+
+    Args:
+        records: them.
+        known: what objects are worth, by key: the first evaluation of each.
+        unique: valid objects so far, which the budget counts.
+        idle: calls proposed since the last new valid object.
+    """
+
+    records: list[Evaluation] = field(default_factory=list)
+    known: dict[str, Evaluation] = field(default_factory=dict)
+    unique: int = 0
+    idle: list[Evaluation] = field(default_factory=list)
+    _count: Counter[str] = field(default_factory=Counter)
+    _newest: int = -1  # call that gave the last new valid object
+
+    def add(self, record: Evaluation, key: str) -> None:
+        """Take an evaluation down.
+
+        Args:
+            record: a new one.
+            key: of its object; a lost one is not known by it.
+        """
+        call = int(record.call or 0)
+        self.records.append(record)
+        self._count[account(record)] += 1
+        if record.outcome != "lost":
+            self.known.setdefault(key, record)
+        if account(record) == "unique":
+            self.unique += 1
+            if call > self._newest:
+                self._newest = call
+                self.idle = [other for other in self.idle if int(other.call or 0) > call]
+        elif call > self._newest:
+            self.idle.append(record)
+
+    def counters(self) -> dict[str, int]:
+        """Calls, and what became of them.
+
+        Returns:
+            ``calls = unique + duplicate + invalid + failed + timed_out``; duplicates of whatever kind are counted as
+            such, lost calls as failed.
+        """
+        return {"calls": len(self.records), **{name: self._count[name] for name in ACCOUNTS}}
+
+    def retry(self) -> None:
+        """Give calls that failed another chance: the search is resumed, and what made them fail may be mended."""
+        if self.idle and self._kind(self.idle) == "failed":
+            self.idle = []
+
+    def end(self, limits: Limits) -> tuple[str, str] | None:
+        """Whether the search is over.
+
+        Args:
+            limits: of the search.
+        Returns:
+            Status and sentence, or None.
+        """
+        if self.unique >= limits.budget:
+            return "finished", f"The budget of {counted(limits.budget, 'unique valid object')} is spent."
+        if len(self.idle) >= limits.patience:
+            return self._nothing_new(self.idle[-limits.patience :])
+        if len(self.records) < limits.max_calls:
+            return None
+        made = counted(limits.max_calls, "call")
+        text = f"All {made} were made, for {self.unique} of {counted(limits.budget, 'unique valid object')}."
+        vain = [record for record in self.records if account(record) != "unique"]
+        if 2 * len(vain) <= len(self.records):
+            return "max_calls", text
+        kind, sentence = self._nothing_new(self.records[-limits.patience :], self._kind(vain))
+        return kind, f"{text} {sentence}"
+
+    def _kind(self, vain: Sequence[Evaluation]) -> str:
+        return Counter(map(_kind, vain)).most_common(1)[0][0]
+
+    def _nothing_new(self, last: Sequence[Evaluation], kind: str | None = None) -> tuple[str, str]:
+        kind = kind or self._kind(last)
+        those = [record for record in last if account(record) != "unique" and _kind(record) == kind]
+        reason = next((record.reason for record in those if record.reason), "no reason was given")
+        return kind, NOTHING_NEW[kind].format(n=len(last), many=len(those), reason=reason.rstrip("."))
+
+
+def account(record: Evaluation) -> str:
+    """What a call is counted as.
+
+    Args:
+        record: of the call.
+    Returns:
+        One of `ACCOUNTS`.
+    """
+    if record.duplicate_of is not None:
+        return "duplicate"
+    return {"evaluated": "unique", "lost": "failed"}.get(record.outcome, record.outcome)
+
+
+def _kind(record: Evaluation) -> str:
+    word = account(record)
+    return {"duplicate": "decoder_ignores_latent", "invalid": "invalid"}.get(word, "failed")

@@ -1,0 +1,205 @@
+"""The loop around ask and tell: decode, score, record, tell; interrupted anywhere, it goes on where it was."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lso.asktell import BlackBox, make_optimizer
+from lso.calling import Away, Caller, Here
+from lso.evaluation import digest
+from lso.journal import Journal
+from lso.ledger import CALLS, PATIENCE, Limits
+from lso.objective import LatentObjective
+from lso.search import Known, Search
+from lso.search import Watch as Watch
+from lso.search_result import SearchResult
+from lso.space import LatentSpace
+from lso.vae import runs
+from lso.vae.errors import LsoError, RunError, UsageError
+from lso.vae.values import require
+from lso.workers import Workers
+
+# What must be the same for a search to be gone on with.
+SAME = (
+    "optimizer",
+    "objective",
+    "maximize",
+    "on",
+    "prior_weight",
+    "space",
+    "targets",
+    "generation",
+    "seed",
+    "batch",
+    "asynchronous",
+    "options",
+    "weights",
+)
+
+
+def optimize(
+    objective: LatentObjective,
+    optimizer: str | BlackBox = "turbo",
+    budget: int = 100,
+    batch: int = 1,
+    *,
+    executor: Any = None,
+    timeout: float | None = None,
+    max_calls: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    asynchronous: bool = False,
+    known: Known | None = None,
+    seed: int = 0,
+    patience: int = PATIENCE,
+    watch: Watch | None = None,
+    facts: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> SearchResult:
+    """Search for codes of good value with as few calls of the score as may be.
+
+    Decoding happens here, in batches; the score is called once for each distinct decoded object, here or by an
+    executor. With ``out`` every ask and every evaluation is on disk (``evaluations.jsonl``) before the next ask. Killed
+    at any moment, the same call with ``resume=True`` goes on: codes asked for and not yet evaluated are submitted
+    again, and with synchronous batches the search proposes exactly what the unbroken one would have (same machine,
+    torch and threads).
+
+    Args:
+        objective: decoder then score.
+        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, or an optimizer not yet used.
+        budget: unique valid decoded objects to be scored. Duplicates are answered from memory and cost nothing.
+        batch: codes proposed together; asynchronously, calls under way at once.
+        executor: None scores in this process. Else an executor as in `concurrent.futures`, or a function that makes
+            one, which is called again where the last one broke; calls that it took with it are recorded as lost. Score
+            and data must be picklable for other processes.
+        timeout: seconds for one call. Without an executor the calls then go to one process of our own, which is killed;
+            a foreign executor's call is given up, from when it was handed over.
+        max_calls: calls in all, duplicates and invalid ones with them; None is ten times the budget.
+        out: run folder to make, or to go on with.
+        resume: go on with ``out``; budget, max_calls, timeout and executor may differ.
+        asynchronous: ask again as soon as one call is finished, in place of waiting for the batch.
+        known: codes ``(k, d)`` and their values, told to the optimizer beforehand and not counted.
+        seed: of the optimizer's draws.
+        patience: calls in a row without a new valid object at which the search ends.
+        watch: progress and stop requests.
+        facts: what else is to stand in run.json.
+        **options: of the optimizer.
+    Returns:
+        The result; a search that ends early says why in its status.
+    Raises:
+        UsageError: if an argument is wrong, or the search to go on with is another one.
+        RunError: if ``out`` is taken, damaged, or another process searches there.
+    Source: pieces in `lso.asktell`; counting of unique valid objects as Tripp et al. (2020).
+    """
+    require(budget >= 1, "a budget >= 1", budget, "It counts unique valid decoded objects.")
+    require(batch >= 1, "batch >= 1", batch, "Codes proposed together.")
+    require(max_calls is None or max_calls >= 1, "max_calls >= 1", max_calls, "None is ten times the budget.")
+    require(timeout is None or timeout > 0, "a timeout > 0 seconds", timeout, "None is no limit.")
+    require(patience >= 1, "patience >= 1", patience, "Calls in a row without a new valid object.")
+    if objective.targets is not None and (executor is not None or timeout is not None or len(objective.targets) > 1):
+        raise UsageError(
+            "a reconstruction is scored in this process, for one target at a time",
+            "Leave executor and timeout out; choose a target: objective.take([0]).",
+        )
+    box = _settled(optimizer, objective, seed, options)
+    limits = Limits(budget=budget, max_calls=max_calls or CALLS * budget, patience=patience)
+    settings = {
+        "optimizer": box.name,
+        "objective": objective.name,
+        "maximize": objective.maximize,
+        "on": objective.on,
+        "prior_weight": objective.prior_weight,
+        "space": _fingerprint(objective.space),
+        "targets": None if objective.targets is None else [objective.context, digest(objective.targets.cpu().numpy())],
+        "generation": None if objective.decoder.vocabulary is None else repr(objective.decoder.generation),
+        "seed": box.seed,
+        "batch": batch,
+        "asynchronous": asynchronous,
+        "options": {key: repr(value) for key, value in sorted(box.settings.items())},
+        "weights": objective.decoder.hash,
+        "budget": budget,
+        "max_calls": limits.max_calls,
+        "timeout": timeout,
+    }
+    with ExitStack() as stack:
+        run, journal = _opened(out, resume, settings, facts or {})
+        if journal is not None:
+            stack.callback(journal.close)
+        caller = _caller(objective, executor, timeout)
+        stack.callback(caller.close)
+        search = Search(objective, box, caller, journal, limits, batch, asynchronous, watch or Watch())
+        try:
+            search.begin(known)
+            status, sentence = search.run()
+            objective.decoder.verify()
+        except BaseException as error:
+            if run is not None:
+                runs.update(run, **_ended(error), finished=runs.now())
+            raise
+        result = search.result(status, sentence, settings, None if run is None else run.path)
+        if run is not None:
+            runs.update(run, status=status, sentence=sentence, finished=runs.now(), seconds=result.counters["seconds"])
+    return result
+
+
+def _ended(error: BaseException) -> dict[str, str]:
+    """Status and sentence of a search that something was raised in."""
+    if isinstance(error, KeyboardInterrupt):
+        return {"status": "stopped", "sentence": "Stopped early (interrupted); resume to go on."}
+    said = error.message if isinstance(error, LsoError) else f"{type(error).__name__}: {error}"
+    return {"status": "failed", "sentence": said}
+
+
+def _fingerprint(space: LatentSpace) -> str:
+    """What tells spaces apart: bounds, chart, active dimensions and known codes."""
+    parts = [space.bounds, space.active, *([] if space.codes is None else [space.codes])]
+    return digest((space.chart, *(digest(part.numpy()) for part in parts)))
+
+
+def _settled(optimizer: str | BlackBox, objective: LatentObjective, seed: int, options: Mapping[str, Any]) -> BlackBox:
+    if isinstance(optimizer, str):
+        return make_optimizer(optimizer, objective.space, seed=seed, maximize=objective.maximize, **options)
+    if options:
+        raise UsageError(f"{', '.join(options)}: the optimizer is made already", "Give them to lso.make_optimizer.")
+    used = optimizer.asks or len(optimizer.history().z)
+    if optimizer.maximize != objective.maximize or optimizer.space.dim != objective.dim or used:
+        raise UsageError(
+            f"{optimizer!r} does not fit {objective!r}, or was used before",
+            f"Make one: lso.make_optimizer(name, objective.space, maximize={objective.maximize}); tell by known=.",
+        )
+    return optimizer
+
+
+def _caller(objective: LatentObjective, executor: Any, timeout: float | None) -> Caller:
+    if executor is None and timeout is None:
+        return Here(objective)
+    if executor is None:  # a call in this process cannot be killed
+        return Away(objective.score, objective.on, lambda: Workers(1, timeout))
+    return Away(objective.score, objective.on, executor, timeout)
+
+
+def _opened(
+    out: str | Path | None, resume: bool, settings: Mapping[str, Any], facts: Mapping[str, Any]
+) -> tuple[runs.Run | None, Journal | None]:
+    if out is None:
+        if resume:
+            raise UsageError("resume without out", "Name the run folder to go on with.")
+        return None, None
+    if not resume:
+        about = {"status": "running", "sentence": "", **facts, "search": settings, **asdict(runs.Provenance.here())}
+        run = runs.create(runs.choose_folder("", out), "search", about)
+        return run, Journal(run.path)
+    run = runs.Run(out)
+    before = run.info.get("search", {})
+    if "weights" not in before:
+        raise RunError(f"{out} holds no black-box search", "Resume a folder that lso.optimize made.")
+    changed = [key for key in SAME if before.get(key) != settings[key]]
+    if changed:
+        told = "; ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
+        raise RunError(f"{out} is another search: {told}", "Resume with what it was begun with.")
+    journal = Journal(run.path)
+    runs.sweep(run)
+    runs.update(run, status="running", search=settings)
+    return run, journal

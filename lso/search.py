@@ -1,0 +1,344 @@
+"""A black-box search under way: what is asked, decoded, scored, recorded and told."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.asktell import BlackBox, values_of
+from lso.calling import Call, Caller, Here
+from lso.evaluation import End, digest, ends
+from lso.journal import ASK, KNOWN, Journal, damaged
+from lso.ledger import Ledger, Limits
+from lso.objective import LatentObjective
+from lso.outcome import Outcome
+from lso.record import from_json
+from lso.result import Evaluation
+from lso.search_result import SearchResult
+
+Known = tuple[Float[Tensor, "k latent"], Float[Tensor, " k"] | Sequence[float | None]]
+
+
+class Watch:
+    """What a caller may see and say while a search runs; every method may be left as it is."""
+
+    def called(self, ledger: Ledger, limits: Limits) -> None:
+        """A call was finished and recorded.
+
+        Args:
+            ledger: with the call last.
+            limits: of the search.
+        """
+
+    def stop(self) -> str | None:
+        """Asked between calls.
+
+        Returns:
+            A reason to stop now, e.g. ``"interrupted"``, else None.
+        """
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """An ask whose calls are not all finished.
+
+    Args:
+        number: of the ask.
+        first: number of its first call.
+        z: ``(n, d)`` what was proposed.
+        records: of the calls that are finished, by number.
+    """
+
+    number: int
+    first: int
+    z: Tensor
+    records: dict[int, Evaluation] = field(default_factory=dict)
+
+    def code(self, call: int) -> Tensor:
+        """The code of a call.
+
+        Args:
+            call: its number.
+        Returns:
+            ``(d,)``.
+        """
+        return self.z[call - self.first]
+
+    @property
+    def missing(self) -> int:
+        """Calls not finished."""
+        return len(self.z) - len(self.records)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposed:
+    """A call: its code, decoded."""
+
+    number: int
+    asked: Asked
+    end: End
+    key: str
+
+    @property
+    def z(self) -> Tensor:
+        return self.asked.code(self.number)
+
+
+class Search:
+    """The state of a search between calls.
+
+    Args:
+        objective: decoder then score.
+        box: the optimizer.
+        caller: carries out the calls.
+        journal: where everything is written down; None for nowhere.
+        limits: where it ends.
+        batch: codes asked for together; asynchronously, calls under way at once.
+        asynchronous: whether to tell each call as it is finished, instead of each ask once all of it is, in the order
+            of its calls.
+        watch: progress and stop requests.
+    """
+
+    def __init__(
+        self,
+        objective: LatentObjective,
+        box: BlackBox,
+        caller: Caller,
+        journal: Journal | None,
+        limits: Limits,
+        batch: int,
+        asynchronous: bool,
+        watch: Watch,
+    ) -> None:
+        self.objective, self.box, self.caller, self.journal = objective, box, caller, journal
+        self.limits, self.batch, self.asynchronous, self.watch = limits, batch, asynchronous, watch
+        self.ledger = Ledger()
+        self.ask_seconds: list[float] = []
+        self._known: tuple[Tensor, Tensor] = torch.zeros(0, objective.dim), torch.zeros(0)
+        self._calls = 0  # proposed so far
+        self._open: dict[int, Asked] = {}
+        self._flying: dict[int, Proposed] = {}  # by number of the call
+        self._twins: dict[str, list[Proposed]] = {}  # duplicates of what is flying, by key
+        self._begun, self._before = time.perf_counter(), 0.0
+
+    # --- beginning ----------------------------------------------------------------------------------------------------
+
+    def begin(self, known: Known | None) -> None:
+        """Replay the journal; where it is empty, tell what is known beforehand.
+
+        Args:
+            known: codes and values.
+        """
+        rows = [] if self.journal is None else self.journal.rows()
+        for line, row in enumerate(rows, 1):
+            try:
+                self._replay(row)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                assert self.journal is not None
+                raise damaged(self.journal.path, line, f"{type(error).__name__}: {error}") from None
+        self.ledger.retry()
+        if not rows and known is not None:
+            self._tell_known(known[0].detach().double().cpu(), values_of(known[1], len(known[0])))
+            if self.journal is not None:
+                self.journal.known(*self._known)
+        for asked in list(self._open.values()):
+            self._send(asked)
+
+    def _replay(self, row: Mapping[str, Any]) -> None:
+        event = row.get("event")
+        if event == KNOWN:
+            self._tell_known(_codes(row["z"], self.objective.dim), values_of(row["value"], len(row["z"])))
+        elif event == ASK:
+            if row["ask"] != self.box.asks:
+                raise ValueError(f"ask {row['ask']} where {self.box.asks} was to come")
+            self._register(self.box.asked(_codes(row["z"], self.objective.dim)), row["ask"], row["seconds"])
+        else:
+            record = from_json(row)
+            asked = self._open[int(row["ask"])]
+            call = int(row["call"])
+            if not asked.first <= call < asked.first + len(asked.z) or call in asked.records:
+                raise ValueError(f"call {call} in ask {asked.number}")
+            self._before = max(self._before, record.elapsed)
+            self._account(record, asked, self._key(record.decoded_hash, asked.code(call)))
+
+    def _tell_known(self, z: Tensor, value: Sequence[float]) -> None:
+        self.box.tell(z, value)
+        self._known = (z, torch.tensor(value, dtype=torch.float64))
+
+    def _register(self, z: Tensor, number: int, seconds: float) -> Asked:
+        asked = Asked(number, self._calls, z)
+        self._open[number] = asked
+        self._calls += len(z)
+        self.ask_seconds.append(seconds)
+        return asked
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> tuple[str, str]:
+        """Ask and tell until the end.
+
+        Returns:
+            Status and sentence.
+        """
+        while True:
+            ended = self.ledger.end(self.limits)
+            if ended and not self._open:
+                return ended
+            if reason := self.watch.stop():
+                done = f"{self.ledger.unique} of {self.limits.budget} unique valid objects"
+                return "stopped", f"Stopped early ({reason}) after {done}; resume to go on."
+            room = 0 if ended else self._room()
+            if room:
+                self._ask(room)
+            elif self._flying:
+                self._collect()
+
+    def _room(self) -> int:
+        """How many codes to ask for now."""
+        under_way = sum(asked.missing for asked in self._open.values())
+        if under_way and not self.asynchronous:
+            return 0
+        left = min(self.limits.budget - self.ledger.unique, self.limits.max_calls - len(self.ledger.records))
+        return max(0, min(self.batch, left) - under_way)
+
+    def _ask(self, n: int) -> None:
+        if self.journal is not None:
+            self.journal.sync()
+        number, begun = self.box.asks, time.perf_counter()
+        z = self.box.ask(n)
+        seconds = time.perf_counter() - begun
+        if self.journal is not None:
+            self.journal.ask(number, z, seconds)
+        self._send(self._register(z, number, seconds))
+
+    def _send(self, asked: Asked) -> None:
+        """Decode all of an ask, and have scored what is not recorded yet."""
+        # All of it, even where some is recorded: batches of another size could decode to slightly other numbers.
+        calls = [
+            Proposed(asked.first + i, asked, end, self._key(end.decoded_hash, asked.z[i]))
+            for i, end in enumerate(ends(self.objective, asked.z))
+        ]
+        company = self._in_company(calls)
+        for call in calls:
+            if call.number not in asked.records:
+                self._submit(call)
+            elif company and asked.records[call.number].duplicate_of is None:
+                self.caller.submit(Call(call.number, call.z, call.end.item))  # recorded already; see `_collect`
+
+    def _in_company(self, calls: Sequence[Proposed]) -> bool:
+        """Whether what is recorded of an ask is to be scored again because the rest was scored in one batch with it."""
+        here = isinstance(self.caller, Here) and self.objective.on == "tensors" and not self.asynchronous
+        return here and any(
+            call.number not in call.asked.records and call.key not in self.ledger.known for call in calls
+        )
+
+    def _submit(self, call: Proposed) -> None:
+        known = self.ledger.known.get(call.key)
+        if known is not None:
+            outcome = Outcome(known.outcome, self._without_prior(known), known.reason)
+            self._finish(call, outcome, known.call)
+        elif call.key in self._twins:
+            self._twins[call.key].append(call)
+        else:
+            self._twins[call.key] = []
+            self._flying[call.number] = call
+            self.caller.submit(Call(call.number, call.z, call.end.item))
+
+    def _collect(self) -> None:
+        for done, outcome in self.caller.done():
+            if (call := self._flying.pop(done.number, None)) is None:
+                continue  # scored again in company of others, recorded already
+            twins = self._twins.pop(call.key)
+            self._finish(call, outcome)
+            for twin in twins:
+                self._submit(twin)
+
+    # --- recording ----------------------------------------------------------------------------------------------------
+
+    def _finish(self, call: Proposed, outcome: Outcome, duplicate_of: int | None = None) -> None:
+        value = self.objective.with_prior(torch.tensor(outcome.value, dtype=torch.float64), call.z)
+        record = Evaluation(
+            z=call.z.tolist(),
+            decoded_hash=call.end.decoded_hash,
+            value=float(value),
+            valid=outcome.word == "evaluated",
+            duplicate_of=duplicate_of,
+            norm_percentile=float(self.objective.space.norm_percentile(call.z)),
+            reencoding_error=call.end.reencoding_error,
+            seconds=outcome.seconds,
+            elapsed=self._elapsed(),
+            decoded=call.end.text,
+            call=call.number,
+            ask=call.asked.number,
+            outcome=outcome.word,
+            reason=outcome.reason,
+        )
+        if self.journal is not None:
+            self.journal.evaluation(record)
+        self._account(record, call.asked, call.key)
+        self.watch.called(self.ledger, self.limits)
+
+    def _account(self, record: Evaluation, asked: Asked, key: str) -> None:
+        self.ledger.add(record, key)
+        asked.records[int(record.call or 0)] = record
+        whole = asked.missing == 0
+        if self.asynchronous:
+            self._tell(asked, [record])
+        elif whole:
+            self._tell(asked, [asked.records[call] for call in sorted(asked.records)])
+        if whole:
+            del self._open[asked.number]
+
+    def _tell(self, asked: Asked, records: Sequence[Evaluation]) -> None:
+        z = torch.stack([asked.code(int(record.call or 0)) for record in records])
+        self.box.tell(z, [record.value for record in records], [record.outcome for record in records])
+
+    def _key(self, decoded_hash: str, z: Tensor) -> str:
+        """What tells objects apart: forced on a target the value depends on more than what is decoded, so the code."""
+        forced = self.objective.targets is not None and self.objective.context != "none"
+        return digest(z.numpy()) if forced else decoded_hash
+
+    def _without_prior(self, record: Evaluation) -> float:
+        z = torch.tensor(record.z, dtype=torch.float64)
+        nothing = torch.zeros((), dtype=torch.float64)
+        return record.value - float(self.objective.with_prior(nothing, z))
+
+    def _elapsed(self) -> float:
+        return self._before + time.perf_counter() - self._begun
+
+    def result(self, status: str, sentence: str, settings: Mapping[str, Any], folder: Path | None) -> SearchResult:
+        """What there is.
+
+        Args:
+            status: of the search.
+            sentence: the status in words.
+            settings: of the search.
+            folder: of the run, or None.
+        Returns:
+            The result, calls in the order of their numbers.
+        """
+        records = sorted(self.ledger.records, key=lambda record: int(record.call or 0))
+        return SearchResult(
+            status=status,
+            sentence=sentence,
+            objective=self.objective,
+            optimizer=self.box.name,
+            settings=settings,
+            records=tuple(records),
+            known=self._known[0],
+            known_value=self._known[1],
+            ask_seconds=tuple(self.ask_seconds),
+            counters={**self.ledger.counters(), "seconds": self._elapsed()},
+            weights_hash=self.objective.decoder.hash,
+            folder=folder,
+        )
+
+
+def _codes(rows: Sequence[Sequence[float]], dim: int) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, dim)
