@@ -75,4 +75,9 @@ class BlackBoxSpec:
 
 BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
     "random": BlackBoxSpec(summary="draws from the prior, the control", build="lso.random_search:build"),
+    "gp": BlackBoxSpec(
+        summary="Gaussian process with the dimension-scaled prior, qLogNEI",
+        build="lso.gp:build",
+        source="Hvarfner, Hellsten, Nardi (2024), arXiv:2402.02229; Ament et al. (2023), arXiv:2310.20708",
+    ),
 }

@@ -1,0 +1,240 @@
+"""Gaussian-process search: BoTorch's default model of the gain on the chart's unit cube, qLogNEI, and a guard."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lso.acquire import Terms, improvement, maximize, scored
+from lso.asktell import History, Proposal
+from lso.guard import WEIGHT, Guard, make_guard
+from lso.pools import DESIGNS, design, on_chart, starts, unit_bounds
+from lso.space import LatentSpace
+from lso.surrogate import chosen, fit, fit_feasibility, isolated
+from lso.vae.errors import unknown_name
+from lso.vae.seeds import generator, mix
+from lso.vae.values import require
+
+Features = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Settings:
+    """Options of a search by surrogate; `build` explains them."""
+
+    initial: int
+    design: str
+    guard: Guard
+    restarts: int
+    raw_samples: int
+    joint: bool
+    surrogate: str
+    features: Features | None
+    differentiable: bool
+
+
+def build(
+    space: LatentSpace,
+    *,
+    initial: int = 10,
+    design: str = "prior",
+    guard: str | None = "typical",
+    guard_weight: float = WEIGHT,
+    restarts: int = 8,
+    raw_samples: int = 512,
+    joint: bool = False,
+    features: Features | None = None,
+    differentiable: bool = True,
+    surrogate: str = "gp",
+) -> Proposal:
+    """Bayesian optimization.
+
+    Args:
+        space: to search.
+        initial: points to know (feasible ones, and pending ones) before there is a model.
+        design: of those: ``prior`` (with codes, half of them codes) or ``sobol``.
+        guard: see `lso.guard`: ``typical``, ``ball`` or None.
+        guard_weight: of the soft guard, over the evaluations so far.
+        restarts: searches of the acquisition.
+        raw_samples: points that compete to start them.
+        joint: optimize the points of an ask together; else one after the other, each pending for the next.
+        features: codes ``(n, d)`` to ``(n, f)`` features of what they decode to; the model is then of these.
+        differentiable: whether gradients through the features mean something; else the acquisition chooses from a pool.
+        surrogate: see `lso.surrogate.KINDS`.
+    Returns:
+        The proposal.
+    Raises:
+        UsageError: if an option is out of range.
+    """
+    require(initial >= 1, "initial >= 1 points", initial, "A model needs one at least.")
+    require(restarts >= 1, "restarts >= 1", restarts, "One search at least.")
+    require(raw_samples >= 8, "raw_samples >= 8", raw_samples, "The starts are the best of these.")
+    if design not in DESIGNS:
+        raise unknown_name("design", design, DESIGNS)
+    settings = Settings(
+        initial=initial,
+        design=design,
+        guard=make_guard(space, guard, guard_weight),
+        restarts=restarts,
+        raw_samples=raw_samples,
+        joint=joint,
+        surrogate=surrogate,
+        features=features,
+        differentiable=differentiable,
+    )
+    return lambda history, n, seed: propose(history, n, seed, settings)
+
+
+def propose(history: History, n: int, seed: int, settings: Settings) -> Float[Tensor, "n latent"]:
+    """The next points: of the design, by feasibility alone where nothing has a value yet, or by the acquisition.
+
+    Args:
+        history: all that is known.
+        n: how many.
+        seed: of everything random in it.
+        settings: options.
+    Returns:
+        ``(n, d)`` codes inside the bounds.
+    """
+    space, guard = history.space, settings.guard
+    with isolated(mix(seed, "botorch")):
+        if early(history, settings.initial):
+            z = design(history, n, settings.design, generator(seed, "design"))
+        elif not bool(history.feasible.any()):
+            z = likely_feasible(history, n, seed, settings)
+        else:
+            z = _acquired(history, n, seed, settings)
+        return space.clip(guard.inside(on_chart(space, z)))
+
+
+def early(history: History, initial: int) -> bool:
+    """Whether the initial design still goes on.
+
+    Args:
+        history: so far.
+        initial: points to know first, feasible or pending. Where most are infeasible, twice as many are enough.
+    Returns:
+        Whether.
+    """
+    known = int(history.feasible.sum()) + len(history.pending)
+    return len(history.z) == 0 or (known < initial and len(history.z) < 2 * initial)
+
+
+def likely_feasible(history: History, n: int, seed: int, settings: Settings) -> Float[Tensor, "n latent"]:
+    """Where nothing has a value: draws from the prior that the model of feasibility finds likeliest, one sample each.
+
+    Args:
+        history: so far, all infeasible.
+        n: how many.
+        seed: of the draws.
+        settings: options.
+    Returns:
+        ``(n, d)`` distinct codes.
+    """
+    view, x = viewed(history, settings)
+    rows = chosen(x, history.gain)
+    model = fit_feasibility(x[rows], history.feasible[rows])
+    assert model is not None
+    pool = history.space.from_unit(starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=False))
+    pool = settings.guard.inside(pool)
+    with torch.no_grad():
+        samples = model.model.posterior(view(pool)).rsample(torch.Size([n])).squeeze(-1)
+    return pool[distinct_best(samples + settings.guard.log_weight(pool, 1))]
+
+
+def distinct_best(values: Float[Tensor, "n pool"]) -> Int[Tensor, " n"]:
+    """The best column of each row that no row before has taken.
+
+    Args:
+        values: ``(n, pool)``, pool >= n.
+    Returns:
+        ``(n,)`` columns.
+    """
+    values, taken = values.clone(), []
+    for row in values:
+        row[taken] = -torch.inf
+        taken.append(int(row.argmax()))
+    return torch.tensor(taken)
+
+
+def viewed(history: History, settings: Settings) -> tuple[Features, Float[Tensor, "m f"]]:
+    """What the surrogate sees of codes, and of the points told.
+
+    Args:
+        history: so far.
+        settings: options.
+    Returns:
+        The function, ``(..., d)`` to ``(..., f)`` near the unit cube, and its values at the points told.
+    """
+    if settings.features is None:
+        return history.space.to_unit, history.space.to_unit(history.z)
+    features, dim = settings.features, history.space.dim
+    with torch.no_grad():
+        told = features(history.z).double()
+    lower, width = told.amin(0), told.amax(0) - told.amin(0)
+    width = torch.where(width > 0, width, 1.0)  # a feature that never varied says nothing yet
+
+    def view(z: Tensor) -> Tensor:
+        seen = (features(z.reshape(-1, dim)).double() - lower) / width
+        return seen.reshape(*z.shape[:-1], -1)
+
+    return view, (told - lower) / width
+
+
+def terms_of(history: History, settings: Settings) -> Terms:
+    """Fit the models to what has been told.
+
+    Args:
+        history: with a feasible point.
+        settings: options.
+    Returns:
+        What the acquisition consists of.
+    """
+    view, x = viewed(history, settings)
+    rows = chosen(x, history.gain)
+    x, gain, feasible = x[rows], history.gain[rows], history.feasible[rows]
+    return Terms(
+        surrogate=fit(x[feasible], gain[feasible], settings.surrogate),
+        feasibility=fit_feasibility(x, feasible),
+        guard=settings.guard,
+        evaluations=int(history.feasible.sum()),
+        view=view,
+        plain=settings.features is None and not settings.guard.hard,
+    )
+
+
+def _acquired(history: History, n: int, seed: int, settings: Settings) -> Float[Tensor, "n latent"]:
+    terms = terms_of(history, settings)
+    with torch.no_grad():
+        pending = terms.view(history.pending)
+    if settings.features is not None and not settings.differentiable:
+        return _from_pool(history, n, seed, settings, terms, pending)
+    picks, q, box = [], n if settings.joint else 1, settings.guard.kind is None
+    bounds = unit_bounds(history.space)
+    for i in range(1 if settings.joint else n):
+        raw = starts(history, settings.raw_samples * q, generator(seed, "starts", i), box=box)
+        raw = raw[torch.randperm(len(raw), generator=generator(seed, "groups", i))].reshape(-1, q, raw.shape[-1])
+        picks.append(maximize(improvement(terms, pending), raw, bounds, settings.restarts))
+        with torch.no_grad():
+            pending = torch.cat([pending, terms.inputs(picks[-1])])
+    return terms.codes(torch.cat(picks))
+
+
+def _from_pool(
+    history: History, n: int, seed: int, settings: Settings, terms: Terms, pending: Tensor
+) -> Float[Tensor, "n latent"]:
+    """The best of a pool, one after the other; each code of it is decoded once."""
+    box = settings.guard.kind is None
+    pool = terms.codes(starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=box))
+    with torch.no_grad():
+        x = terms.view(pool)
+        added = terms.added(pool, x)
+    free = torch.ones(len(pool), dtype=torch.bool)
+    for _ in range(n):
+        values = scored(improvement(terms, pending, over_inputs=True), x.unsqueeze(1)) + added
+        best = int(torch.where(free, values, -torch.inf).argmax())
+        free[best] = False
+        pending = torch.cat([pending, x[best : best + 1]])
+    return pool[torch.arange(len(pool))[~free]]
