@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lso.asktell import make_optimizer as make_optimizer
     from lso.decoder import Decoder as Decoder
     from lso.gradient import minimize as minimize
+    from lso.inversion import invert as invert
     from lso.loop import optimize as optimize
     from lso.objective import LatentObjective as LatentObjective
     from lso.probing import probe as probe
@@ -65,6 +66,7 @@ __getattr__, __dir__, __all__ = attach(
         "VAE": "lso.vae.model",
         "Workers": "lso.workers",
         "evaluate": "lso.tasks.experiment",
+        "invert": "lso.inversion",
         "load": "lso.tasks.experiment",
         "load_dataset": "lso.tasks.datasets",
         "make_optimizer": "lso.asktell",

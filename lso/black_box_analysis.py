@@ -12,10 +12,10 @@ from lso import belief, black_box_verdict, probing
 from lso.analysis import PRIOR_DRAWS, PROBE_DRAWS, frozen, plain, split_information
 from lso.apart import yardstick
 from lso.belief import Verdict
-from lso.calibration import POINTS, calibrate
 from lso.convergence import middle
 from lso.dimensions import MAX_POINTS, Dimensions, decode, decoder_sensitivity, finite_rows, spaced
 from lso.evaluation import ends
+from lso.held_out import held_out
 from lso.result import Evaluation
 from lso.search_course import Course, band, course, scored_anew
 from lso.search_groups import Found, Group, group_json
@@ -122,7 +122,7 @@ def _group(name: str, results: Sequence[SearchResult], codes: Codes | None, trai
     objective, space = results[0].objective, results[0].objective.space
     courses = [course(result, name) for result in results]
     dims = _dimensions(results, codes)
-    fitted = [calibrate(space, r.z, r.value, c.fresh, POINTS) for r, c in zip(results[:FITS], courses, strict=False)]
+    fitted = [held_out(space, r.z, r.value, c.fresh) for r, c in zip(results[:FITS], courses, strict=False)]
     known = [one for one in fitted if one is not None]
     prior, best = _reencoding(results)
     agreement = _agreement(name, results, courses, dims)
@@ -133,7 +133,6 @@ def _group(name: str, results: Sequence[SearchResult], codes: Codes | None, trai
         "courses": courses,
         "bands": {axis: band(courses, axis) for axis in AXES},
         "calibrations": known,
-        "lengthscale": torch.stack([one.lengthscale.log() for one in known]).mean(0).exp() if known else None,
         "dimensions": dims,
         "spread": _spread(results, courses),
         "mutual_information": None if codes is None else split_information(codes),

@@ -11,6 +11,7 @@ from lso import search_figures
 from lso.black_box_analysis import BlackBoxSummary
 from lso.calibration import Calibration
 from lso.figures import COLOURS, DARK, bottom_legend, canvas, guide, log_scale, look, styled, wants_log
+from lso.held_out import coverage
 from lso.search_course import abscissa
 from lso.search_groups import Group
 from lso.sensitivity import Sensitivity
@@ -94,7 +95,9 @@ def calibration(found: Calibration) -> "Figure":
     left.plot(ends, ends, color=DARK, linewidth=1, linestyle="--", label="exact")
     left.set(title="Left-out values", xlabel="value", ylabel="predicted from the others")
     levels = np.linspace(0.02, 0.98, 49)
-    right.plot(levels, [found.coverage(float(level)) for level in levels], color=COLOURS[0], linewidth=2, label="found")
+    right.plot(
+        levels, [coverage(found, float(level)) for level in levels], color=COLOURS[0], linewidth=2, label="found"
+    )
     right.plot([0, 1], [0, 1], color=DARK, linewidth=1, linestyle="--")
     right.set(title="Intervals", xlabel="level", ylabel="share of values covered", xlim=(0, 1), ylim=(0, 1.02))
     bottom_legend(figure, [left])

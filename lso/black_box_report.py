@@ -112,7 +112,7 @@ def black_box_numbers(
 def _charts(summary: BlackBoxSummary) -> dict[str, str]:
     from lso import black_box_figures as figures
 
-    pooled = summary.main.pooled()
+    pooled = summary.main.pooled
     return {
         "progress": uri(figures.progress(summary)),
         "calibration": "" if pooled is None else uri(figures.calibration(pooled)),
@@ -148,7 +148,7 @@ def _sense(group: Group) -> str:
 
 def _cards(summary: BlackBoxSummary) -> list[tuple[str, str, str]]:
     main, dims = summary.main, summary.main.dimensions
-    calls, unique, pooled = main.total("calls"), main.total("unique"), main.pooled()
+    calls, unique, pooled = main.total("calls"), main.total("unique"), main.pooled
     many = len(main.courses) > 1
     attainable = "" if summary.best_possible is None else f"; attainable {number(summary.best_possible)}"
     units = "" if dims.active_units is None else f"encoder (AU): {dims.active_units}"
@@ -179,10 +179,10 @@ def _band(summary: BlackBoxSummary) -> str:
 
 
 def _surrogate(group: Group) -> str:
-    pooled = group.pooled()
+    pooled = group.pooled
     assert pooled is not None
     flat = "; flat" if group.flat else ""
-    return f"rank correlation; {percent(pooled.coverage(0.95))} within 95 % intervals{flat}"
+    return f"rank correlation; {percent(pooled.coverage_95)} within 95 % intervals{flat}"
 
 
 def _tiles(summary: BlackBoxSummary) -> dict[str, Any]:
@@ -231,6 +231,6 @@ def _rule(group: Group) -> str:
         f"{100 * WEAK:.0f} % of the largest ({100 * WEAK**0.5:.0f} % in norm), else active. Dimensions count from z0. "
         "Best code: mean distance of the searches' best codes from the prior's mean. Spread: standard deviation of "
         "the proposals after the initial design; prior draws have 1, and a search that learnt where to look has less "
-        "in the dimensions that matter. Lengthscale: of the surrogate, in standard deviations of the prior; short where the "
-        "value varies. A surrogate that finds short lengthscales in dead dimensions models noise."
+        "in the dimensions that matter. Lengthscale: of the surrogate, in standard deviations of the prior; short "
+        "where the value varies. A surrogate that finds short lengthscales in dead dimensions models noise."
     )

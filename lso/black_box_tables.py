@@ -5,10 +5,11 @@ from typing import Any
 import torch
 
 from lso.analysis import plain
-from lso.black_box_analysis import BlackBoxSummary
-from lso.calibration import LEVELS, Calibration
+from lso.black_box_analysis import FITS, BlackBoxSummary
+from lso.calibration import Calibration
 from lso.convergence import middle
 from lso.essence import cell
+from lso.held_out import LEVELS, POINTS, coverage, equal
 from lso.search_course import Course
 from lso.search_groups import Group
 from lso.sensitivity import BASIN, Sensitivity
@@ -135,34 +136,32 @@ def surrogate(summary: BlackBoxSummary) -> Table | None:
     Returns:
         One row a group; None where no surrogate could be fitted.
     """
-    known = [(group, group.pooled()) for group in summary.groups]
+    known = [(group, group.pooled) for group in summary.groups]
     rows = [_surrogate(group, found) for group, found in known if found is not None]
-    columns = ["group", "values", "rank correlation", "chance", *[f"within {100 * level:.0f} %" for level in LEVELS]]
-    columns += ["noise", "lengthscale, active dims", "weak and dead", "judged"]
+    columns = ["group", "values", "rank correlation", "explained", *[f"within {100 * level:.0f} %" for level in LEVELS]]
+    columns += ["lengthscale, active dims", "weak and dead", "judged"]
     note = (
-        "BoTorch's default Gaussian process on the chart's unit cube, fitted afresh to each search (at most 200 evenly "
-        "spaced objects), each value predicted from the others with the hyperparameters kept. Chance: the rank "
-        "correlation that knowing nothing reaches once in twenty times. Noise: share of the variance taken for noise. "
-        "Lengthscales: medians, in standard deviations of the prior; a dimension whose lengthscale is many times the "
-        "box does not matter to the surrogate. A trust region fits its own model to its own neighbourhood; to random "
-        "search and CMA-ES this one is a bystander."
+        f"BoTorch's default Gaussian process on the chart's unit cube, fitted afresh to the values of the first {FITS} "
+        f"searches (at most {POINTS} evenly spaced objects of each); each value is predicted from the others with the "
+        "hyperparameters kept. Explained: share of the values' variance. Lengthscales: medians, in standard deviations "
+        "of the prior; a dimension whose lengthscale is many times the box does not matter to the surrogate. A trust "
+        "region fits its own model to its own neighbourhood; to random search and CMA-ES this one is a bystander."
     )
     return Table(columns=columns, rows=rows, title="Leave-one-out calibration", note=note) if rows else None
 
 
 def _surrogate(group: Group, found: Calibration) -> list[str]:
     active = group.dimensions.active
-    scales = [float(middle(found.lengthscale[mask])) for mask in (active, ~active)]
+    scales = [float(middle(found.lengthscales[mask])) for mask in (active, ~active)]
     judged = (
-        "flat: all values are equal" if found.equal else "flat: no better than chance" if group.flat else "foretells"
+        "flat: all values are equal" if equal(found) else "flat: no better than the mean" if group.flat else "foretells"
     )
     return [
         group.name,
         number(len(found.observed)),
         number(found.rank_correlation, 2),
-        number(found.chance, 2),
-        *[percent(found.coverage(level)) for level in LEVELS],
-        percent(found.noise),
+        percent(max(0.0, found.explained)),
+        *[percent(coverage(found, level)) for level in LEVELS],
         *[number(scale, 3) for scale in scales],
         judged,
     ]
@@ -260,7 +259,7 @@ def essence_numbers(group: Group) -> dict[str, Any]:
     Returns:
         Key -> plain value; None where not known. Medians over seeds unless the key says otherwise.
     """
-    dims, found, pooled = group.dimensions, group.agreement, group.pooled()
+    dims, found, pooled = group.dimensions, group.agreement, group.pooled
     calls = max(1, group.total("calls"))
     numbers = {
         "verdict": group.verdict.level,
@@ -280,7 +279,7 @@ def essence_numbers(group: Group) -> dict[str, Any]:
         "share of proposals typical": group.median("typical_share"),
         "share of coordinates at a bound": group.median("at_bound"),
         "rank correlation, left out": None if pooled is None else pooled.rank_correlation,
-        "share within 95 % intervals": None if pooled is None else pooled.coverage(0.95),
+        "share within 95 % intervals": None if pooled is None else pooled.coverage_95,
         "latent dims": len(dims.sensitivity),
         "active dims (decoder)": int(dims.active.sum()),
         "active units (encoder)": dims.active_units,

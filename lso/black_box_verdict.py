@@ -3,6 +3,7 @@
 import torch
 
 from lso.belief import ATYPICAL, REENCODING, Check, Level, graded
+from lso.calibration import FLAT
 from lso.plausibility import share
 from lso.search_groups import Group
 from lso.space import OUTSIDE
@@ -93,17 +94,16 @@ def check_surrogate(group: Group) -> Check:
         The check.
     """
     rule = (
-        "leave-one-out over what was evaluated; care if the rank correlation of predicted and observed values is no "
-        "better than chance (one-sided 5 % point, and at least 0.1), or if under "
-        f"{100 * COVERED:.0f} % of {FEW} values or more lie within their 95 % intervals; not judged for optimizers "
-        f"without a surrogate ({', '.join(SURROGATE_FREE)})"
+        "leave-one-out over what was evaluated; care if the predictions of most searches explain under "
+        f"{100 * FLAT:.0f} % of the variance of the values, or if under {100 * COVERED:.0f} % of {FEW} values or more "
+        f"lie within their 95 % intervals; not judged for optimizers without a surrogate ({', '.join(SURROGATE_FREE)})"
     )
-    free, pooled = group.courses[0].optimizer in SURROGATE_FREE, group.pooled()
+    free, pooled = group.courses[0].optimizer in SURROGATE_FREE, group.pooled
     if free or pooled is None:
         found = "the optimizer fits no surrogate" if free else "too few values to judge a surrogate by"
         return Check(name="surrogate", level="fine", found=found, rule=rule)
     flat = sum(one.flat for one in group.calibrations)
-    count, covered = len(group.calibrations), pooled.coverage(0.95)
+    count, covered = len(group.calibrations), pooled.coverage_95
     loose = len(pooled.observed) >= FEW and covered < COVERED
     found = f"surrogates of {count - flat} of {count} searches foretell values"
     found += f" (rank correlation {pooled.rank_correlation:.2f}, {100 * covered:.0f} % within the 95 % intervals)"

@@ -1,133 +1,132 @@
-"""How well a surrogate foretells what it has not seen: leave-one-out predictions over the evaluations of a search."""
+"""What a surrogate knows: leave-one-out calibration and the lengthscale of each latent dimension, for reports."""
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from lso.dimensions import spaced
-from lso.ranks import rank_order
+from lso.asktell import History
+from lso.quiet import importing_botorch
 from lso.space import LatentSpace
-from lso.surrogate import fit, isolated
-from lso.vae.seeds import mix
+from lso.surrogate import Surrogate, chosen, fit, isolated
 
-POINTS = 200  # evaluations that the surrogate is fitted on at most, evenly spaced: a fit costs their number cubed
-LEAST = 6  # evaluations below which nothing is said
-LEVELS = (0.5, 0.8, 0.95)  # of predictive intervals
-# A rank correlation of n pairs without any relation has a standard deviation of 1 / sqrt(n - 1); beyond 1.645 of them
-# lies one in twenty. With many points this bound sinks so low that it means nothing: at least 0.1.
-CHANCE, LEAST_CORRELATION = 1.645, 0.1
+# Standard deviations that hold 68 % and 95 % of a normal distribution.
+INNER, OUTER = 0.9945, 1.9600
+# Share of the gains' variance that leave-one-out means explain, below which a surrogate is flat.
+FLAT = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Calibration:
-    """Leave-one-out predictions of a Gaussian process; n evaluations, d latent dimensions. Values are the user's own.
+    """Leave-one-out predictions of a surrogate with its hyperparameters held, and what it finds relevant.
 
     Args:
-        observed: values.
-        mean: predicted from the others, hyperparameters kept.
-        deviation: of the prediction, noise included.
-        lengthscale: of each latent dimension, in the unit of the code; NaN of those that the chart leaves out.
-        equal: whether all values are equal, so that there is nothing to predict.
-        noise: share of the values' variance that the process takes for noise.
+        observed: ``(n,)`` gains.
+        mean: ``(n,)`` predicted from all others.
+        deviation: ``(n,)`` of the prediction, noise included.
+        lengthscales: ``(d,)`` in latent units, infinite for dimensions outside the chart; on the cdf chart as at 0.
+        coverage_68: share of the gains inside the central 68 % interval.
+        coverage_95: and inside the 95 % interval.
+        rank_correlation: Spearman's, of observed and mean; NaN where one of them is constant.
+        explained: share of the gains' variance that the means explain; 0 or less where the model finds no structure.
     """
 
     observed: Float[Tensor, " n"]
     mean: Float[Tensor, " n"]
     deviation: Float[Tensor, " n"]
-    lengthscale: Float[Tensor, " latent"]
-    equal: bool
-    noise: float
-
-    @property
-    def score(self) -> Float[Tensor, " n"]:
-        """Error of each prediction in its own standard deviations; N(0, 1) where the surrogate is calibrated."""
-        return (self.observed - self.mean) / self.deviation.clamp_min(1e-300)
-
-    def coverage(self, level: float) -> float:
-        """Share of values inside the central predictive interval.
-
-        Args:
-            level: that a calibrated surrogate would have.
-        Returns:
-            In [0, 1].
-        """
-        half = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
-        return float((self.score.abs() <= half).double().mean())
-
-    @property
-    def rank_correlation(self) -> float:
-        """Spearman's, of predicted and observed values; 0 where either is constant."""
-        return rank_order(self.mean.tolist(), self.observed.tolist()).spearman or 0.0
-
-    @property
-    def chance(self) -> float:
-        """The rank correlation that a surrogate that knows nothing reaches once in twenty times."""
-        return max(LEAST_CORRELATION, CHANCE / math.sqrt(max(1, len(self.observed) - 1)))
+    lengthscales: Float[Tensor, " d"]
+    coverage_68: float
+    coverage_95: float
+    rank_correlation: float
+    explained: float
 
     @property
     def flat(self) -> bool:
-        """Whether the surrogate predicts no better than chance."""
-        return self.equal or self.rank_correlation < self.chance
+        """Whether the surrogate predicts no better than the mean of all gains, so that its proposals are guesses."""
+        return not self.explained >= FLAT
 
 
-def calibrate(
-    space: LatentSpace,
-    z: Float[Tensor, "n latent"],
-    value: Float[Tensor, " n"],
-    chosen: Bool[Tensor, " n"] | None = None,
-    points: int = POINTS,
-) -> Calibration | None:
-    """Fit the house's Gaussian process to evaluations and predict each from the others.
-
-    It is the default surrogate over the whole space, whatever searched: with the values of a random search it says
-    whether a model could have helped, with those of a local one it is a second opinion.
+def calibrate(history: History, kind: str = "gp", seed: int = 0) -> Calibration | None:
+    """Fit a surrogate over the chart to what has been told and predict each gain from the others.
 
     Args:
-        space: gives the chart.
-        z: ``(n, d)`` codes.
-        value: ``(n,)`` the user's values; what is not finite is left out.
-        chosen: which to take, e.g. the first evaluation of each distinct object; None takes all.
-        points: at most so many, evenly spaced.
+        history: of a search.
+        kind: see `lso.surrogate.KINDS`.
+        seed: of the fit.
     Returns:
-        The predictions; None of under six evaluations.
+        The calibration; None with fewer than 3 feasible points.
     """
-    good = torch.isfinite(value) & torch.isfinite(z).all(1)
-    rows = spaced((good if chosen is None else good & chosen).nonzero().flatten(), points)
-    if len(rows) < LEAST:
+    x, gain = history.space.to_unit(history.z[history.feasible]), history.gain[history.feasible]
+    if len(gain) < 3:
         return None
-    with isolated(mix(0, "report/surrogate")):
-        surrogate = fit(space.to_unit(z[rows]), value[rows].double())
-        mean, deviation = _left_out(surrogate.model)
-        noise = float(surrogate.model.likelihood.noise.detach().mean())
+    rows = chosen(x, gain)
+    with isolated(seed):
+        return calibration(fit(x[rows], gain[rows], kind), history.space)
+
+
+def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
+    """The calibration of a fitted surrogate over a chart; call it inside `lso.surrogate.isolated`.
+
+    Args:
+        surrogate: over the unit cube of the space's chart.
+        space: that it is of.
+    Returns:
+        The calibration.
+    """
+    with importing_botorch():
+        from botorch.cross_validation import loo_cv
+
+    with torch.no_grad():
+        posterior: Any = loo_cv(surrogate.model).posterior
+        ensemble = surrogate.kind == "saas"
+        mean = (posterior.mixture_mean if ensemble else posterior.mean).reshape(-1)
+        deviation = (posterior.mixture_variance if ensemble else posterior.variance).reshape(-1).sqrt()
+    away = (surrogate.targets - mean).abs() / deviation
+    missed, variance = (surrogate.targets - mean).square().mean(), surrogate.targets.var(correction=0)
     return Calibration(
-        observed=value[rows].double(),
+        observed=surrogate.targets * surrogate.scale + surrogate.center,
         mean=mean * surrogate.scale + surrogate.center,
         deviation=deviation * surrogate.scale,
-        lengthscale=_in_code_units(space, surrogate.lengthscales),
-        equal=surrogate.equal,
-        noise=min(1.0, noise),
+        lengthscales=latent_lengthscales(surrogate, space),
+        coverage_68=float((away <= INNER).double().mean()),
+        coverage_95=float((away <= OUTER).double().mean()),
+        rank_correlation=spearman(surrogate.targets, mean),
+        explained=0.0 if surrogate.equal else 1 - float(missed / variance),
     )
 
 
-def _left_out(model: Any) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each standardized target given the others, by BoTorch's closed form."""
-    from botorch.cross_validation import efficient_loo_cv
+def latent_lengthscales(surrogate: Surrogate, space: LatentSpace) -> Float[Tensor, " d"]:
+    """Lengthscales in units of the latent coordinates.
 
-    with torch.no_grad():
-        posterior: Any = efficient_loo_cv(model, observation_noise=True).posterior
-    return posterior.mean.reshape(-1).detach(), posterior.variance.reshape(-1).detach().clamp_min(0).sqrt()
-
-
-def _in_code_units(space: LatentSpace, unit: Tensor) -> Float[Tensor, " latent"]:
-    """Lengthscales of the unit cube times the width of the box; of the cdf chart the slope of its middle."""
-    width = space.bounds[1] - space.bounds[0]
+    Args:
+        surrogate: over the unit cube of the space's chart.
+        space: that it is of.
+    Returns:
+        ``(d,)``, infinite outside the chart. The cdf chart stretches: there it is what holds at the prior's mean.
+    """
+    scales = surrogate.lengthscales
     if space.chart == "cdf":
-        width = torch.full_like(width, math.sqrt(2 * math.pi))
-    found = torch.full_like(width, torch.nan)
-    inside = space.active if space.chart == "active" else torch.ones_like(space.active)
-    found[inside] = unit.double().cpu() * width[inside]
-    return found
+        return scales * math.sqrt(2 * math.pi)
+    on_chart = space.active if space.chart == "active" else torch.ones_like(space.active)
+    width = space.bounds[1] - space.bounds[0]
+    return torch.full_like(width, torch.inf).masked_scatter(on_chart, scales * width[on_chart])
+
+
+def spearman(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
+    """Rank correlation, ties given their mean rank.
+
+    Args:
+        a: ``(n,)``.
+        b: ``(n,)``.
+    Returns:
+        In [-1, 1]; NaN where one is constant.
+    """
+    from scipy.stats import rankdata
+
+    ranks = torch.stack([torch.from_numpy(rankdata(values.numpy())) for values in (a, b)])
+    away = ranks - ranks.mean(1, keepdim=True)
+    norms = away.norm(dim=1).prod()
+    return float((away[0] * away[1]).sum() / norms) if float(norms) > 0 else math.nan

@@ -59,7 +59,7 @@ class Signs:
         active: that the decoder uses.
         units: that the encoder uses.
         dead: dimensions without any effect on the decode.
-        flat: whether the surrogate predicts no better than chance.
+        flat: whether the surrogate predicts no better than the mean.
         rank_correlation: of left-out values.
         coverage: share of left-out values within their 95 % intervals.
         points: left-out values.
@@ -163,7 +163,7 @@ def _values(s: Signs) -> Iterator[Cause]:
         found = "" if s.rank_correlation is None else f" (rank correlation {s.rank_correlation:.2f})"
         remedy = "Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try cmaes."
         yield Cause(
-            "problem", f"the surrogate is flat: it foretells left-out values no better than chance{found}", remedy
+            "problem", f"the surrogate is flat: it foretells left-out values no better than their mean{found}", remedy
         )
     elif s.coverage is not None and s.points >= FEW and s.coverage < COVERED:
         what = f"the surrogate is too sure of itself: {100 * s.coverage:.0f} % of values within their 95 % intervals"
@@ -231,7 +231,7 @@ def signs_of_report(report: Mapping[str, Any]) -> Signs:
         dead=dims["dead"],
         flat=surrogate.get("flat"),
         rank_correlation=surrogate.get("rank_correlation"),
-        coverage=surrogate.get("coverage", {}).get("0.95"),
+        coverage=surrogate.get("coverage_95"),
         points=surrogate.get("points", 0),
         reencoding=again["best"] / again["prior_draws"] if known else None,
     )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lso.vae.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerSpec:
@@ -75,9 +77,62 @@ class BlackBoxSpec:
 
 BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
     "random": BlackBoxSpec(summary="draws from the prior, the control", build="lso.random_search:build"),
+    "cmaes": BlackBoxSpec(
+        summary="CMA-ES: a Gaussian that adapts its mean, shape and size to ranks",
+        build="lso.evolutionary:build",
+        source="Hansen 2016, arXiv:1604.00772",
+        extra="cma",
+    ),
     "gp": BlackBoxSpec(
         summary="Gaussian process with the dimension-scaled prior, qLogNEI",
         build="lso.gp:build",
         source="Hvarfner, Hellsten, Nardi (2024), arXiv:2402.02229; Ament et al. (2023), arXiv:2310.20708",
     ),
+    "turbo": BlackBoxSpec(
+        summary="a Gaussian process inside one trust region around the best typical point, with restarts",
+        build="lso.trust_region:build",
+        source="Eriksson, Pearce, Gardner, Turner, Poloczek (2019), arXiv:1910.01739",
+    ),
+    "saas": BlackBoxSpec(
+        summary="as gp, with an ensemble that looks for few relevant dimensions",
+        build="lso.saas:build",
+        source="Eriksson, Jankowiak (2021), arXiv:2103.00349",
+    ),
+    "thompson": BlackBoxSpec(
+        summary="Thompson sampling over a pool, for large batches",
+        build="lso.thompson:build",
+        source="Thompson (1933), Biometrika 25; Kandasamy et al. (2018), AISTATS",
+    ),
 }
+
+
+def parse_optimizer(text: str) -> tuple[str, dict[str, Any]]:
+    """Read ``name:key=value,key=value``.
+
+    Args:
+        text: e.g. ``"gp:guard=ball,initial=20"``.
+    Returns:
+        The name and its options: numbers, true, false, none or text.
+    Raises:
+        UsageError: if it cannot be read.
+    """
+    name, _, rest = text.strip().partition(":")
+    options: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"cannot read {item!r} in optimizer {text!r}", "Write name:key=value,key=value.")
+        options[key.strip()] = _plain(value.strip())
+    return name, options
+
+
+def _plain(text: str) -> Any:
+    words: dict[str, Any] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from lso.analysis import plain
 from lso.belief import Verdict
-from lso.calibration import LEVELS, Calibration
+from lso.calibration import Calibration
 from lso.convergence import middle
 from lso.dimensions import Dimensions
+from lso.held_out import LEVELS, coverage, equal, pool
 from lso.objective import LatentObjective
 from lso.search_course import Band, Course
 from lso.sensitivity import Sensitivity
@@ -49,7 +51,7 @@ class Found:
     times: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Group:
     """Searches by one optimizer that differ in their seeds.
 
@@ -59,7 +61,6 @@ class Group:
         courses: one a search.
         bands: best so far over calls, objects scored and seconds.
         calibrations: of a surrogate fitted to each of the first three searches.
-        lengthscale: ``(d,)`` geometric mean over those, in the unit of the code; None without any.
         dimensions: activity; ``moved`` is the mean distance of the best codes from the prior's mean.
         spread: ``(d,)`` standard deviation of the proposals after the initial design, 1 of prior draws.
         mutual_information: of data and codes, nats; None without codes.
@@ -75,7 +76,6 @@ class Group:
     courses: list[Course]
     bands: dict[str, Band]
     calibrations: list[Calibration]
-    lengthscale: Float[Tensor, " latent"] | None
     dimensions: Dimensions
     spread: Float[Tensor, " latent"]
     mutual_information: float | None
@@ -131,25 +131,21 @@ class Group:
 
     @property
     def flat(self) -> bool:
-        """Whether the surrogates of most searches predict no better than chance; false without any."""
+        """Whether the surrogates of most searches predict no better than the mean; false without any."""
         return 2 * sum(one.flat for one in self.calibrations) > len(self.calibrations)
 
+    @cached_property
     def pooled(self) -> Calibration | None:
-        """The leave-one-out predictions of all fitted surrogates together.
+        """The leave-one-out predictions of all fitted surrogates together; None without any."""
+        return pool(self.calibrations)
 
-        Returns:
-            None without any.
-        """
-        if not self.calibrations or self.lengthscale is None:
+    @property
+    def lengthscale(self) -> Float[Tensor, " latent"] | None:
+        """``(d,)`` of the surrogates, geometric mean, in the unit of the code, NaN off the chart; None without any."""
+        if self.pooled is None:
             return None
-        return Calibration(
-            observed=torch.cat([one.observed for one in self.calibrations]),
-            mean=torch.cat([one.mean for one in self.calibrations]),
-            deviation=torch.cat([one.deviation for one in self.calibrations]),
-            lengthscale=self.lengthscale,
-            equal=all(one.equal for one in self.calibrations),
-            noise=sum(one.noise for one in self.calibrations) / len(self.calibrations),
-        )
+        scales = self.pooled.lengthscales
+        return torch.where(torch.isfinite(scales), scales, torch.nan)
 
 
 def group_json(group: Group) -> dict[str, Any]:
@@ -160,7 +156,7 @@ def group_json(group: Group) -> dict[str, Any]:
     Returns:
         The numbers.
     """
-    dims, pooled = group.dimensions, group.pooled()
+    dims, pooled = group.dimensions, group.pooled
     return {
         "name": group.name,
         "verdict": plain(group.verdict),
@@ -194,7 +190,6 @@ def surrogate_json(found: Calibration) -> dict[str, Any]:
     Returns:
         Predictions, and what follows from them.
     """
-    coverage = {f"{level:g}": found.coverage(level) for level in LEVELS}
-    own = {"rank_correlation": found.rank_correlation, "chance": found.chance, "coverage": coverage}
-    numbers: dict[str, Any] = {**plain(found), **plain(own), "points": len(found.observed)}
+    within = {f"{level:g}": plain(coverage(found, level)) for level in LEVELS}
+    numbers: dict[str, Any] = {**plain(found), "coverage": within, "points": len(found.observed), "equal": equal(found)}
     return numbers

@@ -77,7 +77,8 @@ def _task_defaults(values: Settings) -> TrainConfig:
         raise UsageError(
             f"{name} is for {ARCHITECTURES[name].kind}s, and task {chosen.name} has {chosen.kind}s", f"Take {others}."
         )
-    networks = architecture(name, chosen.latent_dim, likelihood=likelihood_for(chosen, binarize))
+    sizes = chosen.sizes if name == chosen.architecture else {}
+    networks = architecture(name, chosen.latent_dim, likelihood=likelihood_for(chosen, binarize), **sizes)
     protocol = _suiting(chosen.protocol, ARCHITECTURES[networks.name].optimizer)
     return TrainConfig(method=method("vae"), architecture=networks, protocol=protocol, data=chosen.data)
 

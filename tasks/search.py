@@ -17,8 +17,11 @@ from lso.objective import CONTEXTS, LatentObjective
 from lso.record import write_evaluations
 from lso.report import search_report
 from lso.result import Result
+from lso.scores import not_differentiable
 from lso.space import LatentSpace
 from lso.tasks.experiment import resolve_device
+from lso.tasks.goal import Goal
+from lso.tasks.known import goal_objective
 from lso.tasks.pick import pick
 from lso.tasks.targets import Targets
 from lso.vae import runs
@@ -131,17 +134,13 @@ def search_targets(
         RunError: if the run has no model, or ``out`` is taken.
     """
     settle(config.optimizer, config.lr, {})  # a wrong name must not leave a run folder behind
-    where = resolve_device(device)
-    model = run.model(str(where))
+    decoder, space, where = frozen(run, device)
     targets = pick(run, target, pixels=pixels)
     if limit is not None:
         require(limit >= 1, "limit >= 1", limit, "Leave it out to search for all targets.")
         targets = targets.first(limit)
     if told is not None:
         told(targets.notes)
-    codes = run.codes()
-    decoder = Decoder(model)
-    space = LatentSpace(model.latent_dim, codes=DiagonalGaussian(codes.mean, codes.log_var) if codes else None)
     objective = LatentObjective.reconstruct(
         decoder,
         targets.batch,
@@ -150,10 +149,77 @@ def search_targets(
         prior_weight=config.prior_weight,
         context=config.context,
     )
+    facts = {"target": str(target), "notes": list(targets.notes), "pixels": dict(pixels or {}), "device": where}
+    return _carry_out(run, objective, targets, config, facts, seed, out, control, watch)
+
+
+def search_goal(
+    run: Run,
+    goal: Goal,
+    config: SearchConfig = SearchConfig(start=("prior",)),
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    control: str = "lbfgs",
+    watch: Watch | None = None,
+) -> Run:
+    """Look by gradient for codes of good value, and write a run folder with records and report.
+
+    Args:
+        run: a training run.
+        goal: what is sought; its score must be made of differentiable torch operations, ``on="tensors"``.
+        config: how to search; starts encode no target.
+        seed: of random starts.
+        out: run folder to make; None makes one under ``runs/``.
+        device: where to search.
+        control: see `search_targets`.
+        watch: progress and stop requests.
+    Returns:
+        The search run.
+    Raises:
+        UsageError: for a wrong name or value, or a score without gradients.
+        RunError: if the run has no model, or ``out`` is taken.
+    """
+    settle(config.optimizer, config.lr, {})
+    decoder, space, where = frozen(run, device)
+    objective = goal_objective(goal, decoder, space, prior_weight=config.prior_weight)
+    if not objective.differentiable:
+        raise not_differentiable(goal.name, "its score takes objects, not tensors", config.optimizer)
+    return _carry_out(run, objective, None, config, {"goal": goal.name, "device": where}, seed, out, control, watch)
+
+
+def frozen(run: Run, device: str, **options: Any) -> tuple[Decoder, LatentSpace, str]:
+    """The decoder of a run and the space of its codes.
+
+    Args:
+        run: a training run.
+        device: where to search.
+        **options: of the space.
+    Returns:
+        Decoder, space and device.
+    """
+    where = resolve_device(device)
+    model, codes = run.model(str(where)), run.codes()
+    known = DiagonalGaussian(codes.mean, codes.log_var) if codes else None
+    return Decoder(model), LatentSpace(model.latent_dim, codes=known, **options), str(where)
+
+
+def _carry_out(
+    run: Run,
+    objective: LatentObjective,
+    targets: Targets | None,
+    config: SearchConfig,
+    facts: Mapping[str, Any],
+    seed: int,
+    out: str | Path | None,
+    control: str,
+    watch: Watch | None,
+) -> Run:
+    decoder, space = objective.decoder, objective.space
     z0 = starts.make(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
-    facts = _facts(run, str(target), targets, config, seed)
-    facts |= {"device": str(where), "control": control, "pixels": dict(pixels or {})}
-    found = runs.create(runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", facts)
+    info = _facts(run, config, seed) | {"control": control, **facts}
+    found = runs.create(runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", info)
     try:
         result = _minimize(objective, z0, config, config.optimizer, watch)
         # The same search by another optimizer; none where it would be the same one, or the search was cut.
@@ -175,14 +241,12 @@ def search_targets(
     return found
 
 
-def _facts(run: Run, target: str, targets: Targets, config: SearchConfig, seed: int) -> dict[str, Any]:
+def _facts(run: Run, config: SearchConfig, seed: int) -> dict[str, Any]:
     return {
         "status": "running",
         "sentence": "",
         "seed": seed,
         "model": str(run.path.resolve()),
-        "target": target,
-        "notes": list(targets.notes),
         "search": dataclasses.asdict(config),
         "verdict": run.verdict,
         **dataclasses.asdict(runs.Provenance.here()),
@@ -204,12 +268,14 @@ def _minimize(
     )
 
 
-def _write(found: Run, run: Run, targets: Targets, result: Result, control: Result | None) -> None:
-    write_evaluations(found.path, result, names=targets.names)
+def _write(found: Run, run: Run, targets: Targets | None, result: Result, control: Result | None) -> None:
+    names = None if targets is None else targets.names
+    write_evaluations(found.path, result, names=names)
     told = FORCED if result.objective.decoder.vocabulary is None else SPOKEN
     context = told.get(result.objective.context, "")
     model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
-    extra = {"model": model, "data of the model": run.info["dataset"]["name"], "targets": " ".join(targets.notes)}
+    extra = {"model": model, "data of the model": run.info["dataset"]["name"]}
+    extra |= {} if targets is None else {"targets": " ".join(targets.notes)}
     extra |= {"decoder's context": context} if context else {}
     search_report(
         result,
@@ -217,6 +283,6 @@ def _write(found: Run, run: Run, targets: Targets, result: Result, control: Resu
         codes=run.codes(),
         control=control,
         verdict=run.verdict,
-        target_names=targets.names,
+        target_names=names,
         extra=extra,
     )

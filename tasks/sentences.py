@@ -34,7 +34,7 @@ def load_sentences(run: Run, what: str | Path) -> Targets:
     vocabulary = run.model().vocabulary
     if vocabulary is None:
         raise DataError(f"{run.path} does not know its vocabulary", "Search in Python, for token numbers.")
-    corpus, _ = encode_lines(lines.texts, vocabulary, _tokenizer(run, vocabulary.joiner))
+    corpus, _ = encode_lines(lines.texts, vocabulary, tokenizer_of(run, vocabulary.joiner))
     longest = int(run.info["shape"][0])
     kept = (corpus.lengths <= longest).nonzero().flatten()
     notes = [*lines.notes]
@@ -77,8 +77,15 @@ def _lines(what: str | Path) -> tuple[Lines, list[str]]:
     return Lines(name=f"{text.strip()[:40]!r}, which is no file", texts=[text.strip()], notes=(note,)), ["sentence"]
 
 
-def _tokenizer(run: Run, joiner: str) -> Tokenizer:
-    """The run's; of data that were given in Python that of their joiner."""
+def tokenizer_of(run: Run, joiner: str) -> Tokenizer:
+    """The tokenizer of a run; of data that were given in Python that of their joiner.
+
+    Args:
+        run: on sequences.
+        joiner: of its vocabulary.
+    Returns:
+        The tokenizer.
+    """
     if run.config.data.task in TASKS:
         return tokenizer(run.config.data.tokenizer)
     return next((one for one in TOKENIZERS.values() if one.joiner == joiner), TOKENIZERS["words"])

@@ -36,6 +36,7 @@ class Task:
         labelled: whether its data come with class labels.
         architecture: default row of ``ARCHITECTURES``.
         latent_dim: default size of z.
+        sizes: of the default architecture, where they are others than its row's.
         likelihood: of pixels that are not binarized, or of tokens; see `likelihood_for`.
         protocol: default training protocol.
         data: default pixel or token handling.
@@ -52,6 +53,7 @@ class Task:
     labelled: bool = False
     architecture: str = "conv"
     latent_dim: int = 32
+    sizes: Mapping[str, Any] = field(default_factory=dict)
     likelihood: str = "bernoulli"
     protocol: Protocol = field(default_factory=Protocol)
     data: DataConfig = field(default_factory=DataConfig)
@@ -105,6 +107,10 @@ def _corpus(name: str, summary: str, architecture: str, prefix: str = "", labell
         data=DataConfig(task=name),
     )
 
+
+# Sequences to search among: small networks without dropout, as their data are many and exact.
+GENERATED = Protocol(learning_rate=2e-3, batch_size=128, epochs=15, patience=0, binarize="none", judge="objective")
+SMALL: Mapping[str, Any] = {"width": 128, "embedding": 32, "dropout": 0.0}
 
 # Users' sets are small and not binary.
 USERS = Protocol(batch_size=32, epochs=200, binarize="none")
@@ -191,6 +197,64 @@ TASKS: Mapping[str, Task] = _table(
             likelihood="categorical",
             protocol=replace(TEXT, batch_size=16, epochs=50, decay_from=0),
             data=DataConfig(task="synthetic"),
+        ),
+        Task(
+            name="expressions",
+            summary="arithmetic expressions, the worse half of 100,000: local, downloaded, or drawn from the grammar",
+            load="lso.tasks.expressions:load",
+            kind="sequence",
+            prefix="equation2_15_dataset",
+            architecture="kim2018-text",
+            latent_dim=25,  # Tripp et al. (2020)
+            sizes=SMALL,
+            likelihood="categorical",
+            protocol=GENERATED,
+            data=DataConfig(task="expressions"),
+            goal="lso.tasks.expressions:goal",
+        ),
+        Task(
+            name="ehrlich",
+            summary="10,000 sequences of 32 words from a chain with banned steps, generated (Stanton et al. 2024)",
+            load="lso.tasks.ehrlich:load",
+            kind="sequence",
+            architecture="kim2018-text",
+            sizes=SMALL,
+            likelihood="categorical",
+            protocol=GENERATED,
+            data=DataConfig(task="ehrlich"),
+            goal="lso.tasks.ehrlich:goal",
+        ),
+        Task(
+            name="digits-preference",
+            summary="the embedded digits, in search of one that a classifier takes for a 3",
+            load="lso.tasks.digits:load",
+            labelled=True,
+            architecture="mlp",
+            protocol=Protocol(batch_size=64, epochs=100),
+            data=DataConfig(task="digits-preference", fit="pad"),
+            goal="lso.tasks.digits_preference:goal",
+        ),
+        Task(
+            name="squares",
+            summary="10,900 pictures of one square, 64x64, generated (Tripp et al. 2020), for two latents",
+            load="lso.tasks.squares:load",
+            architecture="mlp",
+            latent_dim=2,
+            protocol=Protocol(batch_size=128, epochs=30, patience=0),
+            data=DataConfig(task="squares", fit="pad"),
+            goal="lso.tasks.squares:goal",
+        ),
+        Task(
+            name="molecules",
+            summary="249,455 molecules of ZINC as SELFIES: local, or downloaded; extra: lso[molecules]",
+            load="lso.tasks.molecules:load",
+            kind="sequence",
+            architecture="transformer",
+            latent_dim=56,
+            likelihood="categorical",
+            protocol=Protocol(batch_size=128, epochs=30, clip=1.0, patience=3, binarize="none", lengths="near"),
+            data=DataConfig(task="molecules", tokenizer="selfies"),
+            goal="lso.tasks.molecules:qed",
         ),
     )
 )

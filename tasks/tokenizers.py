@@ -1,13 +1,11 @@
 """What splits a line of text into tokens, and what puts it together again. Torch-free."""
 
-import sys
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
+from lso.tasks.imports import imported
 from lso.vae.errors import LsoError, UsageError, unknown_name
 
 Split = Callable[[str], Sequence[str]]
@@ -36,6 +34,13 @@ class Tokenizer:
 TOKENIZERS: Mapping[str, Tokenizer] = {
     "words": Tokenizer(name="words", split=str.split, joiner=" ", summary="split at white space"),
     "characters": Tokenizer(name="characters", split=list, joiner="", summary="each character, spaces too"),
+    "selfies": Tokenizer(
+        # What stands outside of brackets is split into characters, so that no text is lost.
+        name="selfies",
+        split=re.compile(r"\[[^\]]*\]|.", re.DOTALL).findall,
+        joiner="",
+        summary="each [symbol] of a molecule's SELFIES",
+    ),
 }
 
 
@@ -58,7 +63,7 @@ def tokenizer(what: str | Split) -> Tokenizer:
             return TOKENIZERS[what]
         if ":" not in what:
             raise unknown_name("tokenizer", what, [*TOKENIZERS, "module:function"])
-        return Tokenizer(name=what, split=(found := _imported(what)), joiner=_stated(found))
+        return Tokenizer(name=what, split=(found := imported(what, "tokenizer")), joiner=_stated(found))
     module, name = getattr(what, "__module__", None), getattr(what, "__qualname__", type(what).__qualname__)
     return Tokenizer(name=f"{module or type(what).__module__}:{name}", split=what, joiner=_stated(what))
 
@@ -66,25 +71,6 @@ def tokenizer(what: str | Split) -> Tokenizer:
 def _stated(split: Split) -> str | None:
     joiner = getattr(split, "joiner", None)
     return joiner if isinstance(joiner, str) else None
-
-
-def _imported(what: str) -> Any:
-    name, _, path = what.partition(":")
-    here = str(Path.cwd())
-    sys.path.append(here)
-    try:
-        found: Any = import_module(name)
-        for attribute in path.split("."):
-            found = getattr(found, attribute)
-    except Exception as error:  # a user's module may raise anything
-        raise UsageError(
-            f"cannot import the tokenizer {what}: {error}", "Write module:function, importable from this folder."
-        ) from None
-    finally:
-        sys.path.remove(here)
-    if not callable(found):
-        raise UsageError(f"the tokenizer {what} is no function", EXPECTED)
-    return found
 
 
 def split_all(lines: Sequence[str], chosen: Tokenizer) -> list[Sequence[str]]:

@@ -43,6 +43,8 @@ class Protocol:
         steady: after the first decay there is one each epoch, and the weights are not reloaded (Kim et al. 2018).
         binarize: dynamic (drawn anew for every batch), fixed (once, by the run's seed) or none; of images.
         lengths: sequences of a batch have equal lengths, as the papers', or near ones and padding; see `Corpus.groups`.
+        judge: the best epoch is that of the least validation -ELBO at KL weight 1, or at the method's own last weight,
+            which is the one to take where that is far below 1: else the best is an early epoch that ignores z.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -61,6 +63,7 @@ class Protocol:
     steady: bool = False
     binarize: Binarize = "dynamic"
     lengths: Literal["equal", "near"] = "equal"
+    judge: Literal["elbo", "objective"] = "elbo"
 
     def __post_init__(self) -> None:
         require(

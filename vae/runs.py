@@ -105,13 +105,12 @@ class Run:
         return [json.loads(line) for line in lines if line.endswith("}")]  # a line being written is left out
 
     def best(self) -> dict[str, Any]:
-        """The row of the weights in model.safetensors: the least validation -ELBO.
+        """The row of the weights in model.safetensors: the least validation -ELBO, or as `Protocol.judge` has it.
 
         Returns:
             The row; empty before the first.
         """
-        rows = self.metrics()
-        return min(rows, key=lambda row: row["neg_elbo"]) if rows else {}
+        return next((row for row in reversed(self.metrics()) if row["best"]), {})
 
     def model(self, device: str = "cpu") -> "VAE":
         """The best weights, in eval mode.

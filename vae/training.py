@@ -290,7 +290,8 @@ def _end_epoch(trainer: Trainer) -> None:
     trainer.state.model.train()
     if not math.isfinite(values["neg_elbo"]):
         raise diverged(trainer, f"validation loss was not finite after epoch {position.epoch}")
-    better = values["neg_elbo"] < position.best
+    judged = _judged(config, values)
+    better = judged < position.best
     if better:
         trainer.best = {name: value.detach().clone() for name, value in trainer.state.model.state_dict().items()}
         trainer.codes = q
@@ -304,11 +305,17 @@ def _end_epoch(trainer: Trainer) -> None:
     trainer.position = replace(
         position,
         inner=0,
-        best=min(position.best, values["neg_elbo"]),
+        best=min(position.best, judged),
         bad_epochs=0 if better else position.bad_epochs + 1,
         lines=path.stat().st_size,
     )
     trainer.watch.epoch(row)
+
+
+def _judged(config: TrainConfig, values: Mapping[str, Any]) -> float:
+    """What the best epoch has least of, in nats."""
+    own = config.protocol.judge == "objective"
+    return float(values["reconstruction"] + config.method.schedule.end * values["kl"] if own else values["neg_elbo"])
 
 
 def _row(trainer: Trainer, values: Mapping[str, Any], better: bool) -> dict[str, Any]:

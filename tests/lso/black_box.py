@@ -24,7 +24,8 @@ BEST = 0.5  # of each active coordinate, where the value is greatest
 def near(x: Tensor) -> Tensor:
     """Minus the squared distance from the decode of (0.5, 0.5, ., 0.5)."""
     target = Planted(SCALES).decode(torch.full((1, 4), BEST, dtype=torch.float64))
-    return -(x - target).square().flatten(1).sum(1)
+    distance: Tensor = (x - target).square().flatten(1).sum(1)
+    return -distance
 
 
 def objective(score: Callable[[Tensor], Any] = near, bounds: float = 3.0) -> LatentObjective:
@@ -38,7 +39,7 @@ def far(x: Tensor) -> Tensor:
 
 def uniform(history: History, n: int, seed: int) -> Tensor:
     """Points all over the box, which is no prior."""
-    lower, upper = history.space.bounds
+    lower, upper = history.space.bounds[0], history.space.bounds[1]
     unit = torch.rand(n, history.space.dim, generator=torch.Generator().manual_seed(seed % 2**31), dtype=torch.float64)
     return lower + unit * (upper - lower)
 

@@ -1,68 +1,67 @@
-"""Leave-one-out calibration agrees with refitting, and tells what can be foretold from what cannot."""
+"""Leave-one-out calibration against refits without the point, lengthscales against what matters, and flatness."""
+
+import math
 
 import pytest
 import torch
-from torch import Tensor
+from scipy.stats import spearmanr
 
-from lso.calibration import calibrate
+from lso.asktell import make_optimizer
+from lso.calibration import calibrate, spearman
+from lso.quiet import importing_botorch
 from lso.space import LatentSpace
 from lso.surrogate import fit, isolated
-from tests.lso.decoders import draws
+from tests.lso.black_boxes import told
 
 
-def smooth(z: Tensor) -> Tensor:
-    return torch.sin(z[:, 0]) + 0.5 * z[:, 1]
+def first_matters(z: torch.Tensor) -> torch.Tensor:
+    return 5 + 100 * torch.sin(2 * z[:, 0])
 
 
-def test_a_smooth_function_is_foretold_and_its_idle_dimension_has_the_longest_lengthscale() -> None:
-    z = draws(40, 3)
-    found = calibrate(LatentSpace(3), z, smooth(z))
-    assert found is not None and not found.flat and found.rank_correlation > 0.95
-    assert int(found.lengthscale.argmax()) == 2
-    assert found.coverage(0.95) >= 0.85 and found.coverage(0.5) <= found.coverage(0.8) <= found.coverage(0.95)
+@pytest.mark.parametrize("kind", ["gp", "saas"])
+def test_the_dimension_that_matters_has_the_short_lengthscale_and_held_out_gains_are_predicted(kind: str) -> None:
+    space = LatentSpace(3, bounds=2.0)
+    found = calibrate(told("random", space, 40, first_matters).history(), kind)
+    assert found is not None and not found.flat
+    assert int(found.lengthscales.argmin()) == 0 and float(found.lengthscales[0]) < 4
+    assert found.rank_correlation > 0.9 and found.coverage_95 > 0.8
+    torch.testing.assert_close(found.observed, first_matters(told("random", space, 40).history().z))
 
 
-def test_noise_and_a_constant_are_flat() -> None:
-    z = draws(40, 3)
-    noise, constant = (calibrate(LatentSpace(3), z, value) for value in (draws(40, seed=9), torch.ones(40)))
-    assert noise is not None and noise.flat and not noise.equal
-    assert constant is not None and constant.flat and constant.equal and constant.rank_correlation == 0
-
-
-def test_what_is_left_out_is_predicted_by_the_rest_alone() -> None:
-    """The closed form against conditioning on the other points with the same hyperparameters."""
-    space, z = LatentSpace(2), draws(12, 2)
-    value = smooth(z)
-    found = calibrate(space, z, value)
+def test_left_out_predictions_are_those_of_the_model_conditioned_on_the_others() -> None:
+    history = told("random", LatentSpace(2), 12, first_matters).history()
+    found = calibrate(history)
     assert found is not None
+    with importing_botorch():
+        from botorch.models import SingleTaskGP
     with isolated(0):
-        whole = fit(space.to_unit(z), value)
-        model, noise = whole.model, whole.model.likelihood.noise.detach()
-        kernel = model.covar_module(space.to_unit(z)).to_dense().detach() + noise * torch.eye(12, dtype=z.dtype)
-        constant = model.mean_module(space.to_unit(z)).detach()
-    rest = torch.arange(12) != 5
-    scale, center = value.std(), value.mean()
-    y = (value - center) / scale
-    inner = model.outcome_transform(y.unsqueeze(-1))[0].squeeze(-1) if hasattr(model, "outcome_transform") else y
-    weights = torch.linalg.solve(kernel[rest][:, rest], kernel[rest][:, 5])
-    mean = constant[5] + weights @ (inner - constant)[rest]
-    assert float(found.mean[5]) == pytest.approx(float(mean * scale + center), abs=1e-5)
+        x = history.space.to_unit(history.z)
+        whole = fit(x, history.gain)
+        rest = SingleTaskGP(x[1:], whole.targets[1:, None], outcome_transform=None)
+        rest.load_state_dict({k: v for k, v in whole.model.state_dict().items() if "outcome_transform" not in k})
+        posterior = rest.eval().posterior(x[:1], observation_noise=True)
+    expected = posterior.mean.item() * whole.scale + whole.center
+    assert float(found.mean[0]) == pytest.approx(expected, rel=1e-4)
+    assert float(found.deviation[0]) == pytest.approx(posterior.variance.sqrt().item() * whole.scale, rel=1e-4)
 
 
-def test_lengthscales_are_in_the_unit_of_the_code() -> None:
-    z = draws(30, 3)
-    narrow, wide = (calibrate(LatentSpace(3, bounds=b), z, smooth(z)) for b in (3.0, 4.0))
-    assert narrow is not None and wide is not None
-    assert float(wide.lengthscale[0] / narrow.lengthscale[0]) == pytest.approx(1, abs=0.35)  # the prior is on the cube
-    mask = torch.tensor([True, True, False])
-    active = calibrate(LatentSpace(3, active=mask, chart="active"), z, smooth(z))
-    assert active is not None and active.lengthscale.isnan().tolist() == [False, False, True]
+@pytest.mark.parametrize("chart", ["box", "cdf", "active"])
+def test_lengthscales_are_in_latent_units_and_infinite_off_the_chart(chart: str) -> None:
+    space = LatentSpace(3, bounds=2.0, chart=chart, active=torch.tensor([True, False, True]))
+    found = calibrate(told("random", space, 20, first_matters).history())
+    assert found is not None and bool(torch.isfinite(found.lengthscales).all()) == (chart != "active")
 
 
-def test_nothing_is_said_of_a_few_values_or_of_those_that_are_none() -> None:
-    z = draws(10, 3)
-    value = smooth(z)
-    assert calibrate(LatentSpace(3), z[:5], value[:5]) is None
-    value[:5] = torch.nan
-    assert calibrate(LatentSpace(3), z, value) is None
-    assert calibrate(LatentSpace(3), z, smooth(z), torch.arange(10) < 5) is None
+def test_constant_values_and_pure_noise_are_flat() -> None:
+    noise = torch.randn(60, generator=torch.Generator().manual_seed(0)).double()
+    for size in (0.0, 1.0):
+        box = make_optimizer("random", LatentSpace(4))
+        box.tell(box.ask(60), size * noise + 3)
+        found = calibrate(box.history())
+        assert found is not None and found.flat
+
+
+def test_rank_correlation_is_scipys_ties_included() -> None:
+    a, b = torch.tensor([1.0, 2.0, 2.0, 5.0, 0.0]).double(), torch.tensor([3.0, 1.0, 4.0, 4.0, 0.0]).double()
+    assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic)
+    assert math.isnan(spearman(a, torch.zeros(5).double()))

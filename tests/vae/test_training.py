@@ -53,6 +53,15 @@ def test_saved_model_and_codes_are_those_of_the_best_row(tmp_path: Path) -> None
     assert torch.equal(codes.mean, q.mean) and torch.equal(codes.log_var, q.log_var)
 
 
+def test_the_best_row_may_be_judged_at_the_methods_own_weight(tmp_path: Path) -> None:
+    """With a weight of 0.01 and z used, the KL alone makes later epochs worse at weight 1."""
+    run = train(config("beta-vae:beta=0.01", learning_rate=3e-3, judge="objective"), digits(), tmp_path / "r")
+    own = [row["reconstruction"] + 0.01 * row["kl"] for row in run.metrics()]
+    assert run.best()["epoch"] == own.index(min(own))
+    values, _ = metrics.validate(run.model(), digits().validation, seed=0)
+    assert values["reconstruction"] + 0.01 * values["kl"] == pytest.approx(min(own))
+
+
 @every_method
 def test_result_is_a_function_of_the_configuration(name: str, tmp_path: Path) -> None:
     for place in ("a", "b"):

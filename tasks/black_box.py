@@ -1,0 +1,287 @@
+"""A black-box search from names to a run folder: a goal or targets, an optimizer, several initial designs, a report."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lso.black_box_report import black_box_report
+from lso.decoder import Decoder
+from lso.loop import optimize
+from lso.objective import LatentObjective
+from lso.search import Known, Watch
+from lso.search_files import write_search_files
+from lso.search_result import SearchResult
+from lso.space import LatentSpace
+from lso.tasks.goal import Goal
+from lso.tasks.known import goal_objective, known_codes
+from lso.tasks.pick import pick
+from lso.tasks.search import frozen
+from lso.tasks.sought import Sought
+from lso.vae import runs
+from lso.vae.errors import RunError
+from lso.vae.runs import Run
+from lso.vae.values import require
+from lso.workers import Workers
+
+SURROGATES = ("latent", "decoded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlackBoxConfig:
+    """How to search.
+
+    Args:
+        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
+        options: of the optimizer.
+        budget: unique valid objects to be scored, of each search.
+        batch: codes proposed together.
+        max_calls: calls in all; None is ten times the budget.
+        asynchronous: whether to ask again as soon as one call is finished.
+        workers: processes for the score; 0 scores in this one.
+        timeout: seconds for one call.
+        known: data whose values are known beforehand and told to the optimizer, where the goal has such.
+        surrogate: whether a model is fitted on codes (``latent``) or on features of what they decode to (``decoded``).
+        chart: see `LatentSpace`.
+        bounds: half-width of the box, or ``"codes"``.
+        prior_weight: weight of |z|^2/2 in the value.
+        loss: of targets, see `LatentObjective.reconstruct`.
+    Raises:
+        UsageError: if a number is out of range.
+    """
+
+    optimizer: str = "turbo"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    budget: int = 100
+    batch: int = 4
+    max_calls: int | None = None
+    asynchronous: bool = False
+    workers: int = 0
+    timeout: float | None = None
+    known: int = 0
+    surrogate: str = "latent"
+    chart: str = "box"
+    bounds: float | str = 3.0
+    prior_weight: float = 0.0
+    loss: str = "sse"
+
+    def __post_init__(self) -> None:
+        require(self.workers >= 0, "workers >= 0", self.workers, "0 scores in this process.")
+        require(self.known >= 0, "known >= 0", self.known, "0 tells the optimizer nothing beforehand.")
+        require(
+            self.surrogate in SURROGATES, f"a surrogate of {', '.join(SURROGATES)}", self.surrogate, "See the docs."
+        )
+
+
+def search_black_box(
+    run: Run,
+    sought: Sought,
+    config: BlackBoxConfig = BlackBoxConfig(),
+    *,
+    seeds: int = 1,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    limit: int | None = None,
+    watch: Callable[[str, LatentObjective], Watch] | None = None,
+) -> Run:
+    """Search a trained model's latent space by a black-box optimizer, and write a run folder with records and report.
+
+    Several seeds (other initial designs) or targets are searched one after the other, each in a folder of its own
+    below, so that an interrupted one goes on where it was.
+
+    Args:
+        run: a training run.
+        sought: what is searched for.
+        config: how.
+        seeds: searches with other initial designs; the report says how much they differ.
+        seed: of the first.
+        out: run folder to make, or to go on with; None makes one under ``runs/``.
+        resume: go on with ``out``.
+        device: of the decoder.
+        limit: of targets, the first so many.
+        watch: progress and stop requests of a part, by its name and objective.
+    Returns:
+        The search run.
+    Raises:
+        UsageError: for a wrong name or value.
+        DataError: if targets or known data cannot be read.
+        RunError: if ``out`` is taken or of another search.
+    """
+    require(seeds >= 1, "seeds >= 1", seeds, "3 to 10 show whether the initial design matters.")
+    goal = sought.goal(run)
+    decoder, space, _ = frozen(run, device, bounds=config.bounds, chart=config.chart)
+    objectives = _objectives(run, sought, goal, decoder, space, config, limit)
+    known = None if goal is None or not config.known else known_codes(run, goal, decoder, config.known, seed)
+    parts = [(i, number) for i in range(len(objectives)) for number in range(seeds)]
+    facts = {
+        "model": str(run.path.resolve()),
+        "sought": dataclasses.asdict(sought),
+        "config": dataclasses.asdict(config),
+        "seeds": seeds,
+        "seed": seed,
+        "limit": limit,
+        "verdict": run.verdict,
+    }
+    label = f"{run.config.data.task}-search-{config.optimizer}"
+    path = Path(out) if resume and out is not None else runs.choose_folder(label, out)
+    alone = len(parts) == 1
+    if not alone and not resume:
+        runs.create(path, "search", {"status": "running", "sentence": "", "search": facts["config"], **facts, **here()})
+    results: list[list[SearchResult]] = [[] for _ in objectives]
+    for i, number in parts:
+        names = (f"target-{i:03d}" * (len(objectives) > 1), f"seed-{seed + number}" * (seeds > 1))
+        name = "-".join(filter(None, names))
+        told = watch(name, objectives[i]) if watch is not None else Watch()
+        again = resume and (path / name / runs.INFO).is_file()
+        results[i].append(
+            _search(objectives[i], config, path / name, seed + number, again, known, told, facts if alone else {})
+        )
+        if results[i][-1].status == "stopped":
+            break
+    found = Run(path)
+    _conclude(found, run, results, goal, alone)
+    return found
+
+
+def resume_black_box(
+    path: str | Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    watch: Callable[[str, LatentObjective], Watch] | None = None,
+) -> Run:
+    """Go on with an interrupted search, or with a finished one and a larger budget.
+
+    Args:
+        path: its run folder.
+        changes: of `BlackBoxConfig`, where they do not make it another search: budget, max_calls, workers, timeout.
+        device: of the decoder.
+        watch: see `search_black_box`.
+    Returns:
+        The search run.
+    Raises:
+        RunError: if it is no black-box search of `search_black_box`, or its model is gone.
+        UsageError: if a change makes it another search.
+    """
+    info = Run(path).info
+    if "sought" not in info:
+        raise RunError(f"{path} is no black-box search of the command line", "Only those are resumed; start it again.")
+    if not Path(info["model"]).is_dir():
+        raise RunError(f"the model of {path} is gone: {info['model']}", "Put it back there.")
+    return search_black_box(
+        Run(info["model"]),
+        Sought(**info["sought"]),
+        BlackBoxConfig(**{**info["config"], **(changes or {})}),
+        seeds=info["seeds"],
+        seed=info["seed"],
+        out=path,
+        resume=True,
+        device=device,
+        limit=info["limit"],
+        watch=watch,
+    )
+
+
+def here() -> dict[str, Any]:
+    """Where and with what, for run.json.
+
+    Returns:
+        The provenance.
+    """
+    return dataclasses.asdict(runs.Provenance.here())
+
+
+def _conclude(found: Run, run: Run, results: Sequence[Sequence[SearchResult]], goal: Goal | None, alone: bool) -> None:
+    """Reports, and where there are several searches, the status of them all."""
+    best_possible = None if goal is None else goal.best
+    told: dict[str, Any] = {"codes": run.codes(), "verdict": run.verdict, "best_possible": best_possible}
+    model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
+    extra = {"model": model, "data of the model": run.info["dataset"]["name"]}
+    extra |= {"goal": goal.summary} if goal is not None and goal.summary else {}
+    groups = [group for group in results if group]
+    for i, group in enumerate(groups):
+        folder = found.path if len(results) == 1 else found.path / f"target-{i:03d}.html"
+        black_box_report(group, folder, extra=extra, **told)
+    if alone:
+        return
+    every = [result for group in groups for result in group]
+    status = next((s for s in ("stopped", "failed") if any(r.status == s for r in every)), "finished")
+    best = [result.best_value for result in every]
+    runs.update(
+        found,
+        status=status,
+        sentence=f"{len(every)} searches: best values {', '.join(f'{value:.4g}' for value in best[:12])}"
+        + f" and {len(best) - 12} more" * (len(best) > 12),
+        finished=runs.now(),
+        seconds=sum(float(result.counters["seconds"]) for result in every),
+    )
+
+
+def _search(
+    objective: LatentObjective,
+    config: BlackBoxConfig,
+    folder: Path,
+    seed: int,
+    resume: bool,
+    known: Known | None,
+    watch: Watch,
+    facts: Mapping[str, Any],
+) -> SearchResult:
+    workers, timeout = config.workers, config.timeout
+    result = optimize(
+        objective,
+        config.optimizer,
+        config.budget,
+        config.batch,
+        executor=(lambda: Workers(workers, timeout)) if workers else None,
+        timeout=None if workers else timeout,
+        max_calls=config.max_calls,
+        out=folder,
+        resume=resume,
+        asynchronous=config.asynchronous,
+        known=known,
+        seed=seed,
+        watch=watch,
+        facts=facts,
+        **config.options,
+        **_features(config, objective),
+    )
+    write_search_files(folder, result)
+    return result
+
+
+def _features(config: BlackBoxConfig, objective: LatentObjective) -> dict[str, Any]:
+    if config.surrogate == "latent":
+        return {}
+    from lso.features import decoded_features
+
+    features, differentiable = decoded_features(objective)
+    return {"features": features, "differentiable": differentiable}
+
+
+def _objectives(
+    run: Run,
+    sought: Sought,
+    goal: Goal | None,
+    decoder: Decoder,
+    space: LatentSpace,
+    config: BlackBoxConfig,
+    limit: int | None,
+) -> list[LatentObjective]:
+    if goal is not None:
+        objective = goal_objective(goal, decoder, space, prior_weight=config.prior_weight)
+        return [objective]
+    targets = pick(run, str(sought.target))
+    targets = targets if limit is None else targets.first(limit)
+    whole = LatentObjective.reconstruct(
+        decoder,
+        targets.batch,
+        None if decoder.vocabulary is not None else config.loss,
+        space=space,
+        prior_weight=config.prior_weight,
+    )
+    assert whole.targets is not None
+    return [whole.take([i]) for i in range(len(whole.targets))]

@@ -1,0 +1,235 @@
+"""Molecules from text, and scores of them: drug-likeness and penalized logP. RDKit and selfies are an extra."""
+
+import math
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from lso.vae.errors import UsageError
+
+Mol = Any  # of RDKit, whose types are there only with the extra
+Property = Callable[[Mol], float]
+
+# Bracketed symbols and dots alone. SMILES of bracketed atoms alone, such as [Na+].[Cl-], are thus read as SELFIES.
+SELFIES = re.compile(r"(?:\[[^\[\]]*\]|\.)+")
+# logP is nearly additive, so that a bare chain of carbon scores as high as it is long: 38 atoms are the most that a
+# molecule of ZINC 250k has, and larger ones have no score.
+HEAVY_ATOMS = 38
+# Mean and standard deviation over ZINC 250k of each term of penalized logP (Gomez-Bombarelli et al. 2018, as the
+# papers' code has them).
+LOGP, ACCESS, CYCLE = (2.45777691, 1.43341767), (3.05352042, 0.83460587), (0.04861121, 0.28746695)
+SMALL_RING = 6  # atoms of the largest ring that costs nothing
+
+
+def need_extra() -> None:
+    """Say what to install where RDKit or selfies is missing.
+
+    Raises:
+        UsageError: if one of them cannot be imported.
+    """
+    try:
+        for name in ("rdkit", "selfies"):
+            import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"molecules need the packages rdkit and selfies: {error}", "Install them: pip install 'lso[molecules]'."
+        ) from None
+
+
+def smiles(text: str) -> str | None:
+    """A molecule as SMILES, as the text writes it.
+
+    Args:
+        text: SELFIES, or SMILES, which pass.
+    Returns:
+        SMILES; None for SELFIES that cannot be read, and for no atoms at all.
+    """
+    if not SELFIES.fullmatch(text):
+        return text or None
+    from selfies import DecoderError, decoder
+
+    try:
+        return decoder(text) or None
+    except DecoderError:
+        return None
+
+
+def molecule(text: str) -> Mol | None:
+    """A molecule of RDKit's; what it has to say of others is not printed.
+
+    Args:
+        text: SELFIES or SMILES.
+    Returns:
+        The molecule; None where there is none.
+    """
+    from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
+
+    written = smiles(text)
+    with BlockLogs():
+        mol = None if written is None else Chem.MolFromSmiles(written)
+    return mol if mol is not None and mol.GetNumHeavyAtoms() else None
+
+
+def canonical(text: str) -> str | None:
+    """RDKit's one SMILES of a molecule, which tells the same molecule however it is written.
+
+    Args:
+        text: SELFIES or SMILES.
+    Returns:
+        SMILES; None where there is no molecule.
+    """
+    from rdkit import Chem
+
+    mol = molecule(text)
+    return None if mol is None else str(Chem.MolToSmiles(mol))
+
+
+def scores(of: Callable[[Mol], float | None], objects: Sequence[str]) -> list[float | None]:
+    """A property of each molecule.
+
+    Args:
+        of: molecule -> number, or None.
+        objects: SELFIES or SMILES.
+    Returns:
+        As many numbers; None for what is no molecule, or has no such property.
+    Raises:
+        UsageError: if the extra is not installed.
+    """
+    need_extra()
+    return [_score(of, text) for text in objects]
+
+
+def _score(of: Callable[[Mol], float | None], text: str) -> float | None:
+    from rdkit.rdBase import BlockLogs
+
+    try:
+        mol = molecule(text)
+        with BlockLogs():
+            value = None if mol is None else of(mol)
+    except Exception:  # RDKit raises many kinds; one strange molecule is not to end a search
+        return None
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def drug_likeness(mol: Mol) -> float:
+    """Quantitative estimate of drug-likeness, in (0, 1), by the installed RDKit.
+
+    Figures of different versions differ: on the first molecule of ZINC 250k 0.732 in 2026, 0.702 in the data set.
+
+    Args:
+        mol: molecule of RDKit's.
+    Returns:
+        QED with the mean weights.
+    Source: Bickerton et al. (2012), Nature Chemistry 4. Deviations: RDKit's own.
+    """
+    from rdkit.Chem import QED
+
+    return float(QED.qed(mol))
+
+
+def solubility(mol: Mol) -> float:
+    """logP by the atoms' contributions.
+
+    Args:
+        mol: molecule of RDKit's.
+    Returns:
+        Logarithm of the octanol-water partition coefficient.
+    Source: Wildman and Crippen (1999), as RDKit has it.
+    """
+    from rdkit.Chem import Crippen
+
+    return float(Crippen.MolLogP(mol))
+
+
+@cache
+def _accessibility() -> Property:
+    from rdkit.Contrib.SA_Score import sascorer
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves its table's file open
+        sascorer.readFragmentScores()
+    found: Property = sascorer.calculateScore
+    return found
+
+
+def accessibility(mol: Mol) -> float:
+    """Synthetic accessibility, 1 (easy) to 10.
+
+    Args:
+        mol: molecule of RDKit's.
+    Returns:
+        The score of RDKit's Contrib.
+    Source: Ertl and Schuffenhauer (2009), J. Cheminformatics 1:8. Deviations: RDKit's own.
+    """
+    return float(_accessibility()(mol))
+
+
+def longest_ring(mol: Mol) -> int:
+    """Atoms of the largest ring, of RDKit's smallest set of smallest rings.
+
+    The papers take the longest cycle of networkx's cycle basis, which depends on the order of the atoms. Over ZINC 250k
+    it is larger in 1,226 of 249,455 molecules, most of them bridged, and equal in the others.
+
+    Args:
+        mol: molecule of RDKit's.
+    Returns:
+        Their number; 0 without rings.
+    """
+    return max(map(len, mol.GetRingInfo().AtomRings()), default=0)
+
+
+def penalized_logp(mol: Mol) -> float | None:
+    """logP less synthetic accessibility and large rings, each in standard deviations over ZINC 250k.
+
+        (logP - 2.458) / 1.433 - (SA - 3.054) / 0.835 - (max(0, ring - 6) - 0.049) / 0.287
+
+    Args:
+        mol: molecule of RDKit's.
+    Returns:
+        The score; None above 38 heavy atoms, see `HEAVY_ATOMS`.
+    Source: Gomez-Bombarelli et al. (2018), arXiv:1610.02415; constants and form of the authors' code, as in Jin et al.
+    (2018) and Tripp et al. (2020). Deviations: the cap, and the ring (see `longest_ring`).
+    """
+    if mol.GetNumHeavyAtoms() > HEAVY_ATOMS:
+        return None
+    ring = max(0, longest_ring(mol) - SMALL_RING)
+    terms = ((solubility(mol), LOGP, 1), (accessibility(mol), ACCESS, -1), (ring, CYCLE, -1))
+    return math.fsum(sign * (value - mean) / deviation for value, (mean, deviation), sign in terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A score of molecules that states its name and sense, and can be pickled.
+
+    Args:
+        name: of the score.
+        of: molecule -> number, or None where it has none.
+        maximize: its sense.
+    """
+
+    name: str
+    of: Callable[[Mol], float | None]
+    maximize: bool = True
+
+    def __call__(self, objects: Sequence[str]) -> list[float | None]:
+        """`scores` of SELFIES or SMILES.
+
+        Args:
+            objects: texts.
+        Returns:
+            Their scores, None for an invalid one.
+        """
+        return scores(self.of, objects)
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+
+qed = Score("qed", drug_likeness)
+plogp = Score("plogp", penalized_logp)

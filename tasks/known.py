@@ -1,0 +1,69 @@
+"""A goal over the codes of a model, and codes of data whose values are known beforehand."""
+
+import torch
+from torch import Tensor
+
+from lso.decoder import Decoder
+from lso.objective import LatentObjective
+from lso.search import Known
+from lso.space import LatentSpace
+from lso.tasks.goal import Goal
+from lso.tasks.packing import encode_lines
+from lso.tasks.sentences import tokenizer_of
+from lso.vae.data import to_unit
+from lso.vae.errors import UsageError
+from lso.vae.runs import Run
+from lso.vae.seeds import mix
+
+ENCODED = 256  # data encoded at once
+
+
+def goal_objective(
+    goal: Goal, decoder: Decoder, space: LatentSpace | None = None, *, prior_weight: float = 0.0
+) -> LatentObjective:
+    """A goal over the codes of a decoder.
+
+    Args:
+        goal: what is sought.
+        decoder: frozen.
+        space: to search.
+        prior_weight: see `LatentObjective`.
+    Returns:
+        The objective.
+    """
+    objective = LatentObjective(
+        decoder, goal.score, space=space, maximize=goal.maximize, on=goal.on, prior_weight=prior_weight
+    )
+    objective.name = goal.name
+    return objective
+
+
+def known_codes(run: Run, goal: Goal, decoder: Decoder, count: int, seed: int) -> Known:
+    """Codes of data whose values are known, for the optimizer to begin with.
+
+    Args:
+        run: whose model it is.
+        goal: has such data.
+        decoder: its encoder gives the codes.
+        count: of data.
+        seed: of the choice among them.
+    Returns:
+        ``(k, d)`` posterior means, and values; sequences longer than the model was made for are left out.
+    Raises:
+        UsageError: if the goal knows nothing beforehand, or there is no encoder.
+    """
+    if goal.known is None or not decoder.has_encoder:
+        raise UsageError(f"nothing is known beforehand of {goal.name}", "Leave --known out.")
+    data, found = goal.known(count, mix(seed, "known"))
+    values = torch.as_tensor(found, dtype=torch.float64)
+    if isinstance(data, Tensor):
+        x = to_unit(data).to(torch.get_default_dtype())
+    else:
+        assert decoder.vocabulary is not None
+        corpus, _ = encode_lines(data, decoder.vocabulary, tokenizer_of(run, decoder.vocabulary.joiner))
+        kept = (corpus.lengths <= int(run.info["shape"][0])).nonzero().flatten()
+        x, values = corpus[kept].padded(), values[kept]
+    with torch.no_grad():
+        parts = [decoder.code_means(part) for part in torch.split(x, ENCODED)]
+    z = torch.cat([part for part in parts if part is not None]).double().cpu()
+    return z, values.tolist()
