@@ -167,7 +167,7 @@ class BlackBox:
     def tell(
         self,
         z: Float[Tensor, "*n latent"],
-        y: Float[Tensor, "*n"] | Sequence[float | None] | float | None,
+        y: Float[Tensor, "..."] | Sequence[float | None] | float | None,
         outcome: str | Sequence[str] = "evaluated",
     ) -> None:
         """Report what became of points: in any order, some or all of those asked for, or others.
@@ -289,14 +289,29 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
     """
     if name not in BLACK_BOX_OPTIMIZERS:
         raise unknown_name("black-box optimizer", name, BLACK_BOX_OPTIMIZERS)
-    module, _, function = BLACK_BOX_OPTIMIZERS[name].build.partition(":")
-    build: Callable[..., Proposal] = getattr(import_module(module), function)
-    known = list(inspect.signature(build).parameters)[1:]  # the first is the space
+    build, known = _builder(name), option_names(name)
     if unknown := options.keys() - set(known):
         raise UsageError(
             f"{name} has no option {', '.join(sorted(unknown))}", f"It takes {', '.join(known) or 'none'}."
         )
     return BlackBox(name, space, build(space, **options), seed=seed, maximize=maximize, settings=options)
+
+
+def option_names(name: str) -> list[str]:
+    """What may be chosen of an optimizer.
+
+    Args:
+        name: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
+    Returns:
+        Names of the options of `make_optimizer`.
+    """
+    return list(inspect.signature(_builder(name)).parameters)[1:]  # the first is the space
+
+
+def _builder(name: str) -> Callable[..., Proposal]:
+    module, _, function = BLACK_BOX_OPTIMIZERS[name].build.partition(":")
+    found: Callable[..., Proposal] = getattr(import_module(module), function)
+    return found
 
 
 def values_of(y: Any, n: int) -> list[float]:

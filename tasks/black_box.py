@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lso.asktell import option_names
 from lso.black_box_report import black_box_report
 from lso.decoder import Decoder
 from lso.loop import optimize
 from lso.objective import LatentObjective
+from lso.optimizers import BLACK_BOX_OPTIMIZERS
 from lso.search import Known, Watch
 from lso.search_files import write_search_files
 from lso.search_result import SearchResult
@@ -20,7 +22,7 @@ from lso.tasks.pick import pick
 from lso.tasks.search import frozen
 from lso.tasks.sought import Sought
 from lso.vae import runs
-from lso.vae.errors import RunError
+from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
 from lso.vae.values import require
 from lso.workers import Workers
@@ -196,7 +198,8 @@ def here() -> dict[str, Any]:
 
 def _conclude(found: Run, run: Run, results: Sequence[Sequence[SearchResult]], goal: Goal | None, alone: bool) -> None:
     """Reports, and where there are several searches, the status of them all."""
-    told = {"codes": run.codes(), "verdict": run.verdict, "best_possible": None if goal is None else goal.best}
+    best_possible = None if goal is None else goal.best
+    told: dict[str, Any] = {"codes": run.codes(), "verdict": run.verdict, "best_possible": best_possible}
     model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
     extra = {"model": model, "data of the model": run.info["dataset"]["name"]}
     extra |= {"goal": goal.summary} if goal is not None and goal.summary else {}
@@ -255,6 +258,9 @@ def _search(
 def _features(config: BlackBoxConfig, objective: LatentObjective) -> dict[str, Any]:
     if config.surrogate == "latent":
         return {}
+    able = [name for name in BLACK_BOX_OPTIMIZERS if "features" in option_names(name)]
+    if config.optimizer not in able:
+        raise UsageError(f"{config.optimizer} has no model of decoded objects", f"These have: {', '.join(able)}.")
     from lso.features import decoded_features
 
     features, differentiable = decoded_features(objective)
