@@ -77,7 +77,8 @@ def test_proposals_are_distinct_inside_the_bounds_and_zero_off_the_chart(name: s
 
 @pytest.mark.parametrize("name", SURROGATES)
 def test_a_search_finds_the_top_of_a_bowl(name: str) -> None:
-    box = searched(name, LatentSpace(2), 5, 4 if name == "thompson" else 3, initial=6, **CHEAP[name])
+    asks, n = (10, 4) if name == "thompson" else (5, 3)
+    box = searched(name, LatentSpace(2), asks, n, initial=6, **CHEAP[name])
     best = box.best()
     assert best is not None and best[1] > -0.05
 
