@@ -166,7 +166,8 @@ def test_branin_is_solved_through_an_affine_decoder() -> None:
     def branin(z: torch.Tensor) -> torch.Tensor:
         x, y = (lower + (z + 3) / 6 * width).T
         first = y - 5.1 / (4 * torch.pi**2) * x**2 + 5 / torch.pi * x - 6
-        return -(first**2 + 10 * (1 - 1 / (8 * torch.pi)) * torch.cos(x) + 10)
+        gain: torch.Tensor = -(first**2 + 10 * (1 - 1 / (8 * torch.pi)) * torch.cos(x) + 10)
+        return gain
 
     regrets = []
     for seed in range(3):
