@@ -15,9 +15,10 @@ from lso.belief import Verdict
 from lso.convergence import middle
 from lso.dimensions import MAX_POINTS, Dimensions, decode, decoder_sensitivity, finite_rows, spaced
 from lso.evaluation import ends
-from lso.held_out import held_out
+from lso.foretold import foretell
+from lso.ledger import account
 from lso.result import Evaluation
-from lso.search_course import Course, band, course, scored_anew
+from lso.search_course import Course, band, course
 from lso.search_groups import Found, Group, group_json
 from lso.search_result import SearchResult
 from lso.sensitivity import Sensitivity, sensitivity
@@ -122,7 +123,7 @@ def _group(name: str, results: Sequence[SearchResult], codes: Codes | None, trai
     objective, space = results[0].objective, results[0].objective.space
     courses = [course(result, name) for result in results]
     dims = _dimensions(results, codes)
-    fitted = [held_out(space, r.z, r.value, c.fresh) for r, c in zip(results[:FITS], courses, strict=False)]
+    fitted = [foretell(space, r.z, r.value, c.fresh) for r, c in zip(results[:FITS], courses, strict=False)]
     known = [one for one in fitted if one is not None]
     prior, best = _reencoding(results)
     agreement = _agreement(name, results, courses, dims)
@@ -225,7 +226,7 @@ def _top(grouped: Mapping[str, Sequence[SearchResult]]) -> list[Found]:
     times: Counter[str] = Counter()
     for group, results in grouped.items():
         for result in results:
-            for record in filter(scored_anew, result.records):
+            for record in (one for one in result.records if account(one) == "unique"):
                 first.setdefault(record.decoded_hash, (record, group, result))
                 times[record.decoded_hash] += 1
     best = sorted(first.values(), key=lambda entry: entry[2].objective.sign * entry[0].value)[:TOP]

@@ -165,7 +165,7 @@ def _cards(summary: BlackBoxSummary) -> list[tuple[str, str, str]]:
             f"{int(dims.active.sum())} of {main.objective.dim}",
             ", ".join(filter(None, (units, known))),
         ),
-        *([] if pooled is None else [("left-out values", number(pooled.rank_correlation, 2), _surrogate(main))]),
+        *([] if pooled is None else [("left-out values", number(pooled.rank_correlation, 3), _surrogate(main))]),
     ]
 
 

@@ -14,7 +14,7 @@ from lso.belief import Verdict
 from lso.calibration import Calibration
 from lso.convergence import middle
 from lso.dimensions import Dimensions
-from lso.held_out import LEVELS, coverage, equal, pool
+from lso.foretold import LEVELS, coverage, equal, pool
 from lso.objective import LatentObjective
 from lso.search_course import Band, Course
 from lso.sensitivity import Sensitivity
