@@ -22,7 +22,7 @@ from lso.tasks.pick import pick
 from lso.tasks.search import frozen
 from lso.tasks.sought import Sought
 from lso.vae import runs
-from lso.vae.errors import RunError
+from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
 from lso.vae.values import require
 from lso.workers import Workers
