@@ -51,7 +51,7 @@ def settings(numbers: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         Name -> value.
     """
-    first = next(iter(numbers["settings"].values()), {})
+    first: dict[str, Any] = next(iter(numbers["settings"].values()), {})
     shared = {key: value for key, value in first.items() if key != "seed"}
     seeds = [one["seed"] for one in numbers["groups"][0]["searches"]]
     about = {key: numbers["search"][key] for key in ("objective", "sense", "latent_dim", "chart", "best_possible")}

@@ -143,9 +143,10 @@ def surrogate(summary: BlackBoxSummary) -> Table | None:
     note = (
         f"BoTorch's default Gaussian process on the chart's unit cube, fitted afresh to the values of the first {FITS} "
         f"searches (at most {POINTS} evenly spaced objects of each); each value is predicted from the others with the "
-        "hyperparameters kept. Explained: share of the variance of a third of the values that the rest foretells, refitted. Lengthscales: medians, in standard deviations "
-        "of the prior; a dimension whose lengthscale is many times the box does not matter to the surrogate. A trust "
-        "region fits its own model to its own neighbourhood; to random search and CMA-ES this one is a bystander."
+        "hyperparameters kept. Explained: share of the variance of each third of the values that a surrogate refitted "
+        "to the others foretells; under 5 % it is flat. Lengthscales: medians, in standard deviations of the prior; a "
+        "dimension whose lengthscale is many times the box does not matter to the surrogate. A trust region fits its "
+        "own model to its own neighbourhood; to random search and CMA-ES this one is a bystander."
     )
     return Table(columns=columns, rows=rows, title="Leave-one-out calibration", note=note) if rows else None
 

@@ -96,7 +96,8 @@ def check_surrogate(group: Group) -> Check:
     rule = (
         "over what was evaluated; care if the surrogates of most searches, refitted without a third, explain under "
         f"{100 * FLAT:.0f} % of the variance of that third, or if under {100 * COVERED:.0f} % of {FEW} values or more "
-        f"lie within their leave-one-out 95 % intervals; not judged for optimizers without a surrogate ({', '.join(SURROGATE_FREE)})"
+        "lie within their leave-one-out 95 % intervals; not judged for optimizers without a surrogate "
+        f"({', '.join(SURROGATE_FREE)})"
     )
     free, pooled = group.courses[0].optimizer in SURROGATE_FREE, group.pooled
     if free or pooled is None:
