@@ -29,7 +29,7 @@ from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.seeds import generator
 
 TOP = 10  # distinct objects shown
-FITS = 3  # searches of a group whose values a surrogate is fitted to, the first ones: a fit takes seconds
+FITS = 2  # searches of a group whose values a surrogate is fitted to, the first ones: four fits each take seconds
 AXES = ("calls", "unique", "seconds")
 
 
@@ -168,7 +168,8 @@ def _dimensions(results: Sequence[SearchResult], codes: Codes | None) -> Dimensi
         probe = probing.probe(decoder, PROBE_DRAWS, generator(0, "report/probe"))
         known |= {"redraw": probe.redraw, "correlation": probe.correlation}
     moved = bests.abs().mean(0) if len(bests) else torch.full((objective.dim,), torch.nan, dtype=torch.float64)
-    measure = "Jacobian norm" if decoder.vocabulary is None else "root of KL"
+    redrawn = "change redrawn" if how.startswith("squared change") else "Jacobian norm"
+    measure = redrawn if decoder.vocabulary is None else "root of KL"
     how = how.replace("starts and end points", "proposals and prior draws")
     return Dimensions(sensitivity=sensitivity, how=how, moved=moved, measure=measure, **known)
 

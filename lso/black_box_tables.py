@@ -249,7 +249,7 @@ def top(summary: BlackBoxSummary) -> Table:
         for found in summary.top
     ]
     columns = ["rank", "value", *(["object"] if texts else []), "typical", "norm percentile", "re-encoding error"]
-    return Table(columns=[*columns, "found by", "searches"], rows=rows, fold=not texts, title="The best objects")
+    return Table(columns=[*columns, "found by", "searches"], rows=rows, fold=True, title="More on each")
 
 
 def essence_numbers(group: Group) -> dict[str, Any]:

@@ -220,7 +220,8 @@ GRID = 200  # abscissae of a band at most
 def band(courses: Sequence[Course], over: str) -> Band:
     """Median and band of the best so far.
 
-    A search that ended early keeps its best; before its first value it counts as NaN, which is left out.
+    A search that ended early keeps its best. Before each search that has values has its first there is no median; a
+    search without any is left out.
 
     Args:
         courses: of the searches.
@@ -234,6 +235,8 @@ def band(courses: Sequence[Course], over: str) -> Band:
     x = torch.linspace(0.0 if over == "seconds" else 1.0, longest, count, dtype=torch.float64)
     x = x if over == "seconds" else x.round()
     rows = torch.stack([_held(axis, one.best_so_far, x) for axis, one in zip(axes, courses, strict=True)])
+    known = torch.isfinite(rows)
+    rows = torch.where(known[known.any(1)].all(0), rows, torch.nan)  # a median over ever more searches could fall
     share = torch.tensor([0.25, 0.75] if len(rows) >= QUARTILES_FROM else [0.0, 1.0], dtype=torch.float64)
     low, high = torch.nanquantile(rows, share, dim=0)
     return Band(x=x, median=torch.nanquantile(rows, 0.5, dim=0), low=low, high=high)
