@@ -14,9 +14,9 @@ from lso.vae.values import require
 GUARDS = ("typical", "ball")
 # The soft term's factor is this over the square root of the evaluations: 1.6, 0.5 and 0.16 after 10, 100 and 1,000.
 # Prior-guided search divides by the evaluations themselves, since data are to overrule a belief about the optimum; but
-# typicality is where the decoder was trained, of which values say nothing. Of a score that grows without end, proposals
-# after 100 draws in 20 dimensions (4 each) are typical in 0, 25 and 100 % at factors of 0.01, 0.1 and 1; of one with its top on
-# the shell, or one that saturates, they always are (`benchmarks/guard_weight.py`).
+# typicality is where the decoder was trained, of which values say nothing. After 100 draws in 20 dimensions, of 4
+# proposals for a score that grows without end 0, 1 and 4 are typical at factors of 0.01, 0.1 and 1; for one with its
+# top on the shell, or one that saturates, all are, guard or none (`benchmarks/guard_weight.py`).
 WEIGHT = 5.0
 # The ball is this much smaller than the points that count as typical, for rounding.
 MARGIN = 1e-9
