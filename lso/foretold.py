@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lso.calibration import INNER, OUTER, Calibration, calibration, held_out, spearman
+from lso.calibration import INNER, OUTER, Calibration, calibration, spearman
 from lso.dimensions import spaced
 from lso.space import LatentSpace
 from lso.surrogate import fit, isolated
@@ -44,7 +44,7 @@ def foretell(
         return None
     with isolated(mix(0, "report/surrogate")):
         x, y = space.to_unit(z[rows]), value[rows].double()
-        return calibration(fit(x, y), space, held_out(x, y))
+        return calibration(fit(x, y), space)
 
 
 def pool(found: Sequence[Calibration]) -> Calibration | None:
