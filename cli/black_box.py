@@ -121,9 +121,11 @@ def _conclude(found: Run, console: Console) -> None:
     )
     if console.json:
         return
+    from lso.essence import essence_across
+
     for report in reports:
-        essence = report["essence"]
-        console.table(tuple(essence), [list(essence.values())])
+        table = essence_across({"median over seeds": report["essence"]})
+        console.table(table.columns, table.rows)
     console.result()
     console.result(f"{info['sentence']} ({span(info['seconds'])})")
     for page, report in zip(pages, reports, strict=True):

@@ -36,11 +36,13 @@ def are_black_box(found: Mapping[str, Mapping[str, Any]]) -> bool:
             f"black-box searches ({names[0]}) and gradient searches ({names[1]}) cannot be compared",
             "Report on each kind alone.",
         )
-    about = {(numbers["search"]["objective"], numbers["search"]["sense"]) for numbers in found.values() if which}
-    if all(which.values()) and len(about) > 1:
+    if not all(which.values()):
+        return False
+    about = {(numbers["search"]["objective"], numbers["search"]["sense"]) for numbers in found.values()}
+    if len(about) > 1:
         told = "; ".join(f"{name} ({sense}d)" for name, sense in sorted(about))
         raise UsageError(f"the searches have different objectives: {told}", "Compare searches for one objective.")
-    return all(which.values())
+    return True
 
 
 def settings(numbers: Mapping[str, Any]) -> dict[str, Any]:

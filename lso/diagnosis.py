@@ -155,7 +155,11 @@ def _latents(s: Signs) -> Iterator[Cause]:
 
 def _values(s: Signs) -> Iterator[Cause]:
     if s.constant:
-        yield Cause("problem", "all values are equal: there is nothing to search for", "Look at the score.")
+        yield Cause(
+            "problem",
+            "all values are equal: the score is flat, and there is nothing to search for",
+            "Look at the score.",
+        )
         return
     if s.optimizer in SURROGATE_FREE or s.flat is None:
         return
