@@ -93,7 +93,7 @@ class Here(Caller):
         outcomes = self._together(items) or [called(self._score, self._on, item) for item in items]
         return list(zip(calls, outcomes, strict=True))
 
-    def _together(self, items: list[Tensor]) -> list[Outcome]:
+    def _together(self, items: list[Any]) -> list[Outcome]:
         if len(items) < 2:
             return []
         begun = time.perf_counter()

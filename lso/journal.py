@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lso.result import Evaluation
 from lso.vae.errors import RunError
 
 EVALUATIONS, LOCK = "evaluations.jsonl", ".lock"
-ASK, KNOWN = "ask", "known"  # events; an evaluation's rows have none
+ASK, KNOWN, SCORED = "ask", "known", "scored"  # events; an evaluation's rows have none
 
 
 class Journal:
@@ -38,7 +38,8 @@ class Journal:
         """What is recorded.
 
         Returns:
-            Rows in order; of asks and of what was known ``event`` says so, of evaluations there are their fields.
+            Rows in order; of asks and of what was known or scored before ``event`` says so, of evaluations there are
+            their fields.
         Raises:
             RunError: if a line cannot be read.
         """
@@ -53,6 +54,14 @@ class Journal:
         """
         values = [v if math.isfinite(v) else None for v in value.tolist()]
         self._write({"event": KNOWN, "z": z.tolist(), "value": values})
+
+    def scored(self, records: Sequence[Evaluation]) -> None:
+        """Record what earlier searches scored.
+
+        Args:
+            records: theirs.
+        """
+        self._write({"event": SCORED, "records": [to_json(record) for record in records]})
 
     def ask(self, number: int, z: Tensor, seconds: float) -> None:
         """Record an ask.

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from lso.asktell import BlackBox
 from lso.calling import Call, Caller, Here
 from lso.evaluation import End, digest, ends
-from lso.journal import ASK, KNOWN, Journal
+from lso.journal import ASK, KNOWN, SCORED, Journal
 from lso.ledger import Ledger, Limits
 from lso.objective import LatentObjective
 from lso.outcome import Outcome
@@ -21,6 +21,7 @@ from lso.record import from_json
 from lso.result import Evaluation
 from lso.search_result import SearchResult
 
+EARLIER = -1  # number of the call that an object of an earlier search was scored by
 Known = tuple[Float[Tensor, "k latent"], Sequence[float]]
 
 
@@ -129,21 +130,27 @@ class Search:
 
     # --- beginning ----------------------------------------------------------------------------------------------------
 
-    def begin(self, known: Known | None) -> None:
-        """Replay the journal; where it is empty, tell what is known beforehand.
+    def begin(self, known: Known | None, scored: Sequence[Evaluation] = ()) -> None:
+        """Replay the journal; before the first ask, take down what is known and was scored beforehand.
 
         Args:
             known: codes and values.
+            scored: evaluations of earlier searches, of which objects met again are duplicates.
         """
         rows = [] if self.journal is None else self.journal.rows()
         for row in rows:
             self._replay(row)
-        if not rows and known is not None:
+        events = {row.get("event") for row in rows}
+        if known is not None and not events & {ASK, SCORED, KNOWN}:
             z = known[0].detach().double().cpu()
             value = torch.as_tensor(known[1], dtype=torch.float64)
             if self.journal is not None:
                 self.journal.known(z, value)
             self._tell_known(z, value)
+        if scored and not events & {ASK, SCORED}:
+            if self.journal is not None:
+                self.journal.scored(scored)
+            self._remember(scored)
         for asked in list(self._open.values()):
             self._send(asked)
 
@@ -152,6 +159,8 @@ class Search:
         if event == KNOWN:
             value = [float("nan") if v is None else v for v in row["value"]]
             self._tell_known(_codes(row["z"], self.objective.dim), torch.tensor(value, dtype=torch.float64))
+        elif event == SCORED:
+            self._remember([from_json(record) for record in row["records"]])
         elif event == ASK:
             self._register(self.box.asked(_codes(row["z"], self.objective.dim)), row["ask"], row["seconds"])
         else:
@@ -164,6 +173,11 @@ class Search:
     def _tell_known(self, z: Tensor, value: Tensor) -> None:
         self._known = (z, value)
         self.box.tell(z, value)
+
+    def _remember(self, records: Sequence[Evaluation]) -> None:
+        for record in records:
+            key = self._key(record.decoded_hash, torch.tensor(record.z, dtype=torch.float64))
+            self.ledger.known.setdefault(key, replace(record, call=EARLIER))
 
     def _register(self, z: Tensor, number: int, seconds: float) -> Asked:
         asked = Asked(number, self._calls, z)
