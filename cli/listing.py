@@ -90,10 +90,13 @@ def _tasks() -> Table:
 
 
 def _optimizers() -> Table:
-    from lso.optimizers import GRADIENT_OPTIMIZERS
+    from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS
 
-    columns = ("optimizer", "step size", "what it is")
-    return columns, [[name, spec.learning_rate, spec.summary] for name, spec in GRADIENT_OPTIMIZERS.items()]
+    columns = ("optimizer", "kind", "step size", "extra", "what it is")
+    rows = [[name, "gradient", spec.learning_rate, None, spec.summary] for name, spec in GRADIENT_OPTIMIZERS.items()]
+    for name, spec in BLACK_BOX_OPTIMIZERS.items():
+        rows.append([name, "black box", None, spec.extra or None, spec.summary])
+    return columns, rows
 
 
 def _tables() -> Table:

@@ -1,12 +1,13 @@
-"""``lso optimize``: search the latent space of a trained model for what decodes to given images or sentences."""
+"""``lso optimize``: search the latent space of a trained model, by gradient or as a black box."""
 
-import json as json_module
+import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from lso.cli.console import Console, shown, span
+from lso.cli import black_box, by_gradient
+from lso.cli.console import Console
 from lso.cli.options import (
     LIMITS,
     OUTPUT,
@@ -22,15 +23,11 @@ from lso.cli.options import (
     pixel_changes,
     seconds,
 )
-from lso.cli.places import training_run
-from lso.cli.signals import Signals
-from lso.optimizers import GRADIENT_OPTIMIZERS
-from lso.vae import runs
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS, parse_optimizer
 from lso.vae.errors import UsageError, unknown_name
-from lso.vae.runs import Run
 
 START = "mean,prior"
-FROM, HOW = "What is searched for", "How it is searched"
+FROM, HOW, BLACK_BOX = "What is searched for", "By gradient", "Black box"
 Model = Annotated[
     Path | None,
     typer.Option(
@@ -49,11 +46,34 @@ Target = Annotated[
         rich_help_panel=FROM,
     ),
 ]
-Optimizer = Annotated[
-    str,
+TaskGoal = Annotated[
+    str | None,
     typer.Option(
-        help="adam, sgd, lbfgs, or any elementwise torch.optim class.",
+        "--task",
+        help="A task's goal: expressions, squares, ehrlich, digits-preference, molecules[:GOAL].",
         metavar="NAME",
+        rich_help_panel=FROM,
+    ),
+]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        help="Your own score, module:function: decoded objects to floats (None: invalid).",
+        metavar="NAME",
+        rich_help_panel=FROM,
+    ),
+]
+Sense = Annotated[
+    bool | None,
+    typer.Option("--maximize/--minimize", help="Sense of --objective.", rich_help_panel=FROM, show_default=False),
+]
+Optimizer = Annotated[
+    str | None,
+    typer.Option(
+        help="By gradient: adam, sgd, lbfgs, or any elementwise torch.optim class. Black box: turbo, gp, thompson, "
+        "saas, cmaes, random; options after a colon, gp:guard=ball. Default: adam for targets, else turbo.",
+        metavar="NAME",
+        show_default=False,
         rich_help_panel=HOW,
         autocompletion=complete_optimizers,
     ),
@@ -74,11 +94,13 @@ Loss = Annotated[
     ),
 ]
 PriorWeight = Annotated[
-    float,
+    float | None,
     typer.Option(
-        help="Of |z|^2/2 in the value. 1 with nll: the most probable code; 0: reconstruction alone, codes may stray.",
+        help="Of |z|^2/2 in the value. 1 with nll: the most probable code; 0: reconstruction alone, codes may stray. "
+        "Default: 1 for targets by gradient, else 0.",
         metavar="W",
-        rich_help_panel=HOW,
+        rich_help_panel=FROM,
+        show_default=False,
     ),
 ]
 Context = Annotated[
@@ -109,27 +131,115 @@ Control = Annotated[
         help="A second optimizer, to judge by: lbfgs, sgd, adam or none.", metavar="NAME", rich_help_panel=HOW
     ),
 ]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        help="Unique valid objects to score. Default: 100.",
+        metavar="N",
+        min=1,
+        rich_help_panel=BLACK_BOX,
+        show_default=False,
+    ),
+]
+Batch = Annotated[int, typer.Option(help="Codes proposed together.", metavar="N", min=1, rich_help_panel=BLACK_BOX)]
+Seeds = Annotated[
+    int,
+    typer.Option(help="Searches from other initial designs, compared.", metavar="N", min=1, rich_help_panel=BLACK_BOX),
+]
+Workers = Annotated[
+    int,
+    typer.Option(help="Processes for the score; 0: this one.", metavar="N", min=0, rich_help_panel=BLACK_BOX),
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option(help="Of one call of the score, e.g. 30s; it is killed.", metavar="TIME", rich_help_panel=BLACK_BOX),
+]
+MaxCalls = Annotated[
+    int | None,
+    typer.Option(
+        help="Calls at most, duplicates and invalid ones too.  Default: ten times the budget.",
+        metavar="N",
+        rich_help_panel=BLACK_BOX,
+        show_default=False,
+    ),
+]
+KnownData = Annotated[
+    int,
+    typer.Option(
+        "--known",
+        help="Data whose values the task knows, told beforehand.",
+        metavar="N",
+        min=0,
+        rich_help_panel=BLACK_BOX,
+    ),
+]
+Surrogate = Annotated[
+    str,
+    typer.Option(
+        help="latent: a model of codes; decoded: of features of what they decode to.",
+        metavar="NAME",
+        rich_help_panel=BLACK_BOX,
+    ),
+]
+Chart = Annotated[
+    str,
+    typer.Option(
+        help="box, cdf (the prior's cube) or active (active dimensions alone).",
+        metavar="NAME",
+        rich_help_panel=BLACK_BOX,
+    ),
+]
+Asynchronous = Annotated[
+    bool,
+    typer.Option("--asynchronous", help="Ask again as soon as one call is done.", rich_help_panel=BLACK_BOX),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="Go on with a black-box search.", metavar="RUN", rich_help_panel=BLACK_BOX),
+]
 Out = Annotated[
     Path | None, typer.Option(help="Run folder. Default: a new one under runs/.", metavar="DIR", rich_help_panel=OUTPUT)
 ]
 
 
+# Options that are of one kind of optimizer alone.
+OF_GRADIENT = {"starts", "start", "context", "lr", "control", "tol", "max_steps", "bad_files", "channels", "invert"}
+OF_BLACK_BOX = {"budget", "batch", "seeds", "workers", "timeout", "max_calls", "known"}
+OF_BLACK_BOX |= {"surrogate", "chart", "asynchronous"}
+BUDGET = 100
+CHANGES = {"budget", "workers", "timeout", "max_calls"}  # of a search that is resumed
+
+
 def optimize(
     target: Target = None,
+    task: TaskGoal = None,
+    objective: Objective = None,
+    maximize: Sense = None,
     model: Model = None,
     bad_files: BadFiles = None,
     channels: Channels = None,
     invert: Invert = None,
-    optimizer: Optimizer = "adam",
+    optimizer: Optimizer = None,
     starts: Starts = 8,
     start: Start = START,
     loss: Loss = "nll",
-    prior_weight: PriorWeight = 1.0,
+    prior_weight: PriorWeight = None,
     context: Context = "target",
     lr: Lr = None,
     control: Control = "lbfgs",
     tol: Tol = 1e-3,
     max_steps: MaxSteps = 1000,
+    budget: Budget = None,
+    batch: Batch = 4,
+    seeds: Seeds = 1,
+    workers: Workers = 0,
+    timeout: Timeout = None,
+    max_calls: MaxCalls = None,
+    known: KnownData = 0,
+    surrogate: Surrogate = "latent",
+    chart: Chart = "box",
+    asynchronous: Asynchronous = False,
+    resume: Resume = None,
     limit: Limit = None,
     time_limit: TimeLimit = None,
     device: Device = "auto",
@@ -138,99 +248,58 @@ def optimize(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Freeze a trained decoder, search its latent space for given data, and report whether to believe the result.
+    """Freeze a trained decoder, search its latent space, and report whether to believe the result.
 
-    Ctrl-C ends the search early and writes what there is.
+    For given data (--target) by gradient or as a black box; for a task's goal or a score of your own (--task,
+    --objective) as a black box, or by gradient where the score has one.
+
+    Ctrl-C ends the search early and writes what there is; a black-box search goes on with --resume.
     """
+    own = {key: value for key, value in locals().items() if key in inspect.signature(optimize).parameters}
+    given = {key for key, value in own.items() if value != inspect.signature(optimize).parameters[key].default}
     console = Console(json=json, quiet=quiet)
-    run = training_run(model)
-    if target is None:
+    deadline = None if time_limit is None else seconds(time_limit)
+    own["timeout"] = None if timeout is None else seconds(timeout)
+    if resume is not None:
+        _refuse(given - {"resume", "json", "quiet", "time_limit", "device"} - CHANGES, "the search has it already")
+        black_box.resume(console, resume, {key: own[key] for key in CHANGES & given}, deadline, device)
+        return
+    sought = {"task": task, "objective": objective, "target": target, "maximize": maximize}
+    if not (target or task or objective):
         raise UsageError(
-            "no target given", "Say what to search for: --target images/, --target lines.txt, or --target test:20"
+            "no target given",
+            "Say what to search for: --target images/ or test:20, --task expressions, or --objective module:function",
         )
+    name, options = parse_optimizer(optimizer or ("adam" if target else "turbo"))
+    if name in BLACK_BOX_OPTIMIZERS:
+        _refuse(given & OF_GRADIENT, f"{name} is no gradient optimizer")
+        chosen = {key: own[key] for key in OF_BLACK_BOX - {"seeds"}} | ({"loss": loss} if "loss" in given else {})
+        chosen |= {
+            "budget": budget or BUDGET,
+            "optimizer": name,
+            "options": options,
+            "prior_weight": prior_weight or 0.0,
+        }
+        where = {"seeds": seeds, "seed": seed, "out": out, "device": device, "limit": limit}
+        black_box.search(console, model, sought, chosen, where, deadline)
+        return
+    _refuse(given & OF_BLACK_BOX, f"{name} is no black-box optimizer")
+    if options:
+        raise UsageError(f"{name} takes no options after a colon", "Its step size is --lr.")
     if control not in (*GRADIENT_OPTIMIZERS, "none"):
         raise unknown_name("control", control, (*GRADIENT_OPTIMIZERS, "none"))
-    deadline = None if time_limit is None else seconds(time_limit)
-    runs.choose_folder("", out)
-    console.loading()
-    from lso.cli.progress import SearchProgress
-    from lso.tasks.search import SearchConfig, search_targets
-
     kinds = tuple(part.strip() for part in start.split(",") if part.strip())
     if start == START:
-        kinds = kinds[: max(1, starts)]
-    config = SearchConfig(
-        optimizer=optimizer,
-        starts=starts,
-        start=kinds,
-        loss=loss,
-        lr=lr,
-        tol=tol,
-        prior_weight=prior_weight,
-        max_steps=max_steps,
-        context=context,
-    )
-    pixels = pixel_changes(bad_files, channels, invert)
-    latent = run.config.architecture.latent_dim
-    console.note(
-        f"Searching {latent} latents of {shown(run.path)} ({run.config.method.name}) for {target}: "
-        f"{optimizer}, {starts} starts each, seed {seed}"
-    )
-    if run.verdict:
-        console.warn(run.verdict)
-    with Signals() as signals:
-        signals.listen()
-        watch = SearchProgress(console, signals, deadline)
-        try:
-            found = search_targets(
-                run,
-                target,
-                config,
-                seed=seed,
-                out=out,
-                device=device,
-                pixels=pixels,
-                control=control,
-                limit=limit,
-                watch=watch,
-                told=console.notes,
-            )
-        finally:
-            watch.close()
-    _conclude(found, console)
-    if signals.exit_code:
-        raise typer.Exit(signals.exit_code)
+        kinds = kinds[: max(1, starts)] if target else ("prior",)
+    settings = {key: own[key] for key in ("starts", "loss", "lr", "tol", "max_steps", "context")}
+    settings |= {"optimizer": name, "start": kinds}
+    settings["prior_weight"] = (1.0 if target else 0.0) if prior_weight is None else prior_weight
+    where = {"seed": seed, "out": out, "device": device, "control": control}
+    files = {"pixels": pixel_changes(bad_files, channels, invert), "limit": limit} if target else {}
+    by_gradient.search(console, model, sought, settings, {**where, **files}, deadline)
 
 
-def _conclude(found: Run, console: Console) -> None:
-    from lso.essence import essence_across
-
-    report: dict[str, Any] = json_module.loads((found.path / "report.json").read_text(encoding="utf-8"))
-    info, verdict = found.info, report["verdict"]
-    console.emit(
-        {
-            "run": found.path,
-            "model": info["model"],
-            "status": info["status"],
-            "sentence": info["sentence"],
-            "verdict": {key: verdict[key] for key in ("level", "sentence", "training")},
-            "essence": report["essence"],
-            "report": found.path / runs.REPORT,
-        }
-    )
-    if console.json:
-        return
-    essence = dict(report["essence"])
-    level = essence.pop("verdict")
-    table = essence_across({"median over targets": essence})
-    console.table(table.columns, table.rows)
-    console.result()
-    console.result(f"{info['sentence']} ({span(info['seconds'])})")
-    console.result(typer.style(verdict["sentence"], fg=COLOURS[level]))
-    if verdict["training"]:
-        console.result(f"The training run said: {verdict['training']}")
-    console.result(f"report: {shown(found.path / runs.REPORT)}")
-    console.result(shown(found.path))
-
-
-COLOURS = {"fine": "green", "care": "yellow", "doubt": "red"}
+def _refuse(names: set[str], why: str) -> None:
+    if names:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+        raise UsageError(f"{flags}: {why}", "Leave it out." if len(names) == 1 else "Leave them out.")

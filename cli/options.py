@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lso.optimizers import GRADIENT_OPTIMIZERS
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS
 from lso.tasks.task import TASKS
 from lso.tasks.tokenizers import TOKENIZERS
 from lso.vae.architectures import ARCHITECTURES
@@ -61,7 +61,8 @@ def complete_optimizers() -> list[tuple[str, str]]:
     Returns:
         Pairs.
     """
-    return [(name, spec.summary) for name, spec in GRADIENT_OPTIMIZERS.items()]
+    gradient = [(name, spec.summary) for name, spec in GRADIENT_OPTIMIZERS.items()]
+    return gradient + [(name, spec.summary) for name, spec in BLACK_BOX_OPTIMIZERS.items()]
 
 
 def complete_runs() -> list[str]:

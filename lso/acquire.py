@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from lso.guard import Guard
 from lso.quiet import importing_botorch
@@ -17,9 +17,8 @@ from lso.surrogate import Feasibility, Surrogate
 
 with importing_botorch():
     from botorch.acquisition.logei import qLogNoisyExpectedImprovement
-    from botorch.acquisition.prior_guided import PriorGuidedAcquisitionFunction
-    from botorch.optim import optimize_acqf
     from botorch.optim.initializers import initialize_q_batch
+    from botorch.optim.optimize import optimize_acqf
 
 # Raw starts scored at once; temperature of their choice and iterations of the search, as BoTorch has them.
 CHUNK, ETA, MAXITER = 512, 2.0, 200
@@ -70,9 +69,7 @@ class Terms:
         """
         return self.guard.inside(self.guard.space.from_unit(unit))
 
-    def added(
-        self, z: Float[Tensor, "*batch latent"], inputs: Float[Tensor, "*batch f"]
-    ) -> Float[Tensor, "*batch"]:
+    def added(self, z: Float[Tensor, "*batch latent"], inputs: Float[Tensor, "*batch f"]) -> Float[Tensor, "*batch"]:
         """What guard and feasibility add to the log acquisition.
 
         Args:
@@ -85,26 +82,23 @@ class Terms:
         return total if self.feasibility is None else total + self.feasibility.log_probability(inputs)
 
 
-class _Improvement(qLogNoisyExpectedImprovement):  # type: ignore[misc]
-    """qLogNEI whose model sees something else than the coordinates that are optimized."""
+class _Guided(qLogNoisyExpectedImprovement):
+    """qLogNEI over chart coordinates, with something added to each point's log improvement before the maximum over q.
 
-    inputs: Callable[[Tensor], Tensor]
+    BoTorch's PriorGuidedAcquisitionFunction does the same for one model, but fails on an ensemble, whose axis its
+    `forward` averages twice; and its prior would see the surrogate's inputs, not the code.
+    """
 
-    def _get_samples_and_objectives(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        pair: tuple[Tensor, Tensor] = super()._get_samples_and_objectives(self.inputs(X))
-        return pair
+    terms: Terms
 
-
-class _Added(nn.Module):
-    """What is added to each point's log improvement, in the shape that BoTorch's prior-guided acquisition asks for."""
-
-    def __init__(self, terms: Terms) -> None:
-        super().__init__()
-        self._terms = terms
-
-    def forward(self, X: Tensor) -> Tensor:
-        added = self._terms.added(self._terms.codes(X), self._terms.inputs(X))
-        return added.unsqueeze(-2) if self._terms.surrogate.kind == "saas" else added  # an axis for the ensemble
+    def _non_reduced_forward(self, X: Tensor) -> Tensor:
+        z = self.terms.codes(X)
+        inputs = X if self.terms.plain else self.terms.view(z)
+        improvement: Tensor = super()._non_reduced_forward(inputs)
+        if not self.terms.adds:
+            return improvement
+        added = self.terms.added(z, inputs)
+        return improvement + (added.unsqueeze(-2) if self.terms.surrogate.kind == "saas" else added)  # ensemble axis
 
 
 def improvement(terms: Terms, pending: Float[Tensor, "p f"], *, over_inputs: bool = False) -> Any:
@@ -117,17 +111,13 @@ def improvement(terms: Terms, pending: Float[Tensor, "p f"], *, over_inputs: boo
     Returns:
         BoTorch's acquisition function, ``(b, q, k) -> (b,)``.
     """
-    kind = qLogNoisyExpectedImprovement if terms.plain or over_inputs else _Improvement
-    acquisition = kind(
+    bare = over_inputs or (terms.plain and not terms.adds)
+    acquisition: Any = (qLogNoisyExpectedImprovement if bare else _Guided)(
         terms.surrogate.model, X_baseline=terms.surrogate.inputs, X_pending=pending if len(pending) else None
     )
-    if over_inputs:
-        return acquisition
-    if not terms.plain:
-        acquisition.inputs = terms.inputs
-    return (
-        PriorGuidedAcquisitionFunction(acquisition, _Added(terms), log=True) if terms.adds else acquisition
-    )
+    if not bare:
+        acquisition.terms = terms
+    return acquisition
 
 
 def scored(acquisition: Any, points: Float[Tensor, "b q k"]) -> Float[Tensor, " b"]:
@@ -140,7 +130,7 @@ def scored(acquisition: Any, points: Float[Tensor, "b q k"]) -> Float[Tensor, " 
         ``(b,)``; what is not finite counts as the least finite value.
     """
     with torch.no_grad():
-        values = torch.cat([acquisition(part) for part in points.split(CHUNK)])
+        values = torch.cat([acquisition(part) for part in torch.split(points, CHUNK)])
     finite = torch.isfinite(values)
     least = values[finite].min() if bool(finite.any()) else values.new_zeros(())
     return torch.where(finite, values, least)
@@ -161,7 +151,7 @@ def maximize(
     """
     values = scored(acquisition, raw)
     chosen, _ = initialize_q_batch(raw, values, min(restarts, len(raw)), eta=ETA)
-    found, value = optimize_acqf(
+    found, _ = optimize_acqf(
         acquisition,
         bounds=bounds,
         q=raw.shape[1],

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from typing import Any
@@ -35,6 +35,7 @@ class History:
         ask: ``(m,)`` number of the ask that each came from, -1 where it was told unasked.
         pending: ``(p, d)`` double, points asked for and not yet told.
         number: asks so far, which is the number of this one.
+        pending_ask: ``(p,)`` number of the ask of each pending point.
     """
 
     space: LatentSpace
@@ -43,6 +44,7 @@ class History:
     ask: Int[Tensor, " m"]
     pending: Float[Tensor, "p latent"]
     number: int
+    pending_ask: Int[Tensor, " p"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
 
     @cached_property
     def feasible(self) -> Bool[Tensor, " m"]:
@@ -128,6 +130,7 @@ class BlackBox:
             ask=torch.tensor([ask for _, _, ask in self._told], dtype=torch.long),
             pending=self.pending,
             number=self._asks,
+            pending_ask=torch.tensor([ask for _, ask in self._pending], dtype=torch.long),
         )
 
     def ask(self, n: int = 1) -> Float[Tensor, "n latent"]:

@@ -10,16 +10,15 @@ from typing import Any
 import numpy
 import torch
 from jaxtyping import Float
-from scipy.special import gammaincinv
 from torch import Tensor
 
 from lso.asktell import UNASKED, History, Proposal
-from lso.space import OUTSIDE, LatentSpace
+from lso.guard import make_guard
+from lso.space import LatentSpace
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.seeds import generator, mix
 from lso.vae.values import require
 
-GUARDS = ("ball",)
 SIGMA = 0.7  # first step size, below the prior's 1: the distribution widens itself within a few generations
 KNOWN_SIGMA = 0.35  # around a known point: at 0.7 in 32 dimensions a step would be as long as the way from the origin
 FLOOR = 1e-3  # prior standard deviations; a search whose widest axis is below starts anew from a prior draw
@@ -41,7 +40,8 @@ def build(
         space: to search.
         sigma: first step size in prior standard deviations; None is 0.7, around known data 0.35.
         population: lambda; None is 4 + floor(3 log d).
-        guard: ``"ball"`` shrinks points outside the typical ball onto it, along the radius; None leaves them.
+        guard: ``"ball"`` shrinks points outside the typical ball onto it, see `lso.guard`; None leaves them. It is no
+            acquisition, so there is nothing for the soft guard to be added to.
     Returns:
         The proposal: draws from the current distribution. Points pending do not change it.
     Raises:
@@ -51,32 +51,16 @@ def build(
     """
     require(sigma is None or sigma > 0, "sigma > 0", sigma, "0.7 is the default.")
     require(population is None or population >= 4, "a population >= 4", population, "None chooses by dimension.")
-    if guard is not None and guard not in GUARDS:
-        raise unknown_name("guard", guard, GUARDS)
-    cma, memo = _package(), _Memo()
+    if guard not in (None, "ball"):
+        raise unknown_name("guard of cmaes", str(guard), ("ball",))
+    cma, memo, keep = _package(), _Memo(), make_guard(space, guard)
 
     def propose(history: History, n: int, seed: int) -> Float[Tensor, "n latent"]:
         search = memo.fold(history, lambda: _Search(cma, space, sigma, population))
         noise = torch.randn(n, search.free, generator=generator(seed, "cmaes"), dtype=torch.float64)
-        z = search.draw(noise)
-        return space.clip(z if guard is None else into_ball(space, z))
+        return space.clip(keep.inside(space.clip(search.draw(noise))))
 
     return propose
-
-
-def into_ball(space: LatentSpace, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
-    """Shrink codes that are not typical onto the typical ball: their active part is scaled down.
-
-    Args:
-        space: what is typical.
-        z: ``(..., d)``.
-    Returns:
-        ``(..., d)``; typical codes are returned as they are.
-    """
-    active = space.active.to(z.device)
-    radius = math.sqrt(2 * gammaincinv(0.5 * int(active.sum()), OUTSIDE)) * (1 - 1e-9)
-    norm = (z[..., active] ** 2).sum(-1, keepdim=True).sqrt()
-    return torch.where(active, z * (radius / norm.clamp_min(radius)), z)
 
 
 @dataclass

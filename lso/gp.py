@@ -12,7 +12,7 @@ from lso.asktell import History, Proposal
 from lso.guard import WEIGHT, Guard, make_guard
 from lso.pools import DESIGNS, design, on_chart, starts, unit_bounds
 from lso.space import LatentSpace
-from lso.surrogate import chosen, fit, fit_feasibility, isolated
+from lso.surrogate import KINDS, chosen, fit, fit_feasibility, isolated
 from lso.vae.errors import unknown_name
 from lso.vae.seeds import generator, mix
 from lso.vae.values import require
@@ -22,26 +22,49 @@ Features = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Settings:
-    """Options of a search by surrogate; `build` explains them."""
+    """Options of a search by surrogate.
 
-    initial: int
-    design: str
+    Args:
+        guard: typicality.
+        initial: points to know (feasible ones, and pending ones) before there is a model.
+        design: of those: ``prior`` (with codes, half of them codes) or ``sobol``.
+        restarts: searches of the acquisition.
+        raw_samples: points that compete to start them.
+        joint: optimize the points of an ask together; else one after the other, each pending for the next.
+        surrogate: see `lso.surrogate.KINDS`.
+        features: codes ``(n, d)`` to features ``(n, f)`` of what they decode to; the model is then of these.
+        differentiable: whether gradients through the features mean something.
+    Raises:
+        UsageError: if an option is out of range.
+    """
+
     guard: Guard
-    restarts: int
-    raw_samples: int
-    joint: bool
-    surrogate: str
-    features: Features | None
-    differentiable: bool
+    initial: int = 10
+    design: str = "prior"
+    restarts: int = 8
+    raw_samples: int = 512
+    joint: bool = False
+    surrogate: str = "gp"
+    features: Features | None = None
+    differentiable: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.initial >= 1, "initial >= 1 points", self.initial, "A model needs one at least.")
+        require(self.restarts >= 1, "restarts >= 1", self.restarts, "One search at least.")
+        require(self.raw_samples >= 8, "8 points to choose from, or more", self.raw_samples, "Give more.")
+        if self.design not in DESIGNS:
+            raise unknown_name("design", self.design, DESIGNS)
+        if self.surrogate not in KINDS:
+            raise unknown_name("surrogate", self.surrogate, KINDS)
 
 
 def build(
     space: LatentSpace,
     *,
-    initial: int = 10,
-    design: str = "prior",
     guard: str | None = "typical",
     guard_weight: float = WEIGHT,
+    initial: int = 10,
+    design: str = "prior",
     restarts: int = 8,
     raw_samples: int = 512,
     joint: bool = False,
@@ -53,14 +76,14 @@ def build(
 
     Args:
         space: to search.
-        initial: points to know (feasible ones, and pending ones) before there is a model.
-        design: of those: ``prior`` (with codes, half of them codes) or ``sobol``.
         guard: see `lso.guard`: ``typical``, ``ball`` or None.
         guard_weight: of the soft guard, over the evaluations so far.
-        restarts: searches of the acquisition.
-        raw_samples: points that compete to start them.
-        joint: optimize the points of an ask together; else one after the other, each pending for the next.
-        features: codes ``(n, d)`` to ``(n, f)`` features of what they decode to; the model is then of these.
+        initial: see `Settings`.
+        design: see `Settings`.
+        restarts: see `Settings`.
+        raw_samples: see `Settings`.
+        joint: see `Settings`.
+        features: see `Settings` and `lso.features`.
         differentiable: whether gradients through the features mean something; else the acquisition chooses from a pool.
         surrogate: see `lso.surrogate.KINDS`.
     Returns:
@@ -68,15 +91,10 @@ def build(
     Raises:
         UsageError: if an option is out of range.
     """
-    require(initial >= 1, "initial >= 1 points", initial, "A model needs one at least.")
-    require(restarts >= 1, "restarts >= 1", restarts, "One search at least.")
-    require(raw_samples >= 8, "raw_samples >= 8", raw_samples, "The starts are the best of these.")
-    if design not in DESIGNS:
-        raise unknown_name("design", design, DESIGNS)
     settings = Settings(
+        guard=make_guard(space, guard, guard_weight),
         initial=initial,
         design=design,
-        guard=make_guard(space, guard, guard_weight),
         restarts=restarts,
         raw_samples=raw_samples,
         joint=joint,
@@ -84,17 +102,20 @@ def build(
         features=features,
         differentiable=differentiable,
     )
-    return lambda history, n, seed: propose(history, n, seed, settings)
+    return lambda history, n, seed: propose(history, n, seed, settings, _acquired)
 
 
-def propose(history: History, n: int, seed: int, settings: Settings) -> Float[Tensor, "n latent"]:
-    """The next points: of the design, by feasibility alone where nothing has a value yet, or by the acquisition.
+def propose(
+    history: History, n: int, seed: int, settings: Settings, by_model: Callable[[History, int, int, Settings], Tensor]
+) -> Float[Tensor, "n latent"]:
+    """The next points: of the design, by feasibility alone where nothing has a value yet, or by a model of the gain.
 
     Args:
         history: all that is known.
         n: how many.
         seed: of everything random in it.
         settings: options.
+        by_model: proposes where there is a feasible point.
     Returns:
         ``(n, d)`` codes inside the bounds.
     """
@@ -105,7 +126,7 @@ def propose(history: History, n: int, seed: int, settings: Settings) -> Float[Te
         elif not bool(history.feasible.any()):
             z = likely_feasible(history, n, seed, settings)
         else:
-            z = _acquired(history, n, seed, settings)
+            z = by_model(history, n, seed, settings)
         return space.clip(guard.inside(on_chart(space, z)))
 
 
@@ -152,7 +173,8 @@ def distinct_best(values: Float[Tensor, "n pool"]) -> Int[Tensor, " n"]:
     Returns:
         ``(n,)`` columns.
     """
-    values, taken = values.clone(), []
+    values = values.clone()
+    taken: list[int] = []
     for row in values:
         row[taken] = -torch.inf
         taken.append(int(row.argmax()))
@@ -177,8 +199,8 @@ def viewed(history: History, settings: Settings) -> tuple[Features, Float[Tensor
     width = torch.where(width > 0, width, 1.0)  # a feature that never varied says nothing yet
 
     def view(z: Tensor) -> Tensor:
-        seen = (features(z.reshape(-1, dim)).double() - lower) / width
-        return seen.reshape(*z.shape[:-1], -1)
+        scaled = (features(z.reshape(-1, dim)).double() - lower) / width
+        return scaled.reshape(*z.shape[:-1], len(width))
 
     return view, (told - lower) / width
 
@@ -205,10 +227,24 @@ def terms_of(history: History, settings: Settings) -> Terms:
     )
 
 
+def seen(z: Float[Tensor, "b latent"], terms: Terms) -> Float[Tensor, "b f"]:
+    """Inputs of the surrogate for codes, without gradients; no decoder is asked for nothing.
+
+    Args:
+        z: ``(b, d)``.
+        terms: with the view.
+    Returns:
+        ``(b, f)``.
+    """
+    if not len(z):
+        return terms.surrogate.inputs[:0]
+    with torch.no_grad():
+        return terms.view(z)
+
+
 def _acquired(history: History, n: int, seed: int, settings: Settings) -> Float[Tensor, "n latent"]:
     terms = terms_of(history, settings)
-    with torch.no_grad():
-        pending = terms.view(history.pending)
+    pending = seen(history.pending, terms)
     if settings.features is not None and not settings.differentiable:
         return _from_pool(history, n, seed, settings, terms, pending)
     picks, q, box = [], n if settings.joint else 1, settings.guard.kind is None
@@ -217,8 +253,7 @@ def _acquired(history: History, n: int, seed: int, settings: Settings) -> Float[
         raw = starts(history, settings.raw_samples * q, generator(seed, "starts", i), box=box)
         raw = raw[torch.randperm(len(raw), generator=generator(seed, "groups", i))].reshape(-1, q, raw.shape[-1])
         picks.append(maximize(improvement(terms, pending), raw, bounds, settings.restarts))
-        with torch.no_grad():
-            pending = torch.cat([pending, terms.inputs(picks[-1])])
+        pending = torch.cat([pending, seen(terms.codes(picks[-1]), terms)])
     return terms.codes(torch.cat(picks))
 
 
@@ -228,8 +263,8 @@ def _from_pool(
     """The best of a pool, one after the other; each code of it is decoded once."""
     box = settings.guard.kind is None
     pool = terms.codes(starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=box))
+    x = seen(pool, terms)
     with torch.no_grad():
-        x = terms.view(pool)
         added = terms.added(pool, x)
     free = torch.ones(len(pool), dtype=torch.bool)
     for _ in range(n):

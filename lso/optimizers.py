@@ -88,6 +88,21 @@ BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
         build="lso.gp:build",
         source="Hvarfner, Hellsten, Nardi (2024), arXiv:2402.02229; Ament et al. (2023), arXiv:2310.20708",
     ),
+    "turbo": BlackBoxSpec(
+        summary="a Gaussian process inside one trust region around the best typical point, with restarts",
+        build="lso.trust_region:build",
+        source="Eriksson, Pearce, Gardner, Turner, Poloczek (2019), arXiv:1910.01739",
+    ),
+    "saas": BlackBoxSpec(
+        summary="as gp, with an ensemble that looks for few relevant dimensions",
+        build="lso.saas:build",
+        source="Eriksson, Jankowiak (2021), arXiv:2103.00349",
+    ),
+    "thompson": BlackBoxSpec(
+        summary="Thompson sampling over a pool, for large batches",
+        build="lso.thompson:build",
+        source="Thompson (1933), Biometrika 25; Kandasamy et al. (2018), AISTATS",
+    ),
 }
 
 

@@ -80,7 +80,9 @@ def starts(history: History, n: int, generator: Generator, *, box: bool) -> Floa
     kinds += ["sobol"] if box else []
     centers = _centers(history)
     local = n // 2 if len(centers) else 0
-    parts = [space.sample(count, kind, generator) for kind, count in zip(kinds, _split(n - local, len(kinds)), strict=True)]
+    parts = [
+        space.sample(count, kind, generator) for kind, count in zip(kinds, _split(n - local, len(kinds)), strict=True)
+    ]
     unit = space.to_unit(on_chart(space, torch.cat(parts)))
     if local:
         unit = torch.cat([unit, perturbed(space.to_unit(history.z[centers]), local, generator)])

@@ -114,7 +114,9 @@ class Surrogate:
         return mean.reshape(-1) * self.scale + self.center, deviation * self.scale
 
 
-def fit(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp") -> Surrogate:
+def fit(
+    x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp", iterations: int | None = None
+) -> Surrogate:
     """Fit a Gaussian process to gains, from scratch; call it inside `isolated`.
 
     ``gp`` is BoTorch's SingleTaskGP: an RBF kernel with a length scale for each input under the dimension-scaled prior
@@ -125,6 +127,7 @@ def fit(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp") ->
         x: ``(n, k)`` double, in the unit cube or near it; duplicates are allowed.
         gain: ``(n,)`` double, finite.
         kind: one of `KINDS`.
+        iterations: see `maximized`.
     Returns:
         The surrogate.
     Raises:
@@ -138,15 +141,16 @@ def fit(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp") ->
 
     targets, center, scale = standardize(gain)
     build = {"gp": SingleTaskGP, "saas": EnsembleMapSaasSingleTaskGP}[kind]
-    model = maximized(build(x, targets.unsqueeze(-1)))
+    model = maximized(build(x, targets.unsqueeze(-1)), iterations)
     return Surrogate(model=model, inputs=x, targets=targets, center=center, scale=scale, kind=kind)
 
 
-def maximized(model: Any) -> Any:
+def maximized(model: Any, iterations: int | None = None) -> Any:
     """Maximize a model's marginal likelihood.
 
     Args:
         model: exact BoTorch model.
+        iterations: of L-BFGS-B at most; None is until it ends, which can take hundreds.
     Returns:
         The same, in eval mode.
     """
@@ -158,7 +162,10 @@ def maximized(model: Any) -> Any:
 
     start = {name: value.clone() for name, value in model.state_dict().items()}
     try:
-        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        fit_gpytorch_mll(
+            ExactMarginalLogLikelihood(model.likelihood, model),
+            optimizer_kwargs=None if iterations is None else {"options": {"maxiter": iterations}},
+        )
     except (ModelFittingError, NanError, NotPSDError):
         model.load_state_dict(start)
     return model.eval()
@@ -188,7 +195,9 @@ class Feasibility:
         return log_probability.reshape(x.shape[:-1])
 
 
-def fit_feasibility(x: Float[Tensor, "n k"], feasible: Bool[Tensor, " n"]) -> Feasibility | None:
+def fit_feasibility(
+    x: Float[Tensor, "n k"], feasible: Bool[Tensor, " n"], iterations: int | None = None
+) -> Feasibility | None:
     """Fit a Gaussian process to +1 (feasible) and -1; call it inside `isolated`.
 
     Labels are standardized, so far from all points the probability is near the share of feasible ones. Where every
@@ -197,6 +206,7 @@ def fit_feasibility(x: Float[Tensor, "n k"], feasible: Bool[Tensor, " n"]) -> Fe
     Args:
         x: ``(n, k)`` double, all points told.
         feasible: ``(n,)``.
+        iterations: see `maximized`.
     Returns:
         The model; None where nothing is infeasible.
     """
@@ -206,7 +216,7 @@ def fit_feasibility(x: Float[Tensor, "n k"], feasible: Bool[Tensor, " n"]) -> Fe
         from botorch.models import SingleTaskGP
 
     model = SingleTaskGP(x, feasible.to(x).unsqueeze(-1) * 2 - 1)
-    return Feasibility(maximized(model) if bool(feasible.any()) else model.eval())
+    return Feasibility(maximized(model, iterations) if bool(feasible.any()) else model.eval())
 
 
 def chosen(

@@ -15,12 +15,12 @@ from lso.search_files import write_search_files
 from lso.search_result import SearchResult
 from lso.space import LatentSpace
 from lso.tasks.goal import Goal
-from lso.tasks.goals import own_goal, task_goal
 from lso.tasks.known import goal_objective, known_codes
 from lso.tasks.pick import pick
 from lso.tasks.search import frozen
+from lso.tasks.sought import Sought
 from lso.vae import runs
-from lso.vae.errors import RunError, UsageError
+from lso.vae.errors import RunError
 from lso.vae.runs import Run
 from lso.vae.values import require
 from lso.workers import Workers
@@ -74,50 +74,6 @@ class BlackBoxConfig:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sought:
-    """What is searched for: one of a task's goal, a function of the user's, or targets.
-
-    Args:
-        task: ``"name"`` or ``"name:goal"``.
-        objective: ``"module:function"``.
-        target: as `lso.tasks.pick.pick` takes it.
-        maximize: sense of a function that does not state it.
-    Raises:
-        UsageError: unless exactly one of the three is given.
-    """
-
-    task: str | None = None
-    objective: str | None = None
-    target: str | None = None
-    maximize: bool | None = None
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("task", "objective", "target") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise UsageError(
-                f"expected one of task, objective and target, got {' and '.join(given) or 'none'}",
-                "Say what to search for: --target images/, --task expressions, or --objective module:function",
-            )
-
-    def goal(self, run: Run) -> Goal | None:
-        """The goal.
-
-        Args:
-            run: a training run.
-        Returns:
-            It; None for targets.
-        Raises:
-            UsageError: as `lso.tasks.goals`.
-        """
-        if self.task is not None:
-            return task_goal(self.task, run)
-        return None if self.objective is None else own_goal(self.objective, self.maximize)
-
-    def __str__(self) -> str:
-        return str(self.task or self.objective or self.target)
-
-
 def search_black_box(
     run: Run,
     sought: Sought,
@@ -129,7 +85,7 @@ def search_black_box(
     resume: bool = False,
     device: str = "auto",
     limit: int | None = None,
-    watch: Callable[[str], Watch] | None = None,
+    watch: Callable[[str, LatentObjective], Watch] | None = None,
 ) -> Run:
     """Search a trained model's latent space by a black-box optimizer, and write a run folder with records and report.
 
@@ -146,7 +102,7 @@ def search_black_box(
         resume: go on with ``out``.
         device: of the decoder.
         limit: of targets, the first so many.
-        watch: progress and stop requests of a part, by its name.
+        watch: progress and stop requests of a part, by its name and objective.
     Returns:
         The search run.
     Raises:
@@ -178,7 +134,7 @@ def search_black_box(
     for i, number in parts:
         names = (f"target-{i:03d}" * (len(objectives) > 1), f"seed-{seed + number}" * (seeds > 1))
         name = "-".join(filter(None, names))
-        told = watch(name) if watch is not None else Watch()
+        told = watch(name, objectives[i]) if watch is not None else Watch()
         again = resume and (path / name / runs.INFO).is_file()
         results[i].append(
             _search(objectives[i], config, path / name, seed + number, again, known, told, facts if alone else {})
@@ -195,7 +151,7 @@ def resume_black_box(
     *,
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
-    watch: Callable[[str], Watch] | None = None,
+    watch: Callable[[str, LatentObjective], Watch] | None = None,
 ) -> Run:
     """Go on with an interrupted search, or with a finished one and a larger budget.
 

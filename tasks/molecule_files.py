@@ -18,12 +18,14 @@ import numpy as np
 from lso.tasks.arrays import load_arrays
 from lso.tasks.chemistry import SELFIES, canonical, need_extra
 from lso.tasks.download import Progress
-from lso.tasks.lines import decode, parse
+from lso.tasks.lines import decode
+from lso.tasks.packing import Types, pack
 from lso.tasks.splits import WHOLE
 from lso.tasks.text import PARTS
 from lso.tasks.tokenizers import TOKENIZERS
 from lso.vae.data import SPLITS
 from lso.vae.errors import DataError
+from lso.vae.vocabulary import SPECIALS
 
 CHUNK = 10_000  # molecules whose symbols exist as strings at a time
 EVERY = 1_000  # molecules between two reports of progress
@@ -59,7 +61,11 @@ def read_molecules(raw: bytes, name: str) -> Molecules:
     """
     if name.lower().removesuffix(".gz").endswith(".csv"):
         return _table(decode(raw, name), name)
-    return Molecules(parts={WHOLE: [line.split()[0] for line in parse(raw, name).texts]})
+    words = [line.split() for line in decode(raw, name).splitlines()]
+    molecules = [found[0] for found in words if found]
+    if not molecules:
+        raise DataError(f"{name} has no molecules", EXPECTED)
+    return Molecules(parts={WHOLE: molecules})
 
 
 def _table(text: str, name: str) -> Molecules:
@@ -107,29 +113,32 @@ def encoded(found: Molecules, name: str, progress: Progress | None = None) -> Mo
         DataError: if nothing is left.
     """
     need_extra()
-    total, lost, parts = sum(map(len, found.parts.values())), Counter[str](), {}
-    done = 0
-    for part, texts in found.parts.items():
-        kept = []
-        for text in texts:
-            made, reason = _selfies(text)
-            lost[reason] += bool(reason)
-            kept += [made] if made else []
-            done += 1
-            if progress and (done % EVERY == 0 or done == total):
-                progress("molecules to SELFIES", done, total)
-        if kept:
-            parts[part] = kept
+    rows = [(part, text) for part, texts in found.parts.items() for text in texts]
+    made = list(map(_selfies, _watched([text for _, text in rows], progress)))
+    parts: dict[str, list[str]] = {}
+    for (part, _), (text, _) in zip(rows, made, strict=True):
+        if text:
+            parts.setdefault(part, []).append(text)
     if not parts:
-        raise DataError(f"{name}: none of {total:,} lines is a molecule that SELFIES can write", EXPECTED)
-    dropped = {reason: lost[reason] for reason in ("unreadable", "not encodable", "changed")}
+        raise DataError(f"{name}: none of {len(rows):,} lines is a molecule that SELFIES can write", EXPECTED)
+    return Molecules(parts=parts, record={**found.record, **_told(name, Counter(reason for _, reason in made))})
+
+
+def _told(name: str, reasons: Counter[str]) -> dict[str, Any]:
+    """What to record of an encoding; the reason of what was kept is empty."""
+    dropped = {reason: reasons[reason] for reason in ("unreadable", "not encodable", "changed")}
     note = (
-        f"{name}: {total:,} molecules as SELFIES; left out: {dropped['unreadable']:,} that RDKit cannot read, "
-        f"{dropped['not encodable']:,} that SELFIES cannot write, {dropped['changed']:,} that came back changed."
+        f"{name}: {reasons.total():,} molecules as SELFIES; left out: {dropped['unreadable']:,} that RDKit cannot "
+        f"read, {dropped['not encodable']:,} that SELFIES cannot write, {dropped['changed']:,} that came back changed."
     )
-    made_with = {package: _version(package) for package in ("rdkit", "selfies")}
-    notes = [*found.record.get("notes", ()), note]
-    return Molecules(parts=parts, record={**found.record, "dropped": dropped, "made_with": made_with, "notes": notes})
+    return {"dropped": dropped, "made_with": {name: _version(name) for name in ("rdkit", "selfies")}, "notes": [note]}
+
+
+def _watched(texts: Sequence[str], progress: Progress | None) -> Iterable[str]:
+    for done, text in enumerate(texts, 1):
+        yield text
+        if progress and (done % EVERY == 0 or done == len(texts)):
+            progress("molecules to SELFIES", done, len(texts))
 
 
 def _selfies(text: str) -> tuple[str, str]:
@@ -170,21 +179,15 @@ def write_tokens(found: Molecules, path: str | Path) -> None:
     Raises:
         DataError: if there are too many distinct symbols, or the file cannot be written.
     """
-    numbers: dict[str, int] = {}
-    tokens: list[np.ndarray] = []
-    lengths: list[int] = []
-    for text in chain.from_iterable(found.parts.values()):
-        symbols = TOKENIZERS["selfies"].split(text)
-        for symbol in symbols:
-            numbers.setdefault(symbol, len(numbers))
-        if len(numbers) > TOO_MANY:
-            raise DataError(f"more than {TOO_MANY:,} distinct symbols, expected those of molecules", EXPECTED)
-        tokens.append(np.array([numbers[symbol] for symbol in symbols], dtype=np.int16))
-        lengths.append(len(symbols))
-    arrays = {
-        "tokens": np.concatenate(tokens),
-        "lengths": np.array(lengths, dtype=np.int32),
-        "vocabulary": np.array(list(numbers)),
+    types = Types()
+    corpus = pack(list(chain.from_iterable(found.parts.values())), TOKENIZERS["selfies"], types)
+    if len(types) > TOO_MANY:
+        raise DataError(f"{len(types):,} distinct symbols, expected those of molecules", EXPECTED)
+    inside = corpus.tokens >= len(SPECIALS)  # without start and end
+    arrays: dict[str, np.ndarray] = {
+        "tokens": (corpus.tokens[inside] - len(SPECIALS)).numpy().astype(np.int16),
+        "lengths": (corpus.lengths - 2).numpy().astype(np.int32),
+        "vocabulary": np.array(list(types.numbers)),
         "parts": np.array(list(found.parts)),
         "sizes": np.array([len(texts) for texts in found.parts.values()]),
         "record": np.array(json.dumps(dict(found.record))),

@@ -1,6 +1,7 @@
 """Molecules as SELFIES, by default ZINC 250k; and the scores that a search of a model's latent space can be for."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from lso.tasks.sequences import Texts
 from lso.tasks.splits import SPLIT_SEED, WHOLE, permutation
 from lso.tasks.task import existing
 from lso.vae.config import DataConfig
+from lso.vae.errors import DataError
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
 
@@ -86,7 +88,8 @@ def _of_text(path: Path, progress: Progress | None) -> Molecules:
     blob = content_hash(raw, "blob")
     kept = cache_folder() / "molecules" / f"selfies-{blob}.npz"
     if kept.is_file():
-        return read_tokens(kept)
+        with suppress(DataError):  # a damaged one is made again
+            return read_tokens(kept)
     found = _parted(read_molecules(raw, path.name))
     found = Molecules(parts=found.parts, record={**found.record, "file": path.name, "blob": blob})
     if is_selfies(found):

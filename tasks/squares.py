@@ -175,11 +175,11 @@ def known(count: int, seed: int, dataset: Dataset) -> tuple[Float[Tensor, "n 1 6
     Returns:
         Pictures of zeros and ones, and areas.
     """
-    x = to_unit(dataset.pixels("train"))
+    x = dataset.pixels("train")
     first: dict[bytes, int] = {}
     for row in torch.randperm(len(x), generator=generator(seed, "squares/known")).tolist():
         if len(first) == count:
             break
         first.setdefault(x[row].numpy().tobytes(), row)
-    chosen = x[list(first.values())]
+    chosen = to_unit(x[list(first.values())])
     return chosen, chosen.sum((1, 2, 3)).tolist()

@@ -108,6 +108,10 @@ def _corpus(name: str, summary: str, architecture: str, prefix: str = "", labell
     )
 
 
+# Sequences to search among: small networks without dropout, as their data are many and exact.
+GENERATED = Protocol(learning_rate=2e-3, batch_size=128, epochs=15, patience=0, binarize="none", judge="objective")
+SMALL: Mapping[str, Any] = {"width": 128, "embedding": 32, "dropout": 0.0}
+
 # Users' sets are small and not binary.
 USERS = Protocol(batch_size=32, epochs=200, binarize="none")
 
@@ -200,13 +204,35 @@ TASKS: Mapping[str, Task] = _table(
             load="lso.tasks.expressions:load",
             kind="sequence",
             prefix="equation2_15_dataset",
-            architecture="lstm",
+            architecture="kim2018-text",
             latent_dim=25,  # Tripp et al. (2020)
-            sizes={"width": 128, "embedding": 32, "dropout": 0.0},
+            sizes=SMALL,
             likelihood="categorical",
-            protocol=Protocol(batch_size=64, epochs=20, patience=0, binarize="none", judge="objective"),
+            protocol=GENERATED,
             data=DataConfig(task="expressions"),
             goal="lso.tasks.expressions:goal",
+        ),
+        Task(
+            name="ehrlich",
+            summary="10,000 sequences of 32 words from a chain with banned steps, generated (Stanton et al. 2024)",
+            load="lso.tasks.ehrlich:load",
+            kind="sequence",
+            architecture="kim2018-text",
+            sizes=SMALL,
+            likelihood="categorical",
+            protocol=GENERATED,
+            data=DataConfig(task="ehrlich"),
+            goal="lso.tasks.ehrlich:goal",
+        ),
+        Task(
+            name="digits-preference",
+            summary="the embedded digits, in search of one that a classifier takes for a 3",
+            load="lso.tasks.digits:load",
+            labelled=True,
+            architecture="mlp",
+            protocol=Protocol(batch_size=64, epochs=100),
+            data=DataConfig(task="digits-preference", fit="pad"),
+            goal="lso.tasks.digits_preference:goal",
         ),
         Task(
             name="squares",
@@ -214,7 +240,7 @@ TASKS: Mapping[str, Task] = _table(
             load="lso.tasks.squares:load",
             architecture="mlp",
             latent_dim=2,
-            protocol=Protocol(batch_size=128, epochs=30, patience=0, binarize="fixed"),
+            protocol=Protocol(batch_size=128, epochs=30, patience=0),
             data=DataConfig(task="squares", fit="pad"),
             goal="lso.tasks.squares:goal",
         ),

@@ -79,6 +79,13 @@ def test_what_was_encoded_once_is_kept(table: Path, monkeypatch: pytest.MonkeyPa
     assert loaded(packed).hash() == first.hash()  # the same content
 
 
+def test_a_damaged_cache_is_made_again(table: Path, tmp_path: Path) -> None:
+    first = loaded(table)
+    (kept,) = (tmp_path / "cache").rglob("selfies-*.npz")
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert loaded(table).hash() == first.hash()
+
+
 def test_a_carried_file_gives_the_same_data_without_the_extra(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = loaded(table)
     molecules.write(table, carried := table.with_name("carried.npz"))
@@ -105,7 +112,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, table: Path) -> None:
 
 def test_lines_may_be_selfies_or_smiles(tmp_path: Path) -> None:
     path = tmp_path / "mine.smi"
-    path.write_text("\n".join(f"{'C' * n}O name{n}" for n in range(1, 21)))
+    path.write_text("\n".join(f"{'C' * n}O\tname{n}" for n in range(1, 21)))
     written = sorted(text for part in texts(loaded(path)).values() for text in part)
     assert written == sorted("[C]" * n + "[O]" for n in range(1, 21))
     path.write_text("\n".join(written))

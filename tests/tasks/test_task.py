@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lso.tasks.plan import plan
 from lso.tasks.task import TASKS, infer_task, likelihood_for, task
 from lso.vae.architectures import ARCHITECTURES
 from lso.vae.errors import DataError, UsageError
@@ -32,6 +33,13 @@ def test_every_row_is_consistent(name: str) -> None:
         assert drawn == (not row.needs_path) == (row.data.fit == "pad")
 
 
+def test_a_tasks_own_sizes_are_those_of_its_default_network_alone() -> None:
+    own = plan({"data": {"task": "ehrlich"}})
+    other = plan({"data": {"task": "ehrlich"}, "architecture": {"name": "lstm"}})
+    assert (own.architecture.width, own.architecture.dropout, own.protocol.judge) == (128, 0.0, "objective")
+    assert (other.architecture.width, other.architecture.dropout) == (256, 0.5)
+
+
 def test_a_wrong_name_gets_the_nearest_one() -> None:
     with pytest.raises(UsageError, match="Did you mean 'omniglot'"):
         task("omniglott")
@@ -45,6 +53,9 @@ def test_a_path_without_a_task_tells_its_format(tmp_path: Path) -> None:
     (tmp_path / "one.png").touch()
     with pytest.raises(UsageError, match=r"single image.*\nGive the folder"):
         infer_task(tmp_path / "one.png")
+    (tmp_path / "one.png").unlink()
+    (tmp_path / "equation2_15_dataset.txt").touch()
+    assert infer_task(tmp_path) == "expressions"
     (tmp_path / "x.csv").touch()
     with pytest.raises(UsageError, match=r"cannot tell what .*\n.*add --task text"):
         infer_task(tmp_path / "x.csv")

@@ -1,0 +1,133 @@
+"""A black-box search from the command line: its live line, and how it ends."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from lso.cli.by_gradient import COLOURS
+from lso.cli.console import Console, shown, span
+from lso.cli.places import latent_run
+from lso.cli.signals import Signals
+from lso.tasks.task import task
+from lso.vae import runs
+from lso.vae.errors import RunError
+from lso.vae.runs import Run, list_runs
+
+
+def search(
+    console: Console,
+    model: Path | None,
+    sought: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    where: Mapping[str, Any],
+    deadline: float | None,
+) -> None:
+    """Search and print what was found.
+
+    Args:
+        console: where to print.
+        model: a training run; None is the newest, of the task if one is named.
+        sought: of `lso.tasks.sought.Sought`.
+        settings: of `lso.tasks.black_box.BlackBoxConfig`.
+        where: seeds, seed, out, device and limit.
+        deadline: seconds that this session may take.
+    """
+    run = latent_run(model or _trained_on(sought["task"]))
+    runs.choose_folder("", where["out"])
+    console.loading()
+    from lso.tasks.black_box import BlackBoxConfig, search_black_box
+    from lso.tasks.sought import Sought
+
+    what, config = Sought(**sought), BlackBoxConfig(**settings)
+    _announce(console, run, what, config, where)
+    _carry_out(console, lambda watch: search_black_box(run, what, config, watch=watch, **where), deadline)
+
+
+def resume(console: Console, path: Path, changes: Mapping[str, Any], deadline: float | None, device: str) -> None:
+    """Go on with a search and print what was found.
+
+    Args:
+        console: where to print.
+        path: its run folder.
+        changes: see `lso.tasks.black_box.resume_black_box`.
+        deadline: seconds that this session may take.
+        device: of the decoder.
+    """
+    Run(path)
+    console.loading()
+    from lso.tasks.black_box import resume_black_box
+
+    console.note(f"Going on with {shown(path)}")
+    _carry_out(console, lambda watch: resume_black_box(path, changes=changes, device=device, watch=watch), deadline)
+
+
+def _trained_on(name: str | None) -> Path | None:
+    """The newest training on a task; None where no task is named or none was trained on its data."""
+    if name is None:
+        return None
+    base = task(name.partition(":")[0]).name
+    for run in reversed(list_runs()):
+        try:
+            if run.kind == "train" and run.config.data.task == base and (run.path / runs.MODEL).is_file():
+                return run.path
+        except RunError:
+            continue
+    return None
+
+
+def _announce(console: Console, run: Run, what: Any, config: Any, where: Mapping[str, Any]) -> None:
+    seeds = f"{where['seeds']} seeds from {where['seed']}" if where["seeds"] > 1 else f"seed {where['seed']}"
+    console.note(
+        f"Searching {run.config.architecture.latent_dim} latents of {shown(run.path)} ({run.config.method.name}) "
+        f"for {what}: {config.optimizer}, budget {config.budget}, batch {config.batch}, {seeds}"
+    )
+    if run.verdict:
+        console.warn(run.verdict)
+
+
+def _carry_out(console: Console, carry_out: Callable[[Any], Run], deadline: float | None) -> None:
+    from lso.cli.black_box_progress import BlackBoxProgress
+
+    with Signals() as signals:
+        signals.listen()
+        watch = BlackBoxProgress(console, signals, deadline)
+        try:
+            found = carry_out(watch.part)
+        finally:
+            watch.close()
+    _conclude(found, console)
+    if signals.exit_code:
+        raise typer.Exit(signals.exit_code)
+
+
+def _conclude(found: Run, console: Console) -> None:
+    info = found.info
+    pages = [path for path in [found.path / runs.REPORT, *sorted(found.path.glob("target-*.html"))] if path.is_file()]
+    reports = [json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in pages]
+    console.emit(
+        {
+            "run": found.path,
+            "model": info["model"],
+            "status": info["status"],
+            "sentence": info["sentence"],
+            "reports": [
+                {"report": page, "verdict": report["verdict"], "essence": report["essence"]}
+                for page, report in zip(pages, reports, strict=True)
+            ],
+        }
+    )
+    if console.json:
+        return
+    for report in reports:
+        essence = report["essence"]
+        console.table(tuple(essence), [list(essence.values())])
+    console.result()
+    console.result(f"{info['sentence']} ({span(info['seconds'])})")
+    for page, report in zip(pages, reports, strict=True):
+        verdict = report["verdict"]
+        console.result(typer.style(verdict["sentence"], fg=COLOURS[verdict["level"]]))
+        console.result(f"report: {shown(page)}")
+    console.result(shown(found.path))

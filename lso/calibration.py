@@ -1,0 +1,132 @@
+"""What a surrogate knows: leave-one-out calibration and the lengthscale of each latent dimension, for reports."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.asktell import History
+from lso.quiet import importing_botorch
+from lso.space import LatentSpace
+from lso.surrogate import Surrogate, chosen, fit, isolated
+
+# Standard deviations that hold 68 % and 95 % of a normal distribution.
+INNER, OUTER = 0.9945, 1.9600
+# Share of the gains' variance that leave-one-out means explain, below which a surrogate is flat.
+FLAT = 0.05
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Calibration:
+    """Leave-one-out predictions of a surrogate with its hyperparameters held, and what it finds relevant.
+
+    Args:
+        observed: ``(n,)`` gains.
+        mean: ``(n,)`` predicted from all others.
+        deviation: ``(n,)`` of the prediction, noise included.
+        lengthscales: ``(d,)`` in latent units, infinite for dimensions outside the chart; on the cdf chart as at 0.
+        coverage_68: share of the gains inside the central 68 % interval.
+        coverage_95: and inside the 95 % interval.
+        rank_correlation: Spearman's, of observed and mean; NaN where one of them is constant.
+        explained: share of the gains' variance that the means explain; 0 or less where the model finds no structure.
+    """
+
+    observed: Float[Tensor, " n"]
+    mean: Float[Tensor, " n"]
+    deviation: Float[Tensor, " n"]
+    lengthscales: Float[Tensor, " d"]
+    coverage_68: float
+    coverage_95: float
+    rank_correlation: float
+    explained: float
+
+    @property
+    def flat(self) -> bool:
+        """Whether the surrogate predicts no better than the mean of all gains, so that its proposals are guesses."""
+        return not self.explained >= FLAT
+
+
+def calibrate(history: History, kind: str = "gp", seed: int = 0) -> Calibration | None:
+    """Fit a surrogate over the chart to what has been told and predict each gain from the others.
+
+    Args:
+        history: of a search.
+        kind: see `lso.surrogate.KINDS`.
+        seed: of the fit.
+    Returns:
+        The calibration; None with fewer than 3 feasible points.
+    """
+    x, gain = history.space.to_unit(history.z[history.feasible]), history.gain[history.feasible]
+    if len(gain) < 3:
+        return None
+    rows = chosen(x, gain)
+    with isolated(seed):
+        return calibration(fit(x[rows], gain[rows], kind), history.space)
+
+
+def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
+    """The calibration of a fitted surrogate over a chart; call it inside `lso.surrogate.isolated`.
+
+    Args:
+        surrogate: over the unit cube of the space's chart.
+        space: that it is of.
+    Returns:
+        The calibration.
+    """
+    with importing_botorch():
+        from botorch.cross_validation import loo_cv
+
+    with torch.no_grad():
+        posterior: Any = loo_cv(surrogate.model).posterior
+        ensemble = surrogate.kind == "saas"
+        mean = (posterior.mixture_mean if ensemble else posterior.mean).reshape(-1)
+        deviation = (posterior.mixture_variance if ensemble else posterior.variance).reshape(-1).sqrt()
+    away = (surrogate.targets - mean).abs() / deviation
+    missed, variance = (surrogate.targets - mean).square().mean(), surrogate.targets.var(correction=0)
+    return Calibration(
+        observed=surrogate.targets * surrogate.scale + surrogate.center,
+        mean=mean * surrogate.scale + surrogate.center,
+        deviation=deviation * surrogate.scale,
+        lengthscales=latent_lengthscales(surrogate, space),
+        coverage_68=float((away <= INNER).double().mean()),
+        coverage_95=float((away <= OUTER).double().mean()),
+        rank_correlation=spearman(surrogate.targets, mean),
+        explained=0.0 if surrogate.equal else 1 - float(missed / variance),
+    )
+
+
+def latent_lengthscales(surrogate: Surrogate, space: LatentSpace) -> Float[Tensor, " d"]:
+    """Lengthscales in units of the latent coordinates.
+
+    Args:
+        surrogate: over the unit cube of the space's chart.
+        space: that it is of.
+    Returns:
+        ``(d,)``, infinite outside the chart. The cdf chart stretches: there it is what holds at the prior's mean.
+    """
+    scales = surrogate.lengthscales
+    if space.chart == "cdf":
+        return scales * math.sqrt(2 * math.pi)
+    on_chart = space.active if space.chart == "active" else torch.ones_like(space.active)
+    width = space.bounds[1] - space.bounds[0]
+    return torch.full_like(width, torch.inf).masked_scatter(on_chart, scales * width[on_chart])
+
+
+def spearman(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
+    """Rank correlation, ties given their mean rank.
+
+    Args:
+        a: ``(n,)``.
+        b: ``(n,)``.
+    Returns:
+        In [-1, 1]; NaN where one is constant.
+    """
+    from scipy.stats import rankdata
+
+    ranks = torch.stack([torch.from_numpy(rankdata(values.numpy())) for values in (a, b)])
+    away = ranks - ranks.mean(1, keepdim=True)
+    norms = away.norm(dim=1).prod()
+    return float((away[0] * away[1]).sum() / norms) if float(norms) > 0 else math.nan

@@ -1,0 +1,160 @@
+"""Searches by Gaussian process: against BoTorch itself, purity, charts, guards, infeasible and degenerate data."""
+
+from typing import Any
+
+import numpy
+import pytest
+import torch
+
+from lso.asktell import make_optimizer
+from lso.guard import make_guard
+from lso.pools import starts, unit_bounds
+from lso.quiet import importing_botorch
+from lso.space import LatentSpace
+from lso.surrogate import isolated
+from lso.vae.errors import UsageError
+from lso.vae.seeds import generator, mix
+from tests.lso.black_boxes import bowl, half_feasible, searched, told
+
+SURROGATES = ("gp", "saas", "thompson")
+CHEAP: dict[str, dict[str, Any]] = {
+    "gp": {"raw_samples": 64, "restarts": 2},
+    "saas": {"raw_samples": 64, "restarts": 2},
+    "thompson": {"pool": 256},
+}
+
+
+def test_an_ask_is_what_bare_botorch_proposes_from_the_same_data_bounds_and_starts() -> None:
+    with importing_botorch():
+        from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+        from botorch.fit import fit_gpytorch_mll
+        from botorch.models import SingleTaskGP
+        from botorch.optim.initializers import initialize_q_batch
+        from botorch.optim.optimize import optimize_acqf
+        from botorch.utils.transforms import standardize
+        from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    space, seed = LatentSpace(4, bounds=2.0), mix(0, "ask", 0)
+    box = told("gp", space, 15, guard=None)
+    history = box.history()
+    raw = starts(history, 512, generator(seed, "starts", 0), box=True).unsqueeze(1)
+    with isolated(mix(seed, "botorch")):
+        x, bounds = (history.z + 2) / 4, torch.tensor([[0.0], [1.0]]).double().expand(2, 4)
+        model = SingleTaskGP(x, standardize(history.gain.unsqueeze(-1)))
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        acquisition = qLogNoisyExpectedImprovement(model, X_baseline=x)
+        raw = raw[torch.randperm(len(raw), generator=generator(seed, "groups", 0))]
+        with torch.no_grad():
+            chosen, _ = initialize_q_batch(raw, acquisition(raw), 8, eta=2.0)
+        found, _ = optimize_acqf(acquisition, bounds, 1, 8, batch_initial_conditions=chosen)
+    torch.testing.assert_close(box.ask(), found * 4 - 2, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_an_ask_is_a_pure_function_and_leaves_global_random_state_alone(name: str) -> None:
+    asked = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        numpy.random.seed(noise)
+        box = told(name, LatentSpace(3), 12, half_feasible, seed=5, **CHEAP[name])
+        torch_state, numpy_state = torch.random.get_rng_state(), numpy.random.get_state()[1].copy()  # type: ignore[index]
+        asked.append(torch.cat([box.ask(2), box.ask(1)]))
+        assert torch.equal(torch_state, torch.random.get_rng_state())
+        assert (numpy_state == numpy.random.get_state()[1]).all()  # type: ignore[index]
+    assert torch.equal(*asked)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize("chart", ["box", "cdf", "active"])
+def test_proposals_are_distinct_inside_the_bounds_and_zero_off_the_chart(name: str, chart: str) -> None:
+    active = torch.tensor([True, True, True, False])
+    space = LatentSpace(4, bounds=2.5, chart=chart, active=active)
+    for points in (0, 12):
+        z = told(name, space, points, **CHEAP[name]).ask(3) if points else make_optimizer(name, space).ask(3)
+        assert len({tuple(row) for row in z.tolist()}) == 3 and z.dtype == torch.float64
+        assert bool(((space.bounds[0] <= z) & (z <= space.bounds[1])).all())
+        assert not z[:, ~active].any() or chart != "active"
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_a_search_finds_the_top_of_a_bowl(name: str) -> None:
+    box = searched(name, LatentSpace(2), 8, 4 if name == "thompson" else 2, initial=6, **CHEAP[name])
+    best = box.best()
+    assert best is not None and best[1] > -0.05
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize("gains", [[0.0], [3.0] * 12, [1e300, -1e308, 1e308] * 4, [0.0, 1.0] * 6 + [1e12], [None, 2.0]])
+def test_degenerate_values_and_duplicate_points_break_nothing(name: str, gains: list[float | None]) -> None:
+    space = LatentSpace(3)
+    box = make_optimizer(name, space, initial=1, **CHEAP[name])
+    z = space.clip(space.sample(len(gains), generator=torch.Generator().manual_seed(0)))
+    box.tell(z, gains)
+    box.tell(z[:1].expand(3, 3), [gains[0]] * 3)
+    assert bool(torch.isfinite(box.ask(2)).all())
+
+
+def test_huge_values_change_no_proposal() -> None:
+    large = told("gp", LatentSpace(2), 11, lambda z: bowl(z) * 2.0**900, **CHEAP["gp"])
+    torch.testing.assert_close(told("gp", LatentSpace(2), 11, **CHEAP["gp"]).ask(), large.ask(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_infeasible_points_keep_proposals_away(name: str) -> None:
+    """The bowl's top (1, 1, -) is as good on both sides; only the outcomes tell that one side has no values."""
+    space = LatentSpace(3)
+
+    def score(z: torch.Tensor) -> torch.Tensor:
+        return torch.where(z[:, 2] > 0, bowl(z[:, :2]), torch.nan)
+
+    box = told(name, space, 40, score, **CHEAP[name])
+    assert bool((box.ask(4)[:, 2] > -0.3).all())
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_without_any_feasible_point_proposals_are_typical_and_away_from_those_told(name: str) -> None:
+    space = LatentSpace(2)
+    box = make_optimizer(name, space, initial=2, **CHEAP[name])
+    failed = torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.3 - 1
+    box.tell(failed, None, "failed")
+    z = box.ask(3)
+    assert bool(space.typical(z).all()) and float(torch.cdist(z, failed).amin(1).median()) > 0.5
+
+
+def test_pending_points_are_not_proposed_again() -> None:
+    box = told("gp", LatentSpace(2), 12, **CHEAP["gp"])
+    first, second = box.ask(), box.ask()
+    box = told("gp", LatentSpace(2), 12, **CHEAP["gp"])
+    assert float((first - second).norm()) > 1e-2
+    assert torch.cdist(z := box.ask(3), z).fill_diagonal_(9).min() > 1e-2
+
+
+@pytest.mark.parametrize("bounds", [3.0, torch.tensor([[-3.0, 0.5, -1.0], [3.0, 3.0, 2.0]])])
+def test_the_ball_holds_exactly_and_moves_only_what_is_outside(bounds: float | torch.Tensor) -> None:
+    space = LatentSpace(3, bounds=bounds)
+    ball = make_guard(space, "ball")
+    z = space.sample(500, "sobol", torch.Generator().manual_seed(0))
+    kept = ball.inside(z)
+    assert bool(space.typical(kept).all()) and bool(torch.equal(space.clip(kept), kept))
+    inside = space.norm_percentile(z) < 0.99
+    torch.testing.assert_close(kept[inside], z[inside])
+    assert bool(space.typical(told("gp", space, 12, lambda z: z.sum(-1), guard="ball", **CHEAP["gp"]).ask(3)).all())
+
+
+def test_a_ball_that_the_bounds_miss_is_refused() -> None:
+    with pytest.raises(UsageError, match="nothing to search"):
+        make_optimizer("gp", LatentSpace(2, bounds=torch.tensor([[5.0, 5.0], [6.0, 6.0]])), guard="ball")
+
+
+def test_unit_bounds_are_the_images_of_the_bounds() -> None:
+    torch.testing.assert_close(
+        unit_bounds(LatentSpace(1, chart="cdf")), torch.tensor([[0.00135], [0.99865]]).double(), atol=1e-5, rtol=0
+    )
+    assert unit_bounds(LatentSpace(2)).tolist() == [[0.0, 0.0], [1.0, 1.0]]
+
+
+def test_half_of_the_initial_design_are_known_codes() -> None:
+    codes = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)).double()
+    box = make_optimizer("gp", LatentSpace(2, codes=codes), initial=6)
+    z = torch.cat([box.ask() for _ in range(6)])
+    assert (torch.cdist(z, codes).amin(1) < 1e-12).tolist() == [True, False] * 3
