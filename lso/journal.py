@@ -30,7 +30,7 @@ class Journal:
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / EVALUATIONS
-        self._lock = _locked(Path(folder) / LOCK)
+        self._lock = locked(Path(folder) / LOCK)
         _mend(self.path)
         self._file = self.path.open("ab")
 
@@ -92,8 +92,16 @@ class Journal:
         self._lock.close()
 
 
-def _locked(path: Path) -> Any:
-    """The open lock file; the system lets go of it however the process ends."""
+def locked(path: Path) -> Any:
+    """Hold a folder for this process.
+
+    Args:
+        path: of the lock file in it.
+    Returns:
+        The open file; the system lets go of it however the process ends.
+    Raises:
+        RunError: if another process holds it.
+    """
     file = path.open("a")
     try:
         import fcntl
