@@ -58,7 +58,7 @@ def _batch(x: Tensor, y: Tensor, length: float, batch: int) -> Tensor:
     d = x.shape[1]
     kernel = ScaleKernel(MaternKernel(nu=2.5, ard_num_dims=d, lengthscale_constraint=Interval(0.005, 4.0)))
     model = SingleTaskGP(x, standardize(y)[0].unsqueeze(-1), covar_module=kernel, outcome_transform=None)
-    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model), optimizer_kwargs={"options": {"maxiter": 50}})
     weights = kernel.base_kernel.lengthscale.detach().squeeze(0)
     weights = weights / weights.log().mean().exp()
     center = x[y.argmax()]

@@ -180,7 +180,7 @@ FLAGS: tuple[Flag, ...] = (
         metavar="NAME",
         panel=DATA,
         complete=complete_tokenizers,
-        help="Of text: words (default), characters, or your own module:function.",
+        help="Of text: words (default), characters, selfies, or your own module:function.",
     ),
     Flag(
         section="data",

@@ -101,8 +101,8 @@ class BlackBox:
         self.settings = dict(settings or {})
         self._propose = propose
         self._asks = 0
-        self._told: list[tuple[Tensor, float, int]] = []  # code, gain, ask
-        self._pending: list[tuple[Tensor, int]] = []  # code, ask
+        self._told = Told(space.dim)
+        self._pending: dict[tuple[float, ...], list[int]] = {}  # code -> asks that it is pending of
 
     def __repr__(self) -> str:
         return f"BlackBox({self.name}, dim={self.space.dim}, told={len(self._told)}, pending={len(self._pending)})"
@@ -114,8 +114,9 @@ class BlackBox:
 
     @property
     def pending(self) -> Float[Tensor, "p latent"]:
-        """``(p, d)`` points asked for and not yet told."""
-        return _rows([z for z, _ in self._pending], self.space.dim)
+        """``(p, d)`` points asked for and not yet told, each as often as it was asked for."""
+        rows = [code for code, asks in self._pending.items() for _ in asks]
+        return torch.tensor(rows, dtype=torch.float64).reshape(-1, self.space.dim)
 
     def history(self) -> History:
         """What the next ask depends on.
@@ -125,9 +126,9 @@ class BlackBox:
         """
         return History(
             space=self.space,
-            z=_rows([z for z, _, _ in self._told], self.space.dim),
-            gain=torch.tensor([gain for _, gain, _ in self._told], dtype=torch.float64),
-            ask=torch.tensor([ask for _, _, ask in self._told], dtype=torch.long),
+            z=self._told.z,
+            gain=self._told.gain,
+            ask=self._told.ask,
             pending=self.pending,
             number=self._asks,
             pending_ask=torch.tensor([ask for _, ask in self._pending], dtype=torch.long),
@@ -153,11 +154,15 @@ class BlackBox:
         Args:
             z: ``(n, d)`` what was proposed.
         Returns:
-            The same.
+            The same, double on the CPU.
+        Raises:
+            ShapeError: if these are no finite codes.
         """
-        self._pending += [(row, self._asks) for row in z.detach().double().cpu()]
+        codes = self._checked(z)
+        for code in codes.tolist():
+            self._pending.setdefault(tuple(code), []).append(self._asks)
         self._asks += 1
-        return z
+        return codes
 
     def tell(
         self,
@@ -174,12 +179,10 @@ class BlackBox:
                 only ceases to be pending.
         Raises:
             ShapeError: if codes, values and outcomes do not fit together.
-            UsageError: for an unknown outcome.
+            UsageError: for an unknown outcome, or a value that is no number.
         """
-        codes = z.detach().double().cpu().reshape(-1, z.shape[-1]) if z.ndim else z
-        if z.ndim not in (1, 2) or codes.shape[1] != self.space.dim or not bool(torch.isfinite(codes).all()):
-            raise ShapeError(f"expected finite codes (n, {self.space.dim}), got {tuple(z.shape)}", "One code a row.")
-        values = _values(y, len(codes))
+        codes = self._checked(z)
+        values = values_of(y, len(codes))
         outcomes = [outcome] * len(codes) if isinstance(outcome, str) else list(outcome)
         if len(values) != len(codes) or len(outcomes) != len(codes):
             raise ShapeError(
@@ -191,16 +194,22 @@ class BlackBox:
         for code, value, word in zip(codes, values, outcomes, strict=True):
             self._tell(code, value if word == "evaluated" else float("nan"), word)
 
+    def _checked(self, z: Tensor) -> Tensor:
+        if z.ndim not in (1, 2) or z.shape[-1] != self.space.dim:
+            raise ShapeError(f"expected codes (n, {self.space.dim}), got {tuple(z.shape)}", "One code a row.")
+        if not bool(torch.isfinite(z).all()):
+            raise ShapeError(f"expected finite codes, got {int((~torch.isfinite(z)).sum())} numbers that are not", "")
+        return z.detach().double().cpu().reshape(-1, self.space.dim)
+
     def _tell(self, code: Tensor, value: float, outcome: str) -> None:
-        ask = UNASKED
-        for i, (other, number) in enumerate(self._pending):
-            if torch.equal(other, code):
-                ask = number
-                del self._pending[i]
-                break
+        key = tuple(code.tolist())
+        asks = self._pending.get(key, [UNASKED])
+        ask = asks.pop(0)
+        if not asks:
+            self._pending.pop(key, None)
         if outcome != "lost":
             gain = value if self.maximize else -value
-            self._told.append((code, gain if abs(gain) < float("inf") else float("nan"), ask))
+            self._told.add(code, gain if abs(gain) < float("inf") else float("nan"), ask)
 
     def best(self, typical: bool = False) -> tuple[Float[Tensor, " latent"], float] | None:
         """The best point told.
@@ -213,8 +222,55 @@ class BlackBox:
         row = self.history().best(typical)
         if row is None:
             return None
-        code, gain, _ = self._told[row]
-        return code, gain if self.maximize else -gain
+        gain = float(self._told.gain[row])
+        return self._told.z[row].clone(), gain if self.maximize else -gain
+
+
+class Told:
+    """Points told, in tensors that grow as a list does: an ask does not copy them.
+
+    Args:
+        dim: of a code.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._size = 0
+        self._z = torch.empty(0, dim, dtype=torch.float64)
+        self._gain, self._ask = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.long)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def z(self) -> Float[Tensor, "m latent"]:
+        """``(m, d)`` codes."""
+        return self._z[: self._size]
+
+    @property
+    def gain(self) -> Float[Tensor, " m"]:
+        """``(m,)`` gains."""
+        return self._gain[: self._size]
+
+    @property
+    def ask(self) -> Int[Tensor, " m"]:
+        """``(m,)`` numbers of asks."""
+        return self._ask[: self._size]
+
+    def add(self, code: Float[Tensor, " latent"], gain: float, ask: int) -> None:
+        """Take a point in.
+
+        Args:
+            code: ``(d,)``.
+            gain: its own.
+            ask: it came from.
+        """
+        if self._size == len(self._z):
+            more = max(16, self._size)
+            self._z = torch.cat([self._z, self._z.new_empty(more, self._z.shape[1])])
+            self._gain = torch.cat([self._gain, self._gain.new_empty(more)])
+            self._ask = torch.cat([self._ask, self._ask.new_empty(more)])
+        self._z[self._size], self._gain[self._size], self._ask[self._size] = code, gain, ask
+        self._size += 1
 
 
 def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bool = True, **options: Any) -> BlackBox:
@@ -233,9 +289,7 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
     """
     if name not in BLACK_BOX_OPTIMIZERS:
         raise unknown_name("black-box optimizer", name, BLACK_BOX_OPTIMIZERS)
-    module, _, function = BLACK_BOX_OPTIMIZERS[name].build.partition(":")
-    build: Callable[..., Proposal] = getattr(import_module(module), function)
-    known = list(inspect.signature(build).parameters)[1:]  # the first is the space
+    build, known = _builder(name), option_names(name)
     if unknown := options.keys() - set(known):
         raise UsageError(
             f"{name} has no option {', '.join(sorted(unknown))}", f"It takes {', '.join(known) or 'none'}."
@@ -243,12 +297,38 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
     return BlackBox(name, space, build(space, **options), seed=seed, maximize=maximize, settings=options)
 
 
-def _rows(rows: list[Tensor], dim: int) -> Tensor:
-    return torch.stack(rows) if rows else torch.zeros(0, dim, dtype=torch.float64)
+def option_names(name: str) -> list[str]:
+    """What may be chosen of an optimizer.
+
+    Args:
+        name: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
+    Returns:
+        Names of the options of `make_optimizer`.
+    """
+    return list(inspect.signature(_builder(name)).parameters)[1:]  # the first is the space
 
 
-def _values(y: Any, n: int) -> list[float]:
-    if isinstance(y, Tensor):
-        return [float(value) for value in y.detach().double().cpu().reshape(-1)]
-    rows = [y] * n if y is None else [y] if isinstance(y, float | int) else list(y)
-    return [float("nan") if value is None else float(value) for value in rows]
+def _builder(name: str) -> Callable[..., Proposal]:
+    module, _, function = BLACK_BOX_OPTIMIZERS[name].build.partition(":")
+    found: Callable[..., Proposal] = getattr(import_module(module), function)
+    return found
+
+
+def values_of(y: Any, n: int) -> list[float]:
+    """Values as they may be told.
+
+    Args:
+        y: a number or None, a tensor, an array or a list of them.
+        n: codes that they are of.
+    Returns:
+        Numbers; None is NaN.
+    Raises:
+        UsageError: if something is no number.
+    """
+    if hasattr(y, "tolist"):
+        y = y.detach().reshape(-1).tolist() if isinstance(y, Tensor) else y.tolist()
+    rows = [y] * n if y is None else [y] if isinstance(y, float | int | str) else list(y)
+    try:
+        return [float("nan") if value is None else float(value) for value in rows]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a value is no number: {error}", "Tell floats; None where there is no value.") from None

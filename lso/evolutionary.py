@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -76,6 +76,7 @@ class _Search:
     strategy: Any = None  # of cma; None until the first asked point
     members: list[tuple[Tensor, float]] = field(default_factory=list)  # of the open generation
     restarts: int = 0
+    origin: int = 0  # bits of the first asked point: searches with other seeds restart elsewhere
 
     @property
     def free(self) -> int:
@@ -87,7 +88,8 @@ class _Search:
         if ask == UNASKED and self.strategy is None:
             self.known = z if better else self.known
         elif ask != UNASKED or better:
-            self.strategy = self.strategy or self.fresh()
+            if self.strategy is None:
+                self.strategy, self.origin = self.fresh(), int(z[:1].view(torch.int64))
             self.members.append((z, gain))
             self._close()
 
@@ -101,7 +103,7 @@ class _Search:
         """A new strategy; from the second on around prior draws."""
         mean, sigma = torch.zeros(self.space.dim, dtype=torch.float64), self.sigma or SIGMA
         if self.restarts:
-            mean = self.space.sample(1, "prior", generator(self.restarts, "cmaes restart"))[0]
+            mean = self.space.sample(1, "prior", generator(self.origin, "cmaes restart", self.restarts))[0]
         elif self.known is not None:
             mean, sigma = self.known, self.sigma or KNOWN_SIGMA
         options: dict[str, Any] = {"verbose": -9, "verb_log": 0, "verb_disp": 0, "seed": math.nan}
@@ -145,7 +147,7 @@ class _Memo:
     search: _Search | None = None
     rows: Tensor | None = None
 
-    def fold(self, history: History, start: Any) -> _Search:
+    def fold(self, history: History, start: Callable[[], _Search]) -> _Search:
         rows = torch.cat([history.z, history.gain[:, None], history.ask[:, None].double()], 1)
         done = 0 if self.rows is None else len(self.rows)
         if self.search is None or not torch.equal(_no_nan(rows[:done]), _no_nan(self.rows)):

@@ -63,7 +63,8 @@ def _components(objective: LatentObjective, decoded: Tensor) -> Features:
 
     def features(z: Float[Tensor, "n latent"]) -> Float[Tensor, "n f"]:
         decoded: Tensor = objective.decode(z)
-        return (decoded.flatten(1).double() - mean) @ axes.T
+        projected: Tensor = (decoded.flatten(1).double() - mean) @ axes.T
+        return projected
 
     return features
 

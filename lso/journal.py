@@ -3,24 +3,30 @@
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from lso.lock import Lock
 from lso.record import to_json
 from lso.result import Evaluation
 from lso.vae.errors import RunError
 
-EVALUATIONS, LOCK = "evaluations.jsonl", ".lock"
+EVALUATIONS = "evaluations.jsonl"
+SECOND = 1.0  # between fsyncs that no ask waits for: an expensive evaluation is safe at once, cheap ones share one
 ASK, KNOWN, SCORED = "ask", "known", "scored"  # events; an evaluation's rows have none
 
 
 class Journal:
-    """``evaluations.jsonl``: one line an ask or an evaluation, appended and fsynced.
+    """``evaluations.jsonl``: one line an ask or an evaluation, appended.
 
-    A line that was being written when the process died is cut off; whatever follows it, nothing else is.
+    A line is with the operating system when a method returns, so that killing the process takes nothing. Against loss
+    of power it is fsynced at once, unless a line was within the last second; `sync` makes up for those, before each
+    ask. A line that was being written when the process died is cut off, or given its end where it was whole; nothing
+    else is changed.
 
     Args:
         folder: of the run.
@@ -30,9 +36,15 @@ class Journal:
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / EVALUATIONS
-        self._lock = locked(Path(folder) / LOCK)
-        _mend(self.path)
-        self._file = self.path.open("ab")
+        self._lock = Lock(Path(folder))
+        try:
+            _mend(self.path)
+            self._file = self.path.open("ab")
+            _sync_folder(Path(folder))
+        except BaseException:
+            self._lock.release()
+            raise
+        self._synced, self._last = True, 0.0
 
     def rows(self) -> list[dict[str, Any]]:
         """What is recorded.
@@ -81,58 +93,73 @@ class Journal:
         """
         self._write(to_json(record))
 
+    def sync(self) -> None:
+        """Have what is recorded written to the disk itself."""
+        if not self._synced:
+            os.fsync(self._file.fileno())
+            self._synced, self._last = True, time.monotonic()
+
     def _write(self, row: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         self._file.flush()
-        os.fsync(self._file.fileno())
+        self._synced = False
+        if time.monotonic() - self._last > SECOND:
+            self.sync()
 
     def close(self) -> None:
         """Let go of the folder."""
         self._file.close()
-        self._lock.close()
-
-
-def locked(path: Path) -> Any:
-    """Hold a folder for this process.
-
-    Args:
-        path: of the lock file in it.
-    Returns:
-        The open file; the system lets go of it however the process ends.
-    Raises:
-        RunError: if another process holds it.
-    """
-    file = path.open("a")
-    try:
-        import fcntl
-    except ImportError:  # not a Unix: there is no lock that a killed process would give back
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise RunError(
-            f"another process is searching in {path.parent}", "Wait for it, or choose another folder."
-        ) from None
-    return file
+        self._lock.release()
 
 
 def _mend(path: Path) -> None:
-    """Cut off a last line without its end."""
-    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
-            os.fsync(file.fileno())
+    """Give a last line its end, or cut it off where it is not whole."""
+    content = path.read_bytes() if path.is_file() else b""
+    if not content or content.endswith(b"\n"):
+        return
+    start = content.rfind(b"\n") + 1
+    with path.open("r+b") as file:
+        if _whole(content[start:]):
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
+        else:
+            file.truncate(start)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _whole(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the name of a new file written to the disk as well."""
+    if hasattr(os, "O_DIRECTORY"):
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise RunError(
-                f"{path}, line {number} is damaged: {line[:60]!r}", "Lines are only ever appended; restore the file."
-            ) from None
-        yield row
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        if not _whole(line):
+            raise damaged(path, number, repr(line[:60]))
+        yield json.loads(line)
+
+
+def damaged(path: Path, number: int, why: str) -> RunError:
+    """The error for a record that cannot be read.
+
+    Args:
+        path: of the file.
+        number: of the line, from 1.
+        why: what is wrong with it.
+    Returns:
+        The error, to be raised by the caller.
+    """
+    return RunError(f"{path}, line {number} is damaged: {why}", "Lines are only ever appended; restore the file.")

@@ -9,6 +9,7 @@ from lso.vae.values import counted
 
 PATIENCE = 200  # calls in a row without a new valid object
 CALLS = 10  # times the budget, the calls at most
+ACCOUNTS = ("unique", "duplicate", "invalid", "failed", "timed_out")
 
 NOTHING_NEW = {
     "decoder_ignores_latent": (
@@ -45,16 +46,22 @@ class Limits:
 class Ledger:
     """Evaluations in the order in which they were finished.
 
+    Its accounts do not depend on that order, so that a search with synchronous batches ends where it would have ended,
+    whichever call of a batch is finished first.
+
     Args:
         records: them.
         known: what objects are worth, by key: the first evaluation of each.
-        idle: kinds of the calls since the last new valid object.
+        unique: valid objects so far, which the budget counts.
+        idle: calls proposed since the last new valid object.
     """
 
     records: list[Evaluation] = field(default_factory=list)
     known: dict[str, Evaluation] = field(default_factory=dict)
     unique: int = 0
     idle: list[Evaluation] = field(default_factory=list)
+    _count: Counter[str] = field(default_factory=Counter)
+    _newest: int = -1  # call that gave the last new valid object
 
     def add(self, record: Evaluation, key: str) -> None:
         """Take an evaluation down.
@@ -63,13 +70,17 @@ class Ledger:
             record: a new one.
             key: of its object; a lost one is not known by it.
         """
+        call = int(record.call or 0)
         self.records.append(record)
+        self._count[account(record)] += 1
         if record.outcome != "lost":
             self.known.setdefault(key, record)
-        if record.duplicate_of is None and record.outcome == "evaluated":
+        if account(record) == "unique":
             self.unique += 1
-            self.idle.clear()
-        else:
+            if call > self._newest:
+                self._newest = call
+                self.idle = [other for other in self.idle if int(other.call or 0) > call]
+        elif call > self._newest:
             self.idle.append(record)
 
     def counters(self) -> dict[str, int]:
@@ -79,7 +90,12 @@ class Ledger:
             ``calls = unique + duplicate + invalid + failed + timed_out``; duplicates of whatever kind are counted as
             such, lost calls as failed.
         """
-        return count_calls(self.records)
+        return {"calls": len(self.records), **{name: self._count[name] for name in ACCOUNTS}}
+
+    def retry(self) -> None:
+        """Give calls that failed another chance: the search is resumed, and what made them fail may be mended."""
+        if self.idle and self._kind(self.idle) == "failed":
+            self.idle = []
 
     def end(self, limits: Limits) -> tuple[str, str] | None:
         """Whether the search is over.
@@ -93,41 +109,39 @@ class Ledger:
             return "finished", f"The budget of {counted(limits.budget, 'unique valid object')} is spent."
         if len(self.idle) >= limits.patience:
             return self._nothing_new(self.idle[-limits.patience :])
-        if len(self.records) >= limits.max_calls:
-            kind, sentence = self._nothing_new(self.idle[-limits.patience :]) if self.idle else ("max_calls", "")
-            text = f"All {limits.max_calls} calls were made, for {self.unique} of {limits.budget} unique valid objects."
-            mostly = len(self.records) - self.unique > 0.5 * len(self.records)
-            return (kind, f"{text} {sentence}") if mostly else ("max_calls", text)
-        return None
+        if len(self.records) < limits.max_calls:
+            return None
+        made = counted(limits.max_calls, "call")
+        text = f"All {made} were made, for {self.unique} of {counted(limits.budget, 'unique valid object')}."
+        vain = [record for record in self.records if account(record) != "unique"]
+        if 2 * len(vain) <= len(self.records):
+            return "max_calls", text
+        kind, sentence = self._nothing_new(self.records[-limits.patience :], self._kind(vain))
+        return kind, f"{text} {sentence}"
 
-    def _nothing_new(self, last: Sequence[Evaluation]) -> tuple[str, str]:
-        kinds = Counter(_kind(record) for record in last)
-        kind, many = kinds.most_common(1)[0]
-        reason = next((record.reason for record in last if _kind(record) == kind and record.reason), "")
-        return kind, NOTHING_NEW[kind].format(n=len(last), many=many, reason=reason)
+    def _kind(self, vain: Sequence[Evaluation]) -> str:
+        return Counter(map(_kind, vain)).most_common(1)[0][0]
+
+    def _nothing_new(self, last: Sequence[Evaluation], kind: str | None = None) -> tuple[str, str]:
+        kind = kind or self._kind(last)
+        those = [record for record in last if account(record) != "unique" and _kind(record) == kind]
+        reason = next((record.reason for record in those if record.reason), "no reason was given")
+        return kind, NOTHING_NEW[kind].format(n=len(last), many=len(those), reason=reason.rstrip("."))
 
 
-def count_calls(records: Sequence[Evaluation]) -> dict[str, int]:
-    """See `Ledger.counters`.
+def account(record: Evaluation) -> str:
+    """What a call is counted as.
 
     Args:
-        records: of a search.
+        record: of the call.
     Returns:
-        The counts.
+        One of `ACCOUNTS`.
     """
-    fresh = Counter(record.outcome for record in records if record.duplicate_of is None)
-    duplicate = sum(record.duplicate_of is not None for record in records)
-    return {
-        "calls": len(records),
-        "unique": fresh["evaluated"],
-        "duplicate": duplicate,
-        "invalid": fresh["invalid"],
-        "failed": fresh["failed"] + fresh["lost"],
-        "timed_out": fresh["timed_out"],
-    }
+    if record.duplicate_of is not None:
+        return "duplicate"
+    return {"evaluated": "unique", "lost": "failed"}.get(record.outcome, record.outcome)
 
 
 def _kind(record: Evaluation) -> str:
-    if record.duplicate_of is not None:
-        return "decoder_ignores_latent"
-    return "invalid" if record.outcome == "invalid" else "failed"
+    word = account(record)
+    return {"duplicate": "decoder_ignores_latent", "invalid": "invalid"}.get(word, "failed")

@@ -8,6 +8,7 @@ from typing import Any
 
 from lso.asktell import BlackBox, make_optimizer
 from lso.calling import Away, Caller, Here
+from lso.evaluation import digest
 from lso.journal import Journal
 from lso.ledger import CALLS, PATIENCE, Limits
 from lso.objective import LatentObjective
@@ -15,13 +16,28 @@ from lso.result import Evaluation
 from lso.search import Known, Search
 from lso.search import Watch as Watch
 from lso.search_result import SearchResult
+from lso.space import LatentSpace
 from lso.vae import runs
 from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.values import require
 from lso.workers import Workers
 
 # What must be the same for a search to be gone on with.
-SAME = ("optimizer", "objective", "maximize", "seed", "batch", "asynchronous", "options", "weights")
+SAME = (
+    "optimizer",
+    "objective",
+    "maximize",
+    "on",
+    "prior_weight",
+    "space",
+    "targets",
+    "generation",
+    "seed",
+    "batch",
+    "asynchronous",
+    "options",
+    "weights",
+)
 
 
 def optimize(
@@ -85,6 +101,7 @@ def optimize(
     require(batch >= 1, "batch >= 1", batch, "Codes proposed together.")
     require(max_calls is None or max_calls >= 1, "max_calls >= 1", max_calls, "None is ten times the budget.")
     require(timeout is None or timeout > 0, "a timeout > 0 seconds", timeout, "None is no limit.")
+    require(patience >= 1, "patience >= 1", patience, "Calls in a row without a new valid object.")
     if objective.targets is not None and (executor is not None or timeout is not None or len(objective.targets) > 1):
         raise UsageError(
             "a reconstruction is scored in this process, for one target at a time",
@@ -96,6 +113,11 @@ def optimize(
         "optimizer": box.name,
         "objective": objective.name,
         "maximize": objective.maximize,
+        "on": objective.on,
+        "prior_weight": objective.prior_weight,
+        "space": _fingerprint(objective.space),
+        "targets": None if objective.targets is None else [objective.context, digest(objective.targets.cpu().numpy())],
+        "generation": None if objective.decoder.vocabulary is None else repr(objective.decoder.generation),
         "seed": box.seed,
         "batch": batch,
         "asynchronous": asynchronous,
@@ -115,15 +137,29 @@ def optimize(
         try:
             search.begin(known, scored)
             status, sentence = search.run()
-        except LsoError as error:
+            objective.decoder.verify()
+        except BaseException as error:
             if run is not None:
-                runs.update(run, status="failed", sentence=error.message, finished=runs.now())
+                runs.update(run, **_ended(error), finished=runs.now())
             raise
-    objective.decoder.verify()
-    result = search.result(status, sentence, settings, None if run is None else run.path)
-    if run is not None:
-        runs.update(run, status=status, sentence=sentence, finished=runs.now(), seconds=result.counters["seconds"])
+        result = search.result(status, sentence, settings, None if run is None else run.path)
+        if run is not None:
+            runs.update(run, status=status, sentence=sentence, finished=runs.now(), seconds=result.counters["seconds"])
     return result
+
+
+def _ended(error: BaseException) -> dict[str, str]:
+    """Status and sentence of a search that something was raised in."""
+    if isinstance(error, KeyboardInterrupt):
+        return {"status": "stopped", "sentence": "Stopped early (interrupted); resume to go on."}
+    said = error.message if isinstance(error, LsoError) else f"{type(error).__name__}: {error}"
+    return {"status": "failed", "sentence": said}
+
+
+def _fingerprint(space: LatentSpace) -> str:
+    """What tells spaces apart: bounds, chart, active dimensions and known codes."""
+    parts = [space.bounds, space.active, *([] if space.codes is None else [space.codes])]
+    return digest((space.chart, *(digest(part.numpy()) for part in parts)))
 
 
 def _settled(optimizer: str | BlackBox, objective: LatentObjective, seed: int, options: Mapping[str, Any]) -> BlackBox:
@@ -131,10 +167,11 @@ def _settled(optimizer: str | BlackBox, objective: LatentObjective, seed: int, o
         return make_optimizer(optimizer, objective.space, seed=seed, maximize=objective.maximize, **options)
     if options:
         raise UsageError(f"{', '.join(options)}: the optimizer is made already", "Give them to lso.make_optimizer.")
-    if optimizer.maximize != objective.maximize or optimizer.space.dim != objective.dim or optimizer.asks:
+    used = optimizer.asks or len(optimizer.history().z)
+    if optimizer.maximize != objective.maximize or optimizer.space.dim != objective.dim or used:
         raise UsageError(
             f"{optimizer!r} does not fit {objective!r}, or was used before",
-            f"Make one: lso.make_optimizer(name, objective.space, maximize={objective.maximize}).",
+            f"Make one: lso.make_optimizer(name, objective.space, maximize={objective.maximize}); tell by known=.",
         )
     return optimizer
 
@@ -159,12 +196,14 @@ def _opened(
         run = runs.create(runs.choose_folder("", out), "search", about)
         return run, Journal(run.path)
     run = runs.Run(out)
-    journal = Journal(run.path)
     before = run.info.get("search", {})
+    if "weights" not in before:
+        raise RunError(f"{out} holds no black-box search", "Resume a folder that lso.optimize made.")
     changed = [key for key in SAME if before.get(key) != settings[key]]
     if changed:
-        journal.close()
         told = "; ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
         raise RunError(f"{out} is another search: {told}", "Resume with what it was begun with.")
+    journal = Journal(run.path)
+    runs.sweep(run)
     runs.update(run, status="running", search=settings)
     return run, journal

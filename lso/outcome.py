@@ -1,4 +1,7 @@
-"""What became of one call of a score, and the call itself: what other processes run."""
+"""What became of one call of a score, and the call itself: what other processes run.
+
+A process that scores objects imports this module alone, so torch is imported where tensors come.
+"""
 
 import math
 import time
@@ -6,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 NAN = float("nan")
 REASON = 300  # characters kept of what went wrong
+SHOWN = 80  # characters shown of a wrong answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +37,24 @@ def called(score: Callable[..., Any], on: str, item: Any) -> Outcome:
     Args:
         score: the user's.
         on: ``"objects"``: it is given a list of one; ``"tensors"``: a batch of one.
-        item: the datum.
+        item: the datum; a tensor may come as an array, which other processes are sent.
     Returns:
         Its value, or why there is none. A score that raises, or gives what is not one number, has failed; one that
         gives None, NaN or an infinity says that the datum is invalid.
     """
     begun = time.perf_counter()
     try:
-        given = score([item]) if on == "objects" else score(item.unsqueeze(0))
-        outcome = judged(given)
-    except Exception as error:  # the user's code may raise anything
+        outcome = judged(score([item]) if on == "objects" else _scored(score, item), 1)[0]
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         outcome = failed(error)
     return Outcome(outcome.word, outcome.value, outcome.reason, time.perf_counter() - begun)
+
+
+def _scored(score: Callable[..., Any], item: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return score(torch.as_tensor(item).unsqueeze(0))
 
 
 def failed(error: BaseException) -> Outcome:
@@ -60,30 +68,46 @@ def failed(error: BaseException) -> Outcome:
     return Outcome("failed", reason=f"{type(error).__name__}: {error}"[:REASON])
 
 
-def judged(given: Any) -> Outcome:
-    """What a score's answer for a batch of one amounts to.
+def judged(given: Any, n: int) -> list[Outcome]:
+    """What a score's answer for a batch amounts to.
 
     Args:
-        given: what it returned: one number in a list, an array or a tensor.
+        given: what it returned: n numbers in a list, an array or a tensor.
+        n: data in the batch.
     Returns:
-        The outcome.
+        One outcome for each datum.
     """
-    if isinstance(given, str) or getattr(given, "ndim", 1) != 1 or not hasattr(given, "__len__") or len(given) != 1:
-        return Outcome("failed", reason=f"the score gave {_described(given)}, expected one number for each datum")
-    value = given[0]
+    listed = hasattr(given, "__len__") and not isinstance(given, str | bytes | dict)
+    if not listed or getattr(given, "ndim", 1) != 1 or len(given) != n:
+        what = "one number for each datum" if n == 1 else f"{n} numbers"
+        return [Outcome("failed", reason=f"the score gave {_described(given)}, expected {what}")] * n
+    return [_judged(value) for value in (given.tolist() if hasattr(given, "tolist") else given)]
+
+
+def _judged(value: Any) -> Outcome:
     if value is None:
         return Outcome("invalid", reason="the score gave None")
-    if not hasattr(value, "__float__"):
-        return Outcome("failed", reason=f"the score gave {value!r}"[:REASON] + ", expected a number")
-    number = float(value)
-    return (
-        Outcome("evaluated", number) if math.isfinite(number) else Outcome("invalid", reason=f"the score gave {number}")
-    )
+    if isinstance(value, str | bytes | complex) or not hasattr(value, "__float__") or _many(value):
+        return Outcome("failed", reason=f"the score gave {_described(value)}, expected a number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        return Outcome("failed", reason=f"the score gave {_described(value)}: {error}")
+    if not math.isfinite(number):
+        return Outcome("invalid", reason=f"the score gave {number}")
+    return Outcome("evaluated", number)
 
 
 def _described(given: Any) -> str:
-    if isinstance(given, Tensor) or hasattr(given, "shape"):
-        return f"shape {tuple(given.shape)}"
-    if isinstance(given, str) or not hasattr(given, "__len__"):
-        return f"{type(given).__name__} {given!r}"[:REASON]
-    return f"{len(given)} values"
+    if hasattr(given, "shape"):
+        return f"{type(given).__name__} of shape {tuple(given.shape)}"
+    if isinstance(given, list | tuple):
+        return f"{len(given)} values" if len(given) != 1 else f"a {type(given).__name__} of one value"
+    try:
+        return f"{type(given).__name__} {given!r}"[:SHOWN]
+    except Exception:  # of a number with too many digits, or the user's own
+        return f"a {type(given).__name__}"
+
+
+def _many(value: Any) -> bool:
+    return bool(getattr(value, "ndim", False))

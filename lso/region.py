@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from lso.asktell import UNASKED, History
 from lso.vae.errors import UsageError
@@ -80,9 +79,9 @@ def follow(history: History, rules: Rules) -> Region:
     where its last told point stands. It is a success if its best point beats the best that the region had by then. Told
     points of asks that are not complete are the region's own already, and may be its center, but count for nothing
     yet. Points told unasked belong to the region that is current when they are told; before the first ask they take
-    the place of its design. A code told again counts once, with what was told of it first. Where the sides fall below
-    0.5**7 the region ends, and asks numbered after all that were told by then belong to the next; an ask that was
-    still out at that moment is told from the design of the next by lying where the old region ended.
+    the place of its design. A code told again counts once, with the first value that was told of it. Where the sides
+    fall below 0.5**7 the region ends, and asks numbered after all that were told by then belong to the next; an ask
+    that was still out at that moment is told from the design of the next by lying where the old region ended.
 
     Args:
         history: the record.
@@ -113,7 +112,7 @@ class _Fold:
         self.typical: list[bool] = history.typical.tolist() if rules.typical else [True] * len(self.asks)
         self.waiting: list[int] = history.pending_ask.tolist()
         self.where = history.space.to_unit(torch.cat([history.z, history.pending]))
-        self.fresh = list(_first_of_its_kind(history.z))
+        self.fresh = _first_of_each(history)
         self.sizes: dict[int, list[int]] = {}  # of each ask, its rows in `where`
         for row, ask in enumerate(self.asks + self.waiting):
             self.sizes.setdefault(ask, []).append(row)
@@ -211,9 +210,15 @@ class _Fold:
         return bool((away < ENDED).any())
 
 
-def _first_of_its_kind(z: Tensor) -> Iterator[bool]:
-    seen: set[bytes] = set()
-    for row in z.numpy():
-        name = row.tobytes()
-        yield name not in seen
-        seen.add(name)
+def _first_of_each(history: History) -> list[bool]:
+    """Which rows stand for their code: the first with a value, or else the first."""
+    chosen: dict[bytes, int] = {}
+    valued: set[bytes] = set()
+    for row, (code, finite) in enumerate(zip(history.z.numpy(), history.feasible.tolist(), strict=True)):
+        name = code.tobytes()
+        if name not in chosen or (finite and name not in valued):
+            chosen[name] = row
+        if finite:
+            valued.add(name)
+    standing = set(chosen.values())
+    return [row in standing for row in range(len(history.z))]

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.asktell import BlackBox
+from lso.asktell import BlackBox, values_of
 from lso.calling import Call, Caller, Here
 from lso.evaluation import End, digest, ends
-from lso.journal import ASK, KNOWN, SCORED, Journal
+from lso.journal import ASK, KNOWN, SCORED, Journal, damaged
 from lso.ledger import Ledger, Limits
 from lso.objective import LatentObjective
 from lso.outcome import Outcome
@@ -22,7 +22,7 @@ from lso.result import Evaluation
 from lso.search_result import SearchResult
 
 EARLIER = -1  # number of the call that an object of an earlier search was scored by
-Known = tuple[Float[Tensor, "k latent"], Sequence[float]]
+Known = tuple[Float[Tensor, "k latent"], Float[Tensor, " k"] | Sequence[float | None]]
 
 
 class Watch:
@@ -138,41 +138,47 @@ class Search:
             scored: evaluations of earlier searches, of which objects met again are duplicates.
         """
         rows = [] if self.journal is None else self.journal.rows()
-        for row in rows:
-            self._replay(row)
+        for line, row in enumerate(rows, 1):
+            try:
+                self._replay(row)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                assert self.journal is not None
+                raise damaged(self.journal.path, line, f"{type(error).__name__}: {error}") from None
+        self.ledger.retry()
         events = {row.get("event") for row in rows}
-        if known is not None and not events & {ASK, SCORED, KNOWN}:
-            z = known[0].detach().double().cpu()
-            value = torch.as_tensor(known[1], dtype=torch.float64)
+        if known is not None and not events:
+            self._tell_known(known[0].detach().double().cpu(), values_of(known[1], len(known[0])))
             if self.journal is not None:
-                self.journal.known(z, value)
-            self._tell_known(z, value)
+                self.journal.known(*self._known)
         if scored and not events & {ASK, SCORED}:
+            self._remember(scored)
             if self.journal is not None:
                 self.journal.scored(scored)
-            self._remember(scored)
         for asked in list(self._open.values()):
             self._send(asked)
 
     def _replay(self, row: Mapping[str, Any]) -> None:
         event = row.get("event")
         if event == KNOWN:
-            value = [float("nan") if v is None else v for v in row["value"]]
-            self._tell_known(_codes(row["z"], self.objective.dim), torch.tensor(value, dtype=torch.float64))
+            self._tell_known(_codes(row["z"], self.objective.dim), values_of(row["value"], len(row["z"])))
         elif event == SCORED:
             self._remember([from_json(record) for record in row["records"]])
         elif event == ASK:
+            if row["ask"] != self.box.asks:
+                raise ValueError(f"ask {row['ask']} where {self.box.asks} was to come")
             self._register(self.box.asked(_codes(row["z"], self.objective.dim)), row["ask"], row["seconds"])
         else:
             record = from_json(row)
+            asked = self._open[int(row["ask"])]
+            call = int(row["call"])
+            if not asked.first <= call < asked.first + len(asked.z) or call in asked.records:
+                raise ValueError(f"call {call} in ask {asked.number}")
             self._before = max(self._before, record.elapsed)
-            assert record.ask is not None
-            asked = self._open[record.ask]
-            self._account(record, asked, self._key(record.decoded_hash, asked.code(int(record.call or 0))))
+            self._account(record, asked, self._key(record.decoded_hash, asked.code(call)))
 
-    def _tell_known(self, z: Tensor, value: Tensor) -> None:
-        self._known = (z, value)
+    def _tell_known(self, z: Tensor, value: Sequence[float]) -> None:
         self.box.tell(z, value)
+        self._known = (z, torch.tensor(value, dtype=torch.float64))
 
     def _remember(self, records: Sequence[Evaluation]) -> None:
         for record in records:
@@ -216,6 +222,8 @@ class Search:
         return max(0, min(self.batch, left) - under_way)
 
     def _ask(self, n: int) -> None:
+        if self.journal is not None:
+            self.journal.sync()
         number, begun = self.box.asks, time.perf_counter()
         z = self.box.ask(n)
         seconds = time.perf_counter() - begun
@@ -226,17 +234,23 @@ class Search:
     def _send(self, asked: Asked) -> None:
         """Decode all of an ask, and have scored what is not recorded yet."""
         # All of it, even where some is recorded: batches of another size could decode to slightly other numbers.
-        for i, end in enumerate(ends(self.objective, asked.z)):
-            call = Proposed(asked.first + i, asked, end, self._key(end.decoded_hash, asked.z[i]))
-            record = asked.records.get(call.number)
-            if record is None:
+        calls = [
+            Proposed(asked.first + i, asked, end, self._key(end.decoded_hash, asked.z[i]))
+            for i, end in enumerate(ends(self.objective, asked.z))
+        ]
+        company = self._in_company(calls)
+        for call in calls:
+            if call.number not in asked.records:
                 self._submit(call)
-            elif record.duplicate_of is None and self._together:
-                self.caller.submit(Call(call.number, call.z, end.item))  # for its company alone; see `_collect`
+            elif company and asked.records[call.number].duplicate_of is None:
+                self.caller.submit(Call(call.number, call.z, call.end.item))  # recorded already; see `_collect`
 
-    @property
-    def _together(self) -> bool:
-        return isinstance(self.caller, Here) and self.objective.on == "tensors"
+    def _in_company(self, calls: Sequence[Proposed]) -> bool:
+        """Whether what is recorded of an ask is to be scored again because the rest was scored in one batch with it."""
+        here = isinstance(self.caller, Here) and self.objective.on == "tensors" and not self.asynchronous
+        return here and any(
+            call.number not in call.asked.records and call.key not in self.ledger.known for call in calls
+        )
 
     def _submit(self, call: Proposed) -> None:
         known = self.ledger.known.get(call.key)
@@ -263,8 +277,6 @@ class Search:
 
     def _finish(self, call: Proposed, outcome: Outcome, duplicate_of: int | None = None) -> None:
         value = self.objective.with_prior(torch.tensor(outcome.value, dtype=torch.float64), call.z)
-        if self.objective.targets is not None:
-            value = torch.tensor(outcome.value)  # scored by codes, the prior with it
         record = Evaluation(
             z=call.z.tolist(),
             decoded_hash=call.end.decoded_hash,
@@ -307,8 +319,6 @@ class Search:
         return digest(z.numpy()) if forced else decoded_hash
 
     def _without_prior(self, record: Evaluation) -> float:
-        if self.objective.targets is not None:
-            return record.value
         z = torch.tensor(record.z, dtype=torch.float64)
         nothing = torch.zeros((), dtype=torch.float64)
         return record.value - float(self.objective.with_prior(nothing, z))

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lso.asktell import option_names
 from lso.black_box_report import black_box_report
 from lso.decoder import Decoder
 from lso.loop import optimize
 from lso.objective import LatentObjective
+from lso.optimizers import BLACK_BOX_OPTIMIZERS
 from lso.search import Known, Watch
 from lso.search_files import write_search_files
 from lso.search_result import SearchResult
@@ -255,6 +257,9 @@ def _search(
 def _features(config: BlackBoxConfig, objective: LatentObjective) -> dict[str, Any]:
     if config.surrogate == "latent":
         return {}
+    able = [name for name in BLACK_BOX_OPTIMIZERS if "features" in option_names(name)]
+    if config.optimizer not in able:
+        raise UsageError(f"{config.optimizer} has no model of decoded objects", f"These have: {', '.join(able)}.")
     from lso.features import decoded_features
 
     features, differentiable = decoded_features(objective)

@@ -5,7 +5,7 @@ and black-box search can be compared.
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from jaxtyping import Float
@@ -93,19 +93,23 @@ def _digits(split: Split) -> tuple[Tensor, Tensor]:
     return raw.splits[split], raw.labels[split]
 
 
-def goal(run: Run) -> Goal:
+def goal(run: Run, digit: int = CHOSEN) -> Goal:
     """What digits are searched for. Nothing is known beforehand: a training image would be the answer.
 
     Args:
         run: a training on this task.
+        digit: 0 to 9.
     Returns:
-        The probability of a 3.
+        The probability of the digit.
     """
     return Goal(
-        name="digits-preference",
-        score=Preference(),
+        name=f"digits-preference:{digit}",
+        score=Preference(digit),
         maximize=True,
         on="tensors",
         best=1.0,
-        summary=f"probability of a {CHOSEN}; the classifier is right on {accuracy('test'):.1%} of the test digits",
+        summary=f"probability of a {digit}; the classifier is right on {accuracy('test'):.1%} of the test digits",
     )
+
+
+GOALS = {str(digit): partial(goal, digit=digit) for digit in range(10)}

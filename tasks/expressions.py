@@ -106,14 +106,18 @@ def _all(path: str, progress: Progress | None) -> tuple[Lines, dict[str, Any]]:
         return _told(read(_file(existing(path))), "local file")
     try:
         return _told(read(fetch(REMOTE, timeout=10.0, progress=progress)), "downloaded file")
-    except DataError as error:
+    except DataError:
+        lines = Lines(name="expressions of the grammar", texts=_drawn(COUNT))
         note = (
-            f"Generated, not the published file: {COUNT:,} distinct expressions, each uniform among those of at most "
-            f"{PRODUCTIONS} productions, as the file could not be had ({str(error).splitlines()[0]})."
+            f"Generated, NOT the published expressions: {COUNT:,} others, each uniform among those of at most "
+            f"{PRODUCTIONS} productions, as {STEM}.txt could not be downloaded; --data gives a local one."
         )
-        stream = np.random.RandomState(mix(0, "expressions") & 0xFFFFFFFF)
-        lines = Lines(name="expressions of the grammar", texts=draw(COUNT, PRODUCTIONS, stream))
         return lines, {"source": "generated", "exact": False, "substitute": True, "notes": [note]}
+
+
+@cache  # some seconds
+def _drawn(count: int) -> list[str]:
+    return draw(count, PRODUCTIONS, np.random.RandomState(mix(0, "expressions") & 0xFFFFFFFF))
 
 
 def _file(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """Goals by name: those of tasks, and functions of the user's."""
 
 import inspect
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -15,7 +16,8 @@ def task_goal(name: str, run: Run) -> Goal:
     """The goal of a task.
 
     Args:
-        name: ``"task"``, or ``"task:goal"`` for another than the task's usual one, such as ``molecules:plogp``.
+        name: ``"task"``, or ``"task:goal"`` for another than the task's usual one (a row of its module's ``GOALS``),
+            such as ``molecules:plogp`` or ``digits-preference:7``.
         run: a training run, of the task or of data of the same kind.
     Returns:
         The goal.
@@ -35,13 +37,21 @@ def task_goal(name: str, run: Run) -> Goal:
             f"task {base} is about {row.kind}s, and {run.path} was trained on {run.config.kind}s",
             f"Train a model for it: lso train --task {base}",
         )
-    module, _, function = row.goal.partition(":")
-    found = import_module(module)
-    names = getattr(found, "GOALS", (function,))
-    if variant and variant not in names:
-        raise unknown_name(f"goal of task {base}", variant, names)
-    goal: Goal = getattr(found, variant or function)(run)
-    return goal
+    build: Callable[[Run], Goal] = _resolved(row.goal)
+    if variant:
+        others: Mapping[str, Any] = getattr(import_module(row.goal.partition(":")[0]), "GOALS", {})
+        if variant not in others:
+            raise unknown_name(f"goal of task {base}", variant, others)
+        build = _resolved(others[variant])
+    return build(run)
+
+
+def _resolved(what: Any) -> Any:
+    """A function, or the one that ``"module:function"`` names."""
+    if not isinstance(what, str):
+        return what
+    module, _, function = what.partition(":")
+    return getattr(import_module(module), function)
 
 
 def own_goal(what: str, maximize: bool | None, on: str | None = None) -> Goal:

@@ -131,11 +131,11 @@ SUMMARIES: Mapping[str, str] = {
     "plogp": f"penalized logP; more than {HEAVY_ATOMS} heavy atoms, the most that ZINC 250k has, are invalid",
     **guacamol.SUMMARIES,
 }
-POOL = 10_000  # training molecules that are scored for `known`: seconds, where all of them would take minutes
+POOL = 5_000  # training molecules that are scored for `known`: seconds, where all of them would take minutes
 
 
 def known(run: Run, score: Score, count: int, seed: int) -> tuple[list[str], list[float]]:
-    """Training molecules and their scores: a fifth of them the best of 10,000 random ones, the rest random.
+    """Training molecules and their scores: a fifth of them the best of 5,000 random ones, the rest random.
 
     Args:
         run: a training run on molecules.

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lso.decoder import Decoder
-from lso.journal import LOCK, locked
+from lso.lock import Lock
 from lso.tasks.experiment import dataset_of
 from lso.tasks.goal import Goal
-from lso.tasks.retraining_record import RetrainingConfig, RetrainingResult
+from lso.tasks.retraining_record import RetrainingConfig
+from lso.tasks.retraining_record import RetrainingResult as RetrainingResult
 from lso.tasks.retraining_record import Round as Round
 from lso.tasks.retraining_record import Watch as Watch
 from lso.tasks.rounds import Rounds
@@ -73,9 +74,12 @@ def weighted_retraining(
     own["options"] = {**own.get("options", {}), **{key: config[key] for key in config if key not in names}}
     chosen = RetrainingConfig(optimizer=optimizer, **own)
     folder = _opened(run, goal, chosen, out, resume)
-    with locked(folder / LOCK):
+    lock = Lock(folder)
+    try:
         data = dataset_of(run) if dataset is None else dataset
         result = Rounds(run, goal, chosen, folder, data, device, watch or Watch()).finish()
+    finally:
+        lock.release()
     _write_state(folder, status=result.status, sentence=result.sentence, finished=runs.now())
     return result
 

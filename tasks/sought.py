@@ -30,7 +30,7 @@ class Sought:
         given = [name for name in ("task", "objective", "target") if getattr(self, name) is not None]
         if len(given) != 1:
             raise UsageError(
-                f"expected one of task, objective and target, got {' and '.join(given) or 'none'}",
+                f"expected exactly one of task, objective and target, got {' and '.join(given) or 'none'}",
                 "Say what to search for: --target images/, --task expressions, or --objective module:function",
             )
 

@@ -1,5 +1,7 @@
 """The trust region on planted histories."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ def recorder(d: int = 4, **space: object) -> BlackBox:
     return make_optimizer("random", LatentSpace(d, **space))  # type: ignore[arg-type]
 
 
-def ask(opt: BlackBox, z: Tensor, gain: list[float] | None = None) -> Region:
+def ask(opt: BlackBox, z: Tensor, gain: Sequence[float | None] | None = None) -> Region:
     opt.asked(z)
     if gain is not None:
         opt.tell(z, gain)
@@ -94,6 +96,15 @@ def test_lost_points_complete_an_ask_and_tells_again_change_nothing() -> None:
     assert follow(opt.history(), RULES) == region
 
 
+def test_a_value_told_after_a_failure_takes_its_place() -> None:
+    opt = recorder()
+    z = batches(1)[0]
+    ask(opt, z, [0.0, None])
+    opt.tell(z[1:], [5.0])
+    region = follow(opt.history(), RULES)
+    assert region.center == 2 and region.rows == [0, 2]
+
+
 def test_the_center_is_the_best_typical_point_where_there_is_one() -> None:
     opt = recorder()
     far, near = torch.full((1, 4), 3.0, dtype=torch.float64), torch.zeros(1, 4, dtype=torch.float64)
@@ -111,7 +122,7 @@ def test_known_data_stand_for_the_design_and_infeasible_points_for_no_center() -
     opt.tell(draws(1, 4, seed=5), [1.0])
     region = follow(opt.history(), RULES)
     assert not region.designing and region.center == 3 and region.rows == [0, 1, 2, 3]
-    assert ask(opt, batches(1)[0], [None, None]).lost == 2  # type: ignore[list-item]
+    assert ask(opt, batches(1)[0], [None, None]).lost == 2
 
 
 def test_an_ask_still_out_when_its_region_ends_stays_out_of_the_next() -> None:

@@ -164,3 +164,21 @@ def test_options_are_checked() -> None:
     ):
         with pytest.raises(UsageError, match=text):
             build(LatentSpace(3), **option)
+
+
+@pytest.mark.slow
+def test_hartmann6_is_solved_in_a_hundred_calls() -> None:
+    from botorch.test_functions.synthetic import Hartmann
+
+    problem = Hartmann(6, negate=True).double()  # its maximum 3.32237 is published
+
+    def regret(seed: int) -> float:
+        opt = make_optimizer("turbo", LatentSpace(6), seed=seed, guard=None)
+        for _ in range(25):
+            z = opt.ask(4)
+            opt.tell(z, problem(((z + 3) / 6).clamp(0, 1)))
+        best = opt.best()
+        assert best is not None
+        return 3.32237 - best[1]
+
+    assert sorted(regret(seed) for seed in range(3))[1] <= 0.2

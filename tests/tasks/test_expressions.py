@@ -78,7 +78,7 @@ def test_without_the_file_expressions_are_drawn_from_the_grammar(monkeypatch: py
     texts, again = load(DataConfig(task="expressions")), load(DataConfig(task="expressions"))
     assert texts.parts["all"].texts == again.parts["all"].texts and len(texts.parts["all"].texts) >= 250
     assert all(parse(text) is not None for text in texts.parts["all"].texts)
-    assert texts.provenance["source"] == "generated" and "no connection" in texts.provenance["notes"][0]
+    assert texts.provenance["source"] == "generated" and "NOT the published" in texts.provenance["notes"][0]
 
 
 def test_a_search_starts_from_training_data_a_fifth_of_them_the_best(small: DataConfig) -> None:

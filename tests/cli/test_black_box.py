@@ -1,0 +1,133 @@
+"""``lso optimize`` as a black box: from the command line."""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from lso.record import read_evaluations
+from lso.vae.runs import Run
+
+Lso = Callable[..., Result]
+SEARCH = ("optimize", "--task", "digits-preference", "--budget", 12, "--batch", 4, "--device", "cpu")
+
+
+def test_a_search_for_a_tasks_goal_ends_in_a_table_a_verdict_and_a_report(lso: Lso, run: Run) -> None:
+    result = lso(*SEARCH, "--optimizer", "random")
+    assert result.exit_code == 0, result.stderr
+    found = Run(result.stdout.splitlines()[-1])
+    assert found.kind == "search" and found.info["status"] == "finished"
+    assert (found.path / "report.html").is_file() and (found.path / "results" / "best.csv").is_file()
+    assert len(read_evaluations(found.path)) == 12
+    told = "Searching 4 latents of runs/digits (vae) for digits-preference: random, budget 12, batch 4, seed 0"
+    assert told in result.stderr
+
+
+def test_json_is_one_value_with_verdict_and_counts(lso: Lso, run: Run) -> None:
+    result = lso(*SEARCH, "--optimizer", "random", "--json")
+    told = json.loads(result.stdout)
+    assert told["status"] == "finished" and told["reports"][0]["verdict"]["level"] in ("fine", "care", "doubt")
+
+
+def test_several_seeds_are_compared_on_one_page(lso: Lso, run: Run) -> None:
+    result = lso(*SEARCH, "--optimizer", "random", "--seeds", 2, "--out", "found")
+    assert result.exit_code == 0, result.stderr
+    assert {path.name for path in Path("found").glob("seed-*")} == {"seed-0", "seed-1"}
+    assert (Path("found") / "report.html").is_file() and "2 searches" in Run("found").info["sentence"]
+
+
+def test_a_target_is_searched_for_without_gradients(lso: Lso, run: Run) -> None:
+    result = lso("optimize", "--target", "test:2", "--optimizer", "random", "--budget", 8, "--out", "found")
+    assert result.exit_code == 0, result.stderr
+    assert [path.name for path in sorted(Path("found").glob("target-*.html"))] == ["target-000.html", "target-001.html"]
+    values = [record.value for record in read_evaluations(Path("found") / "target-000")]
+    assert len(values) == 8 and min(values) > 0
+
+
+def test_a_goal_with_gradients_is_searched_by_adam_and_one_without_is_refused_by_name(lso: Lso, run: Run) -> None:
+    quick = ("--optimizer", "adam", "--starts", 2, "--max-steps", 30, "--control", "none")
+    result = lso("optimize", "--task", "digits-preference", *quick, "--out", "found")
+    assert result.exit_code == 0, result.stderr
+    ends = read_evaluations("found")
+    assert len(ends) == 2 and max(record.value for record in ends) > 0.5
+    Path("mine.py").write_text("def ink(xs):\n    return [float(x.sum()) for x in xs]\n")
+    refused = lso("optimize", "--objective", "mine:ink", "--maximize", *quick)
+    assert refused.exit_code == 2 and "adam cannot serve objective 'mine:ink'" in refused.stderr
+
+
+def test_a_score_of_ones_own_runs_in_processes_that_a_timeout_kills(lso: Lso, run: Run) -> None:
+    Path("slow.py").write_text(
+        "import time\n\ndef score(xs):\n    value = float(xs[0].sum())\n"
+        "    time.sleep(60 if int(value * 1000) % 4 == 0 else 0)\n    return [value]\n"
+    )
+    found = ("--budget", 6, "--batch", 3, "--optimizer", "random", "--out", "found")
+    result = lso("optimize", "--objective", "slow:score", "--maximize", "--workers", 2, "--timeout", "1s", *found)
+    assert result.exit_code == 0, result.stderr
+    outcomes = [record.outcome for record in read_evaluations("found")]
+    assert outcomes.count("evaluated") == 6 and set(outcomes) <= {"evaluated", "timed_out"}
+
+
+def test_a_search_is_resumed_with_a_larger_budget(lso: Lso, run: Run) -> None:
+    assert lso(*SEARCH, "--optimizer", "random", "--out", "found").exit_code == 0
+    before = read_evaluations("found")
+    result = lso("optimize", "--resume", "found", "--budget", 20)
+    assert result.exit_code == 0, result.stderr
+    after = read_evaluations("found")
+    assert after[:12] == before and len(after) == 20
+
+
+def test_ctrl_c_keeps_what_there_is_and_resuming_ends_as_if_nothing_had_happened(
+    process: Callable[..., "object"], lso: Lso, run: Run
+) -> None:
+    Path("slow.py").write_text("import time\n\ndef score(xs):\n    time.sleep(0.05)\n    return [float(xs[0].sum())]\n")
+    search = ("optimize", "--objective", "slow:score", "--minimize", "--budget", 60, "--optimizer", "random")
+    started = process(*search, "--out", "broken")
+    journal = Path("broken") / "evaluations.jsonl"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (journal.is_file() and len(journal.read_bytes().splitlines()) > 12):
+        time.sleep(0.05)
+    started.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
+    assert started.wait(60) == 130  # type: ignore[attr-defined]
+    assert Run("broken").info["status"] == "stopped"
+    assert lso("optimize", "--resume", "broken").exit_code == 0
+    assert lso(*search, "--out", "whole").exit_code == 0
+    broken, whole = read_evaluations("broken"), read_evaluations("whole")
+    assert [(r.z, r.value) for r in broken] == [(r.z, r.value) for r in whole]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--task", "mnist"), "nothing to optimize but reconstruction"),
+        (("--task", "expressions"), "is about sequences"),
+        (("--objective", "nowhere:score", "--maximize"), "cannot import the objective"),
+        (("--task", "digits-preference", "--target", "test:1"), "exactly one"),
+        (("--task", "digits-preference", "--optimizer", "turbo", "--lr", "0.1"), "--lr: turbo is no gradient"),
+        (("--target", "test:1", "--optimizer", "adam", "--budget", "5"), "--budget: adam is no black-box"),
+        (("--task", "digits-preference", "--optimizer", "turbo:colour=red"), "has no option colour"),
+        (("--task", "digits-preference", "--known", "5"), "nothing is known beforehand"),
+        (("--resume", "nowhere"), "does not exist"),
+        (("--resume", "runs/digits"), "no black-box search"),
+    ],
+)
+def test_a_bad_search_is_refused_in_two_lines_and_leaves_no_folder(
+    lso: Lso, run: Run, arguments: tuple[str, ...], words: str
+) -> None:
+    result = lso("optimize", *arguments)
+    assert result.exit_code in (1, 2)
+    assert words in result.stderr and "Traceback" not in result.stderr
+    assert [path.name for path in Path("runs").iterdir()] == ["digits"]
+
+
+def test_the_doctor_says_that_a_decoder_ignores_its_latent(lso: Lso, run: Run) -> None:
+    Path("flat.py").write_text("def score(xs):\n    return [1.0 for x in xs]\n")
+    result = lso(
+        "optimize", "--objective", "flat:score", "--maximize", "--budget", 8, "--optimizer", "random", "--out", "found"
+    )
+    assert result.exit_code == 0, result.stderr
+    told = lso("doctor", "found")
+    assert told.exit_code == 0 and "flat" in told.stdout
