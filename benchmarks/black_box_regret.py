@@ -135,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="+", choices=list(CASES))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="first seed, to go on where a study was cut")
     parser.add_argument("--only", nargs="*")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -142,7 +143,7 @@ def main() -> None:
         case = CASES[name]
         for search in chosen.only or [*case.searches, "bare"]:
             regrets, started = [], time.perf_counter()
-            for seed in range(chosen.seeds):
+            for seed in range(chosen.first, chosen.first + chosen.seeds):
                 regrets.append(BARE.get(search, ours)(case, search, seed))
                 print(json.dumps({"case": name, "search": search, "seed": seed, "regret": regrets[-1]}), flush=True)
             seconds = (time.perf_counter() - started) / chosen.seeds

@@ -167,7 +167,7 @@ class BlackBox:
     def tell(
         self,
         z: Float[Tensor, "*n latent"],
-        y: Float[Tensor, "*n"] | Sequence[float | None] | float | None,
+        y: Float[Tensor, "..."] | Sequence[float | None] | float | None,
         outcome: str | Sequence[str] = "evaluated",
     ) -> None:
         """Report what became of points: in any order, some or all of those asked for, or others.

@@ -256,12 +256,12 @@ class Away(Caller):
 def _no_executor(given: Any) -> UsageError:
     return UsageError(
         f"expected an executor or a function that makes one, got {type(given).__name__}",
-        "It needs a method submit, as concurrent.futures.ProcessPoolExecutor has it; lso.Workers(4) are four processes.",
+        "It needs a method submit, as concurrent.futures has it; lso.Workers(4) are four processes.",
     )
 
 
 def _portable(item: Any) -> Any:
-    """A tensor as an array: pickled, a row of a batch would take the batch along, or memory shared with this process."""
+    """A tensor as an array: pickled, a row would take its whole batch along, or memory shared with this process."""
     if not isinstance(item, Tensor):
         return item
     item = item.detach().cpu()

@@ -24,6 +24,7 @@ HATCH = {"active": "", "weak": "///", "dead": "xxx"}
 THIN_LINES = 200
 FEW = 10  # dimensions whose bars are not drawn as wide as they could be
 FLOOR = 1e-4  # of shares on a log axis
+Row = tuple[str, Tensor | None, float | None]  # label, a number for each dimension, where to draw a line
 
 
 @styled
@@ -118,7 +119,7 @@ def distances(summary: SearchSummary) -> "Figure":
     figure, axes = canvas(1, 2, 3.4, width_ratios=(1.7, 1))
     dims, left = summary.dimensions, axes[0, 0]
     per = np.maximum(summary.sensitivity.per_dimension.numpy()[dims.order], 1e-9)
-    _bars(left, dims, per)
+    bars(left, dims, per)
     shown = [per]
     if summary.control is not None:
         control = np.maximum(summary.control.per_dimension.numpy()[dims.order], 1e-9)
@@ -135,8 +136,14 @@ def distances(summary: SearchSummary) -> "Figure":
     return figure
 
 
-def _bars(axis: "Axes", dims: Dimensions, values: np.ndarray) -> None:
-    """Bars in the order of the dimensions' sensitivity, coloured and hatched by status."""
+def bars(axis: "Axes", dims: Dimensions, values: np.ndarray) -> None:
+    """Bars in the order of the dimensions' sensitivity, coloured and hatched by status.
+
+    Args:
+        axis: to draw on.
+        dims: give order and status.
+        values: in that order.
+    """
     words = np.array([dims.status(i) for i in dims.order])
     few = len(values) < FEW
     width = 0.8 * len(values) / FEW if few else 0.8  # two dimensions are no two walls
@@ -155,19 +162,20 @@ def _bars(axis: "Axes", dims: Dimensions, values: np.ndarray) -> None:
     axis.grid(False, axis="x")
 
 
-def pairs(axis: "Axes", found: Sensitivity) -> None:
+def pairs(axis: "Axes", found: Sensitivity, size: float = 11) -> None:
     """Every pair of starts: distance of the codes over active dimensions against distance of the decoded results.
 
     Args:
         axis: to draw on.
         found: the distances.
+        size: of a mark.
     """
     code, seen = (np.maximum(x.numpy().ravel(), 1e-9) for x in (found.active, found.decoded))
     same = found.same.numpy().ravel()
     for number, (chosen, label) in enumerate(((same, "pair in one basin"), (~same, "pair in two basins"))):
         if chosen.any():
             marker: dict[str, Any] = {"color": ("#009E73", "#D55E00")[number], "marker": "o^"[number]}
-            axis.scatter(code[chosen], seen[chosen], s=11, alpha=0.55, linewidths=0, label=label, **marker)
+            axis.scatter(code[chosen], seen[chosen], s=size, alpha=0.55, linewidths=0, label=label, **marker)
     for which in ("x", "y"):
         log_scale(axis, which)
     guide(axis, found.tolerance, "linking distance")
@@ -179,22 +187,24 @@ def pairs(axis: "Axes", found: Sensitivity) -> None:
 
 
 @styled
-def activity(dims: Dimensions, moved: bool = True) -> "Figure":
+def activity(dims: Dimensions, moved: bool = True, extra: Sequence[Row] = ()) -> "Figure":
     """Each measure of activity, one panel a measure, dimensions by falling decoder sensitivity.
 
     Args:
         dims: measures.
         moved: whether to show the distance that a search moved them.
+        extra: further panels.
     Returns:
-        Two to six panels.
+        Two to six panels, and the further ones.
     """
-    rows: list[tuple[str, Tensor | None, float | None]] = [
+    rows: list[Row] = [
         (f"decoder:\n{dims.measure}", dims.jacobian_norm, WEAK**0.5 * float(dims.jacobian_norm.max())),
         ("decoder:\nuse (nats)", dims.decoder_use, None),
         ("encoder:\nKL (nats)", dims.kl, None),
         ("encoder: vari-\nance of means", dims.variance, THRESHOLD),
         ("re-encoding\ncorrelation", dims.correlation, None),
         ("search: moved\n(std of prior)", dims.moved if moved else None, None),
+        *extra,
     ]
     from matplotlib.ticker import FuncFormatter
 
@@ -202,7 +212,7 @@ def activity(dims: Dimensions, moved: bool = True) -> "Figure":
     figure, axes = canvas(len(known), 1, 0.8 + 1.0 * len(known), left=0.95, sharex=True)
     for axis, (label, value, line) in zip(axes[:, 0], known, strict=True):
         shown = value[dims.order].numpy()
-        _bars(axis, dims, shown)
+        bars(axis, dims, shown)
         axis.set_ylabel(label, fontsize=8)
         if value is not dims.correlation and wants_log(shown[shown > 0]):
             log_scale(axis)

@@ -22,7 +22,7 @@ from lso.tasks.pick import pick
 from lso.tasks.search import frozen
 from lso.tasks.sought import Sought
 from lso.vae import runs
-from lso.vae.errors import RunError
+from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
 from lso.vae.values import require
 from lso.workers import Workers
@@ -198,7 +198,8 @@ def here() -> dict[str, Any]:
 
 def _conclude(found: Run, run: Run, results: Sequence[Sequence[SearchResult]], goal: Goal | None, alone: bool) -> None:
     """Reports, and where there are several searches, the status of them all."""
-    told = {"codes": run.codes(), "verdict": run.verdict, "best_possible": None if goal is None else goal.best}
+    best_possible = None if goal is None else goal.best
+    told: dict[str, Any] = {"codes": run.codes(), "verdict": run.verdict, "best_possible": best_possible}
     model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
     extra = {"model": model, "data of the model": run.info["dataset"]["name"]}
     extra |= {"goal": goal.summary} if goal is not None and goal.summary else {}

@@ -1,5 +1,6 @@
 """What went wrong in a run, and what to do about it: `lso doctor RUN`."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ def checkup(path: str | Path) -> list[Finding]:
             found += _caught(look, run)
     else:
         found += _caught(_search, run)
+        found += _caught(_black_box, run) if "budget" in info.get("search", {}) else []
     if run.verdict:
         found.append(Finding("problem", run.verdict))
     return [*found, *_versions(info)]
@@ -130,6 +132,29 @@ def _search(run: Run) -> Iterator[Finding]:
     for name in (runs.REPORT, "report.json", "evaluations.jsonl"):
         there = (run.path / name).is_file()
         yield Finding("ok" if there else "problem", f"{name} is {'there' if there else 'missing'}")
+
+
+def _black_box(run: Run) -> Iterator[Finding]:
+    from lso.diagnosis import diagnose, signs_of_records, signs_of_report
+    from lso.record import read_evaluations
+
+    report = run.path / "report.json"
+    try:
+        written = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    except ValueError:
+        written = {}
+    if "groups" in written:
+        signs = signs_of_report(written)
+        yield Finding("ok", f"verdict: {written['verdict']['sentence']}")
+    elif (run.path / "evaluations.jsonl").is_file():
+        signs = signs_of_records(read_evaluations(run.path), run.info["search"])
+    else:
+        return
+    causes = diagnose(signs)
+    for cause in causes:
+        yield Finding(cause.level, cause.what, cause.remedy)
+    if not any(cause.level == "problem" for cause in causes):
+        yield Finding("ok", f"no reason of a failure found in {counted(signs.counts.get('calls', 0), 'call')}")
 
 
 def _versions(info: dict[str, Any]) -> Iterator[Finding]:

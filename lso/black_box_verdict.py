@@ -1,0 +1,162 @@
+"""Whether to believe black-box searches: stated rules over the numbers of a group, in the manner of `lso.belief`."""
+
+import torch
+
+from lso.belief import ATYPICAL, REENCODING, Check, Level, graded
+from lso.calibration import FLAT
+from lso.plausibility import share
+from lso.search_groups import Group
+from lso.space import OUTSIDE
+from lso.vae.values import counted
+
+WASTED = (0.5, 0.9)  # shares of calls without a new valid object: half of the work, nearly all of it
+# Seeds differ by chance; the spread of their bests as a share of what the search gained over its initial designs. Where
+# it is the whole gain, the draw of the design decides more than the search does.
+SEEDS_APART = (0.25, 1.0)
+IN_DESIGN = 0.5  # share of searches that end with the best of their initial design
+TYPICAL = 0.5  # share of proposals that are typical, below which the search left the prior
+COVERED = (
+    0.8  # least share of values within the 95 % intervals; of 20 a calibrated model has under 0.8 one in 400 times
+)
+FEW = 20  # evaluations below which coverage is not judged
+SURROGATE_FREE = ("random", "cmaes")  # optimizers that fit no model of the values
+CONTROL = "random"  # learns nothing, so that it cannot fail to
+
+
+def checks(group: Group) -> list[Check]:
+    """All rules but those on the decoder, which are `lso.belief`'s.
+
+    Args:
+        group: of searches.
+    Returns:
+        One check a rule.
+    """
+    makers = (check_calls, check_progress, check_surrogate, check_seeds, check_typicality)
+    return [make(group) for make in makers]
+
+
+def check_calls(group: Group) -> Check:
+    """Most calls scored an object that was new and valid.
+
+    Args:
+        group: of searches.
+    Returns:
+        The check.
+    """
+    calls, unique = group.total("calls"), group.total("unique")
+    rule = (
+        f"care if over {100 * WASTED[0]:.0f} % of the calls scored no new valid object, doubt if over "
+        f"{100 * WASTED[1]:.0f} % or if there was none; care if a search ended for that reason"
+    )
+    kinds = ("duplicate", "invalid", "failed", "timed_out")
+    lost = [f"{group.total(kind)} {kind.replace('_', ' ')}" for kind in kinds if group.total(kind)]
+    found = f"{unique} of {calls} calls scored a new valid object"
+    found += f" ({', '.join(lost)})" if lost else ""
+    level: Level = "doubt" if not unique else graded(1 - unique / max(1, calls), WASTED)
+    early = [one for one in group.courses if one.status in ("decoder_ignores_latent", "invalid", "failed")]
+    found += f"; {len(early)} of {len(group.courses)} searches ended for that reason" if early else ""
+    return Check(name="calls", level="care" if early and level == "fine" else level, found=found, rule=rule)
+
+
+def check_progress(group: Group) -> Check:
+    """The search found something better than the draws it began with, and than what it was told.
+
+    Args:
+        group: of searches.
+    Returns:
+        The check.
+    """
+    rule = (
+        f"doubt if all values are equal; care if over {100 * IN_DESIGN:.0f} % of the searches found nothing better "
+        "than their initial design or than what they were told; random search, the control, is not judged by it"
+    )
+    value = group.joined("value")
+    value = value[torch.isfinite(value)]
+    if len(value) > 1 and bool((value == value[0]).all()):
+        return Check(name="progress", level="doubt", found=f"all values are equal ({float(value[0]):.4g})", rule=rule)
+    stuck = sum(one.in_design for one in group.courses)
+    worse = sum(one.behind for one in group.courses)
+    total = len(group.courses)
+    if group.courses[0].optimizer == CONTROL:
+        return Check(name="progress", level="fine", found="random search is a control: it learns nothing", rule=rule)
+    found = f"{total - stuck} of {total} searches improved on their initial design"
+    found += f", {worse} found nothing better than what they were told" if worse else ""
+    level: Level = "care" if max(stuck, worse) > IN_DESIGN * total else "fine"
+    return Check(name="progress", level=level, found=found, rule=rule)
+
+
+def check_surrogate(group: Group) -> Check:
+    """The surrogate foretells values that it has not seen, and knows how well.
+
+    Args:
+        group: of searches.
+    Returns:
+        The check.
+    """
+    rule = (
+        "leave-one-out over what was evaluated; care if the predictions of most searches explain under "
+        f"{100 * FLAT:.0f} % of the variance of the values, or if under {100 * COVERED:.0f} % of {FEW} values or more "
+        f"lie within their 95 % intervals; not judged for optimizers without a surrogate ({', '.join(SURROGATE_FREE)})"
+    )
+    free, pooled = group.courses[0].optimizer in SURROGATE_FREE, group.pooled
+    if free or pooled is None:
+        found = "the optimizer fits no surrogate" if free else "too few values to judge a surrogate by"
+        return Check(name="surrogate", level="fine", found=found, rule=rule)
+    flat = sum(one.flat for one in group.calibrations)
+    count, covered = len(group.calibrations), pooled.coverage_95
+    loose = len(pooled.observed) >= FEW and covered < COVERED
+    found = f"surrogates of {count - flat} of {count} searches foretell values"
+    found += f" (rank correlation {pooled.rank_correlation:.2f}, {100 * covered:.0f} % within the 95 % intervals)"
+    level: Level = "care" if group.flat or loose else "fine"
+    return Check(name="surrogate", level=level, found=found, rule=rule)
+
+
+def check_seeds(group: Group) -> Check:
+    """Different initial designs lead to equally good values.
+
+    Args:
+        group: of searches.
+    Returns:
+        The check.
+    """
+    rule = (
+        f"care if the best values of the seeds differ by over {100 * SEEDS_APART[0]:.0f} % of the gain over the median "
+        f"initial design, doubt if by over {100 * SEEDS_APART[1]:.0f} %; care if there was one search"
+    )
+    if group.agreement is None:
+        one = len(group.courses) == 1
+        found = "there was one search, so that agreement of initial designs is unknown"
+        found = found if one else "the searches' best codes cannot be compared"
+        return Check(name="seeds", level="care", found=found, rule=rule)
+    spread, apart = float(group.agreement.spread[0]), float(group.agreement.relative_spread[0])
+    found = f"the best values of {group.agreement.starts} seeds differ by {spread:.3g}"
+    found += f" ({100 * apart:.0f} % of the gain), at {counted(group.distinct_best, 'different object')}"
+    return Check(name="seeds", level=graded(apart, SEEDS_APART), found=found, rule=rule)
+
+
+def check_typicality(group: Group) -> Check:
+    """The best codes lie where the decoder was trained.
+
+    Args:
+        group: of searches.
+    Returns:
+        The check.
+    """
+    rule = (
+        f"a code is atypical if its norm is above the {100 * OUTSIDE:.1f} % point of chi; care if over "
+        f"{100 * ATYPICAL[0]:.0f} % of the best codes are, doubt if over {100 * ATYPICAL[1]:.0f} %; care if under "
+        f"{100 * TYPICAL:.0f} % of the proposals are typical, or if the median re-encoding error of the best is over "
+        f"{REENCODING:.0f} times that of prior draws"
+    )
+    strange = torch.tensor([one.atypical_best for one in group.courses])
+    usual = share(group.joined("typical"))
+    found = (
+        f"{int(strange.sum())} of {len(strange)} best codes are atypical, {100 * usual:.0f} % of the proposals typical"
+    )
+    level = graded(share(strange), ATYPICAL)
+    level = "care" if level == "fine" and usual < TYPICAL else level
+    if group.best_reencoding is not None and group.prior_reencoding:
+        ratio = group.best_reencoding / group.prior_reencoding
+        found += f"; re-encoding error of the best {ratio:.3g} times that of prior draws"
+        level = "care" if level == "fine" and ratio > REENCODING else level
+    return Check(name="typicality", level=level, found=found, rule=rule)

@@ -1,0 +1,282 @@
+"""The likely reasons why a black-box search failed, from the files of the run alone: rules of `lso doctor`."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from lso.black_box_verdict import COVERED, FEW, IN_DESIGN, SURROGATE_FREE, TYPICAL, WASTED
+from lso.dimensions import names
+from lso.ledger import count_calls
+from lso.result import Evaluation
+from lso.search_course import DESIGN, last_step
+from lso.space import OUTSIDE
+from lso.vae.values import counted
+from lso.vae.verdict import COLLAPSED_SHARE
+
+# Typical distance of the last proposals from the best code, relative to two prior draws. A trust region at its usual
+# least size (2^-7 of a box of +-3) proposes at about 0.01 to 0.02.
+STEP_FLOOR = 0.02
+PINNED = 0.2  # share of coordinates at a bound; of prior draws in a box of +-3 it is 0.3 %
+LATE = 0.9  # share of the calls after which a new best says that the search was still gaining
+BETTER = "Train a model whose latents are used (lso train --method ne-vae-se)."
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A likely reason, or what is worth knowing.
+
+    Args:
+        level: ``problem`` or ``note``.
+        what: in a sentence, with the number.
+        remedy: what to do.
+    """
+
+    level: Literal["note", "problem"]
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What the rules look at; None where the files do not tell.
+
+    Args:
+        optimizer: that searched.
+        counts: calls, unique, duplicate, invalid, failed, timed_out, over all seeds.
+        failure: what the first call without a value said.
+        constant: whether all values are equal.
+        typical: share of proposals that are typical.
+        atypical_best: share of searches whose best code is atypical.
+        at_bound: share of coordinates at a bound.
+        step: see `lso.search_course.Course.step`.
+        in_design: share of searches that found nothing better than their initial design.
+        late: share of searches whose best came in the last tenth of the calls.
+        latent_dim: latent dimensions.
+        active: that the decoder uses.
+        units: that the encoder uses.
+        dead: dimensions without any effect on the decode.
+        flat: whether the surrogate predicts no better than the mean.
+        rank_correlation: of left-out values.
+        coverage: share of left-out values within their 95 % intervals.
+        points: left-out values.
+        reencoding: error of the best as a multiple of that of prior draws.
+    """
+
+    optimizer: str
+    counts: Mapping[str, int]
+    failure: str = ""
+    constant: bool = False
+    typical: float | None = None
+    atypical_best: float | None = None
+    at_bound: float | None = None
+    step: float | None = None
+    in_design: float | None = None
+    late: float | None = None
+    latent_dim: int | None = None
+    active: int | None = None
+    units: int | None = None
+    dead: Sequence[int] = ()
+    flat: bool | None = None
+    rank_correlation: float | None = None
+    coverage: float | None = None
+    points: int = 0
+    reencoding: float | None = None
+
+    def share(self, *kinds: str) -> float:
+        """Share of the calls that came to this.
+
+        Args:
+            *kinds: of `counts`.
+        Returns:
+            In [0, 1].
+        """
+        return sum(self.counts.get(kind, 0) for kind in kinds) / max(1, self.counts.get("calls", 0))
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether decoder or encoder uses under a fifth of the dimensions."""
+        used = [count for count in (self.active, self.units) if count is not None]
+        return self.latent_dim is not None and any(count < COLLAPSED_SHARE * self.latent_dim for count in used)
+
+
+def diagnose(signs: Signs) -> list[Cause]:
+    """The likely reasons of a failure, the most basic first.
+
+    Args:
+        signs: of the searches.
+    Returns:
+        What was found; empty where nothing is wrong.
+    """
+    return [cause for rule in RULES for cause in rule(signs)]
+
+
+def _scores(s: Signs) -> Iterator[Cause]:
+    failed, late = s.counts.get("failed", 0), s.counts.get("timed_out", 0)
+    calls, told = s.counts.get("calls", 0), f": {s.failure}" if s.failure else ""
+    level: Literal["note", "problem"] = "problem" if s.share("failed", "timed_out") > WASTED[0] else "note"
+    if failed:
+        yield Cause(level, f"the score failed in {failed} of {counted(calls, 'call')}{told}", "Mend the score.")
+    if late:
+        what = f"{late} of {counted(calls, 'call')} took too long"
+        yield Cause(level, what, "Raise the timeout, or make the score faster.")
+    if s.share("invalid") > WASTED[0]:
+        what = f"{s.counts['invalid']} of {counted(calls, 'call')} decoded to invalid objects"
+        yield Cause("problem", what, "Look at what the model makes (lso sample), and at what the score calls invalid.")
+
+
+def _duplicates(s: Signs) -> Iterator[Cause]:
+    if s.share("duplicate") <= WASTED[0]:
+        return
+    what = f"{s.counts['duplicate']} of {counted(s.counts['calls'], 'call')} decoded to objects seen before"
+    if s.collapsed:
+        yield Cause("problem", f"{what}: the decoder ignores most of its latents", BETTER)
+    elif s.step is not None and s.step < STEP_FLOOR:
+        yield Cause("problem", f"{what}: the search no longer moves", "Search again from another --seed.")
+    else:
+        yield Cause("problem", f"{what}: many codes decode to the same object", f"Widen the bounds a little. {BETTER}")
+
+
+def _latents(s: Signs) -> Iterator[Cause]:
+    total = s.latent_dim
+    if s.collapsed:
+        parts = [f"the decoder uses {s.active}"] * (s.active is not None)
+        parts += [f"the encoder {s.units} (AU)"] * (s.units is not None)
+        yield Cause("problem", f"collapsed: {', '.join(parts)} of {counted(total or 0, 'latent dimension')}", BETTER)
+    if s.dead:
+        what = (
+            f"{len(s.dead)} of {total} latent dimensions are dead ({names(s.dead)}): proposals differ in them in vain"
+        )
+        yield Cause("note", what, 'Search the active ones alone: LatentSpace(..., chart="active").')
+
+
+def _values(s: Signs) -> Iterator[Cause]:
+    if s.constant:
+        yield Cause("problem", "all values are equal: there is nothing to search for", "Look at the score.")
+        return
+    if s.optimizer in SURROGATE_FREE or s.flat is None:
+        return
+    if s.flat:
+        found = "" if s.rank_correlation is None else f" (rank correlation {s.rank_correlation:.2f})"
+        remedy = "Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try cmaes."
+        yield Cause(
+            "problem", f"the surrogate is flat: it foretells left-out values no better than their mean{found}", remedy
+        )
+    elif s.coverage is not None and s.points >= FEW and s.coverage < COVERED:
+        what = f"the surrogate is too sure of itself: {100 * s.coverage:.0f} % of values within their 95 % intervals"
+        yield Cause("note", what, "Try saas or turbo, or a larger initial design.")
+
+
+def _typicality(s: Signs) -> Iterator[Cause]:
+    remedy = "Leave the guard on, and keep the bounds within +-3."
+    if s.typical is not None and s.typical < TYPICAL:
+        every = "all" if s.typical == 0 else f"{100 * (1 - s.typical):.0f} % of the"
+        yield Cause("problem", f"{every} proposals are atypical: the decoder was never trained there", remedy)
+    if s.atypical_best:
+        what = f"the best code is atypical in {100 * s.atypical_best:.0f} % of the searches"
+        yield Cause("problem", what, "Take the best typical one, which the report shows beside it. " + remedy)
+    if s.at_bound is not None and s.at_bound > PINNED:
+        yield Cause("note", f"{100 * s.at_bound:.0f} % of the coordinates lie at a bound", remedy)
+
+
+def _motion(s: Signs) -> Iterator[Cause]:
+    if s.step is not None and s.step < STEP_FLOOR and s.optimizer != "random":
+        what = f"the step size is at its floor: the last proposals lie within {100 * s.step:.2g} % of a prior draw's "
+        what += "distance from the best code"
+        yield Cause("note", what, "More calls will not help; search again from another --seed, or with restarts.")
+    if s.in_design is not None and s.in_design > IN_DESIGN and s.optimizer != "random":
+        what = f"{100 * s.in_design:.0f} % of the searches found nothing better than their initial design"
+        yield Cause("problem", what, "Compare with random search at the same budget; raise the budget.")
+    elif s.late is not None and s.late > 0.5:
+        what = f"the best came in the last tenth of the calls in {100 * s.late:.0f} % of the searches: still gaining"
+        yield Cause("note", what, "Go on with a larger budget (--resume).")
+
+
+RULES: tuple[Callable[[Signs], Iterator[Cause]], ...] = (_scores, _duplicates, _latents, _values, _typicality, _motion)
+
+
+def signs_of_report(report: Mapping[str, Any]) -> Signs:
+    """What report.json tells of its main group.
+
+    Args:
+        report: its content, as `lso.black_box_report` writes it.
+    Returns:
+        The signs.
+    """
+    group = report["groups"][0]
+    searches, dims, surrogate = group["searches"], group["dimensions"], group["surrogate"] or {}
+    counts: Counter[str] = Counter()
+    for one in searches:
+        counts.update({key: value for key, value in one["counters"].items() if isinstance(value, int)})
+    values = [value for one in searches for value in one["value"] if value is not None]
+    again = group["reencoding"]
+    known = again["best"] is not None and again["prior_draws"]
+    return Signs(
+        optimizer=searches[0]["optimizer"],
+        counts=counts,
+        failure=next((one["failure"] for one in searches if one["failure"]), ""),
+        constant=_constant(values),
+        typical=_mean(one["typical_share"] for one in searches),
+        atypical_best=_mean(float(one["atypical_best"]) for one in searches),
+        at_bound=_mean(one["at_bound"] for one in searches),
+        step=_mean(one["step"] for one in searches),
+        in_design=_mean(float(one["in_design"]) for one in searches),
+        late=_mean(_late(one["best_call"], len(one["value"])) for one in searches),
+        latent_dim=report["search"]["latent_dim"],
+        active=dims["active"],
+        units=dims["active_units"],
+        dead=dims["dead"],
+        flat=surrogate.get("flat"),
+        rank_correlation=surrogate.get("rank_correlation"),
+        coverage=surrogate.get("coverage_95"),
+        points=surrogate.get("points", 0),
+        reencoding=again["best"] / again["prior_draws"] if known else None,
+    )
+
+
+def signs_of_records(records: Sequence[Evaluation], settings: Mapping[str, Any]) -> Signs:
+    """What the record of calls tells where no report was written.
+
+    Args:
+        records: of evaluations.jsonl.
+        settings: of run.json's ``search``.
+    Returns:
+        The signs; of the decoder and of a surrogate they say nothing.
+    """
+    rows = sorted(records, key=lambda record: int(record.call or 0))
+    sign = -1.0 if settings.get("maximize") else 1.0
+    loss = [sign * record.value for record in rows]
+    good = [i for i, value in enumerate(loss) if math.isfinite(value)]
+    best = min(good, key=lambda i: loss[i], default=None)
+    fresh = [record.duplicate_of is None and record.outcome == "evaluated" for record in rows]
+    first = [loss[i] for i in [i for i in good if fresh[i]][:DESIGN]]
+    z = torch.tensor([record.z for record in rows], dtype=torch.float64)
+    step = last_step(z, torch.tensor(loss, dtype=torch.float64)) if rows else math.nan
+    return Signs(
+        optimizer=str(settings.get("optimizer", "")),
+        counts=count_calls(rows),
+        failure=next((record.reason for record in rows if record.reason), ""),
+        constant=_constant([loss[i] for i in good]),
+        typical=_mean(float(record.norm_percentile <= OUTSIDE) for record in rows),
+        atypical_best=None if best is None else float(rows[best].norm_percentile > OUTSIDE),
+        step=step if math.isfinite(step) else None,
+        in_design=None if best is None else float(sum(fresh) > DESIGN and loss[best] == min(first, default=math.nan)),
+        late=None if best is None else float(_late(best, len(rows))),
+        latent_dim=len(rows[0].z) if rows else None,
+    )
+
+
+def _constant(values: Sequence[float]) -> bool:
+    return len(values) > 1 and min(values) == max(values)
+
+
+def _late(best: int, calls: int) -> bool:
+    return calls >= FEW and best >= LATE * calls
+
+
+def _mean(values: Any) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,64 @@
+"""Small black-box searches with known answers."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import lso
+from lso.asktell import BlackBox, History
+from lso.black_box_analysis import BlackBoxSummary, black_box_summary
+from lso.decoder import Decoder
+from lso.objective import LatentObjective
+from lso.search_result import SearchResult
+from lso.space import LatentSpace
+from tests.lso.decoders import Planted
+
+SCALES = (1.0, 0.8, 0.0, 0.9)  # the third dimension is dead
+DEAD = 2
+BEST = 0.5  # of each active coordinate, where the value is greatest
+
+
+def near(x: Tensor) -> Tensor:
+    """Minus the squared distance from the decode of (0.5, 0.5, ., 0.5)."""
+    target = Planted(SCALES).decode(torch.full((1, 4), BEST, dtype=torch.float64))
+    distance: Tensor = (x - target).square().flatten(1).sum(1)
+    return -distance
+
+
+def objective(score: Callable[[Tensor], Any] = near, bounds: float = 3.0) -> LatentObjective:
+    return LatentObjective(Decoder(Planted(SCALES)), score, space=LatentSpace(4, bounds=bounds), maximize=True)
+
+
+def far(x: Tensor) -> Tensor:
+    """Greater the farther out the code is."""
+    return x.square().flatten(1).sum(1)
+
+
+def uniform(history: History, n: int, seed: int) -> Tensor:
+    """Points all over the box, which is no prior."""
+    lower, upper = history.space.bounds[0], history.space.bounds[1]
+    unit = torch.rand(n, history.space.dim, generator=torch.Generator().manual_seed(seed % 2**31), dtype=torch.float64)
+    return lower + unit * (upper - lower)
+
+
+def search(proposal: Any = None, budget: int = 24, seed: int = 0, **options: Any) -> SearchResult:
+    """By random draws, or by a proposal that goes under the name of the Gaussian-process search."""
+    aim = objective(**options)
+    if proposal is None:
+        return lso.optimize(aim, "random", budget, seed=seed)
+    return lso.optimize(aim, BlackBox("gp", aim.space, proposal, seed=seed), budget)
+
+
+@cache
+def seeds() -> tuple[SearchResult, ...]:
+    """Three random searches."""
+    return tuple(search(seed=seed) for seed in range(3))
+
+
+@cache
+def summary() -> BlackBoxSummary:
+    """The numbers of these."""
+    return black_box_summary(seeds())

@@ -1,0 +1,85 @@
+"""A search in a process of its own, which kills itself where it is told to: ``python -m tests.lso.killed``.
+
+Arguments: folder, world (see `WORLDS`), optimizer, lines. Kills itself with SIGKILL when that many lines are in the
+record and ``fraction`` of a further one; 0 lines: runs to the end.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lso.asktell import BlackBox
+from lso.journal import Journal
+from lso.objective import LatentObjective
+from lso.search_result import SearchResult
+from lso.workers import Workers
+from tests.lso import scorers
+from tests.lso.searches import bowl, climber, objects, run, tensors
+
+
+def uneven(x: Tensor) -> Tensor:
+    """Last digits depend on the size of the batch, as those of a network do."""
+    return bowl(x) + 1e-9 * len(x)
+
+
+WORLDS: dict[str, tuple[Callable[[], LatentObjective], dict[str, Any]]] = {
+    "tensors": (lambda: tensors(uneven), {"budget": 24, "batch": 4}),
+    "objects": (lambda: objects(scorers.half, digits=0), {"budget": 10, "batch": 4, "max_calls": 60}),
+    "workers": (
+        lambda: objects(scorers.half, digits=1),
+        {"budget": 16, "batch": 4, "executor": lambda: Workers(2, 60)},
+    ),
+    "asynchronous": (lambda: objects(scorers.half, digits=1), {"budget": 16, "batch": 4, "asynchronous": True}),
+}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL where a test has no process to spare."""
+
+
+def search(folder: Path | None, world: str, optimizer: str, **more: Any) -> SearchResult:
+    make, options = WORLDS[world]
+    objective = make()
+    box: str | BlackBox = climber(objective) if optimizer == "climb" else optimizer
+    resume = folder is not None and folder.exists()
+    return run(objective, optimizer=box, out=folder, resume=resume, **options | more)
+
+
+def tear_at(count: int, fraction: float, die: Callable[[], None]) -> Callable[..., None]:
+    """A `Journal._write` that writes ``count`` lines, then a part of one, then dies."""
+    whole, seen = Journal._write, [0]
+
+    def write(self: Journal, row: Any) -> None:
+        if seen[0] == count:
+            import json
+
+            line = json.dumps(row).encode() + b"\n"
+            self._file.write(line[: round(fraction * len(line))])
+            self._file.flush()
+            die()
+        seen[0] += 1
+        whole(self, row)
+
+    return write
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder, world, optimizer, count, fraction = sys.argv[1:]
+    if int(count):
+        Journal._write = tear_at(int(count), float(fraction), lambda: os.kill(os.getpid(), signal.SIGKILL))  # type: ignore[method-assign]
+    search(Path(folder), world, optimizer)
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        main()
+    assert not multiprocessing.active_children()

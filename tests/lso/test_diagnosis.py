@@ -1,0 +1,100 @@
+"""The doctor's rules: each planted fault is named, from the files alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import lso
+from lso.asktell import BlackBox
+from lso.black_box_report import black_box_report
+from lso.decoder import Decoder
+from lso.diagnosis import STEP_FLOOR, Signs, diagnose, signs_of_records, signs_of_report
+from lso.objective import LatentObjective
+from lso.tasks.checkup import checkup
+from tests.lso.black_box import far, objective, seeds, uniform
+from tests.lso.decoders import draws
+
+FINE: dict[str, Any] = {"optimizer": "gp", "counts": {"calls": 100, "unique": 100}, "latent_dim": 10, "active": 9}
+PLANTED = [
+    ({"counts": {"calls": 100, "unique": 30, "failed": 70}, "failure": "no licence"}, "no licence"),
+    ({"counts": {"calls": 100, "unique": 90, "timed_out": 10}}, "too long"),
+    ({"counts": {"calls": 100, "unique": 30, "invalid": 70}}, "invalid objects"),
+    ({"counts": {"calls": 100, "unique": 30, "duplicate": 70}}, "many codes decode to the same object"),
+    ({"counts": {"calls": 100, "unique": 30, "duplicate": 70}, "active": 1}, "the decoder ignores most"),
+    ({"counts": {"calls": 100, "unique": 30, "duplicate": 70}, "step": 1e-3}, "no longer moves"),
+    ({"units": 1}, "collapsed: the decoder uses 9, the encoder 1"),
+    ({"dead": [3, 4]}, "are dead (z3, z4)"),
+    ({"constant": True}, "all values are equal"),
+    ({"flat": True, "rank_correlation": 0.02}, "surrogate is flat"),
+    ({"flat": False, "coverage": 0.5, "points": 50}, "too sure of itself"),
+    ({"typical": 0.0}, "all proposals are atypical"),
+    ({"atypical_best": 1.0}, "best code is atypical"),
+    ({"at_bound": 0.3}, "at a bound"),
+    ({"step": STEP_FLOOR / 2}, "step size is at its floor"),
+    ({"in_design": 1.0}, "nothing better than their initial design"),
+    ({"late": 1.0}, "still gaining"),
+]
+
+
+@pytest.mark.parametrize(("fault", "said"), PLANTED)
+def test_each_planted_fault_is_named_with_a_remedy(fault: dict[str, Any], said: str) -> None:
+    causes = diagnose(Signs(**FINE | fault))
+    assert any(said in cause.what for cause in causes) and all(cause.remedy for cause in causes)
+
+
+def test_a_sound_search_has_no_cause() -> None:
+    sound = {"typical": 1.0, "atypical_best": 0.0, "at_bound": 0.0, "step": 0.4, "flat": False, "coverage": 0.95}
+    assert diagnose(Signs(**FINE | sound)) == []
+    assert diagnose(Signs(**FINE | {"optimizer": "random", "flat": True})) == []  # a control has no surrogate
+
+
+def found(path: Path) -> str:
+    return " | ".join(f"{one.level}: {one.what}" for one in checkup(path))
+
+
+def test_the_doctor_reads_the_report_of_a_run_whose_model_is_gone(tmp_path: Path) -> None:
+    aim = objective(far, bounds=6.0)
+    folder = tmp_path / "run"
+    result = lso.optimize(aim, BlackBox("gp", aim.space, uniform), 24, out=folder)
+    black_box_report([result], folder)
+    told = found(folder)
+    assert "proposals are atypical" in told and "1 of 4 latent dimensions are dead (z2)" in told
+    assert "verdict: Do not believe" in told
+
+
+def test_the_doctor_reads_the_record_where_no_report_was_written(tmp_path: Path) -> None:
+    aim = objective(far, bounds=6.0)
+    lso.optimize(aim, BlackBox("gp", aim.space, uniform), 24, out=tmp_path / "run")
+    told = found(tmp_path / "run")
+    assert "proposals are atypical" in told and "report.json is missing" in told
+
+
+def test_a_constant_decoder_is_named(tmp_path: Path) -> None:
+    aim = LatentObjective(Decoder(lambda z: torch.ones(len(z), 3), latent_dim=2), lambda x: x.sum(1))
+    result = lso.optimize(aim, "random", 10, patience=20, out=tmp_path / "run")
+    black_box_report([result], tmp_path / "run")
+    told = found(tmp_path / "run")
+    assert "decoder_ignores_latent" in told and "collapsed: the decoder uses 0 of 2" in told
+
+
+def test_report_and_record_agree_on_what_both_tell(tmp_path: Path) -> None:
+    black_box_report([seeds()[0]], tmp_path)
+    one = signs_of_report(json.loads((tmp_path / "report.json").read_text()))
+    other = signs_of_records(seeds()[0].records, seeds()[0].settings)
+    for name in ("optimizer", "failure", "constant", "typical", "atypical_best", "in_design", "late", "latent_dim"):
+        assert getattr(one, name) == getattr(other, name), name
+    assert one.step == pytest.approx(other.step, rel=1e-4)
+    assert {key: one.counts[key] for key in other.counts} == other.counts
+
+
+def test_a_search_that_stands_still_is_told_from_files(tmp_path: Path) -> None:
+    def still(history: Any, n: int, seed: int) -> Tensor:
+        return 0.3 + (1.0 if len(history.z) < 10 else 1e-4) * draws(n, 4, seed=seed % 97)
+
+    aim = objective(lambda x: -x.square().flatten(1).sum(1))
+    lso.optimize(aim, BlackBox("turbo", aim.space, still), 30, out=tmp_path / "run", patience=400)
+    assert "step size is at its floor" in found(tmp_path / "run") or "no longer moves" in found(tmp_path / "run")
