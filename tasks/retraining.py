@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lso.tasks.rounds import Rounds
 from lso.vae import runs
 from lso.vae.data import Dataset
 from lso.vae.errors import RunError
-from lso.vae.files import replace_file
+from lso.vae.files import beside, replace_file
 from lso.vae.runs import Run
 
 STATE = "retraining.json"
@@ -91,9 +92,8 @@ def _opened(run: Run, goal: Goal, config: RetrainingConfig, out: str | Path | No
     settings["k"] = repr(config.k)  # JSON has no infinity
     if not resume:
         folder = runs.choose_folder(f"{run.config.data.task}-retraining", out)
-        folder.mkdir(parents=True, exist_ok=True)
-        about = {"status": "running", "sentence": "", "run": str(run.path.resolve())}
-        _write_state(folder, **about, settings=settings, **dataclasses.asdict(runs.Provenance.here()))
+        about = {"status": "running", "sentence": "", "run": str(run.path.resolve()), "settings": settings}
+        _make(folder, {**about, **dataclasses.asdict(runs.Provenance.here())})
         return folder
     folder = Path(out or "")
     before = _state(folder).get("settings")
@@ -105,6 +105,14 @@ def _opened(run: Run, goal: Goal, config: RetrainingConfig, out: str | Path | No
         raise RunError(f"{folder} is another search: {told}", "Go on with what it was begun with.")
     _write_state(folder, status="running", sentence="", settings=settings)
     return folder
+
+
+def _make(folder: Path, about: dict[str, Any]) -> None:
+    """The folder with its state, complete or not at all."""
+    half = beside(folder.absolute())
+    half.mkdir(parents=True)
+    _write_state(half, **about)
+    os.replace(half, folder)
 
 
 def _state(folder: Path) -> dict[str, Any]:

@@ -175,6 +175,11 @@ class RetrainingResult:
         return min(self.fresh, key=lambda record: sign * record.value, default=None)
 
     @property
+    def best_value(self) -> float:
+        """Its value; NaN where nothing was valid."""
+        return math.nan if self.best is None else self.best.value
+
+    @property
     def best_so_far(self) -> Float[Tensor, " n"]:
         """``(n,)`` the best value up to each unique valid object."""
         values = torch.tensor([record.value for record in self.fresh], dtype=torch.float64)

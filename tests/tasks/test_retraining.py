@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from lso.vae.training import train
 from lso.vae.watch import Watch as TrainingWatch
 from tests.vae.small import assert_same_run, config, digits, sentences
 
+ROOT = Path(__file__).resolve().parents[2]
 ASKED: list[str] = []
 
 
@@ -104,11 +108,33 @@ def test_killed_anywhere_and_resumed_it_is_the_unbroken_one(run: Run, whole: Ret
     watch = Kill(10**9)
     search(run, tmp_path / "count", watch=Watch(watch, watch))
     things = 10**9 - watch.left
-    for at in range(1, things + 1):  # in training and in searching
+    for at in range(1, things + 1, 3):  # in training and in searching
         out, again = tmp_path / str(at), Kill(at)
         with pytest.raises(Killed):
             search(run, out, watch=Watch(again, again))
         assert_same(search(run, out, resume=True), whole)
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_random_moments_loses_nothing(run: Run, whole: RetrainingResult, tmp_path: Path) -> None:
+    out, moments = tmp_path / "r", Random(0)
+    line = (
+        "import sys; from pathlib import Path; from lso.vae.runs import Run; import torch; torch.set_num_threads(1)\n"
+    )
+    line += "from tests.tasks.test_retraining import search; out = Path(sys.argv[2])\n"
+    line += "print('begun', flush=True); search(Run(sys.argv[1]), out, resume=out.is_dir())"
+    for _ in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", line, str(run.path), str(out)], cwd=ROOT, stdout=subprocess.PIPE
+        )
+        with process:
+            assert process.stdout is not None and process.stdout.readline()
+            try:
+                assert process.wait(moments.uniform(0.02, 1.0)) == 0
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+    assert_same(search(run, out, resume=True), whole)
 
 
 def test_killed_within_and_between_rounds_it_is_the_unbroken_one(
