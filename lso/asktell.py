@@ -131,7 +131,7 @@ class BlackBox:
             ask=self._told.ask,
             pending=self.pending,
             number=self._asks,
-            pending_ask=torch.tensor([ask for _, ask in self._pending], dtype=torch.long),
+            pending_ask=torch.tensor([ask for asks in self._pending.values() for ask in asks], dtype=torch.long),
         )
 
     def ask(self, n: int = 1) -> Float[Tensor, "n latent"]:

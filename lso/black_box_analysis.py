@@ -15,9 +15,10 @@ from lso.belief import Verdict
 from lso.convergence import middle
 from lso.dimensions import MAX_POINTS, Dimensions, decode, decoder_sensitivity, finite_rows, spaced
 from lso.evaluation import ends
-from lso.held_out import held_out
+from lso.foretold import foretell
+from lso.ledger import account
 from lso.result import Evaluation
-from lso.search_course import Course, band, course, scored_anew
+from lso.search_course import Course, band, course
 from lso.search_groups import Found, Group, group_json
 from lso.search_result import SearchResult
 from lso.sensitivity import Sensitivity, sensitivity
@@ -28,7 +29,7 @@ from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.seeds import generator
 
 TOP = 10  # distinct objects shown
-FITS = 3  # searches of a group whose values a surrogate is fitted to, the first ones: a fit takes seconds
+FITS = 2  # searches of a group whose values a surrogate is fitted to, the first ones: four fits each take seconds
 AXES = ("calls", "unique", "seconds")
 
 
@@ -122,7 +123,7 @@ def _group(name: str, results: Sequence[SearchResult], codes: Codes | None, trai
     objective, space = results[0].objective, results[0].objective.space
     courses = [course(result, name) for result in results]
     dims = _dimensions(results, codes)
-    fitted = [held_out(space, r.z, r.value, c.fresh) for r, c in zip(results[:FITS], courses, strict=False)]
+    fitted = [foretell(space, r.z, r.value, c.fresh) for r, c in zip(results[:FITS], courses, strict=False)]
     known = [one for one in fitted if one is not None]
     prior, best = _reencoding(results)
     agreement = _agreement(name, results, courses, dims)
@@ -167,7 +168,8 @@ def _dimensions(results: Sequence[SearchResult], codes: Codes | None) -> Dimensi
         probe = probing.probe(decoder, PROBE_DRAWS, generator(0, "report/probe"))
         known |= {"redraw": probe.redraw, "correlation": probe.correlation}
     moved = bests.abs().mean(0) if len(bests) else torch.full((objective.dim,), torch.nan, dtype=torch.float64)
-    measure = "Jacobian norm" if decoder.vocabulary is None else "root of KL"
+    redrawn = "change redrawn" if how.startswith("squared change") else "Jacobian norm"
+    measure = redrawn if decoder.vocabulary is None else "root of KL"
     how = how.replace("starts and end points", "proposals and prior draws")
     return Dimensions(sensitivity=sensitivity, how=how, moved=moved, measure=measure, **known)
 
@@ -225,7 +227,7 @@ def _top(grouped: Mapping[str, Sequence[SearchResult]]) -> list[Found]:
     times: Counter[str] = Counter()
     for group, results in grouped.items():
         for result in results:
-            for record in filter(scored_anew, result.records):
+            for record in (one for one in result.records if account(one) == "unique"):
                 first.setdefault(record.decoded_hash, (record, group, result))
                 times[record.decoded_hash] += 1
     best = sorted(first.values(), key=lambda entry: entry[2].objective.sign * entry[0].value)[:TOP]

@@ -11,7 +11,7 @@ from lso import search_figures
 from lso.black_box_analysis import BlackBoxSummary
 from lso.calibration import Calibration
 from lso.figures import COLOURS, DARK, bottom_legend, canvas, guide, log_scale, look, styled, wants_log
-from lso.held_out import coverage
+from lso.foretold import coverage
 from lso.search_course import abscissa
 from lso.search_groups import Group
 from lso.sensitivity import Sensitivity
@@ -44,6 +44,10 @@ def progress(summary: BlackBoxSummary) -> "Figure":
             axis.axhline(summary.best_possible, color=DARK, linestyle="--", linewidth=1, label="best attainable")
         label = LABELS[over] if wasted or over != "calls" else "calls, each a distinct valid object"
         axis.set(xlabel=label, xlim=(0, None))
+    longest = np.array([float(group.bands["seconds"].x[-1]) for group in summary.groups])
+    if wants_log(longest):  # a random search is over before a model is fitted
+        axes[0, -1].set_xlim(left=longest.min() / 10)
+        log_scale(axes[0, -1], "x")
     axes[0, 0].set(title="Best so far", ylabel=value_label(summary))
     bottom_legend(figure, [axes[0, 0]])
     return figure

@@ -165,7 +165,7 @@ def _cards(summary: BlackBoxSummary) -> list[tuple[str, str, str]]:
             f"{int(dims.active.sum())} of {main.objective.dim}",
             ", ".join(filter(None, (units, known))),
         ),
-        *([] if pooled is None else [("left-out values", number(pooled.rank_correlation, 2), _surrogate(main))]),
+        *([] if pooled is None else [("left-out values", number(pooled.rank_correlation, 3), _surrogate(main))]),
     ]
 
 
@@ -191,8 +191,11 @@ def _tiles(summary: BlackBoxSummary) -> dict[str, Any]:
     if not summary.top:
         return {"rows": [], "note": "No object was valid."}
     if objective.decoder.vocabulary is not None or objective.decoder.makes_objects:
-        texts = any(found.text is not None for found in summary.top)
-        return {"rows": [], "note": "" if texts else "What is decoded are objects; only images and texts are shown."}
+        if all(found.text is None for found in summary.top):
+            return {"rows": [], "note": "What is decoded are objects; only images and texts are shown."}
+        note = "The best distinct objects of all searches, best first, with their values."
+        texts = [(number(found.value), found.text, "" if found.typical else "atypical") for found in summary.top]
+        return {"rows": [], "texts": texts, "note": note}
     z = torch.tensor([found.z for found in summary.top], dtype=torch.float64)
     if len({one.objective.decoder.hash for one in summary.groups}) > 1:
         return {"rows": [], "note": "The searches have different decoders; their objects are not shown."}

@@ -9,7 +9,7 @@ from lso.black_box_analysis import FITS, BlackBoxSummary
 from lso.calibration import Calibration
 from lso.convergence import middle
 from lso.essence import cell
-from lso.held_out import LEVELS, POINTS, coverage, equal
+from lso.foretold import LEVELS, POINTS, coverage, equal
 from lso.search_course import Course
 from lso.search_groups import Group
 from lso.sensitivity import BASIN, Sensitivity
@@ -143,9 +143,10 @@ def surrogate(summary: BlackBoxSummary) -> Table | None:
     note = (
         f"BoTorch's default Gaussian process on the chart's unit cube, fitted afresh to the values of the first {FITS} "
         f"searches (at most {POINTS} evenly spaced objects of each); each value is predicted from the others with the "
-        "hyperparameters kept. Explained: share of the values' variance. Lengthscales: medians, in standard deviations "
-        "of the prior; a dimension whose lengthscale is many times the box does not matter to the surrogate. A trust "
-        "region fits its own model to its own neighbourhood; to random search and CMA-ES this one is a bystander."
+        "hyperparameters kept. Explained: share of the variance of each third of the values that a surrogate refitted "
+        "to the others foretells; under 5 % it is flat. Lengthscales: medians, in standard deviations of the prior; a "
+        "dimension whose lengthscale is many times the box does not matter to the surrogate. A trust region fits its "
+        "own model to its own neighbourhood; to random search and CMA-ES this one is a bystander."
     )
     return Table(columns=columns, rows=rows, title="Leave-one-out calibration", note=note) if rows else None
 
@@ -159,7 +160,7 @@ def _surrogate(group: Group, found: Calibration) -> list[str]:
     return [
         group.name,
         number(len(found.observed)),
-        number(found.rank_correlation, 2),
+        number(found.rank_correlation, 3),
         percent(max(0.0, found.explained)),
         *[percent(coverage(found, level)) for level in LEVELS],
         *[number(scale, 3) for scale in scales],
@@ -248,7 +249,7 @@ def top(summary: BlackBoxSummary) -> Table:
         for found in summary.top
     ]
     columns = ["rank", "value", *(["object"] if texts else []), "typical", "norm percentile", "re-encoding error"]
-    return Table(columns=[*columns, "found by", "searches"], rows=rows, fold=not texts, title="The best objects")
+    return Table(columns=[*columns, "found by", "searches"], rows=rows, fold=True, title="More on each")
 
 
 def essence_numbers(group: Group) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def calibrate(history: History, kind: str = "gp", seed: int = 0) -> Calibration 
         return None
     rows = chosen(x, gain)
     with isolated(seed):
-        return calibration(fit(x[rows], gain[rows], kind), history.space, held_out(x[rows], gain[rows], kind))
+        return calibration(fit(x[rows], gain[rows], kind), history.space)
 
 
 def held_out(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp") -> float:
@@ -89,13 +89,12 @@ def held_out(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp
     return 1 - float(missed.square().mean() / targets.var(correction=0))
 
 
-def calibration(surrogate: Surrogate, space: LatentSpace, explained: float) -> Calibration:
+def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
     """The calibration of a fitted surrogate over a chart; call it inside `lso.surrogate.isolated`.
 
     Args:
         surrogate: over the unit cube of the space's chart.
         space: that it is of.
-        explained: see `held_out`.
     Returns:
         The calibration.
     """
@@ -116,7 +115,7 @@ def calibration(surrogate: Surrogate, space: LatentSpace, explained: float) -> C
         coverage_68=float((away <= INNER).double().mean()),
         coverage_95=float((away <= OUTER).double().mean()),
         rank_correlation=spearman(surrogate.targets, mean),
-        explained=explained,
+        explained=held_out(surrogate.inputs, surrogate.targets, surrogate.kind),
     )
 
 

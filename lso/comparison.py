@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lso import dynamics, figures
+from lso import black_box_compared, dynamics, figures
 from lso.analysis import plain
 from lso.belief import Level
 from lso.caveats import banners, data_notes
@@ -36,6 +36,10 @@ FINAL = {
 SPOKEN = {"perplexity": "perplexity", "tokens": "tokens"}  # of sequences, where rows have them
 # Metrics that a model without latents does not have.
 OF_LATENTS = ("kl", "mi", "aggregate_kl", "active_units", "reencoding_error", "reencoding_error_mean")
+SEARCHES = (
+    "Left: best end of each target. Middle: median value per step over targets and starts. Right: squared distance "
+    "between the codes of two starts, per dimension; two unrelated draws have 2."
+)
 DATA_KEYS = ("notes", "substitute", "exact")  # told in banners, not in the table
 
 
@@ -192,11 +196,7 @@ def final_table(best: Mapping[str, Mapping[str, Any]]) -> Table:
     batch = next((row["mi_batch"] for row in best.values() if row.get("mi_batch") and row.get("mi") is not None), None)
     note = "Validation split, at the epoch with the least -ELBO at KL weight 1; nats per datum. "
     note += "Re-encoding errors are per dimension."
-    note += (
-        f" MI within batches of {batch}: at most log {batch} = {math.log(batch):.2f}."
-        if batch
-        else ""
-    )
+    note += f" MI within batches of {batch}: at most log {batch} = {math.log(batch):.2f}." if batch else ""
     return Table(columns=["run", *shown.values()], rows=rows, title="Final metrics", note=note)
 
 
@@ -310,16 +310,19 @@ def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         Where the page is.
     """
     found = search_numbers(runs)
+    box = black_box_compared.are_black_box(found)
+    settings = {name: black_box_compared.settings(told) for name, told in found.items()} if box else _settings(found)
+    chart = black_box_compared.best_so_far(found) if box else figures.searches(found)
     html = render(
         "searches.html",
         title="Search report" if len(found) == 1 else f"{len(found)} searches compared",
         subtitle=", ".join(found),
         verdicts=[_named_verdict(name, numbers["verdict"]) for name, numbers in found.items()],
-        charts={"searches": uri(figures.searches(found))},
-        tables={"essence": searches_table(found), "settings": side_by_side("Settings", _settings(found))},
+        charts={"searches": uri(chart)},
+        caption=black_box_compared.CAPTION if box else SEARCHES,
+        tables={"essence": searches_table(found), "settings": side_by_side("Settings", settings)},
         json_name=places(path)[1].name,
     )
-    settings = _settings(found)
     numbers = {
         name: {"verdict": told["verdict"], "essence": told["essence"], "settings": settings[name]}
         for name, told in found.items()

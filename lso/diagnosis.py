@@ -10,7 +10,7 @@ import torch
 
 from lso.black_box_verdict import COVERED, FEW, IN_DESIGN, SURROGATE_FREE, TYPICAL, WASTED
 from lso.dimensions import names
-from lso.ledger import count_calls
+from lso.ledger import account
 from lso.result import Evaluation
 from lso.search_course import DESIGN, last_step
 from lso.space import OUTSIDE
@@ -251,13 +251,13 @@ def signs_of_records(records: Sequence[Evaluation], settings: Mapping[str, Any])
     loss = [sign * record.value for record in rows]
     good = [i for i, value in enumerate(loss) if math.isfinite(value)]
     best = min(good, key=lambda i: loss[i], default=None)
-    fresh = [record.duplicate_of is None and record.outcome == "evaluated" for record in rows]
+    fresh = [account(record) == "unique" for record in rows]
     first = [loss[i] for i in [i for i in good if fresh[i]][:DESIGN]]
     z = torch.tensor([record.z for record in rows], dtype=torch.float64)
     step = last_step(z, torch.tensor(loss, dtype=torch.float64)) if rows else math.nan
     return Signs(
         optimizer=str(settings.get("optimizer", "")),
-        counts=count_calls(rows),
+        counts={"calls": len(rows), **Counter(account(record) for record in rows)},
         failure=next((record.reason for record in rows if record.reason), ""),
         constant=_constant([loss[i] for i in good]),
         typical=_mean(float(record.norm_percentile <= OUTSIDE) for record in rows),

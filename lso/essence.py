@@ -94,5 +94,7 @@ def essence_across(columns: Mapping[str, Mapping[str, Any]]) -> Table:
     keys = list(dict.fromkeys(key for found in columns.values() for key in found))
     known = [key for key in keys if any(found.get(key) is not None for found in columns.values())]
     rows = [[key, *(cell(key, found.get(key)) for found in columns.values())] for key in known]
-    note = "Medians over targets unless a row says otherwise; distances are squared, over pairs of starts."
+    box = any("seeds" in found for found in columns.values())
+    over = ("seeds", "seeds") if box else ("targets", "starts")
+    note = f"Medians over {over[0]} unless a row says otherwise; distances are squared, over pairs of {over[1]}."
     return Table(columns=["number", *columns], rows=rows, title="Searches side by side", note=note)

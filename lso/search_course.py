@@ -9,10 +9,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lso.convergence import middle
-from lso.result import Evaluation
+from lso.ledger import account
 from lso.search_result import SearchResult
 
-DESIGN = 10  # distinct valid objects that count as the initial design where the search does not say how many it was
+# Distinct valid objects that count as the initial design where the search does not say how many: as `lso.gp`; of a
+# trust region 2 d, and at most so many.
+DESIGN, MOST = 10, 64
 LAST = 0.1  # the last tenth of the calls, and at least so many of them ...
 LAST_CALLS = 5  # ... say how far a search still stepped
 DRAWS_APART = 2**0.5  # root mean square difference, per dimension, of two prior draws
@@ -114,7 +116,7 @@ def course(result: SearchResult, name: str = "") -> Course:
         `Course`.
     """
     records, space, best = result.records, result.objective.space, result.best
-    fresh = torch.tensor([scored_anew(record) for record in records], dtype=torch.bool)
+    fresh = torch.tensor([account(record) == "unique" for record in records], dtype=torch.bool)
     typical, value = space.typical(result.z), result.value
     design, sign = design_size(result), result.objective.sign
     known = _best(result.known_value, result.objective.maximize)
@@ -152,28 +154,18 @@ def course(result: SearchResult, name: str = "") -> Course:
     )
 
 
-def scored_anew(record: Evaluation) -> bool:
-    """Whether a call scored an object that was new and valid: what the budget counts.
-
-    Args:
-        record: of the call.
-    Returns:
-        Whether.
-    """
-    return record.duplicate_of is None and record.outcome == "evaluated"
-
-
 def design_size(result: SearchResult) -> int:
-    """Size of the initial design, as the search was told it, or `DESIGN`.
+    """Size of the initial design, as the search was told it, or what its optimizer takes where it was not.
 
     Args:
         result: of the search.
     Returns:
         Objects.
     """
-    options = result.settings.get("options", {})
-    stated = [str(options.get(name, "")) for name in ("initial", "design")]
-    return next((int(text) for text in stated if text.isdecimal()), DESIGN)
+    stated = str(result.settings.get("options", {}).get("initial", ""))
+    if stated.isdecimal():
+        return int(stated)
+    return min(2 * result.objective.space.unit_dim, MOST) if result.optimizer == "turbo" else DESIGN
 
 
 def last_step(z: Float[Tensor, "n latent"], loss: Float[Tensor, " n"]) -> float:
@@ -228,7 +220,8 @@ GRID = 200  # abscissae of a band at most
 def band(courses: Sequence[Course], over: str) -> Band:
     """Median and band of the best so far.
 
-    A search that ended early keeps its best; before its first value it counts as NaN, which is left out.
+    A search that ended early keeps its best. Before each search that has values has its first there is no median; a
+    search without any is left out.
 
     Args:
         courses: of the searches.
@@ -242,6 +235,8 @@ def band(courses: Sequence[Course], over: str) -> Band:
     x = torch.linspace(0.0 if over == "seconds" else 1.0, longest, count, dtype=torch.float64)
     x = x if over == "seconds" else x.round()
     rows = torch.stack([_held(axis, one.best_so_far, x) for axis, one in zip(axes, courses, strict=True)])
+    known = torch.isfinite(rows)
+    rows = torch.where(known[known.any(1)].all(0), rows, torch.nan)  # a median over ever more searches could fall
     share = torch.tensor([0.25, 0.75] if len(rows) >= QUARTILES_FROM else [0.0, 1.0], dtype=torch.float64)
     low, high = torch.nanquantile(rows, share, dim=0)
     return Band(x=x, median=torch.nanquantile(rows, 0.5, dim=0), low=low, high=high)

@@ -14,7 +14,7 @@ from lso.belief import Verdict
 from lso.calibration import Calibration
 from lso.convergence import middle
 from lso.dimensions import Dimensions
-from lso.held_out import LEVELS, coverage, equal, pool
+from lso.foretold import LEVELS, coverage, equal, pool
 from lso.objective import LatentObjective
 from lso.search_course import Band, Course
 from lso.sensitivity import Sensitivity
@@ -60,7 +60,7 @@ class Group:
         objective: of the first of them.
         courses: one a search.
         bands: best so far over calls, objects scored and seconds.
-        calibrations: of a surrogate fitted to each of the first three searches.
+        calibrations: of a surrogate fitted to each of the first two searches.
         dimensions: activity; ``moved`` is the mean distance of the best codes from the prior's mean.
         spread: ``(d,)`` standard deviation of the proposals after the initial design, 1 of prior draws.
         mutual_information: of data and codes, nats; None without codes.

@@ -48,6 +48,8 @@ class Ehrlich:
         motif_length: k.
         levels: q, of each motif's share.
         seed: of matrix, motifs and spacings.
+        fill: take a shorter sequence as filled up with its last word, a step that is never banned, instead of having no
+            value: a decoder that ends a word early would else fail for its counting alone.
     Raises:
         UsageError: if the motifs do not fit into the length, or a size is out of range.
     """
@@ -58,6 +60,7 @@ class Ehrlich:
     motif_length: int = 4
     levels: int = 4
     seed: int = 0
+    fill: bool = False
 
     def __post_init__(self) -> None:
         require(self.words >= 4, "words >= 4", self.words, "32 is the default.")
@@ -92,6 +95,7 @@ class Ehrlich:
     def _read(self, text: Any) -> Int[ndarray, " length"] | None:
         """The words of a feasible sequence."""
         tokens = text.split() if isinstance(text, str) else []
+        tokens += tokens[-1:] * (self.length - len(tokens)) if self.fill else []
         names = _names(self.words)
         if len(tokens) != self.length or not all(token in names for token in tokens):
             return None
@@ -126,6 +130,9 @@ class Ehrlich:
             reach = stream.random_sample(count) * total[x[-1], -1]
             x.append((total[x[-1]] <= reach[:, None]).sum(1))
         return [_text(row) for row in np.stack(x, 1).tolist()]
+
+
+TASK = Ehrlich(fill=True)  # 32 words, sequences of 32, four motifs of four
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -205,7 +212,7 @@ def load(data: DataConfig, progress: Progress | None = None) -> Texts:
     """
     if data.path:
         raise UsageError(f"task ehrlich is generated and reads no path, got {data.path}", "Leave --data out.")
-    function = Ehrlich()
+    function = TASK
     note = f"Generated: {COUNT:,} sequences of the chain of {function}, its first word uniform."
     part = Lines(name="ehrlich", texts=function.sample(COUNT, seed=0))
     words = [str(word) for word in range(function.words)]
@@ -223,7 +230,7 @@ def goal(run: Run) -> Goal:
     data = run.config.data
     return Goal(
         name="ehrlich",
-        score=Ehrlich(),
+        score=TASK,
         maximize=True,
         best=1.0,
         known=lambda count, seed: known(count, seed, load_dataset(data, "none", 0)),
@@ -247,5 +254,5 @@ def known(count: int, seed: int, dataset: Dataset) -> tuple[list[str], list[floa
         raise DataError("expected a dataset of sequences, got images", "Give a run of the task ehrlich.")
     rows = torch.randperm(len(dataset.train), generator=generator(seed, "ehrlich/known"))[:count]
     texts = [dataset.vocabulary.text(row) for row in dataset.corpus("train")[rows].padded().tolist()]
-    values = Ehrlich()(texts)
+    values = TASK(texts)
     return texts, [value for value in values if value is not None]

@@ -220,7 +220,7 @@ TASKS: Mapping[str, Task] = _table(
             architecture="kim2018-text",
             sizes=SMALL,
             likelihood="categorical",
-            protocol=GENERATED,
+            protocol=replace(GENERATED, batch_size=32, epochs=20),
             data=DataConfig(task="ehrlich"),
             goal="lso.tasks.ehrlich:goal",
         ),

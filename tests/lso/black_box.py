@@ -4,10 +4,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 import lso
+from lso import black_box_analysis
 from lso.asktell import BlackBox, History
 from lso.black_box_analysis import BlackBoxSummary, black_box_summary
 from lso.decoder import Decoder
@@ -26,6 +28,12 @@ def near(x: Tensor) -> Tensor:
     target = Planted(SCALES).decode(torch.full((1, 4), BEST, dtype=torch.float64))
     distance: Tensor = (x - target).square().flatten(1).sum(1)
     return -distance
+
+
+@pytest.fixture
+def unfitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the surrogates out: each takes a second to fit."""
+    monkeypatch.setattr(black_box_analysis, "foretell", lambda *_: None)
 
 
 def objective(score: Callable[[Tensor], Any] = near, bounds: float = 3.0) -> LatentObjective:

@@ -1,15 +1,9 @@
-"""A search in a process of its own, which kills itself where it is told to: ``python -m tests.lso.killed``.
+"""Searches to be killed, and what kills them."""
 
-Arguments: folder, world (see `WORLDS`), optimizer, lines. Kills itself with SIGKILL when that many lines are in the
-record and ``fraction`` of a further one; 0 lines: runs to the end.
-"""
-
-import multiprocessing
+import json
 import os
 import signal
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +53,6 @@ def tear_at(count: int, fraction: float, die: Callable[[], None]) -> Callable[..
 
     def write(self: Journal, row: Any) -> None:
         if seen[0] == count:
-            import json
-
             line = json.dumps(row).encode() + b"\n"
             self._file.write(line[: round(fraction * len(line))])
             self._file.flush()
@@ -71,15 +63,16 @@ def tear_at(count: int, fraction: float, die: Callable[[], None]) -> Callable[..
     return write
 
 
-def main() -> None:
+def main(folder: str, world: str, optimizer: str, count: int, part: float) -> None:
+    """Goes on with a search, and kills this process in the middle of a line.
+
+    Args:
+        folder: of the search.
+        world: see `WORLDS`.
+        optimizer: name, or ``"climb"``.
+        count: lines written before; 0 is none at all.
+        part: of the line that is written.
+    """
     torch.set_num_threads(1)
-    folder, world, optimizer, count, fraction = sys.argv[1:]
-    if int(count):
-        Journal._write = tear_at(int(count), float(fraction), lambda: os.kill(os.getpid(), signal.SIGKILL))  # type: ignore[method-assign]
+    Journal._write = tear_at(count, part, lambda: os.kill(os.getpid(), signal.SIGKILL))  # type: ignore[method-assign]
     search(Path(folder), world, optimizer)
-
-
-if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        main()
-    assert not multiprocessing.active_children()

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 import lso
-from lso import black_box_analysis
 from lso.black_box_analysis import BlackBoxSummary, black_box_summary
 from lso.black_box_report import black_box_report, write_black_box
 from lso.black_box_tables import essence
@@ -20,15 +19,11 @@ from lso.vae.architectures import architecture
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import UsageError
 from lso.vae.model import build
-from tests.lso.black_box import BEST, DEAD, SCALES, far, objective, search, seeds, summary, uniform
+from tests.lso.black_box import BEST, DEAD, SCALES, far, objective, search, seeds, summary, unfitted, uniform
 from tests.lso.decoders import draws
 from tests.lso.test_report import page
 
-
-@pytest.fixture(autouse=True)
-def one_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A surrogate takes a second to fit."""
-    monkeypatch.setattr(black_box_analysis, "FITS", 1)
+__all__ = ["unfitted"]
 
 
 def levels_of(found: BlackBoxSummary) -> dict[str, str]:
@@ -58,6 +53,7 @@ def test_page_and_json_and_table_say_the_same(tmp_path: Path) -> None:
     assert table["unique, all seeds"] == "72"
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_one_search_is_reported_in_two_lines_without_codes(tmp_path: Path) -> None:
     where = seeds()[0].report(tmp_path / "mine.html")
     assert where == tmp_path / "mine.html" and "There is nothing to compare" in page(where)
@@ -66,6 +62,7 @@ def test_one_search_is_reported_in_two_lines_without_codes(tmp_path: Path) -> No
     assert numbers["groups"][0]["agreement"] is None
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_a_box_of_six_without_a_guard_is_not_believed() -> None:
     found = black_box_summary([search(uniform, score=far, bounds=6.0, seed=seed) for seed in range(2)])
     assert found.verdict.level == "doubt" and "2 of 2 best codes are atypical" in found.verdict.sentence
@@ -78,6 +75,7 @@ def test_a_constant_score_is_flat_and_not_believed() -> None:
     assert levels["progress"] == "doubt" and levels["surrogate"] == "care"
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_duplicates_and_invalid_objects_are_counted(tmp_path: Path) -> None:
     def coarse(z: Tensor) -> list[str]:
         return [f"{'+' if row[0] > 0 else '-'}{int(row[1].abs())}" for row in z]
@@ -97,6 +95,7 @@ def test_duplicates_and_invalid_objects_are_counted(tmp_path: Path) -> None:
     assert "<td>+1</td>" in text and "decoded to data already seen" in text
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_searches_that_stay_with_their_design_are_marked() -> None:
     def best_first(history: Any, n: int, seed: int) -> Tensor:
         return torch.full((n, 4), BEST).double() + (0.0 if len(history.z) == 0 else 1.0) * draws(n, 4, seed=seed % 97)
@@ -105,6 +104,7 @@ def test_searches_that_stay_with_their_design_are_marked() -> None:
     assert found.main.courses[0].in_design and levels_of(found)["progress"] == "care"
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_optimizers_stand_side_by_side_and_the_first_is_reported_on(tmp_path: Path) -> None:
     results = [search(uniform, budget=12), *seeds()[:2]]
     found = black_box_summary(results, names=["box", "a", "a"])
@@ -113,6 +113,7 @@ def test_optimizers_stand_side_by_side_and_the_first_is_reported_on(tmp_path: Pa
     assert "Side by side" in text and f"a: {found.groups[1].verdict.sentence[:40]}" in text
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_the_trainings_codes_come_in_and_a_collapse_is_not_believed() -> None:
     mean = draws(40, 4) * torch.tensor([1.0, 1e-3, 1e-3, 1e-3])
     codes = Codes(mean, torch.full_like(mean, -1.0), torch.tensor(SCALES).double())
@@ -121,6 +122,7 @@ def test_the_trainings_codes_come_in_and_a_collapse_is_not_believed() -> None:
     assert levels_of(found)["model"] == "doubt"
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_nothing_valid_is_still_a_report(tmp_path: Path) -> None:
     def broken(x: Tensor) -> Tensor:
         raise ValueError("no licence")
@@ -130,6 +132,7 @@ def test_nothing_valid_is_still_a_report(tmp_path: Path) -> None:
     assert "no licence" in text and "No object was valid." in text and "do not believe" in text
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_images_are_shown_and_atypical_ones_framed(tmp_path: Path) -> None:
     decoder = Decoder(build(architecture("mlp", latent_dim=4, width=16), False, (1, 8, 8)))
     aim = LatentObjective(decoder, lambda x: x.flatten(1).mean(1), space=lso.LatentSpace(4, bounds=8.0))

@@ -15,8 +15,11 @@ from lso.decoder import Decoder
 from lso.diagnosis import STEP_FLOOR, Signs, diagnose, signs_of_records, signs_of_report
 from lso.objective import LatentObjective
 from lso.tasks.checkup import checkup
-from tests.lso.black_box import far, objective, seeds, uniform
+from tests.lso.black_box import far, objective, seeds, unfitted, uniform
 from tests.lso.decoders import draws
+
+__all__ = ["unfitted"]
+pytestmark = pytest.mark.usefixtures("unfitted")
 
 FINE: dict[str, Any] = {"optimizer": "gp", "counts": {"calls": 100, "unique": 100}, "latent_dim": 10, "active": 9}
 PLANTED = [

@@ -60,7 +60,7 @@ def test_a_differentiable_decoder_is_searched_through_its_features() -> None:
     features, differentiable = decoded_features(objective)
     options: dict[str, Any] = {"features": features, "differentiable": differentiable, "raw_samples": 64, "restarts": 2}
     box = make_optimizer("gp", LatentSpace(2), initial=6, **options)
-    for _ in range(12):
+    for _ in range(9):
         z = box.ask()
         box.tell(z, objective(z))
     values = box.history().gain

@@ -74,13 +74,11 @@ def test_duplicates_have_the_answer_of_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{}, {"batch": 8}, {"batch": 8, "asynchronous": True}])
 @pytest.mark.parametrize("on", ["objects", "tensors"])
 def test_constant_decoder_ends_the_search(on: str, options: dict[str, Any]) -> None:
-    if on == "objects":
-        objective = LatentObjective(Decoder(lambda z: ["1"] * len(z), latent_dim=2), Counted(), on=on)
-    else:
-        objective = LatentObjective(Decoder(lambda z: torch.zeros(len(z), 4), latent_dim=2), Counted(bowl))
-    result = run(objective, 100, **options)
+    score = Counted(scorers.first if on == "objects" else bowl)
+    decoder = Decoder(lambda z: ["1"] * len(z) if on == "objects" else torch.zeros(len(z), 4), latent_dim=2)
+    result = run(LatentObjective(decoder, score, on=on), 100, **options)
     assert result.status == "decoder_ignores_latent" and "The decoder ignores its latent" in result.sentence
-    assert 201 <= len(result.records) <= 208 and len(objective.score.seen) == 1
+    assert 201 <= len(result.records) <= 208 and len(score.seen) == 1
 
 
 def test_decoder_with_three_outputs_ends_by_patience_or_by_calls() -> None:

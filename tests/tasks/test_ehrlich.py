@@ -67,6 +67,15 @@ def test_banned_steps_other_lengths_and_strange_texts_have_no_value() -> None:
     assert Ehrlich(seed=1)([function.optimum()]) != [1.0]
 
 
+def test_shorter_sequences_may_be_filled_up_with_their_last_word() -> None:
+    strict, filled = Ehrlich(), Ehrlich(fill=True)
+    x = strict.optimum().split()
+    while x[-1] == x[-2]:
+        x.pop()
+    assert strict([" ".join(x)]) == [None] and filled([" ".join(x)]) == [1.0] and filled([strict.optimum()]) == [1.0]
+    assert filled(["", "33", " ".join([*strict.optimum().split(), x[-1]])]) == [None] * 3
+
+
 def test_motifs_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UsageError, match=r"4 motifs of 4 words do not fit into 15"):
         Ehrlich(length=15)

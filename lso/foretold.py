@@ -18,7 +18,7 @@ LEAST = 6  # evaluations below which nothing is said
 LEVELS = (0.5, 0.8, 0.95)  # of predictive intervals
 
 
-def held_out(
+def foretell(
     space: LatentSpace,
     z: Float[Tensor, "n latent"],
     value: Float[Tensor, " n"],
@@ -43,7 +43,8 @@ def held_out(
     if len(rows) < LEAST:
         return None
     with isolated(mix(0, "report/surrogate")):
-        return calibration(fit(space.to_unit(z[rows]), value[rows].double()), space)
+        x, y = space.to_unit(z[rows]), value[rows].double()
+        return calibration(fit(x, y), space)
 
 
 def pool(found: Sequence[Calibration]) -> Calibration | None:

@@ -1,9 +1,9 @@
-"""Held-out predictions over one search or several."""
+"""Predictions of left-out values, over one search or several."""
 
 import pytest
 import torch
 
-from lso.held_out import LEVELS, coverage, equal, held_out, pool
+from lso.foretold import LEVELS, coverage, equal, foretell, pool
 from lso.space import LatentSpace
 from tests.lso.decoders import draws
 
@@ -14,14 +14,15 @@ def smooth(z: torch.Tensor) -> torch.Tensor:
 
 def test_a_smooth_function_is_foretold_and_covered() -> None:
     z = draws(40, 3)
-    found = held_out(LatentSpace(3), z, smooth(z), torch.ones(40, dtype=torch.bool))
+    found = foretell(LatentSpace(3), z, smooth(z), torch.ones(40, dtype=torch.bool))
     assert found is not None and not found.flat and not equal(found) and found.rank_correlation > 0.95
     assert coverage(found, LEVELS[0]) <= coverage(found, LEVELS[1]) <= coverage(found, LEVELS[2]) == found.coverage_95
 
 
 def test_pooling_keeps_all_predictions_and_averages_lengthscales_geometrically() -> None:
     z = draws(24, 2)
-    halves = [held_out(LatentSpace(2), part, smooth(part), torch.ones(12, dtype=torch.bool)) for part in z.split(12)]
+    every = torch.ones(12, dtype=torch.bool)
+    halves = [foretell(LatentSpace(2), part, smooth(part), every) for part in (z[:12], z[12:])]
     one, two = halves
     both = pool([half for half in halves if half is not None])
     assert one is not None and two is not None and both is not None and pool([]) is None
@@ -33,8 +34,8 @@ def test_pooling_keeps_all_predictions_and_averages_lengthscales_geometrically()
 def test_only_chosen_finite_values_count_and_a_few_are_too_few() -> None:
     z, every = draws(10, 3), torch.ones(10, dtype=torch.bool)
     value = smooth(z)
-    assert held_out(LatentSpace(3), z, value, torch.arange(10) < 5) is None
+    assert foretell(LatentSpace(3), z, value, torch.arange(10) < 5) is None
     value[:3] = torch.nan
-    found = held_out(LatentSpace(3), z, value, every)
+    found = foretell(LatentSpace(3), z, value, every)
     assert found is not None and len(found.observed) == 7
-    assert held_out(LatentSpace(3), z, value, every, points=5) is None
+    assert foretell(LatentSpace(3), z, value, every, points=5) is None

@@ -1,0 +1,237 @@
+"""Executors of all kinds, and what becomes of calls that they lose."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lso.asktell import BlackBox
+from lso.search_result import SearchResult
+from lso.vae.errors import LsoError, UsageError
+from lso.vae.runs import Run
+from lso.workers import Workers
+from tests.lso import scorers
+from tests.lso.searches import climb, climber, objects, rows, run, tensors
+
+
+def spawned() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+
+
+class Job:
+    """As submitit's: started by the look at it, its errors raised or returned."""
+
+    def __init__(self, call: Callable[[], Any], looks: int) -> None:
+        self.call, self.looks, self.cancelled = call, looks, False
+
+    def done(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+    def exception(self) -> BaseException | None:
+        return None
+
+    def result(self) -> Any:
+        return self.call()
+
+    def cancel(self, check: bool = True) -> None:
+        self.cancelled = True
+        raise RuntimeError("scancel: no such job")
+
+
+class UncompletedJobError(RuntimeError):
+    pass
+
+
+class Cluster:
+    """Has ``submit`` and nothing else; each third job vanishes."""
+
+    def __init__(self, lose: int = 0, looks: int = 2) -> None:
+        self.jobs: list[Job] = []
+        self.lose, self.looks = lose, looks
+
+    def submit(self, fn: Callable[..., Any], *args: Any) -> Job:
+        job = Job(lambda: fn(*args), self.looks)
+        if self.lose and len(self.jobs) % self.lose == 1:
+
+            def gone() -> BaseException | None:
+                raise UncompletedJobError("Job 17 (task 0) has no output: node failure")
+
+            job.exception = gone  # type: ignore[method-assign]
+        self.jobs.append(job)
+        return job
+
+
+def check(result: SearchResult, budget: int) -> None:
+    assert result.status == "finished" and result.counters["unique"] == budget
+    assert all(r.value == scorers.first([r.decoded or ""])[0] for r in result.records if r.valid)
+
+
+def test_executors_give_what_this_process_gives() -> None:
+    """Threads, a factory of them, and jobs that can only be asked whether they are done."""
+    here = rows(run(objects(), 12, batch=3))
+    with ThreadPoolExecutor(3) as threads:
+        assert rows(run(objects(lambda words: scorers.first(words)), 12, batch=3, executor=threads)) == here
+        assert threads.submit(int, 3).result() == 3  # not ours to shut down
+    for executor in (lambda: ThreadPoolExecutor(2), Cluster(), Cluster):
+        assert rows(run(objects(), 12, batch=3, executor=executor)) == here
+    assert rows(run(tensors(), 8, batch=4, executor=lambda: ThreadPoolExecutor(2))) == rows(run(tensors(), 8, batch=4))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_answers_in_any_order_are_those_of_their_calls(asynchronous: bool) -> None:
+    """Pending points are shown to the optimizer, and every answer goes to its own code."""
+
+    def slow(words: list[str]) -> list[float]:
+        time.sleep(0.02 if scorers.first(words)[0] > 0 else 0.001)
+        return scorers.first(words)
+
+    seen = []
+
+    def pending(history: Any, n: int, seed: int) -> Any:
+        seen.append((len(history.pending), len(history.z)))
+        return climb(history, n, seed)
+
+    objective = objects(slow)
+    box = BlackBox("pending", objective.space, pending)
+    with ThreadPoolExecutor(4) as threads:
+        result = run(objective, 20, batch=4, asynchronous=asynchronous, executor=threads, optimizer=box)
+    check(result, 20)
+    finished = sorted(result.records, key=lambda record: record.elapsed)
+    assert [record.call for record in finished] != [record.call for record in result.records]
+    assert any(waiting for waiting, _ in seen) == asynchronous
+    history = box.history()
+    values = {tuple(record.z): record.value for record in result.records}
+    assert [values[tuple(z)] for z in history.z.tolist()] == history.gain.tolist()
+    if not asynchronous:  # whatever the order of answers
+        assert rows(result) == rows(run(objects(), 20, batch=4, optimizer=climber(objective)))
+
+
+def test_jobs_that_a_cluster_loses_are_recorded_and_their_objects_tried_again() -> None:
+    result = run(objects(digits=0), 6, batch=6, executor=Cluster(lose=3), max_calls=60)
+    lost = [record for record in result.records if record.outcome == "lost"]
+    assert lost and "node failure" in lost[0].reason and all(record.duplicate_of is None for record in lost)
+    assert result.counters["failed"] == len(lost) and result.status == "finished"
+    again = {r.decoded for r in lost} & {r.decoded for r in result.records if r.valid}
+    assert again  # an object whose first call was lost
+
+
+def test_overdue_calls_are_given_up() -> None:
+    cluster = Cluster(looks=10**9)
+    result = run(objects(), 2, batch=2, executor=cluster, timeout=0.05, max_calls=4)
+    assert result.status == "failed" and result.counters["timed_out"] == 4
+    assert all(job.cancelled for job in cluster.jobs) and "no answer within 0.05 s" in result.sentence
+
+
+def test_what_is_no_executor_is_refused() -> None:
+    for wrong in (4, "threads", lambda: 4):
+        with pytest.raises(UsageError, match="expected an executor or a function that makes one"):
+            run(objects(), executor=wrong)
+
+
+def test_executor_that_is_shut_down_says_what_to_do(tmp_path: Path) -> None:
+    threads = ThreadPoolExecutor(1)
+    threads.shutdown()
+    with pytest.raises(LsoError, match="the executor takes no more calls: cannot schedule") as error:
+        run(objects(), 4, batch=2, executor=threads, out=tmp_path / "run")
+    assert "Resume the search with another" in error.value.hint
+    assert Run(tmp_path / "run").info["status"] == "failed"
+    result = run(objects(), 4, batch=2, out=tmp_path / "run", resume=True)
+    assert rows(result) == rows(run(objects(), 4, batch=2))
+
+
+def test_score_that_cannot_be_pickled_is_said(tmp_path: Path) -> None:
+    with Workers(1) as workers:
+        result = run(objects(lambda words: [1.0]), 3, executor=workers, max_calls=3)
+    assert result.status == "failed" and "cannot be sent" in result.records[0].reason
+
+
+MISBEHAVING = [
+    (scorers.raising, "failed", "KeyError"),
+    (scorers.leaving, "failed", "SystemExit: score left"),
+    (scorers.half, "invalid", "the score gave None"),
+    (scorers.dying, "lost", "exit code 7"),
+    (scorers.hanging, "timed_out", "no answer within 0.5 s"),
+]
+
+
+def test_scores_that_misbehave_in_processes_are_recorded_with_their_reason() -> None:
+    """One pool for all; the calls that go well go on."""
+    with Workers(2, timeout=0.5) as workers:
+        for score, outcome, reason in MISBEHAVING:
+            result = run(objects(score), 3, batch=3, executor=workers, max_calls=9)
+            bad = [record for record in result.records if not record.valid]
+            assert bad and {record.outcome for record in bad} == {outcome}
+            assert all(reason in record.reason for record in bad)
+            assert result.status == ("failed" if score in (scorers.raising, scorers.leaving) else "finished")
+
+
+def test_timeout_without_an_executor_kills_the_call() -> None:
+    result = run(objects(scorers.hanging), 2, timeout=0.5, max_calls=5)
+    assert result.counters["timed_out"] > 0 and result.best_value > 0
+    assert not [thread for thread in threading.enumerate() if "_serve" in thread.name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", [True, False])
+def test_pool_that_breaks_loses_its_calls_and_is_made_anew(tmp_path: Path, factory: bool) -> None:
+    made = []
+
+    def make() -> ProcessPoolExecutor:
+        made.append(spawned())
+        return made[-1]
+
+    out = tmp_path / "run"
+    if factory:
+        result = run(objects(scorers.dying), 6, batch=3, executor=make, out=out)
+    else:
+        for _ in range(20):
+            try:
+                result = run(objects(scorers.dying), 6, batch=3, executor=make(), out=out, resume=out.exists())
+                break
+            except LsoError as error:
+                assert "give a function that makes executors" in error.hint
+    check(result, 6)
+    assert len(made) > 1 and {r.outcome for r in result.records} == {"evaluated", "lost"}
+    for pool in made:
+        pool.shutdown()
+
+
+@pytest.mark.slow
+def test_tensors_go_to_processes_and_back() -> None:
+    result = run(tensors(), 6, batch=3, executor=lambda: Workers(2, 30))
+    assert rows(result) == rows(run(tensors(), 6, batch=3))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_dask_cluster_scores_and_survives_a_score_that_kills(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**settings) as cluster, distributed.Client(cluster) as client:
+        executor = client.get_executor()
+        assert rows(run(objects(), 8, batch=4, executor=executor)) == rows(run(objects(), 8, batch=4))
+        assert rows(run(tensors(), 4, batch=4, executor=client.get_executor)) == rows(run(tensors(), 4, batch=4))
+        result = run(objects(scorers.raising), 2, executor=executor, max_calls=2)
+        assert result.status == "failed" and "KeyError" in result.records[0].reason
+    with distributed.LocalCluster(**settings) as cluster, distributed.Client(cluster) as client:
+        result = run(objects(scorers.dying), 3, batch=2, executor=lambda: client.get_executor(retries=0))
+        check(result, 3)
+        lost = [record for record in result.records if record.outcome == "lost"]
+        assert lost and "worker" in lost[0].reason.lower()
+
+
+def test_future_that_is_cancelled_from_outside_is_lost() -> None:
+    class Cancelling(Cluster):
+        def submit(self, fn: Callable[..., Any], *args: Any) -> Any:
+            future: Future[Any] = Future()
+            future.cancel()
+            return future
+
+    result = run(objects(), 2, executor=Cancelling(), max_calls=2)
+    assert {record.outcome for record in result.records} == {"lost"} and result.status == "failed"
