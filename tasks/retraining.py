@@ -34,6 +34,8 @@ def weighted_retraining(
     resume: bool = False,
     dataset: Dataset | None = None,
     device: str = "auto",
+    executor: Any = None,
+    timeout: float | None = None,
     watch: Watch | None = None,
     **config: Any,
 ) -> RetrainingResult:
@@ -57,6 +59,8 @@ def weighted_retraining(
         resume: go on with ``out``; the budget may differ.
         dataset: of a run that was given its data as tensors.
         device: of the model.
+        executor: of the score's calls, see `lso.loop.optimize`; may differ in going on.
+        timeout: seconds for one call; may differ in going on.
         watch: progress and stop requests.
         **config: fields of `RetrainingConfig`; others are options of the optimizer.
     Returns:
@@ -75,10 +79,10 @@ def weighted_retraining(
     own["options"] = {**own.get("options", {}), **{key: config[key] for key in config if key not in names}}
     chosen = RetrainingConfig(optimizer=optimizer, **own)
     folder = _opened(run, goal, chosen, out, resume)
-    lock = Lock(folder)
+    lock, calls = Lock(folder), {"executor": executor, "timeout": timeout}
     try:
         data = dataset_of(run) if dataset is None else dataset
-        result = Rounds(run, goal, chosen, folder, data, device, watch or Watch()).finish()
+        result = Rounds(run, goal, chosen, folder, data, device, watch or Watch(), calls).finish()
     finally:
         lock.release()
     _write_state(folder, status=result.status, sentence=result.sentence, finished=runs.now())

@@ -1,7 +1,7 @@
 """The rounds of weighted retraining: what is complete on disk is read, the rest is done."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,21 @@ class Rounds:
         data: of the run.
         device: of the model.
         watch: progress and stop requests.
+        calls: executor and timeout of the score's calls.
     """
 
     def __init__(
-        self, run: Run, goal: Goal, config: RetrainingConfig, folder: Path, data: Dataset, device: str, watch: Watch
+        self,
+        run: Run,
+        goal: Goal,
+        config: RetrainingConfig,
+        folder: Path,
+        data: Dataset,
+        device: str,
+        watch: Watch,
+        calls: Mapping[str, Any],
     ) -> None:
-        self.goal, self.config, self.folder, self.data = goal, config, folder, data
+        self.goal, self.config, self.folder, self.data, self.calls = goal, config, folder, data, calls
         self.first, self.run, self.device, self.watch = run, run, device, watch
         self.pool = kept(folder / "data.safetensors", self._labelled)
         self.known = kept(folder / "known.safetensors", self._known)
@@ -217,6 +226,7 @@ class Rounds:
             scored=scored,
             seed=mix(self.config.seed, "search", number),
             watch=self.watch.search,
+            **self.calls,
             facts={"model": str((path.parent / "train").resolve())},
             **self.config.options,
         )

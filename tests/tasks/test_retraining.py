@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -200,7 +201,8 @@ def test_a_larger_budget_goes_on(run: Run, tmp_path: Path) -> None:
 
 
 def test_without_weights_all_data_are_alike(run: Run, tmp_path: Path) -> None:
-    found = search(run, tmp_path / "r", k=math.inf, budget=3)
+    with ThreadPoolExecutor(1) as executor:
+        found = search(run, tmp_path / "r", k=math.inf, budget=3, executor=executor)
     assert found.rounds[0].effective_size == pytest.approx(60)
 
 
