@@ -10,6 +10,7 @@ the same number of starts) alternately, and first checks that both propose the s
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -88,15 +89,16 @@ def ratio() -> None:
         print(f"| {points} | {dim} | {ours:.2f} | {theirs:.2f} | {middle:.2f} | {difference:.0e} |", flush=True)
 
 
-def table(names: list[str], repeats: int) -> None:
+def table(names: list[str], sizes: list[int], repeats: int) -> None:
     """Print seconds per ask of one point."""
-    print("| optimizer | " + " | ".join(f"{n:,} points" for n in SIZES) + " |\n" + "| --- " * (len(SIZES) + 1) + "|")
+    print("| optimizer | " + " | ".join(f"{n:,} points" for n in sizes) + " |\n" + "| --- " * (len(sizes) + 1) + "|")
     for name in names:
         make_optimizer(name, LatentSpace(2)).ask()  # imports
         cells = []
-        for points in SIZES:
+        for points in sizes:
             box = told(name, points)
             cells.append(f"{statistics.median(seconds(box.ask) for _ in range(repeats)):.2f}")
+            print(f"{name}, {points:,} points: {cells[-1]} s", file=sys.stderr, flush=True)
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -105,13 +107,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("mode", choices=["ratio", "table"])
     parser.add_argument("--only", nargs="*", choices=list(BLACK_BOX_OPTIMIZERS), default=list(BLACK_BOX_OPTIMIZERS))
+    parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES))
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     if chosen.mode == "ratio":
         ratio()
     else:
-        table(chosen.only, chosen.repeats)
+        table(chosen.only, chosen.sizes, chosen.repeats)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lso import search_figures
+from lso.belief import ATYPICAL
 from lso.black_box_analysis import BlackBoxSummary
 from lso.calibration import Calibration
 from lso.figures import COLOURS, DARK, bottom_legend, canvas, guide, log_scale, look, styled, wants_log
@@ -112,6 +113,9 @@ def calibration(found: Calibration) -> "Figure":
 def typicality(summary: BlackBoxSummary) -> "Figure":
     """Value against norm percentile, and against re-encoding error, one mark a call with a value.
 
+    Where over a tenth of the calls are atypical, whose percentiles all but coincide, the norm takes the percentile's
+    place.
+
     Args:
         summary: of searches.
     Returns:
@@ -119,13 +123,17 @@ def typicality(summary: BlackBoxSummary) -> "Figure":
     """
     known = summary.main.best_reencoding is not None
     figure, axes = canvas(1, 2 if known else 1, 3.3)
+    typical = torch.cat([group.joined("typical") for group in summary.groups])
+    apart = float(typical.double().mean()) < 1 - ATYPICAL[0]
     for number, group in enumerate(summary.groups):
-        _marks(axes[0, 0], group, group.joined("percentile"), number)
+        _marks(axes[0, 0], group, group.joined("norm" if apart else "percentile"), number)
         if known:
             _marks(axes[0, 1], group, group.joined("reencoding"), number)
-    axes[0, 0].set(title="Value and norm", xlabel="norm percentile under the prior", ylabel=value_label(summary))
-    axes[0, 0].set_xlim(-0.03, 1.03)
-    axes[0, 0].axvline(OUTSIDE, color=DARK, linestyle="--", linewidth=1, label="typical up to here")
+    label = "norm over active dims" if apart else "norm percentile under the prior"
+    axes[0, 0].set(title="Value and norm", xlabel=label, ylabel=value_label(summary))
+    axes[0, 0].set_xlim((0, None) if apart else (-0.03, 1.03))
+    last = search_figures.shell(int(summary.main.objective.space.active.sum()))[1] if apart else OUTSIDE
+    axes[0, 0].axvline(last, color=DARK, linestyle="--", linewidth=1, label="typical up to here")
     if known:
         _reencoding(axes[0, 1], summary.main)
     bottom_legend(figure, axes[0], columns=4)

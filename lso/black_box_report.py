@@ -11,13 +11,14 @@ from lso import black_box_tables as tables
 from lso.analysis import plain
 from lso.belief import inactive_sentence
 from lso.black_box_analysis import BlackBoxSummary, black_box_summary
+from lso.comparison import side_by_side
 from lso.dimensions import WEAK, decode
 from lso.page import extra_tables, places, render, shown, uri, write
 from lso.pictures import data_uri, image_png, is_image
 from lso.search_course import QUARTILES_FROM
 from lso.search_groups import Found, Group
 from lso.search_result import SearchResult
-from lso.tables import Table, counted, facts, number, percent
+from lso.tables import Table, counted, number, percent
 from lso.vae.checkpoint import Codes
 
 
@@ -80,7 +81,8 @@ def write_black_box(
         main=main.name,
         cards=_cards(summary),
         charts=_charts(summary),
-        tables=_tables(summary) | {"settings": facts("", settings) if settings else None, "extra": extra_tables(extra)},
+        tables=_tables(summary)
+        | {"settings": side_by_side("", settings) if settings else None, "extra": extra_tables(extra)},
         tiles=_tiles(summary),
         inactive=_activity(main),
         rule=_rule(main),

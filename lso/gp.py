@@ -77,7 +77,7 @@ def build(
     Args:
         space: to search.
         guard: see `lso.guard`: ``typical``, ``ball`` or None.
-        guard_weight: of the soft guard, over the evaluations so far.
+        guard_weight: of the soft guard, over the square root of the evaluations so far.
         initial: see `Settings`.
         design: see `Settings`.
         restarts: see `Settings`.

@@ -53,6 +53,7 @@ class Course:
         fresh: ``(n,)`` calls that scored a new valid object.
         typical: ``(n,)`` whether the code is typical of the prior.
         percentile: ``(n,)`` norm percentile over the dimensions that typicality counts.
+        norm: ``(n,)`` over the same dimensions.
         reencoding: ``(n,)`` re-encoding error, NaN where not known.
     """
 
@@ -83,6 +84,7 @@ class Course:
     fresh: Bool[Tensor, " n"]
     typical: Bool[Tensor, " n"]
     percentile: Float[Tensor, " n"]
+    norm: Float[Tensor, " n"]
     reencoding: Float[Tensor, " n"]
 
     @property
@@ -150,6 +152,7 @@ def course(result: SearchResult, name: str = "") -> Course:
         fresh=fresh,
         typical=typical,
         percentile=space.norm_percentile(result.z, active=True),
+        norm=result.z[:, space.active].norm(dim=1),
         reencoding=_or_nan([record.reencoding_error for record in records]),
     )
 

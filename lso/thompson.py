@@ -30,7 +30,7 @@ def build(
     Args:
         space: to search.
         guard: see `lso.guard`. The soft one counts a nat as a standard deviation of the gain.
-        guard_weight: of the soft guard, over the evaluations so far.
+        guard_weight: of the soft guard, over the square root of the evaluations so far.
         initial: see `lso.gp.Settings`.
         design: see `lso.gp.Settings`.
         pool: points to choose from, drawn afresh for each ask: half from the prior (and known codes), half around the

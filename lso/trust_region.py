@@ -63,7 +63,7 @@ def build(
         space: to search.
         guard: see `lso.guard`: ``typical``, ``ball`` or None. With one the center is the best typical point, where any
             typical one has a value.
-        guard_weight: of the soft guard, over the evaluations so far.
+        guard_weight: of the soft guard, over the square root of the evaluations so far.
         acquisition: ``thompson``, a joint sample over the candidates for each point of an ask, or ``qlognei``, the
             noisy log expected improvement, by gradient in the region, the points of an ask one after the other.
         initial: points of a design; None is 2 d, at most 64.

@@ -12,6 +12,8 @@ from lso.vae.errors import LsoError
 from lso.vae.runs import Run
 from lso.vae.values import counted
 
+TOLD = ("decoder_ignores_latent", "invalid", "max_calls")  # ends of a black-box search whose sentence has the remedy
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -61,6 +63,7 @@ def _caught(look: Callable[[Run], Iterator[Finding]], run: Run) -> list[Finding]
 
 def _status(run: Run, info: dict[str, Any]) -> Finding:
     again = f"lso train --resume {run.path}" if info["kind"] == "train" else "Run the search again."
+    again = f"lso optimize --resume {run.path}" if "sought" in info else again
     status, sentence = info["status"], info.get("sentence", "")
     if status == "finished":
         return Finding("ok", sentence)
@@ -68,6 +71,8 @@ def _status(run: Run, info: dict[str, Any]) -> Finding:
         return Finding("note", "still running, or killed: it never said that it stopped", f"If nothing runs: {again}")
     if status == "stopped":
         return Finding("note", f"stopped: {sentence}", again)
+    if status in TOLD:
+        return Finding("problem", f"{status}: {sentence}")
     return Finding("problem", f"{status}: {sentence}", _after_failure(sentence))
 
 
@@ -130,8 +135,14 @@ def _metrics(run: Run) -> Iterator[Finding]:
 
 def _search(run: Run) -> Iterator[Finding]:
     for name in (runs.REPORT, "report.json", "evaluations.jsonl"):
-        there = (run.path / name).is_file()
+        there = (run.path / name).is_file() or (name == "evaluations.jsonl" and bool(_parts(run)))
         yield Finding("ok" if there else "problem", f"{name} is {'there' if there else 'missing'}")
+
+
+def _parts(run: Run) -> list[Path]:
+    """Folders with evaluations: the run's own, or one a seed and target below it."""
+    places = [run.path, *sorted(path for path in run.path.iterdir() if path.is_dir())]
+    return [path for path in places if (path / "evaluations.jsonl").is_file()]
 
 
 def _black_box(run: Run) -> Iterator[Finding]:
@@ -146,8 +157,8 @@ def _black_box(run: Run) -> Iterator[Finding]:
     if "groups" in written:
         signs = signs_of_report(written)
         yield Finding("ok", f"verdict: {written['verdict']['sentence']}")
-    elif (run.path / "evaluations.jsonl").is_file():
-        signs = signs_of_records(read_evaluations(run.path), run.info["search"])
+    elif parts := _parts(run):
+        signs = signs_of_records(read_evaluations(parts[0]), run.info["search"])
     else:
         return
     causes = diagnose(signs)

@@ -240,7 +240,7 @@ TASKS: Mapping[str, Task] = _table(
             load="lso.tasks.squares:load",
             architecture="mlp",
             latent_dim=2,
-            protocol=Protocol(batch_size=128, epochs=30, patience=0),
+            protocol=Protocol(batch_size=64, epochs=80, patience=0),
             data=DataConfig(task="squares", fit="pad"),
             goal="lso.tasks.squares:goal",
         ),

@@ -5,13 +5,10 @@ from pathlib import Path
 import pytest
 
 import lso
-from lso.black_box_report import black_box_report
 from lso.comparison import compare_searches, search_numbers, searches_table
-from lso.report import search_report
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run, create
-from tests.lso.black_box import far, objective, unfitted
-from tests.lso.searched import planted_search
+from tests.lso.black_box import far, noted, objective, unfitted
 from tests.lso.test_report import page
 
 __all__ = ["unfitted"]
@@ -20,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("unfitted")
 
 def reported(folder: Path, seed: int = 0, **options: object) -> Run:
     result = lso.optimize(objective(**options), "random", 5, seed=seed, out=folder)  # type: ignore[arg-type]
-    black_box_report([result], folder)
+    noted([result], folder)
     return Run(folder)
 
 
@@ -38,6 +35,6 @@ def test_other_objectives_and_gradient_searches_are_refused(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="different objectives"):
         compare_searches([one, other], tmp_path / "both")
     run = create(tmp_path / "gradient", "search", {"status": "finished", "sentence": ""})
-    search_report(planted_search(), run.path)
+    (run.path / "report.json").write_text("{}")
     with pytest.raises(UsageError, match="cannot be compared"):
         compare_searches([one, run], tmp_path / "both")

@@ -10,12 +10,11 @@ from torch import Tensor
 
 import lso
 from lso.asktell import BlackBox
-from lso.black_box_report import black_box_report
 from lso.decoder import Decoder
 from lso.diagnosis import STEP_FLOOR, Signs, diagnose, signs_of_records, signs_of_report
 from lso.objective import LatentObjective
 from lso.tasks.checkup import checkup
-from tests.lso.black_box import far, objective, seeds, unfitted, uniform
+from tests.lso.black_box import far, noted, objective, seeds, unfitted, uniform
 from tests.lso.decoders import draws
 
 __all__ = ["unfitted"]
@@ -63,7 +62,7 @@ def test_the_doctor_reads_the_report_of_a_run_whose_model_is_gone(tmp_path: Path
     aim = objective(far, bounds=6.0)
     folder = tmp_path / "run"
     result = lso.optimize(aim, BlackBox("gp", aim.space, uniform), 24, out=folder)
-    black_box_report([result], folder)
+    noted([result], folder)
     told = found(folder)
     assert "proposals are atypical" in told and "1 of 4 latent dimensions are dead (z2)" in told
     assert "verdict: Do not believe" in told
@@ -79,13 +78,13 @@ def test_the_doctor_reads_the_record_where_no_report_was_written(tmp_path: Path)
 def test_a_constant_decoder_is_named(tmp_path: Path) -> None:
     aim = LatentObjective(Decoder(lambda z: torch.ones(len(z), 3), latent_dim=2), lambda x: x.sum(1))
     result = lso.optimize(aim, "random", 10, patience=20, out=tmp_path / "run")
-    black_box_report([result], tmp_path / "run")
+    noted([result], tmp_path / "run")
     told = found(tmp_path / "run")
     assert "decoder_ignores_latent" in told and "collapsed: the decoder uses 0 of 2" in told
 
 
 def test_report_and_record_agree_on_what_both_tell(tmp_path: Path) -> None:
-    black_box_report([seeds()[0]], tmp_path)
+    noted([seeds()[0]], tmp_path)
     one = signs_of_report(json.loads((tmp_path / "report.json").read_text()))
     other = signs_of_records(seeds()[0].records, seeds()[0].settings)
     for name in ("optimizer", "failure", "constant", "typical", "atypical_best", "in_design", "late", "latent_dim"):

@@ -174,3 +174,12 @@ def test_branin_is_solved_through_an_affine_decoder() -> None:
         box = searched("gp", LatentSpace(2), 40, 1, branin, guard=None, seed=seed)
         regrets.append(-float(box.history().gain.max()) - 0.397887)
     assert sorted(regrets)[1] <= 0.05
+
+
+def test_the_soft_guard_keeps_a_score_that_grows_outward_typical() -> None:
+    """Without it, all proposals go to the corner of the box."""
+    space = LatentSpace(8)
+    asked = [
+        told("gp", space, 30, lambda z: z.sum(-1), guard=guard, **CHEAP["gp"]).ask() for guard in ("typical", None)
+    ]
+    assert bool(space.typical(asked[0]).all()) and not bool(space.typical(asked[1]).any())

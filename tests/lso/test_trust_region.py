@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lso.asktell import BlackBox, make_optimizer
 from lso.pools import design
+from lso.quiet import importing_botorch
 from lso.region import Rules, follow
 from lso.space import LatentSpace
 from lso.surrogate import isolated
@@ -168,7 +169,8 @@ def test_options_are_checked() -> None:
 
 @pytest.mark.slow
 def test_hartmann6_is_solved_in_a_hundred_calls() -> None:
-    from botorch.test_functions.synthetic import Hartmann
+    with importing_botorch():
+        from botorch.test_functions.synthetic import Hartmann
 
     problem = Hartmann(6, negate=True).double()  # its maximum 3.32237 is published
 
