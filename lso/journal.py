@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lso.vae.errors import RunError
 
 EVALUATIONS = "evaluations.jsonl"
 SECOND = 1.0  # between fsyncs that no ask waits for: an expensive evaluation is safe at once, cheap ones share one
-ASK, KNOWN = "ask", "known"  # events; an evaluation's rows have none
+ASK, KNOWN, SCORED = "ask", "known", "scored"  # events; an evaluation's rows have none
 
 
 class Journal:
@@ -50,7 +50,8 @@ class Journal:
         """What is recorded.
 
         Returns:
-            Rows in order; of asks and of what was known ``event`` says so, of evaluations there are their fields.
+            Rows in order; of asks and of what was known or scored before ``event`` says so, of evaluations there are
+            their fields.
         Raises:
             RunError: if a line cannot be read.
         """
@@ -65,6 +66,14 @@ class Journal:
         """
         values = [v if math.isfinite(v) else None for v in value.tolist()]
         self._write({"event": KNOWN, "z": z.tolist(), "value": values})
+
+    def scored(self, records: Sequence[Evaluation]) -> None:
+        """Record what earlier searches scored.
+
+        Args:
+            records: theirs.
+        """
+        self._write({"event": SCORED, "records": [to_json(record) for record in records]})
 
     def ask(self, number: int, z: Tensor, seconds: float) -> None:
         """Record an ask.

@@ -1,6 +1,6 @@
 """The loop around ask and tell: decode, score, record, tell; interrupted anywhere, it goes on where it was."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,7 @@ from lso.evaluation import digest
 from lso.journal import Journal
 from lso.ledger import CALLS, PATIENCE, Limits
 from lso.objective import LatentObjective
+from lso.result import Evaluation
 from lso.search import Known, Search
 from lso.search import Watch as Watch
 from lso.search_result import SearchResult
@@ -52,6 +53,7 @@ def optimize(
     resume: bool = False,
     asynchronous: bool = False,
     known: Known | None = None,
+    scored: Sequence[Evaluation] = (),
     seed: int = 0,
     patience: int = PATIENCE,
     watch: Watch | None = None,
@@ -81,6 +83,8 @@ def optimize(
         resume: go on with ``out``; budget, max_calls, timeout and executor may differ.
         asynchronous: ask again as soon as one call is finished, in place of waiting for the batch.
         known: codes ``(k, d)`` and their values, told to the optimizer beforehand and not counted.
+        scored: evaluations of earlier searches. Their objects are answered from memory where they are met again, as
+            duplicates of call -1, and not counted; their codes are not told: ``known`` is for those.
         seed: of the optimizer's draws.
         patience: calls in a row without a new valid object at which the search ends.
         watch: progress and stop requests.
@@ -131,7 +135,7 @@ def optimize(
         stack.callback(caller.close)
         search = Search(objective, box, caller, journal, limits, batch, asynchronous, watch or Watch())
         try:
-            search.begin(known)
+            search.begin(known, scored)
             status, sentence = search.run()
             objective.decoder.verify()
         except BaseException as error:

@@ -23,7 +23,8 @@ class Evaluation:
         decoded_hash: of the decoded datum; equal where all values agree to four decimals.
         value: the user's own, never negated; NaN where there is none.
         valid: whether the value is finite.
-        duplicate_of: number of the first evaluation of this search with the same decoded datum, or None.
+        duplicate_of: number of the first evaluation of this search with the same decoded datum, or None;
+            -1 where an earlier search scored it.
         norm_percentile: of the code under the prior, in [0, 1].
         reencoding_error: mean over dimensions of (z - encoder mean of the decoded datum)^2; None without an encoder.
         seconds: of a gradient search from its start until the element was seen to have stopped; of a call its own.

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from lso.asktell import BlackBox, values_of
 from lso.calling import Call, Caller, Here
 from lso.evaluation import End, digest, ends
-from lso.journal import ASK, KNOWN, Journal, damaged
+from lso.journal import ASK, KNOWN, SCORED, Journal, damaged
 from lso.ledger import Ledger, Limits
 from lso.objective import LatentObjective
 from lso.outcome import Outcome
@@ -21,6 +21,7 @@ from lso.record import from_json
 from lso.result import Evaluation
 from lso.search_result import SearchResult
 
+EARLIER = -1  # number of the call that an object of an earlier search was scored by
 Known = tuple[Float[Tensor, "k latent"], Float[Tensor, " k"] | Sequence[float | None]]
 
 
@@ -129,11 +130,12 @@ class Search:
 
     # --- beginning ----------------------------------------------------------------------------------------------------
 
-    def begin(self, known: Known | None) -> None:
-        """Replay the journal; where it is empty, tell what is known beforehand.
+    def begin(self, known: Known | None, scored: Sequence[Evaluation] = ()) -> None:
+        """Replay the journal; before the first ask, take down what is known and was scored beforehand.
 
         Args:
             known: codes and values.
+            scored: evaluations of earlier searches, of which objects met again are duplicates.
         """
         rows = [] if self.journal is None else self.journal.rows()
         for line, row in enumerate(rows, 1):
@@ -143,10 +145,15 @@ class Search:
                 assert self.journal is not None
                 raise damaged(self.journal.path, line, f"{type(error).__name__}: {error}") from None
         self.ledger.retry()
-        if not rows and known is not None:
+        events = {row.get("event") for row in rows}
+        if known is not None and not events:
             self._tell_known(known[0].detach().double().cpu(), values_of(known[1], len(known[0])))
             if self.journal is not None:
                 self.journal.known(*self._known)
+        if scored and not events & {ASK, SCORED}:
+            self._remember(scored)
+            if self.journal is not None:
+                self.journal.scored(scored)
         for asked in list(self._open.values()):
             self._send(asked)
 
@@ -154,6 +161,8 @@ class Search:
         event = row.get("event")
         if event == KNOWN:
             self._tell_known(_codes(row["z"], self.objective.dim), values_of(row["value"], len(row["z"])))
+        elif event == SCORED:
+            self._remember([from_json(record) for record in row["records"]])
         elif event == ASK:
             if row["ask"] != self.box.asks:
                 raise ValueError(f"ask {row['ask']} where {self.box.asks} was to come")
@@ -170,6 +179,11 @@ class Search:
     def _tell_known(self, z: Tensor, value: Sequence[float]) -> None:
         self.box.tell(z, value)
         self._known = (z, torch.tensor(value, dtype=torch.float64))
+
+    def _remember(self, records: Sequence[Evaluation]) -> None:
+        for record in records:
+            key = self._key(record.decoded_hash, torch.tensor(record.z, dtype=torch.float64))
+            self.ledger.known.setdefault(key, replace(record, call=EARLIER))
 
     def _register(self, z: Tensor, number: int, seconds: float) -> Asked:
         asked = Asked(number, self._calls, z)

@@ -14,6 +14,7 @@ from lso.vae.data import to_unit
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run
 from lso.vae.seeds import mix
+from lso.vae.vocabulary import Vocabulary
 
 ENCODED = 256  # data encoded at once
 
@@ -52,18 +53,50 @@ def known_codes(run: Run, goal: Goal, decoder: Decoder, count: int, seed: int) -
     Raises:
         UsageError: if the goal knows nothing beforehand, or there is no encoder.
     """
-    if goal.known is None or not decoder.has_encoder:
+    if not decoder.has_encoder:
+        raise UsageError("the model has no encoder that could place known data", "Leave --known out.")
+    x, values = known_data(run, goal, decoder.vocabulary, count, seed)
+    return codes_of(decoder, x), values
+
+
+def known_data(
+    run: Run, goal: Goal, vocabulary: Vocabulary | None, count: int, seed: int
+) -> tuple[Tensor, list[float]]:
+    """Data whose values are known, as a model's encoder takes them.
+
+    Args:
+        run: whose model it is.
+        goal: has such data.
+        vocabulary: the model's, of sequences.
+        count: of data.
+        seed: of the choice among them.
+    Returns:
+        ``(k, *event)`` pixels in [0, 1] or token numbers, and values; sequences longer than the model was made for are
+        left out.
+    Raises:
+        UsageError: if the goal knows nothing beforehand.
+    """
+    if goal.known is None:
         raise UsageError(f"nothing is known beforehand of {goal.name}", "Leave --known out.")
     data, found = goal.known(count, mix(seed, "known"))
     values = torch.as_tensor(found, dtype=torch.float64)
     if isinstance(data, Tensor):
-        x = to_unit(data).to(torch.get_default_dtype())
-    else:
-        assert decoder.vocabulary is not None
-        corpus, _ = encode_lines(data, decoder.vocabulary, tokenizer_of(run, decoder.vocabulary.joiner))
-        kept = (corpus.lengths <= int(run.info["shape"][0])).nonzero().flatten()
-        x, values = corpus[kept].padded(), values[kept]
-    with torch.no_grad():
-        parts = [decoder.code_means(part) for part in torch.split(x, ENCODED)]
-    z = torch.cat([part for part in parts if part is not None]).double().cpu()
-    return z, values.tolist()
+        return to_unit(data).to(torch.get_default_dtype()), values.tolist()
+    assert vocabulary is not None
+    corpus, _ = encode_lines(data, vocabulary, tokenizer_of(run, vocabulary.joiner))
+    kept = (corpus.lengths <= int(run.info["shape"][0])).nonzero().flatten()
+    return corpus[kept].padded(), values[kept].tolist()
+
+
+@torch.no_grad()
+def codes_of(decoder: Decoder, x: Tensor) -> Tensor:
+    """Posterior means of data.
+
+    Args:
+        decoder: has an encoder.
+        x: ``(n, *event)``.
+    Returns:
+        ``(n, d)`` double, on the CPU.
+    """
+    parts = [decoder.code_means(part) for part in torch.split(x, ENCODED)]
+    return torch.cat([part for part in parts if part is not None]).double().cpu()

@@ -45,6 +45,18 @@ def save_model(model: VAE, weights: dict[str, Tensor], path: Path) -> None:
         weights: the state to write.
         path: the safetensors file.
     """
+    replace_file(path, pack_model(model, weights))
+
+
+def pack_model(model: VAE, weights: dict[str, Tensor]) -> bytes:
+    """The content of a model's file, see `save_model`.
+
+    Args:
+        model: gives architecture and shape.
+        weights: the state.
+    Returns:
+        safetensors.
+    """
     from safetensors.torch import save
 
     card = {"architecture": dataclasses.asdict(model.architecture), "skip": model.skip, "shape": list(model.shape)}
@@ -52,7 +64,8 @@ def save_model(model: VAE, weights: dict[str, Tensor], path: Path) -> None:
     if model.vocabulary is not None:
         card["vocabulary"] = {"tokens": model.vocabulary.tokens, "joiner": model.vocabulary.joiner}
     flat = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    replace_file(path, save(flat, metadata={"lso": json.dumps(card)}))
+    content: bytes = save(flat, metadata={"lso": json.dumps(card)})
+    return content
 
 
 def load_model(path: Path, device: str = "cpu") -> VAE:

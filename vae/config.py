@@ -44,7 +44,8 @@ class Protocol:
         binarize: dynamic (drawn anew for every batch), fixed (once, by the run's seed) or none; of images.
         lengths: sequences of a batch have equal lengths, as the papers', or near ones and padding; see `Corpus.groups`.
         judge: the best epoch is that of the least validation -ELBO at KL weight 1, or at the method's own last weight,
-            which is the one to take where that is far below 1: else the best is an early epoch that ignores z.
+            which is the one to take where that is far below 1: else the best is an early epoch that ignores z. Or the
+            last is kept, as when a trained model is trained on with other data than it is validated on.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -63,7 +64,7 @@ class Protocol:
     steady: bool = False
     binarize: Binarize = "dynamic"
     lengths: Literal["equal", "near"] = "equal"
-    judge: Literal["elbo", "objective"] = "elbo"
+    judge: Literal["elbo", "objective", "last"] = "elbo"
 
     def __post_init__(self) -> None:
         require(

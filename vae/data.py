@@ -179,6 +179,23 @@ class Dataset:
         return digest.hexdigest()
 
 
+def join(first: Data, second: Data) -> Data:
+    """Two lots of data, one behind the other.
+
+    Args:
+        first: a split.
+        second: of its kind.
+    Returns:
+        All of them.
+    """
+    if isinstance(first, Corpus) and isinstance(second, Corpus):
+        starts = torch.cat([first.starts, second.starts + len(first.tokens)])
+        lengths = torch.cat([first.lengths, second.lengths])
+        return Corpus(torch.cat([first.tokens, second.tokens]), starts, lengths)
+    assert isinstance(first, Tensor) and isinstance(second, Tensor)
+    return torch.cat([first, second])
+
+
 # --- what is taken from a split at a time -----------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lso.vae.model import VAE
 
 Kind = Literal["train", "search"]
-CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT = (
+CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT, START = (
     "config.toml",
     "run.json",
     "metrics.jsonl",
@@ -32,6 +32,7 @@ CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT = (
     "last.pt",
     "codes.npz",
     "report.html",
+    "start.safetensors",
 )
 
 
@@ -232,7 +233,13 @@ def choose_folder(label: str, out: str | Path | None = None) -> Path:
     return path
 
 
-def create(path: Path, kind: Kind, info: Mapping[str, Any], config: TrainConfig | None = None) -> Run:
+def create(
+    path: Path,
+    kind: Kind,
+    info: Mapping[str, Any],
+    config: TrainConfig | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> Run:
     """Make a run folder in one move: it appears complete or not at all.
 
     Args:
@@ -240,6 +247,7 @@ def create(path: Path, kind: Kind, info: Mapping[str, Any], config: TrainConfig 
         kind: training or search.
         info: first content of run.json.
         config: of a training.
+        files: what else it begins with, by name.
     Returns:
         The run.
     Raises:
@@ -251,6 +259,8 @@ def create(path: Path, kind: Kind, info: Mapping[str, Any], config: TrainConfig 
         if config is not None:
             (half / CONFIG).write_text(to_toml(config), encoding="utf-8")
         (half / INFO).write_text(_dump({"kind": kind, **info}), encoding="utf-8")
+        for name, content in (files or {}).items():
+            (half / name).write_bytes(content)
         os.replace(half, path)
     except OSError as error:
         shutil.rmtree(half, ignore_errors=True)

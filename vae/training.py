@@ -1,5 +1,6 @@
 """The one training loop: epochs of steps, a metrics row after each, checkpoints that resume bit for bit."""
 
+import hashlib
 import json
 import math
 import time
@@ -15,7 +16,7 @@ from torch import Tensor
 from lso.vae import aggressive, checkpoint, runs
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, batches, draw_batch, take, units
-from lso.vae.errors import DivergedError, RunError
+from lso.vae.errors import DivergedError, RunError, UsageError
 from lso.vae.metrics import decoder_use, validate
 from lso.vae.model import VAE, build
 from lso.vae.runs import Run
@@ -38,6 +39,7 @@ def train(
     dataset: Dataset,
     path: Path,
     *,
+    start: VAE | None = None,
     device: torch.device | str = "cpu",
     watch: Watch | None = None,
     limits: Limits = Limits(),
@@ -51,12 +53,15 @@ def train(
         config: method, architecture, protocol, data, seed.
         dataset: the data.
         path: run folder to make.
+        start: a model of this architecture to go on from, kept in the folder; None draws the weights by the seed. The
+            optimizers and the schedule begin anew.
         device: where to train.
         watch: progress and stop requests.
         limits: where this session ends.
     Returns:
         The run; its status is ``finished``, or ``stopped`` if it can be resumed.
     Raises:
+        UsageError: if the model to go on from has other networks or is for other data.
         RunError: if the folder is taken.
         DivergedError: if a loss was not finite; the last good checkpoint is kept.
     """
@@ -70,8 +75,11 @@ def train(
         "shape": list(dataset.shape),
     }
     info |= {"dataset": data, "threads": torch.get_num_threads(), "verdict": "", **here}
-    model = _build(config, dataset)  # refuses what cannot be built
-    run = runs.create(path, "train", info, config)
+    model = _build(config, dataset, start)  # refuses what cannot be built
+    files = {} if start is None else {runs.START: checkpoint.pack_model(model, model.state_dict())}
+    if files:
+        info["start"] = hashlib.sha256(files[runs.START]).hexdigest()
+    run = runs.create(path, "train", info, config, files)
     state = init(model.to(device), config.method, config.protocol)
     return _session(at_start(config, dataset, run, state, watch or Watch()), limits)
 
@@ -109,7 +117,8 @@ def resume(
             f"the data of {run.path} have changed since it was trained", "Give the same files, or train a new run."
         )
     config = run.config
-    model = _build(config, dataset).to(device)
+    begun = run.path / runs.START
+    model = _build(config, dataset, checkpoint.load_model(begun) if "start" in run.info else None).to(device)
     state = init(model, config.method, config.protocol)
     trainer = at_start(config, dataset, run, state, watch or Watch())
     restore(trainer)
@@ -118,9 +127,22 @@ def resume(
         return _session(trainer, limits)
 
 
-def _build(config: TrainConfig, dataset: Dataset) -> VAE:
-    architecture, method = config.architecture, config.method
-    return build(architecture, method.skip, dataset.shape, config.seed, method.inference, dataset.vocabulary)
+def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
+    method, shape = config.method, dataset.shape
+    if start is not None:
+        # Of sequences it says as many tokens as it did, even where the longest are not among these data.
+        shape = (start.shape[0], *shape[1:]) if start.kind == "sequence" else shape
+        one = (start.architecture, start.skip, start.shape, start.vocabulary)
+        if one != (config.architecture, method.skip, shape, dataset.vocabulary):
+            raise UsageError(
+                f"the model to go on from is {start.architecture} for data {start.shape}, expected "
+                f"{config.architecture} for {shape} and the vocabulary of the data",
+                "Give a model trained with this configuration.",
+            )
+    model = build(config.architecture, method.skip, shape, config.seed, method.inference, dataset.vocabulary)
+    if start is not None:
+        model.load_state_dict(start.state_dict())
+    return model
 
 
 @contextmanager
@@ -290,7 +312,7 @@ def _end_epoch(trainer: Trainer) -> None:
     trainer.state.model.train()
     if not math.isfinite(values["neg_elbo"]):
         raise diverged(trainer, f"validation loss was not finite after epoch {position.epoch}")
-    judged = _judged(config, values)
+    judged = _judged(config, values, position.epoch)
     better = judged < position.best
     if better:
         trainer.best = {name: value.detach().clone() for name, value in trainer.state.model.state_dict().items()}
@@ -312,8 +334,10 @@ def _end_epoch(trainer: Trainer) -> None:
     trainer.watch.epoch(row)
 
 
-def _judged(config: TrainConfig, values: Mapping[str, Any]) -> float:
-    """What the best epoch has least of, in nats."""
+def _judged(config: TrainConfig, values: Mapping[str, Any], epoch: int) -> float:
+    """What the best epoch has least of, in nats; minus its number where the last is to be kept."""
+    if config.protocol.judge == "last":
+        return -float(epoch)
     own = config.protocol.judge == "objective"
     return float(values["reconstruction"] + config.method.schedule.end * values["kl"] if own else values["neg_elbo"])
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from lso.vae import checkpoint, metrics, runs, training
 from lso.vae import step as stepping
 from lso.vae.config import TrainConfig, to_toml
-from lso.vae.errors import RunError
+from lso.vae.errors import RunError, UsageError
 from lso.vae.methods import METHODS
 from lso.vae.model import VAE
 from lso.vae.runs import Run
@@ -329,3 +329,37 @@ def test_resume_goes_on_with_the_threads_it_began_with(tmp_path: Path, unbroken:
     finally:
         torch.set_num_threads(1)
     assert_same_run(run.path, unbroken("vae"))
+
+
+# --- begun with given weights -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arch", ["mlp", "lstm"])
+@pytest.mark.parametrize("cut", ["epoch 0", "step 2"])
+def test_a_run_begun_with_given_weights_is_the_unbroken_one(arch: str, cut: str, tmp_path: Path) -> None:
+    """Before the first checkpoint the weights come from the folder, not from the seed."""
+    chosen = config("vae", arch=arch, judge="last")
+    begun = train(chosen, data_for(chosen), tmp_path / "begun").model()
+    whole = train(chosen, data_for(chosen), tmp_path / "whole", start=begun)
+    kind, at = cut.split()
+    with pytest.raises(Killed):
+        train(chosen, data_for(chosen), tmp_path / "cut", start=begun, watch=Kill(**{kind: int(at)}))
+    assert_same_run(resume(Run(tmp_path / "cut"), data_for(chosen)).path, whole.path)
+    assert whole.metrics()[0]["neg_elbo"] == Run(tmp_path / "begun").metrics()[-1]["neg_elbo"]
+    assert whole.best()["epoch"] == 2 and len(whole.info["start"]) == 64
+
+
+def test_a_model_says_as_many_tokens_as_before_whatever_it_is_trained_on_next(tmp_path: Path) -> None:
+    chosen, data = config("vae", arch="lstm", epochs=1), sentences()
+    begun = train(chosen, data, tmp_path / "begun").model()
+    short = data.corpus("train")[data.corpus("train").lengths < data.shape[0]]
+    fewer = dataclasses.replace(data, train=short, validation=short, test=short)
+    assert fewer.shape[0] < data.shape[0]
+    assert train(chosen, fewer, tmp_path / "next", start=begun).model().shape == begun.shape
+
+
+def test_weights_of_other_networks_are_refused(tmp_path: Path) -> None:
+    begun = train(config("vae", epochs=0), digits(), tmp_path / "begun").model()
+    with pytest.raises(UsageError, match="expected Architecture"):
+        train(config("skip-vae"), digits(), tmp_path / "next", start=begun)
+    assert not (tmp_path / "next").exists()

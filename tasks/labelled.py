@@ -1,0 +1,154 @@
+"""Data with their values: training data of which they are known, and what searches found."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.scores import as_objects, checked, from_objects
+from lso.search_result import SearchResult
+from lso.tasks.goal import Goal
+from lso.vae.corpus import Corpus
+from lso.vae.data import Data, join, take, to_unit
+from lso.vae.errors import RunError
+from lso.vae.files import replace_file
+from lso.vae.vocabulary import END, PAD, Vocabulary
+
+SCORED = 1000  # data scored at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Labelled:
+    """Data with their values.
+
+    Args:
+        x: images or sequences, as training has them.
+        value: ``(n,)`` double, NaN for an invalid datum.
+    """
+
+    x: Data
+    value: Float[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __add__(self, other: "Labelled") -> "Labelled":
+        return Labelled(x=join(self.x, other.x), value=torch.cat([self.value, other.value]))
+
+    def seen(self) -> Tensor:
+        """The data as an encoder takes them.
+
+        Returns:
+            ``(n, *event)`` pixels in [0, 1], or token numbers.
+        """
+        return to_unit(take(self.x, slice(None)))
+
+
+def label(x: Data, goal: Goal, vocabulary: Vocabulary | None) -> Labelled:
+    """Score data.
+
+    Args:
+        x: a split, or part of one.
+        goal: has the score.
+        vocabulary: of sequences.
+    Returns:
+        The data with their values.
+    """
+    parts = torch.split(torch.arange(len(x)), SCORED)
+    return Labelled(x=x, value=torch.cat([_values(take(x, rows), goal, vocabulary) for rows in parts]))
+
+
+@torch.no_grad()
+def _values(x: Tensor, goal: Goal, vocabulary: Vocabulary | None) -> Tensor:
+    if vocabulary is not None:
+        return from_objects(goal.score([vocabulary.text(row) for row in x.tolist()]), len(x)).double()
+    pixels, score = to_unit(x), goal.score
+    return (
+        checked(score(pixels), len(x)) if goal.on == "tensors" else from_objects(score(as_objects(pixels)), len(x))
+    ).double()
+
+
+@torch.no_grad()
+def found_by(result: SearchResult, like: Data, binary: bool) -> Labelled:
+    """The distinct valid objects of a search, decoded once more.
+
+    Args:
+        result: of the search.
+        like: training data, of whose kind they are to be.
+        binary: whether pixels are rounded to 0 and 1.
+    Returns:
+        The objects in the order of their calls, those that earlier searches had scored left out.
+    """
+    fresh = [record for record in result.records if record.valid and record.duplicate_of is None]
+    value = torch.tensor([record.value for record in fresh], dtype=torch.float64)
+    if not fresh:
+        return Labelled(x=like[slice(0, 0)], value=value)
+    z = torch.tensor([record.z for record in fresh], dtype=torch.float64)
+    if isinstance(like, Corpus):
+        return Labelled(x=_corpus(result.objective.decoder.tokens(z)), value=value)
+    x = result.objective.decode(z).clamp(0, 1)
+    x = x.round() if binary else x
+    return Labelled(x=(255 * x).round().to(torch.uint8) if like.dtype == torch.uint8 else x.to(like.dtype), value=value)
+
+
+def _corpus(tokens: Tensor) -> Corpus:
+    """Sequences without their padding; one that was cut off has no end."""
+    rows = tokens.tolist()
+    return Corpus.of([row[: row.index(END) + 1] if END in row else [t for t in row if t != PAD] for row in rows])
+
+
+def save(data: Labelled, path: Path) -> None:
+    """Write data and values.
+
+    Args:
+        data: what to write.
+        path: safetensors file.
+    """
+    from safetensors.torch import save as packed
+
+    tensors = {"x": take(data.x, slice(None)).contiguous(), "value": data.value}
+    if isinstance(data.x, Corpus):
+        tensors["lengths"] = data.x.lengths.contiguous()
+    replace_file(path, packed(tensors))
+
+
+def load(path: Path) -> Labelled:
+    """Read data and values.
+
+    Args:
+        path: written by `save`.
+    Returns:
+        The data.
+    Raises:
+        RunError: if it cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+        x = tensors["x"]
+        if "lengths" not in tensors:
+            return Labelled(x=x, value=tensors["value"])
+        lengths = tensors["lengths"]
+        starts = torch.arange(len(x)) * x.shape[1]
+        return Labelled(x=Corpus(x.flatten().int(), starts, lengths).packed(), value=tensors["value"])
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise RunError(f"cannot read {path}: {error}", "The file is damaged; restore it or begin anew.") from None
+
+
+def kept(path: Path, make: Callable[[], Labelled]) -> Labelled:
+    """Data from a file, which is made where it is missing.
+
+    Args:
+        path: of the file.
+        make: gives the data.
+    Returns:
+        The data, as the file has them.
+    """
+    if not path.is_file():
+        save(make(), path)
+    return load(path)

@@ -1,0 +1,188 @@
+"""What weighted retraining is told and what it gives: configuration, rounds, result."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.result import Evaluation
+from lso.search import Watch as SearchWatch
+from lso.tasks.drift import Drift, Standing
+from lso.tasks.weighting import PUBLISHED_K
+from lso.vae.files import replace_file
+from lso.vae.runs import Run
+from lso.vae.values import require
+from lso.vae.watch import Watch as TrainingWatch
+
+
+class Watch:
+    """What a caller may see and say; every part may be left as it is.
+
+    Args:
+        training: of each retraining.
+        search: of each search.
+    """
+
+    def __init__(self, training: TrainingWatch | None = None, search: SearchWatch | None = None) -> None:
+        self.training, self.search = training or TrainingWatch(), search or SearchWatch()
+
+    def round(self, row: "Round") -> None:
+        """A round ended.
+
+        Args:
+            row: what came of it.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainingConfig:
+    """How to search and retrain.
+
+    Args:
+        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
+        options: of the optimizer.
+        budget: unique valid objects to be scored, over all rounds.
+        every: of them between two retrainings.
+        k: see `lso.tasks.weighting.weights`; infinite retrains without weights.
+        epochs: draws of a retraining, over the number of data known.
+        data: training data that are retrained upon, drawn once by the seed; 0 is all.
+        known: data told to the optimizer in each round, beside all that was found.
+        batch: codes proposed together.
+        learning_rate: of retraining; 0 is that of the first training.
+        max_calls: of each round; None is ten times its budget.
+        bounds: half-width of the box to search, or ``"codes"``.
+        seed: of everything random.
+    Raises:
+        UsageError: if a number is out of range.
+    """
+
+    optimizer: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    budget: int = 500
+    every: int = 50
+    k: float = PUBLISHED_K
+    epochs: float = 1.0
+    data: int = 5000
+    known: int = 100
+    batch: int = 1
+    learning_rate: float = 0.0
+    max_calls: int | None = None
+    bounds: float | str = 3.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.budget >= 1, "a budget >= 1", self.budget, "It counts unique valid decoded objects.")
+        require(self.every >= 1, "every >= 1", self.every, "50 is published; the budget or more retrains once.")
+        require(self.k > 0, "k > 0", self.k, f"{PUBLISHED_K:g} is published; inf weighs all data alike.")
+        require(0 < self.epochs < math.inf, "epochs > 0", self.epochs, "1 is published; a part of one will do.")
+        require(self.data >= 0, "data >= 0", self.data, "5000 is published; 0 takes all training data.")
+        require(self.known >= 0, "known >= 0", self.known, "0 tells the optimizer what was found alone.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """A retraining and the search after it.
+
+    Args:
+        number: from 0.
+        drawn: data drawn for the retraining.
+        effective_size: of the weights, see `lso.tasks.weighting.effective_size`.
+        drift: of the anchors' codes by this retraining.
+        anchors: how the new model stands to the anchors.
+        history: how it stands to the objects found before; None in the first round.
+        unique: objects scored so far, this round's among them.
+        best: value so far; None where nothing was valid.
+        status: of the search.
+        sentence: the status in words.
+        training_seconds: of the retraining.
+        search_seconds: of the search.
+    """
+
+    number: int
+    drawn: int
+    effective_size: float
+    drift: Drift
+    anchors: Standing
+    history: Standing | None
+    unique: int
+    best: float | None
+    status: str
+    sentence: str
+    training_seconds: float
+    search_seconds: float
+
+    @classmethod
+    def read(cls, path: Path) -> "Round":
+        """Read a round.
+
+        Args:
+            path: of round.json.
+        Returns:
+            The round.
+        """
+        row = json.loads(path.read_text(encoding="utf-8"))
+        row["drift"], row["anchors"] = Drift(**row["drift"]), Standing(**row["anchors"])
+        row["history"] = None if row["history"] is None else Standing(**row["history"])
+        return cls(**row)
+
+    def write(self, path: Path) -> None:
+        """Write the round.
+
+        Args:
+            path: of round.json.
+        """
+        replace_file(path, (json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n").encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RetrainingResult:
+    """What weighted retraining ended in. Values are the user's own.
+
+    Args:
+        status: ``finished``, ``stopped`` (from outside), or that of a search that found nothing new.
+        sentence: the status in words.
+        rounds: those that are complete.
+        records: every call of the score and every duplicate, in order.
+        maximize: sense of the values.
+        run: training run of the last model.
+        folder: where everything is recorded.
+    """
+
+    status: str
+    sentence: str
+    rounds: tuple[Round, ...]
+    records: tuple[Evaluation, ...] = field(repr=False)
+    maximize: bool
+    run: Run
+    folder: Path
+
+    @property
+    def fresh(self) -> list[Evaluation]:
+        """The calls that the budget counts."""
+        return [record for record in self.records if record.duplicate_of is None and record.outcome == "evaluated"]
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The best of them, the first of equals; None where nothing was valid."""
+        sign = -1 if self.maximize else 1
+        return min(self.fresh, key=lambda record: sign * record.value, default=None)
+
+    @property
+    def best_value(self) -> float:
+        """Its value; NaN where nothing was valid."""
+        return math.nan if self.best is None else self.best.value
+
+    @property
+    def best_so_far(self) -> Float[Tensor, " n"]:
+        """``(n,)`` the best value up to each unique valid object."""
+        values = torch.tensor([record.value for record in self.fresh], dtype=torch.float64)
+        if not len(values):
+            return values
+        return values.cummax(0).values if self.maximize else values.cummin(0).values

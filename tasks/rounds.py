@@ -1,0 +1,248 @@
+"""The rounds of weighted retraining: what is complete on disk is read, the rest is done."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lso.decoder import Decoder
+from lso.loop import optimize
+from lso.record import read_evaluations
+from lso.result import Evaluation
+from lso.search_result import SearchResult
+from lso.space import LatentSpace
+from lso.tasks.drift import drift, standing
+from lso.tasks.experiment import GIVEN, resolve_device
+from lso.tasks.goal import Goal
+from lso.tasks.known import codes_of, goal_objective, known_data
+from lso.tasks.labelled import Labelled, found_by, kept, label, load
+from lso.tasks.retraining_record import RetrainingConfig, RetrainingResult, Round, Watch
+from lso.tasks.search import frozen
+from lso.tasks.weighting import draw, effective_size, weights
+from lso.vae import training
+from lso.vae.config import TrainConfig
+from lso.vae.data import Dataset
+from lso.vae.methods import method
+from lso.vae.runs import Run
+from lso.vae.seeds import generator, mix
+from lso.vae.values import counted
+
+ROUND, ROUNDS, FOUND = "round.json", "rounds", "found.safetensors"
+ANCHORS = 500  # known data whose codes are followed
+MEASURED = 1000  # validation data of a retraining
+ENDED = ("stopped", "failed")  # a search that is gone on with
+RAMP = ("anneal", "unit", "start", "cycles")
+
+
+class Rounds:
+    """Rounds done and to do.
+
+    Args:
+        run: training run that gives the model.
+        goal: what is sought.
+        config: how.
+        folder: of the whole.
+        data: of the run.
+        device: of the model.
+        watch: progress and stop requests.
+        calls: executor and timeout of the score's calls.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        goal: Goal,
+        config: RetrainingConfig,
+        folder: Path,
+        data: Dataset,
+        device: str,
+        watch: Watch,
+        calls: Mapping[str, Any],
+    ) -> None:
+        self.goal, self.config, self.folder, self.data, self.calls = goal, config, folder, data, calls
+        self.first, self.run, self.device, self.watch = run, run, device, watch
+        self.pool = kept(folder / "data.safetensors", self._labelled)
+        self.known = kept(folder / "known.safetensors", self._known)
+        self.anchors = Labelled(x=self.pool.x[:ANCHORS], value=self.pool.value[:ANCHORS]).seen()
+        self.found: Labelled | None = None
+        self.rounds: list[Round] = []
+        self.records: list[Evaluation] = []
+
+    def _labelled(self) -> Labelled:
+        """The training data retrained upon."""
+        count = self.config.data or len(self.data.train)
+        rows = torch.randperm(len(self.data.train), generator=generator(self.config.seed, "retraining/data"))[:count]
+        return label(self.data.train[rows], self.goal, self.data.vocabulary)
+
+    def _known(self) -> Labelled:
+        """What is told to the optimizer."""
+        if not self.config.known:
+            return Labelled(x=torch.zeros(0), value=torch.zeros(0, dtype=torch.float64))
+        x, value = known_data(self.first, self.goal, self.data.vocabulary, self.config.known, self.config.seed)
+        return Labelled(x=x, value=torch.tensor(value, dtype=torch.float64))
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def finish(self) -> RetrainingResult:
+        """All rounds.
+
+        Returns:
+            What came of them.
+        """
+        status = sentence = ""
+        while not status:
+            begun = self.rounds[-1].unique if self.rounds else 0
+            status, sentence = self._round() or ("", "")
+            if not status and self.rounds[-1].unique >= self.config.budget:
+                status, sentence = "finished", f"{self._spent()} is spent, over {counted(len(self.rounds), 'round')}."
+            elif not status and self.rounds[-1].unique == begun:  # another retraining could repeat this for ever
+                status, sentence = self.rounds[-1].status, f"Nothing new in a round. {self.rounds[-1].sentence}"
+        return RetrainingResult(
+            status=status,
+            sentence=sentence,
+            rounds=tuple(self.rounds),
+            records=tuple(self.records),
+            maximize=self.goal.maximize,
+            run=self.run,
+            folder=self.folder,
+        )
+
+    def _spent(self) -> str:
+        return f"The budget of {counted(self.config.budget, 'unique valid object')}"
+
+    def _round(self) -> tuple[str, str] | None:
+        """One round; status and sentence are returned where it was cut."""
+        number = len(self.rounds)
+        place = self.folder / ROUNDS / f"{number:02d}"
+        if (place / ROUND).is_file():
+            self._read(place)
+            return None
+        trained = self._train(number, place / "train")
+        if trained.info["status"] != "finished":
+            return "stopped", f"Retraining {number}: {trained.info['sentence']}"
+        decoder, space, _ = frozen(trained, self.device, bounds=self.config.bounds)
+        accounts = self._accounts(decoder)
+        result = self._search(number, place / "search", decoder, space)
+        if result.status in ENDED:
+            self.records += result.records
+            return result.status, result.sentence
+        fresh = kept(place / FOUND, lambda: found_by(result, self.data.train, self._binary))
+        self._take(trained, fresh, result.records)
+        row = Round(
+            number=number,
+            drawn=int(trained.info["dataset"]["provenance"]["weighted"]["drawn"]),
+            effective_size=float(trained.info["dataset"]["provenance"]["weighted"]["effective_size"]),
+            **accounts,
+            unique=(self.rounds[-1].unique if self.rounds else 0) + int(result.counters["unique"]),
+            best=self._best(),
+            status=result.status,
+            sentence=result.sentence,
+            training_seconds=float(trained.info["seconds"]),
+            search_seconds=float(result.counters["seconds"]),
+        )
+        row.write(place / ROUND)
+        self.rounds.append(row)
+        self.watch.round(row)
+        return None
+
+    def _read(self, place: Path) -> None:
+        """Take a complete round from its files."""
+        records = sorted(read_evaluations(place / "search"), key=lambda record: int(record.call or 0))
+        self._take(Run(place / "train"), load(place / FOUND), records)
+        self.rounds.append(Round.read(place / ROUND))
+
+    def _take(self, trained: Run, fresh: Labelled, records: Sequence[Evaluation]) -> None:
+        self.run = trained
+        self.records += records
+        if len(fresh):
+            self.found = fresh if self.found is None else self.found + fresh
+
+    def _best(self) -> float | None:
+        if self.found is None:
+            return None
+        return float(self.found.value.max() if self.goal.maximize else self.found.value.min())
+
+    @property
+    def _binary(self) -> bool:
+        return self.first.config.protocol.binarize != "none"
+
+    # --- its parts ----------------------------------------------------------------------------------------------------
+
+    def _train(self, number: int, path: Path) -> Run:
+        """The retraining, gone on with where it was cut."""
+        device = resolve_device(self.device)
+        data = self._drawn(number)
+        if path.is_dir():
+            return training.resume(Run(path), data, device=device, watch=self.watch.training)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        config = retraining_config(self.first.config, mix(self.config.seed, "retraining", number))
+        if self.config.learning_rate:
+            protocol = dataclasses.replace(config.protocol, learning_rate=self.config.learning_rate)
+            config = dataclasses.replace(config, protocol=protocol)
+        return training.train(config, data, path, start=self.run.model(), device=device, watch=self.watch.training)
+
+    def _drawn(self, number: int) -> Dataset:
+        """The data of a retraining: drawn with replacement from all that is known, by their weights."""
+        everything = self.pool if self.found is None else self.pool + self.found
+        weight = weights(everything.value, self.config.k, self.goal.maximize)
+        count = max(1, round(self.config.epochs * len(everything)))
+        rows = draw(weight, count, self.config.seed, number)
+        told = {"k": repr(self.config.k), "known": len(everything), "drawn": count}
+        told |= {"effective_size": effective_size(weight), "distinct": len(set(rows.tolist()))}
+        return dataclasses.replace(
+            self.data,
+            train=everything.x[rows],
+            validation=self.data.validation[:MEASURED],
+            labels={},
+            provenance={**self.data.provenance, "weighted": told},
+        )
+
+    def _accounts(self, decoder: Decoder) -> dict[str, Any]:
+        """Drift by the retraining, and how the new model stands to the anchors and the history."""
+        before = codes_of(Decoder(self.run.model(str(resolve_device(self.device)))), self.anchors)
+        after = codes_of(decoder, self.anchors)
+        found: dict[str, Any] = {"drift": drift(before, after), "anchors": standing(decoder, self.anchors, after)}
+        seen = None if self.found is None else self.found.seen()
+        return found | {"history": None if seen is None else standing(decoder, seen, codes_of(decoder, seen))}
+
+    def _search(self, number: int, path: Path, decoder: Decoder, space: LatentSpace) -> SearchResult:
+        """The search of a round, gone on with where it was cut."""
+        data = [part for part in (self.known, self.found) if part is not None and len(part)]
+        codes = [codes_of(decoder, part.seen()) for part in data]
+        known = (torch.cat(codes), torch.cat([part.value for part in data]).tolist()) if data else None
+        scored = [record for record in self.records if record.duplicate_of is None and record.outcome != "lost"]
+        left = self.config.budget - (self.rounds[-1].unique if self.rounds else 0)
+        return optimize(
+            goal_objective(self.goal, decoder, space),
+            self.config.optimizer,
+            min(self.config.every, left),
+            self.config.batch,
+            max_calls=self.config.max_calls,
+            out=path,
+            resume=path.is_dir(),
+            known=known,
+            scored=scored,
+            seed=mix(self.config.seed, "search", number),
+            watch=self.watch.search,
+            **self.calls,
+            facts={"model": str((path.parent / "train").resolve())},
+            **self.config.options,
+        )
+
+
+def retraining_config(first: TrainConfig, seed: int) -> TrainConfig:
+    """The configuration of a retraining: one pass, no KL ramp, and the last weights are kept.
+
+    Args:
+        first: of the training gone on from.
+        seed: of the retraining.
+    Returns:
+        The configuration.
+    """
+    params = {key: value for key, value in first.method.params.items() if key not in RAMP}
+    protocol = dataclasses.replace(first.protocol, epochs=1, patience=0, judge="last")
+    data = dataclasses.replace(first.data, task=GIVEN)
+    chosen = method(first.method.name, **params, anneal=0.0)
+    return dataclasses.replace(first, method=chosen, protocol=protocol, data=data, seed=seed)
