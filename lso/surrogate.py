@@ -19,8 +19,8 @@ from lso.quiet import importing_botorch
 from lso.vae.errors import unknown_name
 
 KINDS = ("gp", "saas")
-# Most points that the process is fitted on; of more, so many are chosen. With 32 dimensions an ask took 2 s of one core's
-# time at 200 points, 15 s at 500 and 137 s at 1,000, nearly all of it the fit (on a busy machine).
+# Most points that the process is fitted on; of more, so many are chosen. With 32 dimensions an ask took 2 s of one
+# core's time at 200 points, 15 s at 500 and 137 s at 1,000, nearly all of it the fit (on a busy machine).
 LIMIT = 500
 # Deviation of a label of feasibility: amid infeasible points the probability is Phi(-3), about 0.1 %, and never so
 # small that a mistaken label shuts a region for good.
