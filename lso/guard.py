@@ -65,8 +65,7 @@ class Guard:
         """
         if not self.soft:
             return z.new_zeros(z.shape[:-1])
-        found: Tensor = self.weight / max(1, evaluations) ** 0.5 * self.space.log_typicality(z, active=True)
-        return found
+        return self.weight / math.sqrt(max(1, evaluations)) * self.space.log_typicality(z, active=True)
 
     def inside(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
         """Codes where the hard guard allows them; gradients flow.

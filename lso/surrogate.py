@@ -19,9 +19,9 @@ from lso.quiet import importing_botorch
 from lso.vae.errors import unknown_name
 
 KINDS = ("gp", "saas")
-# Up to so many points the process is fitted on all of them; beyond, on so many chosen ones, as the cost of a fit grows
-# with the cube: at 32 dimensions and on one core 12 s for 1,000 points, 3 s for 500.
-LIMIT, KEPT = 1000, 500
+# Most points that the process is fitted on; of more, so many are chosen. With 32 dimensions an ask took 2 s of one
+# core's time at 200 points, 15 s at 500 and 137 s at 1,000, nearly all of it the fit (on a busy machine).
+LIMIT = 500
 # Deviation of a label of feasibility: amid infeasible points the probability is Phi(-3), about 0.1 %, and never so
 # small that a mistaken label shuts a region for good.
 DOUBT = 1 / 3
@@ -219,9 +219,7 @@ def fit_feasibility(
     return Feasibility(maximized(model, iterations) if bool(feasible.any()) else model.eval())
 
 
-def chosen(
-    x: Float[Tensor, "n k"], worth: Float[Tensor, " n"], limit: int = LIMIT, kept: int = KEPT
-) -> Int[Tensor, " m"]:
+def chosen(x: Float[Tensor, "n k"], worth: Float[Tensor, " n"], limit: int = LIMIT) -> Int[Tensor, " m"]:
     """Which points to fit on: all of them up to a limit, beyond it those that matter for the next step.
 
     Half of them are the points of most worth, the rest those nearest to the best one: a process that is exact around
@@ -230,14 +228,13 @@ def chosen(
     Args:
         x: ``(n, k)``.
         worth: ``(n,)`` gains; NaN counts as least.
-        limit: most points that are all kept.
-        kept: how many are kept of more than that.
+        limit: most points to keep.
     Returns:
         ``(m,)`` rows in ascending order.
     """
     if len(x) <= limit:
         return torch.arange(len(x))
     order = torch.argsort(worth.nan_to_num(-torch.inf), descending=True, stable=True)
-    best, rest = order[: kept // 2], order[kept // 2 :]
+    best, rest = order[: limit // 2], order[limit // 2 :]
     near = torch.argsort((x[rest] - x[order[0]]).square().sum(-1), stable=True)
-    return torch.cat([best, rest[near[: kept - len(best)]]]).sort().values
+    return torch.cat([best, rest[near[: limit - len(best)]]]).sort().values

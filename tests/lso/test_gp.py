@@ -11,7 +11,7 @@ from lso.guard import make_guard
 from lso.pools import starts, unit_bounds
 from lso.quiet import importing_botorch
 from lso.space import LatentSpace
-from lso.surrogate import isolated
+from lso.surrogate import chosen, isolated
 from lso.vae.errors import UsageError
 from lso.vae.seeds import generator, mix
 from tests.lso.black_boxes import bowl, half_feasible, searched, told
@@ -45,8 +45,8 @@ def test_an_ask_is_what_bare_botorch_proposes_from_the_same_data_bounds_and_star
         acquisition = qLogNoisyExpectedImprovement(model, X_baseline=x)
         raw = raw[torch.randperm(len(raw), generator=generator(seed, "groups", 0))]
         with torch.no_grad():
-            chosen, _ = initialize_q_batch(raw, acquisition(raw), 8, eta=2.0)
-        found, _ = optimize_acqf(acquisition, bounds, 1, 8, batch_initial_conditions=chosen)
+            begun, _ = initialize_q_batch(raw, acquisition(raw), 8, eta=2.0)
+        found, _ = optimize_acqf(acquisition, bounds, 1, 8, batch_initial_conditions=begun)
     torch.testing.assert_close(box.ask(), found * 4 - 2, rtol=0, atol=1e-6)
 
 
@@ -183,3 +183,13 @@ def test_the_soft_guard_keeps_a_score_that_grows_outward_typical() -> None:
         told("gp", space, 30, lambda z: z.sum(-1), guard=guard, **CHEAP["gp"]).ask() for guard in ("typical", None)
     ]
     assert bool(space.typical(asked[0]).all()) and not bool(space.typical(asked[1]).any())
+
+
+def test_of_many_points_the_best_and_those_around_the_best_are_fitted() -> None:
+    z = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gain = bowl(z)
+    rows = chosen(z, torch.where(z[:, 0] < -1, torch.nan, gain))
+    order = gain.argsort(descending=True)
+    assert len(set(rows.tolist())) == 500 and set(order[:250].tolist()) <= set(rows.tolist())
+    near = (z - z[order[0]]).norm(dim=1).argsort()[:250]
+    assert set(near.tolist()) <= set(rows.tolist())
