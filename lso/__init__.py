@@ -15,6 +15,7 @@ from lso.vae.lazy import attach
 if TYPE_CHECKING:
     from lso.asktell import make_optimizer as make_optimizer
     from lso.decoder import Decoder as Decoder
+    from lso.generation import Generation as Generation
     from lso.gradient import minimize as minimize
     from lso.inversion import invert as invert
     from lso.loop import optimize as optimize
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from lso.tasks.experiment import load as load
     from lso.tasks.experiment import resume as resume
     from lso.tasks.experiment import train as train
+    from lso.tasks.goal import Goal as Goal
+    from lso.tasks.retraining import weighted_retraining as weighted_retraining
     from lso.tasks.search import SearchConfig as SearchConfig
     from lso.tasks.search import search_targets as search_targets
     from lso.vae.config import DataConfig as DataConfig
@@ -53,6 +56,8 @@ __getattr__, __dir__, __all__ = attach(
         "Decoder": "lso.decoder",
         "DiagonalGaussian": "lso.vae.gaussian",
         "Evaluation": "lso.result",
+        "Generation": "lso.generation",
+        "Goal": "lso.tasks.goal",
         "LatentObjective": "lso.objective",
         "LatentSpace": "lso.space",
         "LsoError": "lso.vae.errors",
@@ -77,5 +82,6 @@ __getattr__, __dir__, __all__ = attach(
         "resume": "lso.tasks.experiment",
         "search_targets": "lso.tasks.search",
         "train": "lso.tasks.experiment",
+        "weighted_retraining": "lso.tasks.retraining",
     },
 )
