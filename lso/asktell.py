@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from typing import Any
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +23,15 @@ from lso.vae.values import require
 # timed_out: it took too long. These three tell a feasibility model something about the point. lost: its process died,
 # which says nothing about it.
 OUTCOMES = ("evaluated", "invalid", "failed", "timed_out", "lost")
+# What options are, in words, and whether a value is one.
+TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: isinstance(value, Integral) and not isinstance(value, bool)),
+    float: ("a number", lambda value: isinstance(value, Real) and not isinstance(value, bool)),
+    str: ("a name", lambda value: isinstance(value, str)),
+    type(None): ("none", lambda value: value is None),
+}
+FUNCTION: tuple[str, Callable[[Any], bool]] = ("a function", callable)
 UNASKED = -1  # number of the ask of a point that was told without having been asked for
 
 
@@ -285,7 +296,8 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
     Returns:
         The optimizer.
     Raises:
-        UsageError: if there is no such optimizer or option, or a package that it needs is missing.
+        UsageError: if there is no such optimizer or option, an option is of another type, or a package that it needs is
+            missing.
     """
     if name not in BLACK_BOX_OPTIMIZERS:
         raise unknown_name("black-box optimizer", name, BLACK_BOX_OPTIMIZERS)
@@ -294,6 +306,8 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
         raise UsageError(
             f"{name} has no option {', '.join(sorted(unknown))}", f"It takes {', '.join(known) or 'none'}."
         )
+    for key, value in options.items():
+        _fitting(name, key, value)
     return BlackBox(name, space, build(space, **options), seed=seed, maximize=maximize, settings=options)
 
 
@@ -306,6 +320,15 @@ def option_names(name: str) -> list[str]:
         Names of the options of `make_optimizer`.
     """
     return list(inspect.signature(_builder(name)).parameters)[1:]  # the first is the space
+
+
+def _fitting(name: str, key: str, value: Any) -> None:
+    """Options come from the command line as well: a word for a number must not raise somewhere inside, or pass."""
+    annotation = inspect.signature(_builder(name)).parameters[key].annotation
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    if not any(TYPES.get(kind, FUNCTION)[1](value) for kind in kinds):
+        words = " or ".join(TYPES.get(kind, FUNCTION)[0] for kind in kinds)
+        raise UsageError(f"{name}: {key}={value!r} does not fit", f"It takes {words}.")
 
 
 def _builder(name: str) -> Callable[..., Proposal]:

@@ -1,6 +1,7 @@
 """From the ends of a search to one `Evaluation` for each element."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import Tensor
 from lso.objective import LatentObjective
 from lso.result import Evaluation
 from lso.scores import as_objects
+from lso.vae.errors import UsageError
 
 CHUNK = 256  # ends decoded at once
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # as Python shows one
 DECIMALS = 4  # to which two decoded data must agree to count as one
 
 
@@ -129,6 +132,25 @@ def digest(item: Any) -> str:
         item: an array, or anything with a telling ``repr``.
     Returns:
         16 hexadecimal digits.
+    Raises:
+        UsageError: if the ``repr`` holds an address, so that equal data would differ and a resumed search miss them.
     """
-    data = item.tobytes() if hasattr(item, "tobytes") else repr(item).encode()
-    return hashlib.sha256(data).hexdigest()[:16]
+    if hasattr(item, "tobytes"):
+        return hashlib.sha256(item.tobytes()).hexdigest()[:16]
+    if not isinstance(item, str) and unaddressed(item) != repr(item):
+        raise UsageError(
+            f"objects of type {type(item).__name__} cannot be told apart: their repr shows an address",
+            "Give the class a __repr__ of what it holds (a dataclass has one), or decode to strings or arrays.",
+        )
+    return hashlib.sha256(repr(item).encode()).hexdigest()[:16]
+
+
+def unaddressed(item: Any) -> str:
+    """The ``repr`` without addresses, which differ from process to process.
+
+    Args:
+        item: anything.
+    Returns:
+        It.
+    """
+    return ADDRESS.sub("", repr(item))

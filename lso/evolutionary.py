@@ -52,7 +52,7 @@ def build(
     require(sigma is None or sigma > 0, "sigma > 0", sigma, "0.7 is the default.")
     require(population is None or population >= 4, "a population >= 4", population, "None chooses by dimension.")
     if guard not in (None, "ball"):
-        raise unknown_name("guard of cmaes", str(guard), ("ball",))
+        raise unknown_name("guard of cmaes", str(guard), ("ball", "none"))
     cma, memo, keep = _package(), _Memo(), make_guard(space, guard)
 
     def propose(history: History, n: int, seed: int) -> Float[Tensor, "n latent"]:

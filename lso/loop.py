@@ -8,7 +8,7 @@ from typing import Any
 
 from lso.asktell import BlackBox, make_optimizer
 from lso.calling import Away, Caller, Here
-from lso.evaluation import digest
+from lso.evaluation import digest, unaddressed
 from lso.journal import Journal
 from lso.ledger import CALLS, PATIENCE, Limits
 from lso.objective import LatentObjective
@@ -121,7 +121,7 @@ def optimize(
         "seed": box.seed,
         "batch": batch,
         "asynchronous": asynchronous,
-        "options": {key: repr(value) for key, value in sorted(box.settings.items())},
+        "options": {key: unaddressed(value) for key, value in sorted(box.settings.items())},
         "weights": objective.decoder.hash,
         "budget": budget,
         "max_calls": limits.max_calls,
@@ -140,7 +140,7 @@ def optimize(
             objective.decoder.verify()
         except BaseException as error:
             if run is not None:
-                runs.update(run, **_ended(error), finished=runs.now())
+                runs.update(run, **ended(error), finished=runs.now())
             raise
         result = search.result(status, sentence, settings, None if run is None else run.path)
         if run is not None:
@@ -148,8 +148,14 @@ def optimize(
     return result
 
 
-def _ended(error: BaseException) -> dict[str, str]:
-    """Status and sentence of a search that something was raised in."""
+def ended(error: BaseException) -> dict[str, str]:
+    """Status and sentence of a search that something was raised in.
+
+    Args:
+        error: what was raised.
+    Returns:
+        ``status`` and ``sentence`` of run.json.
+    """
     if isinstance(error, KeyboardInterrupt):
         return {"status": "stopped", "sentence": "Stopped early (interrupted); resume to go on."}
     said = error.message if isinstance(error, LsoError) else f"{type(error).__name__}: {error}"
@@ -205,5 +211,5 @@ def _opened(
         raise RunError(f"{out} is another search: {told}", "Resume with what it was begun with.")
     journal = Journal(run.path)
     runs.sweep(run)
-    runs.update(run, status="running", search=settings)
+    runs.update(run, status="running", **facts, search=settings)  # facts: the budget may be another
     return run, journal

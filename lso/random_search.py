@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lso.asktell import History, Proposal
+from lso.pools import on_chart
 from lso.space import LatentSpace
 from lso.vae.seeds import generator
 
@@ -15,10 +16,10 @@ def build(space: LatentSpace, kind: str = "prior") -> Proposal:
         space: to search.
         kind: of draw, see `LatentSpace.sample`: prior, codes or sobol.
     Returns:
-        The proposal. Draws are clipped to the bounds.
+        The proposal. Draws are clipped to the bounds; dimensions that the chart leaves out are at 0.
     """
 
     def propose(history: History, n: int, seed: int) -> Float[Tensor, "n latent"]:
-        return space.clip(space.sample(n, kind, generator(seed, "random")))
+        return on_chart(space, space.sample(n, kind, generator(seed, "random")))
 
     return propose

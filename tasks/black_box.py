@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lso.asktell import option_names
+import torch
+
+from lso.asktell import make_optimizer, option_names, values_of
 from lso.black_box_report import black_box_report
 from lso.decoder import Decoder
-from lso.loop import optimize
+from lso.loop import ended, optimize
 from lso.objective import LatentObjective
 from lso.optimizers import BLACK_BOX_OPTIMIZERS
 from lso.search import Known, Watch
@@ -28,6 +30,8 @@ from lso.vae.values import require
 from lso.workers import Workers
 
 SURROGATES = ("latent", "decoded")
+# Statuses other than ``finished``: of several searches the first of these stands for all.
+EARLY = ("stopped", "failed", "decoder_ignores_latent", "invalid", "max_calls")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +120,12 @@ def search_black_box(
     goal = sought.goal(run)
     decoder, space, _ = frozen(run, device, bounds=config.bounds, chart=config.chart)
     objectives = _objectives(run, sought, goal, decoder, space, config, limit)
+    make_optimizer(config.optimizer, space, **config.options)  # a wrong name must not leave a run folder behind
+    _able(config)
     known = None if goal is None or not config.known else known_codes(run, goal, decoder, config.known, seed)
+    if known is not None:
+        values = torch.tensor(values_of(known[1], len(known[0])), dtype=torch.float64)
+        known = known[0], objectives[0].with_prior(values, known[0])
     parts = [(i, number) for i in range(len(objectives)) for number in range(seeds)]
     facts = {
         "model": str(run.path.resolve()),
@@ -130,19 +139,29 @@ def search_black_box(
     label = f"{run.config.data.task}-search-{config.optimizer}"
     path = Path(out) if resume and out is not None else runs.choose_folder(label, out)
     alone = len(parts) == 1
+    about = {"status": "running", "sentence": "", "search": facts["config"], **facts}
     if not alone and not resume:
-        runs.create(path, "search", {"status": "running", "sentence": "", "search": facts["config"], **facts, **here()})
+        runs.create(path, "search", {**about, **here()})
+    elif not alone:
+        runs.update(Run(path), **about)
     results: list[list[SearchResult]] = [[] for _ in objectives]
-    for i, number in parts:
-        names = (f"target-{i:03d}" * (len(objectives) > 1), f"seed-{seed + number}" * (seeds > 1))
-        name = "-".join(filter(None, names))
-        told = watch(name, objectives[i]) if watch is not None else Watch()
-        again = resume and (path / name / runs.INFO).is_file()
-        results[i].append(
-            _search(objectives[i], config, path / name, seed + number, again, known, told, facts if alone else {})
-        )
-        if results[i][-1].status == "stopped":
-            break
+    try:
+        for i, number in parts:
+            names = (f"target-{i:03d}" * (len(objectives) > 1), f"seed-{seed + number}" * (seeds > 1))
+            name = "-".join(filter(None, names))
+            told = watch(name, objectives[i]) if watch is not None else Watch()
+            again = resume and (path / name / runs.INFO).is_file()
+            results[i].append(
+                _search(objectives[i], config, path / name, seed + number, again, known, told, facts if alone else {})
+            )
+            if results[i][-1].status == "stopped":
+                break
+    except RunError:  # another process may be searching there
+        raise
+    except BaseException as error:
+        if not alone:
+            runs.update(Run(path), **ended(error), finished=runs.now())
+        raise
     found = Run(path)
     _conclude(found, run, results, goal, alone)
     return found
@@ -210,13 +229,14 @@ def _conclude(found: Run, run: Run, results: Sequence[Sequence[SearchResult]], g
     if alone:
         return
     every = [result for group in groups for result in group]
-    status = next((s for s in ("stopped", "failed") if any(r.status == s for r in every)), "finished")
-    best = [result.best_value for result in every]
+    early = [result for word in EARLY for result in every if result.status == word]
+    best = ["none" if result.best is None else f"{result.best_value:.4g}" for result in every]
     runs.update(
         found,
-        status=status,
-        sentence=f"{len(every)} searches: best values {', '.join(f'{value:.4g}' for value in best[:12])}"
-        + f" and {len(best) - 12} more" * (len(best) > 12),
+        status=early[0].status if early else "finished",
+        sentence=f"{len(every)} searches: best values {', '.join(best[:12])}"
+        + f" and {len(best) - 12} more" * (len(best) > 12)
+        + (f". {len(early)} ended early: {early[0].sentence}" if early else ""),
         finished=runs.now(),
         seconds=sum(float(result.counters["seconds"]) for result in every),
     )
@@ -258,13 +278,18 @@ def _search(
 def _features(config: BlackBoxConfig, objective: LatentObjective) -> dict[str, Any]:
     if config.surrogate == "latent":
         return {}
-    able = [name for name in BLACK_BOX_OPTIMIZERS if "features" in option_names(name)]
-    if config.optimizer not in able:
-        raise UsageError(f"{config.optimizer} has no model of decoded objects", f"These have: {', '.join(able)}.")
     from lso.features import decoded_features
 
     features, differentiable = decoded_features(objective)
     return {"features": features, "differentiable": differentiable}
+
+
+def _able(config: BlackBoxConfig) -> None:
+    if config.surrogate == "latent":
+        return
+    able = [name for name in BLACK_BOX_OPTIMIZERS if "features" in option_names(name)]
+    if config.optimizer not in able:
+        raise UsageError(f"{config.optimizer} has no model of decoded objects", f"These have: {', '.join(able)}.")
 
 
 def _objectives(

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -142,3 +144,19 @@ def test_names_and_options_that_are_unknown_are_named() -> None:
     with pytest.raises(UsageError, match="unknown black-box optimizer 'randm'") as error:
         make_optimizer("randm", SPACE)
     assert "Did you mean 'random'?" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("gp", {"initial": "ten"}), ("saas", {"guard": 3}), ("gp", {"joint": "yes"}), ("turbo", {"local": 2.5})],
+)
+def test_options_of_another_type_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        make_optimizer(name, LatentSpace(3), **options)
+    make_optimizer(name, LatentSpace(3), guard=None, guard_weight=1)  # a whole number is a number
+
+
+def test_control_keeps_to_the_chart_as_others_do() -> None:
+    space = LatentSpace(3, active=torch.tensor([True, False, True]), chart="active")
+    z = make_optimizer("random", space).ask(5)
+    assert bool((z[:, 1] == 0).all()) and bool(z[:, [0, 2]].all())
