@@ -19,8 +19,8 @@ from lso.quiet import importing_botorch
 from lso.vae.errors import unknown_name
 
 KINDS = ("gp", "saas")
-# Most points that the process is fitted on; of more, so many are chosen. An evaluation of the likelihood takes 0.05 s of
-# one core at 500 points in 32 dimensions, and four times as long at 1,000.
+# Most points that the process is fitted on; of more, so many are chosen. An evaluation of the likelihood takes one core
+# 0.05 s at 500 points in 32 dimensions, and four times as long at 1,000.
 LIMIT = 500
 # From so many points on, a fit is cut after so many iterations. Left to itself L-BFGS-B took 749 evaluations at 500
 # points (34 s); cut at 50 the model explained as much of points held out (0.997 of the variance against 0.9996; at 200
