@@ -76,7 +76,7 @@ def seconds(call: Callable[[], object]) -> float:
 def ratio() -> None:
     """Print medians of alternating pairs and of their ratios."""
     print("| points | dimensions | ours (s) | bare (s) | ratio | greatest difference |\n" + "| --- " * 6 + "|")
-    for points, dim in ((20, 6), (100, 6), (100, 32), (300, 32)):
+    for points, dim in ((20, 6), (100, 6), (100, 32)):  # of more our fits are cut, see `lso.surrogate.CUT`
         history, seed = told("gp", points, dim, guard=None).history(), mix(0, "ask", 0)
         difference = float((told("gp", points, dim, guard=None).ask() - bare(history, seed)).abs().max())
         assert difference < 1e-6, difference

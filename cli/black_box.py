@@ -9,7 +9,7 @@ import typer
 
 from lso.cli.by_gradient import COLOURS
 from lso.cli.console import Console, shown, span
-from lso.cli.places import latent_run
+from lso.cli.places import training_run
 from lso.cli.signals import Signals
 from lso.tasks.task import task
 from lso.vae import runs
@@ -35,7 +35,7 @@ def search(
         where: seeds, seed, out, device and limit.
         deadline: seconds that this session may take.
     """
-    run = latent_run(model or _trained_on(sought["task"]))
+    run = training_run(model or _trained_on(sought["task"]))
     runs.choose_folder("", where["out"])
     console.loading()
     from lso.tasks.black_box import BlackBoxConfig, search_black_box

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from lso.cli.console import Console, shown, span
-from lso.cli.places import latent_run
+from lso.cli.places import training_run
 from lso.cli.signals import Signals
 from lso.vae import runs
 from lso.vae.runs import Run
@@ -34,7 +34,7 @@ def search(
         where: seed, out, device, control, and of targets pixels and limit.
         deadline: seconds that the search may take.
     """
-    run = latent_run(model)
+    run = training_run(model)
     runs.choose_folder("", where["out"])
     console.loading()
     from lso.cli.progress import SearchProgress

@@ -53,7 +53,8 @@ def check_calls(group: Group) -> Check:
     found = f"{unique} of {calls} calls scored a new valid object"
     found += f" ({', '.join(lost)})" if lost else ""
     level: Level = "doubt" if not unique else graded(1 - unique / max(1, calls), WASTED)
-    early = [one for one in group.courses if one.status in ("decoder_ignores_latent", "invalid", "failed")]
+    vain = ("decoder_ignores_latent", "stands_still", "invalid", "failed")
+    early = [one for one in group.courses if one.status in vain]
     found += f"; {len(early)} of {len(group.courses)} searches ended for that reason" if early else ""
     return Check(name="calls", level="care" if early and level == "fine" else level, found=found, rule=rule)
 

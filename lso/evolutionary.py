@@ -34,7 +34,8 @@ def build(
     only where they beat all before (so a tell repeated counts once). A generation closes once it has lambda points of
     which mu = lambda // 2 have a value: infeasible points rank behind all others, and never are among those that the
     mean moves to. Points that clipping or the guard moved, or that an older distribution drew, are told as they are;
-    ``cma`` shortens steps that its distribution could hardly have made. A search that has shrunk to nothing restarts.
+    ``cma`` shortens steps that its distribution could hardly have made. A search that has shrunk to nothing, or whose
+    last generation is worth the same throughout, restarts.
 
     Args:
         space: to search.
@@ -126,7 +127,8 @@ class _Search:
             self.strategy.ask()  # it must have been asked
             self.strategy.tell([self._coordinates(z).numpy() for z, _ in ranked], _ranks([g for _, g in ranked]))
         self.members = []
-        if self.strategy.sigma * float(self.strategy.sm.D.max()) < FLOOR:
+        flat = len({gain for _, gain in ranked}) == 1  # as where all decode to one object: nothing left to rank
+        if flat or self.strategy.sigma * float(self.strategy.sm.D.max()) < FLOOR:
             self.restarts += 1
             self.strategy = self.fresh()
 

@@ -4,17 +4,27 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from lso.result import Evaluation
 from lso.vae.values import counted
 
 PATIENCE = 200  # calls in a row without a new valid object
 CALLS = 10  # times the budget, the calls at most
+# A search stands still, and its decoder is not to blame, where its last codes deviate from their mean by less than this
+# in each dimension (the prior's draws by 1), and it has seen at least so many valid objects.
+CLOSE, ENOUGH = 0.4, 20
 ACCOUNTS = ("unique", "duplicate", "invalid", "failed", "timed_out")
 
 NOTHING_NEW = {
     "decoder_ignores_latent": (
         "The decoder ignores its latent: of the last {n} codes proposed, {many} decoded to data already seen. "
         "Train a model whose latents are used (lso train --method ne-vae-se), or search with another."
+    ),
+    "stands_still": (
+        "The search stands still: the last {n} codes proposed lie close together, and {many} of them decoded to data "
+        "already seen. Search from another --seed, or with an optimizer that starts "
+        "anew (turbo)."
     ),
     "invalid": (
         "Of the last {n} codes proposed, {many} decoded to data that the score calls invalid. "
@@ -124,9 +134,14 @@ class Ledger:
 
     def _nothing_new(self, last: Sequence[Evaluation], kind: str | None = None) -> tuple[str, str]:
         kind = kind or self._kind(last)
+        name = "stands_still" if kind == "decoder_ignores_latent" and self._stands_still(last) else kind
         those = [record for record in last if account(record) != "unique" and _kind(record) == kind]
         reason = next((record.reason for record in those if record.reason), "no reason was given")
-        return kind, NOTHING_NEW[kind].format(n=len(last), many=len(those), reason=reason.rstrip("."))
+        return name, NOTHING_NEW[name].format(n=len(last), many=len(those), reason=reason.rstrip("."))
+
+    def _stands_still(self, last: Sequence[Evaluation]) -> bool:
+        z = torch.tensor([record.z for record in last], dtype=torch.float64)
+        return self.unique >= ENOUGH and float((z - z.mean(0)).square().mean().sqrt()) < CLOSE
 
 
 def account(record: Evaluation) -> str:

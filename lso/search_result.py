@@ -18,8 +18,8 @@ class SearchResult:
     """A black-box search. Values are the user's own.
 
     Args:
-        status: ``finished`` (the budget is spent), ``max_calls``, ``decoder_ignores_latent``, ``invalid``, ``failed``,
-            or ``stopped`` (from outside).
+        status: ``finished`` (the budget is spent), ``max_calls``, ``decoder_ignores_latent``, ``stands_still``,
+            ``invalid``, ``failed``, or ``stopped`` (from outside).
         sentence: the status in words.
         objective: what was searched over.
         optimizer: its name.

@@ -12,7 +12,8 @@ from lso.vae.errors import LsoError
 from lso.vae.runs import Run
 from lso.vae.values import counted
 
-TOLD = ("decoder_ignores_latent", "invalid", "max_calls")  # ends of a black-box search whose sentence has the remedy
+# Ends of a black-box search whose sentence has the remedy.
+TOLD = ("decoder_ignores_latent", "stands_still", "invalid", "max_calls")
 
 LATER = (runs.REPORT, "report.json")  # written after the search
 

@@ -85,7 +85,9 @@ def test_a_search_is_resumed_with_a_larger_budget(lso: Lso, run: Run) -> None:
 def test_ctrl_c_keeps_what_there_is_and_resuming_ends_as_if_nothing_had_happened(
     process: Callable[..., "object"], lso: Lso, run: Run
 ) -> None:
-    Path("steady.py").write_text("import time\n\ndef score(xs):\n    time.sleep(0.05)\n    return [float(xs[0].sum())]\n")
+    Path("steady.py").write_text(
+        "import time\n\ndef score(xs):\n    time.sleep(0.05)\n    return [float(xs[0].sum())]\n"
+    )
     search = ("optimize", "--objective", "steady:score", "--minimize", "--budget", 60, "--optimizer", "random")
     started = process(*search, "--out", "broken")
     journal = Path("broken") / "evaluations.jsonl"

@@ -1,8 +1,10 @@
 """The accounts, by hand-made records."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
+import torch
 
 from lso.ledger import Ledger, Limits
 from lso.result import Evaluation
@@ -94,3 +96,26 @@ def test_failures_get_another_chance_and_collapse_does_not() -> None:
         assert one.end(limits) is not None
         one.retry()
     assert failed.end(limits) is None and collapsed.end(limits) is not None
+
+
+@pytest.mark.parametrize(
+    ("first", "spread", "status"),
+    [
+        ("distinct", 0.01, "stands_still"),
+        ("distinct", 1.0, "decoder_ignores_latent"),
+        ("equal", 0.01, "decoder_ignores_latent"),
+    ],
+)
+def test_a_search_that_stands_still_is_told_from_a_decoder_that_ignores_its_latent(
+    first: str, spread: float, status: str
+) -> None:
+    found = Ledger()
+    z = torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for call, code in enumerate(z):
+        fresh = call == 0 or (call < 20 and first == "distinct")
+        row = replace(
+            record(call, duplicate_of=None if fresh else 0), z=(code if call < 20 else spread * code).tolist()
+        )
+        found.add(row, str(call if fresh else 0))
+    end = found.end(Limits(budget=100, max_calls=1000, patience=40))
+    assert end is not None and end[0] == status

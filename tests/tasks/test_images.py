@@ -91,7 +91,7 @@ def test_short_classes_are_counted_and_a_limit_comes_first() -> None:
 
 
 def test_classes_that_are_not_known_cannot_be_asked_for() -> None:
-    with pytest.raises(DataError, match=r"have none\nTasks that have them: digits, mnist, omniglot\."):
+    with pytest.raises(DataError, match=r"have none\nTasks that have them: digits, mnist, omniglot, digits-preference\."):
         divide(Raw(splits={WHOLE: numbered(50)}), per_class=3)
 
 
