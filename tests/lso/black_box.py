@@ -100,7 +100,6 @@ def seeds() -> tuple[SearchResult, ...]:
     return tuple(search(seed=seed) for seed in range(3))
 
 
-@cache
 def summary() -> BlackBoxSummary:
-    """The numbers of these."""
+    """The numbers of these; not kept, as they may be without surrogates."""
     return black_box_summary(seeds())
