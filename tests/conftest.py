@@ -1,11 +1,16 @@
 """Data for tests, how many tests went without, and one thread for all."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:  # imported here, the package would escape the checks of its annotations
+    from lso.vae.runs import Run
 
 MISSING = "no test data: "
 
@@ -33,6 +38,26 @@ def data_path() -> Callable[[str], Path]:
 def one_thread() -> None:
     """Networks this small are faster on one thread, by far where the machine is shared."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A run of three epochs on the digits, four latents. Do not write into it."""
+    from lso.tasks.experiment import train
+
+    out = tmp_path_factory.mktemp("trained") / "digits"
+    settings = {"architecture": {"latent_dim": 4, "width": 32}, "protocol": {"epochs": 3}}
+    return train("vae:anneal=1", settings=settings, out=out, device="cpu")
+
+
+@pytest.fixture
+def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Modules that a test writes and imports are not there for the next one, which may use their names."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

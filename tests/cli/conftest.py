@@ -1,9 +1,10 @@
-"""The command line in-process, and one small trained run for the tests that only look at one."""
+"""The command line in-process, and a copy of one small trained run."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: None) -> Path:
     """Every test works in a folder of its own, with no runs and no debugging."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LSO_RUNS", raising=False)
@@ -43,14 +44,12 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lso.tasks.experiment._reported", lambda run: run)
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of three epochs on the digits, four latents. Do not write into it: use `run`."""
-    from lso.tasks.experiment import train
-
-    out = tmp_path_factory.mktemp("trained") / "digits"
-    settings = {"architecture": {"latent_dim": 4, "width": 32}, "protocol": {"epochs": 3}}
-    return train("vae:anneal=1", settings=settings, out=out, device="cpu")
+@pytest.fixture
+def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports on searches without what takes their seconds: charts and surrogates."""
+    for module in ("lso.report", "lso.black_box_report"):
+        monkeypatch.setattr(f"{module}._charts", lambda summary: defaultdict(str))
+    monkeypatch.setattr("lso.black_box_analysis.foretell", lambda *_: None)
 
 
 @pytest.fixture

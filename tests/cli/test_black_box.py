@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,12 +29,14 @@ def test_a_search_for_a_tasks_goal_ends_in_a_table_a_verdict_and_a_report(lso: L
     assert told in result.stderr
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_json_is_one_value_with_verdict_and_counts(lso: Lso, run: Run) -> None:
     result = lso(*SEARCH, "--optimizer", "random", "--json")
     told = json.loads(result.stdout)
     assert told["status"] == "finished" and told["reports"][0]["verdict"]["level"] in ("fine", "care", "doubt")
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_several_seeds_are_compared_on_one_page(lso: Lso, run: Run) -> None:
     result = lso(*SEARCH, "--optimizer", "random", "--seeds", 2, "--out", "found")
     assert result.exit_code == 0, result.stderr
@@ -41,6 +44,7 @@ def test_several_seeds_are_compared_on_one_page(lso: Lso, run: Run) -> None:
     assert (Path("found") / "report.html").is_file() and "2 searches" in Run("found").info["sentence"]
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_a_target_is_searched_for_without_gradients(lso: Lso, run: Run) -> None:
     result = lso("optimize", "--target", "test:2", "--optimizer", "random", "--budget", 8, "--out", "found")
     assert result.exit_code == 0, result.stderr
@@ -49,6 +53,7 @@ def test_a_target_is_searched_for_without_gradients(lso: Lso, run: Run) -> None:
     assert len(values) == 8 and min(values) > 0
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_a_goal_with_gradients_is_searched_by_adam_and_one_without_is_refused_by_name(lso: Lso, run: Run) -> None:
     quick = ("--optimizer", "adam", "--starts", 2, "--max-steps", 30, "--control", "none")
     result = lso("optimize", "--task", "digits-preference", *quick, "--out", "found")
@@ -61,6 +66,7 @@ def test_a_goal_with_gradients_is_searched_by_adam_and_one_without_is_refused_by
     assert refused.exit_code == 2 and "adam cannot serve objective 'mine:ink'" in refused.stderr
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_a_score_of_ones_own_runs_in_processes_that_a_timeout_kills(lso: Lso, run: Run) -> None:
     Path("hanging.py").write_text(
         "import time\n\ndef score(xs):\n    value = float(xs[0].sum())\n"
@@ -73,6 +79,7 @@ def test_a_score_of_ones_own_runs_in_processes_that_a_timeout_kills(lso: Lso, ru
     assert outcomes.count("evaluated") == 6 and set(outcomes) <= {"evaluated", "timed_out"}
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_a_search_is_resumed_with_a_larger_budget(lso: Lso, run: Run) -> None:
     assert lso(*SEARCH, "--optimizer", "random", "--out", "found").exit_code == 0
     before = read_evaluations("found")
@@ -82,25 +89,46 @@ def test_a_search_is_resumed_with_a_larger_budget(lso: Lso, run: Run) -> None:
     assert after[:12] == before and len(after) == 20
 
 
-def test_ctrl_c_keeps_what_there_is_and_resuming_ends_as_if_nothing_had_happened(
-    process: Callable[..., "object"], lso: Lso, run: Run
+def as_if_nothing_had_happened(lso: Lso, *search: object) -> None:
+    """Goes on with the search that was broken off, and compares it with the whole one."""
+    assert Run("broken").info["status"] == "stopped" and 0 < len(read_evaluations("broken")) < 60
+    assert lso("optimize", "--resume", "broken").exit_code == 0
+    assert lso(*search, "--out", "whole").exit_code == 0
+    broken, whole = read_evaluations("broken"), read_evaluations("whole")
+    assert [(r.z, r.value) for r in broken] == [(r.z, r.value) for r in whole] and len(whole) >= 60
+
+
+STEADY = ("optimize", "--objective", "steady:score", "--minimize", "--budget", 60, "--optimizer", "random")
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_ctrl_c_keeps_what_there_is_and_resuming_ends_as_if_nothing_had_happened(lso: Lso, run: Run) -> None:
+    """The signal comes with the seventh call, to this process."""
+    Path("steady.py").write_text(
+        "import signal\nfrom pathlib import Path\n\ndef score(xs):\n    calls = Path('calls').open('a')\n"
+        "    calls.write('.')\n    if calls.tell() == 7:\n        signal.raise_signal(signal.SIGINT)\n"
+        "    calls.close()\n    return [float(xs[0].sum())]\n"
+    )
+    result = lso(*STEADY, "--out", "broken")
+    assert result.exit_code == 130 and Path("broken/report.html").is_file()
+    as_if_nothing_had_happened(lso, *STEADY)
+
+
+@pytest.mark.slow
+def test_a_process_that_gets_ctrl_c_keeps_what_there_is(
+    process: Callable[..., "subprocess.Popen[str]"], lso: Lso, run: Run
 ) -> None:
     Path("steady.py").write_text(
         "import time\n\ndef score(xs):\n    time.sleep(0.05)\n    return [float(xs[0].sum())]\n"
     )
-    search = ("optimize", "--objective", "steady:score", "--minimize", "--budget", 60, "--optimizer", "random")
-    started = process(*search, "--out", "broken")
+    started = process(*STEADY, "--out", "broken")
     journal = Path("broken") / "evaluations.jsonl"
     until = time.monotonic() + 60
     while time.monotonic() < until and not (journal.is_file() and len(journal.read_bytes().splitlines()) > 12):
         time.sleep(0.05)
-    started.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
-    assert started.wait(60) == 130  # type: ignore[attr-defined]
-    assert Run("broken").info["status"] == "stopped"
-    assert lso("optimize", "--resume", "broken").exit_code == 0
-    assert lso(*search, "--out", "whole").exit_code == 0
-    broken, whole = read_evaluations("broken"), read_evaluations("whole")
-    assert [(r.z, r.value) for r in broken] == [(r.z, r.value) for r in whole]
+    started.send_signal(signal.SIGINT)
+    assert started.wait(60) == 130
+    as_if_nothing_had_happened(lso, *STEADY)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +155,12 @@ def test_a_bad_search_is_refused_in_two_lines_and_leaves_no_folder(
     assert [path.name for path in Path("runs").iterdir()] == ["digits"]
 
 
-def test_the_doctor_says_that_a_decoder_ignores_its_latent(lso: Lso, run: Run) -> None:
+@pytest.mark.usefixtures("plain_report")
+def test_the_doctor_says_that_all_values_are_equal(lso: Lso, run: Run) -> None:
     Path("flat.py").write_text("def score(xs):\n    return [1.0 for x in xs]\n")
     result = lso(
         "optimize", "--objective", "flat:score", "--maximize", "--budget", 8, "--optimizer", "random", "--out", "found"
     )
     assert result.exit_code == 0, result.stderr
     told = lso("doctor", "found")
-    assert told.exit_code == 0 and "flat" in told.stdout
+    assert told.exit_code == 0 and "all values are equal: the score is flat" in told.stdout

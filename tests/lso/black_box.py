@@ -1,6 +1,7 @@
 """Small black-box searches with known answers."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 
 import lso
-from lso import black_box_analysis
+from lso import black_box_analysis, black_box_report
 from lso.asktell import BlackBox, History
 from lso.black_box_analysis import BlackBoxSummary, black_box_summary
 from lso.black_box_report import black_box_numbers
 from lso.decoder import Decoder
+from lso.foretold import foretell
 from lso.objective import LatentObjective
 from lso.search_result import SearchResult
 from lso.space import LatentSpace
@@ -37,6 +39,29 @@ def near(x: Tensor) -> Tensor:
 def unfitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the surrogates out: each takes a second to fit."""
     monkeypatch.setattr(black_box_analysis, "foretell", lambda *_: None)
+
+
+@pytest.fixture
+def fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Surrogates of the same tensors are fitted once: those of `seeds`."""
+    monkeypatch.setattr(black_box_analysis, "foretell", fitted)
+
+
+_FITTED: dict[tuple[Any, ...], Any] = {}
+
+
+def fitted(space: LatentSpace, z: Tensor, value: Tensor, counts: Tensor) -> Any:
+    """`foretell`, remembered."""
+    key = tuple(tuple(one.flatten().tolist()) for one in (space.bounds, z, value, counts))
+    if key not in _FITTED:
+        _FITTED[key] = foretell(space, z, value, counts)
+    return _FITTED[key]
+
+
+@pytest.fixture
+def uncharted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the charts out: together they take half a second."""
+    monkeypatch.setattr(black_box_report, "_charts", lambda summary: defaultdict(str))
 
 
 def objective(score: Callable[[Tensor], Any] = near, bounds: float = 3.0) -> LatentObjective:
@@ -75,7 +100,6 @@ def seeds() -> tuple[SearchResult, ...]:
     return tuple(search(seed=seed) for seed in range(3))
 
 
-@cache
 def summary() -> BlackBoxSummary:
-    """The numbers of these."""
+    """The numbers of these; not kept, as they may be without surrogates."""
     return black_box_summary(seeds())

@@ -19,17 +19,31 @@ from lso.vae.architectures import architecture
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import UsageError
 from lso.vae.model import build
-from tests.lso.black_box import BEST, DEAD, SCALES, far, objective, search, seeds, summary, unfitted, uniform
+from tests.lso.black_box import (
+    BEST,
+    DEAD,
+    SCALES,
+    far,
+    fitted_once,
+    objective,
+    search,
+    seeds,
+    summary,
+    uncharted,
+    unfitted,
+    uniform,
+)
 from tests.lso.decoders import draws
 from tests.lso.test_report import page
 
-__all__ = ["unfitted"]
+__all__ = ["fitted_once", "uncharted", "unfitted"]
 
 
 def levels_of(found: BlackBoxSummary) -> dict[str, str]:
     return {check.name: check.level for check in found.verdict.checks}
 
 
+@pytest.mark.usefixtures("fitted_once")
 def test_the_planted_dead_dimension_is_named_and_kept_apart() -> None:
     found = summary().main
     assert found.dimensions.dead == [DEAD] and found.agreement is not None
@@ -39,6 +53,7 @@ def test_the_planted_dead_dimension_is_named_and_kept_apart() -> None:
     assert found.lengthscale is not None and int(found.lengthscale.argmax()) == DEAD
 
 
+@pytest.mark.usefixtures("fitted_once")
 def test_page_and_json_and_table_say_the_same(tmp_path: Path) -> None:
     where = black_box_report(seeds(), tmp_path, best_possible=0.0, verdict="Posterior collapse.", extra={"a": "b"})
     text, numbers = page(where), json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
@@ -75,7 +90,7 @@ def test_a_constant_score_is_flat_and_not_believed() -> None:
     assert levels["progress"] == "doubt" and levels["surrogate"] == "care"
 
 
-@pytest.mark.usefixtures("unfitted")
+@pytest.mark.usefixtures("unfitted", "uncharted")
 def test_duplicates_and_invalid_objects_are_counted(tmp_path: Path) -> None:
     def coarse(z: Tensor) -> list[str]:
         return [f"{'+' if row[0] > 0 else '-'}{int(row[1].abs())}" for row in z]
@@ -132,7 +147,7 @@ def test_nothing_valid_is_still_a_report(tmp_path: Path) -> None:
     assert "no licence" in text and "No object was valid." in text and "do not believe" in text
 
 
-@pytest.mark.usefixtures("unfitted")
+@pytest.mark.usefixtures("unfitted", "uncharted")
 def test_images_are_shown_and_atypical_ones_framed(tmp_path: Path) -> None:
     decoder = Decoder(build(architecture("mlp", latent_dim=4, width=16), False, (1, 8, 8)))
     aim = LatentObjective(decoder, lambda x: x.flatten(1).mean(1), space=lso.LatentSpace(4, bounds=8.0))

@@ -45,10 +45,10 @@ def test_left_out_predictions_are_those_of_the_model_conditioned_on_the_others()
     assert float(found.deviation[0]) == pytest.approx(posterior.variance.sqrt().item() * whole.scale, rel=1e-4)
 
 
-@pytest.mark.parametrize("chart", ["box", "cdf", "active"])
+@pytest.mark.parametrize("chart", ["cdf", "active"])
 def test_lengthscales_are_in_latent_units_and_infinite_off_the_chart(chart: str) -> None:
     space = LatentSpace(3, bounds=2.0, chart=chart, active=torch.tensor([True, False, True]))
-    found = calibrate(told("random", space, 20, first_matters).history())
+    found = calibrate(told("random", space, 12, first_matters).history())
     assert found is not None and bool(torch.isfinite(found.lengthscales).all()) == (chart != "active")
 
 

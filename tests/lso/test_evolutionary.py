@@ -28,7 +28,7 @@ def searched(asks: int, n: int, space: LatentSpace | None = None, **options: obj
     return opt
 
 
-@pytest.mark.parametrize("n", [1, 3, 20])
+@pytest.mark.parametrize("n", [1, 20])  # less and more than a generation
 def test_it_finds_the_optimum_at_any_size_of_ask(n: int) -> None:
     best = searched(600 // n, n).best()
     assert best is not None and best[1] > -1e-3  # prior draws reach -0.5 in 600

@@ -1,5 +1,6 @@
 """Searches by Gaussian process: against BoTorch itself, purity, charts, guards, infeasible and degenerate data."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -69,13 +70,13 @@ def test_proposals_are_distinct_inside_the_bounds_and_zero_off_the_chart(name: s
     active = torch.tensor([True, True, True, False])
     space = LatentSpace(4, bounds=2.5, chart=chart, active=active)
     for points in (0, 12):
-        z = told(name, space, points, **CHEAP[name]).ask(3) if points else make_optimizer(name, space).ask(3)
-        assert len({tuple(row) for row in z.tolist()}) == 3 and z.dtype == torch.float64
+        z = told(name, space, points, **CHEAP[name]).ask(2) if points else make_optimizer(name, space).ask(2)
+        assert len({tuple(row) for row in z.tolist()}) == 2 and z.dtype == torch.float64
         assert bool(((space.bounds[0] <= z) & (z <= space.bounds[1])).all())
         assert not z[:, ~active].any() or chart != "active"
 
 
-@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize("name", ["gp", "thompson", pytest.param("saas", marks=pytest.mark.slow)])
 def test_a_search_finds_the_top_of_a_bowl(name: str) -> None:
     asks, n = (10, 4) if name == "thompson" else (5, 3)
     box = searched(name, LatentSpace(2), asks, n, initial=6, **CHEAP[name])
@@ -83,9 +84,16 @@ def test_a_search_finds_the_top_of_a_bowl(name: str) -> None:
     assert best is not None and best[1] > -0.05
 
 
-@pytest.mark.parametrize("name", ["gp", "saas"])
-@pytest.mark.parametrize("gains", [[0.0], [3.0] * 12, [1e300, -1e308, 1e308] * 4, [0.0, 1.0] * 6 + [1e12], [None, 2.0]])
-def test_degenerate_values_and_duplicate_points_break_nothing(name: str, gains: list[float | None]) -> None:
+HUGE = [1e300, -1e308, 1e308] * 4
+DEGENERATE: list[Sequence[float | None]] = [[0.0], [3.0] * 12, HUGE, [0.0, 1.0] * 6 + [1e12], [None, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "gains"),
+    [("gp", gains) for gains in DEGENERATE]  # they share what prepares the values: of the other, one is enough
+    + [pytest.param("saas", gains, marks=[] if gains is HUGE else pytest.mark.slow) for gains in DEGENERATE],
+)
+def test_degenerate_values_and_duplicate_points_break_nothing(name: str, gains: Sequence[float | None]) -> None:
     space = LatentSpace(3)
     box = make_optimizer(name, space, initial=1, **CHEAP[name])
     z = space.clip(space.sample(len(gains), generator=torch.Generator().manual_seed(0)))

@@ -130,49 +130,6 @@ def test_reconstruction_has_its_exact_value_once_and_the_prior_once() -> None:
 
 # --- scores that misbehave --------------------------------------------------------------------------------------------
 
-ANSWERS: list[tuple[Any, str, str]] = [
-    (lambda n: [0.5] * n, "evaluated", ""),
-    (lambda n: [True] * n, "evaluated", ""),
-    (lambda n: [np.float32(0.5)] * n, "evaluated", ""),
-    (lambda n: np.full(n, 0.5), "evaluated", ""),
-    (lambda n: [torch.tensor(0.5)] * n, "evaluated", ""),
-    (lambda n: torch.full((n,), 0.5, dtype=torch.float16), "evaluated", ""),
-    (lambda n: [10**30] * n, "evaluated", ""),
-    (lambda n: [10**400] * n, "failed", "too large"),
-    (lambda n: [float("nan")] * n, "invalid", "the score gave nan"),
-    (lambda n: torch.full((n,), torch.inf), "invalid", "the score gave inf"),
-    (lambda n: [None] * n, "invalid", "the score gave None"),
-    (lambda n: None, "failed", "the score gave NoneType None"),
-    (lambda n: "high", "failed", "the score gave str 'high'"),
-    (lambda n: ["0.5"] * n, "failed", "the score gave str '0.5', expected a number"),
-    (lambda n: np.array(["0.5"] * n), "failed", "expected a number"),
-    (lambda n: True, "failed", "the score gave bool True"),
-    (lambda n: 0.5, "failed", "the score gave float 0.5"),
-    (lambda n: torch.tensor(0.5), "failed", "the score gave Tensor of shape ()"),
-    (lambda n: np.zeros((n, 2)), "failed", "the score gave ndarray of shape"),
-    (lambda n: [0.5] * (n + 1), "failed", "values, expected"),
-    (lambda n: [], "failed", "the score gave 0 values"),
-    (lambda n: [[0.5]] * n, "failed", "expected a number"),
-    (lambda n: [np.zeros(1)] * n, "failed", "the score gave ndarray of shape (1,), expected a number"),
-    (lambda n: [1j] * n, "failed", "the score gave complex"),
-    (lambda n: {0: 0.5}, "failed", "the score gave dict"),
-    (lambda n: 1 / 0, "failed", "ZeroDivisionError: division by zero"),
-    (lambda n: exit(), "failed", "SystemExit"),
-]
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("on", ["objects", "tensors"])
-@pytest.mark.parametrize("answer", ANSWERS, ids=[f"{i}-{word}" for i, (_, word, _) in enumerate(ANSWERS)])
-def test_every_answer_is_recorded_with_its_reason(answer: tuple[Any, str, str], on: str, batch: int) -> None:
-    give, outcome, reason = answer
-    objective = (objects if on == "objects" else tensors)(lambda items: give(len(items)))
-    result = run(objective, 4, batch=batch, max_calls=6)
-    assert result.status == {"evaluated": "finished"}.get(outcome, outcome)
-    assert {record.outcome for record in result.records} == {outcome}
-    assert all(reason in record.reason and len(record.reason) < 400 for record in result.records)
-    assert all(record.valid == math.isfinite(record.value) == (outcome == "evaluated") for record in result.records)
-
 
 def test_bad_datum_does_not_take_its_batch_along() -> None:
     def score(x: Tensor) -> Tensor:
@@ -396,9 +353,9 @@ def test_both_kinds_of_optimizers_improve_in_the_users_sense(maximize: bool) -> 
         return bowl(x) if maximize else -bowl(x)
 
     objective, sign = tensors(score, maximize=maximize), 1 if maximize else -1
-    search = optimize(objective, "random", 60, batch=4)
+    search = optimize(objective, "turbo", 24, batch=4, initial=8, candidates=64)
     so_far = sign * search.best_so_far()
-    assert bool((so_far.diff() >= 0).all()) and so_far[-1] > so_far[0]
+    assert bool((so_far.diff() >= 0).all()) and so_far[-1] > so_far[7]  # better than its initial design
     assert search.best is not None and search.best_value == sign * float((sign * search.value).max())
     gradient = minimize(objective, search.z[:1, None], max_steps=100)
     assert sign * float(gradient.value) > sign * float(gradient.value0)

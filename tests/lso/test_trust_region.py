@@ -49,11 +49,11 @@ def box_of(opt: BlackBox) -> Box:
 def test_the_same_record_asks_the_same_and_no_random_state_moves(acquisition: str) -> None:
     state = torch.get_rng_state()
     opt = told(acquisition=acquisition)
-    opt.ask(1)  # pending
+    opt.asked(draws(1, 4, seed=3))  # pending
     record = opt.history()
     first = opt._propose(record, 2, 7)
     assert torch.equal(first, turbo(acquisition=acquisition)._propose(record, 2, 7))
-    assert not torch.equal(first, opt._propose(record, 2, 8)) and len(torch.unique(first, dim=0)) == 2
+    assert not torch.equal(first[:1], opt._propose(record, 1, 8)) and len(torch.unique(first, dim=0)) == 2
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -64,7 +64,7 @@ def test_proposals_lie_in_the_box_around_the_best_point_and_in_the_bounds(chart:
     z = draws(16, 4) * (space.active if chart == "active" else 1)
     opt = make_optimizer("turbo", space, acquisition=acquisition, guard=None, **QUICK)  # type: ignore[arg-type]
     opt.tell(z, bowl(z))
-    box, asked = box_of(opt), opt.ask(3)
+    box, asked = box_of(opt), opt.ask(2)
     u = space.to_unit(asked)
     assert bool(((u >= box.bounds[0] - 1e-9) & (u <= box.bounds[1] + 1e-9)).all())
     assert torch.equal(asked, space.clip(asked)) and (chart != "active" or bool((asked[:, 2] == 0).all()))

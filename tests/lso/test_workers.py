@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, wait
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,10 @@ def test_process_that_dies_while_another_holds_its_pipe_is_seen_to_die(pool: Wor
         pool.submit(scorers.die_with_a_child_on_the_pipe).result(timeout=10)
 
 
-def test_what_cannot_be_sent_is_an_error_of_that_call_alone(pool: Workers, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("forgotten")
+def test_what_cannot_be_sent_is_an_error_of_that_call_alone(
+    pool: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = pool.submit(scorers.process_id).result()
     with pytest.raises(LsoError, match="the call cannot be sent"):
         pool.submit(lambda: None).result()
@@ -81,11 +85,9 @@ def test_what_cannot_be_sent_is_an_error_of_that_call_alone(pool: Workers, tmp_p
     with pytest.raises(LsoError, match="the answer of the process cannot be read"):
         pool.submit(scorers.awkward).result()
     (tmp_path / "only_here.py").write_text("def score(x): return x\n")
-    sys.path.insert(0, str(tmp_path))
-    import only_here  # type: ignore[import-not-found]
-
-    call = pool.submit(only_here.score, 1)  # the processes were started with another path
-    sys.path.remove(str(tmp_path))
+    with monkeypatch.context() as patch:  # the processes were started with another path
+        patch.syspath_prepend(tmp_path)
+        call = pool.submit(import_module("only_here").score, 1)
     with pytest.raises(LsoError, match="cannot be read where it is to be carried out: ModuleNotFoundError"):
         call.result()
     assert before in {pool.submit(scorers.process_id).result() for _ in range(8)}  # nobody was replaced
@@ -140,11 +142,12 @@ def test_numbers_out_of_range_are_refused(count: int, timeout: float | None) -> 
 
 
 PARENT = """
-import sys, time
+import signal, sys
 from lso.workers import Workers
 from tests.lso import scorers
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background have it ignored
     workers = Workers(1)
     call = workers.submit(scorers.with_child, sys.argv[1])
     try:

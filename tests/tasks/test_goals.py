@@ -20,12 +20,8 @@ def write(text: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: None) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "my_scores", raising=False)
 
 
 def test_every_task_with_a_goal_names_a_function_of_the_run() -> None:
@@ -39,18 +35,18 @@ def test_every_task_with_a_goal_names_a_function_of_the_run() -> None:
         inspect.signature(getattr(importlib.import_module(module), function)).bind(None)
 
 
-def test_a_task_without_a_goal_or_of_another_kind_is_refused_with_what_to_do(trained_digits: Run) -> None:
+def test_a_task_without_a_goal_or_of_another_kind_is_refused_with_what_to_do(trained: Run) -> None:
     with pytest.raises(UsageError, match="nothing to optimize but reconstruction") as caught:
-        task_goal("mnist", trained_digits)
+        task_goal("mnist", trained)
     assert "expressions" in caught.value.hint
     with pytest.raises(UsageError, match="is about sequences"):
-        task_goal("expressions", trained_digits)
+        task_goal("expressions", trained)
 
 
-def test_a_goal_of_a_task_may_be_chosen_after_a_colon(trained_digits: Run) -> None:
-    assert task_goal("digits-preference", trained_digits).maximize
+def test_a_goal_of_a_task_may_be_chosen_after_a_colon(trained: Run) -> None:
+    assert task_goal("digits-preference", trained).maximize
     with pytest.raises(UsageError, match="unknown goal"):
-        task_goal("digits-preference:nothing", trained_digits)
+        task_goal("digits-preference:nothing", trained)
 
 
 def test_a_function_of_ones_own_says_its_sense_or_is_told() -> None:
@@ -81,7 +77,7 @@ def test_exactly_one_thing_is_sought() -> None:
         Sought(task="squares", target="images/")
 
 
-def test_known_data_come_with_the_codes_of_their_encoder(trained_digits: Run) -> None:
+def test_known_data_come_with_the_codes_of_their_encoder(trained: Run) -> None:
     images = torch.rand(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     goal = Goal(
         name="ink",
@@ -89,8 +85,8 @@ def test_known_data_come_with_the_codes_of_their_encoder(trained_digits: Run) ->
         maximize=True,
         known=lambda count, seed: (images[:count], [float(x.sum()) for x in images[:count]]),
     )
-    decoder = Decoder(trained_digits.model())
-    z, value = known_codes(trained_digits, goal, decoder, 5, seed=0)
+    decoder = Decoder(trained.model())
+    z, value = known_codes(trained, goal, decoder, 5, seed=0)
     means = decoder.code_means(images[:5])
     assert means is not None
     torch.testing.assert_close(z.float(), means)
@@ -99,7 +95,7 @@ def test_known_data_come_with_the_codes_of_their_encoder(trained_digits: Run) ->
     assert objective.name == "ink" and objective.maximize
 
 
-def test_known_data_of_a_goal_that_knows_none_are_refused(trained_digits: Run) -> None:
+def test_known_data_of_a_goal_that_knows_none_are_refused(trained: Run) -> None:
     goal = Goal(name="ink", score=len, maximize=True)
     with pytest.raises(UsageError, match="nothing is known beforehand"):
-        known_codes(trained_digits, goal, Decoder(trained_digits.model()), 5, seed=0)
+        known_codes(trained, goal, Decoder(trained.model()), 5, seed=0)
