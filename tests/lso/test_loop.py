@@ -352,8 +352,8 @@ def test_both_kinds_of_optimizers_improve_in_the_users_sense(maximize: bool) -> 
     def score(x: Tensor) -> Tensor:
         return bowl(x) if maximize else -bowl(x)
 
-    objective, sign = tensors(score, maximize=maximize), 1 if maximize else -1
-    search = optimize(objective, "turbo", 24, batch=4, initial=8, candidates=64)
+    objective, sign = tensors(score, dim=6, maximize=maximize), 1 if maximize else -1
+    search = optimize(objective, "turbo", 32, batch=4, seed=1, initial=8, candidates=64)
     so_far = sign * search.best_so_far()
     assert bool((so_far.diff() >= 0).all()) and so_far[-1] > so_far[7]  # better than its initial design
     assert search.best is not None and search.best_value == sign * float((sign * search.value).max())
