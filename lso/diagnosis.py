@@ -12,7 +12,7 @@ from lso.black_box_verdict import COVERED, FEW, IN_DESIGN, SURROGATE_FREE, TYPIC
 from lso.dimensions import names
 from lso.ledger import account
 from lso.result import Evaluation
-from lso.search_course import DESIGN, last_step
+from lso.search_course import DESIGN, first_failure, last_step
 from lso.space import OUTSIDE
 from lso.vae.values import counted
 from lso.vae.verdict import COLLAPSED_SHARE
@@ -262,7 +262,7 @@ def signs_of_records(records: Sequence[Evaluation], settings: Mapping[str, Any])
     return Signs(
         optimizer=str(settings.get("optimizer", "")),
         counts={"calls": len(rows), **Counter(account(record) for record in rows)},
-        failure=next((record.reason for record in rows if record.reason), ""),
+        failure=first_failure(rows),
         constant=_constant([loss[i] for i in good]),
         typical=_mean(float(record.norm_percentile <= OUTSIDE) for record in rows),
         atypical_best=None if best is None else float(rows[best].norm_percentile > OUTSIDE),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lso.convergence import middle
 from lso.ledger import account
+from lso.result import Evaluation
 from lso.search_result import SearchResult
 
 # Distinct valid objects that count as the initial design where the search does not say how many: as `lso.gp`; of a
@@ -45,7 +46,7 @@ class Course:
             (median of root mean squares over dimensions).
         typical_share: of the proposals.
         at_bound: share of the proposals' coordinates at a bound.
-        failure: what the first call that gave no value said.
+        failure: what the first call that failed said.
         value: ``(n,)`` of each call.
         best_so_far: ``(n,)``.
         unique: ``(n,)`` distinct valid objects scored up to each call.
@@ -144,7 +145,7 @@ def course(result: SearchResult, name: str = "") -> Course:
         step=last_step(result.z, sign * value),
         typical_share=float(typical.double().mean()) if len(typical) else float("nan"),
         at_bound=float(space.at_bound(result.z).double().mean()) if len(typical) else float("nan"),
-        failure=next((record.reason for record in records if record.reason), ""),
+        failure=first_failure(records),
         value=value,
         best_so_far=result.best_so_far(unique=False),
         unique=fresh.cumsum(0),
@@ -265,3 +266,14 @@ def _held(axis: Tensor, best: Tensor, x: Tensor) -> Tensor:
         return torch.full_like(x, torch.nan)
     row = torch.searchsorted(axis.contiguous(), x, right=True) - 1
     return torch.where(row >= 0, best[row.clamp_min(0)], torch.nan)
+
+
+def first_failure(records: Sequence[Evaluation]) -> str:
+    """What the first call that failed, or was lost, said; an invalid object is no failure of the score.
+
+    Args:
+        records: in the order of their numbers.
+    Returns:
+        The reason; empty where none failed.
+    """
+    return next((record.reason for record in records if record.outcome in ("failed", "lost") and record.reason), "")

@@ -118,6 +118,10 @@ def search_black_box(
     """
     require(seeds >= 1, "seeds >= 1", seeds, "3 to 10 show whether the initial design matters.")
     goal = sought.goal(run)
+    if goal is None and (config.workers or config.timeout is not None):
+        raise UsageError(
+            "a reconstruction is scored in this process, without a timeout", "Leave workers and timeout out."
+        )
     decoder, space, _ = frozen(run, device, bounds=config.bounds, chart=config.chart)
     objectives = _objectives(run, sought, goal, decoder, space, config, limit)
     make_optimizer(config.optimizer, space, **config.options)  # a wrong name must not leave a run folder behind
@@ -234,7 +238,7 @@ def _conclude(found: Run, run: Run, results: Sequence[Sequence[SearchResult]], g
     runs.update(
         found,
         status=early[0].status if early else "finished",
-        sentence=f"{len(every)} searches: best values {', '.join(best[:12])}"
+        sentence=f"{len(every)} search{'es' * (len(every) != 1)}: best values {', '.join(best[:12])}"
         + f" and {len(best) - 12} more" * (len(best) > 12)
         + (f". {len(early)} ended early: {early[0].sentence}" if early else ""),
         finished=runs.now(),

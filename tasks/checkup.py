@@ -167,13 +167,13 @@ def _black_box(run: Run) -> Iterator[Finding]:
         signs = signs_of_report(written)
         yield Finding("ok", f"verdict: {written['verdict']['sentence']}")
     elif parts := _parts(run):
-        signs = signs_of_records(read_evaluations(parts[0]), run.info["search"])
+        signs = signs_of_records(read_evaluations(parts[0]), Run(parts[0]).info["search"])  # it holds the sense
     else:
         return
     causes = diagnose(signs)
     for cause in causes:
         yield Finding(cause.level, cause.what, cause.remedy)
-    if not any(cause.level == "problem" for cause in causes):
+    if not causes:
         yield Finding("ok", f"no reason of a failure found in {counted(signs.counts.get('calls', 0), 'call')}")
 
 

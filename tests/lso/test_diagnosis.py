@@ -14,8 +14,8 @@ from lso.decoder import Decoder
 from lso.diagnosis import STEP_FLOOR, Signs, diagnose, signs_of_records, signs_of_report
 from lso.objective import LatentObjective
 from lso.tasks.checkup import checkup
-from tests.lso.black_box import far, noted, objective, seeds, unfitted, uniform
-from tests.lso.decoders import draws
+from tests.lso.black_box import SCALES, far, noted, objective, seeds, unfitted, uniform
+from tests.lso.decoders import Planted, draws
 
 __all__ = ["unfitted"]
 pytestmark = pytest.mark.usefixtures("unfitted")
@@ -100,3 +100,12 @@ def test_a_search_that_stands_still_is_told_from_files(tmp_path: Path) -> None:
     aim = objective(lambda x: -x.square().flatten(1).sum(1))
     lso.optimize(aim, BlackBox("turbo", aim.space, still), 30, out=tmp_path / "run", patience=400)
     assert "step size is at its floor" in found(tmp_path / "run") or "no longer moves" in found(tmp_path / "run")
+
+
+def test_the_reason_of_a_failure_is_of_a_call_that_failed() -> None:
+    ink = iter([[float("nan")], ["three"], [1.0], [2.0]])
+    aim = LatentObjective(Decoder(Planted(SCALES)), lambda x: next(ink, [3.0]), on="objects")
+    signs = signs_of_records((result := lso.optimize(aim, "random", 3)).records, result.settings)
+    assert "str 'three'" in signs.failure
+    told = " ".join(cause.what for cause in diagnose(signs))
+    assert "failed in 1 of 5 calls: the score gave str 'three'" in told

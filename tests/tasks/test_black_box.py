@@ -66,6 +66,14 @@ def test_wrong_option_leaves_no_folder_behind(trained_digits: Run, tmp_path: Pat
     assert not (tmp_path / "a").exists()
 
 
+def test_reconstruction_in_processes_is_refused_and_leaves_no_folder_behind(
+    trained_digits: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="in this process"):
+        search_black_box(trained_digits, Sought(target="test:2"), BlackBoxConfig(workers=2), out=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
 def test_several_searches_that_found_nothing_valid_say_so(trained_digits: Run, tmp_path: Path) -> None:
     config = BlackBoxConfig(optimizer="random", budget=4, max_calls=4)
     found = search_black_box(
