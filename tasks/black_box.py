@@ -285,7 +285,8 @@ def _features(config: BlackBoxConfig, objective: LatentObjective) -> dict[str, A
     from lso.features import decoded_features
 
     features, differentiable = decoded_features(objective)
-    return {"features": features, "differentiable": differentiable}
+    found = {"features": features, "differentiable": differentiable}
+    return {key: found[key] for key in option_names(config.optimizer) if key in found}  # thompson needs no gradients
 
 
 def _able(config: BlackBoxConfig) -> None:

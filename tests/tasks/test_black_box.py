@@ -44,10 +44,11 @@ def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(black_box, "Sought", Mine)
 
 
+@pytest.mark.parametrize("optimizer", ["gp", "thompson"])
 def test_search_with_a_surrogate_of_decoded_objects_is_resumed_once_and_again(
-    trained_digits: Run, tmp_path: Path
+    trained_digits: Run, tmp_path: Path, optimizer: str
 ) -> None:
-    config = BlackBoxConfig(optimizer="gp", surrogate="decoded", budget=4, batch=2)
+    config = BlackBoxConfig(optimizer=optimizer, surrogate="decoded", budget=4, batch=2)
     search_black_box(trained_digits, Mine(objective="ink"), config, out=tmp_path / "a", device="cpu")
     resume_black_box(tmp_path / "a", changes={"budget": 6}, device="cpu")
     resume_black_box(tmp_path / "a", device="cpu")  # with the budget of the last time
