@@ -157,7 +157,7 @@ Timeout = Annotated[
 MaxCalls = Annotated[
     int | None,
     typer.Option(
-        help="Calls at most, duplicates and invalid ones too.  Default: ten times the budget.",
+        help="Calls at most, duplicates and invalid ones too. Default: ten times the budget.",
         metavar="N",
         rich_help_panel=BLACK_BOX,
         show_default=False,

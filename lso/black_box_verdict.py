@@ -107,8 +107,13 @@ def check_surrogate(group: Group) -> Check:
     flat = sum(one.flat for one in group.calibrations)
     count, covered = len(group.calibrations), pooled.coverage_95
     loose = len(pooled.observed) >= FEW and covered < COVERED
-    found = f"surrogates of {count - flat} of {count} searches foretell values"
-    found += f" (rank correlation {pooled.rank_correlation:.2f}, {100 * covered:.0f} % within the 95 % intervals)"
+    found = (
+        f"surrogates of {count - flat} of {count} searches, refitted without a third, foretell that third; with all "
+    )
+    found += (
+        f"but one value known the rank correlation is {pooled.rank_correlation:.2f}, and {100 * covered:.0f} % lie "
+    )
+    found += "within the 95 % intervals"
     level: Level = "care" if group.flat or loose else "fine"
     return Check(name="surrogate", level=level, found=found, rule=rule)
 

@@ -52,7 +52,7 @@ def invert(
     lr: float | int | None = None,
     tol: float | int = 0,
     max_steps: int = 300,
-    bounds: Tensor | None = None,
+    bounds: Tensor | str | None = "space",
     seed: int = 0,
 ) -> Inversion:
     """Codes that decode to given data: the encoder's mean and prior draws, each improved by gradient; the best stays.
@@ -67,12 +67,13 @@ def invert(
         starts: for each target, >= 1. The first is the encoder's mean where there is one, the others are prior draws.
         space: prior and size; None is the usual.
         loss: see `LatentObjective.reconstruct`; None is the squared error, of sequences the likelihood.
-        prior_weight: see `LatentObjective.reconstruct`; 0 lets codes go as far out as the error asks.
+        prior_weight: see `LatentObjective.reconstruct`; 0 lets codes go as far out as error and bounds allow.
         optimizer: see `minimize`.
         lr: see `minimize`.
         tol: see `minimize`; 0 goes on until the loss does not change any more.
         max_steps: see `minimize`.
-        bounds: ``(2, d)`` box that codes are kept in; None is none.
+        bounds: ``(2, d)`` box that codes are kept in; ``"space"`` is the space's, so that a search can be told of the
+            codes. None is none: coordinates in the thousands may come of it, where the decoder saturates.
         seed: of the prior draws.
     Returns:
         Codes and errors.
@@ -98,7 +99,7 @@ def invert(
         lr=lr,
         tol=tol,
         max_steps=max_steps,
-        bounds=bounds,
+        bounds=space.bounds if isinstance(bounds, str) else bounds,
         start_names=names,
         trace_every=max_steps,
     )

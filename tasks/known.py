@@ -77,7 +77,7 @@ def known_data(
         UsageError: if the goal knows nothing beforehand.
     """
     if goal.known is None:
-        raise UsageError(f"nothing is known beforehand of {goal.name}", "Leave --known out.")
+        raise UsageError(f"nothing is known beforehand of {goal.name}", "Leave --known out (known=0).")
     data, found = goal.known(count, mix(seed, "known"))
     values = torch.as_tensor(found, dtype=torch.float64)
     if isinstance(data, Tensor):

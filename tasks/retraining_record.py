@@ -53,7 +53,7 @@ class RetrainingConfig:
         k: see `lso.tasks.weighting.weights`; infinite retrains without weights.
         epochs: draws of a retraining, over the number of data known.
         data: training data that are retrained upon, drawn once by the seed; 0 is all.
-        known: data told to the optimizer in each round, beside all that was found.
+        known: data told to the optimizer in each round, beside all that was found, where the goal knows such.
         batch: codes proposed together.
         learning_rate: of retraining; 0 is that of the first training.
         max_calls: of each round; None is ten times its budget.

@@ -78,7 +78,7 @@ class Rounds:
 
     def _known(self) -> Labelled:
         """What is told to the optimizer."""
-        if not self.config.known:
+        if not self.config.known or self.goal.known is None:
             return Labelled(x=torch.zeros(0), value=torch.zeros(0, dtype=torch.float64))
         x, value = known_data(self.first, self.goal, self.data.vocabulary, self.config.known, self.config.seed)
         return Labelled(x=x, value=torch.tensor(value, dtype=torch.float64))
