@@ -46,10 +46,10 @@ def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("optimizer", ["gp", "thompson"])
 def test_search_with_a_surrogate_of_decoded_objects_is_resumed_once_and_again(
-    trained_digits: Run, tmp_path: Path, optimizer: str
+    trained: Run, tmp_path: Path, optimizer: str
 ) -> None:
     config = BlackBoxConfig(optimizer=optimizer, surrogate="decoded", budget=4, batch=2)
-    search_black_box(trained_digits, Mine(objective="ink"), config, out=tmp_path / "a", device="cpu")
+    search_black_box(trained, Mine(objective="ink"), config, out=tmp_path / "a", device="cpu")
     resume_black_box(tmp_path / "a", changes={"budget": 6}, device="cpu")
     resume_black_box(tmp_path / "a", device="cpu")  # with the budget of the last time
     assert len(read_evaluations(tmp_path / "a")) == 6
@@ -59,37 +59,33 @@ def test_search_with_a_surrogate_of_decoded_objects_is_resumed_once_and_again(
 @pytest.mark.parametrize(
     "config", [{"optimizer": "gp", "options": {"initial": "ten"}}, {"optimizer": "cmaes", "surrogate": "decoded"}]
 )
-def test_wrong_option_leaves_no_folder_behind(trained_digits: Run, tmp_path: Path, config: dict[str, Any]) -> None:
+def test_wrong_option_leaves_no_folder_behind(trained: Run, tmp_path: Path, config: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         search_black_box(
-            trained_digits, Mine(objective="ink"), BlackBoxConfig(**config), seeds=2, out=tmp_path / "a", device="cpu"
+            trained, Mine(objective="ink"), BlackBoxConfig(**config), seeds=2, out=tmp_path / "a", device="cpu"
         )
     assert not (tmp_path / "a").exists()
 
 
-def test_reconstruction_in_processes_is_refused_and_leaves_no_folder_behind(
-    trained_digits: Run, tmp_path: Path
-) -> None:
+def test_reconstruction_in_processes_is_refused_and_leaves_no_folder_behind(trained: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="in this process"):
-        search_black_box(trained_digits, Sought(target="test:2"), BlackBoxConfig(workers=2), out=tmp_path / "a")
+        search_black_box(trained, Sought(target="test:2"), BlackBoxConfig(workers=2), out=tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 
-def test_several_searches_that_found_nothing_valid_say_so(trained_digits: Run, tmp_path: Path) -> None:
+def test_several_searches_that_found_nothing_valid_say_so(trained: Run, tmp_path: Path) -> None:
     config = BlackBoxConfig(optimizer="random", budget=4, max_calls=4)
-    found = search_black_box(
-        trained_digits, Mine(objective="nothing"), config, seeds=2, out=tmp_path / "a", device="cpu"
-    )
+    found = search_black_box(trained, Mine(objective="nothing"), config, seeds=2, out=tmp_path / "a", device="cpu")
     assert found.info["status"] == "invalid"
     assert "best values none, none" in found.info["sentence"] and "calls invalid" in found.info["sentence"]
 
 
 def test_known_values_are_told_with_the_part_of_the_prior(
-    trained_digits: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Any] = []
     monkeypatch.setattr(black_box, "write_search_files", lambda folder, result: told.append(result))
     config = BlackBoxConfig(optimizer="random", budget=2, known=5, prior_weight=0.5)
-    search_black_box(trained_digits, Mine(objective="ink"), config, out=tmp_path / "a", device="cpu")
+    search_black_box(trained, Mine(objective="ink"), config, out=tmp_path / "a", device="cpu")
     z, value = told[0].known, told[0].known_value
     assert len(z) == 5 and value.tolist() == pytest.approx((7 - 0.25 * z.square().sum(-1)).tolist())
