@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/collapse_and_search.py expressions --data FOLDER   (resumes; hours)
     OMP_NUM_THREADS=1 python benchmarks/collapse_and_search.py digits                      (resumes)
 
-Models: `vae`, `ne-vae-se`, `aggressive` and `skip-vae`, three seeds each, everything else at the task's defaults; for
+Models: `vae`, `ne-vae-se`, `skip-vae`, `beta-vae` and `aggressive`, three seeds each, everything else at the task's defaults; for
 the digits the decoder is a PixelCNN, strong enough that the plain VAE leaves most of its latents unused. Of each the
 test split gives AU (active units), MI in nats (batches of 50 or 32) and "used": dimensions whose redraw from the prior
 costs the reconstruction more than 0.01 nat.
@@ -36,7 +36,7 @@ from lso.tasks.search import frozen
 from lso.vae import runs
 from lso.vae.runs import Run
 
-METHODS = ("vae", "ne-vae-se", "aggressive:budget=10", "skip-vae")
+METHODS = ("vae", "ne-vae-se", "skip-vae", "beta-vae:beta=0.05", "aggressive:budget=10")
 OPTIMIZERS = ("turbo", "random")
 USED = 0.01  # nats
 

@@ -14,12 +14,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @pytest.mark.slow
 def test_the_python_example_runs_as_it_stands(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))  # one goes on where the other ends
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 0  # active units
+    units, best = done.stdout.splitlines()
+    assert int(units) > 0 and float(best.split()[0]) > 0
+    assert (tmp_path / "runs" / "ink" / "report.html").is_file()
     assert "The same numbers" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

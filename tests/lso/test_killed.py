@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def killed(zygote: Zygote, folder: Path, world: str, optimizer: str, kills: int)
         if kill % 2:  # from outside, at a moment of its own
             wait_for_more(folder, len(before))
             time.sleep(choose.random() * 0.005)
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it had come to its end
+                os.kill(pid, signal.SIGKILL)
         died += asked(zygote) == -signal.SIGKILL
         kept(before, folder)
     assert died >= kills - 2  # a search may have come to its end
