@@ -4,9 +4,9 @@
     OMP_NUM_THREADS=1 python benchmarks/collapse_and_search.py digits                      (resumes)
 
 Models: `vae`, `ne-vae-se`, `skip-vae`, `beta-vae` and `aggressive`, three seeds each, everything else at the task's
-defaults; for the digits the decoder is a PixelCNN, strong enough that the plain VAE leaves most of its latents unused. Of each the
-test split gives AU (active units), MI in nats (batches of 50 or 32) and "used": dimensions whose redraw from the prior
-costs the reconstruction more than 0.01 nat.
+defaults; for the digits the decoder is a PixelCNN, strong enough that the plain VAE leaves most of its latents unused.
+Of each the test split gives AU (active units), MI in nats (batches of 50 or 32) and "used": dimensions whose redraw
+from the prior costs the reconstruction more than 0.01 nat.
 
 Searches: three seeds in each model by `turbo` and by the control `random`, so many unique valid objects, four at a
 time, nothing known beforehand. Expressions: the score, 0 at best. Digits: 1 minus the mean probability of the digit
