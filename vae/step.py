@@ -160,13 +160,47 @@ def draw_noise(
     )
 
 
+class Losses(NamedTuple):
+    """What a batch costs, 0-d tensors on the device: batch means in nats."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    penalty: Tensor
+
+
+def losses(model: VAE, method: Method, x: Shaped[Tensor, "batch ..."], noise: Noise, kl_weight: Tensor) -> Losses:
+    """Batch mean of objective + penalty: a pure function of weights, data, noise and KL weight.
+
+    Args:
+        model: the VAE, its dropout handed in; in train mode its running statistics move.
+        method: the point on the axes.
+        x: ``(batch, ...)`` pixels, bytes or in [0, 1], or tokens, on the device.
+        noise: all randomness of the step.
+        kl_weight: 0-d.
+    Returns:
+        The losses; the first one is differentiable.
+    """
+    data = to_unit(x)
+    if noise.binarize is not None:
+        data = (noise.binarize < data).to(data.dtype)
+    q = infer(method.inference, model, data, noise.inference, kl_weight)
+    terms = evaluate(method.objective, model, data, q, noise.posterior, kl_weight)
+    penalty = torch.zeros_like(terms.loss)
+    if method.penalty is not None and noise.reencode is not None:
+        again = model.encode(reencoded(method.penalty, terms.likelihood, noise.shown)[: len(x)])
+        penalty = penalize(method.penalty, terms.z, again, noise.reencode)
+    loss = (terms.loss + penalty).mean()
+    return Losses(loss, terms.reconstruction.mean().detach(), terms.kl.mean().detach(), penalty.mean().detach())
+
+
 def step(
     state: State, x: Shaped[Tensor, "batch ..."], noise: Noise, knobs: Knobs, groups: tuple[Group, ...] = BOTH
 ) -> Info:
     """One optimizer step on one batch, in place.
 
-    Loss: batch mean of objective + penalty. Gradients are clipped by the joint norm of both halves, whichever of them
-    step (He et al. 2019, authors' code), or by that of the halves that step.
+    The loss is that of `losses`. Gradients are clipped by the joint norm of both halves, whichever of them step (He et
+    al. 2019, authors' code), or by that of the halves that step.
 
     Args:
         state: weights and optimizers.
@@ -177,25 +211,14 @@ def step(
     Returns:
         What happened, still on the device.
     """
-    model, method = state.model, state.method
-    data = to_unit(x)
-    if noise.binarize is not None:
-        data = (noise.binarize < data).to(data.dtype)
-    with handed(model, noise.dropout):
-        q = infer(method.inference, model, data, noise.inference, knobs.kl_weight)
-        terms = evaluate(method.objective, model, data, q, noise.posterior, knobs.kl_weight)
-        penalty = torch.zeros_like(terms.loss)
-        if method.penalty is not None and noise.reencode is not None:
-            again = model.encode(reencoded(method.penalty, terms.likelihood, noise.shown)[: len(x)])
-            penalty = penalize(method.penalty, terms.z, again, noise.reencode)
-        loss = (terms.loss + penalty).mean()
-        norm = _backward(state, loss, groups)
+    with handed(state.model, noise.dropout):  # until the gradients are there: a refinement runs its decoder again
+        found = losses(state.model, state.method, x, noise, knobs.kl_weight)
+        norm = _backward(state, found.loss, groups)
     for name, optimizer in state.optimizers.items():
         if name in groups:
             _set_rate(optimizer, knobs.learning_rate * (state.encoder_rate if name == "encoder" else 1.0))
             optimizer.step()
-    report = (loss, terms.reconstruction.mean(), terms.kl.mean(), penalty.mean(), norm)
-    return Info(*(value.detach() for value in report))
+    return Info(*(value.detach() for value in (*found, norm)))
 
 
 def _set_rate(optimizer: Optimizer, rate: Tensor) -> None:
