@@ -1,6 +1,7 @@
 """The residual PixelCNN decoder of He et al. (2019): masked bottleneck blocks with long skips, z open at the input."""
 
 import math
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -98,7 +99,7 @@ class PixelCnnDecoder(nn.Module):
             ``(batch, channels, height, width)``.
         """
         drawn = None if noise is None else noise.to(z).expand(len(z), *self.shape)
-        return ancestral.generate(PixelCnnColumns(self, z), self.head, self.shape, drawn, z)
+        return ancestral.generate(partial(PixelCnnColumns, self), self.head, self.shape, drawn, z)
 
 
 def teacher(x: Tensor | None) -> Tensor:
