@@ -4,8 +4,7 @@ All that differs between the rows of an image is a number kept on the device, so
 second captured as a CUDA graph, and the graph replayed for the others.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lso.vae.likelihoods import Head
+from lso.vae.threads import threads
 
 # Images drawn together on a CPU: 100 took 1.1 to 1.7 times as long for each as 400, and memory should have a bound.
 CHUNK = 400
@@ -72,7 +72,9 @@ def generate(
         return _drawn(start(z), head, shape, noise, z)
     codes = torch.split(z, CHUNK)
     parts = [None] * len(codes) if noise is None else torch.split(noise, CHUNK)
-    with _one_thread():
+    # The products of a pixel are too small to share: waiting for each other, two threads were up to 20 times slower
+    # than one on a busy machine.
+    with threads(1):
         return torch.cat([_drawn(start(part), head, shape, u, part) for part, u in zip(codes, parts, strict=True)])
 
 
@@ -95,18 +97,6 @@ def _drawn(columns: Columns, head: Head, shape: tuple[int, ...], noise: Tensor |
     for _ in range(shape[1] - 1):
         again()
     return images
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The products of a pixel are too small to share: waiting for each other, two threads were up to 20 times slower
-    than one on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _captured(step: Callable[[], None]) -> Callable[[], None]:

@@ -5,7 +5,6 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from lso.vae.runs import Run
 from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
 from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers, init, step
+from lso.vae.threads import threads
 from lso.vae.trainer import Trainer, at_start, bookmark, check, diverged, elapsed, restore, save
 from lso.vae.values import counted
 from lso.vae.verdict import collapse_verdict
@@ -123,7 +123,7 @@ def resume(
     trainer = at_start(config, dataset, run, state, watch or Watch())
     restore(trainer)
     runs.update(run, status="running", sentence="")
-    with _threads(int(run.info["threads"])):
+    with threads(int(run.info["threads"])):
         return _session(trainer, limits)
 
 
@@ -143,17 +143,6 @@ def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
     if start is not None:
         model.load_state_dict(start.state_dict())
     return model
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """So many CPU threads inside: sums are split by thread, so another number would give other bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # --- a session --------------------------------------------------------------------------------------------------------

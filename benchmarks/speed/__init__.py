@@ -1,1 +1,0 @@
-"""Speed of the straightforward way against ours, one module for each kind of work."""
