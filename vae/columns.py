@@ -6,7 +6,7 @@ Nothing depends on the number of the row but what is given for it, and what last
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -84,15 +84,15 @@ class Pointwise:
     """A 1x1 convolution, of which the part of maps of z beside its input is known for a whole row.
 
     Args:
-        weight: ``(out, inputs + maps)``.
-        bias: ``(out,)``.
+        convolution: with a bias.
         maps: how many.
     """
 
-    def __init__(self, weight: Float[Tensor, "out inputs"], bias: Float[Tensor, " out"], maps: int = 0) -> None:
-        inputs = weight.shape[1] - maps
+    def __init__(self, convolution: nn.Conv2d, maps: int = 0) -> None:
+        assert convolution.bias is not None
+        weight, inputs = convolution.weight.flatten(1), convolution.in_channels - maps
         self.weight, self.opened = weight[:, :inputs].T.contiguous(), weight[:, inputs:].T
-        self.bias = self.start = bias
+        self.bias = self.start = convolution.bias.detach()
 
     def begin(self, maps: Float[Tensor, "batch maps 1 width"] | None) -> None:
         """Go on to the next row.

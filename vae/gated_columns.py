@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from lso.vae.columns import Above, Ahead, Pointwise
 
@@ -37,8 +37,8 @@ class LayerColumn:
         wide, reach = layer.above.in_channels, layer.reach
         self.above = Above(maps, wide, reach + 1, maps.shape[-1], reach)
         self.left = Ahead(layer.left.weight[:, :, 0], shift=int(layer.first))
-        self.residual = _pointwise(layer.residual)
-        self.project = None if layer.project is None else _pointwise(layer.project)
+        self.residual = Pointwise(layer.residual)
+        self.project = None if layer.project is None else Pointwise(layer.project)
         self.own = maps[:0]
 
     def begin(self, row: Int[Tensor, "1"]) -> Float[Tensor, "batch two_width 1 width"]:
@@ -93,11 +93,6 @@ class LayerColumn:
         return out.add_(h if self.project is None else self.project(wide))
 
 
-def _pointwise(conv: nn.Conv2d, maps: int = 0) -> Pointwise:
-    assert conv.bias is not None
-    return Pointwise(conv.weight.flatten(1), conv.bias, maps)
-
-
 class GatedColumns:
     """A gated PixelCNN in the middle of an image (see `ancestral.Columns`).
 
@@ -111,7 +106,7 @@ class GatedColumns:
             LayerColumn(layer, make(z))  # type: ignore[arg-type]
             for layer, make in zip(decoder.layers, decoder.maps, strict=True)
         ]
-        self.output = _pointwise(decoder.output, decoder.beside)
+        self.output = Pointwise(decoder.output, decoder.beside)
         self.beside = decoder.beside > 0
 
     def begin(self, row: Int[Tensor, "1"]) -> None:

@@ -1,7 +1,6 @@
 """One column of the residual PixelCNN: all its layers at one pixel, from what they were at the pixels before.
 
-Batch-norm in eval mode is affine, so it is folded into the weights once, and a column is a chain of small matrix
-products.
+With batch-norms folded into the weights a column is a chain of small matrix products.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lso.vae.columns import Above, Ahead, Pointwise
@@ -20,34 +19,18 @@ if TYPE_CHECKING:
     from lso.vae.pixelcnn import Block, PixelCnnDecoder
 
 
-def folded(weight: Float[Tensor, "out ..."], norm: nn.BatchNorm2d) -> tuple[Float[Tensor, "out ..."], Tensor]:
-    """A linear map followed by a batch-norm with its running statistics.
-
-    Args:
-        weight: ``(out, ...)``.
-        norm: over the outputs.
-    Returns:
-        Weight and bias ``(out,)`` of the one affine map that they are.
-    """
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    scaled = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    return scaled, norm.bias - scale * norm.running_mean
-
-
 class MaskedColumn:
-    """A masked convolution and its norm.
+    """A masked convolution.
 
     Args:
         masked: the convolution, of a side of at least 3.
-        norm: after it.
         width: of the image.
         like: gives batch size, device and dtype.
     """
 
-    def __init__(self, masked: "MaskedConv2d", norm: nn.BatchNorm2d, width: int, like: Tensor) -> None:
+    def __init__(self, masked: "MaskedConv2d", width: int, like: Tensor) -> None:
         half = masked.kernel // 2
-        weight, self.bias = folded(masked.live(), norm)
+        weight, self.bias = masked.live(), masked.bias
         self.upper = weight[:, :, :-1].contiguous(memory_format=torch.channels_last)
         self.above = Above(like, masked.causal, half, width, half)
         self.ahead = Ahead(weight[:, :, -1, : half + 1], shift=0)  # the pixel's own tap is 0 where it sees not itself
@@ -82,10 +65,8 @@ class BlockColumn:
 
     def __init__(self, block: "Block", width: int, like: Tensor) -> None:
         maps = block.down.in_channels - block.up.out_channels
-        down, middle, up = block.norms
-        self.down = Pointwise(*folded(block.down.weight.flatten(1), down), maps=maps)  # type: ignore[arg-type]
-        self.masked = MaskedColumn(block.masked, middle, width, like)  # type: ignore[arg-type]
-        self.up = Pointwise(*folded(block.up.weight.flatten(1), up))  # type: ignore[arg-type]
+        self.down, self.up = Pointwise(block.down, maps), Pointwise(block.up)
+        self.masked = MaskedColumn(block.masked, width, like)
         self.column = 0
 
     def begin(self, maps: Tensor | None) -> None:
@@ -115,24 +96,20 @@ class PixelCnnColumns:
     """A residual PixelCNN in the middle of an image (see `ancestral.Columns`).
 
     Args:
-        decoder: the network; its running statistics are used.
+        decoder: the network, folded.
         z: ``(batch, latent)``.
     """
 
     def __init__(self, decoder: "PixelCnnDecoder", z: Float[Tensor, "batch latent"]) -> None:
-        width, maps = decoder.shape[2], decoder.input.maps
-        self.first = MaskedColumn(decoder.first, decoder.norm, width, z)
-        self.opened = None
-        if maps:
-            weight, _ = folded(decoder.first.weight[:, decoder.first.causal :], decoder.norm)
-            self.opened = F.conv2d(decoder.input(z), weight, padding=decoder.first.kernel // 2)
+        width = decoder.shape[2]
+        self.first = MaskedColumn(decoder.first, width, z)
+        self.opened = decoder.first.over(decoder.input(z)) if decoder.input.maps else None
         self.blocks, self.skips = (
             [BlockColumn(block, width, z) for block in group]  # type: ignore[arg-type]
             for group in (decoder.blocks, decoder.skips)
         )
         self.maps = [edge(z) for edge in decoder.edges]
-        mix = folded(decoder.mix.weight.flatten(1), decoder.mix_norm)
-        self.mix = Pointwise(*mix, maps=decoder.mix.in_channels - decoder.mix.out_channels)
+        self.mix = Pointwise(decoder.mix, maps=decoder.mix.in_channels - decoder.mix.out_channels)
         self.output = decoder.output.weight.flatten(1).T.contiguous()
 
     def begin(self, row: Int[Tensor, "1"]) -> None:

@@ -111,12 +111,17 @@ def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
     device = next(model.parameters()).device
     rate = torch.tensor(protocol.learning_rate, device=device)
     halves: dict[Group, torch.nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
-    kind = Adam if protocol.optimizer == "adam" else SGD
     return {
-        name: kind(half.parameters(), lr=rate.clone(), fused=True)
+        name: _optimizer(protocol, half, rate.clone())
         for name, half in halves.items()
         if any(True for _ in half.parameters())
     }
+
+
+def _optimizer(protocol: Protocol, half: torch.nn.Module, rate: Tensor) -> Optimizer:
+    if protocol.optimizer == "sgd":
+        return SGD(half.parameters(), lr=rate, fused=True)
+    return Adam(half.parameters(), lr=rate, fused=True, capturable=rate.device.type == "cuda")  # see `lso.vae.replay`
 
 
 def draw_noise(

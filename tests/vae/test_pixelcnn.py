@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from lso.vae.ancestral import generate
 from lso.vae.architectures import ARCHITECTURES, architecture
 from lso.vae.errors import ShapeError, UsageError
+from lso.vae.folding import folded
 from lso.vae.gated_columns import GatedColumns
 from lso.vae.gated_pixelcnn import DIENG2019, KIM2018, GatedPixelCnnDecoder
 from lso.vae.kim_encoder import KimEncoder
@@ -180,6 +181,18 @@ def test_cropped_convolution_is_the_dense_masked_one(kernel: int, centre: bool) 
     assert not gradient[full == 0].any() and (gradient[full == 1] != 0).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_folded_norms_change_nothing_but_the_rounding(skip: bool) -> None:
+    model, z, x = small("he2019", skip), rand(3, 3), rand(3, 1, 8, 8)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    twin = folded(model.decoder)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in twin.modules())
+    torch.testing.assert_close(twin(z, x).logits, model.decode(z, x).logits, rtol=1e-10, atol=1e-10)  # type: ignore[attr-defined]
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    gated = small("kim2018").decoder
+    assert folded(gated) is gated
+
+
 # --- generation -------------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +235,7 @@ def test_logits_on_the_way_are_those_of_full_passes(name: str, latent: int) -> N
             return raw
 
     with torch.no_grad():
-        images = generate(partial(Watched, model.decoder), model.decoder.head, model.shape, noise, z)  # type: ignore[arg-type]
+        images = generate(partial(Watched, folded(model.decoder)), model.decoder.head, model.shape, noise, z)  # type: ignore[arg-type]
         full = model.decode(z, images)
     torch.testing.assert_close(torch.stack(logits, -1).reshape(3, 1, 8, 8), full.logits, rtol=1e-10, atol=1e-10)  # type: ignore[attr-defined]
 
