@@ -27,7 +27,7 @@ from lso.objective import LatentObjective
 from lso.space import LatentSpace
 from lso.vae.architectures import architecture
 from lso.vae.config import Protocol
-from lso.vae.methods import METHODS
+from lso.vae.methods import method
 from lso.vae.model import build
 from lso.vae.step import Knobs, draw_noise, init, step
 
@@ -50,9 +50,9 @@ def text_step(device: torch.device, length: int) -> Work:
 
 
 def _step(model: Any, x: Tensor) -> Work:
-    method = METHODS["vae"]
-    state = init(model.train(), method, Protocol())
-    noise = draw_noise(method, model, tuple(x.shape), binarize=False, seed=0, step=0, device=x.device)
+    vanilla = method("vae")
+    state = init(model.train(), vanilla, Protocol())
+    noise = draw_noise(vanilla, model, tuple(x.shape), binarize=False, seed=0, step=0, device=x.device)
     knobs = Knobs(torch.ones((), device=x.device), torch.full((), 1e-3, device=x.device))
     return lambda: step(state, x, noise, knobs)
 
