@@ -1,7 +1,7 @@
 """Frozen decoders: one adapter around our VAE, any torch module and any callable."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -330,8 +330,10 @@ class Decoder:
         """
         return [name for module in self._modules for name in train_mode_layers(module)]
 
-    def _tensors(self) -> list[tuple[str, Tensor]]:
-        return [item for m in self._modules for item in (*m.named_parameters(), *m.named_buffers())]
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for module in self._modules:  # one by one: a search asks for the first at every step
+            yield from module.named_parameters()
+            yield from module.named_buffers()
 
 
 def train_mode_layers(module: nn.Module) -> list[str]:
