@@ -240,6 +240,24 @@ def test_logits_on_the_way_are_those_of_full_passes(name: str, latent: int) -> N
     torch.testing.assert_close(torch.stack(logits, -1).reshape(3, 1, 8, 8), full.logits, rtol=1e-10, atol=1e-10)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("name", ["he2019-small", "kim2018"])
+def test_images_drawn_in_parts_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, z, noise = small(name), rand(5, 3), rand(5, 1, 8, 8, seed=5)
+    whole, threads = model.generate(z, "sample", noise), torch.get_num_threads()
+    monkeypatch.setattr("lso.vae.ancestral.CHUNK", 2)
+    assert torch.equal(model.generate(z, "sample", noise), whole) and torch.get_num_threads() == threads
+    assert model.generate(z[:0], "sample", noise[:0]).shape == (0, 1, 8, 8)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_captured_rows_are_those_run_one_by_one(name: str) -> None:
+    model, z, noise = small(name, skip=True), rand(5, 3), rand(5, 1, 8, 8, seed=5)
+    expected = model.generate(z, "sample", noise)
+    assert torch.equal(model.cuda().generate(z.cuda(), "sample", noise.cuda()).cpu(), expected)
+
+
 def test_mean_averages_draws_with_common_uniforms() -> None:
     model, z, noise = small("he2019-small"), rand(2, 3), rand(4, 1, 8, 8, seed=1)
     each = torch.stack([model.generate(z, "sample", one) for one in noise])
