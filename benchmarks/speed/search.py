@@ -45,11 +45,12 @@ def problem(name: str, targets: int, device: torch.device) -> tuple[VAE, Tensor,
 def to_tolerance(name: str, device: torch.device, targets: int, count: int) -> Row:
     """Whole searches; of the plain way those of five targets."""
     model, images, z0 = problem(name, targets, device)
-    objective, part = LatentObjective.reconstruct(Decoder(model), images, "sse"), min(SLICE, targets)
+    plain, objective = full_kernels(model), LatentObjective.reconstruct(Decoder(model), images, "sse")
+    part = min(SLICE, targets)
     found = minimize(objective, z0, lr=RATE, tol=TOL, window=WINDOW)
     slice_share = float(found.steps.sum()) / float(found.steps[:part].sum())
     times = pairs(
-        lambda: one_by_one(model, images[:part], z0[:part]),
+        lambda: one_by_one(plain, images[:part], z0[:part]),
         lambda: minimize(objective, z0, lr=RATE, tol=TOL, window=WINDOW),
         count,
         sync_of(device),
@@ -60,7 +61,7 @@ def to_tolerance(name: str, device: torch.device, targets: int, count: int) -> R
         "one at a time, a host read a step",
         "minimize",
         times,
-        equal=same_ends(one_by_one(model, images[:part], z0[:part]), found, part),
+        equal=same_ends(one_by_one(plain, images[:part], z0[:part]), found, part),
         scaled=f"{part} targets to their ends, times {slice_share:.1f}, the ratio of steps",
         target=TARGET[name][device.type == "cuda"],
         note=f"{float(found.steps.float().mean()):.0f} steps on average; " + bound(objective, z0, times.plain, found),
