@@ -36,6 +36,20 @@ IMAGES = ("mlp", "he2019-small")
 LEAST, MOST, ENOUGH, LONGEST = 3, 200, 2.0, 90.0  # runs of a point, seconds of them that do, seconds of one that do not
 STEPS = {"mlp": 20, "he2019-small": 2}  # of a search
 
+NOTES = {  # by the beginning of a line
+    "step of mlp, batch": "below 1: the optimizer's pass over the weights does not grow",
+    "step of mlp, image side": "below 2: only the outer layers see the pixels, 4 times as many at twice the side",
+    "step of mlp, latents": "near 0: z is a small part of the products",
+    "search through mlp": "below 1: up to 10 elements the calls cost more than the products",
+    "step of he2019-small, batch": "1",
+    "step of he2019-small, image side": "2, less the share of small images that does not grow",
+    "step of he2019-small, latents": "near 0: z enters one layer of four maps",
+    "search through he2019-small": "1; elements go in passes of 100, so that memory has a bound",
+    "step of lstm": "1",
+    "ask of gp": "not the cube: fits are cut to few points, and their iterations differ with the data",
+    "ask of turbo": "not the cube: the process is of the points near the region",
+}
+
 
 def image_step(name: str, device: torch.device, *, batch: int = 50, side: int = 28, latents: int = 32) -> Work:
     """A vanilla training step on images."""
@@ -129,12 +143,13 @@ def exponent(sizes: list[int], found: list[float]) -> float:
 
 def table(done: dict[str, dict[str, float | str]]) -> str:
     """Markdown: a line for each kind of work; the exponent over all sizes and over the last two."""
-    rows = ["| work, size | seconds by size | exponent | of the last two |", "| --- | --- | --- | --- |"]
+    rows = ["| work, size | seconds by size | exponent | of the last two | expected |", "| --- " * 5 + "|"]
     for line, found in done.items():
         good = [(int(size), value) for size, value in found.items() if not isinstance(value, str)]
         cells = ", ".join(f"{k}: {v if isinstance(v, str) else format(v, '.3g')}" for k, v in found.items())
         fits = [exponent(*map(list, zip(*part, strict=True))) for part in (good, good[-2:]) if len(part) > 1]
-        rows.append(f"| {line} | {cells} | {' | '.join(f'{fit:.2f}' for fit in fits) or '- | -'} |")
+        note = next((text for start, text in NOTES.items() if line.startswith(start)), "")
+        rows.append(f"| {line} | {cells} | {' | '.join(f'{fit:.2f}' for fit in fits) or '- | -'} | {note} |")
     return "\n".join(rows)
 
 
