@@ -74,6 +74,7 @@ class Trainer:
         saved: time of the last checkpoint.
         saving: seconds that it took.
         deadline: time at which the session ends.
+        abreast: trainings in lockstep, this one among them, whose checkpoints take their time one after another.
     """
 
     config: TrainConfig
@@ -92,6 +93,7 @@ class Trainer:
     saved: float = field(default_factory=time.monotonic)
     saving: float = 0.0
     deadline: float = math.inf
+    abreast: int = 1
 
 
 def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watch: Watch) -> Trainer:

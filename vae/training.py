@@ -253,7 +253,8 @@ def after_step(trainer: Trainer, info: Info, count: int, inner: int = 0) -> None
     trainer.watch.step(trainer.position.step)
     if trainer.position.step % READ_EVERY == 0:
         check(trainer)
-    if time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS * max(1.0, trainer.saving / CHEAP_SECONDS):
+    took = trainer.saving * trainer.abreast
+    if time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS * max(1.0, took / CHEAP_SECONDS):
         save(trainer)
 
 

@@ -1,0 +1,43 @@
+"""Which trainings may run in lockstep, as one batched model, and where that is faster. Torch-free."""
+
+from collections.abc import Hashable
+from dataclasses import replace
+
+from lso.vae.axes import Amortized, Joint
+from lso.vae.config import TrainConfig
+
+MOST = 16  # trainings in lockstep: more were not faster, and each holds its own data and best weights
+# Networks that gain from it on a CPU, and from how many models on (see `benchmarks/sweep_together.py`): where matrix
+# products are small. The PixelCNNs' convolutions are twice as slow in groups there.
+GAINS = ("mlp", "conv")
+LEAST = 4
+
+
+def kind(config: TrainConfig) -> Hashable | None:
+    """What trainings in lockstep have in common: all but the seed, the learning rates and the KL schedule.
+
+    Args:
+        config: a training.
+    Returns:
+        Equal values for trainings that may go together; None for one that goes alone: sequences, as the batches of two
+        seeds differ in length; aggressive updates, as each model decides on its own inner steps; and inference by
+        gradient steps.
+    """
+    method = config.method
+    if config.kind == "sequence" or method.inference != Amortized() or method.updates != Joint():
+        return None
+    protocol = replace(config.protocol, learning_rate=1.0, encoder_learning_rate=0.0)
+    axes = (method.objective, method.penalty, method.skip, method.latents)
+    return (axes, config.architecture, protocol, config.data)
+
+
+def pays(config: TrainConfig, count: int) -> bool:
+    """Whether so many trainings are faster in lockstep than one after another.
+
+    Args:
+        config: one of them.
+        count: how many.
+    Returns:
+        By measurement on a CPU; a GPU, which waits for its launches all the more, goes by the same rule.
+    """
+    return config.architecture.name in GAINS and count >= LEAST
