@@ -161,7 +161,8 @@ def cells(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Args:
         found: of `points`.
     Returns:
-        method, latent_dim, planned and done seeds, the most that were trained together, and for each number that was measured ``{"mean", "std"}``.
+        method, latent_dim, planned and done seeds, the most that were trained together, and for each number that was
+        measured ``{"mean", "std"}``.
     """
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for point in found:

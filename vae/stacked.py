@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -11,6 +12,7 @@ from torch.func import functional_call
 
 from lso.vae.methods import Method
 from lso.vae.model import VAE
+from lso.vae.precision import layers_in
 from lso.vae.step import Info, Knobs, Losses, Noise, State, losses, update
 
 
@@ -59,18 +61,23 @@ def stack(states: Sequence[State]) -> Stacked:
     models = [state.model for state in states]
     named = dict(models[0].named_parameters())
     sizes = [value.numel() for value in named.values()]
-    flat = torch.stack([nn.utils.parameters_to_vector(model.parameters()).detach() for model in models])
+    begins = [0, *accumulate(sizes)]
+    flat = next(iter(named.values())).new_empty(len(models), begins[-1]).detach()
     gradients = torch.zeros_like(flat)
-    for model, row, slopes in zip(models, flat, gradients, strict=True):
-        for p, value, slope in zip(
-            model.parameters(), torch.split(row, sizes), torch.split(slopes, sizes), strict=True
-        ):
-            p.data, p.grad = value.view_as(p), slope.view_as(p)
-    forms = [(len(models), *value.shape) for value in named.values()]
-    values = [part.view(form) for part, form in zip(torch.split(flat, sizes, 1), forms, strict=True)]
-    weights = {name: value.requires_grad_() for name, value in zip(named, values, strict=True)}
-    parts = tuple(part.view(form) for part, form in zip(torch.split(gradients, sizes, 1), forms, strict=True))
-    return Stacked(tuple(states), weights, _stack_buffers(models), gradients, parts)
+    for i, model in enumerate(models):
+        for p, begin in zip(model.parameters(), begins, strict=False):
+            here = (p.shape, p.stride(), i * begins[-1] + begin)
+            p.data, p.grad = flat.as_strided(*here).copy_(p.detach()), gradients.as_strided(*here)
+
+    def across(matrix: Tensor) -> list[Tensor]:
+        """Columns as weights: each keeps its layout, which those of the moments follow."""
+        places = zip(named.values(), begins, strict=False)
+        return [
+            matrix.as_strided((len(models), *p.shape), (begins[-1], *p.stride()), begin).detach() for p, begin in places
+        ]
+
+    weights = {name: value.requires_grad_() for name, value in zip(named, across(flat), strict=True)}
+    return Stacked(tuple(states), weights, _stack_buffers(models), gradients, tuple(across(gradients)))
 
 
 def _stack_buffers(models: Sequence[VAE]) -> dict[str, Tensor]:
@@ -103,9 +110,10 @@ def step_together(
     """
     states = stacked.states
     batched = _batched(noise)
-    found = torch.vmap(_one(states[0]), in_dims=(0, 0, 0, _axes(batched), 0))(
-        stacked.weights, stacked.buffers, torch.stack(list(x)), batched, torch.stack([one.kl_weight for one in knobs])
-    )
+    given = (torch.stack(list(x)), batched, torch.stack([one.kl_weight for one in knobs]))
+    with layers_in(states[0].precision, given[0].device):
+        call = torch.vmap(_one(states[0]), in_dims=(0, 0, 0, _axes(batched), 0))
+        found = call(stacked.weights, stacked.buffers, *given)
     # No loss depends on another model's weights, so that the gradient of their sum is that of each.
     slopes = torch.autograd.grad(found.loss.sum(), list(stacked.weights.values()), materialize_grads=True)
     torch._foreach_copy_(list(stacked.parts), list(slopes))
