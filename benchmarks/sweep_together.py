@@ -32,7 +32,7 @@ from lso.vae.stacked import stack, step_together
 from lso.vae.step import Info, Knobs, Noise, State, draw_noise, init, step
 
 ROWS = (("mlp", "vae"), ("mlp", "ne-vae-se"), ("conv", "vae"), ("conv", "ne-vae-se"), ("he2019-small", "vae"))
-PAIRS = 7
+PAIRS = 5
 
 
 def clock(device: torch.device) -> Callable[[], float]:
