@@ -11,7 +11,7 @@ from typing import Any
 from lso.tasks import experiment
 from lso.tasks.datasets import load_dataset
 from lso.tasks.members import EVALUATION, Asked, Member, Planned, check, evaluations, how, is_finished, read
-from lso.vae.alike import MOST, kind, pays
+from lso.vae.alike import MOST, kind, pays_up_to
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError
 from lso.vae.files import replace_file
@@ -103,6 +103,12 @@ class _Session:
             self.datasets[key] = load_dataset(*key)
         return self.datasets[key]
 
+    def faster(self, group: Sequence[Planned]) -> bool:
+        """Whether trainings of one kind are faster in lockstep, as far as was measured: on a CPU."""
+        on_cpu = experiment.resolve_device(self.device).type == "cpu"
+        most = pays_up_to(group[0].config, len(group)) if on_cpu else 0
+        return most > 0 and math.prod(self.data(group[0]).shape) <= most
+
     def limits(self) -> Limits:
         left = self.deadline - time.monotonic()
         return Limits(seconds=None if math.isinf(left) else max(0.0, left))
@@ -145,7 +151,7 @@ def train_all(
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     session = _Session(root=root, device=device, watch=watch or GridWatch(), deadline=deadline)
     reason, done = None, 0
-    for group in groups(sorted(planned, key=lambda one: one.config.seed), root, together):
+    for group in _groups(session, sorted(planned, key=lambda one: one.config.seed), together):
         place = (done + 1, len(planned))
         session.room = len(group)
         reason = _group(session, group, asked, place) if len(group) > 1 else _member(session, group[0], asked, place)
@@ -155,26 +161,17 @@ def train_all(
     return read(planned, root, asked), reason
 
 
-def groups(planned: Sequence[Planned], root: Path, together: bool | None) -> list[list[Planned]]:
-    """What is trained in lockstep.
-
-    Args:
-        planned: the trainings.
-        root: the folder above theirs; finished ones go alone, as nothing is left to be trained.
-        together: see `train_all`.
-    Returns:
-        All of them in groups, in the order of the first of each.
-    """
+def _groups(session: _Session, planned: Sequence[Planned], together: bool | None) -> list[list[Planned]]:
+    """What is trained in lockstep, in the order of the first of each; what is finished goes alone."""
     of_kind: dict[Any, list[Planned]] = {}
     for number, one in enumerate(planned):
-        alike = None if together is False or _is_done(one, root) else kind(one.config)
+        alike = None if together is False or _is_done(one, session.root) else kind(one.config)
         of_kind.setdefault(number if alike is None else alike, []).append(one)
     made = []
     for one_kind in of_kind.values():
         parts = -(-len(one_kind) // MOST)
         size = -(-len(one_kind) // parts)
-        slow = together is None and not pays(one_kind[0].config, size)
-        size = 1 if slow else size
+        size = size if together or session.faster(one_kind[:size]) else 1
         made += [one_kind[start : start + size] for start in range(0, len(one_kind), size)]
     return sorted(made, key=lambda group: planned.index(group[0]))
 

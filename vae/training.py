@@ -22,8 +22,8 @@ from lso.vae.opening import begin, reopen
 from lso.vae.runs import Run
 from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
-from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers, step
-from lso.vae.trainer import Trainer, bookmark, check, diverged, elapsed, save
+from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers
+from lso.vae.trainer import Trainer, bookmark, check, diverged, elapsed, save, slower
 from lso.vae.values import counted
 from lso.vae.verdict import collapse_verdict
 from lso.vae.watch import Limits as Limits
@@ -153,7 +153,7 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
         _finish(trainer)
     else:
         where = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
-        sentence = f"{reason} after {where}"
+        sentence = f"{reason} after {where}{slower(trainer)}"
         runs.update(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
 
 
@@ -215,7 +215,7 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
         except _Cut:
             back()  # sessions end between outer steps
             raise
-    info = step(trainer.state, x, noise, knobs, ("decoder",) if inner else BOTH)
+    info = trainer.step(x, noise, knobs, ("decoder",) if inner else BOTH)
     after_step(trainer, info, len(rows), inner)
 
 
@@ -287,7 +287,7 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> i
             if done > 1:
                 batch = take(trainer.data, _inner_rows(trainer, done))
                 own = _noise(trainer, batch, done)
-            total += step(trainer.state, batch, own, knobs, ("encoder",)).loss.double() * len(batch)
+            total += trainer.step(batch, own, knobs, ("encoder",)).loss.double() * len(batch)
             count += units(trainer.data, batch)
         trainer.plan, more = aggressive.after_window(updates, trainer.plan, (total / count).item())
     return done
@@ -387,7 +387,7 @@ def _finish(trainer: Trainer) -> None:
     best = trainer.run.best()
     verdict = collapse_verdict(best["active_units"], config.architecture.latent_dim, config.method.name) if warm else ""
     sentence = f"finished {counted(trainer.position.epoch, 'epoch')}; best validation -ELBO "
-    sentence += f"{best['neg_elbo']:.2f} nats at epoch {best['epoch']}"
+    sentence += f"{best['neg_elbo']:.2f} nats at epoch {best['epoch']}{slower(trainer)}"
     runs.update(
         trainer.run,
         status="finished",
