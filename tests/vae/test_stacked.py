@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lso.vae.config import Protocol
+from lso.vae.config import Precision, Protocol
 from lso.vae.methods import Method
 from lso.vae.model import build
 from lso.vae.seeds import generator
@@ -15,9 +15,16 @@ from tests.vae.small import example, small_networks
 MODELS, BATCH = 3, 6
 
 
-def _state(method: Method, arch: str, protocol: Protocol, seed: int, likelihood: str | None) -> State:
+def _state(
+    method: Method,
+    arch: str,
+    protocol: Protocol,
+    seed: int,
+    likelihood: str | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> State:
     sizes = small_networks(method, arch, 4, likelihood, width=16 if arch == "mlp" else 4)
-    return init(build(sizes, method.skip, (1, 8, 8), seed).double(), method, protocol)
+    return init(build(sizes, method.skip, (1, 8, 8), seed).to(dtype), method, protocol)
 
 
 def _inputs(state: State, seed: int, step: int) -> tuple[Tensor, Noise, Knobs]:
@@ -27,6 +34,11 @@ def _inputs(state: State, seed: int, step: int) -> tuple[Tensor, Noise, Knobs]:
     )
     noise = Noise(*(part.double() if isinstance(part, Tensor) else part for part in drawn))  # type: ignore[arg-type]
     return x, noise, Knobs(torch.tensor(0.2 + 0.3 * seed), torch.tensor((1 + seed) * 1e-2))
+
+
+def _single(x: Tensor, noise: Noise, knobs: Knobs) -> tuple[Tensor, Noise, Knobs]:
+    parts = (part.float() if isinstance(part, Tensor) else part for part in noise)
+    return x.float(), Noise(*parts), knobs  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +75,28 @@ def test_models_step_together_as_alone(name: str, arch: str, likelihood: str | N
             torch.testing.assert_close(values[key], value, rtol=1e-7, atol=1e-7, msg=key)
 
 
+@pytest.mark.parametrize("arch", ["mlp", "conv"])
+def test_layers_in_bfloat16_stay_so_together(arch: str) -> None:
+    """Both round layers to 8 bits, in sums of another order: within 1 % of each other, and not as near to float32."""
+    method = example("vae")
+    state = _state(method, arch, Protocol(), 0)
+    given = [_single(*_inputs(state, seed, 0)) for seed in range(MODELS)]
+
+    def fresh(precision: Precision) -> list[State]:
+        protocol = Protocol(precision=precision)
+        return [_state(method, arch, protocol, seed, dtype=torch.float32) for seed in range(MODELS)]
+
+    def losses(precision: Precision) -> Tensor:
+        return torch.stack([info.loss for info in step_together(stack(fresh(precision)), *zip(*given, strict=True))])
+
+    wanted = torch.stack([step(state, *own).loss for state, own in zip(fresh("bfloat16"), given, strict=True)])
+    torch.testing.assert_close(losses("bfloat16"), wanted, rtol=1e-2, atol=0.0)
+    assert not torch.allclose(losses("float32"), losses("bfloat16"), rtol=1e-6, atol=0.0)
+
+
 def test_a_model_that_is_not_finite_leaves_the_others_as_they_are() -> None:
     method, protocol = example("vae"), Protocol()
-    alone, together = ([_state(method, "mlp", protocol, seed, None) for seed in range(MODELS)] for _ in range(2))
+    alone, together = ([_state(method, "mlp", protocol, seed) for seed in range(MODELS)] for _ in range(2))
     stacked = stack(together)
     given = [_inputs(state, seed, 0) for seed, state in enumerate(alone)]
     given[1][0].fill_(torch.nan)
