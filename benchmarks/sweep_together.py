@@ -20,16 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from speed.together import EACH, pixels, two_ways
 from torch import Tensor
 
 from lso.tasks.datasets import load_dataset
 from lso.tasks.plan import plan
 from lso.vae import together, training
-from lso.vae.config import TrainConfig
-from lso.vae.model import build
 from lso.vae.opening import begin
-from lso.vae.stacked import stack, step_together
-from lso.vae.step import Info, Knobs, Noise, State, draw_noise, init, step
 
 ROWS = (("mlp", "vae"), ("mlp", "ne-vae-se"), ("conv", "vae"), ("conv", "ne-vae-se"), ("he2019-small", "vae"))
 PAIRS = 5
@@ -47,45 +44,18 @@ def clock(device: torch.device) -> Callable[[], float]:
     return waited
 
 
-def states(config: TrainConfig, count: int, pixels: Tensor) -> list[State]:
-    """Fresh models of seeds 0, 1, ..."""
-    models = [build(config.architecture, config.method.skip, tuple(pixels.shape[1:]), seed) for seed in range(count)]
-    return [init(model.to(pixels.device), config.method, config.protocol) for model in models]
-
-
-def given(state: State, config: TrainConfig, seed: int, number: int, pixels: Tensor) -> tuple[Tensor, Noise, Knobs]:
-    """What a step of one model takes."""
-    x = pixels[: config.protocol.batch_size]
-    drawn = draw_noise(
-        config.method, state.model, tuple(x.shape), binarize=True, seed=seed, step=number, device=x.device
-    )
-    return x, drawn, Knobs(torch.ones((), device=x.device), torch.full((), 1e-3, device=x.device))
-
-
-def steps(arch: str, method: str, count: int, pixels: Tensor) -> tuple[float, float, float]:
+def steps(arch: str, method: str, count: int, images: Tensor) -> tuple[float, float, float]:
     """Milliseconds of a step for each model, alone and together, and the ratio."""
-    config = plan({"architecture": {"name": arch}, "method": method})
-    alone, joint = states(config, count, pixels), states(config, count, pixels)
-    stacked = stack(joint)
-
-    def by_itself(number: int) -> list[Info]:
-        return [step(one, *given(one, config, seed, number, pixels)) for seed, one in enumerate(alone)]
-
-    def at_once(number: int) -> list[Info]:
-        parts = [given(one, config, seed, number, pixels) for seed, one in enumerate(joint)]
-        return step_together(stacked, *zip(*parts, strict=True))
-
-    for one, other in zip(by_itself(0), at_once(0), strict=True):
-        torch.testing.assert_close(torch.stack(one), torch.stack(other), rtol=1e-3, atol=1e-3)
-    now, each = clock(pixels.device), 2 if arch.startswith("he2019") else 20
+    alone, joint, _ = two_ways(arch, method, count, images)
+    now, each = clock(images.device), 2 if arch.startswith("he2019") else EACH
     pairs = []
     for _ in range(PAIRS + 1):
         began = now()
         for number in range(each):
-            by_itself(1 + number)
+            alone(1 + number)
         middle = now()
         for number in range(each):
-            at_once(1 + number)
+            joint(1 + number)
         pairs.append((middle - began, now() - middle))
     return told(pairs[1:], each * count)  # the first pair warms up
 
@@ -125,7 +95,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
-    pixels = torch.rand(256, 1, chosen.side, chosen.side, generator=torch.Generator().manual_seed(0)).to(device)
+    images = pixels(chosen.side, device)
     print(f"{chosen.mode}, {device}, {torch.get_num_threads()} threads; ms of one alone, of one together, ratio")
     print("| networks | method | " + " | ".join(f"S = {count}" for count in chosen.models) + " | break-even |")
     print("| --- " * (len(chosen.models) + 3) + "|")
@@ -135,7 +105,7 @@ def main() -> None:
         cells, ratios = [], {}
         for count in chosen.models:
             if chosen.mode == "steps":
-                alone, joint, ratio = steps(arch, method, count, pixels)
+                alone, joint, ratio = steps(arch, method, count, images)
             else:
                 alone, joint, ratio = trainings(arch, method, count, device)
             ratios[count] = ratio
