@@ -20,8 +20,8 @@ def kind(config: TrainConfig) -> Hashable | None:
         config: a training.
     Returns:
         Equal values for trainings that may go together; None for one that goes alone: sequences, as the batches of two
-        seeds differ in length; aggressive updates, as each model decides on its own inner steps; and inference by
-        gradient steps, and compiled steps.
+        seeds differ in length; aggressive updates, as each model decides on its own inner steps; inference by gradient
+        steps; and compiled steps.
     """
     method = config.method
     if (
