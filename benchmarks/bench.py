@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from speed.pairs import Row
 
-MODULES = ("training", "refinement", "generation", "importance", "search", "asks")
+MODULES = ("training", "together", "refinement", "generation", "importance", "search", "asks")
 HEAD = "| work | plain | ours | s | s | ratio | least to greatest | target | equal |"
 
 

@@ -46,8 +46,8 @@ NOTES = {  # by the beginning of a line
     "step of he2019-small, latents": "near 0: z enters one layer of four maps",
     "search through he2019-small": "1; elements go in passes of 100, so that memory has a bound",
     "step of lstm": "1",
-    "ask of gp": "not the cube: fits are cut to few points, and their iterations differ with the data",
-    "ask of turbo": "not the cube: the process is of the points near the region",
+    "ask of gp": "not 3: from 100 points on a fit ends after 50 iterations, and of many points it sees a part",
+    "ask of turbo": "not 3: the model is of the points nearest to the center",
 }
 
 
