@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import torch
+from speed.pairs import Row, pairs, row, sync_of
+from speed.plain import full_kernels, warmed
 from torch import Tensor
 
 from lso.vae.model import VAE
-from speed.pairs import Row, pairs, row, sync_of
-from speed.plain import full_kernels, warmed
 
 SHAPE, IMAGES, PASSES = (1, 28, 28), (64, 400), 4  # passes of the plain way in each pair, 20 in five
 TARGET = {"cpu": 100.0, "cuda": 200.0}
