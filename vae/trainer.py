@@ -19,6 +19,7 @@ from lso.vae.corpus import Corpus
 from lso.vae.data import Data, Dataset, steps
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.launch import first
 from lso.vae.runs import Run
 from lso.vae.step import State
 from lso.vae.watch import Watch
@@ -66,7 +67,7 @@ class Trainer:
         position: where it stands.
         plan: of aggressive training.
         best: weights of the least validation -ELBO.
-        codes: their posteriors over the validation split.
+        codes: their posteriors over the validation split, in the process that writes.
         totals: sums over the current epoch: loss, reconstruction, KL, penalty, gradient norm, data.
         watch: the caller.
         steps_per_epoch: outer steps of an epoch.
@@ -187,7 +188,7 @@ def bookmark(trainer: Trainer) -> Callable[[], None]:
 
 
 def save(trainer: Trainer) -> None:
-    """Write the best model, its codes, and last: the state that resumes from here.
+    """Write the best model, its codes, and last: the state that resumes from here; one process of several writes.
 
     Args:
         trainer: where training stands.
@@ -195,6 +196,8 @@ def save(trainer: Trainer) -> None:
         DivergedError: if a loss up to here was not finite; nothing is written then.
     """
     check(trainer)
+    if not first():
+        return
     began = time.monotonic()
     path, position = trainer.run.path, replace(trainer.position, seconds=elapsed(trainer))
     assert trainer.codes is not None
@@ -225,8 +228,9 @@ def restore(trainer: Trainer) -> None:
     path = trainer.run.path / runs.LAST
     if path.is_file():
         _read(trainer, checkpoint.load_last(path, trainer.data.device))
-    _truncate(trainer.run.path / runs.METRICS, trainer.position.lines)
-    runs.sweep(trainer.run)
+    if first():
+        _truncate(trainer.run.path / runs.METRICS, trainer.position.lines)
+        runs.sweep(trainer.run)
 
 
 def _read(trainer: Trainer, values: Mapping[str, Any]) -> None:

@@ -1,10 +1,9 @@
 """The one training loop: epochs of steps, a metrics row after each, checkpoints that resume bit for bit."""
 
 import hashlib
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,10 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.vae import aggressive, checkpoint, runs
-from lso.vae.config import TrainConfig
+from lso.vae import aggressive, checkpoint, processes, runs
+from lso.vae.config import TrainConfig, to_dict
 from lso.vae.data import Dataset, batches, draw_batch, take, units
+from lso.vae.epoch_row import append_row, epoch_row, judged
 from lso.vae.errors import DivergedError, RunError, UsageError
+from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.launch import first, place
 from lso.vae.metrics import decoder_use, validate
 from lso.vae.model import VAE, build
 from lso.vae.runs import Run
@@ -47,7 +49,8 @@ def train(
     """Train a VAE into a new run folder.
 
     On a CPU the result is a function of configuration and data alone: same machine, torch and thread count give the
-    same bits, however often the run was cut and resumed.
+    same bits, however often the run was cut and resumed. The processes of `torchrun` train one model together; the
+    first one writes.
 
     Args:
         config: method, architecture, protocol, data, seed.
@@ -66,7 +69,7 @@ def train(
         DivergedError: if a loss was not finite; the last good checkpoint is kept.
     """
     here = asdict(runs.Provenance.here())
-    data = {"name": dataset.name, "hash": dataset.hash(), "provenance": dict(dataset.provenance)}
+    data: dict[str, Any] = {"name": dataset.name, "hash": dataset.hash(), "provenance": dict(dataset.provenance)}
     info = {
         "status": "running",
         "sentence": "",
@@ -74,14 +77,18 @@ def train(
         "device": str(device),
         "shape": list(dataset.shape),
     }
-    info |= {"dataset": data, "threads": torch.get_num_threads(), "verdict": "", **here}
+    info |= {"dataset": data, "threads": torch.get_num_threads(), "processes": place().count, "verdict": "", **here}
     model = _build(config, dataset, start)  # refuses what cannot be built
     files = {} if start is None else {runs.START: checkpoint.pack_model(model, model.state_dict())}
     if files:
         info["start"] = hashlib.sha256(files[runs.START]).hexdigest()
-    run = runs.create(path, "train", info, config, files)
-    state = init(model.to(device), config.method, config.protocol)
-    return _session(at_start(config, dataset, run, state, watch or Watch()), limits)
+    with processes.joined(device):
+        _require_same(config, data["hash"], limits, info.get("start"))
+        if first():
+            runs.create(path, "train", info, config, files)
+        run = Run(processes.agree(path), made=first())
+        state = init(model.to(device), config.method, config.protocol)
+        return _session(at_start(config, dataset, run, state, watch or Watch()), limits)
 
 
 def resume(
@@ -94,7 +101,7 @@ def resume(
 ) -> Run:
     """Continue a run from its last checkpoint, or from the start if it was cut before the first.
 
-    It goes on with the number of CPU threads that it began with.
+    It goes on with the number of CPU threads that it began with, and with any number of processes.
 
     Args:
         run: the run.
@@ -121,10 +128,21 @@ def resume(
     model = _build(config, dataset, checkpoint.load_model(begun) if "start" in run.info else None).to(device)
     state = init(model, config.method, config.protocol)
     trainer = at_start(config, dataset, run, state, watch or Watch())
-    restore(trainer)
-    runs.update(run, status="running", sentence="")
-    with _threads(int(run.info["threads"])):
+    with processes.joined(device), _threads(int(run.info["threads"])):
+        restore(trainer)
+        _require_same(config, run.info["dataset"]["hash"], limits, trainer.position.step)
+        _note(run, status="running", sentence="", processes=place().count)
         return _session(trainer, limits)
+
+
+def _require_same(config: TrainConfig, data: str, limits: Limits, begun: Any) -> None:
+    processes.require_same((to_dict(config), data, limits.steps, begun), "trainings")
+
+
+def _note(run: Run, **values: Any) -> None:
+    """Change run.json, in the process that writes."""
+    if first():
+        runs.update(run, **values)
 
 
 def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
@@ -169,18 +187,18 @@ def _session(trainer: Trainer, limits: Limits) -> Run:
         reason = _epochs(trainer, limits.steps)
         save(trainer)
     except DivergedError as error:
-        runs.update(trainer.run, status="failed", sentence=error.message, finished=runs.now())
+        _note(trainer.run, status="failed", sentence=error.message, finished=runs.now())
         raise
     except (Exception, KeyboardInterrupt) as error:  # a full disk, Ctrl-C in a notebook: the last checkpoint holds
         status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        runs.update(trainer.run, status=status, sentence=f"cut off by {type(error).__name__}", finished=runs.now())
+        _note(trainer.run, status=status, sentence=f"cut off by {type(error).__name__}", finished=runs.now())
         raise
-    if reason is None:
+    if reason is None and first():
         _finish(trainer)
-    else:
+    elif reason is not None:
         where = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
         sentence = f"{reason} after {where}"
-        runs.update(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
+        _note(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
     return trainer.run
 
 
@@ -189,10 +207,9 @@ class _Cut(Exception):
 
 
 def _look(trainer: Trainer) -> None:
-    """Raise `_Cut` where it is time to end the session."""
-    if time.monotonic() >= trainer.deadline:
-        raise _Cut("reached the time limit")
-    if reason := trainer.watch.stop():
+    """Raise `_Cut` where it is time to end the session, in one process or another."""
+    late = "reached the time limit" if time.monotonic() >= trainer.deadline else None
+    if reason := processes.said(late or trainer.watch.stop()):
         raise _Cut(reason)
 
 
@@ -251,7 +268,7 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
     trainer.watch.step(trainer.position.step)
     if trainer.position.step % READ_EVERY == 0:
         check(trainer)
-    if time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS * max(1.0, trainer.saving / CHEAP_SECONDS):
+    if first() and time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS * max(1.0, trainer.saving / CHEAP_SECONDS):
         save(trainer)
 
 
@@ -286,7 +303,8 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> i
                 own = _noise(trainer, batch, done)
             total += step(trainer.state, batch, own, knobs, ("encoder",)).loss.double() * len(batch)
             count += units(trainer.data, batch)
-        trainer.plan, more = aggressive.after_window(updates, trainer.plan, (total / count).item())
+        mean = processes.agree((total / count).item())
+        trainer.plan, more = aggressive.after_window(updates, trainer.plan, mean)
     return done
 
 
@@ -308,56 +326,37 @@ def _end_epoch(trainer: Trainer) -> None:
     """Validate, append the metrics row, keep the weights if they are the best yet."""
     check(trainer)
     position, config = trainer.position, trainer.config
-    values, q = validate(trainer.state.model, trainer.validation, seed=config.seed)
-    trainer.state.model.train()
+    values, q = _validated(trainer)
     if not math.isfinite(values["neg_elbo"]):
         raise diverged(trainer, f"validation loss was not finite after epoch {position.epoch}")
-    judged = _judged(config, values, position.epoch)
-    better = judged < position.best
+    least = judged(config, values, position.epoch)
+    better = least < position.best
     if better:
         trainer.best = {name: value.detach().clone() for name, value in trainer.state.model.state_dict().items()}
         trainer.codes = q
-    row = _row(trainer, values, better)
-    path = trainer.run.path / runs.METRICS
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    row = epoch_row(trainer, values, better)
+    lines = append_row(row, trainer.run.path / runs.METRICS) if first() else position.lines
     trainer.totals.zero_()
     if position.epoch > 0:
         trainer.plan = aggressive.after_epoch(config.method.updates, trainer.plan, values["mi"])
     trainer.position = replace(
         position,
         inner=0,
-        best=min(position.best, judged),
+        best=min(position.best, least),
         bad_epochs=0 if better else position.bad_epochs + 1,
-        lines=path.stat().st_size,
+        lines=lines,
     )
     trainer.watch.epoch(row)
 
 
-def _judged(config: TrainConfig, values: Mapping[str, Any], epoch: int) -> float:
-    """What the best epoch has least of, in nats; minus its number where the last is to be kept."""
-    if config.protocol.judge == "last":
-        return -float(epoch)
-    own = config.protocol.judge == "objective"
-    return float(values["reconstruction"] + config.method.schedule.end * values["kl"] if own else values["neg_elbo"])
-
-
-def _row(trainer: Trainer, values: Mapping[str, Any], better: bool) -> dict[str, Any]:
-    position, config = trainer.position, trainer.config
-    *sums, count = trainer.totals.tolist()
-    names = ("train_loss", "train_reconstruction", "train_kl", "train_penalty", "gradient_norm")
-    means = {name: value / count if count else None for name, value in zip(names, sums, strict=True)}
-    return {
-        "epoch": position.epoch,
-        "step": position.step,
-        **means,
-        **values,
-        "inner_steps": position.inner / max(1, trainer.steps_per_epoch),
-        "kl_weight": kl_weight(config.method.schedule, max(0, position.step - 1), trainer.steps_per_epoch),
-        "learning_rate": position.learning_rate,
-        "best": better,
-        "seconds": round(elapsed(trainer), 3),
-    }
+def _validated(trainer: Trainer) -> tuple[dict[str, Any], DiagonalGaussian | None]:
+    """The metrics, and the codes in the process that writes, which alone computes them."""
+    values: dict[str, Any] = {}
+    q = None
+    if first():
+        values, q = validate(trainer.state.model, trainer.validation, seed=trainer.config.seed)
+        trainer.state.model.train()
+    return processes.agree(values), q
 
 
 def _decay(trainer: Trainer) -> None:
