@@ -68,9 +68,9 @@ def stepped(case: Case) -> dict[str, Tensor]:
     for at, size in enumerate(SIZES):
         x = batch_for(case.arch, 13)[:size]
         noise = draw_noise(method, state.model, tuple(x.shape), binarize=image, seed=0, step=at, device=cpu)
-        doubled = {key: z.double() if isinstance(z, Tensor) else z for key, z in noise._asdict().items()}
+        drawn: dict[str, Any] = {key: z.double() if isinstance(z, Tensor) else z for key, z in noise._asdict().items()}
         knobs = Knobs(torch.tensor(0.5), torch.tensor(0.01))
-        info = step(state, x.double() if image else x, Noise(**doubled), knobs, case.groups[at % len(case.groups)])
+        info = step(state, x.double() if image else x, Noise(**drawn), knobs, case.groups[at % len(case.groups)])
         told.append(torch.stack(info))
     return {**state.model.state_dict(), "told": torch.stack(told)}
 
