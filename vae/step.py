@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from lso.vae.config import Protocol
+from lso.vae.config import Precision, Protocol
 from lso.vae.data import to_unit
 from lso.vae.dropout import handed, uniform_shapes
 from lso.vae.inference import draws, infer
@@ -17,6 +17,7 @@ from lso.vae.methods import Method
 from lso.vae.model import VAE
 from lso.vae.objectives import evaluate, samples
 from lso.vae.penalties import penalize, reencoded
+from lso.vae.precision import layers_in
 from lso.vae.processes import sharing, sum_flat
 from lso.vae.seeds import generator
 
@@ -86,6 +87,7 @@ class State:
         clip: largest gradient norm; 0 is none.
         joint: whether that norm is of both halves, whichever of them step.
         encoder_rate: learning rate of the encoder, as a multiple of that of the step.
+        precision: of the layers.
     """
 
     model: VAE
@@ -94,6 +96,7 @@ class State:
     clip: float
     joint: bool = True
     encoder_rate: float = 1.0
+    precision: Precision = "float32"
 
 
 def init(model: VAE, method: Method, protocol: Protocol) -> State:
@@ -108,7 +111,7 @@ def init(model: VAE, method: Method, protocol: Protocol) -> State:
     """
     rate = protocol.encoder_learning_rate / protocol.learning_rate if protocol.encoder_learning_rate else 1.0
     optimizers = fresh_optimizers(model, protocol)
-    return State(model, optimizers, method, protocol.clip, protocol.clip_scope == "joint", rate)
+    return State(model, optimizers, method, protocol.clip, protocol.clip_scope == "joint", rate, protocol.precision)
 
 
 def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
@@ -230,7 +233,8 @@ def step(
         if part is not None:
             x, noise = x[part.rows], noise.of(part.rows)
         with handed(state.model, noise.dropout):  # until the gradients are there: a refinement runs its decoder again
-            found = losses(state.model, state.method, x, noise, knobs.kl_weight)
+            with layers_in(state.precision, x.device):
+                found = losses(state.model, state.method, x, noise, knobs.kl_weight)
             if part is not None:
                 found = Losses(*(part.weight * value for value in found))
             norm = _backward(state, found, groups)
