@@ -248,6 +248,19 @@ def sum_flat(tensors: Sequence[Tensor]) -> None:
     torch._foreach_copy_(list(tensors), [part.view(each.shape) for part, each in zip(parts, tensors, strict=True)])
 
 
+def total(x: Tensor) -> Tensor:
+    """The sum over processes in a step, differentiable any number of times.
+
+    Args:
+        x: of this process.
+    Returns:
+        The same shape, the same in every process. Its gradient is summed too, as what all minimize is the sum of their
+        losses.
+    """
+    found: Tensor = x if _share is None else _Sum.apply(x)  # type: ignore[no-untyped-call]
+    return found
+
+
 def mean_over_batch(mean: Tensor) -> Tensor:
     """The mean over the global batch, differentiable.
 
@@ -256,7 +269,7 @@ def mean_over_batch(mean: Tensor) -> Tensor:
     Returns:
         The same shape, the same in every process.
     """
-    return mean if _share is None else _sum(_share.weight * mean)
+    return mean if _share is None else total(_share.weight * mean)
 
 
 def norm_over_batch(x: Tensor, dim: int | None = None) -> Tensor:
@@ -269,24 +282,17 @@ def norm_over_batch(x: Tensor, dim: int | None = None) -> Tensor:
         The norm, the same in every process.
     """
     norm = x.norm() if dim is None else x.norm(dim=dim, keepdim=True)
-    return norm if _share is None else (_sum(norm.square()) / _share.copies).sqrt()
+    return norm if _share is None else (total(norm.square()) / _share.copies).sqrt()
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes; what they minimize is the sum of their losses, so its gradient is one over them too."""
-
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone(memory_format=torch.contiguous_format)
+        found = x.clone(memory_format=torch.contiguous_format)
         with _reached():
-            dist.all_reduce(total)
-        return total
+            dist.all_reduce(found)
+        return found
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _sum(gradients[0])
-
-
-def _sum(x: Tensor) -> Tensor:
-    total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
-    return total
+        return total(gradients[0])

@@ -145,6 +145,11 @@ def test_a_run_goes_on_under_another_number_of_processes(two: Path) -> None:
     assert_close_run(two / "begun", two / "vae")
 
 
+def test_all_find_that_a_training_diverged(two: Path, found: list[dict[str, Any]]) -> None:
+    assert all(each["diverged"].startswith("DivergedError: the ") for each in found)
+    assert Run(two / "diverged").info["status"] == "failed"
+
+
 def test_different_trainings_are_refused(two: Path, found: list[dict[str, Any]]) -> None:
     wanted = "UsageError: the processes were given different trainings\nStart all by one command, with the same files."
     assert [each["different"] for each in found] == [wanted, wanted]
