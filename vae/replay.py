@@ -115,10 +115,8 @@ class Replayed:
         after = [value.clone() for value in self._moved()]
         self._put_back(kept)
         info = step(self.state, x, noise, knobs, groups)
-        moved = [
-            [value - before for value, before in zip(values, kept, strict=True)] for values in (self._moved(), after)
-        ]
-        if not (_alike(list(info), list(replayed), ROUNDING) and _alike(*moved, SIGNS)):
+        one, other = ([a - b for a, b in zip(values, kept, strict=True)] for values in (self._moved(), after))
+        if not (_alike(list(info), list(replayed), ROUNDING) and _alike(one, other, SIGNS)):
             self.record = None
             self.sentence = "steps are not replayed: a recorded step differed from the same step taken alone"
         else:

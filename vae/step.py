@@ -1,6 +1,6 @@
 """The one training step: randomness and knobs come in as tensors on the device, nothing inside reads the host."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -88,6 +88,7 @@ class State:
         joint: whether that norm is of both halves, whichever of them step.
         encoder_rate: learning rate of the encoder, as a multiple of that of the step.
         precision: of the layers.
+        losses: `losses`, or a faster way to the same.
     """
 
     model: VAE
@@ -97,6 +98,7 @@ class State:
     joint: bool = True
     encoder_rate: float = 1.0
     precision: Precision = "float32"
+    losses: Callable[[VAE, Method, Tensor, "Noise", Tensor], "Losses"] | None = None
 
 
 def init(model: VAE, method: Method, protocol: Protocol) -> State:
@@ -126,12 +128,17 @@ def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
     device = next(model.parameters()).device
     rate = torch.tensor(protocol.learning_rate, device=device)
     halves: dict[Group, torch.nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
-    kind = Adam if protocol.optimizer == "adam" else SGD
     return {
-        name: kind(half.parameters(), lr=rate.clone(), fused=True)
+        name: _optimizer(protocol, half, rate.clone())
         for name, half in halves.items()
         if any(True for _ in half.parameters())
     }
+
+
+def _optimizer(protocol: Protocol, half: torch.nn.Module, rate: Tensor) -> Optimizer:
+    if protocol.optimizer == "sgd":
+        return SGD(half.parameters(), lr=rate, fused=True)
+    return Adam(half.parameters(), lr=rate, fused=True, capturable=rate.device.type == "cuda")  # see `lso.vae.replay`
 
 
 def draw_noise(
@@ -234,7 +241,7 @@ def step(
             x, noise = x[part.rows], noise.of(part.rows)
         with handed(state.model, noise.dropout):  # until the gradients are there: a refinement runs its decoder again
             with layers_in(state.precision, x.device):
-                found = losses(state.model, state.method, x, noise, knobs.kl_weight)
+                found = (state.losses or losses)(state.model, state.method, x, noise, knobs.kl_weight)
             if part is not None:
                 found = Losses(*(part.weight * value for value in found))
             norm = _backward(state, found, groups)

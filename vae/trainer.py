@@ -19,7 +19,8 @@ from lso.vae.corpus import Corpus
 from lso.vae.data import Data, Dataset, steps
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.gaussian import DiagonalGaussian
-from lso.vae.launch import first
+from lso.vae.launch import first, place
+from lso.vae.replay import Replayed, cuda_graphs
 from lso.vae.runs import Run
 from lso.vae.step import State
 from lso.vae.watch import Watch
@@ -64,6 +65,7 @@ class Trainer:
         data: training split, on the device.
         validation: validation split, on the device.
         state: weights and optimizers.
+        step: the step, replayed on a GPU.
         position: where it stands.
         plan: of aggressive training.
         best: weights of the least validation -ELBO.
@@ -82,6 +84,7 @@ class Trainer:
     data: Data
     validation: Data
     state: State
+    step: Replayed
     position: Position
     plan: Plan
     best: dict[str, Tensor]
@@ -108,12 +111,18 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watc
         The trainer.
     """
     device = next(state.model.parameters()).device
+    several = place().count > 1  # whose sums in the middle of a step are neither recorded nor compiled
+    if config.protocol.compiled and not several:
+        from lso.vae.compiled import CompiledLosses  # takes a second to import
+
+        state.losses = CompiledLosses()
     return Trainer(
         config=config,
         run=run,
         data=_resident(dataset.train, device),
         validation=_resident(dataset.validation, device),
         state=state,
+        step=Replayed(state, cuda_graphs() if device.type == "cuda" and not several else None),
         position=Position(learning_rate=config.protocol.learning_rate),
         plan=aggressive.init(config.method.updates),
         best={},
@@ -185,6 +194,20 @@ def bookmark(trainer: Trainer) -> Callable[[], None]:
         trainer.plan = plan
 
     return back
+
+
+def slower(trainer: Trainer) -> str:
+    """What is to be said where steps could not be as fast as they were asked to be.
+
+    Args:
+        trainer: at the end of a session.
+    Returns:
+        Sentences to go on with, or nothing.
+    """
+    sentences = [trainer.step.sentence, getattr(trainer.state.losses, "sentence", "")]
+    if trainer.config.protocol.compiled and place().count > 1:
+        sentences.append("steps of several processes are not compiled")
+    return "".join(f"; {sentence}" for sentence in sentences if sentence)
 
 
 def save(trainer: Trainer) -> None:
