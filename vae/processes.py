@@ -71,6 +71,7 @@ def share_of(size: int, rank: int, count: int) -> Share:
 
 
 _count = 1  # processes that are joined
+_link: Literal["none", "gloo", "nccl", "given up"] = "none"
 _share: Share | None = None  # of the batch of the step that is being computed
 
 
@@ -79,13 +80,13 @@ def joined(device: torch.device | str) -> Iterator[None]:
     """The processes of a launch, connected: NCCL between GPUs, gloo between CPUs and for what the hosts agree on.
 
     They leave the block together. The connection stays for the next one, as a launch cannot make it twice, and is given
-    up at the end of the program, or where an exception comes through, of which the others then hear. With one process,
-    or inside another `joined`, nothing happens.
+    up at the end of the program, or where an exception comes through. The others then hear of it: over gloo at once,
+    with NCCL when the program ends. With one process, or inside another `joined`, nothing happens.
 
     Args:
         device: of this process.
     Raises:
-        UsageError: if a process group is there already, or was given up.
+        UsageError: if a process group is there already, was given up, or is one of CPUs and now GPUs are wanted.
         RunError: if the others cannot be reached, or are lost at the end.
     """
     global _count
@@ -99,36 +100,46 @@ def joined(device: torch.device | str) -> Iterator[None]:
         yield
         agree(None)
     except BaseException:
-        _part()
+        _give_up()
         raise
     finally:
         _count = 1
 
 
-_state: Literal["apart", "connected", "parted"] = "apart"
-
-
 def _connect(device: torch.device) -> None:
-    global _state
-    if device.type == "cuda":
+    global _link
+    wanted: Literal["gloo", "nccl"] = "nccl" if device.type == "cuda" else "gloo"
+    if wanted == "nccl":
         torch.cuda.set_device(device)
-    if _state == "connected":
+    if _link in (wanted, "nccl"):
         return
-    if _state == "parted":
-        raise UsageError("these processes have parted after an error", "Start them again, with --resume to go on.")
+    if _link != "none":
+        what = (
+            "these processes have parted after an error" if _link == "given up" else "they were joined on CPUs before"
+        )
+        raise UsageError(what, "Start them again, with --resume to go on.")
     if dist.is_initialized():
         raise UsageError("there is a process group already", "Leave init_process_group out: training makes its own.")
     with _reached():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    _state = "connected"
-    atexit.register(_part)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if wanted == "nccl" else "gloo", timeout=PATIENCE)
+    _link = wanted
+    atexit.register(_leave)
 
 
-def _part() -> None:
-    global _state
-    if _state == "connected":
-        _state = "parted"
+def _leave() -> None:
+    """Disconnect, all at the end of their programs."""
+    global _link
+    if _link in ("gloo", "nccl"):
+        _link = "given up"
         dist.destroy_process_group()
+
+
+def _give_up() -> None:
+    """Disconnect in the middle. NCCL would wait for the others to do the same: that is left to the program's end."""
+    global _link
+    if _link == "nccl":
+        _link = "given up"
+    _leave()
 
 
 @contextmanager
