@@ -10,19 +10,18 @@ norm over the batch) the sums in the middle are added up as well, by a function 
 of times.
 """
 
-import atexit
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from lso.vae.errors import RunError, UsageError
-from lso.vae.launch import place
+from lso.vae.launch import Place, place
 
 # Nobody waits longer for another one. The first process validates alone, which takes minutes for a large decoder.
 PATIENCE = timedelta(minutes=30)
@@ -71,75 +70,68 @@ def share_of(size: int, rank: int, count: int) -> Share:
 
 
 _count = 1  # processes that are joined
-_link: Literal["none", "gloo", "nccl", "given up"] = "none"
 _share: Share | None = None  # of the batch of the step that is being computed
+_store: Any = None  # where the processes of a launch find each other; it can be made once
+_meetings = 0  # of them so far; -1 once they have parted by an error
 
 
 @contextmanager
 def joined(device: torch.device | str) -> Iterator[None]:
     """The processes of a launch, connected: NCCL between GPUs, gloo between CPUs and for what the hosts agree on.
 
-    They leave the block together. The connection stays for the next one, as a launch cannot make it twice, and is given
-    up at the end of the program, or where an exception comes through. The others then hear of it: over gloo at once,
-    with NCCL when the program ends. With one process, or inside another `joined`, nothing happens.
+    They leave the block together, and may join again. Where an exception comes through one leaves for good, of which
+    the others hear: over gloo at once, with NCCL when its program ends. With one process, or inside another `joined`,
+    nothing happens.
 
     Args:
         device: of this process.
     Raises:
-        UsageError: if a process group is there already, was given up, or is one of CPUs and now GPUs are wanted.
+        UsageError: if a process group is there already, or an error parted the processes before.
         RunError: if the others cannot be reached, or are lost at the end.
     """
-    global _count
+    global _count, _meetings
     here = place()
     if here.count == 1 or _count > 1:
         yield
         return
+    device = torch.device(device)
     try:
-        _connect(torch.device(device))
+        _connect(here, device)
         _count = here.count
         yield
         agree(None)
     except BaseException:
-        _give_up()
+        _meetings = -1
+        if device.type == "cpu" and _count > 1:  # NCCL would wait for the others to do the same
+            dist.destroy_process_group()
         raise
+    else:
+        dist.destroy_process_group()
     finally:
         _count = 1
 
 
-def _connect(device: torch.device) -> None:
-    global _link
-    wanted: Literal["gloo", "nccl"] = "nccl" if device.type == "cuda" else "gloo"
-    if wanted == "nccl":
-        torch.cuda.set_device(device)
-    if _link in (wanted, "nccl"):
-        return
-    if _link != "none":
-        what = (
-            "these processes have parted after an error" if _link == "given up" else "they were joined on CPUs before"
-        )
-        raise UsageError(what, "Start them again, with --resume to go on.")
+def _connect(here: Place, device: torch.device) -> None:
+    from torch.distributed.rendezvous import rendezvous  # not there in every build of torch
+
+    global _store, _meetings
+    if _meetings < 0:
+        raise UsageError("these processes have parted after an error", "Start them again, with --resume to go on.")
     if dist.is_initialized():
         raise UsageError("there is a process group already", "Leave init_process_group out: training makes its own.")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     with _reached():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if wanted == "nccl" else "gloo", timeout=PATIENCE)
-    _link = wanted
-    atexit.register(_leave)
-
-
-def _leave() -> None:
-    """Disconnect, all at the end of their programs."""
-    global _link
-    if _link in ("gloo", "nccl"):
-        _link = "given up"
-        dist.destroy_process_group()
-
-
-def _give_up() -> None:
-    """Disconnect in the middle. NCCL would wait for the others to do the same: that is left to the program's end."""
-    global _link
-    if _link == "nccl":
-        _link = "given up"
-    _leave()
+        if _store is None:
+            _store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+        _meetings += 1
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore(f"lso/{_meetings}", _store),  # type: ignore[attr-defined]
+            rank=here.rank,
+            world_size=here.count,
+            timeout=PATIENCE,
+        )
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from lso.vae.errors import LsoError
 from lso.vae.launch import place
 from lso.vae.runs import Run
 from lso.vae.step import BOTH, Group, Knobs, Noise, draw_noise, init, step
-from lso.vae.training import Limits, Watch, resume, train
-from tests.vae.small import batch_for, config, data_for, digits, example, kind_of, small_model
+from lso.vae.training import Limits, resume, train
+from tests.vae.small import Stop, batch_for, config, data_for, digits, example, kind_of, small_model
 
 SIZES = (13, 2, 1)  # of the batches: uneven shares, one datum each, fewer data than processes
 
@@ -86,18 +86,12 @@ def trainings() -> dict[str, TrainConfig]:
     }
 
 
-class Told(Watch):
+class Told(Stop):
     """Does something once a number of steps is done, in one process."""
 
     def __init__(self, rank: int, after: int, what: Callable[[], str]) -> None:
-        self.active, self.after, self.what = place().rank == rank, after, what
-        self.done = 0
-
-    def start(self, run: Run, steps: int, done: int) -> None:
-        self.done = done
-
-    def step(self, done: int) -> None:
-        self.done = done
+        super().__init__(after)
+        self.active, self.what = place().rank == rank, what
 
     def stop(self) -> str | None:
         return self.what() if self.active and self.done >= self.after else None
