@@ -1,5 +1,6 @@
 """``lso train``: a new training run, or an interrupted one continued."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,8 +96,11 @@ def train(
             if resume
             else _new(settings, config, out, device, console, signals, limits)
         )
-    if first():
-        _conclude(run, console)
+    if not first():
+        # One in six such processes aborted in torch's clean-up, which takes the first one down with it: they skip it.
+        sys.stderr.flush()
+        os._exit(signals.exit_code)
+    _conclude(run, console)
     if signals.exit_code:
         raise typer.Exit(signals.exit_code)
 
