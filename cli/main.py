@@ -28,7 +28,8 @@ from lso.cli import (
     train,
     traverse,
 )
-from lso.vae.errors import LsoError
+from lso.vae.errors import LsoError, UsageError
+from lso.vae.launch import place
 
 USAGE: Any = typer.BadParameter.__base__  # the parser's usage errors; where the class lives depends on typer's version
 WORK, LOOK, HELP = "Train, search, judge", "Look at a latent space", "Find out"
@@ -83,6 +84,11 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
+            if command is not train.train and place().count > 1:
+                raise UsageError(
+                    f"torchrun started several processes, and {command.__name__} is the work of one",
+                    "Start it without torchrun; `lso train` is for several.",
+                )
             command(*args, **kwargs)
             sys.stdout.flush()
         except LsoError as error:

@@ -148,6 +148,35 @@ class TrainingProgress(Watch):
         self._pending = None
 
 
+class Unseen(Watch):
+    """Of several processes those that do not print: passes on the wish to stop.
+
+    Args:
+        signals: Ctrl-C and SIGTERM.
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self.signals = signals
+
+    def start(self, run: Run, steps: int, done: int) -> None:
+        """From here on a signal stops the training cleanly.
+
+        Args:
+            run: its folder.
+            steps: planned in all.
+            done: steps of an earlier session.
+        """
+        self.signals.listen()
+
+    def stop(self) -> str | None:
+        """Whether a signal came.
+
+        Returns:
+            ``"interrupted"``, ``"terminated"`` or None.
+        """
+        return self.signals.reason()
+
+
 class SearchProgress:
     """Shows a search, then its control, and passes on the wish to stop: a `lso.descent.Watch`.
 

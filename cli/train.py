@@ -1,6 +1,9 @@
 """``lso train``: a new training run, or an interrupted one continued."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,12 +27,13 @@ from lso.cli.signals import Signals
 from lso.tasks.plan import plan
 from lso.vae import runs
 from lso.vae.errors import UsageError
+from lso.vae.launch import first
 from lso.vae.runs import Run
 from lso.vae.values import counted
 
 if TYPE_CHECKING:
     from lso.vae.data import Dataset
-    from lso.vae.training import Limits
+    from lso.vae.training import Limits, Watch
 
 Resume = Annotated[
     Path | None,
@@ -66,9 +70,10 @@ def train(
 ) -> None:
     """Train a VAE into a new run folder, or continue one with --resume.
 
-    Ctrl-C saves, and --resume goes on from there, on a CPU to the very same numbers.
+    Ctrl-C saves, and --resume goes on from there, on a CPU to the very same numbers. Several processes train one model:
+    torchrun --nproc-per-node 2 -m lso train ...
     """
-    console = Console(json=json, quiet=quiet, verbose=verbose)
+    console = Console(json=json, quiet=quiet or not first(), verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)
     if resume is not None:
         _refuse_with_resume([*given_flags(settings), *(["--config"] if config else []), *(["--out"] if out else [])])
@@ -91,6 +96,10 @@ def train(
             if resume
             else _new(settings, config, out, device, console, signals, limits)
         )
+    if not first():
+        # One in six such processes aborted in torch's clean-up, which takes the first one down with it: they skip it.
+        sys.stderr.flush()
+        os._exit(signals.exit_code)
     _conclude(run, console)
     if signals.exit_code:
         raise typer.Exit(signals.exit_code)
@@ -114,7 +123,6 @@ def _new(
     limits: "Limits",
 ) -> Run:
     from lso.cli.bars import Reading
-    from lso.cli.progress import TrainingProgress
     from lso.tasks import experiment
     from lso.tasks.datasets import load_dataset
 
@@ -123,24 +131,32 @@ def _new(
     reading = Reading(console)
     dataset = load_dataset(full.data, full.protocol.binarize, full.seed, progress=reading)
     reading.close()
-    watch = TrainingProgress(console, signals, lambda run, done: _announce(run, done, console, dataset))
-    try:
+    with _watching(console, signals, dataset) as watch:
         return experiment.train_planned(full, dataset, out=out, device=device, watch=watch, limits=limits)
-    finally:
-        watch.close()
 
 
 def _continue(path: Path, device: str, console: Console, signals: Signals, limits: "Limits") -> Run:
-    from lso.cli.progress import TrainingProgress
     from lso.tasks import experiment
 
     run = Run(path)
     if run.info["status"] == "finished":
         console.note(f"{shown(path)} is finished already; nothing to do")
         return experiment.resume(run)
-    watch = TrainingProgress(console, signals, lambda run, done: _announce(run, done, console))
-    try:
+    with _watching(console, signals) as watch:
         return experiment.resume(run, device=device, watch=watch, limits=limits)
+
+
+@contextmanager
+def _watching(console: Console, signals: Signals, dataset: "Dataset | None" = None) -> "Iterator[Watch]":
+    """What a training shows in the first process, and that it listens to signals in all."""
+    from lso.cli.progress import TrainingProgress, Unseen
+
+    if not first():
+        yield Unseen(signals)
+        return
+    watch = TrainingProgress(console, signals, lambda run, done: _announce(run, done, console, dataset))
+    try:
+        yield watch
     finally:
         watch.close()
 

@@ -15,6 +15,7 @@ from lso.vae.architectures import Kind
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, Split
 from lso.vae.errors import DataError, UsageError
+from lso.vae.launch import first, place
 from lso.vae.methods import Method
 from lso.vae.metrics import Metrics
 from lso.vae.model import VAE
@@ -30,21 +31,27 @@ def resolve_device(name: str = "auto") -> torch.device:
     """The device of a name.
 
     Args:
-        name: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        name: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` (of several processes each has its own) or
+            ``"cuda:N"``.
     Returns:
         The device.
     Raises:
         UsageError: if there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and place().count > 1:
+        name = f"cuda:{place().local}"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         raise UsageError(f"unknown device {name!r}", "Known: auto, cpu, cuda, cuda:N.")
     count = torch.cuda.device_count()
     if kind == "cuda" and int(index or 0) >= count:
+        remedy = "Use --device cpu, or --device auto."
+        if place().count > 1:
+            remedy = "Start as many processes on a machine as it has GPUs, or use --device cpu."
         found = f"{count} CUDA devices are" if count != 1 else "1 CUDA device is"
-        raise UsageError(f"device {name!r} was asked for, but {found} available", "Use --device cpu, or --device auto.")
+        raise UsageError(f"device {name!r} was asked for, but {found} available", remedy)
     return torch.device(name)
 
 
@@ -137,7 +144,7 @@ def train_planned(
     """
     path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
     run = training.train(config, dataset, path, device=resolve_device(device), watch=watch, limits=limits)
-    return _reported(_heard(run, dataset))
+    return _reported(_heard(run, dataset)) if first() else run
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,10 +215,11 @@ def resume(
     found = run if isinstance(run, Run) else Run(run)
     if found.info["status"] == "finished":
         page = found.path / runs.REPORT
-        return found if page.is_file() and page.with_suffix(".json").is_file() else _reported(found)
+        there = page.is_file() and page.with_suffix(".json").is_file()
+        return found if there or not first() else _reported(found)
     data = dataset_of(found) if dataset is None else dataset
     done = training.resume(found, data, device=resolve_device(device), watch=watch, limits=limits)
-    return _reported(_heard(done, data))
+    return _reported(_heard(done, data)) if first() else done
 
 
 def _heard(run: Run, dataset: Dataset) -> Run:

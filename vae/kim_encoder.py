@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lso.vae.batch_norm import BatchNorm2d
 from lso.vae.gaussian import DiagonalGaussian
 
 SMALLEST = 4  # sides are halved, rounding down, until none exceeds this
@@ -67,7 +68,7 @@ class Block(nn.Module):
     def __init__(self, inside: int, out: int) -> None:
         super().__init__()
         self.first, self.second = nn.Conv2d(inside, out, 3, padding=1), nn.Conv2d(out, out, 3, padding=1)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(out) for _ in range(2))
+        self.norms = nn.ModuleList(BatchNorm2d(out) for _ in range(2))
         self.widen = nn.Conv2d(inside, out, 1) if inside != out else nn.Identity()
 
     def forward(self, x: Float[Tensor, "batch inside height width"]) -> Float[Tensor, "batch out height width"]:

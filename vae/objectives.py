@@ -12,6 +12,7 @@ from lso.vae.axes import Elbo, FreeBits, ImportanceWeighted, Objective
 from lso.vae.gaussian import DiagonalGaussian, prior_log_prob
 from lso.vae.likelihoods import Likelihood
 from lso.vae.model import VAE
+from lso.vae.processes import mean_over_batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +82,7 @@ def _(objective: FreeBits, model: VAE, x: Tensor, q: DiagonalGaussian, noise: Te
     """-log p(x|z) + w sum_j max(floor, KL_j), KL_j of the datum or of the batch mean (Kingma et al. 2016, eq. 15)."""
     z, likelihood = _decode(model, x, q, noise[0])
     kl = q.kl()
-    counted = kl if objective.over == "datum" else kl.mean(0, keepdim=True)
+    counted = kl if objective.over == "datum" else mean_over_batch(kl.mean(0, keepdim=True))
     reconstruction = -likelihood.log_prob(x)
     loss = reconstruction + w * counted.clamp(min=objective.floor).sum(-1)
     return Terms(loss, reconstruction, kl.sum(-1), z, likelihood)

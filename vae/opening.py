@@ -3,13 +3,15 @@
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from lso.vae import checkpoint, runs
-from lso.vae.config import TrainConfig
+from lso.vae import checkpoint, processes, runs
+from lso.vae.config import TrainConfig, to_dict
 from lso.vae.data import Dataset
 from lso.vae.errors import RunError, UsageError
+from lso.vae.launch import first, place
 from lso.vae.model import VAE, build
 from lso.vae.runs import Run
 from lso.vae.step import init
@@ -42,7 +44,7 @@ def begin(
         RunError: if the folder is taken.
     """
     here = asdict(runs.Provenance.here())
-    data = {"name": dataset.name, "hash": dataset.hash(), "provenance": dict(dataset.provenance)}
+    data: dict[str, Any] = {"name": dataset.name, "hash": dataset.hash(), "provenance": dict(dataset.provenance)}
     info = {
         "status": "running",
         "sentence": "",
@@ -50,12 +52,15 @@ def begin(
         "device": str(device),
         "shape": list(dataset.shape),
     }
-    info |= {"dataset": data, "threads": torch.get_num_threads(), "verdict": "", **here}
+    info |= {"dataset": data, "threads": torch.get_num_threads(), "processes": place().count, "verdict": "", **here}
     model = _build(config, dataset, start)  # refuses what cannot be built
     files = {} if start is None else {runs.START: checkpoint.pack_model(model, model.state_dict())}
     if files:
         info["start"] = hashlib.sha256(files[runs.START]).hexdigest()
-    run = runs.create(path, "train", info, config, files)
+    _require_same(config, data["hash"], info.get("start"))
+    if first():
+        runs.create(path, "train", info, config, files)
+    run = Run(processes.agree(path), made=first())
     state = init(model.to(device), config.method, config.protocol)
     return at_start(config, dataset, run, state, watch or Watch())
 
@@ -83,8 +88,13 @@ def reopen(run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", wa
     state = init(model, config.method, config.protocol)
     trainer = at_start(config, dataset, run, state, watch or Watch())
     restore(trainer)
-    runs.update(run, status="running", sentence="")
+    _require_same(config, run.info["dataset"]["hash"], trainer.position.step)  # all have read before one writes
+    runs.update(run, status="running", sentence="", processes=place().count)
     return trainer
+
+
+def _require_same(config: TrainConfig, data: str, begun: Any) -> None:
+    processes.require_same((to_dict(config), data, begun), "trainings")
 
 
 def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lso.vae import ancestral
+from lso.vae.batch_norm import BatchNorm2d
 from lso.vae.errors import ShapeError
 from lso.vae.folding import fold
 from lso.vae.likelihoods import Head, Likelihood
@@ -59,13 +60,13 @@ class PixelCnnDecoder(nn.Module):
         edge = 1 if skip and latent_dim else 0
         self.input = ZMaps(latent_dim, Z_MAPS if latent_dim else 0, shape)
         self.first = MaskedConv2d(shape[0], width, kernels[0], centre=False, open_channels=self.input.maps)
-        self.norm: nn.Module = nn.BatchNorm2d(width)
+        self.norm: nn.Module = BatchNorm2d(width)
         self.blocks = nn.ModuleList(Block(width, kernel, edge) for kernel in kernels[1:])
         self.skips = nn.ModuleList(Block(width, kernel, edge) for kernel in kernels[1:-1])
         count = len(self.blocks) + len(self.skips) + 1
         self.edges = nn.ModuleList(ZMaps(latent_dim, edge, shape) for _ in range(count * edge))  # the head's last
         self.mix = nn.Conv2d(width + edge, width, 1, bias=False)
-        self.mix_norm: nn.Module = nn.BatchNorm2d(width)
+        self.mix_norm: nn.Module = BatchNorm2d(width)
         self.output = nn.Conv2d(width, shape[0], 1, bias=False)
         self.head = Head(likelihood, shape[0])
 
@@ -182,7 +183,7 @@ class Block(nn.Module):
         self.down = convolution(width + maps, half, (1, 1))
         self.masked = MaskedConv2d(half, half, kernel, centre=True)
         self.up = convolution(half, width, (1, 1))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for channels in (half, half, width))
+        self.norms = nn.ModuleList(BatchNorm2d(channels) for channels in (half, half, width))
 
     def forward(self, x: Float[Tensor, "batch width h w"], maps: list[Tensor]) -> Float[Tensor, "batch width h w"]:
         """Apply the block.

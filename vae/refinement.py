@@ -25,6 +25,7 @@ from lso.vae.axes import Refinement
 from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.model import VAE
+from lso.vae.processes import norm_over_batch
 
 # Length of the displacement of a central difference, over all entries of (mean, log_var). Where the network is smooth
 # the products are good to 1e-3 and better; the kinks of ELU networks cost 1 to 3 % at any length that single precision
@@ -164,7 +165,7 @@ def _clip_factor(spec: Refinement, gradient: Tensor, together: int) -> Tensor:
     norm, limit = gradient.norm(dim=2, keepdim=True), spec.clip / math.sqrt(spec.batch)
     if spec.clip_over == "batch":
         groups = torch.split(norm, max(1, together), dim=1)
-        norm, limit = torch.cat([g.norm(dim=1, keepdim=True).expand_as(g) for g in groups], 1), spec.clip
+        norm, limit = torch.cat([norm_over_batch(g, 1).expand_as(g) for g in groups], 1), spec.clip
     factor: Tensor = (limit / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1.0)
     return factor
 
@@ -186,7 +187,7 @@ def _exact_product(energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weight
 
 def _difference_product(energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights) -> Products:
     """(H_ll u, H_tl u) by central differences of the gradient along u."""
-    step = DISPLACEMENT / u.norm().clamp(min=torch.finfo(u.dtype).tiny)
+    step = DISPLACEMENT / norm_over_batch(u).clamp(min=torch.finfo(u.dtype).tiny)
     ends = []
     for displaced in (point + step * u, point - step * u):
         with torch.enable_grad():

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lso.vae.batch_norm import BatchNorm2d
 from lso.vae.conv import resolutions
 from lso.vae.gaussian import DiagonalGaussian
 
@@ -31,7 +32,7 @@ class ResnetEncoder(nn.Module):
         channels = [shape[0], *[width] * (len(sides) - 1)]
         self.blocks = nn.Sequential(*(Block(a, width) for a in channels[:-1]))
         self.last = convolution(width, WIDENING * width, sides[-1])
-        self.norm = nn.BatchNorm2d(WIDENING * width)
+        self.norm = BatchNorm2d(WIDENING * width)
         self.output = nn.Linear(WIDENING * width, 2 * latent_dim)
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
@@ -44,14 +45,8 @@ class ResnetEncoder(nn.Module):
         Returns:
             q(z|x).
         """
-        h = self.last(self.blocks(x))
-        # One value a channel has no variance: a batch of a single datum is normalized by the running statistics.
-        h = F.elu(self.norm(h) if len(x) > 1 or not self.training else _as_it_runs(self.norm, h))
+        h = F.elu(self.norm(self.last(self.blocks(x))))  # a single datum has one value a channel there
         return DiagonalGaussian(*self.output(h.flatten(1)).chunk(2, dim=-1))
-
-
-def _as_it_runs(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
 
 class Block(nn.Module):
@@ -66,7 +61,7 @@ class Block(nn.Module):
         super().__init__()
         self.first, self.second = convolution(inside, out, (3, 3), 2, 1), convolution(out, out, (3, 3), 1, 1)
         self.shortcut = convolution(inside, out, (1, 1), 2)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(out) for _ in range(3))
+        self.norms = nn.ModuleList(BatchNorm2d(out) for _ in range(3))
 
     def forward(self, x: Float[Tensor, "batch inside height width"]) -> Float[Tensor, "batch out rows columns"]:
         """Apply the block.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from lso.vae.config import TrainConfig, from_toml, to_toml
 from lso.vae.errors import RunError
 from lso.vae.files import beside, replace_file
+from lso.vae.launch import first
 
 if TYPE_CHECKING:
     from lso.vae.checkpoint import Codes
@@ -50,13 +51,14 @@ class Run:
 
     Args:
         path: the folder.
+        made: False where another process makes it, which this one may not see yet.
     Raises:
         RunError: if it is not a run folder.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], made: bool = True) -> None:
         self.path = Path(path)
-        if not (self.path / INFO).is_file():
+        if made and not (self.path / INFO).is_file():
             what = "is not a run folder (no run.json)" if self.path.exists() else "does not exist"
             raise RunError(f"{self.path} {what}", "`lso list runs` shows the runs there are.")
 
@@ -212,7 +214,7 @@ def choose_folder(label: str, out: str | Path | None = None) -> Path:
 
     Args:
         label: e.g. ``"digits-ne-vae-se"``; the date and time are appended.
-        out: the user's own choice.
+        out: the user's own choice; only the first of several processes looks whether it is free.
     Returns:
         The path, not yet made.
     Raises:
@@ -220,7 +222,7 @@ def choose_folder(label: str, out: str | Path | None = None) -> Path:
     """
     if out is not None:
         path = Path(out)
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if first() and path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise RunError(
                 f"{path} exists and runs are never overwritten", "Choose another --out, or continue it: --resume."
             )
@@ -269,13 +271,14 @@ def create(
 
 
 def update(run: Run, **values: Any) -> None:
-    """Change keys of run.json, written beside and then put in place.
+    """Change keys of run.json, written beside and then put in place; of several processes the first one does it.
 
     Args:
         run: the run.
         values: new keys and values.
     """
-    replace_file(run.path / INFO, _dump({**run.info, **values}).encode())
+    if first():
+        replace_file(run.path / INFO, _dump({**run.info, **values}).encode())
 
 
 def sweep(run: Run) -> None:

@@ -18,6 +18,7 @@ from lso.vae.model import VAE
 from lso.vae.objectives import evaluate, samples
 from lso.vae.penalties import penalize, reencoded
 from lso.vae.precision import layers_in
+from lso.vae.processes import sharing, sum_flat
 from lso.vae.seeds import generator
 
 Group = Literal["encoder", "decoder"]
@@ -42,6 +43,20 @@ class Noise(NamedTuple):
     inference: Float[Tensor, "draw batch latent"] | None = None
     shown: Float[Tensor, "batch ..."] | None = None
     dropout: tuple[Tensor, ...] = ()
+
+    def of(self, rows: slice) -> "Noise":
+        """That of some of the batch.
+
+        Args:
+            rows: which.
+        Returns:
+            A view.
+        """
+        drawn = None if self.inference is None else self.inference[:, rows]
+        reencode, binarize, shown = (
+            None if each is None else each[rows] for each in (self.reencode, self.binarize, self.shown)
+        )
+        return Noise(self.posterior[:, rows], reencode, binarize, drawn, shown, tuple(u[rows] for u in self.dropout))
 
 
 class Knobs(NamedTuple):
@@ -210,21 +225,26 @@ def step(
     """One optimizer step on one batch, in place.
 
     The loss is that of `losses`. Gradients are clipped by the joint norm of both halves, whichever of them step (He et
-    al. 2019, authors' code), or by that of the halves that step.
+    al. 2019, authors' code), or by that of the halves that step. Of several processes each computes some of the rows.
 
     Args:
         state: weights and optimizers.
-        x: ``(batch, ...)`` pixels, bytes or in [0, 1], or tokens, on the device.
-        noise: all randomness of the step.
+        x: ``(batch, ...)`` pixels, bytes or in [0, 1], or tokens, on the device: the global batch, in every process.
+        noise: all randomness of the step, for the global batch.
         knobs: KL weight and learning rate.
         groups: which halves step.
     Returns:
         What happened, still on the device.
     """
-    with handed(state.model, noise.dropout):  # until the gradients are there: a refinement runs its decoder again
-        with layers_in(state.precision, x.device):
-            found = (state.losses or losses)(state.model, state.method, x, noise, knobs.kl_weight)
-        norm = _backward(state, found.loss, groups)
+    with sharing(len(x)) as part:
+        if part is not None:
+            x, noise = x[part.rows], noise.of(part.rows)
+        with handed(state.model, noise.dropout):  # until the gradients are there: a refinement runs its decoder again
+            with layers_in(state.precision, x.device):
+                found = (state.losses or losses)(state.model, state.method, x, noise, knobs.kl_weight)
+            if part is not None:
+                found = Losses(*(part.weight * value for value in found))
+            norm = _backward(state, found, groups)
     update(state, knobs.learning_rate, groups)
     return Info(*(value.detach() for value in (*found, norm)))
 
@@ -244,13 +264,15 @@ def update(state: State, rate: Float[Tensor, ""], groups: tuple[Group, ...] = BO
             optimizer.step()
 
 
-def _backward(state: State, loss: Tensor, groups: tuple[Group, ...]) -> Tensor:
-    """Fill the gradients that the norm counts and clip them; returns the norm before the clip."""
+def _backward(state: State, found: Losses, groups: tuple[Group, ...]) -> Tensor:
+    """Fill the gradients that the norm counts, sum them and the losses, clip; returns the norm before the clip."""
     halves = {"encoder": state.model.encoder, "decoder": state.model.decoder}
     counted = [p for name, half in halves.items() if state.joint or name in groups for p in half.parameters()]
     state.model.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss, inputs=counted)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in counted if p.grad is not None])
+    torch.autograd.backward(found.loss, inputs=counted)
+    gradients = [p.grad for p in counted if p.grad is not None]
+    sum_flat([*gradients, *(value.detach() for value in found)])
+    norm = torch.nn.utils.get_total_norm(gradients)
     if state.clip > 0:
         torch.nn.utils.clip_grads_with_norm_(counted, state.clip, norm)
     return norm

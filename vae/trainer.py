@@ -20,6 +20,7 @@ from lso.vae.corpus import Corpus
 from lso.vae.data import Data, Dataset, steps
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.launch import first, place
 from lso.vae.replay import Replayed, cuda_graphs
 from lso.vae.runs import Run
 from lso.vae.step import State
@@ -69,7 +70,7 @@ class Trainer:
         position: where it stands.
         plan: of aggressive training.
         best: weights of the least validation -ELBO.
-        codes: their posteriors over the validation split.
+        codes: their posteriors over the validation split, in the process that writes.
         totals: sums over the current epoch: loss, reconstruction, KL, penalty, gradient norm, data.
         watch: the caller.
         steps_per_epoch: outer steps of an epoch.
@@ -113,7 +114,8 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watc
         The trainer.
     """
     device = next(state.model.parameters()).device
-    if config.protocol.compiled:
+    several = place().count > 1  # whose sums in the middle of a step are neither recorded nor compiled
+    if config.protocol.compiled and not several:
         from lso.vae.compiled import CompiledLosses  # takes a second to import
 
         state.losses = CompiledLosses()
@@ -123,7 +125,7 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watc
         data=_resident(dataset.train, device),
         validation=_resident(dataset.validation, device),
         state=state,
-        step=Replayed(state, cuda_graphs() if device.type == "cuda" else None),
+        step=Replayed(state, cuda_graphs() if device.type == "cuda" and not several else None),
         position=Position(learning_rate=config.protocol.learning_rate),
         plan=aggressive.init(config.method.updates),
         best={},
@@ -206,11 +208,13 @@ def slower(trainer: Trainer) -> str:
         Sentences to go on with, or nothing.
     """
     sentences = [trainer.step.sentence, getattr(trainer.state.losses, "sentence", "")]
+    if trainer.config.protocol.compiled and place().count > 1:
+        sentences.append("steps of several processes are not compiled")
     return "".join(f"; {sentence}" for sentence in sentences if sentence)
 
 
 def save(trainer: Trainer) -> None:
-    """Write the best model, its codes, and last: the state that resumes from here.
+    """Write the best model, its codes, and last: the state that resumes from here; one process of several writes.
 
     Args:
         trainer: where training stands.
@@ -218,6 +222,8 @@ def save(trainer: Trainer) -> None:
         DivergedError: if a loss up to here was not finite; nothing is written then.
     """
     check(trainer)
+    if not first():
+        return
     began = time.monotonic()
     path, position = trainer.run.path, replace(trainer.position, seconds=elapsed(trainer))
     assert trainer.codes is not None
@@ -248,8 +254,9 @@ def restore(trainer: Trainer) -> None:
     path = trainer.run.path / runs.LAST
     if path.is_file():
         _read(trainer, checkpoint.load_last(path, trainer.data.device))
-    _truncate(trainer.run.path / runs.METRICS, trainer.position.lines)
-    runs.sweep(trainer.run)
+    if first():
+        _truncate(trainer.run.path / runs.METRICS, trainer.position.lines)
+        runs.sweep(trainer.run)
 
 
 def _read(trainer: Trainer, values: Mapping[str, Any]) -> None:

@@ -1,9 +1,8 @@
 """The one training loop: epochs of steps, a metrics row after each, checkpoints that resume bit for bit."""
 
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.vae import aggressive, checkpoint, runs
+from lso.vae import aggressive, checkpoint, processes, runs
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, batches, draw_batch, take, units
+from lso.vae.epoch_row import append_row, epoch_row, judged
 from lso.vae.errors import DivergedError, RunError
+from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.launch import first
 from lso.vae.metrics import decoder_use, validate
 from lso.vae.model import VAE
 from lso.vae.opening import begin, reopen
@@ -48,7 +50,8 @@ def train(
     """Train a VAE into a new run folder.
 
     On a CPU the result is a function of configuration and data alone: same machine, torch and thread count give the
-    same bits, however often the run was cut and resumed.
+    same bits, however often the run was cut and resumed. The processes of `torchrun` train one model together; the
+    first one writes.
 
     Args:
         config: method, architecture, protocol, data, seed.
@@ -66,7 +69,9 @@ def train(
         RunError: if the folder is taken.
         DivergedError: if a loss was not finite; the last good checkpoint is kept.
     """
-    return _alone(begin(config, dataset, path, start=start, device=device, watch=watch), limits)
+    with processes.joined(device):
+        _require_same_cut(limits)
+        return _alone(begin(config, dataset, path, start=start, device=device, watch=watch), limits)
 
 
 def resume(
@@ -79,7 +84,7 @@ def resume(
 ) -> Run:
     """Continue a run from its last checkpoint, or from the start if it was cut before the first.
 
-    It goes on with the number of CPU threads that it began with.
+    It goes on with the number of CPU threads that it began with, and with any number of processes.
 
     Args:
         run: the run.
@@ -97,8 +102,13 @@ def resume(
         raise RunError(f"{run.path} is a {run.kind}, not a training", "Give the folder of a training run.")
     if run.info["status"] == "finished":
         return run
-    with threads(int(run.info["threads"])):
+    with processes.joined(device), threads(int(run.info["threads"])):
+        _require_same_cut(limits)
         return _alone(reopen(run, dataset, device=device, watch=watch), limits)
+
+
+def _require_same_cut(limits: Limits) -> None:
+    processes.require_same(limits.steps, "--max-steps")
 
 
 # --- a session --------------------------------------------------------------------------------------------------------
@@ -139,9 +149,9 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
         status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         runs.update(trainer.run, status=status, sentence=f"cut off by {type(error).__name__}", finished=runs.now())
         raise
-    if not reason:
+    if not reason and first():
         _finish(trainer)
-    else:
+    elif reason:
         where = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
         sentence = f"{reason} after {where}{slower(trainer)}"
         runs.update(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
@@ -152,10 +162,9 @@ class _Cut(Exception):
 
 
 def _look(trainer: Trainer) -> None:
-    """Raise `_Cut` where it is time to end the session."""
-    if time.monotonic() >= trainer.deadline:
-        raise _Cut("reached the time limit")
-    if reason := trainer.watch.stop():
+    """Raise `_Cut` where it is time to end the session, in one process or another."""
+    late = "reached the time limit" if time.monotonic() >= trainer.deadline else None
+    if reason := processes.said(late or trainer.watch.stop()):
         raise _Cut(reason)
 
 
@@ -244,7 +253,8 @@ def after_step(trainer: Trainer, info: Info, count: int, inner: int = 0) -> None
     if trainer.position.step % READ_EVERY == 0:
         check(trainer)
     took = trainer.saving * trainer.abreast
-    if time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS * max(1.0, took / CHEAP_SECONDS):
+    due = CHECKPOINT_SECONDS * max(1.0, took / CHEAP_SECONDS)
+    if first() and time.monotonic() - trainer.saved >= due:
         save(trainer)
 
 
@@ -279,7 +289,8 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> i
                 own = _noise(trainer, batch, done)
             total += trainer.step(batch, own, knobs, ("encoder",)).loss.double() * len(batch)
             count += units(trainer.data, batch)
-        trainer.plan, more = aggressive.after_window(updates, trainer.plan, (total / count).item())
+        mean = processes.agree((total / count).item())
+        trainer.plan, more = aggressive.after_window(updates, trainer.plan, mean)
     return done
 
 
@@ -301,56 +312,37 @@ def _end_epoch(trainer: Trainer) -> None:
     """Validate, append the metrics row, keep the weights if they are the best yet."""
     check(trainer)
     position, config = trainer.position, trainer.config
-    values, q = validate(trainer.state.model, trainer.validation, seed=config.seed)
-    trainer.state.model.train()
+    values, q = _validated(trainer)
     if not math.isfinite(values["neg_elbo"]):
         raise diverged(trainer, f"validation loss was not finite after epoch {position.epoch}")
-    judged = _judged(config, values, position.epoch)
-    better = judged < position.best
+    least = judged(config, values, position.epoch)
+    better = least < position.best
     if better:
         trainer.best = {name: value.detach().clone() for name, value in trainer.state.model.state_dict().items()}
         trainer.codes = q
-    row = _row(trainer, values, better)
-    path = trainer.run.path / runs.METRICS
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    row = epoch_row(trainer, values, better)
+    lines = append_row(row, trainer.run.path / runs.METRICS) if first() else position.lines
     trainer.totals.zero_()
     if position.epoch > 0:
         trainer.plan = aggressive.after_epoch(config.method.updates, trainer.plan, values["mi"])
     trainer.position = replace(
         position,
         inner=0,
-        best=min(position.best, judged),
+        best=min(position.best, least),
         bad_epochs=0 if better else position.bad_epochs + 1,
-        lines=path.stat().st_size,
+        lines=lines,
     )
     trainer.watch.epoch(row)
 
 
-def _judged(config: TrainConfig, values: Mapping[str, Any], epoch: int) -> float:
-    """What the best epoch has least of, in nats; minus its number where the last is to be kept."""
-    if config.protocol.judge == "last":
-        return -float(epoch)
-    own = config.protocol.judge == "objective"
-    return float(values["reconstruction"] + config.method.schedule.end * values["kl"] if own else values["neg_elbo"])
-
-
-def _row(trainer: Trainer, values: Mapping[str, Any], better: bool) -> dict[str, Any]:
-    position, config = trainer.position, trainer.config
-    *sums, count = trainer.totals.tolist()
-    names = ("train_loss", "train_reconstruction", "train_kl", "train_penalty", "gradient_norm")
-    means = {name: value / count if count else None for name, value in zip(names, sums, strict=True)}
-    return {
-        "epoch": position.epoch,
-        "step": position.step,
-        **means,
-        **values,
-        "inner_steps": position.inner / max(1, trainer.steps_per_epoch),
-        "kl_weight": kl_weight(config.method.schedule, max(0, position.step - 1), trainer.steps_per_epoch),
-        "learning_rate": position.learning_rate,
-        "best": better,
-        "seconds": round(elapsed(trainer), 3),
-    }
+def _validated(trainer: Trainer) -> tuple[dict[str, Any], DiagonalGaussian | None]:
+    """The metrics, and the codes in the process that writes, which alone computes them."""
+    values: dict[str, Any] = {}
+    q = None
+    if first():
+        values, q = validate(trainer.state.model, trainer.validation, seed=trainer.config.seed)
+        trainer.state.model.train()
+    return processes.agree(values), q
 
 
 def _decay(trainer: Trainer) -> None:

@@ -1,8 +1,10 @@
 """``lso train``: what it prints, how it stops, how it goes on."""
 
 import json
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from typer.testing import Result
 
 from lso.cli.signals import Signals
 from lso.vae.runs import Run, list_runs
+from tests.cli.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_report")
 SMALL = ("--latent-dim", 4, "--width", 32, "--device", "cpu", "--limit", 200)
@@ -123,3 +126,32 @@ def test_runs_are_listed_with_what_is_known_of_them(lso: Callable[..., Result], 
     (run.path / "config.toml").write_text("seed = [")
     assert json.loads(lso("list", "runs", "--json").stdout)[0]["status"] == "damaged"
     assert len(list_runs()) == 1
+
+
+def test_only_training_is_for_several_processes(lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    result = lso("evaluate", "runs/a")
+    assert result.exit_code == 2
+    assert "torchrun started several processes, and evaluate is the work of one" in result.stderr
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_run_that_one_process_goes_on_with(lso: Callable[..., Result], elsewhere: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lso"]
+    arguments = ["train", "--method", "aggressive", "--epochs", "3", "--max-steps", "5", "--out", "together"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [*torchrun, *arguments, *map(str, SMALL)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines().count("together") == 2  # first and last, from one process
+    assert "continue: lso train --resume together" in done.stdout.splitlines()
+    assert done.stderr.count("Training aggressive on digits") == 1
+    assert lso("train", "--resume", "together", "--device", "cpu").exit_code == 0
+    alone = ["train", "--method", "aggressive", "--epochs", "3", "--out", "alone"]
+    assert lso(*alone, *SMALL).exit_code == 0
+    for found, wanted in zip(Run("together").metrics(), Run("alone").metrics(), strict=True):
+        assert found["neg_elbo"] == pytest.approx(wanted["neg_elbo"], rel=1e-3)
+        assert found["inner_steps"] == wanted["inner_steps"]
+    assert Run("together").info["processes"] == 1 and Run("together").info["status"] == "finished"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lso.tasks.experiment import dataset_of, evaluate, load, resume, train
+from lso.tasks.experiment import dataset_of, evaluate, load, resolve_device, resume, train
 from lso.tasks.plan import plan
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, RunError, UsageError
@@ -69,3 +69,18 @@ def test_a_baseline_has_no_latents_and_an_autoregressive_decoder() -> None:
         plan({"method": "ne-vae-se", "architecture": {"name": "he2019", "latent_dim": 0}})
     with pytest.raises(UsageError, match=r"mlp decodes nothing but z"):
         plan({"method": "pixelcnn", "architecture": {"name": "mlp"}})
+
+
+def test_each_of_several_processes_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == torch.device("cuda")
+    launch = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    for name, value in launch.items():
+        monkeypatch.setenv(name, value)
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda:1")
+    assert resolve_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UsageError, match="2 CUDA devices are available") as error:
+        resolve_device("auto")
+    assert "as many processes on a machine as it has GPUs" in error.value.hint

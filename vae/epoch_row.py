@@ -1,0 +1,67 @@
+"""The row of an epoch in metrics.jsonl, and what the best epoch has least of."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lso.vae.config import TrainConfig
+from lso.vae.schedules import kl_weight
+from lso.vae.trainer import Trainer, elapsed
+
+
+def judged(config: TrainConfig, values: Mapping[str, Any], epoch: int) -> float:
+    """What the best epoch has least of.
+
+    Args:
+        config: of the training.
+        values: validation metrics.
+        epoch: its number.
+    Returns:
+        Nats; minus the number of the epoch where the last is to be kept.
+    """
+    if config.protocol.judge == "last":
+        return -float(epoch)
+    own = config.protocol.judge == "objective"
+    return float(values["reconstruction"] + config.method.schedule.end * values["kl"] if own else values["neg_elbo"])
+
+
+def epoch_row(trainer: Trainer, values: Mapping[str, Any], better: bool) -> dict[str, Any]:
+    """Everything that is told of an epoch.
+
+    Args:
+        trainer: after its last step; its sums over the epoch are read.
+        values: validation metrics.
+        better: whether it is the best yet.
+    Returns:
+        Names and numbers.
+    """
+    position, config = trainer.position, trainer.config
+    *sums, count = trainer.totals.tolist()
+    names = ("train_loss", "train_reconstruction", "train_kl", "train_penalty", "gradient_norm")
+    means = {name: value / count if count else None for name, value in zip(names, sums, strict=True)}
+    return {
+        "epoch": position.epoch,
+        "step": position.step,
+        **means,
+        **values,
+        "inner_steps": position.inner / max(1, trainer.steps_per_epoch),
+        "kl_weight": kl_weight(config.method.schedule, max(0, position.step - 1), trainer.steps_per_epoch),
+        "learning_rate": position.learning_rate,
+        "best": better,
+        "seconds": round(elapsed(trainer), 3),
+    }
+
+
+def append_row(row: Mapping[str, Any], path: Path) -> int:
+    """Write a row behind the others.
+
+    Args:
+        row: of an epoch.
+        path: metrics.jsonl.
+    Returns:
+        The size of the file now, in bytes.
+    """
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    return path.stat().st_size
