@@ -20,11 +20,13 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from lso.vae.axes import Refinement
 from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.model import VAE
+from lso.vae.tangents import differentiable_tangents
 
 # Length of the displacement of a central difference, over all entries of (mean, log_var). Where the network is smooth
 # the products are good to 1e-3 and better; the kinks of ELU networks cost 1 to 3 % at any length that single precision
@@ -174,6 +176,18 @@ Products = tuple[Tensor, list[Tensor]]
 
 
 def _exact_product(energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights) -> Products:
+    """(H_ll u, H_tl u), the gradient of the slope of f along u."""
+    if energy.model.kind == "sequence":
+        return _doubly_backward(energy, point, eps, u, weights)
+    point = point.detach().requires_grad_()
+    with torch.enable_grad(), forward_ad.dual_level(), differentiable_tangents():
+        value = _energy(energy, forward_ad.make_dual(point, u), eps)  # type: ignore[no-untyped-call]
+        slope = forward_ad.unpack_dual(value).tangent  # type: ignore[no-untyped-call]
+    along, *over = torch.autograd.grad(slope, (point, *weights), materialize_grads=True)
+    return along, over
+
+
+def _doubly_backward(energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights) -> Products:
     """(H_ll u, H_tl u) by differentiating the gradient along u."""
     # The recurrent networks of cuDNN cannot be differentiated twice; torch's own can.
     recurrent = any(isinstance(module, nn.RNNBase) for module in energy.model.modules())
