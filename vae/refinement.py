@@ -26,7 +26,7 @@ from lso.vae.axes import Refinement
 from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.model import VAE
-from lso.vae.tangents import differentiable_tangents
+from lso.vae.tangents import dual_layers
 
 # Length of the displacement of a central difference, over all entries of (mean, log_var). Where the network is smooth
 # the products are good to 1e-3 and better; the kinks of ELU networks cost 1 to 3 % at any length that single precision
@@ -180,7 +180,7 @@ def _exact_product(energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weight
     if energy.model.kind == "sequence":
         return _doubly_backward(energy, point, eps, u, weights)
     point = point.detach().requires_grad_()
-    with torch.enable_grad(), forward_ad.dual_level(), differentiable_tangents():
+    with torch.enable_grad(), forward_ad.dual_level(), dual_layers():
         value = _energy(energy, forward_ad.make_dual(point, u), eps)  # type: ignore[no-untyped-call]
         slope = forward_ad.unpack_dual(value).tangent  # type: ignore[no-untyped-call]
     along, *over = torch.autograd.grad(slope, (point, *weights), materialize_grads=True)

@@ -1,8 +1,9 @@
-"""Forward-mode derivatives of layers that a backward pass can go through, right and fast.
+"""Layers on dual numbers: values beside their derivatives along a direction, and a backward pass through both.
 
-A Hessian times u is the gradient of the slope along u: a forward pass with tangents, then one ordinary backward pass.
-torch can do so by itself, but its batch-norm then takes the statistics for constants, silently, and its convolution
-computes with tangents of zero. Inside `differentiable_tangents` these layers have closed forms, once differentiable.
+A Hessian times u is the gradient of the slope along u: a forward pass on dual numbers, then one ordinary backward pass.
+torch can do so by itself, but its batch-norm then takes the statistics for constants, silently, its linear layers
+compute with tangents of zero for their weights, and ELUs take exponentials again. Inside `dual_layers` these are right
+and fast.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -19,10 +21,10 @@ Channels = Float[Tensor, " channels"]
 aten = torch.ops.aten
 
 
-class differentiable_tangents(TorchFunctionMode):  # noqa: N801 - a context, as torch.no_grad
-    """Convolutions, ELUs and batch-norms of a batch's own statistics inside are those of this module.
+class dual_layers(TorchFunctionMode):  # noqa: N801 - a context, as torch.no_grad
+    """Linear layers, ELUs and batch-norms inside, where their inputs are dual, are those of this module.
 
-    Results and gradients are those of torch's, up to rounding. Weights have no tangents.
+    Weights have no tangents. What comes out can be differentiated once.
     """
 
     def __torch_function__(
@@ -38,11 +40,33 @@ class differentiable_tangents(TorchFunctionMode):  # noqa: N801 - a context, as 
         Returns:
             Its result.
         """
-        return LAYERS.get(func, func)(*args, **(kwargs or {}))
+        layer = LAYERS.get(func)
+        if layer is not None:
+            value, slope = forward_ad.unpack_dual(args[0])  # type: ignore[no-untyped-call]
+            if slope is not None:
+                pair = layer(func, value, slope, *args[1:], **(kwargs or {}))
+                return forward_ad.make_dual(*pair)  # type: ignore[no-untyped-call]
+        return func(*args, **(kwargs or {}))
+
+
+Pair = tuple[Tensor, Tensor]
+
+
+def _linear(
+    func: Callable[..., Any], x: Tensor, d: Tensor, weight: Tensor, bias: Tensor | None = None, *sizes: Any, **named: Any
+) -> Pair:
+    return func(x, weight, bias, *sizes, **named), func(d, weight, None, *sizes, **named)
+
+
+def _elu(func: Callable[..., Any], x: Tensor, d: Tensor, alpha: float = 1.0, inplace: bool = False) -> Pair:
+    assert alpha == 1, "left of the kink slope and curvature are the same"
+    return _Elu.apply(x, d)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _batch_norm(
+    func: Callable[..., Any],
     h: Maps,
+    d: Maps,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Channels,
@@ -50,174 +74,96 @@ def _batch_norm(
     training: bool,
     momentum: float,
     eps: float,
-) -> Maps:
-    if not training:
-        return F.batch_norm(h, running_mean, running_var, weight, bias, training, momentum, eps)
-    assert running_mean is None and running_var is None, "running statistics do not move"
-    found: Maps = _Normalize.apply(h, weight, bias, eps)  # type: ignore[no-untyped-call]
-    return found
+) -> Pair:
+    if training:
+        assert running_mean is None and running_var is None, "running statistics do not move"
+        return _Normalize.apply(h, d, weight, bias, eps)  # type: ignore[no-any-return, no-untyped-call]
+    assert running_mean is not None and running_var is not None
+    along = func(d, torch.zeros_like(running_mean), running_var, weight, None, False, momentum, eps)
+    return func(h, running_mean, running_var, weight, bias, False, momentum, eps), along
+
+
+LAYERS: dict[Any, Callable[..., Pair]] = {
+    torch.conv2d: _linear,
+    torch.conv_transpose2d: _linear,
+    F.linear: _linear,
+    F.elu: _elu,
+    F.batch_norm: _batch_norm,
+}
 
 
 def _only_once() -> None:
     """A backward pass through a backward pass would take its parts for constants."""
-    assert not torch.is_grad_enabled(), "second derivatives here are forward-mode ones under a backward pass"
-
-
-class _Normalize(torch.autograd.Function):
-    """y = g X + b, X = r (h - m), m and r^-2 mean and variance (+ eps) of a channel over batch and pixels."""
-
-    @staticmethod
-    def forward(ctx: Any, h: Maps, weight: Channels, bias: Channels, eps: float) -> Maps:
-        y, mean, scale = torch.native_batch_norm(h, weight, bias, None, None, True, 0.0, eps)
-        ctx.statistics = mean, scale, eps
-        ctx.save_for_backward(h, weight)
-        ctx.save_for_forward(h, weight)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, bar: Maps) -> tuple[Tensor | None, ...]:
-        _only_once()
-        return *_jacobian(bar, *ctx.saved_tensors, *ctx.statistics, list(ctx.needs_input_grad[:3])), None
-
-    @staticmethod
-    def jvp(ctx: Any, d: Maps, *of_weights: Any) -> Maps:
-        slope: Maps = _NormalizeSlope.apply(d, *ctx.saved_tensors, *ctx.statistics)  # type: ignore[no-untyped-call]
-        return slope
-
-
-def _jacobian(
-    u: Maps, h: Maps, weight: Channels, mean: Channels, scale: Channels, eps: float, wanted: list[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """g J u with J u = r (u - mean u - X mean(X u)), J being symmetric; sum X u; sum u."""
-    found = aten.native_batch_norm_backward(u, h, weight, None, None, mean, scale, True, eps, wanted)
-    return found[0], found[1], found[2]
-
-
-class _NormalizeSlope(torch.autograd.Function):
-    """g J d, a function of d, h and g. With a bar a and n entries in a channel:
-
-        d~ = g J a;   g~ = r A;   h~ = -(g r / n) (r A X + J a sum X d + J d sum X a),
-        A = sum a d - sum a sum d / n - sum X a sum X d / n.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, d: Maps, h: Maps, weight: Channels, mean: Channels, scale: Channels, eps: float) -> Maps:
-        slope, xd, sum_d = _jacobian(d, h, weight, mean, scale, eps, [True] * 3)
-        ctx.save_for_backward(d, h, weight, mean, scale, xd, sum_d)
-        ctx.eps = eps
-        return slope
-
-    @staticmethod
-    def backward(ctx: Any, a: Maps) -> tuple[Tensor | None, ...]:
-        _only_once()
-        d, h, weight, mean, scale, xd, sum_d = ctx.saved_tensors
-        n = a.numel() / a.shape[1]
-        bar_d, xa, sum_a = _jacobian(a, h, weight, mean, scale, ctx.eps, [True] * 3)
-        total = (a * d).sum((0, 2, 3)) - sum_a * sum_d / n - xa * xd / n
-        # h~ written out in h, g J a and d: a pass over the maps for each.
-        on_d = -weight * scale**2 * xa / n
-        on_h = -weight * scale**3 * (total - xa * xd / n) / n
-        rest = -on_h * mean - on_d * sum_d / n
-        bar_h = torch.addcmul(_wide(rest), _wide(on_h), h).addcmul_(_wide(-scale * xd / n), bar_d)
-        return bar_d, bar_h.addcmul_(_wide(on_d), d), scale * total, None, None, None
-
-
-def _wide(value: Channels) -> Float[Tensor, "channels 1 1"]:
-    return value[:, None, None]
-
-
-def _elu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    assert alpha == 1, "left of the kink slope and curvature are the same"
-    found: Tensor = _Elu.apply(x)  # type: ignore[no-untyped-call]
-    return found
+    assert not torch.is_grad_enabled(), "dual layers are differentiated once"
 
 
 class _Elu(torch.autograd.Function):
-    """ELU, of which only the result is kept: its slope there is 1 + min(y, 0)."""
+    """y = ELU(x) and s = ELU'(x) d, with ELU' = 1 + min(y, 0), and ELU'' = ELU' left of the kink:
+
+        d~ = ELU' s~;   x~ = ELU' (y~ + [x < 0] d s~).
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, d: Tensor) -> Pair:
         y = F.elu(x)
-        ctx.result = y.detach()
-        ctx.save_for_forward(x)
-        return y
+        bent = aten.hardtanh_backward(d, y, -2.0, 0.0)  # kept where -2 < y < 0
+        ctx.save_for_backward(y, bent)
+        return y, _times_slope(d, y)
 
     @staticmethod
-    def backward(ctx: Any, bar: Tensor) -> Tensor:
+    def backward(ctx: Any, *bars: Tensor) -> Pair:
         _only_once()
-        return _steepness(bar, ctx.result)
-
-    @staticmethod
-    def jvp(ctx: Any, d: Tensor) -> Tensor:
-        slope: Tensor = _EluSlope.apply(d, *ctx.saved_tensors, ctx.result)  # type: ignore[no-untyped-call]
-        return slope
+        y, bent = ctx.saved_tensors
+        return _times_slope(torch.addcmul(bars[0], bars[1], bent), y), _times_slope(bars[1], y)
 
 
-def _steepness(d: Tensor, y: Tensor) -> Tensor:
+def _times_slope(d: Tensor, y: Tensor) -> Tensor:
     """d times the slope of the ELU where its value is y."""
     found: Tensor = aten.elu_backward(d, 1.0, 1.0, 1.0, True, y)
     return found
 
 
-class _EluSlope(torch.autograd.Function):
-    """d times the slope of the ELU at x, a function of both; left of the kink slope and curvature are the same."""
+class _Normalize(torch.autograd.Function):
+    """y = g X + b with X = r (h - m), m and r^-2 mean and variance (+ eps) of a channel, of n entries; and s = g J d,
+    J u = r (u - mean u - X mean(X u)) being symmetric:
+
+        d~ = g J s~;   h~ = g J y~ - (g r / n) (r A X + J s~ sum X d + J d sum X s~);   g~ = sum X y~ + r A,
+        A = sum s~ (d - mean d) - sum X s~ sum X d / n;   b~ = sum y~.
+    """
 
     @staticmethod
-    def forward(ctx: Any, d: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        slope = _steepness(d, y)
-        ctx.save_for_backward(y, slope.detach())
-        return slope
+    def forward(ctx: Any, h: Maps, d: Maps, weight: Channels, bias: Channels, eps: float) -> Pair:
+        y, mean, scale = torch.native_batch_norm(h, weight, bias, None, None, True, 0.0, eps)
+        slope, xd, sum_d = _jacobian(d, h, weight, mean, scale)
+        ctx.save_for_backward(h, d, weight, mean, scale, xd, sum_d)
+        return y, slope
 
     @staticmethod
-    def backward(ctx: Any, a: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *bars: Maps) -> tuple[Tensor | None, ...]:
         _only_once()
-        y, slope = ctx.saved_tensors
-        bent = aten.hardtanh_backward(a * slope, y, -2.0, 0.0)  # kept where -2 < y < 0
-        return _steepness(a, y), bent, None
+        h, d, weight, mean, scale, xd, sum_d = ctx.saved_tensors
+        n = h.numel() / h.shape[1]
+        bar_d, xs, _ = _jacobian(bars[1], h, weight, mean, scale)
+        _, xy, sum_y = _jacobian(bars[0], h, weight, mean, scale, [False, True, True])
+        mean_d, ones = sum_d / n, torch.ones_like(scale)
+        _, ds, _ = _jacobian(bars[1], d, weight, mean_d, ones, [False, True, False])  # sum s~ (d - mean d)
+        bent = scale * (ds - xs * xd / n)
+        # h~ written out in h, y~, d~ and d: a pass over the maps for each.
+        on_y, on_d = weight * scale, -weight * scale**2 * xs / n
+        on_h = -on_y * scale * (xy + bent - scale * xs * xd / n) / n
+        rest = -on_h * mean - on_y * sum_y / n - on_d * mean_d
+        bar_h = torch.addcmul(_wide(rest), _wide(on_h), h).addcmul_(_wide(on_y), bars[0])
+        bar_h = bar_h.addcmul_(_wide(-scale * xd / n), bar_d).addcmul_(_wide(on_d), d)
+        return bar_h, bar_d, xy + bent, sum_y, None
 
 
-def _conv2d(x: Maps, weight: Tensor, bias: Tensor | None = None, *options: Any, **named: Any) -> Maps:
-    found: Maps = _Convolve.apply(x, weight, bias, *_geometry(*options, **named))  # type: ignore[no-untyped-call]
-    return found
+def _jacobian(
+    u: Maps, h: Maps, weight: Channels, mean: Channels, scale: Channels, wanted: Sequence[bool] = (True,) * 3
+) -> tuple[Tensor, Tensor, Tensor]:
+    """g J u; sum X u; sum u: the backward pass of batch-norm, eps being in the scale already."""
+    found = aten.native_batch_norm_backward(u, h, weight, None, None, mean, scale, True, 0.0, list(wanted))
+    return found[0], found[1], found[2]
 
 
-Pair = tuple[int, int]
-
-
-def _geometry(
-    stride: int | Pair = 1, padding: int | Pair = 0, dilation: int | Pair = 1, groups: int = 1
-) -> tuple[Pair, Pair, Pair, int]:
-    return _pair(stride), _pair(padding), _pair(dilation), groups
-
-
-def _pair(size: int | Pair) -> Pair:
-    return (size, size) if isinstance(size, int) else size
-
-
-class _Convolve(torch.autograd.Function):
-    """A convolution whose slope is that of its input alone."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Maps, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Maps:
-        ctx.geometry, ctx.biases = geometry, None if bias is None else list(bias.shape)
-        ctx.save_for_backward(x, weight)
-        ctx.save_for_forward(weight)
-        return F.conv2d(x, weight, bias, *geometry)
-
-    @staticmethod
-    def backward(ctx: Any, bar: Maps) -> tuple[Tensor | None, ...]:
-        _only_once()
-        *sizes, groups = ctx.geometry
-        options = (ctx.biases, *sizes, False, (0, 0), groups, ctx.needs_input_grad[:3])
-        return *aten.convolution_backward(bar, *ctx.saved_tensors, *options), None, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, d: Maps | None, *of_weights: Any) -> Maps | None:
-        return None if d is None else F.conv2d(d, *ctx.saved_tensors, None, *ctx.geometry)
-
-
-LAYERS: dict[Any, Callable[..., Any]] = {
-    F.batch_norm: _batch_norm,
-    F.elu: _elu,
-    torch.conv2d: _conv2d,
-}
+def _wide(value: Channels) -> Float[Tensor, "channels 1 1"]:
+    return value[:, None, None]
