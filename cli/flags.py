@@ -247,6 +247,14 @@ FLAGS: tuple[Flag, ...] = (
         panel=HOW,
         help="Gradient norm: joint (of both halves) or stepped (of those that step).",
     ),
+    Flag(
+        section="protocol",
+        key="precision",
+        type=str,
+        metavar="NAME",
+        panel=HOW,
+        help="Of the layers in a training step: float32, or bfloat16, which is faster.",
+    ),
 )
 
 

@@ -15,6 +15,7 @@ from lso.vae.methods import Method, method, rows
 from lso.vae.values import convert, require
 
 Binarize = Literal["dynamic", "fixed", "none"]
+Precision = Literal["float32", "bfloat16"]
 RATES = {"adam": 1e-3, "sgd": 1.0}  # usual learning rate of an optimizer
 
 
@@ -43,6 +44,8 @@ class Protocol:
         steady: after the first decay there is one each epoch, and the weights are not reloaded (Kim et al. 2018).
         binarize: dynamic (drawn anew for every batch), fixed (once, by the run's seed) or none; of images.
         lengths: sequences of a batch have equal lengths, as the papers', or near ones and padding; see `Corpus.groups`.
+        precision: of layers in a training step; in bfloat16 they are faster, and weights, losses, validation and all
+            that is measured stay in float32.
         judge: the best epoch is that of the least validation -ELBO at KL weight 1, or at the method's own last weight,
             which is the one to take where that is far below 1: else the best is an early epoch that ignores z. Or the
             last is kept, as when a trained model is trained on with other data than it is validated on.
@@ -64,6 +67,7 @@ class Protocol:
     steady: bool = False
     binarize: Binarize = "dynamic"
     lengths: Literal["equal", "near"] = "equal"
+    precision: Precision = "float32"
     judge: Literal["elbo", "objective", "last"] = "elbo"
 
     def __post_init__(self) -> None:

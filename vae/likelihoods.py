@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from lso.vae.errors import unknown_name
 from lso.vae.gaussian import LOG_2PI
+from lso.vae.precision import widened
 
 LEVELS = 256  # grey levels of the discretized logistic
 # Soft floor of the learned log-scale: a decoder that fits exactly must not reach an infinite density, and one that came
@@ -225,6 +226,7 @@ class Head(nn.Module):
         Returns:
             The likelihood of the batch.
         """
+        raw = widened(raw)
         if self.likelihood == "bernoulli":
             return Bernoulli(raw)
         family = Gaussian if self.likelihood == "gaussian" else DiscretizedLogistic

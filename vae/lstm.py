@@ -15,6 +15,7 @@ from lso.vae.architectures import Architecture
 from lso.vae.categorical import Categorical
 from lso.vae.dropout import Dropout, WordDrop
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.precision import widened
 from lso.vae.vocabulary import PAD
 
 State = tuple[Tensor, ...]
@@ -135,7 +136,7 @@ class LstmDecoder(nn.Module):
         """
         h = self.dropouts[0](self.embedding(self.word_drop(x[:, :-1])))
         logits, _ = self._run(h, self.begin(z), z)
-        return Categorical(logits, x)
+        return Categorical(widened(logits), x)
 
     def begin(self, z: Float[Tensor, "batch latent"]) -> State:
         """The state before the first token.

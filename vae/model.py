@@ -20,6 +20,7 @@ from lso.vae.likelihoods import Likelihood
 from lso.vae.lstm import LstmDecoder, LstmEncoder
 from lso.vae.mlp import MlpDecoder, MlpEncoder
 from lso.vae.pixelcnn import HE2019, SMALL, PixelCnnDecoder
+from lso.vae.precision import widened
 from lso.vae.resnet import ResnetEncoder
 from lso.vae.seeds import generator, mix
 from lso.vae.transformer import TransformerDecoder, TransformerEncoder
@@ -119,6 +120,8 @@ class VAE(nn.Module):
         self.has_encoder = architecture.latent_dim > 0 and not isinstance(inference, Svi)
         self.encoder = encoder(*sizes) if self.has_encoder else NoEncoder(architecture.latent_dim)
         self.decoder = decoder(*sizes, skip=skip) if sequence else decoder(*sizes, architecture.likelihood, skip)
+        # Convolutions are up to 1.4 times faster with channels innermost; layers follow the layout of their weights.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _check(self) -> None:
         shape, name = self.shape, self.architecture.name
@@ -172,7 +175,7 @@ class VAE(nn.Module):
             UsageError: if the model has latents but no encoder.
         """
         q: DiagonalGaussian = self.encoder(x)
-        return q
+        return DiagonalGaussian(widened(q.mean), widened(q.log_var))
 
     def decode(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
         """The likelihood of data given codes.

@@ -77,10 +77,10 @@ class PixelCnnDecoder(nn.Module):
         Raises:
             ShapeError: if there is no x.
         """
-        h = F.elu(self.norm(self.first(teacher(x), self.input(z) if self.input.maps else None)))
+        h = F.elu(self.norm(self.first(teacher(x), self.input(z) if self.input.maps else None)), inplace=True)
         maps = [edge(z) for edge in self.edges]
         h = wire(self.blocks, self.skips, h, maps)
-        h = F.elu(self.mix_norm(self.mix(beside(h, maps[-1:]))))
+        h = F.elu(self.mix_norm(self.mix(beside(h, maps[-1:]))), inplace=True)
         likelihood: Likelihood = self.head(self.output(h))
         return likelihood
 
@@ -176,9 +176,9 @@ class Block(nn.Module):
         Returns:
             ``(batch, width, h, w)``.
         """
-        h = F.elu(self.norms[0](self.down(beside(x, maps))))
-        h = F.elu(self.norms[1](self.masked(h)))
-        return F.elu(self.norms[2](self.up(h)) + x)
+        h = F.elu(self.norms[0](self.down(beside(x, maps))), inplace=True)
+        h = F.elu(self.norms[1](self.masked(h)), inplace=True)
+        return F.elu(self.norms[2](self.up(h)).add_(x), inplace=True)
 
 
 def beside(x: Tensor, maps: list[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from lso.vae.config import Protocol
+from lso.vae.config import Precision, Protocol
 from lso.vae.data import to_unit
 from lso.vae.dropout import handed, uniform_shapes
 from lso.vae.inference import draws, infer
@@ -17,6 +17,7 @@ from lso.vae.methods import Method
 from lso.vae.model import VAE
 from lso.vae.objectives import evaluate, samples
 from lso.vae.penalties import penalize, reencoded
+from lso.vae.precision import layers_in
 from lso.vae.seeds import generator
 
 Group = Literal["encoder", "decoder"]
@@ -71,6 +72,7 @@ class State:
         clip: largest gradient norm; 0 is none.
         joint: whether that norm is of both halves, whichever of them step.
         encoder_rate: learning rate of the encoder, as a multiple of that of the step.
+        precision: of the layers.
     """
 
     model: VAE
@@ -79,6 +81,7 @@ class State:
     clip: float
     joint: bool = True
     encoder_rate: float = 1.0
+    precision: Precision = "float32"
 
 
 def init(model: VAE, method: Method, protocol: Protocol) -> State:
@@ -93,7 +96,7 @@ def init(model: VAE, method: Method, protocol: Protocol) -> State:
     """
     rate = protocol.encoder_learning_rate / protocol.learning_rate if protocol.encoder_learning_rate else 1.0
     optimizers = fresh_optimizers(model, protocol)
-    return State(model, optimizers, method, protocol.clip, protocol.clip_scope == "joint", rate)
+    return State(model, optimizers, method, protocol.clip, protocol.clip_scope == "joint", rate, protocol.precision)
 
 
 def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
@@ -108,12 +111,17 @@ def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
     device = next(model.parameters()).device
     rate = torch.tensor(protocol.learning_rate, device=device)
     halves: dict[Group, torch.nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
-    kind = Adam if protocol.optimizer == "adam" else SGD
     return {
-        name: kind(half.parameters(), lr=rate.clone(), fused=True)
+        name: _optimizer(protocol, half, rate.clone())
         for name, half in halves.items()
         if any(True for _ in half.parameters())
     }
+
+
+def _optimizer(protocol: Protocol, half: torch.nn.Module, rate: Tensor) -> Optimizer:
+    if protocol.optimizer == "sgd":
+        return SGD(half.parameters(), lr=rate, fused=True)
+    return Adam(half.parameters(), lr=rate, fused=True, capturable=rate.device.type == "cuda")  # see `lso.vae.replay`
 
 
 def draw_noise(
@@ -212,7 +220,8 @@ def step(
         What happened, still on the device.
     """
     with handed(state.model, noise.dropout):  # until the gradients are there: a refinement runs its decoder again
-        found = losses(state.model, state.method, x, noise, knobs.kl_weight)
+        with layers_in(state.precision, x.device):
+            found = losses(state.model, state.method, x, noise, knobs.kl_weight)
         norm = _backward(state, found.loss, groups)
     for name, optimizer in state.optimizers.items():
         if name in groups:

@@ -19,6 +19,7 @@ from lso.vae.corpus import Corpus
 from lso.vae.data import Data, Dataset, steps
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.replay import Replayed, cuda_graphs
 from lso.vae.runs import Run
 from lso.vae.step import State
 from lso.vae.watch import Watch
@@ -63,6 +64,7 @@ class Trainer:
         data: training split, on the device.
         validation: validation split, on the device.
         state: weights and optimizers.
+        step: the step, replayed on a GPU.
         position: where it stands.
         plan: of aggressive training.
         best: weights of the least validation -ELBO.
@@ -81,6 +83,7 @@ class Trainer:
     data: Data
     validation: Data
     state: State
+    step: Replayed
     position: Position
     plan: Plan
     best: dict[str, Tensor]
@@ -113,6 +116,7 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watc
         data=_resident(dataset.train, device),
         validation=_resident(dataset.validation, device),
         state=state,
+        step=Replayed(state, cuda_graphs() if device.type == "cuda" else None),
         position=Position(learning_rate=config.protocol.learning_rate),
         plan=aggressive.init(config.method.updates),
         best={},

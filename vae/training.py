@@ -22,7 +22,7 @@ from lso.vae.model import VAE, build
 from lso.vae.runs import Run
 from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
-from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers, init, step
+from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers, init
 from lso.vae.trainer import Trainer, at_start, bookmark, check, diverged, elapsed, restore, save
 from lso.vae.values import counted
 from lso.vae.verdict import collapse_verdict
@@ -179,7 +179,7 @@ def _session(trainer: Trainer, limits: Limits) -> Run:
         _finish(trainer)
     else:
         where = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
-        sentence = f"{reason} after {where}"
+        sentence = f"{reason} after {where}{_replaying(trainer)}"
         runs.update(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
     return trainer.run
 
@@ -244,7 +244,7 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
         except _Cut:
             back()  # sessions end between outer steps
             raise
-    info = step(trainer.state, x, noise, knobs, ("decoder",) if inner else BOTH)
+    info = trainer.step(x, noise, knobs, ("decoder",) if inner else BOTH)
     trainer.totals += _share(info, len(rows))
     done = {"batch": position.batch + 1, "step": position.step + 1, "inner": position.inner + inner}
     trainer.position = replace(position, **done)
@@ -284,7 +284,7 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: Noise, knobs: Knobs) -> i
             if done > 1:
                 batch = take(trainer.data, _inner_rows(trainer, done))
                 own = _noise(trainer, batch, done)
-            total += step(trainer.state, batch, own, knobs, ("encoder",)).loss.double() * len(batch)
+            total += trainer.step(batch, own, knobs, ("encoder",)).loss.double() * len(batch)
             count += units(trainer.data, batch)
         trainer.plan, more = aggressive.after_window(updates, trainer.plan, (total / count).item())
     return done
@@ -384,7 +384,7 @@ def _finish(trainer: Trainer) -> None:
     best = trainer.run.best()
     verdict = collapse_verdict(best["active_units"], config.architecture.latent_dim, config.method.name) if warm else ""
     sentence = f"finished {counted(trainer.position.epoch, 'epoch')}; best validation -ELBO "
-    sentence += f"{best['neg_elbo']:.2f} nats at epoch {best['epoch']}"
+    sentence += f"{best['neg_elbo']:.2f} nats at epoch {best['epoch']}{_replaying(trainer)}"
     runs.update(
         trainer.run,
         status="finished",
@@ -393,3 +393,8 @@ def _finish(trainer: Trainer) -> None:
         finished=runs.now(),
         seconds=elapsed(trainer),
     )
+
+
+def _replaying(trainer: Trainer) -> str:
+    """What is to be said where a GPU's steps could not be replayed."""
+    return f"; {trainer.step.sentence}" if trainer.step.sentence else ""

@@ -21,6 +21,7 @@ from lso.vae.architectures import HEADS, Architecture
 from lso.vae.categorical import Categorical
 from lso.vae.dropout import Dropout, WordDrop
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.precision import widened
 from lso.vae.vocabulary import PAD
 
 State = tuple[Tensor, ...]
@@ -174,7 +175,7 @@ class TransformerDecoder(nn.Module):
             p(x|z).
         """
         logits, _ = self._run(self.word_drop(x[:, :-1]), self.begin(z), z)
-        return Categorical(logits, x)
+        return Categorical(widened(logits), x)
 
     def begin(self, z: Float[Tensor, "batch latent"]) -> State:
         """The state before the first token.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lso.vae import aggressive, metrics, training
+from lso.vae import aggressive, metrics, replay, training
 from lso.vae import step as stepping
 from lso.vae.aggressive import Plan
 from lso.vae.axes import Aggressive, Joint, Updates
@@ -91,7 +91,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
         found.append((groups, x.clone(), noise, info.loss.item(), moved[0], moved[1]))
         return info
 
-    monkeypatch.setattr(training, "step", spy)
+    monkeypatch.setattr(replay, "step", spy)
     return found
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lso.vae import checkpoint, metrics, runs, training
+from lso.vae import checkpoint, metrics, replay, runs, training
 from lso.vae import step as stepping
 from lso.vae.config import TrainConfig, to_toml
 from lso.vae.errors import RunError, UsageError
@@ -173,7 +173,7 @@ def test_time_limit_is_looked_at_among_inner_steps(tmp_path: Path, monkeypatch: 
         now[0] += 1.0
         return real(*args)
 
-    monkeypatch.setattr(training, "step", slow)
+    monkeypatch.setattr(replay, "step", slow)
     monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
     chosen, start = config("aggressive:budget=50"), now[0]
     run = train(chosen, digits(), tmp_path / "r", limits=Limits(seconds=53.5))
@@ -272,7 +272,7 @@ def test_a_search_cannot_be_resumed_as_a_training(tmp_path: Path) -> None:
 CHILD = """
 import sys, torch
 from pathlib import Path
-from lso.vae import training
+from lso.vae import replay, training
 from lso.vae.config import from_toml
 from lso.vae.data import Dataset
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lso.vae import checkpoint, metrics, runs, training
+from lso.vae import checkpoint, metrics, replay, runs, training
 from lso.vae import step as stepping
 from lso.vae.data import steps
 from lso.vae.errors import DivergedError, RunError
@@ -90,7 +90,7 @@ def test_rows_tell_the_weights_that_were_used(tmp_path: Path) -> None:
 def test_every_datum_is_seen_once_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     real = stepping.step
-    monkeypatch.setattr(training, "step", lambda state, x, *rest: seen.append(x) or real(state, x, *rest))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(replay, "step", lambda state, x, *rest: seen.append(x) or real(state, x, *rest))  # type: ignore[func-returns-value]
     train(config(), digits(), tmp_path / "r")
     assert [len(x) for x in seen] == [32, 32, 32, 4] * 2
     epochs = [torch.cat(seen[:STEPS]).flatten(1), torch.cat(seen[STEPS:]).flatten(1)]
@@ -108,7 +108,7 @@ def test_every_step_has_its_own_noise_and_weight_and_counts_in_its_row(
         calls.append((noise, knobs, real(state, x, noise, knobs, groups)))
         return calls[-1][2]
 
-    monkeypatch.setattr(training, "step", spy)
+    monkeypatch.setattr(replay, "step", spy)
     chosen = config("vae-anneal", anneal=2)
     found = train(chosen, digits(), tmp_path / "r").metrics()
     assert len({noise.posterior.sum().item() for noise, _, _ in calls}) == len(calls) == 2 * STEPS
@@ -205,7 +205,7 @@ def test_decay_reloads_the_best_weights_and_forgets_the_moments(
         before.append((_weights(state), sum(len(optimizer.state) for optimizer in state.optimizers.values())))
         return real(state, *rest)
 
-    monkeypatch.setattr(training, "step", spy)
+    monkeypatch.setattr(replay, "step", spy)
     _script(monkeypatch, [10.0, 9.0, 9.5, 9.0, 9.2, 9.1])
     run = train(config(epochs=50, patience=2, max_decays=2), digits(), tmp_path / "r")
     found = run.metrics()
@@ -250,7 +250,7 @@ def test_one_bad_step_is_never_checkpointed(
         info = real(*args)
         return info._replace(**{field: torch.tensor(float("inf"))}) if done[0] == STEPS + 2 else info
 
-    monkeypatch.setattr(training, "step", poisoned)
+    monkeypatch.setattr(replay, "step", poisoned)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(DivergedError, match=f"by step {STEPS + 2}"):
         train(config(), digits(), tmp_path / "r", watch=Stop(STEPS + 2) if stop else None)

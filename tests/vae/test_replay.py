@@ -1,0 +1,113 @@
+"""Recorded steps: the trajectory of steps taken alone, checked before they are trusted, given up where they fail."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lso.vae.config import Protocol
+from lso.vae.replay import ROOM, WARM, Record, Replayed, Run, cuda_graphs
+from lso.vae.step import BOTH, Group, Info, Knobs, State, draw_noise, fresh_optimizers, init, step
+from tests.vae.small import batch_for, example, small_model
+
+PROTOCOL = Protocol(clip=1.0)
+ENCODER: tuple[Group, ...] = ("encoder",)
+KINDS: list[tuple[int, tuple[Group, ...]]] = [(16, BOTH), (7, BOTH), (16, ENCODER), (16, BOTH), (16, BOTH)] * 4
+
+
+class Recorder:
+    """Stands for a GPU's: what it recorded reads what lies in its own inputs when it is called."""
+
+    def __init__(self, wrong: bool = False) -> None:
+        self.made = self.called = 0
+        self.wrong = wrong
+
+    def __call__(self, run: Run) -> Run:
+        self.made += 1
+
+        def again() -> Info:
+            self.called += 1
+            found = run()
+            return found._replace(loss=found.loss + 1) if self.wrong else found
+
+        return again
+
+
+def refuses(run: Run) -> Run:
+    run()  # as far as it came
+    raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+
+
+def trajectory(
+    record: Record | None, name: str = "ne-vae-se", arch: str = "mlp", device: str = "cpu"
+) -> tuple[Replayed, list[Tensor], State]:
+    """Steps of several kinds, with fresh optimizers half way."""
+    chosen = example(name)
+    state = init(small_model(chosen, arch).to(device), chosen, PROTOCOL)
+    replayed, found = Replayed(state, record), []
+    for at, (count, groups) in enumerate(KINDS):
+        if at == len(KINDS) // 2:
+            state.optimizers = fresh_optimizers(state.model, PROTOCOL)
+        x = batch_for(arch, 20)[at % 4 : at % 4 + count].to(device)
+        noise = draw_noise(chosen, state.model, tuple(x.shape), binarize=True, seed=0, step=at, device=x.device)
+        knobs = Knobs(torch.tensor(0.1 * at, device=device), torch.tensor(1e-3 / (at + 1), device=device))
+        found.append(torch.stack(replayed(x, noise, knobs, groups)))
+    return replayed, found, state
+
+
+def assert_same(one: State, other: State) -> None:
+    ours, others = one.model.state_dict(), other.model.state_dict()
+    assert all(torch.equal(ours[name], others[name]) for name in ours)
+
+
+@pytest.mark.parametrize(("name", "arch"), [("ne-vae-se", "he2019-small"), ("sa-vae", "mlp")])
+def test_recorded_steps_follow_the_trajectory_of_steps_taken_alone(name: str, arch: str) -> None:
+    _, plain, alone = trajectory(None, name, arch)
+    recorder = Recorder()
+    replayed, found, state = trajectory(recorder, name, arch)
+    assert replayed.sentence == ""
+    # Each half: 12 steps of 16 data and both halves, of which WARM come first; 2 kinds of 2 steps are never recorded.
+    assert recorder.made == 2 and recorder.called == 2 * (6 - WARM)
+    assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+    assert_same(state, alone)
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [(refuses, "operation not permitted when stream is capturing"), (Recorder(wrong=True), "differed")],
+)
+def test_a_recording_that_fails_or_differs_is_given_up_without_a_trace(record: Record, why: str) -> None:
+    _, plain, alone = trajectory(None)
+    replayed, found, state = trajectory(record)
+    assert why in replayed.sentence and "\n" not in replayed.sentence
+    assert replayed.record is None
+    assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+    assert_same(state, alone)
+
+
+def test_there_are_no_more_recordings_than_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lso.vae.replay.ROOM", 1)
+    monkeypatch.setattr("lso.vae.replay.WARM", 1)
+    recorder = Recorder()
+    trajectory(recorder)
+    assert ROOM > 1 and recorder.made == 2, "one for each set of optimizers"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["vae", "ne-vae-se", "aggressive", "sa-vae"])
+def test_cuda_graphs_follow_the_trajectory_of_steps_taken_alone(name: str) -> None:
+    _, plain, _ = trajectory(None, name, "he2019-small", "cuda")
+    replayed, found, _ = trajectory(cuda_graphs(), name, "he2019-small", "cuda")
+    assert replayed.sentence == ""
+    for a, b in zip(found, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_on_a_cpu_steps_are_steps() -> None:
+    chosen = example("vae")
+    one, other = (init(small_model(chosen, "mlp"), chosen, PROTOCOL) for _ in range(2))
+    x = batch_for("mlp", 16)
+    noise = draw_noise(chosen, one.model, tuple(x.shape), binarize=True, seed=0, step=0, device=x.device)
+    knobs = Knobs(torch.tensor(1.0), torch.tensor(1e-3))
+    ours, theirs = Replayed(one, None)(x, noise, knobs), step(other, x, noise, knobs)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert_same(one, other)
