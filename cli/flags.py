@@ -255,6 +255,13 @@ FLAGS: tuple[Flag, ...] = (
         panel=HOW,
         help="Of the layers in a training step: float32, or bfloat16, which is faster.",
     ),
+    Flag(
+        section="protocol",
+        key="compiled",
+        type=bool,
+        panel=HOW,
+        help="Fuse the layers of a step by torch.compile: minutes at first, then faster on a GPU.",
+    ),
 )
 
 

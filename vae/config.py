@@ -46,6 +46,8 @@ class Protocol:
         lengths: sequences of a batch have equal lengths, as the papers', or near ones and padding; see `Corpus.groups`.
         precision: of layers in a training step; in bfloat16 they are faster, and weights, losses, validation and all
             that is measured stay in float32.
+        compiled: whether the layers of a training step are fused by torch.compile, which takes minutes at first and
+            pays on GPUs.
         judge: the best epoch is that of the least validation -ELBO at KL weight 1, or at the method's own last weight,
             which is the one to take where that is far below 1: else the best is an early epoch that ignores z. Or the
             last is kept, as when a trained model is trained on with other data than it is validated on.
@@ -68,6 +70,7 @@ class Protocol:
     binarize: Binarize = "dynamic"
     lengths: Literal["equal", "near"] = "equal"
     precision: Precision = "float32"
+    compiled: bool = False
     judge: Literal["elbo", "objective", "last"] = "elbo"
 
     def __post_init__(self) -> None:

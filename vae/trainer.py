@@ -110,6 +110,10 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watc
         The trainer.
     """
     device = next(state.model.parameters()).device
+    if config.protocol.compiled:
+        from lso.vae.compiled import CompiledLosses  # takes a second to import
+
+        state.losses = CompiledLosses()
     return Trainer(
         config=config,
         run=run,
@@ -188,6 +192,18 @@ def bookmark(trainer: Trainer) -> Callable[[], None]:
         trainer.plan = plan
 
     return back
+
+
+def slower(trainer: Trainer) -> str:
+    """What is to be said where steps could not be as fast as they were asked to be.
+
+    Args:
+        trainer: at the end of a session.
+    Returns:
+        Sentences to go on with, or nothing.
+    """
+    sentences = [trainer.step.sentence, getattr(trainer.state.losses, "sentence", "")]
+    return "".join(f"; {sentence}" for sentence in sentences if sentence)
 
 
 def save(trainer: Trainer) -> None:

@@ -23,7 +23,7 @@ from lso.vae.runs import Run
 from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
 from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers, init
-from lso.vae.trainer import Trainer, at_start, bookmark, check, diverged, elapsed, restore, save
+from lso.vae.trainer import Trainer, at_start, bookmark, check, diverged, elapsed, restore, save, slower
 from lso.vae.values import counted
 from lso.vae.verdict import collapse_verdict
 from lso.vae.watch import Limits as Limits
@@ -179,7 +179,7 @@ def _session(trainer: Trainer, limits: Limits) -> Run:
         _finish(trainer)
     else:
         where = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
-        sentence = f"{reason} after {where}{_replaying(trainer)}"
+        sentence = f"{reason} after {where}{slower(trainer)}"
         runs.update(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
     return trainer.run
 
@@ -384,7 +384,7 @@ def _finish(trainer: Trainer) -> None:
     best = trainer.run.best()
     verdict = collapse_verdict(best["active_units"], config.architecture.latent_dim, config.method.name) if warm else ""
     sentence = f"finished {counted(trainer.position.epoch, 'epoch')}; best validation -ELBO "
-    sentence += f"{best['neg_elbo']:.2f} nats at epoch {best['epoch']}{_replaying(trainer)}"
+    sentence += f"{best['neg_elbo']:.2f} nats at epoch {best['epoch']}{slower(trainer)}"
     runs.update(
         trainer.run,
         status="finished",
@@ -393,8 +393,3 @@ def _finish(trainer: Trainer) -> None:
         finished=runs.now(),
         seconds=elapsed(trainer),
     )
-
-
-def _replaying(trainer: Trainer) -> str:
-    """What is to be said where a GPU's steps could not be replayed."""
-    return f"; {trainer.step.sentence}" if trainer.step.sentence else ""
