@@ -2,11 +2,14 @@
 
 A Hessian times u is the gradient of the slope along u: a forward pass on dual numbers, then one ordinary backward pass.
 torch can do so by itself, but its batch-norm then takes the statistics for constants, silently, its linear layers
-compute with tangents of zero for their weights, and ELUs take exponentials again. Inside `dual_layers` these are right
+compute with tangents of zero for their weights, and ELUs take exponentials again. Inside `DualLayers` these are right
 and fast.
 """
 
+import importlib
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,11 +24,15 @@ Channels = Float[Tensor, " channels"]
 aten = torch.ops.aten
 
 
-class dual_layers(TorchFunctionMode):  # noqa: N801 - a context, as torch.no_grad
+class DualLayers(TorchFunctionMode):
     """Linear layers, ELUs and batch-norms inside, where their inputs are dual, are those of this module.
 
     Weights have no tangents. What comes out can be differentiated once.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        _load()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -49,11 +56,25 @@ class dual_layers(TorchFunctionMode):  # noqa: N801 - a context, as torch.no_gra
         return func(*args, **(kwargs or {}))
 
 
+@cache
+def _load() -> None:
+    """torch's own first step into dual numbers, imports of a second, is not quiet under 2.12 and later."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\.script", category=DeprecationWarning)
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
+
+
 Pair = tuple[Tensor, Tensor]
 
 
 def _linear(
-    func: Callable[..., Any], x: Tensor, d: Tensor, weight: Tensor, bias: Tensor | None = None, *sizes: Any, **named: Any
+    func: Callable[..., Any],
+    x: Tensor,
+    d: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *sizes: Any,
+    **named: Any,
 ) -> Pair:
     return func(x, weight, bias, *sizes, **named), func(d, weight, None, *sizes, **named)
 
@@ -100,7 +121,7 @@ def _only_once() -> None:
 class _Elu(torch.autograd.Function):
     """y = ELU(x) and s = ELU'(x) d, with ELU' = 1 + min(y, 0), and ELU'' = ELU' left of the kink:
 
-        d~ = ELU' s~;   x~ = ELU' (y~ + [x < 0] d s~).
+    d~ = ELU' s~;   x~ = ELU' (y~ + [x < 0] d s~).
     """
 
     @staticmethod
@@ -145,9 +166,9 @@ class _Normalize(torch.autograd.Function):
         h, d, weight, mean, scale, xd, sum_d = ctx.saved_tensors
         n = h.numel() / h.shape[1]
         bar_d, xs, _ = _jacobian(bars[1], h, weight, mean, scale)
-        _, xy, sum_y = _jacobian(bars[0], h, weight, mean, scale, [False, True, True])
+        xy, sum_y = _sums(bars[0], h, mean, scale)
         mean_d, ones = sum_d / n, torch.ones_like(scale)
-        _, ds, _ = _jacobian(bars[1], d, weight, mean_d, ones, [False, True, False])  # sum s~ (d - mean d)
+        ds, _ = _sums(bars[1], d, mean_d, ones)  # sum s~ (d - mean d)
         bent = scale * (ds - xs * xd / n)
         # h~ written out in h, y~, d~ and d: a pass over the maps for each.
         on_y, on_d = weight * scale, -weight * scale**2 * xs / n
@@ -158,12 +179,17 @@ class _Normalize(torch.autograd.Function):
         return bar_h, bar_d, xy + bent, sum_y, None
 
 
-def _jacobian(
-    u: Maps, h: Maps, weight: Channels, mean: Channels, scale: Channels, wanted: Sequence[bool] = (True,) * 3
-) -> tuple[Tensor, Tensor, Tensor]:
+def _jacobian(u: Maps, h: Maps, weight: Channels, mean: Channels, scale: Channels) -> tuple[Maps, Channels, Channels]:
     """g J u; sum X u; sum u: the backward pass of batch-norm, eps being in the scale already."""
-    found = aten.native_batch_norm_backward(u, h, weight, None, None, mean, scale, True, 0.0, list(wanted))
-    return found[0], found[1], found[2]
+    wanted = [True, True, True]
+    return aten.native_batch_norm_backward(u, h, weight, None, None, mean, scale, True, 0.0, wanted)  # type: ignore[no-any-return]
+
+
+def _sums(u: Maps, h: Maps, mean: Channels, scale: Channels) -> tuple[Channels, Channels]:
+    """sum scale (h - mean) u and sum u, in one pass over both."""
+    wanted = [False, True, True]
+    found = aten.native_batch_norm_backward(u, h, None, None, None, mean, scale, True, 0.0, wanted)
+    return found[1], found[2]
 
 
 def _wide(value: Channels) -> Float[Tensor, "channels 1 1"]:
