@@ -7,11 +7,12 @@ Commands:
 Batch 50 of 28x28 binary images, 32 latents. First, on a batch of 10 images and in double precision, gradients through
 the refinement are checked against those by two backward passes, to 1e-9. Then a vanilla and a semi-amortized step are
 timed one after the other, `--pairs` times; the ratio is the median over pairs. The two larger networks are timed with
-two inner steps, and what these add to a vanilla step is taken five times; so is their memory for gradients. Times are
-those of the processor, of one thread, on a CPU, which a busy machine stretches less, and wall times on a GPU. Memory is
-the most that a step has beyond what there was before it, by torch's profiler. Targets: 28 with exact products, 22 with
-differences. Errors of differences are those of one step's products in single precision, after 30 vanilla steps on digits:
-along the posterior, and in the weights.
+two inner steps, and what these add to a vanilla step is taken five times. Times are those of the processor, of one
+thread, on a CPU, which a busy machine stretches less, and wall times on a GPU. Memory is the most that a step has beyond
+what there was before, by torch's profiler, with the gradients kept for ten inner steps. Targets: 28 with exact products,
+22 with differences. Errors of differences are measured after 30 vanilla steps on digits, in single precision: of the
+products of one inner step with the posterior and with the weights, and of the gradients of a whole semi-amortized step
+in the encoder and in the decoder.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from lso.vae.methods import method
 from lso.vae.model import VAE, build
 from lso.vae.refinement import Energy, frozen_statistics
 from lso.vae.seeds import generator
-from lso.vae.step import Info, Knobs, State, draw_noise, init, step
+from lso.vae.step import Info, Knobs, State, draw_noise, init, losses, step
 
 NETWORKS = {"he2019-small": 10, "he2019": 2, "kim2018": 2}  # and the inner steps that are timed
 STEPS, SHAPE, BATCH, WARM = 10, (1, 28, 28), 50, 30
@@ -105,6 +106,19 @@ def accuracy(model: VAE, x: Tensor) -> tuple[float, float]:
     return error(found[:1], wanted[:1]), error(found[1:], wanted[1:])
 
 
+def whole(model: VAE, x: Tensor, steps: int) -> tuple[float, float]:
+    """Relative errors of differences in the gradients of a whole step: in the encoder, and in the decoder."""
+    found = []
+    for products in TARGETS:
+        chosen = method("sa-vae", steps=steps, products=products)
+        noise = draw_noise(chosen, model, x.shape, binarize=False, seed=0, step=0, device=x.device)
+        loss = losses(model, chosen, x, noise, torch.tensor(1.0, device=x.device)).loss
+        every = torch.autograd.grad(loss, [*model.encoder.parameters(), *model.decoder.parameters()])
+        count = len(list(model.encoder.parameters()))
+        found.append((every[:count], every[count:]))
+    return error(found[1][0], found[0][0]), error(found[1][1], found[0][1])
+
+
 def seconds(call: Callable[[], object], device: torch.device) -> float:
     """How long a call takes."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
@@ -145,7 +159,7 @@ def measure(network: str, pairs: int, device: torch.device) -> list[dict[str, An
     for number in range(WARM):
         stepper(plain, data[number * BATCH :][:BATCH], number)()
     x, steps = data[:BATCH], NETWORKS[network]
-    errors, vanilla = accuracy(plain.model, x), stepper(plain, x)
+    errors, vanilla = (*accuracy(plain.model, x), *whole(plain.model, x, steps)), stepper(plain, x)
     rows = []
     for products, target in TARGETS.items():
         refined = stepper(state(network, device, "sa-vae", steps=steps, products=products), x)
@@ -160,14 +174,15 @@ def measure(network: str, pairs: int, device: torch.device) -> list[dict[str, An
         row |= {"ratio": statistics.median(ratios), "least": ratios[0], "most": ratios[-1], "pairs": pairs}
         row |= {"inner_steps_timed": steps, "vanilla_mb": memory[0], "sa_vae_mb": memory[1]}
         exact = products == "exact"
-        row |= {"check": gap} if exact else {"error_posterior": errors[0], "error_weights": errors[1]}
+        names = ("error_posterior", "error_weights", "error_encoder", "error_decoder")
+        row |= {"check": gap} if exact else dict(zip(names, errors, strict=True))
         rows.append(row)
     return rows
 
 
 def line(row: dict[str, Any]) -> str:
     """A row of the table."""
-    gap = f"{row['check']:.0e}" if "check" in row else f"{row['error_posterior']:.2%}, {row['error_weights']:.2%}"
+    gap = ", ".join(f"{row[key]:.2%}" for key in row if key.startswith("error")) or f"{row['check']:.0e}"
     found = f"**{row['ratio']:.1f}** ({row['least']:.1f} to {row['most']:.1f})"
     cells = [row["network"], row["products"], f"{row['vanilla_s']:.2f}", f"{row['sa_vae_s']:.2f}", found]
     cells += [f"{row['target']:.0f}", f"{row['vanilla_mb']:.0f}", f"{row['sa_vae_mb']:.0f}", gap]

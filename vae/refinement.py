@@ -148,10 +148,10 @@ class _Refine(torch.autograd.Function):
     def forward(
         ctx: Any, spec: Refinement, energy: Energy, exact: bool, start: Tensor, noise: Tensor, *weights: Tensor
     ) -> Tensor:
-        # What is kept is a point, or by differences gradients in the weights as well.
-        end, steps = _descend(spec, energy, start, noise, () if exact else weights)
+        ctx.autocast = _layers_in(start.device.type, exact)
+        with ctx.autocast:
+            end, steps = _descend(spec, energy, start, noise, () if exact else weights)
         ctx.spec, ctx.energy, ctx.exact, ctx.weights = spec, energy, exact, weights
-        ctx.autocast = _autocast(start.device.type)
         ctx.save_for_backward(noise, *(t for step in steps for t in (step.point, step.factor, *step.gradients)))
         return end
 
@@ -178,9 +178,11 @@ class _Refine(torch.autograd.Function):
         return None, None, None, point_bar, None, *weights_bar
 
 
-def _autocast(device: str) -> torch.autocast:
-    """The precision of the layers as it is now, for a backward pass, which knows nothing of it."""
-    return torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+def _layers_in(device: str, exact: bool) -> torch.autocast:
+    """The precision of the layers as it is now, for a backward pass as well; single for differences, which would be lost
+    in bfloat16.
+    """
+    return torch.autocast(device, torch.get_autocast_dtype(device), exact and torch.is_autocast_enabled(device))
 
 
 def _energy(energy: Energy, point: Tensor, eps: Tensor) -> Tensor:
