@@ -179,9 +179,7 @@ class _Refine(torch.autograd.Function):
 
 
 def _layers_in(device: str, exact: bool) -> torch.autocast:
-    """The precision of the layers as it is now, for a backward pass as well; single for differences, which would be lost
-    in bfloat16.
-    """
+    """The precision of the layers as it is now, for a backward pass too; single for differences, lost in bfloat16."""
     return torch.autocast(device, torch.get_autocast_dtype(device), exact and torch.is_autocast_enabled(device))
 
 
