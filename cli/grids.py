@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from lso.cli.abreast import AbreastProgress
 from lso.cli.bars import Counting
 from lso.cli.console import Console, shown
 from lso.cli.progress import TrainingProgress
@@ -15,7 +17,7 @@ from lso.vae.watch import Watch
 
 
 class GridProgress(GridWatch):
-    """Shows trainings one after the other, and passes on the wish to stop.
+    """Shows trainings one after the other or in lockstep, and passes on the wish to stop.
 
     Args:
         console: where to print.
@@ -25,7 +27,7 @@ class GridProgress(GridWatch):
 
     def __init__(self, console: Console, signals: Signals, root: Path) -> None:
         self.console, self.signals, self.root = console, signals, root
-        self._training: TrainingProgress | None = None
+        self._training: TrainingProgress | AbreastProgress | None = None
         self._counting: Counting | None = None
         self._place = ""
 
@@ -40,8 +42,25 @@ class GridProgress(GridWatch):
             What watches it.
         """
         self._place = f"[{number}/{of}] "
-        self._training = TrainingProgress(self.console, self.signals, lambda run, done: self._announce(planned, done))
-        return self._training
+        progress = TrainingProgress(self.console, self.signals, lambda run, done: self._announce(planned, done))
+        self._training = progress
+        return progress
+
+    def together(self, planned: Sequence[Planned], number: int, of: int) -> Sequence[Watch]:
+        """Announce trainings in lockstep; each names itself as it begins.
+
+        Args:
+            planned: which.
+            number: of the first, from 1.
+            of: how many there are in all.
+        Returns:
+            What watches each.
+        """
+        self.console.note(
+            f"[{number}-{number + len(planned) - 1}/{of}] training {len(planned)} together, as one model:"
+        )
+        self._training = AbreastProgress(self.console, self.signals, [one.name for one in planned])
+        return self._training.watches()
 
     def _announce(self, planned: Planned, done: int) -> None:
         verb = f"continuing at step {done}" if done else "training"
@@ -95,6 +114,7 @@ def run_all(
     console: Console,
     signals: Signals,
     seconds: float | None,
+    together: bool | None = False,
 ) -> tuple[list[Member], str | None]:
     """`lso.tasks.grid.train_all` with its progress on stderr; from here on a signal stops it cleanly.
 
@@ -106,10 +126,12 @@ def run_all(
         console: where to print.
         signals: Ctrl-C and SIGTERM.
         seconds: of this call; None is no limit.
+        together: whether they train in lockstep, see `lso.tasks.grid.train_all`.
     Returns:
         The members, and why it ended early, if it did.
     """
     console.note(f"{counted(len(planned), 'training')} in {shown(root)}; what is finished there is kept")
     signals.listen()
     progress = GridProgress(console, signals, root)
-    return train_all(planned, root, asked=asked, device=device, watch=progress, seconds=seconds)
+    options: dict[str, Any] = {"device": device, "watch": progress, "seconds": seconds, "together": together}
+    return train_all(planned, root, asked=asked, **options)

@@ -49,6 +49,15 @@ LatentDims = Annotated[
     str, typer.Option("--latent-dim", help="Sizes of z, e.g. 8,16,32,64.", metavar="N,...", rich_help_panel=WHAT)
 ]
 Seeds = Annotated[int, typer.Option(help="How many runs of each: seeds 0, 1, ...", metavar="N", rich_help_panel=WHAT)]
+Together = Annotated[
+    bool | None,
+    typer.Option(
+        "--together/--alone",
+        help="Train models that differ in seed or KL weight alone as one batched model. Default: where that is faster.",
+        rich_help_panel=WHAT,
+        show_default=False,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(help="Folder of the runs. Default: runs/sweep-TASK.", metavar="DIR", rich_help_panel=OUTPUT),
@@ -61,6 +70,7 @@ def sweep(
     method: Methods = None,
     latent_dim: LatentDims = "32",
     seeds: Seeds = 1,
+    together: Together = None,
     iw_samples: IwSamples = None,
     test_limit: TestLimit = 0,
     config: ConfigFile = None,
@@ -85,7 +95,8 @@ def sweep(
     from lso.cli.grids import run_all
 
     with Signals() as signals:
-        _, reason = run_all(planned, root, asked, device=device, console=console, signals=signals, seconds=limit)
+        options: dict[str, Any] = {"device": device, "seconds": limit, "together": together}
+        _, reason = run_all(planned, root, asked, console=console, signals=signals, **options)
     found = members.read(sweeps.with_finished(planned, root, asked), root, asked)
     page = sweeps.write_report(found, root, asked)
     table = sweeps.table(sweeps.cells(sweeps.points(found)), asked)

@@ -1,7 +1,7 @@
 """Trainings from names to run folders: what `lso.train`, `lso.resume`, `lso.load` and `lso.evaluate` do."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from lso.tasks.datasets import load_dataset, seen
 from lso.tasks.plan import Settings, merge
 from lso.tasks.plan import plan as plan
-from lso.vae import checkpoint, metrics, runs, training
+from lso.vae import checkpoint, metrics, runs, together, training
 from lso.vae.architectures import Kind
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, Split
@@ -18,6 +18,7 @@ from lso.vae.errors import DataError, UsageError
 from lso.vae.methods import Method
 from lso.vae.metrics import Metrics
 from lso.vae.model import VAE
+from lso.vae.opening import begin, reopen
 from lso.vae.runs import Run
 from lso.vae.training import Limits, Watch
 
@@ -137,6 +138,50 @@ def train_planned(
     path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
     run = training.train(config, dataset, path, device=resolve_device(device), watch=watch, limits=limits)
     return _reported(_heard(run, dataset))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training of several in lockstep.
+
+    Args:
+        config: from `plan`.
+        dataset: what its data section says.
+        path: its run folder; where there is a run it goes on.
+        watch: progress and stop requests.
+    """
+
+    config: TrainConfig
+    dataset: Dataset
+    path: Path
+    watch: Watch
+
+
+def train_together(jobs: Sequence[Job], *, device: str = "auto", limits: Limits = Limits()) -> list[Run]:
+    """Trainings begun or continued in lockstep, as one batched model; see `lso.vae.together.train`.
+
+    Args:
+        jobs: of one `lso.vae.alike.kind`, none of them finished.
+        device: see `train`.
+        limits: where this session ends.
+    Returns:
+        The runs, in order; the status of one that diverged is ``failed``.
+    Raises:
+        UsageError: if they cannot be trained together.
+        RunError: if the data of a run changed or its checkpoint is damaged.
+    """
+    where = resolve_device(device)
+    trainers = [
+        reopen(Run(job.path), job.dataset, device=where, watch=job.watch)
+        if (job.path / runs.INFO).is_file()
+        else begin(job.config, job.dataset, job.path, device=where, watch=job.watch)
+        for job in jobs
+    ]
+    done = together.train(trainers, limits)
+    for run, job in zip(done, jobs, strict=True):
+        if run.info["status"] != "failed":
+            _reported(_heard(run, job.dataset))
+    return done
 
 
 def resume(

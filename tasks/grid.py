@@ -10,7 +10,8 @@ from typing import Any
 
 from lso.tasks import experiment
 from lso.tasks.datasets import load_dataset
-from lso.tasks.members import EVALUATION, Asked, Member, Planned, check, evaluations, how, read
+from lso.tasks.members import EVALUATION, Asked, Member, Planned, check, evaluations, how, is_finished, read
+from lso.vae.alike import MOST, kind, pays_up_to
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError
 from lso.vae.files import replace_file
@@ -34,6 +35,18 @@ class GridWatch:
             What watches it.
         """
         return Watch()
+
+    def together(self, planned: Sequence[Planned], number: int, of: int) -> Sequence[Watch]:
+        """Trainings begin or go on in lockstep.
+
+        Args:
+            planned: which.
+            number: of the first, from 1.
+            of: how many there are in all.
+        Returns:
+            What watches each.
+        """
+        return [Watch() for _ in planned]
 
     def evaluating(self, planned: Planned, seed: int) -> Count:
         """A finished run is measured.
@@ -68,14 +81,14 @@ class _Cut(Exception):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class _Session:
-    """What one call of `train_all` holds. The dataset of the last training is kept: its neighbours share it."""
+    """What one call of `train_all` holds. The datasets of the last trainings are kept: their neighbours share them."""
 
     root: Path
     device: str
     watch: GridWatch
     deadline: float
-    key: Any = None
-    dataset: Dataset | None = None
+    datasets: dict[Any, Dataset] = dataclasses.field(default_factory=dict)
+    room: int = 1  # datasets kept at a time
 
     def reason(self) -> str | None:
         late = "reached the time limit" if time.monotonic() >= self.deadline else None
@@ -84,9 +97,21 @@ class _Session:
     def data(self, planned: Planned) -> Dataset:
         config = planned.config
         key = (config.data, config.protocol.binarize, config.seed)
-        if self.dataset is None or key != self.key:
-            self.key, self.dataset = key, load_dataset(*key)
-        return self.dataset
+        if key not in self.datasets:
+            while len(self.datasets) >= self.room:
+                self.datasets.pop(next(iter(self.datasets)))
+            self.datasets[key] = load_dataset(*key)
+        return self.datasets[key]
+
+    def faster(self, group: Sequence[Planned]) -> bool:
+        """Whether trainings of one kind are faster in lockstep, as far as was measured: on a CPU."""
+        on_cpu = experiment.resolve_device(self.device).type == "cpu"
+        most = pays_up_to(group[0].config, len(group)) if on_cpu else 0
+        return most > 0 and math.prod(self.data(group[0]).shape) <= most
+
+    def limits(self) -> Limits:
+        left = self.deadline - time.monotonic()
+        return Limits(seconds=None if math.isinf(left) else max(0.0, left))
 
 
 def train_all(
@@ -97,12 +122,14 @@ def train_all(
     device: str = "auto",
     watch: GridWatch | None = None,
     seconds: float | None = None,
+    together: bool | None = False,
 ) -> tuple[list[Member], str | None]:
     """Train and measure what is planned; calling it again goes on where it was cut.
 
     They run in order of their seeds, so that every method has one run before any has two, and that those which share
-    their data come together. A training that diverges is recorded as failed and the others go on; at the next call it
-    is tried again from its last checkpoint. One process at a time may work below a folder.
+    their data come together; or those that can in lockstep, as one batched model, which gives each the same numbers to
+    rounding (see `lso.vae.together`). A training that diverges is recorded as failed and the others go on; at the next
+    call it is tried again from its last checkpoint. One process at a time may work below a folder.
 
     Args:
         planned: the trainings.
@@ -111,6 +138,7 @@ def train_all(
         device: where.
         watch: progress and stop requests.
         seconds: of this call; None is no limit.
+        together: whether they train in lockstep where they can; None where that was measured to be faster.
     Returns:
         All members in the order planned, and why the call ended early, None if everything is done.
     Raises:
@@ -122,12 +150,55 @@ def train_all(
     experiment.resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     session = _Session(root=root, device=device, watch=watch or GridWatch(), deadline=deadline)
-    reason = None
-    for number, one in enumerate(sorted(planned, key=lambda one: one.config.seed), start=1):
-        reason = _member(session, one, asked, (number, len(planned)))
+    reason, done = None, 0
+    for group in _groups(session, sorted(planned, key=lambda one: one.config.seed), together):
+        place = (done + 1, len(planned))
+        session.room = len(group)
+        reason = _group(session, group, asked, place) if len(group) > 1 else _member(session, group[0], asked, place)
         if reason:
             break
+        done += len(group)
     return read(planned, root, asked), reason
+
+
+def _groups(session: _Session, planned: Sequence[Planned], together: bool | None) -> list[list[Planned]]:
+    """What is trained in lockstep, in the order of the first of each; what is finished goes alone."""
+    of_kind: dict[Any, list[Planned]] = {}
+    for number, one in enumerate(planned):
+        alike = None if together is False or _is_done(one, session.root) else kind(one.config)
+        of_kind.setdefault(number if alike is None else alike, []).append(one)
+    made = []
+    for one_kind in of_kind.values():
+        parts = -(-len(one_kind) // MOST)
+        size = -(-len(one_kind) // parts)
+        size = size if together or session.faster(one_kind[:size]) else 1
+        made += [one_kind[start : start + size] for start in range(0, len(one_kind), size)]
+    return sorted(made, key=lambda group: planned.index(group[0]))
+
+
+def _is_done(planned: Planned, root: Path) -> bool:
+    return (root / planned.name / INFO).is_file() and is_finished(planned, root)
+
+
+def _group(session: _Session, group: list[Planned], asked: Asked | None, place: tuple[int, int]) -> str | None:
+    """Train several in lockstep and measure each; a reason is returned where the session ends here."""
+    if reason := session.reason():
+        return reason
+    watches = session.watch.together(group, *place)
+    try:
+        jobs = [
+            experiment.Job(config=one.config, dataset=session.data(one), path=session.root / one.name, watch=watch)
+            for one, watch in zip(group, watches, strict=True)
+        ]
+        runs = experiment.train_together(jobs, device=session.device, limits=session.limits())
+    finally:
+        done = [one for one in group if _is_done(one, session.root)]
+        for one in group:
+            if asked is None or one not in done:
+                session.watch.left(one)  # of the others it is told after they are measured
+    if cut := [run.info["sentence"] for run in runs if run.info["status"] == "stopped"]:
+        return session.reason() or str(cut[0])
+    return next(filter(None, (_member(session, one, asked, place) for one in done)), None)
 
 
 def _member(session: _Session, planned: Planned, asked: Asked | None, place: tuple[int, int]) -> str | None:
@@ -157,9 +228,8 @@ def _member(session: _Session, planned: Planned, asked: Asked | None, place: tup
 
 
 def _train(session: _Session, planned: Planned, run: Run | None, watch: Watch) -> Run:
-    dataset, left = session.data(planned), session.deadline - time.monotonic()
-    options: Any = {"device": session.device, "watch": watch}
-    options["limits"] = Limits(seconds=None if math.isinf(left) else max(0.0, left))
+    dataset = session.data(planned)
+    options: Any = {"device": session.device, "watch": watch, "limits": session.limits()}
     if run is None:
         return experiment.train_planned(planned.config, dataset, out=session.root / planned.name, **options)
     return experiment.resume(run, dataset=dataset, **options)

@@ -132,7 +132,8 @@ def points(members: Sequence[Member]) -> list[dict[str, Any]]:
     Args:
         members: of `lso.tasks.grid.train_all`.
     Returns:
-        name, method, latent_dim, seed, status, sentence and, where measured, the numbers of `COLUMNS`.
+        name, method, latent_dim, seed, status, sentence, verdict, with how many it was trained together (1: alone) and,
+        where measured, the numbers of `COLUMNS`.
     """
     found = []
     for member in members:
@@ -145,6 +146,7 @@ def points(members: Sequence[Member]) -> list[dict[str, Any]]:
             "status": member.status,
             "sentence": str(info.get("sentence", "")),
             "verdict": str(info.get("verdict", "")),
+            "together": int(info.get("together", 1)),
         }
         if member.evaluations:
             point |= {key: member.evaluations[0].get(key) for key in COLUMNS} | {"seconds": info["seconds"]}
@@ -159,7 +161,8 @@ def cells(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Args:
         found: of `points`.
     Returns:
-        method, latent_dim, planned and done seeds, and for each number that was measured ``{"mean", "std"}``.
+        method, latent_dim, planned and done seeds, the most that were trained together, and for each number that was
+        measured ``{"mean", "std"}``.
     """
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for point in found:
@@ -168,6 +171,7 @@ def cells(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for (method, latent), group in groups.items():
         done = [point for point in group if "neg_elbo" in point]
         row: dict[str, Any] = {"method": method, "latent_dim": latent, "planned": len(group), "done": len(done)}
+        row["together"] = max(point.get("together", 1) for point in group)
         for key in COLUMNS:
             if values := [point[key] for point in done if point[key] is not None]:
                 row[key] = dict(zip(("mean", "std"), spread(values), strict=True))
@@ -200,6 +204,8 @@ def table(rows: Sequence[Mapping[str, Any]], asked: Asked) -> Table:
     note += f" IW-NLL from {counted(asked.iw_samples, 'importance sample')}." if asked.iw_samples else ""
     if any(not row["latent_dim"] for row in rows):
         note += " Without latents the likelihood is exact."
+    if any(row["together"] > 1 for row in rows):
+        note += " Models that were trained together each have the seconds of all of them."
     columns = ["method", "latents", "seeds", *(COLUMNS[key] for key in shown)]
     return Table(columns=columns, rows=lines, title="Test metrics", note=note)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from lso.vae.architectures import Architecture
 from lso.vae.axes import inference_card, read_inference
@@ -123,8 +124,13 @@ def save_last(values: dict[str, Any], path: Path) -> None:
         path: last.pt.
     """
     buffer = io.BytesIO()
-    torch.save(values, buffer)
+    torch.save(tree_map_only(Tensor, _own, values), buffer)
     replace_file(path, buffer.getvalue())
+
+
+def _own(value: Tensor) -> Tensor:
+    """A tensor that holds its own numbers only: of a view all that it is a view of would be written."""
+    return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
 
 
 def load_last(path: Path, device: torch.device | str) -> dict[str, Any]:

@@ -225,16 +225,23 @@ def step(
         with layers_in(state.precision, x.device):
             found = (state.losses or losses)(state.model, state.method, x, noise, knobs.kl_weight)
         norm = _backward(state, found.loss, groups)
-    for name, optimizer in state.optimizers.items():
-        if name in groups:
-            _set_rate(optimizer, knobs.learning_rate * (state.encoder_rate if name == "encoder" else 1.0))
-            optimizer.step()
+    update(state, knobs.learning_rate, groups)
     return Info(*(value.detach() for value in (*found, norm)))
 
 
-def _set_rate(optimizer: Optimizer, rate: Tensor) -> None:
-    for group in optimizer.param_groups:
-        group["lr"].copy_(rate)
+def update(state: State, rate: Float[Tensor, ""], groups: tuple[Group, ...] = BOTH) -> None:
+    """Step the optimizers, in place, by the gradients that the weights have.
+
+    Args:
+        state: weights and optimizers.
+        rate: learning rate of the step.
+        groups: which halves step.
+    """
+    for name, optimizer in state.optimizers.items():
+        if name in groups:
+            for group in optimizer.param_groups:
+                group["lr"].copy_(rate * (state.encoder_rate if name == "encoder" else 1.0))
+            optimizer.step()
 
 
 def _backward(state: State, loss: Tensor, groups: tuple[Group, ...]) -> Tensor:

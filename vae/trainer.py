@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lso.vae import aggressive, checkpoint, runs
 from lso.vae.aggressive import Plan
@@ -76,6 +77,7 @@ class Trainer:
         saved: time of the last checkpoint.
         saving: seconds that it took.
         deadline: time at which the session ends.
+        abreast: trainings in lockstep, this one among them, whose checkpoints take their time one after another.
     """
 
     config: TrainConfig
@@ -95,6 +97,7 @@ class Trainer:
     saved: float = field(default_factory=time.monotonic)
     saving: float = 0.0
     deadline: float = math.inf
+    abreast: int = 1
 
 
 def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watch: Watch) -> Trainer:
@@ -256,12 +259,21 @@ def _read(trainer: Trainer, values: Mapping[str, Any]) -> None:
         trainer.state.model.load_state_dict(values["model"])
         for name, optimizer in trainer.state.optimizers.items():
             optimizer.load_state_dict(values["optimizers"][name])
+            _lay_out(optimizer)
         trainer.best = dict(values["best"])
         trainer.codes = DiagonalGaussian(*values["codes"])
         trainer.totals = values["totals"]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
         what = f"{trainer.run.path / runs.LAST} does not fit this run ({checkpoint.first_line(error)})"
         raise RunError(what, "It is of another run or version; train again.") from None
+
+
+def _lay_out(optimizer: Optimizer) -> None:
+    """Give moments the layout of their weights, by which fused kernels pair them; older checkpoints have another."""
+    for p, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if value.shape == p.shape and value.stride() != p.stride():
+                moments[name] = torch.empty_like(p).copy_(value)
 
 
 def _truncate(path: Path, size: int) -> None:

@@ -1,12 +1,11 @@
 """The one training loop: epochs of steps, a metrics row after each, checkpoints that resume bit for bit."""
 
-import hashlib
 import json
 import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,15 @@ from torch import Tensor
 from lso.vae import aggressive, checkpoint, runs
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, batches, draw_batch, take, units
-from lso.vae.errors import DivergedError, RunError, UsageError
+from lso.vae.errors import DivergedError, RunError
 from lso.vae.metrics import decoder_use, validate
-from lso.vae.model import VAE, build
+from lso.vae.model import VAE
+from lso.vae.opening import begin, reopen
 from lso.vae.runs import Run
 from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
-from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers, init
-from lso.vae.trainer import Trainer, at_start, bookmark, check, diverged, elapsed, restore, save, slower
+from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers
+from lso.vae.trainer import Trainer, bookmark, check, diverged, elapsed, save, slower
 from lso.vae.values import counted
 from lso.vae.verdict import collapse_verdict
 from lso.vae.watch import Limits as Limits
@@ -65,23 +65,7 @@ def train(
         RunError: if the folder is taken.
         DivergedError: if a loss was not finite; the last good checkpoint is kept.
     """
-    here = asdict(runs.Provenance.here())
-    data = {"name": dataset.name, "hash": dataset.hash(), "provenance": dict(dataset.provenance)}
-    info = {
-        "status": "running",
-        "sentence": "",
-        "seed": config.seed,
-        "device": str(device),
-        "shape": list(dataset.shape),
-    }
-    info |= {"dataset": data, "threads": torch.get_num_threads(), "verdict": "", **here}
-    model = _build(config, dataset, start)  # refuses what cannot be built
-    files = {} if start is None else {runs.START: checkpoint.pack_model(model, model.state_dict())}
-    if files:
-        info["start"] = hashlib.sha256(files[runs.START]).hexdigest()
-    run = runs.create(path, "train", info, config, files)
-    state = init(model.to(device), config.method, config.protocol)
-    return _session(at_start(config, dataset, run, state, watch or Watch()), limits)
+    return _alone(begin(config, dataset, path, start=start, device=device, watch=watch), limits)
 
 
 def resume(
@@ -112,37 +96,8 @@ def resume(
         raise RunError(f"{run.path} is a {run.kind}, not a training", "Give the folder of a training run.")
     if run.info["status"] == "finished":
         return run
-    if dataset.hash() != run.info["dataset"]["hash"]:
-        raise RunError(
-            f"the data of {run.path} have changed since it was trained", "Give the same files, or train a new run."
-        )
-    config = run.config
-    begun = run.path / runs.START
-    model = _build(config, dataset, checkpoint.load_model(begun) if "start" in run.info else None).to(device)
-    state = init(model, config.method, config.protocol)
-    trainer = at_start(config, dataset, run, state, watch or Watch())
-    restore(trainer)
-    runs.update(run, status="running", sentence="")
     with _threads(int(run.info["threads"])):
-        return _session(trainer, limits)
-
-
-def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
-    method, shape = config.method, dataset.shape
-    if start is not None:
-        # Of sequences it says as many tokens as it did, even where the longest are not among these data.
-        shape = (start.shape[0], *shape[1:]) if start.kind == "sequence" else shape
-        one = (start.architecture, start.skip, start.shape, start.vocabulary)
-        if one != (config.architecture, method.skip, shape, dataset.vocabulary):
-            raise UsageError(
-                f"the model to go on from is {start.architecture} for data {start.shape}, expected "
-                f"{config.architecture} for {shape} and the vocabulary of the data",
-                "Give a model trained with this configuration.",
-            )
-    model = build(config.architecture, method.skip, shape, config.seed, method.inference, dataset.vocabulary)
-    if start is not None:
-        model.load_state_dict(start.state_dict())
-    return model
+        return _alone(reopen(run, dataset, device=device, watch=watch), limits)
 
 
 @contextmanager
@@ -159,14 +114,33 @@ def _threads(count: int) -> Iterator[None]:
 # --- a session --------------------------------------------------------------------------------------------------------
 
 
-def _session(trainer: Trainer, limits: Limits) -> Run:
-    """Run until training is finished or cut, leaving the folder in a state that says which."""
+def _alone(trainer: Trainer, limits: Limits) -> Run:
+    with session(trainer, limits):
+        for rows in outer_steps(trainer, limits.steps):
+            _advance(trainer, rows)
+    return trainer.run
+
+
+@contextmanager
+def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
+    """Training goes on inside, and whatever ends it, the folder is left in a state that says so.
+
+    Args:
+        trainer: from `lso.vae.opening`.
+        limits: where this session ends.
+    Raises:
+        DivergedError: if a loss was not finite; the last good checkpoint is kept.
+    """
     trainer.clock = time.monotonic() - trainer.position.seconds
     trainer.deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
     planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
     trainer.watch.start(trainer.run, planned, trainer.position.step)
+    reason = ""
     try:
-        reason = _epochs(trainer, limits.steps)
+        try:
+            yield
+        except _Cut as cut:
+            reason = str(cut)
         save(trainer)
     except DivergedError as error:
         runs.update(trainer.run, status="failed", sentence=error.message, finished=runs.now())
@@ -175,13 +149,12 @@ def _session(trainer: Trainer, limits: Limits) -> Run:
         status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         runs.update(trainer.run, status=status, sentence=f"cut off by {type(error).__name__}", finished=runs.now())
         raise
-    if reason is None:
+    if not reason:
         _finish(trainer)
     else:
         where = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
         sentence = f"{reason} after {where}{slower(trainer)}"
         runs.update(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
-    return trainer.run
 
 
 class _Cut(Exception):
@@ -196,24 +169,27 @@ def _look(trainer: Trainer) -> None:
         raise _Cut(reason)
 
 
-def _epochs(trainer: Trainer, max_steps: int | None) -> str | None:
-    """Train to the end; a reason is returned where the session was cut before."""
+def outer_steps(trainer: Trainer, max_steps: int | None) -> Iterator[Tensor]:
+    """The outer steps from here to the end of training; epochs are closed between them.
+
+    Args:
+        trainer: where training stands, in its `session`, which is told by an exception where it is to end earlier.
+        max_steps: of the whole run; None is no limit.
+    Yields:
+        Rows of the batch of a step, which is to be done before the next one is asked for.
+    """
     if not trainer.best:
         _end_epoch(trainer)  # epoch 0: the untrained model
         save(trainer)
     while not _finished(trainer):
         for rows in _batches(trainer):
             if max_steps is not None and trainer.position.step >= max_steps:
-                return "reached the step limit"
-            try:
-                _look(trainer)
-                _advance(trainer, rows)
-            except _Cut as cut:
-                return str(cut)
+                raise _Cut("reached the step limit")
+            _look(trainer)
+            yield rows
         trainer.position = replace(trainer.position, epoch=trainer.position.epoch + 1, batch=0)
         _end_epoch(trainer)
         _decay(trainer)
-    return None
 
 
 def _finished(trainer: Trainer) -> bool:
@@ -229,13 +205,8 @@ def _batches(trainer: Trainer) -> Iterator[Tensor]:
 
 
 def _advance(trainer: Trainer, rows: Tensor) -> None:
-    """One outer step, its share of the epoch's sums, and a checkpoint where one is due."""
-    position = trainer.position
-    x = take(trainer.data, rows)
-    noise = _noise(trainer, x)
-    weight = kl_weight(trainer.config.method.schedule, position.step, trainer.steps_per_epoch)
-    # Filled there: a copy of a host number would wait for the GPU at each step.
-    knobs = Knobs(*(torch.full((), value, device=x.device) for value in (weight, position.learning_rate)))
+    """One outer step, after the inner ones where the encoder is trained ahead."""
+    x, noise, knobs = inputs(trainer, rows)
     inner = 0
     if aggressive.window(trainer.config.method.updates, trainer.plan):
         back = bookmark(trainer)
@@ -245,13 +216,45 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
             back()  # sessions end between outer steps
             raise
     info = trainer.step(x, noise, knobs, ("decoder",) if inner else BOTH)
-    trainer.totals += _share(info, len(rows))
+    after_step(trainer, info, len(rows), inner)
+
+
+def inputs(trainer: Trainer, rows: Tensor) -> tuple[Tensor, Noise, Knobs]:
+    """What the coming outer step takes beside the weights.
+
+    Args:
+        trainer: where training stands.
+        rows: of `outer_steps`.
+    Returns:
+        Batch, noise and knobs, on the device.
+    """
+    x = take(trainer.data, rows)
+    weight = kl_weight(trainer.config.method.schedule, trainer.position.step, trainer.steps_per_epoch)
+    # Filled there: a copy of a host number would wait for the GPU at each step.
+    knobs = Knobs(*(torch.full((), value, device=x.device) for value in (weight, trainer.position.learning_rate)))
+    return x, _noise(trainer, x), knobs
+
+
+def after_step(trainer: Trainer, info: Info, count: int, inner: int = 0) -> None:
+    """Take in an outer step: its share of the epoch's sums, and a checkpoint where one is due.
+
+    Args:
+        trainer: where training stood before it.
+        info: of the step.
+        count: data of its batch.
+        inner: inner steps done before it.
+    Raises:
+        DivergedError: if a loss up to here was found not finite.
+    """
+    trainer.totals += _share(info, count)
+    position = trainer.position
     done = {"batch": position.batch + 1, "step": position.step + 1, "inner": position.inner + inner}
     trainer.position = replace(position, **done)
     trainer.watch.step(trainer.position.step)
     if trainer.position.step % READ_EVERY == 0:
         check(trainer)
-    if time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS * max(1.0, trainer.saving / CHEAP_SECONDS):
+    took = trainer.saving * trainer.abreast
+    if time.monotonic() - trainer.saved >= CHECKPOINT_SECONDS * max(1.0, took / CHEAP_SECONDS):
         save(trainer)
 
 

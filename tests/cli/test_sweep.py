@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lso.vae import training
+from lso.vae import together, training
 from lso.vae.runs import Run
 from tests.cli.conftest import Lso
 
@@ -26,6 +26,27 @@ def test_a_sweep_prints_its_table_and_is_kept_when_repeated(lso: Lso, elsewhere:
     assert "training:" not in again.stderr
     numbers = json.loads(again.stdout)
     assert numbers["cut"] == "" and [cell["done"] for cell in numbers["cells"]] == [1] * 4
+
+
+@pytest.mark.usefixtures("no_report")
+def test_models_trained_together_are_named_and_stop_together(lso: Lso, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(trainer: Any, *rest: Any) -> None:
+        after(trainer, *rest)
+        if trainer.position.step == 3 and trainer.config.seed == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    after = training.after_step
+    monkeypatch.setattr(together, "after_step", press)
+    command = ("sweep", "--method", "vae", "--seeds", 2, *SMALL, "--epochs", 4, "--out", "here", "--together")
+    done = lso(*command)
+    assert done.exit_code == 130 and "interrupted; continue: lso " in done.stdout
+    assert "[1-2/2] training 2 together, as one model:\n  vae-d32-s0\n  vae-d32-s1\n" in done.stderr
+    assert Run(Path("here/vae-d32-s1")).info["sentence"] == "interrupted after 1 epoch and 3 steps"
+    monkeypatch.setattr(together, "after_step", after)
+    again = lso(*command)
+    assert again.exit_code == 0 and "  vae-d32-s1, continuing at step 3\n" in again.stderr
+    assert "epoch 4/4  -ELBO " in again.stderr and "trained together each have the seconds" in again.stderr
+    assert "training" not in lso(*command[:-1]).stderr.split("kept", 1)[1].split("Mean", 1)[0]
 
 
 @pytest.mark.usefixtures("no_report")

@@ -1,7 +1,8 @@
 """Several trainings below one folder: missing ones are trained, begun ones resumed, finished ones kept."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ from lso.tasks import experiment
 from lso.tasks.grid import Count, GridWatch, train_all
 from lso.tasks.images import load_dataset
 from lso.tasks.members import EVALUATION, Asked, Planned, check, folder_name, spread
-from lso.vae import training
+from lso.tasks.plan import plan
+from lso.tasks.sweep import cells, points, table
+from lso.vae import metrics, training
+from lso.vae.alike import MOST, pays_up_to
+from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError, RunError, UsageError
 from lso.vae.runs import Run
@@ -31,6 +36,7 @@ class Seen(GridWatch):
 
     def __init__(self, trainings: int = 99, steps: int = 99) -> None:
         self.trained: list[str] = []
+        self.groups: list[list[str]] = []
         self.evaluated: list[tuple[str, int]] = []
         self._trainings, self.steps = trainings, steps
 
@@ -46,6 +52,10 @@ class Seen(GridWatch):
                 return outer.stop()
 
         return Steps()
+
+    def together(self, planned: Sequence[Planned], number: int, of: int) -> list[Watch]:
+        self.groups.append([one.name for one in planned])
+        return [self.training(one, number, of) for one in planned]
 
     def evaluating(self, planned: Planned, seed: int) -> Count:
         self.evaluated.append((planned.name, seed))
@@ -159,3 +169,79 @@ def test_folder_names_are_plain_and_tell_method_size_and_seed() -> None:
 
 def test_spread_is_the_sample_deviation() -> None:
     assert spread([1.0, 2.0, 3.0]) == (2.0, 1.0) and spread([4.0]) == (4.0, None)
+
+
+# --- in lockstep ------------------------------------------------------------------------------------------------------
+
+
+def test_trainings_together_give_the_numbers_of_trainings_alone(tmp_path: Path) -> None:
+    """The methods that differ in the KL weight alone go together, and one of another penalty with its own seeds."""
+    planned = small("vae", "beta-vae:beta=0.5", "ne-vae-se", seeds=2, epochs=2)
+    alone, _ = train_all(planned, tmp_path / "alone", asked=ASKED, device="cpu")
+    watch = Seen()
+    found, reason = train_all(planned, tmp_path / "together", asked=ASKED, device="cpu", watch=watch, together=True)
+    assert reason is None and watch.groups == [
+        ["vae-d2-s0", "beta-vae-beta=0.5-d2-s0", "vae-d2-s1", "beta-vae-beta=0.5-d2-s1"],
+        ["ne-vae-se-d2-s0", "ne-vae-se-d2-s1"],
+    ]
+    tables = [table(cells(points(members)), ASKED).rows for members in (alone, found)]
+    assert [row[:-1] for row in tables[0]] == [row[:-1] for row in tables[1]]  # but for the seconds
+    assert "trained together" in table(cells(points(found)), ASKED).note
+    again = Seen()
+    train_all(planned, tmp_path / "together", asked=ASKED, device="cpu", watch=again, together=True)
+    assert not again.groups and not again.evaluated
+
+
+def test_an_interrupted_group_goes_on(tmp_path: Path) -> None:
+    planned = small("vae", "ne-vae-se", seeds=2, epochs=2)
+    whole, _ = train_all(planned, tmp_path / "whole", device="cpu")
+    cut, reason = train_all(planned, tmp_path / "cut", device="cpu", watch=Seen(steps=3), together=True)
+    assert reason == "interrupted"
+    assert [member.status for member in cut] == ["stopped", "stopped", "not begun", "not begun"]
+    for one, other in zip(whole, train_all(planned, tmp_path / "cut", device="cpu", together=True)[0], strict=True):
+        assert one.run and other.run and other.status == "finished"
+        assert other.run.best()["neg_elbo"] == pytest.approx(one.run.best()["neg_elbo"], rel=1e-4)
+
+
+def test_one_of_a_group_that_diverges_is_recorded_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = metrics.validate
+
+    def validate(model: Any, data: Any, *, seed: int) -> Any:
+        values, q = real(model, data, seed=seed)
+        return (values | {"neg_elbo": math.nan} if seed == 1 else values), q
+
+    monkeypatch.setattr(training, "validate", validate)
+    planned = small(seeds=3)
+    found, reason = train_all(planned, tmp_path, asked=ASKED, device="cpu", together=True)
+    assert reason is None and [member.status for member in found] == ["finished", "failed", "finished"]
+    assert [len(member.evaluations) for member in found] == [1, 0, 1]
+    monkeypatch.setattr(training, "validate", real)
+    watch = Seen()
+    found, _ = train_all(planned, tmp_path, asked=ASKED, device="cpu", watch=watch, together=True)
+    assert watch.trained == ["vae-d2-s1"] and found[1].status == "finished"
+
+
+def test_they_go_together_by_themselves_where_that_was_measured_to_be_faster(tmp_path: Path) -> None:
+    few = Seen(steps=1)
+    train_all(small(seeds=7), tmp_path / "few", device="cpu", watch=few, together=None)
+    assert not few.groups and few.trained == ["vae-d2-s0"]
+    watch = Seen(steps=1)
+    train_all(small(seeds=8), tmp_path / "many", device="cpu", watch=watch, together=None)
+    assert [len(group) for group in watch.groups] == [8]
+
+
+def test_the_rule_goes_by_networks_size_and_number() -> None:
+    def config(**architecture: Any) -> TrainConfig:
+        return plan({"architecture": architecture})
+
+    assert pays_up_to(config(name="mlp"), 8) == 64 and pays_up_to(config(name="mlp"), 7) == 0
+    assert pays_up_to(config(name="conv"), 4) == 256 and pays_up_to(config(name="conv", width=64), 16) == 0
+    assert pays_up_to(config(name="he2019-small"), MOST) == 0
+
+
+def test_more_than_fit_are_split_evenly(tmp_path: Path) -> None:
+    watch = Seen(steps=1)
+    train_all(small(seeds=MOST + 2), tmp_path, device="cpu", watch=watch, together=True)
+    assert len(watch.groups[0]) == MOST // 2 + 1

@@ -121,6 +121,19 @@ def test_a_run_on_sequences_with_dropout_is_the_unbroken_one(name: str, lengths:
     assert_same_run(resume(cut, sentences()).path, whole.path)
 
 
+def test_a_checkpoint_with_moments_of_another_layout_goes_on_as_one_with_its_own(tmp_path: Path) -> None:
+    """Weights of convolutions have channels innermost; those of older checkpoints had not, nor had their moments."""
+    chosen = config("vae", arch="he2019-small")
+    whole = train(chosen, digits(), tmp_path / "whole")
+    cut = train(chosen, digits(), tmp_path / "cut", limits=Limits(steps=3))
+    values = checkpoint.load_last(cut.path / runs.LAST, "cpu")
+    for optimizer in values["optimizers"].values():
+        for moments in optimizer["state"].values():
+            moments |= {name: value.contiguous() for name, value in moments.items()}
+    checkpoint.save_last(values, cut.path / runs.LAST)
+    assert_same_run(resume(cut, digits()).path, whole.path)
+
+
 def test_a_torn_row_is_dropped(tmp_path: Path, unbroken: Callable[[str], Path]) -> None:
     run = killed(config("vae"), tmp_path / "r", step=3)
     with (run.path / runs.METRICS).open("a") as file:

@@ -1,0 +1,73 @@
+"""Steps of S models one after another against one step of the batched model, as `lso sweep` takes them."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from speed.pairs import Row, pairs, row, sync_of
+from torch import Tensor
+
+from lso.tasks.plan import plan
+from lso.vae.config import TrainConfig
+from lso.vae.model import build
+from lso.vae.replay import Replayed, cuda_graphs
+from lso.vae.stacked import stack, step_together
+from lso.vae.step import Info, Knobs, Noise, State, draw_noise, init
+
+MODELS, SIDE, EACH = 8, 8, 20  # steps of a pair, so that milliseconds are more than the clock's noise
+Steps = Callable[[int], list[Info]]  # the number of a step -> what each model says of it
+
+
+def rows(device: torch.device, quick: bool) -> Iterator[Row]:
+    """The table's lines."""
+    for arch in ("conv",) if quick else ("mlp", "conv", "he2019-small"):
+        alone, joint, same = two_ways(arch, "vae", MODELS, pixels(SIDE, device))
+        numbers = range(1, 1 + (2 if arch == "he2019-small" else EACH))
+        yield row(
+            f"{len(numbers)} training steps of {MODELS} models, {arch}, 8x8 images",
+            "one model after another" + (", CUDA graphs" if device.type == "cuda" else ""),
+            "one batched model",
+            pairs(_repeated(alone, numbers), _repeated(joint, numbers), 3 if quick else 5, sync_of(device)),
+            equal=same,
+        )
+
+
+def _repeated(steps: Steps, numbers: range) -> Callable[[], object]:
+    return lambda: [steps(number) for number in numbers]
+
+
+def pixels(side: int, device: torch.device) -> Tensor:
+    """Random images, as many as any batch takes."""
+    return torch.rand(256, 1, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def two_ways(arch: str, method: str, count: int, images: Tensor) -> tuple[Steps, Steps, str]:
+    """Steps of fresh models of seeds 0, 1, ... alone and together, and how the first ones were found equal."""
+    config = plan({"architecture": {"name": arch}, "method": method})
+    apart, joint = _states(config, count, images), _states(config, count, images)
+    own = [Replayed(state, cuda_graphs() if images.is_cuda else None) for state in apart]
+    stacked = stack(joint)
+
+    def alone(number: int) -> list[Info]:
+        return [one(*_given(one.state, config, seed, number, images)) for seed, one in enumerate(own)]
+
+    def together(number: int) -> list[Info]:
+        parts = [_given(one, config, seed, number, images) for seed, one in enumerate(joint)]
+        return step_together(stacked, *zip(*parts, strict=True))
+
+    found, wanted = (torch.stack([torch.stack(info) for info in steps(0)]) for steps in (together, alone))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+    difference = float(((found - wanted).abs() / wanted.abs().clamp(min=1.0)).max())
+    return alone, together, f"losses and norms of a first step to {difference:.0e}"
+
+
+def _states(config: TrainConfig, count: int, images: Tensor) -> list[State]:
+    models = [build(config.architecture, config.method.skip, tuple(images.shape[1:]), seed) for seed in range(count)]
+    return [init(model.to(images.device), config.method, config.protocol) for model in models]
+
+
+def _given(state: State, config: TrainConfig, seed: int, number: int, images: Tensor) -> tuple[Tensor, Noise, Knobs]:
+    x = images[: config.protocol.batch_size]
+    drawn = draw_noise(
+        config.method, state.model, tuple(x.shape), binarize=True, seed=seed, step=number, device=x.device
+    )
+    return x, drawn, Knobs(torch.ones((), device=x.device), torch.full((), 1e-3, device=x.device))

@@ -1,0 +1,183 @@
+"""Training steps: the straightforward way against `lso.vae.step`, on images (he2019) and text (he2019-text).
+
+The straightforward way: masked convolutions of full kernels, channels outermost, activations into new memory, all
+gradients whether a half steps or not, torch's Adam as it comes, and the loss read each step.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from speed.pairs import Row, pairs, row, sync_of
+from speed.plain import full_kernels
+from torch import Tensor
+from torch.nn import functional as F
+
+from lso.vae.architectures import architecture
+from lso.vae.config import Precision, Protocol
+from lso.vae.dropout import handed
+from lso.vae.methods import Method, parse_method
+from lso.vae.model import VAE, build
+from lso.vae.penalties import penalize, reencoded
+from lso.vae.pixelcnn import Block, beside
+from lso.vae.replay import Replayed, cuda_graphs
+from lso.vae.step import BOTH, Group, Knobs, Noise, draw_noise, init
+
+CLIP, RATE, CHECKED = 5.0, 1e-3, 3
+TARGETS: dict[tuple[str, Precision], dict[str, float]] = {
+    ("vae", "float32"): {"cpu": 1.6, "cuda": 6.0},
+    ("vae", "bfloat16"): {"cpu": 3.0, "cuda": 10.0},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One kind of step.
+
+    Args:
+        arch: of the networks.
+        shape: of a datum.
+        batch: data.
+        method: as on the command line.
+        groups: which halves step; where it is not both, the clip is by their own norm.
+        precision: of our layers.
+    """
+
+    arch: str
+    shape: tuple[int, ...]
+    batch: int
+    method: str = "vae"
+    groups: tuple[Group, ...] = BOTH
+    precision: Precision = "float32"
+
+    def title(self) -> str:
+        """Its line's first cell."""
+        kind = "training step" if self.groups == BOTH else "inner step (encoder only)"
+        precision = "" if self.precision == "float32" else ", bf16"
+        return f"{kind}, {self.arch}, `{self.method}`, batch {self.batch}{precision}"
+
+
+IMAGE, TEXT = (1, 28, 28), (80, 20_000)
+HE2019 = Case(arch="he2019", shape=IMAGE, batch=50)
+CASES = (
+    HE2019,
+    replace(HE2019, precision="bfloat16"),
+    replace(HE2019, groups=("encoder",)),
+    replace(HE2019, method="ne-vae-se"),
+    Case(arch="he2019-text", shape=TEXT, batch=32),
+    Case(arch="he2019-text", shape=TEXT, batch=32, precision="bfloat16"),
+    Case(arch="mlp", shape=(1, 8, 8), batch=64),
+)
+QUICK = (replace(HE2019, arch="he2019-small"), replace(HE2019, arch="he2019-small", precision="bfloat16"))
+
+
+def rows(device: torch.device, quick: bool) -> Iterator[Row]:
+    """The table's lines."""
+    for case in QUICK if quick else CASES:
+        plain, ours, same = made(case, device)
+        target = TARGETS.get((case.method, case.precision), {}).get(device.type)
+        yield row(
+            case.title(),
+            "full kernels, eager, a host read each step",
+            "lso.vae.step" + (", CUDA graph" if device.type == "cuda" else ""),
+            pairs(plain, ours, 3 if quick else 5, sync_of(device)),
+            equal=same,
+            target=target if case.groups == BOTH and case.arch == "he2019" else None,
+        )
+
+
+Step = Callable[[], object]
+
+
+def made(case: Case, device: torch.device) -> tuple[Step, Step, str]:
+    """The two ways to take a step, and how they were found equal."""
+    method = parse_method(case.method)
+    model = build(architecture(case.arch, 32), method.skip, case.shape).to(device)
+    x = data(case, device)
+    clip = "joint" if case.groups == BOTH else "stepped"
+    state = init(
+        copy.deepcopy(model), method, Protocol(learning_rate=RATE, clip=CLIP, clip_scope=clip, precision=case.precision)
+    )
+    replayed = Replayed(state, cuda_graphs() if device.type == "cuda" else None)
+    knobs = Knobs(torch.tensor(1.0, device=device), torch.tensor(RATE, device=device))
+    counts = iter(range(10**9)), iter(range(10**9))
+
+    def noise(at: int) -> Noise:
+        binarize = model.kind == "image"
+        return draw_noise(method, model, tuple(x.shape), binarize=binarize, seed=0, step=at, device=device)
+
+    def ours() -> Tensor:
+        return replayed(x, noise(next(counts[0])), knobs, case.groups).loss
+
+    plain = Plain(model, method, case.groups)
+
+    def theirs() -> float:
+        return plain(x, noise(next(counts[1])))
+
+    return theirs, ours, equal(theirs, ours, case)
+
+
+def data(case: Case, device: torch.device) -> Tensor:
+    """Random pixels, or tokens beyond the special ones."""
+    draws = torch.Generator().manual_seed(0)
+    if len(case.shape) == 3:
+        return torch.rand(case.batch, *case.shape, generator=draws).to(device)
+    return torch.randint(4, case.shape[1], (case.batch, case.shape[0]), generator=draws).to(device)
+
+
+def equal(theirs: Callable[[], float], ours: Callable[[], Tensor], case: Case) -> str:
+    """Losses of the first steps, each way from its own weights, so that gradients and updates are compared as well."""
+    pairs_ = [(theirs(), ours().item()) for _ in range(CHECKED)]
+    worst = max(abs(a - b) / abs(a) for a, b in pairs_)
+    assert worst < (1e-4 if case.precision == "float32" else 1e-2), pairs_
+    return f"losses of the first {CHECKED} steps, largest relative difference {worst:.1g}"
+
+
+class Plain:
+    """The straightforward step.
+
+    Args:
+        model: whose weights it starts from.
+        method: `vae` or `ne-vae-se`.
+        groups: which halves step, clipped by their own norm.
+    """
+
+    def __init__(self, model: VAE, method: Method, groups: tuple[Group, ...]) -> None:
+        self.model, self.method = full_kernels(model).to(memory_format=torch.contiguous_format), method  # type: ignore[call-overload]
+        for block in self.model.modules():
+            if isinstance(block, Block):
+                block.forward = _block.__get__(block)  # type: ignore[method-assign]
+        self.stepping = [p for name in groups for p in getattr(self.model, name).parameters()]
+        self.optimizer = torch.optim.Adam(self.stepping, lr=RATE)
+
+    def __call__(self, x: Tensor, noise: Noise) -> float:
+        """One step; its loss is read."""
+        with handed(self.model, noise.dropout):
+            loss = self.loss(x, noise)
+        self.model.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.stepping, CLIP)
+        self.optimizer.step()
+        return loss.item()
+
+    def loss(self, x: Tensor, noise: Noise) -> Tensor:
+        """Batch mean of the negative ELBO and the penalty."""
+        x = x if noise.binarize is None else (noise.binarize < x).to(x.dtype)
+        q = self.model.encode(x)
+        z = q.sample(noise.posterior[0])
+        likelihood: Any = self.model.decode(z, x)
+        loss = q.kl().sum(-1) - likelihood.log_prob(x)
+        if self.method.penalty is not None:
+            assert noise.reencode is not None
+            again = self.model.encode(reencoded(self.method.penalty, likelihood, noise.shown))
+            loss = loss + penalize(self.method.penalty, z, again, noise.reencode)
+        return loss.mean()
+
+
+def _block(self: Block, x: Tensor, maps: list[Tensor]) -> Tensor:
+    """A residual block as published, each activation in memory of its own."""
+    h = F.elu(self.norms[0](self.down(beside(x, maps))))
+    h = F.elu(self.norms[1](self.masked(h)))
+    return F.elu(self.norms[2](self.up(h)) + x)

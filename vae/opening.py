@@ -1,0 +1,105 @@
+"""How a training is opened: its model, its folder and its trainer, anew or from its last checkpoint."""
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from lso.vae import checkpoint, runs
+from lso.vae.config import TrainConfig
+from lso.vae.data import Dataset
+from lso.vae.errors import RunError, UsageError
+from lso.vae.model import VAE, build
+from lso.vae.runs import Run
+from lso.vae.step import init
+from lso.vae.trainer import Trainer, at_start, restore
+from lso.vae.watch import Watch
+
+
+def begin(
+    config: TrainConfig,
+    dataset: Dataset,
+    path: Path,
+    *,
+    start: VAE | None = None,
+    device: torch.device | str = "cpu",
+    watch: Watch | None = None,
+) -> Trainer:
+    """A new training, before its first step.
+
+    Args:
+        config: method, architecture, protocol, data, seed.
+        dataset: the data.
+        path: run folder to make.
+        start: a model of this architecture to go on from, kept in the folder; None draws the weights by the seed.
+        device: where to train.
+        watch: progress and stop requests.
+    Returns:
+        The trainer.
+    Raises:
+        UsageError: if the model to go on from has other networks or is for other data.
+        RunError: if the folder is taken.
+    """
+    here = asdict(runs.Provenance.here())
+    data = {"name": dataset.name, "hash": dataset.hash(), "provenance": dict(dataset.provenance)}
+    info = {
+        "status": "running",
+        "sentence": "",
+        "seed": config.seed,
+        "device": str(device),
+        "shape": list(dataset.shape),
+    }
+    info |= {"dataset": data, "threads": torch.get_num_threads(), "verdict": "", **here}
+    model = _build(config, dataset, start)  # refuses what cannot be built
+    files = {} if start is None else {runs.START: checkpoint.pack_model(model, model.state_dict())}
+    if files:
+        info["start"] = hashlib.sha256(files[runs.START]).hexdigest()
+    run = runs.create(path, "train", info, config, files)
+    state = init(model.to(device), config.method, config.protocol)
+    return at_start(config, dataset, run, state, watch or Watch())
+
+
+def reopen(run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", watch: Watch | None = None) -> Trainer:
+    """A training that was begun, at its last checkpoint, or at its start if it was cut before the first.
+
+    Args:
+        run: the run, not finished.
+        dataset: the same data as before.
+        device: where to train.
+        watch: progress and stop requests.
+    Returns:
+        The trainer.
+    Raises:
+        RunError: if the data changed or the checkpoint is damaged.
+    """
+    if dataset.hash() != run.info["dataset"]["hash"]:
+        raise RunError(
+            f"the data of {run.path} have changed since it was trained", "Give the same files, or train a new run."
+        )
+    config = run.config
+    begun = run.path / runs.START
+    model = _build(config, dataset, checkpoint.load_model(begun) if "start" in run.info else None).to(device)
+    state = init(model, config.method, config.protocol)
+    trainer = at_start(config, dataset, run, state, watch or Watch())
+    restore(trainer)
+    runs.update(run, status="running", sentence="")
+    return trainer
+
+
+def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
+    method, shape = config.method, dataset.shape
+    if start is not None:
+        # Of sequences it says as many tokens as it did, even where the longest are not among these data.
+        shape = (start.shape[0], *shape[1:]) if start.kind == "sequence" else shape
+        one = (start.architecture, start.skip, start.shape, start.vocabulary)
+        if one != (config.architecture, method.skip, shape, dataset.vocabulary):
+            raise UsageError(
+                f"the model to go on from is {start.architecture} for data {start.shape}, expected "
+                f"{config.architecture} for {shape} and the vocabulary of the data",
+                "Give a model trained with this configuration.",
+            )
+    model = build(config.architecture, method.skip, shape, config.seed, method.inference, dataset.vocabulary)
+    if start is not None:
+        model.load_state_dict(start.state_dict())
+    return model
