@@ -170,7 +170,7 @@ def measure(network: str, steps: int, pairs: int, device: torch.device) -> list[
         ratios = sorted(b / a for a, b in times)
         row = {"network": network, "products": products, "target": target}
         row |= {"vanilla_s": statistics.median(a for a, _ in times), "sa_vae_s": statistics.median(b for _, b in times)}
-        row |= {"ratio": statistics.median(ratios), "least": ratios[0], "most": ratios[-1], "pairs": pairs}
+        row |= {"ratio": statistics.median(ratios), "least": ratios[0], "most": ratios[-1], "times": times}
         row |= {"inner_steps_timed": steps, "vanilla_mb": memory[0], "sa_vae_mb": memory[1]}
         exact = products == "exact"
         names = ("error_posterior", "error_weights", "error_encoder", "error_decoder")
