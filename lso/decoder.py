@@ -1,7 +1,7 @@
 """Frozen decoders: one adapter around our VAE, any torch module and any callable."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -37,7 +37,7 @@ class Decoder:
         decode: method name or function ``z -> output``; None takes ``model.decode``, else ``model.decoder``, else
             ``model``.
         differentiable: False declares that gradients through the decoder mean nothing (rounding, argmax).
-        batch_size: rows decoded at once; None is all of them, of sequences so many that their logits fit.
+        batch_size: rows decoded at once; None is all of them, of a VAE so many that its maps or logits fit.
         generation: how a VAE of sequences speaks where it is not forced; None is greedy decoding.
 
     An autoregressive VAE of ours decodes to E[x | z, context], each pixel's mean given z and the pixels of a context
@@ -76,8 +76,10 @@ class Decoder:
         self.autoregressive = isinstance(model, VAE) and model.autoregressive
         self.differentiable = differentiable
         self.vocabulary: Vocabulary | None = None
+        if isinstance(model, VAE):
+            batch_size = batch_size or pass_size(model)
         if isinstance(model, VAE) and model.kind == "sequence":
-            self.vocabulary, batch_size = vocabulary_of(model), batch_size or pass_size(model)
+            self.vocabulary = vocabulary_of(model)
         elif generation is not None:
             raise UsageError("a generation is of models of sequences", "Leave it out.")
         self.generation = generation or Generation()
@@ -330,8 +332,10 @@ class Decoder:
         """
         return [name for module in self._modules for name in train_mode_layers(module)]
 
-    def _tensors(self) -> list[tuple[str, Tensor]]:
-        return [item for m in self._modules for item in (*m.named_parameters(), *m.named_buffers())]
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for module in self._modules:  # one by one: a search asks for the first at every step
+            yield from module.named_parameters()
+            yield from module.named_buffers()
 
 
 def train_mode_layers(module: nn.Module) -> list[str]:

@@ -1,6 +1,7 @@
 """The gated two-stack PixelCNN decoders of Kim et al. (2018) and Dieng et al. (2019)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lso.vae import ancestral
+from lso.vae.gated_columns import GatedColumns, gate
 from lso.vae.likelihoods import Head, Likelihood
 from lso.vae.pixelcnn import ZMaps, teacher
 
@@ -122,19 +124,7 @@ class GatedPixelCnnDecoder(nn.Module):
             ``(batch, channels, height, width)``.
         """
         drawn = None if noise is None else noise.to(z).expand(len(z), *self.shape)
-        return ancestral.generate(GatedColumns(self, z), self.head, self.shape, drawn, z)
-
-
-def gate(x: Float[Tensor, "batch two_width h w"]) -> Float[Tensor, "batch width h w"]:
-    """tanh of the first half of the channels, times the logistic function of the second.
-
-    Args:
-        x: ``(batch, 2 width, h, w)``.
-    Returns:
-        ``(batch, width, h, w)``.
-    """
-    s, t = x.chunk(2, 1)
-    return torch.tanh(s) * torch.sigmoid(t)
+        return ancestral.generate(partial(GatedColumns, self), self.head, self.shape, drawn, z)
 
 
 class Gated(nn.Module):
@@ -228,95 +218,3 @@ class Gated(nn.Module):
             return 0.0, 0.0
         up, left = self.open_z(maps).chunk(2, 1)
         return up, left
-
-
-class GatedColumns:
-    """A gated PixelCNN in the middle of an image (see `ancestral.Columns`): vertical stacks by rows, horizontal ones by
-    pixels.
-
-    Args:
-        decoder: the network.
-        z: ``(batch, latent)``.
-    """
-
-    def __init__(self, decoder: GatedPixelCnnDecoder, z: Float[Tensor, "batch latent"]) -> None:
-        self.decoder = decoder
-        self.layers = [layer for layer in decoder.layers if isinstance(layer, Gated)]
-        self.maps = [make(z) for make in decoder.maps]
-        height, width = decoder.shape[1:]
-        inputs = [layer.above.in_channels for layer in self.layers]
-        # Inputs of the vertical stacks so far and, for the current row, of the horizontal ones, padded with zeros.
-        self.above = [
-            z.new_zeros(len(z), c, height + layer.reach + 1, width + 2 * layer.reach)
-            for c, layer in zip(inputs, self.layers, strict=True)
-        ]
-        self.left = [
-            z.new_zeros(len(z), c, 1, width + layer.reach + layer.first)
-            for c, layer in zip(inputs, self.layers, strict=True)
-        ]
-        self.opened = [layer.opened(own) for layer, own in zip(self.layers, self.maps, strict=True)]
-        self.rows: list[Tensor] = []  # a_l at the current row,
-        self.gates: list[Tensor] = []  # and all of the horizontal gates there that the pixels to the left do not change
-        self.image = z.new_zeros(len(z), *decoder.shape)
-
-    def at(self, row: int, column: int) -> Float[Tensor, "batch channels"]:
-        """Raw output at the next pixel.
-
-        Args:
-            row: of the pixel.
-            column: of the pixel.
-        Returns:
-            ``(batch, channels)``.
-        """
-        if column == 0:
-            self._start(row)
-        place = (..., slice(row, row + 1), slice(column, column + 1))
-        h: Tensor | None = None  # the first layer does not see the pixel itself
-        for i, layer in enumerate(self.layers):
-            if h is not None:
-                self._write(i, row, column, h)
-            seen = layer.left(self.left[i][..., column : column + layer.reach + 1])
-            end = column + layer.reach + layer.first
-            h = layer.finish(seen + self.gates[i][..., column : column + 1], self.left[i][..., end : end + 1])
-        assert h is not None
-        if self.decoder.beside:
-            h = torch.cat([h, self.maps[-1][place]], 1)
-        raw: Tensor = self.decoder.output(h)
-        return raw[:, :, 0, 0]
-
-    def put(self, row: int, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
-        """Take in the pixel.
-
-        Args:
-            row: of the pixel.
-            column: of the pixel.
-            pixel: ``(batch, channels)``.
-        """
-        self.image[:, :, row, column] = pixel
-        self._write(0, row, column, pixel[:, :, None, None])
-
-    def _write(self, i: int, row: int, column: int, h: Tensor) -> None:
-        """The input of a layer's horizontal convolution at a pixel."""
-        layer = self.layers[i]
-        own = self.maps[i][..., row : row + 1, column : column + 1]
-        end = column + layer.reach + layer.first
-        self.left[i][..., end : end + 1] = layer.into(h, own)
-
-    def _start(self, row: int) -> None:
-        """The vertical stacks at a new row, from the rows above it, which are complete."""
-        done, self.rows, self.gates = self.rows, [], []
-        v = self.image[:, :, row - 1 : row] if row else None
-        for i, layer in enumerate(self.layers):
-            if v is not None:
-                wide = layer.into(v, self.maps[i][:, :, row - 1 : row])
-                self.above[i][:, :, row + layer.reach, layer.reach : layer.reach + v.shape[-1]] = wide[:, :, 0]
-                v = gate(done[i])
-            up, left = self.opened[i]
-            a = layer.above(self.above[i][:, :, row : row + layer.reach + 1]) + _row(up, row)
-            self.rows.append(a)
-            self.gates.append(layer.across(a) + _row(left, row))
-            self.left[i].zero_()
-
-
-def _row(maps: Tensor | float, row: int) -> Tensor | float:
-    return maps[:, :, row : row + 1] if isinstance(maps, Tensor) else maps

@@ -1,5 +1,6 @@
 """Importance weighting: the bound of K samples on the log evidence, and its running form with memory constant in K."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,9 @@ from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
 from lso.vae.errors import ShapeError
+from lso.vae.folding import folded
 from lso.vae.gaussian import DiagonalGaussian, prior_log_prob
+from lso.vae.likelihoods import Likelihood
 from lso.vae.model import VAE
 from lso.vae.values import require
 
@@ -84,9 +87,13 @@ def log_importance_weights(
         ``(batch, sample)``.
     Source: Burda, Grosse, Salakhutdinov (2016), arXiv:1509.00519, sec. 3. Deviations: none.
     """
+    return _log_weights(model.decode, x, q, noise)
+
+
+def _log_weights(decode: Callable[..., Likelihood], x: Tensor, q: DiagonalGaussian, noise: Tensor) -> Tensor:
     z = q.sample(noise)  # (K, B, d)
     repeated = x.expand(len(noise), *x.shape).flatten(0, 1)
-    log_p = model.decode(z.flatten(0, 1), repeated).log_prob(repeated).reshape(z.shape[:2])
+    log_p = decode(z.flatten(0, 1), repeated).log_prob(repeated).reshape(z.shape[:2])
     return (log_p + prior_log_prob(z) - q.log_prob(z)).T
 
 
@@ -139,13 +146,14 @@ def importance_nll(
     """
     require(samples >= 1, "samples >= 1", samples, "500 is usual; iw_samples=0 leaves the estimate out of `evaluate`.")
     require(chunk >= 1, "chunk >= 1", chunk, "It is the number of samples decoded at a time.")
+    decode = model.decode if model.training else folded(model.decoder)
     parts = []
     for start in range(0, len(x), BLOCK):
         rows = slice(start, start + BLOCK)
         bound = log_mean(len(x[rows]), q.mean.new_zeros((), dtype=torch.float64))
         while bound.count < samples:
             noise = _noise(min(chunk, samples - bound.count), q.mean[rows], generator)
-            bound = bound.add(log_importance_weights(model, x[rows], q[rows], noise).double())
+            bound = bound.add(_log_weights(decode, x[rows], q[rows], noise).double())
         parts.append(-bound.value())
     return torch.cat(parts)
 

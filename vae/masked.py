@@ -13,7 +13,7 @@ class MaskedConv2d(nn.Module):
 
     The stored weight is the full kernel, as in the published code, so that counts and initialization are theirs. Only
     the rows up to the centre are computed; taps that are never seen have a gradient of exactly 0 and so stay out of
-    gradient norms, in which the published code counts them. No bias.
+    gradient norms, in which the published code counts them. No bias, unless a norm was folded into it.
 
     Args:
         causal: input channels that are seen causally.
@@ -31,6 +31,7 @@ class MaskedConv2d(nn.Module):
         super().__init__()
         self.causal, self.kernel = causal, kernel
         self.weight = nn.Parameter(torch.empty(out, causal + open_channels, kernel, kernel))
+        self.bias: nn.Parameter | None = None
         nn.init.normal_(self.weight, std=math.sqrt(2 / (kernel**2 * out)))
         mask = torch.ones(kernel // 2 + 1, kernel)
         mask[-1, kernel // 2 + centre :] = 0
@@ -58,7 +59,7 @@ class MaskedConv2d(nn.Module):
             ``(batch, out, height, width)``.
         """
         half = self.kernel // 2
-        seen = F.conv2d(F.pad(x, (half, half, half, 0)), self.live())
+        seen = F.conv2d(F.pad(x, (half, half, half, 0)), self.live(), self.bias)
         return seen if opened is None else seen + self.over(opened)
 
     def over(self, opened: Float[Tensor, "batch open height width"]) -> Float[Tensor, "batch out height width"]:

@@ -1,6 +1,8 @@
 """The residual PixelCNN decoder of He et al. (2019): masked bottleneck blocks with long skips, z open at the input."""
 
+import copy
 import math
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 
 from lso.vae import ancestral
 from lso.vae.errors import ShapeError
+from lso.vae.folding import fold
 from lso.vae.likelihoods import Head, Likelihood
 from lso.vae.masked import MaskedConv2d
 from lso.vae.pixelcnn_columns import PixelCnnColumns, wire
@@ -56,13 +59,13 @@ class PixelCnnDecoder(nn.Module):
         edge = 1 if skip and latent_dim else 0
         self.input = ZMaps(latent_dim, Z_MAPS if latent_dim else 0, shape)
         self.first = MaskedConv2d(shape[0], width, kernels[0], centre=False, open_channels=self.input.maps)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm: nn.Module = nn.BatchNorm2d(width)
         self.blocks = nn.ModuleList(Block(width, kernel, edge) for kernel in kernels[1:])
         self.skips = nn.ModuleList(Block(width, kernel, edge) for kernel in kernels[1:-1])
         count = len(self.blocks) + len(self.skips) + 1
         self.edges = nn.ModuleList(ZMaps(latent_dim, edge, shape) for _ in range(count * edge))  # the head's last
         self.mix = nn.Conv2d(width + edge, width, 1, bias=False)
-        self.mix_norm = nn.BatchNorm2d(width)
+        self.mix_norm: nn.Module = nn.BatchNorm2d(width)
         self.output = nn.Conv2d(width, shape[0], 1, bias=False)
         self.head = Head(likelihood, shape[0])
 
@@ -98,7 +101,21 @@ class PixelCnnDecoder(nn.Module):
             ``(batch, channels, height, width)``.
         """
         drawn = None if noise is None else noise.to(z).expand(len(z), *self.shape)
-        return ancestral.generate(PixelCnnColumns(self, z), self.head, self.shape, drawn, z)
+        return ancestral.generate(partial(PixelCnnColumns, self.folded()), self.head, self.shape, drawn, z)
+
+    def folded(self) -> "PixelCnnDecoder":
+        """The same network in eval mode with its batch-norms folded into its convolutions.
+
+        Returns:
+            A copy, which is to be used and not trained.
+        """
+        twin = copy.deepcopy(self).eval().requires_grad_(False)
+        twin.norm, twin.mix_norm = fold(twin.first, twin.norm), fold(twin.mix, twin.mix_norm)
+        for block in (*twin.blocks, *twin.skips):
+            assert isinstance(block, Block)
+            layers = (block.down, block.masked, block.up)
+            block.norms = nn.ModuleList(fold(*both) for both in zip(layers, block.norms, strict=True))
+        return twin
 
 
 def teacher(x: Tensor | None) -> Tensor:

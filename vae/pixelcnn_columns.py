@@ -1,163 +1,150 @@
 """One column of the residual PixelCNN: all its layers at one pixel, from what they were at the pixels before.
 
-Batch-norm in eval mode is affine, so it is folded into the weights once, and a column is a chain of small matrix
-products. Each masked layer keeps its input maps, padded with zeros, and sees the window that ends at the pixel.
+With batch-norms folded into the weights a column is a chain of small matrix products.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 from torch.nn import functional as F
+
+from lso.vae.columns import Above, Ahead, Pointwise
 
 if TYPE_CHECKING:
     from lso.vae.masked import MaskedConv2d
     from lso.vae.pixelcnn import Block, PixelCnnDecoder
 
-Affine = tuple[Tensor, Tensor]  # (inputs, outputs) weight and (outputs,) bias
 
-
-def folded(weight: Float[Tensor, "out inputs"], norm: nn.BatchNorm2d) -> Affine:
-    """A linear map followed by a batch-norm with its running statistics.
+class MaskedColumn:
+    """A masked convolution.
 
     Args:
-        weight: ``(out, inputs)``.
-        norm: over the outputs.
-    Returns:
-        Weight ``(inputs, out)`` and bias ``(out,)`` of the one linear map that they are.
-    """
-    assert norm.running_mean is not None
-    scale = _scale(norm)
-    return (weight * scale[:, None]).T.contiguous(), norm.bias - scale * norm.running_mean
-
-
-def _scale(norm: nn.BatchNorm2d) -> Tensor:
-    assert norm.running_var is not None
-    return norm.weight / torch.sqrt(norm.running_var + norm.eps)
-
-
-class Window:
-    """Maps as far as they are known, and the part of them that a masked convolution sees from a pixel.
-
-    Args:
-        masked: the convolution.
-        size: height and width of the image.
+        masked: the convolution, of a side of at least 3.
+        width: of the image.
         like: gives batch size, device and dtype.
     """
 
-    def __init__(self, masked: "MaskedConv2d", size: tuple[int, ...], like: Tensor) -> None:
-        self.half = masked.kernel // 2
-        self.weight = masked.live().permute(0, 2, 3, 1).flatten(1)  # (out, rows * columns * channels)
-        height, width = size[0] + self.half, size[1] + 2 * self.half
-        self.maps = like.new_zeros(len(like), height, width, masked.causal)
+    def __init__(self, masked: "MaskedConv2d", width: int, like: Tensor) -> None:
+        half = masked.kernel // 2
+        weight, self.bias = masked.live(), masked.bias
+        self.upper = weight[:, :, :-1].contiguous(memory_format=torch.channels_last)
+        self.above = Above(like, masked.causal, half, width, half)
+        self.ahead = Ahead(weight[:, :, -1, : half + 1], shift=0)  # the pixel's own tap is 0 where it sees not itself
 
-    def put(self, row: int, column: int, value: Float[Tensor, "batch channels"]) -> None:
-        """Set one pixel.
-
-        Args:
-            row: of the pixel.
-            column: of the pixel.
-            value: ``(batch, channels)``.
-        """
-        self.maps[:, row + self.half, column + self.half] = value
-
-    def at(self, row: int, column: int) -> Float[Tensor, "batch taps"]:
-        """The window that ends at a pixel, in the order of ``weight``.
+    def begin(self, opened: Float[Tensor, "batch out 1 width"] | float = 0.0) -> None:
+        """Go on to the next row.
 
         Args:
-            row: of the pixel.
-            column: of the pixel.
-        Returns:
-            ``(batch, rows * columns * channels)``.
+            opened: what open channels add there.
         """
-        return self.maps[:, row : row + self.half + 1, column : column + 2 * self.half + 1].flatten(1)
+        self.ahead.begin(F.conv2d(self.above.turn(), self.upper, self.bias) + opened)
+
+    def put(self, column: int, value: Float[Tensor, "batch inputs"]) -> None:
+        """Take in one pixel.
+
+        Args:
+            column: of the pixel.
+            value: ``(batch, inputs)``.
+        """
+        self.above.line[:, column] = value
+        self.ahead.put(column, value)
 
 
 class BlockColumn:
-    """A block at one pixel.
+    """A block at one pixel, that of ``column``.
 
     Args:
         block: the block.
-        size: height and width of the image.
+        width: of the image.
         like: gives batch size, device and dtype.
     """
 
-    def __init__(self, block: "Block", size: tuple[int, ...], like: Tensor) -> None:
-        norms = list(block.norms)
-        self.window = Window(block.masked, size, like)
-        self.down, self.up = (folded(c.weight.flatten(1), n) for c, n in ((block.down, norms[0]), (block.up, norms[2])))  # type: ignore[arg-type]
-        self.middle = folded(self.window.weight, norms[1])  # type: ignore[arg-type]
-        self.place = (0, 0)
+    def __init__(self, block: "Block", width: int, like: Tensor) -> None:
+        maps = block.down.in_channels - block.up.out_channels
+        self.down, self.up = Pointwise(block.down, maps), Pointwise(block.up)
+        self.masked = MaskedColumn(block.masked, width, like)
+        self.column = 0
+
+    def begin(self, maps: Tensor | None) -> None:
+        """Go on to the next row.
+
+        Args:
+            maps: ``(batch, maps, 1, width)`` of z in that row, where there are some.
+        """
+        self.down.begin(maps)
+        self.masked.begin()
 
     def __call__(self, x: Float[Tensor, "batch width"], maps: list[Tensor]) -> Float[Tensor, "batch width"]:
-        """The block's output at ``place``.
+        """The block's output.
 
         Args:
             x: ``(batch, width)`` its input there.
-            maps: one of ``(batch, maps)``, or none.
+            maps: none: they were given for the row.
         Returns:
             ``(batch, width)``.
         """
-        wide = torch.cat([x, *maps], 1) if maps else x
-        self.window.put(*self.place, F.elu(_affine(wide, self.down), inplace=True))
-        h = F.elu(_affine(self.window.at(*self.place), self.middle), inplace=True)
-        return F.elu(_affine(h, self.up).add_(x), inplace=True)
-
-
-def _affine(x: Tensor, by: Affine) -> Tensor:
-    return torch.addmm(by[1], x, by[0])
+        self.masked.put(self.column, F.elu(self.down(x, self.column), inplace=True))
+        h = F.elu(self.masked.ahead.at(self.column))
+        return F.elu(self.up(h).add_(x), inplace=True)
 
 
 class PixelCnnColumns:
     """A residual PixelCNN in the middle of an image (see `ancestral.Columns`).
 
     Args:
-        decoder: the network; its running statistics are used.
+        decoder: the network, folded.
         z: ``(batch, latent)``.
     """
 
     def __init__(self, decoder: "PixelCnnDecoder", z: Float[Tensor, "batch latent"]) -> None:
-        size = decoder.shape[1:]
-        self.window = Window(decoder.first, size, z)
-        self.first = folded(self.window.weight, decoder.norm)
-        opened = decoder.first.over(decoder.input(z)) if decoder.input.maps else z.new_zeros(1, 1, *size)
-        self.opened = opened * _scale(decoder.norm)[:, None, None]
+        width = decoder.shape[2]
+        self.first = MaskedColumn(decoder.first, width, z)
+        self.opened = decoder.first.over(decoder.input(z)) if decoder.input.maps else None
         self.blocks, self.skips = (
-            [BlockColumn(block, size, z) for block in group]  # type: ignore[arg-type]
+            [BlockColumn(block, width, z) for block in group]  # type: ignore[arg-type]
             for group in (decoder.blocks, decoder.skips)
         )
         self.maps = [edge(z) for edge in decoder.edges]
-        self.mix = folded(decoder.mix.weight.flatten(1), decoder.mix_norm)
+        self.mix = Pointwise(decoder.mix, maps=decoder.mix.in_channels - decoder.mix.out_channels)
         self.output = decoder.output.weight.flatten(1).T.contiguous()
 
-    def at(self, row: int, column: int) -> Float[Tensor, "batch channels"]:
+    def begin(self, row: Int[Tensor, "1"]) -> None:
+        """Go on to the next row.
+
+        Args:
+            row: its number.
+        """
+        self.first.begin(0.0 if self.opened is None else self.opened.index_select(2, row))
+        layers = [*self.blocks, *self.skips, self.mix]
+        maps = [m.index_select(2, row) for m in self.maps] or [None] * len(layers)
+        for layer, own in zip(layers, maps, strict=True):
+            layer.begin(own)  # type: ignore[attr-defined]
+
+    def at(self, column: int) -> Float[Tensor, "batch channels"]:
         """Raw output at the next pixel.
 
         Args:
-            row: of the pixel.
             column: of the pixel.
         Returns:
             ``(batch, channels)``.
         """
-        for block in (*self.blocks, *self.skips):
-            block.place = (row, column)
-        maps = [m[:, :, row, column] for m in self.maps]
-        h = F.elu(_affine(self.window.at(row, column), self.first) + self.opened[:, :, row, column])
-        h = wire(self.blocks, self.skips, h, maps)
-        wide = torch.cat([h, *maps[-1:]], 1) if maps else h
-        return F.elu(_affine(wide, self.mix), inplace=True) @ self.output
+        for block in chain(self.blocks, self.skips):
+            block.column = column
+        h = wire(self.blocks, self.skips, F.elu(self.first.ahead.at(column)), [])
+        return F.elu(self.mix(h, column), inplace=True) @ self.output
 
-    def put(self, row: int, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
+    def put(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
         """Take in the pixel.
 
         Args:
-            row: of the pixel.
             column: of the pixel.
             pixel: ``(batch, channels)``.
         """
-        self.window.put(row, column, pixel)
+        self.first.put(column, pixel)
 
 
 Layer = Callable[[Tensor, list[Tensor]], Tensor]

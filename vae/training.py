@@ -23,6 +23,7 @@ from lso.vae.runs import Run
 from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
 from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers
+from lso.vae.threads import threads
 from lso.vae.trainer import Trainer, bookmark, check, diverged, elapsed, save, slower
 from lso.vae.values import counted
 from lso.vae.verdict import collapse_verdict
@@ -96,19 +97,8 @@ def resume(
         raise RunError(f"{run.path} is a {run.kind}, not a training", "Give the folder of a training run.")
     if run.info["status"] == "finished":
         return run
-    with _threads(int(run.info["threads"])):
+    with threads(int(run.info["threads"])):
         return _alone(reopen(run, dataset, device=device, watch=watch), limits)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """So many CPU threads inside: sums are split by thread, so another number would give other bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # --- a session --------------------------------------------------------------------------------------------------------

@@ -34,8 +34,8 @@ class FullKernel(nn.Module):
 
 
 def full_kernels(model: VAE) -> VAE:
-    """A copy of a model whose masked convolutions are of full kernels."""
-    model = copy.deepcopy(model)
+    """A copy of a model, channels outermost, whose masked convolutions are of full kernels."""
+    model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, MaskedConv2d):

@@ -1,5 +1,6 @@
 """Autoregressive networks: counts, causality, what z reaches, and incremental generation against the naive way."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from torch.nn import functional as F
 from lso.vae.ancestral import generate
 from lso.vae.architectures import ARCHITECTURES, architecture
 from lso.vae.errors import ShapeError, UsageError
-from lso.vae.gated_pixelcnn import DIENG2019, KIM2018, GatedColumns, GatedPixelCnnDecoder
+from lso.vae.folding import folded
+from lso.vae.gated_columns import GatedColumns
+from lso.vae.gated_pixelcnn import DIENG2019, KIM2018, GatedPixelCnnDecoder
 from lso.vae.kim_encoder import KimEncoder
 from lso.vae.masked import MaskedConv2d
 from lso.vae.model import VAE, build
@@ -178,6 +181,18 @@ def test_cropped_convolution_is_the_dense_masked_one(kernel: int, centre: bool) 
     assert not gradient[full == 0].any() and (gradient[full == 1] != 0).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_folded_norms_change_nothing_but_the_rounding(skip: bool) -> None:
+    model, z, x = small("he2019", skip), rand(3, 3), rand(3, 1, 8, 8)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    twin = folded(model.decoder)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in twin.modules())
+    torch.testing.assert_close(twin(z, x).logits, model.decode(z, x).logits, rtol=1e-10, atol=1e-10)  # type: ignore[attr-defined]
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    gated = small("kim2018").decoder
+    assert folded(gated) is gated
+
+
 # --- generation -------------------------------------------------------------------------------------------------------
 
 
@@ -214,15 +229,33 @@ def test_logits_on_the_way_are_those_of_full_passes(name: str, latent: int) -> N
     logits = []
 
     class Watched(kind):  # type: ignore[misc, valid-type]
-        def at(self, row: int, column: int) -> Tensor:
-            raw: Tensor = super().at(row, column)
+        def at(self, column: int) -> Tensor:
+            raw: Tensor = super().at(column)
             logits.append(raw)
             return raw
 
     with torch.no_grad():
-        images = generate(Watched(model.decoder, z), model.decoder.head, model.shape, noise, z)  # type: ignore[arg-type]
+        images = generate(partial(Watched, folded(model.decoder)), model.decoder.head, model.shape, noise, z)  # type: ignore[arg-type]
         full = model.decode(z, images)
     torch.testing.assert_close(torch.stack(logits, -1).reshape(3, 1, 8, 8), full.logits, rtol=1e-10, atol=1e-10)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["he2019-small", "kim2018"])
+def test_images_drawn_in_parts_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, z, noise = small(name), rand(5, 3), rand(5, 1, 8, 8, seed=5)
+    whole, threads = model.generate(z, "sample", noise), torch.get_num_threads()
+    monkeypatch.setattr("lso.vae.ancestral.CHUNK", 2)
+    assert torch.equal(model.generate(z, "sample", noise), whole) and torch.get_num_threads() == threads
+    assert model.generate(z[:0], "sample", noise[:0]).shape == (0, 1, 8, 8)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_captured_rows_are_those_run_one_by_one(name: str) -> None:
+    model, z, noise = small(name, skip=True), rand(5, 3), rand(5, 1, 8, 8, seed=5)
+    expected = model.generate(z, "sample", noise)
+    assert torch.equal(model.cuda().generate(z.cuda(), "sample", noise.cuda()).cpu(), expected)
 
 
 def test_mean_averages_draws_with_common_uniforms() -> None:
