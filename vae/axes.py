@@ -154,7 +154,7 @@ class SemiAmortized:
     products: Literal["exact", "differences"] = "exact"
 
     def __post_init__(self) -> None:
-        remedy = "exact is the default; central differences need no second derivatives."
+        remedy = "exact is the default; one-sided differences need no second derivatives."
         require(self.products in ("exact", "differences"), "products=exact or differences", self.products, remedy)
 
 

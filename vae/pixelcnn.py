@@ -196,7 +196,7 @@ class Block(nn.Module):
         """
         h = F.elu(self.norms[0](self.down(beside(x, maps))), inplace=True)
         h = F.elu(self.norms[1](self.masked(h)), inplace=True)
-        return F.elu(self.norms[2](self.up(h)).add_(x), inplace=True)
+        return F.elu(self.norms[2](self.up(h)) + x, inplace=True)
 
 
 def beside(x: Tensor, maps: list[Tensor]) -> Tensor:

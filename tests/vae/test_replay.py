@@ -59,7 +59,7 @@ def assert_same(one: State, other: State) -> None:
     assert all(torch.equal(ours[name], others[name]) for name in ours)
 
 
-@pytest.mark.parametrize(("name", "arch"), [("ne-vae-se", "he2019-small"), ("sa-vae", "mlp")])
+@pytest.mark.parametrize(("name", "arch"), [("ne-vae-se", "he2019-small"), ("sa-vae:steps=2", "mlp")])
 def test_recorded_steps_follow_the_trajectory_of_steps_taken_alone(name: str, arch: str) -> None:
     _, plain, alone = trajectory(None, name, arch)
     recorder = Recorder()
