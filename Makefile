@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 # Networks of the demo's size are no faster on more threads, and far slower where the machine is shared.
 demo: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(READY)  ## train two VAEs on the built-in digits, search for 20 held-out digits in each, compare
 	$(BIN)/lso train --method vae-anneal --out $(DEMO)-vae-anneal --quiet
@@ -19,6 +19,9 @@ demo: $(READY)  ## train two VAEs on the built-in digits, search for 20 held-out
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -q
+
+bench: $(READY)  ## time the straightforward ways against ours, as ratios; half an hour, on a quiet machine
+	$(BIN)/python benchmarks/bench.py
 
 check: $(READY)  ## lint and type-check
 	$(BIN)/ruff check .
