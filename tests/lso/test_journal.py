@@ -116,7 +116,7 @@ def test_line_is_in_the_file_when_the_method_returns(tmp_path: Path, monkeypatch
 def test_folder_has_one_holder_in_a_process(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for _ in range(2):
-        with pytest.raises(RunError, match="this process is searching in"):
+        with pytest.raises(RunError, match="this process is at work in"):
             Journal(tmp_path)
     journal.close()
     Journal(tmp_path).close()
@@ -127,7 +127,7 @@ def test_other_process_is_refused_until_the_holder_is_killed(tmp_path: Path, cod
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     said = holder.stdout.readline().strip()
-    with pytest.raises(RunError, match="another process is searching in"):
+    with pytest.raises(RunError, match="another process is at work in"):
         Journal(tmp_path)
     holder.kill()
     holder.wait()

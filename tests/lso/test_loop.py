@@ -304,7 +304,7 @@ def test_search_under_way_keeps_others_out(tmp_path: Path) -> None:
 
     class Second(Watch):
         def called(self, ledger: Ledger, limits: Limits) -> None:
-            with pytest.raises(RunError, match="is searching in") as error:
+            with pytest.raises(RunError, match="is at work in") as error:
                 run(objects(), 2, out=tmp_path / "run", resume=True)
             caught.append(error)
 
