@@ -26,7 +26,7 @@ HEAD = "| work | plain | ours | s | s | ratio | least to greatest | target | equ
 
 def line(row: Row) -> str:
     """A row as a line of Markdown."""
-    target = f"{row.target:g}" if row.target is not None else ""
+    target = f"{'<= ' if row.at_most else ''}{row.target:g}" if row.target is not None else ""
     low, high = row.spread
     cells = [row.work, row.plain, row.ours, f"{row.plain_seconds:.3g}", f"{row.ours_seconds:.3g}"]
     cells += [f"{row.median:.3g}", f"{low:.3g} to {high:.3g}", target, row.equal]

@@ -2,17 +2,18 @@
 
 Commands:
     OMP_NUM_THREADS=1 python benchmarks/sweep_together.py steps [--side 28]    3 minutes on one core (of 8x8 images)
-    OMP_NUM_THREADS=1 python benchmarks/sweep_together.py trainings            3 minutes: 3 epochs of the digits
+    OMP_NUM_THREADS=1 python benchmarks/sweep_together.py trainings            4 minutes: 3 epochs of the digits
     python benchmarks/sweep_together.py steps --device cuda
 
-Both ways draw the same noise; the losses and gradient norms of the first step are checked equal before anything is
-timed. Pairs alternate; a ratio is the median over them of time alone / time together: above 1, together is faster. On
-one thread of a CPU it is the processor's time, which a busy machine does not stretch, else the clock's. `break-even` is
-the least S from which on the ratio is above 1. `lso.vae.alike` goes by this table.
+Both ways draw the same noise; the losses and gradient norms of the first steps are checked equal before anything is
+timed. Every other pair begins with the steps alone; a ratio is the median over them of time alone / time together:
+above 1, together is faster. On one thread of a CPU it is the processor's time, which a busy machine does not stretch,
+else the clock's. `break-even` is the least S from which on the ratio is above 1. `lso.vae.alike` goes by this table.
 """
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from speed.together import EACH, pixels, two_ways
+from speed.pairs import Times, pairs
+from speed.together import EACH, pixels, repeated, two_ways
 from torch import Tensor
 
 from lso.tasks.datasets import load_dataset
@@ -46,18 +48,11 @@ def clock(device: torch.device) -> Callable[[], float]:
 
 def steps(arch: str, method: str, count: int, images: Tensor) -> tuple[float, float, float]:
     """Milliseconds of a step for each model, alone and together, and the ratio."""
-    alone, joint, _ = two_ways(arch, method, count, images)
-    now, each = clock(images.device), 2 if arch.startswith("he2019") else EACH
-    pairs = []
-    for _ in range(PAIRS + 1):
-        began = now()
-        for number in range(each):
-            alone(1 + number)
-        middle = now()
-        for number in range(each):
-            joint(1 + number)
-        pairs.append((middle - began, now() - middle))
-    return told(pairs[1:], each * count)  # the first pair warms up
+    ways, each = two_ways(arch, method, count, images), 2 if arch.startswith("he2019") else EACH
+    if ways.note:
+        print(ways.note, file=sys.stderr)
+    both = [repeated(way, range(1, 1 + each)) for way in (ways.alone, ways.joint)]
+    return told(pairs(*both, PAIRS, clock=clock(images.device)), each * count)
 
 
 def trainings(arch: str, method: str, count: int, device: torch.device) -> tuple[float, float, float]:
@@ -66,23 +61,23 @@ def trainings(arch: str, method: str, count: int, device: torch.device) -> tuple
     config = plan(settings)
     data = load_dataset(config.data, config.protocol.binarize, 0)
     configs = [replace(config, seed=seed) for seed in range(count)]
-    now, pairs = clock(device), []
-    for _ in range(PAIRS - 2):
+
+    def alone() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            began = now()
             for one in configs:
-                training.train(one, data, Path(folder) / f"alone-{one.seed}", device=device)
-            middle = now()
-            joint = [begin(one, data, Path(folder) / f"joint-{one.seed}", device=device) for one in configs]
-            together.train(joint)
-            pairs.append((middle - began, now() - middle))
-    return told(pairs, count)
+                training.train(one, data, Path(folder) / str(one.seed), device=device)
+
+    def joint() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            together.train([begin(one, data, Path(folder) / str(one.seed), device=device) for one in configs])
+
+    return told(pairs(alone, joint, PAIRS - 2, clock=clock(device)), count)
 
 
-def told(pairs: list[tuple[float, float]], runs: int) -> tuple[float, float, float]:
+def told(times: Times, runs: int) -> tuple[float, float, float]:
     """Medians: milliseconds of a run each way, and the ratio."""
-    alone, joint = (1e3 * statistics.median(column) / runs for column in zip(*pairs, strict=True))
-    return alone, joint, statistics.median(a / b for a, b in pairs)
+    alone, joint = (1e3 * statistics.median(column) / runs for column in (times.plain, times.ours))
+    return alone, joint, statistics.median(a / b for a, b in zip(times.plain, times.ours, strict=True))
 
 
 def main() -> None:

@@ -128,7 +128,8 @@ def importance_nll(
 
     Data go in blocks of ``BLOCK``, samples in chunks, and one running logsumexp in double takes in all K weights. Noise
     is drawn sample by sample, so the result depends neither on ``chunk`` nor, for pieces of whole blocks, on how the
-    split is cut.
+    split is cut. Under ``torch.no_grad`` batch-norms of the decoder are folded, which is faster; else gradients reach
+    its weights.
 
     Args:
         model: the VAE, in eval mode.
@@ -146,7 +147,8 @@ def importance_nll(
     """
     require(samples >= 1, "samples >= 1", samples, "500 is usual; iw_samples=0 leaves the estimate out of `evaluate`.")
     require(chunk >= 1, "chunk >= 1", chunk, "It is the number of samples decoded at a time.")
-    decode = model.decode if model.training else folded(model.decoder)
+    # A folded copy has weights of its own, so that gradients would end there.
+    decode = model.decode if model.training or torch.is_grad_enabled() else folded(model.decoder)
     parts = []
     for start in range(0, len(x), BLOCK):
         rows = slice(start, start + BLOCK)

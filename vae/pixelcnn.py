@@ -32,7 +32,8 @@ class PixelCnnDecoder(nn.Module):
     Four maps of z, a linear function of it, are open: every pixel sees the whole window of them, so all depend on z.
     With the 13 kernels of `HE2019`, 28x28 and 32 latents these are 894,400 parameters, 569,216 of them live taps; the
     baseline without latents has 778,368. With ``skip`` each of the 23 blocks and the head also see one own map of z
-    beside their input: + 621,728 at that size.
+    beside their input: + 621,728 at that size. Activations are in place: hooks that keep a norm's output see it after
+    the ELU (but for the last of a block), and full backward hooks on such norms are refused by torch.
 
     Args:
         shape: ``(channels, height, width)`` of a datum.

@@ -10,7 +10,7 @@ import torch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """Wall seconds of pairs, in the order in which they ran; the plain ones scaled to the whole work.
+    """Seconds of pairs, in the order in which they ran; the plain ones scaled to the whole work.
 
     Args:
         plain: of the straightforward way.
@@ -38,6 +38,7 @@ class Row:
         equal: how the results were checked equal, and the largest difference.
         target: ratio aimed at, or None.
         note: anything else.
+        at_most: whether the target is a most, not a least.
     """
 
     work: str
@@ -52,6 +53,7 @@ class Row:
     equal: str
     target: float | None
     note: str
+    at_most: bool = False
 
 
 def pairs(
@@ -60,6 +62,7 @@ def pairs(
     count: int = 5,
     sync: Callable[[], object] = lambda: None,
     scale: float = 1.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Times:
     """Run both once to warm up, then in pairs, of which every other one begins with ours.
 
@@ -69,32 +72,38 @@ def pairs(
         count: pairs.
         sync: waits for the device (`sync_of`).
         scale: the whole work over the slice that `plain` does.
+        clock: tells seconds.
     Returns:
         Their times.
     """
     found: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(-1, count):
         for is_plain in (True, False) if turn % 2 else (False, True):
-            seconds = timed(plain if is_plain else ours, sync)
+            seconds = timed(plain if is_plain else ours, sync, clock)
             if turn >= 0:
                 found[is_plain].append(seconds)
     return Times(plain=tuple(scale * s for s in found[True]), ours=tuple(found[False]))
 
 
-def timed(call: Callable[[], object], sync: Callable[[], object] = lambda: None) -> float:
-    """Wall seconds of a call.
+def timed(
+    call: Callable[[], object],
+    sync: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Seconds of a call.
 
     Args:
         call: what to time.
         sync: see `pairs`.
+        clock: see `pairs`.
     Returns:
         Seconds.
     """
     sync()
-    begun = time.perf_counter()
+    begun = clock()
     call()
     sync()
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
 def sync_of(device: torch.device) -> Callable[[], object]:
@@ -118,6 +127,7 @@ def row(
     scaled: str = "",
     target: float | None = None,
     note: str = "",
+    at_most: bool = False,
 ) -> Row:
     """A line of the table from its times; see `Row` for the arguments.
 
@@ -130,6 +140,7 @@ def row(
         scaled: what was scaled.
         target: ratio aimed at.
         note: anything else.
+        at_most: whether the target is a most.
     Returns:
         The line.
     """
@@ -147,4 +158,5 @@ def row(
         equal=equal,
         target=target,
         note=note,
+        at_most=at_most,
     )

@@ -2,18 +2,21 @@
 
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lso.vae import importance
 from lso.vae.ancestral import generate
 from lso.vae.architectures import ARCHITECTURES, architecture
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.folding import folded
 from lso.vae.gated_columns import GatedColumns
 from lso.vae.gated_pixelcnn import DIENG2019, KIM2018, GatedPixelCnnDecoder
+from lso.vae.importance import importance_nll
 from lso.vae.kim_encoder import KimEncoder
 from lso.vae.masked import MaskedConv2d
 from lso.vae.model import VAE, build
@@ -191,6 +194,17 @@ def test_folded_norms_change_nothing_but_the_rounding(skip: bool) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     gated = small("kim2018").decoder
     assert folded(gated) is gated
+
+
+def test_importance_weights_are_of_folded_norms_only_where_no_gradient_is_wanted() -> None:
+    model, x = small("he2019"), (rand(2, 1, 8, 8) < 0.5).double()
+    nll = importance_nll(model, x, model.encode(x), generator(1, "test"), samples=3)
+    gradients = torch.autograd.grad(nll.sum(), list(model.parameters()))
+    assert all(gradient.any() for gradient in gradients)
+    with torch.no_grad(), mock.patch.object(importance, "folded", wraps=folded) as seen:
+        twin = importance_nll(model, x, model.encode(x), generator(1, "test"), samples=3)
+    assert seen.call_count == 1
+    torch.testing.assert_close(twin, nll, rtol=1e-10, atol=0)
 
 
 # --- generation -------------------------------------------------------------------------------------------------------
