@@ -4,6 +4,7 @@ from jaxtyping import Shaped
 from torch import Tensor, compile
 from torch._dynamo.exc import TorchDynamoException
 
+from lso.vae.checkpoint import first_line
 from lso.vae.methods import Method
 from lso.vae.model import VAE
 from lso.vae.step import Losses, Noise, losses
@@ -12,13 +13,16 @@ from lso.vae.step import Losses, Noise, losses
 class CompiledLosses:
     """`losses`, compiled anew for each shape of batch; where that fails, `losses`, and ``sentence`` says why.
 
-    Compiling takes minutes for the deeper networks. On a CPU it saves a tenth of a step of `he2019` at best, so that
-    it pays after some thousand steps (`docs/log.md`).
+    For images: sequences have more lengths than torch compiles for. Compiling takes minutes for the deeper networks. On
+    a CPU it saves a tenth of a step of `he2019` at best, so that it pays after some thousand steps (`docs/log.md`).
     """
 
     def __init__(self) -> None:
         self.sentence = ""
-        self._fused = compile(losses, dynamic=False)
+        try:
+            self._fused = compile(losses, dynamic=False)
+        except RuntimeError as error:  # a Python that torch does not compile for
+            self.sentence = f"steps are not compiled: {first_line(error)}"
 
     def __call__(self, model: VAE, method: Method, x: Shaped[Tensor, "batch ..."], noise: Noise, w: Tensor) -> Losses:
         """See `losses`.
@@ -36,5 +40,5 @@ class CompiledLosses:
             try:
                 return self._fused(model, method, x, noise, w)
             except TorchDynamoException as error:  # no C++ compiler, no Triton, or something that it cannot do
-                self.sentence = f"steps are not compiled: {str(error).strip().splitlines()[0]}"
+                self.sentence = f"steps are not compiled: {first_line(error)}"
         return losses(model, method, x, noise, w)

@@ -157,7 +157,7 @@ class TrainConfig:
             test data.
     Raises:
         UsageError: if the method needs latents and there are none, or the other way round; if there is a learning rate
-            of the encoder and no encoder.
+            of the encoder and no encoder; if steps on sequences are to be compiled.
     """
 
     method: Method
@@ -181,6 +181,11 @@ class TrainConfig:
             raise UsageError(
                 f"{self.method.name} is not for {self.kind}s, and {self.architecture.name} is",
                 "Take pixelcnn for images, lstm-lm for sequences.",
+            )
+        if self.protocol.compiled and self.kind == "sequence":
+            raise UsageError(
+                f"compiled is for images, whose batches have one shape, and {self.architecture.name} is for sequences",
+                "Leave --compiled out.",
             )
         encoder = self.architecture.latent_dim and not isinstance(self.method.inference, Svi)
         if (rate := self.protocol.encoder_learning_rate) and not encoder:

@@ -13,20 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lso.vae.checkpoint import first_line
 from lso.vae.step import BOTH, Group, Info, Knobs, Noise, State, step
 
 WARM = 3  # steps of a kind that are taken one kernel at a time before it is recorded: libraries choose their ways there
-ROOM = 16  # recordings at most, each with its own memory; kinds beyond, as lengths of text, are stepped as they come
-# Differences beyond which a recording is not the step. Losses differ by rounding alone; Adam makes full steps also of
-# gradients that are nothing but rounding, so that some weights may move the other way.
-ROUNDING, SIGNS = 1e-3, 0.1
+ROOM = 16  # recordings at most; kinds beyond, as lengths of text, are stepped as they come
+# Differences beyond which a recording is not the step: of what it reports, and of what it changes. Adam makes full
+# steps also of gradients that are nothing but rounding, so that some weights may move the other way.
+REPORTED, CHANGED = 0.01, 0.1
 
 Run = Callable[[], Info]
 Record = Callable[[Run], Run]
 
 
 def cuda_graphs() -> Record:
-    """What records on a GPU.
+    """What records on a GPU, for one set of optimizers.
 
     Recordings share their memory: nothing but what a step returns outlives it, and one is launched after another.
 
@@ -59,19 +60,26 @@ class _Recording:
 class Replayed:
     """`step`, recorded where that can be done and checked against itself; else `step`.
 
-    A first replay is compared with the step taken one kernel at a time from the same weights. Where recording fails, or
-    the two differ, steps go on as they were, and ``sentence`` says why.
+    A first replay is compared with the step taken one kernel at a time from the same weights: what it reports, and the
+    change of weights, running statistics and moments. Where recording fails, or the two differ, steps go on as they
+    were, and ``sentence`` says why.
 
     Args:
         state: what steps; after its optimizers were replaced, recordings are made anew.
-        record: what records; None never does, and is the choice for a CPU, which has no launches to save.
+        recorder: makes what records, anew for each set of optimizers; None never records, and is the choice for a CPU,
+            which has no launches to save.
     """
 
-    def __init__(self, state: State, record: Record | None) -> None:
+    def __init__(self, state: State, recorder: Callable[[], Record] | None) -> None:
         self.state = state
-        self.record = record
+        self.recorder = recorder
         self.sentence = ""
-        self._optimizers = state.optimizers
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop all recordings, as their addresses are no longer those of the weights or moments."""
+        self._record = self.recorder() if self.recorder is not None else None
+        self._optimizers = self.state.optimizers
         self._seen: dict[Any, int] = {}
         self._recordings: dict[Any, _Recording] = {}
 
@@ -86,10 +94,10 @@ class Replayed:
         Returns:
             As `step`, to be used before the next call, which may overwrite it.
         """
-        if self.record is None:
+        if self.recorder is None:
             return step(self.state, x, noise, knobs, groups)
         if self.state.optimizers is not self._optimizers:
-            self._optimizers, self._seen, self._recordings = self.state.optimizers, {}, {}
+            self.forget()
         given = list(_tensors((x, noise, knobs)))
         kind = (groups, tuple((tuple(value.shape), value.dtype) for value in given))
         if kind in self._recordings:
@@ -104,43 +112,46 @@ class Replayed:
 
     def _first(self, kind: Any, x: Tensor, noise: Noise, knobs: Knobs, groups: tuple[Group, ...]) -> Info:
         """Record a kind of step; the step is taken as it always was, and the replay before it is taken back."""
-        assert self.record is not None
-        inside = copy.deepcopy((x, noise, knobs))
-        kept = [value.clone() for value in self._moved()]
+        assert self._record is not None
+        inside, before = copy.deepcopy((x, noise, knobs)), self._now()
         try:
-            run = self.record(lambda: step(self.state, *inside, groups))
+            run = self._record(lambda: step(self.state, *inside, groups))
             replayed = Info(*(value.clone() for value in run()))
+            why = ""
         except RuntimeError as error:
-            return self._give_up(str(error).splitlines()[0], kept, x, noise, knobs, groups)
-        after = [value.clone() for value in self._moved()]
-        self._put_back(kept)
+            why = first_line(error)
+        after = self._now()
+        self._put_back(before)
         info = step(self.state, x, noise, knobs, groups)
-        one, other = ([a - b for a, b in zip(values, kept, strict=True)] for values in (self._moved(), after))
-        if not (_alike(list(info), list(replayed), ROUNDING) and _alike(one, other, SIGNS)):
-            self.record = None
-            self.sentence = "steps are not replayed: a recorded step differed from the same step taken alone"
+        if not why and not (_same_report(info, replayed) and _same_change(before, self._now(), after)):
+            why = "a recorded step differed from the same step taken alone"
+        if why:
+            self.recorder, self.sentence = None, f"steps are not replayed: {why}"
         else:
             self._recordings[kind] = _Recording(list(_tensors(inside)), run)
         return info
 
-    def _give_up(
-        self, why: str, kept: list[Tensor], x: Tensor, noise: Noise, knobs: Knobs, groups: tuple[Group, ...]
-    ) -> Info:
-        self.record = None
-        self.sentence = f"steps are not replayed: {why}"
-        self._put_back(kept)
-        return step(self.state, x, noise, knobs, groups)
-
-    def _moved(self) -> Iterator[Tensor]:
-        """All that a step changes: weights, running statistics, moments."""
-        yield from self.state.model.state_dict().values()
+    def _parts(self) -> dict[str, list[Tensor]]:
+        """All that a step changes."""
+        parts: dict[str, list[Tensor]] = {"weights": [], "statistics": [], "moments": [], "counters": []}
+        parts["weights"] = [p.detach() for p in self.state.model.parameters()]
+        for buffer in self.state.model.buffers():
+            parts["statistics" if buffer.is_floating_point() else "counters"].append(buffer)
         for optimizer in self.state.optimizers.values():
-            yield from _tensors([list(moments.values()) for moments in optimizer.state.values()])
+            for moments in optimizer.state.values():
+                for name, value in moments.items():
+                    if isinstance(value, Tensor):
+                        parts["counters" if name == "step" else "moments"].append(value)
+        return parts
+
+    def _now(self) -> dict[str, list[Tensor]]:
+        return {name: [value.clone() for value in part] for name, part in self._parts().items()}
 
     @torch.no_grad()
-    def _put_back(self, kept: list[Tensor]) -> None:
-        for value, before in zip(self._moved(), kept, strict=True):
-            value.copy_(before)
+    def _put_back(self, kept: dict[str, list[Tensor]]) -> None:
+        for name, part in self._parts().items():
+            for value, before in zip(part, kept[name], strict=True):
+                value.copy_(before)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -152,7 +163,21 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def _alike(one: list[Tensor], other: list[Tensor], share: float) -> bool:
-    """Whether tensors taken together differ by no more than such a share of their norm."""
-    a, b = (torch.cat([value.detach().double().flatten() for value in values]) for values in (one, other))
-    return bool((a - b).norm() <= share * (a.norm() + b.norm()))
+def _same_report(one: Info, other: Info) -> bool:
+    """Whether losses and norm are equal, each for itself, to rounding."""
+    room = REPORTED * 1e-2 * one.loss.abs()  # of a KL near 0, say, beside the loss that it is part of
+    return all(bool((a - b).abs() <= REPORTED * a.abs() + room) for a, b in zip(one, other, strict=True))
+
+
+def _same_change(before: dict[str, list[Tensor]], *ends: dict[str, list[Tensor]]) -> bool:
+    """Whether weights, statistics and moments, each taken together, went the same way."""
+    for name in ("weights", "statistics", "moments"):
+        one, other = (
+            [(value - start).double().flatten() for value, start in zip(end[name], before[name], strict=True)]
+            for end in ends
+        )
+        if one:
+            a, b = torch.cat(one), torch.cat(other)
+            if not bool((a - b).norm() <= CHANGED * (a.norm() + b.norm())):
+                return False
+    return True

@@ -125,7 +125,7 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watc
         data=_resident(dataset.train, device),
         validation=_resident(dataset.validation, device),
         state=state,
-        step=Replayed(state, cuda_graphs() if device.type == "cuda" and not several else None),
+        step=Replayed(state, cuda_graphs if device.type == "cuda" and not several else None),
         position=Position(learning_rate=config.protocol.learning_rate),
         plan=aggressive.init(config.method.updates),
         best={},
@@ -216,6 +216,7 @@ def bookmark(trainer: Trainer) -> Callable[[], None]:
     def back() -> None:
         model.load_state_dict(kept[0])
         optimizer.load_state_dict(kept[1])
+        trainer.step.forget()
         trainer.plan = plan
 
     return back
@@ -289,6 +290,8 @@ def _read(trainer: Trainer, values: Mapping[str, Any]) -> None:
         for name, optimizer in trainer.state.optimizers.items():
             optimizer.load_state_dict(values["optimizers"][name])
             _lay_out(optimizer)
+            for group in optimizer.param_groups:  # as the checkpoint has it, which may be of another device
+                group |= {"capturable": trainer.data.device.type == "cuda"} if "capturable" in group else {}
         trainer.best = dict(values["best"])
         trainer.codes = DiagonalGaussian(*values["codes"])
         trainer.totals = values["totals"]

@@ -22,10 +22,10 @@ from lso.vae.methods import Method, parse_method
 from lso.vae.model import VAE, build
 from lso.vae.penalties import penalize, reencoded
 from lso.vae.pixelcnn import Block, beside
-from lso.vae.replay import Replayed, cuda_graphs
+from lso.vae.replay import WARM, Replayed, cuda_graphs
 from lso.vae.step import BOTH, Group, Knobs, Noise, draw_noise, init
 
-CLIP, RATE, CHECKED = 5.0, 1e-3, 3
+CLIP, RATE, CHECKED = 5.0, 1e-3, WARM + 2  # so that recorded steps are among those compared
 TARGETS: dict[tuple[str, Precision], dict[str, float]] = {
     ("vae", "float32"): {"cpu": 1.6, "cuda": 6.0},
     ("vae", "bfloat16"): {"cpu": 3.0, "cuda": 10.0},
@@ -76,7 +76,7 @@ QUICK = (replace(HE2019, arch="he2019-small"), replace(HE2019, arch="he2019-smal
 def rows(device: torch.device, quick: bool) -> Iterator[Row]:
     """The table's lines."""
     for case in QUICK if quick else CASES:
-        plain, ours, same = made(case, device)
+        plain, ours, same, replayed = made(case, device)
         target = TARGETS.get((case.method, case.precision), {}).get(device.type)
         yield row(
             case.title(),
@@ -85,14 +85,15 @@ def rows(device: torch.device, quick: bool) -> Iterator[Row]:
             pairs(plain, ours, 3 if quick else 5, sync_of(device)),
             equal=same,
             target=target if case.groups == BOTH and case.arch == "he2019" else None,
+            note=replayed.sentence,
         )
 
 
 Step = Callable[[], object]
 
 
-def made(case: Case, device: torch.device) -> tuple[Step, Step, str]:
-    """The two ways to take a step, and how they were found equal."""
+def made(case: Case, device: torch.device) -> tuple[Step, Step, str, Replayed]:
+    """The two ways to take a step, how they were found equal, and what says whether ours is replayed."""
     method = parse_method(case.method)
     model = build(architecture(case.arch, 32), method.skip, case.shape).to(device)
     x = data(case, device)
@@ -100,7 +101,7 @@ def made(case: Case, device: torch.device) -> tuple[Step, Step, str]:
     state = init(
         copy.deepcopy(model), method, Protocol(learning_rate=RATE, clip=CLIP, clip_scope=clip, precision=case.precision)
     )
-    replayed = Replayed(state, cuda_graphs() if device.type == "cuda" else None)
+    replayed = Replayed(state, cuda_graphs if device.type == "cuda" else None)
     knobs = Knobs(torch.tensor(1.0, device=device), torch.tensor(RATE, device=device))
     counts = iter(range(10**9)), iter(range(10**9))
 
@@ -116,7 +117,7 @@ def made(case: Case, device: torch.device) -> tuple[Step, Step, str]:
     def theirs() -> float:
         return plain(x, noise(next(counts[1])))
 
-    return theirs, ours, equal(theirs, ours, case)
+    return theirs, ours, equal(theirs, ours, case, device), replayed
 
 
 def data(case: Case, device: torch.device) -> Tensor:
@@ -127,11 +128,12 @@ def data(case: Case, device: torch.device) -> Tensor:
     return torch.randint(4, case.shape[1], (case.batch, case.shape[0]), generator=draws).to(device)
 
 
-def equal(theirs: Callable[[], float], ours: Callable[[], Tensor], case: Case) -> str:
+def equal(theirs: Callable[[], float], ours: Callable[[], Tensor], case: Case, device: torch.device) -> str:
     """Losses of the first steps, each way from its own weights, so that gradients and updates are compared as well."""
     pairs_ = [(theirs(), ours().item()) for _ in range(CHECKED)]
     worst = max(abs(a - b) / abs(a) for a, b in pairs_)
-    assert worst < (1e-4 if case.precision == "float32" else 1e-2), pairs_
+    single = 1e-4 if device.type == "cpu" else 1e-3  # kernels of other shapes sum in other orders
+    assert worst < (single if case.precision == "float32" else 1e-2), pairs_
     return f"losses of the first {CHECKED} steps, largest relative difference {worst:.1g}"
 
 

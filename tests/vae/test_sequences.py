@@ -109,7 +109,7 @@ def unrolled(spec: Refinement, made: VAE, x: Tensor, q: DiagonalGaussian, noise:
     return DiagonalGaussian(point[0], point[1])
 
 
-@pytest.mark.parametrize(("exact", "rtol"), [(True, 1e-6), (False, 1e-3)])
+@pytest.mark.parametrize(("exact", "rtol"), [(True, 1e-6), (False, 0.005)])  # one-sided differences go with the length
 @pytest.mark.parametrize(("variant", "skip"), [("lstm", False), ("lstm of 2 layers", True), ("transformer", True)])
 def test_refinement_is_differentiated_as_if_unrolled_dropout_included(
     variant: str, skip: bool, exact: bool, rtol: float
