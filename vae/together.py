@@ -106,8 +106,8 @@ def _step(members: Sequence[_Member], stacked: Stacked | None) -> Stacked | None
     else:
         if stacked is None or [id(state) for state in stacked.states] != [id(state) for state in states]:
             stacked = stack(states)
-            for state in states:
-                state.optimizers = dict(state.optimizers)  # weights have moved: steps recorded alone are made anew
+            for member in members:
+                member.trainer.step.forget()  # the weights have moved
         x, noise, knobs = zip(*asked, strict=True)
         infos = step_together(stacked, x, noise, knobs)
     for member, info in zip(members, infos, strict=True):

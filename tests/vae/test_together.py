@@ -180,7 +180,7 @@ def test_steps_recorded_before_weights_moved_are_not_replayed(tmp_path: Path, mo
     configs = [config("vae", seed=seed, epochs=4) for seed in range(2)]
     train(configs[1], digits(), tmp_path / "1", limits=Limits(steps=2 * STEPS))
     trainers = [begin(configs[0], digits(), tmp_path / "0"), reopen(Run(tmp_path / "1"), digits())]
-    trainers[0].step.record = record
+    trainers[0].step = replay.Replayed(trainers[0].state, lambda: record)
     monkeypatch.setattr(training, "validate", validate)
     found = together.train(trainers)
     assert [run.info["status"] for run in found] == ["finished", "failed"] and recorded
