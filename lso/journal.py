@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from lso.lock import Lock
 from lso.record import to_json
 from lso.result import Evaluation
 from lso.vae.errors import RunError
+from lso.vae.lock import Lock
 
 EVALUATIONS = "evaluations.jsonl"
 SECOND = 1.0  # between fsyncs that no ask waits for: an expensive evaluation is safe at once, cheap ones share one

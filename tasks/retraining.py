@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lso.decoder import Decoder
-from lso.lock import Lock
 from lso.tasks.experiment import dataset_of
 from lso.tasks.goal import Goal
 from lso.tasks.retraining_record import RetrainingConfig
@@ -19,6 +18,7 @@ from lso.vae import runs
 from lso.vae.data import Dataset
 from lso.vae.errors import RunError
 from lso.vae.files import beside, replace_file
+from lso.vae.lock import Lock
 from lso.vae.runs import Run
 
 STATE = "retraining.json"

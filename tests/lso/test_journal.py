@@ -14,7 +14,7 @@ from lso.vae.errors import RunError
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from lso.lock import Lock
+from lso.vae.lock import Lock
 lock = Lock(Path(sys.argv[1]))
 """
 SAY = "print('held', flush=True); time.sleep(60)"

@@ -1,6 +1,7 @@
 """One process at a time in a run folder."""
 
 from pathlib import Path
+from typing import Self
 
 from lso.vae.errors import RunError
 
@@ -42,6 +43,12 @@ class Lock:
         self._file.close()
         HELD.discard(self._path)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
 
 def _taken(who: str, path: Path) -> RunError:
-    return RunError(f"{who} is searching in {path.parent}", "Wait for it, or choose another folder.")
+    return RunError(f"{who} is at work in {path.parent}", "Wait for it, or choose another folder.")
