@@ -1,12 +1,10 @@
 """What trainings in lockstep show while they run: one bar for all, and of each epoch the range of their numbers."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lso.cli.bars import LINE_SECONDS, Bar
 from lso.cli.console import Console
-from lso.cli.progress import metrics_text
+from lso.cli.progress import Lines, metrics_text
 from lso.cli.signals import Signals
 from lso.vae.runs import Run
 from lso.vae.watch import Watch
@@ -34,7 +32,7 @@ def _range(values: Sequence[float], form: str) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-class AbreastProgress:
+class AbreastProgress(Lines):
     """Shows trainings in lockstep and passes on the wish to stop.
 
     Args:
@@ -44,13 +42,11 @@ class AbreastProgress:
     """
 
     def __init__(self, console: Console, signals: Signals, names: Sequence[str]) -> None:
-        self.console, self.signals, self.names = console, signals, names
-        self.bar = Bar(console, "steps")
+        super().__init__(console, signals)
+        self.names = names
         self._epochs, self._latent, self._total = 0, 0, 0
         self._done: dict[str, int] = {}
         self._rows: dict[str, Mapping[str, Any]] = {}
-        self._pending: str | None = None
-        self._last_line = 0.0
 
     def watches(self) -> list[Watch]:
         """What watches each.
@@ -101,32 +97,7 @@ class AbreastProgress:
         if self.console.verbose:
             self.bar.line(f"{name}: {metrics_text(row, self._epochs, self._latent, verbose=True)}")
             return
-        self._pending = text
-        now = time.monotonic()
-        if not self.bar.live and now - self._last_line >= LINE_SECONDS:
-            self._last_line = now
-            self._flush()
-
-    def stop(self) -> str | None:
-        """Whether a signal came.
-
-        Returns:
-            ``"interrupted"``, ``"terminated"`` or None.
-        """
-        reason = self.signals.reason()
-        if reason:
-            self.bar.stop()
-        return reason
-
-    def close(self) -> None:
-        """Take the bar away and print the last line."""
-        self.bar.stop()
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._pending is not None:
-            self.bar.line(self._pending)
-        self._pending = None
+        self.tell(text)
 
 
 class _One(Watch):

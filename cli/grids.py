@@ -62,6 +62,16 @@ class GridProgress(GridWatch):
         self._training = AbreastProgress(self.console, self.signals, [one.name for one in planned])
         return self._training.watches()
 
+    def alone(self, planned: Sequence[Planned], why: str) -> None:
+        """Say what `--together` cannot be followed for.
+
+        Args:
+            planned: which.
+            why: half a sentence.
+        """
+        labels = ", ".join(dict.fromkeys(one.label for one in planned))
+        self.console.note(f"one after another, not together: {labels} ({counted(len(planned), 'training')}): {why}")
+
     def _announce(self, planned: Planned, done: int) -> None:
         verb = f"continuing at step {done}" if done else "training"
         self.console.note(f"{self._place}{verb}: {planned.name}")

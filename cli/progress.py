@@ -72,7 +72,55 @@ def _exact(row: Mapping[str, Any]) -> str:
     return f"NLL {row['neg_elbo']:.2f}{perplexity(row)}"
 
 
-class TrainingProgress(Watch):
+class Lines:
+    """A bar, and beside it or instead of it lines two seconds apart; what trainings show.
+
+    Args:
+        console: where to print.
+        signals: Ctrl-C and SIGTERM.
+    """
+
+    def __init__(self, console: Console, signals: Signals) -> None:
+        self.console, self.signals = console, signals
+        self.bar = Bar(console, "steps")
+        self._pending: str | None = None
+        self._last_line = 0.0
+
+    def tell(self, text: str) -> None:
+        """Print a line if there is no bar and the last one is two seconds old, or if all is to be seen; else keep it.
+
+        Args:
+            text: the line; the last one that was kept is printed at the end.
+        """
+        self._pending = text
+        now = time.monotonic()
+        if self.console.verbose or (not self.bar.live and now - self._last_line >= LINE_SECONDS):
+            self._last_line = now
+            self._flush()
+
+    def stop(self) -> str | None:
+        """Whether a signal came.
+
+        Returns:
+            ``"interrupted"``, ``"terminated"`` or None.
+        """
+        reason = self.signals.reason()
+        if reason:
+            self.bar.stop()
+        return reason
+
+    def close(self) -> None:
+        """Take the bar away and print the last line."""
+        self.bar.stop()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            self.bar.line(self._pending)
+        self._pending = None
+
+
+class TrainingProgress(Lines, Watch):
     """Shows a training and passes on the wish to stop.
 
     Args:
@@ -82,12 +130,9 @@ class TrainingProgress(Watch):
     """
 
     def __init__(self, console: Console, signals: Signals, announce: Callable[[Run, int], None]) -> None:
-        self.console, self.signals, self.announce = console, signals, announce
-        self.bar = Bar(console, "steps")
-        self._epochs, self._latent = 0, 0
-        self._pending: str | None = None
-        self._last_line = 0.0
-        self._done = 0
+        super().__init__(console, signals)
+        self.announce = announce
+        self._epochs, self._latent, self._done = 0, 0, 0
 
     def start(self, run: Run, steps: int, done: int) -> None:
         """Announce the run; from here on a signal stops the training cleanly.
@@ -120,32 +165,7 @@ class TrainingProgress(Watch):
         """
         if self.bar.live:
             self.bar.move(self._done, brief_text(row, self._epochs, self._latent))
-        self._pending = metrics_text(row, self._epochs, self._latent, self.console.verbose)
-        now = time.monotonic()
-        if self.console.verbose or (not self.bar.live and now - self._last_line >= LINE_SECONDS):
-            self._last_line = now
-            self._flush()
-
-    def stop(self) -> str | None:
-        """Whether a signal came.
-
-        Returns:
-            ``"interrupted"``, ``"terminated"`` or None.
-        """
-        reason = self.signals.reason()
-        if reason:
-            self.bar.stop()
-        return reason
-
-    def close(self) -> None:
-        """Take the bar away and print the last epoch's line."""
-        self.bar.stop()
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._pending is not None:
-            self.bar.line(self._pending)
-        self._pending = None
+        self.tell(metrics_text(row, self._epochs, self._latent, self.console.verbose))
 
 
 class Unseen(Watch):

@@ -19,8 +19,9 @@ from lso.vae.launch import first, place
 from lso.vae.methods import Method
 from lso.vae.metrics import Metrics
 from lso.vae.model import VAE
-from lso.vae.opening import begin, reopen
+from lso.vae.opening import begin, leave, reopen
 from lso.vae.runs import Run
+from lso.vae.trainer import Trainer
 from lso.vae.training import Limits, Watch
 
 GIVEN = "given"  # task of a run whose dataset came as tensors
@@ -178,12 +179,17 @@ def train_together(jobs: Sequence[Job], *, device: str = "auto", limits: Limits 
         RunError: if the data of a run changed or its checkpoint is damaged.
     """
     where = resolve_device(device)
-    trainers = [
-        reopen(Run(job.path), job.dataset, device=where, watch=job.watch)
-        if (job.path / runs.INFO).is_file()
-        else begin(job.config, job.dataset, job.path, device=where, watch=job.watch)
-        for job in jobs
-    ]
+    trainers: list[Trainer] = []
+    try:
+        for job in jobs:
+            trainers.append(
+                reopen(Run(job.path), job.dataset, device=where, watch=job.watch)
+                if (job.path / runs.INFO).is_file()
+                else begin(job.config, job.dataset, job.path, device=where, watch=job.watch)
+            )
+    except BaseException:
+        leave(trainers, together.ALONE)
+        raise
     done = together.train(trainers, limits)
     for run, job in zip(done, jobs, strict=True):
         if run.info["status"] != "failed":

@@ -11,7 +11,7 @@ from typing import Any
 from lso.tasks import experiment
 from lso.tasks.datasets import load_dataset
 from lso.tasks.members import EVALUATION, Asked, Member, Planned, check, evaluations, how, is_finished, read
-from lso.vae.alike import MOST, kind, pays_up_to
+from lso.vae.alike import MOST, kind, pays_up_to, why_alone
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError
 from lso.vae.files import replace_file
@@ -47,6 +47,14 @@ class GridWatch:
             What watches each.
         """
         return [Watch() for _ in planned]
+
+    def alone(self, planned: Sequence[Planned], why: str) -> None:
+        """Trainings were to go in lockstep and cannot.
+
+        Args:
+            planned: which.
+            why: half a sentence.
+        """
 
     def evaluating(self, planned: Planned, seed: int) -> Count:
         """A finished run is measured.
@@ -96,7 +104,8 @@ class _Session:
 
     def data(self, planned: Planned) -> Dataset:
         config = planned.config
-        key = (config.data, config.protocol.binarize, config.seed)
+        mode = config.protocol.binarize
+        key = (config.data, mode, 0 if mode == "none" else config.seed)  # which fixes the noise of pixels alone
         if key not in self.datasets:
             while len(self.datasets) >= self.room:
                 self.datasets.pop(next(iter(self.datasets)))
@@ -151,7 +160,10 @@ def train_all(
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     session = _Session(root=root, device=device, watch=watch or GridWatch(), deadline=deadline)
     reason, done = None, 0
-    for group in _groups(session, sorted(planned, key=lambda one: one.config.seed), together):
+    groups = _groups(session, sorted(planned, key=lambda one: one.config.seed), together)
+    if together:
+        _tell_alone(session, groups)
+    for group in groups:
         place = (done + 1, len(planned))
         session.room = len(group)
         reason = _group(session, group, asked, place) if len(group) > 1 else _member(session, group[0], asked, place)
@@ -174,6 +186,17 @@ def _groups(session: _Session, planned: Sequence[Planned], together: bool | None
         size = size if together or session.faster(one_kind[:size]) else 1
         made += [one_kind[start : start + size] for start in range(0, len(one_kind), size)]
     return sorted(made, key=lambda group: planned.index(group[0]))
+
+
+def _tell_alone(session: _Session, groups: Sequence[Sequence[Planned]]) -> None:
+    """Say which trainings go alone although they were to go in lockstep, once for each reason."""
+    of_reason: dict[str, list[Planned]] = {}
+    for group in groups:
+        if len(group) == 1 and not _is_done(group[0], session.root):
+            why = why_alone(group[0].config) or "no other still to be trained differs in seed or KL weight alone"
+            of_reason.setdefault(why, []).append(group[0])
+    for why, alone in of_reason.items():
+        session.watch.alone(alone, why)
 
 
 def _is_done(planned: Planned, root: Path) -> bool:

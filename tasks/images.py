@@ -53,7 +53,7 @@ def load_dataset(data: DataConfig, binarize: Binarize, seed: int, *, progress: P
     channels = data.channels or raw.splits["train"].shape[1]
     ready = {name: prepare(x, size, channels, how=data.fit, invert=data.invert) for name, x in raw.splits.items()}
     record = _record(raw, data, ready, own)
-    record["binarize"] = {"mode": binarize, "seed": seed}
+    record["binarize"] = {"mode": binarize, **({} if binarize == "none" else {"seed": seed})}
     train, validation, test = (_drawn(ready, binarize, seed)[name] for name in SPLITS)
     return Dataset(name=data.task, train=train, validation=validation, test=test, labels=raw.labels, provenance=record)
 

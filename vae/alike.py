@@ -19,21 +19,33 @@ def kind(config: TrainConfig) -> Hashable | None:
     Args:
         config: a training.
     Returns:
-        Equal values for trainings that may go together; None for one that goes alone: sequences, as the batches of two
-        seeds differ in length; aggressive updates, as each model decides on its own inner steps; inference by gradient
-        steps; and compiled steps.
+        Equal values for trainings that may go together; None for one that goes alone, see `why_alone`.
     """
-    method = config.method
-    if (
-        config.kind == "sequence"
-        or config.protocol.compiled
-        or method.inference != Amortized()
-        or method.updates != Joint()
-    ):
+    if why_alone(config):
         return None
+    method = config.method
     protocol = replace(config.protocol, learning_rate=1.0, encoder_learning_rate=0.0)
     axes = (method.objective, method.penalty, method.skip, method.latents)
     return (axes, config.architecture, protocol, config.data)
+
+
+def why_alone(config: TrainConfig) -> str:
+    """Why a training cannot go in lockstep with any other.
+
+    Args:
+        config: the training.
+    Returns:
+        Half a sentence; empty where it can.
+    """
+    if config.kind == "sequence":
+        return "the batches of two seeds differ in length"
+    if config.protocol.compiled:
+        return "compiled steps are of one model"
+    if config.method.inference != Amortized():
+        return "inference takes gradient steps"
+    if config.method.updates != Joint():
+        return "each model decides on its own inner steps"
+    return ""
 
 
 def pays_up_to(config: TrainConfig, count: int) -> int:

@@ -1,6 +1,8 @@
 """How a training is opened: its model, its folder and its trainer, anew or from its last checkpoint."""
 
 import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from lso.vae.launch import first, place
 from lso.vae.model import VAE, build
 from lso.vae.runs import Run
 from lso.vae.step import init
-from lso.vae.trainer import Trainer, at_start, restore
+from lso.vae.trainer import Trainer, at_start, note, restore
 from lso.vae.watch import Watch
 
 
@@ -89,8 +91,21 @@ def reopen(run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", wa
     trainer = at_start(config, dataset, run, state, watch or Watch())
     restore(trainer)
     _require_same(config, run.info["dataset"]["hash"], trainer.position.step)  # all have read before one writes
-    runs.update(run, status="running", sentence="", processes=place().count)
+    note(run, status="running", sentence="", processes=place().count, threads=torch.get_num_threads())
     return trainer
+
+
+def leave(trainers: Iterable[Trainer], why: str) -> None:
+    """Say of trainings that were opened and whose session never began that they stopped; others have said it.
+
+    Args:
+        trainers: opened, or ended in their session.
+        why: no step was taken.
+    """
+    for trainer in trainers:
+        if trainer.run.info["status"] == "running":
+            with suppress(OSError):  # a full disk, say: what ended them is the error to be told
+                note(trainer.run, status="stopped", sentence=f"no step was taken: {why}", finished=runs.now())
 
 
 def _require_same(config: TrainConfig, data: str, begun: Any) -> None:

@@ -271,14 +271,13 @@ def create(
 
 
 def update(run: Run, **values: Any) -> None:
-    """Change keys of run.json, written beside and then put in place; of several processes the first one does it.
+    """Change keys of run.json, written beside and then put in place.
 
     Args:
         run: the run.
         values: new keys and values.
     """
-    if first():
-        replace_file(run.path / INFO, _dump({**run.info, **values}).encode())
+    replace_file(run.path / INFO, _dump({**run.info, **values}).encode())
 
 
 def sweep(run: Run) -> None:

@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from lso.vae import runs
 from lso.vae.alike import kind
 from lso.vae.errors import DivergedError, UsageError
+from lso.vae.opening import leave
 from lso.vae.runs import Run
 from lso.vae.stacked import Stacked, stack, step_together
-from lso.vae.step import Info, step
-from lso.vae.trainer import Trainer
+from lso.vae.step import Info
+from lso.vae.trainer import Trainer, note
 from lso.vae.training import after_step, inputs, outer_steps, session
 from lso.vae.watch import Limits
+
+ALONE = "another training that was to go together with it could not begin"
 
 
 def train(trainers: Sequence[Trainer], limits: Limits = Limits()) -> list[Run]:
@@ -36,13 +38,13 @@ def train(trainers: Sequence[Trainer], limits: Limits = Limits()) -> list[Run]:
     Raises:
         UsageError: if they differ in more than seed, learning rates and KL schedule.
     """
-    _check(trainers)
-    for trainer in trainers:
-        trainer.abreast = len(trainers)
-        runs.update(trainer.run, together=len(trainers))
     members = [_Member(trainer, _course(trainer, limits)) for trainer in trainers]
     stacked: Stacked | None = None
     try:
+        _check(trainers)
+        for member in members:
+            member.trainer.abreast = len(trainers)
+            note(member.trainer.run, together=len(trainers))
         for member in members:
             next(member.course)
         for member in members:
@@ -54,6 +56,7 @@ def train(trainers: Sequence[Trainer], limits: Limits = Limits()) -> list[Run]:
         for member in members:
             with suppress(BaseException):
                 member.course.throw(error)  # each folder says how its session ended
+        leave(trainers, ALONE)
         raise
     return [trainer.run for trainer in trainers]
 
@@ -98,11 +101,13 @@ def _step(members: Sequence[_Member], stacked: Stacked | None) -> Stacked | None
     asked = [inputs(member.trainer, member.rows) for member in members if member.rows is not None]
     states = [member.trainer.state for member in members]
     if len(states) == 1:
-        infos = [step(states[0], *asked[0])]
+        infos = [members[0].trainer.step(*asked[0])]
         stacked = None
     else:
         if stacked is None or [id(state) for state in stacked.states] != [id(state) for state in states]:
             stacked = stack(states)
+            for member in members:
+                member.trainer.step.forget()  # the weights have moved
         x, noise, knobs = zip(*asked, strict=True)
         infos = step_together(stacked, x, noise, knobs)
     for member, info in zip(members, infos, strict=True):

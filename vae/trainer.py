@@ -152,6 +152,28 @@ def elapsed(trainer: Trainer) -> float:
     return time.monotonic() - trainer.clock
 
 
+def note(run: Run, **values: Any) -> None:
+    """Change keys of a training's run.json; of the processes that train it together the first one does it.
+
+    Args:
+        run: the training.
+        values: new keys and values.
+    """
+    if first():
+        runs.update(run, **values)
+
+
+def is_finite(trainer: Trainer) -> bool:
+    """Whether all losses and gradient norms of the epoch so far are finite; a host read.
+
+    Args:
+        trainer: where training stands.
+    Returns:
+        The same in all processes that train it.
+    """
+    return math.isfinite(trainer.totals.sum().item())
+
+
 def check(trainer: Trainer) -> None:
     """Read the losses and the gradient norms, as a finite loss may still have ruined the weights.
 
@@ -160,7 +182,7 @@ def check(trainer: Trainer) -> None:
     Raises:
         DivergedError: if one of the epoch so far was not finite.
     """
-    if not math.isfinite(trainer.totals.sum().item()):
+    if not is_finite(trainer):
         raise diverged(trainer, f"training loss or gradient was not finite by step {trainer.position.step}")
 
 

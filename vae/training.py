@@ -17,7 +17,7 @@ from lso.vae.data import Dataset, batches, draw_batch, take, units
 from lso.vae.epoch_row import append_row, epoch_row, judged
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.gaussian import DiagonalGaussian
-from lso.vae.launch import first
+from lso.vae.launch import first, place
 from lso.vae.metrics import decoder_use, validate
 from lso.vae.model import VAE
 from lso.vae.opening import begin, reopen
@@ -26,7 +26,7 @@ from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
 from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers
 from lso.vae.threads import threads
-from lso.vae.trainer import Trainer, bookmark, check, diverged, elapsed, save, slower
+from lso.vae.trainer import Trainer, bookmark, check, diverged, elapsed, is_finite, note, save, slower
 from lso.vae.values import counted
 from lso.vae.verdict import collapse_verdict
 from lso.vae.watch import Limits as Limits
@@ -84,7 +84,8 @@ def resume(
 ) -> Run:
     """Continue a run from its last checkpoint, or from the start if it was cut before the first.
 
-    It goes on with the number of CPU threads that it began with, and with any number of processes.
+    It goes on with the number of CPU threads that it had, and with any number of processes; under another number of
+    them, with the threads that each has now.
 
     Args:
         run: the run.
@@ -102,7 +103,9 @@ def resume(
         raise RunError(f"{run.path} is a {run.kind}, not a training", "Give the folder of a training run.")
     if run.info["status"] == "finished":
         return run
-    with processes.joined(device), threads(int(run.info["threads"])):
+    info = run.info
+    same = info.get("processes", 1) == place().count
+    with processes.joined(device), threads(int(info["threads"]) if same else torch.get_num_threads()):
         _require_same_cut(limits)
         return _alone(reopen(run, dataset, device=device, watch=watch), limits)
 
@@ -143,18 +146,18 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
             reason = str(cut)
         save(trainer)
     except DivergedError as error:
-        runs.update(trainer.run, status="failed", sentence=error.message, finished=runs.now())
+        note(trainer.run, status="failed", sentence=error.message, finished=runs.now())
         raise
     except (Exception, KeyboardInterrupt) as error:  # a full disk, Ctrl-C in a notebook: the last checkpoint holds
         status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        runs.update(trainer.run, status=status, sentence=f"cut off by {type(error).__name__}", finished=runs.now())
+        note(trainer.run, status=status, sentence=f"cut off by {type(error).__name__}", finished=runs.now())
         raise
     if not reason and first():
         _finish(trainer)
     elif reason:
         where = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
         sentence = f"{reason} after {where}{slower(trainer)}"
-        runs.update(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
+        note(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
 
 
 class _Cut(Exception):
@@ -254,7 +257,9 @@ def after_step(trainer: Trainer, info: Info, count: int, inner: int = 0) -> None
         check(trainer)
     took = trainer.saving * trainer.abreast
     due = CHECKPOINT_SECONDS * max(1.0, took / CHEAP_SECONDS)
-    if first() and time.monotonic() - trainer.saved >= due:
+    if not first() or time.monotonic() - trainer.saved < due:
+        return
+    if place().count == 1 or is_finite(trainer):  # several find it at a step that is common, not one by its own clock
         save(trainer)
 
 
@@ -370,7 +375,7 @@ def _finish(trainer: Trainer) -> None:
     verdict = collapse_verdict(best["active_units"], config.architecture.latent_dim, config.method.name) if warm else ""
     sentence = f"finished {counted(trainer.position.epoch, 'epoch')}; best validation -ELBO "
     sentence += f"{best['neg_elbo']:.2f} nats at epoch {best['epoch']}{slower(trainer)}"
-    runs.update(
+    note(
         trainer.run,
         status="finished",
         sentence=sentence,

@@ -50,6 +50,14 @@ def test_models_trained_together_are_named_and_stop_together(lso: Lso, monkeypat
 
 
 @pytest.mark.usefixtures("no_report")
+def test_a_wish_that_cannot_be_followed_is_told(lso: Lso) -> None:
+    command = ("sweep", "--method", "vae", "--method", "aggressive", "--seeds", 2, *SMALL, "--time-limit", "0s")
+    told = "one after another, not together: aggressive (2 trainings): each model decides on its own inner steps\n"
+    assert told in lso(*command, "--out", "here", "--together").stderr
+    assert "not together" not in lso(*command, "--out", "here").stderr
+
+
+@pytest.mark.usefixtures("no_report")
 def test_a_sweep_out_of_time_says_how_to_go_on(lso: Lso) -> None:
     done = lso("sweep", "--method", "vae", *SMALL, "--time-limit", "0s", "--out", "here")
     assert done.exit_code == 0 and "reached the time limit; continue: lso " in done.stdout

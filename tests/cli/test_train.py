@@ -54,6 +54,16 @@ def test_flags_win_over_the_file_and_the_file_over_the_defaults(lso: Callable[..
     assert Run("made").config.protocol.batch_size == 16
 
 
+def test_precision_is_chosen_by_name(lso: Callable[..., Result]) -> None:
+    command = ("train", "--method", "vae", "--epochs", 1, "--out", "made", "-q", *SMALL)
+    refused = lso(*command, "--precision", "float8")
+    assert refused.exit_code == 2 and "float8" in refused.stderr and "bfloat16" in refused.stderr
+    assert "Traceback" not in refused.stderr and not Path("made").exists()
+    assert lso(*command, "--precision", "bfloat16").exit_code == 0
+    assert Run("made").config.protocol.precision == "bfloat16"
+    assert Run("made").info["status"] == "finished"
+
+
 def test_a_cut_training_says_how_it_goes_on_and_does(lso: Callable[..., Result]) -> None:
     first = lso("train", "--method", "vae", "--epochs", 2, "--max-steps", 5, "--out", "cut", "-q", *SMALL)
     assert first.exit_code == 0

@@ -13,7 +13,7 @@ from lso.tasks.grid import Count, GridWatch, train_all
 from lso.tasks.images import load_dataset
 from lso.tasks.members import EVALUATION, Asked, Planned, check, folder_name, spread
 from lso.tasks.plan import plan
-from lso.tasks.sweep import cells, points, table
+from lso.tasks.sweep import cells, plan_sweep, points, table
 from lso.vae import metrics, training
 from lso.vae.alike import MOST, pays_up_to
 from lso.vae.config import TrainConfig
@@ -21,7 +21,7 @@ from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError, RunError, UsageError
 from lso.vae.runs import Run
 from lso.vae.watch import Watch
-from tests.tasks.grids import small
+from tests.tasks.grids import SMALL, small
 
 ASKED = Asked(iw_samples=3, limit=10)
 
@@ -245,3 +245,48 @@ def test_more_than_fit_are_split_evenly(tmp_path: Path) -> None:
     watch = Seen(steps=1)
     train_all(small(seeds=MOST + 2), tmp_path, device="cpu", watch=watch, together=True)
     assert len(watch.groups[0]) == MOST // 2 + 1
+
+
+def test_a_damaged_one_leaves_no_other_of_its_group_running(tmp_path: Path) -> None:
+    planned = small(seeds=3, epochs=2)
+    train_all(planned, tmp_path, device="cpu", watch=Seen(steps=6), together=True)
+    (tmp_path / "vae-d2-s1" / "last.pt").write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"last\.pt"):
+        train_all(planned, tmp_path, device="cpu", together=True)
+    told = [Run(tmp_path / one.name).info for one in planned]
+    assert [info["status"] for info in told] == ["stopped"] * 3
+    assert told[0]["sentence"].startswith("no step was taken: another training")
+
+
+def test_what_cannot_go_together_is_told_with_the_reason(tmp_path: Path) -> None:
+    class Told(Seen):
+        def alone(self, planned: Sequence[Planned], why: str) -> None:
+            told.append(([one.label for one in planned], why))
+
+    told: list[tuple[list[str], str]] = []
+    planned = small("vae", "aggressive", "sa-vae", seeds=2) + small("vae", latent_dims=(3,))
+    train_all(planned, tmp_path, device="cpu", watch=Told(steps=1), together=True)
+    assert told == [
+        (["aggressive", "aggressive"], "each model decides on its own inner steps"),
+        (["sa-vae", "sa-vae"], "inference takes gradient steps"),
+        (["vae"], "no other still to be trained differs in seed or KL weight alone"),
+    ]
+    told.clear()
+    train_all(planned, tmp_path / "default", device="cpu", watch=Told(steps=1), together=None)
+    assert not told
+
+
+def test_of_data_that_no_seed_changes_there_is_one_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def together(jobs: Sequence[experiment.Job], **options: Any) -> list[Run]:
+        given.extend(job.dataset for job in jobs)
+        return real(jobs, **options)
+
+    real = experiment.train_together
+    monkeypatch.setattr(experiment, "train_together", together)
+    settings = {**SMALL, "protocol": {**SMALL["protocol"], "binarize": "none"}}
+    train_all(plan_sweep(["vae"], (2,), 3, settings), tmp_path, device="cpu", together=True)
+    assert len(given) == 3 and all(dataset is given[0] for dataset in given)
+    provenance = Run(tmp_path / "vae-d2-s2").info["dataset"]["provenance"]
+    assert provenance["binarize"] == {"mode": "none"}

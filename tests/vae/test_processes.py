@@ -107,7 +107,7 @@ def test_a_launch_is_read_from_the_environment_or_refused(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{c.name}-{c.arch}-{c.scope}" for c in CASES])
 def test_steps_are_those_of_one_process(number: int, found: list[dict[str, Any]]) -> None:
-    """In double; what central differences leave is the rounding of a gradient over their length, 1e-2."""
+    """In double; what one-sided differences leave is the rounding of a gradient over their length."""
     wanted = stepped(CASES[number])
     one, other = (each["steps"][number] for each in found)
     assert all(torch.equal(one[key], other[key]) for key in wanted)

@@ -124,6 +124,7 @@ def test_there_are_no_more_recordings_than_there_is_room(monkeypatch: pytest.Mon
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", ["vae", "ne-vae-se", "aggressive", "sa-vae"])
 def test_cuda_graphs_follow_the_trajectory_of_steps_taken_alone(name: str) -> None:
     _, plain, _ = trajectory(None, name, "he2019-small", "cuda")

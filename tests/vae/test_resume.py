@@ -327,13 +327,23 @@ def test_a_killed_process_resumes_to_the_unbroken_run(tmp_path: Path) -> None:
     assert len({count for count in struck if 0 < count < total}) >= 10, struck  # it did strike mid-training
 
 
+class Look(Watch):
+    """Sees the number of CPU threads."""
+
+    seen = 0
+
+    def step(self, done: int) -> None:
+        self.seen = torch.get_num_threads()
+
+
+def test_threads_of_another_number_of_processes_are_not_kept(tmp_path: Path) -> None:
+    run, look = killed(config("vae"), tmp_path / "r", step=4), Look()
+    runs.update(run, processes=2, threads=7)
+    resume(run, digits(), watch=look)
+    assert look.seen == run.info["threads"] == 1 and run.info["processes"] == 1
+
+
 def test_resume_goes_on_with_the_threads_it_began_with(tmp_path: Path, unbroken: Callable[[str], Path]) -> None:
-    class Look(Watch):
-        seen = 0
-
-        def step(self, done: int) -> None:
-            self.seen = torch.get_num_threads()
-
     run, look = killed(config("vae"), tmp_path / "r", step=4), Look()
     torch.set_num_threads(2)
     try:

@@ -10,6 +10,7 @@ from lso.vae import runs
 from lso.vae.errors import RunError
 from lso.vae.files import replace_file
 from lso.vae.runs import Run
+from lso.vae.trainer import note
 from tests.vae.small import config
 
 
@@ -86,6 +87,18 @@ def test_update_replaces_keys_and_leaves_no_half_file(tmp_path: Path) -> None:
     runs.update(run, status="stopped", sentence="why", extra=[1, 2])
     assert run.info == {"kind": "train", "status": "stopped", "sentence": "why", "extra": [1, 2]}
     assert sorted(os.listdir(run.path)) == [runs.CONFIG, runs.INFO]
+
+
+def test_a_script_under_torchrun_writes_its_searches_in_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    for name, value in launch.items():
+        monkeypatch.setenv(name, value)
+    search, training = (make(tmp_path / kind, kind, status="running") for kind in ("search", "train"))
+    runs.update(search, status="finished")
+    note(training, status="finished")
+    assert search.info["status"] == "finished" and training.info["status"] == "running"
 
 
 def test_replacing_keeps_the_old_file_when_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

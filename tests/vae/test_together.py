@@ -1,5 +1,6 @@
 """Trainings in lockstep: each is the run that it would be alone, to rounding, whatever the others do."""
 
+import math
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from lso.vae import checkpoint, metrics, runs, together, training
+from lso.vae import checkpoint, metrics, replay, runs, together, training
 from lso.vae.config import TrainConfig
 from lso.vae.errors import UsageError
 from lso.vae.opening import begin, reopen
 from lso.vae.runs import Run
+from lso.vae.step import Info
 from lso.vae.training import Limits, resume, train
 from lso.vae.watch import Watch
 from tests.vae.small import STEPS, Stop, config, digits, rows, sentences, tensors
@@ -139,6 +141,53 @@ def test_an_error_is_written_into_every_folder(tmp_path: Path) -> None:
     assert {(info["status"], info["sentence"]) for info in told} == {("failed", "cut off by OSError")}
 
 
+def test_where_one_session_cannot_open_none_is_left_running(tmp_path: Path, alone: list[Run]) -> None:
+    class Deaf(Watch):
+        def start(self, run: Run, steps: int, done: int) -> None:
+            raise OSError("no terminal")
+
+    watches = [Watch(), Deaf(), Watch()]
+    trainers = [begin(MIXED[i], digits(), tmp_path / str(i), watch=watch) for i, watch in enumerate(watches)]
+    with pytest.raises(OSError, match="no terminal"):
+        together.train(trainers)
+    told = [Run(tmp_path / str(number)).info for number in range(3)]
+    assert [info["status"] for info in told] == ["failed", "stopped", "stopped"]
+    assert told[0]["sentence"] == "cut off by OSError" and told[2]["sentence"].startswith("no step was taken: ")
+    for run, expected in zip(_together(MIXED, tmp_path), alone, strict=True):
+        assert_alike(run, expected)
+
+
+def test_steps_recorded_before_weights_moved_are_not_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one steps alone for two epochs, beside the other for one, which diverges then, and alone again."""
+    real, recorded = metrics.validate, []
+
+    def validate(model: Any, data: Any, *, seed: int) -> Any:
+        values, q = real(model, data, seed=seed)
+        return (values | {"neg_elbo": math.nan} if seed == 1 else values), q
+
+    def record(run: replay.Run) -> replay.Run:
+        def where() -> list[int]:
+            return [p.data_ptr() for p in trainers[0].state.model.parameters()]
+
+        def again() -> Info:
+            recorded.append(where())
+            assert recorded[-1] == at, "a recording reads and writes where the weights lay"
+            return run()
+
+        at = where()
+        return again
+
+    configs = [config("vae", seed=seed, epochs=4) for seed in range(2)]
+    train(configs[1], digits(), tmp_path / "1", limits=Limits(steps=2 * STEPS))
+    trainers = [begin(configs[0], digits(), tmp_path / "0"), reopen(Run(tmp_path / "1"), digits())]
+    trainers[0].step = replay.Replayed(trainers[0].state, lambda: record)
+    monkeypatch.setattr(training, "validate", validate)
+    found = together.train(trainers)
+    assert [run.info["status"] for run in found] == ["finished", "failed"] and recorded
+    monkeypatch.setattr(training, "validate", real)
+    assert_alike(found[0], train(configs[0], digits(), tmp_path / "alone"))
+
+
 def test_a_checkpoint_holds_the_numbers_of_its_own_model(tmp_path: Path, alone: list[Run]) -> None:
     for one, other in zip(_together(MIXED, tmp_path), alone, strict=True):
         sizes = [(run.path / runs.LAST).stat().st_size for run in (one, other)]
@@ -166,6 +215,7 @@ def test_batch_norm_statistics_are_as_alone(tmp_path: Path) -> None:
 def test_what_differs_or_steps_by_itself_is_refused(other: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be trained together"):
         _together([config("vae"), other], tmp_path)
+    assert {Run(path).info["status"] for path in tmp_path.iterdir()} == {"stopped"}
     assert not any(path.joinpath("metrics.jsonl").exists() for path in tmp_path.iterdir())
 
 

@@ -1,6 +1,7 @@
 """The training loop: what it lowers and records, decay, limits, divergence, and resume bit for bit wherever cut."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from lso.vae import step as stepping
 from lso.vae.data import steps
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.methods import METHODS
+from lso.vae.opening import begin
 from lso.vae.runs import Run
 from lso.vae.schedules import kl_weight
 from lso.vae.step import Info, Knobs, Noise, State
@@ -282,3 +284,23 @@ def test_bad_validation_stops_before_a_checkpoint(tmp_path: Path, monkeypatch: p
     with pytest.raises(DivergedError, match="validation loss was not finite after epoch 0; no checkpoint was made yet"):
         train(config(), digits(), tmp_path / "r")
     assert Run(tmp_path / "r").info["status"] == "failed"
+
+
+def test_of_several_processes_none_finds_divergence_by_its_own_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = begin(config("vae"), digits(), tmp_path / "r")
+    trainer.saved = -math.inf
+    ruined = Info(*(torch.tensor(math.nan) for _ in Info._fields))
+    launch = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    with monkeypatch.context() as several:
+        for name, value in launch.items():
+            several.setenv(name, value)
+        training.after_step(trainer, ruined, 32)
+        trainer.position = dataclasses.replace(trainer.position, step=training.READ_EVERY - 1)
+        with pytest.raises(DivergedError, match=f"not finite by step {training.READ_EVERY}"):
+            training.after_step(trainer, ruined, 32)
+    trainer.position = dataclasses.replace(trainer.position, step=6)
+    with pytest.raises(DivergedError, match="not finite by step 7"):
+        training.after_step(trainer, ruined, 32)
+    assert not (trainer.run.path / runs.LAST).exists()
