@@ -64,7 +64,7 @@ def two_ways(arch: str, method: str, count: int, images: Tensor) -> Ways:
     """Steps of fresh models of seeds 0, 1, ... alone and together."""
     config = plan({"architecture": {"name": arch}, "method": method})
     apart, joint = _states(config, count, images), _states(config, count, images)
-    own = [Replayed(state, cuda_graphs() if images.is_cuda else None) for state in apart]
+    own = [Replayed(state, cuda_graphs if images.is_cuda else None) for state in apart]
     stacked = stack(joint)
 
     def alone(number: int) -> list[Info]:
