@@ -1,7 +1,6 @@
 """One process at a time in a run folder."""
 
 from pathlib import Path
-from typing import Self
 
 from lso.vae.errors import RunError
 
@@ -43,7 +42,7 @@ class Lock:
         self._file.close()
         HELD.discard(self._path)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Lock":
         return self
 
     def __exit__(self, *error: object) -> None:
