@@ -1,6 +1,7 @@
 """Batch-norms folded into the convolutions before them: in eval mode both are one affine map."""
 
-from typing import Protocol, runtime_checkable
+import copy
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -28,6 +29,24 @@ def folded(network: nn.Module) -> nn.Module:
     return network.folded() if isinstance(network, Foldable) else network
 
 
+T = TypeVar("T", bound=nn.Module)
+
+
+def twin_of(network: T) -> T:
+    """Modules of their own over the same weights: a deep copy would take longer than a small image.
+
+    Args:
+        network: any.
+    Returns:
+        A copy in eval mode, whose parameters may be replaced, not changed.
+    """
+    twin = copy.copy(network)
+    twin._parameters, twin._buffers = dict(network._parameters), dict(network._buffers)
+    twin._modules = {name: child and twin_of(child) for name, child in network._modules.items()}
+    twin.training = False
+    return twin
+
+
 @torch.no_grad()
 def fold(convolution: nn.Module, norm: nn.Module) -> nn.Identity:
     """Give a convolution the scale and shift of the norm after it, which takes its running statistics.
@@ -35,7 +54,7 @@ def fold(convolution: nn.Module, norm: nn.Module) -> nn.Identity:
         s (w x - mean) + b = (s w) x + (b - s mean),  s = weight / sqrt(variance + eps)
 
     Args:
-        convolution: without a bias; changed in place.
+        convolution: of a `twin_of`, without a bias; its parameters are replaced.
         norm: over its outputs.
     Returns:
         What stands in place of the norm.
@@ -43,6 +62,6 @@ def fold(convolution: nn.Module, norm: nn.Module) -> nn.Identity:
     assert isinstance(convolution, nn.Conv2d | MaskedConv2d) and convolution.bias is None
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    convolution.weight.mul_(scale[:, None, None, None])
-    convolution.bias = nn.Parameter(norm.bias - scale * norm.running_mean)
+    convolution.weight = nn.Parameter(convolution.weight * scale[:, None, None, None], requires_grad=False)
+    convolution.bias = nn.Parameter(norm.bias - scale * norm.running_mean, requires_grad=False)
     return nn.Identity()

@@ -1,6 +1,5 @@
 """The residual PixelCNN decoder of He et al. (2019): masked bottleneck blocks with long skips, z open at the input."""
 
-import copy
 import math
 from functools import partial
 
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 from lso.vae import ancestral
 from lso.vae.batch_norm import BatchNorm2d
 from lso.vae.errors import ShapeError
-from lso.vae.folding import fold
+from lso.vae.folding import fold, twin_of
 from lso.vae.likelihoods import Head, Likelihood
 from lso.vae.masked import MaskedConv2d
 from lso.vae.pixelcnn_columns import PixelCnnColumns, wire
@@ -111,7 +110,7 @@ class PixelCnnDecoder(nn.Module):
         Returns:
             A copy, which is to be used and not trained.
         """
-        twin = copy.deepcopy(self).eval().requires_grad_(False)
+        twin = twin_of(self)
         twin.norm, twin.mix_norm = fold(twin.first, twin.norm), fold(twin.mix, twin.mix_norm)
         for block in (*twin.blocks, *twin.skips):
             assert isinstance(block, Block)

@@ -14,7 +14,8 @@ from lso.vae.precision import widened
 from lso.vae.step import Info, Knobs, State, draw_noise, init, step
 from tests.vae.small import PAIRS, batch_for, config, digits, example, kind_of, small_model
 
-SOME = [(name, arch) for name, arch in PAIRS if name in ("vae", "ne-vae-se", "iwae", "sa-vae", "skip-vae", "pixelcnn")]
+NAMES = ("vae", "ne-vae-se", "iwae", "sa-vae", "skip-vae", "pixelcnn")
+SOME = [(name, arch) for name, arch in PAIRS if name in NAMES and (name, arch) != ("sa-vae", "he2019-small")]  # slow
 
 
 def stepped(name: str, arch: str, precision: Precision) -> tuple[State, Info, Tensor]:
