@@ -44,7 +44,10 @@ def test_targets_are_decoded_teacher_forced_each_on_its_own(name: str, skip: boo
     torch.testing.assert_close(seen[1, 1], vae.reconstruct(z[1, 1:], x[1:2])[0].detach())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+SLOW = ("he2019", "kim2018-masked", "dieng2019-masked")  # whose small or open kin are among the others
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in NETWORKS])
 def test_without_a_target_the_context_is_the_models_own_draw(name: str) -> None:
     vae, z = model(name), draws(4, 3)
     decoder = Decoder(vae)

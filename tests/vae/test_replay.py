@@ -1,6 +1,7 @@
 """Recorded steps: the trajectory of steps taken alone, checked before they are trusted, given up where they fail."""
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -79,6 +80,12 @@ def trajectory(
     return replayed, found, state
 
 
+@cache
+def plain(name: str, arch: str) -> tuple[list[Tensor], State]:
+    """The trajectory of steps taken alone."""
+    return trajectory(None, name, arch)[1:]
+
+
 def assert_same(one: State, other: State) -> None:
     ours, others = one.model.state_dict(), other.model.state_dict()
     assert all(torch.equal(ours[name], others[name]) for name in ours)
@@ -86,13 +93,13 @@ def assert_same(one: State, other: State) -> None:
 
 @pytest.mark.parametrize(("name", "arch"), [("ne-vae-se", "he2019-small"), ("sa-vae:steps=2", "mlp")])
 def test_recorded_steps_follow_the_trajectory_of_steps_taken_alone(name: str, arch: str) -> None:
-    _, plain, alone = trajectory(None, name, arch)
+    wanted, alone = plain(name, arch)
     recorder = Recorder()
     replayed, found, state = trajectory(lambda: recorder, name, arch)
     assert replayed.sentence == ""
     # Each half: 12 steps of 16 data and both halves, of which WARM come first; 2 kinds of 2 steps are never recorded.
     assert recorder.made == 2 and recorder.called == 2 * (6 - WARM)
-    assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
     assert_same(state, alone)
 
 
@@ -107,11 +114,11 @@ def test_recorded_steps_follow_the_trajectory_of_steps_taken_alone(name: str, ar
     ],
 )
 def test_a_recording_that_fails_or_differs_is_given_up_without_a_trace(record: Record, why: str) -> None:
-    _, plain, alone = trajectory(None, arch="he2019-small")
+    wanted, alone = plain("ne-vae-se", "he2019-small")
     replayed, found, state = trajectory(lambda: record, arch="he2019-small")
     assert why in replayed.sentence and "\n" not in replayed.sentence
     assert replayed.recorder is None
-    assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
     assert_same(state, alone)
 
 
