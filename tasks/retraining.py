@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,27 +79,26 @@ def weighted_retraining(
     own = {key: value for key, value in config.items() if key in names}
     own["options"] = {**own.get("options", {}), **{key: config[key] for key in config if key not in names}}
     chosen = RetrainingConfig(optimizer=optimizer, **own)
-    folder = _opened(run, goal, chosen, out, resume)
-    lock, calls = Lock(folder), {"executor": executor, "timeout": timeout}
-    try:
-        data = dataset_of(run) if dataset is None else dataset
+    settings = _settings(run, goal, chosen)
+    folder = _checked(out, settings) if resume else _made(run, out, settings)
+    with Lock(folder):
+        _write_state(folder, status="running", sentence="", settings=settings)
+        data, calls = dataset_of(run) if dataset is None else dataset, {"executor": executor, "timeout": timeout}
         result = Rounds(run, goal, chosen, folder, data, device, watch or Watch(), calls).finish()
-    finally:
-        lock.release()
-    _write_state(folder, status=result.status, sentence=result.sentence, finished=runs.now())
+        _write_state(folder, status=result.status, sentence=result.sentence, finished=runs.now())
     return result
 
 
-def _opened(run: Run, goal: Goal, config: RetrainingConfig, out: str | Path | None, resume: bool) -> Path:
-    """The folder, new or of the same search."""
+def _settings(run: Run, goal: Goal, config: RetrainingConfig) -> dict[str, Any]:
+    """What tells searches apart."""
     settings = {**dataclasses.asdict(config), "goal": goal.name, "model": Decoder(run.model()).hash}
     settings["options"] = {key: repr(value) for key, value in sorted(config.options.items())}
     settings["k"] = repr(config.k)  # JSON has no infinity
-    if not resume:
-        folder = runs.choose_folder(f"{run.config.data.task}-retraining", out)
-        about = {"status": "running", "sentence": "", "run": str(run.path.resolve()), "settings": settings}
-        _make(folder, {**about, **dataclasses.asdict(runs.Provenance.here())})
-        return folder
+    return settings
+
+
+def _checked(out: str | Path | None, settings: Mapping[str, Any]) -> Path:
+    """The folder of the same search."""
     folder = Path(out or "")
     before = _state(folder).get("settings")
     if before is None:
@@ -107,16 +107,18 @@ def _opened(run: Run, goal: Goal, config: RetrainingConfig, out: str | Path | No
     if changed:
         told = "; ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
         raise RunError(f"{folder} is another search: {told}", "Go on with what it was begun with.")
-    _write_state(folder, status="running", sentence="", settings=settings)
     return folder
 
 
-def _make(folder: Path, about: dict[str, Any]) -> None:
-    """The folder with its state, complete or not at all."""
+def _made(run: Run, out: str | Path | None, settings: Mapping[str, Any]) -> Path:
+    """A new folder with its state, complete or not at all."""
+    folder = runs.choose_folder(f"{run.config.data.task}-retraining", out)
     half = beside(folder.absolute())
     half.mkdir(parents=True)
-    _write_state(half, **about)
+    about = {"status": "running", "sentence": "", "run": str(run.path.resolve()), "settings": settings}
+    _write_state(half, **about, **dataclasses.asdict(runs.Provenance.here()))
     os.replace(half, folder)
+    return folder
 
 
 def _state(folder: Path) -> dict[str, Any]:
