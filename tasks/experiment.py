@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from lso.vae import checkpoint, metrics, runs, together, training
 from lso.vae.architectures import Kind
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, Split
-from lso.vae.errors import DataError, UsageError
+from lso.vae.errors import DataError, RunError, UsageError
 from lso.vae.launch import first, place
+from lso.vae.lock import Lock
 from lso.vae.methods import Method
 from lso.vae.metrics import Metrics
 from lso.vae.model import VAE
@@ -248,7 +249,9 @@ def _heard(run: Run, dataset: Dataset) -> Run:
     if dataset.kind == "sequence":
         from lso.tasks.speech import examples
 
-        runs.update(run, examples=examples(run.model(), dataset))
+        told = examples(run.model(), dataset)
+        with suppress(RunError), Lock(run.path):  # another process that goes on with it by now tells its own
+            runs.update(run, examples=told)
     return run
 
 

@@ -106,6 +106,30 @@ def test_a_training_that_another_process_works_on_is_refused_and_left_alone(toge
     assert reason is None and [member.status for member in members] == ["finished"] * 2
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_folders_are_held_while_their_trainings_go_on_and_no_longer(together: bool, tmp_path: Path) -> None:
+    planned, held_at = small(seeds=2), []
+
+    class Tries(GridWatch):
+        def training(self, planned: Planned, number: int, of: int) -> Watch:
+            class Tried(Watch):
+                def step(self, done: int) -> None:
+                    with pytest.raises(RunError, match="this process is at work"):
+                        Lock(tmp_path / planned.name)
+                    held_at.append((planned.name, done))
+
+            return Tried()
+
+        def together(self, planned: Sequence[Planned], number: int, of: int) -> list[Watch]:
+            return [self.training(one, number, of) for one in planned]
+
+    train_all(planned, tmp_path, device="cpu", together=together, watch=Tries())
+    steps = Run(tmp_path / planned[0].name).metrics()[-1]["step"]
+    assert sorted(held_at) == sorted((one.name, 1 + step) for one in planned for step in range(steps))
+    for one in planned:
+        Lock(tmp_path / one.name).release()
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_what_another_process_did_before_the_folders_were_held_is_gone_on_with(
     begun: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
