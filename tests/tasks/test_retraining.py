@@ -177,6 +177,11 @@ def test_each_round_goes_on_from_the_model_before_and_knows_what_was_found(run: 
     assert len(json.loads(asked[0])["z"]) == 4 + 4 and json.loads(asked[1])["event"] == "scored"
 
 
+def test_the_first_retraining_may_be_longer_than_the_others(run: Run, tmp_path: Path) -> None:
+    result = search(run, tmp_path / "w", budget=5, epochs=0.25, first_epochs=2.0)
+    assert [row.drawn for row in result.rounds] == [2 * 60, (60 + 4) // 4]
+
+
 def test_a_round_says_how_the_model_stands(whole: RetrainingResult) -> None:
     assert [row.history is None for row in whole.rounds] == [True, False, False]
     for row in whole.rounds:
