@@ -99,8 +99,9 @@ def _carry_out(console: Console, carry_out: Callable[[Any], Run], deadline: floa
         finally:
             watch.close()
     _conclude(found, console)
-    if signals.exit_code:
-        raise typer.Exit(signals.exit_code)
+    code = signals.exit_code or int(found.info["status"] == "failed")  # the score, all the time
+    if code:
+        raise typer.Exit(code)
 
 
 def _conclude(found: Run, console: Console) -> None:

@@ -5,7 +5,7 @@ import time
 from lso.cli.bars import LINE_SECONDS, Bar
 from lso.cli.console import Console, number
 from lso.cli.signals import Signals
-from lso.ledger import Ledger, Limits
+from lso.ledger import ACCOUNTS, Ledger, Limits
 from lso.objective import LatentObjective
 from lso.search import Watch
 
@@ -78,11 +78,12 @@ class PartProgress(Watch):
             ledger: with the call last.
             limits: of the search.
         """
-        record, bar = ledger.records[-1], self._whole.bar
-        if record.valid:
-            typical = bool(self._objective.space.typical(self._objective.bounds.new_tensor(record.z)))
-            for kind in (False, True) if typical else (False,):
-                self._keep(kind, record.value)
+        bar = self._whole.bar
+        for record in ledger.records[-1:] if self._begun else ledger.records:  # at first all that was there before
+            if record.valid:
+                typical = bool(self._objective.space.typical(self._objective.bounds.new_tensor(record.z)))
+                for kind in (False, True) if typical else (False,):
+                    self._keep(kind, record.value)
         if not self._begun:
             self._begun = True
             bar.start(limits.budget, ledger.unique, self._text(ledger, limits))
@@ -102,7 +103,7 @@ class PartProgress(Watch):
             for kind, word in ((False, "best"), (True, "typical"))
         )
         count = ledger.counters()
-        others = [f"{count[kind]} {kind}" for kind in ("duplicate", "invalid", "failed") if count[kind]]
+        others = [f"{count[kind]} {kind.replace('_', ' ')}" for kind in ACCOUNTS[1:] if count[kind]]
         return f"{self._name}{best}  {', '.join([f'{ledger.unique}/{limits.budget} unique', *others])}"
 
     def stop(self) -> str | None:

@@ -5,6 +5,7 @@ import torch
 from lso.belief import ATYPICAL, REENCODING, Check, Level, graded
 from lso.calibration import FLAT
 from lso.plausibility import share
+from lso.search_course import CONTROL
 from lso.search_groups import Group
 from lso.space import OUTSIDE
 from lso.vae.values import counted
@@ -20,7 +21,6 @@ COVERED = (
 )
 FEW = 20  # evaluations below which coverage is not judged
 SURROGATE_FREE = ("random", "cmaes")  # optimizers that fit no model of the values
-CONTROL = "random"  # learns nothing, so that it cannot fail to
 
 
 def checks(group: Group) -> list[Check]:
@@ -69,7 +69,8 @@ def check_progress(group: Group) -> Check:
     """
     rule = (
         f"doubt if all values are equal; care if over {100 * IN_DESIGN:.0f} % of the searches found nothing better "
-        "than their initial design or than what they were told; random search, the control, is not judged by it"
+        "than their initial design or than what they were told, or ended within the design; random search, the "
+        "control, is not judged by it"
     )
     value = group.joined("value")
     value = value[torch.isfinite(value)]
@@ -80,9 +81,11 @@ def check_progress(group: Group) -> Check:
     total = len(group.courses)
     if group.courses[0].optimizer == CONTROL:
         return Check(name="progress", level="fine", found="random search is a control: it learns nothing", rule=rule)
-    found = f"{total - stuck} of {total} searches improved on their initial design"
+    drawn = sum(one.unsearched for one in group.courses)
+    found = f"{total - stuck - drawn} of {total} searches improved on their initial design"
+    found += f", {drawn} ended within it and only drew" if drawn else ""
     found += f", {worse} found nothing better than what they were told" if worse else ""
-    level: Level = "care" if max(stuck, worse) > IN_DESIGN * total else "fine"
+    level: Level = "care" if max(stuck + drawn, worse) > IN_DESIGN * total else "fine"
     return Check(name="progress", level=level, found=found, rule=rule)
 
 

@@ -12,7 +12,7 @@ from lso.black_box_verdict import COVERED, FEW, IN_DESIGN, SURROGATE_FREE, TYPIC
 from lso.dimensions import names
 from lso.ledger import account
 from lso.result import Evaluation
-from lso.search_course import DESIGN, first_failure, last_step
+from lso.search_course import design_size, first_failure, last_step
 from lso.space import OUTSIDE
 from lso.vae.values import counted
 from lso.vae.verdict import COLLAPSED_SHARE
@@ -54,13 +54,14 @@ class Signs:
         at_bound: share of coordinates at a bound.
         step: see `lso.search_course.Course.step`.
         in_design: share of searches that found nothing better than their initial design.
+        unsearched: share of searches that spent their budget within the initial design.
         late: share of searches whose best came in the last tenth of the calls.
         latent_dim: latent dimensions.
         active: that the decoder uses.
         units: that the encoder uses.
         dead: dimensions without any effect on the decode.
         flat: whether the surrogate predicts no better than the mean.
-        rank_correlation: of left-out values.
+        explained: share of the variance of left-out values that the surrogate foretells.
         coverage: share of left-out values within their 95 % intervals.
         points: left-out values.
         reencoding: error of the best as a multiple of that of prior draws.
@@ -75,13 +76,14 @@ class Signs:
     at_bound: float | None = None
     step: float | None = None
     in_design: float | None = None
+    unsearched: float | None = None
     late: float | None = None
     latent_dim: int | None = None
     active: int | None = None
     units: int | None = None
     dead: Sequence[int] = ()
     flat: bool | None = None
-    rank_correlation: float | None = None
+    explained: float | None = None
     coverage: float | None = None
     points: int = 0
     reencoding: float | None = None
@@ -164,11 +166,10 @@ def _values(s: Signs) -> Iterator[Cause]:
     if s.optimizer in SURROGATE_FREE or s.flat is None:
         return
     if s.flat:
-        found = "" if s.rank_correlation is None else f" (rank correlation {s.rank_correlation:.2f})"
+        found = "" if s.explained is None else f" ({100 * max(0.0, s.explained):.0f} % of their variance)"
         remedy = "Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try cmaes."
-        yield Cause(
-            "problem", f"the surrogate is flat: it foretells left-out values no better than their mean{found}", remedy
-        )
+        what = f"the surrogate is flat: refitted without a third of the values it foretells next to nothing{found}"
+        yield Cause("problem", what, remedy)
     elif s.coverage is not None and s.points >= FEW and s.coverage < COVERED:
         what = f"the surrogate is too sure of itself: {100 * s.coverage:.0f} % of values within their 95 % intervals"
         yield Cause("note", what, "Try saas or turbo, or a larger initial design.")
@@ -191,6 +192,9 @@ def _motion(s: Signs) -> Iterator[Cause]:
         what = f"the step size is at its floor: the last proposals lie within {100 * s.step:.2g} % of a prior draw's "
         what += "distance from the best code"
         yield Cause("note", what, "More calls will not help; search again from another --seed, or with restarts.")
+    if s.unsearched is not None and s.unsearched > IN_DESIGN:
+        what = f"{100 * s.unsearched:.0f} % of the searches spent their budget within the initial design: they drew, and learnt "
+        yield Cause("problem", what + "nothing", "Raise the budget, or lower the design where there is one (turbo:initial=20).")
     if s.in_design is not None and s.in_design > IN_DESIGN and s.optimizer != "random":
         what = f"{100 * s.in_design:.0f} % of the searches found nothing better than their initial design"
         yield Cause("problem", what, "Compare with random search at the same budget; raise the budget.")
@@ -228,13 +232,14 @@ def signs_of_report(report: Mapping[str, Any]) -> Signs:
         at_bound=_mean(one["at_bound"] for one in searches),
         step=_mean(one["step"] for one in searches),
         in_design=_mean(float(one["in_design"]) for one in searches),
+        unsearched=_mean(float(one.get("unsearched", False) and one["status"] == "finished") for one in searches),
         late=_mean(_late(one["best_call"], len(one["value"])) for one in searches),
         latent_dim=report["search"]["latent_dim"],
         active=dims["active"],
         units=dims["active_units"],
         dead=dims["dead"],
         flat=surrogate.get("flat"),
-        rank_correlation=surrogate.get("rank_correlation"),
+        explained=surrogate.get("explained"),
         coverage=surrogate.get("coverage_95"),
         points=surrogate.get("points", 0),
         reencoding=again["best"] / again["prior_draws"] if known else None,
@@ -256,7 +261,8 @@ def signs_of_records(records: Sequence[Evaluation], settings: Mapping[str, Any])
     good = [i for i, value in enumerate(loss) if math.isfinite(value)]
     best = min(good, key=lambda i: loss[i], default=None)
     fresh = [account(record) == "unique" for record in rows]
-    first = [loss[i] for i in [i for i in good if fresh[i]][:DESIGN]]
+    design = design_size(str(settings.get("optimizer", "")), settings, len(rows[0].z) if rows else 0)
+    first = [loss[i] for i in [i for i in good if fresh[i]][:design]]
     z = torch.tensor([record.z for record in rows], dtype=torch.float64)
     step = last_step(z, torch.tensor(loss, dtype=torch.float64)) if rows else math.nan
     return Signs(
@@ -267,7 +273,7 @@ def signs_of_records(records: Sequence[Evaluation], settings: Mapping[str, Any])
         typical=_mean(float(record.norm_percentile <= OUTSIDE) for record in rows),
         atypical_best=None if best is None else float(rows[best].norm_percentile > OUTSIDE),
         step=step if math.isfinite(step) else None,
-        in_design=None if best is None else float(sum(fresh) > DESIGN and loss[best] == min(first, default=math.nan)),
+        in_design=None if best is None else float(sum(fresh) > design and loss[best] == min(first, default=math.nan)),
         late=None if best is None else float(_late(best, len(rows))),
         latent_dim=len(rows[0].z) if rows else None,
     )

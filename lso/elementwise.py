@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lso.optimizers import COUPLING, GRADIENT_OPTIMIZERS
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, COUPLING, GRADIENT_OPTIMIZERS
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.seeds import generator
 
@@ -62,8 +62,11 @@ def _torch_class(optimizer: str | type[Optimizer]) -> type[Optimizer]:
         for name, value in vars(torch.optim).items()
         if inspect.isclass(value) and issubclass(value, Optimizer) and value is not Optimizer
     }
+    if optimizer in BLACK_BOX_OPTIMIZERS:
+        raise UsageError(f"{optimizer} takes no gradients", f"Search by lso.optimize(objective, {optimizer!r}).")
     if optimizer.lower() not in classes:
-        raise unknown_name("optimizer", optimizer, {*GRADIENT_OPTIMIZERS, *(classes.keys() - COUPLING.keys())})
+        able = {*GRADIENT_OPTIMIZERS, *(classes.keys() - COUPLING.keys())}
+        raise unknown_name("optimizer", optimizer, {*able, *BLACK_BOX_OPTIMIZERS})
     return classes[optimizer.lower()]
 
 

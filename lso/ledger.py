@@ -32,7 +32,7 @@ NOTHING_NEW = {
     ),
     "failed": (
         "Of the last {n} calls of the score, {many} failed, timed out or were lost. The first of them: {reason}. "
-        "Mend the score, or raise the timeout, and resume."
+        "Mend the score, or raise the timeout, and resume{more}."
     ),
 }
 
@@ -119,7 +119,7 @@ class Ledger:
             over = f": {self.unique} were scored" if self.unique > limits.budget else ""  # gone on with a smaller one
             return "finished", f"The budget of {counted(limits.budget, 'unique valid object')} is spent{over}."
         if len(self.idle) >= limits.patience:
-            return self._nothing_new(self.idle[-limits.patience :])
+            return self._nothing_new(self.idle[-limits.patience :], spent=len(self.records) >= limits.max_calls)
         if len(self.records) < limits.max_calls:
             return None
         made = counted(limits.max_calls, "call")
@@ -127,18 +127,21 @@ class Ledger:
         vain = [record for record in self.records if account(record) != "unique"]
         if 2 * len(vain) <= len(self.records):
             return "max_calls", text
-        kind, sentence = self._nothing_new(self.records[-limits.patience :], self._kind(vain))
+        kind, sentence = self._nothing_new(self.records[-limits.patience :], self._kind(vain), spent=True)
         return kind, f"{text} {sentence}"
 
     def _kind(self, vain: Sequence[Evaluation]) -> str:
         return Counter(map(_kind, vain)).most_common(1)[0][0]
 
-    def _nothing_new(self, last: Sequence[Evaluation], kind: str | None = None) -> tuple[str, str]:
+    def _nothing_new(
+        self, last: Sequence[Evaluation], kind: str | None = None, *, spent: bool = False
+    ) -> tuple[str, str]:
         kind = kind or self._kind(last)
         name = "stands_still" if kind == "decoder_ignores_latent" and self._stands_still(last) else kind
         those = [record for record in last if account(record) != "unique" and _kind(record) == kind]
         reason = next((record.reason for record in those if record.reason), "no reason was given")
-        return name, NOTHING_NEW[name].format(n=len(last), many=len(those), reason=reason.rstrip("."))
+        more = " with a larger max_calls" if spent else ""  # as it is, resuming would end at once
+        return name, NOTHING_NEW[name].format(n=len(last), many=len(those), reason=reason.rstrip("."), more=more)
 
     def _stands_still(self, last: Sequence[Evaluation]) -> bool:
         z = torch.tensor([record.z for record in last], dtype=torch.float64)

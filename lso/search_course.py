@@ -1,6 +1,6 @@
 """The course of one black-box search: how its best value rose, what its calls came to, and how far it still stepped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from lso.search_result import SearchResult
 # Distinct valid objects that count as the initial design where the search does not say how many: as `lso.gp`; of a
 # trust region 2 d, and at most so many.
 DESIGN, MOST = 10, 64
+CONTROL = "random"  # learns nothing, so that it cannot fail to
 LAST = 0.1  # the last tenth of the calls, and at least so many of them ...
 LAST_CALLS = 5  # ... say how far a search still stepped
 DRAWS_APART = 2**0.5  # root mean square difference, per dimension, of two prior draws
@@ -104,6 +105,12 @@ class Course:
         return int(self.fresh.sum()) > self.design and self.best == self.design_best
 
     @property
+    def unsearched(self) -> bool:
+        """Whether the search ended within its initial design, so that it drew and learnt nothing."""
+        told = self.known_best == self.known_best  # stands for the design
+        return self.optimizer != CONTROL and not told and int(self.fresh.sum()) <= self.design
+
+    @property
     def behind(self) -> bool:
         """Whether the search found nothing better than what it was told beforehand."""
         return self.known_best == self.known_best and not self.beats_known
@@ -121,7 +128,7 @@ def course(result: SearchResult, name: str = "") -> Course:
     records, space, best = result.records, result.objective.space, result.best
     fresh = torch.tensor([account(record) == "unique" for record in records], dtype=torch.bool)
     typical, value = space.typical(result.z), result.value
-    design, sign = design_size(result), result.objective.sign
+    design, sign = design_size(result.optimizer, result.settings, space.unit_dim), result.objective.sign
     known = _best(result.known_value, result.objective.maximize)
     first = fresh & (fresh.cumsum(0) <= design)
     told = "" if best is None else best.z
@@ -158,18 +165,20 @@ def course(result: SearchResult, name: str = "") -> Course:
     )
 
 
-def design_size(result: SearchResult) -> int:
+def design_size(optimizer: str, settings: Mapping[str, Any], dim: int) -> int:
     """Size of the initial design, as the search was told it, or what its optimizer takes where it was not.
 
     Args:
-        result: of the search.
+        optimizer: that searched.
+        settings: of the search.
+        dim: dimensions of its chart.
     Returns:
         Objects.
     """
-    stated = str(result.settings.get("options", {}).get("initial", ""))
+    stated = str(settings.get("options", {}).get("initial", ""))
     if stated.isdecimal():
         return int(stated)
-    return min(2 * result.objective.space.unit_dim, MOST) if result.optimizer == "turbo" else DESIGN
+    return min(2 * dim, MOST) if optimizer == "turbo" else DESIGN
 
 
 def last_step(z: Float[Tensor, "n latent"], loss: Float[Tensor, " n"]) -> float:

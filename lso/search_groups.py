@@ -162,7 +162,10 @@ def group_json(group: Group) -> dict[str, Any]:
         "verdict": plain(group.verdict),
         "best": plain(group.best),
         "best_typical": plain(group.best_typical),
-        "searches": [plain(one) | {"in_design": one.in_design, "behind": one.behind} for one in group.courses],
+        "searches": [
+            plain(one) | {"in_design": one.in_design, "unsearched": one.unsearched, "behind": one.behind}
+            for one in group.courses
+        ],
         "best_so_far": plain(group.bands),
         "surrogate": None if pooled is None else surrogate_json(pooled) | {"flat": group.flat},
         "dimensions": plain(dims)

@@ -33,7 +33,7 @@ from lso.workers import Workers
 
 SURROGATES = ("latent", "decoded")
 # Statuses other than ``finished``: of several searches the first of these stands for all.
-EARLY = ("stopped", "failed", "decoder_ignores_latent", "invalid", "max_calls")
+EARLY = ("stopped", "failed", "decoder_ignores_latent", "stands_still", "invalid", "max_calls")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,10 @@ class BlackBoxConfig:
         require(self.workers >= 0, "workers >= 0", self.workers, "0 scores in this process.")
         require(self.known >= 0, "known >= 0", self.known, "0 tells the optimizer nothing beforehand.")
         require(
-            self.surrogate in SURROGATES, f"a surrogate of {', '.join(SURROGATES)}", self.surrogate, "See the docs."
+            self.surrogate in SURROGATES,
+            f"a surrogate of {', '.join(SURROGATES)}",
+            self.surrogate,
+            "latent: a model of codes; decoded: of features of what they decode to.",
         )
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,38 @@ def test_a_search_is_resumed_with_a_larger_budget(lso: Lso, run: Run) -> None:
     assert after[:12] == before and len(after) == 20
 
 
+@pytest.mark.usefixtures("plain_report")
+def test_the_live_line_counts_time_outs_and_the_best_of_all_sessions(
+    lso: Lso, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worse with every call, and the third hangs."""
+    monkeypatch.setattr("lso.cli.black_box_progress.LINE_SECONDS", 0.0)
+    Path("falling.py").write_text(
+        "import time\nfrom pathlib import Path\n\ndef score(xs):\n    calls = Path('calls').open('a')\n"
+        "    calls.write('.')\n    number = calls.tell()\n    calls.close()\n"
+        "    time.sleep(60 if number == 3 else 0)\n    return [-float(number)]\n"
+    )
+    sought = ("--objective", "falling:score", "--maximize", "--optimizer", "random", "--timeout", "1s")
+    first = lso("optimize", *sought, "--budget", 4, "--out", "found")
+    assert "best -1 typical -1  4/4 unique, 1 timed out" in first.stderr
+    again = lso("optimize", "--resume", "found", "--budget", 6)
+    assert "best -1 typical -1  6/6 unique, 1 timed out" in again.stderr
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_a_score_that_always_fails_ends_with_exit_code_1_and_a_way_on(lso: Lso, run: Run) -> None:
+    Path("broken_score.py").write_text("def score(xs):\n    raise OSError('no licence')\n")
+    sought = ("--objective", "broken_score:score", "--maximize", "--optimizer", "random", "--budget", 3)
+    result = lso("optimize", *sought, "--out", "found")
+    assert result.exit_code == 1 and "OSError: no licence" in result.stdout
+    assert "resume with a larger max_calls" in result.stdout
+    assert "lso optimize --resume found" in lso("doctor", "found").stdout
+    Path("broken_score.py").write_text("def score(xs):\n    return [1.0]\n")
+    sys.modules.pop("broken_score", None)
+    assert lso("optimize", "--resume", "found", "--max-calls", 60).exit_code == 0
+    assert Run("found").info["status"] == "finished"
+
+
 def as_if_nothing_had_happened(lso: Lso, *search: object) -> None:
     """Goes on with the search that was broken off, and compares it with the whole one."""
     assert Run("broken").info["status"] == "stopped" and 0 < len(read_evaluations("broken")) < 60
@@ -141,6 +174,7 @@ def test_a_process_that_gets_ctrl_c_keeps_what_there_is(
         (("--task", "digits-preference", "--optimizer", "turbo", "--lr", "0.1"), "--lr: turbo is no gradient"),
         (("--target", "test:1", "--optimizer", "adam", "--budget", "5"), "--budget: adam is no black-box"),
         (("--task", "digits-preference", "--optimizer", "turbo:colour=red"), "has no option colour"),
+        (("--task", "digits-preference", "--optimizer", "turboo"), "Did you mean 'turbo'?"),
         (("--task", "digits-preference", "--known", "5"), "nothing is known beforehand"),
         (("--resume", "nowhere"), "does not exist"),
         (("--resume", "runs/digits"), "no black-box search"),

@@ -13,6 +13,7 @@ from lso.black_box_analysis import BlackBoxSummary, black_box_summary
 from lso.black_box_report import black_box_report, write_black_box
 from lso.black_box_tables import essence
 from lso.decoder import Decoder
+from lso.diagnosis import diagnose, signs_of_report
 from lso.objective import LatentObjective
 from lso.tables import number
 from lso.vae.architectures import architecture
@@ -117,6 +118,17 @@ def test_searches_that_stay_with_their_design_are_marked() -> None:
 
     found = black_box_summary([search(best_first)])
     assert found.main.courses[0].in_design and levels_of(found)["progress"] == "care"
+
+
+@pytest.mark.usefixtures("unfitted")
+def test_searches_that_never_leave_their_design_are_marked() -> None:
+    aim = objective()
+    found = black_box_summary([lso.optimize(aim, "turbo", 2 * aim.dim)])  # its design has two points a dimension
+    progress = next(check for check in found.verdict.checks if check.name == "progress")
+    assert progress.level == "care" and "0 of 1 searches improved" in progress.found
+    assert "1 ended within it and only drew" in progress.found
+    told = signs_of_report(json.loads(json.dumps(found.to_json())))
+    assert any("spent their budget within the initial design" in cause.what for cause in diagnose(told))
 
 
 @pytest.mark.usefixtures("unfitted")

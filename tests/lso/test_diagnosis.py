@@ -31,13 +31,14 @@ PLANTED = [
     ({"units": 1}, "collapsed: the decoder uses 9, the encoder 1"),
     ({"dead": [3, 4]}, "are dead (z3, z4)"),
     ({"constant": True}, "all values are equal"),
-    ({"flat": True, "rank_correlation": 0.02}, "surrogate is flat"),
+    ({"flat": True, "explained": -0.02}, "foretells next to nothing (0 % of their variance)"),
     ({"flat": False, "coverage": 0.5, "points": 50}, "too sure of itself"),
     ({"typical": 0.0}, "all proposals are atypical"),
     ({"atypical_best": 1.0}, "best code is atypical"),
     ({"at_bound": 0.3}, "at a bound"),
     ({"step": STEP_FLOOR / 2}, "step size is at its floor"),
     ({"in_design": 1.0}, "nothing better than their initial design"),
+    ({"unsearched": 1.0}, "within the initial design: they drew"),
     ({"late": 1.0}, "still gaining"),
 ]
 

@@ -71,6 +71,15 @@ def test_sentences_count_and_give_the_reason() -> None:
     assert "All 4 calls were made, for 1 of 2 unique valid objects." in sentence and "of the last 4 codes" in sentence
 
 
+@pytest.mark.parametrize("patience", [4, 200])
+def test_who_mends_the_score_is_told_what_resuming_takes(patience: int) -> None:
+    """Calls that failed count: where they were all that there may be, resuming alone would end at once."""
+    _, spent = ledger(*"efft").end(Limits(budget=2, max_calls=4, patience=patience)) or ("", "")
+    assert spent.endswith("and resume with a larger max_calls.")
+    _, early = ledger(*"efft").end(Limits(budget=2, max_calls=40, patience=2)) or ("", "")
+    assert early.endswith("or raise the timeout, and resume.")
+
+
 def test_accounts_do_not_depend_on_the_order_in_which_calls_end() -> None:
     rows = [record(0), record(1, duplicate_of=0), record(2), record(3, "invalid"), record(4, duplicate_of=2)]
     for order in permutations(rows):
