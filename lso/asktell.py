@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lso.optimizers import BLACK_BOX_OPTIMIZERS
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS
 from lso.space import LatentSpace
 from lso.vae.errors import ShapeError, UsageError, unknown_name
 from lso.vae.seeds import mix
@@ -153,9 +153,9 @@ class BlackBox:
         Returns:
             ``(n, d)`` double on the CPU, inside the bounds of the space.
         Raises:
-            UsageError: if n is below 1.
+            UsageError: if n is no whole number, or below 1.
         """
-        require(n >= 1, "n >= 1 points", n, "Ask for one at least.")
+        require(n >= 1 and n == int(n), "a whole number n >= 1 of points", n, "Ask for one at least.")
         z = self._propose(self.history(), n, mix(self.seed, "ask", self._asks))
         return self.asked(z)
 
@@ -299,6 +299,8 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
         UsageError: if there is no such optimizer or option, an option is of another type, or a package that it needs is
             missing.
     """
+    if name in GRADIENT_OPTIMIZERS:
+        raise UsageError(f"{name} works by gradient", f"Search by lso.minimize(objective, z0, optimizer={name!r}).")
     if name not in BLACK_BOX_OPTIMIZERS:
         raise unknown_name("black-box optimizer", name, BLACK_BOX_OPTIMIZERS)
     build, known = _builder(name), option_names(name)

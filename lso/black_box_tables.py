@@ -65,10 +65,13 @@ def searches(summary: BlackBoxSummary) -> Table:
     ]
     columns = ["search", "best", "best typical", "at call", "initial design"]
     columns += [*(key.replace("_", " ") for key in COUNTERS), "status"]
-    sizes = ", ".join(sorted({str(one.design) for _, one in _each(summary)}, key=int))
+    sizes = ", ".join(str(size) for size in sorted({one.design for _, one in _each(summary)}) if size)
+    told = any(one.known_best == one.known_best for _, one in _each(summary))
+    design = [f"of the first {sizes} objects scored"] * bool(sizes) + ["of what was told beforehand"] * told
     note = (
-        "Unique: distinct valid objects scored, which the budget counts; duplicates are answered from memory. Initial "
-        f"design: the best of the first {sizes} objects scored."
+        "Unique: distinct valid objects scored, which the budget counts; duplicates are answered from memory. Calls "
+        "count from 1 here, from 0 in the files. Initial "
+        f"design: the best {' and '.join(design)}."
     )
     return Table(columns=columns, rows=rows, title="The searches", note=note)
 

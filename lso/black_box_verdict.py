@@ -4,6 +4,7 @@ import torch
 
 from lso.belief import ATYPICAL, REENCODING, Check, Level, graded
 from lso.calibration import FLAT
+from lso.foretold import equal
 from lso.plausibility import share
 from lso.search_course import CONTROL
 from lso.search_groups import Group
@@ -107,6 +108,9 @@ def check_surrogate(group: Group) -> Check:
     if free or pooled is None:
         found = "the optimizer fits no surrogate" if free else "too few values to judge a surrogate by"
         return Check(name="surrogate", level="fine", found=found, rule=rule)
+    if equal(pooled):
+        found = "all values are equal: there is nothing to foretell"
+        return Check(name="surrogate", level="care", found=found, rule=rule)
     flat = sum(one.flat for one in group.calibrations)
     count, covered = len(group.calibrations), pooled.coverage_95
     loose = len(pooled.observed) >= FEW and covered < COVERED

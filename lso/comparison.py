@@ -250,7 +250,8 @@ def side_by_side(title: str, columns: Mapping[str, Any]) -> Table:
     rows = [[key, *(NONE if found.get(key) is None else str(found[key]) for found in flats.values())] for key in keys]
     rows.sort(key=lambda row: len(set(row[1:])) == 1)  # stable
     differing = sum(len(set(row[1:])) > 1 for row in rows)
-    note = f"The first {differing} rows differ between runs." if differing else ""
+    rows_differ = "row differs" if differing == 1 else f"{differing} rows differ"
+    note = f"The first {rows_differ} between runs." if differing else ""
     return Table(
         columns=["name", *(["value"] if len(flats) == 1 else flats)],
         rows=rows,

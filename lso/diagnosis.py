@@ -148,11 +148,11 @@ def _latents(s: Signs) -> Iterator[Cause]:
         parts = [f"the decoder uses {s.active}"] * (s.active is not None)
         parts += [f"the encoder {s.units} (AU)"] * (s.units is not None)
         yield Cause("problem", f"collapsed: {', '.join(parts)} of {counted(total or 0, 'latent dimension')}", BETTER)
-    if s.dead:
+    if 0 < len(s.dead) < (s.latent_dim or 0):  # where all are, there is nothing left to search
         what = (
             f"{len(s.dead)} of {total} latent dimensions are dead ({names(s.dead)}): proposals differ in them in vain"
         )
-        yield Cause("note", what, 'Search the active ones alone: LatentSpace(..., chart="active").')
+        yield Cause("note", what, 'Search the active ones alone: --chart active, LatentSpace(..., chart="active").')
 
 
 def _values(s: Signs) -> Iterator[Cause]:
@@ -193,8 +193,9 @@ def _motion(s: Signs) -> Iterator[Cause]:
         what += "distance from the best code"
         yield Cause("note", what, "More calls will not help; search again from another --seed, or with restarts.")
     if s.unsearched is not None and s.unsearched > IN_DESIGN:
-        what = f"{100 * s.unsearched:.0f} % of the searches spent their budget within the initial design: they drew, and learnt "
-        yield Cause("problem", what + "nothing", "Raise the budget, or lower the design where there is one (turbo:initial=20).")
+        what = f"{100 * s.unsearched:.0f} % of the searches spent their budget within the initial design: they drew, "
+        remedy = "Raise the budget, or lower the design where there is one (turbo:initial=20)."
+        yield Cause("problem", what + "and learnt nothing", remedy)
     if s.in_design is not None and s.in_design > IN_DESIGN and s.optimizer != "random":
         what = f"{100 * s.in_design:.0f} % of the searches found nothing better than their initial design"
         yield Cause("problem", what, "Compare with random search at the same budget; raise the budget.")
@@ -246,12 +247,13 @@ def signs_of_report(report: Mapping[str, Any]) -> Signs:
     )
 
 
-def signs_of_records(records: Sequence[Evaluation], settings: Mapping[str, Any]) -> Signs:
+def signs_of_records(records: Sequence[Evaluation], settings: Mapping[str, Any], told: int = 0) -> Signs:
     """What the record of calls tells where no report was written.
 
     Args:
         records: of evaluations.jsonl.
         settings: of run.json's ``search``.
+        told: points told beforehand.
     Returns:
         The signs; of the decoder and of a surrogate they say nothing.
     """
@@ -261,7 +263,7 @@ def signs_of_records(records: Sequence[Evaluation], settings: Mapping[str, Any])
     good = [i for i, value in enumerate(loss) if math.isfinite(value)]
     best = min(good, key=lambda i: loss[i], default=None)
     fresh = [account(record) == "unique" for record in rows]
-    design = design_size(str(settings.get("optimizer", "")), settings, len(rows[0].z) if rows else 0)
+    design = design_size(str(settings.get("optimizer", "")), settings, len(rows[0].z) if rows else 0, told)
     first = [loss[i] for i in [i for i in good if fresh[i]][:design]]
     z = torch.tensor([record.z for record in rows], dtype=torch.float64)
     step = last_step(z, torch.tensor(loss, dtype=torch.float64)) if rows else math.nan

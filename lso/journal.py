@@ -10,9 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lso.record import to_json
+from lso.record import damaged, to_json
 from lso.result import Evaluation
-from lso.vae.errors import RunError
 from lso.vae.lock import Lock
 
 EVALUATIONS = "evaluations.jsonl"
@@ -150,16 +149,3 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
         if not _whole(line):
             raise damaged(path, number, repr(line[:60]))
         yield json.loads(line)
-
-
-def damaged(path: Path, number: int, why: str) -> RunError:
-    """The error for a record that cannot be read.
-
-    Args:
-        path: of the file.
-        number: of the line, from 1.
-        why: what is wrong with it.
-    Returns:
-        The error, to be raised by the caller.
-    """
-    return RunError(f"{path}, line {number} is damaged: {why}", "Lines are only ever appended; restore the file.")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lso.result import Evaluation, Result
+from lso.vae.errors import RunError
 
 if TYPE_CHECKING:
     import numpy
@@ -70,10 +71,33 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     Args:
         folder: of a search, gradient or black-box.
     Returns:
-        The records in the order of writing; a null value is NaN. The asks of a black-box search are left out.
+        The records in the order of writing; a null value is NaN. Left out are the asks of a black-box search, and a
+        last line that was cut off when the search was killed.
+    Raises:
+        RunError: if another line is damaged.
     """
-    lines = (Path(folder) / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
-    return [from_json(row) for row in map(json.loads, lines) if "event" not in row]
+    path = Path(folder) / "evaluations.jsonl"
+    lines, rows = path.read_bytes().split(b"\n"), []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise damaged(path, number, str(error)) from None
+    return [from_json(row) for row in rows if "event" not in row]
+
+
+def damaged(path: Path, number: int, why: str) -> RunError:
+    """The error for a record that cannot be read.
+
+    Args:
+        path: of the file.
+        number: of the line, from 1.
+        why: what is wrong with it.
+    Returns:
+        The error, to be raised by the caller.
+    """
+    return RunError(f"{path}, line {number} is damaged: {why}", "Lines are only ever appended; restore the file.")
 
 
 def from_json(row: Mapping[str, Any]) -> Evaluation:

@@ -13,11 +13,11 @@ from torch import Tensor
 from lso.asktell import BlackBox, values_of
 from lso.calling import Call, Caller, Here
 from lso.evaluation import End, digest, ends
-from lso.journal import ASK, KNOWN, SCORED, Journal, damaged
+from lso.journal import ASK, KNOWN, SCORED, Journal
 from lso.ledger import Ledger, Limits
 from lso.objective import LatentObjective
 from lso.outcome import Outcome
-from lso.record import from_json
+from lso.record import damaged, from_json
 from lso.result import Evaluation
 from lso.search_result import SearchResult
 

@@ -38,8 +38,8 @@ class Course:
         atypical_best: whether the best code is atypical.
         known_best: best value told beforehand; NaN without any.
         beats_known: whether the best call is better than that.
-        design: distinct valid objects of the initial design.
-        design_best: best value among them.
+        design: distinct valid objects of the initial design; what is told beforehand stands for as many of them.
+        design_best: best value among them and what was told.
         counters: of the calls.
         ask_seconds: spent on proposing.
         score_seconds: spent on scoring, summed over calls.
@@ -107,8 +107,7 @@ class Course:
     @property
     def unsearched(self) -> bool:
         """Whether the search ended within its initial design, so that it drew and learnt nothing."""
-        told = self.known_best == self.known_best  # stands for the design
-        return self.optimizer != CONTROL and not told and int(self.fresh.sum()) <= self.design
+        return self.optimizer != CONTROL and int(self.fresh.sum()) <= self.design and self.design > 0
 
     @property
     def behind(self) -> bool:
@@ -128,7 +127,8 @@ def course(result: SearchResult, name: str = "") -> Course:
     records, space, best = result.records, result.objective.space, result.best
     fresh = torch.tensor([account(record) == "unique" for record in records], dtype=torch.bool)
     typical, value = space.typical(result.z), result.value
-    design, sign = design_size(result.optimizer, result.settings, space.unit_dim), result.objective.sign
+    design = design_size(result.optimizer, result.settings, space.unit_dim, len(result.known))
+    sign = result.objective.sign
     known = _best(result.known_value, result.objective.maximize)
     first = fresh & (fresh.cumsum(0) <= design)
     told = "" if best is None else best.z
@@ -145,7 +145,7 @@ def course(result: SearchResult, name: str = "") -> Course:
         known_best=known,
         beats_known=sign * result.best_value < sign * known,
         design=design,
-        design_best=_best(value[first], result.objective.maximize),
+        design_best=_best(torch.cat([value[first], result.known_value]), result.objective.maximize),
         counters=dict(result.counters),
         ask_seconds=float(sum(result.ask_seconds)),
         score_seconds=sum(record.seconds for record in records if record.duplicate_of is None),
@@ -165,20 +165,22 @@ def course(result: SearchResult, name: str = "") -> Course:
     )
 
 
-def design_size(optimizer: str, settings: Mapping[str, Any], dim: int) -> int:
-    """Size of the initial design, as the search was told it, or what its optimizer takes where it was not.
+def design_size(optimizer: str, settings: Mapping[str, Any], dim: int, told: int = 0) -> int:
+    """Objects that a search draws before it learns.
+
+    As many as its options say, or its optimizer takes, less what it was told beforehand: that stands for a design.
 
     Args:
         optimizer: that searched.
         settings: of the search.
         dim: dimensions of its chart.
+        told: points told beforehand.
     Returns:
         Objects.
     """
     stated = str(settings.get("options", {}).get("initial", ""))
-    if stated.isdecimal():
-        return int(stated)
-    return min(2 * dim, MOST) if optimizer == "turbo" else DESIGN
+    usual = min(2 * dim, MOST) if optimizer == "turbo" else DESIGN
+    return max(0, (int(stated) if stated.isdecimal() else usual) - told)
 
 
 def last_step(z: Float[Tensor, "n latent"], loss: Float[Tensor, " n"]) -> float:

@@ -28,8 +28,8 @@ class LatentSpace:
             99.95 % quantiles of the codes in each dimension.
         codes: of known data, for ``bounds="codes"``, for sampling and for Mahalanobis distances: ``(n, d)`` posterior
             means, or the posteriors themselves.
-        active: ``(d,)`` mask of the dimensions that the decoder uses; None takes the active units of the codes
-            (variance of at least 0.01), or all of them without codes.
+        active: ``(d,)`` mask of the dimensions that the decoder uses, a tensor; None takes the active units of the
+            codes (variance of at least 0.01), or all of them without codes.
         chart: what the unit cube stands for: the box, the prior's distribution function, or the box's active
             dimensions.
     Raises:
@@ -250,8 +250,7 @@ def _mask(active: Tensor | None, dim: int, codes: Tensor | None) -> Tensor:
         active = activity.active(activity.activity(codes))
         if not bool(active.any()):  # a collapsed model: nothing to split
             return torch.ones(dim, dtype=torch.bool)
-    if tuple(active.shape) != (dim,) or not bool(active.any()):
-        raise ShapeError(
-            f"expected a mask ({dim},) with an active dimension, got {tuple(active.shape)}", "True is active."
-        )
+    if not isinstance(active, Tensor) or tuple(active.shape) != (dim,) or not bool(active.any()):
+        got = tuple(active.shape) if isinstance(active, Tensor) else type(active).__name__
+        raise ShapeError(f"expected a mask ({dim},) with an active dimension, got {got}", "A tensor, True is active.")
     return active.detach().cpu().bool()

@@ -169,7 +169,8 @@ def _black_box(run: Run) -> Iterator[Finding]:
         signs = signs_of_report(written)
         yield Finding("ok", f"verdict: {written['verdict']['sentence']}")
     elif parts := _parts(run):
-        signs = signs_of_records(read_evaluations(parts[0]), Run(parts[0]).info["search"])  # it holds the sense
+        told = run.info.get("config", {}).get("known", 0)
+        signs = signs_of_records(read_evaluations(parts[0]), Run(parts[0]).info["search"], told)  # it holds the sense
     else:
         return
     causes = diagnose(signs)

@@ -87,8 +87,9 @@ def test_a_box_of_six_without_a_guard_is_not_believed() -> None:
 
 def test_a_constant_score_is_flat_and_not_believed() -> None:
     result = search(uniform, score=lambda x: torch.ones(len(x)))
-    levels = levels_of(black_box_summary([result]))
-    assert levels["progress"] == "doubt" and levels["surrogate"] == "care"
+    found = black_box_summary([result])
+    assert levels_of(found)["progress"] == "doubt" and levels_of(found)["surrogate"] == "care"
+    assert "there is nothing to foretell" in found.verdict.sentence and "nan" not in found.verdict.sentence
 
 
 @pytest.mark.usefixtures("unfitted", "uncharted")

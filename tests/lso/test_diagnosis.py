@@ -82,6 +82,7 @@ def test_a_constant_decoder_is_named(tmp_path: Path) -> None:
     noted([result], tmp_path / "run")
     told = found(tmp_path / "run")
     assert "decoder_ignores_latent" in told and "collapsed: the decoder uses 0 of 2" in told
+    assert "2 of 2 latent dimensions are dead" not in told  # nor is there an active one to search
 
 
 def test_report_and_record_agree_on_what_both_tell(tmp_path: Path) -> None:
@@ -110,3 +111,15 @@ def test_the_reason_of_a_failure_is_of_a_call_that_failed() -> None:
     assert "str 'three'" in signs.failure
     told = " ".join(cause.what for cause in diagnose(signs))
     assert "failed in 1 of 5 calls: the score gave str 'three'" in told
+
+
+def test_the_doctor_reads_a_record_that_was_cut_off(tmp_path: Path) -> None:
+    """A search that was killed may leave half a line: what is whole before it counts; damage elsewhere is said."""
+    aim = objective(far, bounds=6.0)
+    lso.optimize(aim, BlackBox("gp", aim.space, uniform), 24, out=tmp_path / "run")
+    journal = tmp_path / "run" / "evaluations.jsonl"
+    whole, told = journal.read_bytes(), found(tmp_path / "run")
+    journal.write_bytes(whole + b'{"event": "as')
+    assert found(tmp_path / "run") == told and "proposals are atypical" in told
+    journal.write_bytes(whole[1:])
+    assert "line 1 is damaged" in found(tmp_path / "run")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+import lso
 from lso.search_course import abscissa, band, course, last_step
-from tests.lso.black_box import search, seeds, uniform
+from tests.lso.black_box import objective, search, seeds, uniform
 from tests.lso.decoders import draws
 
 
@@ -16,6 +17,18 @@ def test_a_course_repeats_what_the_result_says() -> None:
     assert result.best is not None and found.best_call == result.best.call
     assert found.design_best == float(result.value[:10].max()) and found.counters["unique"] == 24
     assert found.typical_share == 1 and not found.atypical_best and not found.behind
+
+
+def test_what_was_told_beforehand_stands_for_the_design() -> None:
+    aim = objective()
+    z = draws(2 * aim.dim, aim.dim, seed=5)  # as many as the design of a trust region would have
+    value = aim(z).detach()
+    found = course(lso.optimize(aim, "turbo", 6, 2, known=(z, value)))
+    assert found.design == 0 and not found.unsearched
+    assert found.design_best == found.known_best == float(value.max())
+    assert found.in_design == (found.best == found.known_best) and found.behind == (found.best <= found.known_best)
+    part = course(lso.optimize(aim, "random", 6, 2, known=(z[:3], value[:3])))
+    assert part.design == 10 - 3 and part.design_best == max(part.best, float(value[:3].max()))
 
 
 def test_codes_outside_the_prior_are_counted_as_atypical() -> None:
