@@ -156,6 +156,8 @@ def _latents(s: Signs) -> Iterator[Cause]:
 
 
 def _values(s: Signs) -> Iterator[Cause]:
+    if s.constant and s.counts.get("unique", 0) <= 1:
+        return  # of one object the score says nothing, and a surrogate less
     if s.constant:
         yield Cause(
             "problem",

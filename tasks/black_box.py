@@ -236,6 +236,7 @@ def _conclude(found: Run, run: Run, results: Sequence[Sequence[SearchResult]], g
     model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
     extra = {"model": model, "data of the model": run.info["dataset"]["name"]}
     extra |= {"goal": goal.summary} if goal is not None and goal.summary else {}
+    extra |= {key: str(found.info["config"][key]) for key in ("chart", "surrogate", "known")}
     groups = [group for group in results if group]
     for i, group in enumerate(groups):
         folder = found.path if len(results) == 1 else found.path / f"target-{i:03d}.html"

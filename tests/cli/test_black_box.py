@@ -101,7 +101,7 @@ def test_the_live_line_counts_time_outs_and_the_best_of_all_sessions(
         "    calls.write('.')\n    number = calls.tell()\n    calls.close()\n"
         "    time.sleep(60 if number == 3 else 0)\n    return [-float(number)]\n"
     )
-    sought = ("--objective", "falling:score", "--maximize", "--optimizer", "random", "--timeout", "1s")
+    sought = ("--objective", "falling:score", "--maximize", "--optimizer", "random", "--timeout", "0.3s")
     first = lso("optimize", *sought, "--budget", 4, "--out", "found")
     assert "best -1 typical -1  4/4 unique, 1 timed out" in first.stderr
     again = lso("optimize", "--resume", "found", "--budget", 6)

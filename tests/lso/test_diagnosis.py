@@ -83,6 +83,7 @@ def test_a_constant_decoder_is_named(tmp_path: Path) -> None:
     told = found(tmp_path / "run")
     assert "decoder_ignores_latent" in told and "collapsed: the decoder uses 0 of 2" in told
     assert "2 of 2 latent dimensions are dead" not in told  # nor is there an active one to search
+    assert "the score is flat" not in told  # it saw one object
 
 
 def test_report_and_record_agree_on_what_both_tell(tmp_path: Path) -> None:
