@@ -1,0 +1,361 @@
+"""The numbers of a report on weighted retraining: its rounds, its best objects, and whether to believe it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lso import belief
+from lso.belief import ATYPICAL, Check, Level, Verdict, graded
+from lso.black_box_verdict import TYPICAL, WASTED
+from lso.decoder import Decoder
+from lso.dimensions import decode
+from lso.ledger import account
+from lso.pictures import is_image
+from lso.result import Evaluation
+from lso.space import OUTSIDE
+from lso.tables import number, percent
+from lso.tasks.drift import same
+from lso.tasks.goal import Goal
+from lso.tasks.labelled import load
+from lso.tasks.retraining_record import RetrainingResult, Round
+from lso.tasks.rounds import FOUND, ROUNDS
+from lso.tasks.search import frozen
+from lso.vae.errors import UsageError
+from lso.vae.runs import Run
+from lso.vae.values import counted
+from lso.vae.verdict import COLLAPSED_SHARE
+
+TOP = 10  # objects shown
+STALE = 0.5  # share of earlier codes that still decode to their objects, below which they are called stale
+FORGOTTEN = 0.5  # share of the anchors that the first retrained model reproduced, below which the data are forgotten
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stage:
+    """One round: what its model is, and what its search found.
+
+    Args:
+        row: of the round; None where it was cut in its search.
+        records: its calls.
+        standing: share of its objects that the last model still decodes from the codes they were found at; None where
+            there is none, or the round was cut.
+    """
+
+    row: Round | None
+    records: Sequence[Evaluation]
+    standing: float | None = None
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Calls, and what became of them."""
+        return Counter({"calls": len(self.records)}) + Counter(account(record) for record in self.records)
+
+    @property
+    def fresh(self) -> list[Evaluation]:
+        """Calls that the budget counts."""
+        return [record for record in self.records if account(record) == "unique"]
+
+    @property
+    def values(self) -> Tensor:
+        """``(n,)`` of them."""
+        return torch.tensor([record.value for record in self.fresh], dtype=torch.float64)
+
+    @property
+    def median(self) -> float | None:
+        """Their median value; None without any."""
+        return float(self.values.quantile(0.5)) if self.fresh else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RetrainingSummary:
+    """Everything that a report on weighted retraining says.
+
+    Args:
+        result: of it.
+        stages: its rounds, one that was cut in its search at the end.
+        training: the verdict of the training that gave the first model, empty where it had none.
+        latent_dim: latent dimensions.
+    """
+
+    result: RetrainingResult
+    stages: list[Stage]
+    training: str
+    latent_dim: int
+    verdict: Verdict = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verdict", belief.conclude([make(self) for make in CHECKS], self.training))
+
+    @property
+    def goal(self) -> Goal:
+        """What was sought."""
+        return self.result.goal
+
+    @property
+    def whole(self) -> list[Stage]:
+        """Rounds that are complete."""
+        return [stage for stage in self.stages if stage.row is not None]
+
+    @property
+    def rows(self) -> list[Round]:
+        """What complete rounds say of themselves."""
+        return list(self.result.rounds)
+
+    @cached_property
+    def counters(self) -> Counter[str]:
+        """Over all rounds."""
+        return sum((stage.counters for stage in self.stages), Counter())
+
+    @cached_property
+    def ranked(self) -> list[tuple[int, Evaluation]]:
+        """All distinct objects with the number of their round, best first."""
+        every = [(number, record) for number, stage in enumerate(self.stages) for record in stage.fresh]
+        return sorted(every, key=lambda entry: self.sign * entry[1].value)
+
+    @property
+    def sign(self) -> int:
+        """-1 where more is better."""
+        return -1 if self.goal.maximize else 1
+
+    def best_of(self, values: Tensor) -> float | None:
+        """The best of some values.
+
+        Args:
+            values: perhaps NaN, perhaps none.
+        Returns:
+            It; None where there is none.
+        """
+        good = values[torch.isfinite(values)]
+        return self.sign * float((self.sign * good).min()) if len(good) else None
+
+    @property
+    def best_of_data(self) -> float | None:
+        """The best value of the training data retrained upon."""
+        return None if self.result.data is None else self.best_of(self.result.data.value)
+
+    @property
+    def best_typical(self) -> float | None:
+        """The best value at a code that is typical of the prior."""
+        return next((record.value for _, record in self.ranked if typical(record)), None)
+
+    @cached_property
+    def stale(self) -> tuple[int, float] | None:
+        """Objects found before the last retraining, and the share of them that their codes still decode to."""
+        known = [(len(stage.fresh), stage.standing) for stage in self.whole[:-1] if stage.standing is not None]
+        total = sum(count for count, _ in known)
+        return (total, sum(count * share for count, share in known) / total) if total else None
+
+
+def typical(record: Evaluation) -> bool:
+    """Whether a code is typical of the prior.
+
+    Args:
+        record: of a call.
+    Returns:
+        Whether its norm is.
+    """
+    return record.norm_percentile <= OUTSIDE
+
+
+def retraining_summary(result: RetrainingResult) -> RetrainingSummary:
+    """Compute everything that the report says.
+
+    Args:
+        result: of weighted retraining.
+    Returns:
+        The numbers.
+    Raises:
+        UsageError: if no call was made yet.
+    """
+    if not result.records:
+        raise UsageError("no call was made yet, and there is nothing to report on", "Go on with it: resume=True.")
+    decoder, count = frozen(result.run, "cpu")[0], len(result.rounds)
+    whole = [
+        Stage(row=row, records=part, standing=_standing(decoder, part, result.folder / ROUNDS / f"{row.number:02d}"))
+        for row, part in zip(result.rounds, result.parts, strict=False)
+    ]
+    return RetrainingSummary(
+        result=result,
+        stages=whole + [Stage(row=None, records=part) for part in result.parts[count:]],
+        training=Run(result.folder).verdict,
+        latent_dim=decoder.latent_dim,
+    )
+
+
+@torch.no_grad()
+def _standing(decoder: Decoder, records: Sequence[Evaluation], place: Path) -> float | None:
+    """Share of a round's objects that a decoder still makes of their codes."""
+    found = load(place / FOUND)
+    if not len(found):
+        return None
+    z = torch.tensor([r.z for r in records if account(r) == "unique"], dtype=torch.float64)
+    decoded = decoder(z) if decoder.vocabulary is None else decoder.tokens(z)
+    return same(decoded, found.seen().to(decoded)).double().mean().item()
+
+
+def decoded(summary: RetrainingSummary, count: int) -> list[Tensor] | None:
+    """The best distinct objects as pictures, each decoded by the model of the round that found it.
+
+    Args:
+        summary: of weighted retraining.
+        count: at most.
+    Returns:
+        ``(C, H, W)`` each, best first; None where they are no pictures, or nothing was valid.
+    """
+    top = summary.ranked[:count]
+    found: dict[tuple[int, int | None], Tensor] = {}
+    for i in sorted({i for i, _ in top}):
+        decoder = frozen(Run(summary.result.folder / ROUNDS / f"{i:02d}" / "train"), "cpu")[0]
+        mine = [record for of, record in top if of == i]
+        x = decode(decoder, torch.tensor([record.z for record in mine], dtype=torch.float64))
+        if not is_image(x.shape[1:]):
+            return None
+        found |= {(i, record.call): image for record, image in zip(mine, x, strict=True)}
+    return [found[i, record.call] for i, record in top] or None
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+
+
+def check_model(s: RetrainingSummary) -> Check:
+    """The retrained model still uses enough of its latents."""
+    rule = "doubt if under a fifth of the dimensions are active (variance of posterior means of training data >= 0.01)"
+    rule += ", or if the first training said that its posterior collapsed"
+    if not s.rows:
+        return Check(name="model", level="care", found="no round is complete", rule=rule)
+    units = s.rows[-1].anchors.active_units
+    found = f"the last model uses {units} of {counted(s.latent_dim, 'latent dimension')} (AU)"
+    found += "; the first training said that its posterior collapsed" if s.training else ""
+    collapsed = bool(s.training) or units < COLLAPSED_SHARE * s.latent_dim
+    return Check(name="model", level="doubt" if collapsed else "fine", found=found, rule=rule)
+
+
+def check_calls(s: RetrainingSummary) -> Check:
+    """Most calls scored an object that was new and valid."""
+    rule = f"care if over {100 * WASTED[0]:.0f} % of the calls scored no new valid object, doubt if over "
+    rule += f"{100 * WASTED[1]:.0f} % or if there was none"
+    calls, unique = s.counters["calls"], s.counters["unique"]
+    kinds = ("duplicate", "invalid", "failed", "timed_out")
+    lost = [f"{s.counters[kind]} {kind.replace('_', ' ')}" for kind in kinds if s.counters[kind]]
+    found = f"{unique} of {counted(calls, 'call')} scored a new valid object"
+    found += f" ({', '.join(lost)})" if lost else ""
+    level: Level = "doubt" if not unique else graded(1 - unique / max(1, calls), WASTED)
+    return Check(name="calls", level=level, found=found, rule=rule)
+
+
+def check_retraining(s: RetrainingSummary) -> Check:
+    """Later rounds found better objects than the first one."""
+    rule = "doubt if all values are equal; care if no later round found anything better than the first, if the median "
+    rule += "object of the last round is no better than the first one's, or if there is one round alone"
+    name, whole = "retraining", s.whole
+    every = torch.cat([stage.values for stage in s.stages]) if s.stages else torch.zeros(0)
+    if len(every) > 1 and bool((every == every[0]).all()):
+        return Check(name=name, level="doubt", found=f"all values are equal ({float(every[0]):.4g})", rule=rule)
+    first = s.best_of(whole[0].values) if whole else None
+    later = s.best_of(torch.cat([stage.values for stage in whole[1:]])) if whole[1:] else None
+    if first is None or later is None:
+        found = "there is one round with values, and nothing to compare it with"
+        return Check(name=name, level="care", found=found, rule=rule)
+    gained = s.sign * later < s.sign * first
+    found = f"the search after the first retraining came to {number(first)}, those after the other "
+    found += f"{len(whole) - 1} to {number(later)}" + ("" if gained else ", which is no better")
+    before, after = whole[0].median, whole[-1].median
+    better = before is not None and after is not None and s.sign * after < s.sign * before
+    found += f"; the median object of the first round is worth {number(before)}, that of the last {number(after)}"
+    found += "" if better else ", which is no better"
+    return Check(name=name, level="fine" if gained and better else "care", found=found, rule=rule)
+
+
+def check_data(s: RetrainingSummary) -> Check:
+    """Something better than the training data was found."""
+    rule = "care if nothing found is better than the best of the training data"
+    known, best = s.best_of_data, s.result.best
+    if known is None or best is None:
+        return Check(name="data", level="care", found="there are no values to compare", rule=rule)
+    better = s.sign * best.value < s.sign * known
+    found = f"the best of {len(s.result.data or ()):,} training data is worth "
+    found += f"{number(known)}, the best object found {number(best.value)}" + (", no better" * (not better))
+    return Check(name="data", level="fine" if better else "care", found=found, rule=rule)
+
+
+def check_typicality(s: RetrainingSummary) -> Check:
+    """The best codes lie where decoders are trained."""
+    rule = f"a code is atypical if its norm is above the {100 * OUTSIDE:.1f} % point of chi; care if over "
+    rule += f"{100 * ATYPICAL[0]:.0f} % of the best {TOP} are, doubt if over {100 * ATYPICAL[1]:.0f} %; care if under "
+    rule += f"{100 * TYPICAL:.0f} % of the proposals are typical"
+    best = [not typical(record) for _, record in s.ranked[:TOP]]
+    usual = share_typical(s)
+    found = (
+        f"{sum(best)} of the best {counted(len(best), 'code')} are atypical, {percent(usual)} of the proposals typical"
+    )
+    level = graded(sum(best) / max(1, len(best)), ATYPICAL)
+    level = "care" if level == "fine" and usual < TYPICAL else level
+    return Check(name="typicality", level=level, found=found, rule=rule)
+
+
+def share_typical(s: RetrainingSummary) -> float:
+    """Share of the proposals whose codes are typical of the prior.
+
+    Args:
+        s: the numbers.
+    Returns:
+        In [0, 1].
+    """
+    every = s.result.records
+    return sum(map(typical, every)) / max(1, len(every))
+
+
+def check_control(s: RetrainingSummary) -> Check:
+    """Whether the budget would have done as much without retraining."""
+    rule = "care: a plain search of the same budget is the control, and other seeds say how much is chance"
+    found = "this is one search by one seed, and without a plain search of the same budget beside it (lso report shows "
+    found += "both) nobody knows what the budget would have found without retraining"
+    return Check(name="control", level="care", found=found, rule=rule)
+
+
+def check_anchors(s: RetrainingSummary) -> Check:
+    """The model still knows its training data."""
+    rule = f"care if the last model reproduces under {100 * FORGOTTEN:.0f} % of the share of training data that the "
+    rule += "first retrained one did"
+    if not s.rows:
+        return Check(name="anchors", level="fine", found="no round is complete", rule=rule)
+    first, last = s.rows[0].anchors.reproduced, s.rows[-1].anchors.reproduced
+    forgot = last < FORGOTTEN * first
+    found = f"the first retrained model reproduces {percent(first)} of the training data that are followed, the last "
+    found += f"{percent(last)}" + (": it has forgotten them" * forgot)
+    return Check(name="anchors", level="care" if forgot else "fine", found=found, rule=rule)
+
+
+def check_codes(s: RetrainingSummary) -> Check:
+    """The codes of earlier rounds still stand for their objects."""
+    rule = (
+        f"care if the last model decodes under {100 * STALE:.0f} % of the objects that earlier rounds found from the "
+    )
+    rule += "codes they were found at"
+    if s.stale is None:
+        found = "no object was found before the last retraining"
+        return Check(name="codes", level="fine", found=found, rule=rule)
+    total, share = s.stale
+    found = f"of {counted(total, 'object')} found before the last retraining, {percent(share)} are still what the last "
+    found += "model decodes from their codes"
+    found += ": codes of earlier rounds are stale, keep the objects, or each code with its round's model" * (
+        share < STALE
+    )
+    return Check(name="codes", level="care" if share < STALE else "fine", found=found, rule=rule)
+
+
+CHECKS = (
+    check_model,
+    check_calls,
+    check_retraining,
+    check_data,
+    check_typicality,
+    check_control,
+    check_anchors,
+    check_codes,
+)
