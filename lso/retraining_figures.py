@@ -70,8 +70,8 @@ def codes(shares: Mapping[str, Sequence[float | None]], drift: Sequence[float]) 
     if top > INDEPENDENT / 4:
         guide(right, INDEPENDENT, "two independent codes: 2", right=True)
         top = max(top, 1.1 * INDEPENDENT)
-    right.set(title="Drift of the anchors' codes by each retraining", xlabel="round", ylim=(0, 1.08 * top))
-    right.set_ylabel("squared, for an active dimension")
+    right.set(title="Drift of codes by each retraining", xlabel="round", ylim=(0, 1.08 * top))
+    right.set_ylabel("for an active dimension")
     for axis in (left, right):
         axis.set_xlim(-0.6, len(drift) - 0.4)
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -54,7 +54,7 @@ def search_retraining(
         raise UsageError(
             "a target is no score that training data could be weighed by", "Retrain for --task or --objective."
         )
-    if settings.get("known") and goal.known is None:
+    if not resume and settings.get("known") and goal.known is None:  # the default takes what there is
         raise UsageError(f"nothing is known beforehand of {goal.name}", "Leave --known out (known=0).")
     if run.config.data.task == GIVEN:
         raise UsageError(
