@@ -23,8 +23,8 @@ class RetrainingProgress(Watch):
 
     def __init__(self, console: Console, signals: Signals, deadline: float | None) -> None:
         self._searches = BlackBoxProgress(console, signals, deadline)
-        self._retraining = _Retraining(self._searches)
         self._scoring = Counting(console, "data", "scoring training data")
+        self._retraining = _Retraining(self._searches, self._scoring)
         super().__init__(self._retraining, _Asked(self._searches))
 
     @property
@@ -59,11 +59,11 @@ class RetrainingProgress(Watch):
         Args:
             row: what came of the round.
         """
-        again = "" if row.history is None else f", of earlier objects {percent(row.history.reproduced)}"
+        again = "" if row.history is None else f", found {percent(row.history.reproduced)}"
         self._searches.bar.line(
-            f"round {row.number}: {row.unique} unique  best {number(row.best)}  drift {number(row.drift.per_active)} "
-            f"for an active dimension ({row.anchors.active_units} active)  reproduced: of training data "
-            f"{percent(row.anchors.reproduced)}{again}  ({span(row.training_seconds)} + {span(row.search_seconds)})"
+            f"round {row.number}: {row.unique} unique  best {number(row.best)}  drift {row.drift.per_active:.2g} "
+            f"({row.anchors.active_units} active)  reproduced: data {percent(row.anchors.reproduced)}{again}  "
+            f"({span(row.training_seconds)} + {span(row.search_seconds)})"
         )
 
     def close(self) -> None:
@@ -84,13 +84,14 @@ class _Asked(SearchWatch):
 
 
 class _Retraining(TrainingWatch):
-    """The bar of a retraining."""
+    """The bar of a retraining, in the place of the one before."""
 
-    def __init__(self, searches: BlackBoxProgress) -> None:
-        self.searches, self._steps = searches, 0
+    def __init__(self, searches: BlackBoxProgress, scoring: Counting) -> None:
+        self.searches, self._scoring, self._steps = searches, scoring, 0
         self._counting: Counting | None = None
 
     def start(self, run: Run, steps: int, done: int) -> None:
+        self._scoring.close()
         self.searches.close()
         name = f"round {int(run.path.parent.name)}: retraining"
         self._counting, self._steps = Counting(self.searches.console, "steps", name), steps

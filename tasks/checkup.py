@@ -181,7 +181,7 @@ def _black_box(run: Run) -> Iterator[Finding]:
         yield Finding("ok", f"no reason of a failure found in {counted(signs.counts.get('calls', 0), 'call')}")
 
 
-# What to do about a rule of `lso.tasks.retraining_summary` that was not met.
+# What to do about a rule of `lso.tasks.retraining_verdict` that was not met.
 REMEDIES = {
     "model": "Begin with a model whose latents are used (lso train --method ne-vae-se), or retrain less.",
     "retraining": "Retrain over the best alone (--retrain-k 1e-4) or for longer (--retrain-epochs), or search plainly.",

@@ -19,13 +19,12 @@ from lso.tasks.retraining_summary import (
     TOP,
     RetrainingSummary,
     Stage,
-    check_codes,
-    check_retraining,
     decoded,
     retraining_summary,
     share_typical,
     typical,
 )
+from lso.tasks.retraining_verdict import check_codes, check_retraining
 from lso.tasks.rounds import ANCHORS, ROUNDS
 from lso.vae.runs import Run
 from lso.vae.values import counted
@@ -300,8 +299,8 @@ def retraining_table(summary: RetrainingSummary) -> Table:
         "many equally weighted data are as varied. Drift: mean squared distance of the codes of up to "
         f"{ANCHORS} training data before and after, over dimensions active before or after, and over the others; two "
         "independent codes have 2 for a dimension. Reproduced: share of data that the model decodes from the codes it "
-        "gives them (pixels as 0 and 1). Codes that still stand: share of the round's objects that the last model "
-        "decodes from the codes they were found at."
+        "gives them (images: every pixel, as 0 and 1). Codes that still stand: share of the round's objects that the "
+        "last model decodes from the codes they were found at (images: nearer to them than to any other object found)."
     )
     return Table(columns=columns, rows=rows, title="The retrainings", note=note)
 

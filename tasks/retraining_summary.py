@@ -2,23 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lso import belief
-from lso.belief import ATYPICAL, Check, Level, Verdict, graded
-from lso.black_box_verdict import TYPICAL, WASTED
+from lso.belief import Verdict, conclude
 from lso.decoder import Decoder
 from lso.dimensions import decode
 from lso.ledger import account
 from lso.pictures import is_image
 from lso.result import Evaluation
 from lso.space import OUTSIDE
-from lso.tables import number, percent
 from lso.tasks.drift import same
 from lso.tasks.goal import Goal
 from lso.tasks.labelled import load
@@ -27,13 +23,9 @@ from lso.tasks.rounds import FOUND, ROUNDS
 from lso.tasks.search import frozen
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run
-from lso.vae.values import counted
-from lso.vae.verdict import COLLAPSED_SHARE
 
 TOP = 10  # objects shown
-STALE = 0.5  # share of earlier codes that still decode to their objects, below which they are called stale
 NONE = torch.zeros(0, dtype=torch.float64)
-FORGOTTEN = 0.5  # share of the anchors that the first retrained model reproduced, below which the data are forgotten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,8 +35,8 @@ class Stage:
     Args:
         row: of the round; None where it was cut in its search.
         records: its calls.
-        standing: share of its objects that the last model still decodes from the codes they were found at; None where
-            there is none, or the round was cut.
+        standing: share of its objects that the last model still decodes from the codes they were found at: of sequences
+            exactly, of images nearer than to any other object found; None where there is none, or the round was cut.
     """
 
     row: Round | None
@@ -81,16 +73,21 @@ class RetrainingSummary:
         stages: its rounds, one that was cut in its search at the end.
         training: the verdict of the training that gave the first model, empty where it had none.
         latent_dim: latent dimensions.
+        exact: whether objects are compared exactly, as sequences are.
     """
 
     result: RetrainingResult
     stages: list[Stage]
     training: str
     latent_dim: int
-    verdict: Verdict = field(init=False)
+    exact: bool = True
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "verdict", belief.conclude([make(self) for make in CHECKS], self.training))
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether to believe it."""
+        from lso.tasks.retraining_verdict import CHECKS
+
+        return conclude([make(self) for make in CHECKS], self.training)
 
     @property
     def goal(self) -> Goal:
@@ -144,8 +141,9 @@ class RetrainingSummary:
     def gain(self) -> tuple[float, float] | None:
         """`ends` where the second is the better one."""
         first, later = self.ends
-        better = first is not None and later is not None and self.sign * later < self.sign * first
-        return (first, later) if better else None  # type: ignore[return-value]
+        if first is None or later is None or self.sign * later >= self.sign * first:
+            return None
+        return first, later
 
     @property
     def best_of_data(self) -> float | None:
@@ -176,6 +174,18 @@ def typical(record: Evaluation) -> bool:
     return record.norm_percentile <= OUTSIDE
 
 
+def share_typical(s: RetrainingSummary) -> float:
+    """Share of the proposals whose codes are typical of the prior.
+
+    Args:
+        s: the numbers.
+    Returns:
+        In [0, 1].
+    """
+    every = s.result.records
+    return sum(map(typical, every)) / max(1, len(every))
+
+
 def retraining_summary(result: RetrainingResult) -> RetrainingSummary:
     """Compute everything that the report says.
 
@@ -189,27 +199,41 @@ def retraining_summary(result: RetrainingResult) -> RetrainingSummary:
     if not result.records:
         raise UsageError("no call was made yet, and there is nothing to report on", "Go on with it: resume=True.")
     decoder, count = frozen(result.run, "cpu")[0], len(result.rounds)
+    standing = _standing(decoder, result)
     whole = [
-        Stage(row=row, records=part, standing=_standing(decoder, part, result.folder / ROUNDS / f"{row.number:02d}"))
-        for row, part in zip(result.rounds, result.parts, strict=False)
+        Stage(row=row, records=part, standing=share)
+        for row, part, share in zip(result.rounds, result.parts, standing, strict=False)
     ]
     return RetrainingSummary(
         result=result,
         stages=whole + [Stage(row=None, records=part) for part in result.parts[count:]],
         training=Run(result.folder).verdict,
         latent_dim=decoder.latent_dim,
+        exact=decoder.vocabulary is not None,
     )
 
 
 @torch.no_grad()
-def _standing(decoder: Decoder, records: Sequence[Evaluation], place: Path) -> float | None:
-    """Share of a round's objects that a decoder still makes of their codes."""
-    found = load(place / FOUND)
-    if not len(found):
-        return None
-    z = torch.tensor([r.z for r in records if account(r) == "unique"], dtype=torch.float64)
-    decoded = decoder(z) if decoder.vocabulary is None else decoder.tokens(z)
-    return same(decoded, found.seen().to(decoded)).double().mean().item()
+def _standing(decoder: Decoder, result: RetrainingResult) -> list[float | None]:
+    """Of each complete round the share of its objects that a decoder still makes of their codes."""
+    places = [result.folder / ROUNDS / f"{row.number:02d}" for row in result.rounds]
+    codes = [_codes(part, decoder.latent_dim) for part in result.parts[: len(places)]]
+    if not any(map(len, codes)):
+        return [None] * len(codes)
+    if decoder.vocabulary is not None:
+        alike = [same(decoder.tokens(z), load(place / FOUND).seen()) for z, place in zip(codes, places, strict=True)]
+    else:
+        were = [decode(frozen(Run(place / "train"), "cpu")[0], z) for z, place in zip(codes, places, strict=True)]
+        every = torch.cat([x.flatten(1) for x in were])
+        nearest = torch.cdist(decode(decoder, torch.cat(codes)).flatten(1), every).argmin(1)
+        alike = list(torch.split(nearest == torch.arange(len(every)), [len(z) for z in codes]))
+    return [one.double().mean().item() if len(one) else None for one in alike]
+
+
+def _codes(records: Sequence[Evaluation], dim: int) -> Tensor:
+    """Of distinct valid objects."""
+    rows = [record.z for record in records if account(record) == "unique"]
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, dim)
 
 
 def decoded(summary: RetrainingSummary, count: int) -> list[Tensor] | None:
@@ -231,147 +255,3 @@ def decoded(summary: RetrainingSummary, count: int) -> list[Tensor] | None:
             return None
         found |= {(i, record.call): image for record, image in zip(mine, x, strict=True)}
     return [found[i, record.call] for i, record in top] or None
-
-
-# --- the rules --------------------------------------------------------------------------------------------------------
-
-
-def check_model(s: RetrainingSummary) -> Check:
-    """The retrained model still uses enough of its latents."""
-    rule = "doubt if under a fifth of the dimensions are active (variance of posterior means of training data >= 0.01)"
-    rule += ", or if the first training said that its posterior collapsed"
-    if not s.rows:
-        return Check(name="model", level="care", found="no round is complete", rule=rule)
-    units = s.rows[-1].anchors.active_units
-    found = f"the last model uses {units} of {counted(s.latent_dim, 'latent dimension')} (AU)"
-    found += "; the first training said that its posterior collapsed" if s.training else ""
-    collapsed = bool(s.training) or units < COLLAPSED_SHARE * s.latent_dim
-    return Check(name="model", level="doubt" if collapsed else "fine", found=found, rule=rule)
-
-
-def check_calls(s: RetrainingSummary) -> Check:
-    """Most calls scored an object that was new and valid."""
-    rule = f"care if over {100 * WASTED[0]:.0f} % of the calls scored no new valid object, doubt if over "
-    rule += f"{100 * WASTED[1]:.0f} % or if there was none"
-    calls, unique = s.counters["calls"], s.counters["unique"]
-    kinds = ("duplicate", "invalid", "failed", "timed_out")
-    lost = [f"{s.counters[kind]} {kind.replace('_', ' ')}" for kind in kinds if s.counters[kind]]
-    found = f"{unique} of {counted(calls, 'call')} scored a new valid object"
-    found += f" ({', '.join(lost)})" if lost else ""
-    level: Level = "doubt" if not unique else graded(1 - unique / max(1, calls), WASTED)
-    return Check(name="calls", level=level, found=found, rule=rule)
-
-
-def check_retraining(s: RetrainingSummary) -> Check:
-    """Later rounds found better objects than the first one."""
-    rule = "doubt if all values are equal; care if no later round found anything better than the first, if the median "
-    rule += "object of the last round is no better than the first one's, or if there is one round alone"
-    name, whole = "retraining", s.whole
-    every = torch.cat([stage.values for stage in s.stages]) if s.stages else torch.zeros(0)
-    if len(every) > 1 and bool((every == every[0]).all()):
-        return Check(name=name, level="doubt", found=f"all values are equal ({float(every[0]):.4g})", rule=rule)
-    first, later = s.ends
-    if first is None or later is None:
-        found = "there is one round with values, and nothing to compare it with"
-        return Check(name=name, level="care", found=found, rule=rule)
-    gained = s.gain is not None
-    found = f"the search after the first retraining came to {number(first)}, those after the other "
-    found += f"{len(whole) - 1} to {number(later)}" + ("" if gained else ", which is no better")
-    before, after = whole[0].median, whole[-1].median
-    better = before is not None and after is not None and s.sign * after < s.sign * before
-    found += f"; the median object of the first round is worth {number(before)}, that of the last {number(after)}"
-    found += "" if better else ", which is no better"
-    return Check(name=name, level="fine" if gained and better else "care", found=found, rule=rule)
-
-
-def check_data(s: RetrainingSummary) -> Check:
-    """Something better than the training data was found."""
-    rule = "care if nothing found is better than the best of the training data"
-    known, best = s.best_of_data, s.result.best
-    if known is None or best is None:
-        return Check(name="data", level="care", found="there are no values to compare", rule=rule)
-    better = s.sign * best.value < s.sign * known
-    found = f"the best of {len(s.result.data or ()):,} training data is worth "
-    found += f"{number(known)}, the best object found {number(best.value)}" + (", no better" * (not better))
-    return Check(name="data", level="fine" if better else "care", found=found, rule=rule)
-
-
-def check_typicality(s: RetrainingSummary) -> Check:
-    """The best codes lie where decoders are trained."""
-    rule = f"a code is atypical if its norm is above the {100 * OUTSIDE:.1f} % point of chi; care if over "
-    rule += f"{100 * ATYPICAL[0]:.0f} % of the best {TOP} are, doubt if over {100 * ATYPICAL[1]:.0f} %; care if under "
-    rule += f"{100 * TYPICAL:.0f} % of the proposals are typical"
-    best = [not typical(record) for _, record in s.ranked[:TOP]]
-    usual = share_typical(s)
-    found = (
-        f"{sum(best)} of the best {counted(len(best), 'code')} are atypical, {percent(usual)} of the proposals typical"
-    )
-    level = graded(sum(best) / max(1, len(best)), ATYPICAL)
-    level = "care" if level == "fine" and usual < TYPICAL else level
-    return Check(name="typicality", level=level, found=found, rule=rule)
-
-
-def share_typical(s: RetrainingSummary) -> float:
-    """Share of the proposals whose codes are typical of the prior.
-
-    Args:
-        s: the numbers.
-    Returns:
-        In [0, 1].
-    """
-    every = s.result.records
-    return sum(map(typical, every)) / max(1, len(every))
-
-
-def check_control(s: RetrainingSummary) -> Check:
-    """Whether the budget would have done as much without retraining."""
-    rule = "care: a plain search of the same budget is the control, and other seeds say how much is chance"
-    found = "this is one search by one seed"
-    if (ends := s.gain) is not None:
-        found = f"the best went from {number(ends[0])} after the first retraining to {number(ends[1])} after the "
-        found += "others, by one seed, and more calls alone find more as well"
-    found += ": a plain search of the same budget beside it (lso report) tells what retraining is worth"
-    return Check(name="control", level="care", found=found, rule=rule)
-
-
-def check_anchors(s: RetrainingSummary) -> Check:
-    """The model still knows its training data."""
-    rule = f"care if the last model reproduces under {100 * FORGOTTEN:.0f} % of the share of training data that the "
-    rule += "first retrained one did"
-    if not s.rows:
-        return Check(name="anchors", level="fine", found="no round is complete", rule=rule)
-    first, last = s.rows[0].anchors.reproduced, s.rows[-1].anchors.reproduced
-    forgot = last < FORGOTTEN * first
-    found = f"the first retrained model reproduces {percent(first)} of the training data that are followed, the last "
-    found += f"{percent(last)}" + (": it has forgotten them" * forgot)
-    return Check(name="anchors", level="care" if forgot else "fine", found=found, rule=rule)
-
-
-def check_codes(s: RetrainingSummary) -> Check:
-    """The codes of earlier rounds still stand for their objects."""
-    rule = (
-        f"care if the last model decodes under {100 * STALE:.0f} % of the objects that earlier rounds found from the "
-    )
-    rule += "codes they were found at"
-    if s.stale is None:
-        found = "no object was found before the last retraining"
-        return Check(name="codes", level="fine", found=found, rule=rule)
-    total, share = s.stale
-    found = f"of {counted(total, 'object')} found before the last retraining, {percent(share)} are still what the last "
-    found += "model decodes from their codes"
-    found += ": codes of earlier rounds are stale, keep the objects, or each code with its round's model" * (
-        share < STALE
-    )
-    return Check(name="codes", level="care" if share < STALE else "fine", found=found, rule=rule)
-
-
-CHECKS = (
-    check_model,
-    check_calls,
-    check_retraining,
-    check_data,
-    check_typicality,
-    check_control,
-    check_anchors,
-    check_codes,
-)

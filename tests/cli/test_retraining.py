@@ -60,7 +60,7 @@ def test_a_search_that_retrains_ends_in_a_table_a_verdict_and_a_report(lso: Lso,
     assert [row.unique for row in done] == [3, 6, 8]
     assert "random, budget 8, batch 2, retraining every 3 (k 0.001), seed 0" in result.stderr
     for row in done:  # one line each
-        assert f"round {row.number}: {row.unique} unique  best {row.best:.4g}  drift {row.drift.per_active:.4g}" in (
+        assert f"round {row.number}: {row.unique} unique  best {row.best:.4g}  drift {row.drift.per_active:.2g}" in (
             result.stderr
         )
     told = json.loads(Path("found/report.json").read_text())
@@ -188,6 +188,16 @@ def test_a_model_without_its_training_data_is_refused(lso: Lso, run: Run) -> Non
     config.write_text(config.read_text().replace('task = "digits"', 'task = "given"'))
     result = lso(*SEARCH)
     assert result.exit_code == 2 and "were given in Python" in result.stderr
+
+
+def test_where_nothing_is_valid_it_ends_and_says_so(lso: Lso, run: Run) -> None:
+    Path("ink.py").write_text("def score(xs):\n    return [None] * len(xs)\n")
+    result = lso(*SEARCH, "--max-calls", 6, "--out", "found")
+    assert result.exit_code == 0, result.stderr
+    assert Run("found").info["status"] == "invalid" and "Nothing new in a round" in result.stdout
+    assert "Do not believe this result: 0 of 6 calls scored a new valid object (6 invalid)" in result.stdout
+    told = lso("doctor", "found")
+    assert told.exit_code == 0 and "6 of 6 calls decoded to invalid objects" in told.stdout
 
 
 def test_a_score_that_fails_on_all_training_data_says_so(lso: Lso, run: Run) -> None:

@@ -67,7 +67,7 @@ def test_a_search_that_gained_is_believed_with_care_for_want_of_a_control() -> N
     told = summary([5.0, 4.0], [3.0, 2.0], [1.0, 2.5], standing=0.75)
     expected = dict.fromkeys(("model", "calls", "retraining", "data", "typicality", "anchors", "codes"), "fine")
     assert levels(told) == {**expected, "control": "care"} and told.verdict.level == "care"
-    assert "from 4 after the first retraining to 1 after the others" in told.verdict.sentence
+    assert "from 4 after the first retraining to 1 in the end" in told.verdict.sentence
     assert "came to 4, those after the other 2 to 1; the median object of the first round is worth 4.5" in (
         found(told, "retraining")
     )
@@ -153,4 +153,4 @@ def test_the_charts_show_each_object_and_each_retraining() -> None:
     assert "best of the training data" in lines and "best attainable" not in lines
     figure = codes({"training data": [0.9, 0.8], "before": [None, 0.5]}, [0.1, 1.5])
     assert [len(line.get_xdata()) for line in figure.axes[0].get_lines()] == [2, 1]  # type: ignore[arg-type]
-    assert [bar.get_height() for bar in figure.axes[1].containers[0]] == [0.1, 1.5]  # type: ignore[union-attr]
+    assert [bar.get_height() for bar in figure.axes[1].containers[0]] == [0.1, 1.5]
