@@ -223,6 +223,14 @@ RetrainEpochs = Annotated[
         rich_help_panel=RETRAINING,
     ),
 ]
+RetrainFirstEpochs = Annotated[
+    float,
+    typer.Option(
+        help="Of the first retraining, which has the most to learn; 0: as many.",
+        metavar="X",
+        rich_help_panel=RETRAINING,
+    ),
+]
 RetrainData = Annotated[
     int,
     typer.Option(
@@ -245,7 +253,7 @@ Out = Annotated[
 OF_GRADIENT = {"starts", "start", "context", "lr", "control", "tol", "max_steps", "bad_files", "channels", "invert"}
 OF_BLACK_BOX = {"budget", "batch", "seeds", "workers", "timeout", "max_calls", "known"}
 OF_BLACK_BOX |= {"surrogate", "chart", "asynchronous"}
-OF_RETRAINING = {"retrain_k", "retrain_epochs", "retrain_data"}
+OF_RETRAINING = {"retrain_k", "retrain_epochs", "retrain_first_epochs", "retrain_data"}
 # Of a black-box search, and not of one that retrains the model.
 PLAIN = {"seeds", "surrogate", "chart", "asynchronous", "prior_weight", "loss", "limit"}
 BUDGET = 100
@@ -284,6 +292,7 @@ def optimize(
     retrain_every: RetrainEvery = None,
     retrain_k: RetrainK = 1e-3,
     retrain_epochs: RetrainEpochs = 1.0,
+    retrain_first_epochs: RetrainFirstEpochs = 0.0,
     retrain_data: RetrainData = 5000,
     resume: Resume = None,
     limit: Limit = None,
@@ -329,8 +338,8 @@ def optimize(
         if retrain_every is not None:
             _refuse(given & PLAIN, "weighted retraining has no such option")
             shared = {"optimizer": name, "options": options, "budget": budget or BUDGET, "batch": batch, "seed": seed}
-            shared |= {"max_calls": max_calls, "every": retrain_every} | ({} if known is None else {"known": known})
-            told = {"k": retrain_k, "epochs": retrain_epochs, "data": retrain_data}
+            shared |= {"max_calls": max_calls} | ({} if known is None else {"known": known})
+            told = {key: own[f"retrain_{key}"] for key in ("every", "k", "epochs", "first_epochs", "data")}
             where = {"workers": workers, "timeout": own["timeout"], "out": out, "device": device}
             retraining.search(console, model, sought, shared | told, where, deadline)
             return

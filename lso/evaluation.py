@@ -16,7 +16,6 @@ from lso.vae.errors import UsageError
 
 CHUNK = 256  # ends decoded at once
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # as Python shows one
-DECIMALS = 4  # to which two decoded data must agree to count as one
 
 
 def evaluations(
@@ -116,7 +115,7 @@ def ends(objective: LatentObjective, z: Float[Tensor, "n latent"]) -> list[End]:
         return [End(item, digest(item), None, item if isinstance(item, str) else None) for item in x]
     means = reencoding_errors(objective, z, x)
     errors = [None] * len(z) if means is None else means.tolist()
-    rounded = (x.double().round(decimals=DECIMALS) + 0.0).cpu().numpy()  # + 0.0: minus zero is zero
+    rounded = (x.double().round(decimals=objective.decimals) + 0.0).cpu().numpy()  # + 0.0: minus zero is zero
     hashes = [digest(row) for row in rounded]
     if speaker is not None:
         texts = speaker.texts(x)

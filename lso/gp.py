@@ -221,7 +221,7 @@ def terms_of(history: History, settings: Settings) -> Terms:
         surrogate=fit(x[feasible], gain[feasible], settings.surrogate),
         feasibility=fit_feasibility(x, feasible),
         guard=settings.guard,
-        evaluations=int(history.feasible.sum()),
+        evaluations=len(history.z),
         view=view,
         plain=settings.features is None and not settings.guard.hard,
     )

@@ -116,7 +116,8 @@ class Ledger:
             Status and sentence, or None.
         """
         if self.unique >= limits.budget:
-            return "finished", f"The budget of {counted(limits.budget, 'unique valid object')} is spent."
+            over = f": {self.unique} were scored" if self.unique > limits.budget else ""  # gone on with a smaller one
+            return "finished", f"The budget of {counted(limits.budget, 'unique valid object')} is spent{over}."
         if len(self.idle) >= limits.patience:
             return self._nothing_new(self.idle[-limits.patience :])
         if len(self.records) < limits.max_calls:

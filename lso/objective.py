@@ -46,8 +46,10 @@ class LatentObjective(nn.Module):
             to a loss and taken from a score to be maximized. It keeps codes where the decoder was trained.
         strict: raise outside the bounds, as BoTorch's own problems do.
         remember: ask a score on objects once for each distinct string, over all calls (see `counters`).
+        decimals: of decoded values that tell one datum from another where distinct ones are counted; 0 for a score
+            that rounds its pictures to black and white.
     Raises:
-        UsageError: if the space has another size than the decoder, ``on`` is unknown, or the weight is negative.
+        UsageError: if the space has another size than the decoder, ``on`` is unknown, or a number is negative.
     """
 
     num_objectives = 1
@@ -67,6 +69,7 @@ class LatentObjective(nn.Module):
         prior_weight: float = 0.0,
         strict: bool = False,
         remember: bool = True,
+        decimals: int = 4,
     ) -> None:
         super().__init__()
         if on not in ("tensors", "objects"):
@@ -79,7 +82,9 @@ class LatentObjective(nn.Module):
                 f"Use lso.LatentSpace({self.dim}).",
             )
         require(0 <= prior_weight < math.inf, "a prior weight >= 0", prior_weight, "0 leaves the prior out.")
-        self.decoder, self.on, self.prior_weight, self.strict = decoder, on, prior_weight, strict
+        require(decimals >= 0, "decimals >= 0", decimals, "0 rounds decoded values to whole numbers.")
+        self.decoder, self.on, self.prior_weight = decoder, on, prior_weight
+        self.strict, self.decimals = strict, decimals
         # A score may be a network; kept out of the module's children so that `.to()` does not reach it.
         self._score = (score,)
         self._memory = Remembered(score) if on == "objects" and remember else None
@@ -328,6 +333,7 @@ class LatentObjective(nn.Module):
             on=self.on,
             prior_weight=self.prior_weight,
             strict=self.strict,
+            decimals=self.decimals,
         )
         part.name, part._pluck, part.targets = self.name, self._pluck, self.targets[rows]
         part.context, part._memory = self.context, self._memory

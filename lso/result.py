@@ -20,7 +20,7 @@ class Evaluation:
 
     Args:
         z: code.
-        decoded_hash: of the decoded datum; equal where all values agree to four decimals.
+        decoded_hash: of the decoded datum; equal where all values agree to the objective's ``decimals``.
         value: the user's own, never negated; NaN where there is none.
         valid: whether the value is finite.
         duplicate_of: number of the first evaluation of this search with the same decoded datum, or None;

@@ -105,7 +105,8 @@ def build(
 
 
 def propose(history: History, n: int, seed: int, settings: Settings) -> Float[Tensor, "n latent"]:
-    """The next points: of the region's design, or by the acquisition inside it.
+    """The next points: of the region's design, by feasibility alone where twice as many found no value, or by the
+    acquisition inside it.
 
     Args:
         history: all that is known.
@@ -116,7 +117,12 @@ def propose(history: History, n: int, seed: int, settings: Settings) -> Float[Te
         ``(n, d)`` codes inside the bounds.
     """
     space, region = history.space, follow(history, settings.rules)
-    if region.designing:
+    if region.center is None and len(region.rows) >= 2 * settings.rules.design:
+        from lso import gp  # loads BoTorch
+
+        with isolated(mix(seed, "botorch")):
+            z = gp.likely_feasible(history, n, seed, gp.Settings(guard=settings.guard))
+    elif region.designing:
         z = design(history, n, settings.start, generator(seed, "design"))
     else:
         with isolated(mix(seed, "botorch")):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from lso.tasks.search import frozen
 from lso.tasks.sought import Sought
 from lso.vae import runs
 from lso.vae.errors import RunError, UsageError
+from lso.vae.lock import Lock
 from lso.vae.runs import Run
 from lso.vae.values import require
 from lso.workers import Workers
@@ -114,7 +116,7 @@ def search_black_box(
     Raises:
         UsageError: for a wrong name or value.
         DataError: if targets or known data cannot be read.
-        RunError: if ``out`` is taken or of another search.
+        RunError: if ``out`` is taken or of another search, or another process searches there.
     """
     require(seeds >= 1, "seeds >= 1", seeds, "3 to 10 show whether the initial design matters.")
     goal = sought.goal(run)
@@ -144,30 +146,34 @@ def search_black_box(
     path = Path(out) if resume and out is not None else runs.choose_folder(label, out)
     alone = len(parts) == 1
     about = {"status": "running", "sentence": "", "search": facts["config"], **facts}
-    if not alone and not resume:
-        runs.create(path, "search", {**about, **here()})
-    elif not alone:
-        runs.update(Run(path), **about)
-    results: list[list[SearchResult]] = [[] for _ in objectives]
-    try:
-        for i, number in parts:
-            names = (f"target-{i:03d}" * (len(objectives) > 1), f"seed-{seed + number}" * (seeds > 1))
-            name = "-".join(filter(None, names))
-            told = watch(name, objectives[i]) if watch is not None else Watch()
-            again = resume and (path / name / runs.INFO).is_file()
-            results[i].append(
-                _search(objectives[i], config, path / name, seed + number, again, known, told, facts if alone else {})
-            )
-            if results[i][-1].status == "stopped":
-                break
-    except RunError:  # another process may be searching there
-        raise
-    except BaseException as error:
+    with ExitStack() as held:
+        if not alone and not resume:
+            runs.create(path, "search", {**about, **here()})
         if not alone:
-            runs.update(Run(path), **ended(error), finished=runs.now())
-        raise
-    found = Run(path)
-    _conclude(found, run, results, goal, alone)
+            held.enter_context(Lock(path))
+            runs.update(Run(path), **about)
+        results: list[list[SearchResult]] = [[] for _ in objectives]
+        try:
+            for i, number in parts:
+                names = (f"target-{i:03d}" * (len(objectives) > 1), f"seed-{seed + number}" * (seeds > 1))
+                name = "-".join(filter(None, names))
+                told = watch(name, objectives[i]) if watch is not None else Watch()
+                again = resume and (path / name / runs.INFO).is_file()
+                results[i].append(
+                    _search(
+                        objectives[i], config, path / name, seed + number, again, known, told, facts if alone else {}
+                    )
+                )
+                if results[i][-1].status == "stopped":
+                    break
+        except RunError:  # another process may be searching in the folder of a part
+            raise
+        except BaseException as error:
+            if not alone:
+                runs.update(Run(path), **ended(error), finished=runs.now())
+            raise
+        found = Run(path)
+        _conclude(found, run, results, goal, alone)
     return found
 
 
@@ -188,7 +194,8 @@ def resume_black_box(
     Returns:
         The search run.
     Raises:
-        RunError: if it is no black-box search of `search_black_box`, or its model is gone.
+        RunError: if it is no black-box search of `search_black_box`, its model is gone, or another process searches
+            there.
         UsageError: if a change makes it another search.
     """
     info = Run(path).info

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ from lso.vae import checkpoint, metrics, runs, together, training
 from lso.vae.architectures import Kind
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, Split
-from lso.vae.errors import DataError, UsageError
+from lso.vae.errors import DataError, RunError, UsageError
 from lso.vae.launch import first, place
+from lso.vae.lock import Lock
 from lso.vae.methods import Method
 from lso.vae.metrics import Metrics
 from lso.vae.model import VAE
-from lso.vae.opening import begin, leave, reopen
+from lso.vae.opening import begin, held, leave, reopen
 from lso.vae.runs import Run
-from lso.vae.trainer import Trainer
+from lso.vae.trainer import Trainer, restore
 from lso.vae.training import Limits, Watch
 
 GIVEN = "given"  # task of a run whose dataset came as tensors
@@ -99,7 +101,7 @@ def train(
     Raises:
         UsageError: for a wrong name, parameter or device.
         DataError: if the data cannot be read.
-        RunError: if ``out`` is taken.
+        RunError: if ``out`` is taken, or another process is at work there.
         DivergedError: if a loss was not finite.
     """
     named: dict[str, dict[str, Any]] = {
@@ -169,32 +171,45 @@ def train_together(jobs: Sequence[Job], *, device: str = "auto", limits: Limits 
     """Trainings begun or continued in lockstep, as one batched model; see `lso.vae.together.train`.
 
     Args:
-        jobs: of one `lso.vae.alike.kind`, none of them finished.
+        jobs: of one `lso.vae.alike.kind`; those that are finished are left as they are.
         device: see `train`.
         limits: where this session ends.
     Returns:
         The runs, in order; the status of one that diverged is ``failed``.
     Raises:
         UsageError: if they cannot be trained together.
-        RunError: if the data of a run changed or its checkpoint is damaged.
+        RunError: if the data of a run changed, its checkpoint is damaged, or another process is at work there.
     """
     where = resolve_device(device)
     trainers: list[Trainer] = []
-    try:
-        for job in jobs:
-            trainers.append(
-                reopen(Run(job.path), job.dataset, device=where, watch=job.watch)
-                if (job.path / runs.INFO).is_file()
-                else begin(job.config, job.dataset, job.path, device=where, watch=job.watch)
-            )
-    except BaseException:
-        leave(trainers, together.ALONE)
-        raise
-    done = together.train(trainers, limits)
+    with ExitStack() as holds:
+        try:
+            for job in jobs:
+                trainers += _opened(job, where, holds)
+        except BaseException:
+            leave(trainers, together.ALONE)
+            raise
+        if trainers:
+            together.train(trainers, limits)
+    done = [Run(job.path) for job in jobs]
     for run, job in zip(done, jobs, strict=True):
         if run.info["status"] != "failed":
             _reported(_heard(run, job.dataset))
     return done
+
+
+def _opened(job: Job, device: torch.device, holds: ExitStack) -> list[Trainer]:
+    """One training, begun or where it was, its folder held; none if it is finished."""
+    if not (job.path / runs.INFO).is_file():
+        trainer = begin(job.config, job.dataset, job.path, device=device, watch=job.watch)
+        holds.enter_context(held(job.path))
+        restore(trainer)  # as in `lso.vae.training.train`
+        return [trainer]
+    holds.enter_context(held(job.path))
+    run = Run(job.path)
+    if run.info["status"] == "finished":  # by another process, before it was held
+        return []
+    return [reopen(run, job.dataset, device=device, watch=job.watch)]
 
 
 def resume(
@@ -216,7 +231,8 @@ def resume(
     Returns:
         The run; a finished one as it is, with its report if it was killed before that was written.
     Raises:
-        RunError: if it is not a training run, its data changed or its checkpoint is damaged.
+        RunError: if it is not a training run, its data changed, its checkpoint is damaged, or another process is at
+            work there.
     """
     found = run if isinstance(run, Run) else Run(run)
     if found.info["status"] == "finished":
@@ -233,7 +249,9 @@ def _heard(run: Run, dataset: Dataset) -> Run:
     if dataset.kind == "sequence":
         from lso.tasks.speech import examples
 
-        runs.update(run, examples=examples(run.model(), dataset))
+        told = examples(run.model(), dataset)
+        with suppress(RunError), Lock(run.path):  # another process that goes on with it by now tells its own
+            runs.update(run, examples=told)
     return run
 
 

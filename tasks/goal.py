@@ -19,6 +19,7 @@ class Goal:
         known: ``(count, seed)`` to data and their values that the search may start from without paying for them: a list
             of strings or a tensor ``(n, *event)`` as the model's encoder takes it, and n floats; None where there are
             none.
+        decimals: of decoded values that tell one datum from another, see `lso.objective.LatentObjective`.
         summary: one line for reports.
     """
 
@@ -28,4 +29,5 @@ class Goal:
     on: str = "objects"
     best: float | None = None
     known: Callable[[int, int], tuple[Any, Sequence[float]]] | None = None
+    decimals: int = 4
     summary: str = ""

@@ -33,7 +33,13 @@ def goal_objective(
         The objective.
     """
     objective = LatentObjective(
-        decoder, goal.score, space=space, maximize=goal.maximize, on=goal.on, prior_weight=prior_weight
+        decoder,
+        goal.score,
+        space=space,
+        maximize=goal.maximize,
+        on=goal.on,
+        prior_weight=prior_weight,
+        decimals=goal.decimals,
     )
     objective.name = goal.name
     return objective

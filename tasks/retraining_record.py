@@ -74,6 +74,7 @@ class RetrainingConfig:
         every: of them between two retrainings.
         k: see `lso.tasks.weighting.weights`; infinite retrains without weights.
         epochs: draws of a retraining, over the number of data known.
+        first_epochs: of the first retraining; 0 is as many.
         data: training data that are retrained upon, drawn once by the seed; 0 is all.
         known: data told to the optimizer in each round, beside all that was found, where the goal knows such.
         batch: codes proposed together.
@@ -91,6 +92,7 @@ class RetrainingConfig:
     every: int = 50
     k: float = PUBLISHED_K
     epochs: float = 1.0
+    first_epochs: float = 0.0
     data: int = 5000
     known: int = 100
     batch: int = 1
@@ -104,6 +106,7 @@ class RetrainingConfig:
         require(self.every >= 1, "every >= 1", self.every, "50 is published; the budget or more retrains once.")
         require(self.k > 0, "k > 0", self.k, f"{PUBLISHED_K:g} is published; inf weighs all data alike.")
         require(0 < self.epochs < math.inf, "epochs > 0", self.epochs, "1 is published; a part of one will do.")
+        require(0 <= self.first_epochs < math.inf, "first_epochs >= 0", self.first_epochs, "0 is as many as later.")
         require(self.data >= 0, "data >= 0", self.data, "5000 is published; 0 takes all training data.")
         require(self.known >= 0, "known >= 0", self.known, "0 tells the optimizer what was found alone.")
 

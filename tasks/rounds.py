@@ -210,7 +210,8 @@ class Rounds:
         """The data of a retraining: drawn with replacement from all that is known, by their weights."""
         everything = self.pool + self.found if len(self.found) else self.pool
         weight = weights(everything.value, self.config.k, self.goal.maximize)
-        count = max(1, round(self.config.epochs * len(everything)))
+        epochs = self.config.epochs if number else self.config.first_epochs or self.config.epochs
+        count = max(1, round(epochs * len(everything)))
         rows = draw(weight, count, self.config.seed, number)
         told = {"k": repr(self.config.k), "known": len(everything), "drawn": count}
         told |= {"effective_size": effective_size(weight), "distinct": len(set(rows.tolist()))}

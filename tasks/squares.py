@@ -65,7 +65,7 @@ def load(data: DataConfig, progress: Progress | None = None) -> Raw:
 
 
 def score(images: Sequence[Any]) -> list[float | None]:
-    """The lit area, to be maximized: how many pixels are at least one half.
+    """The lit area, to be maximized: how many pixels round to one, as published (one half rounds to zero).
 
     Args:
         images: arrays ``(1, 64, 64)``, or of any shape.
@@ -80,7 +80,7 @@ def _area(image: Any) -> float | None:
         pixels = np.asarray(image, dtype=np.float64)
     except (TypeError, ValueError):
         return None
-    return float((pixels >= LIT).sum()) if pixels.size and np.isfinite(pixels).all() else None
+    return float((pixels > LIT).sum()) if pixels.size and np.isfinite(pixels).all() else None
 
 
 def one_square(image: Float[np.ndarray, "*channel height width"]) -> bool:
@@ -91,7 +91,7 @@ def one_square(image: Float[np.ndarray, "*channel height width"]) -> bool:
     Returns:
         Whether their bounding box is a square and all of it is lit.
     """
-    rows, columns = np.nonzero(image.reshape(image.shape[-2:]) >= LIT)
+    rows, columns = np.nonzero(image.reshape(image.shape[-2:]) > LIT)
     if not len(rows):
         return False
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
@@ -137,7 +137,7 @@ def grid_search(decoder: Decoder, bound: float = 3.0, side: int = 50) -> Grid:
     line = torch.linspace(-bound, bound, side)
     z = torch.cartesian_prod(line, line)
     with torch.no_grad():
-        lit = torch.cat([decoder(part) >= LIT for part in torch.split(z, 250)])[:, 0]
+        lit = torch.cat([decoder(part) > LIT for part in torch.split(z, 250)])[:, 0]
     distinct, which = np.unique(lit.numpy().reshape(len(z), -1), axis=0, return_index=True)
     values = torch.from_numpy(distinct.sum(1)).double()
     order = torch.argsort(values, descending=True, stable=True)
@@ -160,6 +160,7 @@ def goal(run: Run) -> Goal:
         score=score,
         maximize=True,
         best=float(SIDE * SIDE),
+        decimals=0,
         known=lambda count, start: known(count, start, load_dataset(data, binarize, seed)),
         summary=f"lit pixels of the rounded picture; training pictures have at most {LARGEST**2}",
     )

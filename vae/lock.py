@@ -12,12 +12,13 @@ class Lock:
     """A lock on a folder, which the system lets go of however the process ends.
 
     It is the process's own: processes that an executor forks do not inherit it, and cannot keep it when the process is
-    killed. For the same reason it does not keep out this process itself; `HELD` does.
+    killed. For the same reason it does not keep out this process itself; `HELD` does. The empty file stays: to remove
+    it would take it from under a process that has just opened it.
 
     Args:
         folder: to be held.
     Raises:
-        RunError: if it is held.
+        RunError: if it is held, or cannot be written in.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -25,16 +26,19 @@ class Lock:
         self._path = path.resolve()
         if self._path in HELD:
             raise _taken("this process", path)
-        self._file = path.open("a")
+        try:
+            self._file = path.open("a")
+        except OSError as error:
+            raise RunError(f"cannot write in {folder}: {error.strerror}", "Work on a copy of it.") from None
         try:
             import fcntl
 
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # not a Unix: there is no lock that a killed process would give back
-            pass
-        except OSError:
+        except (BlockingIOError, PermissionError):  # which of them is up to the system
             self._file.close()
             raise _taken("another process", path) from None
+        except (ImportError, OSError):
+            pass  # not a Unix, or a file system without locks: there is none that a killed process would give back
         HELD.add(self._path)
 
     def release(self) -> None:

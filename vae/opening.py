@@ -1,8 +1,8 @@
 """How a training is opened: its model, its folder and its trainer, anew or from its last checkpoint."""
 
 import hashlib
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,35 @@ from lso.vae.config import TrainConfig, to_dict
 from lso.vae.data import Dataset
 from lso.vae.errors import RunError, UsageError
 from lso.vae.launch import first, place
+from lso.vae.lock import Lock
 from lso.vae.model import VAE, build
 from lso.vae.runs import Run
 from lso.vae.step import init
 from lso.vae.trainer import Trainer, at_start, note, restore
 from lso.vae.watch import Watch
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keeps other processes out of a run folder, from before it is opened until its session has said how it ended.
+
+    Of the processes that train a run together the first one holds it, and what refuses that one is told to all.
+
+    Args:
+        path: of the run.
+    Raises:
+        RunError: if another process, or this one already, is at work there.
+    """
+    with ExitStack() as stack:
+        refused = None
+        if first():
+            try:
+                stack.enter_context(Lock(path))
+            except RunError as error:
+                refused = error.message, error.hint
+        if refused := processes.agree(refused):
+            raise RunError(*refused)
+        yield
 
 
 def begin(

@@ -31,7 +31,8 @@ def train(trainers: Sequence[Trainer], limits: Limits = Limits()) -> list[Run]:
     diverged or cut leaves the others.
 
     Args:
-        trainers: from `lso.vae.opening`, of one kind (see `lso.vae.alike.kind`) and of data of one size.
+        trainers: from `lso.vae.opening`, of one kind (see `lso.vae.alike.kind`) and of data of one size; in folders
+            that the caller holds.
         limits: where this session ends.
     Returns:
         Their runs, in order; of one that diverged the status is ``failed``.

@@ -20,13 +20,13 @@ from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.launch import first, place
 from lso.vae.metrics import decoder_use, validate
 from lso.vae.model import VAE
-from lso.vae.opening import begin, reopen
+from lso.vae.opening import begin, held, reopen
 from lso.vae.runs import Run
 from lso.vae.schedules import kl_weight, warmup_steps
 from lso.vae.seeds import generator
 from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers
 from lso.vae.threads import threads
-from lso.vae.trainer import Trainer, bookmark, check, diverged, elapsed, is_finite, note, save, slower
+from lso.vae.trainer import Trainer, bookmark, check, diverged, elapsed, is_finite, note, restore, save, slower
 from lso.vae.values import counted
 from lso.vae.verdict import collapse_verdict
 from lso.vae.watch import Limits as Limits
@@ -66,12 +66,15 @@ def train(
         The run; its status is ``finished``, or ``stopped`` if it can be resumed.
     Raises:
         UsageError: if the model to go on from has other networks or is for other data.
-        RunError: if the folder is taken.
+        RunError: if the folder is taken, or another process is at work there.
         DivergedError: if a loss was not finite; the last good checkpoint is kept.
     """
     with processes.joined(device):
         _require_same_cut(limits)
-        return _alone(begin(config, dataset, path, start=start, device=device, watch=watch), limits)
+        trainer = begin(config, dataset, path, start=start, device=device, watch=watch)
+        with held(trainer.run.path):
+            restore(trainer)  # what another process may have done there before it was held
+            return _alone(trainer, limits)
 
 
 def resume(
@@ -96,18 +99,21 @@ def resume(
     Returns:
         The run; one that is finished is returned as it is.
     Raises:
-        RunError: if the data changed or the checkpoint is damaged.
+        RunError: if the data changed, the checkpoint is damaged, or another process is at work there.
         DivergedError: if a loss was not finite.
     """
     if run.kind != "train":
         raise RunError(f"{run.path} is a {run.kind}, not a training", "Give the folder of a training run.")
     if run.info["status"] == "finished":
         return run
-    info = run.info
-    same = info.get("processes", 1) == place().count
-    with processes.joined(device), threads(int(info["threads"]) if same else torch.get_num_threads()):
+    with processes.joined(device), held(run.path):
         _require_same_cut(limits)
-        return _alone(reopen(run, dataset, device=device, watch=watch), limits)
+        info = processes.agree(run.info)  # read anew: another process may have gone on with it, to its end even
+        if info["status"] == "finished":
+            return run
+        same = info.get("processes", 1) == place().count
+        with threads(int(info["threads"]) if same else torch.get_num_threads()):
+            return _alone(reopen(run, dataset, device=device, watch=watch), limits)
 
 
 def _require_same_cut(limits: Limits) -> None:

@@ -11,7 +11,10 @@ import torch
 from PIL import Image
 from typer.testing import Result
 
+from lso.vae import runs
+from lso.vae.lock import Lock
 from lso.vae.runs import Run
+from tests.vae.small import contents
 
 Lso = Callable[..., Result]
 
@@ -68,6 +71,14 @@ def test_a_truncated_checkpoint(lso: Lso, run: Run) -> None:
     file = run.path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     refused(lso("sample", run.path), 1, "model.safetensors is not a model that lso wrote")
+
+
+def test_a_run_that_is_being_trained(lso: Lso, run: Run) -> None:
+    runs.update(run, status="running")
+    before = contents(run.path)
+    with Lock(run.path):
+        refused(lso("train", "--resume", run.path, "--device", "cpu"), 1, "is at work in", str(run.path), "Wait for it")
+    assert contents(run.path) == before
 
 
 def test_a_run_folder_that_exists(lso: Lso, run: Run) -> None:

@@ -150,7 +150,7 @@ def test_training_data_too_are_scored_in_other_processes(lso: Lso, run: Run) -> 
 
 def test_defaults_are_those_of_the_configuration() -> None:
     given, config = inspect.signature(optimize).parameters, RetrainingConfig(optimizer="turbo")
-    for name in ("k", "epochs", "data"):
+    for name in ("k", "epochs", "first_epochs", "data"):
         assert given[f"retrain_{name}"].default == getattr(config, name)
 
 
@@ -168,6 +168,7 @@ def test_defaults_are_those_of_the_configuration() -> None:
         ((*SEARCH, "--known", "5"), "nothing is known beforehand of ink:score"),
         ((*SEARCH, "--retrain-k", "0"), "expected k > 0"),
         ((*SEARCH, "--retrain-epochs", "0"), "expected epochs > 0"),
+        ((*SEARCH, "--retrain-first-epochs", "-1"), "expected first_epochs >= 0"),
         ((*SEARCH, "--target", "test:1"), "a target is no score"),
         (("optimize", "--target", "test:1", "--retrain-every", "5"), "a target is no score"),
         (("optimize", "--resume", "runs/digits", "--retrain-every", "5"), "--retrain-every: the search has it already"),

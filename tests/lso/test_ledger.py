@@ -89,6 +89,14 @@ def test_lost_object_is_not_known() -> None:
     assert found.known["a"].call == 1
 
 
+def test_a_smaller_budget_than_was_spent_is_said() -> None:
+    ends = [ledger(*"eee").end(Limits(budget=budget, max_calls=20)) for budget in (3, 2)]
+    assert [end and end[1] for end in ends] == [
+        "The budget of 3 unique valid objects is spent.",
+        "The budget of 2 unique valid objects is spent: 3 were scored.",
+    ]
+
+
 def test_failures_get_another_chance_and_collapse_does_not() -> None:
     limits = Limits(budget=5, max_calls=50, patience=3)
     failed, collapsed = ledger(*"efff"), ledger(*"eddd")

@@ -99,7 +99,7 @@ def test_every_candidate_moves_some_coordinates_and_any_can_be_the_only_one() ->
     assert float((share - 0.2).abs().max()) < 5 * (0.16 / 2000) ** 0.5  # the last coordinate too
 
 
-def test_infeasible_points_push_proposals_away_and_none_feasible_goes_on_with_the_design() -> None:
+def test_infeasible_points_push_proposals_away() -> None:
     z = draws(40, 4)
     walled = torch.where(z[:, 0] > 0, torch.nan, bowl(z))
     shares = {}
@@ -108,9 +108,16 @@ def test_infeasible_points_push_proposals_away_and_none_feasible_goes_on_with_th
         opt.tell(z, value)
         shares[name] = float((opt.ask(32)[:, 0] > 0).double().mean())
     assert shares["walled"] < 0.3 < shares["free"]
-    opt = turbo()
-    opt.tell(z, [None] * 40)
-    assert bool(torch.isfinite(opt.ask(3)).all())
+
+
+def test_where_a_design_and_more_found_no_value_the_model_of_feasibility_is_asked_as_by_gp() -> None:
+    space, failed = LatentSpace(2), draws(16, 2) * 0.3 - 1
+    for count, learns in ((7, False), (16, True)):
+        opt, gp = (make_optimizer(name, space, initial=4, seed=3) for name in ("turbo", "gp"))
+        for box in (opt, gp):
+            box.tell(failed[:count], None, "failed")
+        drawn = design(opt.history(), 8, "prior", generator(mix(opt.seed, "ask", 0), "design"))
+        assert torch.equal(opt.ask(8), gp.ask(8) if learns else drawn)
 
 
 @pytest.mark.parametrize("acquisition", ACQUISITIONS)

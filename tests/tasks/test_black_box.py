@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from lso.record import read_evaluations
+from lso.search import Watch
 from lso.tasks import black_box
 from lso.tasks.black_box import BlackBoxConfig, resume_black_box, search_black_box
 from lso.tasks.goal import Goal
 from lso.tasks.sought import Sought
-from lso.vae.errors import UsageError
+from lso.vae.errors import RunError, UsageError
+from lso.vae.lock import Lock
 from lso.vae.runs import Run
+from tests.vae.small import contents
 
 
 def ink(pictures: Any) -> list[float | None]:
@@ -78,6 +81,23 @@ def test_several_searches_that_found_nothing_valid_say_so(trained: Run, tmp_path
     found = search_black_box(trained, Mine(objective="nothing"), config, seeds=2, out=tmp_path / "a", device="cpu")
     assert found.info["status"] == "invalid"
     assert "best values none, none" in found.info["sentence"] and "calls invalid" in found.info["sentence"]
+
+
+def test_a_second_process_is_refused_between_two_searches_too(trained: Run, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def watch(name: str, _: Any) -> Watch:
+        before = contents(tmp_path)
+        with pytest.raises(RunError, match="is at work in"):
+            resume_black_box(tmp_path / "a", changes={"budget": 9}, device="cpu")
+        assert contents(tmp_path) == before
+        refused.append(name)
+        return Watch()
+
+    config = BlackBoxConfig(optimizer="random", budget=2)
+    search_black_box(trained, Mine(objective="ink"), config, seeds=2, out=tmp_path / "a", device="cpu", watch=watch)
+    assert refused == ["seed-0", "seed-1"]
+    Lock(tmp_path / "a").release()
 
 
 def test_known_values_are_told_with_the_part_of_the_prior(

@@ -19,9 +19,12 @@ from lso.vae.alike import MOST, pays_up_to
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError, RunError, UsageError
+from lso.vae.lock import Lock
+from lso.vae.opening import held
 from lso.vae.runs import Run
 from lso.vae.watch import Watch
 from tests.tasks.grids import SMALL, small
+from tests.vae.small import assert_same_run, contents
 
 ASKED = Asked(iw_samples=3, limit=10)
 
@@ -85,6 +88,71 @@ def test_an_interrupted_grid_ends_with_the_numbers_of_an_unbroken_one(tmp_path: 
     for one, other in zip(whole, cut, strict=True):
         same = [{**dict(member.evaluations[0]), "seconds": 0} for member in (one, other)]
         assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_training_that_another_process_works_on_is_refused_and_left_alone(together: bool, tmp_path: Path) -> None:
+    planned, options = small(epochs=2, seeds=2), dict[str, Any](device="cpu", together=together)
+    train_all(planned, tmp_path, watch=Seen(steps=3), **options)
+    one, other = (tmp_path / each.name for each in planned)
+    if not other.exists():  # one after the other, it was cut before that
+        train_all(planned[1:], tmp_path, watch=Seen(steps=1), **options)
+    before = contents(other)
+    with Lock(other), pytest.raises(RunError, match="is at work in"):
+        train_all(planned, tmp_path, **options)
+    assert contents(other) == before and Run(other).info["status"] == "stopped"
+    assert Run(one).info["status"] == ("stopped" if together else "finished")
+    members, reason = train_all(planned, tmp_path, **options)
+    assert reason is None and [member.status for member in members] == ["finished"] * 2
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_folders_are_held_while_their_trainings_go_on_and_no_longer(together: bool, tmp_path: Path) -> None:
+    planned, held_at = small(seeds=2), []
+
+    class Tries(GridWatch):
+        def training(self, planned: Planned, number: int, of: int) -> Watch:
+            class Tried(Watch):
+                def step(self, done: int) -> None:
+                    with pytest.raises(RunError, match="this process is at work"):
+                        Lock(tmp_path / planned.name)
+                    held_at.append((planned.name, done))
+
+            return Tried()
+
+        def together(self, planned: Sequence[Planned], number: int, of: int) -> list[Watch]:
+            return [self.training(one, number, of) for one in planned]
+
+    train_all(planned, tmp_path, device="cpu", together=together, watch=Tries())
+    steps = Run(tmp_path / planned[0].name).metrics()[-1]["step"]
+    assert sorted(held_at) == sorted((one.name, 1 + step) for one in planned for step in range(steps))
+    for one in planned:
+        Lock(tmp_path / one.name).release()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_another_process_did_before_the_folders_were_held_is_gone_on_with(
+    begun: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It trained the first to the end."""
+    planned, options = small(epochs=2, seeds=2), dict[str, Any](device="cpu", together=True)
+    if begun:
+        train_all(planned, tmp_path, watch=Seen(steps=3), **options)
+    seen: list[Any] = []
+
+    def late(path: Path) -> Any:
+        monkeypatch.setattr(experiment, "held", held)
+        experiment.resume(path, device="cpu")
+        seen.append(contents(path))
+        return held(path)
+
+    monkeypatch.setattr(experiment, "held", late)
+    members, reason = train_all(planned, tmp_path, **options)
+    assert reason is None and [member.status for member in members] == ["finished"] * 2
+    assert not begun or contents(tmp_path / planned[0].name) == seen[0]
+    train_all(planned[:1], tmp_path / "alone", device="cpu")
+    if not begun:
+        assert_same_run(tmp_path / planned[0].name, tmp_path / "alone" / planned[0].name)
 
 
 def test_no_time_trains_nothing_and_says_why(tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ from lso.tasks.labelled import Labelled, load, save
 from lso.tasks.retraining import RetrainingResult, Watch, weighted_retraining
 from lso.vae.data import take
 from lso.vae.errors import RunError, UsageError
+from lso.vae.lock import Lock
 from lso.vae.runs import Run
-from lso.vae.training import train
+from lso.vae.training import resume, train
 from lso.vae.watch import Watch as TrainingWatch
-from tests.vae.small import assert_same_run, config, digits, sentences
+from tests.vae.small import assert_same_run, config, contents, digits, sentences
 
 ROOT = Path(__file__).resolve().parents[2]
 ASKED: list[str] = []
@@ -176,6 +177,11 @@ def test_each_round_goes_on_from_the_model_before_and_knows_what_was_found(run: 
     assert len(json.loads(asked[0])["z"]) == 4 + 4 and json.loads(asked[1])["event"] == "scored"
 
 
+def test_the_first_retraining_may_be_longer_than_the_others(run: Run, tmp_path: Path) -> None:
+    result = search(run, tmp_path / "w", budget=5, epochs=0.25, first_epochs=2.0)
+    assert [row.drawn for row in result.rounds] == [2 * 60, (60 + 4) // 4]
+
+
 def test_a_round_says_how_the_model_stands(whole: RetrainingResult) -> None:
     assert [row.history is None for row in whole.rounds] == [True, False, False]
     for row in whole.rounds:
@@ -212,6 +218,28 @@ def test_another_search_is_refused(run: Run, tmp_path: Path) -> None:
         search(run, tmp_path / "s", every=0)
     with pytest.raises(RunError, match="is no weighted retraining"):
         search(run, tmp_path / "none", resume=True)
+
+
+def test_a_second_process_is_refused_and_changes_nothing(run: Run, tmp_path: Path) -> None:
+    """Neither the whole nor one of its trainings can be gone on with while it works."""
+    said: list[str] = []
+
+    class Twice(TrainingWatch):
+        def start(self, trained: Run, steps: int, done: int) -> None:
+            before = contents(tmp_path)
+            for call in (
+                lambda: search(run, tmp_path / "r", budget=12, resume=True),
+                lambda: resume(trained, sentences()),
+            ):
+                with pytest.raises(RunError) as caught:
+                    call()
+                said.append(caught.value.message)
+            assert contents(tmp_path) == before
+
+    search(run, tmp_path / "r", budget=1, watch=Watch(Twice(), SearchWatch()))
+    folders = [tmp_path / "r", tmp_path / "r" / "rounds" / "00" / "train"]
+    assert said == [f"this process is at work in {folder}" for folder in folders]
+    Lock(tmp_path / "r").release()
 
 
 def test_images_are_found_as_training_has_them(tmp_path: Path) -> None:

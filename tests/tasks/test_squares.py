@@ -1,5 +1,6 @@
 """Squares: the published pictures, their area, what counts as one square, and the grid over two latents."""
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -8,7 +9,10 @@ import torch
 from torch import Tensor
 
 from lso.decoder import Decoder
+from lso.evaluation import ends
 from lso.tasks.datasets import load_dataset
+from lso.tasks.goal import Goal
+from lso.tasks.known import goal_objective
 from lso.tasks.plan import plan
 from lso.tasks.squares import grid_search, known, load, one_square, score, squares
 from lso.vae.config import DataConfig
@@ -42,9 +46,9 @@ def test_each_is_there_ten_times_and_one_in_twenty_validates() -> None:
         load(DataConfig(task="squares", path="x"))
 
 
-def test_the_area_counts_pixels_of_one_half_and_more_and_nothing_else() -> None:
+def test_the_area_counts_pixels_that_round_to_one_and_nothing_else() -> None:
     image = np.zeros((1, 64, 64), dtype=np.float32)
-    image[0, 3, :5] = (0.5, 0.4999, 1.0, 7.0, -1.0)
+    image[0, 3, :5] = (0.5001, 0.5, 1.0, 7.0, -1.0)
     assert score([image, image[0], np.full((2, 2), np.nan), "text", None, [], np.array(["a"])]) == [3, 3] + [None] * 5
     assert pickle.loads(pickle.dumps(score)) is score
 
@@ -70,6 +74,19 @@ def test_the_grid_finds_all_pictures_of_a_known_decoder() -> None:
     assert found.square[0] and found.square.sum() == 8
     with pytest.raises(UsageError, match=r"two latents, got 3"):
         grid_search(Decoder(rectangle, latent_dim=3))
+
+
+def grey(z: Tensor) -> Tensor:
+    """The rectangle in a grey that moves with z_0."""
+    return rectangle(z) * 0.6 + z[:, :1, None, None] / 10
+
+
+def test_pictures_that_round_to_the_same_are_one_object() -> None:
+    goal = Goal(name="area", score=score, maximize=True, decimals=0)
+    z = torch.tensor([[0.0, 0.0], [0.1, 0.0], [1.0, 0.0]])
+    for given, distinct in ((goal, 2), (dataclasses.replace(goal, decimals=4), 3)):
+        objective = goal_objective(given, Decoder(grey, latent_dim=2))
+        assert len({end.decoded_hash for end in ends(objective, z)}) == distinct
 
 
 def test_known_pictures_are_distinct_and_of_the_training_part() -> None:

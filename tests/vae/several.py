@@ -112,6 +112,7 @@ def main(out: Path) -> None:
             train(chosen, data_for(chosen), out / name)
         train(plain, digits(), out / "begun", watch=Told(1, 6, lambda: "interrupted"))
         resume(Run(out / "cut"), digits())
+        found["held"] = refused(lambda: resume(Run(out / "held"), digits()))
         own = replace(plain, seed=place().rank)
         wild = replace(plain, protocol=replace(plain.protocol, learning_rate=1e30, clip=0.0))
         found["diverged"] = refused(lambda: train(wild, digits(), out / "diverged"))

@@ -13,6 +13,7 @@ from lso.vae.architectures import ARCHITECTURES, BASELINES, Architecture, archit
 from lso.vae.config import Protocol, TrainConfig
 from lso.vae.corpus import Corpus
 from lso.vae.data import Dataset, binarize, take
+from lso.vae.lock import LOCK
 from lso.vae.methods import METHODS, Method, method, parse_method
 from lso.vae.model import VAE, build
 from lso.vae.runs import Run
@@ -157,6 +158,12 @@ def rows(path: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without the clock column."""
     lines = (path / runs.METRICS).read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """All files below a folder but locks: a process that closes the file of its own lock lets go of it."""
+    files = [file for file in path.rglob("*") if file.is_file() and file.name != LOCK]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 def tensors(value: Any, name: str = "") -> dict[str, Tensor]:

@@ -16,11 +16,12 @@ import torch
 from lso.vae import runs
 from lso.vae.errors import UsageError
 from lso.vae.launch import Place, place
+from lso.vae.lock import Lock
 from lso.vae.processes import agree, joined, said, share_of, shared, sharing, sum_flat
 from lso.vae.runs import Run
 from lso.vae.training import Limits, resume, train
 from tests.vae.several import CASES, stepped, trainings
-from tests.vae.small import data_for, digits, rows, tensors
+from tests.vae.small import contents, data_for, digits, rows, tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -34,12 +35,18 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that two processes filled; a training that one process began lies in it before they start."""
+    """The folder that two processes filled; trainings that one process began lie in it before they start.
+
+    This process is at work in ``held`` meanwhile.
+    """
     out = tmp_path_factory.mktemp("two")
-    train(trainings()["vae"], digits(), out / "cut", limits=Limits(steps=6))
+    for name in ("cut", "held"):
+        train(trainings()["vae"], digits(), out / name, limits=Limits(steps=6))
+    before = contents(out / "held")
     shared_by = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared_by |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.vae.several", str(out)]
+    lock = Lock(out / "held")
     started = [
         subprocess.Popen(
             command, env={**shared_by, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
@@ -52,6 +59,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for process in started:
             process.kill()
             process.communicate()
+        lock.release()
+    assert contents(out / "held") == before
     assert [process.returncode for process in started] == [0, 0], "\n".join(said_last)
     return out
 
@@ -143,6 +152,12 @@ def test_a_run_goes_on_under_another_number_of_processes(two: Path) -> None:
     assert begun.info["sentence"] == "interrupted after 1 epoch and 6 steps"
     resume(begun, digits())
     assert_close_run(two / "begun", two / "vae")
+
+
+def test_a_folder_held_by_another_launch_is_refused_by_all(two: Path, found: list[dict[str, Any]]) -> None:
+    """At once, and the processes go on together; nothing was written, see `two`."""
+    wanted = f"RunError: another process is at work in {two / 'held'}\nWait for it, or choose another folder."
+    assert [each["held"] for each in found] == [wanted, wanted]
 
 
 def test_all_find_that_a_training_diverged(two: Path, found: list[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from lso.vae import checkpoint, metrics, replay, runs, training
 from lso.vae import step as stepping
 from lso.vae.config import TrainConfig, to_toml
 from lso.vae.errors import RunError, UsageError
+from lso.vae.lock import LOCK
 from lso.vae.methods import METHODS
 from lso.vae.model import VAE
 from lso.vae.runs import Run
@@ -98,7 +99,7 @@ def test_killed_and_resumed_run_is_the_unbroken_one(
     run = killed(config("ne-vae-lp"), tmp_path / "r", step=step)
     (run.path / ".last.pt.4711").touch()  # the half-written file that a kill may leave
     assert_same_run(resume(run, digits()).path, unbroken("ne-vae-lp"))
-    assert not list(run.path.glob(".*"))
+    assert list(run.path.glob(".*")) == [run.path / LOCK]
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
@@ -323,7 +324,7 @@ def test_a_killed_process_resumes_to_the_unbroken_run(tmp_path: Path) -> None:
         path = tmp_path / str(i)
         run = resume(Run(path), data) if path.exists() else train(chosen, data, path)
         assert_same_run(run.path, whole.path)
-        assert not list(path.glob(".*"))
+        assert list(path.glob(".*")) == [path / LOCK]
     assert len({count for count in struck if 0 < count < total}) >= 10, struck  # it did strike mid-training
 
 

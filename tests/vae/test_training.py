@@ -15,6 +15,7 @@ from lso.vae import checkpoint, metrics, replay, runs, training
 from lso.vae import step as stepping
 from lso.vae.data import steps
 from lso.vae.errors import DivergedError, RunError
+from lso.vae.lock import LOCK
 from lso.vae.methods import METHODS
 from lso.vae.opening import begin
 from lso.vae.runs import Run
@@ -41,7 +42,7 @@ def test_two_epochs_lower_the_loss_and_fill_the_folder(name: str, tmp_path: Path
     assert found[2]["train_loss"] < found[1]["train_loss"] and found[0]["train_loss"] is None
     assert run.info["status"] == "finished" and "best validation -ELBO" in run.info["sentence"]
     assert sorted(os.listdir(run.path)) == sorted(
-        [runs.CONFIG, runs.INFO, runs.METRICS, runs.MODEL, runs.LAST, runs.CODES]
+        [LOCK, runs.CONFIG, runs.INFO, runs.METRICS, runs.MODEL, runs.LAST, runs.CODES]
     )
     assert run.config == config(name, learning_rate=3e-3)
 
