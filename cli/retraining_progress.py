@@ -23,8 +23,7 @@ class RetrainingProgress(Watch):
 
     def __init__(self, console: Console, signals: Signals, deadline: float | None) -> None:
         self._searches = BlackBoxProgress(console, signals, deadline)
-        self._scoring = Counting(console, "data", "scoring training data")
-        self._retraining = _Retraining(self._searches, self._scoring)
+        self._retraining = _Retraining(self._searches)
         super().__init__(self._retraining, _Asked(self._searches))
 
     @property
@@ -39,7 +38,7 @@ class RetrainingProgress(Watch):
             done: data scored.
             total: to score.
         """
-        self._scoring(done, total)
+        self._retraining.count(done, total, "data", "scoring training data")
 
     def searching(self, number: int, objective: LatentObjective) -> SearchWatch:
         """Change to the live line of a search.
@@ -68,7 +67,6 @@ class RetrainingProgress(Watch):
 
     def close(self) -> None:
         """Take the bars away."""
-        self._scoring.close()
         self._retraining.close()
         self._searches.close()
 
@@ -84,21 +82,24 @@ class _Asked(SearchWatch):
 
 
 class _Retraining(TrainingWatch):
-    """The bar of a retraining, in the place of the one before."""
+    """The bar of a retraining, and of what comes before the first."""
 
-    def __init__(self, searches: BlackBoxProgress, scoring: Counting) -> None:
-        self.searches, self._scoring, self._steps = searches, scoring, 0
+    def __init__(self, searches: BlackBoxProgress) -> None:
+        self.searches, self._name, self._steps = searches, "", 0
         self._counting: Counting | None = None
 
+    def count(self, done: int, total: int, unit: str, text: str) -> None:
+        if self._counting is None:
+            self._counting = Counting(self.searches.console, unit, text)
+        self._counting(done, total)
+
     def start(self, run: Run, steps: int, done: int) -> None:
-        self._scoring.close()
+        self.close()
         self.searches.close()
-        name = f"round {int(run.path.parent.name)}: retraining"
-        self._counting, self._steps = Counting(self.searches.console, "steps", name), steps
+        self._name, self._steps = f"round {int(run.path.parent.name)}: retraining", steps
 
     def step(self, done: int) -> None:
-        if self._counting is not None:
-            self._counting(done, self._steps)
+        self.count(done, self._steps, "steps", self._name)
 
     def stop(self) -> str | None:
         return self.searches.reason()
@@ -106,3 +107,4 @@ class _Retraining(TrainingWatch):
     def close(self) -> None:
         if self._counting is not None:
             self._counting.close()
+        self._counting = None

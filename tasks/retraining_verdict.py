@@ -153,14 +153,15 @@ def check_anchors(s: RetrainingSummary) -> Check:
         The check.
     """
     rule = f"care if the last model reproduces under {100 * FORGOTTEN:.0f} % of the share of training data that the "
-    rule += f"first retrained one did; not judged where that is under {100 * JUDGED:.0f} %, as of large images, which "
-    rule += "count if every pixel agrees as 0 and 1"
+    rule += f"first retrained one did; not judged where that is under {100 * JUDGED:.0f} %, nor of images, which count "
+    rule += "only if every pixel agrees as 0 and 1"
     if not s.rows:
         return Check(name="anchors", level="fine", found="no round is complete", rule=rule)
     first, last = s.rows[0].anchors.reproduced, s.rows[-1].anchors.reproduced
-    forgot = first >= JUDGED and last < FORGOTTEN * first
+    judged = s.exact and first >= JUDGED
+    forgot = judged and last < FORGOTTEN * first
     found = f"the first retrained model reproduces {percent(first)} of the training data that are followed, the last "
-    found += percent(last) + (": it has forgotten them" if forgot else ", too few to judge by" * (first < JUDGED))
+    found += percent(last) + (": it has forgotten them" if forgot else ", which is not judged" * (not judged))
     return Check(name="anchors", level="care" if forgot else "fine", found=found, rule=rule)
 
 

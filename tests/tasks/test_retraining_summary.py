@@ -9,12 +9,14 @@ import torch
 
 from lso.result import Evaluation
 from lso.retraining_figures import codes, progress
+from lso.tables import NONE
 from lso.tasks.drift import Drift, Standing
 from lso.tasks.goal import Goal
 from lso.tasks.labelled import Labelled
 from lso.tasks.retraining_record import RetrainingResult, Round
 from lso.tasks.retraining_report import essence_numbers, retraining_table, search_table
 from lso.tasks.retraining_summary import RetrainingSummary, Stage, retraining_summary
+from lso.tasks.retraining_verdict import apart
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run
 
@@ -106,6 +108,18 @@ def test_a_model_that_forgets_its_data_is_told() -> None:
     rows = [round_row(0, 1, reproduced=0.8), round_row(1, 2, reproduced=0.08)]
     told = RetrainingSummary(result=result([], rows), stages=told.stages, training="", latent_dim=8)
     assert levels(told)["anchors"] == "care" and "the last 8 %: it has" in found(told, "anchors")
+
+
+@pytest.mark.parametrize(("exact", "first"), [(False, 0.8), (True, 0.05)])
+def test_pictures_and_what_was_hardly_known_are_not_called_forgotten(exact: bool, first: float) -> None:
+    rows = [round_row(0, 1, reproduced=first), round_row(1, 2, reproduced=0.0)]
+    told = RetrainingSummary(result=result([], rows), stages=[], training="", latent_dim=8, exact=exact)
+    assert levels(told)["anchors"] == "fine" and "which is not judged" in found(told, "anchors")
+
+
+def test_numbers_are_told_apart_where_they_differ() -> None:
+    assert apart(0.99997, 0.99998) == ("0.99997", "0.99998") and apart(1.0, 1.0) == ("1", "1")
+    assert apart(None, 2.0) == (NONE, "2")
 
 
 def test_nothing_better_than_the_training_data_is_told() -> None:
