@@ -187,7 +187,7 @@ REMEDIES = {
     "retraining": "Retrain over the best alone (--retrain-k 1e-4) or for longer (--retrain-epochs), or search plainly.",
     "anchors": "Retrain less: a lower --retrain-epochs, a larger --retrain-k, or more --retrain-data.",
     "codes": "Keep the objects; decode a code with rounds/NN/train of the round that found it.",
-    "control": "Search plainly with the same budget and seed, then: lso report",
+    "control": "Search plainly with the same --budget, --seed and --known, and set both side by side: lso report",
 }
 
 
