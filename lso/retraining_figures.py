@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lso.figures import COLOURS, DARK, MARKERS, bottom_legend, canvas, guide, styled
+from lso.figures import COLOURS, MARKERS, bottom_legend, canvas, guide, mark, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def progress(values: Sequence[np.ndarray], maximize: bool, of: str, levels: Mapp
             )
     axis.step(x, best, where="post", color=COLOURS[0], linewidth=2, label="best so far")
     for number, (name, level) in enumerate((key, value) for key, value in levels.items() if value is not None):
-        axis.axhline(level, color=DARK, linestyle=("--", ":")[number % 2], linewidth=1, label=name)
+        mark(axis, level, name, ("--", ":")[number % 2])
     axis.set(title="Best so far", xlabel="distinct valid objects scored", ylabel=of, xlim=(0, len(every) + 1))
     bottom_legend(figure, [axis], columns=6)
     return figure
