@@ -53,7 +53,7 @@ CASES = {
     "squares": Case(
         method="beta-vae:beta=10,anneal=5,start=0.0001", searches=("random", "grid", "turbo", "retraining")
     ),
-    "ehrlich": Case(method="beta-vae:beta=0.05", searches=("random", "turbo", "genetic")),
+    "ehrlich": Case(method="beta-vae:beta=0.05", searches=("random", "turbo", "retraining", "genetic")),
 }
 
 

@@ -35,7 +35,7 @@ def search(
         where: seeds, seed, out, device and limit.
         deadline: seconds that this session may take.
     """
-    run = training_run(model or _trained_on(sought["task"]))
+    run = training_run(model or trained_on(sought["task"]))
     runs.choose_folder("", where["out"])
     console.loading()
     from lso.tasks.black_box import BlackBoxConfig, search_black_box
@@ -43,7 +43,7 @@ def search(
 
     what, config = Sought(**sought), BlackBoxConfig(**settings)
     _announce(console, run, what, config, where)
-    _carry_out(console, lambda watch: search_black_box(run, what, config, watch=watch, **where), deadline)
+    carry_out(console, lambda watch: search_black_box(run, what, config, watch=watch, **where), deadline)
 
 
 def resume(console: Console, path: Path, changes: Mapping[str, Any], deadline: float | None, device: str) -> None:
@@ -56,16 +56,27 @@ def resume(console: Console, path: Path, changes: Mapping[str, Any], deadline: f
         deadline: seconds that this session may take.
         device: of the decoder.
     """
-    Run(path)
+    again = "every" in Run(path).info.get("search", {})
     console.loading()
+    console.note(f"Going on with {shown(path)}")
+    if again:
+        from lso.cli import retraining
+
+        retraining.resume(console, path, changes, deadline, device)
+        return
     from lso.tasks.black_box import resume_black_box
 
-    console.note(f"Going on with {shown(path)}")
-    _carry_out(console, lambda watch: resume_black_box(path, changes=changes, device=device, watch=watch), deadline)
+    carry_out(console, lambda watch: resume_black_box(path, changes=changes, device=device, watch=watch), deadline)
 
 
-def _trained_on(name: str | None) -> Path | None:
-    """The newest training on a task; None where no task is named or none was trained on its data."""
+def trained_on(name: str | None) -> Path | None:
+    """The newest training on a task.
+
+    Args:
+        name: of the task, perhaps with its goal.
+    Returns:
+        The folder; None where no task is named or none was trained on its data.
+    """
     if name is None:
         return None
     base = task(name.partition(":")[0]).name
@@ -88,14 +99,25 @@ def _announce(console: Console, run: Run, what: Any, config: Any, where: Mapping
         console.warn(run.verdict)
 
 
-def _carry_out(console: Console, carry_out: Callable[[Any], Run], deadline: float | None) -> None:
+def carry_out(console: Console, work: Callable[[Any], Run], deadline: float | None, retraining: bool = False) -> None:
+    """Search until it ends or is to stop, and print what was found.
+
+    Args:
+        console: where to print.
+        work: searches, given what watches it.
+        deadline: seconds that this session may take.
+        retraining: whether the model is trained on between searches.
+    Raises:
+        Exit: where a signal ended it.
+    """
     from lso.cli.black_box_progress import BlackBoxProgress
+    from lso.cli.retraining_progress import RetrainingProgress
 
     with Signals() as signals:
         signals.listen()
-        watch = BlackBoxProgress(console, signals, deadline)
+        watch = (RetrainingProgress if retraining else BlackBoxProgress)(console, signals, deadline)
         try:
-            found = carry_out(watch.part)
+            found = work(watch.part)
         finally:
             watch.close()
     _conclude(found, console)
@@ -125,7 +147,7 @@ def _conclude(found: Run, console: Console) -> None:
     from lso.essence import essence_across
 
     for report in reports:
-        table = essence_across({"median over seeds": report["essence"]})
+        table = essence_across({"median over seeds" if report["essence"]["seeds"] > 1 else "value": report["essence"]})
         console.table(table.columns, table.rows)
     console.result()
     console.result(f"{info['sentence']} ({span(info['seconds'])})")

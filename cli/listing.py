@@ -137,7 +137,8 @@ def _run_row(run: Run) -> list[Any]:
             units = best.get("active_units") if run.config.architecture.latent_dim else None
             row[5:] = [best.get("neg_elbo"), units]
         else:
-            row[2] = info["search"]["optimizer"]
+            again = "every" in info["search"]
+            row[2] = info["search"]["optimizer"] + (f", retraining every {info['search']['every']}" if again else "")
         return [*row, "collapsed" if run.verdict else ""]
     except (LsoError, KeyError, ValueError) as error:
         return [shown(run.path), None, None, "damaged", None, None, None, str(error).splitlines()[0]]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lso.cli import black_box, by_gradient
+from lso.cli import black_box, by_gradient, retraining
 from lso.cli.console import Console
 from lso.cli.options import (
     LIMITS,
@@ -28,6 +28,7 @@ from lso.vae.errors import UsageError, unknown_name
 
 START = "mean,prior"
 FROM, HOW, BLACK_BOX = "What is searched for", "By gradient", "Black box"
+RETRAINING = "Black box, training the model on"
 Model = Annotated[
     Path | None,
     typer.Option(
@@ -157,20 +158,22 @@ Timeout = Annotated[
 MaxCalls = Annotated[
     int | None,
     typer.Option(
-        help="Calls at most, duplicates and invalid ones too. Default: ten times the budget.",
+        help="Calls at most, duplicates and invalid ones too; in each round where the model is retrained. Default: ten "
+        "times the budget.",
         metavar="N",
         rich_help_panel=BLACK_BOX,
         show_default=False,
     ),
 ]
 KnownData = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--known",
-        help="Data whose values the task knows, told beforehand.",
+        help="Data whose values the task knows, told beforehand. Default: 0; 100 with --retrain-every, if it has such.",
         metavar="N",
         min=0,
         rich_help_panel=BLACK_BOX,
+        show_default=False,
     ),
 ]
 Surrogate = Annotated[
@@ -193,6 +196,50 @@ Asynchronous = Annotated[
     bool,
     typer.Option("--asynchronous", help="Ask again as soon as one call is done.", rich_help_panel=BLACK_BOX),
 ]
+RetrainEvery = Annotated[
+    int | None,
+    typer.Option(
+        help="Train the model on before the search and after every N objects found, with the training data and all "
+        "that was found, the best drawn most often (weighted retraining).",
+        metavar="N",
+        min=1,
+        rich_help_panel=RETRAINING,
+        show_default=False,
+    ),
+]
+RetrainK = Annotated[
+    float,
+    typer.Option(
+        help="Of the weights 1 / (k n + rank): small for the best alone, inf for all alike.",
+        metavar="K",
+        rich_help_panel=RETRAINING,
+    ),
+]
+RetrainEpochs = Annotated[
+    float,
+    typer.Option(
+        help="Of each retraining: draws over the number of data known, a part of 1 too.",
+        metavar="X",
+        rich_help_panel=RETRAINING,
+    ),
+]
+RetrainFirstEpochs = Annotated[
+    float,
+    typer.Option(
+        help="Of the first retraining, which has the most to learn; 0: as many.",
+        metavar="X",
+        rich_help_panel=RETRAINING,
+    ),
+]
+RetrainData = Annotated[
+    int,
+    typer.Option(
+        help="Training data to retrain upon, 0: all; each is scored once, which the budget does not count.",
+        metavar="N",
+        min=0,
+        rich_help_panel=RETRAINING,
+    ),
+]
 Resume = Annotated[
     Path | None,
     typer.Option(help="Go on with a black-box search.", metavar="RUN", rich_help_panel=BLACK_BOX),
@@ -206,6 +253,9 @@ Out = Annotated[
 OF_GRADIENT = {"starts", "start", "context", "lr", "control", "tol", "max_steps", "bad_files", "channels", "invert"}
 OF_BLACK_BOX = {"budget", "batch", "seeds", "workers", "timeout", "max_calls", "known"}
 OF_BLACK_BOX |= {"surrogate", "chart", "asynchronous"}
+OF_RETRAINING = {"retrain_k", "retrain_epochs", "retrain_first_epochs", "retrain_data"}
+# Of a black-box search, and not of one that retrains the model.
+PLAIN = {"seeds", "surrogate", "chart", "asynchronous", "prior_weight", "loss", "limit"}
 BUDGET = 100
 CHANGES = {"budget", "workers", "timeout", "max_calls"}  # of a search that is resumed
 
@@ -235,10 +285,15 @@ def optimize(
     workers: Workers = 0,
     timeout: Timeout = None,
     max_calls: MaxCalls = None,
-    known: KnownData = 0,
+    known: KnownData = None,
     surrogate: Surrogate = "latent",
     chart: Chart = "box",
     asynchronous: Asynchronous = False,
+    retrain_every: RetrainEvery = None,
+    retrain_k: RetrainK = 1e-3,
+    retrain_epochs: RetrainEpochs = 1.0,
+    retrain_first_epochs: RetrainFirstEpochs = 0.0,
+    retrain_data: RetrainData = 5000,
     resume: Resume = None,
     limit: Limit = None,
     time_limit: TimeLimit = None,
@@ -270,11 +325,27 @@ def optimize(
             "no target given",
             "Say what to search for: --target images/ or test:20, --task expressions, or --objective module:function",
         )
+    if retrain_every is None:
+        _refuse(given & OF_RETRAINING, "nothing is retrained", "Add --retrain-every 50, or leave it out.")
+    elif target:
+        raise UsageError(
+            "--retrain-every: a target is no score that training data could be weighed by",
+            "Retrain for --task or --objective.",
+        )
     name, options = parse_optimizer(optimizer or ("adam" if target else "turbo"))
     if name in BLACK_BOX_OPTIMIZERS:
         _refuse(given & OF_GRADIENT, f"{name} is no gradient optimizer")
+        if retrain_every is not None:
+            _refuse(given & PLAIN, "weighted retraining has no such option")
+            shared = {"optimizer": name, "options": options, "budget": budget or BUDGET, "batch": batch, "seed": seed}
+            shared |= {"max_calls": max_calls} | ({} if known is None else {"known": known})
+            told = {key: own[f"retrain_{key}"] for key in ("every", "k", "epochs", "first_epochs", "data")}
+            where = {"workers": workers, "timeout": own["timeout"], "out": out, "device": device}
+            retraining.search(console, model, sought, shared | told, where, deadline)
+            return
         chosen = {key: own[key] for key in OF_BLACK_BOX - {"seeds"}} | ({"loss": loss} if "loss" in given else {})
         chosen |= {
+            "known": known or 0,
             "budget": budget or BUDGET,
             "optimizer": name,
             "options": options,
@@ -283,7 +354,7 @@ def optimize(
         where = {"seeds": seeds, "seed": seed, "out": out, "device": device, "limit": limit}
         black_box.search(console, model, sought, chosen, where, deadline)
         return
-    _refuse(given & OF_BLACK_BOX, f"{name} is no black-box optimizer")
+    _refuse(given & (OF_BLACK_BOX | {"retrain_every"}), f"{name} is no black-box optimizer")
     if options:
         raise UsageError(f"{name} takes no options after a colon", "Its step size is --lr.")
     if control not in (*GRADIENT_OPTIMIZERS, "none"):
@@ -299,7 +370,7 @@ def optimize(
     by_gradient.search(console, model, sought, settings, {**where, **files}, deadline)
 
 
-def _refuse(names: set[str], why: str) -> None:
+def _refuse(names: set[str], why: str, remedy: str = "") -> None:
     if names:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
-        raise UsageError(f"{flags}: {why}", "Leave it out." if len(names) == 1 else "Leave them out.")
+        raise UsageError(f"{flags}: {why}", remedy or ("Leave it out." if len(names) == 1 else "Leave them out."))

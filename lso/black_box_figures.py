@@ -11,7 +11,7 @@ from lso import search_figures
 from lso.belief import ATYPICAL
 from lso.black_box_analysis import BlackBoxSummary
 from lso.calibration import Calibration
-from lso.figures import COLOURS, DARK, bottom_legend, canvas, guide, log_scale, look, styled, wants_log
+from lso.figures import COLOURS, DARK, bottom_legend, canvas, guide, log_scale, look, mark, styled, wants_log
 from lso.foretold import coverage
 from lso.search_course import abscissa
 from lso.search_groups import Group
@@ -42,7 +42,7 @@ def progress(summary: BlackBoxSummary) -> "Figure":
         for number, group in enumerate(summary.groups):
             _best_so_far(axis, group, over, number)
         if summary.best_possible is not None:
-            axis.axhline(summary.best_possible, color=DARK, linestyle="--", linewidth=1, label="best attainable")
+            mark(axis, summary.best_possible, "best attainable")
         label = LABELS[over] if wasted or over != "calls" else "calls, each a distinct valid object"
         axis.set(xlabel=label, xlim=(0, None))
     longest = np.array([float(group.bands["seconds"].x[-1]) for group in summary.groups])

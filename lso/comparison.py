@@ -347,7 +347,8 @@ def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
             found[name] = dict(json.loads((run.path / "report.json").read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise RunError(
-                f"search {name} has no readable report.json: {error}", "Was it cut off? Search again."
+                f"search {name} has no readable report.json: {error}",
+                f"lso optimize --resume {run.path} writes it; a gradient search has to be done again.",
             ) from None
     return found
 

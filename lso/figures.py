@@ -152,6 +152,22 @@ def guide(axis: "Axes", level: float, text: str = "", *, vertical: bool = False,
         axis.text(s=text, transform=axis.get_yaxis_transform(), fontsize=7, color=DARK, **where)
 
 
+def mark(axis: "Axes", level: float, name: str, linestyle: str = "--") -> None:
+    """A line named in the legend, which alone says its value where the line would flatten what has been drawn before.
+
+    Args:
+        axis: drawn on already.
+        level: where.
+        name: of the line.
+        linestyle: of the line.
+    """
+    low, high = axis.dataLim.intervaly
+    if low - (high - low) <= level <= high + (high - low):
+        axis.axhline(level, color=DARK, linestyle=linestyle, linewidth=1, label=name)
+    else:
+        axis.plot([], [], color=DARK, linestyle=linestyle, linewidth=1, label=f"{name}: {level:.4g}, off the chart")
+
+
 CURVES = (
     ("neg_elbo", "-ELBO", "nats"),
     ("kl", "KL to the prior", "nats"),

@@ -131,7 +131,7 @@ def optimize(
         run, journal = _opened(out, resume, settings, facts or {})
         if journal is not None:
             stack.callback(journal.close)
-        caller = _caller(objective, executor, timeout)
+        caller = caller_of(objective, executor, timeout)
         stack.callback(caller.close)
         search = Search(objective, box, caller, journal, limits, batch, asynchronous, watch or Watch())
         try:
@@ -182,7 +182,16 @@ def _settled(optimizer: str | BlackBox, objective: LatentObjective, seed: int, o
     return optimizer
 
 
-def _caller(objective: LatentObjective, executor: Any, timeout: float | None) -> Caller:
+def caller_of(objective: LatentObjective, executor: Any, timeout: float | None) -> Caller:
+    """What carries out the calls of a search's score.
+
+    Args:
+        objective: holds the score.
+        executor: see `optimize`.
+        timeout: seconds for one call.
+    Returns:
+        The caller, to be closed.
+    """
     if executor is None and timeout is None:
         return Here(objective)
     if executor is None:  # a call in this process cannot be killed

@@ -45,10 +45,12 @@ def write_search_files(folder: str | Path, result: SearchResult) -> Path:
     """
     results = Path(folder) / "results"
     results.mkdir(parents=True, exist_ok=True)
-    _table(results / "results.csv", COLUMNS, [to_json(record) for record in result.records])
+    write_table(results / "results.csv", COLUMNS, [to_json(record) for record in result.records])
     np.savez(results / "codes.npz", z=result.z.numpy(), value=result.value.numpy())
     best = best_distinct(result, SHOWN)
-    _table(results / "best.csv", ("value", "call", "norm_percentile", "decoded"), [to_json(record) for record in best])
+    write_table(
+        results / "best.csv", ("value", "call", "norm_percentile", "decoded"), [to_json(record) for record in best]
+    )
     if best and best[0].decoded is None:
         _write_objects(results, result, best)
     return results
@@ -67,7 +69,14 @@ def best_distinct(result: SearchResult, count: int) -> list[Evaluation]:
     return sorted(fresh, key=lambda record: result.objective.sign * record.value)[:count]
 
 
-def _table(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+def write_table(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    """Write rows as CSV.
+
+    Args:
+        path: file, replaced where it is there.
+        columns: of the table, in order.
+        rows: their values; others are left out.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns, extrasaction="ignore")
         table.writeheader()

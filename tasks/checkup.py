@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ from lso.vae.values import counted
 # Ends of a black-box search whose sentence has the remedy.
 TOLD = ("decoder_ignores_latent", "stands_still", "invalid", "max_calls")
 
+EVALUATIONS = "evaluations.jsonl"
+LEVELS: Mapping[str, Literal["ok", "note", "problem"]] = {"fine": "ok", "care": "note", "doubt": "problem"}
 LATER = (runs.REPORT, "report.json")  # written after the search
 
 
@@ -49,6 +51,8 @@ def checkup(path: str | Path) -> list[Finding]:
     if info["kind"] == "train":
         for look in (_config, _data, _model, _last, _metrics):
             found += _caught(look, run)
+    elif "every" in info.get("search", {}):
+        found += _caught(_retraining, run)
     else:
         found += _caught(_search, run)
         found += _caught(_black_box, run) if _is_black_box(run) else []
@@ -139,8 +143,8 @@ def _metrics(run: Run) -> Iterator[Finding]:
 
 
 def _search(run: Run) -> Iterator[Finding]:
-    for name in (runs.REPORT, "report.json", "evaluations.jsonl"):
-        there = (run.path / name).is_file() or (name == "evaluations.jsonl" and bool(_parts(run)))
+    for name in (runs.REPORT, "report.json", EVALUATIONS):
+        there = (run.path / name).is_file() or (name == EVALUATIONS and bool(_parts(run)))
         # lso.optimize leaves the report to its caller, and one report over several seeds lies a folder above them.
         lacking: Literal["note", "problem"] = "note" if _is_black_box(run) and name in LATER else "problem"
         yield Finding("ok" if there else lacking, f"{name} is {'there' if there else 'missing'}")
@@ -153,7 +157,7 @@ def _is_black_box(run: Run) -> bool:
 def _parts(run: Run) -> list[Path]:
     """Folders with evaluations: the run's own, or one a seed and target below it."""
     places = [run.path, *sorted(path for path in run.path.iterdir() if path.is_dir())]
-    return [path for path in places if (path / "evaluations.jsonl").is_file()]
+    return [path for path in places if (path / EVALUATIONS).is_file()]
 
 
 def _black_box(run: Run) -> Iterator[Finding]:
@@ -178,6 +182,41 @@ def _black_box(run: Run) -> Iterator[Finding]:
         yield Finding(cause.level, cause.what, cause.remedy)
     if not causes:
         yield Finding("ok", f"no reason of a failure found in {counted(signs.counts.get('calls', 0), 'call')}")
+
+
+# What to do about a rule of `lso.tasks.retraining_verdict` that was not met.
+REMEDIES = {
+    "model": "Begin with a model whose latents are used (lso train --method ne-vae-se), or retrain less.",
+    "retraining": "Retrain over the best alone (--retrain-k 1e-4) or for longer (--retrain-epochs), or search plainly.",
+    "anchors": "Retrain less: a lower --retrain-epochs, a larger --retrain-k, or more --retrain-data.",
+    "codes": "Keep the objects; decode a code with rounds/NN/train of the round that found it.",
+    "control": "Search plainly with the same --budget, --seed and --known, and set both side by side: lso report",
+}
+
+
+def _retraining(run: Run) -> Iterator[Finding]:
+    from lso.diagnosis import diagnose, signs_of_records
+    from lso.record import read_evaluations
+
+    places = sorted(path for path in (run.path / "rounds").glob("*/") if path.name.isdigit())
+    whole = [place for place in places if (place / "round.json").is_file()]
+    yield Finding("ok" if whole else "note", f"{counted(len(whole), 'round')} complete")
+    for place in places:
+        if (place / "train" / runs.INFO).is_file() and (told := Run(place / "train").info)["status"] == "failed":
+            yield Finding("problem", f"retraining {place.name}: {told['sentence']}", _after_failure(told["sentence"]))
+    report = run.path / "report.json"
+    if report.is_file():
+        for check in json.loads(report.read_text(encoding="utf-8"))["verdict"]["checks"]:
+            level: Literal["ok", "note", "problem"] = LEVELS[check["level"]]
+            yield Finding(level, check["found"], "" if level == "ok" else REMEDIES.get(check["name"], ""))
+    else:
+        yield Finding("note", "report.json is missing", "It is written when a session ends.")
+    parts = [read_evaluations(place / "search") for place in places if (place / "search" / EVALUATIONS).is_file()]
+    ordered = [record for part in parts for record in sorted(part, key=lambda one: int(one.call or 0))]
+    records = [replace(record, call=i) for i, record in enumerate(ordered)]
+    if records:
+        signs = replace(signs_of_records(records, run.info["search"]), step=None)  # of one model's codes alone
+        yield from (Finding(cause.level, cause.what, cause.remedy) for cause in diagnose(signs))
 
 
 def _versions(info: dict[str, Any]) -> Iterator[Finding]:

@@ -74,10 +74,18 @@ def standing(decoder: Decoder, x: Shaped[Tensor, "n ..."], z: Float[Tensor, "n l
     decoded = decoder(z) if decoder.vocabulary is None else decoder.tokens(z)
     error = ((z - codes_of(decoder, decoded)) ** 2).mean().item()
     units = int(active(activity(z)).sum())
-    return Standing(active_units=units, reencoding_error=error, reproduced=_same(decoded, x).double().mean().item())
+    return Standing(active_units=units, reencoding_error=error, reproduced=same(decoded, x).double().mean().item())
 
 
-def _same(decoded: Tensor, x: Tensor) -> Bool[Tensor, " n"]:
+def same(decoded: Shaped[Tensor, "n ..."], x: Shaped[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
+    """Whether what is decoded equals data.
+
+    Args:
+        decoded: ``(n, *event)`` pixels in [0, 1], compared as 0 and 1, or token numbers.
+        x: ``(n, *event)``; sequences may be padded to another length.
+    Returns:
+        ``(n,)``.
+    """
     if not x.is_floating_point():
         longest = max(decoded.shape[1], x.shape[1])
         decoded, x = (pad(part, (0, longest - part.shape[1])) for part in (decoded, x))  # PAD is 0

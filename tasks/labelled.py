@@ -8,16 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.scores import as_objects, checked, from_objects
 from lso.search_result import SearchResult
-from lso.tasks.goal import Goal
 from lso.vae.corpus import Corpus
 from lso.vae.data import Data, join, take, to_unit
 from lso.vae.errors import RunError
 from lso.vae.files import replace_file
-from lso.vae.vocabulary import END, PAD, Vocabulary
-
-SCORED = 1000  # data scored at once
+from lso.vae.vocabulary import END, PAD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,28 +43,7 @@ class Labelled:
         return to_unit(take(self.x, slice(None)))
 
 
-def label(x: Data, goal: Goal, vocabulary: Vocabulary | None) -> Labelled:
-    """Score data.
-
-    Args:
-        x: a split, or part of one.
-        goal: has the score.
-        vocabulary: of sequences.
-    Returns:
-        The data with their values.
-    """
-    parts = torch.split(torch.arange(len(x)), SCORED)
-    return Labelled(x=x, value=torch.cat([_values(take(x, rows), goal, vocabulary) for rows in parts]))
-
-
-@torch.no_grad()
-def _values(x: Tensor, goal: Goal, vocabulary: Vocabulary | None) -> Tensor:
-    if vocabulary is not None:
-        return from_objects(goal.score([vocabulary.text(row) for row in x.tolist()]), len(x)).double()
-    pixels, score = to_unit(x), goal.score
-    return (
-        checked(score(pixels), len(x)) if goal.on == "tensors" else from_objects(score(as_objects(pixels)), len(x))
-    ).double()
+NOTHING = Labelled(x=torch.zeros(0), value=torch.zeros(0, dtype=torch.float64))
 
 
 @torch.no_grad()

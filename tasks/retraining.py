@@ -1,13 +1,14 @@
 """Weighted retraining (Tripp et al. 2020): search, train the model on with the best found drawn most often, repeat."""
 
 import dataclasses
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lso.asktell import make_optimizer
 from lso.decoder import Decoder
+from lso.loop import ended
+from lso.space import LatentSpace
 from lso.tasks.experiment import dataset_of
 from lso.tasks.goal import Goal
 from lso.tasks.retraining_record import RetrainingConfig
@@ -17,12 +18,10 @@ from lso.tasks.retraining_record import Watch as Watch
 from lso.tasks.rounds import Rounds
 from lso.vae import runs
 from lso.vae.data import Dataset
-from lso.vae.errors import RunError
-from lso.vae.files import beside, replace_file
+from lso.vae.errors import RunError, UsageError
 from lso.vae.lock import Lock
 from lso.vae.runs import Run
 
-STATE = "retraining.json"
 CHANGEABLE = ("budget", "max_calls")  # in going on
 
 
@@ -38,6 +37,7 @@ def weighted_retraining(
     executor: Any = None,
     timeout: float | None = None,
     watch: Watch | None = None,
+    facts: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> RetrainingResult:
     """Search a model's latent space, and train the model on between searches.
@@ -46,6 +46,7 @@ def weighted_retraining(
     replacement by the rank of their values; encodes the known data and the objects found with the new model; and
     searches for so many unique valid objects more. What was scored once is answered from memory in all later rounds.
 
+        data.safetensors  the training data, scored
         rounds/NN/train   a training run: config, weights begun with, metrics, model
         rounds/NN/search  a search: evaluations.jsonl
         rounds/NN/found.safetensors, round.json   written last: the round is complete
@@ -60,14 +61,16 @@ def weighted_retraining(
         resume: go on with ``out``; the budget may differ.
         dataset: of a run that was given its data as tensors.
         device: of the model.
-        executor: of the score's calls, see `lso.loop.optimize`; may differ in going on.
+        executor: of the score's calls, of training data too, see `lso.loop.optimize`; may differ in going on.
         timeout: seconds for one call; may differ in going on.
         watch: progress and stop requests.
+        facts: what else is to stand in run.json.
         **config: fields of `RetrainingConfig`; others are options of the optimizer.
     Returns:
         The result; with status ``stopped`` it can be gone on with.
     Raises:
-        UsageError: if an argument is wrong.
+        UsageError: if an argument is wrong, or the score failed on the training data.
+        DataError: if the training data cannot be read again.
         RunError: if ``out`` is taken, of another search, or another process works there.
         DivergedError: if a retraining's loss was not finite.
     Source: Tripp, Daxberger, Hernandez-Lobato (2020), arXiv:2006.09191, and their code's settings for expressions.
@@ -79,52 +82,62 @@ def weighted_retraining(
     own = {key: value for key, value in config.items() if key in names}
     own["options"] = {**own.get("options", {}), **{key: config[key] for key in config if key not in names}}
     chosen = RetrainingConfig(optimizer=optimizer, **own)
-    settings = _settings(run, goal, chosen)
-    folder = _checked(out, settings) if resume else _made(run, out, settings)
-    with Lock(folder):
-        _write_state(folder, status="running", sentence="", settings=settings)
-        data, calls = dataset_of(run) if dataset is None else dataset, {"executor": executor, "timeout": timeout}
-        result = Rounds(run, goal, chosen, folder, data, device, watch or Watch(), calls).finish()
-        _write_state(folder, status=result.status, sentence=result.sentence, finished=runs.now())
+    data = dataset_of(run) if dataset is None else dataset
+    _require_able(run, chosen)
+    folder = _opened(run, _settings(run, goal, chosen), out, resume)
+    calls = {"executor": executor, "timeout": timeout}
+    with Lock(folder.path):
+        about = {"status": "running", "sentence": "", "search": _settings(run, goal, chosen), **(facts or {})}
+        runs.update(folder, **about)
+        try:
+            result = Rounds(run, goal, chosen, folder.path, data, device, watch or Watch(), calls).finish()
+        except BaseException as error:
+            runs.update(folder, **ended(error), finished=runs.now())
+            raise
+        told = {"status": result.status, "sentence": result.sentence, "seconds": result.seconds}
+        runs.update(folder, **told, finished=runs.now())
     return result
+
+
+def is_retraining(run: Run) -> bool:
+    """Whether a run folder is that of a weighted retraining.
+
+    Args:
+        run: any.
+    Returns:
+        Whether it is.
+    """
+    return "every" in run.info.get("search", {})
+
+
+def _require_able(run: Run, config: RetrainingConfig) -> None:
+    """Refuse what would fail in the first search."""
+    latent = run.config.architecture.latent_dim
+    if not latent:
+        raise UsageError(f"{run.path} is a baseline without latents", "Give a VAE, e.g. lso train --method ne-vae-se")
+    space = LatentSpace(latent, bounds=config.bounds) if config.bounds != "codes" else LatentSpace(latent)
+    make_optimizer(config.optimizer, space, **config.options)
 
 
 def _settings(run: Run, goal: Goal, config: RetrainingConfig) -> dict[str, Any]:
     """What tells searches apart."""
-    settings = {**dataclasses.asdict(config), "goal": goal.name, "model": Decoder(run.model()).hash}
-    settings["options"] = {key: repr(value) for key, value in sorted(config.options.items())}
-    settings["k"] = repr(config.k)  # JSON has no infinity
-    return settings
+    settings = {**dataclasses.asdict(config), "goal": goal.name, "maximize": goal.maximize}
+    settings |= {"model": Decoder(run.model()).hash, "k": repr(config.k)}  # JSON has no infinity
+    return settings | {"options": {key: repr(value) for key, value in sorted(config.options.items())}}
 
 
-def _checked(out: str | Path | None, settings: Mapping[str, Any]) -> Path:
-    """The folder of the same search."""
+def _opened(run: Run, settings: Mapping[str, Any], out: str | Path | None, resume: bool) -> Run:
+    """The folder, new or of the same search."""
+    if not resume:
+        path = runs.choose_folder(f"{run.config.data.task}-retraining", out)
+        about = {"status": "running", "sentence": "", "model": str(run.path.resolve()), "verdict": run.verdict}
+        return runs.create(path, "search", {**about, "search": settings, **dataclasses.asdict(runs.Provenance.here())})
     folder = Path(out or "")
-    before = _state(folder).get("settings")
-    if before is None:
+    if not (folder / runs.INFO).is_file() or not is_retraining(Run(folder)):
         raise RunError(f"{folder} is no weighted retraining", "Leave resume out, or name the folder of one.")
+    before = Run(folder).info["search"]
     changed = [key for key in settings if key not in CHANGEABLE and before.get(key) != settings[key]]
     if changed:
         told = "; ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
         raise RunError(f"{folder} is another search: {told}", "Go on with what it was begun with.")
-    return folder
-
-
-def _made(run: Run, out: str | Path | None, settings: Mapping[str, Any]) -> Path:
-    """A new folder with its state, complete or not at all."""
-    folder = runs.choose_folder(f"{run.config.data.task}-retraining", out)
-    half = beside(folder.absolute())
-    half.mkdir(parents=True)
-    about = {"status": "running", "sentence": "", "run": str(run.path.resolve()), "settings": settings}
-    _write_state(half, **about, **dataclasses.asdict(runs.Provenance.here()))
-    os.replace(half, folder)
-    return folder
-
-
-def _state(folder: Path) -> dict[str, Any]:
-    path = folder / STATE
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-
-
-def _write_state(folder: Path, **values: Any) -> None:
-    replace_file(folder / STATE, (json.dumps({**_state(folder), **values}, indent=2) + "\n").encode())
+    return Run(folder)

@@ -12,9 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lso.objective import LatentObjective
 from lso.result import Evaluation
 from lso.search import Watch as SearchWatch
 from lso.tasks.drift import Drift, Standing
+from lso.tasks.goal import Goal
+from lso.tasks.labelled import Labelled
 from lso.tasks.weighting import PUBLISHED_K
 from lso.vae.files import replace_file
 from lso.vae.runs import Run
@@ -32,6 +35,25 @@ class Watch:
 
     def __init__(self, training: TrainingWatch | None = None, search: SearchWatch | None = None) -> None:
         self.training, self.search = training or TrainingWatch(), search or SearchWatch()
+
+    def labelled(self, done: int, total: int) -> None:
+        """A training datum was scored.
+
+        Args:
+            done: so far.
+            total: of them.
+        """
+
+    def searching(self, number: int, objective: LatentObjective) -> SearchWatch:
+        """A search begins.
+
+        Args:
+            number: of the round.
+            objective: searched over, of the model just retrained.
+        Returns:
+            What watches it.
+        """
+        return self.search
 
     def round(self, row: "Round") -> None:
         """A round ended.
@@ -152,19 +174,33 @@ class RetrainingResult:
         status: ``finished``, ``stopped`` (from outside), or that of a search that found nothing new.
         sentence: the status in words.
         rounds: those that are complete.
-        records: every call of the score and every duplicate, in order.
-        maximize: sense of the values.
-        run: training run of the last model.
+        parts: of each round every call of the score and every duplicate, in order; of one that was cut as well.
+        data: training data retrained upon, with their values; none where the session was cut before they had them.
+        goal: what was sought.
+        run: training run of the model of the last complete round; before there is one, of the model begun with.
         folder: where everything is recorded.
+        seconds: of retraining and searching.
     """
 
     status: str
     sentence: str
     rounds: tuple[Round, ...]
-    records: tuple[Evaluation, ...] = field(repr=False)
-    maximize: bool
+    parts: tuple[tuple[Evaluation, ...], ...] = field(repr=False)
+    data: Labelled | None = field(repr=False)
+    goal: Goal
     run: Run
     folder: Path
+    seconds: float
+
+    @property
+    def maximize(self) -> bool:
+        """Sense of the values."""
+        return self.goal.maximize
+
+    @property
+    def records(self) -> tuple[Evaluation, ...]:
+        """All of them."""
+        return tuple(record for part in self.parts for record in part)
 
     @property
     def fresh(self) -> list[Evaluation]:
@@ -189,3 +225,17 @@ class RetrainingResult:
         if not len(values):
             return values
         return values.cummax(0).values if self.maximize else values.cummin(0).values
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report of this search.
+
+        Args:
+            path: ``.html`` file, or a folder for ``report.html``; the numbers go beside it as JSON. None is `folder`.
+        Returns:
+            The HTML file.
+        Raises:
+            UsageError: if no call was made yet.
+        """
+        from lso.tasks.retraining_report import retraining_report
+
+        return retraining_report(self, path)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lso.decoder import Decoder
-from lso.loop import optimize
+from lso.loop import caller_of, optimize
 from lso.record import read_evaluations
 from lso.result import Evaluation
 from lso.search_result import SearchResult
@@ -17,7 +17,8 @@ from lso.tasks.drift import drift, standing
 from lso.tasks.experiment import GIVEN, resolve_device
 from lso.tasks.goal import Goal
 from lso.tasks.known import codes_of, goal_objective, known_data
-from lso.tasks.labelled import Labelled, found_by, kept, label, load
+from lso.tasks.labelled import NOTHING, Labelled, found_by, kept, load
+from lso.tasks.labelling import AT_ONCE, Cut, labelled
 from lso.tasks.retraining_record import RetrainingConfig, RetrainingResult, Round, Watch
 from lso.tasks.search import frozen
 from lso.tasks.weighting import draw, effective_size, weights
@@ -29,7 +30,7 @@ from lso.vae.runs import Run
 from lso.vae.seeds import generator, mix
 from lso.vae.values import counted
 
-ROUND, ROUNDS, FOUND = "round.json", "rounds", "found.safetensors"
+DATA, ROUND, ROUNDS, FOUND = "data.safetensors", "round.json", "rounds", "found.safetensors"
 ANCHORS = 500  # known data whose codes are followed
 MEASURED = 1000  # validation data of a retraining
 ENDED = ("stopped", "failed")  # a search that is gone on with
@@ -63,23 +64,35 @@ class Rounds:
     ) -> None:
         self.goal, self.config, self.folder, self.data, self.calls = goal, config, folder, data, calls
         self.first, self.run, self.device, self.watch = run, run, device, watch
-        self.pool = kept(folder / "data.safetensors", self._labelled)
-        self.known = kept(folder / "known.safetensors", self._known)
-        self.anchors = Labelled(x=self.pool.x[:ANCHORS], value=self.pool.value[:ANCHORS]).seen()
-        self.found: Labelled | None = None
+        self.pool = self.known = self.found = NOTHING
         self.rounds: list[Round] = []
-        self.records: list[Evaluation] = []
+        self.parts: list[Sequence[Evaluation]] = []
+        self.seconds = 0.0
 
-    def _labelled(self) -> Labelled:
-        """The training data retrained upon."""
+    def _prepare(self) -> None:
+        """The data retrained upon, scored, and those told to the optimizer."""
         count = self.config.data or len(self.data.train)
         rows = torch.randperm(len(self.data.train), generator=generator(self.config.seed, "retraining/data"))[:count]
-        return label(self.data.train[rows], self.goal, self.data.vocabulary)
+        self.pool = labelled(
+            self.folder / DATA,
+            self.data.train[rows],
+            lambda: caller_of(goal_objective(self.goal, Decoder(self.first.model())), **self.calls),
+            self.goal.on,
+            self.data.vocabulary,
+            at_once=AT_ONCE if self.calls["executor"] is None else self.config.batch,
+            tell=self._scoring,
+        )
+        self.known = kept(self.folder / "known.safetensors", self._known)
+        self.anchors = Labelled(x=self.pool.x[:ANCHORS], value=self.pool.value[:ANCHORS]).seen()
+
+    def _scoring(self, done: int, total: int) -> str | None:
+        self.watch.labelled(done, total)
+        return self.watch.search.stop()
 
     def _known(self) -> Labelled:
         """What is told to the optimizer."""
         if not self.config.known or self.goal.known is None:
-            return Labelled(x=torch.zeros(0), value=torch.zeros(0, dtype=torch.float64))
+            return NOTHING
         x, value = known_data(self.first, self.goal, self.data.vocabulary, self.config.known, self.config.seed)
         return Labelled(x=x, value=torch.tensor(value, dtype=torch.float64))
 
@@ -92,6 +105,10 @@ class Rounds:
             What came of them.
         """
         status = sentence = ""
+        try:
+            self._prepare()
+        except Cut as cut:
+            status, sentence = "stopped", str(cut)
         while not status:
             begun = self.rounds[-1].unique if self.rounds else 0
             status, sentence = self._round() or ("", "")
@@ -103,10 +120,12 @@ class Rounds:
             status=status,
             sentence=sentence,
             rounds=tuple(self.rounds),
-            records=tuple(self.records),
-            maximize=self.goal.maximize,
+            parts=tuple(map(tuple, self.parts)),
+            data=self.pool if len(self.pool) else None,
+            goal=self.goal,
             run=self.run,
             folder=self.folder,
+            seconds=self.seconds,
         )
 
     def _spent(self) -> str:
@@ -120,13 +139,15 @@ class Rounds:
             self._read(place)
             return None
         trained = self._train(number, place / "train")
+        self.seconds += float(trained.info["seconds"])
         if trained.info["status"] != "finished":
             return "stopped", f"Retraining {number}: {trained.info['sentence']}"
         decoder, space, _ = frozen(trained, self.device, bounds=self.config.bounds)
         accounts = self._accounts(decoder)
         result = self._search(number, place / "search", decoder, space)
+        self.seconds += float(result.counters["seconds"])
         if result.status in ENDED:
-            self.records += result.records
+            self.parts.append(result.records)
             return result.status, result.sentence
         fresh = kept(place / FOUND, lambda: found_by(result, self.data.train, self._binary))
         self._take(trained, fresh, result.records)
@@ -151,16 +172,18 @@ class Rounds:
         """Take a complete round from its files."""
         records = sorted(read_evaluations(place / "search"), key=lambda record: int(record.call or 0))
         self._take(Run(place / "train"), load(place / FOUND), records)
-        self.rounds.append(Round.read(place / ROUND))
+        row = Round.read(place / ROUND)
+        self.seconds += row.training_seconds + row.search_seconds
+        self.rounds.append(row)
 
     def _take(self, trained: Run, fresh: Labelled, records: Sequence[Evaluation]) -> None:
         self.run = trained
-        self.records += records
+        self.parts.append(records)
         if len(fresh):
-            self.found = fresh if self.found is None else self.found + fresh
+            self.found = self.found + fresh if len(self.found) else fresh
 
     def _best(self) -> float | None:
-        if self.found is None:
+        if not len(self.found):
             return None
         return float(self.found.value.max() if self.goal.maximize else self.found.value.min())
 
@@ -185,7 +208,7 @@ class Rounds:
 
     def _drawn(self, number: int) -> Dataset:
         """The data of a retraining: drawn with replacement from all that is known, by their weights."""
-        everything = self.pool if self.found is None else self.pool + self.found
+        everything = self.pool + self.found if len(self.found) else self.pool
         weight = weights(everything.value, self.config.k, self.goal.maximize)
         epochs = self.config.epochs if number else self.config.first_epochs or self.config.epochs
         count = max(1, round(epochs * len(everything)))
@@ -205,18 +228,23 @@ class Rounds:
         before = codes_of(Decoder(self.run.model(str(resolve_device(self.device)))), self.anchors)
         after = codes_of(decoder, self.anchors)
         found: dict[str, Any] = {"drift": drift(before, after), "anchors": standing(decoder, self.anchors, after)}
-        seen = None if self.found is None else self.found.seen()
-        return found | {"history": None if seen is None else standing(decoder, seen, codes_of(decoder, seen))}
+        if not len(self.found):
+            return found | {"history": None}
+        seen = self.found.seen()
+        return found | {"history": standing(decoder, seen, codes_of(decoder, seen))}
 
     def _search(self, number: int, path: Path, decoder: Decoder, space: LatentSpace) -> SearchResult:
         """The search of a round, gone on with where it was cut."""
-        data = [part for part in (self.known, self.found) if part is not None and len(part)]
+        data = [part for part in (self.known, self.found) if len(part)]
         codes = [codes_of(decoder, part.seen()) for part in data]
         known = (torch.cat(codes), torch.cat([part.value for part in data]).tolist()) if data else None
-        scored = [record for record in self.records if record.duplicate_of is None and record.outcome != "lost"]
+        objective = goal_objective(self.goal, decoder, space)
+        scored = [
+            record for part in self.parts for record in part if record.duplicate_of is None and record.outcome != "lost"
+        ]
         left = self.config.budget - (self.rounds[-1].unique if self.rounds else 0)
         return optimize(
-            goal_objective(self.goal, decoder, space),
+            objective,
             self.config.optimizer,
             min(self.config.every, left),
             self.config.batch,
@@ -226,7 +254,7 @@ class Rounds:
             known=known,
             scored=scored,
             seed=mix(self.config.seed, "search", number),
-            watch=self.watch.search,
+            watch=self.watch.searching(number, objective),
             **self.calls,
             facts={"model": str((path.parent / "train").resolve())},
             **self.config.options,

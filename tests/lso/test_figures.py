@@ -75,3 +75,14 @@ def test_png_keeps_colours_and_grey() -> None:
 
 def test_charts_need_no_display() -> None:
     assert "pyplot" not in str(type(search_figures.finals(summary()).canvas.manager))
+
+
+def test_a_level_far_from_the_data_is_told_in_the_legend_and_leaves_the_axis_alone() -> None:
+    _, axes = figures.canvas(1, 2, 2.0)
+    for axis, level in zip(axes[0], (25.0, 400.0), strict=True):
+        axis.plot([0, 1], [10, 20])
+        figures.mark(axis, level, "best attainable")
+    near, far = axes[0]
+    assert near.get_ylim()[1] > 25 and far.get_ylim()[1] < 21
+    told = [axis.get_legend_handles_labels()[1] for axis in (near, far)]
+    assert told == [["best attainable"], ["best attainable: 400, off the chart"]]
