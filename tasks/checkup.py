@@ -80,14 +80,13 @@ def _status(run: Run, info: dict[str, Any]) -> Finding:
         return Finding("note", f"stopped: {sentence}", again)
     if status in TOLD:
         return Finding("problem", f"{status}: {sentence}")
-    return Finding("problem", f"{status}: {sentence}", _after_failure(sentence, again))
+    remedy = again if "Mend the score" in sentence else _after_failure(sentence)
+    return Finding("problem", f"{status}: {sentence}", remedy)
 
 
-def _after_failure(sentence: str, again: str) -> str:
+def _after_failure(sentence: str) -> str:
     if "not finite" in sentence:
         return "Train anew with a lower --learning-rate, or check the data; resuming meets the same loss again."
-    if "Mend the score" in sentence:
-        return again
     return "Read the sentence above; LSO_DEBUG=1 shows the traceback of a new try."
 
 
