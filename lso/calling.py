@@ -4,7 +4,15 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +29,9 @@ SOON = 0.01  # seconds until the first look at jobs that cannot be waited for; e
 
 # Errors by which Dask, loky and submitit say that a process is gone, by name: none of them need be installed.
 LOST = ("KilledWorker", "FutureCancelledError", "CommClosedError", "UncompletedJobError")
+
+# Executors whose futures can be cancelled only before they begin; those of others do not say whether they did.
+POOLS = (ThreadPoolExecutor, ProcessPoolExecutor)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,8 +135,9 @@ class Away(Caller):
         executor: with ``submit``, as in `concurrent.futures`; or a function without arguments that makes one, which is
             called again where the last one broke. What ``submit`` returns has ``done``, ``exception``, ``result`` and
             ``cancel``.
-        timeout: seconds after which an executor's call counts as timed out, from when it was handed over; None is no
-            limit. Workers of our own are given theirs when they are made, and kill the call.
+        timeout: seconds after which an executor's call counts as timed out, from when it was handed over, or as lost
+            where a pool of Python's own never began it; None is no limit. Workers of our own are given theirs when they
+            are made, and kill the call.
     Raises:
         UsageError: if it is neither.
     """
@@ -212,17 +224,14 @@ class Away(Caller):
     def _overdue(self) -> list[tuple[Call, Outcome]]:
         if self._timeout is None:
             return []
-        now, reason = time.perf_counter(), f"no answer within {self._timeout:g} s"
+        now = time.perf_counter()
         late = [future for future, (_, begun) in self._running.items() if now - begun > self._timeout]
-        return [
-            (self._given_up(future), Outcome("timed_out", reason=reason, seconds=self._timeout))
-            for future in late
-            if not future.done()
-        ]
+        return [self._given_up(future, self._timeout) for future in late if not future.done()]
 
-    def _given_up(self, future: Any) -> Call:
-        _cancel(future)
-        return self._running.pop(future)[0]
+    def _given_up(self, future: Any, timeout: float) -> tuple[Call, Outcome]:
+        unbegun = _cancelled(future) and isinstance(self._executor, POOLS)
+        word, what = ("lost", "not begun") if unbegun else ("timed_out", "no answer")
+        return self._running.pop(future)[0], Outcome(word, reason=f"{what} within {timeout:g} s", seconds=timeout)
 
     def _renew(self, error: Exception) -> None:
         """Another executor in the place of a broken one."""
@@ -238,7 +247,7 @@ class Away(Caller):
     def close(self) -> None:
         """Cancel what has not begun, and end the executor where it was made here."""
         for future in self._running:
-            _cancel(future)
+            _cancelled(future)
         self._running.clear()
         if self._make is not None:
             self._close_executor()
@@ -271,11 +280,11 @@ def _portable(item: Any) -> Any:
         return item.clone()
 
 
-def _cancel(future: Any) -> None:
+def _cancelled(future: Any) -> bool:
     try:
-        future.cancel()
+        return bool(future.cancel())
     except Exception:  # a cluster's command may fail, e.g. because the job has ended meanwhile
-        return
+        return False
 
 
 def _error(future: Any) -> BaseException | None:

@@ -128,6 +128,22 @@ def test_overdue_calls_are_given_up() -> None:
     assert all(job.cancelled for job in cluster.jobs) and "no answer within 0.05 s" in result.sentence
 
 
+def test_calls_behind_one_that_hangs_are_lost_and_not_timed_out() -> None:
+    """Nothing is known of an object that a pool never began: it says nothing of feasibility."""
+    release = threading.Event()
+
+    def stuck(words: list[str]) -> list[float]:
+        release.wait(60)
+        return scorers.first(words)
+
+    with ThreadPoolExecutor(1) as threads:
+        result = run(objects(stuck), 3, batch=3, executor=threads, timeout=0.3, max_calls=3)
+        release.set()
+    assert sorted(record.outcome for record in result.records) == ["lost", "lost", "timed_out"]
+    reasons = {record.outcome: record.reason for record in result.records}
+    assert reasons == {"lost": "not begun within 0.3 s", "timed_out": "no answer within 0.3 s"}
+
+
 def test_what_is_no_executor_is_refused() -> None:
     for wrong in (4, "threads", lambda: 4):
         with pytest.raises(UsageError, match="expected an executor or a function that makes one"):
