@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lso.asktell import UNASKED, History
-from lso.vae.errors import UsageError
+from lso.vae.values import require
 
 FIRST, LONGEST, SHORTEST = 0.8, 1.6, 0.5**7  # side of the region in the chart's unit cube
 SUCCESSES = 3
@@ -39,8 +39,9 @@ class Rules:
     typical: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.design, self.patience, self.successes) < 1:
-            raise UsageError(f"expected counts >= 1, got {self}", "None takes the paper's.")
+        require(self.design >= 1, "initial >= 1 points", self.design, "A region has to begin somewhere.")
+        require(self.patience >= 1, "patience >= 1 points", self.patience, "None takes the paper's.")
+        require(self.successes >= 1, "successes >= 1 asks", self.successes, f"{SUCCESSES} is the paper's.")
 
 
 @dataclass(kw_only=True)

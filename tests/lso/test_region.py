@@ -151,5 +151,6 @@ def test_a_constant_added_to_the_score_changes_nothing() -> None:
 
 
 def test_rules_have_limits() -> None:
-    with pytest.raises(UsageError, match="expected counts >= 1"):
-        Rules(design=0, patience=4)
+    for name in ("design", "patience", "successes"):
+        with pytest.raises(UsageError, match=rf"expected {'initial' if name == 'design' else name} >= 1 \w+, got 0"):
+            Rules(**{"design": 2, "patience": 4, name: 0})

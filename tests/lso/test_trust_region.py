@@ -168,7 +168,7 @@ def test_options_are_checked() -> None:
         ({"guard": "soft"}, "unknown guard"),
         ({"design": "grid"}, "unknown design"),
         ({"local": 1}, "local and candidates >= 2"),
-        ({"initial": 0}, "expected counts >= 1"),
+        ({"initial": 0}, "expected initial >= 1 points, got 0"),
     ):
         with pytest.raises(UsageError, match=text):
             build(LatentSpace(3), **option)
