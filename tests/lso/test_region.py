@@ -151,6 +151,8 @@ def test_a_constant_added_to_the_score_changes_nothing() -> None:
 
 
 def test_rules_have_limits() -> None:
-    for name in ("design", "patience", "successes"):
-        with pytest.raises(UsageError, match=rf"expected {'initial' if name == 'design' else name} >= 1 \w+, got 0"):
-            Rules(**{"design": 2, "patience": 4, name: 0})
+    for given in ({"design": 0}, {"patience": 0}, {"successes": 0}):
+        counts = {"design": 2, "patience": 4, "successes": 3} | given
+        name = next(iter(given)).replace("design", "initial")
+        with pytest.raises(UsageError, match=rf"expected {name} >= 1 \w+, got 0"):
+            Rules(design=counts["design"], patience=counts["patience"], successes=counts["successes"])
