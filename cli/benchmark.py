@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import OUTPUT, Device, Json, Quiet, Seed, complete_runs, seconds
+from lso.cli.options import OUTPUT, Device, Json, Quiet, Seed, Trust, complete_runs, seconds
 from lso.cli.signals import Signals
 from lso.cli.sweep import again
 from lso.cli.train import TimeLimit
@@ -50,6 +50,7 @@ def image_targets(
         Path | None,
         typer.Option(help="Folder; repeated into the same, searches go on.", metavar="DIR", rich_help_panel=OUTPUT),
     ] = None,
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -59,7 +60,7 @@ def image_targets(
     """
     console = Console(json=json, quiet=quiet)
     limit = None if time_limit is None else seconds(time_limit)
-    found = [Run(path) for path in [*(models or []), *(more or [])]]
+    found = [Run(path, trust=trust) for path in [*(models or []), *(more or [])]]
     levels, rates = numbers(thresholds, "thresholds"), numbers(lr, "learning rates")
     folder = out or runs.choose_folder("image-targets")
     console.loading()

@@ -15,6 +15,7 @@ from lso.tasks.task import task
 from lso.vae import runs
 from lso.vae.errors import RunError
 from lso.vae.runs import Run, list_runs
+from lso.vae.trust import Trust
 
 
 def search(
@@ -24,6 +25,7 @@ def search(
     settings: Mapping[str, Any],
     where: Mapping[str, Any],
     deadline: float | None,
+    trust: Trust = False,
 ) -> None:
     """Search and print what was found.
 
@@ -34,8 +36,9 @@ def search(
         settings: of `lso.tasks.black_box.BlackBoxConfig`.
         where: seeds, seed, out, device and limit.
         deadline: seconds that this session may take.
+        trust: what may run of the code that the model's folder names.
     """
-    run = training_run(model or trained_on(sought["task"]))
+    run = training_run(model or trained_on(sought["task"]), trust)
     runs.choose_folder("", where["out"])
     console.loading()
     from lso.tasks.black_box import BlackBoxConfig, search_black_box
@@ -46,7 +49,9 @@ def search(
     carry_out(console, lambda watch: search_black_box(run, what, config, watch=watch, **where), deadline)
 
 
-def resume(console: Console, path: Path, changes: Mapping[str, Any], deadline: float | None, device: str) -> None:
+def resume(
+    console: Console, path: Path, changes: Mapping[str, Any], deadline: float | None, options: Mapping[str, Any]
+) -> None:
     """Go on with a search and print what was found.
 
     Args:
@@ -54,7 +59,7 @@ def resume(console: Console, path: Path, changes: Mapping[str, Any], deadline: f
         path: its run folder.
         changes: see `lso.tasks.black_box.resume_black_box`.
         deadline: seconds that this session may take.
-        device: of the decoder.
+        options: device and trust.
     """
     again = "every" in Run(path).info.get("search", {})
     console.loading()
@@ -62,11 +67,11 @@ def resume(console: Console, path: Path, changes: Mapping[str, Any], deadline: f
     if again:
         from lso.cli import retraining
 
-        retraining.resume(console, path, changes, deadline, device)
+        retraining.resume(console, path, changes, deadline, options)
         return
     from lso.tasks.black_box import resume_black_box
 
-    carry_out(console, lambda watch: resume_black_box(path, changes=changes, device=device, watch=watch), deadline)
+    carry_out(console, lambda watch: resume_black_box(path, changes=changes, watch=watch, **options), deadline)
 
 
 def trained_on(name: str | None) -> Path | None:

@@ -12,6 +12,7 @@ from lso.cli.places import training_run
 from lso.cli.signals import Signals
 from lso.vae import runs
 from lso.vae.runs import Run
+from lso.vae.trust import Trust
 
 COLOURS = {"fine": "green", "care": "yellow", "doubt": "red"}
 
@@ -23,6 +24,7 @@ def search(
     settings: Mapping[str, Any],
     where: Mapping[str, Any],
     deadline: float | None,
+    trust: Trust = False,
 ) -> None:
     """Search and print what was found.
 
@@ -33,8 +35,9 @@ def search(
         settings: of `lso.tasks.search.SearchConfig`.
         where: seed, out, device, control, and of targets pixels and limit.
         deadline: seconds that the search may take.
+        trust: what may run of the code that the model's folder names.
     """
-    run = training_run(model)
+    run = training_run(model, trust)
     runs.choose_folder("", where["out"])
     console.loading()
     from lso.cli.progress import SearchProgress

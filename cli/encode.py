@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import BadFiles, Channels, Device, Force, Invert, Json, Quiet, RunPath, pixel_changes
+from lso.cli.options import BadFiles, Channels, Device, Force, Invert, Json, Quiet, RunPath, Trust, pixel_changes
 from lso.cli.places import file_place, file_stem, latent_run
 from lso.tables import counted
 
@@ -28,12 +28,13 @@ def encode(
         Path | None, typer.Option(help="An .npz file. Default: in the run's pictures/.", metavar="FILE")
     ] = None,
     force: Force = False,
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Encode data, treated as in training, into an .npz file: mean, log_var, names, and labels where known."""
     console = Console(json=json, quiet=quiet)
-    found = latent_run(run)
+    found = latent_run(run, trust)
     named = file_stem(data.replace(":", "-"))
     file = file_place(found, out, f"codes-{named}.npz", force)
     console.loading()

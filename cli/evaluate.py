@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import Device, Json, Quiet, RunPath, Seed
+from lso.cli.options import Device, Json, Quiet, RunPath, Seed, Trust
 from lso.cli.places import training_run
 from lso.tables import counted
 from lso.vae.errors import UsageError
@@ -51,6 +51,7 @@ def evaluate(
     ] = 200,
     device: Device = "auto",
     seed: Seed = 0,
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -61,7 +62,7 @@ def evaluate(
             f"--gaps with {counted(iw_samples, 'importance sample')}: so few understate the approximation gap",
             f"Give --iw-samples {FEWEST} or more; 500 is the default.",
         )
-    found = training_run(run)
+    found = training_run(run, trust)
     console.loading()
     from lso.cli.bars import Counting
     from lso.tasks import accounts, experiment

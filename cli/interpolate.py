@@ -20,6 +20,7 @@ from lso.cli.options import (
     Seed,
     Temperature,
     TopP,
+    Trust,
     complete_runs,
 )
 from lso.cli.places import file_place, latent_run, variant
@@ -44,12 +45,13 @@ def interpolate(
     device: Device = "auto",
     out: PictureOut = None,
     force: Force = False,
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Decode the straight line between the posterior means of two data; these themselves stand at the ends."""
     console = Console(json=json, quiet=quiet)
-    found = latent_run(run)
+    found = latent_run(run, trust)
     if steps < 2:
         raise UsageError(f"expected at least 2 steps, got {steps}", "The two ends are among them.")
     asked = Asked(

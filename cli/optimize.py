@@ -18,6 +18,7 @@ from lso.cli.options import (
     Json,
     Quiet,
     Seed,
+    Trust,
     complete_optimizers,
     complete_runs,
     pixel_changes,
@@ -297,6 +298,7 @@ def optimize(
     resume: Resume = None,
     limit: Limit = None,
     time_limit: TimeLimit = None,
+    trust: Trust = False,
     device: Device = "auto",
     seed: Seed = 0,
     out: Out = None,
@@ -316,8 +318,10 @@ def optimize(
     deadline = None if time_limit is None else seconds(time_limit)
     own["timeout"] = None if timeout is None else seconds(timeout)
     if resume is not None:
-        _refuse(given - {"resume", "json", "quiet", "time_limit", "device"} - CHANGES, "the search has it already")
-        black_box.resume(console, resume, {key: own[key] for key in CHANGES & given}, deadline, device)
+        kept = {"resume", "json", "quiet", "time_limit", "device", "trust", "objective"}
+        _refuse(given - kept - CHANGES, "the search has it already")
+        options = {"device": device, "trust": trust or (() if objective is None else (objective,))}
+        black_box.resume(console, resume, {key: own[key] for key in CHANGES & given}, deadline, options)
         return
     sought = {"task": task, "objective": objective, "target": target, "maximize": maximize}
     if not (target or task or objective):
@@ -341,7 +345,7 @@ def optimize(
             shared |= {"max_calls": max_calls} | ({} if known is None else {"known": known})
             told = {key: own[f"retrain_{key}"] for key in ("every", "k", "epochs", "first_epochs", "data")}
             where = {"workers": workers, "timeout": own["timeout"], "out": out, "device": device}
-            retraining.search(console, model, sought, shared | told, where, deadline)
+            retraining.search(console, model, sought, shared | told, where, deadline, trust)
             return
         chosen = {key: own[key] for key in OF_BLACK_BOX - {"seeds"}} | ({"loss": loss} if "loss" in given else {})
         chosen |= {
@@ -352,7 +356,7 @@ def optimize(
             "prior_weight": prior_weight or 0.0,
         }
         where = {"seeds": seeds, "seed": seed, "out": out, "device": device, "limit": limit}
-        black_box.search(console, model, sought, chosen, where, deadline)
+        black_box.search(console, model, sought, chosen, where, deadline, trust)
         return
     _refuse(given & (OF_BLACK_BOX | {"retrain_every"}), f"{name} is no black-box optimizer")
     if options:
@@ -367,7 +371,7 @@ def optimize(
     settings["prior_weight"] = (1.0 if target else 0.0) if prior_weight is None else prior_weight
     where = {"seed": seed, "out": out, "device": device, "control": control}
     files = {"pixels": pixel_changes(bad_files, channels, invert), "limit": limit} if target else {}
-    by_gradient.search(console, model, sought, settings, {**where, **files}, deadline)
+    by_gradient.search(console, model, sought, settings, {**where, **files}, deadline, trust)
 
 
 def _refuse(names: set[str], why: str, remedy: str = "") -> None:

@@ -14,7 +14,7 @@ from lso.vae.errors import UsageError
 from lso.vae.methods import METHODS
 from lso.vae.runs import list_runs
 
-LIMITS, OUTPUT = "Where it stops", "Output"
+LIMITS, OUTPUT, OPENED = "Where it stops", "Output", "How a folder is opened"
 
 # --- shell completion ------------------------------------------------------------------------------------------------
 
@@ -88,6 +88,12 @@ RunPath = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Only JSON on stdout.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.", rich_help_panel=OUTPUT)]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More of them.", rich_help_panel=OUTPUT)]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Let code run that the folder or a --config names (module:function).", rich_help_panel=OPENED
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite --out if it exists.", rich_help_panel=OUTPUT)]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.", metavar="NAME")]
 Seed = Annotated[int, typer.Option(help="Of everything random.", metavar="N", min=0)]

@@ -7,40 +7,43 @@ from typing import Literal
 from lso.vae.architectures import Kind
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run, newest_run
+from lso.vae.trust import Trust
 from lso.vae.values import convert
 
 How = Literal["mean", "sample", "greedy"]  # `lso.vae.model.How`, without torch
 Way = Literal["greedy", "sample", "beam"]  # `lso.generation.Way`
 
 
-def training_run(path: Path | None) -> Run:
+def training_run(path: Path | None, trust: Trust = False) -> Run:
     """The training run that a command works on.
 
     Args:
         path: its folder; None is the newest.
+        trust: what may run of the code that it names.
     Returns:
         The run.
     Raises:
         RunError: if there is none, or it is a search.
     """
-    run = Run(path) if path is not None else newest_run()
+    run = Run(path if path is not None else newest_run().path, trust=trust)
     if run.kind != "train":
         raise RunError(f"{run.path} is a search, expected a training run", "`lso list runs` tells which is which.")
     return run
 
 
-def latent_run(path: Path | None) -> Run:
+def latent_run(path: Path | None, trust: Trust = False) -> Run:
     """`training_run` for what needs latents.
 
     Args:
         path: its folder; None is the newest.
+        trust: see `training_run`.
     Returns:
         The run.
     Raises:
         RunError: as `training_run`.
         UsageError: if its model has no latents.
     """
-    run = training_run(path)
+    run = training_run(path, trust)
     if not run.config.architecture.latent_dim:
         raise UsageError(
             f"{run.path} is a baseline without latents, so it has no codes",

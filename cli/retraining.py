@@ -8,6 +8,7 @@ from lso.cli.black_box import carry_out, trained_on
 from lso.cli.console import Console, shown
 from lso.cli.places import training_run
 from lso.vae import runs
+from lso.vae.trust import Trust
 
 
 def search(
@@ -17,6 +18,7 @@ def search(
     settings: Mapping[str, Any],
     where: Mapping[str, Any],
     deadline: float | None,
+    trust: Trust = False,
 ) -> None:
     """Search, retrain and search again, and print what was found.
 
@@ -27,8 +29,9 @@ def search(
         settings: of `lso.tasks.retraining_record.RetrainingConfig`.
         where: workers, timeout, out and device.
         deadline: seconds that this session may take.
+        trust: what may run of the code that the model's folder names.
     """
-    run = training_run(model or trained_on(sought["task"]))
+    run = training_run(model or trained_on(sought["task"]), trust)
     runs.choose_folder("", where["out"])
     console.loading()
     from lso.tasks.retraining_search import search_retraining
@@ -45,7 +48,9 @@ def search(
     carry_out(console, lambda watch: search_retraining(run, what, settings, watch=watch, **where), deadline, True)
 
 
-def resume(console: Console, path: Path, changes: Mapping[str, Any], deadline: float | None, device: str) -> None:
+def resume(
+    console: Console, path: Path, changes: Mapping[str, Any], deadline: float | None, options: Mapping[str, Any]
+) -> None:
     """Go on with weighted retraining and print what was found.
 
     Args:
@@ -53,13 +58,13 @@ def resume(console: Console, path: Path, changes: Mapping[str, Any], deadline: f
         path: its run folder.
         changes: see `lso.tasks.retraining_search.resume_retraining`.
         deadline: seconds that this session may take.
-        device: of the models.
+        options: device and trust.
     """
     from lso.tasks.retraining_search import resume_retraining
 
     carry_out(
         console,
-        lambda watch: resume_retraining(path, changes=changes, device=device, watch=watch),
+        lambda watch: resume_retraining(path, changes=changes, watch=watch, **options),
         deadline,
         True,
     )

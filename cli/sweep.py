@@ -19,6 +19,7 @@ from lso.cli.options import (
     Json,
     Quiet,
     TestLimit,
+    Trust,
     Verbose,
     complete_methods,
     seconds,
@@ -77,6 +78,7 @@ def sweep(
     device: Device = "auto",
     out: Out = None,
     time_limit: TimeLimit = None,
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -88,7 +90,7 @@ def sweep(
     console = Console(json=json, quiet=quiet, verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)
     asked = Asked(iw_samples=500 if iw_samples is None else iw_samples, limit=test_limit)
-    planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, settings, config)
+    planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, settings, config, trust)
     root = out or runs_root() / f"sweep-{planned[0].config.data.task}"
     members.check(planned, root)
     console.loading()

@@ -19,6 +19,7 @@ from lso.cli.options import (
     Device,
     Json,
     Quiet,
+    Trust,
     Verbose,
     complete_runs,
     seconds,
@@ -26,6 +27,7 @@ from lso.cli.options import (
 from lso.cli.signals import Signals
 from lso.tasks.plan import plan
 from lso.vae import runs
+from lso.vae.config import TrainConfig
 from lso.vae.errors import UsageError
 from lso.vae.launch import first
 from lso.vae.runs import Run
@@ -64,6 +66,7 @@ def train(
     resume: Resume = None,
     max_steps: MaxSteps = None,
     time_limit: TimeLimit = None,
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -76,15 +79,16 @@ def train(
     console = Console(json=json, quiet=quiet or not first(), verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)
     if resume is not None:
+        word = settings.get("data", {}).pop("tokenizer", None)  # the folder's own may be named, as the user's word
         _refuse_with_resume([*given_flags(settings), *(["--config"] if config else []), *(["--out"] if out else [])])
-        Run(resume)
+        run = _to_continue(resume, word, trust)
     else:
         if "method" not in settings and config is None:
             raise UsageError(
                 "no method given",
                 "Choose one, for example: lso train --method ne-vae-se (`lso list methods` shows all)",
             )
-        plan(settings, config)  # mistakes show before PyTorch is loaded
+        full = plan(settings, config, trust)  # mistakes show before PyTorch is loaded
         runs.choose_folder("", out)
     console.loading()
     from lso.vae.training import Limits
@@ -92,9 +96,9 @@ def train(
     limits = Limits(steps=max_steps, seconds=limit)
     with Signals() as signals:
         run = (
-            _continue(resume, device, console, signals, limits)
+            _continue(run, device, console, signals, limits)
             if resume
-            else _new(settings, config, out, device, console, signals, limits)
+            else _new(full, out, device, console, signals, limits)
         )
     if not first():
         # One in six such processes aborted in torch's clean-up, which takes the first one down with it: they skip it.
@@ -113,9 +117,15 @@ def _refuse_with_resume(flags: list[str]) -> None:
         )
 
 
+def _to_continue(path: Path, tokenizer: str | None, trust: bool) -> Run:
+    run = Run(path, trust=trust or (() if tokenizer is None else (tokenizer,)))
+    if tokenizer is not None and tokenizer != run.config.data.tokenizer:
+        _refuse_with_resume([f"--tokenizer {tokenizer} (this run's is {run.config.data.tokenizer})"])
+    return run
+
+
 def _new(
-    settings: dict[str, Any],
-    config: Path | None,
+    full: TrainConfig,
     out: Path | None,
     device: str,
     console: Console,
@@ -126,21 +136,19 @@ def _new(
     from lso.tasks import experiment
     from lso.tasks.datasets import load_dataset
 
-    full = plan(settings, config)
     experiment.resolve_device(device)
     reading = Reading(console)
-    dataset = load_dataset(full.data, full.protocol.binarize, full.seed, progress=reading)
+    dataset = load_dataset(full.data, full.protocol.binarize, full.seed, progress=reading, trust=True)
     reading.close()
     with _watching(console, signals, dataset) as watch:
         return experiment.train_planned(full, dataset, out=out, device=device, watch=watch, limits=limits)
 
 
-def _continue(path: Path, device: str, console: Console, signals: Signals, limits: "Limits") -> Run:
+def _continue(run: Run, device: str, console: Console, signals: Signals, limits: "Limits") -> Run:
     from lso.tasks import experiment
 
-    run = Run(path)
     if run.info["status"] == "finished":
-        console.note(f"{shown(path)} is finished already; nothing to do")
+        console.note(f"{shown(run.path)} is finished already; nothing to do")
         return experiment.resume(run)
     with _watching(console, signals) as watch:
         return experiment.resume(run, device=device, watch=watch, limits=limits)

@@ -28,6 +28,7 @@ from lso.vae import runs
 from lso.vae.errors import RunError, UsageError
 from lso.vae.lock import Lock
 from lso.vae.runs import Run
+from lso.vae.trust import Trust
 from lso.vae.values import require
 from lso.workers import Workers
 
@@ -185,6 +186,7 @@ def resume_black_box(
     *,
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
+    trust: Trust = False,
     watch: Callable[[str, LatentObjective], Watch] | None = None,
 ) -> Run:
     """Go on with an interrupted search, or with a finished one and a larger budget.
@@ -193,13 +195,14 @@ def resume_black_box(
         path: its run folder.
         changes: of `BlackBoxConfig`, where they do not make it another search: budget, max_calls, workers, timeout.
         device: of the decoder.
+        trust: what may run of the code that the folder and that of its model name, see `lso.vae.trust`.
         watch: see `search_black_box`.
     Returns:
         The search run.
     Raises:
         RunError: if it is no black-box search of `search_black_box`, its model is gone, or another process searches
             there.
-        UsageError: if a change makes it another search.
+        UsageError: if a change makes it another search, or the folder names a score that is not to be trusted.
     """
     info = Run(path).info
     if "sought" not in info:
@@ -207,8 +210,8 @@ def resume_black_box(
     if not Path(info["model"]).is_dir():
         raise RunError(f"the model of {path} is gone: {info['model']}", "Put it back there.")
     return search_black_box(
-        Run(info["model"]),
-        Sought(**info["sought"]),
+        Run(info["model"], trust=trust),
+        Sought.recorded(info, trust),
         BlackBoxConfig(**{**info["config"], **(changes or {})}),
         seeds=info["seeds"],
         seed=info["seed"],

@@ -1,6 +1,8 @@
 """The data of any task, whatever their kind."""
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from torch import Tensor
 
@@ -8,11 +10,20 @@ from lso.tasks.download import Progress
 from lso.tasks.task import task
 from lso.vae.config import Binarize, DataConfig
 from lso.vae.data import Data, Dataset, Split, binarize
+from lso.vae.trust import Trust
 
 LOADERS = {"image": "lso.tasks.images", "sequence": "lso.tasks.text"}
 
 
-def load_dataset(data: DataConfig, binarize: Binarize, seed: int, *, progress: Progress | None = None) -> Dataset:
+def load_dataset(
+    data: DataConfig,
+    binarize: Binarize,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+    trust: Trust = False,
+    files: Mapping[str, Any] | None = None,
+) -> Dataset:
     """The dataset that a configuration names.
 
     A function of ``data`` alone, but for the binarization noise of images, which ``seed`` fixes: validation and test
@@ -23,13 +34,20 @@ def load_dataset(data: DataConfig, binarize: Binarize, seed: int, *, progress: P
         binarize: of the run's protocol; sequences have nothing to binarize.
         seed: of the run.
         progress: told the bytes downloaded and the files read.
+        trust: whether a tokenizer ``module:function`` may be imported and run, or the names that may be: ``data`` can
+            come from a run folder, and then names what its maker likes.
+        files: of text, as ``provenance`` had them when they were read before: others are refused before any function
+            of the user's is given their lines.
     Returns:
         Three splits on the CPU; ``provenance`` has source, checksums, split and what was done to the data.
     Raises:
-        UsageError: if there is no such task, it needs a path and has none, or a setting is for other data.
-        DataError: if the data cannot be had, read or split.
+        UsageError: if there is no such task, it needs a path and has none, a setting is for other data, or its
+            tokenizer is not to be trusted.
+        DataError: if the data cannot be had, read or split, or the files are others.
     """
-    loaded: Dataset = import_module(LOADERS[task(data.task).kind]).load_dataset(data, binarize, seed, progress=progress)
+    kind = task(data.task).kind
+    of_text: dict[str, Any] = {"trust": trust, "files": files} if kind == "sequence" else {}
+    loaded: Dataset = import_module(LOADERS[kind]).load_dataset(data, binarize, seed, progress=progress, **of_text)
     return loaded
 
 

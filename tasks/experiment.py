@@ -25,6 +25,7 @@ from lso.vae.opening import begin, held, leave, reopen
 from lso.vae.runs import Run
 from lso.vae.trainer import Trainer, restore
 from lso.vae.training import Limits, Watch
+from lso.vae.trust import Trust
 
 GIVEN = "given"  # task of a run whose dataset came as tensors
 GIVEN_AS: dict[Kind, str] = {"image": "arrays", "sequence": "text"}  # the task that it takes its defaults from
@@ -74,6 +75,7 @@ def train(
     dataset: Dataset | None = None,
     watch: Watch | None = None,
     limits: Limits = Limits(),
+    trust: Trust = False,
 ) -> Run:
     """Train a VAE into a new run folder and write its report.
 
@@ -96,10 +98,11 @@ def train(
             ``text``, and what reads the data again (`resume`, `evaluate`) has to be given them again.
         watch: progress and stop requests.
         limits: where this session ends.
+        trust: whether a tokenizer that ``config`` names may run; one in ``settings`` needs no further word.
     Returns:
         The run, finished, or stopped and ready for `resume`.
     Raises:
-        UsageError: for a wrong name, parameter or device.
+        UsageError: for a wrong name, parameter or device, or code in ``config`` that is not to be trusted.
         DataError: if the data cannot be read.
         RunError: if ``out`` is taken, or another process is at work there.
         DivergedError: if a loss was not finite.
@@ -113,11 +116,11 @@ def train(
     given |= {k: v for k, v in {"method": method, "seed": seed}.items() if v is not None}
     if dataset is not None:
         given["data"] = {**given["data"], "task": GIVEN_AS[dataset.kind]}
-    full = plan(merge(settings or {}, {k: v for k, v in given.items() if v != {}}), config)
+    full = plan(merge(settings or {}, {k: v for k, v in given.items() if v != {}}), config, trust)
     if dataset is None:
         resolve_device(device)  # mistakes first: reading the data can take a while
         runs.choose_folder("", out)
-        dataset = load_dataset(full.data, full.protocol.binarize, full.seed)
+        dataset = load_dataset(full.data, full.protocol.binarize, full.seed, trust=True)
     else:
         own = {"tokenizer": split["name"]} if (split := dataset.provenance.get("tokenizer")) else {}
         full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=GIVEN, **own))
@@ -147,7 +150,13 @@ def train_planned(
     """
     path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
     run = training.train(config, dataset, path, device=resolve_device(device), watch=watch, limits=limits)
+    run.trust = _said(config)
     return _reported(_heard(run, dataset)) if first() else run
+
+
+def _said(config: TrainConfig) -> tuple[str, ...]:
+    """The code that a configuration of the user's own names, for what is done with the run in this process."""
+    return (config.data.tokenizer,)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +200,7 @@ def train_together(jobs: Sequence[Job], *, device: str = "auto", limits: Limits 
             raise
         if trainers:
             together.train(trainers, limits)
-    done = [Run(job.path) for job in jobs]
+    done = [Run(job.path, trust=_said(job.config)) for job in jobs]
     for run, job in zip(done, jobs, strict=True):
         if run.info["status"] != "failed":
             _reported(_heard(run, job.dataset))
@@ -219,6 +228,7 @@ def resume(
     dataset: Dataset | None = None,
     watch: Watch | None = None,
     limits: Limits = Limits(),
+    trust: Trust = False,
 ) -> Run:
     """Continue a training from its last checkpoint.
 
@@ -228,13 +238,15 @@ def resume(
         dataset: the data of a run that was given them as tensors; None reads them again.
         watch: progress and stop requests.
         limits: where this session ends.
+        trust: what may run of the code that a folder given by its path names, see `lso.vae.trust`.
     Returns:
         The run; a finished one as it is, with its report if it was killed before that was written.
     Raises:
+        UsageError: if the folder names a tokenizer that is not to be trusted.
         RunError: if it is not a training run, its data changed, its checkpoint is damaged, or another process is at
             work there.
     """
-    found = run if isinstance(run, Run) else Run(run)
+    found = run if isinstance(run, Run) else Run(run, trust=trust)
     if found.info["status"] == "finished":
         page = found.path / runs.REPORT
         there = page.is_file() and page.with_suffix(".json").is_file()
@@ -271,13 +283,20 @@ def dataset_of(run: Run) -> Dataset:
     Returns:
         The dataset.
     Raises:
+        UsageError: if the folder names a tokenizer that is not to be trusted (``run.trust``).
         DataError: if the data are gone or unreadable, or are not those that it was trained on.
     """
     if run.config.data.task == GIVEN:
         raise DataError(
             f"the data of {run.path} were given in Python, not as a task or file", "Pass them again, as dataset=...."
         )
-    dataset = load_dataset(run.config.data, run.config.protocol.binarize, run.config.seed)
+    dataset = load_dataset(
+        run.config.data,
+        run.config.protocol.binarize,
+        run.config.seed,
+        trust=run.trust,
+        files=run.info["dataset"]["provenance"].get("files"),
+    )
     if dataset.hash() != run.info["dataset"]["hash"]:
         raise DataError(
             f"the data of {run.path} have changed since it was trained",

@@ -166,7 +166,7 @@ class Session:
 
         config = part.planned.config
         if self._dataset is None or self._key != config.data:
-            self._key, self._dataset = config.data, load_dataset(config.data, "none", config.seed)
+            self._key, self._dataset = config.data, load_dataset(config.data, "none", config.seed, trust=True)
         found: Dataset = self._dataset
         return found
 

@@ -5,24 +5,28 @@ from pathlib import Path
 from typing import Any
 
 from lso.tasks.task import existing, infer_task, likelihood_for, suits, task
+from lso.tasks.tokenizers import TOKENIZERS
 from lso.vae.architectures import ARCHITECTURES, architecture
 from lso.vae.config import Protocol, TrainConfig, from_dict, load_config
 from lso.vae.errors import UsageError
 from lso.vae.methods import Method, method, parse_method
+from lso.vae.trust import Trust, require_trust
 
 Settings = Mapping[str, Any]
 
 
-def plan(settings: Settings, file: str | Path | None = None) -> TrainConfig:
+def plan(settings: Settings, file: str | Path | None = None, trust: Trust = False) -> TrainConfig:
     """The complete configuration of a training: settings over the file over the task's defaults.
 
     Args:
         settings: nested partial values as in `config.from_dict`; ``method`` may be ``"name:key=value"``.
         file: a TOML file, or None.
+        trust: what may run of the code that the file names; what the settings name, the user said.
     Returns:
         The configuration; its paths are absolute.
     Raises:
-        UsageError: for an unknown name or key, a value of the wrong type or range, or one for other data.
+        UsageError: for an unknown name or key, a value of the wrong type or range, one for other data, or code in the
+            file that is not to be trusted.
         DataError: if the path of the data or of a vocabulary does not exist.
     """
     values = merge(load_config(file) if file else {}, settings)
@@ -41,6 +45,9 @@ def plan(settings: Settings, file: str | Path | None = None) -> TrainConfig:
     if isinstance(data, Mapping) and data.get("vocabulary"):
         values["data"] = {**values["data"], "vocabulary": str(existing(data["vocabulary"]).resolve())}
     full = from_dict(values, _task_defaults(values))
+    said = settings.get("data", {})
+    if full.data.tokenizer not in TOKENIZERS and not (isinstance(said, Mapping) and "tokenizer" in said):
+        require_trust(full.data.tokenizer, "tokenizer", trust)
     suits(full.data, full.protocol.binarize, full.protocol.lengths)
     return full
 

@@ -15,6 +15,7 @@ from lso.tasks.retraining_summary import RetrainingSummary, decoded, retraining_
 from lso.tasks.sought import Sought
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
+from lso.vae.trust import Trust
 from lso.workers import Workers
 
 
@@ -81,6 +82,7 @@ def resume_retraining(
     *,
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
+    trust: Trust = False,
     watch: Watch | None = None,
 ) -> Run:
     """Go on with an interrupted weighted retraining, or with a finished one and a larger budget.
@@ -89,10 +91,12 @@ def resume_retraining(
         path: its run folder.
         changes: budget, max_calls, workers, timeout.
         device: of the models.
+        trust: see `lso.tasks.black_box.resume_black_box`.
         watch: progress and stop requests.
     Returns:
         The search run.
     Raises:
+        UsageError: if the folder names a score or a tokenizer that is not to be trusted.
         RunError: if it is none of `search_retraining`, or its first model is gone.
     """
     info = Run(path).info
@@ -103,7 +107,7 @@ def resume_retraining(
     told = {**info["config"], **info["calls"], **(changes or {})}
     calls = {key: told.pop(key) for key in info["calls"]}
     settings = told | {"k": float(told["k"])}
-    run, sought = Run(info["model"]), Sought(**info["sought"])
+    run, sought = Run(info["model"], trust=trust), Sought.recorded(info, trust)
     return search_retraining(run, sought, settings, **calls, out=path, resume=True, device=device, watch=watch)
 
 

@@ -85,9 +85,11 @@ def tokenizer_of(run: Run, joiner: str) -> Tokenizer:
         joiner: of its vocabulary.
     Returns:
         The tokenizer.
+    Raises:
+        UsageError: if it is a function of the user's, and they did not say that it may run (``run.trust``).
     """
     if run.config.data.task in TASKS:
-        return tokenizer(run.config.data.tokenizer)
+        return tokenizer(run.config.data.tokenizer, run.trust)
     return next((one for one in TOKENIZERS.values() if one.joiner == joiner), TOKENIZERS["words"])
 
 

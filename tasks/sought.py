@@ -1,11 +1,14 @@
 """What a search is for, as a user names it. Torch-free until its goal is asked for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from lso.tasks.goal import Goal
 from lso.tasks.goals import own_goal, task_goal
-from lso.vae.errors import UsageError
+from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
+from lso.vae.trust import Trust, require_trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,32 @@ class Sought:
         if self.task is not None:
             return task_goal(self.task, run)
         return None if self.objective is None else own_goal(self.objective, self.maximize)
+
+    @classmethod
+    def recorded(cls, info: Mapping[str, Any], trust: Trust) -> "Sought":
+        """What a search was begun for, as its folder says.
+
+        Args:
+            info: its run.json.
+            trust: what may run of the code that it names.
+        Returns:
+            The same.
+        Raises:
+            UsageError: if it names a function that is not to be trusted.
+            RunError: if it does not say.
+        """
+        told = info["sought"]
+        try:
+            found = cls(**told)
+        except (TypeError, UsageError):
+            found = None
+        if found is None or not all(isinstance(told[one.name], str | bool | None) for one in fields(cls)):
+            raise RunError(f"run.json does not say what is sought: {told!r}", "It is damaged; start the search again.")
+        if isinstance(trust, tuple) and trust and found.objective not in trust:
+            raise UsageError(f"{', '.join(trust)} is not what this search is for: {found}", "Leave --objective out.")
+        if found.objective is not None:
+            require_trust(found.objective, "objective", trust)
+        return found
 
     def __str__(self) -> str:
         return str(self.task or self.objective or self.target)

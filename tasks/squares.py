@@ -161,7 +161,7 @@ def goal(run: Run) -> Goal:
         maximize=True,
         best=float(SIDE * SIDE),
         decimals=0,
-        known=lambda count, start: known(count, start, load_dataset(data, binarize, seed)),
+        known=lambda count, start: known(count, start, load_dataset(data, binarize, seed, trust=run.trust)),
         summary=f"lit pixels of the rounded picture; training pictures have at most {LARGEST**2}",
     )
 

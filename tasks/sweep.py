@@ -12,6 +12,7 @@ from lso.vae.config import TrainConfig
 from lso.vae.errors import LsoError, UsageError
 from lso.vae.methods import Method, parameters, parse_method
 from lso.vae.runs import INFO, Run
+from lso.vae.trust import Trust
 
 COLUMNS = {
     "iw_nll": "IW-NLL",
@@ -25,7 +26,12 @@ COLUMNS = {
 
 
 def plan_sweep(
-    methods: Sequence[str], latent_dims: Sequence[int], seeds: int, settings: Settings, file: Path | None = None
+    methods: Sequence[str],
+    latent_dims: Sequence[int],
+    seeds: int,
+    settings: Settings,
+    file: Path | None = None,
+    trust: Trust = False,
 ) -> list[Planned]:
     """The trainings of a sweep: every method at every latent size with every seed.
 
@@ -37,6 +43,7 @@ def plan_sweep(
         seeds: how many: 0, 1, ...
         settings: all else, nested as in the TOML file.
         file: a TOML file that the settings go over, or None.
+        trust: see `lso.tasks.plan.plan`.
     Returns:
         The trainings, method by method.
     Raises:
@@ -54,7 +61,7 @@ def plan_sweep(
         for dim in dims:
             sizes = {} if dim is None else {"architecture": {"latent_dim": dim}}
             for seed in range(seeds):
-                config = plan(merge(settings, {**sizes, "method": label, "seed": seed}), file)
+                config = plan(merge(settings, {**sizes, "method": label, "seed": seed}), file, trust)
                 name = folder_name(label, config.architecture.latent_dim, seed)
                 planned.append(Planned(name=name, label=label, config=config))
     return planned

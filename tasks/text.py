@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lso.tasks.download import Progress
 from lso.tasks.lines import Lines, read
@@ -13,6 +14,7 @@ from lso.tasks.tokenizers import Split, tokenizer
 from lso.vae.config import DataConfig
 from lso.vae.data import SPLITS, Dataset
 from lso.vae.errors import DataError, UsageError
+from lso.vae.trust import Trust
 
 PARTS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "dev": "validation"}
 PARTS["test"] = "test"
@@ -82,7 +84,15 @@ def read_parts(files: Mapping[str, Path], progress: Progress | None = None) -> d
     return found
 
 
-def load_dataset(data: DataConfig, binarize: str, seed: int, *, progress: Progress | None = None) -> Dataset:
+def load_dataset(
+    data: DataConfig,
+    binarize: str,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+    trust: Trust = False,
+    files: Mapping[str, Any] | None = None,
+) -> Dataset:
     """The dataset of sequences that a configuration names, a function of ``data`` alone.
 
     Args:
@@ -90,14 +100,28 @@ def load_dataset(data: DataConfig, binarize: str, seed: int, *, progress: Progre
         binarize: ``"none"``.
         seed: not used.
         progress: told the bytes downloaded and the files read.
+        trust: see `lso.tasks.datasets.load_dataset`.
+        files: see there.
     Returns:
         Three splits on the CPU; ``provenance`` has source, checksums, split, tokenizer, vocabulary, counts.
     Raises:
-        UsageError: if there is no such task, it needs a path and has none, or a setting is for images.
-        DataError: if the data cannot be had, read or split.
+        UsageError: if there is no such task, it needs a path and has none, a setting is for images, or the tokenizer is
+            not to be trusted.
+        DataError: if the data cannot be had, read or split, or the files are others.
     """
     suits(data, binarize)
-    return prepared(source(data)(data, progress), data, tokenizer(data.tokenizer), data.task)
+    chosen = tokenizer(data.tokenizer, trust)
+    texts: Texts = source(data)(data, progress)
+    if files is not None:
+        _require_same(texts, files)
+    return prepared(texts, data, chosen, data.task)
+
+
+def _require_same(texts: Texts, files: Mapping[str, Any]) -> None:
+    read = {part: lines.blob for part, lines in texts.parts.items() if lines.blob}
+    before = {part: told.get("blob") for part, told in files.items() if isinstance(told, Mapping) and told.get("blob")}
+    if read != before:
+        raise DataError("the data have changed since they were trained on", "Bring the same files back, or train anew.")
 
 
 def text_dataset(

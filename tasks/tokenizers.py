@@ -7,6 +7,7 @@ from itertools import chain
 
 from lso.tasks.imports import imported
 from lso.vae.errors import LsoError, UsageError, unknown_name
+from lso.vae.trust import Trust, require_trust
 
 Split = Callable[[str], Sequence[str]]
 JOINERS = (" ", "")  # those tried where a tokenizer states none
@@ -44,25 +45,24 @@ TOKENIZERS: Mapping[str, Tokenizer] = {
 }
 
 
-def tokenizer(what: str | Split) -> Tokenizer:
+def tokenizer(what: str | Split, trust: Trust = True) -> Tokenizer:
     """A tokenizer by name, or one of the user's.
-
-    A name in the configuration of a run is imported when its data are read again: a run folder of a stranger's that
-    names a function is to be trusted as much as a program.
 
     Args:
         what: row of `TOKENIZERS`, ``"module:function"`` (imported, also from the current folder), or the function
             itself: text -> list of strings. Its attribute ``joiner``, if it has one, is what stands between tokens.
+        trust: which of such names may be imported; one that a file gives needs the user's word.
     Returns:
         The tokenizer.
     Raises:
-        UsageError: if there is none of that name.
+        UsageError: if there is none of that name, or it is not to be trusted.
     """
     if isinstance(what, str):
         if what in TOKENIZERS:
             return TOKENIZERS[what]
         if ":" not in what:
             raise unknown_name("tokenizer", what, [*TOKENIZERS, "module:function"])
+        require_trust(what, "tokenizer", trust)
         return Tokenizer(name=what, split=(found := imported(what, "tokenizer")), joiner=_stated(found))
     module, name = getattr(what, "__module__", None), getattr(what, "__qualname__", type(what).__qualname__)
     return Tokenizer(name=f"{module or type(what).__module__}:{name}", split=what, joiner=_stated(what))

@@ -19,6 +19,7 @@ from lso.vae.config import TrainConfig, from_toml, to_toml
 from lso.vae.errors import RunError
 from lso.vae.files import beside, replace_file
 from lso.vae.launch import first
+from lso.vae.trust import Trust
 
 if TYPE_CHECKING:
     from lso.vae.checkpoint import Codes
@@ -52,12 +53,13 @@ class Run:
     Args:
         path: the folder.
         made: False where another process makes it, which this one may not see yet.
+        trust: what the user lets run of the code that the folder names, see `lso.vae.trust`.
     Raises:
         RunError: if it is not a run folder.
     """
 
-    def __init__(self, path: str | os.PathLike[str], made: bool = True) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], made: bool = True, *, trust: Trust = False) -> None:
+        self.path, self.trust = Path(path), trust
         if made and not (self.path / INFO).is_file():
             what = "is not a run folder (no run.json)" if self.path.exists() else "does not exist"
             raise RunError(f"{self.path} {what}", "`lso list runs` shows the runs there are.")
