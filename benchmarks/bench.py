@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speed.pairs import Row
+from speed.pairs import Row, Skipped
 
 MODULES = ("training", "together", "refinement", "generation", "importance", "search", "asks")
 HEAD = "| work | plain | ours | s | s | ratio | least to greatest | target | equal |"
 
 
-def line(row: Row) -> str:
+def line(row: Row | Skipped) -> str:
     """A row as a line of Markdown."""
+    if isinstance(row, Skipped):
+        return f"| {row.work} | skipped: {row.why} " + "| " * (HEAD.count(" | ") - 1) + "|"
     target = f"{'<= ' if row.at_most else ''}{row.target:g}" if row.target is not None else ""
     low, high = row.spread
     cells = [row.work, row.plain, row.ours, f"{row.plain_seconds:.3g}", f"{row.ours_seconds:.3g}"]

@@ -56,6 +56,14 @@ class AbreastProgress(Lines):
         """
         return [_One(self, name) for name in self.names]
 
+    def warn(self, text: str) -> None:
+        """Print what is to be known before they begin.
+
+        Args:
+            text: a sentence.
+        """
+        self.console.warn_once(text)
+
     def start(self, name: str, run: Run, steps: int, done: int) -> None:
         """Name it; once all are there the bar begins, and a signal stops them cleanly.
 
@@ -105,6 +113,9 @@ class _One(Watch):
 
     def __init__(self, shown: AbreastProgress, name: str) -> None:
         self.shown, self.name = shown, name
+
+    def warn(self, text: str) -> None:
+        self.shown.warn(text)
 
     def start(self, run: Run, steps: int, done: int) -> None:
         self.shown.start(self.name, run, steps, done)

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Console:
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def result(self, text: str = "") -> None:
         """A line of the answer, on stdout; nothing under ``--json``.
@@ -87,6 +88,16 @@ class Console:
             text: what is doubtful.
         """
         typer.echo(typer.style("warning: ", fg="yellow") + text, err=True)
+
+    def warn_once(self, text: str) -> None:
+        """A warning of what several parts of a command have in common, printed for the first of them.
+
+        Args:
+            text: what is doubtful.
+        """
+        if text not in self._warned:
+            self._warned.add(text)
+            self.warn(text)
 
     def loading(self) -> None:
         """Say on a terminal why nothing happens for a second."""

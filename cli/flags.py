@@ -253,7 +253,7 @@ FLAGS: tuple[Flag, ...] = (
         type=str,
         metavar="NAME",
         panel=HOW,
-        help="Of the layers in a training step: float32, or bfloat16, which is faster.",
+        help="Of the layers in a training step: float32, or bfloat16, faster where the processor has it.",
     ),
     Flag(
         section="protocol",

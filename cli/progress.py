@@ -134,6 +134,14 @@ class TrainingProgress(Lines, Watch):
         self.announce = announce
         self._epochs, self._latent, self._done = 0, 0, 0
 
+    def warn(self, text: str) -> None:
+        """Print what is to be known before it begins.
+
+        Args:
+            text: a sentence.
+        """
+        self.console.warn_once(text)
+
     def start(self, run: Run, steps: int, done: int) -> None:
         """Announce the run; from here on a signal stops the training cleanly.
 

@@ -93,6 +93,9 @@ class _Retraining(TrainingWatch):
             self._counting = Counting(self.searches.console, unit, text)
         self._counting(done, total)
 
+    def warn(self, text: str) -> None:
+        self.searches.console.warn_once(text)
+
     def start(self, run: Run, steps: int, done: int) -> None:
         self.close()
         self.searches.close()

@@ -44,8 +44,9 @@ class Protocol:
         steady: after the first decay there is one each epoch, and the weights are not reloaded (Kim et al. 2018).
         binarize: dynamic (drawn anew for every batch), fixed (once, by the run's seed) or none; of images.
         lengths: sequences of a batch have equal lengths, as the papers', or near ones and padding; see `Corpus.groups`.
-        precision: of layers in a training step; in bfloat16 they are faster, and weights, losses, validation and all
-            that is measured stay in float32.
+        precision: of layers in a training step; weights, losses, validation and all that is measured stay in float32.
+            In bfloat16 larger networks are faster on a processor that has instructions for it; on one that has not
+            they are slower or cannot be computed, which is tried before training begins (see `lso.vae.precision`).
         compiled: whether the layers of a training step are fused by torch.compile, which takes minutes at first and
             pays on GPUs.
         judge: the best epoch is that of the least validation -ELBO at KL weight 1, or at the method's own last weight,

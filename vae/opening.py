@@ -16,6 +16,7 @@ from lso.vae.errors import RunError, UsageError
 from lso.vae.launch import first, place
 from lso.vae.lock import Lock
 from lso.vae.model import VAE, build
+from lso.vae.precision import slower, unsupported
 from lso.vae.runs import Run
 from lso.vae.step import init
 from lso.vae.trainer import Trainer, at_start, note, restore
@@ -66,7 +67,8 @@ def begin(
     Returns:
         The trainer.
     Raises:
-        UsageError: if the model to go on from has other networks or is for other data.
+        UsageError: if the model to go on from has other networks or is for other data, or the device cannot compute in
+            the precision that was asked for.
         RunError: if the folder is taken.
     """
     here = asdict(runs.Provenance.here())
@@ -84,11 +86,14 @@ def begin(
     if files:
         info["start"] = hashlib.sha256(files[runs.START]).hexdigest()
     _require_same(config, data["hash"], info.get("start"))
+    caution = _precision(config, model, device)
     if first():
         runs.create(path, "train", info, config, files)
     run = Run(processes.agree(path), made=first())
     state = init(model.to(device), config.method, config.protocol)
-    return at_start(config, dataset, run, state, watch or Watch())
+    trainer = at_start(config, dataset, run, state, watch or Watch())
+    trainer.caution = caution
+    return trainer
 
 
 def reopen(run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", watch: Watch | None = None) -> Trainer:
@@ -102,6 +107,7 @@ def reopen(run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", wa
     Returns:
         The trainer.
     Raises:
+        UsageError: if the device cannot compute in the precision of the run.
         RunError: if the data changed or the checkpoint is damaged.
     """
     if dataset.hash() != run.info["dataset"]["hash"]:
@@ -111,8 +117,10 @@ def reopen(run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", wa
     config = run.config
     begun = run.path / runs.START
     model = _build(config, dataset, checkpoint.load_model(begun) if "start" in run.info else None).to(device)
+    caution = _precision(config, model, device)
     state = init(model, config.method, config.protocol)
     trainer = at_start(config, dataset, run, state, watch or Watch())
+    trainer.caution = caution
     restore(trainer)
     _require_same(config, run.info["dataset"]["hash"], trainer.position.step)  # all have read before one writes
     note(run, status="running", sentence="", processes=place().count, threads=torch.get_num_threads())
@@ -134,6 +142,18 @@ def leave(trainers: Iterable[Trainer], why: str) -> None:
 
 def _require_same(config: TrainConfig, data: str, begun: Any) -> None:
     processes.require_same((to_dict(config), data, begun), "trainings")
+
+
+def _precision(config: TrainConfig, model: VAE, device: torch.device | str) -> str:
+    """Refuse a precision that the device of any process cannot compute in; a sentence where it is slower there."""
+    asked, where = config.protocol.precision, torch.device(device)
+    if refused := processes.said(unsupported(asked, model, where) or None):
+        raise UsageError(
+            refused,
+            f"Train in float32 (leave --precision out), or on a GPU or a CPU with {asked} instructions; a run that was "
+            f"begun in {asked} goes on there.",
+        )
+    return processes.said(slower(asked, model, where) or None) or ""
 
 
 def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:

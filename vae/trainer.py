@@ -79,6 +79,7 @@ class Trainer:
         saving: seconds that it took.
         deadline: time at which the session ends.
         abreast: trainings in lockstep, this one among them, whose checkpoints take their time one after another.
+        caution: what is to be known before the first step; empty for nothing.
     """
 
     config: TrainConfig
@@ -99,6 +100,7 @@ class Trainer:
     saving: float = 0.0
     deadline: float = math.inf
     abreast: int = 1
+    caution: str = ""
 
 
 def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watch: Watch) -> Trainer:
@@ -230,7 +232,7 @@ def slower(trainer: Trainer) -> str:
     Returns:
         Sentences to go on with, or nothing.
     """
-    sentences = [trainer.step.sentence, getattr(trainer.state.losses, "sentence", "")]
+    sentences = [trainer.caution, trainer.step.sentence, getattr(trainer.state.losses, "sentence", "")]
     if trainer.config.protocol.compiled and place().count > 1:
         sentences.append("steps of several processes are not compiled")
     return "".join(f"; {sentence}" for sentence in sentences if sentence)

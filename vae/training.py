@@ -65,7 +65,8 @@ def train(
     Returns:
         The run; its status is ``finished``, or ``stopped`` if it can be resumed.
     Raises:
-        UsageError: if the model to go on from has other networks or is for other data.
+        UsageError: if the model to go on from has other networks or is for other data, or the device cannot compute in
+            the precision that was asked for.
         RunError: if the folder is taken, or another process is at work there.
         DivergedError: if a loss was not finite; the last good checkpoint is kept.
     """
@@ -99,6 +100,7 @@ def resume(
     Returns:
         The run; one that is finished is returned as it is.
     Raises:
+        UsageError: if the device cannot compute in the precision of the run.
         RunError: if the data changed, the checkpoint is damaged, or another process is at work there.
         DivergedError: if a loss was not finite.
     """
@@ -143,6 +145,8 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
     trainer.clock = time.monotonic() - trainer.position.seconds
     trainer.deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
     planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
+    if trainer.caution:
+        trainer.watch.warn(trainer.caution)
     trainer.watch.start(trainer.run, planned, trainer.position.step)
     reason = ""
     try:

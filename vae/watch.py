@@ -10,6 +10,13 @@ from lso.vae.runs import Run
 class Watch:
     """What a caller may see and say while a model trains; every method may be left as it is."""
 
+    def warn(self, text: str) -> None:
+        """Something is to be known before training begins: what was asked for makes it slower here, say.
+
+        Args:
+            text: a sentence.
+        """
+
     def start(self, run: Run, steps: int, done: int) -> None:
         """Training begins.
 

@@ -56,6 +56,19 @@ class Row:
     at_most: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A line of the table without times.
+
+    Args:
+        work: what would be done.
+        why: it is not done on this machine.
+    """
+
+    work: str
+    why: str
+
+
 def pairs(
     plain: Callable[[], object],
     ours: Callable[[], object],

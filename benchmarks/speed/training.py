@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from speed.pairs import Row, pairs, row, sync_of
+from speed.pairs import Row, Skipped, pairs, row, sync_of
 from speed.plain import full_kernels
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,6 +22,7 @@ from lso.vae.methods import Method, parse_method
 from lso.vae.model import VAE, build
 from lso.vae.penalties import penalize, reencoded
 from lso.vae.pixelcnn import Block, beside
+from lso.vae.precision import slower, unsupported
 from lso.vae.replay import WARM, Replayed, cuda_graphs
 from lso.vae.step import BOTH, Group, Knobs, Noise, draw_noise, init
 
@@ -73,10 +74,15 @@ CASES = (
 QUICK = (replace(HE2019, arch="he2019-small"), replace(HE2019, arch="he2019-small", precision="bfloat16"))
 
 
-def rows(device: torch.device, quick: bool) -> Iterator[Row]:
+def rows(device: torch.device, quick: bool) -> Iterator[Row | Skipped]:
     """The table's lines."""
     for case in QUICK if quick else CASES:
-        plain, ours, same, replayed = made(case, device)
+        method = parse_method(case.method)
+        model = build(architecture(case.arch, 32), method.skip, case.shape).to(device)
+        if why := unsupported(case.precision, model, device) or slower(case.precision, model, device):
+            yield Skipped(work=case.title(), why=why)
+            continue
+        plain, ours, same, replayed = made(case, model, method, device)
         target = TARGETS.get((case.method, case.precision), {}).get(device.type)
         yield row(
             case.title(),
@@ -92,10 +98,8 @@ def rows(device: torch.device, quick: bool) -> Iterator[Row]:
 Step = Callable[[], object]
 
 
-def made(case: Case, device: torch.device) -> tuple[Step, Step, str, Replayed]:
+def made(case: Case, model: VAE, method: Method, device: torch.device) -> tuple[Step, Step, str, Replayed]:
     """The two ways to take a step, how they were found equal, and what says whether ours is replayed."""
-    method = parse_method(case.method)
-    model = build(architecture(case.arch, 32), method.skip, case.shape).to(device)
     x = data(case, device)
     clip = "joint" if case.groups == BOTH else "stepped"
     state = init(

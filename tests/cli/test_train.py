@@ -64,6 +64,29 @@ def test_precision_is_chosen_by_name(lso: Callable[..., Result]) -> None:
     assert Run("made").info["status"] == "finished"
 
 
+def test_a_precision_that_the_processor_lacks_is_refused_or_warned_of(
+    lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(layer: str, precision: str, device: object) -> float:
+        if layer == "LSTM" and precision == "bfloat16":
+            raise RuntimeError("could not create a primitive descriptor")
+        return 0.04 if precision == "bfloat16" else 0.01
+
+    monkeypatch.setattr("lso.vae.precision.seconds", seconds)
+    Path("lines.txt").write_text("a b c\nb c a\n" * 30)
+    text = ("--data", "lines.txt", "--arch", "lstm", "--width", 4, "--latent-dim", 2)
+    command = ("train", "--method", "vae", "--epochs", 1, "--out", "made", "-q", "--precision", "bfloat16")
+    refused = lso(*command, *text, "--device", "cpu")
+    assert refused.exit_code == 2 and len(refused.stderr.splitlines()) == 2, refused.stderr
+    assert "one LSTM failed" in refused.stderr and "--precision" in refused.stderr and not Path("made").exists()
+    told = lso(*command, *SMALL)
+    assert told.exit_code == 0
+    assert told.stderr.strip() == (
+        "warning: bfloat16 is slower on this CPU: one small linear layer took 4.0 times as long (40 against 10 ms)"
+    )
+    assert "4.0 times as long" in Run("made").info["sentence"]
+
+
 def test_a_cut_training_says_how_it_goes_on_and_does(lso: Callable[..., Result]) -> None:
     first = lso("train", "--method", "vae", "--epochs", 2, "--max-steps", 5, "--out", "cut", "-q", *SMALL)
     assert first.exit_code == 0

@@ -1,4 +1,7 @@
-"""Steps in bfloat16: near those in float32, all but the layers in float32; and the layout of weights."""
+"""Steps in bfloat16: near those in float32, all but the layers in float32; processors without; the layout of weights.
+
+What a processor can do is asked of `lso.vae.precision.seconds` alone, whose answer some tests replace.
+"""
 
 from pathlib import Path
 
@@ -6,14 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from lso.vae import precision as precisions
 from lso.vae import training
 from lso.vae.checkpoint import load_model, pack_model
 from lso.vae.config import Precision, Protocol, from_toml, to_toml
 from lso.vae.errors import UsageError
-from lso.vae.precision import widened
+from lso.vae.precision import Layer, layers_of, slower, unsupported, widened
+from lso.vae.runs import Run
 from lso.vae.step import Info, Knobs, State, draw_noise, init, step
-from tests.vae.small import PAIRS, batch_for, config, digits, example, kind_of, small_model
+from lso.vae.training import Limits, Watch
+from tests.vae.small import PAIRS, batch_for, config, contents, digits, example, kind_of, rows, sentences, small_model
 
+CPU = torch.device("cpu")
 NAMES = ("vae", "ne-vae-se", "iwae", "sa-vae", "skip-vae", "pixelcnn")
 SOME = [(name, arch) for name, arch in PAIRS if name in NAMES and (name, arch) != ("sa-vae", "he2019-small")]  # slow
 
@@ -31,6 +38,8 @@ def stepped(name: str, arch: str, precision: Precision) -> tuple[State, Info, Te
 
 @pytest.mark.parametrize(("name", "arch"), SOME)
 def test_a_step_in_bfloat16_is_near_the_one_in_float32(name: str, arch: str) -> None:
+    if why := unsupported("bfloat16", small_model(example(name), arch), CPU):
+        pytest.skip(why)
     _, exact, gradient = stepped(name, arch, "float32")
     state, info, reduced = stepped(name, arch, "bfloat16")
     assert all(value.dtype == torch.float32 for value in (*info, *state.model.parameters(), reduced))
@@ -38,6 +47,100 @@ def test_a_step_in_bfloat16_is_near_the_one_in_float32(name: str, arch: str) -> 
     torch.testing.assert_close(info.loss, exact.loss, rtol=0.01, atol=0)
     assert info.loss != exact.loss, "computed in float32 after all"
     assert torch.cosine_similarity(reduced, gradient, dim=0) > 0.99
+
+
+class Warned(Watch):
+    """Keeps what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.told.append(text)
+
+    def start(self, run: Run, steps: int, done: int) -> None:
+        self.told.append("start")
+
+
+def answers(patch: pytest.MonkeyPatch, times: dict[Layer, float]) -> None:
+    """A processor on which layers in bfloat16 take so many times as long; one that is not named fails as in oneDNN."""
+
+    def seconds(layer: Layer, precision: Precision, device: torch.device) -> float:
+        if precision == "bfloat16" and layer not in times:
+            raise RuntimeError("could not create a primitive descriptor for it. Run with ONEDNN_VERBOSE=all.")
+        return 0.01 * times[layer] if precision == "bfloat16" else 0.01
+
+    patch.setattr(precisions, "seconds", seconds)
+
+
+def test_what_the_processor_cannot_compute_is_refused_before_a_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, {"convolution": 0.6, "linear layer": 0.6})
+    with pytest.raises(UsageError, match="this CPU cannot compute") as refused:
+        training.train(config(arch="lstm", precision="bfloat16"), sentences(), tmp_path / "r")
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 2 and "could not create a primitive descriptor" in lines[0] and "float32" in lines[1]
+    assert "LSTM" in lines[0] and not (tmp_path / "r").exists()
+    # What has no such layer is trained, and so is what asks for none.
+    for number, chosen in enumerate((config(precision="bfloat16"), config(precision="float32"))):
+        run = training.train(chosen, digits(), tmp_path / f"{number}", limits=Limits(steps=1))
+        assert run.info["status"] == "stopped" and "slower" not in run.info["sentence"]
+
+
+def test_a_run_goes_on_only_where_its_precision_can_be_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, {"linear layer": 0.6})
+    run = training.train(config(precision="bfloat16"), digits(), tmp_path / "r", limits=Limits(steps=5))
+    before = contents(run.path)
+    answers(monkeypatch, {})
+    with pytest.raises(UsageError, match="linear layer failed"):
+        training.resume(run, digits())
+    assert contents(run.path) == before
+    answers(monkeypatch, {"linear layer": 3.9})
+    watch = Warned()
+    assert training.resume(run, digits(), watch=watch).info["status"] == "finished"
+    assert "3.9 times as long" in watch.told[0] and "3.9 times as long" in run.info["sentence"]
+    whole = training.train(config(precision="bfloat16"), digits(), tmp_path / "whole")
+    assert rows(run.path) == rows(whole.path)
+
+
+@pytest.mark.parametrize(("ratio", "told"), [(0.5, False), (1.1, False), (3.9, True)])
+def test_where_bfloat16_is_slower_it_is_said_before_training_with_the_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: float, told: bool
+) -> None:
+    answers(monkeypatch, {"convolution": 1.0, "linear layer": ratio})
+    watch = Warned()
+    run = training.train(config(precision="bfloat16"), digits(), tmp_path / "r", watch=watch, limits=Limits(steps=1))
+    wanted = "bfloat16 is slower on this CPU: one small linear layer took 3.9 times as long (39 against 10 ms)"
+    assert watch.told == ([wanted, "start"] if told else ["start"])
+    assert (wanted in run.info["sentence"]) == told
+
+
+def test_only_layers_that_a_model_has_are_tried() -> None:
+    wanted = {
+        "mlp": ("linear layer",),
+        "he2019-small": ("convolution", "linear layer"),
+        "lstm": ("LSTM", "linear layer"),
+        "transformer": ("linear layer",),
+    }
+    assert {arch: layers_of(small_model(example("vae"), arch)) for arch in wanted} == wanted
+
+
+def test_the_processor_is_asked_once_and_nothing_else_changes() -> None:
+    """The real question, whatever this processor answers: a time, or what `unsupported` tells."""
+    precisions.seconds.cache_clear()
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    model = small_model(example("vae"), "lstm")
+    for _ in range(2):
+        said = unsupported("bfloat16", model, CPU)
+        assert said or isinstance(slower("bfloat16", model, CPU), str)
+    assert precisions.seconds.cache_info().currsize == (0 if said else 4)
+    assert precisions.seconds("linear layer", "float32", CPU) > 0
+    assert not unsupported("float32", model, CPU) and not slower("float32", model, CPU)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_training_in_bfloat16_ends_where_the_other_does(tmp_path: Path) -> None:
