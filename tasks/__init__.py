@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = attach(
         "TASKS": "lso.tasks.task",
         "load_dataset": "lso.tasks.datasets",
         "load_targets": "lso.tasks.targets",
+        "score_smiles": "lso.tasks.molecule_scores",
         "search_targets": "lso.tasks.search",
         "text_dataset": "lso.tasks.text",
         "train": "lso.tasks.experiment",

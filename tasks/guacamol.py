@@ -1,7 +1,8 @@
 """Six of GuacaMol's goal-directed benchmarks: scores in [0, 1] of molecules, to be maximized.
 
-Definitions as in the ``guacamol`` package, version 0.5.5: targets, fingerprints, modifiers and means. Similarity is
-Tanimoto's on count fingerprints, which are not folded.
+Definitions as in the second suite ("v2", the published one) of the ``guacamol`` package, version 0.5.5: targets,
+fingerprints, modifiers and means. Similarity is Tanimoto's on count fingerprints, which are not folded. In each the
+score is the geometric mean of its terms, so that a term that is 0 makes it 0.
 
 Source: Brown, Fiscato, Segler, Vaucher (2019), arXiv:1811.09621, and the authors' code. Deviations: none known; a
 molecule that cannot be read has no score here and -1 there.
@@ -26,7 +27,6 @@ VALSARTAN = "CN(C=O)Cc1ccc(c2ccccc2)cc1"  # the pattern that is to occur
 FORMULA = {"C": 19, "H": 17, "N": 3, "O": 2}  # that zaleplon's likeness is to have
 
 Curve = Callable[[float], float]
-Mean = Callable[[Sequence[float]], float]
 
 
 # --- how a property becomes a score in [0, 1] -------------------------------------------------------------------------
@@ -81,17 +81,6 @@ def clipped(x: float, full: float) -> float:
         Score in [0, 1].
     """
     return min(max(x / full, 0.0), 1.0)
-
-
-def arithmetic(values: Sequence[float]) -> float:
-    """Their sum by their number.
-
-    Args:
-        values: scores.
-    Returns:
-        The mean.
-    """
-    return sum(values) / len(values)
 
 
 def geometric(values: Sequence[float]) -> float:
@@ -156,18 +145,18 @@ def _formula(mol: Mol) -> float:
 # --- the benchmarks ---------------------------------------------------------------------------------------------------
 
 
-def _zale() -> tuple[Mean, list[Property]]:
-    return geometric, [_like(ZALEPLON, "ECFP4"), _formula]
+def _zale() -> list[Property]:
+    return [_like(ZALEPLON, "ECFP4"), _formula]
 
 
-def _pdop() -> tuple[Mean, list[Property]]:
+def _pdop() -> list[Property]:
     *_, aromatic = _descriptors()
-    return geometric, [_like(PERINDOPRIL, "ECFP4"), lambda mol: bell(aromatic(mol), 2, 0.5)]
+    return [_like(PERINDOPRIL, "ECFP4"), lambda mol: bell(aromatic(mol), 2, 0.5)]
 
 
-def _osmb() -> tuple[Mean, list[Property]]:
+def _osmb() -> list[Property]:
     logp, surface, *_ = _descriptors()
-    return geometric, [
+    return [
         _like(OSIMERTINIB, "FCFP4", lambda x: clipped(x, 0.8)),
         _like(OSIMERTINIB, "ECFP6", lambda x: at_most(x, 0.85, 0.1)),
         lambda mol: at_least(surface(mol), 100, 10),
@@ -175,26 +164,26 @@ def _osmb() -> tuple[Mean, list[Property]]:
     ]
 
 
-def _med2() -> tuple[Mean, list[Property]]:
-    return geometric, [_like(TADALAFIL, "ECFP6"), _like(SILDENAFIL, "ECFP6")]
+def _med2() -> list[Property]:
+    return [_like(TADALAFIL, "ECFP6"), _like(SILDENAFIL, "ECFP6")]
 
 
-def _valt() -> tuple[Mean, list[Property]]:
+def _valt() -> list[Property]:
     from rdkit import Chem
 
     pattern, model = Chem.MolFromSmarts(VALSARTAN), Chem.MolFromSmiles(SITAGLIPTIN)
     wanted = [(of, of(model), sigma) for of, sigma in zip(_descriptors(), (0.2, 5.0, 30.0), strict=False)]
     near: list[Property] = [lambda mol, of=of, mu=mu, s=s: bell(of(mol), mu, s) for of, mu, s in wanted]  # type: ignore[misc]
-    return geometric, [lambda mol: float(mol.HasSubstructMatch(pattern)), *near]
+    return [lambda mol: float(mol.HasSubstructMatch(pattern)), *near]
 
 
-def _rano() -> tuple[Mean, list[Property]]:
-    logp, _, _, aromatic = _descriptors()
-    return arithmetic, [
+def _rano() -> list[Property]:
+    logp, surface, *_ = _descriptors()
+    return [
         _like(RANOLAZINE, "AP", lambda x: clipped(x, 0.7)),
         lambda mol: at_least(logp(mol), 7, 1),
         lambda mol: bell(_elements(mol)["F"], 1, 1),
-        lambda mol: at_most(aromatic(mol), 1, 1),
+        lambda mol: at_least(surface(mol), 95, 20),
     ]
 
 
@@ -205,12 +194,12 @@ SUMMARIES = {
     "osmb": "Osimertinib MPO: like osimertinib but not too much, polar surface over 100, logP under 1",
     "med2": "Median molecules 2: like tadalafil and sildenafil at once",
     "valt": "Valsartan SMARTS: valsartan's pattern with sitagliptin's logP, polar surface and complexity",
-    "rano": "Ranolazine MPO: like ranolazine, logP over 7, one fluorine, at most one aromatic ring",
+    "rano": "Ranolazine MPO: like ranolazine, logP over 7, one fluorine, polar surface over 95",
 }
 
 
 @cache
-def _benchmark(name: str) -> tuple[Mean, list[Property]]:
+def _terms(name: str) -> list[Property]:
     return BENCHMARKS[name]()
 
 
@@ -223,8 +212,7 @@ def score(name: str, mol: Mol) -> float:
     Returns:
         Score in [0, 1].
     """
-    mean, terms = _benchmark(name)
-    return mean([term(mol) for term in terms])
+    return geometric([term(mol) for term in _terms(name)])
 
 
 zale = Score("zale", partial(score, "zale"))
@@ -232,4 +220,5 @@ pdop = Score("pdop", partial(score, "pdop"))
 osmb = Score("osmb", partial(score, "osmb"))
 med2 = Score("med2", partial(score, "med2"))
 valt = Score("valt", partial(score, "valt"))
-rano = Score("rano", partial(score, "rano"))
+# A search that was begun when another function stood here under the name rano is refused, not gone on with.
+rano = Score("rano-v2", partial(score, "rano"))

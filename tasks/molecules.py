@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from lso.tasks import chemistry, guacamol
-from lso.tasks.chemistry import HEAVY_ATOMS, Score, need_extra
+from lso.tasks.chemistry import Score, need_extra
 from lso.tasks.download import Progress, Remote, cache_folder, content_hash, fetch, file_hash
 from lso.tasks.experiment import dataset_of
 from lso.tasks.goal import Goal
 from lso.tasks.lines import Lines, content
 from lso.tasks.molecule_files import Molecules, encoded, is_selfies, read_molecules, read_tokens, write_tokens
+from lso.tasks.molecule_scores import SCORES, SUMMARIES
 from lso.tasks.sequences import Texts
 from lso.tasks.splits import SPLIT_SEED, WHOLE, permutation
 from lso.tasks.task import existing
@@ -115,22 +115,6 @@ def _parted(found: Molecules) -> Molecules:
 
 # --- what a search is for ---------------------------------------------------------------------------------------------
 
-_ALL = (
-    chemistry.qed,
-    chemistry.plogp,
-    guacamol.zale,
-    guacamol.pdop,
-    guacamol.osmb,
-    guacamol.med2,
-    guacamol.valt,
-    guacamol.rano,
-)
-SCORES: Mapping[str, Score] = {score.name: score for score in _ALL}
-SUMMARIES: Mapping[str, str] = {
-    "qed": "drug-likeness (QED), in (0, 1)",
-    "plogp": f"penalized logP; more than {HEAVY_ATOMS} heavy atoms, the most that ZINC 250k has, are invalid",
-    **guacamol.SUMMARIES,
-}
 POOL = 5_000  # training molecules that are scored for `known`: seconds, where all of them would take minutes
 
 

@@ -21,7 +21,8 @@ from lso.tasks.chemistry import canonical
 from lso.tasks.datasets import load_dataset
 from lso.tasks.experiment import train
 from lso.tasks.goal import Goal
-from lso.tasks.molecules import GOALS, SCORES, TEST, TOTAL, VALIDATION
+from lso.tasks.molecule_scores import SCORES
+from lso.tasks.molecules import GOALS, TEST, TOTAL, VALIDATION
 from lso.tasks.task import task
 from lso.tasks.tokenizers import tokenizer
 from lso.vae.config import DataConfig
