@@ -77,7 +77,7 @@ def test_sweeps_go_on(lso: Lso, here: Path) -> None:
 
 def test_black_box_searches_go_on(lso: Lso, here: Path) -> None:
     """What was told stays; the budget is filled. (Proposals of a surrogate are not compared over processors.)"""
-    gone_on = lso("optimize", "--resume", "black-box-killed", "--quiet")
+    gone_on = lso("optimize", "--resume", "black-box-killed", "--quiet", "--trust")
     assert gone_on.exit_code == 0, gone_on.output
     before = evaluations(KEPT / "black-box-killed" / "evaluations.jsonl")
     after = evaluations(here / "black-box-killed" / "evaluations.jsonl")
@@ -86,7 +86,7 @@ def test_black_box_searches_go_on(lso: Lso, here: Path) -> None:
 
 
 def test_retrainings_go_on_to_the_same_values(lso: Lso, here: Path) -> None:
-    gone_on = lso("optimize", "--resume", "retraining-killed", "--quiet")
+    gone_on = lso("optimize", "--resume", "retraining-killed", "--quiet", "--trust")
     assert gone_on.exit_code == 0, gone_on.output
     ours = evaluations(here / "retraining-killed" / "rounds" / "01" / "search" / "evaluations.jsonl")
     theirs = evaluations(KEPT / "gone-on" / "retraining-killed.jsonl")
