@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,6 +27,7 @@ KEYS = {
 }
 WHOLE_KEYS = ("x", "images", "data", "targets", "arr_0")
 ROUNDING = 1e-4  # floats this far outside [0, 1] are clipped; resizing overshoots by as much
+REDUCED = "16 bits reduced to 8, 65535 being white."
 SHAPES = "(n, H, W), (n, C, H, W) or (n, H, W, C) with C 1 or 3"
 
 
@@ -45,11 +47,12 @@ def load(data: DataConfig, progress: Progress | None = None) -> Raw:
     named = {split: key for split, names in KEYS.items() if (key := first_key(arrays, names))}
     if "train" not in named:
         named = {WHOLE: sole_key(arrays, path)}
-    splits = {split: as_images(arrays[key], f"{path.name}:{key}") for split, key in named.items()}
+    deep = sixteen_bits(arrays.values())
+    splits = {split: as_images(arrays[key], f"{path.name}:{key}", deep=deep) for split, key in named.items()}
     shapes = {tuple(x.shape[1:]) for x in splits.values()}
     if len(shapes) > 1:
         raise DataError(f"the splits in {path} differ in shape: {sorted(shapes)}", "Give all images one shape.")
-    record = {"source": path.name, "sha256": file_hash(path), "keys": named}
+    record = {"source": path.name, "sha256": file_hash(path), "keys": named, "notes": [REDUCED] * deep}
     return Raw(splits=splits, provenance=record)
 
 
@@ -110,12 +113,39 @@ def load_arrays(path: Path) -> dict[str, Array]:
         raise DataError(f"cannot read {path}: {error}", "Write it with numpy.save or savez.") from None
 
 
-def as_images(x: Array, name: str) -> Tensor:
+def sixteen_bits(arrays: Iterable[Array]) -> bool:
+    """Whether the images of a source have 16 bits: one of its arrays is of type uint16 and goes beyond 255.
+
+    Args:
+        arrays: of the source, whose images share one scale; those of fewer than three dimensions are no images.
+    Returns:
+        True where 65535 is white.
+    """
+    return any(_is_uint16(x) and x.ndim > 2 and x.size > 0 and int(x.max()) > 255 for x in arrays)
+
+
+def _is_uint16(x: Array) -> bool:
+    return x.dtype.kind == "u" and x.dtype.itemsize == 2  # of either byte order
+
+
+def eight_bits(x: Array) -> Array:
+    """Pixels of 16 bits as bytes.
+
+    Args:
+        x: 0 to 65535, which is white.
+    Returns:
+        ``uint8`` of the same shape.
+    """
+    return (x.astype(np.float32) / 257).round().astype(np.uint8)
+
+
+def as_images(x: Array, name: str, *, deep: bool | None = None) -> Tensor:
     """An array as a batch of images, after checking shape, type and range.
 
     Args:
-        x: (n, H, W), (n, C, H, W) or (n, H, W, C); bytes 0 to 255, booleans, or floats in [0, 1].
+        x: (n, H, W), (n, C, H, W) or (n, H, W, C); bytes 0 to 255, booleans, floats in [0, 1], or uint16.
         name: for errors.
+        deep: `sixteen_bits` of the source, so that its arrays share one scale; None asks ``x`` alone.
     Returns:
         ``(n, C, H, W)``, ``uint8`` or ``float32``.
     Raises:
@@ -127,7 +157,37 @@ def as_images(x: Array, name: str) -> Tensor:
         x = x.transpose(0, 3, 1, 2)
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
         raise DataError(f"{name}: expected images of shape {SHAPES}, got {x.shape}", "Reshape the array.")
+    if _is_uint16(x) and (sixteen_bits([x]) if deep is None else deep):
+        x = eight_bits(x)
     return torch.from_numpy(np.ascontiguousarray(_pixels(x, name)))
+
+
+def as_labels(y: Array, images: int, name: str, classes: int = 0) -> Int[Tensor, " images"]:
+    """An array as the class of each image, after checking shape, type and range.
+
+    Args:
+        y: (n,), or (n, 1) or (1, n); whole numbers from 0 on.
+        images: how many there are.
+        name: for errors.
+        classes: the labels are below this; 0 is no limit.
+    Returns:
+        ``(images,)`` int64.
+    Raises:
+        DataError: if it is something else.
+    """
+    if y.size != images or max(y.shape, default=1) != y.size:
+        raise DataError(
+            f"{name}: expected one label for each of {images:,} images, got shape {y.shape}",
+            "Images and labels belong together: take both from one source, the labels as whole numbers.",
+        )
+    whole = y.dtype.kind in "uib" or (y.dtype.kind == "f" and bool((y == np.round(y)).all()))
+    if not whole:
+        raise DataError(f"{name}: expected whole numbers, got {y.dtype}", "Number the classes from 0 on.")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or (classes and high >= classes):
+        known = f"0 to {classes - 1}" if classes else "0 or more"
+        raise DataError(f"{name}: expected labels {known}, got {low} to {high}", "Number the classes from 0 on.")
+    return torch.from_numpy(y.reshape(-1).astype(np.int64))
 
 
 def _pixels(x: Array, name: str) -> Array:
@@ -145,7 +205,10 @@ def _pixels(x: Array, name: str) -> Array:
         clipped: Array = np.clip(x, 0, 1, dtype=np.float32, casting="same_kind")
         return clipped
     if low < 0 or high > 255:
-        raise DataError(f"{name}: expected whole numbers 0 to 255, got {low:g} to {high:g}", "Scale to 0..255.")
+        raise DataError(
+            f"{name}: expected whole numbers 0 to 255, got {low:g} to {high:g} of type {x.dtype}",
+            "Scale to 0..255, or save pixels of 16 bits as uint16, 65535 being white.",
+        )
     if high == 1:
         raise DataError(
             f"{name}: expected whole numbers 0 to 255, got only 0 and 1, nearly black",

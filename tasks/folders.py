@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lso.tasks.arrays import REDUCED, eight_bits
 from lso.tasks.download import Progress
 from lso.tasks.images import Raw
 from lso.tasks.pixels import coloured, fit, own_size, set_channels
@@ -258,7 +259,7 @@ def _deep(x: Any) -> tuple[Any, str]:
         return (x * 255).round().astype(np.uint8), "floating pixels rounded to 8 bits"
     if low < 0 or high > 65535:
         raise ValueError(f"pixels from {low:g} to {high:g}, expected 0 to 65535")
-    return (x.astype(np.float32) / 257).round().astype(np.uint8), "16 bits reduced to 8, 65535 being white"
+    return eight_bits(x), REDUCED.removesuffix(".")
 
 
 def _over_white(image: Any) -> tuple[Any, str]:

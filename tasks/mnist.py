@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from lso.tasks.arrays import as_images, first_key, load_arrays
+from lso.tasks.arrays import as_images, as_labels, first_key, load_arrays, sixteen_bits
 from lso.tasks.download import Progress, Remote, fetch, file_hash
 from lso.tasks.images import Raw
+from lso.tasks.splits import held_out
 from lso.tasks.task import existing
 from lso.vae.config import DataConfig
 from lso.vae.errors import DataError
@@ -32,7 +32,7 @@ MD5 = {
     "test_y": "ec29112dd5afa0611ce80d1b7f02629c",
 }
 TRAIN_MD5 = "6bbc9ace898e44ae57da46a324031adb"  # of the unpacked training images, header included
-VALIDATION = 10_000
+VALIDATION, CLASSES = 10_000, 10
 
 
 def load(data: DataConfig, progress: Progress | None = None) -> Raw:
@@ -47,14 +47,16 @@ def load(data: DataConfig, progress: Progress | None = None) -> Raw:
     Returns:
         ``uint8`` images and labels; provenance says whether the training images are byte for byte the original ones.
     Raises:
-        DataError: if the files cannot be found, read or downloaded.
+        DataError: if the files cannot be found, read or downloaded, or images and labels do not belong together.
     """
     arrays, record = _local(existing(data.path)) if data.path else _download(progress)
-    train, test = as_images(arrays["train_x"], "MNIST train_x"), as_images(arrays["test_x"], "MNIST test_x")
-    held = min(VALIDATION, len(train) // 6)
+    deep = sixteen_bits(arrays.values())
+    train, test = (as_images(arrays[key], f"MNIST {key}", deep=deep) for key in ("train_x", "test_x"))
+    held = held_out(len(train), VALIDATION, "MNIST")
     labels = {}
     if "train_y" in arrays and "test_y" in arrays:
-        y, test_y = (torch.from_numpy(arrays[key].astype(np.int64)) for key in ("train_y", "test_y"))
+        y = as_labels(arrays["train_y"], len(train), "MNIST train_y", CLASSES)
+        test_y = as_labels(arrays["test_y"], len(test), "MNIST test_y", CLASSES)
         labels = {"train": y[:-held], "validation": y[-held:], "test": test_y}
     exact = _idx_md5(train) == TRAIN_MD5
     note = "are" if exact else "are NOT"

@@ -1,17 +1,16 @@
 """OMNIGLOT at 28x28: the papers' chardata.mat, or a substitute made from Lake's images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from lso.tasks.arrays import Array, as_images, first_key, load_arrays
+from lso.tasks.arrays import Array, as_images, as_labels, first_key, load_arrays, sixteen_bits
 from lso.tasks.download import Progress, Remote, fetch, file_hash
 from lso.tasks.images import Raw
-from lso.tasks.splits import permutation
+from lso.tasks.splits import held_out, permutation
 from lso.tasks.task import existing
 from lso.vae.config import DataConfig
 from lso.vae.errors import DataError
@@ -44,7 +43,7 @@ def load(data: DataConfig, progress: Progress | None = None) -> Raw:
     path = _find(existing(data.path)) if data.path else fetch(CHARDATA, progress=progress)
     train, test, labels, record = _chardata(path) if path.suffix.lower() == ".mat" else _npz(path)
     order = permutation(len(train), "split/omniglot")
-    held = min(VALIDATION, len(train) // 6)
+    held = held_out(len(train), VALIDATION, "OMNIGLOT")
     rows = {"train": order[held:].sort().values, "validation": order[:held].sort().values}
     record |= {"source": path.name, "split": f"validation: {held:,} training images chosen with seed 0"}
     splits = {name: train[index] for name, index in rows.items()}
@@ -72,7 +71,9 @@ def _chardata(path: Path) -> Parts:
     try:
         found = loadmat(path, variable_names=wanted)
         train, test = (_upright(found[key]) for key in wanted[:2])
-        labels = _characters([found.get(key) for key in wanted[2:]])
+        labels = _characters(found, (len(train), len(test)))
+    except DataError:
+        raise
     except Exception as error:  # scipy raises many kinds on a damaged file
         raise DataError(
             f"{path} is not OMNIGLOT's chardata.mat: {error}", "Leave --data out to download the right one."
@@ -89,24 +90,22 @@ def _upright(x: Array) -> Array:
     return x.T.astype(np.float32).reshape(-1, SIDE, SIDE).transpose(0, 2, 1)
 
 
-def _label(x: Array) -> Tensor:
-    return torch.from_numpy(x.reshape(-1).astype(np.int64))
-
-
-def _characters(found: Sequence[Array | None]) -> tuple[Tensor, Tensor] | None:
+def _characters(found: Mapping[str, Any], sizes: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
     """Numbers of the characters of both parts; those counted within an alphabet (the row of the 1) are told apart."""
-    if found[0] is None or found[1] is None:
+    characters, alphabets = ("targetchar", "testtargetchar"), ("target", "testtarget")
+    if not found.keys() >= {*characters}:
         return None
-    first, second = _label(found[0]), _label(found[1])
-    if found[2] is None or found[3] is None:
+    first, second = (as_labels(found[key], n, f"OMNIGLOT {key}") for key, n in zip(characters, sizes, strict=True))
+    if not found.keys() >= {*alphabets}:
         return first, second
     most = max(int(first.max()), int(second.max())) + 1
-    return _label(found[2].argmax(0)) * most + first, _label(found[3].argmax(0)) * most + second
+    of = [as_labels(found[key].argmax(0), n, f"OMNIGLOT {key}") for key, n in zip(alphabets, sizes, strict=True)]
+    return of[0] * most + first, of[1] * most + second
 
 
 def _not_digits(arrays: Mapping[str, Array], path: Path) -> None:
     """A file of MNIST has the same keys; taken for a substitute it would give figures that mean nothing."""
-    sizes = tuple(len(arrays[key]) for key in ("train_x", "test_x"))
+    sizes = tuple(len(np.atleast_1d(arrays[key])) for key in ("train_x", "test_x"))
     label = first_key(arrays, ("train_char", "train_y"))
     classes = len(np.unique(arrays[label])) if label else None
     if sizes == MNIST_SIZES or (classes is not None and classes <= MNIST_CLASSES):
@@ -130,6 +129,10 @@ def _npz(path: Path) -> Parts:
     known = "" if sha256 == SUBSTITUTE else " The file's sha256 is not the known substitute's."
     record = {"sha256": sha256, "substitute": True, "exact": False, "notes": [f"OMNIGLOT: {told}.{known}"]}
     keys = [first_key(arrays, (f"{part}_char", f"{part}_y")) for part in ("train", "test")]
-    labels = (_label(arrays[keys[0]]), _label(arrays[keys[1]])) if all(keys) else None
-    train, test = (as_images(arrays[key], f"{path.name}:{key}") for key in ("train_x", "test_x"))
-    return train, test, labels, record
+    deep = sixteen_bits(arrays.values())
+    train, test = (as_images(arrays[key], f"{path.name}:{key}", deep=deep) for key in ("train_x", "test_x"))
+    if not all(keys):
+        return train, test, None, record
+    both = zip(keys, (train, test), strict=True)
+    first, second = (as_labels(arrays[key], len(x), f"{path.name}:{key}") for key, x in both)
+    return train, test, (first, second), record

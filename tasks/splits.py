@@ -35,6 +35,25 @@ class Rows(Protocol):
         """Those of the given numbers."""
 
 
+def held_out(n: int, most: int, name: str) -> int:
+    """How many training data of a source without a validation part become one: a sixth at most.
+
+    Args:
+        n: training data.
+        most: the usual number.
+        name: of the data, for the error.
+    Returns:
+        At least 1.
+    Raises:
+        DataError: if there are fewer than six.
+    """
+    if n < 6:
+        raise DataError(
+            f"{name} has only {counted(n, 'training image')}, expected at least 6, of which one validates", "Give more."
+        )
+    return min(most, n // 6)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Division:
     """What each split takes.

@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.tasks.arrays import KEYS, as_images, first_key, load_arrays, sole_key
+from lso.tasks.arrays import KEYS, REDUCED, as_images, first_key, load_arrays, sixteen_bits, sole_key
 from lso.tasks.download import Progress
 from lso.tasks.folders import image_files, read_files
 from lso.tasks.pixels import border, mean_intensity, prepare
@@ -120,7 +120,8 @@ def _from_files(path: Path, data: DataConfig, shape: tuple[int, ...], progress: 
 def _from_arrays(path: Path, data: DataConfig, shape: tuple[int, ...], progress: Progress | None) -> Found:
     arrays = load_arrays(path)
     key = first_key(arrays, ("targets", *KEYS["test"])) or sole_key(arrays, path)
-    x = as_images(arrays[key], f"{path.name}:{key}")
+    deep = sixteen_bits(arrays.values())
+    x = as_images(arrays[key], f"{path.name}:{key}", deep=deep)
     if x.shape[1] != shape[0] and data.channels != shape[0]:
         raise DataError(
             f"{path}: targets have {x.shape[1]} channel{'s' * (x.shape[1] > 1)}, expected {shape[0]} as in training",
@@ -128,7 +129,8 @@ def _from_arrays(path: Path, data: DataConfig, shape: tuple[int, ...], progress:
         )
     same = tuple(x.shape[2:]) == tuple(shape[1:])
     done = "not resized" if same else f"resized to {shape[1]}x{shape[2]} ({data.fit})"
-    return x, [f"{path.stem}[{i}]" for i in range(len(x))], [f"Images are {x.shape[2]}x{x.shape[3]}, {done}."]
+    notes = [f"Images are {x.shape[2]}x{x.shape[3]}, {done}.", *[REDUCED] * deep]
+    return x, [f"{path.stem}[{i}]" for i in range(len(x))], notes
 
 
 def _warnings(x: Tensor, names: list[str], reference_mean: float | None, inverted: bool) -> list[str]:

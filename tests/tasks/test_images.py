@@ -170,7 +170,8 @@ def write_idx(path: Path, x: np.ndarray) -> None:
 @pytest.mark.parametrize("suffix", [".gz", ""])
 def test_mnist_reads_idx_files(tmp_path: Path, suffix: str) -> None:
     rng = np.random.default_rng(0)
-    arrays = {key: rng.integers(0, 256, (60, 28, 28) if key.endswith("x") else (60,)) for key in mnist.STEMS}
+    arrays = {key: rng.integers(0, 256, (60, 28, 28)) for key in ("train_x", "test_x")}
+    arrays |= {key: rng.integers(0, 10, 60) for key in ("train_y", "test_y")}
     for key, x in arrays.items():
         write_idx(tmp_path / f"{mnist.STEMS[key]}{suffix}", x)
     for path in (tmp_path, tmp_path / f"{mnist.STEMS['train_x']}{suffix}"):
@@ -208,6 +209,69 @@ def test_mnist_s_bad_files_are_told(tmp_path: Path) -> None:
     write_idx(path, np.zeros((9, 28, 28)))
     with pytest.raises(DataError, match="no MNIST test_x"):
         load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+
+
+IMAGES, LABELS = np.zeros((60, 28, 28), dtype=np.uint8), np.arange(60) % 10
+
+
+@pytest.mark.parametrize(
+    ("key", "x", "words"),
+    [
+        ("train_y", LABELS[:59], r"MNIST train_y: expected one label for each of 60 images, got shape \(59,\)"),
+        ("test_y", LABELS[:59], r"MNIST test_y: expected one label for each of 60 images, got shape \(59,\)"),
+        ("test_x", IMAGES[:59], r"MNIST test_y: expected one label for each of 59 images, got shape \(60,\)"),
+        ("train_y", IMAGES, r"MNIST train_y: expected one label .*, got shape \(60, 28, 28\)"),
+        ("train_x", LABELS, r"MNIST train_x: expected images of shape .*, got \(60,\)"),
+        ("train_y", LABELS + 1, r"MNIST train_y: expected labels 0 to 9, got 1 to 10"),
+        ("test_y", np.full(60, 255), r"MNIST test_y: expected labels 0 to 9, got 255 to 255"),
+        ("train_x", IMAGES[:5], r"MNIST has only 5 training images, expected at least 6"),
+        ("train_x", IMAGES[:0], r"MNIST train_x: expected images of shape"),
+    ],
+)
+def test_mnist_s_images_and_labels_belong_together(tmp_path: Path, key: str, x: np.ndarray, words: str) -> None:
+    """As idx files and as an npz alike; each error has its second line."""
+    arrays = {name: IMAGES if name.endswith("x") else LABELS for name in mnist.STEMS} | {key: x}
+    if key == "train_x" and x.ndim == 3 and len(x):
+        arrays["train_y"] = LABELS[: len(x)]
+    for name, found in arrays.items():
+        write_idx(tmp_path / mnist.STEMS[name], found)
+    np.savez(tmp_path / "mnist.npz", **arrays)  # type: ignore[arg-type]
+    for path in (tmp_path, tmp_path / "mnist.npz"):
+        with pytest.raises(DataError, match=words) as caught:
+            load_dataset(DataConfig(task="mnist", path=str(path), per_class=2), "none", 0)
+        assert caught.value.hint
+
+
+def test_idx_files_cut_anywhere_are_told(tmp_path: Path) -> None:
+    for key in mnist.STEMS:
+        write_idx(tmp_path / mnist.STEMS[key], IMAGES if key.endswith("x") else LABELS)
+    for stem in mnist.STEMS.values():
+        whole = (tmp_path / stem).read_bytes()
+        for size in (0, 3, 4, 7, 8, len(whole) - 1):
+            (tmp_path / stem).write_bytes(whole[:size])
+            with pytest.raises(DataError, match=rf"{stem} is not an idx file of bytes: .*\nLeave --data out"):
+                load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+        (tmp_path / stem).write_bytes(whole[:2] + b"\x0d" + whole[3:])  # of floats
+        with pytest.raises(DataError, match=f"{stem} is not an idx file of bytes"):
+            load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+        (tmp_path / stem).write_bytes(whole)
+    assert sizes(load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)) == [50, 10, 60]
+
+
+def test_omniglot_s_images_and_characters_belong_together(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    many = np.arange(60)
+    for wrong in (many[:59], many - 1, many + 0.5):
+        for keys in (("train_y", "test_y"), ("test_y", "train_y")):
+            np.savez(tmp_path / "omniglot.npz", train_x=IMAGES, test_x=IMAGES, **{keys[0]: wrong, keys[1]: many})
+            with pytest.raises(DataError, match=rf"omniglot.npz:{keys[0]}: expected") as caught:
+                load_dataset(DataConfig(task="omniglot", path=str(tmp_path / "omniglot.npz")), "none", 0)
+            assert caught.value.hint
+    flat = {"data": np.zeros((784, 60)), "testdata": np.zeros((784, 60))}
+    savemat(tmp_path / "chardata.mat", flat | {"targetchar": many[None], "testtargetchar": many[None, :59]})
+    with pytest.raises(DataError, match=r"OMNIGLOT testtargetchar: expected one label for each of 60 images"):
+        load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
 
 
 def test_the_omniglot_substitute_says_that_it_is_one(data_path: Find) -> None:
