@@ -43,7 +43,7 @@ class Bar:
 
         class Speed(ProgressColumn):
             def render(self, task: Any) -> Text:
-                return Text(f"{task.speed:.0f} {unit}/s" if task.speed else "", style="dim")
+                return Text(f"{task.speed:z.0f} {unit}/s" if task.speed else "", style="dim")
 
         columns = (
             TextColumn("{task.description}"),
@@ -120,7 +120,7 @@ class Counting:
         now = time.monotonic()
         if not self.bar.live and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
-            share = f"{100 * done / total:.0f} %" if total else f"{done:,} {self.bar.unit}"
+            share = f"{100 * done / total:z.0f} %" if total else f"{done:,} {self.bar.unit}"
             self.console.note(f"{self.text}: {share} after {span(now - self._began)}")
 
     def close(self) -> None:

@@ -159,7 +159,7 @@ def number(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+        return f"{value:z,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:z.4g}"
     return str(value)
 
 
@@ -172,7 +172,7 @@ def span(seconds: float) -> str:
         e.g. ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``.
     """
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:z.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -80,12 +80,12 @@ def _devices() -> dict[str, str]:
     import torch
 
     memory = _memory()
-    free = f", {memory[0] / GIB:.1f} of {memory[1] / GIB:.1f} GiB memory free" if memory else ""
+    free = f", {memory[0] / GIB:z.1f} of {memory[1] / GIB:z.1f} GiB memory free" if memory else ""
     found = {"cpu": f"{os.cpu_count()} cores, PyTorch uses {torch.get_num_threads()} threads{free}"}
     for index in range(torch.cuda.device_count()):
         left, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
-        found[f"cuda:{index}"] = f"{name}, {left / GIB:.1f} of {total / GIB:.1f} GiB free"
+        found[f"cuda:{index}"] = f"{name}, {left / GIB:z.1f} of {total / GIB:z.1f} GiB free"
     if len(found) == 1:
         built = torch.version.cuda
         found["cuda"] = (
@@ -121,7 +121,7 @@ def _folder(path: Path, variable: str, count: int, what: str) -> str:
     state = f"{count} {what}" if path.exists() else "not there yet"
     writable = "" if os.access(place, os.W_OK) else ", CANNOT BE WRITTEN"
     free = shutil.disk_usage(place).free / GIB
-    return f"{path}: {state}{writable}, {free:.0f} GiB free; {variable} names another"
+    return f"{path}: {state}{writable}, {free:z.0f} GiB free; {variable} names another"
 
 
 def _missing() -> list[dict[str, Any]]:

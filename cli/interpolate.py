@@ -91,5 +91,5 @@ def interpolate(
     facts = {"run": found.path, "a": a, "b": b, "steps": steps, "distance": distance}
     console.emit({**facts, **explore.record(model, drawn), "picture": file})
     kind = explore.told(model, drawn)
-    console.note(f"{steps} steps between codes {distance:.2f} apart, {kind}; the images themselves at the ends")
+    console.note(f"{steps} steps between codes {distance:z.2f} apart, {kind}; the images themselves at the ends")
     console.result(shown(file))

@@ -25,7 +25,7 @@ def brief_text(row: Mapping[str, Any], epochs: int, latent: int) -> str:
     epoch = f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
     if not latent:
         return f"{epoch}  {_exact(row)}"
-    return f"{epoch}  -ELBO {row['neg_elbo']:.2f}  KL {row['kl']:.2f}  active {row['active_units']}/{latent}"
+    return f"{epoch}  -ELBO {row['neg_elbo']:z.2f}  KL {row['kl']:z.2f}  active {row['active_units']}/{latent}"
 
 
 def metrics_text(row: Mapping[str, Any], epochs: int, latent: int, verbose: bool = False) -> str:
@@ -40,16 +40,16 @@ def metrics_text(row: Mapping[str, Any], epochs: int, latent: int, verbose: bool
         The line.
     """
     of_latents = [
-        f"-ELBO {row['neg_elbo']:.2f} = {row['reconstruction']:.2f} + KL {row['kl']:.2f}",
+        f"-ELBO {row['neg_elbo']:z.2f} = {row['reconstruction']:z.2f} + KL {row['kl']:z.2f}",
         f"active {row['active_units']}/{latent}",
-        f"re-encoding {row['reencoding_error']:.2f}",
+        f"re-encoding {row['reencoding_error']:z.2f}",
     ]
     parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", *(of_latents if latent else [_exact(row)])]
     if verbose:
         train = row.get("train_loss")
         parts += [
-            f"train {train:.2f}" if train is not None else "untrained",
-            *([f"MI {row['mi']:.2f}", f"KL weight {row['kl_weight']:.2f}"] if latent else []),
+            f"train {train:z.2f}" if train is not None else "untrained",
+            *([f"MI {row['mi']:z.2f}", f"KL weight {row['kl_weight']:z.2f}"] if latent else []),
             f"rate {row['learning_rate']:.1e}",
         ]
     return "  ".join(parts)
@@ -64,12 +64,12 @@ def perplexity(row: Mapping[str, Any]) -> str:
         Such as ``, perplexity 6.50``; empty of images.
     """
     value = row.get("perplexity")
-    return "" if value is None else f", perplexity {value:.2f}"
+    return "" if value is None else f", perplexity {value:z.2f}"
 
 
 def _exact(row: Mapping[str, Any]) -> str:
     """What there is to say without latents."""
-    return f"NLL {row['neg_elbo']:.2f}{perplexity(row)}"
+    return f"NLL {row['neg_elbo']:z.2f}{perplexity(row)}"
 
 
 class Lines:

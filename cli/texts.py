@@ -100,14 +100,14 @@ def interpolate(
     given = [text for target in targets if isinstance(target.x, Corpus) for text in speech.texts(model, target.x)]
     texts = _spoken(console, model, explore.path(first, last, steps), way)
     distance = float((first - last).norm())
-    places = [f"{100 * i / (steps - 1):.0f} %" for i in range(steps)]
+    places = [f"{100 * i / (steps - 1):z.0f} %" for i in range(steps)]
     rows = [["A", given[0]], *map(list, zip(places, texts, strict=True)), ["B", given[1]]]
     _write(file, ["\t".join(row) for row in rows])
     facts = {"run": run.path, "a": given[0], "b": given[1], "steps": steps, "distance": distance}
     console.emit({**facts, **way.record(), "texts": texts, "file": file})
     console.table(("way", "text"), rows)
     console.note(
-        f"{steps} steps between codes {distance:.2f} apart: {way.told()}; the sequences themselves at the ends"
+        f"{steps} steps between codes {distance:z.2f} apart: {way.told()}; the sequences themselves at the ends"
     )
     console.note(f"written to {shown(file)}")
 

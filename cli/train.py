@@ -221,13 +221,13 @@ def _conclude(run: Run, console: Console) -> None:
         so_far = (
             ""
             if info["status"] == "finished"
-            else f"best so far, epoch {best['epoch']}: -ELBO {best['neg_elbo']:.2f}, "
+            else f"best so far, epoch {best['epoch']}: -ELBO {best['neg_elbo']:z.2f}, "
         )
         console.result(
-            f"{so_far}reconstruction {best['reconstruction']:.2f}, KL {best['kl']:.2f}, MI {best['mi']:.2f}, "
-            f"{best['active_units']} of {latent} latents active, re-encoding error {best['reencoding_error']:.2f}"
+            f"{so_far}reconstruction {best['reconstruction']:z.2f}, KL {best['kl']:z.2f}, MI {best['mi']:z.2f}, "
+            f"{best['active_units']} of {latent} latents active, re-encoding error {best['reencoding_error']:z.2f}"
             if latent
-            else f"{so_far}no latents: the likelihood is exact, {best['neg_elbo']:.2f} nats {datum}{perplexity(best)}"
+            else f"{so_far}no latents: the likelihood is exact, {best['neg_elbo']:z.2f} nats {datum}{perplexity(best)}"
         )
     if run.verdict:
         console.result(typer.style(run.verdict, fg="yellow"))

@@ -115,7 +115,7 @@ def check_model(dimensions: Dimensions, reaction: float | None, training: str = 
     found = f"the decoder uses {active} of {total} latent dimensions{encoder}"
     found += "; the training said that its posterior collapsed" if training else ""
     if deaf and reaction is not None:
-        found += f", and what it decodes varies by only {100 * reaction:.1f} % of what the targets ask for"
+        found += f", and what it decodes varies by only {100 * reaction:z.1f} % of what the targets ask for"
     rule = (
         f"doubt if under a fifth of the dimensions are active (squared effect on the decode >= {100 * WEAK:.0f} % of "
         f"the largest; "
@@ -226,7 +226,7 @@ def check_fit(
         The check.
     """
     middling = float(middle(explained))
-    part = f"{100 * middling:.0f} %"
+    part = f"{100 * middling:z.0f} %"
     found = f"the best results reproduce {part} of {fitted}"
     rule = (
         f"{measure}; care if the median is under "

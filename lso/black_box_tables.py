@@ -141,7 +141,8 @@ def surrogate(summary: BlackBoxSummary) -> Table | None:
     """
     known = [(group, group.pooled) for group in summary.groups]
     rows = [_surrogate(group, found) for group, found in known if found is not None]
-    columns = ["group", "values", "rank correlation", "explained", *[f"within {100 * level:.0f} %" for level in LEVELS]]
+    columns = ["group", "values", "rank correlation", "explained"]
+    columns += [f"within {100 * level:z.0f} %" for level in LEVELS]
     columns += ["lengthscale, active dims", "weak and dead", "judged"]
     note = (
         f"BoTorch's default Gaussian process on the chart's unit cube, fitted afresh to the values of the first {FITS} "

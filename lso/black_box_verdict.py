@@ -76,7 +76,7 @@ def check_progress(group: Group) -> Check:
     value = group.joined("value")
     value = value[torch.isfinite(value)]
     if len(value) > 1 and bool((value == value[0]).all()):
-        return Check(name="progress", level="doubt", found=f"all values are equal ({float(value[0]):.4g})", rule=rule)
+        return Check(name="progress", level="doubt", found=f"all values are equal ({float(value[0]):z.4g})", rule=rule)
     stuck = sum(one.in_design for one in group.courses)
     worse = sum(one.behind for one in group.courses)
     total = len(group.courses)
@@ -118,7 +118,7 @@ def check_surrogate(group: Group) -> Check:
         f"surrogates of {count - flat} of {count} searches, refitted without a third, foretell that third; with all "
     )
     found += (
-        f"but one value known the rank correlation is {pooled.rank_correlation:.2f}, and {100 * covered:.0f} % lie "
+        f"but one value known the rank correlation is {pooled.rank_correlation:z.2f}, and {100 * covered:z.0f} % lie "
     )
     found += "within the 95 % intervals"
     level: Level = "care" if group.flat or loose else "fine"
@@ -145,7 +145,7 @@ def check_seeds(group: Group) -> Check:
         return Check(name="seeds", level="care", found=found, rule=rule)
     spread, apart = float(group.agreement.spread[0]), float(group.agreement.relative_spread[0])
     found = f"the best values of {group.agreement.starts} seeds differ by {spread:.3g}"
-    found += f" ({100 * apart:.0f} % of the gain), at {counted(group.distinct_best, 'different object')}"
+    found += f" ({100 * apart:z.0f} % of the gain), at {counted(group.distinct_best, 'different object')}"
     level = graded(apart, SEEDS_APART)
     level = "care" if level == "doubt" and group.courses[0].optimizer == CONTROL else level
     return Check(name="seeds", level=level, found=found, rule=rule)
@@ -168,7 +168,7 @@ def check_typicality(group: Group) -> Check:
     strange = torch.tensor([one.atypical_best for one in group.courses])
     usual = share(group.joined("typical"))
     found = (
-        f"{int(strange.sum())} of {len(strange)} best codes are atypical, {100 * usual:.0f} % of the proposals typical"
+        f"{int(strange.sum())} of {len(strange)} best codes are atypical, {100 * usual:z.0f} % of the proposals typical"
     )
     level = graded(share(strange), ATYPICAL)
     level = "care" if level == "fine" and usual < TYPICAL else level

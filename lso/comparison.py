@@ -196,7 +196,7 @@ def final_table(best: Mapping[str, Mapping[str, Any]]) -> Table:
     batch = next((row["mi_batch"] for row in best.values() if row.get("mi_batch") and row.get("mi") is not None), None)
     note = "Validation split, at the epoch with the least -ELBO at KL weight 1; nats per datum. "
     note += "Re-encoding errors are per dimension."
-    note += f" MI within batches of {batch}: at most log {batch} = {math.log(batch):.2f}." if batch else ""
+    note += f" MI within batches of {batch}: at most log {batch} = {math.log(batch):z.2f}." if batch else ""
     return Table(columns=["run", *shown.values()], rows=rows, title="Final metrics", note=note)
 
 

@@ -168,25 +168,25 @@ def _values(s: Signs) -> Iterator[Cause]:
     if s.optimizer in SURROGATE_FREE or s.flat is None:
         return
     if s.flat:
-        found = "" if s.explained is None else f" ({100 * max(0.0, s.explained):.0f} % of their variance)"
+        found = "" if s.explained is None else f" ({100 * max(0.0, s.explained):z.0f} % of their variance)"
         remedy = "Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try cmaes."
         what = f"the surrogate is flat: refitted without a third of the values it foretells next to nothing{found}"
         yield Cause("problem", what, remedy)
     elif s.coverage is not None and s.points >= FEW and s.coverage < COVERED:
-        what = f"the surrogate is too sure of itself: {100 * s.coverage:.0f} % of values within their 95 % intervals"
+        what = f"the surrogate is too sure of itself: {100 * s.coverage:z.0f} % of values within their 95 % intervals"
         yield Cause("note", what, "Try saas or turbo, or a larger initial design.")
 
 
 def _typicality(s: Signs) -> Iterator[Cause]:
     remedy = "Leave the guard on, and keep the bounds within +-3."
     if s.typical is not None and s.typical < TYPICAL:
-        every = "all" if s.typical == 0 else f"{100 * (1 - s.typical):.0f} % of the"
+        every = "all" if s.typical == 0 else f"{100 * (1 - s.typical):z.0f} % of the"
         yield Cause("problem", f"{every} proposals are atypical: the decoder was never trained there", remedy)
     if s.atypical_best:
-        what = f"the best code is atypical in {100 * s.atypical_best:.0f} % of the searches"
+        what = f"the best code is atypical in {100 * s.atypical_best:z.0f} % of the searches"
         yield Cause("problem", what, "Take the best typical one, which the report shows beside it. " + remedy)
     if s.at_bound is not None and s.at_bound > PINNED:
-        yield Cause("note", f"{100 * s.at_bound:.0f} % of the coordinates lie at a bound", remedy)
+        yield Cause("note", f"{100 * s.at_bound:z.0f} % of the coordinates lie at a bound", remedy)
 
 
 def _motion(s: Signs) -> Iterator[Cause]:
@@ -195,14 +195,14 @@ def _motion(s: Signs) -> Iterator[Cause]:
         what += "distance from the best code"
         yield Cause("note", what, "More calls will not help; search again from another --seed, or with restarts.")
     if s.unsearched is not None and s.unsearched > IN_DESIGN:
-        what = f"{100 * s.unsearched:.0f} % of the searches spent their budget within the initial design: they drew, "
+        what = f"{100 * s.unsearched:z.0f} % of the searches spent their budget within the initial design: they drew, "
         remedy = "Raise the budget, or lower the design where there is one (turbo:initial=20)."
         yield Cause("problem", what + "and learnt nothing", remedy)
     if s.in_design is not None and s.in_design > IN_DESIGN and s.optimizer != "random":
-        what = f"{100 * s.in_design:.0f} % of the searches found nothing better than their initial design"
+        what = f"{100 * s.in_design:z.0f} % of the searches found nothing better than their initial design"
         yield Cause("problem", what, "Compare with random search at the same budget; raise the budget.")
     elif s.late is not None and s.late > 0.5:
-        what = f"the best came in the last tenth of the calls in {100 * s.late:.0f} % of the searches: still gaining"
+        what = f"the best came in the last tenth of the calls in {100 * s.late:z.0f} % of the searches: still gaining"
         yield Cause("note", what, "Go on with a larger budget (--resume).")
 
 

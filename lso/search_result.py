@@ -47,7 +47,7 @@ class SearchResult:
     folder: Path | None = None
 
     def __repr__(self) -> str:
-        best = "nothing valid" if self.best is None else f"best {self.best_value:.6g}"
+        best = "nothing valid" if self.best is None else f"best {self.best_value:z.6g}"
         return f"SearchResult({self.objective.name}, {self.optimizer}, {best}, {self.status}: {self.sentence})"
 
     @property

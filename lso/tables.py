@@ -48,8 +48,8 @@ def number(value: Any, digits: int = 4) -> str:
         return f"{value:,}"
     if value != 0 and not 1e-3 <= abs(value) < 1e6:
         return f"{value:.{digits - 2}e}"
-    text = f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
-    return text if "e" not in text else f"{value:,.0f}"
+    text = f"{value:z.{digits}g}" if abs(value) < 10**digits else f"{value:z,.0f}"
+    return text if "e" not in text else f"{value:z,.0f}"
 
 
 def percent(value: float | None) -> str:
@@ -64,7 +64,7 @@ def percent(value: float | None) -> str:
         return NONE
     hundred = 100 * value
     whole = hundred == round(hundred) or 10 <= hundred <= 99 or hundred > 100
-    return f"{hundred:.0f} %" if whole else f"{hundred:.1f} %" if hundred >= 0.1 else f"{hundred:.2g} %"
+    return f"{hundred:z.0f} %" if whole else f"{hundred:z.1f} %" if hundred >= 0.1 else f"{hundred:z.2g} %"
 
 
 def facts(title: str, values: Mapping[str, Any], note: str = "") -> Table:

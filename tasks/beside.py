@@ -175,8 +175,8 @@ def _own(ours: Ours | None) -> str:
         return NONE
     mean, std = ours["mean"], ours["std"]
     if std is None:
-        return f"{mean:,.0f}" if mean.is_integer() else f"{mean:,.2f}" if abs(mean) >= 0.1 else number(mean, 3)
-    return f"{mean:,.2f} ± {std:.2g}"
+        return f"{mean:z,.0f}" if mean.is_integer() else f"{mean:z,.2f}" if abs(mean) >= 0.1 else number(mean, 3)
+    return f"{mean:z,.2f} ± {std:z.2g}"
 
 
 def rank_table(numbers: Mapping[str, Any]) -> Table | None:

@@ -248,7 +248,7 @@ def _conclude(found: Run, run: Run, results: Sequence[Sequence[SearchResult]], g
         return
     every = [result for group in groups for result in group]
     early = [result for word in EARLY for result in every if result.status == word]
-    best = ["none" if result.best is None else f"{result.best_value:.4g}" for result in every]
+    best = ["none" if result.best is None else f"{result.best_value:z.4g}" for result in every]
     runs.update(
         found,
         status=early[0].status if early else "finished",

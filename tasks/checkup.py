@@ -131,7 +131,7 @@ def _metrics(run: Run) -> Iterator[Finding]:
     latent = run.config.architecture.latent_dim
     yield Finding(
         "ok",
-        f"best validation -ELBO {best['neg_elbo']:.2f} nats at epoch {best['epoch']} of {last['epoch']}; "
+        f"best validation -ELBO {best['neg_elbo']:z.2f} nats at epoch {best['epoch']} of {last['epoch']}; "
         f"{best['active_units']} of {latent} latents active",
     )
     epochs = run.config.protocol.epochs

@@ -161,7 +161,7 @@ def _claim(
     over = f", over {used} of {counted(count, 'target')}" if used < count else ""
     differences = [difference if met is None else difference[met] for difference, _ in parts]
     if used < FEWEST:
-        means = " and ".join(f"{float(difference.mean()):.3g}" for difference in differences)
+        means = " and ".join(f"{float(difference.mean()):z.3g}" for difference in differences)
         evidence = f"{means}, too few to judge{over}"
         return Claim(claim=text, judgement="undecided", evidence=evidence, intervals=())
     level = 1 - 0.05 / choices
@@ -172,5 +172,5 @@ def _claim(
         judgement = "holds"
     elif any(side < 0 for side in sides):
         judgement = "does not hold"
-    evidence = " and ".join(f"{i.mean:.3g} ({i.low:.3g} to {i.high:.3g})" for i in intervals)
+    evidence = " and ".join(f"{i.mean:z.3g} ({i.low:z.3g} to {i.high:z.3g})" for i in intervals)
     return Claim(claim=text, judgement=judgement, evidence=evidence + over, intervals=intervals)

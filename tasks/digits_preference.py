@@ -108,7 +108,7 @@ def goal(run: Run, digit: int = CHOSEN) -> Goal:
         maximize=True,
         on="tensors",
         best=1.0,
-        summary=f"probability of a {digit}; the classifier is right on {accuracy('test'):.1%} of the test digits",
+        summary=f"probability of a {digit}; the classifier is right on {accuracy('test'):z.1%} of the test digits",
     )
 
 

@@ -93,7 +93,7 @@ def load(data: DataConfig, progress: Progress | None = None) -> Texts:
         raise DataError(f"{lines.name} holds no expressions of the grammar", f"One a line, such as: {TARGET}")
     median = statistics.median(value for _, value in scored)
     kept = [text for text, value in scored if value >= median]
-    notes = [f"The worse half: {len(kept):,} of {len(scored):,} expressions, with scores of at least {median:.4f}."]
+    notes = [f"The worse half: {len(kept):,} of {len(scored):,} expressions, with scores of at least {median:z.4f}."]
     if without := len(lines.texts) - len(scored):
         notes.append(f"Left out: {without:,} lines that are no expressions, or undefined somewhere on the points.")
     part = Lines(name=lines.name, texts=kept, blob=lines.blob, notes=lines.notes)

@@ -92,6 +92,6 @@ def _record(raw: Raw, data: DataConfig, ready: Mapping[str, Tensor], own: set[tu
         sizes = " and ".join(f"{h}x{w}" for h, w in sorted(own))
         notes.append(f"Images resized from {sizes} to {shape[1]}x{shape[2]} ({data.fit}).")
     turned = "turned round (1 - x)" if data.invert else "as in the source"
-    notes.append(f"Polarity {turned}; mean intensity of training images {mean:.3f} (0 is black).")
+    notes.append(f"Polarity {turned}; mean intensity of training images {mean:z.3f} (0 is black).")
     done = {"shape": list(shape), "fit": data.fit, "inverted": data.invert, "mean": round(mean, 6)}
     return {"task": data.task, "path": data.path, **raw.provenance, **done, "notes": notes}

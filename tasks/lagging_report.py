@@ -58,7 +58,7 @@ def _evidence(end: Ending) -> str:
         if end.part.method == "vae"
         else f"correlation {number(end.place.correlation, 3)}"
     )
-    return f"MI {end.mi:.3f}, {other}"
+    return f"MI {end.mi:z.3f}, {other}"
 
 
 def sentence(found: Findings) -> str:
@@ -86,13 +86,13 @@ def ending_table(found: Findings) -> Table:
         [
             end.part.method,
             str(end.part.planned.config.seed),
-            f"{end.mi:.3f}",
-            f"{end.kl:.3f}",
+            f"{end.mi:z.3f}",
+            f"{end.kl:z.3f}",
             str(end.active_units),
-            f"{end.neg_elbo:.2f}",
+            f"{end.neg_elbo:z.2f}",
             number(end.place.deviation, 3),
             number(end.place.true_deviation, 3),
-            f"{end.place.correlation:.3f}",
+            f"{end.place.correlation:z.3f}",
             f"{end.aggressive_epochs} of {end.epochs}",
             number(end.inner_steps, 3) if end.aggressive_epochs else "–",
             number(end.seconds / 60, 3),

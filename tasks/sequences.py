@@ -175,7 +175,7 @@ def _measured(splits: Mapping[str, Corpus], vocabulary: Vocabulary, origin: str)
         )
     longest = {part: corpus.shape[1] - 2 for part, corpus in splits.items()}
     parts = [f"{part} {len(splits[part]):,} ({total[part]:,} tokens, longest {longest[part]:,})" for part in SPLITS]
-    shares = [f"{part} {missed[part]:,} ({missed[part] / total[part]:.2%})" for part in SPLITS]
+    shares = [f"{part} {missed[part]:,} ({missed[part] / total[part]:z.2%})" for part in SPLITS]
     told = [
         f"Sequences: {', '.join(parts)}.",
         f"Vocabulary: {len(vocabulary):,} tokens with {len(SPECIALS)} specials, {origin}.",

@@ -229,7 +229,7 @@ def with_spread(value: Mapping[str, Any] | None) -> str:
         return NONE
     mean = value["mean"]
     if value["std"] is None and float(mean).is_integer():
-        return f"{mean:,.0f}"
+        return f"{mean:z,.0f}"
     digits = 2 if abs(mean) >= 0.1 else 3
     text = f"{mean:,.{digits}f}"
     return text if value["std"] is None else f"{text} ± {value['std']:.{digits}f}"

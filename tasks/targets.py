@@ -139,13 +139,13 @@ def _warnings(x: Tensor, names: list[str], reference_mean: float | None, inverte
     if reference_mean is not None and opposite(x, reference_mean):
         remedy = "--no-invert" if inverted else "--invert"
         found.append(
-            f"Warning: the targets look like the opposite polarity: mean intensity {mean_intensity(x):.2f} against "
-            f"{reference_mean:.2f} in training; to turn them round pass {remedy}."
+            f"Warning: the targets look like the opposite polarity: mean intensity {mean_intensity(x):z.2f} against "
+            f"{reference_mean:z.2f} in training; to turn them round pass {remedy}."
         )
     elif reference_mean is not None and len(x) >= SEVERAL and unlike(x, reference_mean):
         found.append(
-            f"Warning: the targets look unlike the training images: mean intensity {mean_intensity(x):.2f} against "
-            f"{reference_mean:.2f} in training; the model can only answer with what it learned."
+            f"Warning: the targets look unlike the training images: mean intensity {mean_intensity(x):z.2f} against "
+            f"{reference_mean:z.2f} in training; the model can only answer with what it learned."
         )
     return found
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -92,6 +93,18 @@ def _outside(path: Path) -> bool:
     parts = path.relative_to(ROOT).parts
     linked = any((ROOT / Path(*parts[: i + 1])).is_symlink() for i in range(len(parts)))
     return linked or parts[0] in ("tests", "build", "dist") or parts[0].startswith(".") or "site-packages" in parts
+
+
+def test_no_number_is_rounded_to_minus_zero() -> None:
+    """Of a value that is rounded for a reader the format says ``z``: -0.004 is 0.00, not -0.00."""
+    rounded = re.compile(r"[^.]*\.\d+[fF%]")
+    for module, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FormattedValue) and isinstance(node.format_spec, ast.JoinedStr):
+                spec = "".join(str(part.value) for part in node.format_spec.values if isinstance(part, ast.Constant))
+                constant = all(name.id.isupper() for name in ast.walk(node.value) if isinstance(name, ast.Name))
+                told = f"{module}: {{{ast.unparse(node.value)}:{spec}}}"
+                assert constant or "z" in spec or not rounded.fullmatch(spec), told
 
 
 def test_cloned_windows_stay_under_three_percent() -> None:

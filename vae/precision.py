@@ -121,8 +121,8 @@ def slower(precision: Precision, model: nn.Module, device: torch.device) -> str:
     if reduced <= SLOWER * single:
         return ""
     names = " and ".join(f"one small {layer}" for layer in layers)
-    times = f"{1e3 * reduced:.3g} against {1e3 * single:.3g} ms"
-    return f"{precision} is slower on this {_name(device)}: {names} took {reduced / single:.1f} times as long ({times})"
+    times = f"{reduced / single:z.1f} times as long ({1e3 * reduced:.3g} against {1e3 * single:.3g} ms)"
+    return f"{precision} is slower on this {_name(device)}: {names} took {times}"
 
 
 def _name(device: torch.device) -> str:

@@ -384,7 +384,7 @@ def _finish(trainer: Trainer) -> None:
     best = trainer.run.best()
     verdict = collapse_verdict(best["active_units"], config.architecture.latent_dim, config.method.name) if warm else ""
     sentence = f"finished {counted(trainer.position.epoch, 'epoch')}; best validation -ELBO "
-    sentence += f"{best['neg_elbo']:.2f} nats at epoch {best['epoch']}{slower(trainer)}"
+    sentence += f"{best['neg_elbo']:z.2f} nats at epoch {best['epoch']}{slower(trainer)}"
     note(
         trainer.run,
         status="finished",

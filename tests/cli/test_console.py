@@ -8,6 +8,7 @@ import pytest
 
 from lso.cli.console import Console, number, shown, span, strict, table_lines
 from lso.cli.options import seconds
+from lso.cli.progress import brief_text, metrics_text
 from lso.vae.errors import UsageError
 
 
@@ -18,10 +19,28 @@ def test_columns_of_numbers_stand_to_the_right_and_text_to_the_left() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "-"), (1.23456, "1.235"), (0.0, "0"), (1e-9, "1e-09"), (7, "7"), (20000.0, "20,000"), (16625.54, "16,626")],
+    [
+        (None, "-"),
+        (1.23456, "1.235"),
+        (-0.0, "0"),
+        (1e-9, "1e-09"),
+        (7, "7"),
+        (20000.0, "20,000"),
+        (16625.54, "16,626"),
+    ],
 )
 def test_numbers_have_four_digits_that_count(value: float | None, text: str) -> None:
     assert number(value) == text
+
+
+def test_an_epoch_s_numbers_are_never_minus_zero() -> None:
+    """An estimate of what cannot be negative can be, by its noise: mutual information of -0.001."""
+    keys = ("neg_elbo", "reconstruction", "kl", "reencoding_error", "mi", "kl_weight", "train_loss", "perplexity")
+    row = {**dict.fromkeys(keys, -0.001), "epoch": 0, "active_units": 0, "learning_rate": 1e-3}
+    for latent in (0, 4):
+        text = metrics_text(row, 1, latent, verbose=True)
+        assert "-0.00" not in text and "0.00" in text and ("MI 0.00" in text) == bool(latent)
+        assert "-0.00" not in brief_text(row, 1, latent)
 
 
 @pytest.mark.parametrize(

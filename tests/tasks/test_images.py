@@ -235,7 +235,7 @@ def test_mnist_s_images_and_labels_belong_together(tmp_path: Path, key: str, x: 
         arrays["train_y"] = LABELS[: len(x)]
     for name, found in arrays.items():
         write_idx(tmp_path / mnist.STEMS[name], found)
-    np.savez(tmp_path / "mnist.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / "mnist.npz", **arrays)
     for path in (tmp_path, tmp_path / "mnist.npz"):
         with pytest.raises(DataError, match=words) as caught:
             load_dataset(DataConfig(task="mnist", path=str(path), per_class=2), "none", 0)
@@ -261,10 +261,11 @@ def test_idx_files_cut_anywhere_are_told(tmp_path: Path) -> None:
 def test_omniglot_s_images_and_characters_belong_together(tmp_path: Path) -> None:
     from scipy.io import savemat
 
-    many = np.arange(60)
+    many: Any = np.arange(60)
     for wrong in (many[:59], many - 1, many + 0.5):
         for keys in (("train_y", "test_y"), ("test_y", "train_y")):
-            np.savez(tmp_path / "omniglot.npz", train_x=IMAGES, test_x=IMAGES, **{keys[0]: wrong, keys[1]: many})
+            labels: Any = {keys[0]: wrong, keys[1]: many}
+            np.savez(tmp_path / "omniglot.npz", train_x=IMAGES, test_x=IMAGES, **labels)
             with pytest.raises(DataError, match=rf"omniglot.npz:{keys[0]}: expected") as caught:
                 load_dataset(DataConfig(task="omniglot", path=str(tmp_path / "omniglot.npz")), "none", 0)
             assert caught.value.hint
