@@ -9,13 +9,16 @@ import typer
 from lso.cli import black_box, by_gradient, retraining
 from lso.cli.console import Console
 from lso.cli.options import (
+    BLACK_BOX,
     LIMITS,
     OUTPUT,
     BadFiles,
     Channels,
+    Chunk,
     Device,
     Invert,
     Json,
+    MaxFailures,
     Quiet,
     Seed,
     Trust,
@@ -24,11 +27,12 @@ from lso.cli.options import (
     pixel_changes,
     seconds,
 )
+from lso.failures import MAX_FAILURES
 from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS, parse_optimizer
 from lso.vae.errors import UsageError, unknown_name
 
 START = "mean,prior"
-FROM, HOW, BLACK_BOX = "What is searched for", "By gradient", "Black box"
+FROM, HOW = "What is searched for", "By gradient"
 RETRAINING = "Black box, training the model on"
 Model = Annotated[
     Path | None,
@@ -60,7 +64,7 @@ TaskGoal = Annotated[
 Objective = Annotated[
     str | None,
     typer.Option(
-        help="Your own score, module:function: decoded objects to floats (None: invalid).",
+        help="Your own score, module:function: a list of decoded objects to one float for each (None: invalid).",
         metavar="NAME",
         rich_help_panel=FROM,
     ),
@@ -154,7 +158,7 @@ Workers = Annotated[
 ]
 Timeout = Annotated[
     str | None,
-    typer.Option(help="Of one call of the score, e.g. 30s; it is killed.", metavar="TIME", rich_help_panel=BLACK_BOX),
+    typer.Option(help="Of the score of one object, e.g. 30s; it is killed.", metavar="TIME", rich_help_panel=BLACK_BOX),
 ]
 MaxCalls = Annotated[
     int | None,
@@ -252,13 +256,13 @@ Out = Annotated[
 
 # Options that are of one kind of optimizer alone.
 OF_GRADIENT = {"starts", "start", "context", "lr", "control", "tol", "max_steps", "bad_files", "channels", "invert"}
-OF_BLACK_BOX = {"budget", "batch", "seeds", "workers", "timeout", "max_calls", "known"}
+OF_BLACK_BOX = {"budget", "batch", "seeds", "workers", "timeout", "chunk", "max_calls", "max_failures", "known"}
 OF_BLACK_BOX |= {"surrogate", "chart", "asynchronous"}
 OF_RETRAINING = {"retrain_k", "retrain_epochs", "retrain_first_epochs", "retrain_data"}
 # Of a black-box search, and not of one that retrains the model.
 PLAIN = {"seeds", "surrogate", "chart", "asynchronous", "prior_weight", "loss", "limit"}
 BUDGET = 100
-CHANGES = {"budget", "workers", "timeout", "max_calls"}  # of a search that is resumed
+CHANGES = {"budget", "workers", "timeout", "chunk", "max_calls", "max_failures"}  # of a search that is resumed
 
 
 def optimize(
@@ -285,7 +289,9 @@ def optimize(
     seeds: Seeds = 1,
     workers: Workers = 0,
     timeout: Timeout = None,
+    chunk: Chunk = 1,
     max_calls: MaxCalls = None,
+    max_failures: MaxFailures = MAX_FAILURES,
     known: KnownData = None,
     surrogate: Surrogate = "latent",
     chart: Chart = "box",
@@ -344,7 +350,7 @@ def optimize(
             shared = {"optimizer": name, "options": options, "budget": budget or BUDGET, "batch": batch, "seed": seed}
             shared |= {"max_calls": max_calls} | ({} if known is None else {"known": known})
             told = {key: own[f"retrain_{key}"] for key in ("every", "k", "epochs", "first_epochs", "data")}
-            where = {"workers": workers, "timeout": own["timeout"], "out": out, "device": device}
+            where = {key: own[key] for key in ("workers", "timeout", "chunk", "max_failures", "out", "device")}
             retraining.search(console, model, sought, shared | told, where, deadline, trust)
             return
         chosen = {key: own[key] for key in OF_BLACK_BOX - {"seeds"}} | ({"loss": loss} if "loss" in given else {})

@@ -154,6 +154,26 @@ IwSamples = Annotated[
 ]
 TestLimit = Annotated[int, typer.Option(help="Measure on the first N test data only; 0 is all.", metavar="N")]
 
+MaxFailures = Annotated[
+    int,
+    typer.Option(
+        help="Objects in a row on which a score may fail alike before it has given any value; then it is taken for "
+        "broken. Those that it calls invalid (None) do not count.",
+        metavar="N",
+        min=1,
+        rich_help_panel=BLACK_BOX,
+    ),
+]
+Chunk = Annotated[
+    int,
+    typer.Option(
+        help="Objects that a process of --workers scores in one call; the timeout is so many times as long.",
+        metavar="N",
+        min=1,
+        rich_help_panel=BLACK_BOX,
+    ),
+]
+
 
 # --- reading values --------------------------------------------------------------------------------------------------
 

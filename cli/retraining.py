@@ -27,7 +27,7 @@ def search(
         model: a training run; None is the newest, of the task if one is named.
         sought: of `lso.tasks.sought.Sought`.
         settings: of `lso.tasks.retraining_record.RetrainingConfig`.
-        where: workers, timeout, out and device.
+        where: workers, timeout, chunk, max_failures, out and device.
         deadline: seconds that this session may take.
         trust: what may run of the code that the model's folder names.
     """

@@ -1,4 +1,4 @@
-"""How calls of a score are carried out: here, one after the other, or by an executor."""
+"""How calls of a score are carried out: here, or by an executor."""
 
 import copy
 import time
@@ -16,11 +16,11 @@ from concurrent.futures import (
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from lso.failures import ScoreError
 from lso.objective import LatentObjective
-from lso.outcome import REASON, Outcome, called, failed, judged
+from lso.outcome import REASON, Chunk, Outcome, failed, spare
 from lso.vae.errors import LsoError, UsageError
 from lso.worker import NotStarted, WorkerDied
 
@@ -42,11 +42,13 @@ class Call:
         number: of the call.
         z: ``(d,)`` code that it was decoded from.
         item: the datum.
+        alone: whether the score is to be given it alone.
     """
 
     number: int
     z: Tensor
     item: Any
+    alone: bool = False
 
 
 class Caller(ABC):
@@ -74,14 +76,16 @@ class Caller(ABC):
 
 
 class Here(Caller):
-    """Scores in this process: objects one after the other, tensors all that wait at once.
+    """Scores in this process, several data at once.
 
     Args:
         objective: holds the score; with targets it is scored itself, by codes and without the part of the prior.
+        together: data that the score is given at once, at most. Where it raises, each is tried alone, so that a bad one
+            does not take the others with it.
     """
 
-    def __init__(self, objective: LatentObjective) -> None:
-        self._on = objective.on
+    def __init__(self, objective: LatentObjective, together: int = 1) -> None:
+        self._on, self._together = objective.on, together
         self._by_code = objective.targets is not None
         self._score: Callable[..., Any] = objective.score
         if self._by_code:
@@ -97,37 +101,34 @@ class Here(Caller):
         """
         self._waiting.append(call)
 
-    @torch.no_grad()
     def done(self) -> list[tuple[Call, Outcome]]:
         """Score what waits.
 
         Returns:
-            The next object, or all tensors.
+            The next calls.
+        Raises:
+            ScoreError: if the score gives another number of values than it was given data.
         """
-        take = len(self._waiting) if self._on == "tensors" else 1
-        calls, self._waiting = self._waiting[:take], self._waiting[take:]
-        items = [call.z if self._by_code else call.item for call in calls]
-        # One bad datum must not take the others with it: where the score raises for all, each is tried alone.
-        outcomes = self._together(items) or [called(self._score, self._on, item) for item in items]
+        calls = self._next()
+        items = [spare(call.z if self._by_code else call.item) for call in calls]
+        outcomes = Chunk(self._score, self._on, items)()
+        if not outcomes:
+            self._waiting[:0] = [replace(call, alone=True) for call in calls]
+            return []
         return list(zip(calls, outcomes, strict=True))
 
-    def _together(self, items: list[Any]) -> list[Outcome]:
-        if len(items) < 2:
-            return []
-        begun = time.perf_counter()
-        try:
-            found = judged(self._score(torch.stack(items)), len(items))
-        except (Exception, SystemExit):  # the user's code may raise anything
-            return []
-        each = (time.perf_counter() - begun) / len(items)
-        return [replace(outcome, seconds=each) for outcome in found]
+    def _next(self) -> list[Call]:
+        alone = next((i for i, call in enumerate(self._waiting) if call.alone), len(self._waiting))
+        take = min(alone, self._together) or 1
+        calls, self._waiting = self._waiting[:take], self._waiting[take:]
+        return calls
 
     def close(self) -> None:
         """Nothing is under way."""
 
 
 class Away(Caller):
-    """Has an executor call the score, one datum a call.
+    """Has an executor call the score.
 
     Args:
         score: picklable where the executor's processes are others.
@@ -135,21 +136,25 @@ class Away(Caller):
         executor: with ``submit``, as in `concurrent.futures`; or a function without arguments that makes one, which is
             called again where the last one broke. What ``submit`` returns has ``done``, ``exception``, ``result`` and
             ``cancel``.
-        timeout: seconds after which an executor's call counts as timed out, from when it was handed over, or as lost
-            where a pool of Python's own never began it; None is no limit. Workers of our own are given theirs when they
-            are made, and kill the call.
+        timeout: seconds for each datum of a call, after which an executor's call counts as timed out, from when it was
+            handed over, or as lost where a pool of Python's own never began it; None is no limit. Workers of our own
+            are given theirs when they are made, and kill the call.
+        chunk: data a call. Where a call of several is lost, late or raises, each is tried alone.
     Raises:
         UsageError: if it is neither.
     """
 
-    def __init__(self, score: Callable[..., Any], on: str, executor: Any, timeout: float | None = None) -> None:
-        self._score, self._on, self._timeout = score, on, timeout
+    def __init__(
+        self, score: Callable[..., Any], on: str, executor: Any, timeout: float | None = None, chunk: int = 1
+    ) -> None:
+        self._score, self._on, self._timeout, self._chunk = score, on, timeout, chunk
         given = hasattr(executor, "submit") and not isinstance(executor, type)
         if not given and not callable(executor):
             raise _no_executor(executor)
         self._make: Callable[[], Any] | None = None if given else executor
         self._executor = executor if self._make is None else self._made(self._make)
-        self._running: dict[Any, tuple[Call, float]] = {}
+        self._waiting: list[Call] = []
+        self._running: dict[Any, tuple[list[Call], float]] = {}
         self._ready: list[tuple[Call, Outcome]] = []
         self._stopped: LsoError | None = None  # why nothing more can be carried out
         self._pause = SOON
@@ -161,29 +166,40 @@ class Away(Caller):
         return executor
 
     def submit(self, call: Call) -> None:
-        """Hand a call to the executor.
+        """Take a call, and hand as many to the executor as make a chunk.
 
         Args:
             call: to be carried out.
         Raises:
             LsoError: if the executor is broken or shut down, and cannot be made anew.
         """
+        self._waiting.append(call)
+        if call.alone or len(self._waiting) >= self._chunk:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        calls, self._waiting = self._waiting, []
+        together = [call for call in calls if not call.alone]
+        for part in filter(None, [*([call] for call in calls if call.alone), together]):
+            self._hand(part)
+
+    def _hand(self, calls: list[Call]) -> None:
         try:
-            future = self._handed(_portable(call.item))
+            future = self._handed(Chunk(self._score, self._on, [_portable(call.item) for call in calls]))
         except LsoError:
             raise
         except Exception as error:  # what cannot be pickled
-            self._ready.append((call, failed(error)))
+            self._ready += self._told(calls, failed(error))
         else:
-            self._running[future] = (call, time.perf_counter())
+            self._running[future] = (calls, time.perf_counter())
 
-    def _handed(self, item: Any) -> Any:
+    def _handed(self, chunk: Chunk) -> Any:
         try:
-            return self._executor.submit(called, self._score, self._on, item)
+            return self._executor.submit(chunk)
         except RuntimeError as error:  # broken, or shut down
             self._renew(error)
         try:
-            return self._executor.submit(called, self._score, self._on, item)
+            return self._executor.submit(chunk)
         except RuntimeError as error:
             raise LsoError(f"a new executor broke at once: {error}", "Look at the function that makes it.") from None
 
@@ -197,6 +213,7 @@ class Away(Caller):
         """
         if self._stopped is not None:
             raise self._stopped
+        self._hand_over()
         ready, self._ready = self._ready, []
         if ready:
             return ready
@@ -205,13 +222,28 @@ class Away(Caller):
         if any(isinstance(error, BrokenExecutor) for error in errors):
             finished = list(self._running)  # all are lost but those that were done before
             errors = [_error(future) if future.done() else BrokenExecutor() for future in finished]
-        self._stopped = next((error for error in errors if isinstance(error, NotStarted)), None)
+        self._stopped = next((error for error in errors if isinstance(error, NotStarted | ScoreError)), None)
         for future, error in zip(finished, errors, strict=True):
-            call, begun = self._running.pop(future)
-            if not isinstance(error, NotStarted):
-                outcome = _outcome(future, error)
-                ready.append((call, replace(outcome, seconds=outcome.seconds or time.perf_counter() - begun)))
+            calls, begun = self._running.pop(future)
+            if not isinstance(error, NotStarted | ScoreError):
+                ready += self._ended(calls, future, error, time.perf_counter() - begun)
         return ready + self._overdue()
+
+    def _ended(
+        self, calls: list[Call], future: Any, error: BaseException | None, seconds: float
+    ) -> list[tuple[Call, Outcome]]:
+        """What became of a future: the score's own errors are in its result, others come from what carried it out."""
+        if error is not None:
+            return self._told(calls, replace(_mishap(error), seconds=seconds))
+        outcomes: list[Outcome] = future.result()
+        return list(zip(calls, outcomes, strict=True)) if outcomes else self._told(calls, None)
+
+    def _told(self, calls: list[Call], outcome: Outcome | None) -> list[tuple[Call, Outcome]]:
+        """An outcome for a call of one datum; of several each is to be tried alone."""
+        if len(calls) == 1 and outcome is not None:
+            return [(calls[0], outcome)]
+        self._waiting += [replace(call, alone=True) for call in calls]
+        return []
 
     def _waited(self) -> list[Any]:
         if all(isinstance(future, Future) for future in self._running):
@@ -224,14 +256,15 @@ class Away(Caller):
     def _overdue(self) -> list[tuple[Call, Outcome]]:
         if self._timeout is None:
             return []
-        now = time.perf_counter()
-        late = [future for future, (_, begun) in self._running.items() if now - begun > self._timeout]
-        return [self._given_up(future, self._timeout) for future in late if not future.done()]
+        now, each = time.perf_counter(), self._timeout
+        late = [future for future, (calls, begun) in self._running.items() if now - begun > each * len(calls)]
+        return [told for future in late if not future.done() for told in self._given_up(future, each)]
 
-    def _given_up(self, future: Any, timeout: float) -> tuple[Call, Outcome]:
+    def _given_up(self, future: Any, timeout: float) -> list[tuple[Call, Outcome]]:
         unbegun = _cancelled(future) and isinstance(self._executor, POOLS)
         word, what = ("lost", "not begun") if unbegun else ("timed_out", "no answer")
-        return self._running.pop(future)[0], Outcome(word, reason=f"{what} within {timeout:g} s", seconds=timeout)
+        outcome = Outcome(word, reason=f"{what} within {timeout:g} s", seconds=timeout)
+        return self._told(self._running.pop(future)[0], outcome)
 
     def _renew(self, error: Exception) -> None:
         """Another executor in the place of a broken one."""
@@ -270,14 +303,16 @@ def _no_executor(given: Any) -> UsageError:
 
 
 def _portable(item: Any) -> Any:
-    """A tensor as an array: pickled, a row would take its whole batch along, or memory shared with this process."""
+    """A copy, of a tensor as an array: pickled, a row would take its whole batch along, or memory shared with this
+    process.
+    """
+    item = spare(item)
     if not isinstance(item, Tensor):
         return item
-    item = item.detach().cpu()
     try:
-        return item.numpy()
+        return item.cpu().numpy()
     except TypeError:  # a type that numpy does not have
-        return item.clone()
+        return item.cpu()
 
 
 def _cancelled(future: Any) -> bool:
@@ -295,11 +330,8 @@ def _error(future: Any) -> BaseException | None:
     return error
 
 
-def _outcome(future: Any, error: BaseException | None) -> Outcome:
-    """What became of a future: the score's own errors are in its result, others come from what carried it out."""
-    if error is None:
-        outcome: Outcome = future.result()
-        return outcome
+def _mishap(error: BaseException) -> Outcome:
+    """What an error amounts to that is not the score's own."""
     if isinstance(error, TimeoutError):
         return Outcome("timed_out", reason=str(error))
     if isinstance(error, WorkerDied | BrokenExecutor | CancelledError) or type(error).__name__ in LOST:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lso.record import damaged, to_json
+from lso.record import TAKEN_BACK, damaged, to_json
 from lso.result import Evaluation
 from lso.vae.lock import Lock
 
@@ -83,6 +83,14 @@ class Journal:
             seconds: that it took.
         """
         self._write({"event": ASK, "ask": number, "z": z.tolist(), "seconds": seconds})
+
+    def taken_back(self, calls: Sequence[int]) -> None:
+        """Record that what became of calls does not count, see `lso.ledger.Ledger.taken_back`.
+
+        Args:
+            calls: their numbers.
+        """
+        self._write({"event": TAKEN_BACK, "calls": list(calls)})
 
     def evaluation(self, record: Evaluation) -> None:
         """Record an evaluation.

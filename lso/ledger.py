@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from lso.failures import MAX_FAILURES, Failures, ScoreError
 from lso.result import Evaluation
 from lso.vae.values import counted
 
@@ -45,11 +46,13 @@ class Limits:
         budget: unique valid decoded objects to be scored.
         max_calls: calls in all, with duplicates and invalid ones.
         patience: calls in a row without a new valid object.
+        max_failures: of a score that has given no value yet, in a row and alike.
     """
 
     budget: int
     max_calls: int
     patience: int = PATIENCE
+    max_failures: int = MAX_FAILURES
 
 
 @dataclass(slots=True, eq=False)
@@ -64,12 +67,14 @@ class Ledger:
         known: what objects are worth, by key: the first evaluation of each.
         unique: valid objects so far, which the budget counts.
         idle: calls proposed since the last new valid object.
+        failures: of the score, in a row.
     """
 
     records: list[Evaluation] = field(default_factory=list)
     known: dict[str, Evaluation] = field(default_factory=dict)
     unique: int = 0
     idle: list[Evaluation] = field(default_factory=list)
+    failures: Failures = field(default_factory=Failures)
     _count: Counter[str] = field(default_factory=Counter)
     _newest: int = -1  # call that gave the last new valid object
 
@@ -85,6 +90,8 @@ class Ledger:
         self._count[account(record)] += 1
         if record.outcome != "lost":
             self.known.setdefault(key, record)
+        if record.duplicate_of is None:
+            self.failures.add(call, record.outcome, record.reason, record.fault)
         if account(record) == "unique":
             self.unique += 1
             if call > self._newest:
@@ -106,6 +113,35 @@ class Ledger:
         """Give calls that failed another chance: the search is resumed, and what made them fail may be mended."""
         if self.idle and self._kind(self.idle) == "failed":
             self.idle = []
+
+    def broken(self, limits: Limits) -> ScoreError | None:
+        """Whether the score is broken, so that all further calls would be in vain.
+
+        Args:
+            limits: of the search.
+        Returns:
+            The error, to be raised by the caller; else None.
+        """
+        return self.failures.error(limits.max_failures)
+
+    def taken_back(self, limits: Limits) -> list[int]:
+        """Calls that are to be made again where the search is gone on with.
+
+        Where a broken score has ended the search, its last failures in a row say nothing of their objects: so many of
+        them as the budget has room for, and their duplicates.
+
+        Args:
+            limits: of the search.
+        Returns:
+            Their numbers.
+        """
+        row = sorted(self.failures.calls)
+        if len(row) < limits.max_failures or not (self.broken(limits) or (self.end(limits) or "")[:1] == ("failed",)):
+            return []
+        calls = set(row[: limits.budget - self.unique])
+        return sorted(
+            int(record.call or 0) for record in self.records if record.call in calls or record.duplicate_of in calls
+        )
 
     def end(self, limits: Limits) -> tuple[str, str] | None:
         """Whether the search is over.

@@ -9,6 +9,7 @@ from typing import Any
 from lso.asktell import BlackBox, make_optimizer
 from lso.calling import Away, Caller, Here
 from lso.evaluation import digest, unaddressed
+from lso.failures import MAX_FAILURES
 from lso.journal import Journal
 from lso.ledger import CALLS, PATIENCE, Limits
 from lso.objective import LatentObjective
@@ -48,7 +49,9 @@ def optimize(
     *,
     executor: Any = None,
     timeout: float | None = None,
+    chunk: int = 1,
     max_calls: int | None = None,
+    max_failures: int = MAX_FAILURES,
     out: str | Path | None = None,
     resume: bool = False,
     asynchronous: bool = False,
@@ -62,11 +65,12 @@ def optimize(
 ) -> SearchResult:
     """Search for codes of good value with as few calls of the score as may be.
 
-    Decoding happens here, in batches; the score is called once for each distinct decoded object, here or by an
-    executor. With ``out`` every ask and every evaluation is on disk (``evaluations.jsonl``) before the next ask. Killed
-    at any moment, the same call with ``resume=True`` goes on: codes asked for and not yet evaluated are submitted
-    again, and with synchronous batches the search proposes exactly what the unbroken one would have (same machine,
-    torch and threads).
+    Decoding happens here, in batches; each distinct decoded object is scored once. In this process the score is given
+    what is new in a batch together, and where it raises, each object alone; an executor gives it one object a call, or
+    ``chunk``. With ``out`` every ask and every evaluation is on disk (``evaluations.jsonl``) before the next ask.
+    Killed at any moment, the same call with ``resume=True`` goes on: codes asked for and not yet evaluated are
+    submitted again, and with synchronous batches the search proposes exactly what the unbroken one would have (same
+    machine, torch and threads).
 
     Args:
         objective: decoder then score.
@@ -76,11 +80,16 @@ def optimize(
         executor: None scores in this process. Else an executor as in `concurrent.futures`, or a function that makes
             one, which is called again where the last one broke; calls that it took with it are recorded as lost. Score
             and data must be picklable for other processes.
-        timeout: seconds for one call. Without an executor the calls then go to one process of our own, which is killed;
-            a foreign executor's call is given up, from when it was handed over.
-        max_calls: calls in all, duplicates and invalid ones with them; None is ten times the budget.
+        timeout: seconds for one object. Without an executor the calls then go to one process of our own, which is
+            killed; a foreign executor's call is given up, from when it was handed over.
+        chunk: objects that the score is given together in another process; the timeout is then so many times as long,
+            and where such a call is lost, late or raises, each object is tried alone.
+        max_calls: objects proposed in all, duplicates and invalid ones with them; None is ten times the budget.
+        max_failures: objects in a row on which a score may fail alike (the same error from the same line, the same
+            wrong form of answer) before it has given any value; then it is taken for broken. Invalid ones do not count.
         out: run folder to make, or to go on with.
-        resume: go on with ``out``; budget, max_calls, timeout and executor may differ.
+        resume: go on with ``out``; budget, max_calls, max_failures, timeout, chunk and executor may differ. Where the
+            score was broken, and failures of it ended the search, those objects are scored again.
         asynchronous: ask again as soon as one call is finished, in place of waiting for the batch.
         known: codes ``(k, d)`` and their values, told to the optimizer beforehand and not counted.
         scored: evaluations of earlier searches. Their objects are answered from memory where they are met again, as
@@ -94,6 +103,7 @@ def optimize(
         The result; a search that ends early says why in its status.
     Raises:
         UsageError: if an argument is wrong, or the search to go on with is another one.
+        ScoreError: if the score is broken: ``max_failures``, or an answer of another length than what it was given.
         RunError: if ``out`` is taken, damaged, or another process searches there.
     Source: pieces in `lso.asktell`; counting of unique valid objects as Tripp et al. (2020).
     """
@@ -101,6 +111,10 @@ def optimize(
     require(batch >= 1, "batch >= 1", batch, "Codes proposed together.")
     require(max_calls is None or max_calls >= 1, "max_calls >= 1", max_calls, "None is ten times the budget.")
     require(timeout is None or timeout > 0, "a timeout > 0 seconds", timeout, "None is no limit.")
+    require(max_failures >= 1, "max_failures >= 1", max_failures, f"{MAX_FAILURES} unless you know better.")
+    require(chunk >= 1, "chunk >= 1", chunk, "Objects that another process scores together.")
+    if chunk > 1 and executor is None and timeout is None:
+        raise UsageError("chunk is for other processes", "Leave it out: in this one the score is given each batch.")
     require(patience >= 1, "patience >= 1", patience, "Calls in a row without a new valid object.")
     if objective.targets is not None and (executor is not None or timeout is not None or len(objective.targets) > 1):
         raise UsageError(
@@ -108,7 +122,8 @@ def optimize(
             "Leave executor and timeout out; choose a target: objective.take([0]).",
         )
     box = _settled(optimizer, objective, seed, options)
-    limits = Limits(budget=budget, max_calls=max_calls or CALLS * budget, patience=patience)
+    most = max_calls or CALLS * budget
+    limits = Limits(budget=budget, max_calls=most, patience=patience, max_failures=max_failures)
     settings = {
         "optimizer": box.name,
         "objective": objective.name,
@@ -131,7 +146,7 @@ def optimize(
         run, journal = _opened(out, resume, settings, facts or {})
         if journal is not None:
             stack.callback(journal.close)
-        caller = caller_of(objective, executor, timeout)
+        caller = caller_of(objective, executor, timeout, chunk, batch)
         stack.callback(caller.close)
         search = Search(objective, box, caller, journal, limits, batch, asynchronous, watch or Watch())
         try:
@@ -182,21 +197,25 @@ def _settled(optimizer: str | BlackBox, objective: LatentObjective, seed: int, o
     return optimizer
 
 
-def caller_of(objective: LatentObjective, executor: Any, timeout: float | None) -> Caller:
+def caller_of(
+    objective: LatentObjective, executor: Any, timeout: float | None, chunk: int = 1, batch: int = 1
+) -> Caller:
     """What carries out the calls of a search's score.
 
     Args:
         objective: holds the score.
         executor: see `optimize`.
-        timeout: seconds for one call.
+        timeout: seconds for one object.
+        chunk: objects that the score is given together in another process.
+        batch: data that it is given together in this one.
     Returns:
         The caller, to be closed.
     """
     if executor is None and timeout is None:
-        return Here(objective)
+        return Here(objective, batch)
     if executor is None:  # a call in this process cannot be killed
-        return Away(objective.score, objective.on, lambda: Workers(1, timeout))
-    return Away(objective.score, objective.on, executor, timeout)
+        return Away(objective.score, objective.on, lambda: Workers(1, timeout), chunk=chunk)
+    return Away(objective.score, objective.on, executor, timeout, chunk)
 
 
 def _opened(

@@ -17,6 +17,8 @@ from lso.vae.errors import RunError
 if TYPE_CHECKING:
     import numpy
 
+TAKEN_BACK = "taken back"  # event of a row that names calls whose evaluations before it do not count
+
 COLUMNS = (
     "target",
     "name",
@@ -71,8 +73,8 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     Args:
         folder: of a search, gradient or black-box.
     Returns:
-        The records in the order of writing; a null value is NaN. Left out are the asks of a black-box search, and a
-        last line that was cut off when the search was killed.
+        The records in the order of writing; a null value is NaN. Left out are the asks of a black-box search, what was
+        taken back later, and a last line that was cut off when the search was killed.
     Raises:
         RunError: if another line is damaged.
     """
@@ -84,7 +86,27 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
         except ValueError as error:
             if number < len(lines):
                 raise damaged(path, number, str(error)) from None
-    return [from_json(row) for row in rows if "event" not in row]
+    return [from_json(row) for row, counts in zip(rows, counting(rows), strict=True) if counts and "event" not in row]
+
+
+def counting(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Which rows of a record count: all but evaluations of calls that a later row takes back.
+
+    Args:
+        rows: of `evaluations.jsonl`.
+    Returns:
+        One truth value for each.
+    """
+    taken: list[Any] = []
+    found = []
+    for row in reversed(rows):
+        if row.get("event") == TAKEN_BACK:
+            taken += row["calls"]
+        counts = "event" in row or row.get("call") not in taken
+        if not counts:
+            taken.remove(row["call"])
+        found.append(counts)
+    return found[::-1]
 
 
 def damaged(path: Path, number: int, why: str) -> RunError:

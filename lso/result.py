@@ -38,6 +38,7 @@ class Evaluation:
         ask: number of the ask that proposed it.
         outcome: of a call: evaluated, invalid, failed, timed_out or lost (see `lso.asktell.OUTCOMES`).
         reason: why there is no value.
+        fault: what tells one failure of the score from another, see `lso.outcome.Outcome`.
         elapsed: of a call, seconds from the start of the search until it was recorded, over all its sessions.
     """
 
@@ -58,6 +59,7 @@ class Evaluation:
     ask: int | None = None
     outcome: str = "evaluated"
     reason: str = ""
+    fault: str = ""
     elapsed: float = 0.0
 
 

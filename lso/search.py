@@ -17,7 +17,8 @@ from lso.journal import ASK, KNOWN, SCORED, Journal
 from lso.ledger import Ledger, Limits
 from lso.objective import LatentObjective
 from lso.outcome import Outcome
-from lso.record import damaged, from_json
+from lso.record import TAKEN_BACK, from_json
+from lso.recorded import at_line, recorded
 from lso.result import Evaluation
 from lso.search_result import SearchResult
 
@@ -54,12 +55,14 @@ class Asked:
         first: number of its first call.
         z: ``(n, d)`` what was proposed.
         records: of the calls that are finished, by number.
+        alone: whether the score is given its data one by one.
     """
 
     number: int
     first: int
     z: Tensor
     records: dict[int, Evaluation] = field(default_factory=dict)
+    alone: bool = False
 
     def code(self, call: int) -> Tensor:
         """The code of a call.
@@ -137,15 +140,13 @@ class Search:
             known: codes and values.
             scored: evaluations of earlier searches, of which objects met again are duplicates.
         """
-        rows = [] if self.journal is None else self.journal.rows()
-        for line, row in enumerate(rows, 1):
-            try:
+        rows = [] if self.journal is None else recorded(self.journal, self.limits)
+        for line, row in rows:
+            assert self.journal is not None
+            with at_line(self.journal, line):
                 self._replay(row)
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-                assert self.journal is not None
-                raise damaged(self.journal.path, line, f"{type(error).__name__}: {error}") from None
         self.ledger.retry()
-        events = {row.get("event") for row in rows}
+        events = {row.get("event") for _, row in rows}
         if known is not None and not events:
             self._tell_known(known[0].detach().double().cpu(), values_of(known[1], len(known[0])))
             if self.journal is not None:
@@ -159,6 +160,8 @@ class Search:
 
     def _replay(self, row: Mapping[str, Any]) -> None:
         event = row.get("event")
+        if event == TAKEN_BACK:
+            return
         if event == KNOWN:
             self._tell_known(_codes(row["z"], self.objective.dim), values_of(row["value"], len(row["z"])))
         elif event == SCORED:
@@ -199,8 +202,12 @@ class Search:
 
         Returns:
             Status and sentence.
+        Raises:
+            ScoreError: if the score is broken.
         """
         while True:
+            if broken := self.ledger.broken(self.limits):
+                raise broken
             ended = self.ledger.end(self.limits)
             if ended and not self._open:
                 return ended
@@ -238,12 +245,25 @@ class Search:
             Proposed(asked.first + i, asked, end, self._key(end.decoded_hash, asked.z[i]))
             for i, end in enumerate(ends(self.objective, asked.z))
         ]
-        company = self._in_company(calls)
+        company, asked.alone = self._in_company(calls), self._alone(asked)
         for call in calls:
             if call.number not in asked.records:
                 self._submit(call)
             elif company and asked.records[call.number].duplicate_of is None:
-                self.caller.submit(Call(call.number, call.z, call.end.item))  # recorded already; see `_collect`
+                self.caller.submit(self._call(call))  # recorded already; see `_collect`
+
+    def _call(self, call: Proposed) -> Call:
+        return Call(call.number, call.z, call.end.item, call.asked.alone)
+
+    def _alone(self, asked: Asked) -> bool:
+        """Whether the score is given objects one by one, in place of all that is new in an ask.
+
+        So it is where each is told once it is done. And what is missing of an ask was to be scored alone where some of
+        it is recorded: the score had raised on all together.
+        """
+        if not isinstance(self.caller, Here) or self.objective.on == "tensors":
+            return False
+        return self.asynchronous or any(record.duplicate_of is None for record in asked.records.values())
 
     def _in_company(self, calls: Sequence[Proposed]) -> bool:
         """Whether what is recorded of an ask is to be scored again because the rest was scored in one batch with it."""
@@ -262,7 +282,7 @@ class Search:
         else:
             self._twins[call.key] = []
             self._flying[call.number] = call
-            self.caller.submit(Call(call.number, call.z, call.end.item))
+            self.caller.submit(self._call(call))
 
     def _collect(self) -> None:
         for done, outcome in self.caller.done():
@@ -292,6 +312,7 @@ class Search:
             ask=call.asked.number,
             outcome=outcome.word,
             reason=outcome.reason,
+            fault=outcome.fault,
         )
         if self.journal is not None:
             self.journal.evaluation(record)

@@ -8,6 +8,7 @@ from concurrent.futures import Executor, Future
 from multiprocessing import current_process
 from typing import Any
 
+from lso.outcome import Chunk
 from lso.vae.errors import LsoError, UsageError
 from lso.vae.values import require
 from lso.worker import NotStarted as NotStarted
@@ -27,7 +28,8 @@ class Workers(Executor):
 
     Args:
         count: of processes.
-        timeout: seconds that a call may take, from when its process begins with it, imports done; None is no limit.
+        timeout: seconds that a call may take, from when its process begins with it, imports done; a `lso.outcome.Chunk`
+            of several data so many times that. None is no limit.
     Raises:
         UsageError: if a number is out of range, or a process that is being started makes workers.
     """
@@ -41,7 +43,7 @@ class Workers(Executor):
                 'Put what it does under: if __name__ == "__main__":',
             )
         self._timeout = timeout
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], bytes] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], bytes, float | None] | None] = queue.SimpleQueue()
         self._lock, self._shut, self._closed = threading.Lock(), False, threading.Event()
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(count)]
         for thread in self._threads:
@@ -61,6 +63,7 @@ class Workers(Executor):
             LsoError: after `shutdown`.
         """
         future: Future[Any] = Future()
+        limit = self._timeout and self._timeout * (len(fn) if isinstance(fn, Chunk) else 1)
         try:
             # Plain pickle: the one of multiprocessing would move tensors into memory shared with this process.
             call = pickle.dumps((fn, args, kwargs))
@@ -70,7 +73,7 @@ class Workers(Executor):
         with self._lock:
             if self._shut:
                 raise LsoError("these workers were shut down", "Make new ones: lso.Workers(count).")
-            self._jobs.put((future, call))
+            self._jobs.put((future, call, limit))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -103,12 +106,12 @@ class Workers(Executor):
         """One thread for each process: hands it calls and replaces it where it is gone."""
         worker: Worker | None = None
         while (job := self._jobs.get()) is not None:
-            future, call = job
+            future, call, limit = job
             if not future.set_running_or_notify_cancel():
                 continue
             try:
                 worker = worker or Worker(self._closed)
-                good, found = worker.call(call, self._timeout)
+                good, found = worker.call(call, limit)
             except Exception as error:
                 if worker is not None:
                     worker.kill()

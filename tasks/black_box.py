@@ -12,6 +12,7 @@ import torch
 from lso.asktell import make_optimizer, option_names, values_of
 from lso.black_box_report import black_box_report
 from lso.decoder import Decoder
+from lso.failures import MAX_FAILURES
 from lso.loop import ended, optimize
 from lso.objective import LatentObjective
 from lso.optimizers import BLACK_BOX_OPTIMIZERS
@@ -49,7 +50,9 @@ class BlackBoxConfig:
         max_calls: calls in all; None is ten times the budget.
         asynchronous: whether to ask again as soon as one call is finished.
         workers: processes for the score; 0 scores in this one.
-        timeout: seconds for one call.
+        timeout: seconds for one object.
+        chunk: objects that a process scores together.
+        max_failures: see `lso.loop.optimize`.
         known: data whose values are known beforehand and told to the optimizer, where the goal has such.
         surrogate: whether a model is fitted on codes (``latent``) or on features of what they decode to (``decoded``).
         chart: see `LatentSpace`.
@@ -68,6 +71,8 @@ class BlackBoxConfig:
     asynchronous: bool = False
     workers: int = 0
     timeout: float | None = None
+    chunk: int = 1
+    max_failures: int = MAX_FAILURES
     known: int = 0
     surrogate: str = "latent"
     chart: str = "box"
@@ -193,7 +198,8 @@ def resume_black_box(
 
     Args:
         path: its run folder.
-        changes: of `BlackBoxConfig`, where they do not make it another search: budget, max_calls, workers, timeout.
+        changes: of `BlackBoxConfig`, where they do not make it another search: budget, max_calls, max_failures,
+            workers, timeout, chunk.
         device: of the decoder.
         trust: what may run of the code that the folder and that of its model name, see `lso.vae.trust`.
         watch: see `search_black_box`.
@@ -278,7 +284,9 @@ def _search(
         config.batch,
         executor=(lambda: Workers(workers, timeout)) if workers else None,
         timeout=None if workers else timeout,
+        chunk=config.chunk,
         max_calls=config.max_calls,
+        max_failures=config.max_failures,
         out=folder,
         resume=resume,
         asynchronous=config.asynchronous,

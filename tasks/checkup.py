@@ -80,7 +80,8 @@ def _status(run: Run, info: dict[str, Any]) -> Finding:
         return Finding("note", f"stopped: {sentence}", again)
     if status in TOLD:
         return Finding("problem", f"{status}: {sentence}")
-    remedy = again if "Mend the score" in sentence else _after_failure(sentence)
+    of_score = "Mend the score" in sentence or sentence.startswith("the score ")
+    remedy = again if of_score else _after_failure(sentence)
     return Finding("problem", f"{status}: {sentence}", remedy)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lso.calling import Call, Caller
+from lso.failures import MAX_FAILURES, Failures
 from lso.outcome import Outcome
 from lso.scores import as_objects
 from lso.tasks.labelled import Labelled, load, save
@@ -18,7 +19,7 @@ from lso.vae.vocabulary import Vocabulary
 
 AT_ONCE = 256  # calls handed over together where no executor has them queue
 KEEP_SECONDS = 30.0  # between two writes of what is scored so far
-GIVEN_UP = 50  # calls in a row from the first on that fail: the score is broken
+GIVEN_UP = 50  # data from the first on that fail, in whatever way: the score is broken
 
 Tell = Callable[[int, int], str | None]
 
@@ -36,6 +37,7 @@ def labelled(
     *,
     at_once: int = AT_ONCE,
     tell: Tell | None = None,
+    max_failures: int = MAX_FAILURES,
 ) -> Labelled:
     """Data with their values: from a file, or scored and written there.
 
@@ -49,21 +51,26 @@ def labelled(
         vocabulary: of sequences, which are scored as texts.
         at_once: calls under way together.
         tell: called with data scored and to score; gives a reason to stop now, else None.
+        max_failures: alike and in a row that are too many while there is no value yet.
     Returns:
         The data, NaN where the score gave no value.
     Raises:
         Cut: if there was a reason to stop.
+        ScoreError: if the score is broken.
         UsageError: if the score failed on all of them, or on the first `GIVEN_UP`.
     """
     if path.is_file():
         return load(path)
     part = path.with_name(f"{path.name}.part")
     values = load(part).value.tolist() if part.is_file() else []
-    failed, kept, made = 0, time.monotonic(), caller()
+    failed, failures, kept, made = 0, Failures(), time.monotonic(), caller()
     try:
         for outcome in _outcomes(made, _items(x, len(values), on, vocabulary), at_once):
             values.append(outcome.value)
             failed += outcome.word not in ("evaluated", "invalid")
+            failures.add(len(values), outcome.word, outcome.reason, outcome.fault)
+            if error := failures.error(max_failures, "training object"):
+                raise error
             if failed == len(values) >= min(len(x), GIVEN_UP):
                 raise UsageError(
                     f"the score failed on the first {failed} training data: {outcome.reason}",

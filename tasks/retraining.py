@@ -7,6 +7,7 @@ from typing import Any
 
 from lso.asktell import make_optimizer
 from lso.decoder import Decoder
+from lso.failures import MAX_FAILURES
 from lso.loop import ended
 from lso.space import LatentSpace
 from lso.tasks.experiment import dataset_of
@@ -36,6 +37,8 @@ def weighted_retraining(
     device: str = "auto",
     executor: Any = None,
     timeout: float | None = None,
+    chunk: int = 1,
+    max_failures: int = MAX_FAILURES,
     watch: Watch | None = None,
     facts: Mapping[str, Any] | None = None,
     **config: Any,
@@ -62,7 +65,9 @@ def weighted_retraining(
         dataset: of a run that was given its data as tensors.
         device: of the model.
         executor: of the score's calls, of training data too, see `lso.loop.optimize`; may differ in going on.
-        timeout: seconds for one call; may differ in going on.
+        timeout: seconds for one object; may differ in going on.
+        chunk: objects a call of the executor, see `lso.loop.optimize`; may differ in going on.
+        max_failures: alike and in a row at which a score is taken for broken, see `lso.loop.optimize`; may differ, too.
         watch: progress and stop requests.
         facts: what else is to stand in run.json.
         **config: fields of `RetrainingConfig`; others are options of the optimizer.
@@ -70,6 +75,7 @@ def weighted_retraining(
         The result; with status ``stopped`` it can be gone on with.
     Raises:
         UsageError: if an argument is wrong, or the score failed on the training data.
+        ScoreError: if the score is broken.
         DataError: if the training data cannot be read again.
         RunError: if ``out`` is taken, of another search, or another process works there.
         DivergedError: if a retraining's loss was not finite.
@@ -85,7 +91,7 @@ def weighted_retraining(
     data = dataset_of(run) if dataset is None else dataset
     _require_able(run, chosen)
     folder = _opened(run, _settings(run, goal, chosen), out, resume)
-    calls = {"executor": executor, "timeout": timeout}
+    calls = {"executor": executor, "timeout": timeout, "chunk": chunk, "max_failures": max_failures}
     with Lock(folder.path):
         about = {"status": "running", "sentence": "", "search": _settings(run, goal, chosen), **(facts or {})}
         runs.update(folder, **about)

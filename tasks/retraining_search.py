@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lso.failures import MAX_FAILURES
 from lso.record import save_image, to_json
 from lso.search_files import COLUMNS, SHOWN, write_table
 from lso.tasks.experiment import GIVEN
@@ -18,6 +19,8 @@ from lso.vae.runs import Run
 from lso.vae.trust import Trust
 from lso.workers import Workers
 
+CALLS = ("workers", "timeout", "chunk", "max_failures")  # how the score is called, which may differ in going on
+
 
 def search_retraining(
     run: Run,
@@ -26,6 +29,8 @@ def search_retraining(
     *,
     workers: int = 0,
     timeout: float | None = None,
+    chunk: int = 1,
+    max_failures: int = MAX_FAILURES,
     out: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -38,7 +43,9 @@ def search_retraining(
         sought: a goal, no targets.
         settings: of `RetrainingConfig`.
         workers: processes for the score; 0 scores in this one.
-        timeout: seconds for one call.
+        timeout: seconds for one object.
+        chunk: objects a call of a process.
+        max_failures: see `lso.loop.optimize`.
         out: run folder to make, or to go on with; None makes one under ``runs/``.
         resume: go on with ``out``.
         device: of the models.
@@ -62,12 +69,11 @@ def search_retraining(
             f"the data of {run.path} were given in Python, and there is nothing to retrain with",
             "Retrain in Python: lso.weighted_retraining(run, goal, dataset=...).",
         )
-    calls: dict[str, Any] = {"timeout": timeout}
-    if workers:
-        calls = {"executor": lambda: Workers(workers, timeout)}
+    calls: dict[str, Any] = {"chunk": chunk, "max_failures": max_failures}
+    calls |= {"executor": lambda: Workers(workers, timeout)} if workers else {"timeout": timeout}
     own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     facts = {"sought": dataclasses.asdict(sought), "config": own | {"k": repr(config.k)}}
-    facts["calls"] = {"workers": workers, "timeout": timeout}
+    facts["calls"] = {"workers": workers, "timeout": timeout, "chunk": chunk, "max_failures": max_failures}
     given: dict[str, Any] = {"out": out, "resume": resume, "device": device, "watch": watch, "facts": facts}
     result = weighted_retraining(run, goal, **own, **calls, **given)
     if result.records:
@@ -89,7 +95,7 @@ def resume_retraining(
 
     Args:
         path: its run folder.
-        changes: budget, max_calls, workers, timeout.
+        changes: budget, max_calls, workers, timeout, chunk, max_failures.
         device: of the models.
         trust: see `lso.tasks.black_box.resume_black_box`.
         watch: progress and stop requests.
@@ -105,7 +111,7 @@ def resume_retraining(
     if not Path(info["model"]).is_dir():
         raise RunError(f"the model of {path} is gone: {info['model']}", "Put it back there.")
     told = {**info["config"], **info["calls"], **(changes or {})}
-    calls = {key: told.pop(key) for key in info["calls"]}
+    calls = {key: told.pop(key) for key in CALLS if key in told}
     settings = told | {"k": float(told["k"])}
     run, sought = Run(info["model"], trust=trust), Sought.recorded(info, trust)
     return search_retraining(run, sought, settings, **calls, out=path, resume=True, device=device, watch=watch)

@@ -48,7 +48,7 @@ class Rounds:
         data: of the run.
         device: of the model.
         watch: progress and stop requests.
-        calls: executor and timeout of the score's calls.
+        calls: executor, timeout, chunk and max_failures of the score's calls, see `lso.loop.optimize`.
     """
 
     def __init__(
@@ -73,14 +73,18 @@ class Rounds:
         """The data retrained upon, scored, and those told to the optimizer."""
         count = self.config.data or len(self.data.train)
         rows = torch.randperm(len(self.data.train), generator=generator(self.config.seed, "retraining/data"))[:count]
+        calls = {key: self.calls[key] for key in ("executor", "timeout", "chunk")}
+        cheap = calls["executor"] is None and self.goal.on == "tensors"
+        at_once = AT_ONCE if cheap else max(self.config.batch, calls["chunk"])
         self.pool = labelled(
             self.folder / DATA,
             self.data.train[rows],
-            lambda: caller_of(goal_objective(self.goal, Decoder(self.first.model())), **self.calls),
+            lambda: caller_of(goal_objective(self.goal, Decoder(self.first.model())), **calls, batch=at_once),
             self.goal.on,
             self.data.vocabulary,
-            at_once=AT_ONCE if self.calls["executor"] is None else self.config.batch,
+            at_once=at_once,
             tell=self._scoring,
+            max_failures=self.calls["max_failures"],
         )
         self.known = kept(self.folder / "known.safetensors", self._known)
         self.anchors = Labelled(x=self.pool.x[:ANCHORS], value=self.pool.value[:ANCHORS]).seen()

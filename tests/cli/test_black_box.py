@@ -109,17 +109,44 @@ def test_the_live_line_counts_time_outs_and_the_best_of_all_sessions(
 
 
 @pytest.mark.usefixtures("plain_report")
-def test_a_score_that_always_fails_ends_with_exit_code_1_and_a_way_on(lso: Lso, run: Run) -> None:
-    Path("broken_score.py").write_text("def score(xs):\n    raise OSError('no licence')\n")
-    sought = ("--objective", "broken_score:score", "--maximize", "--optimizer", "random", "--budget", 3)
-    result = lso("optimize", *sought, "--out", "found")
-    assert result.exit_code == 1 and "OSError: no licence" in result.stdout
-    assert "resume with a larger max_calls" in result.stdout
-    assert "lso optimize --resume found" in lso("doctor", "found").stdout
-    Path("broken_score.py").write_text("def score(xs):\n    return [1.0]\n")
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_a_broken_score_is_told_in_two_lines_after_a_few_calls_and_mended_it_goes_on(
+    lso: Lso, run: Run, batch: int
+) -> None:
+    Path("broken_score.py").write_text(
+        "def score(xs):\n    with open('calls', 'a') as calls: calls.write('.')\n"
+        "    return table[float(xs[0].sum())]\n\ntable = {}\n"
+    )
+    sought = ("--objective", "broken_score:score", "--maximize", "--optimizer", "random", "--budget", 16)
+    result = lso("optimize", *sought, "--batch", batch, "--out", "found", "--quiet")
+    assert result.exit_code == 1 and Path("calls").stat().st_size <= 10
+    first, second = result.stderr.splitlines()
+    assert first.startswith("error: the score failed on 8 objects in a row and gave no value yet: KeyError: ")
+    assert first.endswith("(broken_score.py, line 3, in score)") and second.startswith("Mend the score, and resume.")
+    told = lso("doctor", "found")
+    assert "the score failed on 8 objects in a row" in told.stdout and "lso optimize --resume found" in told.stdout
+    Path("broken_score.py").write_text("def score(xs):\n    return [float(x.sum()) for x in xs]\n")
     sys.modules.pop("broken_score", None)
-    assert lso("optimize", "--resume", "found", "--max-calls", 60).exit_code == 0
-    assert Run("found").info["status"] == "finished"
+    assert lso("optimize", "--resume", "found").exit_code == 0
+    records = read_evaluations("found")
+    assert Run("found").info["status"] == "finished" and {record.outcome for record in records} == {"evaluated"}
+    assert len(records) == 16
+
+
+def test_failures_and_objects_a_call_can_be_chosen_and_changed(lso: Lso, run: Run) -> None:
+    Path("broken_score.py").write_text(
+        "def score(xs):\n    with open('calls', 'a') as calls: calls.write(f'{len(xs)}\\n')\n"
+        "    raise OSError('no licence')\n"
+    )
+    sought = ("--objective", "broken_score:score", "--maximize", "--optimizer", "random", "--budget", 16)
+    result = lso("optimize", *sought, "--out", "found", "--max-failures", 11)
+    assert result.exit_code == 1 and "failed on 11 objects in a row" in result.stderr
+    Path("calls").unlink()
+    again = lso("optimize", "--resume", "found", "--max-failures", 3, "--workers", 1, "--chunk", 2)
+    assert "failed on 3 objects in a row" in again.stderr and "2" in Path("calls").read_text().split()
+    assert Run("found").info["config"]["chunk"] == 2 and Run("found").info["config"]["max_failures"] == 3
+    refused = lso("optimize", *sought, "--chunk", 2)
+    assert refused.exit_code == 2 and "chunk is for other processes" in refused.stderr
 
 
 def as_if_nothing_had_happened(lso: Lso, *search: object) -> None:
@@ -140,7 +167,7 @@ def test_ctrl_c_keeps_what_there_is_and_resuming_ends_as_if_nothing_had_happened
     Path("steady.py").write_text(
         "import signal\nfrom pathlib import Path\n\ndef score(xs):\n    calls = Path('calls').open('a')\n"
         "    calls.write('.')\n    if calls.tell() == 7:\n        signal.raise_signal(signal.SIGINT)\n"
-        "    calls.close()\n    return [float(xs[0].sum())]\n"
+        "    calls.close()\n    return [float(x.sum()) for x in xs]\n"
     )
     result = lso(*STEADY, "--out", "broken")
     assert result.exit_code == 130 and Path("broken/report.html").is_file()
@@ -152,7 +179,7 @@ def test_a_process_that_gets_ctrl_c_keeps_what_there_is(
     process: Callable[..., "subprocess.Popen[str]"], lso: Lso, run: Run
 ) -> None:
     Path("steady.py").write_text(
-        "import time\n\ndef score(xs):\n    time.sleep(0.05)\n    return [float(xs[0].sum())]\n"
+        "import time\n\ndef score(xs):\n    time.sleep(0.05)\n    return [float(x.sum()) for x in xs]\n"
     )
     started = process(*STEADY, "--out", "broken")
     journal = Path("broken") / "evaluations.jsonl"

@@ -41,6 +41,22 @@ def hanging(words: Sequence[str]) -> list[float]:
     return first(words)
 
 
+def slow(words: Sequence[str]) -> list[float]:
+    """Takes 0.7 seconds for each."""
+    time.sleep(0.7 * len(words))
+    return first(words)
+
+
+def dying_any(words: Sequence[str]) -> list[float]:
+    """`dying`, of any of them."""
+    return [dying([word])[0] for word in words]
+
+
+def hanging_any(words: Sequence[str]) -> list[float]:
+    """`hanging`, at any of them."""
+    return [hanging([word])[0] for word in words]
+
+
 def leaving(words: Sequence[str]) -> list[float]:
     sys.exit("score left")
 

@@ -11,60 +11,19 @@ from typing import Any
 import pytest
 
 from lso.asktell import BlackBox
+from lso.failures import ScoreError
+from lso.search import Watch
 from lso.search_result import SearchResult
 from lso.vae.errors import LsoError, UsageError
 from lso.vae.runs import Run
 from lso.workers import Workers
 from tests.lso import scorers
+from tests.lso.clusters import Cluster
 from tests.lso.searches import climb, climber, objects, rows, run, tensors
 
 
 def spawned() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(2, mp_context=get_context("spawn"))
-
-
-class Job:
-    """As submitit's: started by the look at it, its errors raised or returned."""
-
-    def __init__(self, call: Callable[[], Any], looks: int) -> None:
-        self.call, self.looks, self.cancelled = call, looks, False
-
-    def done(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
-
-    def exception(self) -> BaseException | None:
-        return None
-
-    def result(self) -> Any:
-        return self.call()
-
-    def cancel(self, check: bool = True) -> None:
-        self.cancelled = True
-        raise RuntimeError("scancel: no such job")
-
-
-class UncompletedJobError(RuntimeError):
-    pass
-
-
-class Cluster:
-    """Has ``submit`` and nothing else; each third job vanishes."""
-
-    def __init__(self, lose: int = 0, looks: int = 2) -> None:
-        self.jobs: list[Job] = []
-        self.lose, self.looks = lose, looks
-
-    def submit(self, fn: Callable[..., Any], *args: Any) -> Job:
-        job = Job(lambda: fn(*args), self.looks)
-        if self.lose and len(self.jobs) % self.lose == 1:
-
-            def gone() -> BaseException | None:
-                raise UncompletedJobError("Job 17 (task 0) has no output: node failure")
-
-            job.exception = gone  # type: ignore[method-assign]
-        self.jobs.append(job)
-        return job
 
 
 def check(result: SearchResult, budget: int) -> None:
@@ -167,6 +126,136 @@ def test_score_that_cannot_be_pickled_is_said(tmp_path: Path) -> None:
     assert result.status == "failed" and "cannot be sent" in result.records[0].reason
 
 
+# --- several data at once ---------------------------------------------------------------------------------------------
+
+
+class Lists:
+    """A score that writes down what it is given together."""
+
+    def __init__(self, score: Callable[..., Any] = scorers.first) -> None:
+        self.score, self.given = score, []  # type: ignore[var-annotated]
+        self.__name__ = "first"
+
+    def __call__(self, words: list[str]) -> Any:
+        self.given.append(list(words))
+        return self.score(words)
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(words) for words in self.given]
+
+
+def picky(words: list[str]) -> list[float]:
+    if any(value < 0 for value in scorers.first(words)):
+        raise ValueError("negative")
+    return scorers.first(words)
+
+
+def test_in_this_process_the_score_is_given_a_batch_as_one_list() -> None:
+    """README's example."""
+    score = Lists()
+    result = run(objects(score), 10, batch=4)
+    assert score.sizes == [4, 4, 2] and result.counters["unique"] == 10
+    assert rows(result) == rows(run(objects(), 10, batch=4, executor=Cluster()))
+    few = Lists()
+    assert rows(run(objects(few, digits=0), 6, batch=6)) == rows(run(objects(digits=0), 6, batch=6, executor=Cluster()))
+    assert sum(few.sizes) == len({word for words in few.given for word in words}) == 6 < sum(few.sizes) + 1
+    one = Lists()
+    run(objects(one), 4, batch=4, asynchronous=True)
+    assert one.sizes == [1] * 4  # each is told before the next is asked for
+
+
+def test_seconds_of_a_list_are_shared() -> None:
+    def slow(words: list[str]) -> list[float]:
+        time.sleep(0.2)
+        return scorers.first(words)
+
+    result = run(objects(slow), 4, batch=4)
+    assert all(0.05 <= record.seconds < 0.1 for record in result.records)
+
+
+def test_one_that_fails_is_told_from_all() -> None:
+    score = Lists(picky)
+    result = run(objects(score), 5, batch=5, max_calls=5)
+    bad = [record for record in result.records if record.outcome == "failed"]
+    assert score.sizes == [5, 1, 1, 1, 1, 1] and 0 < len(bad) < 5
+    assert all("negative" in record.reason and scorers.first([record.decoded or ""])[0] < 0 for record in bad)
+
+
+def test_lists_of_another_length_are_one_clear_error(tmp_path: Path) -> None:
+    """Nothing is recorded of them, and with the score mended the search is the one that it would have been."""
+    for wrong, got in ((lambda words: [1.0], "1 value"), (lambda words: [1.0] * 9, "9 values"), (lambda _: [], "0 va")):
+        with pytest.raises(ScoreError, match=f"the score gave {got}.* for 4 data, expected 4") as error:
+            run(objects(wrong), 8, batch=4)
+        assert "one float (or None) for each" in error.value.hint
+    short = [False]
+
+    def filtering(words: list[str]) -> list[float]:
+        return scorers.first(words)[short[0] :]
+
+    class Shorten(Watch):
+        def called(self, *_: Any) -> None:
+            short[0] = True
+
+    with pytest.raises(ScoreError, match="3 values for 4 data"):
+        run(objects(filtering), 8, batch=4, out=tmp_path / "run", watch=Shorten())
+    short[0] = False
+    assert rows(run(objects(filtering), 8, batch=4, out=tmp_path / "run", resume=True)) == rows(
+        run(objects(), 8, batch=4)
+    )
+
+
+@pytest.mark.parametrize("calls", range(1, 6))
+def test_what_is_missing_of_a_list_that_was_tried_one_by_one_is_scored_alone(tmp_path: Path, calls: int) -> None:
+    """Values depend on the size of the list in their last digits; nothing is scored twice after it was recorded."""
+
+    def uneven(words: list[str]) -> list[float]:
+        return [value + 1e-9 * len(words) for value in picky(words)]
+
+    def broken_off(words: list[str]) -> list[float]:
+        if len(score.given) == calls + 1:
+            raise KeyboardInterrupt
+        return uneven(words)
+
+    whole = rows(run(objects(uneven), 9, batch=5, max_calls=10))
+    score = Lists(broken_off)
+    score.__name__ = "uneven"
+    with pytest.raises(KeyboardInterrupt):
+        run(objects(score), 9, batch=5, max_calls=10, out=tmp_path / "run")
+    again = Lists(uneven)
+    again.__name__ = "uneven"
+    assert rows(run(objects(again), 9, batch=5, max_calls=10, out=tmp_path / "run", resume=True)) == whole
+    assert again.sizes[:1] == [5 if calls == 1 else 1] and sum(size == 1 for size in again.sizes) <= 5 - calls + 1 + 5
+
+
+def test_processes_are_given_as_many_as_wished() -> None:
+    for chunk, sizes in ((1, [1] * 6), (4, [4, 2]), (9, [6])):
+        score = Lists()
+        with ThreadPoolExecutor(1) as threads:
+            result = run(objects(score), 6, batch=6, executor=threads, chunk=chunk)
+        assert score.sizes == sizes and rows(result) == rows(run(objects(), 6, batch=6))
+    with ThreadPoolExecutor(1) as threads:
+        bad = run(objects(picky), 6, batch=6, max_calls=6, executor=threads, chunk=3)
+        assert rows(bad) == rows(run(objects(picky), 6, batch=6, max_calls=6))
+        assert rows(run(tensors(), 8, batch=4, executor=threads, chunk=4)) == rows(run(tensors(), 8, batch=4))
+        with pytest.raises(ScoreError, match="1 value for 3 data"):
+            run(objects(lambda words: [1.0]), 6, batch=6, executor=threads, chunk=3)
+    with pytest.raises(UsageError, match="chunk is for other processes"):
+        run(objects(), chunk=2)
+
+
+def test_the_timeout_is_an_objects_and_what_a_chunk_loses_is_tried_alone() -> None:
+    with Workers(1, timeout=1.0) as workers:
+        assert workers.submit(scorers.first, ["0"]).result() == [0.0]  # started
+        slow = run(objects(scorers.slow), 2, batch=2, executor=workers, chunk=2)  # 0.7 s for each object
+        assert [record.outcome for record in slow.records] == ["evaluated"] * 2
+    with Workers(1, timeout=0.5) as workers:
+        for score, outcome in ((scorers.dying_any, "lost"), (scorers.hanging_any, "timed_out")):
+            result = run(objects(score), 4, batch=4, max_calls=4, executor=workers, chunk=4)
+            expected = ["evaluated" if scorers.first([r.decoded or ""])[0] > 0 else outcome for r in result.records]
+            assert [r.outcome for r in result.records] == expected and len(set(expected)) == 2
+
+
 MISBEHAVING = [
     (scorers.raising, "failed", "KeyError"),
     (scorers.leaving, "failed", "SystemExit: score left"),
@@ -180,7 +269,7 @@ def test_scores_that_misbehave_in_processes_are_recorded_with_their_reason() -> 
     """One pool for all; the calls that go well go on."""
     with Workers(2, timeout=0.5) as workers:
         for score, outcome, reason in MISBEHAVING:
-            result = run(objects(score), 3, batch=3, executor=workers, max_calls=9)
+            result = run(objects(score), 3, batch=3, executor=workers, max_calls=9, max_failures=10)
             bad = [record for record in result.records if not record.valid]
             assert bad and {record.outcome for record in bad} == {outcome}
             assert all(reason in record.reason for record in bad)

@@ -147,13 +147,13 @@ def test_keyboard_interrupt_leaves_a_search_to_go_on_with(tmp_path: Path) -> Non
     whole = rows(run(objects(), 12, batch=4))
 
     def interrupted(words: list[str]) -> list[float]:
-        if len(score.seen) == 6:
+        if len(score.seen) == 8:
             raise KeyboardInterrupt
         return score(words)  # type: ignore[no-any-return]
 
     with pytest.raises(KeyboardInterrupt):
         run(objects(interrupted), 12, batch=4, out=tmp_path / "run")
-    assert Run(tmp_path / "run").info["status"] == "stopped" and len(read_evaluations(tmp_path / "run")) == 6
+    assert Run(tmp_path / "run").info["status"] == "stopped" and len(read_evaluations(tmp_path / "run")) == 8
     objective = objects(score)
     objective.name = "interrupted"
     assert rows(run(objective, 12, batch=4, out=tmp_path / "run", resume=True)) == whole
@@ -319,11 +319,11 @@ def test_watch_stops_the_search(tmp_path: Path) -> None:
         def called(self, ledger: Ledger, limits: Limits) -> None:
             self.ledger = ledger
 
-        def stop(self) -> str | None:
+        def stop(self) -> str | None:  # asked between batches
             return "interrupted" if self.ledger is not None and len(self.ledger.records) >= 5 else None
 
     result = run(objects(), 12, batch=4, out=tmp_path / "run", watch=Stop())
-    assert result.status == "stopped" and "5 of 12" in result.sentence and "resume" in result.sentence
+    assert result.status == "stopped" and "8 of 12" in result.sentence and "resume" in result.sentence
     assert rows(run(objects(), 12, batch=4, out=tmp_path / "run", resume=True)) == rows(run(objects(), 12, batch=4))
 
 

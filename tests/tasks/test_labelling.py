@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lso.calling import Away, Caller
+from lso.failures import ScoreError
 from lso.tasks.labelling import GIVEN_UP, Cut, labelled
 from lso.vae.corpus import Corpus
 from lso.vae.data import take
@@ -84,8 +85,17 @@ def test_a_call_that_hangs_is_killed_and_gives_no_value(tmp_path: Path) -> None:
 
 
 def test_a_score_that_only_fails_is_given_up(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def counted(texts: Sequence[str]) -> list[float | None]:
+        seen.extend(texts)
+        return broken(texts)
+
+    with pytest.raises(ScoreError, match=r"on 8 training objects in a row .* OSError: no licence .*, in broken"):
+        scored(tmp_path / "d", threads(counted), at_once=2)
+    assert len(seen) <= 10
     with pytest.raises(UsageError, match=f"failed on the first {GIVEN_UP} training data: OSError: no licence"):
-        scored(tmp_path / "d", threads(broken))
+        scored(tmp_path / "d", threads(broken), max_failures=100)
     with pytest.raises(UsageError, match="failed on the first 3"):
         scored(tmp_path / "d", threads(broken), 3)
 
