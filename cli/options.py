@@ -14,7 +14,7 @@ from lso.vae.errors import UsageError
 from lso.vae.methods import METHODS
 from lso.vae.runs import list_runs
 
-LIMITS, OUTPUT, OPENED = "Where it stops", "Output", "How a folder is opened"
+LIMITS, OUTPUT, OPENED, BLACK_BOX = "Where it stops", "Output", "How a folder is opened", "Black box"
 
 # --- shell completion ------------------------------------------------------------------------------------------------
 
