@@ -249,6 +249,14 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         section="protocol",
+        key="judge",
+        type=str,
+        metavar="RULE",
+        panel=HOW,
+        help="Keep the epoch of the least validation loss (default: the method's own), elbo or objective, or the last.",
+    ),
+    Flag(
+        section="protocol",
         key="precision",
         type=str,
         metavar="NAME",

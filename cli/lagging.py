@@ -74,8 +74,8 @@ def lagging(
     given["stages"] = None if stages is None else steps(stages)
     changed = {key: value for key, value in given.items() if value is not None}
     config = dataclasses.replace(QUICK if quick else FULL, offset=offset, **changed)
-    planned = parts(config, {"data": {"path": str(data)}} if data else None)
     folder = out or runs_root() / ("lagging-quick" if quick else "lagging")
+    planned = parts(config, members.as_begun(folder, {"data": {"path": str(data)}} if data else {}))
     members.check([part.planned for part in planned], folder)
     console.loading()
     from lso.cli.lagging_progress import LaggingProgress

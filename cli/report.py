@@ -42,7 +42,7 @@ def report(
     if kinds == {"train"}:
         page = comparison.compare_runs(found, folder)
         named = comparison.named(found)
-        table = comparison.final_table(comparison.kept(named))
+        table = comparison.final_table(named)
         banners = caveats.banners({name: run.info for name, run in named.items()})
     else:
         page = comparison.compare_searches(found, folder)

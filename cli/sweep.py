@@ -92,6 +92,7 @@ def sweep(
     asked = Asked(iw_samples=500 if iw_samples is None else iw_samples, limit=test_limit)
     planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, settings, config, trust)
     root = out or runs_root() / f"sweep-{planned[0].config.data.task}"
+    planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, members.as_begun(root, settings), config)
     members.check(planned, root)
     console.loading()
     from lso.cli.grids import run_all

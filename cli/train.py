@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -194,10 +194,21 @@ def _size(shape: list[int]) -> str:
     return f"{height}x{width}" + (" in colour" if channels == 3 else "")
 
 
-def _conclude(run: Run, console: Console) -> None:
+def _numbers(row: Mapping[str, Any], latent: int, datum: str) -> str:
+    """What an epoch's weights have on the validation split."""
     from lso.cli.progress import perplexity
 
-    info, best = run.info, run.best()
+    if not latent:
+        return f"no latents: the likelihood is exact, {row['neg_elbo']:z.2f} nats {datum}{perplexity(row)}"
+    return (
+        f"-ELBO {row['neg_elbo']:z.2f} = reconstruction {row['reconstruction']:z.2f} + KL {row['kl']:z.2f}, "
+        f"MI {row.get('mi_split', row['mi']):z.2f} nats, {row['active_units']} of {latent} latents active, "
+        f"re-encoding error {row['reencoding_error']:z.2f}"
+    )
+
+
+def _conclude(run: Run, console: Console) -> None:
+    info, best, rows = run.info, run.best(), run.metrics()
     latent = run.config.architecture.latent_dim
     datum = {"image": "an image", "sequence": "a sequence"}[run.config.kind]
     again = f"lso train --resume {quote(shown(run.path))}"
@@ -212,23 +223,19 @@ def _conclude(run: Run, console: Console) -> None:
             "sentence": info["sentence"],
             "verdict": run.verdict,
             "best": best,
+            "kept_by": run.kept_by(),
+            "last": rows[-1] if rows else {},
             "next": following if info["status"] == "finished" else again,
         }
     )
     took = f", in {span(info['seconds'])}" if info.get("seconds") else ""
     console.result(f"{info['sentence']}{took}")
     if best:
-        so_far = (
-            ""
-            if info["status"] == "finished"
-            else f"best so far, epoch {best['epoch']}: -ELBO {best['neg_elbo']:z.2f}, "
-        )
-        console.result(
-            f"{so_far}reconstruction {best['reconstruction']:z.2f}, KL {best['kl']:z.2f}, MI {best['mi']:z.2f}, "
-            f"{best['active_units']} of {latent} latents active, re-encoding error {best['reencoding_error']:z.2f}"
-            if latent
-            else f"{so_far}no latents: the likelihood is exact, {best['neg_elbo']:z.2f} nats {datum}{perplexity(best)}"
-        )
+        if info["status"] != "finished":  # else the sentence says so
+            console.result(f"{run.kept_by()} so far")
+        console.result(f"epoch {best['epoch']}: {_numbers(best, latent, datum)}")
+        if rows[-1]["epoch"] != best["epoch"]:
+            console.result(f"the last epoch, {rows[-1]['epoch']}: {_numbers(rows[-1], latent, datum)}")
     if run.verdict:
         console.result(typer.style(run.verdict, fg="yellow"))
     if (run.path / runs.REPORT).is_file():

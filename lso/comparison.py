@@ -23,11 +23,12 @@ from lso.vae.runs import REPORT, Run
 from lso.vae.verdict import COLLAPSED_SHARE
 
 FINAL = {
-    "epoch": "epoch kept",
+    "epoch": "epoch",
     "neg_elbo": "-ELBO",
     "reconstruction": "reconstruction",
     "kl": "KL",
     "mi": "MI",
+    "mi_split": "MI of the split",
     "aggregate_kl": "KL of aggregate",
     "active_units": "AU",
     "reencoding_error": "re-encoding, sampled",
@@ -35,7 +36,7 @@ FINAL = {
 }
 SPOKEN = {"perplexity": "perplexity", "tokens": "tokens"}  # of sequences, where rows have them
 # Metrics that a model without latents does not have.
-OF_LATENTS = ("kl", "mi", "aggregate_kl", "active_units", "reencoding_error", "reencoding_error_mean")
+OF_LATENTS = ("kl", "mi", "mi_split", "aggregate_kl", "active_units", "reencoding_error", "reencoding_error_mean")
 SEARCHES = (
     "Left: best end of each target. Middle: median value per step over targets and starts. Right: squared distance "
     "between the codes of two starts, per dimension; two unrelated draws have 2."
@@ -97,7 +98,7 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
             "dimensions": uri(figures.dimensions_across({name: codes.get(name) for name in known})) if codes else "",
         },
         tables={
-            "final": final_table(kept(known)),
+            "final": final_table(known),
             "reconstructions": reconstruction_table(infos),
             "samples": sample_table(infos),
             "dimensions": dimension_table(codes) if codes else None,
@@ -138,7 +139,7 @@ def training_verdict(
         level, word, sentence, training.
     """
     told, status = str(info.get("verdict", "")), str(info.get("status", ""))
-    best = min(rows, key=lambda row: row["neg_elbo"])
+    best = next((row for row in reversed(rows) if row.get("best")), rows[-1])
     few = best["active_units"] < COLLAPSED_SHARE * latent_dim
     level: Level = "doubt" if told else "care" if few or status != "finished" else "fine"
     numbers = (
@@ -171,30 +172,28 @@ def _shown(table: Sequence[Mapping[str, Any]], latent: int) -> list[dict[str, An
     return [{**row, **none} for row in table]
 
 
-def kept(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
-    """Metrics of the weights that were kept; without latents those of latents are None.
+def final_table(runs: Mapping[str, Run]) -> Table:
+    """Metrics of the weights that each run kept, and of the last epoch where that is another.
 
     Args:
-        runs: by name.
+        runs: by name, each with at least one epoch.
     Returns:
-        Run name -> row of metrics.jsonl.
+        The table; without latents what is of latents is left empty.
     """
-    none = dict.fromkeys(OF_LATENTS)
-    return {name: run.best() | ({} if run.config.architecture.latent_dim else none) for name, run in runs.items()}
-
-
-def final_table(best: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Metrics of the weights that were kept, one row a run.
-
-    Args:
-        best: run name -> row of metrics.jsonl.
-    Returns:
-        The table.
-    """
-    shown = FINAL | {key: word for key, word in SPOKEN.items() if any(row.get(key) for row in best.values())}
-    rows = [[name, *(number(row.get(key)) for key in shown)] for name, row in best.items()]
-    batch = next((row["mi_batch"] for row in best.values() if row.get("mi_batch") and row.get("mi") is not None), None)
-    note = "Validation split, at the epoch with the least -ELBO at KL weight 1; nats per datum. "
+    found: dict[str, dict[str, Any]] = {}
+    rules: dict[str, str] = {}
+    for name, run in runs.items():
+        best, last = run.best(), run.metrics()[-1]
+        none = {} if run.config.architecture.latent_dim else dict.fromkeys(OF_LATENTS)
+        found[name] = best | none
+        if last["epoch"] != best["epoch"]:
+            found[f"{name}, last epoch"] = last | none
+        rules[name] = run.kept_by()
+    shown = FINAL | {key: word for key, word in SPOKEN.items() if any(row.get(key) for row in found.values())}
+    rows = [[name, *(number(row.get(key)) for key in shown)] for name, row in found.items()]
+    batch = next((row["mi_batch"] for row in found.values() if row.get("mi_batch") and row.get("mi") is not None), None)
+    said = [told if len(runs) == 1 else f"{name}: {told}" for name, told in rules.items()]
+    note = f"Validation split; nats per datum. {'. '.join(part[:1].upper() + part[1:] for part in said)}. "
     note += "Re-encoding errors are per dimension."
     note += f" MI within batches of {batch}: at most log {batch} = {math.log(batch):z.2f}." if batch else ""
     return Table(columns=["run", *shown.values()], rows=rows, title="Final metrics", note=note)
@@ -289,7 +288,8 @@ def _numbers(run: Run, rows: list[dict[str, Any]], codes: Codes | None) -> dict[
     info = run.info
     return {
         "verdict": info.get("verdict", ""),
-        "best": kept({"": run})[""],
+        "best": run.best() | ({} if run.config.architecture.latent_dim else dict.fromkeys(OF_LATENTS)),
+        "kept_by": run.kept_by(),
         "metrics": rows,
         "dimensions": None if codes is None else _dimensions(codes),
         "config": flat(to_dict(run.config)),

@@ -14,8 +14,8 @@ from lso.check import Finding, check
 from lso.generation import Generation, generate, vocabulary_of
 from lso.vae.errors import LsoError, ShapeError, UsageError
 from lso.vae.gaussian import DiagonalGaussian
-from lso.vae.metrics import pass_size
 from lso.vae.model import VAE
+from lso.vae.passing import pass_size
 from lso.vae.seeds import generator
 from lso.vae.vocabulary import Vocabulary
 

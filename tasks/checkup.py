@@ -132,11 +132,12 @@ def _metrics(run: Run) -> Iterator[Finding]:
     latent = run.config.architecture.latent_dim
     yield Finding(
         "ok",
-        f"best validation -ELBO {best['neg_elbo']:z.2f} nats at epoch {best['epoch']} of {last['epoch']}; "
+        f"{run.kept_by()}, of {counted(last['epoch'], 'epoch')}; validation -ELBO {best['neg_elbo']:z.2f} nats; "
         f"{best['active_units']} of {latent} latents active",
     )
     epochs = run.config.protocol.epochs
-    if run.info["status"] == "finished" and best["epoch"] == last["epoch"] == epochs > 0:
+    improving = best["epoch"] == last["epoch"] == epochs > 0 and best.get("eligible", True)
+    if run.info["status"] == "finished" and improving and run.config.protocol.judge != "last":
         yield Finding(
             "note", "the last epoch was the best: it was still improving", f"Train longer: --epochs {2 * epochs}"
         )

@@ -16,8 +16,8 @@ from lso.vae.data import Data, passes, take
 from lso.vae.errors import DataError, ShapeError, UsageError
 from lso.vae.gaussian import DiagonalGaussian, cat
 from lso.vae.inference import posterior
-from lso.vae.metrics import pass_size
 from lso.vae.model import VAE, How
+from lso.vae.passing import pass_size
 from lso.vae.seeds import generator
 from lso.vae.values import convert, require
 

@@ -100,7 +100,8 @@ def parts(config: LaggingConfig, settings: Mapping[str, Any] | None = None) -> l
     Raises:
         UsageError: for a wrong value.
     """
-    shared = {"data": {"task": "synthetic", "limit": config.limit}, "protocol": {"epochs": config.epochs}}
+    rule = {"judge": "elbo", "judge_from": 1}  # the paper's
+    shared = {"data": {"task": "synthetic", "limit": config.limit}, "protocol": {"epochs": config.epochs, **rule}}
     own = merge(shared, settings or {})
     few = {"data": {"limit": FEW}, "protocol": {"batch_size": FEW, "epochs": config.moves + 1, "patience": 0}}
     found = []

@@ -19,8 +19,9 @@ from lso.vae.checkpoint import load_model
 from lso.vae.data import Data, take
 from lso.vae.files import replace_file
 from lso.vae.grid_posterior import Grid, posterior_mean
-from lso.vae.metrics import evaluating, validate
+from lso.vae.metrics import validate
 from lso.vae.model import VAE
+from lso.vae.passing import evaluating
 from lso.vae.runs import INFO, MODEL, Run
 
 DRAWS = 10  # evaluations whose mean is told: near collapse one has an error of 0.7 / sqrt(n) nats in its MI

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lso.vae.config import TrainConfig, to_dict
+from lso.tasks.plan import Settings, merge
+from lso.vae.config import TrainConfig, load_config, to_dict
 from lso.vae.errors import LsoError, RunError, UsageError
-from lso.vae.runs import INFO, Run
+from lso.vae.runs import CONFIG, INFO, Run
 from lso.vae.values import require
 
 # Metrics of a model with latents; without them there is nothing to measure.
@@ -117,6 +118,27 @@ def check(planned: Sequence[Planned], root: Path) -> None:
                 f"{root / one.name} is another training: {found[0]}{others}",
                 "Give the settings it was begun with to go on, or another --out to begin anew.",
             )
+
+
+def as_begun(root: Path, settings: Settings) -> Settings:
+    """Settings under which a folder's trainings go on, where some were begun before `Protocol.judge_from` was there.
+
+    What has not begun yet keeps its weights by the same rule then, so that a table does not mix two.
+
+    Args:
+        root: the folder above the trainings.
+        settings: nested as in the TOML file; what they say of the rule wins.
+    Returns:
+        The settings, with the folder's rule below them.
+    """
+    for path in sorted(root.glob(f"*/{CONFIG}")):
+        try:
+            if "judge_from" not in load_config(path).get("protocol", {}):
+                old = Run(path.parent).config.protocol
+                return merge({"protocol": {"judge": old.judge, "judge_from": old.judge_from}}, settings)
+        except LsoError:  # damaged, or of something else
+            continue
+    return settings
 
 
 def is_finished(planned: Planned, root: Path) -> bool:

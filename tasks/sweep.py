@@ -206,7 +206,7 @@ def table(rows: Sequence[Mapping[str, Any]], asked: Asked) -> Table:
         for row in rows
     ]
     images = f"the first {counted(asked.limit, 'test image')}" if asked.limit else "the test split"
-    note = f"Mean ± standard deviation over seeds, on {images} with the weights of the best validation -ELBO; nats per "
+    note = f"Mean ± standard deviation over seeds, on {images} with the weights that each training kept; nats per "
     note += "datum. Re-encoding is per dimension, sampled to sampled."
     note += f" IW-NLL from {counted(asked.iw_samples, 'importance sample')}." if asked.iw_samples else ""
     if any(not row["latent_dim"] for row in rows):

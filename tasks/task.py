@@ -109,7 +109,7 @@ def _corpus(name: str, summary: str, architecture: str, prefix: str = "", labell
 
 
 # Sequences to search among: small networks without dropout, as their data are many and exact.
-GENERATED = Protocol(learning_rate=2e-3, batch_size=128, epochs=15, patience=0, binarize="none", judge="objective")
+GENERATED = Protocol(learning_rate=2e-3, batch_size=128, epochs=15, patience=0, binarize="none")
 SMALL: Mapping[str, Any] = {"width": 128, "embedding": 32, "dropout": 0.0}
 
 # Users' sets are small and not binary.

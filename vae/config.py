@@ -16,6 +16,7 @@ from lso.vae.values import convert, require
 
 Binarize = Literal["dynamic", "fixed", "none"]
 Precision = Literal["float32", "bfloat16"]
+Judge = Literal["loss", "elbo", "objective", "last"]
 RATES = {"adam": 1e-3, "sgd": 1.0}  # usual learning rate of an optimizer
 
 
@@ -23,10 +24,23 @@ RATES = {"adam": 1e-3, "sgd": 1.0}  # usual learning rate of an optimizer
 class Protocol:
     """How a model is trained; the task gives the defaults.
 
-    Gradients are clipped by their norm. When validation -ELBO has no new best for ``patience`` epochs, the
-    learning rate is multiplied by ``decay``, the best weights are reloaded and the optimizers start afresh; after
-    ``max_decays`` decays training ends (He et al. 2019, arXiv:1901.05534, sec. 4 and authors' code). The best is that
-    of the whole run, as in the authors' code for images; theirs for text compares with the loss at the last decay.
+    Gradients are clipped by their norm. The weights of the epoch with the least of what ``judge`` names, on validation
+    data, are kept. When there is no new best for ``patience`` epochs, the learning rate is multiplied by ``decay``, the
+    best weights are reloaded and the optimizers start afresh; after ``max_decays`` decays training ends (He et al.
+    2019, arXiv:1901.05534, sec. 4 and authors' code). The best is that of the whole run, as in the authors' code for
+    images; theirs for text compares with the loss at the last decay.
+
+    What is watched under each ``judge``:
+
+    - ``loss``: what the method minimizes, at its last KL weight and with its penalty, free bits or importance weights.
+      No epoch that ends within the KL ramp can be the best.
+    - ``elbo``: -ELBO at KL weight 1, in the ramp too, as He et al. (2019), Kim et al. (2018) and Dieng et al. (2019).
+    - ``objective``: reconstruction + last KL weight * KL, without penalty, free bits or samples, in the ramp too; what
+      some tasks took before there was ``loss``.
+    - ``last``: nothing; the last weights are kept, as those of a fixed schedule, or of a model that is trained on with
+      other data than it is validated on.
+
+    Until an epoch can be the best, the latest weights stand, and ``patience`` does not count.
 
     Args:
         optimizer: Adam, or gradient descent without momentum, as the papers have it for text.
@@ -49,9 +63,9 @@ class Protocol:
             they are slower or cannot be computed, which is tried before training begins (see `lso.vae.precision`).
         compiled: whether the layers of a training step are fused by torch.compile, which takes minutes at first and
             pays on GPUs.
-        judge: the best epoch is that of the least validation -ELBO at KL weight 1, or at the method's own last weight,
-            which is the one to take where that is far below 1: else the best is an early epoch that ignores z. Or the
-            last is kept, as when a trained model is trained on with other data than it is validated on.
+        judge: what the best epoch has least of: loss, elbo, objective, or last for none.
+        judge_from: the first epoch that can be the best; 0 admits the untrained model, as folders have it that were
+            written before there was this key.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -72,7 +86,8 @@ class Protocol:
     lengths: Literal["equal", "near"] = "equal"
     precision: Precision = "float32"
     compiled: bool = False
-    judge: Literal["elbo", "objective", "last"] = "elbo"
+    judge: Judge = "loss"
+    judge_from: int = 1
 
     def __post_init__(self) -> None:
         require(
@@ -87,6 +102,7 @@ class Protocol:
         require(0 < self.decay <= 1, "0 < decay <= 1", self.decay, "0.5 is the default.")
         require(self.max_decays >= 1, "max_decays >= 1", self.max_decays, "5 is the default.")
         require(self.decay_from >= 0, "decay_from >= 0", self.decay_from, "0 allows a decay at any epoch.")
+        require(self.judge_from >= 0, "judge_from >= 0", self.judge_from, "1 leaves out the untrained model.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +217,8 @@ class TrainConfig:
         return ARCHITECTURES[self.architecture.name].kind
 
 
+# What the config.toml of a run folder means by keys that it does not have, as it was written before there were any.
+BEFORE = TrainConfig(method=method("vae"), protocol=Protocol(judge="elbo", judge_from=0))
 SECTIONS: dict[str, Any] = {"architecture": Architecture, "protocol": Protocol, "data": DataConfig}
 
 

@@ -1,38 +1,22 @@
-"""The row of an epoch in metrics.jsonl, and what the best epoch has least of."""
+"""The row of an epoch in metrics.jsonl."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lso.vae.config import TrainConfig
 from lso.vae.schedules import kl_weight
 from lso.vae.trainer import Trainer, elapsed
 
 
-def judged(config: TrainConfig, values: Mapping[str, Any], epoch: int) -> float:
-    """What the best epoch has least of.
-
-    Args:
-        config: of the training.
-        values: validation metrics.
-        epoch: its number.
-    Returns:
-        Nats; minus the number of the epoch where the last is to be kept.
-    """
-    if config.protocol.judge == "last":
-        return -float(epoch)
-    own = config.protocol.judge == "objective"
-    return float(values["reconstruction"] + config.method.schedule.end * values["kl"] if own else values["neg_elbo"])
-
-
-def epoch_row(trainer: Trainer, values: Mapping[str, Any], better: bool) -> dict[str, Any]:
+def epoch_row(trainer: Trainer, values: Mapping[str, Any], kept: bool, eligible: bool) -> dict[str, Any]:
     """Everything that is told of an epoch.
 
     Args:
         trainer: after its last step; its sums over the epoch are read.
-        values: validation metrics.
-        better: whether it is the best yet.
+        values: validation metrics, and what is watched.
+        kept: whether its weights replace those kept so far: it is the best yet, or the latest where none could win.
+        eligible: whether it could be the best.
     Returns:
         Names and numbers.
     """
@@ -48,7 +32,8 @@ def epoch_row(trainer: Trainer, values: Mapping[str, Any], better: bool) -> dict
         "inner_steps": position.inner / max(1, trainer.steps_per_epoch),
         "kl_weight": kl_weight(config.method.schedule, max(0, position.step - 1), trainer.steps_per_epoch),
         "learning_rate": position.learning_rate,
-        "best": better,
+        "eligible": eligible,
+        "best": kept,
         "seconds": round(elapsed(trainer), 3),
     }
 

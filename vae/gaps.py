@@ -22,8 +22,8 @@ from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.importance import importance_nll
 from lso.vae.inference import posterior
-from lso.vae.metrics import evaluating, pass_size
 from lso.vae.model import VAE
+from lso.vae.passing import evaluating, pass_size
 from lso.vae.seeds import generator, mix
 from lso.vae.values import require
 
@@ -250,7 +250,7 @@ def neg_elbo(
     q: DiagonalGaussian,
     noise: Float[Tensor, "sample batch latent"],
 ) -> Float[Tensor, " batch"]:
-    """-L[q], the KL in closed form and -log p(x|z) as a mean over samples; in passes of `metrics.pass_size` codes.
+    """-L[q], the KL in closed form and -log p(x|z) as a mean over samples; in passes of `passing.pass_size` codes.
 
     Args:
         model: the VAE, in eval mode.

@@ -11,8 +11,8 @@ from torch import Tensor
 from lso.vae.data import Data, passes, take, to_unit
 from lso.vae.errors import UsageError
 from lso.vae.gaussian import prior_log_prob
-from lso.vae.metrics import evaluating
 from lso.vae.model import VAE
+from lso.vae.passing import evaluating
 from lso.vae.values import require
 
 ROWS = 50  # data whose grids are held together

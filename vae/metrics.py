@@ -9,8 +9,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +19,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lso.vae.activity import active, activity, redraw_rise
-from lso.vae.architectures import HEADS
 from lso.vae.axes import Inference
 from lso.vae.categorical import tokens_of
 from lso.vae.corpus import Corpus
-from lso.vae.data import Data, passes, take, to_unit
+from lso.vae.data import Data, passes
 from lso.vae.decoding import greedy
 from lso.vae.gaussian import DiagonalGaussian, cat
 from lso.vae.importance import BLOCK, importance_nll
@@ -32,6 +30,7 @@ from lso.vae.inference import draws, group, infer
 from lso.vae.information import aggregate_kl, log_mixture, log_mixture_within, mutual_information
 from lso.vae.losses import kl_per_dimension, negative_elbo, reconstruction, reencoding_error
 from lso.vae.model import VAE
+from lso.vae.passing import evaluating, normals, pass_size, seen, starts
 from lso.vae.seeds import generator
 from lso.vae.values import require
 from lso.vae.vocabulary import PAD
@@ -39,7 +38,6 @@ from lso.vae.vocabulary import PAD
 MI_BATCH = {"image": 50, "sequence": 32}  # batches of He et al. (2019), within which they estimate MI
 USE_DATA = 200  # data from which the decoder use of an autoregressive decoder is estimated
 MATCH_DATA = 1000  # sequences that are decoded to be compared with themselves
-LOGITS, LOGITS_GPU = 50_000_000, 400_000_000  # of sequences in one pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +127,9 @@ def validate(
         mi_batch: B of the mutual information within batches; None is that of the literature, 50 images or 32 sequences
             (there of equal length, here of a seeded order).
     Returns:
-        ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, aggregate_kl, active_units, reencoding_error,
-        reencoding_error_mean, and tokens and perplexity of sequences, as `Metrics` defines them; and the posteriors
-        ``(n, latent)``.
+        ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, mi_split, aggregate_kl, active_units,
+        reencoding_error, reencoding_error_mean, and tokens and perplexity of sequences, as `Metrics` defines them; and
+        the posteriors ``(n, latent)``.
     """
     with evaluating(model):
         codes = _encode(model, x, seed, inference, batch_size)
@@ -191,7 +189,7 @@ def evaluate(
         iw_samples=samples,
         mi=row["mi"],
         mi_batch=int(row["mi_batch"]),
-        mi_split=mutual_information(codes.q, codes.z, codes.log_mixture).mean().item(),
+        mi_split=row["mi_split"],
         aggregate_kl=row["aggregate_kl"],
         active_units=int(row["active_units"]),
         activity=tuple(activity(codes.q.mean).tolist()),
@@ -232,7 +230,7 @@ def decoder_use(
     Returns:
         ``(latent,)`` in double; exactly 0 where the decoder ignores the dimension.
     """
-    z, redrawn = q.sample(_normal(model, x, seed, "posterior")), _normal(model, x, seed, "decoder-use")
+    z, redrawn = q.sample(normals(model, x, seed, "posterior")), normals(model, x, seed, "decoder-use")
     used = torch.arange(len(x))
     if model.autoregressive and len(x) > USE_DATA:
         used = torch.randperm(len(x), generator=generator(seed, "metrics/decoder-use/data"))[:USE_DATA].sort().values
@@ -240,7 +238,7 @@ def decoder_use(
     with evaluating(model):
         part, z, redrawn = x[used], z[used.to(z.device)], redrawn[used.to(z.device)]
         for rows in passes(part, batch_size or pass_size(model)):
-            total += redraw_rise(model, _seen(model, part, rows), z[rows], redrawn[rows]).double().sum(0)
+            total += redraw_rise(model, seen(model, part, rows), z[rows], redrawn[rows]).double().sum(0)
     return total / len(used)
 
 
@@ -263,12 +261,12 @@ def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_s
     how = model.inference if inference is None else inference
     unit = math.lcm(group(how), group(model.inference))  # whole groups in each pass
     batch_size = max(unit, batch_size - batch_size % unit)
-    first, second = (_normal(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
-    start = _starts(model, x, seed, draws(how))
-    again = _starts(model, x, seed, draws(model.inference))
+    first, second = (normals(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
+    start = starts(model, x, seed, draws(how))
+    again = starts(model, x, seed, draws(model.inference))
     posteriors, parts, order = [], [], []
     for rows in passes(x, batch_size):
-        data = _seen(model, x, rows)
+        data = seen(model, x, rows)
         q = infer(how, model, data, start[:, rows], 1.0)
         z = q.sample(first[rows])
         likelihood = model.decode(z, data)
@@ -296,6 +294,7 @@ def _row(model: VAE, codes: _Codes, seed: int, mi_batch: int | None) -> dict[str
         "reconstruction": codes.reconstruction.double().mean(),
         "kl": kl_per_dimension(q).sum(),
         "mi": mutual_information(q[order], codes.z[order], within).mean(),
+        "mi_split": mutual_information(q, codes.z, codes.log_mixture).mean(),
         "aggregate_kl": aggregate_kl(codes.z, codes.log_mixture).mean(),
         "active_units": active(activity(q.mean)).sum().double(),
         "reencoding_error": codes.error.double().sum() / max(1, codes.error.numel()),  # 0 where there are no latents
@@ -320,7 +319,7 @@ def _iw_nll(
     draws, chunk = generator(seed, "metrics/importance"), max(1, (batch_size or pass_size(model)) // BLOCK)
     total, done = torch.zeros((), dtype=torch.float64, device=q.mean.device), 0
     for rows in passes(x, BLOCK):
-        data = _seen(model, x, rows)
+        data = seen(model, x, rows)
         total += importance_nll(model, data, q[rows], draws, samples=samples, chunk=chunk).sum()
         done += len(data)
         if watch is not None:
@@ -332,63 +331,11 @@ def _exact_match(model: VAE, x: Corpus, q: DiagonalGaussian) -> float:
     """Share of the first sequences that the greedy decode of their posterior mean equals."""
     part, matches = x[:MATCH_DATA], 0
     for rows in passes(part, pass_size(model)):
-        data = _seen(model, part, rows)
+        data = seen(model, part, rows)
         found = greedy(model.stepwise, q[:MATCH_DATA][rows].mean, data.shape[1] + 1)  # one more, to see it end
         both = [pad(part, (0, data.shape[1] + 1 - part.shape[1]), value=PAD) for part in (found, data)]
         matches += int((both[0] == both[1]).all(1).sum())
     return matches / len(part)
-
-
-@contextmanager
-def evaluating(model: VAE) -> Iterator[None]:
-    """Eval mode inside; every module's own mode as it was after.
-
-    Args:
-        model: the VAE.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def _seen(model: VAE, x: Data, rows: Tensor | slice) -> Tensor:
-    """Some data on the model's device, as it sees them: pixels in [0, 1] and in its dtype, or tokens."""
-    weight = next(model.parameters())
-    data = to_unit(take(x, rows).to(weight.device))
-    return data.to(weight.dtype) if data.is_floating_point() else data
-
-
-def _normal(model: VAE, x: Data, seed: int, purpose: str) -> Tensor:
-    """Standard normals ``(n, latent)`` for a whole split, drawn on the CPU in single precision whatever the model's."""
-    draws = torch.randn(len(x), model.latent_dim, generator=generator(seed, f"metrics/{purpose}"))
-    return draws.to(next(model.parameters()))
-
-
-def _starts(model: VAE, x: Data, seed: int, count: int) -> Tensor:
-    """``(count, n, latent)`` normals for an inference."""
-    found = [_normal(model, x, seed, f"inference/{i}") for i in range(count)]
-    return torch.stack(found) if found else next(model.parameters()).new_zeros(0, len(x), model.latent_dim)
-
-
-def pass_size(model: VAE) -> int:
-    """Data or codes in one pass: few enough that the maps or logits of an autoregressive decoder fit.
-
-    Args:
-        model: the VAE.
-    Returns:
-        1000; on a CPU 100 images of an autoregressive decoder, whose maps should fit a cache; so many sequences that
-        their logits, or the weights of attention between their tokens, take 200 MB at most, on a GPU 1.6 GB, where they
-        are as long as can be.
-    """
-    on_gpu = next(model.parameters()).is_cuda
-    if model.kind == "sequence":
-        longest, words = model.shape
-        return min(1000, max(1, (LOGITS_GPU if on_gpu else LOGITS) // (longest * max(words, HEADS * longest))))
-    return 1000 if not model.autoregressive or on_gpu else 100
 
 
 def _strict(value: Any) -> Any:

@@ -69,23 +69,32 @@ def evaluate(
     raise TypeError(f"no objective for {type(objective).__name__}")
 
 
-@evaluate.register
-def _(objective: Elbo, model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor, w: Tensor) -> Terms:
-    """-log p(x|z) + w KL(q || p), one sample, analytic KL."""
-    z, likelihood = _decode(model, x, q, noise[0])
-    reconstruction, kl = -likelihood.log_prob(x), q.kl().sum(-1)
-    return Terms(reconstruction + w * kl, reconstruction, kl, z, likelihood)
-
-
-@evaluate.register
-def _(objective: FreeBits, model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor, w: Tensor) -> Terms:
-    """-log p(x|z) + w sum_j max(floor, KL_j), KL_j of the datum or of the batch mean (Kingma et al. 2016, eq. 15)."""
-    z, likelihood = _decode(model, x, q, noise[0])
-    kl = q.kl()
-    counted = kl if objective.over == "datum" else mean_over_batch(kl.mean(0, keepdim=True))
+@evaluate.register(Elbo)
+@evaluate.register(FreeBits)
+def _(objective: Elbo | FreeBits, model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor, w: Tensor) -> Terms:
+    """-log p(x|z) + w KL, one sample, the analytic KL counted as `counted_kl` does."""
+    z = q.sample(noise[0])
+    likelihood, kl = model.decode(z, x), q.kl()
     reconstruction = -likelihood.log_prob(x)
-    loss = reconstruction + w * counted.clamp(min=objective.floor).sum(-1)
-    return Terms(loss, reconstruction, kl.sum(-1), z, likelihood)
+    return Terms(reconstruction + w * counted_kl(objective, kl), reconstruction, kl.sum(-1), z, likelihood)
+
+
+def counted_kl(
+    objective: Elbo | FreeBits, kl: Float[Tensor, "batch latent"]
+) -> Float[Tensor, " batch"] | Float[Tensor, " 1"]:
+    """The KL as an objective of one sample counts it: sum_j KL_j, or with free bits sum_j max(floor, KL_j).
+
+    Args:
+        objective: a value of the axis.
+        kl: ``(batch, latent)`` KL of each datum and dimension, nats.
+    Returns:
+        ``(batch,)`` nats; ``(1,)`` of free bits over a batch, whose KL_j is its mean over the batch (Kingma et al.
+        2016, eq. 15).
+    """
+    if isinstance(objective, Elbo):
+        return kl.sum(-1)
+    counted = kl if objective.over == "datum" else mean_over_batch(kl.mean(0, keepdim=True))
+    return counted.clamp(min=objective.floor).sum(-1)
 
 
 @evaluate.register
@@ -99,8 +108,3 @@ def _(objective: ImportanceWeighted, model: VAE, x: Tensor, q: DiagonalGaussian,
     log_weight = log_p + w * (prior_log_prob(z) - q.log_prob(z))
     loss = math.log(k) - torch.logsumexp(log_weight, dim=0)
     return Terms(loss, -log_p.mean(0), q.kl().sum(-1), z[0], likelihood)
-
-
-def _decode(model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor) -> tuple[Tensor, Likelihood]:
-    z = q.sample(noise)
-    return z, model.decode(z, x)

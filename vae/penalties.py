@@ -16,6 +16,31 @@ from lso.vae.axes import LogProbReencoding, Penalty, SquaredReencoding
 from lso.vae.categorical import Categorical, one_hot
 from lso.vae.gaussian import DiagonalGaussian, normal_log_prob
 from lso.vae.likelihoods import Likelihood
+from lso.vae.model import VAE
+
+
+def penalty_of(
+    penalty: Penalty,
+    model: VAE,
+    z: Float[Tensor, "batch latent"],
+    likelihood: Likelihood,
+    noise: Float[Tensor, "batch latent"],
+    shown: Tensor | None,
+) -> Float[Tensor, " batch"]:
+    """The penalty of a batch from its codes on: reconstruct, encode again, compare.
+
+    Args:
+        penalty: a value of the axis.
+        model: the VAE.
+        z: ``(batch, latent)`` sampled codes.
+        likelihood: p(x|z) of these codes first, of further samples after them.
+        noise: ``(batch, latent)`` standard normal for z~.
+        shown: uniforms of the shape of the data for ``hard``, else None.
+    Returns:
+        ``(batch,)`` see `penalize`.
+    """
+    again = model.encode(reencoded(penalty, likelihood, shown)[: len(z)])
+    return penalize(penalty, z, again, noise)
 
 
 def reencoded(penalty: Penalty, likelihood: Likelihood, noise: Tensor | None) -> Tensor:

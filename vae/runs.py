@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lso.vae.config import TrainConfig, from_toml, to_toml
+from lso.vae.config import BEFORE, TrainConfig, from_dict, read_toml, to_toml
 from lso.vae.errors import RunError
 from lso.vae.files import beside, replace_file
 from lso.vae.launch import first
@@ -92,7 +92,7 @@ class Run:
             text = (self.path / CONFIG).read_text(encoding="utf-8")
         except OSError:
             raise RunError(f"{self.path} has no {CONFIG}", "Only a training run has one; is this a search?") from None
-        return from_toml(text, str(self.path / CONFIG))
+        return from_dict(read_toml(text, str(self.path / CONFIG)), BEFORE)
 
     @property
     def verdict(self) -> str:
@@ -110,15 +110,26 @@ class Run:
         return [json.loads(line) for line in lines if line.endswith("}")]  # a line being written is left out
 
     def best(self) -> dict[str, Any]:
-        """The row of the weights in model.safetensors: the least validation -ELBO, or as `Protocol.judge` has it.
+        """The row of the weights in model.safetensors, which `Protocol.judge` chose; see `kept_by`.
 
         Returns:
             The row; empty before the first.
         """
         return next((row for row in reversed(self.metrics()) if row["best"]), {})
 
+    def kept_by(self) -> str:
+        """Which epoch's weights are in model.safetensors, and by what rule.
+
+        Returns:
+            Words to go on with; empty before the first epoch.
+        """
+        from lso.vae.kept import kept_by
+
+        row = self.best()
+        return kept_by(self.config, row) if row else ""
+
     def model(self, device: str = "cpu") -> "VAE":
-        """The best weights, in eval mode.
+        """The weights that were kept, in eval mode.
 
         Args:
             device: where to put them.
@@ -132,7 +143,7 @@ class Run:
         return load_model(self.path / MODEL, device)
 
     def codes(self) -> "Codes | None":
-        """Validation posteriors of the best weights.
+        """Validation posteriors of the weights that were kept.
 
         Returns:
             The codes, or None where the run has none yet.

@@ -16,7 +16,7 @@ from lso.vae.inference import draws, infer
 from lso.vae.methods import Method
 from lso.vae.model import VAE
 from lso.vae.objectives import evaluate, samples
-from lso.vae.penalties import penalize, reencoded
+from lso.vae.penalties import penalty_of
 from lso.vae.precision import layers_in
 from lso.vae.processes import sharing, sum_flat
 from lso.vae.seeds import generator
@@ -213,8 +213,7 @@ def losses(model: VAE, method: Method, x: Shaped[Tensor, "batch ..."], noise: No
     terms = evaluate(method.objective, model, data, q, noise.posterior, kl_weight)
     penalty = torch.zeros_like(terms.loss)
     if method.penalty is not None and noise.reencode is not None:
-        again = model.encode(reencoded(method.penalty, terms.likelihood, noise.shown)[: len(x)])
-        penalty = penalize(method.penalty, terms.z, again, noise.reencode)
+        penalty = penalty_of(method.penalty, model, terms.z, terms.likelihood, noise.reencode, noise.shown)
     loss = (terms.loss + penalty).mean()
     return Losses(loss, terms.reconstruction.mean().detach(), terms.kl.mean().detach(), penalty.mean().detach())
 

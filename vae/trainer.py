@@ -36,8 +36,8 @@ class Position:
         batch: batches done in the current epoch.
         step: outer steps done.
         learning_rate: now.
-        best: least validation -ELBO, nats.
-        bad_epochs: epochs since the best or the last decay.
+        best: least of what is watched, nats; infinite until an epoch can win (see `lso.vae.watched`).
+        bad_epochs: epochs since the best or the last decay, of those that can win.
         decays: of the learning rate so far.
         inner: inner steps of aggressive training in the current epoch.
         seconds: spent in training, over all sessions.
@@ -69,7 +69,7 @@ class Trainer:
         step: the step, replayed on a GPU.
         position: where it stands.
         plan: of aggressive training.
-        best: weights of the least validation -ELBO.
+        best: the weights that are kept: of the best epoch, or of the latest while none can win.
         codes: their posteriors over the validation split, in the process that writes.
         totals: sums over the current epoch: loss, reconstruction, KL, penalty, gradient norm, data.
         watch: the caller.

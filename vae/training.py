@@ -11,26 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.vae import aggressive, checkpoint, processes, runs
+from lso.vae import aggressive, closing, processes, runs
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, batches, draw_batch, take, units
-from lso.vae.epoch_row import append_row, epoch_row, judged
+from lso.vae.epoch_row import append_row, epoch_row
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.kept import can_win
 from lso.vae.launch import first, place
-from lso.vae.metrics import decoder_use, validate
+from lso.vae.metrics import validate
 from lso.vae.model import VAE
 from lso.vae.opening import begin, held, reopen
 from lso.vae.runs import Run
-from lso.vae.schedules import kl_weight, warmup_steps
+from lso.vae.schedules import kl_weight
 from lso.vae.seeds import generator
 from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers
 from lso.vae.threads import threads
-from lso.vae.trainer import Trainer, bookmark, check, diverged, elapsed, is_finite, note, restore, save, slower
-from lso.vae.values import counted
-from lso.vae.verdict import collapse_verdict
+from lso.vae.trainer import Trainer, bookmark, check, diverged, is_finite, note, restore, save
 from lso.vae.watch import Limits as Limits
 from lso.vae.watch import Watch as Watch
+from lso.vae.watched import watched
 
 CHECKPOINT_SECONDS = 5.0
 CHEAP_SECONDS = 0.25  # a checkpoint that takes longer comes as much less often: they cost a twentieth of the time
@@ -163,11 +163,9 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
         note(trainer.run, status=status, sentence=f"cut off by {type(error).__name__}", finished=runs.now())
         raise
     if not reason and first():
-        _finish(trainer)
+        closing.finish(trainer)
     elif reason:
-        where = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
-        sentence = f"{reason} after {where}{slower(trainer)}"
-        note(trainer.run, status="stopped", sentence=sentence, finished=runs.now(), seconds=elapsed(trainer))
+        closing.stop(trainer, reason)
 
 
 class _Cut(Exception):
@@ -324,18 +322,20 @@ def _share(info: Info, count: int) -> Tensor:
 
 
 def _end_epoch(trainer: Trainer) -> None:
-    """Validate, append the metrics row, keep the weights if they are the best yet."""
+    """Validate, append the metrics row, keep the weights if they are the best yet, or none could be the best yet."""
     check(trainer)
     position, config = trainer.position, trainer.config
     values, q = _validated(trainer)
-    if not math.isfinite(values["neg_elbo"]):
+    # Where nothing is watched, each epoch is less than the one before.
+    level = -float(position.epoch) if values["watched"] is None else values["watched"]
+    if not math.isfinite(values["neg_elbo"] + level):
         raise diverged(trainer, f"validation loss was not finite after epoch {position.epoch}")
-    least = judged(config, values, position.epoch)
-    better = least < position.best
-    if better:
+    eligible = can_win(config, position.epoch, position.step, trainer.steps_per_epoch)
+    kept = level < position.best if eligible else True
+    if kept:
         trainer.best = {name: value.detach().clone() for name, value in trainer.state.model.state_dict().items()}
         trainer.codes = q
-    row = epoch_row(trainer, values, better)
+    row = epoch_row(trainer, values, kept, eligible)
     lines = append_row(row, trainer.run.path / runs.METRICS) if first() else position.lines
     trainer.totals.zero_()
     if position.epoch > 0:
@@ -343,20 +343,22 @@ def _end_epoch(trainer: Trainer) -> None:
     trainer.position = replace(
         position,
         inner=0,
-        best=min(position.best, least),
-        bad_epochs=0 if better else position.bad_epochs + 1,
+        best=min(position.best, level) if eligible else position.best,
+        bad_epochs=0 if kept else position.bad_epochs + 1,
         lines=lines,
     )
     trainer.watch.epoch(row)
 
 
 def _validated(trainer: Trainer) -> tuple[dict[str, Any], DiagonalGaussian | None]:
-    """The metrics, and the codes in the process that writes, which alone computes them."""
+    """The metrics with what is watched, and the codes in the process that writes, which alone computes them."""
     values: dict[str, Any] = {}
     q = None
     if first():
-        values, q = validate(trainer.state.model, trainer.validation, seed=trainer.config.seed)
-        trainer.state.model.train()
+        model, x = trainer.state.model, trainer.validation
+        values, q = validate(model, x, seed=trainer.config.seed)
+        values["watched"] = watched(trainer.config, model, x, q, values)
+        model.train()
     return processes.agree(values), q
 
 
@@ -371,25 +373,3 @@ def _decay(trainer: Trainer) -> None:
         trainer.state.optimizers = fresh_optimizers(trainer.state.model, protocol)
     rate = position.learning_rate * protocol.decay
     trainer.position = replace(position, learning_rate=rate, bad_epochs=0, decays=position.decays + 1)
-
-
-def _finish(trainer: Trainer) -> None:
-    """Close a finished run: decoder use per dimension beside the codes, and the verdict on collapse."""
-    model, config, codes = trainer.state.model, trainer.config, trainer.codes
-    model.load_state_dict(trainer.best)
-    assert codes is not None
-    use = decoder_use(model.eval(), trainer.validation, codes, seed=config.seed)
-    checkpoint.save_codes(checkpoint.Codes(codes.mean, codes.log_var, use), trainer.run.path / runs.CODES)
-    warm = trainer.position.step >= warmup_steps(config.method.schedule, trainer.steps_per_epoch)
-    best = trainer.run.best()
-    verdict = collapse_verdict(best["active_units"], config.architecture.latent_dim, config.method.name) if warm else ""
-    sentence = f"finished {counted(trainer.position.epoch, 'epoch')}; best validation -ELBO "
-    sentence += f"{best['neg_elbo']:z.2f} nats at epoch {best['epoch']}{slower(trainer)}"
-    note(
-        trainer.run,
-        status="finished",
-        sentence=sentence,
-        verdict=verdict,
-        finished=runs.now(),
-        seconds=elapsed(trainer),
-    )

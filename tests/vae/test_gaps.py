@@ -13,7 +13,7 @@ from lso.vae.gaps import best_gaussian, gaps, mirrored, neg_elbo
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.inference import draws, infer, posterior
 from lso.vae.methods import method
-from lso.vae.metrics import pass_size
+from lso.vae.passing import pass_size
 from lso.vae.seeds import generator
 from tests.vae.linear_gaussian import SCALE, SHAPE, LinearDecoder, World, linear_gaussian
 from tests.vae.small import small_model

@@ -40,7 +40,7 @@ def test_two_epochs_lower_the_loss_and_fill_the_folder(name: str, tmp_path: Path
     assert [(row["epoch"], row["step"]) for row in found] == [(0, 0), (1, length), (2, 2 * length)]
     assert found[-1]["neg_elbo"] < found[1]["neg_elbo"] < found[0]["neg_elbo"]
     assert found[2]["train_loss"] < found[1]["train_loss"] and found[0]["train_loss"] is None
-    assert run.info["status"] == "finished" and "best validation -ELBO" in run.info["sentence"]
+    assert run.info["status"] == "finished" and "; kept epoch 2, of the least validation " in run.info["sentence"]
     assert sorted(os.listdir(run.path)) == sorted(
         [LOCK, runs.CONFIG, runs.INFO, runs.METRICS, runs.MODEL, runs.LAST, runs.CODES]
     )
@@ -51,7 +51,7 @@ def test_saved_model_and_codes_are_those_of_the_best_row(tmp_path: Path) -> None
     run = train(config(learning_rate=3e-3), digits(), tmp_path / "r")
     model, codes = run.model(), run.codes()
     values, q = metrics.validate(model, digits().validation, seed=0)
-    assert values["neg_elbo"] == run.best()["neg_elbo"]
+    assert values["neg_elbo"] == run.best()["neg_elbo"] and values["mi_split"] == run.best()["mi_split"]
     assert codes is not None and codes.decoder_use is not None and codes.decoder_use.shape == (4,)
     assert torch.equal(codes.mean, q.mean) and torch.equal(codes.log_var, q.log_var)
 
@@ -85,9 +85,8 @@ def test_rows_tell_the_weights_that_were_used(tmp_path: Path) -> None:
         kl_weight(chosen.method.schedule, step, STEPS) for step in last_steps
     ]
     assert found[2]["kl_weight"] == pytest.approx(1) and found[1]["kl_weight"] == pytest.approx(0.55)
-    assert [row["best"] for row in found] == [
-        row["neg_elbo"] == min(r["neg_elbo"] for r in found[: i + 1]) for i, row in enumerate(found)
-    ]
+    assert [row["eligible"] for row in found] == [False, False, True, True]
+    assert [row["best"] for row in found] == [True, True, True, found[3]["watched"] < found[2]["watched"]]
 
 
 def test_every_datum_is_seen_once_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +209,7 @@ def test_decay_reloads_the_best_weights_and_forgets_the_moments(
 
     monkeypatch.setattr(replay, "step", spy)
     _script(monkeypatch, [10.0, 9.0, 9.5, 9.0, 9.2, 9.1])
-    run = train(config(epochs=50, patience=2, max_decays=2), digits(), tmp_path / "r")
+    run = train(config(epochs=50, patience=2, max_decays=2, judge="elbo"), digits(), tmp_path / "r")
     found = run.metrics()
     assert [row["epoch"] for row in found] == [0, 1, 2, 3, 4, 5]
     assert [row["learning_rate"] for row in found] == [1e-3] * 4 + [5e-4] * 2

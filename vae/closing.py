@@ -1,0 +1,48 @@
+"""How a training is closed: what its folder says of the weights that were kept, and whether their latents collapsed."""
+
+from typing import Any
+
+from lso.vae import checkpoint, runs
+from lso.vae.kept import standing
+from lso.vae.launch import first
+from lso.vae.metrics import decoder_use
+from lso.vae.schedules import warmup_steps
+from lso.vae.trainer import Trainer, elapsed, note, slower
+from lso.vae.values import counted
+from lso.vae.verdict import collapse_verdict
+
+
+def stop(trainer: Trainer, reason: str) -> None:
+    """Say of a training that it can be gone on with.
+
+    Args:
+        trainer: at its last checkpoint.
+        reason: why it stopped.
+    """
+    where = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
+    _note(trainer, status="stopped", sentence=f"{reason} after {where}{slower(trainer)}")
+
+
+def finish(trainer: Trainer) -> None:
+    """Close a finished training: decoder use per dimension beside the codes, and the verdict on collapse.
+
+    Args:
+        trainer: after its last epoch, in the process that writes; its model takes the weights that are kept.
+    """
+    model, config, codes = trainer.state.model, trainer.config, trainer.codes
+    model.load_state_dict(trainer.best)
+    assert codes is not None
+    use = decoder_use(model.eval(), trainer.validation, codes, seed=config.seed)
+    checkpoint.save_codes(checkpoint.Codes(codes.mean, codes.log_var, use), trainer.run.path / runs.CODES)
+    warm = trainer.position.step >= warmup_steps(config.method.schedule, trainer.steps_per_epoch)
+    best = trainer.run.best()
+    verdict = collapse_verdict(best["active_units"], config.architecture.latent_dim, config.method.name) if warm else ""
+    sentence = f"finished {counted(trainer.position.epoch, 'epoch')}; {trainer.run.kept_by()}{slower(trainer)}"
+    _note(trainer, status="finished", sentence=sentence, verdict=verdict)
+
+
+def _note(trainer: Trainer, **values: Any) -> None:
+    """Write to run.json, with what the epochs kept and last had."""
+    if first() and (rows := trainer.run.metrics()):
+        values |= standing(trainer.config, trainer.run.best(), rows[-1])
+    note(trainer.run, **values, finished=runs.now(), seconds=elapsed(trainer))
