@@ -119,11 +119,11 @@ def reproduce(
         "protocol": {"epochs": epochs},
         "architecture": {"name": arch},
     }
-    settings = {key: {k: v for k, v in part.items() if v is not None} for key, part in given.items()}
+    asked = {key: {k: v for k, v in part.items() if v is not None} for key, part in given.items()}
     published = tables.table(name)
     chosen = reproductions.chosen_rows(published, rows or [])
     folder, root = reproductions.places(published, out or runs_root())
-    settings = members.as_begun(root, settings)
+    settings = members.as_begun(root, asked)
     plan = reproductions.plan_table(
         published, chosen, settings, seeds=seeds, iw_samples=iw_samples, test_limit=test_limit
     )

@@ -356,8 +356,8 @@ def _validated(trainer: Trainer) -> tuple[dict[str, Any], DiagonalGaussian | Non
     q = None
     if first():
         model, x = trainer.state.model, trainer.validation
-        values, q = validate(model, x, seed=trainer.config.seed)
-        values["watched"] = watched(trainer.config, model, x, q, values)
+        row, q = validate(model, x, seed=trainer.config.seed)
+        values = {**row, "watched": watched(trainer.config, model, x, q, row)}
         model.train()
     return processes.agree(values), q
 

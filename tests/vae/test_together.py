@@ -81,7 +81,7 @@ def test_a_decay_reloads_the_weights_of_the_one_that_waited(tmp_path: Path, monk
         return (values | {"neg_elbo": next(script)} if seed == 1 else values), q
 
     monkeypatch.setattr(training, "validate", validate)
-    rule = {"judge": "elbo", "judge_from": 0}  # as folders of 0.1.0 have it
+    rule: dict[str, Any] = {"judge": "elbo", "judge_from": 0}  # as folders of 0.1.0 have it
     configs = [config(seed=seed, patience=1, max_decays=2, epochs=4, **rule) for seed in range(3)]
     found = _together(configs, tmp_path / "together")
     other = [train(chosen, digits(), tmp_path / str(chosen.seed)) for chosen in configs]
