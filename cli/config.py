@@ -12,6 +12,7 @@ from lso.cli.options import ConfigFile, Force, Json
 from lso.tasks.plan import plan
 from lso.vae.config import to_dict, to_toml
 from lso.vae.errors import UsageError
+from lso.vae.files import replace_file, utf8
 
 
 @configurable
@@ -35,10 +36,7 @@ def init(
     full = plan(settings, config, trust=True)  # nothing runs
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
-    try:
-        out.write_text(to_toml(full), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}", "Choose another --out.") from None
+    replace_file(out, utf8(to_toml(full)))
     console = Console(json=json)
     console.emit({"file": out})
     console.result(f"wrote {shown(out)}; edit it, then: lso train --config {quote(shown(out))}")

@@ -69,7 +69,7 @@ def decode(
     from lso.pictures import grid, png
     from lso.record import save_image
     from lso.tasks import experiment, explore
-    from lso.vae.files import replace_file
+    from lso.vae.files import replace_file, whole_folder
 
     z = explore.read_codes(codes, found.config.architecture.latent_dim)
     model = experiment.load(found, device)
@@ -78,9 +78,9 @@ def decode(
     if target.suffix.lower() == ".png":
         replace_file(target, png(grid(images, columns=min(20, round(len(images) ** 0.5 + 0.499)))))
     else:
-        target.mkdir(exist_ok=True)
-        for index, image in enumerate(images):
-            save_image(target / f"{index:04d}.png", image)
+        with whole_folder(target) as folder:
+            for index, image in enumerate(images):
+                save_image(folder / f"{index:04d}.png", image)
     console.emit({"run": found.path, "codes": codes, "n": len(images), **explore.record(model, drawn), "out": target})
     console.note(f"{counted(len(images), 'code')} decoded by {shown(found.path)}: {explore.told(model, drawn)}")
     console.result(shown(target))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from lso.vae.architectures import Kind
 from lso.vae.errors import RunError, UsageError
+from lso.vae.files import make_folder
 from lso.vae.runs import Run, newest_run
 from lso.vae.trust import Trust
 from lso.vae.values import convert
@@ -92,15 +93,13 @@ def place(run: Run, out: Path | None, name: str, force: bool) -> Path:
     Returns:
         The path; its folder is made.
     Raises:
-        UsageError: if ``out`` exists, or cannot be made.
+        UsageError: if ``out`` exists.
+        WriteError: if its folder cannot be made.
     """
     found = out if out is not None else run.path / "pictures" / name
     if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
-    try:
-        found.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {found.parent}: {error.strerror}", "Choose another --out.") from None
+    make_folder(found.parent)
     return found
 
 

@@ -10,6 +10,7 @@ from lso.cli.console import Console, shown
 from lso.cli.options import Json, Quiet, complete_runs
 from lso.vae import runs
 from lso.vae.errors import UsageError
+from lso.vae.files import whole_folder
 from lso.vae.runs import Run
 
 
@@ -39,13 +40,15 @@ def report(
     from lso import caveats, comparison
 
     banners: list[str] = []
-    if kinds == {"train"}:
-        page = comparison.compare_runs(found, folder)
+    training = kinds == {"train"}
+    compare = comparison.compare_runs if training else comparison.compare_searches
+    with whole_folder(folder) as half:
+        page = folder / compare(found, half).name
+    if training:
         named = comparison.named(found)
         table = comparison.final_table(named)
         banners = caveats.banners({name: run.info for name, run in named.items()})
     else:
-        page = comparison.compare_searches(found, folder)
         table = comparison.searches_table(comparison.search_numbers(found))
     console.emit(json_module.loads(page.with_suffix(".json").read_text(encoding="utf-8")) | {"report": page})
     for banner in banners:

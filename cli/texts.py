@@ -7,6 +7,7 @@ from lso.cli.console import Console, shown, table_lines
 from lso.cli.looking import Asked
 from lso.cli.places import file_place, file_stem, place, variant
 from lso.vae.errors import UsageError
+from lso.vae.files import replace_lines, whole_folder
 from lso.vae.runs import Run
 from lso.vae.values import counted
 
@@ -36,7 +37,7 @@ def sample(console: Console, run: Run, asked: Asked, n: int, out: Path | None, f
     way = asked.way("sample", common=False)
     model = experiment.load(run, asked.device)
     texts = _spoken(console, model, explore.draw_prior(n, model.latent_dim, asked.seed), way)
-    _write(file, texts)
+    replace_lines(file, texts)
     console.emit({"run": run.path, "n": n, "seed": asked.seed, **way.record(), "texts": texts, "file": file})
     for text in texts:
         console.result(text)
@@ -62,7 +63,7 @@ def decode(console: Console, run: Run, asked: Asked, codes: Path, out: Path | No
     way = asked.way("greedy")
     z = explore.read_codes(codes, run.config.architecture.latent_dim)
     texts = _spoken(console, experiment.load(run, asked.device), z, way)
-    _write(file, texts)
+    replace_lines(file, texts)
     console.emit({"run": run.path, "codes": codes, "n": len(texts), **way.record(), "texts": texts, "file": file})
     for text in texts:
         console.result(text)
@@ -102,7 +103,7 @@ def interpolate(
     distance = float((first - last).norm())
     places = [f"{100 * i / (steps - 1):z.0f} %" for i in range(steps)]
     rows = [["A", given[0]], *map(list, zip(places, texts, strict=True)), ["B", given[1]]]
-    _write(file, ["\t".join(row) for row in rows])
+    replace_lines(file, ["\t".join(row) for row in rows])
     facts = {"run": run.path, "a": given[0], "b": given[1], "steps": steps, "distance": distance}
     console.emit({**facts, **way.record(), "texts": texts, "file": file})
     console.table(("way", "text"), rows)
@@ -145,9 +146,9 @@ def traverse(
             cells = [[value, next(texts)] for value in path.places(steps)]
             rows += [{"path": heading, "row": name, "variance": activity, "at": at, "text": text} for at, text in cells]
             lines += [*table_lines((name, f"variance {activity:.2g}"), cells), ""]
-    folder.mkdir(exist_ok=True)
     file = folder / "traverse.txt"
-    _write(file, lines)
+    with whole_folder(folder) as half:
+        replace_lines(half / file.name, lines)
     console.emit({"run": run.path, **way.record(), "steps": steps, "rows": rows, "file": file, "verdict": run.verdict})
     for line in lines:
         console.result(line)
@@ -167,9 +168,3 @@ def _spoken(console: Console, model: "VAE", z: "Tensor", way: "Generation") -> l
         return speak(model, z, way, bar)
     finally:
         bar.close()
-
-
-def _write(file: Path, lines: list[str]) -> None:
-    from lso.vae.files import replace_file
-
-    replace_file(file, "".join(f"{line}\n" for line in lines).encode())

@@ -24,6 +24,7 @@ from lso.cli.options import (
 from lso.cli.places import latent_run, place, variant
 from lso.tables import counted
 from lso.vae.errors import UsageError
+from lso.vae.files import whole_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +140,8 @@ def traverse(
     }
     title = f"Traversals of {found.path.name}"
     subtitle = f"Dimensions from {-reach:g} to {reach:g}, directions from the origin to norm {reach:g}"
-    page = pictures(title, figures, folder, subtitle=subtitle, extra=facts)
+    with whole_folder(folder) as half:
+        page = folder / pictures(title, figures, half, subtitle=subtitle, extra=facts).name
     files = [page.parent / f"{picture_name(heading)}.png" for heading in figures]
     console.emit(
         {

@@ -19,7 +19,7 @@ from lso.search import Watch as Watch
 from lso.search_result import SearchResult
 from lso.space import LatentSpace
 from lso.vae import runs
-from lso.vae.errors import LsoError, RunError, UsageError
+from lso.vae.errors import RunError, UsageError, WriteError
 from lso.vae.values import require
 from lso.workers import Workers
 
@@ -155,26 +155,12 @@ def optimize(
             objective.decoder.verify()
         except BaseException as error:
             if run is not None:
-                runs.update(run, **ended(error), finished=runs.now())
+                runs.note_end(run, error)
             raise
         result = search.result(status, sentence, settings, None if run is None else run.path)
         if run is not None:
             runs.update(run, status=status, sentence=sentence, finished=runs.now(), seconds=result.counters["seconds"])
     return result
-
-
-def ended(error: BaseException) -> dict[str, str]:
-    """Status and sentence of a search that something was raised in.
-
-    Args:
-        error: what was raised.
-    Returns:
-        ``status`` and ``sentence`` of run.json.
-    """
-    if isinstance(error, KeyboardInterrupt):
-        return {"status": "stopped", "sentence": "Stopped early (interrupted); resume to go on."}
-    said = error.message if isinstance(error, LsoError) else f"{type(error).__name__}: {error}"
-    return {"status": "failed", "sentence": said}
 
 
 def _fingerprint(space: LatentSpace) -> str:
@@ -228,7 +214,11 @@ def _opened(
     if not resume:
         about = {"status": "running", "sentence": "", **facts, "search": settings, **asdict(runs.Provenance.here())}
         run = runs.create(runs.choose_folder("", out), "search", about)
-        return run, Journal(run.path)
+        try:
+            return run, Journal(run.path)
+        except WriteError as error:
+            runs.note_end(run, error)
+            raise
     run = runs.Run(out)
     before = run.info.get("search", {})
     if "weights" not in before:

@@ -1,6 +1,5 @@
 """The one renderer: templates and charts into self-contained pages, and the same numbers into JSON beside them."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lso.belief import Level, Verdict
 from lso.pictures import data_uri, figure_png
 from lso.tables import Table, facts
-from lso.vae.files import replace_file
+from lso.vae.files import make_folder, replace_file, replace_json, utf8
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +46,7 @@ def places(path: str | os.PathLike[str], name: str = "report") -> tuple[Path, Pa
         HTML path and JSON path; the folder is made.
     """
     page = Path(path) if Path(path).suffix in (".html", ".htm") else Path(path) / f"{name}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(page.parent)
     return page, page.with_suffix(".json")
 
 
@@ -62,8 +61,8 @@ def write(path: str | os.PathLike[str], html: str, numbers: Mapping[str, Any]) -
         Where the page is.
     """
     page, beside = places(path)
-    replace_file(beside, (json.dumps(numbers, allow_nan=False, ensure_ascii=False) + "\n").encode())
-    replace_file(page, html.encode())
+    replace_json(beside, numbers)
+    replace_file(page, utf8(html))
     return page
 
 

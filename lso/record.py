@@ -1,10 +1,10 @@
 """What a search leaves on disk: `evaluations.jsonl`, and `results/` with images or lines, codes and a table."""
 
-import csv
 import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lso.result import Evaluation, Result
 from lso.vae.errors import RunError
+from lso.vae.files import make_folder, replace_arrays, replace_file, replace_lines, replace_table
 
 if TYPE_CHECKING:
     import numpy
@@ -56,10 +57,10 @@ def write_evaluations(folder: str | Path, result: Result, *, names: Sequence[str
     """
     folder = Path(folder)
     results = folder / "results"
-    results.mkdir(parents=True, exist_ok=True)
+    make_folder(results)
     records = result.evaluations()
     lines = (json.dumps(to_json(record), allow_nan=False) for record in records)
-    (folder / "evaluations.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    replace_lines(folder / "evaluations.jsonl", lines)
     known = list(names) if names is not None else [str(i) for i in range(len(result.z))]
     _write_table(results / "results.csv", result, records, known)
     _write_codes(results / "codes.npz", result)
@@ -152,19 +153,17 @@ def to_json(record: Evaluation) -> dict[str, Any]:
 
 def _write_table(path: Path, result: Result, records: list[Evaluation], names: list[str]) -> None:
     best, value0 = result.best.tolist(), result.value0.flatten().tolist()
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-        table.writeheader()
-        for record, start_value in zip(records, value0, strict=True):
-            table.writerow(
-                to_json(record)
-                | {
-                    "name": names[record.target],
-                    "start_name": result.start_names[record.start],
-                    "value0": start_value,
-                    "best": int(best[record.target] == record.start),
-                }
-            )
+    rows = (
+        to_json(record)
+        | {
+            "name": names[record.target],
+            "start_name": result.start_names[record.start],
+            "value0": start_value,
+            "best": int(best[record.target] == record.start),
+        }
+        for record, start_value in zip(records, value0, strict=True)
+    )
+    replace_table(path, COLUMNS, rows)
 
 
 def _write_codes(path: Path, result: Result) -> None:
@@ -178,12 +177,12 @@ def _write_decoded(results: Path, result: Result) -> None:
         best = result.objective.decode(result.best_z)
     targets = result.objective.targets
     if not isinstance(best, Tensor):
-        _write_lines(results / "best.txt", best)
+        replace_lines(results / "best.txt", best)
         if targets is not None:
-            _write_lines(results / "targets.txt", result.objective.decoder.texts(targets))
+            replace_lines(results / "targets.txt", result.objective.decoder.texts(targets))
     elif best.ndim == 4 and best.shape[1] in (1, 3):
         images = results / "images"
-        images.mkdir(exist_ok=True)
+        make_folder(images)
         for kind, batch in (("best", best), ("target", targets)):
             for index, image in enumerate(() if batch is None else batch):
                 save_image(images / f"{index:04d}_{kind}.png", image)
@@ -191,15 +190,8 @@ def _write_decoded(results: Path, result: Result) -> None:
         _save_arrays(results / "decoded.npz", {"best": best} | ({} if targets is None else {"target": targets}))
 
 
-def _write_lines(path: Path, items: Sequence[Any]) -> None:
-    path.write_text("".join(f"{item}\n" for item in items), encoding="utf-8")
-
-
 def _save_arrays(path: Path, arrays: dict[str, Tensor]) -> None:
-    import numpy
-
-    plain: dict[str, Any] = {name: array.detach().cpu().numpy() for name, array in arrays.items()}
-    numpy.savez(path, **plain)
+    replace_arrays(path, {name: array.detach().cpu().numpy() for name, array in arrays.items()})
 
 
 def to_bytes(image: Tensor) -> "numpy.ndarray[Any, Any]":
@@ -223,4 +215,6 @@ def save_image(path: Path, image: Tensor) -> None:
     """
     from PIL import Image
 
-    Image.fromarray(to_bytes(image)).save(path)
+    content = BytesIO()
+    Image.fromarray(to_bytes(image)).save(content, "PNG")
+    replace_file(path, content.getvalue())

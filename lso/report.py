@@ -30,7 +30,7 @@ from lso.result import Result
 from lso.said import Said
 from lso.tables import counted, facts, number, percent
 from lso.vae.checkpoint import Codes
-from lso.vae.files import replace_file
+from lso.vae.files import replace_file, utf8
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -231,10 +231,8 @@ def pictures(
         content = png(figure) if isinstance(figure, np.ndarray) else figure_png(figure)
         replace_file(page.parent / f"{picture_name(heading)}.png", content)
         entries.append({"title": heading, "uri": data_uri(content)})
-    replace_file(
-        page,
-        render("pictures.html", title=title, subtitle=subtitle, pictures=entries, extra=extra_tables(extra)).encode(),
-    )
+    html = render("pictures.html", title=title, subtitle=subtitle, pictures=entries, extra=extra_tables(extra))
+    replace_file(page, utf8(html))
     return page
 
 

@@ -1,16 +1,14 @@
 """What a black-box search leaves in ``results/``: every call in a table, all codes, and the best distinct objects."""
 
-import csv
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lso.record import save_image, to_json
 from lso.result import Evaluation
 from lso.search_result import SearchResult
+from lso.vae.files import make_folder, replace_arrays, replace_table
 
 SHOWN = 20  # best objects written
 COLUMNS = (
@@ -44,13 +42,12 @@ def write_search_files(folder: str | Path, result: SearchResult) -> Path:
         The ``results`` folder.
     """
     results = Path(folder) / "results"
-    results.mkdir(parents=True, exist_ok=True)
-    write_table(results / "results.csv", COLUMNS, [to_json(record) for record in result.records])
-    np.savez(results / "codes.npz", z=result.z.numpy(), value=result.value.numpy())
+    make_folder(results)
+    replace_table(results / "results.csv", COLUMNS, [to_json(record) for record in result.records])
+    replace_arrays(results / "codes.npz", {"z": result.z.numpy(), "value": result.value.numpy()})
     best = best_distinct(result, SHOWN)
-    write_table(
-        results / "best.csv", ("value", "call", "norm_percentile", "decoded"), [to_json(record) for record in best]
-    )
+    columns = ("value", "call", "norm_percentile", "decoded")
+    replace_table(results / "best.csv", columns, [to_json(record) for record in best])
     if best and best[0].decoded is None:
         _write_objects(results, result, best)
     return results
@@ -69,20 +66,6 @@ def best_distinct(result: SearchResult, count: int) -> list[Evaluation]:
     return sorted(fresh, key=lambda record: result.objective.sign * record.value)[:count]
 
 
-def write_table(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    """Write rows as CSV.
-
-    Args:
-        path: file, replaced where it is there.
-        columns: of the table, in order.
-        rows: their values; others are left out.
-    """
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns, extrasaction="ignore")
-        table.writeheader()
-        table.writerows(rows)
-
-
 def _write_objects(results: Path, result: SearchResult, best: list[Evaluation]) -> None:
     z = torch.tensor([record.z for record in best], dtype=torch.float64)
     with torch.no_grad():
@@ -91,8 +74,8 @@ def _write_objects(results: Path, result: SearchResult, best: list[Evaluation]) 
         return
     if x.ndim == 4 and x.shape[1] in (1, 3):
         images = results / "images"
-        images.mkdir(exist_ok=True)
+        make_folder(images)
         for index, image in enumerate(x):
             save_image(images / f"{index:04d}_best.png", image)
     else:
-        np.savez(results / "best.npz", best=x.cpu().numpy())
+        replace_arrays(results / "best.npz", {"best": x.cpu().numpy()})

@@ -13,7 +13,7 @@ from lso.asktell import make_optimizer, option_names, values_of
 from lso.black_box_report import black_box_report
 from lso.decoder import Decoder
 from lso.failures import MAX_FAILURES
-from lso.loop import ended, optimize
+from lso.loop import optimize
 from lso.objective import LatentObjective
 from lso.optimizers import BLACK_BOX_OPTIMIZERS
 from lso.search import Known, Watch
@@ -175,14 +175,14 @@ def search_black_box(
                 )
                 if results[i][-1].status == "stopped":
                     break
+            found = Run(path)
+            _conclude(found, run, results, goal, alone)
         except RunError:  # another process may be searching in the folder of a part
             raise
         except BaseException as error:
             if not alone:
-                runs.update(Run(path), **ended(error), finished=runs.now())
+                runs.note_end(Run(path), error)
             raise
-        found = Run(path)
-        _conclude(found, run, results, goal, alone)
     return found
 
 

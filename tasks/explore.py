@@ -1,6 +1,5 @@
 """What one looks at in a latent space: draws, codes, decodes and paths."""
 
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from lso.vae.axes import Amortized
 from lso.vae.data import Data, passes, take
 from lso.vae.errors import DataError, ShapeError, UsageError
+from lso.vae.files import replace_arrays
 from lso.vae.gaussian import DiagonalGaussian, cat
 from lso.vae.inference import posterior
 from lso.vae.model import VAE, How
@@ -244,13 +244,9 @@ def write_codes(file: Path, q: DiagonalGaussian, names: Sequence[str], labels: T
         names: one for each datum.
         labels: ``(n,)`` classes, or None.
     Raises:
-        DataError: if it cannot be written.
+        WriteError: if it cannot be written.
     """
     arrays: dict[str, Any] = {"mean": q.mean.numpy(), "log_var": q.log_var.numpy(), "names": np.array(names)}
     if labels is not None:
         arrays["labels"] = labels.cpu().numpy()
-    try:
-        with file.open("wb") as stream:
-            np.savez(stream, **arrays)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot write {file}: {error}", "Choose another --out.") from None
+    replace_arrays(file, arrays)

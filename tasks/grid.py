@@ -14,7 +14,7 @@ from lso.tasks.members import EVALUATION, Asked, Member, Planned, check, evaluat
 from lso.vae.alike import MOST, kind, pays_up_to, why_alone
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError
-from lso.vae.files import replace_file
+from lso.vae.files import replace_json
 from lso.vae.runs import INFO, Run
 from lso.vae.watch import Limits, Watch
 
@@ -279,4 +279,4 @@ def _evaluate(session: _Session, planned: Planned, run: Run, asked: Asked) -> No
         )
         done.append(json.loads(metrics.to_json()))
         content = {"how": how(asked), "metrics": done}
-        replace_file(run.path / EVALUATION, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+        replace_json(run.path / EVALUATION, content, indent=1)

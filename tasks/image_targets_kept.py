@@ -12,7 +12,7 @@ import torch
 
 from lso.tasks.image_targets import BenchmarkConfig, Outcome, annealed, fields_of, role_of
 from lso.thresholds import Ends
-from lso.vae.files import replace_file
+from lso.vae.files import make_folder, replace_file
 from lso.vae.runs import Run
 
 
@@ -101,7 +101,7 @@ def keep(outcome: Outcome, run: Run, config: BenchmarkConfig, folder: Path) -> N
         folder: of the benchmark.
     """
     path = _path(run, config, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     content = io.BytesIO()
     torch.save({"key": _key(run, config), **fields_of(outcome)}, content)
     replace_file(path, content.getvalue())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lso.tasks.members import Planned, check
 from lso.tasks.plan import merge, plan
 from lso.vae.errors import RunError
+from lso.vae.files import make_folder
 from lso.vae.runs import INFO, LAST, Run
 from lso.vae.values import require
 
@@ -283,6 +284,6 @@ def _keep(part: Part, session: Session, run: Run, stop: int | None) -> int:
         )
     if step == stop:
         file = stage_file(part, session.root, step)
-        file.parent.mkdir(exist_ok=True)
+        make_folder(file.parent)
         save_model(run.model(), values["model"], file)
     return step

@@ -1,6 +1,5 @@
 """Where a model of the lagging experiment stands: means of true and approximate posteriors, and its metrics."""
 
-import io
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from lso.tasks.datasets import seen
 from lso.tasks.lagging import END, LaggingConfig, Part, Session, stage_file, train
 from lso.vae.checkpoint import load_model
 from lso.vae.data import Data, take
-from lso.vae.files import replace_file
+from lso.vae.files import make_folder, replace_arrays, replace_json
 from lso.vae.grid_posterior import Grid, posterior_mean
 from lso.vae.metrics import validate
 from lso.vae.model import VAE
@@ -125,10 +124,8 @@ def place(
         count = _counting(part, session)
         found = locate(load_model(weights, _device(session)), data, Grid(stride=config.stride), count)
         session.watch.left(part.planned)
-        content = io.BytesIO()
-        np.savez(content, true=found.true.numpy(), encoder=found.encoder.numpy())
-        kept.parent.mkdir(exist_ok=True)
-        replace_file(kept, content.getvalue())
+        make_folder(kept.parent)
+        replace_arrays(kept, {"true": found.true.numpy(), "encoder": found.encoder.numpy()})
     with np.load(kept) as values:
         return Place(true=torch.from_numpy(values["true"]), encoder=torch.from_numpy(values["encoder"]))
 
@@ -274,7 +271,7 @@ def _metrics(part: Part, run: Run, session: Session) -> dict[str, Any]:
         draws = [validate(model, data.to(_device(session)), seed)[0] for seed in range(DRAWS)]
         values = {key: statistics.fmean(float(one[key]) for one in draws) for key in ("mi", "kl", "neg_elbo")}
         values["active_units"] = round(float(draws[0]["active_units"]))
-        replace_file(kept, json.dumps(values).encode())
+        replace_json(kept, values)
     return dict(json.loads(kept.read_text(encoding="utf-8")))
 
 

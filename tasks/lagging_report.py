@@ -156,9 +156,9 @@ def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: 
     from lso.caveats import data_notes
     from lso.page import places, render, write
     from lso.pictures import data_uri, figure_png
-    from lso.vae.files import replace_file
+    from lso.vae.files import make_folder, replace_file
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     sections: list[dict[str, Any]] = [{"table": claim_table(found)}, {"table": ending_table(found)}]
     for name, (title, caption, figure) in figures(found).items():
         content = figure_png(figure)

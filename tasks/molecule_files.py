@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +22,8 @@ from lso.tasks.splits import WHOLE
 from lso.tasks.text import PARTS
 from lso.tasks.tokenizers import TOKENIZERS
 from lso.vae.data import SPLITS
-from lso.vae.errors import DataError
+from lso.vae.errors import DataError, WriteError
+from lso.vae.files import make_folder, replace_arrays
 from lso.vae.vocabulary import SPECIALS
 
 CHUNK = 10_000  # molecules whose symbols exist as strings at a time
@@ -196,19 +195,12 @@ def write_tokens(found: Molecules, path: str | Path) -> None:
 
 
 def _replace(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    part = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(part, target)
-    except OSError as error:
+        make_folder(target.parent)
+        replace_arrays(target, arrays, compressed=True)
+    except WriteError as error:
         remedy = "Name another place; for data that lso keeps itself set LSO_CACHE to a folder of your own."
-        raise DataError(f"cannot write {target}: {error}", remedy) from None
-    finally:
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
+        raise DataError(error.message, f"{error.hint} {remedy}") from None
 
 
 def read_tokens(path: Path) -> Molecules:

@@ -8,7 +8,6 @@ from typing import Any
 from lso.asktell import make_optimizer
 from lso.decoder import Decoder
 from lso.failures import MAX_FAILURES
-from lso.loop import ended
 from lso.space import LatentSpace
 from lso.tasks.experiment import dataset_of
 from lso.tasks.goal import Goal
@@ -98,7 +97,7 @@ def weighted_retraining(
         try:
             result = Rounds(run, goal, chosen, folder.path, data, device, watch or Watch(), calls).finish()
         except BaseException as error:
-            runs.update(folder, **ended(error), finished=runs.now())
+            runs.note_end(folder, error)
             raise
         told = {"status": result.status, "sentence": result.sentence, "seconds": result.seconds}
         runs.update(folder, **told, finished=runs.now())

@@ -19,7 +19,7 @@ from lso.tasks.drift import Drift, Standing
 from lso.tasks.goal import Goal
 from lso.tasks.labelled import Labelled
 from lso.tasks.weighting import PUBLISHED_K
-from lso.vae.files import replace_file
+from lso.vae.files import replace_json
 from lso.vae.runs import Run
 from lso.vae.values import require
 from lso.vae.watch import Watch as TrainingWatch
@@ -163,7 +163,7 @@ class Round:
         Args:
             path: of round.json.
         """
-        replace_file(path, (json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n").encode())
+        replace_json(path, dataclasses.asdict(self), indent=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

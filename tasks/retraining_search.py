@@ -7,7 +7,7 @@ from typing import Any
 
 from lso.failures import MAX_FAILURES
 from lso.record import save_image, to_json
-from lso.search_files import COLUMNS, SHOWN, write_table
+from lso.search_files import COLUMNS, SHOWN
 from lso.tasks.experiment import GIVEN
 from lso.tasks.retraining import is_retraining, weighted_retraining
 from lso.tasks.retraining_record import RetrainingConfig, Watch
@@ -15,6 +15,7 @@ from lso.tasks.retraining_report import write_retraining
 from lso.tasks.retraining_summary import RetrainingSummary, decoded, retraining_summary
 from lso.tasks.sought import Sought
 from lso.vae.errors import RunError, UsageError
+from lso.vae.files import make_folder, replace_table
 from lso.vae.runs import Run
 from lso.vae.trust import Trust
 from lso.workers import Workers
@@ -125,14 +126,15 @@ def _write_files(summary: RetrainingSummary) -> None:
     results/images/        NNNN_best.png of images
     """
     result, results = summary.result, summary.result.folder / "results"
-    results.mkdir(exist_ok=True)
+    make_folder(results)
     calls = [(i, record) for i, part in enumerate(result.parts) for record in part]
     for name, of in (("results", calls), ("best", summary.ranked[:SHOWN])):
-        write_table(results / f"{name}.csv", ("round", *COLUMNS), [{"round": i, **to_json(record)} for i, record in of])
+        rows = ({"round": i, **to_json(record)} for i, record in of)
+        replace_table(results / f"{name}.csv", ("round", *COLUMNS), rows)
     images = decoded(summary, SHOWN)
     if images is None:
         return
     folder = results / "images"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for number, image in enumerate(images):
         save_image(folder / f"{number:04d}_best.png", image)

@@ -25,6 +25,7 @@ from lso.tasks.weighting import draw, effective_size, weights
 from lso.vae import training
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset
+from lso.vae.files import make_folder
 from lso.vae.methods import method
 from lso.vae.runs import Run
 from lso.vae.seeds import generator, mix
@@ -203,7 +204,7 @@ class Rounds:
         data = self._drawn(number)
         if path.is_dir():
             return training.resume(Run(path), data, device=device, watch=self.watch.training)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         config = retraining_config(self.first.config, mix(self.config.seed, "retraining", number))
         if self.config.learning_rate:
             protocol = dataclasses.replace(config.protocol, learning_rate=self.config.learning_rate)

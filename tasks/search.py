@@ -25,7 +25,7 @@ from lso.tasks.known import goal_objective
 from lso.tasks.pick import pick
 from lso.tasks.targets import Targets
 from lso.vae import runs
-from lso.vae.errors import LsoError, unknown_name
+from lso.vae.errors import unknown_name
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
@@ -228,8 +228,8 @@ def _carry_out(
         if other is not None and other.status == "stopped":
             other = None  # half a control would be read as a whole one
         _write(found, run, targets, result, other)
-    except LsoError as error:
-        runs.update(found, status="failed", sentence=error.message, finished=runs.now())
+    except BaseException as error:
+        runs.note_end(found, error)
         raise
     runs.update(
         found,

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map_only
 from lso.vae.architectures import Architecture
 from lso.vae.axes import inference_card, read_inference
 from lso.vae.errors import LsoError, RunError
-from lso.vae.files import replace_file
+from lso.vae.files import replace_arrays, replace_file
 from lso.vae.model import VAE
 from lso.vae.vocabulary import Vocabulary
 
@@ -170,9 +170,7 @@ def save_codes(codes: Codes, path: Path) -> None:
     arrays = {"mean": codes.mean, "log_var": codes.log_var}
     if codes.decoder_use is not None:
         arrays["decoder_use"] = codes.decoder_use
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: value.detach().cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
-    replace_file(path, buffer.getvalue())
+    replace_arrays(path, {name: value.detach().cpu().numpy() for name, value in arrays.items()})
 
 
 def load_codes(path: Path) -> Codes:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lso.vae.files import append, utf8, writing
 from lso.vae.schedules import kl_weight
 from lso.vae.trainer import Trainer, elapsed
 
@@ -47,6 +48,6 @@ def append_row(row: Mapping[str, Any], path: Path) -> int:
     Returns:
         The size of the file now, in bytes.
     """
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    with writing(path), path.open("ab") as file:
+        append(file, path, utf8(json.dumps(row) + "\n"))
     return path.stat().st_size

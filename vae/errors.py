@@ -5,6 +5,7 @@
     |  `- ShapeError  a tensor has the wrong shape
     |- DataError      a file or dataset cannot be used
     |- RunError       a run folder is missing, taken, damaged or of another kind
+    |- WriteError     a file cannot be written: the disk is full, or it is not allowed
     `- DivergedError  training met a loss that is not finite
 """
 
@@ -47,6 +48,10 @@ class DataError(LsoError):
 
 class RunError(LsoError):
     """A run folder is missing, already there, damaged, or of another kind."""
+
+
+class WriteError(LsoError):
+    """A file cannot be written."""
 
 
 class DivergedError(LsoError):

@@ -1,7 +1,54 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all. Everything that the package writes goes through here."""
 
+import csv
+import errno
+import io
+import json
 import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
+
+from lso.vae.errors import WriteError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MAKE_ROOM = "Make room on the disk, then give the command again; what can be resumed goes on where it was."
+LOOK = "Check the path and its permissions, or choose another place."
+
+
+# --- what fails -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the system says of a file that cannot be written into an error of ours.
+
+    Args:
+        path: of the file or folder.
+    Raises:
+        WriteError: in place of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise WriteError(f"cannot write {path}: {why}", MAKE_ROOM if error.errno in FULL else LOOK) from None
+
+
+def put(file: IO[bytes], content: bytes) -> None:
+    """Hand all of a content to the operating system. All that is written passes here, so tests let it fail here.
+
+    Args:
+        file: open for writing.
+        content: its bytes.
+    """
+    file.write(content)
+    file.flush()
+
+
+# --- whole or not at all ----------------------------------------------------------------------------------------------
 
 
 def beside(path: Path) -> Path:
@@ -21,7 +68,188 @@ def replace_file(path: Path, content: bytes) -> None:
     Args:
         path: the file.
         content: its bytes.
+    Raises:
+        WriteError: if it cannot be written; nothing is left behind then.
     """
     half = beside(path)
-    half.write_bytes(content)
-    os.replace(half, path)
+    with writing(path):
+        try:
+            with half.open("wb") as file:
+                put(file, content)
+            os.replace(half, path)
+        except BaseException:
+            with suppress(OSError):
+                half.unlink(missing_ok=True)
+            raise
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Write over a file in place, which a full disk allows where it has the blocks already.
+
+    Args:
+        path: the file, which is there.
+        content: its bytes.
+    Raises:
+        WriteError: if it cannot be written; the file is as it was then.
+    """
+    with writing(path), path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        if len(content) > size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), size, len(content) - size)  # fails before anything is changed
+        put(file, content)
+        file.truncate(len(content))
+
+
+def append(file: IO[bytes], path: Path, content: bytes) -> None:
+    """Write behind what a file holds, all of it or nothing.
+
+    Args:
+        file: open for appending.
+        path: its name, for the error.
+        content: its bytes.
+    Raises:
+        WriteError: if it cannot be written; what came to the disk of it is cut off again.
+    """
+    size = os.fstat(file.fileno()).st_size
+    with writing(path):
+        try:
+            put(file, content)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), size)
+            raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Args:
+        path: of the folder.
+    Raises:
+        WriteError: if it cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder that is made beside and put in place at the end, so that it appears complete or not at all.
+
+    Args:
+        path: where. What is in a folder there stays; then it is written into as it is.
+    Yields:
+        The folder to write into.
+    Raises:
+        WriteError: if it cannot be made; nothing is left behind then.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        yield path
+        return
+    half = beside(path.absolute())
+    clean(path)
+    try:
+        with writing(path):
+            half.mkdir(parents=True)
+        yield half
+        with writing(path):
+            os.replace(half, path)
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
+
+
+def clean(path: Path) -> None:
+    """Remove what processes that were killed left beside a file or folder.
+
+    Args:
+        path: that they were to write.
+    """
+    for leftover in path.absolute().parent.glob(f".{_literal(path.name)}.[0-9]*"):
+        number = leftover.name.rpartition(".")[2]
+        if number.isdecimal() and not _alive(int(number)):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
+# --- contents ---------------------------------------------------------------------------------------------------------
+
+
+def utf8(text: str) -> bytes:
+    """Text as bytes; what is no text, as a file name that is not UTF-8 may hold, is written as an escape.
+
+    Inside JSON the escape is JSON's own, which is read back as what it was.
+
+    Args:
+        text: any.
+    Returns:
+        UTF-8.
+    """
+    return text.encode("utf-8", "backslashreplace")
+
+
+def replace_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Write a value as strict JSON, see `replace_file`.
+
+    Args:
+        path: the file.
+        value: plain and finite.
+        indent: blanks of a level; None is one line.
+    """
+    replace_file(path, utf8(json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"))
+
+
+def replace_lines(path: Path, lines: Iterable[Any]) -> None:
+    """Write texts, one a line, see `replace_file`.
+
+    Args:
+        path: the file.
+        lines: without their ends.
+    """
+    replace_file(path, utf8("".join(f"{line}\n" for line in lines)))
+
+
+def replace_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, see `replace_file`.
+
+    Args:
+        path: the file.
+        columns: of the table, in order.
+        rows: their values; others are left out.
+    """
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns, extrasaction="ignore")
+    table.writeheader()
+    table.writerows(rows)
+    replace_file(path, utf8(text.getvalue()))
+
+
+def replace_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
+    """Write arrays as npz, see `replace_file`.
+
+    Args:
+        path: the file.
+        arrays: by name.
+        compressed: whether it is to be smaller, and slower.
+    """
+    import numpy
+
+    content = io.BytesIO()
+    (numpy.savez_compressed if compressed else numpy.savez)(content, **arrays)
+    replace_file(path, content.getvalue())

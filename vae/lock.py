@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lso.vae.errors import RunError
+from lso.vae.files import writing
 
 LOCK = ".lock"
 HELD: set[Path] = set()  # lock files held by this process
@@ -18,7 +19,8 @@ class Lock:
     Args:
         folder: to be held.
     Raises:
-        RunError: if it is held, or cannot be written in.
+        RunError: if it is held.
+        WriteError: if it cannot be written in.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,10 +28,8 @@ class Lock:
         self._path = path.resolve()
         if self._path in HELD:
             raise _taken("this process", path)
-        try:
+        with writing(path):
             self._file = path.open("a")
-        except OSError as error:
-            raise RunError(f"cannot write in {folder}: {error.strerror}", "Work on a copy of it.") from None
         try:
             import fcntl
 

@@ -12,7 +12,7 @@ import torch
 from lso.vae import checkpoint, processes, runs
 from lso.vae.config import TrainConfig, to_dict
 from lso.vae.data import Dataset
-from lso.vae.errors import RunError, UsageError
+from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.launch import first, place
 from lso.vae.lock import Lock
 from lso.vae.model import VAE, build
@@ -136,7 +136,7 @@ def leave(trainers: Iterable[Trainer], why: str) -> None:
     """
     for trainer in trainers:
         if trainer.run.info["status"] == "running":
-            with suppress(OSError):  # a full disk, say: what ended them is the error to be told
+            with suppress(LsoError):  # a full disk, say: what ended them is the error to be told
                 note(trainer.run, status="stopped", sentence=f"no step was taken: {why}", finished=runs.now())
 
 

@@ -4,10 +4,10 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lso.vae.config import BEFORE, TrainConfig, from_dict, read_toml, to_toml
-from lso.vae.errors import RunError
-from lso.vae.files import beside, replace_file
+from lso.vae.errors import LsoError, RunError, WriteError
+from lso.vae.files import overwrite, replace_file, utf8, whole_folder
 from lso.vae.launch import first
 from lso.vae.trust import Trust
 
@@ -236,9 +236,7 @@ def choose_folder(label: str, out: str | Path | None = None) -> Path:
     if out is not None:
         path = Path(out)
         if first() and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise RunError(
-                f"{path} exists and runs are never overwritten", "Choose another --out, or continue it: --resume."
-            )
+            raise _taken(path)
         return path
     stem = f"{label}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
     path, count = runs_root() / stem, 1
@@ -246,6 +244,10 @@ def choose_folder(label: str, out: str | Path | None = None) -> Path:
         count += 1
         path = runs_root() / f"{stem}-{count}"
     return path
+
+
+def _taken(path: Path) -> RunError:
+    return RunError(f"{path} exists and runs are never overwritten", "Choose another --out, or continue it: --resume.")
 
 
 def create(
@@ -266,20 +268,17 @@ def create(
     Returns:
         The run.
     Raises:
-        RunError: if the place is taken or cannot be written.
+        RunError: if the place is taken.
+        WriteError: if it cannot be written.
     """
-    half = beside(path.absolute())
-    try:
-        half.mkdir(parents=True)
-        if config is not None:
-            (half / CONFIG).write_text(to_toml(config), encoding="utf-8")
-        (half / INFO).write_text(_dump({"kind": kind, **info}), encoding="utf-8")
-        for name, content in (files or {}).items():
-            (half / name).write_bytes(content)
-        os.replace(half, path)
-    except OSError as error:
-        shutil.rmtree(half, ignore_errors=True)
-        raise RunError(f"cannot make the run folder {path}: {error.strerror}", "Choose another --out.") from None
+    if path.is_dir() and any(path.iterdir()):  # made meanwhile by another process
+        raise _taken(path)
+    contents = {INFO: _dump({"kind": kind, **info}), **(files or {})}
+    if config is not None:
+        contents[CONFIG] = utf8(to_toml(config))
+    with whole_folder(path) as half:
+        for name, content in contents.items():
+            replace_file(half / name, content)
     return Run(path)
 
 
@@ -289,8 +288,39 @@ def update(run: Run, **values: Any) -> None:
     Args:
         run: the run.
         values: new keys and values.
+    Raises:
+        WriteError: if it cannot be written, not even over what is there.
     """
-    replace_file(run.path / INFO, _dump({**run.info, **values}).encode())
+    content = _dump({**run.info, **values})
+    try:
+        replace_file(run.path / INFO, content)
+    except WriteError:  # the disk is full, and how a session ended is to be known all the same
+        overwrite(run.path / INFO, content)
+
+
+def ended(error: BaseException) -> dict[str, str]:
+    """Status and sentence of a session that something was raised in.
+
+    Args:
+        error: what was raised.
+    Returns:
+        ``status`` and ``sentence`` of run.json.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return {"status": "stopped", "sentence": "Stopped early (interrupted); resume to go on."}
+    said = error.message if isinstance(error, LsoError) else f"{type(error).__name__}: {error}"
+    return {"status": "failed", "sentence": said}
+
+
+def note_end(run: Run, error: BaseException) -> None:
+    """Say in run.json what ended a session, where that can be written; it is the error that is to be told.
+
+    Args:
+        run: the run.
+        error: what was raised in its session.
+    """
+    with suppress(LsoError):
+        update(run, **ended(error), finished=now())
 
 
 def sweep(run: Run) -> None:
@@ -348,5 +378,5 @@ def newest_run(kind: Kind = "train", root: Path | None = None) -> Run:
     return found[-1]
 
 
-def _dump(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n"
+def _dump(values: Mapping[str, Any]) -> bytes:
+    return utf8(json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n")

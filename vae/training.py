@@ -15,7 +15,7 @@ from lso.vae import aggressive, closing, processes, runs
 from lso.vae.config import TrainConfig
 from lso.vae.data import Dataset, batches, draw_batch, take, units
 from lso.vae.epoch_row import append_row, epoch_row
-from lso.vae.errors import DivergedError, RunError
+from lso.vae.errors import RunError
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.kept import can_win
 from lso.vae.launch import first, place
@@ -155,12 +155,9 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
         except _Cut as cut:
             reason = str(cut)
         save(trainer)
-    except DivergedError as error:
-        note(trainer.run, status="failed", sentence=error.message, finished=runs.now())
-        raise
     except (Exception, KeyboardInterrupt) as error:  # a full disk, Ctrl-C in a notebook: the last checkpoint holds
-        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        note(trainer.run, status=status, sentence=f"cut off by {type(error).__name__}", finished=runs.now())
+        if first():
+            runs.note_end(trainer.run, error)
         raise
     if not reason and first():
         closing.finish(trainer)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lso.vae import opening, runs, training
-from lso.vae.errors import DivergedError, RunError
+from lso.vae.errors import DivergedError, RunError, WriteError
 from lso.vae.lock import Lock
 from lso.vae.runs import Run
 from lso.vae.training import Limits, Watch, resume, train
@@ -229,7 +229,7 @@ def test_a_training_that_went_on_elsewhere_is_gone_on_with_from_there(
 
 
 def test_a_folder_that_cannot_be_written_in_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"cannot write in .*gone: No such file"):
+    with pytest.raises(WriteError, match=r"cannot write .*gone/.lock: No such file"):
         Lock(tmp_path / "gone")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lso.vae import runs
-from lso.vae.errors import RunError
+from lso.vae.errors import LsoError, RunError, WriteError
 from lso.vae.files import replace_file
 from lso.vae.runs import Run
 from lso.vae.trainer import note
@@ -41,7 +41,7 @@ def test_a_taken_place_is_refused_and_left_alone(tmp_path: Path, taken: str) -> 
     else:
         path.touch()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(RunError, match=r"cannot make the run folder .*r: .*\nChoose another --out"):
+    with pytest.raises(LsoError, match=r"r exists and runs are never|cannot write .*r: Not a directory"):
         runs.create(path, "train", {}, config())
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -51,7 +51,7 @@ def test_creation_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(RunError, match="No space left on device"):
+    with pytest.raises(WriteError, match="No space left on device\nMake room on the disk"):
         runs.create(tmp_path / "r", "train", {}, config())
     assert list(tmp_path.iterdir()) == []
 
@@ -64,7 +64,7 @@ def test_an_empty_folder_is_taken_and_the_working_folder_refused(
     assert make(tmp_path / "empty").kind == "train"
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(RunError, match=r"cannot make the run folder \."):
+    with pytest.raises(WriteError, match=r"cannot write \.: "):
         runs.create(Path("."), "train", {}, config())
 
 

@@ -139,7 +139,7 @@ def test_an_error_is_written_into_every_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no space left"):
         _together(MIXED, tmp_path, watch=Full())
     told = [Run(tmp_path / str(number)).info for number in range(3)]
-    assert {(info["status"], info["sentence"]) for info in told} == {("failed", "cut off by OSError")}
+    assert {(info["status"], info["sentence"]) for info in told} == {("failed", "OSError: no space left")}
 
 
 def test_where_one_session_cannot_open_none_is_left_running(tmp_path: Path, alone: list[Run]) -> None:
@@ -153,7 +153,7 @@ def test_where_one_session_cannot_open_none_is_left_running(tmp_path: Path, alon
         together.train(trainers)
     told = [Run(tmp_path / str(number)).info for number in range(3)]
     assert [info["status"] for info in told] == ["failed", "stopped", "stopped"]
-    assert told[0]["sentence"] == "cut off by OSError" and told[2]["sentence"].startswith("no step was taken: ")
+    assert told[0]["sentence"] == "OSError: no terminal" and told[2]["sentence"].startswith("no step was taken: ")
     for run, expected in zip(_together(MIXED, tmp_path), alone, strict=True):
         assert_alike(run, expected)
 

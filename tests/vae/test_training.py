@@ -143,7 +143,7 @@ def test_bytes_and_doubles_train_as_their_floats(tmp_path: Path) -> None:
 def test_a_taken_folder_is_refused_before_training(tmp_path: Path) -> None:
     train(config(epochs=0), digits(), tmp_path / "r")
     before = (tmp_path / "r" / runs.INFO).read_text()
-    with pytest.raises(RunError, match="cannot make the run folder"):
+    with pytest.raises(RunError, match="exists and runs are never overwritten"):
         train(config(), digits(), tmp_path / "r")
     assert (tmp_path / "r" / runs.INFO).read_text() == before and os.listdir(tmp_path) == ["r"]
 
