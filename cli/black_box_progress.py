@@ -8,6 +8,7 @@ from lso.cli.signals import Signals
 from lso.ledger import ACCOUNTS, Ledger, Limits
 from lso.objective import LatentObjective
 from lso.search import Watch
+from lso.vae.values import counted
 
 
 class BlackBoxProgress:
@@ -46,6 +47,23 @@ class BlackBoxProgress:
             return "time limit"
         return self.signals.reason()
 
+    def repeated(self, calls: int) -> None:
+        """Say that calls are made again.
+
+        Args:
+            calls: how many had no answer on record when the process was killed.
+        """
+        told = "no answer on record when the process ended, and {} made again".format("is" if calls == 1 else "are")
+        self._bar.line(f"{counted(calls, 'call')} of the score had {told}")
+
+    def finishing(self, calls: int) -> None:
+        """Say what is waited for.
+
+        Args:
+            calls: of the score, under way.
+        """
+        self._bar.line(f"waiting for {counted(calls, 'call')} of the score under way, to keep what comes of it")
+
     @property
     def bar(self) -> Bar:
         """The bar of the part under way."""
@@ -56,7 +74,42 @@ class BlackBoxProgress:
         self._bar.stop()
 
 
-class PartProgress(Watch):
+class Passing(Watch):
+    """Asks the whole whether to stop, and has it say what is to be said of calls.
+
+    Args:
+        whole: all parts.
+    """
+
+    def __init__(self, whole: BlackBoxProgress) -> None:
+        self._whole = whole
+
+    def repeated(self, calls: int) -> None:
+        """Say that calls are made again.
+
+        Args:
+            calls: how many.
+        """
+        self._whole.repeated(calls)
+
+    def finishing(self, calls: int) -> None:
+        """Say what is waited for.
+
+        Args:
+            calls: how many.
+        """
+        self._whole.finishing(calls)
+
+    def stop(self) -> str | None:
+        """Ask whether to stop.
+
+        Returns:
+            The reason, or None.
+        """
+        return self._whole.reason()
+
+
+class PartProgress(Passing):
     """The live line of one part.
 
     Args:
@@ -66,7 +119,8 @@ class PartProgress(Watch):
     """
 
     def __init__(self, whole: BlackBoxProgress, name: str, objective: LatentObjective) -> None:
-        self._whole, self._name, self._objective = whole, f"{name}: " if name else "", objective
+        super().__init__(whole)
+        self._name, self._objective = f"{name}: " if name else "", objective
         self._begun = False
         self._told = time.monotonic()
         self._best: dict[bool, float] = {}
@@ -105,11 +159,3 @@ class PartProgress(Watch):
         count = ledger.counters()
         others = [f"{count[kind]} {kind.replace('_', ' ')}" for kind in ACCOUNTS[1:] if count[kind]]
         return f"{self._name}{best}  {', '.join([f'{ledger.unique}/{limits.budget} unique', *others])}"
-
-    def stop(self) -> str | None:
-        """Ask whether to stop.
-
-        Returns:
-            The reason, or None.
-        """
-        return self._whole.reason()

@@ -1,7 +1,7 @@
 """What weighted retraining shows while it runs. Imports torch: the command imports it late."""
 
 from lso.cli.bars import Counting
-from lso.cli.black_box_progress import BlackBoxProgress
+from lso.cli.black_box_progress import BlackBoxProgress, Passing
 from lso.cli.console import Console, number, span
 from lso.cli.signals import Signals
 from lso.objective import LatentObjective
@@ -24,7 +24,7 @@ class RetrainingProgress(Watch):
     def __init__(self, console: Console, signals: Signals, deadline: float | None) -> None:
         self._searches = BlackBoxProgress(console, signals, deadline)
         self._retraining = _Retraining(self._searches)
-        super().__init__(self._retraining, _Asked(self._searches))
+        super().__init__(self._retraining, Passing(self._searches))
 
     @property
     def part(self) -> Watch:
@@ -69,16 +69,6 @@ class RetrainingProgress(Watch):
         """Take the bars away."""
         self._retraining.close()
         self._searches.close()
-
-
-class _Asked(SearchWatch):
-    """Passes on the wish to stop."""
-
-    def __init__(self, searches: BlackBoxProgress) -> None:
-        self.searches = searches
-
-    def stop(self) -> str | None:
-        return self.searches.reason()
 
 
 class _Retraining(TrainingWatch):

@@ -23,6 +23,7 @@ from lso.objective import LatentObjective
 from lso.outcome import REASON, Chunk, Outcome, failed, spare
 from lso.vae.errors import LsoError, UsageError
 from lso.worker import NotStarted, WorkerDied
+from lso.workers import Workers
 
 LOOK = 0.5  # seconds between looks at what the watch says
 SOON = 0.01  # seconds until the first look at jobs that cannot be waited for; each further one takes twice as long
@@ -68,6 +69,14 @@ class Caller(ABC):
 
         Returns:
             Those that are done; perhaps none yet.
+        """
+
+    @abstractmethod
+    def withdraw(self) -> list[Call]:
+        """Take back what has not begun; the others are still to come by `done`.
+
+        Returns:
+            The calls that will not be carried out.
         """
 
     @abstractmethod
@@ -122,6 +131,15 @@ class Here(Caller):
         take = min(alone, self._together) or 1
         calls, self._waiting = self._waiting[:take], self._waiting[take:]
         return calls
+
+    def withdraw(self) -> list[Call]:
+        """Take back what waits; nothing is under way between two calls of `done`.
+
+        Returns:
+            All calls that were submitted and are not done.
+        """
+        left, self._waiting = self._waiting, []
+        return left
 
     def close(self) -> None:
         """Nothing is under way."""
@@ -276,6 +294,17 @@ class Away(Caller):
             ) from None
         self._close_executor()
         self._executor = self._made(self._make)
+
+    def withdraw(self) -> list[Call]:
+        """Cancel what has not begun; executors that would cancel what is under way, too, are waited for.
+
+        Returns:
+            The calls cancelled.
+        """
+        left, self._waiting = self._waiting, []
+        able = isinstance(self._executor, (*POOLS, Workers))
+        gone = [future for future in self._running if able and _cancelled(future)]
+        return left + [call for future in gone for call in self._running.pop(future)[0]]
 
     def close(self) -> None:
         """Cancel what has not begun, and end the executor where it was made here."""

@@ -1,4 +1,4 @@
-"""The record of a black-box search on disk: every ask and every evaluation, written before the search goes on."""
+"""Records on disk, each on a line of its own that is written before the work goes on."""
 
 import json
 import math
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lso.record import TAKEN_BACK, damaged, to_json
 from lso.result import Evaluation
+from lso.vae.files import append, writing
 from lso.vae.lock import Lock
 
 EVALUATIONS = "evaluations.jsonl"
@@ -19,31 +20,80 @@ SECOND = 1.0  # between fsyncs that no ask waits for: an expensive evaluation is
 ASK, KNOWN, SCORED = "ask", "known", "scored"  # events; an evaluation's rows have none
 
 
-class Journal:
-    """``evaluations.jsonl``: one line an ask or an evaluation, appended.
+class Lines:
+    """A file of JSON objects, one a line, appended.
 
-    A line is with the operating system when a method returns, so that killing the process takes nothing. Against loss
-    of power it is fsynced at once, unless a line was within the last second; `sync` makes up for those, before each
-    ask. A line that was being written when the process died is cut off, or given its end where it was whole; nothing
-    else is changed.
+    A line is with the operating system when `write` returns, so that killing the process takes nothing. Against loss of
+    power it is fsynced at once, unless a line was within the last second; `sync` makes up for those. A line that was
+    being written when the process died is cut off, or given its end where it was whole; nothing else is changed.
+
+    Args:
+        path: of the file, which is made where it is missing. One process at a time may have it open: see `Lock`.
+    Raises:
+        WriteError: if it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path):
+            _mend(path)
+            self._file = path.open("ab", buffering=0)
+            _sync_folder(path.parent)
+        self._synced, self._last = True, 0.0
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is recorded.
+
+        Returns:
+            The objects in order.
+        Raises:
+            RunError: if a line is damaged.
+        """
+        return list(_read(self.path))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Record an object.
+
+        Args:
+            row: strict JSON.
+        Raises:
+            WriteError: if it cannot be written; nothing of it is in the file then.
+        """
+        append(self._file, self.path, json.dumps(row, allow_nan=False).encode() + b"\n")
+        self._synced = False
+        if time.monotonic() - self._last > SECOND:
+            self.sync()
+
+    def sync(self) -> None:
+        """Have what is recorded written to the disk itself."""
+        if not self._synced:
+            with writing(self.path):
+                os.fsync(self._file.fileno())
+            self._synced, self._last = True, time.monotonic()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class Journal:
+    """``evaluations.jsonl`` of a search: every ask and every evaluation, `Lines` that are synced before each ask.
 
     Args:
         folder: of the run.
     Raises:
         RunError: if another process holds the folder, or a line is damaged.
+        WriteError: if it cannot be written.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / EVALUATIONS
         self._lock = Lock(Path(folder))
         try:
-            _mend(self.path)
-            self._file = self.path.open("ab")
-            _sync_folder(Path(folder))
+            self._lines = Lines(self.path)
         except BaseException:
             self._lock.release()
             raise
-        self._synced, self._last = True, 0.0
 
     def rows(self) -> list[dict[str, Any]]:
         """What is recorded.
@@ -54,7 +104,7 @@ class Journal:
         Raises:
             RunError: if a line cannot be read.
         """
-        return list(_read(self.path))
+        return self._lines.rows()
 
     def known(self, z: Tensor, value: Tensor) -> None:
         """Record what the search knew beforehand.
@@ -64,7 +114,7 @@ class Journal:
             value: ``(k,)`` their values.
         """
         values = [v if math.isfinite(v) else None for v in value.tolist()]
-        self._write({"event": KNOWN, "z": z.tolist(), "value": values})
+        self._lines.write({"event": KNOWN, "z": z.tolist(), "value": values})
 
     def scored(self, records: Sequence[Evaluation]) -> None:
         """Record what earlier searches scored.
@@ -72,7 +122,7 @@ class Journal:
         Args:
             records: theirs.
         """
-        self._write({"event": SCORED, "records": [to_json(record) for record in records]})
+        self._lines.write({"event": SCORED, "records": [to_json(record) for record in records]})
 
     def ask(self, number: int, z: Tensor, seconds: float) -> None:
         """Record an ask.
@@ -82,7 +132,7 @@ class Journal:
             z: ``(n, d)`` what was proposed; doubles are written so that they are read back exactly.
             seconds: that it took.
         """
-        self._write({"event": ASK, "ask": number, "z": z.tolist(), "seconds": seconds})
+        self._lines.write({"event": ASK, "ask": number, "z": z.tolist(), "seconds": seconds})
 
     def taken_back(self, calls: Sequence[int]) -> None:
         """Record that what became of calls does not count, see `lso.ledger.Ledger.taken_back`.
@@ -98,24 +148,15 @@ class Journal:
         Args:
             record: with the number of its call.
         """
-        self._write(to_json(record))
+        self._lines.write(to_json(record))
 
     def sync(self) -> None:
         """Have what is recorded written to the disk itself."""
-        if not self._synced:
-            os.fsync(self._file.fileno())
-            self._synced, self._last = True, time.monotonic()
-
-    def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        self._synced = False
-        if time.monotonic() - self._last > SECOND:
-            self.sync()
+        self._lines.sync()
 
     def close(self) -> None:
         """Let go of the folder."""
-        self._file.close()
+        self._lines.close()
         self._lock.release()
 
 

@@ -143,6 +143,7 @@ def optimize(
         "timeout": timeout,
     }
     with ExitStack() as stack:
+        killed = resume and out is not None and runs.Run(out).info.get("status") == "running"
         run, journal = _opened(out, resume, settings, facts or {})
         if journal is not None:
             stack.callback(journal.close)
@@ -150,7 +151,7 @@ def optimize(
         stack.callback(caller.close)
         search = Search(objective, box, caller, journal, limits, batch, asynchronous, watch or Watch())
         try:
-            search.begin(known, scored)
+            search.begin(known, scored, killed)
             status, sentence = search.run()
             objective.decoder.verify()
         except BaseException as error:

@@ -37,6 +37,20 @@ class Watch:
             limits: of the search.
         """
 
+    def repeated(self, calls: int) -> None:
+        """The process that searched before was killed, and calls that it had handed over are made again.
+
+        Args:
+            calls: how many had no answer on record.
+        """
+
+    def finishing(self, calls: int) -> None:
+        """The search is to stop, and waits for the calls that have begun, whose answers are kept.
+
+        Args:
+            calls: how many.
+        """
+
     def stop(self) -> str | None:
         """Asked between calls.
 
@@ -129,16 +143,18 @@ class Search:
         self._open: dict[int, Asked] = {}
         self._flying: dict[int, Proposed] = {}  # by number of the call
         self._twins: dict[str, list[Proposed]] = {}  # duplicates of what is flying, by key
+        self._stopping = False  # no call is to begin any more
         self._begun, self._before = time.perf_counter(), 0.0
 
     # --- beginning ----------------------------------------------------------------------------------------------------
 
-    def begin(self, known: Known | None, scored: Sequence[Evaluation] = ()) -> None:
+    def begin(self, known: Known | None, scored: Sequence[Evaluation] = (), killed: bool = False) -> None:
         """Replay the journal; before the first ask, take down what is known and was scored beforehand.
 
         Args:
             known: codes and values.
             scored: evaluations of earlier searches, of which objects met again are duplicates.
+            killed: whether the process that wrote the journal ended without a word.
         """
         rows = [] if self.journal is None else recorded(self.journal, self.limits)
         for line, row in rows:
@@ -157,6 +173,8 @@ class Search:
                 self.journal.scored(scored)
         for asked in list(self._open.values()):
             self._send(asked)
+        if killed and self._flying:
+            self.watch.repeated(len(self._flying))
 
     def _replay(self, row: Mapping[str, Any]) -> None:
         event = row.get("event")
@@ -212,6 +230,7 @@ class Search:
             if ended and not self._open:
                 return ended
             if reason := self.watch.stop():
+                self._finish_up()
                 done = f"{self.ledger.unique} of {self.limits.budget} unique valid objects"
                 return "stopped", f"Stopped early ({reason}) after {done}; resume to go on."
             room = 0 if ended else self._room()
@@ -219,6 +238,17 @@ class Search:
                 self._ask(room)
             elif self._flying:
                 self._collect()
+
+    def _finish_up(self) -> None:
+        """Wait for the calls that have begun, and begin no other: these are made when the search is gone on with."""
+        self._stopping = True
+        for call in self.caller.withdraw():
+            if (proposed := self._flying.pop(call.number, None)) is not None:
+                del self._twins[proposed.key]
+        if self._flying:
+            self.watch.finishing(len(self._flying))
+        while self._flying:
+            self._collect()
 
     def _room(self) -> int:
         """How many codes to ask for now."""
@@ -279,7 +309,7 @@ class Search:
             self._finish(call, outcome, known.call)
         elif call.key in self._twins:
             self._twins[call.key].append(call)
-        else:
+        elif not self._stopping:
             self._twins[call.key] = []
             self._flying[call.number] = call
             self.caller.submit(self._call(call))

@@ -85,6 +85,7 @@ class Rounds:
             self.data.vocabulary,
             at_once=at_once,
             tell=self._scoring,
+            watch=self.watch.search,
             max_failures=self.calls["max_failures"],
         )
         self.known = kept(self.folder / "known.safetensors", self._known)

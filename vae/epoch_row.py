@@ -48,6 +48,6 @@ def append_row(row: Mapping[str, Any], path: Path) -> int:
     Returns:
         The size of the file now, in bytes.
     """
-    with writing(path), path.open("ab") as file:
+    with writing(path), path.open("ab", buffering=0) as file:
         append(file, path, utf8(json.dumps(row) + "\n"))
     return path.stat().st_size

@@ -8,8 +8,9 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lso.vae.errors import WriteError
 
@@ -37,15 +38,16 @@ def writing(path: Path) -> Iterator[None]:
         raise WriteError(f"cannot write {path}: {why}", MAKE_ROOM if error.errno in FULL else LOOK) from None
 
 
-def put(file: IO[bytes], content: bytes) -> None:
+def put(file: FileIO, content: bytes) -> None:
     """Hand all of a content to the operating system. All that is written passes here, so tests let it fail here.
 
     Args:
-        file: open for writing.
+        file: open for writing, unbuffered: what a buffer holds would be written later, when the file is closed.
         content: its bytes.
     """
-    file.write(content)
-    file.flush()
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
 
 
 # --- whole or not at all ----------------------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ def replace_file(path: Path, content: bytes) -> None:
     half = beside(path)
     with writing(path):
         try:
-            with half.open("wb") as file:
+            with half.open("wb", buffering=0) as file:
                 put(file, content)
             os.replace(half, path)
         except BaseException:
@@ -92,7 +94,7 @@ def overwrite(path: Path, content: bytes) -> None:
     Raises:
         WriteError: if it cannot be written; the file is as it was then.
     """
-    with writing(path), path.open("r+b") as file:
+    with writing(path), path.open("r+b", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if len(content) > size and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), size, len(content) - size)  # fails before anything is changed
@@ -100,11 +102,11 @@ def overwrite(path: Path, content: bytes) -> None:
         file.truncate(len(content))
 
 
-def append(file: IO[bytes], path: Path, content: bytes) -> None:
+def append(file: FileIO, path: Path, content: bytes) -> None:
     """Write behind what a file holds, all of it or nothing.
 
     Args:
-        file: open for appending.
+        file: open for appending, unbuffered.
         path: its name, for the error.
         content: its bytes.
     Raises:
@@ -202,6 +204,17 @@ def utf8(text: str) -> bytes:
         UTF-8.
     """
     return text.encode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    """Text that any file, terminal or chart takes, see `utf8`.
+
+    Args:
+        text: any.
+    Returns:
+        The same with escapes for what is no text.
+    """
+    return utf8(text).decode()
 
 
 def replace_json(path: Path, value: Any, indent: int | None = None) -> None:

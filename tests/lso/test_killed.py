@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lso.journal import Journal
+from lso.journal import Lines
 from lso.optimizers import BLACK_BOX_OPTIMIZERS
 from lso.search_result import SearchResult
 from tests.lso.killed import Killed, search, tear_at
@@ -30,7 +30,7 @@ def died() -> None:
 def torn(monkeypatch: pytest.MonkeyPatch, folder: Path, world: str, optimizer: str, count: int, part: float) -> bool:
     """Goes on with a search until ``count`` more lines are written; whether it came so far."""
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "_write", tear_at(count, part, died))
+        patch.setattr(Lines, "write", tear_at(count, part, died))
         patch.setattr("lso.journal.os.fsync", lambda number: None)  # hundreds of them take seconds
         try:
             search(folder, world, optimizer)

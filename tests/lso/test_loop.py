@@ -2,6 +2,9 @@
 
 import json
 import math
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from lso.objective import LatentObjective
 from lso.record import read_evaluations
 from lso.search import Watch
 from lso.vae.errors import LsoError, RunError, ShapeError, UsageError
-from lso.vae.runs import Run
+from lso.vae.runs import Run, update
 from tests.lso import scorers
 from tests.lso.decoders import draws, reconstruction
 from tests.lso.searches import bowl, climb, climber, lines, objects, rows, run, tensors
@@ -325,6 +328,50 @@ def test_watch_stops_the_search(tmp_path: Path) -> None:
     result = run(objects(), 12, batch=4, out=tmp_path / "run", watch=Stop())
     assert result.status == "stopped" and "8 of 12" in result.sentence and "resume" in result.sentence
     assert rows(run(objects(), 12, batch=4, out=tmp_path / "run", resume=True)) == rows(run(objects(), 12, batch=4))
+
+
+def test_calls_under_way_when_it_is_stopped_are_waited_for_and_kept(tmp_path: Path) -> None:
+    """Four threads, of eight calls asked for: those that have begun are answered, the others are not begun."""
+    asked: list[str] = []
+    gate, told = threading.Event(), list[int]()
+
+    def slow(words: Sequence[str]) -> list[float]:
+        asked.extend(words)
+        if len(asked) > 1:
+            gate.wait(10)
+        return scorers.first(words)
+
+    class Stop(Watch):
+        def stop(self) -> str | None:
+            return "interrupted" if asked else None
+
+        def finishing(self, calls: int) -> None:
+            told.append(calls)
+            threading.Timer(0.1, gate.set).start()
+
+    settings: dict[str, Any] = {"budget": 24, "batch": 8, "out": tmp_path / "r"}
+    found = run(objects(slow), executor=lambda: ThreadPoolExecutor(4), watch=Stop(), **settings)
+    assert found.status == "stopped" and told and told[0] > 1
+    assert found.counters["unique"] == len(asked) < 8
+    again = run(objects(slow), executor=lambda: ThreadPoolExecutor(4), resume=True, **settings)
+    assert len(asked) == len(set(asked)) == again.counters["unique"] == 24
+    assert rows(again) == rows(run(objects(), budget=24, batch=8))
+
+
+@pytest.mark.parametrize("status", ["running", "stopped"])
+def test_after_a_kill_it_is_told_how_many_calls_are_made_again(tmp_path: Path, status: str) -> None:
+    told: list[int] = []
+
+    class Told(Watch):
+        def repeated(self, calls: int) -> None:
+            told.append(calls)
+
+    run(objects(), budget=8, batch=4, out=tmp_path / "r")
+    journal = tmp_path / "r" / "evaluations.jsonl"
+    journal.write_bytes(b"".join(lines(tmp_path / "r")[:-3]))  # of the second batch one answer is there
+    update(Run(tmp_path / "r"), status=status)
+    run(objects(), budget=8, batch=4, out=tmp_path / "r", resume=True, watch=Told())
+    assert told == [3] * (status == "running")
 
 
 @pytest.mark.parametrize("options", [{"budget": 0}, {"batch": 0}, {"max_calls": 0}, {"timeout": 0}, {"patience": 0}])

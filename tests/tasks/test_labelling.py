@@ -1,5 +1,6 @@
 """Training data scored by what carries out the calls of a search."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from lso.calling import Away, Caller
+from lso.calling import Away, Caller, Here
+from lso.decoder import Decoder
 from lso.failures import ScoreError
+from lso.objective import LatentObjective
+from lso.search import Watch
+from lso.tasks.labelled import Labelled, save
 from lso.tasks.labelling import GIVEN_UP, Cut, labelled
 from lso.vae.corpus import Corpus
 from lso.vae.data import take
-from lso.vae.errors import UsageError
+from lso.vae.errors import RunError, UsageError
 from lso.vae.vocabulary import END, SPECIALS, START, Vocabulary
 from lso.workers import Workers
 from tests.lso.scorers import hanging
@@ -59,20 +64,116 @@ def test_values_are_in_the_order_of_the_data_and_read_back(tmp_path: Path) -> No
     assert torch.equal(scored(tmp_path / "d", never), truth())
 
 
-def test_cut_it_keeps_what_was_scored_and_goes_on(tmp_path: Path) -> None:
-    asked: list[str] = []
+class Killed(BaseException):
+    """Stands for a process that ends without a word."""
 
-    def counting(texts: Sequence[str]) -> list[float | None]:
+
+class Told(Watch):
+    """What is said of calls."""
+
+    def __init__(self) -> None:
+        self.again: list[int] = []
+        self.awaited: list[int] = []
+
+    def repeated(self, calls: int) -> None:
+        self.again.append(calls)
+
+    def finishing(self, calls: int) -> None:
+        self.awaited.append(calls)
+
+
+def counting(asked: list[str], die: int = 0) -> Callable[[Sequence[str]], list[float | None]]:
+    """`length`, each text written down; the process dies in the call of that number."""
+
+    def score(texts: Sequence[str]) -> list[float | None]:
         asked.extend(texts)
+        if die and len(asked) >= die:
+            raise Killed
+        return length(texts)
+
+    return score
+
+
+def at_25(done: int, total: int) -> str | None:
+    return "time limit" if done == 25 else None
+
+
+def here(score: Callable[..., Any]) -> Callable[[], Caller]:
+    return lambda: Here(LatentObjective(Decoder(lambda z: z, latent_dim=1), score, on="objects", maximize=True))
+
+
+@pytest.mark.parametrize("die", [1, 2, 27, 60])
+def test_killed_in_any_call_no_value_that_was_told_is_asked_for_again(tmp_path: Path, die: int) -> None:
+    asked, told = [], Told()
+    with pytest.raises(Killed):
+        scored(tmp_path / "d", here(counting(asked, die)), at_once=1)
+    assert torch.equal(scored(tmp_path / "d", here(counting(asked)), at_once=1, watch=told), truth())
+    assert len(asked) == 60 + 1 and told.again == [1] * (die > 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_cut_it_waits_for_the_calls_that_have_begun_and_keeps_them(tmp_path: Path) -> None:
+    asked: list[str] = []
+    told = Told()
+    gate = threading.Event()
+
+    def held(texts: Sequence[str]) -> list[float | None]:
+        asked.extend(texts)
+        if len(asked) > 25:  # under way when it is cut
+            gate.wait(10)
         return length(texts)
 
     def stop(done: int, total: int) -> str | None:
-        return "time limit" if done == 25 else None
+        threading.Timer(0.2, gate.set).start()
+        return at_25(done, total)
 
-    with pytest.raises(Cut, match="time limit after 25 of 60 training data"):
-        scored(tmp_path / "d", threads(counting), at_once=1, tell=stop)
-    assert torch.equal(scored(tmp_path / "d", threads(counting), at_once=1), truth())
-    assert len(asked) <= 61 and [path.name for path in tmp_path.iterdir()] == ["d"]
+    with pytest.raises(Cut, match=r"time limit after 2[6-9] of 60 training data"):
+        scored(tmp_path / "d", threads(held), at_once=8, tell=stop, watch=told)
+    assert told.awaited == [len(asked) - 25] and told.awaited[0] > 0
+    assert torch.equal(scored(tmp_path / "d", threads(counting(asked)), at_once=8, watch=told), truth())
+    assert len(asked) == 60 and told.again == []
+
+
+def test_tensors_are_scored_again_in_the_company_in_which_they_were(tmp_path: Path) -> None:
+    """Killed between two values of one batch, as last digits depend on its size."""
+    x, sizes = take(digits().train, slice(0, 11)), []
+
+    def uneven(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        return batch.flatten(1).sum(1) + 1e-5 * len(batch)
+
+    objective = LatentObjective(Decoder(lambda z: z, latent_dim=1), uneven, maximize=True)
+    whole = labelled(tmp_path / "whole", x, lambda: Here(objective, 4), "tensors", at_once=4)
+
+    def die(done: int, total: int) -> str | None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        labelled(tmp_path / "d", x, lambda: Here(objective, 4), "tensors", at_once=4, tell=die)
+    lines = (tmp_path / "d.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "d.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:9])  # within the third value
+    again = labelled(tmp_path / "d", x, lambda: Here(objective, 4), "tensors", at_once=4)
+    assert torch.equal(again.value, whole.value) and sizes == [4, 4, 3, 4, 4, 4, 3]
+
+
+def test_values_that_an_earlier_version_kept_are_taken(tmp_path: Path) -> None:
+    asked: list[str] = []
+    x = sentences().train[slice(0, 60)]
+    save(Labelled(x=x[slice(0, 40)], value=truth(40)), tmp_path / "d.part")
+    assert torch.equal(scored(tmp_path / "d", here(counting(asked))), truth())
+    assert len(asked) == 20 and [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_score_that_was_mended_is_asked_anew(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="failed on the first"):
+        scored(tmp_path / "d", here(broken), at_once=1)
+    assert torch.equal(scored(tmp_path / "d", here(length), at_once=1), truth())
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"datum": 0, "value": 1.0, "outcome": "evaluated"}\n{"datum": "x"}\n')
+    with pytest.raises(RunError, match="line 2 is damaged"):
+        scored(tmp_path / "d", here(length))
 
 
 def test_a_call_that_hangs_is_killed_and_gives_no_value(tmp_path: Path) -> None:
