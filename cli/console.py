@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from lso.vae.files import printable
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
@@ -34,7 +36,7 @@ class Console:
             text: the line.
         """
         if not self.json:
-            typer.echo(text)
+            say(text)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table of the answer, on stdout; nothing under ``--json``.
@@ -46,9 +48,9 @@ class Console:
         if self.json:
             return
         head, *lines = table_lines(columns, rows)
-        typer.echo(typer.style(head, bold=True))
+        say(typer.style(head, bold=True))
         for line in lines:
-            typer.echo(line)
+            say(line)
 
     def emit(self, value: Any) -> None:
         """The answer as JSON, on stdout; nothing without ``--json``.
@@ -57,7 +59,7 @@ class Console:
             value: plain nested values and paths.
         """
         if self.json:
-            typer.echo(json.dumps(strict(value), indent=2, ensure_ascii=False))
+            say(json.dumps(strict(value), indent=2, ensure_ascii=not _unicode()))
 
     def note(self, text: str) -> None:
         """A line on stderr, unless quiet.
@@ -66,7 +68,7 @@ class Console:
             text: the line.
         """
         if not self.quiet:
-            typer.echo(text, err=True)
+            say(text, err=True)
 
     def notes(self, texts: Iterable[str]) -> None:
         """Notes on what was done to data; warnings among them are shown as such.
@@ -87,7 +89,7 @@ class Console:
         Args:
             text: what is doubtful.
         """
-        typer.echo(typer.style("warning: ", fg="yellow") + text, err=True)
+        say(typer.style("warning: ", fg="yellow") + text, err=True)
 
     def warn_once(self, text: str) -> None:
         """A warning of what several parts of a command have in common, printed for the first of them.
@@ -105,6 +107,21 @@ class Console:
             self.note("Loading PyTorch ...")
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """A line, whatever is in it: of what is no text, or none to the terminal, escapes are shown.
+
+    Args:
+        text: the line.
+        err: on stderr, else on stdout.
+    """
+    typer.echo(printable(text), err=err)
+
+
+def _unicode() -> bool:
+    """Whether stdout takes all of Unicode; escapes of others would be none of JSON's."""
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+
+
 def error(message: str, hint: str = "") -> None:
     """An error in two lines on stderr.
 
@@ -112,9 +129,9 @@ def error(message: str, hint: str = "") -> None:
         message: what is wrong; its line breaks become blanks.
         hint: what to do about it.
     """
-    typer.echo(typer.style("error: ", fg="red", bold=True) + one_line(message), err=True)
+    say(typer.style("error: ", fg="red", bold=True) + one_line(message), err=True)
     if hint:
-        typer.echo(one_line(hint), err=True)
+        say(one_line(hint), err=True)
 
 
 def one_line(text: str) -> str:

@@ -5,6 +5,8 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -61,8 +63,9 @@ def unexpected(error: Exception) -> tuple[str, str]:
     Returns:
         What is wrong, and what to do.
     """
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}", "Check the path, its permissions and the space on the disk."
+    if isinstance(error, OSError) and error.strerror:
+        where = error.filename or "reading or writing"
+        return f"{where}: {error.strerror}", "Check the path, its permissions and the space on the disk."
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed", "`lso doctor` shows what is missing and the line that installs it."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -102,15 +105,25 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would complain once more
-                raise typer.Exit(141) from None
+            if isinstance(error, OSError):
+                _let_go_of_stdout()
+                if error.errno == errno.EPIPE:
+                    raise typer.Exit(141) from None
             if debugging():
                 raise
             console.error(*unexpected(error))
             raise typer.Exit(1) from None
 
     return run
+
+
+def _let_go_of_stdout() -> None:
+    """Where nothing more can be written there: the exit of the process would complain once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(wanted: bool | None) -> None:
@@ -231,6 +244,9 @@ _add(
 
 def main() -> None:
     """Entry point of ``lso`` and of ``python -m lso``. ``--debug`` may stand anywhere."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # letters that the terminal's encoding lacks
     arguments = sys.argv[1:]
     if "--debug" in arguments:
         os.environ["LSO_DEBUG"] = "1"

@@ -19,6 +19,7 @@ from lso.vae.activity import active, activity
 from lso.vae.checkpoint import Codes
 from lso.vae.config import to_dict
 from lso.vae.errors import RunError, UsageError
+from lso.vae.files import printable
 from lso.vae.runs import REPORT, Run
 from lso.vae.verdict import COLLAPSED_SHARE
 
@@ -56,8 +57,11 @@ def named(runs: Sequence[Run]) -> dict[str, Run]:
     """
     if not runs:
         raise UsageError("no runs to report on", "Name at least one run folder; `lso list runs` shows them.")
-    names = [run.path.resolve().name for run in runs]
-    return {name if names.count(name) == 1 else str(run.path): run for name, run in zip(names, runs, strict=True)}
+    names = [printable(run.path.resolve().name) for run in runs]
+    paths = [printable(str(run.path)) for run in runs]
+    return {
+        name if names.count(name) == 1 else path: run for name, path, run in zip(names, paths, runs, strict=True)
+    }
 
 
 # --- trainings -------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def text_features(texts: Sequence[Any]) -> Float[Tensor, "n f"]:
     for row, text in enumerate(texts):
         for size in PIECES:
             for start in range(len(text) - size + 1):
-                counts[row, zlib.crc32(text[start : start + size].encode()) % COUNTERS] += 1
+                counts[row, zlib.crc32(text[start : start + size].encode("utf-8", "surrogatepass")) % COUNTERS] += 1
     signs = torch.randint(2, (COUNTERS, TEXT_FEATURES), generator=generator(0, "signs")).double() * 2 - 1
     projected: Tensor = counts.sqrt() @ signs / TEXT_FEATURES**0.5
     return projected

@@ -27,6 +27,7 @@ from lso.vae.axes import Constant, Linear
 from lso.vae.config import TrainConfig
 from lso.vae.corpus import Corpus
 from lso.vae.errors import RunError, UsageError, unknown_name
+from lso.vae.files import printable
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
 from lso.vae.values import require
@@ -250,7 +251,7 @@ def benchmark(
     controls = _controls(objective, z0, mask, config, stop) if ends.finished else None
     decoded = torch.stack([decode(objective, z) for z in ends.z])
     return Outcome(
-        name=run.path.name,
+        name=printable(run.path.name),
         role=role_of(run.config),
         annealed=annealed(run.config),
         method=run.config.method.name,

@@ -19,6 +19,7 @@ OTHER_MARKS = {
     b"\xfe\xff": "UTF-16",
 }
 LABELLED = re.compile(r"[^\S\t]*\S+[^\S\t]*\t")  # one word, then a TAB
+LONGEST = 1_000_000  # bytes of a line; longer ones are no sequences, and would take 30 times their size as tokens
 ONE_A_LINE = "Give UTF-8 text with one sequence a line."
 
 
@@ -132,7 +133,7 @@ def decode(raw: bytes, name: str) -> str:
     Returns:
         The text.
     Raises:
-        DataError: if it is binary or of another encoding.
+        DataError: if it is binary, of another encoding, or one of its lines is longer than `LONGEST`.
     """
     for mark, encoding in OTHER_MARKS.items():
         if raw.startswith(mark):
@@ -141,6 +142,7 @@ def decode(raw: bytes, name: str) -> str:
             )
     if (zero := raw.find(b"\0")) >= 0:
         raise DataError(f"{name} is no text file: byte {zero + 1:,} is 0", ONE_A_LINE)
+    _require_lines(raw, name)
     try:
         return raw.removeprefix(UTF8_MARK).decode()
     except UnicodeDecodeError as error:
@@ -169,3 +171,15 @@ def _labelled(lines: Sequence[str]) -> tuple[list[str], list[str], int]:
     pairs = [line.partition("\t") for line in lines]
     kept = [(text, label.strip()) for label, _, text in pairs if text and not text.isspace()]
     return [text for text, _ in kept], [label for _, label in kept], len(lines) - len(kept)
+
+
+def _require_lines(raw: bytes, name: str) -> None:
+    """Refuse a line that is longer than `LONGEST`, before anything is made of it."""
+    start = 0
+    while len(raw) - start > LONGEST:
+        window = (start, start + LONGEST + 1)
+        end = max(raw.rfind(b"\n", *window), raw.rfind(b"\r", *window))
+        if end < 0:
+            number = raw.count(b"\n", 0, start) + 1
+            raise DataError(f"{name}: line {number:,} is longer than {LONGEST:,} bytes", ONE_A_LINE)
+        start = end + 1

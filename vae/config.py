@@ -11,6 +11,7 @@ from typing import Any, Literal, get_type_hints
 from lso.vae.architectures import ARCHITECTURES, BASELINES, Architecture, Kind, architecture
 from lso.vae.axes import Svi
 from lso.vae.errors import UsageError, unknown_name
+from lso.vae.files import printable
 from lso.vae.methods import Method, method, rows
 from lso.vae.values import convert, require
 
@@ -159,6 +160,9 @@ class DataConfig:
         chosen = self.vocabulary_size > 0 or self.min_count > 1
         remedy = "Leave out the file, or vocabulary_size and min_count."
         require(not (self.vocabulary and chosen), "a vocabulary from a file or by counting", self.vocabulary, remedy)
+        for text in (self.path, self.vocabulary, self.tokenizer):  # which config.toml could not say
+            told = printable(text)
+            require(text == told, "a name in UTF-8", told, "Rename it, or make a link to it: ln -s OLD NEW")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
