@@ -118,7 +118,7 @@ def test_ctrl_c_keeps_what_there_is_and_resuming_ends_as_if_nothing_had_happened
     assert Path("broken/report.html").is_file() == (at > DATA)
     again = lso("doctor", "broken")
     assert again.exit_code == 0 and "lso optimize --resume broken" in again.stdout
-    result = lso("optimize", "--resume", "broken", "--device", "cpu")
+    result = lso("optimize", "--resume", "broken", "--device", "cpu", "--trust")
     assert result.exit_code == 0 and "Going on with broken" in result.stderr
     assert Path("calls").stat().st_size == DATA + BUDGET  # nothing was scored twice
     assert lso(*SEARCH, "--out", "whole").exit_code == 0
@@ -132,7 +132,7 @@ def test_a_time_limit_stops_it_and_a_larger_budget_goes_on(lso: Lso, run: Run) -
     result = lso(*SEARCH, "--out", "found", "--time-limit", "0.000001s")
     assert result.exit_code == 0, result.stderr
     assert Run("found").info["status"] == "stopped" and "time limit" in result.stdout
-    result = lso("optimize", "--resume", "found", "--budget", BUDGET + 2, "--device", "cpu", "--json")
+    result = lso("optimize", "--resume", "found", "--budget", BUDGET + 2, "--device", "cpu", "--json", "--trust")
     assert json.loads(result.stdout)["status"] == "finished" and rounds("found")[-1].unique == BUDGET + 2
 
 

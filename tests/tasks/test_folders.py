@@ -1,6 +1,7 @@
 """Image files of every kind become the same bytes; bad ones are named."""
 
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +107,36 @@ def test_a_large_jpeg_decoded_small_looks_the_same(tmp_path: Path) -> None:
     big.save(tmp_path / "b.png")
     jpeg, png = read(tmp_path, (24, 32)).images
     assert (jpeg.float() - png.float()).abs().max() < 8
+
+
+def test_very_large_pictures_of_every_mode_are_averaged_in_blocks_and_look_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = shade(900, 600)
+    grey = Image.fromarray(big)
+    see_through = grey.convert("RGBA")
+    see_through.putalpha(Image.fromarray(big))
+    deep = Image.fromarray(big.astype(np.uint16) * 257)
+    modes = [grey.convert(mode) for mode in ("L", "RGB", "P", "LA", "RGBA", "1")] + [see_through, deep]
+    for number, image in enumerate(modes):
+        image.save(tmp_path / f"{number}.png")
+    deep.save(tmp_path / "8.tiff")
+    Image.fromarray((big / 255).astype(np.float32)).save(tmp_path / "9.tiff")
+    usual = read(tmp_path, (24, 24))
+    monkeypatch.setattr(folders, "LARGE", 10_000)
+    averaged = read(tmp_path, (24, 24))
+    for one, other in zip(usual.images, averaged.images, strict=True):
+        assert (one.float() - other.float()).abs().max() <= 3
+    assert "10 of 10 files: of more than 10,000 pixels, averaged in blocks before they are resized." in averaged.notes
+
+
+@pytest.mark.slow
+def test_a_picture_of_100_megapixels_takes_seconds(tmp_path: Path) -> None:
+    """Of four channels, the most work; seconds of this process, as the machine may be shared."""
+    Image.new("RGBA", (10_000, 10_000), (9, 99, 199, 128)).save(tmp_path / "a.png", compress_level=1)
+    began = time.process_time()
+    assert read(tmp_path, (28, 28)).images[0].shape == (3, 28, 28)
+    assert time.process_time() - began < 8
 
 
 def make_bad(folder: Path) -> dict[str, str]:

@@ -104,7 +104,8 @@ def here(score: Callable[..., Any]) -> Callable[[], Caller]:
 
 @pytest.mark.parametrize("die", [1, 2, 27, 60])
 def test_killed_in_any_call_no_value_that_was_told_is_asked_for_again(tmp_path: Path, die: int) -> None:
-    asked, told = [], Told()
+    asked: list[str] = []
+    told = Told()
     with pytest.raises(Killed):
         scored(tmp_path / "d", here(counting(asked, die)), at_once=1)
     assert torch.equal(scored(tmp_path / "d", here(counting(asked)), at_once=1, watch=told), truth())

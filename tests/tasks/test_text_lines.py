@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lso.tasks.lines import parse, read, read_lines
+from lso.tasks.lines import LONGEST, parse, read, read_lines
 from lso.vae.errors import DataError
 
 LINES = ["a cat sat .", "ein Käse", "日本 語"]
@@ -85,3 +85,16 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(DataError, match="cannot read"):
             read_lines(path)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("end", [b"\n", b"\r"])
+def test_a_line_that_is_no_sequence_is_refused_by_its_number(tmp_path: Path, packed: bool, end: bytes) -> None:
+    short = b"a b c" + end
+    whole = short * 3 + b"x" * (LONGEST + 1) + end + short
+    path = written(tmp_path / "x.txt", gzip.compress(whole, 1) if packed else whole)
+    number = 4 if end == b"\n" else 1  # lines are counted by LF
+    with pytest.raises(DataError, match=f"x.txt: line {number} is longer than 1,000,000 bytes"):
+        read(path)
+    path.write_bytes(short * (LONGEST // len(short) + 1) + b"x" * LONGEST)
+    assert len(read(path).texts[-1]) == LONGEST
