@@ -140,7 +140,7 @@ class Journal:
         Args:
             calls: their numbers.
         """
-        self._write({"event": TAKEN_BACK, "calls": list(calls)})
+        self._lines.write({"event": TAKEN_BACK, "calls": list(calls)})
 
     def evaluation(self, record: Evaluation) -> None:
         """Record an evaluation.
