@@ -1,5 +1,6 @@
 """Training data scored by what carries out the calls of a search."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -166,13 +167,14 @@ def test_values_that_an_earlier_version_kept_are_taken(tmp_path: Path) -> None:
 
 
 def test_a_score_that_was_mended_is_asked_anew(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="failed on the first"):
+    with pytest.raises(ScoreError, match="failed on 8 training objects"):
         scored(tmp_path / "d", here(broken), at_once=1)
     assert torch.equal(scored(tmp_path / "d", here(length), at_once=1), truth())
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    (tmp_path / "d.jsonl").write_text('{"datum": 0, "value": 1.0, "outcome": "evaluated"}\n{"datum": "x"}\n')
+    row = {"datum": 0, "value": 1.0, "outcome": "evaluated", "reason": "", "fault": ""}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row) + '\n{"datum": "x"}\n')
     with pytest.raises(RunError, match="line 2 is damaged"):
         scored(tmp_path / "d", here(length))
 
