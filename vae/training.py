@@ -27,7 +27,7 @@ from lso.vae.schedules import kl_weight
 from lso.vae.seeds import generator
 from lso.vae.step import BOTH, Info, Knobs, Noise, draw_noise, fresh_optimizers
 from lso.vae.threads import threads
-from lso.vae.trainer import Trainer, bookmark, check, diverged, is_finite, note, restore, save
+from lso.vae.trainer import Trainer, bookmark, check, diverged, is_finite, restore, save
 from lso.vae.watch import Limits as Limits
 from lso.vae.watch import Watch as Watch
 from lso.vae.watched import watched
@@ -155,14 +155,14 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
         except _Cut as cut:
             reason = str(cut)
         save(trainer)
+        if reason:
+            closing.stop(trainer, reason)
+        elif first():
+            closing.finish(trainer)
     except (Exception, KeyboardInterrupt) as error:  # a full disk, Ctrl-C in a notebook: the last checkpoint holds
         if first():
             runs.note_end(trainer.run, error)
         raise
-    if not reason and first():
-        closing.finish(trainer)
-    elif reason:
-        closing.stop(trainer, reason)
 
 
 class _Cut(Exception):
