@@ -85,7 +85,7 @@ def test_a_score_that_says_nothing_else_ends_in_such_a_sentence(lso: Lso, run: R
     Path("moody.py").write_text("def score(xs):\n    raise ValueError('half a \\ud800 letter')\n")
     search = ("optimize", "--objective", "moody:score", "--maximize", "--optimizer", "random", "--device", "cpu")
     done = lso(*search, "--budget", 1, "--batch", 1, "--out", "found")
-    assert done.exit_code == 1 and "half a \\ud800 letter" in done.stdout
+    assert done.exit_code == 1 and "half a \\ud800 letter" in done.stderr
     assert "half a \ud800 letter" in Run("found").info["sentence"]
     assert "half a \\ud800 letter" in lso("doctor", "found").stdout
 
