@@ -46,6 +46,7 @@ def search(
 
     what, config = Sought(**sought), BlackBoxConfig(**settings)
     _announce(console, run, what, config, where)
+    where = {**where, "told": console.notes}
     carry_out(console, lambda watch: search_black_box(run, what, config, watch=watch, **where), deadline)
 
 

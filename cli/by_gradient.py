@@ -31,9 +31,9 @@ def search(
     Args:
         console: where to print.
         model: a training run; None is the newest.
-        sought: of `lso.tasks.black_box.Sought`.
+        sought: of `lso.tasks.sought.Sought`.
         settings: of `lso.tasks.search.SearchConfig`.
-        where: seed, out, device, control, and of targets pixels and limit.
+        where: seed, out, device, control, and of targets limit.
         deadline: seconds that the search may take.
         trust: what may run of the code that the model's folder names.
     """
@@ -58,7 +58,10 @@ def search(
         watch = SearchProgress(console, signals, deadline)
         try:
             if goal is None:
-                found = search_targets(run, str(what.target), config, watch=watch, told=console.notes, **where)
+                told = console.notes
+                found = search_targets(
+                    run, str(what.target), config, pixels=what.pixels, watch=watch, told=told, **where
+                )
             else:
                 found = search_goal(run, goal, config, watch=watch, **where)
         finally:

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import BadFiles, Channels, Device, Force, Invert, Json, Quiet, RunPath, Trust, pixel_changes
+from lso.cli.options import (
+    BadFiles,
+    Binarize,
+    Channels,
+    Device,
+    Force,
+    Invert,
+    Json,
+    Quiet,
+    RunPath,
+    Trust,
+    pixel_changes,
+)
 from lso.cli.places import file_place, file_stem, latent_run
 from lso.tables import counted
 
@@ -23,6 +35,7 @@ def encode(
     bad_files: BadFiles = None,
     channels: Channels = None,
     invert: Invert = None,
+    binarize: Binarize = False,
     device: Device = "auto",
     out: Annotated[
         Path | None, typer.Option(help="An .npz file. Default: in the run's pictures/.", metavar="FILE")
@@ -32,7 +45,7 @@ def encode(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Encode data, treated as in training, into an .npz file: mean, log_var, names, and labels where known."""
+    """Encode data, sized and turned as in training, into an .npz file: mean, log_var, names, and labels where known."""
     console = Console(json=json, quiet=quiet)
     found = latent_run(run, trust)
     named = file_stem(data.replace(":", "-"))
@@ -43,9 +56,10 @@ def encode(
     from lso.tasks.pick import pick
 
     model = experiment.load(found, device)
+    changes = pixel_changes(bad_files, channels, invert, binarize)
     reading = Reading(console)
     try:
-        targets = pick(found, data, pixels=pixel_changes(bad_files, channels, invert), progress=reading)
+        targets = pick(found, data, pixels=changes, progress=reading)
     finally:
         reading.close()
     console.notes(targets.notes)

@@ -11,9 +11,12 @@ from lso.cli.looking import AVERAGED, Asked, decoded, drawing
 from lso.cli.options import (
     Averaged,
     BeamWidth,
+    Binarize,
+    Channels,
     Device,
     Force,
     HowDrawn,
+    Invert,
     Json,
     PictureOut,
     Quiet,
@@ -22,6 +25,7 @@ from lso.cli.options import (
     TopP,
     Trust,
     complete_runs,
+    pixel_changes,
 )
 from lso.cli.places import file_place, latent_run, variant
 from lso.vae.errors import UsageError
@@ -41,6 +45,9 @@ def interpolate(
     temperature: Temperature = None,
     top_p: TopP = None,
     beam_width: BeamWidth = None,
+    channels: Channels = None,
+    invert: Invert = None,
+    binarize: Binarize = False,
     seed: Seed = 0,
     device: Device = "auto",
     out: PictureOut = None,
@@ -63,7 +70,10 @@ def interpolate(
         seed=seed,
         device=device,
     )
+    changes = pixel_changes(None, channels, invert, binarize)
     if found.config.kind == "sequence":
+        if changes:
+            raise UsageError(f"{found.path} is of sequences, which have no pixels", "Leave such flags out.")
         return texts.interpolate(console, found, asked, (a, b), steps, out, force)
     stem = "-".join(Path(text).stem.replace(":", "") for text in (a, b))
     file = file_place(found, out, variant(f"interpolate-{stem}.png", how), force)
@@ -73,12 +83,16 @@ def interpolate(
     from lso.pictures import png
     from lso.sheets import sheet
     from lso.tasks import experiment, explore
-    from lso.tasks.pick import pick_one
+    from lso.tasks.pick import part_of, pick_one
     from lso.vae.files import replace_file
 
     model = experiment.load(found, device)
     drawn = drawing(model, asked)
-    ends = [pick_one(found, text) for text in (a, b)]
+    own = [part_of(text) is not None for text in (a, b)]  # of the run's data, where nothing is to be changed
+    ends = [
+        pick_one(found, text, pixels={} if part and not all(own) else changes)
+        for text, part in zip((a, b), own, strict=True)
+    ]
     for end in ends:
         console.notes(end.notes)
     pictures = torch.cat([end.batch for end in ends])

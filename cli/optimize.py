@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from lso.cli.options import (
     LIMITS,
     OUTPUT,
     BadFiles,
+    Binarize,
     Channels,
     Chunk,
     Device,
@@ -255,7 +256,8 @@ Out = Annotated[
 
 
 # Options that are of one kind of optimizer alone.
-OF_GRADIENT = {"starts", "start", "context", "lr", "control", "tol", "max_steps", "bad_files", "channels", "invert"}
+OF_GRADIENT = {"starts", "start", "context", "lr", "control", "tol", "max_steps"}
+OF_FILES = {"bad_files", "channels", "invert", "binarize"}
 OF_BLACK_BOX = {"budget", "batch", "seeds", "workers", "timeout", "chunk", "max_calls", "max_failures", "known"}
 OF_BLACK_BOX |= {"surrogate", "chart", "asynchronous"}
 OF_RETRAINING = {"retrain_k", "retrain_epochs", "retrain_first_epochs", "retrain_data"}
@@ -274,6 +276,7 @@ def optimize(
     bad_files: BadFiles = None,
     channels: Channels = None,
     invert: Invert = None,
+    binarize: Binarize = False,
     optimizer: Optimizer = None,
     starts: Starts = 8,
     start: Start = START,
@@ -329,12 +332,14 @@ def optimize(
         options = {"device": device, "trust": trust or (() if objective is None else (objective,))}
         black_box.resume(console, resume, {key: own[key] for key in CHANGES & given}, deadline, options)
         return
-    sought = {"task": task, "objective": objective, "target": target, "maximize": maximize}
+    sought: dict[str, Any] = {"task": task, "objective": objective, "target": target, "maximize": maximize}
+    sought["pixels"] = pixel_changes(bad_files, channels, invert, binarize)
     if not (target or task or objective):
         raise UsageError(
             "no target given",
             "Say what to search for: --target images/ or test:20, --task expressions, or --objective module:function",
         )
+    _refuse(set() if target else given & OF_FILES, "no target is given")
     if retrain_every is None:
         _refuse(given & OF_RETRAINING, "nothing is retrained", "Add --retrain-every 50, or leave it out.")
     elif target:
@@ -376,7 +381,7 @@ def optimize(
     settings |= {"optimizer": name, "start": kinds}
     settings["prior_weight"] = (1.0 if target else 0.0) if prior_weight is None else prior_weight
     where = {"seed": seed, "out": out, "device": device, "control": control}
-    files = {"pixels": pixel_changes(bad_files, channels, invert), "limit": limit} if target else {}
+    files = {"limit": limit} if target else {}
     by_gradient.search(console, model, sought, settings, {**where, **files}, deadline, trust)
 
 

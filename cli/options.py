@@ -145,6 +145,9 @@ Invert = Annotated[
         "--invert/--no-invert", help="Turn black and white round. Default: as in training.", show_default=False
     ),
 ]
+Binarize = Annotated[
+    bool, typer.Option("--binarize", help="Draw each pixel of files once to black or white. Default: grey stays grey.")
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A config.toml, as in every run folder; flags win.", metavar="FILE")
 ]
@@ -178,17 +181,20 @@ Chunk = Annotated[
 # --- reading values --------------------------------------------------------------------------------------------------
 
 
-def pixel_changes(bad_files: str | None, channels: int | None, invert: bool | None) -> dict[str, Any]:
+def pixel_changes(
+    bad_files: str | None, channels: int | None, invert: bool | None, binarize: bool = False
+) -> dict[str, Any]:
     """What was given of the options that change how files become pixels.
 
     Args:
         bad_files: of `BadFiles`.
         channels: of `Channels`.
         invert: of `Invert`.
+        binarize: of `Binarize`.
     Returns:
         For `lso.tasks.pick`.
     """
-    given = {"bad_files": bad_files, "channels": channels, "invert": invert}
+    given = {"bad_files": bad_files, "channels": channels, "invert": invert, "binarize": binarize or None}
     return {key: value for key, value in given.items() if value is not None}
 
 

@@ -22,9 +22,10 @@ from lso.search_result import SearchResult
 from lso.space import LatentSpace
 from lso.tasks.goal import Goal
 from lso.tasks.known import goal_objective, known_codes
-from lso.tasks.pick import pick
+from lso.tasks.pick import part_of, pick
 from lso.tasks.search import frozen
 from lso.tasks.sought import Sought
+from lso.tasks.targets import Targets
 from lso.vae import runs
 from lso.vae.errors import RunError, UsageError
 from lso.vae.lock import Lock
@@ -103,6 +104,7 @@ def search_black_box(
     device: str = "auto",
     limit: int | None = None,
     watch: Callable[[str, LatentObjective], Watch] | None = None,
+    told: Callable[[Sequence[str]], None] | None = None,
 ) -> Run:
     """Search a trained model's latent space by a black-box optimizer, and write a run folder with records and report.
 
@@ -120,6 +122,7 @@ def search_black_box(
         device: of the decoder.
         limit: of targets, the first so many.
         watch: progress and stop requests of a part, by its name and objective.
+        told: called once, before the search, with what was done to the targets, where there are any.
     Returns:
         The search run.
     Raises:
@@ -134,7 +137,10 @@ def search_black_box(
             "a reconstruction is scored in this process, without a timeout", "Leave workers and timeout out."
         )
     decoder, space, _ = frozen(run, device, bounds=config.bounds, chart=config.chart)
-    objectives = _objectives(run, sought, goal, decoder, space, config, limit)
+    targets = _targets(run, sought, limit)
+    if targets is not None and told is not None:
+        told(targets.notes)
+    objectives = _objectives(goal, targets, decoder, space, config)
     make_optimizer(config.optimizer, space, **config.options)  # a wrong name must not leave a run folder behind
     _able(config)
     known = None if goal is None or not config.known else known_codes(run, goal, decoder, config.known, seed)
@@ -166,17 +172,14 @@ def search_black_box(
             for i, number in parts:
                 names = (f"target-{i:03d}" * (len(objectives) > 1), f"seed-{seed + number}" * (seeds > 1))
                 name = "-".join(filter(None, names))
-                told = watch(name, objectives[i]) if watch is not None else Watch()
+                watched = watch(name, objectives[i]) if watch is not None else Watch()
                 again = resume and (path / name / runs.INFO).is_file()
-                results[i].append(
-                    _search(
-                        objectives[i], config, path / name, seed + number, again, known, told, facts if alone else {}
-                    )
-                )
+                given = (config, path / name, seed + number, again, known, watched, facts if alone else {})
+                results[i].append(_search(objectives[i], *given))
                 if results[i][-1].status == "stopped":
                     break
             found = Run(path)
-            _conclude(found, run, results, goal, alone)
+            _conclude(found, run, results, goal, targets, alone)
         except RunError:  # another process may be searching in the folder of a part
             raise
         except BaseException as error:
@@ -215,9 +218,10 @@ def resume_black_box(
         raise RunError(f"{path} is no black-box search of the command line", "Only those are resumed; start it again.")
     if not Path(info["model"]).is_dir():
         raise RunError(f"the model of {path} is gone: {info['model']}", "Put it back there.")
+    run = Run(info["model"], trust=trust)
     return search_black_box(
-        Run(info["model"], trust=trust),
-        Sought.recorded(info, trust),
+        run,
+        _sought(run, info, trust),
         BlackBoxConfig(**{**info["config"], **(changes or {})}),
         seeds=info["seeds"],
         seed=info["seed"],
@@ -238,13 +242,21 @@ def here() -> dict[str, Any]:
     return dataclasses.asdict(runs.Provenance.here())
 
 
-def _conclude(found: Run, run: Run, results: Sequence[Sequence[SearchResult]], goal: Goal | None, alone: bool) -> None:
+def _conclude(
+    found: Run,
+    run: Run,
+    results: Sequence[Sequence[SearchResult]],
+    goal: Goal | None,
+    targets: Targets | None,
+    alone: bool,
+) -> None:
     """Reports, and where there are several searches, the status of them all."""
     best_possible = None if goal is None else goal.best
     told: dict[str, Any] = {"codes": run.codes(), "verdict": run.verdict, "best_possible": best_possible}
     model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
     extra = {"model": model, "data of the model": run.info["dataset"]["name"]}
     extra |= {"goal": goal.summary} if goal is not None and goal.summary else {}
+    extra |= {} if targets is None else {"targets": " ".join(targets.notes)}
     extra |= {key: str(found.info["config"][key]) for key in ("chart", "surrogate", "known")}
     groups = [group for group in results if group]
     for i, group in enumerate(groups):
@@ -319,20 +331,28 @@ def _able(config: BlackBoxConfig) -> None:
         raise UsageError(f"{config.optimizer} has no model of decoded objects", f"These have: {', '.join(able)}.")
 
 
+def _sought(run: Run, info: Mapping[str, Any], trust: Trust) -> Sought:
+    """What a recorded search is for; earlier versions drew files to black and white wherever training did."""
+    found = Sought.recorded(info, trust)
+    files = found.target is not None and run.config.kind == "image" and part_of(found.target) is None
+    drew = files and "pixels" not in info["sought"] and run.config.protocol.binarize != "none"
+    return dataclasses.replace(found, pixels={"binarize": True}) if drew else found
+
+
+def _targets(run: Run, sought: Sought, limit: int | None) -> Targets | None:
+    if sought.target is None:
+        return None
+    targets = pick(run, sought.target, pixels=sought.pixels)
+    return targets if limit is None else targets.first(limit)
+
+
 def _objectives(
-    run: Run,
-    sought: Sought,
-    goal: Goal | None,
-    decoder: Decoder,
-    space: LatentSpace,
-    config: BlackBoxConfig,
-    limit: int | None,
+    goal: Goal | None, targets: Targets | None, decoder: Decoder, space: LatentSpace, config: BlackBoxConfig
 ) -> list[LatentObjective]:
     if goal is not None:
         objective = goal_objective(goal, decoder, space, prior_weight=config.prior_weight)
         return [objective]
-    targets = pick(run, str(sought.target))
-    targets = targets if limit is None else targets.first(limit)
+    assert targets is not None
     whole = LatentObjective.reconstruct(
         decoder,
         targets.batch,

@@ -41,7 +41,7 @@ def pick(
         what: ``"test:20"`` (the first 20 of a split of the run's own data), ``"validation"`` (all of one), or a folder,
             image, .npy or .npz file; for a run on sequences a text file of one a line, or a sentence as it is.
         pixels: changes of how files become pixels, over the run's own (`config.DataConfig`): channels, invert, fit,
-            bad_files.
+            bad_files; and ``binarize``, see `lso.tasks.targets.load_targets`.
         progress: told the files read.
     Returns:
         The data as the model sees them, images in [0, 1].
@@ -52,8 +52,7 @@ def pick(
     part = part_of(what)
     if part is None:
         return _from_outside(run, what, pixels or {}, progress)
-    if pixels:
-        raise UsageError(f"{_flags(pixels)} is for files, and {what} is a part of the run's own data", "Leave it out.")
+    _only_files(what, pixels)
     split, number = part
     dataset = dataset_of(run)
     x, labels = seen(dataset, split), dataset.labels.get(split)
@@ -70,27 +69,29 @@ def pick(
     )
 
 
-def pick_one(run: Run, what: str | Path) -> Targets:
+def pick_one(run: Run, what: str | Path, *, pixels: Mapping[str, Any] | None = None) -> Targets:
     """One datum: ``"test:3"`` is number 3 of the test split, counted from 0; else a file, or a sentence.
 
     Args:
         run: a training run.
         what: as above.
+        pixels: see `pick`.
     Returns:
         One datum as the model sees data.
     Raises:
-        UsageError: if it names none, or several.
+        UsageError: if it names none, or several, or changes are given with a part of the data.
         DataError: if the file cannot be read or does not fit the model, or the run's own data have changed.
     """
     part = part_of(what)
     if part is None:
-        found = _from_outside(run, what, {}, None)
+        found = _from_outside(run, what, pixels or {}, None)
         if len(found.x) != 1:
             instead = "Give an image file" if run.config.kind == "image" else "Write a sentence in quotes"
             raise UsageError(
                 f"{what} holds {len(found.x)} {run.config.kind}s, expected one", f"{instead}, or e.g. test:3."
             )
         return found
+    _only_files(what, pixels)
     split, number = part
     x = seen(dataset_of(run), split)
     if not number.isdigit() or int(number) >= len(x):
@@ -112,17 +113,25 @@ def _from_outside(run: Run, what: str | Path, pixels: Mapping[str, Any], progres
     return load_sentences(run, what)
 
 
+def _only_files(what: str | Path, pixels: Mapping[str, Any] | None) -> None:
+    if pixels:
+        raise UsageError(f"{_flags(pixels)} is for files, and {what} is a part of the run's own data", "Leave it out.")
+
+
 def _flags(pixels: Mapping[str, Any]) -> str:
     return " and ".join(f"--{key.replace('_', '-')}" for key in pixels)
 
 
 def _from_files(run: Run, what: str | Path, pixels: Mapping[str, Any], progress: Progress | None) -> Targets:
+    changes = dict(pixels)
+    drawn = bool(changes.pop("binarize", False))
     return load_targets(
         what,
-        from_dict({"data": dict(pixels)}, run.config).data,
+        from_dict({"data": changes}, run.config).data,
         tuple(run.info["shape"]),
         run.config.protocol.binarize,
         run.config.seed,
+        drawn=drawn,
         reference_mean=run.info["dataset"]["provenance"].get("mean"),
         progress=progress,
     )

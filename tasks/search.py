@@ -121,7 +121,7 @@ def search_targets(
         seed: of random starts.
         out: run folder to make; None makes one under ``runs/``.
         device: where to search.
-        pixels: how files become pixels where that differs from the run: channels, invert, fit, bad_files.
+        pixels: how files become pixels where that differs from the run: channels, invert, fit, bad_files, binarize.
         control: a second optimizer from the same starts, for the report; ``"none"`` leaves it out.
         limit: search for the first so many targets.
         watch: progress and stop requests.

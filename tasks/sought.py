@@ -1,7 +1,7 @@
 """What a search is for, as a user names it. Torch-free until its goal is asked for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from lso.tasks.goal import Goal
@@ -20,14 +20,16 @@ class Sought:
         objective: ``"module:function"``.
         target: as `lso.tasks.pick.pick` takes it.
         maximize: sense of a function that does not state it.
+        pixels: of targets, how files become pixels where that differs from the run, as `lso.tasks.pick.pick` takes it.
     Raises:
-        UsageError: unless exactly one of the three is given.
+        UsageError: unless exactly one of the three is given, or if pixels are given without targets.
     """
 
     task: str | None = None
     objective: str | None = None
     target: str | None = None
     maximize: bool | None = None
+    pixels: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = [name for name in ("task", "objective", "target") if getattr(self, name) is not None]
@@ -36,6 +38,8 @@ class Sought:
                 f"expected exactly one of task, objective and target, got {' and '.join(given) or 'none'}",
                 "Say what to search for: --target images/, --task expressions, or --objective module:function",
             )
+        if self.pixels and self.target is None:
+            raise UsageError(f"pixels are changed of targets, and there are none: {dict(self.pixels)}", "Leave it out.")
 
     def goal(self, run: Run) -> Goal | None:
         """The goal.
@@ -65,11 +69,14 @@ class Sought:
             RunError: if it does not say.
         """
         told = info["sought"]
+        known = dict(told) if isinstance(told, Mapping) else {}
         try:
-            found = cls(**told)
+            found = cls(**known)
         except (TypeError, UsageError):
             found = None
-        if found is None or not all(isinstance(told[one.name], str | bool | None) for one in fields(cls)):
+        changes = known.pop("pixels", {})
+        plain = [*known.values(), *(changes.values() if isinstance(changes, Mapping) else [changes])]
+        if found is None or not all(isinstance(value, str | bool | int | None) for value in plain):
             raise RunError(f"run.json does not say what is sought: {told!r}", "It is damaged; start the search again.")
         if isinstance(trust, tuple) and trust and found.objective not in trust:
             raise UsageError(f"{', '.join(trust)} is not what this search is for: {found}", "Leave --objective out.")

@@ -1,4 +1,4 @@
-"""Data to search for; images treated exactly as the run treated its training images."""
+"""Data to search for; images brought to size, channels and polarity as the run brought its training images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,7 @@ def load_targets(
     binarize: Binarize,
     seed: int,
     *,
+    drawn: bool = False,
     reference_mean: float | None = None,
     progress: Progress | None = None,
 ) -> Targets:
@@ -74,8 +75,10 @@ def load_targets(
         data: of the run: fit, polarity, bad files, and ``channels=1`` for colour converted to grey; size and limit are
             not used.
         shape: of the model's data, ``(channels, height, width)``.
-        binarize: of the run; targets are drawn once wherever training data were binarized.
+        binarize: of the run, to say so where grey pixels meet a model of black and white.
         seed: of the run.
+        drawn: whether each pixel is drawn once to black or white by that seed, grey being the probability of white.
+            Else grey stays grey: the cross-entropy of a grey pixel is its mean over such draws, without their noise.
         reference_mean: mean intensity of the training images (``provenance["mean"]``), to warn of opposite polarity.
         progress: told the files read.
     Returns:
@@ -90,9 +93,12 @@ def load_targets(
     notes = [f"{len(x)} target{'s' * (len(x) != 1)} from {path}.", *notes]
     notes.append("Polarity turned round (1 - x), as in training." if data.invert else "Polarity as in the files.")
     notes += _warnings(x, names, reference_mean, data.invert)
-    if binarize != "none":
+    grey = bool(((x > 0) & (x < 1)).any())
+    if drawn:
         x = draw(x, seed, "targets")
-        notes.append(f"Binarized once with seed {seed}, as in training ({binarize}).")
+        notes.append(f"Each pixel drawn once to black or white with seed {seed}.")
+    elif grey and binarize != "none":
+        notes.append("Grey pixels are taken as they are, though training drew them to black or white (--binarize).")
     return Targets(x=x, names=tuple(names), notes=tuple(notes))
 
 

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import Result
 
 from lso.record import read_evaluations
+from lso.tasks.black_box import _sought
 from lso.vae.runs import Run
 
 Lso = Callable[..., Result]
@@ -47,6 +49,28 @@ def test_several_seeds_are_compared_on_one_page(lso: Lso, run: Run) -> None:
 
 
 @pytest.mark.usefixtures("plain_report")
+def test_a_file_is_read_as_asked_and_an_earlier_search_goes_on_with_what_it_had(lso: Lso, run: Run) -> None:
+    np.save("grey.npy", np.random.default_rng(0).integers(1, 255, (1, 8, 8), dtype=np.uint8))
+    options = ("--optimizer", "random", "--budget", 4, "--target", "grey.npy")
+    values = {}
+    for name, flags in (("plain", ()), ("drawn", ("--binarize",)), ("turned", ("--invert",))):
+        result = lso("optimize", *options, "--out", name, *flags)
+        assert result.exit_code == 0 and "1 target from grey.npy." in result.stderr, result.stderr
+        values[name] = [record.value for record in read_evaluations(name)]
+    assert len({str(found) for found in values.values()}) == 3
+    for name, budget in (("plain", 6), ("drawn", 6)):
+        assert lso("optimize", "--resume", name, "--budget", budget).exit_code == 0
+        grown = [record.value for record in read_evaluations(name)]
+        assert grown[:4] == values[name]
+    assert lso("optimize", *options, "--budget", 6, "--out", "six", "--binarize").exit_code == 0
+    assert [record.value for record in read_evaluations("six")] == [r.value for r in read_evaluations("drawn")]
+    earlier = json.loads(Path("drawn/run.json").read_text())
+    del earlier["sought"]["pixels"]  # as version 0.1.0 wrote, which drew every file
+    assert _sought(Run("runs/digits"), earlier, ()).pixels == {"binarize": True}
+    earlier["sought"]["target"] = "test:1"
+    assert _sought(Run("runs/digits"), earlier, ()).pixels == {}
+
+
 def test_a_target_is_searched_for_without_gradients(lso: Lso, run: Run) -> None:
     result = lso("optimize", "--target", "test:2", "--optimizer", "random", "--budget", 8, "--out", "found")
     assert result.exit_code == 0, result.stderr

@@ -62,6 +62,50 @@ def test_a_folder_of_images_of_other_sizes_and_kinds_is_searched_for(lso: Lso, r
     assert lso("report", "found", run.path).exit_code == 2
 
 
+def grey(path: str, n: int = 2, seed: int = 0) -> np.ndarray:
+    """Grey pictures in a file, and as numbers in [0, 1]."""
+    pixels = np.random.default_rng(seed).integers(1, 255, (n, 8, 8), dtype=np.uint8)
+    np.save(path, pixels)
+    return pixels / 255
+
+
+def test_grey_targets_are_searched_for_and_shown_as_they_are(lso: Lso, run: Run) -> None:
+    wanted = grey("grey.npy")
+    result = lso("optimize", "--target", "grey.npy", "--out", "found", *QUICK, "--loss", "bce", "--prior-weight", 0)
+    assert result.exit_code == 0, result.stderr
+    assert "Grey pixels are taken as they are" in result.stderr
+    best, shown = (
+        np.stack([np.array(Image.open(f"found/results/images/000{i}_{kind}.png")) / 255 for i in range(2)])
+        for kind in ("best", "target")
+    )
+    np.testing.assert_allclose(shown, wanted, atol=1e-6)
+    with np.load("found/results/codes.npz") as codes:
+        value = codes["value"].min(1)
+    entropy = -(wanted * np.log(best) + (1 - wanted) * np.log1p(-best)).sum((1, 2))  # by hand, from 8-bit pictures
+    np.testing.assert_allclose(value, entropy, rtol=0.01)
+    assert lso("optimize", "--target", "grey.npy", "--out", "drawn", "--binarize", *QUICK).exit_code == 0
+    assert set(np.unique(np.array(Image.open("drawn/results/images/0000_target.png")))) == {0, 255}
+
+
+def test_other_commands_take_grey_as_it_is_too(lso: Lso, run: Run) -> None:
+    import torch
+
+    from lso.tasks import experiment, explore
+
+    wanted = torch.from_numpy(grey("grey.npy", 1)).float()[None]
+    mean = explore.encode(experiment.load(run), wanted).mean.numpy()
+    for flags, same in (((), True), (("--binarize",), False)):
+        assert lso("encode", run.path, "--data", "grey.npy", "--out", "codes.npz", "--force", *flags).exit_code == 0
+        with np.load("codes.npz") as codes:
+            assert np.allclose(codes["mean"], mean, atol=1e-6) == same
+        found = lso("interpolate", run.path, "grey.npy", "test:0", "--out", "way.png", "--force", "--json", *flags)
+        assert found.exit_code == 0, found.stderr
+    refused = lso("interpolate", run.path, "test:1", "test:0", "--out", "way.png", "--force", "--invert")
+    assert refused.exit_code == 2 and "--invert is for files" in refused.stderr
+    refused = lso("optimize", "--task", "digits-preference", "--invert")
+    assert refused.exit_code == 2 and "--invert: no target is given" in refused.stderr
+
+
 def test_ctrl_c_writes_what_there_is(lso: Lso, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from lso.cli.progress import SearchProgress
 

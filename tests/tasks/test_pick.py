@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,6 +35,21 @@ def test_a_part_of_the_runs_own_data_is_as_the_model_sees_it(run: Run) -> None:
 def test_a_part_that_is_not_there_is_refused(run: Run, what: str) -> None:
     with pytest.raises(UsageError, match="expected test:N"):
         pick(run, what)
+
+
+def test_grey_files_are_drawn_to_black_and_white_on_request_alone(run: Run, tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(1, 255, (2, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "grey.npy", grey)
+    found = pick(run, tmp_path / "grey.npy").batch
+    torch.testing.assert_close(found, torch.from_numpy(grey)[:, None] / 255)
+    drawn = pick(run, tmp_path / "grey.npy", pixels={"binarize": True}).batch
+    assert bool(((drawn == 0) | (drawn == 1)).all())
+    np.save(tmp_path / "one.npy", grey[:1])
+    assert torch.equal(pick_one(run, tmp_path / "one.npy").batch, found[:1])
+    assert torch.equal(pick_one(run, tmp_path / "one.npy", pixels={"binarize": True}).batch, drawn[:1])
+    for ask in (pick, pick_one):
+        with pytest.raises(UsageError, match="--binarize is for files, and test:1 is a part"):
+            ask(run, "test:1", pixels={"binarize": True})
 
 
 def test_a_file_of_the_name_of_a_split_is_a_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

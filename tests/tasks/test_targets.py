@@ -43,14 +43,31 @@ def test_targets_equal_training_images_of_the_same_files(tmp_path: Path) -> None
     assert {x.numpy().tobytes() for x in to_unit(every)} == {x.numpy().tobytes() for x in targets}
 
 
-def test_targets_are_binarized_once_where_training_was(tmp_path: Path) -> None:
+def test_grey_targets_stay_grey_whatever_training_did(tmp_path: Path) -> None:
+    folder = folder_of_digits(tmp_path, side=16)
+    plain = torch.stack([torch.from_numpy(np.array(Image.open(p))) for p in sorted(folder.iterdir())])[:, None] / 255
+    modes: tuple[Binarize, ...] = ("dynamic", "fixed", "none")
+    for mode, told in zip(modes, (True, True, False), strict=True):
+        found = load_targets(folder, PAD, GREY, mode, 0)
+        torch.testing.assert_close(found.batch, plain)
+        assert any("Grey pixels are taken as they are" in note for note in found.notes) == told
+
+
+def test_targets_are_drawn_once_on_request(tmp_path: Path) -> None:
     folder = folder_of_digits(tmp_path)
-    cases: list[tuple[Binarize, int]] = [("dynamic", 0), ("fixed", 0), ("dynamic", 1)]
-    first, second, other = (load_targets(folder, PAD, GREY, mode, seed) for mode, seed in cases)
+    cases: list[tuple[Binarize, int]] = [("dynamic", 0), ("none", 0), ("dynamic", 1)]
+    first, second, other = (load_targets(folder, PAD, GREY, mode, seed, drawn=True) for mode, seed in cases)
     assert set(first.batch.flatten().tolist()) == {0.0, 1.0}
     assert torch.equal(first.batch, second.batch)
     assert not torch.equal(first.batch, other.batch)
-    assert "Binarized once with seed 0, as in training (dynamic)." in first.notes
+    assert "Each pixel drawn once to black or white with seed 0." in first.notes
+
+
+def test_black_and_white_targets_are_the_same_drawn_or_not(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 2, (3, 16, 16), dtype=np.uint8) * 255)
+    drawn, plain = (load_targets(tmp_path / "x.npy", PAD, GREY, "dynamic", 0, drawn=how) for how in (True, False))
+    assert torch.equal(drawn.batch, plain.batch)
+    assert not any("Grey" in note for note in plain.notes)
 
 
 def test_a_colour_photo_for_a_grey_model_is_refused_or_converted_on_request(tmp_path: Path) -> None:
