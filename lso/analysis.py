@@ -17,6 +17,7 @@ from lso.decoder import Decoder
 from lso.dimensions import Dimensions, decode, dimensions
 from lso.plausibility import Plausibility, Reference, plausibility
 from lso.probing import Probe
+from lso.reproduction import Reproduction, reproduction
 from lso.result import Result
 from lso.said import Said, said
 from lso.sensitivity import Sensitivity, sensitivity
@@ -49,7 +50,7 @@ class SearchSummary:
         best: section 4, of the best end of each target.
         best_typical: section 4, of the best typical end of each target.
         reference: section 4, of prior draws.
-        explained: ``(T,)`` how much of each target the best end reproduces (see `lso.apart`); None without targets.
+        reproduction: how well the best end reproduces each target; None without targets.
         said: texts of targets and best ends, where they are sequences.
         decoded0: ``(T, S, *event)`` what the starts decode to.
         decoded: ``(T, S, *event)`` what the ends decode to.
@@ -69,11 +70,16 @@ class SearchSummary:
     best: Plausibility
     best_typical: Plausibility
     reference: Reference
-    explained: Tensor | None
+    reproduction: Reproduction | None
     said: Said | None
     decoded0: Tensor
     decoded: Tensor
     counters: Mapping[str, Any]
+
+    @property
+    def explained(self) -> Tensor | None:
+        """``(T,)`` how much of each target the best end reproduces (see `lso.apart`); None without targets."""
+        return None if self.reproduction is None else self.reproduction.share
 
     @property
     def best_index(self) -> tuple[Tensor, Tensor]:
@@ -134,9 +140,29 @@ class SearchSummary:
                 "prior_draws": found(self.reference.plausibility),
                 "scale": found(self.reference.scale),
             },
-            "fit": {"explained": found(self.explained)} | ({} if self.said is None else found(self.said)),
+            "fit": {"explained": found(self.explained)}
+            | ({} if self.said is None else found(self.said))
+            | ({} if self.reproduction is None else fit_json(self.reproduction, self.target_names)),
             "counters": found(dict(self.counters)),
         }
+
+
+def fit_json(found: Reproduction, names: Sequence[str]) -> dict[str, Any]:
+    """What report.json says of each target's reproduction beside its share.
+
+    Args:
+        found: of a search.
+        names: of the targets.
+    Returns:
+        ``reproduced`` and ``turned`` for each, the names of the ``not_reproduced``, ``nats`` and ``nats_bound``.
+    """
+    return {
+        "reproduced": plain(~found.missed),
+        "not_reproduced": found.named(names),
+        "turned": plain(found.turned),
+        "nats": plain(found.nats),
+        "nats_bound": plain(found.bound),
+    }
 
 
 def plain(value: Any) -> Any:
@@ -216,7 +242,9 @@ def search_summary(
         if r is not None
     ]
     best = ends[rows, steps.best_start]
-    fitted = measure.explained(objective.targets, decoded[rows, steps.best_start], prior_decoded)
+    chosen = rows, steps.best_start
+    fitted = reproduction(objective, result.z[chosen], decoded[chosen], prior, prior_decoded)
+    names = list(target_names) if target_names is not None else [f"target {i}" for i in rows.tolist()]
     asked = measure.reaction(objective.targets, prior_decoded, scale)
     checks = [
         belief.check_decoder(frozen(decoder), decoder.check()),
@@ -224,11 +252,11 @@ def search_summary(
         belief.check_convergence(steps),
         belief.check_starts(both[0]),
         belief.check_plausibility(best, reference.plausibility),
-        *([] if fitted is None else [belief.check_fit(fitted, measure.fitted, measure.rule)]),
+        *([] if fitted is None else [belief.check_fit(fitted, names, measure.fitted, measure.rule)]),
     ]
     return SearchSummary(
         result=result,
-        target_names=list(target_names) if target_names is not None else [f"target {i}" for i in rows.tolist()],
+        target_names=names,
         verdict=belief.conclude(checks, training_verdict),
         convergence=steps,
         sensitivity=both[0],
@@ -240,7 +268,7 @@ def search_summary(
         best=best,
         best_typical=ends[rows, typical],
         reference=reference,
-        explained=fitted,
+        reproduction=fitted,
         said=said(decoder, objective.targets, decoded[rows, steps.best_start]),
         decoded0=decoded0,
         decoded=decoded,

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from lso.check import Finding
 from lso.convergence import STILL, Convergence, middle
 from lso.dimensions import WEAK, Dimensions, names
 from lso.plausibility import Plausibility, share
+from lso.reproduction import DEVIATIONS, SHARE, Reproduction
 from lso.sensitivity import BASIN, Sensitivity
 from lso.space import OUTSIDE
 from lso.vae.verdict import COLLAPSED_SHARE
@@ -28,9 +28,11 @@ DISAGREE = (0.25, 0.75)  # shares of targets whose starts disagree
 ATYPICAL = (0.1, 0.5)  # shares of best results that are atypical
 REENCODING = 4.0  # times the median of prior draws
 UNSTABLE = ("train-mode", "non-deterministic", "batch-dependent")  # findings that make of a decoder no fixed function
-# Least shares of the target reproduced. On digits the medians are 0.5 for held-out ones, 0.2 for inverted ones, 0.1 for
-# noise, and 0 with a collapsed model (docs/log.md).
+# Least shares of the median target reproduced. On digits the medians are 0.5 for held-out ones, 0.2 for inverted ones,
+# 0.1 for noise, and 0 with a collapsed model (docs/log.md).
 FITTED = (0.3, 0.15)
+MISSED = 0.5  # share of targets that are not reproduced from which on the search is one for what the model cannot make
+NAMED = 8  # targets named in a sentence
 DEAF = 0.1  # the decoder's own variety as a share of what the targets ask for
 
 
@@ -212,28 +214,56 @@ def check_plausibility(best: Plausibility, prior: Plausibility) -> Check:
 
 
 def check_fit(
-    explained: Tensor,
+    found: Reproduction,
+    names: Sequence[str] = (),
     fitted: str = "what sets the median target apart from the mean decode",
     measure: str = "1 - squared error / squared error of the mean decode of prior draws",
 ) -> Check:
-    """The targets were reproduced.
+    """The targets were reproduced, each of them.
 
     Args:
-        explained: ``(T,)`` see `lso.apart`.
-        fitted: what it is a share of.
+        found: how well each target was.
+        names: of the targets; without them they are numbered.
+        fitted: what the share is a share of.
         measure: how it is computed.
     Returns:
-        The check.
+        The check; it names the targets that are not reproduced.
     """
-    middling = float(middle(explained))
-    part = f"{100 * middling:z.0f} %"
-    found = f"the best results reproduce {part} of {fitted}"
+    middling, missed = float(middle(found.share)), share(found.missed)
+    told = f"the best results reproduce {100 * middling:z.0f} % of {fitted}"
+    cost = ""
+    if found.bound is not None:
+        cost = f", or if it costs over {found.bound:.3g} nats given its best code (mean and {DEVIATIONS:g} standard "
+        cost += "deviations of data that the decoder draws itself)"
     rule = (
-        f"{measure}; care if the median is under "
-        f"{100 * FITTED[0]:.0f} %, doubt if under {100 * FITTED[1]:.0f} % or not known"
+        f"a target is not reproduced if under {100 * SHARE:.0f} % of it is ({measure}){cost}; care if any target is "
+        f"not reproduced or the median is under {100 * FITTED[0]:.0f} %, doubt if over {100 * MISSED:.0f} % of targets "
+        f"are not or the median is under {100 * FITTED[1]:.0f} % or not known"
     )
     level: Level = "fine" if middling >= FITTED[0] else "care" if middling >= FITTED[1] else "doubt"
-    return Check(name="fit", level=level, found=found, rule=rule)
+    if missed:
+        level = max(level, graded(missed, (0.0, MISSED)), key=LEVELS.index)
+        told = f"{_missed(found, names)}; {told}"
+    return Check(name="fit", level=level, found=told, rule=rule)
+
+
+def _missed(found: Reproduction, names: Sequence[str]) -> str:
+    """Which targets are not reproduced, in words, and whether they would be turned round."""
+    total = len(found.share)
+    listed = found.named(names or [f"target {i}" for i in range(total)])
+    count, rest = len(listed), total - len(listed)
+    which = ", ".join(listed[:NAMED]) + (f" and {count - NAMED} more" if count > NAMED else "")
+    told = f"{count} of {total} targets {'is' if count == 1 else 'are'} not reproduced ({which})"
+    told += f", so do not believe what was found for {'it' if count == 1 else 'these'}"
+    told += f"; {'the other is' if rest == 1 else f'the other {rest} are'} reproduced" if rest else ""
+    turned = 0 if found.turned is None else int(found.turned.sum())
+    if not turned:
+        return told
+    subject = f"{turned} of them" if turned < count else "they" if count > 1 else "it"
+    return (
+        f"{told}; turned round (1 - x) {subject} would be, so that the polarity seems to be the opposite of the "
+        f"model's data: --invert turns targets round (--no-invert where training did)"
+    )
 
 
 OPENING: dict[Level, str] = {

@@ -11,12 +11,13 @@ from torch import Tensor
 from lso import belief, black_box_verdict, probing
 from lso.analysis import PRIOR_DRAWS, PROBE_DRAWS, frozen, plain, split_information
 from lso.apart import yardstick
-from lso.belief import Verdict
+from lso.belief import Check, Verdict
 from lso.convergence import middle
 from lso.dimensions import MAX_POINTS, Dimensions, decode, decoder_sensitivity, finite_rows, spaced
 from lso.evaluation import ends
 from lso.foretold import foretell
 from lso.ledger import account
+from lso.reproduction import reproduction
 from lso.result import Evaluation
 from lso.search_course import Course, band, course
 from lso.search_groups import Found, Group, group_json
@@ -90,6 +91,7 @@ def black_box_summary(
     verdict: str = "",
     best_possible: float | None = None,
     names: Sequence[str] | None = None,
+    target: str = "",
 ) -> BlackBoxSummary:
     """Compute everything that the report says.
 
@@ -99,6 +101,7 @@ def black_box_summary(
         verdict: the training run's own.
         best_possible: the best attainable value, where known.
         names: of the group of each result; None takes the optimizers' names.
+        target: name of what is searched for, where that is a datum.
     Returns:
         `BlackBoxSummary`.
     Raises:
@@ -115,11 +118,11 @@ def black_box_summary(
     grouped: dict[str, list[SearchResult]] = {}
     for name, result in zip(names or [r.optimizer for r in results], results, strict=True):
         grouped.setdefault(name, []).append(result)
-    groups = [_group(name, found, codes, verdict) for name, found in grouped.items()]
+    groups = [_group(name, found, codes, verdict, target) for name, found in grouped.items()]
     return BlackBoxSummary(groups=groups, top=_top(grouped), best_possible=best_possible, training=verdict)
 
 
-def _group(name: str, results: Sequence[SearchResult], codes: Codes | None, training: str) -> Group:
+def _group(name: str, results: Sequence[SearchResult], codes: Codes | None, training: str, target: str) -> Group:
     objective, space = results[0].objective, results[0].objective.space
     courses = [course(result, name) for result in results]
     dims = _dimensions(results, codes)
@@ -147,6 +150,7 @@ def _group(name: str, results: Sequence[SearchResult], codes: Codes | None, trai
         belief.check_decoder(all(frozen(r.objective.decoder) for r in results), objective.decoder.check()),
         belief.check_model(dims, None, training),
         *black_box_verdict.checks(unjudged),
+        *_fit(results, target),
     ]
     return Group(**numbers, verdict=belief.conclude(checks, training))
 
@@ -172,6 +176,20 @@ def _dimensions(results: Sequence[SearchResult], codes: Codes | None) -> Dimensi
     measure = redrawn if decoder.vocabulary is None else "root of KL"
     how = how.replace("starts and end points", "proposals and prior draws")
     return Dimensions(sensitivity=sensitivity, how=how, moved=moved, measure=measure, **known)
+
+
+def _fit(results: Sequence[SearchResult], target: str) -> list[Check]:
+    """Whether the best of all searches reproduces the target, where there is one."""
+    objective, sign = results[0].objective, results[0].objective.sign
+    good = [result for result in results if result.best is not None]
+    if objective.targets is None or not good:
+        return []
+    z = min(good, key=lambda result: sign * result.best_value).best_z[None]
+    prior = torch.randn(PRIOR_DRAWS, objective.dim, generator=generator(0, "report/prior"), dtype=torch.float64)
+    found = reproduction(objective, z, decode(objective, z), prior, decode(objective.decoder, prior))
+    measure = yardstick(objective.decoder)
+    named = [target] if target else []
+    return [] if found is None else [belief.check_fit(found, named, measure.fitted, measure.rule)]
 
 
 def _spread(results: Sequence[SearchResult], courses: Sequence[Course]) -> Tensor:

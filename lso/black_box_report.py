@@ -30,6 +30,7 @@ def black_box_report(
     verdict: str = "",
     best_possible: float | None = None,
     names: Sequence[str] | None = None,
+    target: str = "",
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the report of one search, of several that differ in their seeds, or of several optimizers side by side.
@@ -41,13 +42,15 @@ def black_box_report(
         verdict: the training run's own verdict.
         best_possible: the best attainable value, where known.
         names: of the group of each result; None takes the optimizers' names.
+        target: name of what is searched for, where that is a datum.
         extra: facts for the page's end, e.g. model, data, notes.
     Returns:
         Where the page is.
     Raises:
         UsageError: if there is no result, or they are of different objectives.
     """
-    summary = black_box_summary(results, codes=codes, verdict=verdict, best_possible=best_possible, names=names)
+    known: dict[str, Any] = {"codes": codes, "verdict": verdict, "best_possible": best_possible}
+    summary = black_box_summary(results, names=names, target=target, **known)
     settings = {f"{r.optimizer}, seed {r.settings.get('seed')}": dict(r.settings) for r in results}
     return write_black_box(summary, path, settings, extra)
 

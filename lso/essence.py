@@ -32,6 +32,7 @@ def essence_numbers(summary: SearchSummary) -> dict[str, Any]:
         "best value, worst target": float(sign * (sign * steps.best).max()),
         "value over all starts": starts.value,
         "share of the target reproduced": None if summary.explained is None else float(middle(summary.explained)),
+        "targets not reproduced": None if summary.reproduction is None else int(summary.reproduction.missed.sum()),
         "share of targets reproduced exactly": None if summary.said is None else share(summary.said.exact),
         "tokens to edit": None if summary.said is None else float(middle(summary.said.edits.double())),
         "spread over starts": float(middle(starts.spread)),

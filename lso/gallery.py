@@ -21,7 +21,8 @@ def gallery(summary: SearchSummary) -> dict[str, Any]:
     Args:
         summary: of a search.
     Returns:
-        ``rows`` (name and tiles), ``starts`` (names), ``targets`` (whether targets are pictures) and ``note``.
+        ``rows`` (name, whether the target was missed, and tiles), ``starts`` (names), ``targets`` (whether targets are
+        pictures) and ``note``.
     """
     result, event = summary.result, tuple(summary.decoded.shape[2:])
     if summary.result.objective.decoder.vocabulary is not None:
@@ -44,7 +45,7 @@ def gallery(summary: SearchSummary) -> dict[str, Any]:
     if len(columns) < starts:
         note += f"Shown: the first {len(columns)} of {starts} starts (best and best typical are over all)."
     return {
-        "rows": [{"name": summary.target_names[t], "tiles": tiles(summary, t, columns, images)} for t in rows],
+        "rows": [_row(summary, t) | {"tiles": tiles(summary, t, columns, images)} for t in rows],
         "starts": [result.start_names[s] for s in columns],
         "targets": images is not None,
         "note": note,
@@ -57,14 +58,19 @@ def text_rows(summary: SearchSummary) -> list[dict[str, Any]]:
     Args:
         summary: of a search.
     Returns:
-        One dict a shown target: ``name`` and ``lines`` (what, value, pieces of text with whether they differ from the
-        target, and whether it is the winning start); empty for other data.
+        One dict a shown target: ``name``, ``missed`` (whether it is not reproduced) and ``lines`` (what, value, pieces
+        of text with whether they differ from the target, and whether it is the winning start); empty for other data.
     """
     result, decoder = summary.result, summary.result.objective.decoder
     if decoder.vocabulary is None:
         return []
     rows = chosen_targets(cost_of(result, result.value).min(1).values, MAX_TARGETS)
-    return [{"name": summary.target_names[t], "lines": _lines(summary, t)} for t in rows]
+    return [_row(summary, t) | {"lines": _lines(summary, t)} for t in rows]
+
+
+def _row(summary: SearchSummary, target: int) -> dict[str, Any]:
+    missed = summary.reproduction is not None and bool(summary.reproduction.missed[target])
+    return {"name": summary.target_names[target], "missed": missed}
 
 
 def _lines(summary: SearchSummary, target: int) -> list[dict[str, Any]]:

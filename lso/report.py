@@ -131,6 +131,7 @@ def _tables(summary: SearchSummary) -> dict[str, Any]:
     makers = (
         tables.checks,
         tables.rules,
+        tables.targets,
         tables.reproduction,
         tables.final_values,
         tables.thresholds,
@@ -171,11 +172,18 @@ def _cards(summary: SearchSummary) -> list[tuple[str, str, str]]:
         *(
             []
             if summary.explained is None
-            else [("reproduced", percent(float(middle(summary.explained))), "of the median target, best result")]
+            else [("reproduced", percent(float(middle(summary.explained))), _reproduced(summary))]
         ),
         *([] if summary.said is None else [_word_for_word(summary.said)]),
         ("typical best codes", percent(1 - share(summary.best.atypical)), "over active dimensions"),
     ]
+
+
+def _reproduced(summary: SearchSummary) -> str:
+    found = summary.reproduction
+    missed = 0 if found is None else int(found.missed.sum())
+    others = f"; {missed} of {len(summary.target_names)} are not" if missed else ""
+    return f"of the median target, best result{others}"
 
 
 def _word_for_word(said: Said) -> tuple[str, str, str]:

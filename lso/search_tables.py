@@ -7,6 +7,7 @@ import torch
 from lso.analysis import SearchSummary, rows_of
 from lso.convergence import middle
 from lso.plausibility import share
+from lso.reproduction import SHARE
 from lso.sensitivity import Distances, Sensitivity
 from lso.tables import NONE, Table, number, percent
 
@@ -74,6 +75,39 @@ def final_values(summary: SearchSummary) -> Table:
     ]
     note = "Spread is worst less best over a target's starts; the gain is from its median start to its best end."
     return Table(columns=columns, rows=rows, title="Final values", note=note, fold=len(rows) > 12)
+
+
+def targets(summary: SearchSummary) -> Table | None:
+    """How well each target is reproduced, those that are not first.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a target; None without targets.
+    """
+    found = summary.reproduction
+    if found is None:
+        return None
+    missed, turned = found.missed.tolist(), found.missed & False if found.turned is None else found.turned
+    order = sorted(range(len(missed)), key=lambda t: not missed[t])  # stable
+    rows = [
+        [
+            summary.target_names[t],
+            "not reproduced" if missed[t] else "reproduced",
+            percent(max(0.0, float(found.share[t]))),
+            *([] if found.nats is None else [number(float(found.nats[t]))]),
+            "reproduced turned round (1 - x): the opposite polarity" if bool(turned[t]) else "",
+        ]
+        for t in order
+    ]
+    cost = "" if found.bound is None else f" and costs at most {number(found.bound, 3)} nats given its code"
+    note = (
+        f"A target is reproduced if at least {percent(SHARE)} of it is{cost} (the rule of the check fit). The share is "
+        "of what sets it apart from an answer that knows nothing."
+    )
+    columns = ["target", "", "share reproduced", *([] if found.nats is None else ["nats"]), ""]
+    fold = len(rows) > 12 and not any(missed)
+    return Table(columns=columns, rows=rows, title="Each target", note=note, fold=fold, marked=range(sum(missed)))
 
 
 def reproduction(summary: SearchSummary) -> Table | None:

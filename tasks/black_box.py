@@ -261,7 +261,7 @@ def _conclude(
     groups = [group for group in results if group]
     for i, group in enumerate(groups):
         folder = found.path if len(results) == 1 else found.path / f"target-{i:03d}.html"
-        black_box_report(group, folder, extra=extra, **told)
+        black_box_report(group, folder, target="" if targets is None else targets.names[i], extra=extra, **told)
     if alone:
         return
     every = [result for group in groups for result in group]

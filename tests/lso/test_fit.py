@@ -9,6 +9,7 @@ from lso.decoder import Decoder
 from lso.fit import explained
 from lso.gradient import minimize
 from lso.objective import LatentObjective
+from lso.reproduction import Reproduction
 from tests.lso.decoders import draws, planted
 
 
@@ -23,7 +24,7 @@ def test_the_share_is_one_for_the_target_and_zero_for_the_mean() -> None:
 
 @pytest.mark.parametrize(("share", "level"), [(0.9, "fine"), (0.2, "care"), (0.1, "doubt"), (float("nan"), "doubt")])
 def test_a_search_that_misses_its_targets_is_not_believed(share: float, level: str) -> None:
-    assert check_fit(torch.tensor([share, share, share])).level == level
+    assert check_fit(Reproduction(share=torch.tensor([share, share, share]))).level == level
 
 
 def test_targets_out_of_reach_are_told_though_all_starts_agree() -> None:
