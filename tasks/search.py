@@ -23,7 +23,7 @@ from lso.tasks.experiment import resolve_device
 from lso.tasks.goal import Goal
 from lso.tasks.known import goal_objective
 from lso.tasks.pick import pick
-from lso.tasks.targets import Targets
+from lso.tasks.targets import GREY, Targets
 from lso.vae import runs
 from lso.vae.errors import unknown_name
 from lso.vae.gaussian import DiagonalGaussian
@@ -273,6 +273,8 @@ def _write(found: Run, run: Run, targets: Targets | None, result: Result, contro
     write_evaluations(found.path, result, names=names)
     told = FORCED if result.objective.decoder.vocabulary is None else SPOKEN
     context = told.get(result.objective.context, "")
+    if targets is not None and GREY in targets.notes and result.objective.context == "target":
+        context += "; in training it saw no grey before a pixel, as here"
     model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
     extra = {"model": model, "data of the model": run.info["dataset"]["name"]}
     extra |= {} if targets is None else {"targets": " ".join(targets.notes)}

@@ -18,6 +18,7 @@ from lso.vae.errors import DataError
 
 DARK_OR_BRIGHT = 0.15  # training data further than this from mid-grey have a polarity
 SEVERAL = 4  # images whose common mean says something about their kind
+GREY = "Grey pixels are taken as they are, though training drew them to black or white (--binarize)."
 MARGIN = 0.1  # by which the opposite polarity must fit the training mean better
 
 
@@ -98,7 +99,7 @@ def load_targets(
         x = draw(x, seed, "targets")
         notes.append(f"Each pixel drawn once to black or white with seed {seed}.")
     elif grey and binarize != "none":
-        notes.append("Grey pixels are taken as they are, though training drew them to black or white (--binarize).")
+        notes.append(GREY)
     return Targets(x=x, names=tuple(names), notes=tuple(notes))
 
 
