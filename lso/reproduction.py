@@ -20,6 +20,7 @@ from lso.vae.seeds import generator
 # deviations. Both were read off `benchmarks/fit_rule.py` (docs/log.md).
 SHARE = 0.15
 DEVIATIONS = 3.0
+PASS = 64  # codes decoded at once
 AUTOREGRESSIVE_DRAWS = 64  # a draw pixel by pixel costs much more than one in a single pass
 
 
@@ -125,7 +126,8 @@ def nats_bound(
         if decoder.autoregressive:
             x = decoder.model.generate(z.to(decoder.device, decoder.dtype), "sample", noise)
         else:
-            x = torch.cat([_drawn(decoder, *part) for part in zip(z.split(64), noise.split(64), strict=True)])
+            parts = zip(torch.split(z, PASS), torch.split(noise, PASS), strict=True)
+            x = torch.cat([_drawn(decoder, *part) for part in parts])
     cost = _nats(decoder, z, x, "target")
     return float(cost.mean() + deviations * cost.std())
 
