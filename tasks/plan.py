@@ -34,6 +34,12 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
     if isinstance(chosen, str):
         chosen = parse_method(chosen)
     if isinstance(chosen, Method):
+        if method(chosen.name, **chosen.params) != chosen:
+            raise UsageError(
+                f"the method given is not what {chosen.name} builds from its parameters, which is all that a run's "
+                "config.toml says of it",
+                "Give a row of lso.vae.methods.METHODS a parameter for it, or add a row.",
+            )
         values["method"] = {"name": chosen.name, **chosen.params}
     data = values.setdefault("data", {})
     if isinstance(data, Mapping) and data.get("path"):

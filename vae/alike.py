@@ -1,16 +1,25 @@
 """Which trainings may run in lockstep, as one batched model, and where that is faster. Torch-free."""
 
-from collections.abc import Hashable
-from dataclasses import replace
+from collections.abc import Hashable, Mapping
+from dataclasses import fields
+from typing import Any
 
 from lso.vae.architectures import ARCHITECTURES
 from lso.vae.axes import Amortized, Joint
-from lso.vae.config import TrainConfig
+from lso.vae.config import Protocol, TrainConfig
+from lso.vae.methods import Method
 
 MOST = 16  # trainings in lockstep: more were not faster, and each holds its own data and best weights
 # From how many models on, and up to how many pixels, it is faster on a CPU, by `benchmarks/sweep_together.py`: where
 # networks are small. The grouped convolutions of a PixelCNN take 1.6 times as long as one model after another.
 PAYS = {"mlp": (8, 8 * 8), "conv": (4, 16 * 16)}
+# What each member of a lockstep has for itself. All else is taken from the first one, so that every other field, one
+# that is added later too, has to be equal. A method's name and parameters say nothing that its axes do not.
+OWN: Mapping[type, frozenset[str]] = {
+    TrainConfig: frozenset({"seed"}),
+    Method: frozenset({"schedule", "name", "params"}),
+    Protocol: frozenset({"learning_rate", "encoder_learning_rate"}),
+}
 
 
 def kind(config: TrainConfig) -> Hashable | None:
@@ -21,12 +30,15 @@ def kind(config: TrainConfig) -> Hashable | None:
     Returns:
         Equal values for trainings that may go together; None for one that goes alone, see `why_alone`.
     """
-    if why_alone(config):
-        return None
-    method = config.method
-    protocol = replace(config.protocol, learning_rate=1.0, encoder_learning_rate=0.0)
-    axes = (method.objective, method.penalty, method.skip, method.latents)
-    return (axes, config.architecture, protocol, config.data)
+    return None if why_alone(config) else _common(config)
+
+
+def _common(part: Any) -> Hashable:
+    """A part of a configuration as nested values, without what is a member's own."""
+    own = next((OWN[base] for base in type(part).__mro__ if base in OWN), None)
+    if own is None:
+        return part  # type: ignore[no-any-return]
+    return tuple((field.name, _common(getattr(part, field.name))) for field in fields(part) if field.name not in own)
 
 
 def why_alone(config: TrainConfig) -> str:

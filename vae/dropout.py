@@ -16,10 +16,11 @@ class _Handed(nn.Module):
 
     Args:
         share: that is dropped; 0 is none.
-        features: of each position; 0 where whole positions are dropped.
+        features: of each position of a sequence, 0 where whole positions are dropped; or the shape of what is dropped
+            of one datum without positions, an image: ``(width,)`` for units, ``(channels, 1, 1)`` for whole maps.
     """
 
-    def __init__(self, share: float, features: int = 0) -> None:
+    def __init__(self, share: float, features: int | tuple[int, ...] = 0) -> None:
         super().__init__()
         self.share = share
         self.features = features
@@ -34,11 +35,13 @@ class _Handed(nn.Module):
         """Shape of the uniforms of a batch.
 
         Args:
-            batch: sequences.
+            batch: data.
             positions: of each.
         Returns:
-            ``(batch, positions, features)``, or without the last.
+            ``(batch, positions, features)``, or without the last; ``(batch, *features)`` without positions.
         """
+        if isinstance(self.features, tuple):
+            return (batch, *self.features)
         return (batch, positions, self.features) if self.features else (batch, positions)
 
     def kept(self, rows: int) -> Tensor:
@@ -64,11 +67,11 @@ class _Handed(nn.Module):
 class Dropout(_Handed):
     """Inverted dropout: h / (1 - p) where u >= p, else 0; in eval mode h."""
 
-    def forward(self, h: Float[Tensor, "batch position feature"]) -> Float[Tensor, "batch position feature"]:
+    def forward(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Drop features.
 
         Args:
-            h: ``(batch, position, feature)``.
+            h: ``(batch, position, feature)``, or ``(batch, *features)`` without positions.
         Returns:
             The same shape.
         """
@@ -100,7 +103,8 @@ def uniform_shapes(model: nn.Module, shape: tuple[int, ...]) -> tuple[tuple[int,
 
     Args:
         model: any module.
-        shape: of the batch: ``(batch, length)`` of token numbers, of which the last are not read by the decoder.
+        shape: of the batch: ``(batch, length)`` of token numbers, of which the last are not read by the decoder; or of
+            images.
     Returns:
         One shape for each dropout, in the order of the modules; none for a model without dropout.
     """

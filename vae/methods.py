@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from lso.vae.architectures import Kind
@@ -73,8 +73,9 @@ class Method:
             raise UsageError(f"{self.name}: a baseline has no latents for another method to act on", "Take it alone.")
 
     def _uses_latents(self) -> bool:
-        axes = (self.objective, self.penalty, self.inference, self.updates, self.schedule)
-        return self.skip or axes != (Elbo(), None, Amortized(), Joint(), Constant())
+        """Whether it differs from the plain VAE on any axis."""
+        axes = (axis for axis in fields(self) if axis.name not in ("name", "params", "latents"))
+        return any(getattr(self, axis.name) != axis.default for axis in axes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

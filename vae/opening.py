@@ -17,6 +17,7 @@ from lso.vae.launch import first, place
 from lso.vae.lock import Lock
 from lso.vae.model import VAE, build
 from lso.vae.precision import slower, unsupported
+from lso.vae.randomness import require_no_own_randomness
 from lso.vae.runs import Run
 from lso.vae.step import init
 from lso.vae.trainer import Trainer, at_start, note, restore
@@ -67,8 +68,8 @@ def begin(
     Returns:
         The trainer.
     Raises:
-        UsageError: if the model to go on from has other networks or is for other data, or the device cannot compute in
-            the precision that was asked for.
+        UsageError: if the model to go on from has other networks or is for other data, the networks draw random numbers
+            of their own, or the device cannot compute in the precision that was asked for.
         RunError: if the folder is taken.
     """
     here = asdict(runs.Provenance.here())
@@ -107,7 +108,8 @@ def reopen(run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", wa
     Returns:
         The trainer.
     Raises:
-        UsageError: if the device cannot compute in the precision of the run.
+        UsageError: if the device cannot compute in the precision of the run, or the networks draw random numbers of
+            their own.
         RunError: if the data changed or the checkpoint is damaged.
     """
     if dataset.hash() != run.info["dataset"]["hash"]:
@@ -169,6 +171,7 @@ def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
                 "Give a model trained with this configuration.",
             )
     model = build(config.architecture, method.skip, shape, config.seed, method.inference, dataset.vocabulary)
+    require_no_own_randomness(model)
     if start is not None:
         model.load_state_dict(start.state_dict())
     return model

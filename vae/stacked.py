@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._pytree import tree_map
 
+from lso.vae.dropout import handed
 from lso.vae.methods import Method
 from lso.vae.model import VAE
 from lso.vae.precision import layers_in
@@ -133,17 +135,21 @@ def _one(state: State) -> Any:
 
     def call(weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, noise: Noise, w: Tensor) -> Losses:
         tensors = {f"model.{name}": value for name, value in {**weights, **buffers}.items()}
-        return cast(Losses, functional_call(of, tensors, (x, noise, w)))
+        with handed(state.model, noise.dropout):
+            return cast(Losses, functional_call(of, tensors, (x, noise, w)))
 
     return call
 
 
 def _batched(noise: Sequence[Noise]) -> Noise:
     """The noise of S steps, each part ``(S, ...)``."""
-    parts = zip(*noise, strict=True)
-    return Noise(*(torch.stack(part) if isinstance(part[0], Tensor) else part[0] for part in parts))  # type: ignore[arg-type]
+
+    def across(*parts: Any) -> Any:
+        return torch.stack(parts) if isinstance(parts[0], Tensor) else parts[0]
+
+    return cast(Noise, tree_map(across, *noise))
 
 
 def _axes(noise: Noise) -> Noise:
     """Which axis of each part goes over the models, for `torch.vmap`."""
-    return Noise(*(0 if isinstance(value, Tensor) else value for value in noise))  # type: ignore[arg-type]
+    return cast(Noise, tree_map(lambda value: 0 if isinstance(value, Tensor) else value, noise))

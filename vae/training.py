@@ -65,8 +65,8 @@ def train(
     Returns:
         The run; its status is ``finished``, or ``stopped`` if it can be resumed.
     Raises:
-        UsageError: if the model to go on from has other networks or is for other data, or the device cannot compute in
-            the precision that was asked for.
+        UsageError: if the model to go on from has other networks or is for other data, the networks draw random numbers
+            of their own, or the device cannot compute in the precision that was asked for.
         RunError: if the folder is taken, or another process is at work there.
         DivergedError: if a loss was not finite; the last good checkpoint is kept.
     """
