@@ -27,6 +27,7 @@ from lso.vae import activity
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.losses import kl_per_dimension
 from lso.vae.seeds import generator
 
 TOP = 10  # distinct objects shown
@@ -166,7 +167,7 @@ def _dimensions(results: Sequence[SearchResult], codes: Codes | None) -> Dimensi
     known: dict[str, Tensor | None] = {}
     if codes is not None:
         known["variance"] = activity.activity(codes.mean).cpu()
-        known["kl"] = DiagonalGaussian(codes.mean.double(), codes.log_var.double()).kl().mean(0).cpu()
+        known["kl"] = kl_per_dimension(DiagonalGaussian(codes.mean, codes.log_var)).cpu()
         known["decoder_use"] = None if codes.decoder_use is None else codes.decoder_use.double().cpu()
     elif not decoder.makes_objects:
         probe = probing.probe(decoder, PROBE_DRAWS, generator(0, "report/probe"))

@@ -105,15 +105,16 @@ def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
         posterior: Any = loo_cv(surrogate.model).posterior
         ensemble = surrogate.kind == "saas"
         mean = (posterior.mixture_mean if ensemble else posterior.mean).reshape(-1)
-        deviation = (posterior.mixture_variance if ensemble else posterior.variance).reshape(-1).sqrt()
-    away = (surrogate.targets - mean).abs() / deviation
+        variance = (posterior.mixture_variance if ensemble else posterior.variance).reshape(-1)
+        deviation = variance.clamp_min(0).sqrt()
+    away = (surrogate.targets - mean).abs()
     return Calibration(
         observed=surrogate.targets * surrogate.scale + surrogate.center,
         mean=mean * surrogate.scale + surrogate.center,
         deviation=deviation * surrogate.scale,
         lengthscales=latent_lengthscales(surrogate, space),
-        coverage_68=float((away <= INNER).double().mean()),
-        coverage_95=float((away <= OUTER).double().mean()),
+        coverage_68=float((away <= INNER * deviation).double().mean()),
+        coverage_95=float((away <= OUTER * deviation).double().mean()),
         rank_correlation=spearman(surrogate.targets, mean),
         explained=held_out(surrogate.inputs, surrogate.targets, surrogate.kind),
     )
@@ -150,4 +151,4 @@ def spearman(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
     ranks = torch.stack([torch.from_numpy(rankdata(values.numpy())) for values in (a, b)])
     away = ranks - ranks.mean(1, keepdim=True)
     norms = away.norm(dim=1).prod()
-    return float((away[0] * away[1]).sum() / norms) if float(norms) > 0 else math.nan
+    return max(-1.0, min(1.0, float((away[0] * away[1]).sum() / norms))) if float(norms) > 0 else math.nan

@@ -233,9 +233,10 @@ def dimension_table(codes: Mapping[str, Codes]) -> Table:
 
 def _dimensions(codes: Codes) -> dict[str, Any]:
     from lso.vae.gaussian import DiagonalGaussian
+    from lso.vae.losses import kl_per_dimension
 
     variance = activity(codes.mean)
-    kl = DiagonalGaussian(codes.mean.double(), codes.log_var.double()).kl().mean(0)
+    kl = kl_per_dimension(DiagonalGaussian(codes.mean, codes.log_var))
     return {"variance": variance, "active": active(variance), "kl": kl, "decoder_use": codes.decoder_use}
 
 

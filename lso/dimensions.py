@@ -24,6 +24,7 @@ from lso.result import Result
 from lso.vae import activity
 from lso.vae.checkpoint import Codes
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.losses import kl_per_dimension
 from lso.vae.seeds import generator
 from lso.vae.vocabulary import PAD
 
@@ -208,7 +209,9 @@ def token_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[Te
             moved = codes.clone()
             moved[:, i] = redrawn[rows, i].to(codes)
             after = torch.log_softmax(decoder.decode(moved, pluck_logits, said), -1)  # type: ignore[arg-type]
-            total[i] += (before.exp() * (before - after) * inside).double().sum().cpu()
+            # A word that is impossible before the redraw counts nothing, whatever it is after it: 0 log 0 = 0.
+            change = torch.where(before > -torch.inf, before.exp() * (before - after), 0.0)
+            total[i] += (change * inside).double().sum().cpu()
     return total.clamp_min(0) / max(1, len(z))
 
 
@@ -253,7 +256,7 @@ def dimensions(result: Result, codes: Codes | None = None, probe: Probe | None =
     known: dict[str, Tensor | None] = {}
     if codes is not None:
         known["variance"] = activity.activity(codes.mean).cpu()
-        known["kl"] = DiagonalGaussian(codes.mean.double(), codes.log_var.double()).kl().mean(0).cpu()
+        known["kl"] = kl_per_dimension(DiagonalGaussian(codes.mean, codes.log_var)).cpu()
         known["decoder_use"] = None if codes.decoder_use is None else codes.decoder_use.double().cpu()
     if probe is not None:
         known |= {"redraw": probe.redraw, "correlation": probe.correlation}

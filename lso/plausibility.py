@@ -153,7 +153,7 @@ def _distances(
 def distance_from_codes(
     z: Float[Tensor, "*batch latent"], mean: Float[Tensor, "code latent"], deviation: Float[Tensor, "code latent"]
 ) -> Float[Tensor, "*batch"]:
-    """Mahalanobis distance from the aggregated posterior of the data (see `typicality.precision_of`).
+    """Mahalanobis distance from the aggregated posterior of the data (see `typicality.whitening_of`).
 
     Args:
         z: ``(..., d)``.
@@ -162,7 +162,7 @@ def distance_from_codes(
     Returns:
         ``(...)``.
     """
-    return typicality.mahalanobis(z, mean.mean(0), typicality.precision_of(mean, deviation.square()))
+    return typicality.mahalanobis(z, mean.mean(0), typicality.whitening_of(mean, deviation.square()))
 
 
 def reencode(decoder: Decoder, decoded: Tensor, batch: int = 512) -> Float[Tensor, "n latent"] | None:
@@ -195,7 +195,7 @@ def decoded_scale(decoded: Float[Tensor, "draw value"]) -> float:
         0 where all rows are equal or there is one.
     """
     good = decoded[torch.isfinite(decoded).all(-1)].double()
-    return float((2 * good.var(0).mean()).sqrt()) if len(good) > 1 else 0.0
+    return float((2 * (good - good[0]).var(0).mean()).sqrt()) if len(good) > 1 else 0.0  # equal rows give exactly 0
 
 
 def share(mask: Tensor) -> float:

@@ -90,9 +90,13 @@ def correlations(a: Float[Tensor, "n latent"], b: Float[Tensor, "n latent"]) -> 
     Returns:
         ``(d,)`` in [-1, 1].
     """
-    a, b = a - a.mean(0), b - b.mean(0)
-    scale = (a.square().sum(0) * b.square().sum(0)).sqrt()
-    return torch.where(scale > 0, (a * b).sum(0) / scale.clamp_min(torch.finfo(a.dtype).tiny), 0.0)
+    units = []
+    for x in (a, b):
+        away = x - x.mean(0)
+        away = away / away.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)  # its squares neither over- nor underflow
+        units.append(away / away.norm(dim=0).clamp_min(torch.finfo(x.dtype).tiny))
+    found: Tensor = (units[0] * units[1]).sum(0).clamp(-1.0, 1.0)
+    return found
 
 
 def jacobian_norms(decoder: Decoder, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:

@@ -117,10 +117,10 @@ class LatentSpace:
             return z
         lower, upper = self._sides(u)
         if self.chart == "box":
-            return lower + u * (upper - lower)
+            return _between(lower, upper, u)
         active = self.active.to(u.device)
         z = u.new_zeros(*u.shape[:-1], self.dim)
-        return z.masked_scatter(active.expand_as(z), lower[active] + u * (upper - lower)[active])
+        return z.masked_scatter(active.expand_as(z), _between(lower[active], upper[active], u))
 
     def clip(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
         """The nearest codes inside the bounds.
@@ -183,9 +183,10 @@ class LatentSpace:
         if active not in self._clouds:
             codes = self._over(self._need_codes("a Mahalanobis distance"), active)
             variance = None if self._variance is None else self._over(self._variance, active)
-            self._clouds[active] = codes.mean(0), typicality.precision_of(codes, variance)
-        mean, precision = self._clouds[active]
-        return typicality.mahalanobis(self._over(z, active), mean.to(z), precision.to(z))
+            self._clouds[active] = codes.mean(0), typicality.whitening_of(codes, variance)
+        mean, whitening = self._clouds[active]
+        codes = self._over(z, active).double()  # means far from 0 are not those of single precision
+        return typicality.mahalanobis(codes, mean.to(z.device), whitening.to(z.device)).to(z.dtype)
 
     def typical(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch"]:
         """Whether the norm over the active dimensions is within the 99.9 % point of chi.
@@ -210,6 +211,12 @@ class LatentSpace:
         if self.codes is None or len(self.codes) < 2:
             raise UsageError(f"{what} needs the codes of known data", "Pass codes=(n, d) posterior means, n >= 2.")
         return self.codes
+
+
+def _between(lower: Tensor, upper: Tensor, u: Tensor) -> Tensor:
+    """At share u of the way, inside the sides; rounding could lead a unit in the last place beyond them."""
+    z = lower + u * (upper - lower)
+    return z + (z.clamp(lower, upper) - z).detach()  # exact, and the gradient is as it was
 
 
 def _checked_codes(codes: Tensor, dim: int) -> Tensor:

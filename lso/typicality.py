@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Below these the squared norm counts as zero. They keep powers and logarithms finite; no code of a search is that
-# short.
+# Below these the squared norm counts as zero. They keep powers, roots and logarithms finite; no code of a search is
+# that short.
 TINY_SQUARE = 1e-30
 SOFT_SQUARE = 1e-6
 
@@ -22,9 +22,10 @@ def norm_percentile(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"
     Returns:
         ``(...)`` in [0, 1]; 0.5 is the middle of the shell. The gradient at z = 0 is 0.
     """
-    half = (0.5 * (z**2).sum(-1)).clamp_min(TINY_SQUARE)
-    percentile: Tensor = torch.special.gammainc(torch.full_like(half, 0.5 * z.shape[-1]), half)
-    return percentile
+    half = _half_square(z)
+    kept = half.clamp_min(TINY_SQUARE)
+    percentile: Tensor = torch.special.gammainc(torch.full_like(half, 0.5 * z.shape[-1]), kept)
+    return torch.where(half <= TINY_SQUARE, 0.0, percentile).clamp(max=1.0)
 
 
 def log_typicality(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
@@ -40,31 +41,41 @@ def log_typicality(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]
         ``(...)`` nats; finite at z = 0, with gradient 0 there.
     """
     d = z.shape[-1]
-    square = (z**2).sum(-1)
+    square = 2 * _half_square(z)
     constant = (0.5 * d - 1) * math.log(2) + math.lgamma(0.5 * d)
     return 0.5 * (d - 1) * torch.log(square + SOFT_SQUARE) - 0.5 * square - constant
 
 
+def _half_square(z: Tensor) -> Tensor:
+    """|z|^2 / 2, short of overflow."""
+    return (0.5 * (z**2).sum(-1)).clamp_max(0.25 * torch.finfo(z.dtype).max)
+
+
 def mahalanobis(
-    z: Float[Tensor, "*batch latent"], mean: Float[Tensor, " latent"], precision: Float[Tensor, "latent latent"]
+    z: Float[Tensor, "*batch latent"], mean: Float[Tensor, " latent"], whitening: Float[Tensor, "latent latent"]
 ) -> Float[Tensor, "*batch"]:
-    """Distance sqrt((z - m)^T P (z - m)) from a cloud of codes.
+    """Distance |W (z - m)| = sqrt((z - m)^T C^-1 (z - m)) from a cloud of codes of covariance C.
+
+    As a norm it is never below 0, and as sharp as its dtype; the quadratic form of C^-1 is neither in single precision
+    where C is ill-conditioned, as it is with dead dimensions.
 
     Args:
         z: ``(..., d)`` codes.
         mean: ``(d,)`` mean m of the cloud.
-        precision: ``(d, d)`` inverse covariance P.
+        whitening: ``(d, d)`` W, see `whitening_of`.
     Returns:
-        ``(...)`` distance in standard deviations; the gradient at z = m is 0.
+        ``(...)`` distance in standard deviations; at z = m it is 0, and so is its gradient.
     """
-    away = z - mean
-    return ((away @ precision) * away).sum(-1).clamp_min(TINY_SQUARE).sqrt()
+    square = ((z - mean) @ whitening.T).square().sum(-1)
+    return torch.where(square <= TINY_SQUARE, 0.0, square.clamp_min(TINY_SQUARE).sqrt())
 
 
-def precision_of(
+def whitening_of(
     mean: Float[Tensor, "n latent"], variance: Float[Tensor, "n latent"] | None = None
 ) -> Float[Tensor, "latent latent"]:
-    """Inverse covariance of the aggregated posterior of n data: covariance of the means + mean posterior variance.
+    """What makes the aggregated posterior of n data white: W = L^-1, L L^T = C.
+
+    C is the covariance of the means + the mean posterior variance.
 
     The covariance of the means alone would call prior draws far out: posterior means of weak dimensions hardly vary.
     A ridge of 1e-6 of the mean variance makes it exist.
@@ -73,14 +84,14 @@ def precision_of(
         mean: ``(n, d)`` posterior means, n >= 2.
         variance: ``(n, d)`` posterior variances; None where only points are known.
     Returns:
-        ``(d, d)``.
+        ``(d, d)`` W, lower triangular, W^T W = C^-1; NaN where a code is not finite.
     """
-    away = mean - mean.mean(0)
+    away = mean.double() - mean.double().mean(0)
     covariance = away.T @ away / (len(mean) - 1)
     if variance is not None:
-        covariance = covariance + torch.diag(variance.mean(0))
+        covariance = covariance + torch.diag(variance.double().mean(0))
     ridge = 1e-6 * covariance.diagonal().mean() + 1e-12
-    precision: Tensor = torch.linalg.inv(
-        covariance + ridge * torch.eye(mean.shape[1], dtype=mean.dtype, device=mean.device)
-    )
-    return precision
+    one = torch.eye(mean.shape[1], dtype=covariance.dtype, device=mean.device)
+    factor, failed = torch.linalg.cholesky_ex(covariance + ridge * one)
+    whitening: Tensor = torch.linalg.solve_triangular(factor, one, upper=False)
+    return torch.where(failed == 0, whitening, torch.nan).to(mean.dtype)

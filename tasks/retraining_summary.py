@@ -225,7 +225,9 @@ def _standing(decoder: Decoder, result: RetrainingResult) -> list[float | None]:
     else:
         were = [decode(frozen(Run(place / "train"), "cpu")[0], z) for z, place in zip(codes, places, strict=True)]
         every = torch.cat([x.flatten(1) for x in were])
-        nearest = torch.cdist(decode(decoder, torch.cat(codes)).flatten(1), every).argmin(1)
+        now = decode(decoder, torch.cat(codes)).flatten(1)
+        # By differences: of more than 25 rows torch expands the square, in which near pictures are all the same.
+        nearest = torch.cdist(now, every, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
         alike = list(torch.split(nearest == torch.arange(len(every)), [len(z) for z in codes]))
     return [one.double().mean().item() if len(one) else None for one in alike]
 

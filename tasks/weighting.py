@@ -45,7 +45,7 @@ def weights(values: Float[Tensor, " n"], k: float = PUBLISHED_K, maximize: bool 
     require(k > 0, "k > 0", k, f"{PUBLISHED_K:g} is published; inf weighs all data alike.")
     if math.isinf(k):
         return torch.full((len(values),), 1 / len(values), dtype=torch.float64)
-    raw = 1 / (k * len(values) + ranks(values, maximize).double())
+    raw = 1 / (1 + ranks(values, maximize).double() / (k * len(values)))  # times k N, which may be next to nothing
     return raw / raw.sum()
 
 
@@ -58,7 +58,8 @@ def effective_size(weight: Float[Tensor, " n"]) -> float:
         Between 1 and n.
     Source: Kish (1965).
     """
-    return float(weight.sum() ** 2 / (weight**2).sum())
+    share = weight.double() / weight.max()
+    return min(float(len(weight)), max(1.0, float(share.sum() ** 2 / (share**2).sum())))
 
 
 def draw(weight: Float[Tensor, " n"], count: int, seed: int, *counters: int) -> Int[Tensor, " count"]:

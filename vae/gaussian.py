@@ -87,7 +87,7 @@ class DiagonalGaussian:
         """KL(q(z_j|x) || N(0, 1)) for each dimension: 1/2 (mean^2 + var - 1 - log_var), in nats.
 
         Returns:
-            ``(batch, latent)``, nonnegative; the sum over dimensions is the KL of the datum.
+            ``(batch, latent)``, nonnegative to rounding; the sum over dimensions is the KL of the datum.
         """
         return 0.5 * (self.mean**2 + torch.exp(self.log_var) - 1 - self.log_var)
 

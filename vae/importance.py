@@ -42,8 +42,8 @@ class LogMean:
             The next state.
         """
         maximum = torch.maximum(self.maximum, value.amax(1))
-        # -inf - -inf is NaN: where nothing finite was seen, subtract 0 and let exp(-inf) = 0 stand.
-        shift = torch.where(maximum == -torch.inf, 0.0, maximum)
+        # inf - inf is NaN: where nothing finite was seen, or an infinite value, subtract 0 and let exp do.
+        shift = torch.where(torch.isinf(maximum), 0.0, maximum)
         total = self.total * torch.exp(self.maximum - shift) + torch.exp(value - shift[:, None]).sum(1)
         return LogMean(maximum, total, self.count + value.shape[1])
 

@@ -86,7 +86,7 @@ def test_what_draws_nothing_is_trained(
     make: Callable[[int], nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if isinstance(part := make(1), nn.Dropout) and part.p > 0:
-        part.train = lambda mode=True: part  # type: ignore[assignment]
+        part.train = lambda mode=True: part  # type: ignore[method-assign]
         make = lambda n: part  # noqa: E731
     with_part(monkeypatch, make)
     begin(config("vae"), digits(), tmp_path / "r")
