@@ -121,21 +121,23 @@ def check(planned: Sequence[Planned], root: Path) -> None:
 
 
 def as_begun(root: Path, settings: Settings) -> Settings:
-    """Settings under which a folder's trainings go on, where some were begun before `Protocol.judge_from` was there.
+    """Settings under which a folder's trainings go on, where some were begun by version 0.1.
 
-    What has not begun yet keeps its weights by the same rule then, so that a table does not mix two.
+    What has not begun yet keeps its weights by the same rule and has networks of the same edition then, so that a table
+    does not mix two.
 
     Args:
         root: the folder above the trainings.
-        settings: nested as in the TOML file; what they say of the rule wins.
+        settings: nested as in the TOML file; what they say of both wins.
     Returns:
-        The settings, with the folder's rule below them.
+        The settings, with the folder's rule and edition below them.
     """
     for path in sorted(root.glob(f"*/{CONFIG}")):
         try:
             if "judge_from" not in load_config(path).get("protocol", {}):
-                old = Run(path.parent).config.protocol
-                return merge({"protocol": {"judge": old.judge, "judge_from": old.judge_from}}, settings)
+                old = Run(path.parent).config
+                rule = {"judge": old.protocol.judge, "judge_from": old.protocol.judge_from}
+                return merge({"protocol": rule, "architecture": {"edition": old.architecture.edition}}, settings)
         except LsoError:  # damaged, or of something else
             continue
     return settings

@@ -25,6 +25,8 @@ class Architecture:
         layers: of encoder and decoder each; 0 for images, as are the following.
         dropout: share of the features dropped at the decoder's inputs and after its layers.
         word_drop: share of the tokens that the decoder reads as unknown (Bowman et al. 2016).
+        edition: which reading of a published network, where the family has had several: the last is nearest to the
+            authors' code, 0 is that of version 0.1.
     Raises:
         UsageError: for an unknown name, a likelihood of another kind of data, or a size out of range.
     """
@@ -37,6 +39,7 @@ class Architecture:
     layers: int = 0
     dropout: float = 0.0
     word_drop: float = 0.0
+    edition: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in ARCHITECTURES:
@@ -67,6 +70,12 @@ class Architecture:
             require(
                 0 <= share < 1 if sequence else share == 0, f"0 <= {key} < 1" if sequence else f"{key} 0", share, remedy
             )
+        require(
+            0 <= self.edition <= spec.edition,
+            f"an edition from 0 to {spec.edition}",
+            self.edition,
+            f"The newest is the default ({self.name}).",
+        )
         if spec.divisor > 1:
             require(
                 self.width % spec.divisor == 0,
@@ -89,6 +98,7 @@ class ArchitectureSpec:
         layers: see above.
         dropout: see above.
         divisor: of the width.
+        edition: the newest, see `Architecture`.
         optimizer: that suits it where the task's does not; empty leaves the task's.
     """
 
@@ -101,11 +111,12 @@ class ArchitectureSpec:
     dropout: float = 0.0
     word_drop: float = 0.0
     divisor: int = 1
+    edition: int = 0
     optimizer: str = ""
 
 
 def _sequence(
-    summary: str, width: int, embedding: int, layers: int = 1, dropout: float = 0.5, **others: Any
+    summary: str, width: int, embedding: int, layers: int = 1, dropout: float = 0.5, edition: int = 1, **others: Any
 ) -> ArchitectureSpec:
     return ArchitectureSpec(
         summary=summary,
@@ -115,6 +126,7 @@ def _sequence(
         embedding=embedding,
         layers=layers,
         dropout=dropout,
+        edition=edition,
         **others,
     )
 
@@ -129,16 +141,28 @@ ARCHITECTURES: Mapping[str, ArchitectureSpec] = {
         summary="the same with 7 layers and half the channels, for a CPU", width=32, autoregressive=True
     ),
     "kim2018": ArchitectureSpec(
-        summary="residual encoder, 12-layer gated PixelCNN decoder (Kim et al. 2018)", width=32, autoregressive=True
+        summary="residual encoder, 12-layer gated PixelCNN decoder (Kim et al. 2018)",
+        width=32,
+        autoregressive=True,
+        edition=1,
     ),
     "kim2018-masked": ArchitectureSpec(
-        summary="the same as published: z passes the causal masks", width=32, autoregressive=True
+        summary="the same as published: z passes the causal masks",
+        width=32,
+        autoregressive=True,
+        edition=1,
     ),
     "dieng2019": ArchitectureSpec(
-        summary="residual encoder, 8-layer gated PixelCNN decoder (Dieng et al. 2019)", width=32, autoregressive=True
+        summary="residual encoder, 8-layer gated PixelCNN decoder (Dieng et al. 2019)",
+        width=32,
+        autoregressive=True,
+        edition=1,
     ),
     "dieng2019-masked": ArchitectureSpec(
-        summary="the same as published: z passes the causal masks", width=32, autoregressive=True
+        summary="the same as published: z passes the causal masks",
+        width=32,
+        autoregressive=True,
+        edition=1,
     ),
     "lstm": _sequence("LSTM encoder and decoder of He et al. (2019) at a size for a CPU", 256, 128),
     "he2019-text": _sequence("LSTM encoder and decoder (He et al. 2019)", 1024, 512),
@@ -146,7 +170,7 @@ ARCHITECTURES: Mapping[str, ArchitectureSpec] = {
     "he2019-toy": _sequence("LSTMs of the synthetic experiment (He et al. 2019, app. B.1)", 50, 50),
     "he2019-toy-offset": _sequence("the same with offset initialization (their app. G)", 50, 50),
     "transformer": _sequence(
-        "pre-norm transformer encoder and decoder, for molecules", 128, 0, 3, 0.1, divisor=HEADS, optimizer="adam"
+        "pre-norm transformer encoder and decoder, for molecules", 128, 0, 3, 0.1, 0, divisor=HEADS, optimizer="adam"
     ),
 }
 BASELINES: Mapping[Kind, str] = {"image": "he2019-small", "sequence": "lstm"}  # without latents, where none is named
@@ -173,6 +197,6 @@ def architecture(
     spec = ARCHITECTURES[name]
     usual = "categorical" if spec.kind == "sequence" else "bernoulli"
     known = convert(usual if likelihood is None else likelihood, LikelihoodName, "likelihood")
-    own = {key: getattr(spec, key) for key in ("width", "embedding", "layers", "dropout", "word_drop")}
+    own = {key: getattr(spec, key) for key in ("width", "embedding", "layers", "dropout", "word_drop", "edition")}
     own |= {"width": width} if width is not None else {}
     return Architecture(name=name, latent_dim=latent_dim, likelihood=known, **{**own, **sizes})

@@ -335,6 +335,24 @@ def from_toml(text: str, source: str = "configuration") -> TrainConfig:
     return from_dict(read_toml(text, source))
 
 
+def from_folder(text: str, source: str) -> TrainConfig:
+    """Read the configuration of a run folder, which an earlier version may have written.
+
+    Args:
+        text: its config.toml.
+        source: names the file in errors.
+    Returns:
+        The training, as it was meant.
+    Raises:
+        UsageError: as `from_toml`.
+    """
+    values = read_toml(text, source)
+    networks = values.get("architecture")
+    if isinstance(networks, Mapping):
+        values["architecture"] = {"edition": 0, **networks}  # of the family named there, not of the default one
+    return from_dict(values, BEFORE)
+
+
 def read_toml(text: str, source: str) -> dict[str, Any]:
     """Parse TOML text.
 

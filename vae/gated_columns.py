@@ -40,6 +40,11 @@ class LayerColumn:
         self.residual = Pointwise(layer.residual)
         self.project = None if layer.project is None else Pointwise(layer.project)
         self.own = maps[:0]
+        bias = layer.left.bias
+        assert bias is not None
+        self.bias = bias[:, None, None].repeat(1, 1, maps.shape[-1])  # (2 width, 1, width)
+        if layer.first and not layer.border_bias:
+            self.bias[..., 0] = 0
 
     def begin(self, row: Int[Tensor, "1"]) -> Float[Tensor, "batch two_width 1 width"]:
         """Go on to the next row.
@@ -50,10 +55,9 @@ class LayerColumn:
             a_l of that row: the vertical stack before the gate.
         """
         up, left = (part if isinstance(part, float) else part.index_select(2, row) for part in self.opened)
-        a: Tensor = self.layer.above(self.above.turn()) + up
-        bias = self.layer.left.bias
-        assert bias is not None
-        self.left.begin(self.layer.across(a) + left + bias[:, None, None])
+        seen = self.layer.above(self.above.turn())
+        a: Tensor = (seen if self.layer.border_bias else seen * (row > 0)) + up
+        self.left.begin(self.layer.across(a) + left + self.bias)
         self.own = self.maps.index_select(2, row)
         return a
 
@@ -104,10 +108,10 @@ class GatedColumns:
     def __init__(self, decoder: "GatedPixelCnnDecoder", z: Float[Tensor, "batch latent"]) -> None:
         self.layers = [
             LayerColumn(layer, make(z))  # type: ignore[arg-type]
-            for layer, make in zip(decoder.layers, decoder.maps, strict=True)
+            for layer, make in zip(decoder.layers, decoder.maps, strict=False)  # the output may have one of its own
         ]
         self.output = Pointwise(decoder.output, decoder.beside)
-        self.beside = decoder.beside > 0
+        self.maps = decoder.maps[-1](z) if decoder.beside else None
 
     def begin(self, row: Int[Tensor, "1"]) -> None:
         """Go on to the next row.
@@ -121,7 +125,7 @@ class GatedColumns:
             if v is not None:
                 layer.below(v)
             v = gate(a)
-        self.output.begin(self.layers[-1].own if self.beside else None)
+        self.output.begin(None if self.maps is None else self.maps.index_select(2, row))
 
     def at(self, column: int) -> Float[Tensor, "batch channels"]:
         """Raw output at the next pixel.

@@ -43,13 +43,17 @@ class GatedPixelCnnDecoder(nn.Module):
 
     in the first layer H excludes the pixel itself and nothing is added. As published, V sees rows strictly above in
     every layer, so that of the rows right above a pixel the far right is not seen. Maps of z, linear in it, enter the
-    first layer, with ``skip`` maps of its own every layer, and the last one's the output (Dieng et al. 2019). They are
+    first layer, with ``skip`` maps of its own every layer and the output (Dieng et al. 2019). They are
     added to both gates at their own place, so that every pixel sees z. With ``masked_z`` they are further input
     channels of V and H instead, as published, and pass the causal masks: then pixel (0, 0) sees no z.
 
+    V of every layer and H of the first are shifted by a pixel, and what the shift uncovers, the first row and column,
+    is 0: no bias is added where nothing is seen.
+
     At 28x28, ``masked_z`` and the published latents there are 744,801 parameters for `KIM2018` (32 latents), as
-    published, and for `DIENG2019` (20 latents) 301,410 with skip, 182,353 without; the published counts of 301,506 and
-    297,697 include layers that are never used: a 1x1 convolution (96), and without skip seven maps of z (115,248).
+    published, and for `DIENG2019` (20 latents) 317,874 with skip, 182,353 without. The published counts of 301,506 and
+    297,697 leave out the output's map of z (16,464 parameters) and include layers that are never used: a 1x1
+    convolution (96), and without skip seven maps of z (115,248).
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
@@ -59,9 +63,10 @@ class GatedPixelCnnDecoder(nn.Module):
         skip: whether z enters every layer and the output.
         stacks: `KIM2018` or `DIENG2019`.
         masked_z: whether maps of z pass the causal masks.
+        edition: 1 is the authors' code. In 0, that of version 0.1, the output has the map of z of the last layer
+            (301,410 parameters), and what a shift uncovers is the bias.
     Source: Kim et al. (2018), arXiv:1802.02550; Dieng et al. (2019), arXiv:1807.04863; authors' code of both.
-        Deviations: logits instead of clamped probabilities; open maps of z by default; the output's map of z is the
-        last layer's, of which the code leaves open whether it is a further one.
+        Deviations: logits instead of clamped probabilities; open maps of z by default.
     """
 
     def __init__(
@@ -73,21 +78,32 @@ class GatedPixelCnnDecoder(nn.Module):
         skip: bool,
         stacks: Stacks = KIM2018,
         masked_z: bool = False,
+        edition: int = 1,
     ) -> None:
         super().__init__()
         self.shape = shape
         maps = stacks.z_maps if latent_dim else 0
         own = [maps if skip or i == 0 else 0 for i in range(len(stacks.kernels))]
-        self.maps = nn.ModuleList(ZMaps(latent_dim, count, shape) for count in own)
+        self.beside = maps if skip else 0
+        last = [self.beside] if self.beside and edition else []  # the output's own, behind those of the layers
+        self.maps = nn.ModuleList(ZMaps(latent_dim, count, shape) for count in own + last)
         for made in self.maps.modules():
             if isinstance(made, nn.Linear):
                 nn.init.kaiming_normal_(made.weight)
         inputs = [shape[0], *[width] * (len(stacks.kernels) - 1)]
         self.layers = nn.ModuleList(
-            Gated(a, width, kernel, z_maps=count, masked_z=masked_z, projected=stacks.projected, first=i == 0)
+            Gated(
+                a,
+                width,
+                kernel,
+                z_maps=count,
+                masked_z=masked_z,
+                projected=stacks.projected,
+                first=i == 0,
+                border_bias=edition == 0,
+            )
             for i, (a, kernel, count) in enumerate(zip(inputs, stacks.kernels, own, strict=True))
         )
-        self.beside = maps if skip else 0
         self.output = nn.Conv2d(width + self.beside, shape[0], 1)
         self.head = Head(likelihood, shape[0])
 
@@ -104,7 +120,7 @@ class GatedPixelCnnDecoder(nn.Module):
         """
         v = h = teacher(x)
         maps = [make(z) for make in self.maps]
-        for layer, own in zip(self.layers, maps, strict=True):
+        for layer, own in zip(self.layers, maps, strict=False):  # the output may have a map of its own
             a = layer.vertical(v, own)  # type: ignore[operator]
             v, h = gate(a), layer.horizontal(h, a, own)  # type: ignore[operator]
         likelihood: Likelihood = self.head(self.output(torch.cat([h, maps[-1]], 1) if self.beside else h))
@@ -138,13 +154,23 @@ class Gated(nn.Module):
         masked_z: whether they are input channels of the convolutions.
         projected: whether what came in passes a 1x1 convolution before it is added.
         first: whether the pixel itself is excluded, and nothing added.
+        border_bias: whether the bias of a shifted convolution is added where nothing is seen, too.
     """
 
     def __init__(
-        self, inside: int, width: int, kernel: int, *, z_maps: int, masked_z: bool, projected: bool, first: bool
+        self,
+        inside: int,
+        width: int,
+        kernel: int,
+        *,
+        z_maps: int,
+        masked_z: bool,
+        projected: bool,
+        first: bool,
+        border_bias: bool,
     ) -> None:
         super().__init__()
-        self.reach, self.first, self.masked_z = kernel // 2, first, masked_z
+        self.reach, self.first, self.masked_z, self.border_bias = kernel // 2, first, masked_z, border_bias
         wide = inside + (z_maps if masked_z else 0)
         self.above = nn.Conv2d(wide, 2 * width, (kernel // 2 + 1, kernel))
         self.left = nn.Conv2d(wide, 2 * width, (1, kernel // 2 + 1))
@@ -164,7 +190,21 @@ class Gated(nn.Module):
         """
         padded = F.pad(self.into(v, maps), (self.reach, self.reach, self.reach + 1, 0))
         seen: Tensor = self.above(padded[:, :, :-1])
-        return seen + self.opened(maps)[0]
+        return self.bordered(seen, 2) + self.opened(maps)[0]
+
+    def bordered(self, seen: Tensor, axis: int) -> Tensor:
+        """What a convolution that is shifted by a pixel gives, 0 in the first row or column, which sees nothing.
+
+        Args:
+            seen: ``(batch, 2 width, height, width)``, that row or column the bias.
+            axis: of the shift: 2 down, 3 to the right.
+        Returns:
+            The same, with 0 there unless biases are added everywhere.
+        """
+        if self.border_bias:
+            return seen
+        rest = seen.narrow(axis, 1, seen.shape[axis] - 1)
+        return F.pad(rest, (0, 0, 1, 0) if axis == 2 else (1, 0))
 
     def horizontal(self, h: Tensor, a: Tensor, maps: Tensor) -> Tensor:
         """h_l: the pixels to the left, and a_l.
@@ -179,6 +219,7 @@ class Gated(nn.Module):
         wide, shift = self.into(h, maps), int(self.first)
         padded = F.pad(wide, (self.reach + shift, 0))
         seen = self.left(padded[..., : padded.shape[-1] - shift])
+        seen = self.bordered(seen, 3) if self.first else seen
         return self.finish(seen + self.opened(maps)[1] + self.across(a), wide)
 
     def finish(self, gates: Tensor, wide: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """LSTM encoder and decoder of sequences.
 
-z is concatenated to each input embedding of the decoder and makes its first state. With generative skips it also enters
-each further layer and the output layer. Without latents the decoder is the LSTM language model.
+z is concatenated to each input embedding of the decoder and makes the first state of its last layer; the layers below
+begin at zero. Dropout acts on the embeddings and on the last layer's output. With generative skips z also enters each
+further layer and the output layer. Without latents the decoder is the LSTM language model.
 Source: He et al. 2019, arXiv:1901.05534, app. B.2; Kim et al. 2018; Dieng et al. 2019.
 """
 
@@ -111,17 +112,19 @@ class LstmDecoder(nn.Module):
         self, shape: tuple[int, ...], architecture: Architecture, skip: bool = False, wiring: Wiring = HE2019
     ) -> None:
         super().__init__()
+        # Edition 0, that of version 0.1: z makes the first state of every layer, and there is dropout between layers.
+        everywhere = architecture.edition == 0
         embedding, hidden, latent = architecture.embedding, architecture.width, architecture.latent_dim
         self.skip, self.wiring, self.hidden = skip, wiring, hidden
         extra = latent if skip else 0
         inputs = [embedding + latent, *[hidden + extra] * (architecture.layers - 1)]
         self.embedding = nn.Embedding(shape[1], embedding)
         self.layers = nn.ModuleList(Lstm(size, hidden, batch_first=True) for size in inputs)
-        starts = architecture.layers if latent else 0
+        starts = (architecture.layers if everywhere else 1) if latent else 0  # of the last layers
         self.starts = nn.ModuleList(nn.Linear(latent, hidden, bias=wiring.bias) for _ in range(starts))
         self.head = nn.Linear(hidden + extra, shape[1], bias=wiring.bias)
         self.word_drop = WordDrop(architecture.word_drop)
-        sizes = (embedding, *[hidden] * architecture.layers)
+        sizes = (embedding, *[hidden] * (architecture.layers if everywhere else 1))  # of the last layers' outputs
         self.dropouts = nn.ModuleList(Dropout(architecture.dropout, size) for size in sizes)
         _initialize(self, wiring)
 
@@ -148,8 +151,9 @@ class LstmDecoder(nn.Module):
         """
         state: list[Tensor] = []
         zeros = z.new_zeros(len(z), self.hidden)
+        above = len(self.layers) - len(self.starts)
         for number in range(len(self.layers)):
-            first = self.starts[number](z) if len(self.starts) else zeros
+            first = self.starts[number - above](z) if number >= above else zeros
             state += [torch.tanh(first), first] if self.wiring.cell_start else [first, zeros]
         return tuple(state)
 
@@ -171,10 +175,11 @@ class LstmDecoder(nn.Module):
     def _run(self, h: Tensor, state: State, z: Tensor) -> tuple[Tensor, State]:
         codes = z.unsqueeze(1).expand(len(h), h.shape[1], z.shape[1])
         after: list[Tensor] = []
+        undropped = len(self.layers) + 1 - len(self.dropouts)
         for number, layer in enumerate(self.layers):
             h = torch.cat([h, codes], -1) if number == 0 or self.skip else h
             first = tuple(part.unsqueeze(0).contiguous() for part in state[2 * number : 2 * number + 2])
             h, last = layer(h, first)
             after += [part[0] for part in last]
-            h = self.dropouts[number + 1](h)
+            h = self.dropouts[number + 1 - undropped](h) if number >= undropped else h
         return self.head(torch.cat([h, codes], -1) if self.skip else h), tuple(after)

@@ -115,11 +115,16 @@ class VAE(nn.Module):
         self.vocabulary = vocabulary
         self._check()
         encoder, decoder = FAMILIES[architecture.name]
+        spec = ARCHITECTURES[architecture.name]
         sequence = self.kind == "sequence"
         sizes = (self.shape, architecture) if sequence else (self.shape, architecture.latent_dim, architecture.width)
         self.has_encoder = architecture.latent_dim > 0 and not isinstance(inference, Svi)
         self.encoder = encoder(*sizes) if self.has_encoder else NoEncoder(architecture.latent_dim)
-        self.decoder = decoder(*sizes, skip=skip) if sequence else decoder(*sizes, architecture.likelihood, skip)
+        if sequence:
+            self.decoder = decoder(*sizes, skip=skip)
+        else:
+            edition = {"edition": architecture.edition} if spec.edition else {}  # where the family has had several
+            self.decoder = decoder(*sizes, architecture.likelihood, skip, **edition)
         # Convolutions are up to 1.4 times faster with channels innermost; layers follow the layout of their weights.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

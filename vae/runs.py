@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lso.vae.config import BEFORE, TrainConfig, from_dict, read_toml, to_toml
+from lso.vae.config import TrainConfig, from_folder, to_toml
 from lso.vae.errors import LsoError, RunError, WriteError
 from lso.vae.files import overwrite, replace_file, utf8, whole_folder
 from lso.vae.launch import first
@@ -92,7 +92,7 @@ class Run:
             text = (self.path / CONFIG).read_text(encoding="utf-8")
         except OSError:
             raise RunError(f"{self.path} has no {CONFIG}", "Only a training run has one; is this a search?") from None
-        return from_dict(read_toml(text, str(self.path / CONFIG)), BEFORE)
+        return from_folder(text, str(self.path / CONFIG))
 
     @property
     def verdict(self) -> str:

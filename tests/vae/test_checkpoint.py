@@ -1,6 +1,7 @@
 """Files of weights and codes: round trips, truncation, and pickles that are never executed."""
 
 import io
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from lso.vae import checkpoint
 from lso.vae.architectures import architecture
@@ -71,6 +74,24 @@ def test_model_is_saved_with_the_weights_given(tmp_path: Path) -> None:
     checkpoint.save_model(made, zeros, tmp_path / "m")
     assert all(not value.any() for value in checkpoint.load_model(tmp_path / "m").state_dict().values())
     assert os.listdir(tmp_path) == ["m"]
+
+
+def test_a_model_of_an_earlier_version_keeps_its_networks(tmp_path: Path) -> None:
+    """Its card names no edition, and its decoder has no map of z at the output."""
+    made = build(architecture("dieng2019-masked", 2, width=4, edition=0), True, (1, 8, 8)).eval()
+    with safe_open(_saved(made, tmp_path / "new"), framework="pt") as file:
+        card = json.loads(file.metadata()["lso"])
+    assert card["architecture"].pop("edition") == 0
+    weights = {name: value.contiguous() for name, value in made.state_dict().items()}
+    save_file(weights, tmp_path / "old", metadata={"lso": json.dumps(card)})
+    again, z, x = checkpoint.load_model(tmp_path / "old"), torch.ones(1, 2), torch.zeros(1, 1, 8, 8)
+    assert again.architecture == made.architecture
+    assert torch.equal(again.decode(z, x).mean, made.decode(z, x).mean)
+
+
+def _saved(made: VAE, path: Path) -> Path:
+    checkpoint.save_model(made, made.state_dict(), path)
+    return path
 
 
 @loaders

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from lso.vae.architectures import ARCHITECTURES, architecture
-from lso.vae.config import DataConfig, Protocol, TrainConfig, from_dict, from_toml, load_config, to_dict, to_toml
+from lso.vae.config import (
+    DataConfig,
+    Protocol,
+    TrainConfig,
+    from_dict,
+    from_folder,
+    from_toml,
+    load_config,
+    to_dict,
+    to_toml,
+)
 from lso.vae.errors import UsageError
 from lso.vae.methods import method
 from tests.vae.small import BASELINE_METHODS, PAIRS, example, kind_of, small_networks
@@ -39,6 +49,15 @@ def test_seeds_survive_toml_beyond_the_digits_of_a_float(seed: int) -> None:
 def test_texts_survive_toml() -> None:
     config = TrainConfig(method=method("vae"), data=DataConfig(task="folder", path=ODD, invert=True))
     assert from_toml(to_toml(config)).data == config.data
+
+
+def test_a_folder_of_an_earlier_version_keeps_its_networks() -> None:
+    config = TrainConfig(method=method("skip-vae"), architecture=architecture("dieng2019"))
+    text = to_toml(config)
+    assert config.architecture.edition == from_folder(text, "x").architecture.edition == 1
+    earlier = text.replace("edition = 1\n", "")
+    assert earlier != text and from_folder(earlier, "x").architecture.edition == 0
+    assert from_toml('[architecture]\nname = "dieng2019"\n').architecture.edition == 1  # a user's own file
 
 
 def test_missing_parts_come_from_the_defaults() -> None:

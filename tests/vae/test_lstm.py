@@ -53,11 +53,22 @@ def test_codes_make_the_first_state_as_published() -> None:
     he, kim = tiny("lstm of 2 layers"), tiny("kim2018-text")
     z = codes(he, 4)
     state = he.stepwise.begin(z)
-    assert len(state) == 4 and all(torch.equal(state[i], torch.tanh(state[i + 1])) for i in (0, 2))
+    assert len(state) == 4 and not state[0].any() and not state[1].any()  # z makes that of the last layer
+    assert torch.equal(state[2], torch.tanh(state[3])) and state[3].any()
     assert not any(part.any() for part in he.stepwise.begin(torch.zeros_like(z)))  # no bias
     first, cell = kim.stepwise.begin(z)
     assert not cell.any() and first.abs().max() > 1
     assert kim.stepwise.begin(torch.zeros_like(z))[0].any()
+
+
+def test_the_edition_of_version_0_1_begins_and_drops_everywhere() -> None:
+    """The authors' code has one map of z, to the last layer's first state, and no dropout between layers."""
+    for edition, starts, dropouts in ((0, 3, 4), (1, 1, 2)):
+        made = build(architecture("kim2018-text", 2, width=8, embedding=5, layers=3, edition=edition), False, (9, 12))
+        assert isinstance(made.decoder, LstmDecoder)
+        assert (len(made.decoder.starts), len(made.decoder.dropouts)) == (starts, dropouts)
+        first = made.stepwise.begin(torch.ones(1, 2))[::2]
+        assert [bool(part.any()) for part in first] == [edition == 0, edition == 0, True]
 
 
 def test_skips_reach_further_layers_and_the_output() -> None:

@@ -123,15 +123,19 @@ def at(x: Tensor, w: Weights) -> Tensor:
     return torch.einsum("oi,bihw->bohw", w["weight"][:, :, 0, 0], x) + bias
 
 
+@pytest.mark.parametrize("edition", [0, 1])
 @pytest.mark.parametrize("masked_z", [False, True])
 @pytest.mark.parametrize("projected", [False, True])
 @pytest.mark.parametrize("skip", [False, True])
 @torch.no_grad()
-def test_gated_pixelcnn(skip: bool, projected: bool, masked_z: bool) -> None:
-    """Three layers; in the first the pixel itself is not seen, and nothing is added."""
+def test_gated_pixelcnn(skip: bool, projected: bool, masked_z: bool, edition: int) -> None:
+    """Three layers; in the first the pixel itself is not seen, and nothing is added.
+
+    In the authors' code, edition 1, what a shift by a pixel uncovers is 0, and z has a further map at the output.
+    """
     kernels, width = (7, 5, 3), 4
     stacks = Stacks(kernels=kernels, z_maps=2, projected=projected)
-    decoder = scattered(GatedPixelCnnDecoder(SHAPE, 3, width, "bernoulli", skip, stacks, masked_z))
+    decoder = scattered(GatedPixelCnnDecoder(SHAPE, 3, width, "bernoulli", skip, stacks, masked_z, edition))
     w, x, z = decoder.state_dict(), draw(2, *SHAPE), draw(2, 3, seed=1)
     v = h = x
     for i, kernel in enumerate(kernels):
@@ -139,10 +143,14 @@ def test_gated_pixelcnn(skip: bool, projected: bool, masked_z: bool) -> None:
         maps = [z_maps(z, part(w, f"maps.{i}"), SHAPE[1:])] if entering else []
         into_v, into_h = (torch.cat([stack, *maps], 1) if masked_z else stack for stack in (v, h))
         opened = at(maps[0], part(own, "open_z")) if maps and not masked_z else x.new_zeros(2, 4 * width, *SHAPE[1:])
-        a = seen(into_v, part(own, "above"), range(-reach - 1, 0), range(-reach, reach + 1)) + opened[:, : 2 * width]
-        left = range(-reach - 1, 0) if i == 0 else range(-reach, 1)
-        s = seen(into_h, part(own, "left"), range(1), left) + at(a, part(own, "across")) + opened[:, 2 * width :]
+        above = seen(into_v, part(own, "above"), range(-reach - 1, 0), range(-reach, reach + 1))
+        beside = seen(into_h, part(own, "left"), range(1), range(-reach - 1, 0) if i == 0 else range(-reach, 1))
+        above[:, :, 0] *= 1 - edition
+        beside[..., 0] *= 1 - edition if i == 0 else 1
+        a = above + opened[:, : 2 * width]
+        s = beside + at(a, part(own, "across")) + opened[:, 2 * width :]
         added = 0.0 if i == 0 else at(into_h, part(own, "project")) if projected else h
         v, h = gate(a), at(gate(s), part(own, "residual")) + added
-    expected = at(torch.cat([h, *maps], 1) if skip else h, part(w, "output"))
+    last = z_maps(z, part(w, f"maps.{2 + edition}"), SHAPE[1:]) if skip else h[:, :0]
+    expected = at(torch.cat([h, last], 1), part(w, "output"))
     torch.testing.assert_close(decoder(z, x).logits, expected, rtol=1e-10, atol=1e-10)

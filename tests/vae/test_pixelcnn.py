@@ -38,10 +38,16 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 
 
 def small(
-    name: str, skip: bool = False, shape: tuple[int, ...] = (1, 8, 8), latent: int = 3, likelihood: str = "bernoulli"
+    name: str,
+    skip: bool = False,
+    shape: tuple[int, ...] = (1, 8, 8),
+    latent: int = 3,
+    likelihood: str = "bernoulli",
+    edition: int | None = None,
 ) -> VAE:
     """In double, with batch-norms and biases of maps of z that are not the initial ones, in eval mode."""
-    model = build(architecture(name, latent, likelihood, 4), skip, shape).double()
+    sizes = {} if edition is None else {"edition": edition}
+    model = build(architecture(name, latent, likelihood, 4, **sizes), skip, shape).double()
     for i, module in enumerate(model.modules()):
         if isinstance(module, torch.nn.BatchNorm2d | ZMaps):
             for j, (key, value) in enumerate(module.state_dict().items()):
@@ -76,9 +82,12 @@ def _taps(layer: MaskedConv2d) -> int:
 def test_counts_of_the_gated_forms_are_the_published_ones() -> None:
     assert count(KimEncoder(OMNIGLOT, 32, 32)) == 272_448
     assert count(GatedPixelCnnDecoder(OMNIGLOT, 32, 32, "bernoulli", False, KIM2018, masked_z=True)) == 744_801
-    for skip, published, unused in ((True, 301_506, 96), (False, 297_697, 96 + 7 * (20 * 784 + 784))):
+    one_map = 20 * 784 + 784  # of z; the published count leaves out that of the output
+    for skip, published, unused, left_out in ((True, 301_506, 96, one_map), (False, 297_697, 96 + 7 * one_map, 0)):
         ours = GatedPixelCnnDecoder(OMNIGLOT, 20, 32, "bernoulli", skip, DIENG2019, masked_z=True)
-        assert count(ours) == published - unused
+        assert count(ours) == published - unused + left_out
+        first = GatedPixelCnnDecoder(OMNIGLOT, 20, 32, "bernoulli", skip, DIENG2019, masked_z=True, edition=0)
+        assert count(first) == published - unused
 
 
 def test_initialization_is_that_of_the_authors() -> None:
@@ -149,12 +158,12 @@ def test_every_pixel_hears_every_latent(name: str, skip: bool) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_skip_edges_reach_every_layer(name: str) -> None:
+def test_skip_edges_reach_every_layer_and_the_output(name: str) -> None:
     plain, skip = count(small(name).decoder), count(small(name, skip=True).decoder)
     model, x = small(name, skip=True), rand(2, 1, 8, 8)
     edges = [m for m in model.decoder.modules() if isinstance(m, ZMaps)]
-    layers = {"he2019": 25, "he2019-small": 13, "kim2018": 12, "kim2018-masked": 12}
-    assert skip > plain and len(edges) == layers.get(name, 8)
+    layers = {"he2019": 24, "he2019-small": 12, "kim2018": 12, "kim2018-masked": 12}
+    assert skip > plain and len(edges) == layers.get(name, 8) + 1
     loss = -model.decode(rand(2, 3), x).log_prob(x).sum()
     gradients = torch.autograd.grad(loss, [edge.linear.weight for edge in edges if edge.linear is not None])
     assert all(g.any() for g in gradients)
@@ -235,10 +244,10 @@ def test_incremental_generation_is_the_naive_one(
         assert torch.equal(model.generate(z, "greedy"), naive(model, z, None)[0])
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("name", "edition"), [*((name, None) for name in NETWORKS), ("dieng2019-masked", 0)])
 @pytest.mark.parametrize("latent", [0, 3])
-def test_logits_on_the_way_are_those_of_full_passes(name: str, latent: int) -> None:
-    model, noise = small(name, latent > 0, latent=latent), rand(3, 1, 8, 8, seed=5)
+def test_logits_on_the_way_are_those_of_full_passes(name: str, edition: int | None, latent: int) -> None:
+    model, noise = small(name, latent > 0, latent=latent, edition=edition), rand(3, 1, 8, 8, seed=5)
     z, kind = rand(3, latent), PixelCnnColumns if "he2019" in name else GatedColumns
     logits = []
 
