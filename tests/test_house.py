@@ -131,14 +131,6 @@ def _bare(tree: ast.Module) -> ast.Module:
     return copy
 
 
-@pytest.mark.parametrize("limit", [400])
-def test_files_stay_short(limit: int) -> None:
-    sizes = {
-        path: len(path.read_text(encoding="utf-8").splitlines()) for f in FLOORS for path in (ROOT / f).glob("*.py")
-    }
-    assert not {path.relative_to(ROOT).as_posix(): size for path, size in sizes.items() if size > limit}
-
-
 @pytest.mark.parametrize("package", ORDER)
 def test_every_public_name_resolves_and_is_listed(package: str) -> None:
     module = importlib.import_module(package)
