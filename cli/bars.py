@@ -143,13 +143,13 @@ class Reading:
         """Move on; the signature of `lso.tasks.download.Progress`.
 
         Args:
-            name: what is read.
+            name: what is done: ``reading photos``.
             done: bytes or files so far.
             total: in all; 0 if not known.
         """
         if name != self._name:
             self.close()
-            self._name, self._current = name, Counting(self.console, "", f"reading {name}")
+            self._name, self._current = name, Counting(self.console, "", name)
         self._current(done, total)
 
     def close(self) -> None:

@@ -1,17 +1,79 @@
 """What the terminal sees: results on stdout, all else on stderr, or one JSON value on stdout and nothing beside it."""
 
+import atexit
+import ctypes
 import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
 from lso.vae.files import printable
+
+_ANSWER: ContextVar[TextIO | None] = ContextVar("answer", default=None)  # where JSON goes; None is sys.stdout
+
+
+@contextmanager
+def answer_alone() -> Iterator[None]:
+    """Keep stdout for the JSON of `Console.emit`: what else is written there goes to stderr.
+
+    That is what a user's score or tokenizer prints, and so do libraries in C, programs that they start and processes
+    that run them: file number 1 itself is turned to stderr for as long as the command runs. What is printed when the
+    program ends goes there as well.
+
+    Yields:
+        Nothing.
+    """
+    stdout, token = sys.stdout, None
+    stdout.flush()
+    kept = os.dup(1)
+    own = _number(stdout) == 1  # else something stands in for it, such as a test's record of what is printed
+    answer = os.fdopen(os.dup(1), "w", encoding=stdout.encoding, errors=stdout.errors) if own else stdout
+    try:
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        token = _ANSWER.set(answer)
+        yield
+    finally:
+        if token is not None:
+            _ANSWER.reset(token)
+        sys.stdout = stdout
+        _flush(stdout)
+        os.dup2(kept, 1)
+        os.close(kept)
+        if own:
+            with suppress(OSError):  # whoever read it has gone
+                answer.close()
+            atexit.register(_to_stderr, stdout)
+
+
+def _to_stderr(stdout: TextIO) -> None:
+    """Functions that were registered before this one, such as those of a user's module, run after it."""
+    with suppress(OSError, ValueError):
+        stdout.flush()
+        os.dup2(2, 1)
+
+
+def _flush(stdout: TextIO) -> None:
+    """Have written what Python and C keep back of what was printed, while it still goes to stderr."""
+    with suppress(OSError, ValueError):
+        stdout.flush()
+    with suppress(OSError, AttributeError, TypeError):  # not a Unix
+        ctypes.CDLL(None).fflush(None)
+
+
+def _number(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):  # not a file
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +121,8 @@ class Console:
             value: plain nested values and paths.
         """
         if self.json:
-            say(json.dumps(strict(value), indent=2, ensure_ascii=not _unicode()))
+            answer = _ANSWER.get() or sys.stdout
+            say(json.dumps(strict(value), indent=2, ensure_ascii=not _unicode(answer)), file=answer)
 
     def note(self, text: str) -> None:
         """A line on stderr, unless quiet.
@@ -107,19 +170,20 @@ class Console:
             self.note("Loading PyTorch ...")
 
 
-def say(text: str, *, err: bool = False) -> None:
+def say(text: str, *, err: bool = False, file: TextIO | None = None) -> None:
     """A line, whatever is in it: of what is no text, or none to the terminal, escapes are shown.
 
     Args:
         text: the line.
         err: on stderr, else on stdout.
+        file: in their place.
     """
-    typer.echo(printable(text), err=err)
+    typer.echo(printable(text), err=err, file=file)
 
 
-def _unicode() -> bool:
-    """Whether stdout takes all of Unicode; escapes of others would be none of JSON's."""
-    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+def _unicode(file: TextIO) -> bool:
+    """Whether a file takes all of Unicode; escapes of others would be none of JSON's."""
+    return (getattr(file, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
 
 
 def error(message: str, hint: str = "") -> None:

@@ -134,7 +134,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         section="data", key="path", name="--data", type=str, metavar="PATH", panel=DATA, help="Your own file or folder."
     ),
-    Flag(section="data", key="size", type=int, panel=DATA, help="Side in pixels, 8 to 64. Default: the data's own."),
+    Flag(
+        section="data", key="size", type=int, panel=DATA, help="Side in pixels, 8 to 64. Default, 0: the files' or 32."
+    ),
     Flag(
         section="data",
         key="channels",

@@ -5,7 +5,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -92,7 +92,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                     f"torchrun started several processes, and {command.__name__} is the work of one",
                     "Start it without torchrun; `lso train` is for several.",
                 )
-            command(*args, **kwargs)
+            with console.answer_alone() if kwargs.get("json") else nullcontext():
+                command(*args, **kwargs)
             sys.stdout.flush()
         except LsoError as error:
             if debugging():

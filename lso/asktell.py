@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS, with_options
 from lso.space import LatentSpace
 from lso.vae.errors import ShapeError, UsageError, unknown_name
 from lso.vae.seeds import mix
@@ -288,7 +288,7 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
     """An optimizer by name.
 
     Args:
-        name: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
+        name: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, perhaps with options: ``"turbo:guard=none"``.
         space: to search.
         seed: of its random draws.
         maximize: sense of the values that it will be told.
@@ -299,6 +299,7 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
         UsageError: if there is no such optimizer or option, an option is of another type, or a package that it needs is
             missing.
     """
+    name, options = with_options(name, options)
     if name in GRADIENT_OPTIMIZERS:
         raise UsageError(f"{name} works by gradient", f"Search by lso.minimize(objective, z0, optimizer={name!r}).")
     if name not in BLACK_BOX_OPTIMIZERS:

@@ -1,7 +1,6 @@
 """From the ends of a search to one `Evaluation` for each element."""
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lso.named import ADDRESS
 from lso.objective import LatentObjective
 from lso.result import Evaluation
 from lso.scores import as_objects
 from lso.vae.errors import UsageError
 
 CHUNK = 256  # ends decoded at once
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # as Python shows one
 
 
 def evaluations(
@@ -110,7 +109,7 @@ def ends(objective: LatentObjective, z: Float[Tensor, "n latent"]) -> list[End]:
         One for each code.
     """
     speaker = objective.decoder if objective.decoder.vocabulary is not None else None
-    x = objective.decode(z) if speaker is None else speaker.tokens(z)
+    x = objective.decode(z.clone()) if speaker is None else speaker.tokens(z)  # what decodes may work in place
     if not isinstance(x, Tensor):
         return [End(item, digest(item), None, item if isinstance(item, str) else None) for item in x]
     means = reencoding_errors(objective, z, x)

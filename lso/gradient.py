@@ -14,6 +14,7 @@ from lso.descent import Budget, Outcome, Watch
 from lso.elementwise import Factory, factory
 from lso.evaluation import evaluations
 from lso.objective import LatentObjective
+from lso.optimizers import with_options
 from lso.result import Evaluation, Result, Trace, status_of
 from lso.scores import not_differentiable
 from lso.vae.errors import ShapeError, UsageError
@@ -47,7 +48,8 @@ def minimize(
         objective: what to search over.
         z0: ``(T, S, d)`` starts, or ``(T, d)`` for one start each; without targets, or with one, any leading axes.
         optimizer: ``adam`` (learning rate 0.05), ``sgd`` (0.01, momentum 0.9), ``lbfgs``, or the name or class of any
-            torch optimizer that treats the rows of a batch by themselves, at its own default learning rate.
+            torch optimizer that treats the rows of a batch by themselves, at its own default learning rate. A name may
+            have options: ``"sgd:momentum=0.5"``.
         lr: learning rate; None is the default; ``lbfgs`` has none.
         tol: see above; in the units of the loss. At 1e-3 Adam stops after some hundreds of steps on summed squared
             errors of digits.
@@ -144,6 +146,12 @@ def settle(
     Raises:
         UsageError: if it is unknown, couples the elements of a batch, or does not take the arguments.
     """
+    if isinstance(optimizer, str):
+        optimizer, options = with_options(optimizer, options)
+    if "lr" in options:
+        if lr is not None:
+            raise UsageError("the learning rate is given twice, as lr and among the options", "Give it once.")
+        lr, options = options["lr"], {key: value for key, value in options.items() if key != "lr"}
     if optimizer != "lbfgs":
         return factory(optimizer, lr, options)
     if lr is not None:

@@ -12,6 +12,7 @@ from lso.evaluation import digest, unaddressed
 from lso.failures import MAX_FAILURES
 from lso.journal import Journal
 from lso.ledger import CALLS, PATIENCE, Limits
+from lso.named import steady
 from lso.objective import LatentObjective
 from lso.result import Evaluation
 from lso.search import Known, Search
@@ -74,7 +75,8 @@ def optimize(
 
     Args:
         objective: decoder then score.
-        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, or an optimizer not yet used.
+        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, perhaps with options (``"turbo:guard=none"``), or an
+            optimizer not yet used.
         budget: unique valid decoded objects to be scored. Duplicates are answered from memory and cost nothing.
         batch: codes proposed together; asynchronously, calls under way at once.
         executor: None scores in this process. Else an executor as in `concurrent.futures`, or a function that makes
@@ -126,7 +128,7 @@ def optimize(
     limits = Limits(budget=budget, max_calls=most, patience=patience, max_failures=max_failures)
     settings = {
         "optimizer": box.name,
-        "objective": objective.name,
+        "objective": steady(objective.name, objective.score),
         "maximize": objective.maximize,
         "on": objective.on,
         "prior_weight": objective.prior_weight,

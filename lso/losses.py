@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lso.adapters import pluck_logits
+from lso.named import told_name
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from lso.vae.seeds import generator
@@ -127,7 +128,7 @@ def chosen_loss(
     if isinstance(loss, str):
         return named_loss(loss, decoder)
     if decoder.vocabulary is not None:
-        raise _not_of_sequences(getattr(loss, "__name__", type(loss).__name__))
+        raise _not_of_sequences(told_name(loss))
     return loss
 
 

@@ -12,7 +12,9 @@ from lso.adapters import pluck_decoded, pluck_logits
 from lso.aims import CONTEXTS as CONTEXTS
 from lso.aims import aligned, blank, chosen_context, target_batch
 from lso.losses import chosen_loss, usual_loss
-from lso.scores import Remembered, as_objects, checked, from_objects, not_differentiable
+from lso.named import told_name
+from lso.outcome import asked, spare
+from lso.scores import Remembered, as_objects, checked, not_differentiable, scored
 from lso.space import OUTSIDE, LatentSpace
 from lso.vae.corpus import Corpus
 from lso.vae.errors import ShapeError, UsageError, unknown_name
@@ -89,7 +91,7 @@ class LatentObjective(nn.Module):
         self._score = (score,)
         self._memory = Remembered(score) if on == "objects" and remember else None
         self.maximize = bool(getattr(score, "maximize", False)) if maximize is None else maximize
-        self.name = getattr(score, "__name__", type(score).__name__)
+        self.name = told_name(score)
         self.continuous_inds = list(range(self.dim))
         self.discrete_inds: list[int] = []
         self.categorical_inds: list[int] = []
@@ -238,13 +240,13 @@ class LatentObjective(nn.Module):
         decoded = self.decoder.decode(z, self._pluck, self._context(lead))
         if self.on == "objects":
             objects = as_objects(decoded)
-            return from_objects(self.score(objects), len(z)) if self._memory is None else self._memory(objects)
+            return scored(self.score, objects) if self._memory is None else self._memory(objects)
         if not isinstance(decoded, Tensor):
             raise UsageError(
                 "the decoder gives objects, the score expects tensors", 'Make the objective with on="objects".'
             )
         if self.targets is None:
-            return checked(self.score(decoded), len(z))
+            return checked(asked(self.score, decoded if decoded.requires_grad else spare(decoded)), len(z))
         targets = aligned(self.targets, lead, self.dim).to(device=decoded.device)
         if not targets.is_floating_point():
             return checked(self.score(decoded, targets), len(z))

@@ -12,10 +12,10 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from lso.failures import ScoreError
+from lso.named import place
 from lso.vae.values import counted
 
 NAN = float("nan")
@@ -71,8 +71,7 @@ class Chunk:
         """
         begun = time.perf_counter()
         try:
-            with _by_this_process_alone():
-                given = self._given()
+            given = self._given()
         except (Exception, SystemExit) as error:  # the user's code may raise anything
             outcomes = [failed(error, _place(error))] if len(self) == 1 else []
         else:
@@ -82,11 +81,24 @@ class Chunk:
 
     def _given(self) -> Any:
         if self.on == "objects":
-            return self.score(list(self.items))
+            return asked(self.score, list(self.items))
         import torch
 
         with torch.no_grad():
-            return self.score(torch.stack([torch.as_tensor(item) for item in self.items]))
+            return asked(self.score, torch.stack([torch.as_tensor(item) for item in self.items]))
+
+
+def asked(score: Callable[..., Any], *data: Any) -> Any:
+    """What a score gives. Should it fork a process that comes out of it as well, that one ends.
+
+    Args:
+        score: the user's.
+        *data: for it.
+    Returns:
+        Anything.
+    """
+    with _by_this_process_alone():
+        return score(*data)
 
 
 @contextmanager
@@ -124,20 +136,20 @@ def spare(item: Any) -> Any:
         return item
 
 
-def failed(error: BaseException, place: str = "") -> Outcome:
+def failed(error: BaseException, where: str = "") -> Outcome:
     """The outcome of a call that raised.
 
     Args:
         error: what was raised.
-        place: where the score raised it; empty where something else did.
+        where: the score raised it; empty where something else did.
     Returns:
         The outcome, with the error and its place in words.
     """
     kind = type(error).__name__
     reason = f"{kind}: {error}"[:REASON]
-    if not place:
+    if not where:
         return Outcome("failed", reason=reason)
-    return Outcome("failed", reason=f"{reason} ({place})", fault=f"{kind}, {place}")
+    return Outcome("failed", reason=f"{reason} ({where})", fault=f"{kind}, {where}")
 
 
 def _place(error: BaseException) -> str:
@@ -148,9 +160,7 @@ def _place(error: BaseException) -> str:
     if not frames:
         return ""
     code, line = (own or frames)[-1]
-    path = Path(code.co_filename)
-    name = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name
-    return f"{name}, line {line}, in {code.co_name}"
+    return f"{place(code.co_filename, line)}, in {code.co_name}"
 
 
 def judged(given: Any, n: int) -> list[Outcome]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lso.outcome import asked, spare
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.values import counted
 
@@ -64,6 +65,21 @@ def from_objects(values: Any, n: int) -> Tensor:
         ) from error
 
 
+def scored(score: Callable[..., Any], objects: Sequence[Any]) -> Tensor:
+    """Values of objects, which the score gets copies of.
+
+    Args:
+        score: list of objects -> list of floats, None or NaN for an invalid one.
+        objects: n, strings or others.
+    Returns:
+        ``(n,)`` double, NaN for an invalid object.
+    Raises:
+        ShapeError: if the score does not give one value for each object.
+        UsageError: if a value is no number.
+    """
+    return from_objects(asked(score, [spare(item) for item in objects]), len(objects))
+
+
 def checked(value: Any, n: int) -> Tensor:
     """The values of a score on tensors.
 
@@ -113,10 +129,10 @@ class Remembered:
             UsageError: if a value is no number.
         """
         if not all(isinstance(item, str) for item in objects):
-            return from_objects(self._score(list(objects)), len(objects))
+            return scored(self._score, objects)
         fresh = list(dict.fromkeys(item for item in objects if item not in self._known))
         if fresh:
-            self._known |= dict(zip(fresh, from_objects(self._score(fresh), len(fresh)).tolist(), strict=True))
+            self._known |= dict(zip(fresh, scored(self._score, fresh).tolist(), strict=True))
         self._calls += len(objects)
         return torch.tensor([self._known[item] for item in objects], dtype=torch.float64)
 

@@ -15,7 +15,7 @@ from lso.decoder import Decoder
 from lso.failures import MAX_FAILURES
 from lso.loop import optimize
 from lso.objective import LatentObjective
-from lso.optimizers import BLACK_BOX_OPTIMIZERS
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, with_options
 from lso.search import Known, Watch
 from lso.search_files import write_search_files
 from lso.search_result import SearchResult
@@ -44,7 +44,7 @@ class BlackBoxConfig:
     """How to search.
 
     Args:
-        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
+        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`; options in its name become `options`.
         options: of the optimizer.
         budget: unique valid objects to be scored, of each search.
         batch: codes proposed together.
@@ -82,6 +82,9 @@ class BlackBoxConfig:
     loss: str = "sse"
 
     def __post_init__(self) -> None:
+        name, options = with_options(self.optimizer, self.options)
+        object.__setattr__(self, "optimizer", name)
+        object.__setattr__(self, "options", options)
         require(self.workers >= 0, "workers >= 0", self.workers, "0 scores in this process.")
         require(self.known >= 0, "known >= 0", self.known, "0 tells the optimizer nothing beforehand.")
         require(

@@ -166,7 +166,7 @@ def _download(url: str, target: Path, remote: Remote, timeout: float, progress: 
             while block := response.read(CHUNK):
                 done += file.write(block)
                 if progress:
-                    progress(remote.name, done, total)
+                    progress(f"downloading {remote.name}", done, total)
         if total and done != total:
             raise _Rejected(f"the transfer broke off after {done:,} of {total:,} bytes")
         if wrong := mismatch(part, remote.checksums):

@@ -137,7 +137,7 @@ def _watched(texts: Sequence[str], progress: Progress | None) -> Iterable[str]:
     for done, text in enumerate(texts, 1):
         yield text
         if progress and (done % EVERY == 0 or done == len(texts)):
-            progress("molecules to SELFIES", done, len(texts))
+            progress("turning molecules into SELFIES", done, len(texts))
 
 
 def _selfies(text: str) -> tuple[str, str]:

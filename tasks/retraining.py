@@ -58,7 +58,7 @@ def weighted_retraining(
     Args:
         run: training run that gives model and training data. Its folder is left as it is.
         goal: what is sought. Training data are labelled by its score, once, which the budget does not count.
-        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
+        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, perhaps with options: ``"turbo:guard=none"``.
         out: folder to make, or to go on with; None makes one under ``runs/``.
         resume: go on with ``out``; the budget may differ.
         dataset: of a run that was given its data as tensors.

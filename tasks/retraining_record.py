@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lso.objective import LatentObjective
+from lso.optimizers import with_options
 from lso.result import Evaluation
 from lso.search import Watch as SearchWatch
 from lso.tasks.drift import Drift, Standing
@@ -68,7 +69,7 @@ class RetrainingConfig:
     """How to search and retrain.
 
     Args:
-        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
+        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`; options in its name become `options`.
         options: of the optimizer.
         budget: unique valid objects to be scored, over all rounds.
         every: of them between two retrainings.
@@ -102,6 +103,9 @@ class RetrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        name, options = with_options(self.optimizer, self.options)
+        object.__setattr__(self, "optimizer", name)
+        object.__setattr__(self, "options", options)
         require(self.budget >= 1, "a budget >= 1", self.budget, "It counts unique valid decoded objects.")
         require(self.every >= 1, "every >= 1", self.every, "50 is published; the budget or more retrains once.")
         require(self.k > 0, "k > 0", self.k, f"{PUBLISHED_K:g} is published; inf weighs all data alike.")

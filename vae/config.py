@@ -113,7 +113,7 @@ class DataConfig:
     Args:
         task: row of the task table.
         path: file or folder; empty is the task's own source.
-        size: side in pixels; 0 is the data's own, or the task's default.
+        size: side in pixels; 0 is the images' own where all have one of 8 to 64, else 32, or the task's default.
         channels: 1 or 3; 0 is what the files are.
         invert: whether to turn polarity round, 1 - x.
         fit: how an image of another aspect becomes square: centre crop, padded, or stretched.
@@ -149,7 +149,7 @@ class DataConfig:
             self.size == 0 or 8 <= self.size <= 64,
             "a size of 8 to 64 pixels",
             self.size,
-            "0 takes the data's own size.",
+            "0, the default, is the images' own where all have one of 8 to 64 pixels, else 32.",
         )
         require(self.channels in (0, 1, 3), "1 or 3 channels", self.channels, "0 takes what the files are.")
         require(self.limit >= 0, "limit >= 0", self.limit, "0 takes all data.")

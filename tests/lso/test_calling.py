@@ -1,17 +1,24 @@
 """Executors of all kinds, and what becomes of calls that they lose."""
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lso.asktell import BlackBox
+from lso.decoder import Decoder
 from lso.failures import ScoreError
+from lso.objective import LatentObjective
+from lso.record import read_evaluations
 from lso.search import Watch
 from lso.search_result import SearchResult
 from lso.vae.errors import LsoError, UsageError
@@ -254,6 +261,95 @@ def test_the_timeout_is_an_objects_and_what_a_chunk_loses_is_tried_alone() -> No
             result = run(objects(score), 4, batch=4, max_calls=4, executor=workers, chunk=4)
             expected = ["evaluated" if scorers.first([r.decoded or ""])[0] > 0 else outcome for r in result.records]
             assert [r.outcome for r in result.records] == expected and len(set(expected)) == 2
+
+
+# --- scores that do more than to score --------------------------------------------------------------------------------
+
+
+def spoilt(batch: Any) -> Any:
+    """The first coordinate, then all of what was given is overwritten."""
+    found = [float(item[0]) for item in batch]
+    if isinstance(batch, torch.Tensor):
+        batch.fill_(9.0)
+        return torch.tensor(found, dtype=torch.float64)
+    for item in batch:
+        item[:] = [9.0] * len(item)
+    return found
+
+
+class Vector(list):  # type: ignore[type-arg]
+    """An object that can be changed."""
+
+
+KEPT = [Vector([float(i), -1.0]) for i in range(7)]
+TABLE = torch.arange(14, dtype=torch.float64).reshape(7, 2)
+DECODERS: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
+    "identity, tensors": (lambda z: z, "tensors"),
+    "identity, arrays": (lambda z: z, "objects"),
+    "rows of a table": (lambda z: TABLE[: len(z)], "objects"),
+    "objects that are kept": (lambda z: [KEPT[int(abs(row[0]) * 100) % 7] for row in z], "objects"),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 3}, {"batch": 3, "threads": True}, {"batch": 3, "chunk": 3}])
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_score_that_changes_what_it_is_given_changes_no_record(kind: str, options: dict[str, Any]) -> None:
+    def kept() -> str:
+        return repr(KEPT) + repr(TABLE)
+
+    decode, on = DECODERS[kind]
+    objective = LatentObjective(Decoder(decode, latent_dim=2, differentiable=False), spoilt, on=on, maximize=True)
+    before, options, asked = kept(), dict(options), []
+
+    def noting(history: Any, n: int, seed: int) -> Any:
+        asked.append(climb(history, n, seed).clone())
+        return asked[-1].clone()
+
+    box = BlackBox("noting", objective.space, noting)
+    with ThreadPoolExecutor(2) if options.pop("threads", "chunk" in options) else nullcontext() as executor:
+        result = run(objective, 5, max_calls=9, optimizer=box, executor=executor, **options)
+    assert kept() == before
+    assert [record.z for record in result.records] == torch.cat(asked).tolist()[: len(result.records)]
+    assert "identity" not in kind or all(record.value == record.z[0] for record in result.records)
+    assert torch.equal(box.history().z, result.z) and not len(box.pending)
+
+
+@pytest.mark.parametrize("on", ["tensors", "objects"])
+def test_nor_does_it_change_the_codes_that_an_objective_is_asked_for(on: str) -> None:
+    objective = LatentObjective(Decoder(lambda z: z, latent_dim=2, differentiable=False), spoilt, on=on)
+    z = torch.tensor([[0.5, 1.0], [0.25, 2.0]], dtype=torch.float64)
+    assert objective(z).tolist() == [0.5, 0.25] and z.tolist() == [[0.5, 1.0], [0.25, 2.0]]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.parametrize(("how", "code"), [("returns", 0), ("raises", 1), ("leaves", 3)])
+def test_a_process_that_a_score_forked_does_not_search_on(tmp_path: Path, how: str, code: int) -> None:
+    parent, codes = os.getpid(), []
+
+    def forking(words: list[str]) -> list[float]:
+        child = os.fork()
+        if child == 0:
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+            if how == "raises":
+                raise KeyError("child")
+            return sys.exit(3) if how == "leaves" else scorers.first(words)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        return scorers.first(words)
+
+    try:
+        result = run(objects(forking), 3, batch=2, out=tmp_path / "run")
+        values = objects(forking, remember=False)(torch.zeros(2, 2))  # asked for directly
+    finally:
+        if os.getpid() != parent:
+            os._exit(99)
+    assert codes == [code] * 3 and rows(result) == rows(run(objects(), 3, batch=2)) and values.tolist() == [0.0, 0.0]
+    assert len(read_evaluations(tmp_path / "run")) == 3 and Run(tmp_path / "run").info["status"] == "finished"
+
+
+def test_nor_does_one_in_a_process_of_ours() -> None:
+    with Workers(1, timeout=20) as workers:
+        result = run(objects(scorers.forking), 3, batch=3, executor=workers)
+    assert rows(result) == rows(run(objects(), 3, batch=3))
 
 
 MISBEHAVING = [
