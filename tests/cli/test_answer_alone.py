@@ -77,7 +77,7 @@ def test_every_command_that_takes_json_keeps_it_alone() -> None:
     commands = [command.callback for group in groups if group is not None for command in group.registered_commands]
     taking = [one for one in commands if one is not None and "json" in inspect.signature(one).parameters]
     assert len(taking) >= 10
-    assert all(one.__code__ is main.guarded(lambda: None).__code__ for one in taking)  # type: ignore[attr-defined]
+    assert all(one.__code__ is main.guarded(lambda: None).__code__ for one in taking)
 
 
 @pytest.mark.usefixtures("plain_report")

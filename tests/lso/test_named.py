@@ -92,7 +92,7 @@ def test_options_may_stand_in_the_name_as_on_the_command_line(tmp_path: Path) ->
     assert found.optimizer == "turbo" and found.settings["options"] == {"guard": "None"}
     optimize(tensors(), "turbo", 3, guard=None, out=tmp_path / "run", resume=True)
     for config in (BlackBoxConfig, RetrainingConfig):
-        told = config(optimizer="gp:guard=ball", options={"initial": 4})  # type: ignore[operator]
+        told = config(optimizer="gp:guard=ball", options={"initial": 4})
         assert (told.optimizer, told.options) == ("gp", {"guard": "ball", "initial": 4})
 
 
