@@ -42,7 +42,7 @@ def data_notes(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _identity(info: Mapping[str, Any]) -> str:
     """What tells data apart: where they came from and what was done to them, but not the seed of their binarization."""
-    found = {key: value for key, value in provenance(info).items() if key not in ("notes", "path")}
+    found = {key: value for key, value in provenance(info).items() if key not in ("notes", "path", "overlap")}
     found["binarize"] = found.get("binarize", {}).get("mode")
     dataset = info["dataset"]
     return json.dumps([dataset["name"], found], sort_keys=True) if "source" in found else str(dataset["hash"])

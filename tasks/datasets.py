@@ -17,8 +17,8 @@ LOADERS = {"image": "lso.tasks.images", "sequence": "lso.tasks.text"}
 
 def load_dataset(
     data: DataConfig,
-    binarize: Binarize,
-    seed: int,
+    binarize: Binarize | None = None,
+    seed: int = 0,
     *,
     progress: Progress | None = None,
     trust: Trust = False,
@@ -30,8 +30,8 @@ def load_dataset(
     are drawn once (``"dynamic"``), or train too (``"fixed"``), or nothing is (``"none"``).
 
     Args:
-        data: task, path, and how files become pixels or tokens.
-        binarize: of the run's protocol; sequences have nothing to binarize.
+        data: task, path, and how files become pixels or tokens; what it does not say is as the task has it.
+        binarize: of the run's protocol; None is the task's own. Sequences have nothing to binarize.
         seed: of the run.
         progress: told the bytes downloaded and the files read.
         trust: whether a tokenizer ``module:function`` may be imported and run, or the names that may be: ``data`` can
@@ -45,9 +45,10 @@ def load_dataset(
             tokenizer is not to be trusted.
         DataError: if the data cannot be had, read or split, or the files are others.
     """
-    kind = task(data.task).kind
-    of_text: dict[str, Any] = {"trust": trust, "files": files} if kind == "sequence" else {}
-    loaded: Dataset = import_module(LOADERS[kind]).load_dataset(data, binarize, seed, progress=progress, **of_text)
+    row = task(data.task)
+    of_text: dict[str, Any] = {"trust": trust, "files": files} if row.kind == "sequence" else {}
+    load = import_module(LOADERS[row.kind]).load_dataset
+    loaded: Dataset = load(data, binarize or row.protocol.binarize, seed, progress=progress, **of_text)
     return loaded
 
 

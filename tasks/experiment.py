@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lso.tasks.datasets import load_dataset, seen
+from lso.tasks.overlap import with_overlap
 from lso.tasks.plan import Settings, merge
 from lso.tasks.plan import plan as plan
 from lso.vae import checkpoint, metrics, runs, together, training
@@ -122,6 +123,7 @@ def train(
         runs.choose_folder("", out)
         dataset = load_dataset(full.data, full.protocol.binarize, full.seed, trust=True)
     else:
+        dataset = with_overlap(dataset)
         own = {"tokenizer": split["name"]} if (split := dataset.provenance.get("tokenizer")) else {}
         full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=GIVEN, **own))
     return train_planned(full, dataset, out=out, device=device, watch=watch, limits=limits)

@@ -16,7 +16,7 @@ from lso.tasks.download import Progress
 from lso.tasks.images import Raw
 from lso.tasks.pixels import coloured, fit, own_size, set_channels
 from lso.tasks.splits import FEWEST, WHOLE, permutation
-from lso.tasks.task import IMAGE_SUFFIXES, existing
+from lso.tasks.task import IMAGE_SUFFIXES, existing, settled
 from lso.vae.config import DataConfig
 from lso.vae.errors import DataError
 from lso.vae.files import printable
@@ -144,6 +144,7 @@ def read_files(
     Raises:
         DataError: naming the first bad file where these are refused, or if none is left.
     """
+    data = settled(data)
     reader = _Reader(root, data.bad_files, progress, len(files))
     sizes = reader.each(files, "looking at", _size)
     target = size or own_size({found for _, found in sizes})

@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from lso.tasks.download import Progress
+from lso.tasks.overlap import overlap, overlap_notes
 from lso.tasks.pixels import mean_intensity, own_size, prepare
 from lso.tasks.splits import division
-from lso.tasks.task import source
+from lso.tasks.task import settled, source
 from lso.vae.config import Binarize, DataConfig
 from lso.vae.data import SPLITS, Dataset, binarize
 
@@ -47,12 +48,15 @@ def load_dataset(data: DataConfig, binarize: Binarize, seed: int, *, progress: P
         UsageError: if there is no such task, or it needs a path and has none.
         DataError: if the data cannot be had, read or split.
     """
+    data = settled(data)
     raw = divide(source(data)(data, progress), data.limit, data.per_class)
     own = {(x.shape[-2], x.shape[-1]) for x in raw.splits.values()}
     size = (data.size, data.size) if data.size else own_size(own)
     channels = data.channels or raw.splits["train"].shape[1]
     ready = {name: prepare(x, size, channels, how=data.fit, invert=data.invert) for name, x in raw.splits.items()}
     record = _record(raw, data, ready, own)
+    record["overlap"] = overlap(ready)
+    record["notes"] += overlap_notes(record["overlap"], record["split"]["counts"], "image")
     record["binarize"] = {"mode": binarize, **({} if binarize == "none" else {"seed": seed})}
     train, validation, test = (_drawn(ready, binarize, seed)[name] for name in SPLITS)
     return Dataset(name=data.task, train=train, validation=validation, test=test, labels=raw.labels, provenance=record)

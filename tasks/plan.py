@@ -1,10 +1,11 @@
 """From names, flags and a file to the configuration of a training. Torch-free, so that mistakes show at once."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lso.tasks.task import existing, infer_task, likelihood_for, suits, task
+from lso.tasks.task import existing, infer_task, likelihood_for, settled, suits, task
 from lso.tasks.tokenizers import TOKENIZERS
 from lso.vae.architectures import ARCHITECTURES, architecture
 from lso.vae.config import Protocol, TrainConfig, from_dict, load_config
@@ -51,6 +52,7 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
     if isinstance(data, Mapping) and data.get("vocabulary"):
         values["data"] = {**values["data"], "vocabulary": str(existing(data["vocabulary"]).resolve())}
     full = from_dict(values, _task_defaults(values))
+    full = replace(full, data=settled(full.data))
     said = settings.get("data", {})
     if full.data.tokenizer not in TOKENIZERS and not (isinstance(said, Mapping) and "tokenizer" in said):
         require_trust(full.data.tokenizer, "tokenizer", trust)

@@ -9,7 +9,7 @@ from torch import Tensor
 from lso.tasks.lines import Lines, read
 from lso.tasks.packing import encode_lines, unknown
 from lso.tasks.targets import Targets
-from lso.tasks.task import TASKS, TEXT_SUFFIXES, existing
+from lso.tasks.task import TASKS, TEXT_SUFFIXES, existing, settled
 from lso.tasks.tokenizers import TOKENIZERS, Tokenizer, tokenizer
 from lso.vae.corpus import Corpus
 from lso.vae.errors import DataError, UsageError
@@ -89,7 +89,7 @@ def tokenizer_of(run: Run, joiner: str) -> Tokenizer:
         UsageError: if it is a function of the user's, and they did not say that it may run (``run.trust``).
     """
     if run.config.data.task in TASKS:
-        return tokenizer(run.config.data.tokenizer, run.trust)
+        return tokenizer(settled(run.config.data).tokenizer, run.trust)
     return next((one for one in TOKENIZERS.values() if one.joiner == joiner), TOKENIZERS["words"])
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lso.tasks.lines import Lines
+from lso.tasks.overlap import overlap, overlap_notes
 from lso.tasks.packing import Types, counts, pack, renumber
 from lso.tasks.splits import WHOLE, Division, division
 from lso.tasks.task import existing
@@ -79,10 +80,13 @@ def prepared(texts: Texts, data: DataConfig, chosen: Tokenizer, name: str) -> Da
         told.append(f"Labels: {len(names):,} kinds, in {where}; they are no part of the text.")
     if not exact:
         told.append(f"The tokens of some lines ({chosen.name}) do not give them back exactly, joined by {joiner!r}.")
+    shared = overlap(taken)  # of all tokens, also of those that the vocabulary does not know
+    told += overlap_notes(shared, cut.record["counts"], "sequence")
     done = {
         "tokenizer": {"name": chosen.name, "joiner": joiner},
         "vocabulary": {"size": len(vocabulary), "source": origin, "sha256": vocabulary.hash()},
         "labels": names[:FEW_LABELS],
+        "overlap": shared,
         **measured,
     }
     record = _record(texts, data, cut, done, [*packed.notes, *cut.notes, *told])

@@ -10,7 +10,7 @@ from lso.tasks.arrays import KEYS, REDUCED, as_images, first_key, load_arrays, s
 from lso.tasks.download import Progress
 from lso.tasks.folders import image_files, read_files
 from lso.tasks.pixels import border, mean_intensity, prepare
-from lso.tasks.task import ARRAY_SUFFIXES, existing
+from lso.tasks.task import ARRAY_SUFFIXES, existing, settled
 from lso.vae.config import Binarize, DataConfig
 from lso.vae.data import Data, take, to_unit
 from lso.vae.data import binarize as draw
@@ -87,7 +87,7 @@ def load_targets(
     Raises:
         DataError: if there is nothing to read, or the channels do not fit the model.
     """
-    found = existing(path)
+    found, data = existing(path), settled(data)
     read = _from_arrays if found.suffix.lower() in ARRAY_SUFFIXES and found.is_file() else _from_files
     x, names, notes = read(found, data, shape, progress)
     x = to_unit(prepare(x, (shape[1], shape[2]), shape[0], how=data.fit, invert=data.invert))

@@ -75,8 +75,16 @@ def likelihood_for(task: Task, binarize: str) -> str:
     return task.likelihood if binarize == "none" or task.kind == "sequence" else "bernoulli"
 
 
+# What of a `DataConfig` may be left to the task, and what it is where a task has none of its own.
+USUAL: Mapping[str, str] = {"fit": "crop", "tokenizer": "words"}
+
+
 def _table(rows: Iterable[Task]) -> Mapping[str, Task]:
-    return {row.name: row for row in rows}
+    return {row.name: replace(row, data=_filled(row.data, USUAL)) for row in rows}
+
+
+def _filled(data: DataConfig, own: Mapping[str, Any]) -> DataConfig:
+    return replace(data, **{key: own[key] for key in USUAL if getattr(data, key) == "task"})
 
 
 # He et al. (2019), text: gradient descent, halved after two epochs without a new best, but not before the 15th.
@@ -275,6 +283,25 @@ def task(name: str) -> Task:
     return TASKS[name]
 
 
+def settled(data: DataConfig) -> DataConfig:
+    """A configuration of data without gaps: what it leaves to the task is as the task has it.
+
+    Whatever loads data goes through here, so that ``DataConfig(task="molecules")`` means in Python what ``--task
+    molecules`` means on the command line.
+
+    Args:
+        data: as the user, or a run folder, has it; a folder leaves nothing open.
+    Returns:
+        The same, with a fit and a tokenizer.
+    Raises:
+        UsageError: if something is left to a task that is not there.
+    """
+    if all(getattr(data, key) != "task" for key in USUAL):
+        return data
+    row = task(data.task)
+    return _filled(data, {key: getattr(row.data, key) for key in USUAL})
+
+
 def suits(data: DataConfig, binarize: str = "none", lengths: str = "equal") -> Task:
     """The task of a configuration, after a look at the settings beside it.
 
@@ -287,7 +314,7 @@ def suits(data: DataConfig, binarize: str = "none", lengths: str = "equal") -> T
     Raises:
         UsageError: if there is no such task, or a setting is for data of another kind.
     """
-    row = task(data.task)
+    row, data = task(data.task), settled(data)
     for kind, keys in SETTINGS.items():
         changed = [key for key in keys if getattr(data, key) != getattr(row.data, key)]
         if kind != row.kind and changed:

@@ -9,7 +9,7 @@ from lso.tasks.download import Progress
 from lso.tasks.lines import Lines, read
 from lso.tasks.sequences import Texts, prepared
 from lso.tasks.splits import WHOLE
-from lso.tasks.task import existing, source, suits
+from lso.tasks.task import existing, settled, source, suits
 from lso.tasks.tokenizers import Split, tokenizer
 from lso.vae.config import DataConfig
 from lso.vae.data import SPLITS, Dataset
@@ -110,6 +110,7 @@ def load_dataset(
         DataError: if the data cannot be had, read or split, or the files are others.
     """
     suits(data, binarize)
+    data = settled(data)
     chosen = tokenizer(data.tokenizer, trust)
     texts: Texts = source(data)(data, progress)
     if files is not None:
@@ -156,5 +157,5 @@ def text_dataset(
         rows = [i for i, text in enumerate(texts) if text and not text.isspace()]
         kept = [str(own[key][i]) for i in rows] if key in own else ()
         parts[key] = Lines(name=key, texts=[texts[i] for i in rows], labels=kept)
-    chosen = tokenizer(data.tokenizer if split is None else split)
+    chosen = tokenizer(settled(data).tokenizer if split is None else split)
     return prepared(Texts(parts=parts, provenance={"source": "given in Python"}), data, chosen, name)

@@ -116,11 +116,12 @@ class DataConfig:
         size: side in pixels; 0 is the images' own where all have one of 8 to 64, else 32, or the task's default.
         channels: 1 or 3; 0 is what the files are.
         invert: whether to turn polarity round, 1 - x.
-        fit: how an image of another aspect becomes square: centre crop, padded, or stretched.
+        fit: how an image of another aspect becomes square: centre crop, padded, or stretched; or as the task has it.
         bad_files: refuse a folder with an unreadable file, or skip and count them.
         limit: use at most so many training data; 0 is all.
         per_class: use at most so many training data of each class; 0 is all.
-        tokenizer: what splits a line of text: words, characters, or ``module:function`` of the user's.
+        tokenizer: what splits a line of text: words, characters, selfies, or ``module:function`` of the user's; or
+            ``"task"``, the task's own.
         vocabulary: file of one token a line; empty takes the data's own, or counts the training data.
         vocabulary_size: keep so many of the commonest training tokens, the rest being unknown; 0 keeps all.
         min_count: keep tokens that occur so often in training.
@@ -134,11 +135,11 @@ class DataConfig:
     size: int = 0
     channels: int = 0
     invert: bool = False
-    fit: Literal["crop", "pad", "stretch"] = "crop"
+    fit: Literal["task", "crop", "pad", "stretch"] = "task"
     bad_files: Literal["refuse", "skip"] = "refuse"
     limit: int = 0
     per_class: int = 0
-    tokenizer: str = "words"
+    tokenizer: str = "task"
     vocabulary: str = ""
     vocabulary_size: int = 0
     min_count: int = 1

@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from lso.tasks import mnist, omniglot
+from lso.tasks.datasets import load_dataset as load_any
 from lso.tasks.download import Remote, file_hash
 from lso.tasks.images import Raw, divide, load_dataset
 from lso.tasks.splits import WHOLE
@@ -116,6 +118,15 @@ def test_digits_are_embedded() -> None:
     assert dataset.provenance["mean"] == pytest.approx(0.305, abs=0.001)
     counts = torch.cat([dataset.labels[name] for name in SPLITS]).bincount().tolist()
     assert counts == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # sklearn.datasets.load_digits().target
+
+
+def test_images_named_in_python_are_fitted_and_binarized_as_the_task_has_it(tmp_path: Path) -> None:
+    assert load_any(DataConfig()).hash() == load_dataset(DataConfig(), "dynamic", 0).hash()
+    wide = np.random.default_rng(0).integers(0, 256, (60, 20, 28), dtype=np.uint8)
+    np.savez(tmp_path / "mnist.npz", train_x=wide, test_x=wide)
+    mnist = DataConfig(task="mnist", path=str(tmp_path / "mnist.npz"), size=28)
+    named, padded, cropped = map(load_any, (mnist, replace(mnist, fit="pad"), replace(mnist, fit="crop")))
+    assert named.hash() == padded.hash() != cropped.hash()
 
 
 def test_binarization_is_by_the_seed_and_leaves_dynamic_training_data_alone() -> None:

@@ -50,7 +50,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def loaded(path: Path, **fields: object) -> Dataset:
-    return load_dataset(DataConfig(task="molecules", path=str(path), tokenizer="selfies", **fields), "none", 0)  # type: ignore[arg-type]
+    return load_dataset(DataConfig(task="molecules", path=str(path), **fields), "none", 0)  # type: ignore[arg-type]
 
 
 def texts(dataset: Dataset) -> dict[str, list[str]]:
@@ -69,6 +69,12 @@ def test_a_table_becomes_the_same_molecules_in_its_own_parts(table: Path) -> Non
     assert dataset.provenance["dropped"] == {"unreadable": 1, "not encodable": 0, "changed": 0}
     assert "column split" in dataset.provenance["split"]["how"]
     assert any("6 molecules as SELFIES; left out: 1 that RDKit" in note for note in dataset.provenance["notes"])
+
+
+def test_molecules_named_in_python_are_tokenized_as_molecules(table: Path) -> None:
+    named = load_dataset(DataConfig(task="molecules", path=str(table)))
+    assert named.hash() == loaded(table, tokenizer="selfies").hash() != loaded(table, tokenizer="words").hash()
+    assert named.vocabulary is not None and "[C]" in named.vocabulary.tokens
 
 
 def test_what_was_encoded_once_is_kept(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import torch
 from lso.tasks import synthetic
 from lso.tasks.datasets import load_dataset
 from lso.tasks.plan import plan
-from lso.tasks.task import task
+from lso.tasks.task import settled, task
 from lso.vae.config import DataConfig
 from lso.vae.data import Dataset, take
 from lso.vae.vocabulary import END, START
@@ -114,4 +114,4 @@ def test_files_of_such_sequences_are_read(tmp_path: Path) -> None:
 
 
 def test_there_is_no_path_by_default() -> None:
-    assert task("synthetic").data == DataConfig(task="synthetic")
+    assert task("synthetic").data == settled(DataConfig(task="synthetic"))

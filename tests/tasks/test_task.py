@@ -4,12 +4,14 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lso.tasks.plan import plan
-from lso.tasks.task import TASKS, infer_task, likelihood_for, task
+from lso.tasks.task import TASKS, infer_task, likelihood_for, settled, task
 from lso.vae.architectures import ARCHITECTURES
+from lso.vae.config import DataConfig
 from lso.vae.errors import DataError, UsageError
 
 
@@ -38,6 +40,23 @@ def test_a_tasks_own_sizes_are_those_of_its_default_network_alone() -> None:
     other = plan({"data": {"task": "ehrlich"}, "architecture": {"name": "lstm"}})
     assert (own.architecture.width, own.architecture.dropout, own.protocol.judge) == (128, 0.0, "objective")
     assert (other.architecture.width, other.architecture.dropout) == (256, 0.5)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_data_named_in_python_are_those_of_the_command_line(name: str) -> None:
+    """And what is said, as by every run folder, stays."""
+    path: Any = {"path": str(Path(__file__).parent)} if TASKS[name].needs_path else {}
+    assert settled(DataConfig(task=name, **path)) == plan({"data": {"task": name, **path}}).data
+    said = DataConfig(task=name, fit="crop", tokenizer="words")
+    assert settled(said) is said
+    assert settled(DataConfig(task=name, fit="stretch")).tokenizer == task(name).data.tokenizer
+
+
+def test_a_file_may_leave_things_to_the_task_in_so_many_words() -> None:
+    full = plan({"data": {"task": "molecules", "tokenizer": "task", "fit": "task"}})
+    assert (full.data.tokenizer, full.data.fit) == ("selfies", "crop")
+    with pytest.raises(UsageError, match="unknown task 'nothing'"):
+        settled(DataConfig(task="nothing"))
 
 
 def test_a_wrong_name_gets_the_nearest_one() -> None:
