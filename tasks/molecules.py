@@ -15,9 +15,10 @@ from lso.tasks.lines import Lines, content
 from lso.tasks.molecule_files import Molecules, encoded, is_selfies, read_molecules, read_tokens, write_tokens
 from lso.tasks.molecule_scores import SCORES, SUMMARIES
 from lso.tasks.sequences import Texts
-from lso.tasks.splits import SPLIT_SEED, WHOLE, permutation
-from lso.tasks.task import existing
+from lso.tasks.splits import SPLIT_SEED, WHOLE, division, permutation
+from lso.tasks.task import existing, settled
 from lso.vae.config import DataConfig
+from lso.vae.data import SPLITS
 from lso.vae.errors import DataError
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
@@ -49,6 +50,7 @@ def load(data: DataConfig, progress: Progress | None = None) -> Texts:
     Args:
         data: ``path`` is empty (ZINC 250k, downloaded), a .csv with columns ``smiles`` and perhaps ``split``, a text
             file of SMILES or SELFIES, either packed with gzip or not, or an .npz of `molecule_files.write_tokens`.
+            Under a ``limit``, no other molecules of it are written as SELFIES.
         progress: told the bytes downloaded and the molecules written as SELFIES.
     Returns:
         The parts; provenance has what was left out, and of which versions it is.
@@ -60,7 +62,8 @@ def load(data: DataConfig, progress: Progress | None = None) -> Texts:
     """
     path = existing(data.path) if data.path else fetch(ZINC, progress=progress)
     carried = path.suffix.lower() == ".npz"
-    found = read_tokens(path) if carried else _of_text(path, progress)
+    limit = data.limit if settled(data).limited == "read" else 0
+    found = read_tokens(path) if carried else _of_text(path, limit, progress)
     record = {"source": "a local file" if data.path else "downloaded", **found.record}
     blob = file_hash(path, "blob") if carried else str(record["blob"])
     parts = {part: Lines(name=f"{path.name} {part}", texts=texts, blob=blob) for part, texts in found.parts.items()}
@@ -83,10 +86,10 @@ def write(source: str | Path, target: str | Path, progress: Progress | None = No
     write_tokens(Molecules(parts=parts, record=texts.provenance), target)
 
 
-def _of_text(path: Path, progress: Progress | None) -> Molecules:
+def _of_text(path: Path, limit: int, progress: Progress | None) -> Molecules:
     raw = content(path)
     blob = content_hash(raw, "blob")
-    kept = cache_folder() / "molecules" / f"selfies-{blob}.npz"
+    kept = cache_folder() / "molecules" / f"selfies-{blob}{f'-{limit}' if limit else ''}.npz"
     if kept.is_file():
         with suppress(DataError):  # a damaged one is made again
             return read_tokens(kept)
@@ -94,9 +97,19 @@ def _of_text(path: Path, progress: Progress | None) -> Molecules:
     found = Molecules(parts=found.parts, record={**found.record, "file": path.name, "blob": blob})
     if is_selfies(found):
         return found
-    made = encoded(found, path.name, progress)
+    made = encoded(_limited(found, limit), path.name, progress)
     write_tokens(made, kept)
     return made
+
+
+def _limited(found: Molecules, limit: int) -> Molecules:
+    """The molecules that a limit leaves of a file's, so that minutes are not spent on others."""
+    if not limit:
+        return found
+    sizes = {part: len(texts) for part, texts in found.parts.items()}
+    cut = division(sizes, {}, limit=limit, how=found.record.get("split", ""), kind="sequence")
+    parts = {part: [found.parts[cut.origin[part]][row] for row in cut.rows[part].tolist()] for part in SPLITS}
+    return Molecules(parts=parts, record={**found.record, "split": cut.record["how"]})
 
 
 def _parted(found: Molecules) -> Molecules:

@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from lso.vae.architectures import Kind
 from lso.vae.corpus import Corpus
-from lso.vae.data import SPLITS, Data, Dataset
+from lso.vae.data import SPLITS, Data, Dataset, Split
 from lso.vae.values import counted
 
 DIGEST = 16  # bytes that stand for a datum: among a million, two are the same by chance once in 10^26 times
@@ -31,22 +32,23 @@ def overlap(splits: Mapping[str, Data]) -> dict[str, int]:
     return {f"{late} in {early}": sum(map(known[early].__contains__, found[late])) for early, late in _pairs()}
 
 
-def _pairs() -> Iterator[tuple[str, str]]:
+def _pairs() -> Iterator[tuple[Split, Split]]:
     return combinations(SPLITS, 2)
 
 
 def _digests(data: Data) -> Iterator[bytes]:
-    if isinstance(data, Corpus):
-        flat = memoryview(data.tokens.cpu().contiguous().numpy()).cast("B")
-        starts, lengths, size = data.starts.tolist(), data.lengths.tolist(), data.tokens.element_size()
-        rows = (flat[size * start : size * (start + length)] for start, length in zip(starts, lengths, strict=True))
-    else:
-        rows = iter(_bytes(data))
+    rows = _sequences(data) if isinstance(data, Corpus) else _bytes(data.detach().flatten(1))
     return (hashlib.blake2b(row, digest_size=DIGEST).digest() for row in rows)
 
 
-def _bytes(x: Tensor) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
-    return x.detach().cpu().flatten(1).contiguous().numpy().view(np.uint8)
+def _sequences(corpus: Corpus) -> Iterator[Any]:
+    flat, size = _bytes(corpus.tokens), corpus.tokens.element_size()
+    for start, length in zip(corpus.starts.tolist(), corpus.lengths.tolist(), strict=True):
+        yield flat[size * start : size * (start + length)]
+
+
+def _bytes(x: Tensor) -> Any:
+    return x.cpu().contiguous().numpy().view(np.uint8)
 
 
 def overlap_notes(found: Mapping[str, int], sizes: Mapping[str, int], kind: Kind) -> list[str]:

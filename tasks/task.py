@@ -18,7 +18,7 @@ DATA_WORDS: Mapping[Kind, str] = {"image": "images", "sequence": "text"}
 # What of a `DataConfig` is for data of one kind alone.
 SETTINGS: Mapping[Kind, tuple[str, ...]] = {
     "image": ("size", "channels", "invert", "fit", "bad_files"),
-    "sequence": ("tokenizer", "vocabulary", "vocabulary_size", "min_count", "longest"),
+    "sequence": ("tokenizer", "vocabulary", "vocabulary_size", "min_count", "longest", "limited"),
 }
 
 
@@ -76,7 +76,7 @@ def likelihood_for(task: Task, binarize: str) -> str:
 
 
 # What of a `DataConfig` may be left to the task, and what it is where a task has none of its own.
-USUAL: Mapping[str, str] = {"fit": "crop", "tokenizer": "words"}
+USUAL: Mapping[str, str] = {"fit": "crop", "tokenizer": "words", "limited": "encoded"}
 
 
 def _table(rows: Iterable[Task]) -> Mapping[str, Task]:
@@ -261,7 +261,7 @@ TASKS: Mapping[str, Task] = _table(
             latent_dim=56,
             likelihood="categorical",
             protocol=Protocol(batch_size=128, epochs=30, clip=1.0, patience=3, binarize="none", lengths="near"),
-            data=DataConfig(task="molecules", tokenizer="selfies"),
+            data=DataConfig(task="molecules", tokenizer="selfies", limited="read"),
             goal="lso.tasks.molecules:qed",
         ),
     )
@@ -286,20 +286,19 @@ def task(name: str) -> Task:
 def settled(data: DataConfig) -> DataConfig:
     """A configuration of data without gaps: what it leaves to the task is as the task has it.
 
-    Whatever loads data goes through here, so that ``DataConfig(task="molecules")`` means in Python what ``--task
-    molecules`` means on the command line.
+    Whatever loads data goes through here, so that ``DataConfig(task="molecules")`` is the command line's.
 
     Args:
         data: as the user, or a run folder, has it; a folder leaves nothing open.
     Returns:
-        The same, with a fit and a tokenizer.
+        The same, complete.
     Raises:
         UsageError: if something is left to a task that is not there.
     """
-    if all(getattr(data, key) != "task" for key in USUAL):
-        return data
-    row = task(data.task)
-    return _filled(data, {key: getattr(row.data, key) for key in USUAL})
+    if any(getattr(data, key) == "task" for key in USUAL):
+        own = task(data.task).data
+        data = _filled(data, {key: getattr(own, key) for key in USUAL})
+    return data if data.limit or data.limited == "encoded" else replace(data, limited="encoded")  # nothing is limited
 
 
 def suits(data: DataConfig, binarize: str = "none", lengths: str = "equal") -> Task:

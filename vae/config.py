@@ -119,6 +119,8 @@ class DataConfig:
         fit: how an image of another aspect becomes square: centre crop, padded, or stretched; or as the task has it.
         bad_files: refuse a folder with an unreadable file, or skip and count them.
         limit: use at most so many training data; 0 is all.
+        limited: of molecules, when: before they are written as SELFIES (``"read"``), so that no others need be, or of
+            those that could be (``"encoded"``), for which all are; or as the task has it.
         per_class: use at most so many training data of each class; 0 is all.
         tokenizer: what splits a line of text: words, characters, selfies, or ``module:function`` of the user's; or
             ``"task"``, the task's own.
@@ -138,6 +140,7 @@ class DataConfig:
     fit: Literal["task", "crop", "pad", "stretch"] = "task"
     bad_files: Literal["refuse", "skip"] = "refuse"
     limit: int = 0
+    limited: Literal["task", "read", "encoded"] = "task"
     per_class: int = 0
     tokenizer: str = "task"
     vocabulary: str = ""
@@ -223,7 +226,9 @@ class TrainConfig:
 
 
 # What the config.toml of a run folder means by keys that it does not have, as it was written before there were any.
-BEFORE = TrainConfig(method=method("vae"), protocol=Protocol(judge="elbo", judge_from=0))
+BEFORE = TrainConfig(
+    method=method("vae"), protocol=Protocol(judge="elbo", judge_from=0), data=DataConfig(limited="encoded")
+)
 SECTIONS: dict[str, Any] = {"architecture": Architecture, "protocol": Protocol, "data": DataConfig}
 
 

@@ -23,14 +23,17 @@ from lso.tasks.experiment import train
 from lso.tasks.goal import Goal
 from lso.tasks.molecule_scores import SCORES
 from lso.tasks.molecules import GOALS, TEST, TOTAL, VALIDATION
+from lso.tasks.plan import plan
+from lso.tasks.splits import division
 from lso.tasks.task import task
 from lso.tasks.tokenizers import tokenizer
-from lso.vae.config import DataConfig
+from lso.vae.config import DataConfig, to_toml
 from lso.vae.data import SPLITS, Dataset
 from lso.vae.errors import DataError
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
 
+encode = molecule_files._selfies
 ROWS = [("CCO", "train"), ("c1ccccc1F", "train"), ("C[C@@H](N)C(=O)O\n", "train"), ("C1CC", "train")]
 ROWS += [("CC(=O)C", "valid"), ("OCc1ccccc1", "test")]  # of symbols that occur in training
 
@@ -75,6 +78,47 @@ def test_molecules_named_in_python_are_tokenized_as_molecules(table: Path) -> No
     named = load_dataset(DataConfig(task="molecules", path=str(table)))
     assert named.hash() == loaded(table, tokenizer="selfies").hash() != loaded(table, tokenizer="words").hash()
     assert named.vocabulary is not None and "[C]" in named.vocabulary.tokens
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A hundred molecules, every tenth of them none."""
+    path = tmp_path / "many.smi"
+    path.write_text("\n".join("C1CC" if n % 10 == 9 else f"{'C' * (n % 7 + 1)}O{'N' * (n // 7)}F" for n in range(100)))
+    return path
+
+
+def test_a_limit_has_no_other_molecules_encoded(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are those that the limit leaves of the file's, in the order that `division` gives them."""
+    asked: list[str] = []
+    monkeypatch.setattr(molecule_files, "_selfies", lambda text: (asked.append(text), encode(text))[1])
+    limited = loaded(many, limit=16)
+    lines = many.read_text().split("\n")
+    cut = division({"all": 100}, {}, limit=16)
+    rows = {part: [lines[row] for row in index.tolist()] for part, index in cut.rows.items()}
+    assert sorted(asked) == sorted(text for part in rows.values() for text in part) and len(asked) == 20
+    written = {part: [canonical(text) for text in found] for part, found in texts(limited).items()}
+    assert written["train"] == [found for text in rows["train"] if (found := canonical(text))]
+    assert limited.provenance["dropped"]["unreadable"] == sum(canonical(text) is None for text in asked) > 0
+    assert "reduced to 0.2" in limited.provenance["split"]["how"] and limited.provenance["split"]["limit"] == 16
+    asked.clear()
+    assert loaded(many, limit=16).hash() == limited.hash() and not asked  # kept, beside those of other limits
+    assert len(loaded(many, limit=8).corpus("train")) <= 8 and len(asked) == 10
+
+
+def test_a_limit_of_a_folder_from_before_is_taken_of_what_could_be_encoded(many: Path, tmp_path: Path) -> None:
+    """Its config.toml does not say when; all molecules are encoded for it, and its data are the same as ever."""
+    (tmp_path / "run.json").write_text("{}")
+    text = to_toml(plan({"data": {"task": "molecules", "path": str(many), "limit": 16}}))
+    assert 'limited = "read"' in text
+    (tmp_path / "config.toml").write_text(text.replace('limited = "read"\n', ""))
+    whole = loaded(many)  # 90 molecules: 72, 9 and 9
+    index = division({"train": 72, "validation": 9, "test": 9}, {}, limit=16).rows["train"].tolist()
+    config = Run(tmp_path).config.data
+    assert config.limited == "encoded"
+    before = load_dataset(config)
+    assert texts(before)["train"] == [texts(whole)["train"][row] for row in index]
+    assert before.provenance["dropped"]["unreadable"] == 10
 
 
 def test_what_was_encoded_once_is_kept(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:

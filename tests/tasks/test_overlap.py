@@ -13,7 +13,7 @@ from lso.tasks.datasets import load_dataset
 from lso.tasks.experiment import train
 from lso.tasks.overlap import overlap, overlap_notes
 from lso.tasks.text import text_dataset
-from lso.vae.config import DataConfig
+from lso.vae.config import Binarize, DataConfig
 from lso.vae.corpus import Corpus
 from lso.vae.data import Dataset
 
@@ -29,7 +29,7 @@ def searched(splits: dict[str, list[str]]) -> dict[str, int]:
 def test_shared_images_are_counted(kind: torch.dtype) -> None:
     stream = torch.Generator().manual_seed(0)
     few = torch.randint(0, 2, (90, 1, 2, 3), generator=stream).to(kind)  # of 64 pictures, so that many are shared
-    splits = dict(zip(("train", "validation", "test"), few.split([50, 20, 20]), strict=True))
+    splits = {"train": few[:50], "validation": few[50:70], "test": few[70:]}
     expected = searched({name: [str(row.tolist()) for row in x] for name, x in splits.items()})
     assert overlap(splits) == expected and min(expected.values()) > 0
 
@@ -37,7 +37,7 @@ def test_shared_images_are_counted(kind: torch.dtype) -> None:
 def test_images_that_differ_in_one_bit_are_not_shared() -> None:
     x = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
     x[1, 0, 7, 7], x[2, 0, 0, 0] = 1, 1
-    assert set(overlap(dict(zip(("train", "validation", "test"), x.split(1), strict=True))).values()) == {0}
+    assert set(overlap({"train": x[:1], "validation": x[1:2], "test": x[2:]}).values()) == {0}
 
 
 def test_shared_sequences_are_counted_whatever_of_the_corpus_was_chosen() -> None:
@@ -68,8 +68,9 @@ def test_sentences_that_the_vocabulary_makes_alike_are_not_shared() -> None:
 def test_pixels_are_compared_before_they_are_drawn_at_random(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", train=grey, validation=grey[:4], test=grey[2:9] ^ 1)
-    for mode in ("none", "dynamic", "fixed"):
-        dataset = load_dataset(DataConfig(task="arrays", path=str(tmp_path / "x.npz")), mode)  # type: ignore[arg-type]
+    modes: list[Binarize] = ["none", "dynamic", "fixed"]
+    for mode in modes:
+        dataset = load_dataset(DataConfig(task="arrays", path=str(tmp_path / "x.npz")), mode)
         assert dataset.provenance["overlap"] == {"validation in train": 4, "test in train": 0, "test in validation": 0}
         assert sum("Splits share" in note for note in dataset.provenance["notes"]) == 1
 

@@ -47,7 +47,7 @@ def test_data_named_in_python_are_those_of_the_command_line(name: str) -> None:
     """And what is said, as by every run folder, stays."""
     path: Any = {"path": str(Path(__file__).parent)} if TASKS[name].needs_path else {}
     assert settled(DataConfig(task=name, **path)) == plan({"data": {"task": name, **path}}).data
-    said = DataConfig(task=name, fit="crop", tokenizer="words")
+    said = DataConfig(task=name, fit="crop", tokenizer="words", limited="encoded")
     assert settled(said) is said
     assert settled(DataConfig(task=name, fit="stretch")).tokenizer == task(name).data.tokenizer
 
@@ -55,6 +55,8 @@ def test_data_named_in_python_are_those_of_the_command_line(name: str) -> None:
 def test_a_file_may_leave_things_to_the_task_in_so_many_words() -> None:
     full = plan({"data": {"task": "molecules", "tokenizer": "task", "fit": "task"}})
     assert (full.data.tokenizer, full.data.fit) == ("selfies", "crop")
+    assert full.data.limited == "encoded"  # no limit
+    assert plan({"data": {"task": "molecules", "limit": 9}}).data.limited == "read"
     with pytest.raises(UsageError, match="unknown task 'nothing'"):
         settled(DataConfig(task="nothing"))
 
