@@ -18,7 +18,6 @@ from lso.tasks.sequences import Texts
 from lso.tasks.splits import SPLIT_SEED, WHOLE, division, permutation
 from lso.tasks.task import existing, settled
 from lso.vae.config import DataConfig
-from lso.vae.data import SPLITS
 from lso.vae.errors import DataError
 from lso.vae.runs import Run
 from lso.vae.seeds import generator
@@ -108,7 +107,8 @@ def _limited(found: Molecules, limit: int) -> Molecules:
         return found
     sizes = {part: len(texts) for part, texts in found.parts.items()}
     cut = division(sizes, {}, limit=limit, how=found.record.get("split", ""), kind="sequence")
-    parts = {part: [found.parts[cut.origin[part]][row] for row in cut.rows[part].tolist()] for part in SPLITS}
+    rows = {part: index.tolist() for part, index in cut.rows.items()}
+    parts = {part: [found.parts[cut.origin[part]][row] for row in rows[part]] for part in rows}
     return Molecules(parts=parts, record={**found.record, "split": cut.record["how"]})
 
 

@@ -91,7 +91,12 @@ def many(tmp_path: Path) -> Path:
 def test_a_limit_has_no_other_molecules_encoded(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows are those that the limit leaves of the file's, in the order that `division` gives them."""
     asked: list[str] = []
-    monkeypatch.setattr(molecule_files, "_selfies", lambda text: (asked.append(text), encode(text))[1])
+
+    def counted(text: str) -> tuple[str, str]:
+        asked.append(text)
+        return encode(text)
+
+    monkeypatch.setattr(molecule_files, "_selfies", counted)
     limited = loaded(many, limit=16)
     lines = many.read_text().split("\n")
     cut = division({"all": 100}, {}, limit=16)
