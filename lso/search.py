@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lso.asked import Asked, Proposed
 from lso.asktell import BlackBox, values_of
 from lso.calling import Call, Caller, Here
-from lso.evaluation import End, digest, ends
+from lso.evaluation import digest, ends
 from lso.journal import ASK, KNOWN, SCORED, Journal
 from lso.ledger import Ledger, Limits
 from lso.objective import LatentObjective
@@ -58,54 +59,6 @@ class Watch:
             A reason to stop now, e.g. ``"interrupted"``, else None.
         """
         return None
-
-
-@dataclass(slots=True, eq=False)
-class Asked:
-    """An ask whose calls are not all finished.
-
-    Args:
-        number: of the ask.
-        first: number of its first call.
-        z: ``(n, d)`` what was proposed.
-        records: of the calls that are finished, by number.
-        alone: whether the score is given its data one by one.
-    """
-
-    number: int
-    first: int
-    z: Tensor
-    records: dict[int, Evaluation] = field(default_factory=dict)
-    alone: bool = False
-
-    def code(self, call: int) -> Tensor:
-        """The code of a call.
-
-        Args:
-            call: its number.
-        Returns:
-            ``(d,)``.
-        """
-        return self.z[call - self.first]
-
-    @property
-    def missing(self) -> int:
-        """Calls not finished."""
-        return len(self.z) - len(self.records)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Proposed:
-    """A call: its code, decoded."""
-
-    number: int
-    asked: Asked
-    end: End
-    key: str
-
-    @property
-    def z(self) -> Tensor:
-        return self.asked.code(self.number)
 
 
 class Search:
