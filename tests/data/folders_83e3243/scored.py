@@ -2,11 +2,13 @@
 
 import os
 import signal
+from collections.abc import Sequence
+from typing import Any
 
 calls = 0
 
 
-def ink(images):
+def ink(images: Sequence[Any]) -> list[float]:
     global calls
     calls += 1
     if calls == int(os.environ.get("DIE_AT", "0")):
