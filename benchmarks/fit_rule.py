@@ -3,9 +3,9 @@
     python benchmarks/fit_rule.py runs/digits-methods/vae-anneal-seed0 ...          (half a minute a run)
 
 For each run and kind of target: how many of 24 the rule of `lso.reproduction` takes for not reproduced, quartiles of
-the share reproduced, and of -log p(target | best code) in standard deviations from the mean of what the decoder draws
-itself. Each is searched for from the encoder's mean and a prior draw. The thresholds of the report's check "fit" were
-read off this table.
+the share reproduced against the mean decode and against the target's own mean colour, and of -log p(target | best code)
+in standard deviations from the mean of what the decoder draws itself. Each is searched for from the encoder's mean and
+a prior draw. The thresholds of the report's check "fit" were read off this table.
 """
 
 import string
@@ -81,7 +81,9 @@ def measured(decoder: lso.Decoder, targets: Tensor) -> str:
     prior = space.sample(256, generator=generator(0, "fit-rule/prior"))
     found = reproduction(objective, z, decoder(z), prior, decoder(prior))
     assert found is not None
-    cells = [f"{int(found.missed.sum())} of {len(targets)}", quartiles(found.share)]
+    assert found.shape is not None
+    missed = f"{int(found.missed.sum())} of {len(targets)}"
+    cells = [missed, quartiles(found.share), quartiles(found.shape)]
     if found.nats is not None:
         bound, mean_cost = nats_bound(decoder, prior), nats_bound(decoder, prior, deviations=0)
         assert bound is not None and mean_cost is not None
@@ -97,8 +99,8 @@ def quartiles(value: Tensor) -> str:
 
 
 if __name__ == "__main__":
-    print("| run | targets | missed | share: least, quartiles, greatest | nats, standard deviations | turned |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| run | targets | missed | share: least, quartiles, greatest | of its shape | nats, deviations | turned |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for path in sys.argv[1:]:
         run = lso.Run(path)
         decoder = lso.Decoder(lso.load(run))

@@ -154,12 +154,14 @@ def fit_json(found: Reproduction, names: Sequence[str]) -> dict[str, Any]:
         found: of a search.
         names: of the targets.
     Returns:
-        ``reproduced`` and ``turned`` for each, the names of the ``not_reproduced``, ``nats`` and ``nats_bound``.
+        ``reproduced`` and ``turned`` for each, the names of the ``not_reproduced``, ``shape``, ``nats`` and
+        ``nats_bound`` (see `Reproduction`).
     """
     return {
         "reproduced": plain(~found.missed),
         "not_reproduced": found.named(names),
         "turned": plain(found.turned),
+        "shape": plain(found.shape),
         "nats": plain(found.nats),
         "nats_bound": plain(found.bound),
     }

@@ -231,14 +231,15 @@ def check_fit(
     """
     middling, missed = float(middle(found.share)), share(found.missed)
     told = f"the best results reproduce {100 * middling:z.0f} % of {fitted}"
+    shape = "" if found.shape is None else ", the same against its own mean colour"
     cost = ""
     if found.bound is not None:
         cost = f", or if it costs over {found.bound:.3g} nats given its best code (mean and {DEVIATIONS:g} standard "
         cost += "deviations of data that the decoder draws itself)"
     rule = (
-        f"a target is not reproduced if under {100 * SHARE:.0f} % of it is ({measure}){cost}; care if any target is "
-        f"not reproduced or the median is under {100 * FITTED[0]:.0f} %, doubt if over {100 * MISSED:.0f} % of targets "
-        f"are not or the median is under {100 * FITTED[1]:.0f} % or not known"
+        f"a target is not reproduced if under {100 * SHARE:.0f} % of it is ({measure}){shape}{cost}; care if any "
+        f"is not or the median is under {100 * FITTED[0]:.0f} %, doubt if over {100 * MISSED:.0f} % of targets are not "
+        f"or the median is under {100 * FITTED[1]:.0f} % or not known"
     )
     level: Level = "fine" if middling >= FITTED[0] else "care" if middling >= FITTED[1] else "doubt"
     if missed:

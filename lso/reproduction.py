@@ -1,5 +1,6 @@
 """Which targets a search reproduced, one by one, by stated rules; and which it would reproduce turned round (1 - x)."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,12 @@ from lso.pictures import is_image
 from lso.vae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from lso.vae.seeds import generator
 
-# A target is reproduced if a result has this share of what sets it apart from the mean decode, and if it costs no more
-# nats than what the decoder draws itself: the mean of -log p(x|z) over such draws and so many of its standard
-# deviations. Both were read off `benchmarks/fit_rule.py` (docs/log.md).
+# A target is reproduced if a result has this share of what sets it apart from the mean decode, of a picture also of
+# what sets it apart from its own mean colour, and if it costs no more nats than what the decoder draws itself: the mean
+# of -log p(x|z) over such draws and so many of its standard deviations. From `benchmarks/fit_rule.py` (docs/log.md).
 SHARE = 0.15
 DEVIATIONS = 3.0
+CONTRAST = 0.05  # root mean square from the mean colour that is hardly seen; added, so that flat pictures are no 0 / 0
 PASS = 64  # codes decoded at once
 AUTOREGRESSIVE_DRAWS = 64  # a draw pixel by pixel costs much more than one in a single pass
 
@@ -30,6 +32,8 @@ class Reproduction:
 
     Args:
         share: of what sets it apart from an answer that knows nothing, see `lso.apart`.
+        shape: of pictures, the share of what sets them apart from their own mean colour: where the targets are much
+            brighter or darker than what is decoded, the level alone makes a large share; None of other data.
         nats: -log p(target | code); None where the decoder gives no likelihood of the kind, and of sequences.
         bound: the nats that a reproduced target costs at most; None as above.
         turned: targets that are not reproduced, while 1 - target is by the mere code that the encoder gives it; None
@@ -37,6 +41,7 @@ class Reproduction:
     """
 
     share: Float[Tensor, " target"]
+    shape: Float[Tensor, " target"] | None = None
     nats: Float[Tensor, " target"] | None = None
     bound: float | None = None
     turned: Bool[Tensor, " target"] | None = None
@@ -45,6 +50,7 @@ class Reproduction:
     def missed(self) -> Bool[Tensor, " target"]:
         """``(T,)`` targets that are not reproduced; one whose numbers are not finite is none that is."""
         enough = self.share >= SHARE
+        enough = enough if self.shape is None else enough & (self.shape >= SHARE)
         return ~(enough if self.nats is None or self.bound is None else enough & (self.nats <= self.bound))
 
     def named(self, names: Sequence[str]) -> list[str]:
@@ -82,11 +88,12 @@ def reproduction(
     if share is None or targets is None:
         return None
     bound = nats_bound(decoder, prior) if objective.context in ("none", "target") else None
-    found = Reproduction(
-        share=share.cpu(), nats=None if bound is None else _nats(decoder, z, targets, objective.context), bound=bound
-    )
+    cost = None if bound is None else _nats(decoder, z, targets, objective.context)
+    pixels = is_image(tuple(targets.shape[1:])) and _unit(targets)
+    shape = _shape_share(targets, decoded) if pixels else None
+    found = Reproduction(share=share.cpu(), shape=shape, nats=cost, bound=bound)
     rows = found.missed.nonzero().flatten()
-    if not decoder.has_encoder or not is_image(tuple(targets.shape[1:])) or not _unit(targets):
+    if not decoder.has_encoder or not pixels:
         return found
     turned = torch.zeros_like(found.missed)
     if len(rows):
@@ -95,11 +102,12 @@ def reproduction(
         with torch.no_grad():
             codes = decoder.code_means(other.targets)
         assert codes is not None
-        again = explained(other.targets, decode(other, codes[:, None])[:, 0], prior_decoded)
+        x = decode(other, codes[:, None])[:, 0]
+        again, shape = explained(other.targets, x, prior_decoded), _shape_share(other.targets, x)
         assert again is not None
         cost = None if bound is None else _nats(decoder, codes, other.targets, objective.context)
-        turned[rows] = ~Reproduction(share=again.cpu(), nats=cost, bound=bound).missed
-    return Reproduction(share=found.share, nats=found.nats, bound=bound, turned=turned)
+        turned[rows] = ~Reproduction(share=again.cpu(), shape=shape, nats=cost, bound=bound).missed
+    return dataclasses.replace(found, turned=turned)
 
 
 def nats_bound(
@@ -147,6 +155,14 @@ def _nats(decoder: Decoder, z: Tensor, x: Tensor, context: str) -> Float[Tensor,
 
 def _asked(objective: LatentObjective) -> str:
     return "target" if objective.context == "none" else objective.context
+
+
+def _shape_share(targets: Tensor, decoded: Tensor) -> Float[Tensor, " target"]:
+    """1 - |x - target|^2 / (|m - target|^2 + n c^2), m the mean colour of the target, n its values, c `CONTRAST`."""
+    wanted, got = targets.detach().double().cpu(), decoded.detach().double().cpu()
+    flat = wanted.mean((-2, -1), keepdim=True)
+    missed, asked = ((x - wanted).square().flatten(1).mean(1) for x in (got, flat))
+    return 1 - missed / (asked + CONTRAST**2)
 
 
 def _unit(x: Tensor) -> bool:

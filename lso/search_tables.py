@@ -89,23 +89,24 @@ def targets(summary: SearchSummary) -> Table | None:
     if found is None:
         return None
     missed, turned = found.missed.tolist(), found.missed & False if found.turned is None else found.turned
-    order = sorted(range(len(missed)), key=lambda t: not missed[t])  # stable
     rows = [
         [
             summary.target_names[t],
             "not reproduced" if missed[t] else "reproduced",
             percent(max(0.0, float(found.share[t]))),
+            *([] if found.shape is None else [percent(max(0.0, float(found.shape[t])))]),
             *([] if found.nats is None else [number(float(found.nats[t]))]),
             "reproduced turned round (1 - x): the opposite polarity" if bool(turned[t]) else "",
         ]
-        for t in order
+        for t in sorted(range(len(missed)), key=lambda t: not missed[t])  # stable
     ]
     cost = "" if found.bound is None else f" and costs at most {number(found.bound, 3)} nats given its code"
     note = (
         f"A target is reproduced if at least {percent(SHARE)} of it is{cost} (the rule of the check fit). The share is "
         "of what sets it apart from an answer that knows nothing."
     )
-    columns = ["target", "", "share reproduced", *([] if found.nats is None else ["nats"]), ""]
+    shape = [] if found.shape is None else ["against its mean colour"]
+    columns = ["target", "", "share reproduced", *shape, *([] if found.nats is None else ["nats"]), ""]
     fold = len(rows) > 12 and not any(missed)
     return Table(columns=columns, rows=rows, title="Each target", note=note, fold=fold, marked=range(sum(missed)))
 

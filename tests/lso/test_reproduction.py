@@ -78,6 +78,20 @@ def test_each_target_is_judged_by_itself_and_polarity_is_seen() -> None:
     assert changed is not None and changed.share[0] == found.share[0]  # whatever else is searched for
 
 
+def test_the_brightness_of_a_picture_alone_is_no_reproduction() -> None:
+    decoder = Decoder(lambda z: torch.sigmoid(z[:, :1, None, None]).expand(-1, 1, 4, 4), latent_dim=1)
+    target = torch.full((2, 1, 4, 4), 0.97)
+    target[0, 0, 1, 1:3] = 0.57
+    z = torch.logit(target.mean((1, 2, 3)))[:, None].double()
+    prior = draws(256, 1)
+    objective = LatentObjective.reconstruct(decoder, target)
+    found = reproduction(objective, z, decoder(z), prior, decoder(prior))
+    assert found is not None and found.shape is not None and found.nats is None
+    asked = float(target[0].var(correction=0))
+    assert found.shape.tolist() == pytest.approx([1 - asked / (asked + 0.05**2), 1.0], abs=1e-5)
+    assert bool((found.share > 0.9).all()) and found.missed.tolist() == [True, False]
+
+
 def test_a_few_missed_targets_are_named_and_the_others_are_said_to_be_fine() -> None:
     share = torch.full((10,), 0.6)
     names = [f"{i}.png" for i in range(10)]
