@@ -12,6 +12,7 @@ from lso.cli.options import Device, Json, Quiet, RunPath, Seed, Trust
 from lso.cli.places import training_run
 from lso.tables import counted
 from lso.vae.errors import UsageError
+from lso.vae.verdict import USED
 
 if TYPE_CHECKING:
     from lso.tasks.accounts import Spread
@@ -175,7 +176,7 @@ def _rows(m: "Metrics", values: Mapping[str, Any]) -> list[list[Any]]:
         ["MI, split", values["mi_split"], f"nats, over all {m.n:,}{one}"],
         ["aggregate KL", values["aggregate_kl"], f"nats, q(z) to prior{one}"],
         ["active units", values["active_units"], f"of {latent}: variance of the posterior mean at least 0.01{one}"],
-        ["used units", sum(use > USED for use in m.decoder_use), f"of {latent}: redrawing costs more than {USED} nats"],
+        ["used units", sum(use >= USED for use in m.decoder_use), f"of {latent}: redrawing costs at least {USED} nats"],
         ["re-encoding", m.reencoding_error, "squared, sampled to sampled, mean over dimensions; 2 is full collapse"],
         ["re-encoding, mean", m.reencoding_error_mean, "squared, mean to mean"],
     ]
@@ -184,7 +185,6 @@ def _rows(m: "Metrics", values: Mapping[str, Any]) -> list[list[Any]]:
 OF_ONE = ("mi", "mi_split", "aggregate_kl", "active_units")
 OF_LATENTS = ("kl", "reencoding_error", "reencoding_error_mean")
 FEWEST = 50  # importance samples for the gaps
-USED = 0.01  # nats
 SHOWN = 10  # dimensions in the table
 
 

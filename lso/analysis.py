@@ -25,6 +25,7 @@ from lso.vae.checkpoint import Codes
 from lso.vae.errors import LsoError
 from lso.vae.gaussian import DiagonalGaussian
 from lso.vae.information import log_mixture, mutual_information
+from lso.vae.latent_use import latent_use
 from lso.vae.seeds import generator
 
 PRIOR_DRAWS = 256
@@ -250,7 +251,7 @@ def search_summary(
     asked = measure.reaction(objective.targets, prior_decoded, scale)
     checks = [
         belief.check_decoder(frozen(decoder), decoder.check()),
-        belief.check_model(dims, asked, training_verdict),
+        belief.check_model(dims, asked, training_verdict, None if codes is None else latent_use(codes)),
         belief.check_convergence(steps),
         belief.check_starts(both[0]),
         belief.check_plausibility(best, reference.plausibility),

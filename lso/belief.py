@@ -17,7 +17,7 @@ from lso.plausibility import Plausibility, share
 from lso.reproduction import DEVIATIONS, SHARE, Reproduction
 from lso.sensitivity import BASIN, Sensitivity
 from lso.space import OUTSIDE
-from lso.vae.verdict import COLLAPSED_SHARE
+from lso.vae.verdict import AMPLE, COLLAPSED_SHARE, LITTLE, LatentUse
 
 Level = Literal["fine", "care", "doubt"]
 LEVELS: tuple[Level, ...] = ("fine", "care", "doubt")
@@ -98,7 +98,9 @@ def check_decoder(unchanged: bool, findings: Sequence[Finding] = ()) -> Check:
     return Check(name="frozen decoder", level="doubt" if found else "fine", found=text, rule=rule)
 
 
-def check_model(dimensions: Dimensions, reaction: float | None, training: str = "") -> Check:
+def check_model(
+    dimensions: Dimensions, reaction: float | None, training: str = "", use: LatentUse | None = None
+) -> Check:
     """The decoder listens to enough of its latents.
 
     Args:
@@ -106,22 +108,22 @@ def check_model(dimensions: Dimensions, reaction: float | None, training: str = 
         reaction: distance of two decoded prior draws as a share of what the targets ask for (see `analysis.reaction`);
             None without targets.
         training: the training run's own verdict of a collapse; empty where there is none.
+        use: what the codes of the training's validation split carry, where they are known.
     Returns:
         The check.
     """
-    total, active, units = len(dimensions.sensitivity), int(dimensions.active.sum()), dimensions.active_units
+    total, active = len(dimensions.sensitivity), int(dimensions.active.sum())
     deaf = reaction is not None and reaction < DEAF
-    collapsed = active < COLLAPSED_SHARE * total or (units is not None and units < COLLAPSED_SHARE * total)
-    collapsed = collapsed or bool(training)
-    encoder = "" if units is None else f", the encoder {units} (AU)"
-    found = f"the decoder uses {active} of {total} latent dimensions{encoder}"
+    collapsed = active < COLLAPSED_SHARE * total or bool(training) or (use is not None and use.collapsed)
+    carried = "" if use is None else f", the codes carry {use.information:z.2f} nats (encoder: AU {use.active_units})"
+    found = f"the decoder uses {active} of {total} latent dimensions{carried}"
     found += "; the training said that its posterior collapsed" if training else ""
     if deaf and reaction is not None:
         found += f", and what it decodes varies by only {100 * reaction:z.1f} % of what the targets ask for"
     rule = (
         f"doubt if under a fifth of the dimensions are active (squared effect on the decode >= {100 * WEAK:.0f} % of "
-        f"the largest; "
-        f"encoder: variance of means >= 0.01), or if two decoded prior draws differ by under {100 * DEAF:.0f} % of "
+        f"the largest), if codes carry under {LITTLE:g} nat about the data, or under {AMPLE:g} in under a fifth of the "
+        f"dimensions, or if two decoded prior draws differ by under {100 * DEAF:.0f} % of "
         f"what the targets do, or if the training said that the posterior collapsed"
     )
     return Check(name="model", level="doubt" if deaf or collapsed else "fine", found=found, rule=rule)

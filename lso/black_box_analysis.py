@@ -27,6 +27,7 @@ from lso.vae import activity
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import UsageError
 from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.latent_use import latent_use
 from lso.vae.losses import kl_per_dimension
 from lso.vae.seeds import generator
 
@@ -149,7 +150,7 @@ def _group(name: str, results: Sequence[SearchResult], codes: Codes | None, trai
     unjudged = Group(**numbers, verdict=belief.conclude([]))
     checks = [
         belief.check_decoder(all(frozen(r.objective.decoder) for r in results), objective.decoder.check()),
-        belief.check_model(dims, None, training),
+        belief.check_model(dims, None, training, None if codes is None else latent_use(codes)),
         *black_box_verdict.checks(unjudged),
         *_fit(results, target),
     ]

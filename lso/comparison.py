@@ -21,7 +21,7 @@ from lso.vae.config import to_dict
 from lso.vae.errors import RunError, UsageError
 from lso.vae.files import printable
 from lso.vae.runs import REPORT, Run
-from lso.vae.verdict import COLLAPSED_SHARE
+from lso.vae.verdict import COLLAPSED_SHARE, read
 
 FINAL = {
     "epoch": "epoch",
@@ -130,9 +130,9 @@ def training_report(run: Run) -> Path:
 def training_verdict(
     name: str, info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], latent_dim: int
 ) -> dict[str, str]:
-    """The verdict of a training as the template takes it: its own on collapse, else the active units.
+    """The verdict of a training as the template takes it: its own on collapse, and what was measured.
 
-    A training that ended within its warm-up has no verdict of its own; few active units are then no all-clear.
+    A training that ended within its warm-up has no verdict of its own, which is no all-clear.
 
     Args:
         name: of the run.
@@ -144,11 +144,13 @@ def training_verdict(
     """
     told, status = str(info.get("verdict", "")), str(info.get("status", ""))
     best = next((row for row in reversed(rows) if row.get("best")), rows[-1])
-    few = best["active_units"] < COLLAPSED_SHARE * latent_dim
-    level: Level = "doubt" if told else "care" if few or status != "finished" else "fine"
-    numbers = (
-        f"{best['active_units']} active units, MI {number(best['mi'], 3)} nats, -ELBO {number(best['neg_elbo'])} nats."
-    )
+    use = read(info)
+    # Folders written before there was a measure say little of a training that ended within its warm-up.
+    early = not info["judged"] if "judged" in info else best["active_units"] < COLLAPSED_SHARE * latent_dim
+    level: Level = "doubt" if told else "care" if early or status != "finished" else "fine"
+    information = number(best.get("mi_split", best["mi"]), 3)
+    carried = use.told() if use else f"MI {information} nats, {best['active_units']} active units"
+    numbers = f"{carried}, -ELBO {number(best['neg_elbo'])} nats."
     state = (
         ""
         if status == "finished"
@@ -158,10 +160,10 @@ def training_verdict(
         exact = f"Without latents the likelihood is exact: {number(best['neg_elbo'])} nats."
         level = "fine" if status == "finished" else "care"
         return {"level": level, "word": f"baseline · {name}", "sentence": exact + state, "training": ""}
-    early = "too early to tell" if status == "finished" else "not finished"
-    word = {"doubt": "✗ collapsed", "care": f"! {early}", "fine": "✓ no collapse"}[level]
-    when = ", and training ended before its warm-up did" if status == "finished" else " so far"
-    opening = f"Few latents are in use{when}" if few else "The latents are in use"
+    waiting = "too early to tell" if status == "finished" else "not finished"
+    word = {"doubt": "✗ collapsed", "care": f"! {waiting}", "fine": "✓ no collapse"}[level]
+    opening = "The latents are in use" if level == "fine" else "So far"
+    opening = "Training ended before its warm-up did" if early and status == "finished" else opening
     return {
         "level": level,
         "word": f"{word} · {name}",

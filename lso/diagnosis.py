@@ -15,7 +15,7 @@ from lso.result import Evaluation
 from lso.search_course import design_size, first_failure, last_step
 from lso.space import OUTSIDE
 from lso.vae.values import counted
-from lso.vae.verdict import COLLAPSED_SHARE
+from lso.vae.verdict import COLLAPSED_SHARE, LITTLE
 
 # Typical distance of the last proposals from the best code, relative to two prior draws. A trust region at its usual
 # least size (2^-7 of a box of +-3) proposes at about 0.01 to 0.02.
@@ -58,7 +58,7 @@ class Signs:
         late: share of searches whose best came in the last tenth of the calls.
         latent_dim: latent dimensions.
         active: that the decoder uses.
-        units: that the encoder uses.
+        information: nats that codes carry about the data.
         dead: dimensions without any effect on the decode.
         flat: whether the surrogate predicts no better than the mean.
         explained: share of the variance of left-out values that the surrogate foretells.
@@ -80,7 +80,7 @@ class Signs:
     late: float | None = None
     latent_dim: int | None = None
     active: int | None = None
-    units: int | None = None
+    information: float | None = None
     dead: Sequence[int] = ()
     flat: bool | None = None
     explained: float | None = None
@@ -100,9 +100,10 @@ class Signs:
 
     @property
     def collapsed(self) -> bool:
-        """Whether decoder or encoder uses under a fifth of the dimensions."""
-        used = [count for count in (self.active, self.units) if count is not None]
-        return self.latent_dim is not None and any(count < COLLAPSED_SHARE * self.latent_dim for count in used)
+        """Whether the decoder uses under a fifth of the dimensions, or codes carry next to nothing."""
+        known = self.active is not None and self.latent_dim is not None
+        few = known and (self.active or 0) < COLLAPSED_SHARE * (self.latent_dim or 0)
+        return few or (self.information is not None and self.information < LITTLE)
 
 
 def diagnose(signs: Signs) -> list[Cause]:
@@ -145,9 +146,9 @@ def _duplicates(s: Signs) -> Iterator[Cause]:
 def _latents(s: Signs) -> Iterator[Cause]:
     total = s.latent_dim
     if s.collapsed:
-        parts = [f"the decoder uses {s.active}"] * (s.active is not None)
-        parts += [f"the encoder {s.units} (AU)"] * (s.units is not None)
-        yield Cause("problem", f"collapsed: {', '.join(parts)} of {counted(total or 0, 'latent dimension')}", BETTER)
+        parts = [f"the decoder uses {s.active} of {counted(total or 0, 'latent dimension')}"] * (s.active is not None)
+        parts += [f"the codes carry {s.information:z.2f} nats" for _ in range(s.information is not None)]
+        yield Cause("problem", f"collapsed: {', '.join(parts)}", BETTER)
     if 0 < len(s.dead) < (s.latent_dim or 0):  # where all are, there is nothing left to search
         what = (
             f"{len(s.dead)} of {total} latent dimensions are dead ({names(s.dead)}): proposals differ in them in vain"
@@ -239,7 +240,7 @@ def signs_of_report(report: Mapping[str, Any]) -> Signs:
         late=_mean(_late(one["best_call"], len(one["value"])) for one in searches),
         latent_dim=report["search"]["latent_dim"],
         active=dims["active"],
-        units=dims["active_units"],
+        information=dims.get("mutual_information"),
         dead=dims["dead"],
         flat=surrogate.get("flat"),
         explained=surrogate.get("explained"),

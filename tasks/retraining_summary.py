@@ -22,7 +22,9 @@ from lso.tasks.retraining_record import RetrainingResult, Round
 from lso.tasks.rounds import FOUND, ROUNDS
 from lso.tasks.search import frozen
 from lso.vae.errors import UsageError
+from lso.vae.latent_use import latent_use
 from lso.vae.runs import Run
+from lso.vae.verdict import LatentUse
 
 TOP = 10  # objects shown
 NONE = torch.zeros(0, dtype=torch.float64)
@@ -74,6 +76,7 @@ class RetrainingSummary:
         training: the verdict of the training that gave the first model, empty where it had none.
         latent_dim: latent dimensions.
         exact: whether objects are compared exactly, as sequences are.
+        use: what the latents of the last retrained model carry; None where no round is complete.
     """
 
     result: RetrainingResult
@@ -81,6 +84,7 @@ class RetrainingSummary:
     training: str
     latent_dim: int
     exact: bool = True
+    use: LatentUse | None = None
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -200,6 +204,7 @@ def retraining_summary(result: RetrainingResult) -> RetrainingSummary:
         raise UsageError("no call was made yet, and there is nothing to report on", "Go on with it: resume=True.")
     decoder, count = frozen(result.run, "cpu")[0], len(result.rounds)
     standing = _standing(decoder, result)
+    codes = result.run.codes() if count else None
     whole = [
         Stage(row=row, records=part, standing=share)
         for row, part, share in zip(result.rounds, result.parts, standing, strict=False)
@@ -210,6 +215,7 @@ def retraining_summary(result: RetrainingResult) -> RetrainingSummary:
         training=Run(result.folder).verdict,
         latent_dim=decoder.latent_dim,
         exact=decoder.vocabulary is not None,
+        use=None if codes is None else latent_use(codes),
     )
 
 

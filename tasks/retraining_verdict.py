@@ -8,7 +8,7 @@ from lso.space import OUTSIDE
 from lso.tables import number, percent
 from lso.tasks.retraining_summary import TOP, RetrainingSummary, share_typical, typical
 from lso.vae.values import counted
-from lso.vae.verdict import COLLAPSED_SHARE
+from lso.vae.verdict import AMPLE, LITTLE
 
 STALE = 0.5  # share of earlier codes that still decode to their objects, below which they are called stale
 FORGOTTEN = 0.5  # share of the anchors that the first retrained model reproduced, below which the data are forgotten
@@ -23,15 +23,13 @@ def check_model(s: RetrainingSummary) -> Check:
     Returns:
         The check.
     """
-    rule = "doubt if under a fifth of the dimensions are active (variance of posterior means of training data >= 0.01)"
-    rule += ", or if the first training said that its posterior collapsed"
-    if not s.rows:
+    rule = f"doubt if the codes of the last model carry under {LITTLE:g} nat about validation data, or under {AMPLE:g} "
+    rule += "in under a fifth of the dimensions, or if the first training said that its posterior collapsed"
+    if s.use is None:
         return Check(name="model", level="care", found="no round is complete", rule=rule)
-    units = s.rows[-1].anchors.active_units
-    found = f"the last model uses {units} of {counted(s.latent_dim, 'latent dimension')} (AU)"
+    found = f"of the last model {s.use.told()}"
     found += "; the first training said that its posterior collapsed" if s.training else ""
-    collapsed = bool(s.training) or units < COLLAPSED_SHARE * s.latent_dim
-    return Check(name="model", level="doubt" if collapsed else "fine", found=found, rule=rule)
+    return Check(name="model", level="doubt" if s.training or s.use.collapsed else "fine", found=found, rule=rule)
 
 
 def check_calls(s: RetrainingSummary) -> Check:

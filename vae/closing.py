@@ -4,12 +4,13 @@ from typing import Any
 
 from lso.vae import checkpoint, runs
 from lso.vae.kept import standing
+from lso.vae.latent_use import latent_use
 from lso.vae.launch import first
 from lso.vae.metrics import decoder_use
 from lso.vae.schedules import warmup_steps
 from lso.vae.trainer import Trainer, elapsed, note, slower
 from lso.vae.values import counted
-from lso.vae.verdict import collapse_verdict
+from lso.vae.verdict import collapse_verdict, plain
 
 
 def stop(trainer: Trainer, reason: str) -> None:
@@ -33,12 +34,13 @@ def finish(trainer: Trainer) -> None:
     model.load_state_dict(trainer.best)
     assert codes is not None
     use = decoder_use(model.eval(), trainer.validation, codes, seed=config.seed)
-    checkpoint.save_codes(checkpoint.Codes(codes.mean, codes.log_var, use), trainer.run.path / runs.CODES)
-    warm = trainer.position.step >= warmup_steps(config.method.schedule, trainer.steps_per_epoch)
-    best = trainer.run.best()
-    verdict = collapse_verdict(best["active_units"], config.architecture.latent_dim, config.method.name) if warm else ""
+    known = checkpoint.Codes(codes.mean, codes.log_var, use)
+    checkpoint.save_codes(known, trainer.run.path / runs.CODES)
+    found, method = latent_use(known), config.method
+    warm = trainer.position.step >= warmup_steps(method.schedule, trainer.steps_per_epoch)
+    verdict = collapse_verdict(found, method.name, method.schedule.end) if warm else ""
     sentence = f"finished {counted(trainer.position.epoch, 'epoch')}; {trainer.run.kept_by()}{slower(trainer)}"
-    _note(trainer, status="finished", sentence=sentence, verdict=verdict)
+    _note(trainer, status="finished", sentence=sentence, verdict=verdict, judged=warm, latents=plain(found))
 
 
 def _note(trainer: Trainer, **values: Any) -> None:

@@ -52,6 +52,6 @@ def test_a_baseline_has_an_exact_likelihood_and_no_gaps(lso: Lso) -> None:
     assert "exact" in text and "importance" not in text and "of 0" not in text
     report = lso("report", "px", "--out", "page")
     row = next(line.split() for line in report.stdout.splitlines() if line.startswith("px "))
-    assert row[4:] == ["–"] * 6
+    assert row[4:] == ["–"] * 7
     refused(lso("evaluate", "px", "--gaps"), 2, "has no gaps")
     refused(lso("optimize", "--model", "px", "--target", "test:2"), 2, "nothing to search")

@@ -19,6 +19,7 @@ from lso.tasks.retraining_summary import RetrainingSummary, Stage, retraining_su
 from lso.tasks.retraining_verdict import apart
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run
+from lso.vae.verdict import LatentUse
 
 HERE = Path("nowhere")
 
@@ -32,8 +33,8 @@ def call(value: float, duplicate_of: int | None = None, percentile: float = 0.5)
     return Evaluation(value=value, duplicate_of=duplicate_of, norm_percentile=percentile, **about)
 
 
-def round_row(number: int, unique: int, units: int = 4, reproduced: float = 0.9) -> Round:
-    stands = Standing(active_units=units, reencoding_error=0.1, reproduced=reproduced)
+def round_row(number: int, unique: int, reproduced: float = 0.9) -> Round:
+    stands = Standing(active_units=4, reencoding_error=0.1, reproduced=reproduced)
     drift = Drift(total=0.3, active=0.2, dead=0.1, per_active=0.05)
     about: dict[str, Any] = {"drawn": 10, "effective_size": 3.0, "best": None, "status": "finished", "sentence": ""}
     about |= {"training_seconds": 1.0, "search_seconds": 2.0, "drift": drift, "anchors": stands, "history": None}
@@ -47,14 +48,23 @@ def result(parts: list[list[Evaluation]], rows: list[Round], maximize: bool = Fa
     return RetrainingResult(rounds=tuple(rows), parts=tuple(map(tuple, parts)), **about)
 
 
+def carries(information: float) -> LatentUse:
+    return LatentUse(latent_dim=8, data=500, mutual_information=information, kl=6.0, used=5, active_units=1)
+
+
 def summary(
-    *values: list[float], standing: float | None = 0.25, maximize: bool = False, percentile: float = 0.5, **row: Any
+    *values: list[float],
+    standing: float | None = 0.25,
+    maximize: bool = False,
+    percentile: float = 0.5,
+    information: float = 4.0,
 ) -> RetrainingSummary:
     """Complete rounds that found these values."""
     parts = [[call(value, percentile=percentile) for value in one] for one in values]
-    rows = [round_row(i, 0, **row) for i in range(len(parts))]
+    rows = [round_row(i, 0) for i in range(len(parts))]
     stages = [Stage(row=one, records=part, standing=standing) for one, part in zip(rows, parts, strict=True)]
-    return RetrainingSummary(result=result(parts, rows, maximize), stages=stages, training="", latent_dim=8)
+    about: dict[str, Any] = {"training": "", "latent_dim": 8, "use": carries(information)}
+    return RetrainingSummary(result=result(parts, rows, maximize), stages=stages, **about)
 
 
 def levels(told: RetrainingSummary) -> dict[str, str]:
@@ -94,7 +104,7 @@ def test_a_better_best_among_worse_objects_is_told() -> None:
     ("change", "name", "level", "words"),
     [
         ({"standing": 0.25}, "codes", "care", "25 % are still what the last model decodes"),
-        ({"units": 1}, "model", "doubt", "uses 1 of 8 latent dimensions"),
+        ({"information": 0.4}, "model", "doubt", "the codes carry 0.40 nats about the data (KL 6.00)"),
         ({"percentile": 1.0}, "typicality", "doubt", "4 of the best 4 codes are atypical, 0 % of the proposals"),
     ],
 )

@@ -1,0 +1,38 @@
+"""What the latents of a model carry, measured from the codes of its validation split."""
+
+import torch
+
+from lso.vae.activity import active, activity
+from lso.vae.checkpoint import Codes
+from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.information import log_mixture, mutual_information
+from lso.vae.seeds import generator
+from lso.vae.verdict import USED, LatentUse
+
+MOST = 5000  # codes; 5000 x 5000 x 32 take a tenth of a second
+
+
+def latent_use(codes: Codes, seed: int = 0) -> LatentUse:
+    """Measure codes.
+
+    Args:
+        codes: posteriors of a split, of which the first `MOST` are taken, with the decoder's use of each dimension
+            where that is known.
+        seed: of the one draw from each posterior.
+    Returns:
+        The numbers that a verdict rests on. Where the decoder's use is not known, a dimension is used whose KL is at
+        least `USED`.
+    """
+    q = DiagonalGaussian(codes.mean[:MOST].double().cpu(), codes.log_var[:MOST].double().cpu())
+    noise = torch.randn(q.mean.shape, generator=generator(seed, "latent-use"), dtype=torch.float64)
+    z = q.sample(noise)
+    kl = q.kl().mean(0)
+    use = kl if codes.decoder_use is None else codes.decoder_use.double().cpu()
+    return LatentUse(
+        latent_dim=q.mean.shape[1],
+        data=len(q),
+        mutual_information=mutual_information(q, z, log_mixture(q, z)).mean().item(),
+        kl=kl.sum().item(),
+        used=int((use >= USED).sum()),
+        active_units=int(active(activity(codes.mean)).sum()),
+    )
