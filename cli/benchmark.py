@@ -13,8 +13,10 @@ from lso.cli.options import OUTPUT, Device, Json, Quiet, Seed, Trust, complete_r
 from lso.cli.signals import Signals
 from lso.cli.sweep import again
 from lso.cli.train import TimeLimit
+from lso.report_kind import require_own
 from lso.vae import runs
 from lso.vae.errors import UsageError
+from lso.vae.files import clean_below
 from lso.vae.runs import Run
 
 Models = Annotated[
@@ -63,6 +65,8 @@ def image_targets(
     found = [Run(path, trust=trust) for path in [*(models or []), *(more or [])]]
     levels, rates = numbers(thresholds, "thresholds"), numbers(lr, "learning rates")
     folder = out or runs.choose_folder("image-targets")
+    require_own(folder, "image-targets")
+    clean_below(folder)
     console.loading()
     from lso.tasks import image_targets as toy
     from lso.tasks import image_targets_kept as kept

@@ -11,9 +11,11 @@ from lso.cli.options import OUTPUT, Device, Json, Quiet, Verbose, seconds
 from lso.cli.signals import Signals
 from lso.cli.sweep import again
 from lso.cli.train import TimeLimit
+from lso.report_kind import require_own
 from lso.tasks import members
 from lso.tasks.lagging import QUICK, LaggingConfig, parts
 from lso.vae.errors import UsageError
+from lso.vae.files import clean_below
 from lso.vae.runs import runs_root
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ def lagging(
     changed = {key: value for key, value in given.items() if value is not None}
     config = dataclasses.replace(QUICK if quick else FULL, offset=offset, **changed)
     folder = out or runs_root() / ("lagging-quick" if quick else "lagging")
+    require_own(folder, "lagging", "posterior-means*.png", "one-datum.png")
+    clean_below(folder)
     planned = parts(config, members.as_begun(folder, {"data": {"path": str(data)}} if data else {}))
     members.check([part.planned for part in planned], folder)
     console.loading()

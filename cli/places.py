@@ -6,7 +6,7 @@ from typing import Literal
 
 from lso.vae.architectures import Kind
 from lso.vae.errors import RunError, UsageError
-from lso.vae.files import make_folder
+from lso.vae.files import clean, make_folder
 from lso.vae.runs import Run, newest_run
 from lso.vae.trust import Trust
 from lso.vae.values import convert
@@ -100,6 +100,7 @@ def place(run: Run, out: Path | None, name: str, force: bool) -> Path:
     if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
     make_folder(found.parent)
+    clean(found)
     return found
 
 

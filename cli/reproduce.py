@@ -22,6 +22,7 @@ from lso.cli.options import (
 from lso.cli.signals import Signals
 from lso.cli.sweep import again
 from lso.cli.train import TimeLimit
+from lso.report_kind import require_own
 from lso.tasks import beside, members, tables
 from lso.tasks import reproduce as reproductions
 from lso.vae.runs import runs_root
@@ -127,6 +128,7 @@ def reproduce(
     plan = reproductions.plan_table(
         published, chosen, settings, seeds=seeds, iw_samples=iw_samples, test_limit=test_limit
     )
+    require_own(folder, "reproduction")
     members.check(plan.planned, root)
     reason: str | None = None
     found: list[members.Member] = []

@@ -26,6 +26,7 @@ from lso.cli.options import (
 )
 from lso.cli.signals import Signals
 from lso.cli.train import TimeLimit
+from lso.report_kind import require_own
 from lso.tasks import members
 from lso.tasks import sweep as sweeps
 from lso.tasks.members import Asked
@@ -92,8 +93,10 @@ def sweep(
     asked = Asked(iw_samples=500 if iw_samples is None else iw_samples, limit=test_limit)
     planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, settings, config, trust)
     root = out or runs_root() / f"sweep-{planned[0].config.data.task}"
-    planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, members.as_begun(root, settings), config)
-    members.check(planned, root)
+    require_own(root, "sweep")
+    as_begun = members.as_begun(root, settings)
+    planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, as_begun, config, trust)
+    sweeps.check(planned, root)
     console.loading()
     from lso.cli.grids import run_all
 

@@ -94,7 +94,7 @@ def write_black_box(
         json_name=places(path)[1].name,
         tile=72,
     )
-    return write(path, html, black_box_numbers(summary, settings, extra))
+    return write(path, html, black_box_numbers(summary, settings, extra), "search")
 
 
 def black_box_numbers(

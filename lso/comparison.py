@@ -113,7 +113,7 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         json_name=places(path)[1].name,
     )
     numbers = {name: _numbers(run, rows[name], codes.get(name)) for name, run in known.items()}
-    return write(path, html, {"banners": banners(infos), "runs": plain(numbers)})
+    return write(path, html, {"banners": banners(infos), "runs": plain(numbers)}, "trainings")
 
 
 def training_report(run: Run) -> Path:
@@ -335,7 +335,7 @@ def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         name: {"verdict": told["verdict"], "essence": told["essence"], "settings": settings[name]}
         for name, told in found.items()
     }
-    return write(path, html, {"searches": plain(numbers)})
+    return write(path, html, {"searches": plain(numbers)}, "searches")
 
 
 def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lso.belief import Level, Verdict
 from lso.pictures import data_uri, figure_png
+from lso.report_kind import KIND, page_of, require_own
 from lso.tables import Table, facts
-from lso.vae.files import make_folder, replace_file, replace_json, utf8
+from lso.vae.files import clean, make_folder, replace_file, replace_json, utf8
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,23 +46,30 @@ def places(path: str | os.PathLike[str], name: str = "report") -> tuple[Path, Pa
     Returns:
         HTML path and JSON path; the folder is made.
     """
-    page = Path(path) if Path(path).suffix in (".html", ".htm") else Path(path) / f"{name}.html"
+    page = page_of(Path(path), name)
     make_folder(page.parent)
     return page, page.with_suffix(".json")
 
 
-def write(path: str | os.PathLike[str], html: str, numbers: Mapping[str, Any]) -> Path:
-    """Put a page and its numbers in place.
+def write(path: str | os.PathLike[str], html: str, numbers: Mapping[str, Any], kind: str) -> Path:
+    """Put a page and its numbers in place, the numbers first: they say whose report it is.
 
     Args:
         path: as for `places`.
         html: the page.
         numbers: strict JSON.
+        kind: of the report, see `lso.report_kind`.
     Returns:
         Where the page is.
+    Raises:
+        RunError: if something else lies there.
+        WriteError: if they cannot be written.
     """
+    require_own(Path(path), kind)
     page, beside = places(path)
-    replace_json(beside, numbers)
+    for file in (page, beside):
+        clean(file)
+    replace_json(beside, {KIND: kind, **numbers})
     replace_file(page, utf8(html))
     return page
 

@@ -100,7 +100,7 @@ def write_search(summary: SearchSummary, path: str | os.PathLike[str], extra: Ma
         rule=_rule(summary),
         json_name=places(path)[1].name,
     )
-    return write(path, html, search_numbers(summary, extra))
+    return write(path, html, search_numbers(summary, extra), "search")
 
 
 def search_numbers(summary: SearchSummary, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:

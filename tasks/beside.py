@@ -260,7 +260,8 @@ def write_report(
         name: {key: info.get(key) for key in ("status", "sentence", "seconds", "device")}
         for name, info in infos.items()
     }
-    return write(folder, html, plain({**told, **numbers, "asked": reproduction.asked, "trainings": trainings}))
+    content = plain({**told, **numbers, "asked": reproduction.asked, "trainings": trainings})
+    return write(folder, html, content, "reproduction")
 
 
 FIGURE = "A line for each row of the table: published (circle) and ours (diamond); axes may be logarithmic."

@@ -169,6 +169,7 @@ def search_black_box(
             runs.create(path, "search", {**about, **here()})
         if not alone:
             held.enter_context(Lock(path))
+            runs.sweep(Run(path))
             runs.update(Run(path), **about)
         results: list[list[SearchResult]] = [[] for _ in objectives]
         try:

@@ -14,7 +14,7 @@ from lso.tasks.members import EVALUATION, Asked, Member, Planned, check, evaluat
 from lso.vae.alike import MOST, kind, pays_up_to, why_alone
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError
-from lso.vae.files import replace_json
+from lso.vae.files import clean_below, replace_json
 from lso.vae.runs import INFO, Run
 from lso.vae.watch import Limits, Watch
 
@@ -156,6 +156,7 @@ def train_all(
         DataError: if the data cannot be read or changed.
     """
     check(planned, root)
+    clean_below(root)
     experiment.resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     session = _Session(root=root, device=device, watch=watch or GridWatch(), deadline=deadline)

@@ -252,7 +252,7 @@ def write_report(
         "claims": [plain({"claim": c.claim, "judgement": c.judgement, "evidence": c.evidence}) for c in claims],
         "learning_rates": {f"{lr:g}": [plain(numbers_of(o)) for o in found] for lr, found in outcomes.items()},
     }
-    return write(folder, html, numbers)
+    return write(folder, html, numbers, "image-targets")
 
 
 def _panels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:

@@ -156,14 +156,13 @@ def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: 
     from lso.caveats import data_notes
     from lso.page import places, render, write
     from lso.pictures import data_uri, figure_png
-    from lso.vae.files import make_folder, replace_file
+    from lso.vae.files import replace_file
 
-    make_folder(folder)
     sections: list[dict[str, Any]] = [{"table": claim_table(found)}, {"table": ending_table(found)}]
-    for name, (title, caption, figure) in figures(found).items():
-        content = figure_png(figure)
-        replace_file(folder / f"{name}.png", content)
-        sections.append({"title": title, "chart": data_uri(content), "caption": caption})
+    drawn = figures(found)
+    pictures = {name: figure_png(figure) for name, (_, _, figure) in drawn.items()}
+    for name, (title, caption, _) in drawn.items():
+        sections.append({"title": title, "chart": data_uri(pictures[name]), "caption": caption})
     settings = {**dataclasses.asdict(config), "methods": dict(METHODS), "grid": f"[-20, 20], stride {config.stride:g}"}
     sections.append({"title": "Settings", "table": facts("", settings)})
     whole = {name: info for name, info in found.infos.items() if not name.startswith("one-")}
@@ -176,7 +175,10 @@ def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: 
         sections=sections,
         json_name=places(folder)[1].name,
     )
-    return write(folder, html, plain(numbers(found, config) | {"banners": list(banners)}))
+    page = write(folder, html, plain(numbers(found, config) | {"banners": list(banners)}), "lagging")
+    for name, content in pictures.items():
+        replace_file(folder / f"{name}.png", content)
+    return page
 
 
 def numbers(found: Findings, config: LaggingConfig) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def weighted_retraining(
     folder = _opened(run, _settings(run, goal, chosen), out, resume)
     calls = {"executor": executor, "timeout": timeout, "chunk": chunk, "max_failures": max_failures}
     with Lock(folder.path):
+        runs.sweep(folder)
         about = {"status": "running", "sentence": "", "search": _settings(run, goal, chosen), **(facts or {})}
         runs.update(folder, **about)
         try:

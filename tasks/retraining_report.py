@@ -94,7 +94,7 @@ def write_retraining(summary: RetrainingSummary, path: str | Path) -> Path:
         json_name=places(path)[1].name,
         tile=72,
     )
-    return write(path, html, retraining_numbers(summary, settings, extra))
+    return write(path, html, retraining_numbers(summary, settings, extra), "search")
 
 
 def retraining_numbers(

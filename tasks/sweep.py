@@ -1,15 +1,18 @@
 """A sweep: methods x latent sizes x seeds, told as means over seeds. Torch-free until its page is drawn."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lso.report_kind import kind_of
 from lso.tables import NONE, Table, counted, number
 from lso.tasks.members import OF_LATENTS, Asked, Member, Planned, evaluations, folder_name, spread
+from lso.tasks.members import check as check_folders
 from lso.tasks.plan import Settings, merge, plan
 from lso.vae.config import TrainConfig
-from lso.vae.errors import LsoError, UsageError
+from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.methods import Method, parameters, parse_method
 from lso.vae.runs import INFO, Run
 from lso.vae.trust import Trust
@@ -65,6 +68,33 @@ def plan_sweep(
                 name = folder_name(label, config.architecture.latent_dim, seed)
                 planned.append(Planned(name=name, label=label, config=config))
     return planned
+
+
+def check(planned: Sequence[Planned], root: Path) -> None:
+    """Refuse a folder that holds another training under a planned name, or the report of another protocol's sweep.
+
+    Args:
+        planned: of `plan_sweep`.
+        root: the folder above the trainings.
+    Raises:
+        UsageError: if two trainings have one name.
+        RunError: if a folder's configuration differs, or the report there tells of trainings that are not alike.
+    """
+    check_folders(planned, root)
+    report = root / "report.json"
+    if kind_of(report) != "sweep":
+        return
+    told = {str(point["name"]) for point in json.loads(report.read_text(encoding="utf-8"))["trainings"]}
+    for name in sorted(told - {one.name for one in planned}):
+        try:
+            alike = _alike(Run(root / name).config, planned[0].config)
+        except LsoError:  # gone or damaged
+            continue
+        if not alike:
+            raise RunError(
+                f"{root / name} is of another protocol, and the report that tells of it would be written over",
+                "Give the settings it was begun with to go on, or another --out to begin anew.",
+            )
 
 
 def with_finished(planned: Sequence[Planned], root: Path, asked: Asked) -> list[Planned]:
@@ -288,7 +318,7 @@ def write_report(members: Sequence[Member], root: Path, asked: Asked) -> Path:
         json_name=places(root)[1].name,
     )
     told = {"banners": banners(members), "cells": plain(rows), "trainings": plain(found), "asked": plain(asked)}
-    return write(root, html, told)
+    return write(root, html, told, "sweep")
 
 
 FIGURE = "Left: active units against latent size, mean and deviation over seeds. Right: NLL against active units. "

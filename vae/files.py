@@ -162,14 +162,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def clean(path: Path) -> None:
-    """Remove what processes that were killed left beside a file or folder.
+    """Remove what processes that were killed left of a file or folder beside it.
 
     Args:
         path: that they were to write.
     """
-    for leftover in path.absolute().parent.glob(f".{_literal(path.name)}.[0-9]*"):
+    _remove(path.absolute().parent.glob(f".{_literal(path.name)}.[0-9]*"))
+
+
+def clean_below(folder: Path) -> None:
+    """Remove what processes that were killed left anywhere in a folder.
+
+    Args:
+        folder: that they worked in; it need not be there.
+    """
+    _remove(list(folder.rglob(".*.[0-9]*")))
+
+
+def _remove(found: Iterable[Path]) -> None:
+    for leftover in found:
         number = leftover.name.rpartition(".")[2]
-        if number.isdecimal() and not _alive(int(number)):
+        if number.isdecimal() and (int(number) == os.getpid() or not _alive(int(number))):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lso.vae.config import TrainConfig, from_folder, to_toml
 from lso.vae.errors import LsoError, RunError, WriteError
-from lso.vae.files import overwrite, replace_file, utf8, whole_folder
+from lso.vae.files import clean_below, overwrite, replace_file, utf8, whole_folder
 from lso.vae.launch import first
 from lso.vae.trust import Trust
 
@@ -324,14 +324,12 @@ def note_end(run: Run, error: BaseException) -> None:
 
 
 def sweep(run: Run) -> None:
-    """Remove the half-written files of processes that were killed; only the process that trains a run may call it.
+    """Remove the half-written files of processes that were killed; only the process that holds a run may call it.
 
     Args:
         run: the run.
     """
-    for name in (INFO, MODEL, LAST, CODES):
-        for leftover in run.path.glob(f".{name}.[0-9]*"):
-            leftover.unlink(missing_ok=True)
+    clean_below(run.path)
 
 
 def list_runs(root: Path | None = None) -> list[Run]:

@@ -87,9 +87,14 @@ Zygote = Any  # the process of `tests.lso.zygote`
 
 @pytest.fixture(scope="module")
 def zygote() -> Iterator[Zygote]:
-    """Forks the searches (see `tests.lso.zygote`)."""
+    """Forks the searches."""
+    yield from zygote_of("tests.lso.killed")
+
+
+def zygote_of(module: str) -> Iterator[Zygote]:
+    """Forks what a module does (see `tests.lso.zygote`)."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.lso.zygote"],
+        [sys.executable, "-m", "tests.lso.zygote", module],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"PYTHONPATH": "."},
         stdin=subprocess.PIPE,
