@@ -177,3 +177,20 @@ def test_torch_free_tables_import_no_torch() -> None:
     code = f"import sys, {names}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# What opens files for writing on its own: names of temporary files by the system, a lock, files that stay open.
+WRITES_ITSELF = ("lso.vae.files", "lso.tasks.download", "lso.vae.lock", "lso.vae.epoch_row", "lso.journal")
+
+
+def test_all_files_are_written_in_one_place() -> None:
+    """Else a full disk is an error of another kind, and leaves half of a file."""
+    for module, tree in modules().items():
+        if module in WRITES_ITSELF:
+            continue
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            modes = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            writes = name in ("write_text", "write_bytes", "mkdir", "savefig", "fdopen")
+            writes |= name == "open" and any(set(mode) & set("wax+") and len(mode) < 4 for mode in modes)
+            assert not writes, f"{module}, line {call.lineno} writes by {name}; use lso.vae.files"
