@@ -156,6 +156,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield half
         with writing(path):
             os.replace(half, path)
+    except WriteError as error:  # which names what is to be, not what was made beside
+        shutil.rmtree(half, ignore_errors=True)
+        raise WriteError(error.message.replace(str(half), str(path)), error.hint) from None
     except BaseException:
         shutil.rmtree(half, ignore_errors=True)
         raise
