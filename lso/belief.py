@@ -232,7 +232,7 @@ def check_fit(
         The check; it names the targets that are not reproduced.
     """
     middling, missed = float(middle(found.share)), share(found.missed)
-    told = f"the best results reproduce {100 * middling:z.0f} % of {fitted}"
+    told = f"the best results reproduce {100 * max(middling, 0.0):z.0f} % of {fitted}"
     shape = "" if found.shape is None else ", the same against its own mean colour"
     cost = ""
     if found.bound is not None:
@@ -256,16 +256,19 @@ def _missed(found: Reproduction, names: Sequence[str]) -> str:
     listed = found.named(names or [f"target {i}" for i in range(total)])
     count, rest = len(listed), total - len(listed)
     which = ", ".join(listed[:NAMED]) + (f" and {count - NAMED} more" if count > NAMED else "")
-    told = f"{count} of {total} targets {'is' if count == 1 else 'are'} not reproduced ({which})"
-    told += f", so do not believe what was found for {'it' if count == 1 else 'these'}"
-    told += f"; {'the other is' if rest == 1 else f'the other {rest} are'} reproduced" if rest else ""
+    if rest:
+        told = f"{count} of {total} targets {'is' if count == 1 else 'are'} not reproduced ({which})"
+        told += f", so do not believe what was found for {'it' if count == 1 else 'these'}"
+        told += f"; {'the other is' if rest == 1 else f'the other {rest} are'} reproduced"
+    else:
+        told = f"{'the target is not' if total == 1 else f'none of {total} targets is'} reproduced ({which})"
     turned = 0 if found.turned is None else int(found.turned.sum())
     if not turned:
         return told
     subject = f"{turned} of them" if turned < count else "they" if count > 1 else "it"
     return (
         f"{told}; turned round (1 - x) {subject} would be, so that the polarity seems to be the opposite of the "
-        f"model's data: --invert turns targets round (--no-invert where training did)"
+        f"model's data: --invert turns targets round (--no-invert where the model was trained with it)"
     )
 
 

@@ -92,7 +92,7 @@ def load_targets(
     x, names, notes = read(found, data, shape, progress)
     x = to_unit(prepare(x, (shape[1], shape[2]), shape[0], how=data.fit, invert=data.invert))
     notes = [f"{len(x)} target{'s' * (len(x) != 1)} from {path}.", *notes]
-    notes.append("Polarity turned round (1 - x), as in training." if data.invert else "Polarity as in the files.")
+    notes.append("Polarity turned round (1 - x)." if data.invert else "Polarity as in the files.")
     notes += _warnings(x, names, reference_mean, data.invert)
     grey = bool(((x > 0) & (x < 1)).any())
     if drawn:

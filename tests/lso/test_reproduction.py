@@ -104,6 +104,8 @@ def test_a_few_missed_targets_are_named_and_the_others_are_said_to_be_fine() -> 
     assert "do not believe what was found for these; the other 8 are reproduced" in sentence
     share[2:8] = 0.1
     assert check_fit(Reproduction(share=share), names).level == "doubt"
+    none = check_fit(Reproduction(share=torch.tensor([0.01])), ["lone.png"])
+    assert none.level == "doubt" and none.found.startswith("the target is not reproduced (lone.png); ")
     turned = torch.arange(10) == 2
     assert "turned round (1 - x) 1 of them would be" in check_fit(Reproduction(share=share, turned=turned)).found
 

@@ -104,7 +104,7 @@ def test_notes_say_what_was_done(tmp_path: Path) -> None:
     assert "Images resized from 20x20 (height x width) to 16x16 (pad)." in notes
     assert "Polarity as in the files." in notes
     turned = load(tmp_path, data=DataConfig(task="mnist", invert=True))
-    assert "Polarity turned round (1 - x), as in training." in turned.notes
+    assert "Polarity turned round (1 - x)." in turned.notes
     torch.testing.assert_close(turned.batch, 1 - load(tmp_path, data=DataConfig(task="mnist")).batch)
 
 
