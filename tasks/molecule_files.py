@@ -169,7 +169,7 @@ def write_tokens(found: Molecules, path: str | Path) -> None:
     """Write SELFIES as numbers of their symbols: one tensor, and what reads it.
 
     The file is complete or not there: it is moved into place. `lso train --task molecules --data FILE.npz` reads it,
-    with neither RDKit nor selfies installed, and gets exactly the data that it was made from; under a ``limit`` those of
+    with neither RDKit nor selfies installed, and gets exactly the data that it was made from; under a ``limit`` some of
     the molecules written, as ``limited = "encoded"`` has it for other files.
 
     Args:
