@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from lso.cli.bars import Reading
 from lso.cli.console import Console, number, shown, span, strict, table_lines
 from lso.cli.options import seconds
 from lso.cli.progress import brief_text, metrics_text
+from lso.vae.config import DataConfig
 from lso.vae.errors import UsageError
 
 
@@ -92,3 +94,25 @@ def test_quiet_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
 def test_paths_below_the_working_folder_are_relative(tmp_path: Path) -> None:
     assert shown(Path.cwd() / "runs" / "a") == str(Path("runs") / "a")
     assert shown("/") == "/"
+
+
+def test_progress_says_what_is_done_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not "reading reading photos"."""
+    monkeypatch.setattr("lso.cli.bars.LINE_SECONDS", 0.0)
+    reading = Reading(Console())
+    for done in (1, 2):
+        reading("looking at photos", done, 2)
+    for done in (1, 2):
+        reading("reading photos", done, 2)
+    reading.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("looking at photos: ") for line in lines)
+    assert any(line.startswith("reading photos: ") for line in lines)
+    assert not any("reading reading" in line or "reading looking" in line for line in lines)
+
+
+def test_what_a_size_of_0_means_is_said() -> None:
+    """Files of several sizes, or larger than 64 pixels, become 32x32."""
+    with pytest.raises(UsageError, match="a size of 8 to 64 pixels, got 4") as error:
+        DataConfig(size=4)
+    assert error.value.hint == "0, the default, is the images' own where all have one of 8 to 64 pixels, else 32."
