@@ -1,7 +1,6 @@
 """``lso benchmark image-targets``: the papers' toy latent search on several models at once."""
 
 import dataclasses
-import json as json_module
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -9,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import OUTPUT, Device, Json, Quiet, Seed, Trust, complete_runs, seconds
+from lso.cli.options import OUTPUT, AcceptChanges, Device, Json, Quiet, Seed, Trust, complete_runs, seconds
+from lso.cli.places import training_run
 from lso.cli.signals import Signals
 from lso.cli.sweep import again
 from lso.cli.train import TimeLimit
@@ -17,7 +17,7 @@ from lso.report_kind import require_own
 from lso.vae import runs
 from lso.vae.errors import UsageError
 from lso.vae.files import clean_below
-from lso.vae.runs import Run
+from lso.vae.reading import read_json
 
 Models = Annotated[
     list[Path] | None,
@@ -53,6 +53,7 @@ def image_targets(
         typer.Option(help="Folder; repeated into the same, searches go on.", metavar="DIR", rich_help_panel=OUTPUT),
     ] = None,
     trust: Trust = False,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -62,7 +63,8 @@ def image_targets(
     """
     console = Console(json=json, quiet=quiet)
     limit = None if time_limit is None else seconds(time_limit)
-    found = [Run(path, trust=trust) for path in [*(models or []), *(more or [])]]
+    paths = [*(models or []), *(more or [])]
+    found = [training_run(path, console, trust=trust, accept_changes=accept_changes) for path in paths]
     levels, rates = numbers(thresholds, "thresholds"), numbers(lr, "learning rates")
     folder = out or runs.choose_folder("image-targets")
     require_own(folder, "image-targets")
@@ -106,7 +108,7 @@ def image_targets(
     banners = page.banners(found, cut, waiting)
     written = page.write_report(done, images, config, folder, banners)
     first = next(iter(done.values()))
-    content = json_module.loads(written.with_suffix(".json").read_text(encoding="utf-8"))
+    content = read_json(written.with_suffix(".json"))
     console.emit({"folder": folder, "cut": cut, "report": written, **content})
     for banner in banners:
         console.warn(banner)

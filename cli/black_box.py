@@ -1,6 +1,5 @@
 """A black-box search from the command line: its live line, and how it ends."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,13 @@ import typer
 
 from lso.cli.by_gradient import COLOURS
 from lso.cli.console import Console, shown, span
-from lso.cli.places import training_run
+from lso.cli.places import opened, training_run
 from lso.cli.signals import Signals
 from lso.tasks.task import task
 from lso.vae import runs
 from lso.vae.errors import RunError
+from lso.vae.reading import read_json
 from lso.vae.runs import Run, list_runs
-from lso.vae.trust import Trust
 
 
 def search(
@@ -25,7 +24,7 @@ def search(
     settings: Mapping[str, Any],
     where: Mapping[str, Any],
     deadline: float | None,
-    trust: Trust = False,
+    opening: Mapping[str, Any],
 ) -> None:
     """Search and print what was found.
 
@@ -36,9 +35,9 @@ def search(
         settings: of `lso.tasks.black_box.BlackBoxConfig`.
         where: seeds, seed, out, device and limit.
         deadline: seconds that this session may take.
-        trust: what may run of the code that the model's folder names.
+        opening: trust and accept_changes, see `lso.cli.places.opened`.
     """
-    run = training_run(model or trained_on(sought["task"]), trust)
+    run = training_run(model or trained_on(sought["task"]), console, **opening)
     runs.choose_folder("", where["out"])
     console.loading()
     from lso.tasks.black_box import BlackBoxConfig, search_black_box
@@ -51,7 +50,12 @@ def search(
 
 
 def resume(
-    console: Console, path: Path, changes: Mapping[str, Any], deadline: float | None, options: Mapping[str, Any]
+    console: Console,
+    path: Path,
+    changes: Mapping[str, Any],
+    deadline: float | None,
+    device: str,
+    opening: Mapping[str, Any],
 ) -> None:
     """Go on with a search and print what was found.
 
@@ -60,9 +64,13 @@ def resume(
         path: its run folder.
         changes: see `lso.tasks.black_box.resume_black_box`.
         deadline: seconds that this session may take.
-        options: device and trust.
+        device: of the decoder.
+        opening: trust and accept_changes, see `lso.cli.places.opened`.
     """
-    again = "every" in Run(path).info.get("search", {})
+    run = opened(path, console, **opening)
+    run.require("search")
+    again = "every" in run.info["search"]
+    options: dict[str, Any] = {"device": device, "trust": run.trust}
     console.loading()
     console.note(f"Going on with {shown(path)}")
     if again:
@@ -135,7 +143,7 @@ def carry_out(console: Console, work: Callable[[Any], Run], deadline: float | No
 def _conclude(found: Run, console: Console) -> None:
     info = found.info
     pages = [path for path in [found.path / runs.REPORT, *sorted(found.path.glob("target-*.html"))] if path.is_file()]
-    reports = [json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in pages]
+    reports = [read_json(path.with_suffix(".json")) for path in pages]
     console.emit(
         {
             "run": found.path,

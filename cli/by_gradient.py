@@ -1,6 +1,5 @@
 """A search by gradient from the command line: what it shows and how it ends."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from lso.cli.console import Console, shown, span
 from lso.cli.places import training_run
 from lso.cli.signals import Signals
 from lso.vae import runs
+from lso.vae.reading import read_json
 from lso.vae.runs import Run
-from lso.vae.trust import Trust
 
 COLOURS = {"fine": "green", "care": "yellow", "doubt": "red"}
 
@@ -24,7 +23,7 @@ def search(
     settings: Mapping[str, Any],
     where: Mapping[str, Any],
     deadline: float | None,
-    trust: Trust = False,
+    opening: Mapping[str, Any],
 ) -> None:
     """Search and print what was found.
 
@@ -35,9 +34,9 @@ def search(
         settings: of `lso.tasks.search.SearchConfig`.
         where: seed, out, device, control, and of targets limit.
         deadline: seconds that the search may take.
-        trust: what may run of the code that the model's folder names.
+        opening: trust and accept_changes, see `lso.cli.places.opened`.
     """
-    run = training_run(model, trust)
+    run = training_run(model, console, **opening)
     runs.choose_folder("", where["out"])
     console.loading()
     from lso.cli.progress import SearchProgress
@@ -74,7 +73,7 @@ def search(
 def _conclude(found: Run, console: Console) -> None:
     from lso.essence import essence_across
 
-    report: dict[str, Any] = json.loads((found.path / "report.json").read_text(encoding="utf-8"))
+    report: dict[str, Any] = read_json(found.path / "report.json")
     info, verdict = found.info, report["verdict"]
     console.emit(
         {

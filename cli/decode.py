@@ -9,6 +9,7 @@ from lso.cli import texts
 from lso.cli.console import Console, shown
 from lso.cli.looking import AVERAGED, Asked, decoded, drawing
 from lso.cli.options import (
+    AcceptChanges,
     Averaged,
     BeamWidth,
     Device,
@@ -47,12 +48,13 @@ def decode(
         ),
     ] = None,
     force: Force = False,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Decode codes into one picture, into a folder of images, or into lines of text."""
     console = Console(json=json, quiet=quiet)
-    found = latent_run(run)
+    found = latent_run(run, console, accept_changes=accept_changes)
     asked = Asked(
         how=how,
         samples=samples,

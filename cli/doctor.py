@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from lso.cli.console import Console
-from lso.cli.options import Json, complete_runs
+from lso.cli.options import AcceptChanges, Json, complete_runs
 from lso.vae.runs import runs_root, versions
 
 GIB = 2**30
@@ -23,14 +23,14 @@ Target = Annotated[
 ]
 
 
-def doctor(run: Target = None, json: Json = False) -> None:
+def doctor(run: Target = None, accept_changes: AcceptChanges = False, json: Json = False) -> None:
     """Show versions, devices, folders and missing extras; with RUN, what went wrong in it and what to do."""
     console = Console(json=json)
     console.loading()
     if run is not None:
         from lso.tasks.checkup import checkup
 
-        findings = checkup(run)
+        findings = checkup(run, accept_changes=accept_changes)
         console.emit(
             {"run": run, "findings": [{"level": f.level, "what": f.what, "remedy": f.remedy} for f in findings]}
         )

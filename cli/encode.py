@@ -8,6 +8,7 @@ import typer
 
 from lso.cli.console import Console, shown
 from lso.cli.options import (
+    AcceptChanges,
     BadFiles,
     Binarize,
     Channels,
@@ -42,12 +43,13 @@ def encode(
     ] = None,
     force: Force = False,
     trust: Trust = False,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Encode data, sized and turned as in training, into an .npz file: mean, log_var, names, and labels where known."""
     console = Console(json=json, quiet=quiet)
-    found = latent_run(run, trust)
+    found = latent_run(run, console, trust=trust, accept_changes=accept_changes)
     named = file_stem(data.replace(":", "-"))
     file = file_place(found, out, f"codes-{named}.npz", force)
     console.loading()

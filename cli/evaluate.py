@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import Device, Json, Quiet, RunPath, Seed, Trust
+from lso.cli.options import AcceptChanges, Device, Json, Quiet, RunPath, Seed, Trust
 from lso.cli.places import training_run
 from lso.tables import counted
 from lso.vae.errors import UsageError
@@ -53,6 +53,7 @@ def evaluate(
     device: Device = "auto",
     seed: Seed = 0,
     trust: Trust = False,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -63,7 +64,7 @@ def evaluate(
             f"--gaps with {counted(iw_samples, 'importance sample')}: so few understate the approximation gap",
             f"Give --iw-samples {FEWEST} or more; 500 is the default.",
         )
-    found = training_run(run, trust)
+    found = training_run(run, console, trust=trust, accept_changes=accept_changes)
     console.loading()
     from lso.cli.bars import Counting
     from lso.tasks import accounts, experiment

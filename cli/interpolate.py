@@ -9,6 +9,7 @@ from lso.cli import texts
 from lso.cli.console import Console, shown
 from lso.cli.looking import AVERAGED, Asked, decoded, drawing
 from lso.cli.options import (
+    AcceptChanges,
     Averaged,
     BeamWidth,
     Binarize,
@@ -53,12 +54,13 @@ def interpolate(
     out: PictureOut = None,
     force: Force = False,
     trust: Trust = False,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Decode the straight line between the posterior means of two data; these themselves stand at the ends."""
     console = Console(json=json, quiet=quiet)
-    found = latent_run(run, trust)
+    found = latent_run(run, console, trust=trust, accept_changes=accept_changes)
     if steps < 2:
         raise UsageError(f"expected at least 2 steps, got {steps}", "The two ends are among them.")
     asked = Asked(

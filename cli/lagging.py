@@ -16,6 +16,7 @@ from lso.tasks import members
 from lso.tasks.lagging import QUICK, LaggingConfig, parts
 from lso.vae.errors import UsageError
 from lso.vae.files import clean_below
+from lso.vae.reading import read_json
 from lso.vae.runs import runs_root
 
 if TYPE_CHECKING:
@@ -135,12 +136,11 @@ def steps(text: str) -> tuple[int, ...]:
 
 
 def _tell(console: Console, found: "Findings", folder: Path, written: Path) -> None:
-    import json as json_module
-
+    
     from lso.tasks.lagging_report import claim_table, ending_table, sentence
 
     told: dict[str, Any] = {"folder": folder, "report": written}
-    content = json_module.loads(written.with_suffix(".json").read_text(encoding="utf-8"))
+    content = read_json(written.with_suffix(".json"))
     console.emit(told | {key: content[key] for key in ("cut", "settings", "claims", "endings", "banners")})
     for banner in content["banners"]:
         console.note(banner)

@@ -12,6 +12,7 @@ from lso.cli.options import (
     BLACK_BOX,
     LIMITS,
     OUTPUT,
+    AcceptChanges,
     BadFiles,
     Binarize,
     Channels,
@@ -308,6 +309,7 @@ def optimize(
     limit: Limit = None,
     time_limit: TimeLimit = None,
     trust: Trust = False,
+    accept_changes: AcceptChanges = False,
     device: Device = "auto",
     seed: Seed = 0,
     out: Out = None,
@@ -327,11 +329,12 @@ def optimize(
     deadline = None if time_limit is None else seconds(time_limit)
     own["timeout"] = None if timeout is None else seconds(timeout)
     if resume is not None:
-        kept = {"resume", "json", "quiet", "time_limit", "device", "trust", "objective"}
+        kept = {"resume", "json", "quiet", "time_limit", "device", "trust", "accept_changes", "objective"}
         _refuse(given - kept - CHANGES, "the search has it already")
-        options = {"device": device, "trust": trust or (() if objective is None else (objective,))}
-        black_box.resume(console, resume, {key: own[key] for key in CHANGES & given}, deadline, options)
+        opening = {"trust": trust or (() if objective is None else (objective,)), "accept_changes": accept_changes}
+        black_box.resume(console, resume, {key: own[key] for key in CHANGES & given}, deadline, device, opening)
         return
+    opening = {"trust": trust, "accept_changes": accept_changes}
     sought: dict[str, Any] = {"task": task, "objective": objective, "target": target, "maximize": maximize}
     sought["pixels"] = pixel_changes(bad_files, channels, invert, binarize)
     if not (target or task or objective):
@@ -356,7 +359,7 @@ def optimize(
             shared |= {"max_calls": max_calls} | ({} if known is None else {"known": known})
             told = {key: own[f"retrain_{key}"] for key in ("every", "k", "epochs", "first_epochs", "data")}
             where = {key: own[key] for key in ("workers", "timeout", "chunk", "max_failures", "out", "device")}
-            retraining.search(console, model, sought, shared | told, where, deadline, trust)
+            retraining.search(console, model, sought, shared | told, where, deadline, opening)
             return
         chosen = {key: own[key] for key in OF_BLACK_BOX - {"seeds"}} | ({"loss": loss} if "loss" in given else {})
         chosen |= {
@@ -367,7 +370,7 @@ def optimize(
             "prior_weight": prior_weight or 0.0,
         }
         where = {"seeds": seeds, "seed": seed, "out": out, "device": device, "limit": limit}
-        black_box.search(console, model, sought, chosen, where, deadline, trust)
+        black_box.search(console, model, sought, chosen, where, deadline, opening)
         return
     _refuse(given & (OF_BLACK_BOX | {"retrain_every"}), f"{name} is no black-box optimizer")
     if options:
@@ -382,7 +385,7 @@ def optimize(
     settings["prior_weight"] = (1.0 if target else 0.0) if prior_weight is None else prior_weight
     where = {"seed": seed, "out": out, "device": device, "control": control}
     files = {"limit": limit} if target else {}
-    by_gradient.search(console, model, sought, settings, {**where, **files}, deadline, trust)
+    by_gradient.search(console, model, sought, settings, {**where, **files}, deadline, opening)
 
 
 def _refuse(names: set[str], why: str, remedy: str = "") -> None:

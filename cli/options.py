@@ -94,6 +94,12 @@ Trust = Annotated[
         "--trust", help="Let code run that the folder or a --config names (module:function).", rich_help_panel=OPENED
     ),
 ]
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes", help="Take files that were edited or damaged as they are now.", rich_help_panel=OPENED
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite --out if it exists.", rich_help_panel=OUTPUT)]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.", metavar="NAME")]
 Seed = Annotated[int, typer.Option(help="Of everything random.", metavar="N", min=0)]

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from lso.cli.console import Console, shown
 from lso.vae.architectures import Kind
-from lso.vae.errors import RunError, UsageError
+from lso.vae.errors import UsageError
 from lso.vae.files import clean, make_folder
 from lso.vae.runs import Run, newest_run
 from lso.vae.trust import Trust
@@ -15,36 +16,60 @@ How = Literal["mean", "sample", "greedy"]  # `lso.vae.model.How`, without torch
 Way = Literal["greedy", "sample", "beam"]  # `lso.generation.Way`
 
 
-def training_run(path: Path | None, trust: Trust = False) -> Run:
+def training_run(
+    path: Path | None, console: Console, *, trust: Trust = False, accept_changes: bool = False
+) -> Run:
     """The training run that a command works on.
 
     Args:
         path: its folder; None is the newest.
+        console: told where damage to it could not be seen.
         trust: what may run of the code that it names.
+        accept_changes: whether files are taken as they are now.
     Returns:
         The run.
     Raises:
         RunError: if there is none, or it is a search.
     """
-    run = Run(path if path is not None else newest_run().path, trust=trust)
-    if run.kind != "train":
-        raise RunError(f"{run.path} is a search, expected a training run", "`lso list runs` tells which is which.")
+    run = opened(path if path is not None else newest_run().path, console, trust=trust, accept_changes=accept_changes)
+    run.require("train")
     return run
 
 
-def latent_run(path: Path | None, trust: Trust = False) -> Run:
+def opened(path: Path, console: Console, *, trust: Trust = False, accept_changes: bool = False) -> Run:
+    """A run folder as a command opens it.
+
+    Args:
+        path: of it.
+        console: told where damage to it could not be seen.
+        trust: see `training_run`.
+        accept_changes: see there.
+    Returns:
+        The run.
+    Raises:
+        RunError: if it is none.
+    """
+    run = Run(path, trust=trust, accept_changes=accept_changes)
+    if run.seals is None:
+        console.note(f"{shown(path)} was written before runs kept hashes of their files: damage to it may not be seen.")
+    return run
+
+
+def latent_run(path: Path | None, console: Console, *, trust: Trust = False, accept_changes: bool = False) -> Run:
     """`training_run` for what needs latents.
 
     Args:
         path: its folder; None is the newest.
-        trust: see `training_run`.
+        console: see `training_run`.
+        trust: see there.
+        accept_changes: see there.
     Returns:
         The run.
     Raises:
         RunError: as `training_run`.
         UsageError: if its model has no latents.
     """
-    run = training_run(path, trust)
+    run = training_run(path, console, trust=trust, accept_changes=accept_changes)
     if not run.config.architecture.latent_dim:
         raise UsageError(
             f"{run.path} is a baseline without latents, so it has no codes",

@@ -1,17 +1,17 @@
 """``lso report``: several trainings, or several searches, side by side."""
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import Json, Quiet, complete_runs
+from lso.cli.options import AcceptChanges, Json, Quiet, complete_runs
+from lso.cli.places import opened
 from lso.vae import runs
 from lso.vae.errors import UsageError
 from lso.vae.files import whole_folder
-from lso.vae.runs import Run
+from lso.vae.reading import read_json
 
 
 def report(
@@ -20,13 +20,14 @@ def report(
         typer.Argument(metavar="RUN...", help="Run folders.", show_default=False, autocompletion=complete_runs),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A new folder. Default: one under runs/.", metavar="DIR")] = None,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare trainings, or searches: a table here, report.html and report.json in a new folder."""
     console = Console(json=json, quiet=quiet)
-    found = [Run(path) for path in paths or ()]
-    kinds = {run.kind for run in found}
+    found = [opened(path, console, accept_changes=accept_changes) for path in paths or ()]
+    kinds = {run.require() for run in found}
     if not found:
         raise UsageError("no runs named", "Name one or more run folders: `lso list runs` shows them.")
     if len(kinds) > 1:
@@ -50,7 +51,7 @@ def report(
         banners = caveats.banners({name: run.info for name, run in named.items()})
     else:
         table = comparison.searches_table(comparison.search_numbers(found))
-    console.emit(json_module.loads(page.with_suffix(".json").read_text(encoding="utf-8")) | {"report": page})
+    console.emit(read_json(page.with_suffix(".json")) | {"report": page})
     for banner in banners:
         console.warn(banner)
     console.table(table.columns, table.rows)

@@ -1,6 +1,5 @@
 """``lso reproduce``: a published table trained again, ours beside published; repeated, it goes on."""
 
-import json as json_module
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +24,7 @@ from lso.cli.train import TimeLimit
 from lso.report_kind import require_own
 from lso.tasks import beside, members, tables
 from lso.tasks import reproduce as reproductions
+from lso.vae.reading import read_json
 from lso.vae.runs import runs_root
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _conclude(
     numbers = beside.compare(plan, found, counts)
     numbers["notes"] += [f"{name}: {one.why}." for name, one in standings.items() if one.why]
     page = beside.write_report(plan, found, numbers, folder)
-    content = json_module.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    content = read_json(page.with_suffix(".json"))
     console.emit({"folder": folder, "cut": reason or "", "report": page, **content})
     for banner in beside.banners(numbers, found):
         console.warn(banner)

@@ -8,7 +8,6 @@ from lso.cli.black_box import carry_out, trained_on
 from lso.cli.console import Console, shown
 from lso.cli.places import training_run
 from lso.vae import runs
-from lso.vae.trust import Trust
 
 
 def search(
@@ -18,7 +17,7 @@ def search(
     settings: Mapping[str, Any],
     where: Mapping[str, Any],
     deadline: float | None,
-    trust: Trust = False,
+    opening: Mapping[str, Any],
 ) -> None:
     """Search, retrain and search again, and print what was found.
 
@@ -29,9 +28,9 @@ def search(
         settings: of `lso.tasks.retraining_record.RetrainingConfig`.
         where: workers, timeout, chunk, max_failures, out and device.
         deadline: seconds that this session may take.
-        trust: what may run of the code that the model's folder names.
+        opening: trust and accept_changes, see `lso.cli.places.opened`.
     """
-    run = training_run(model or trained_on(sought["task"]), trust)
+    run = training_run(model or trained_on(sought["task"]), console, **opening)
     runs.choose_folder("", where["out"])
     console.loading()
     from lso.tasks.retraining_search import search_retraining

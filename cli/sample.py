@@ -8,6 +8,7 @@ from lso.cli import texts
 from lso.cli.console import Console, shown
 from lso.cli.looking import AVERAGED, Asked, decoded, drawing
 from lso.cli.options import (
+    AcceptChanges,
     Averaged,
     BeamWidth,
     Device,
@@ -37,12 +38,13 @@ def sample(
     device: Device = "auto",
     out: PictureOut = None,
     force: Force = False,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Decode draws from the prior into one picture, or lines of text; autoregressive decoders draw step by step."""
     console = Console(json=json, quiet=quiet)
-    found = training_run(run)
+    found = training_run(run, console, accept_changes=accept_changes)
     asked = Asked(
         how=how,
         samples=samples,

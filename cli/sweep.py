@@ -1,7 +1,6 @@
 """``lso sweep``: methods x latent sizes x seeds, one table and one page; repeated, it goes on."""
 
 import functools
-import json as json_module
 import shlex
 import sys
 from pathlib import Path
@@ -31,6 +30,7 @@ from lso.tasks import members
 from lso.tasks import sweep as sweeps
 from lso.tasks.members import Asked
 from lso.vae.errors import UsageError
+from lso.vae.reading import read_json
 from lso.vae.runs import runs_root
 
 OWN = ("method", "latent_dim", "seed")  # given several at a time here
@@ -106,7 +106,7 @@ def sweep(
     found = members.read(sweeps.with_finished(planned, root, asked), root, asked)
     page = sweeps.write_report(found, root, asked)
     table = sweeps.table(sweeps.cells(sweeps.points(found)), asked)
-    numbers_ = json_module.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    numbers_ = read_json(page.with_suffix(".json"))
     console.emit({"folder": root, "cut": reason or "", "report": page, **numbers_})
     for sentence in sweeps.banners(found):
         console.warn(sentence)

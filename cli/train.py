@@ -15,6 +15,7 @@ from lso.cli.flags import configurable, given_flags
 from lso.cli.options import (
     LIMITS,
     OUTPUT,
+    AcceptChanges,
     ConfigFile,
     Device,
     Json,
@@ -24,6 +25,7 @@ from lso.cli.options import (
     complete_runs,
     seconds,
 )
+from lso.cli.places import training_run
 from lso.cli.signals import Signals
 from lso.tasks.plan import plan
 from lso.vae import runs
@@ -31,6 +33,7 @@ from lso.vae.config import TrainConfig
 from lso.vae.errors import UsageError
 from lso.vae.launch import first
 from lso.vae.runs import Run
+from lso.vae.trust import Trust as Trusted
 from lso.vae.values import counted
 
 if TYPE_CHECKING:
@@ -67,6 +70,7 @@ def train(
     max_steps: MaxSteps = None,
     time_limit: TimeLimit = None,
     trust: Trust = False,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -81,7 +85,8 @@ def train(
     if resume is not None:
         word = settings.get("data", {}).pop("tokenizer", None)  # the folder's own may be named, as the user's word
         _refuse_with_resume([*given_flags(settings), *(["--config"] if config else []), *(["--out"] if out else [])])
-        run = _to_continue(resume, word, trust)
+        known: Trusted = trust or (() if word is None else (word,))
+        run = _to_continue(training_run(resume, console, trust=known, accept_changes=accept_changes), word)
     else:
         if "method" not in settings and config is None:
             raise UsageError(
@@ -117,8 +122,7 @@ def _refuse_with_resume(flags: list[str]) -> None:
         )
 
 
-def _to_continue(path: Path, tokenizer: str | None, trust: bool) -> Run:
-    run = Run(path, trust=trust or (() if tokenizer is None else (tokenizer,)))
+def _to_continue(run: Run, tokenizer: str | None) -> Run:
     if tokenizer is not None and tokenizer != run.config.data.tokenizer:
         _refuse_with_resume([f"--tokenizer {tokenizer} (this run's is {run.config.data.tokenizer})"])
     return run

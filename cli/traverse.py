@@ -9,6 +9,7 @@ from lso.cli import texts
 from lso.cli.console import Console, shown
 from lso.cli.looking import AVERAGED, Asked, drawing
 from lso.cli.options import (
+    AcceptChanges,
     Averaged,
     BeamWidth,
     Device,
@@ -78,12 +79,13 @@ def traverse(
         Path | None, typer.Option(help="Folder. Default: the run's pictures/traverse/.", metavar="DIR")
     ] = None,
     force: Force = False,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Decode one dimension at a time from -10 to 10, the others 0, then random directions; most active rows first."""
     console = Console(json=json, quiet=quiet)
-    found = latent_run(run)
+    found = latent_run(run, console, accept_changes=accept_changes)
     if not reach > 0:
         raise UsageError(f"expected --range > 0, got {reach:g}", "10 is the default.")
     asked = Asked(

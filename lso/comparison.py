@@ -1,6 +1,5 @@
 """Reports over several runs: trainings side by side, searches side by side."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from lso.vae.checkpoint import Codes
 from lso.vae.config import to_dict
 from lso.vae.errors import RunError, UsageError
 from lso.vae.files import printable
+from lso.vae.reading import read_json
 from lso.vae.runs import REPORT, Run
 from lso.vae.verdict import COLLAPSED_SHARE, read
 
@@ -351,10 +351,10 @@ def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     found = {}
     for name, run in named(runs).items():
         try:
-            found[name] = dict(json.loads((run.path / "report.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            found[name] = read_json(run.path / "report.json")
+        except RunError as error:
             raise RunError(
-                f"search {name} has no readable report.json: {error}",
+                f"search {name} has no readable report.json: {error.message}",
                 f"lso optimize --resume {run.path} writes it; a gradient search has to be done again.",
             ) from None
     return found

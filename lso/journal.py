@@ -4,16 +4,17 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from lso.record import TAKEN_BACK, damaged, to_json
+from lso.record import TAKEN_BACK, to_json
 from lso.result import Evaluation
 from lso.vae.files import append, writing
 from lso.vae.lock import Lock
+from lso.vae.reading import checked_line, last_check, read_lines
 
 EVALUATIONS = "evaluations.jsonl"
 SECOND = 1.0  # between fsyncs that no ask waits for: an expensive evaluation is safe at once, cheap ones share one
@@ -37,6 +38,7 @@ class Lines:
         self.path = path
         with writing(path):
             _mend(path)
+            self._check = last_check(path)
             self._file = path.open("ab", buffering=0)
             _sync_folder(path.parent)
         self._synced, self._last = True, 0.0
@@ -49,7 +51,7 @@ class Lines:
         Raises:
             RunError: if a line is damaged.
         """
-        return list(_read(self.path))
+        return read_lines(self.path)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Record an object.
@@ -59,7 +61,9 @@ class Lines:
         Raises:
             WriteError: if it cannot be written; nothing of it is in the file then.
         """
-        append(self._file, self.path, json.dumps(row, allow_nan=False).encode() + b"\n")
+        line, check = checked_line(row, self._check)
+        append(self._file, self.path, line)
+        self._check = check
         self._synced = False
         if time.monotonic() - self._last > SECOND:
             self.sync()
@@ -179,7 +183,7 @@ def _mend(path: Path) -> None:
 def _whole(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -191,10 +195,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        if not _whole(line):
-            raise damaged(path, number, repr(line[:60]))
-        yield json.loads(line)

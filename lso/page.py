@@ -1,5 +1,6 @@
 """The one renderer: templates and charts into self-contained pages, and the same numbers into JSON beside them."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,8 @@ from lso.belief import Level, Verdict
 from lso.pictures import data_uri, figure_png
 from lso.report_kind import KIND, page_of, require_own
 from lso.tables import Table, facts
-from lso.vae.files import clean, make_folder, replace_file, replace_json, utf8
+from lso.vae.files import clean, make_folder, replace_file, utf8
+from lso.vae.reading import replace_sealed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,9 +71,38 @@ def write(path: str | os.PathLike[str], html: str, numbers: Mapping[str, Any], k
     page, beside = places(path)
     for file in (page, beside):
         clean(file)
-    replace_json(beside, {KIND: kind, **numbers})
-    replace_file(page, utf8(html))
+    replace_sealed(beside, {KIND: kind, **numbers}, indent=None)
+    replace_file(page, stamped(html))
     return page
+
+
+STAMP, END = "<!-- sha256 ", "</html>"
+
+
+def stamped(html: str) -> bytes:
+    """A page that ends in the hash of what stands before it, so that `lso doctor` can tell whether it is whole.
+
+    Args:
+        html: the page.
+    Returns:
+        The content of its file.
+    """
+    raw = utf8(html.rstrip().removesuffix(END))
+    return raw + f"{STAMP}{hashlib.sha256(raw).hexdigest()} -->{END}\n".encode()
+
+
+def is_whole(raw: bytes) -> bool:
+    """Whether a page is as it was written.
+
+    Args:
+        raw: the content of its file; a page of earlier versions has no hash, and is whole if it comes to an end.
+    Returns:
+        Whether it is.
+    """
+    before, mark, after = raw.rpartition(STAMP.encode())
+    if not mark:
+        return raw.rstrip().endswith(END.encode())
+    return after == f"{hashlib.sha256(before).hexdigest()} -->{END}\n".encode()
 
 
 def uri(figure: "Figure") -> str:

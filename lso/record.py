@@ -1,7 +1,6 @@
 """What a search leaves on disk: `evaluations.jsonl`, and `results/` with images or lines, codes and a table."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lso.result import Evaluation, Result
-from lso.vae.errors import RunError
 from lso.vae.files import make_folder, replace_arrays, replace_file, replace_lines, replace_table
+from lso.vae.reading import checked_lines, line_error, read_lines
 
 if TYPE_CHECKING:
     import numpy
@@ -59,8 +58,7 @@ def write_evaluations(folder: str | Path, result: Result, *, names: Sequence[str
     results = folder / "results"
     make_folder(results)
     records = result.evaluations()
-    lines = (json.dumps(to_json(record), allow_nan=False) for record in records)
-    replace_lines(folder / "evaluations.jsonl", lines)
+    replace_file(folder / "evaluations.jsonl", checked_lines([to_json(record) for record in records]))
     known = list(names) if names is not None else [str(i) for i in range(len(result.z))]
     _write_table(results / "results.csv", result, records, known)
     _write_codes(results / "codes.npz", result)
@@ -80,14 +78,18 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
         RunError: if another line is damaged.
     """
     path = Path(folder) / "evaluations.jsonl"
-    lines, rows = path.read_bytes().split(b"\n"), []
-    for number, line in enumerate(lines, 1):
+    found: list[Evaluation] = []
+    rows = read_lines(path)
+    for number, (row, counts) in enumerate(zip(rows, counting(rows), strict=True), 1):
+        if "event" in row or not counts:
+            continue
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise damaged(path, number, str(error)) from None
-    return [from_json(row) for row, counts in zip(rows, counting(rows), strict=True) if counts and "event" not in row]
+            found.append(from_json(row))
+        except (TypeError, ValueError) as error:
+            raise line_error(path, number, str(error)) from None
+        if len(found[-1].z) != len(found[0].z):
+            raise line_error(path, number, f"its code has {len(found[-1].z)} numbers, the first {len(found[0].z)}")
+    return found
 
 
 def counting(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
@@ -102,7 +104,7 @@ def counting(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
     found = []
     for row in reversed(rows):
         if row.get("event") == TAKEN_BACK:
-            taken += row["calls"]
+            taken += calls if isinstance(calls := row.get("calls"), list) else []
         counts = "event" in row or row.get("call") not in taken
         if not counts:
             taken.remove(row["call"])
@@ -110,17 +112,28 @@ def counting(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
     return found[::-1]
 
 
-def damaged(path: Path, number: int, why: str) -> RunError:
-    """The error for a record that cannot be read.
-
-    Args:
-        path: of the file.
-        number: of the line, from 1.
-        why: what is wrong with it.
-    Returns:
-        The error, to be raised by the caller.
-    """
-    return RunError(f"{path}, line {number} is damaged: {why}", "Lines are only ever appended; restore the file.")
+NUMBER, WHOLE = (int, float), (int,)
+# What the fields of a record may be, null apart.
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "decoded_hash": (str,),
+    "value": NUMBER,
+    "valid": (bool,),
+    "duplicate_of": WHOLE,
+    "norm_percentile": NUMBER,
+    "reencoding_error": NUMBER,
+    "seconds": NUMBER,
+    "decoded": (str,),
+    "target": WHOLE,
+    "start": WHOLE,
+    "steps": WHOLE,
+    "stopped": (str,),
+    "call": WHOLE,
+    "ask": WHOLE,
+    "outcome": (str,),
+    "reason": (str,),
+    "elapsed": NUMBER,
+}
+NULLABLE = ("value", "duplicate_of", "norm_percentile", "reencoding_error", "decoded", "call", "ask")
 
 
 def from_json(row: Mapping[str, Any]) -> Evaluation:
@@ -130,8 +143,18 @@ def from_json(row: Mapping[str, Any]) -> Evaluation:
         row: its fields.
     Returns:
         The record; a null value is NaN.
+    Raises:
+        ValueError: if a field is not what it should be.
+        TypeError: if there is one too many or too few.
     """
-    return Evaluation(**{**row, "value": math.nan if row["value"] is None else row["value"]})
+    for name, value in row.items():
+        if name == "z":
+            fits = isinstance(value, list) and all(type(part) in NUMBER and math.isfinite(part) for part in value)
+        else:
+            fits = type(value) in KINDS.get(name, (type(value),)) or (value is None and name in NULLABLE)
+        if not fits:
+            raise ValueError(f"{name} is {str(value)[:60]!r}")
+    return Evaluation(**{**row, "value": math.nan if row.get("value") is None else row["value"]})
 
 
 def to_json(record: Evaluation) -> dict[str, Any]:

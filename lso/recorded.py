@@ -6,7 +6,8 @@ from typing import Any
 
 from lso.journal import Journal
 from lso.ledger import Ledger, Limits
-from lso.record import counting, damaged, from_json
+from lso.record import counting, from_json
+from lso.vae.reading import line_error
 
 Rows = list[tuple[int, Mapping[str, Any]]]
 
@@ -53,4 +54,4 @@ def at_line(journal: Journal, line: int) -> Iterator[None]:
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise damaged(journal.path, line, f"{type(error).__name__}: {error}") from None
+        raise line_error(journal.path, line, f"{type(error).__name__}: {error}") from None

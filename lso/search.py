@@ -143,6 +143,8 @@ class Search:
             self._register(self.box.asked(_codes(row["z"], self.objective.dim)), row["ask"], row["seconds"])
         else:
             record = from_json(row)
+            if len(record.z) != self.objective.dim:
+                raise ValueError(f"its code has {len(record.z)} numbers, expected {self.objective.dim}")
             asked = self._open[int(row["ask"])]
             call = int(row["call"])
             if not asked.first <= call < asked.first + len(asked.z) or call in asked.records:
@@ -359,4 +361,7 @@ class Search:
 
 
 def _codes(rows: Sequence[Sequence[float]], dim: int) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64).reshape(-1, dim)
+    z = torch.tensor(rows, dtype=torch.float64)
+    if z.numel() and (z.ndim != 2 or z.shape[1] != dim or not bool(z.isfinite().all())):
+        raise ValueError(f"expected codes of {dim} finite numbers, got {tuple(z.shape)}")
+    return z.reshape(-1, dim)

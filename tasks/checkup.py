@@ -1,14 +1,15 @@
 """What went wrong in a run, and what to do about it: `lso doctor RUN`."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lso.tasks.task import existing
 from lso.vae import runs
 from lso.vae.errors import LsoError
+from lso.vae.reading import changed, content, read_json
 from lso.vae.runs import Run
 from lso.vae.values import counted
 
@@ -16,6 +17,7 @@ from lso.vae.values import counted
 TOLD = ("decoder_ignores_latent", "stands_still", "invalid", "max_calls")
 
 EVALUATIONS = "evaluations.jsonl"
+UNSEALED = "it was written before runs kept hashes of their files: damage that leaves them readable is not seen"
 LEVELS: Mapping[str, Literal["ok", "note", "problem"]] = {"fine": "ok", "care": "note", "doubt": "problem"}
 LATER = (runs.REPORT, "report.json")  # written after the search
 
@@ -35,21 +37,24 @@ class Finding:
     remedy: str = ""
 
 
-def checkup(path: str | Path) -> list[Finding]:
-    """Look into a run folder.
+def checkup(path: str | Path, *, accept_changes: bool = False) -> list[Finding]:
+    """Look into a run folder; what is called sound was read, and compared with what was written.
 
     Args:
         path: of a training or search.
+        accept_changes: see `Run`.
     Returns:
         What was found, in the order of the run's life.
     Raises:
         RunError: if it is no run folder, or run.json is damaged.
     """
-    run = Run(path)
-    info = run.info
+    run = Run(path, accept_changes=accept_changes)
+    kind, info = run.require(), run.info
     found = [_status(run, info)]
-    if info["kind"] == "train":
-        for look in (_config, _data, _model, _last, _metrics):
+    if run.seals is None:
+        found.append(Finding("note", UNSEALED, "What is there is sealed when work on it goes on."))
+    if kind == "train":
+        for look in (_config, _data, _model, _last, _metrics, _pages):
             found += _caught(look, run)
     elif "every" in info.get("search", {}):
         found += _caught(_retraining, run)
@@ -99,24 +104,37 @@ def _config(run: Run) -> Iterator[Finding]:
 
 def _data(run: Run) -> Iterator[Finding]:
     path = run.config.data.path
-    if path and not Path(path).exists():
+    try:
+        gone = bool(path) and existing(path) is None
+    except LsoError:
+        gone = True
+    if gone:
         yield Finding("problem", f"the data are gone: {path}", "Resuming and evaluating need them; searching does not.")
-    for note in run.info.get("dataset", {}).get("provenance", {}).get("notes", ()):
+    notes = run.info["dataset"]["provenance"].get("notes", ())
+    for note in notes if isinstance(notes, list) else ():
         yield Finding("note", str(note))
 
 
 def _model(run: Run) -> Iterator[Finding]:
-    run.model()
-    run.codes()
-    yield Finding("ok", f"{runs.MODEL} and {runs.CODES} can be read")
+    from lso.vae.checkpoint import load_model
+
+    model, codes = run.model(), run.codes()
+    if codes is not None and codes.mean.shape[1] != model.latent_dim:
+        what = f"codes of {codes.mean.shape[1]} latents, the model has {model.latent_dim}"
+        raise changed(run.path / runs.CODES, what)
+    there = f"{runs.MODEL} and {runs.CODES} can be read" if codes is not None else f"{runs.MODEL} can be read"
+    yield Finding("ok", there if run.seals is None else there.replace("can be read", "are as they were written"))
+    if (run.path / runs.START).is_file():
+        load_model(run.checked(runs.START))
 
 
 def _last(run: Run) -> Iterator[Finding]:
     from lso.vae.checkpoint import load_last
+    from lso.vae.trainer import position_of
 
     if (run.path / runs.LAST).is_file():
-        position = load_last(run.path / runs.LAST, "cpu")["position"]
-        yield Finding("ok", f"{runs.LAST} can be read: epoch {position['epoch']}, step {position['step']}")
+        position = position_of(load_last(run.path / runs.LAST, "cpu"), run.path / runs.LAST)
+        yield Finding("ok", f"{runs.LAST} is whole: epoch {position.epoch}, step {position.step}")
     else:
         yield Finding("note", f"there is no {runs.LAST}", "Resuming starts from the beginning.")
 
@@ -144,11 +162,28 @@ def _metrics(run: Run) -> Iterator[Finding]:
 
 
 def _search(run: Run) -> Iterator[Finding]:
+    from lso.record import read_evaluations
+
     for name in (runs.REPORT, "report.json", EVALUATIONS):
         there = (run.path / name).is_file() or (name == EVALUATIONS and bool(_parts(run)))
         # lso.optimize leaves the report to its caller, and one report over several seeds lies a folder above them.
         lacking: Literal["note", "problem"] = "note" if _is_black_box(run) and name in LATER else "problem"
         yield Finding("ok" if there else lacking, f"{name} is {'there' if there else 'missing'}")
+    yield from _pages(run)
+    for place in _parts(run):
+        read_evaluations(Run(place).checked(EVALUATIONS).parent)
+
+
+def _pages(run: Run) -> Iterator[Finding]:
+    """The reports are as they were written; nothing is said of one that is not there."""
+    from lso.page import is_whole
+
+    for page in sorted(run.path.glob("*.html")):
+        if not is_whole(content(page)):
+            raise changed(page)
+    for numbers in sorted(run.path.glob("*.json")):
+        read_json(numbers)
+    yield from ()
 
 
 def _is_black_box(run: Run) -> bool:
@@ -166,10 +201,7 @@ def _black_box(run: Run) -> Iterator[Finding]:
     from lso.record import read_evaluations
 
     report = run.path / "report.json"
-    try:
-        written = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
-    except ValueError:
-        written = {}
+    written = read_json(report) if report.is_file() else {}
     if "groups" in written:
         signs = signs_of_report(written)
         yield Finding("ok", f"verdict: {written['verdict']['sentence']}")
@@ -207,7 +239,7 @@ def _retraining(run: Run) -> Iterator[Finding]:
             yield Finding("problem", f"retraining {place.name}: {told['sentence']}", _after_failure(told["sentence"]))
     report = run.path / "report.json"
     if report.is_file():
-        for check in json.loads(report.read_text(encoding="utf-8"))["verdict"]["checks"]:
+        for check in read_json(report)["verdict"]["checks"]:
             level: Literal["ok", "note", "problem"] = LEVELS[check["level"]]
             yield Finding(level, check["found"], "" if level == "ok" else REMEDIES.get(check["name"], ""))
     else:

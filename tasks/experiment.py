@@ -249,6 +249,7 @@ def resume(
             work there.
     """
     found = run if isinstance(run, Run) else Run(run, trust=trust)
+    found.require("train")
     if found.info["status"] == "finished":
         page = found.path / runs.REPORT
         there = page.is_file() and page.with_suffix(".json").is_file()

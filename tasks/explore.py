@@ -232,6 +232,11 @@ def read_codes(file: Path, latent_dim: int) -> Float[Tensor, "n latent"]:
         raise ShapeError(
             f"{file}: codes have shape {tuple(codes.shape)}, expected (n, {latent_dim})", "They are of another model."
         )
+    if wrong := int((~codes.isfinite()).sum()):
+        raise DataError(
+            f"{file}: {wrong:,} of {codes.numel():,} numbers of the codes are NaN or infinite",
+            "Leave these codes out: such a code decodes to nothing that means anything.",
+        )
     return codes.reshape(-1, latent_dim)
 
 

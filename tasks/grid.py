@@ -14,7 +14,8 @@ from lso.tasks.members import EVALUATION, Asked, Member, Planned, check, evaluat
 from lso.vae.alike import MOST, kind, pays_up_to, why_alone
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError
-from lso.vae.files import clean_below, replace_json
+from lso.vae.files import clean_below
+from lso.vae.reading import replace_sealed
 from lso.vae.runs import INFO, Run
 from lso.vae.watch import Limits, Watch
 
@@ -280,4 +281,4 @@ def _evaluate(session: _Session, planned: Planned, run: Run, asked: Asked) -> No
         )
         done.append(json.loads(metrics.to_json()))
         content = {"how": how(asked), "metrics": done}
-        replace_json(run.path / EVALUATION, content, indent=1)
+        replace_sealed(run.path / EVALUATION, content, indent=1)

@@ -1,6 +1,6 @@
 """Data with their values: training data of which they are known, and what searches found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from lso.vae.corpus import Corpus
 from lso.vae.data import Data, join, take, to_unit
 from lso.vae.errors import RunError
 from lso.vae.files import replace_file
+from lso.vae.reading import SEAL
+from lso.vae.seals import digest
 from lso.vae.vocabulary import END, PAD
 
 
@@ -87,7 +89,13 @@ def save(data: Labelled, path: Path) -> None:
     tensors = {"x": take(data.x, slice(None)).contiguous(), "value": data.value}
     if isinstance(data.x, Corpus):
         tensors["lengths"] = data.x.lengths.contiguous()
-    replace_file(path, packed(tensors))
+    replace_file(path, packed(tensors, metadata={SEAL: _seal(tensors)}))
+
+
+def _seal(tensors: Mapping[str, Tensor]) -> str:
+    """The hash of what the file holds, in its own header: it is seen where one value is another."""
+    parts = [f"{name} {tuple(x.shape)} {x.dtype}".encode() + x.numpy().tobytes() for name, x in sorted(tensors.items())]
+    return digest(b"".join(parts))
 
 
 def load(path: Path) -> Labelled:
@@ -100,18 +108,23 @@ def load(path: Path) -> Labelled:
     Raises:
         RunError: if it cannot be read.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+            seal = (file.metadata() or {}).get(SEAL)
+        if seal is not None and seal != _seal(tensors):  # earlier versions wrote none
+            raise ValueError("its content is not what lso wrote")
         x = tensors["x"]
+        if x.ndim < 1 or tensors["value"].shape != x.shape[:1] or tensors["value"].dtype != torch.float64:
+            raise ValueError("expected a value for each datum")
         if "lengths" not in tensors:
             return Labelled(x=x, value=tensors["value"])
         lengths = tensors["lengths"]
         starts = torch.arange(len(x)) * x.shape[1]
         return Labelled(x=Corpus(x.flatten().int(), starts, lengths).packed(), value=tensors["value"])
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"cannot read {path}: {error}", "The file is damaged; restore it or begin anew.") from None
 
 

@@ -13,12 +13,12 @@ from lso.calling import Call, Caller, Here
 from lso.failures import MAX_FAILURES, Failures
 from lso.journal import Lines
 from lso.outcome import Outcome
-from lso.record import damaged
 from lso.scores import as_objects
 from lso.search import Watch
 from lso.tasks.labelled import Labelled, load, save
 from lso.vae.data import Data, take, to_unit
 from lso.vae.errors import UsageError
+from lso.vae.reading import line_error
 from lso.vae.vocabulary import Vocabulary
 
 AT_ONCE = 256  # tensors scored together, and data made ready together
@@ -124,7 +124,7 @@ class _Scoring:
                     self._keep(number, Outcome(row["outcome"], told, row["reason"], fault=row["fault"]))
                     sent.discard(number)
             except (KeyError, TypeError, ValueError) as error:
-                raise damaged(self.record.path, line, f"{type(error).__name__}: {error}") from None
+                raise line_error(self.record.path, line, f"{type(error).__name__}: {error}") from None
         if not self._answered:
             self.values, self._failures = {}, Failures()
         elif sent:

@@ -1,6 +1,5 @@
 """Trainings planned side by side, below one folder, and what has become of each. Torch-free, as it reads JSON alone."""
 
-import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from lso.tasks.plan import Settings, merge
 from lso.vae.config import TrainConfig, load_config, to_dict
 from lso.vae.errors import LsoError, RunError, UsageError
+from lso.vae.reading import read_json
 from lso.vae.runs import CONFIG, INFO, Run
 from lso.vae.values import require
 
@@ -199,10 +199,10 @@ def evaluations(run: Run, asked: Asked) -> list[dict[str, Any]]:
         Metrics for the evaluation seeds 0, 1, ...; empty where it was measured otherwise, or a file is damaged.
     """
     try:
-        content = json.loads((run.path / EVALUATION).read_text(encoding="utf-8"))
+        content = read_json(run.path / EVALUATION)
         same = content["how"] == how(asked)
         return [dict(one) for one in content["metrics"]][: asked.repeats] if same else []
-    except (OSError, ValueError, KeyError, TypeError):
+    except (RunError, ValueError, KeyError, TypeError):
         return []
 
 

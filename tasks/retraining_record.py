@@ -1,7 +1,6 @@
 """What weighted retraining is told and what it gives: configuration, rounds, result."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from lso.tasks.drift import Drift, Standing
 from lso.tasks.goal import Goal
 from lso.tasks.labelled import Labelled
 from lso.tasks.weighting import PUBLISHED_K
-from lso.vae.files import replace_json
+from lso.vae.reading import read_json, replace_sealed, unreadable
 from lso.vae.runs import Run
 from lso.vae.values import require
 from lso.vae.watch import Watch as TrainingWatch
@@ -155,11 +154,16 @@ class Round:
             path: of round.json.
         Returns:
             The round.
+        Raises:
+            RunError: if it is damaged.
         """
-        row = json.loads(path.read_text(encoding="utf-8"))
-        row["drift"], row["anchors"] = Drift(**row["drift"]), Standing(**row["anchors"])
-        row["history"] = None if row["history"] is None else Standing(**row["history"])
-        return cls(**row)
+        row = read_json(path)
+        try:
+            row["drift"], row["anchors"] = Drift(**row["drift"]), Standing(**row["anchors"])
+            row["history"] = None if row["history"] is None else Standing(**row["history"])
+            return cls(**row)
+        except (KeyError, TypeError) as error:
+            raise unreadable(path, error) from None
 
     def write(self, path: Path) -> None:
         """Write the round.
@@ -167,7 +171,7 @@ class Round:
         Args:
             path: of round.json.
         """
-        replace_json(path, dataclasses.asdict(self), indent=2)
+        replace_sealed(path, dataclasses.asdict(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

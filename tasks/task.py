@@ -394,6 +394,10 @@ def existing(path: str | Path) -> Path:
         DataError: if there is nothing.
     """
     found = Path(path).expanduser()
-    if not found.exists():
+    try:
+        there = found.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        there = False
+    if not there:
         raise DataError(f"there is no file or folder {path}", "Relative paths start in the current folder.")
     return found

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,13 @@ from torch.utils._pytree import tree_map_only
 from lso.vae.architectures import Architecture
 from lso.vae.axes import inference_card, read_inference
 from lso.vae.errors import LsoError, RunError
-from lso.vae.files import replace_arrays, replace_file
+from lso.vae.files import replace_file
 from lso.vae.model import VAE
 from lso.vae.vocabulary import Vocabulary
+
+# What zipfile, and torch or numpy by way of it, may raise of a file that is damaged.
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+WRONG = (TypeError, ValueError, LookupError, AttributeError, RecursionError, OverflowError)  # values of another kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,14 +74,13 @@ def pack_model(model: VAE, weights: dict[str, Tensor]) -> bytes:
     return content
 
 
-def load_model(path: Path, device: str = "cpu") -> VAE:
-    """Read a model, in eval mode.
+def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a model's file holds, nothing of it built yet.
 
     Args:
         path: the safetensors file.
-        device: where to put it.
     Returns:
-        The model.
+        What is needed to rebuild the model, see `save_model`, and its weights, on the CPU.
     Raises:
         RunError: if the file is missing, truncated, of another program, or not safetensors; it is never unpickled.
     """
@@ -90,19 +94,40 @@ def load_model(path: Path, device: str = "cpu") -> VAE:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {})["lso"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, OSError, *WRONG, RuntimeError) as error:
+        raise _no_model(path, error) from None
+    return card, weights
+
+
+def load_model(path: Path, device: str = "cpu") -> VAE:
+    """Read a model, in eval mode.
+
+    Args:
+        path: the safetensors file.
+        device: where to put it.
+    Returns:
+        The model.
+    Raises:
+        RunError: as `read_model`, or if it is no model, or its weights are not finite.
+    """
+    card, weights = read_model(path)
+    try:
         inference = read_inference(card["inference"])
         known = card.get("vocabulary")
         vocabulary = Vocabulary(tuple(known["tokens"]), known["joiner"]) if known else None
         architecture = Architecture(**card["architecture"])
         model = VAE(architecture, bool(card["skip"]), tuple(card["shape"]), inference, vocabulary)
         model.load_state_dict(weights)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, LsoError) as error:
-        why = first_line(error)
-        raise RunError(
-            f"{path} is not a model that lso wrote ({why})",
-            "It is truncated or of another kind; train again or give another run.",
-        ) from None
+        if spoiled := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
+            raise ValueError(f"{spoiled[0]} has values that are not finite")
+    except (*WRONG, RuntimeError, LsoError) as error:
+        raise _no_model(path, error) from None
     return model.to(device).eval()
+
+
+def _no_model(path: Path, error: Exception) -> RunError:
+    what = f"{path} is not a model that lso wrote ({first_line(error)})"
+    return RunError(what, "It is truncated or of another kind; train again or give another run.")
 
 
 def first_line(error: Exception) -> str:
@@ -148,10 +173,13 @@ def load_last(path: Path, device: torch.device | str) -> dict[str, Any]:
         content = path.read_bytes()
         if not content.startswith(b"PK"):  # a bare pickle, of which torch would warn before it refuses it
             raise ValueError("not a file that torch.save wrote")
+        with zipfile.ZipFile(io.BytesIO(content)) as parts:  # torch compares no checksums
+            if broken := parts.testzip():
+                raise ValueError(f"bad checksum of {broken}")
         values = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if not isinstance(values, dict):
             raise ValueError(f"expected named values, got a {type(values).__name__}")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, EOFError, OSError, *WRONG, *DAMAGED_ZIP) as error:
         why = first_line(error)
         raise RunError(
             f"{path} cannot be read as a checkpoint ({why})",
@@ -160,17 +188,30 @@ def load_last(path: Path, device: torch.device | str) -> dict[str, Any]:
     return values
 
 
+def pack_codes(codes: Codes) -> bytes:
+    """The content of a file of codes.
+
+    Args:
+        codes: what to write.
+    Returns:
+        npz.
+    """
+    arrays = {"mean": codes.mean, "log_var": codes.log_var}
+    if codes.decoder_use is not None:
+        arrays["decoder_use"] = codes.decoder_use
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: value.detach().cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
 def save_codes(codes: Codes, path: Path) -> None:
     """Write codes as npz.
 
     Args:
         codes: what to write.
-        path: codes.npz.
+        path: of the file.
     """
-    arrays = {"mean": codes.mean, "log_var": codes.log_var}
-    if codes.decoder_use is not None:
-        arrays["decoder_use"] = codes.decoder_use
-    replace_arrays(path, {name: value.detach().cpu().numpy() for name, value in arrays.items()})
+    replace_file(path, pack_codes(codes))
 
 
 def load_codes(path: Path) -> Codes:
@@ -187,6 +228,17 @@ def load_codes(path: Path) -> Codes:
         # From memory, as numpy leaves a file open that it cannot read.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             found = {name: torch.from_numpy(file[name]) for name in ("mean", "log_var", "decoder_use") if name in file}
-        return Codes(**found)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        codes = Codes(**found)
+        _require_codes(codes)
+    except (EOFError, OSError, *WRONG, *DAMAGED_ZIP) as error:
         raise RunError(f"cannot read {path}: {first_line(error)}", "The file is damaged; train again.") from None
+    return codes
+
+
+def _require_codes(codes: Codes) -> None:
+    parts = [codes.mean, codes.log_var, *([] if codes.decoder_use is None else [codes.decoder_use])]
+    shape = codes.mean.shape
+    if len(shape) != 2 or codes.log_var.shape != shape or (len(parts) > 2 and parts[2].shape != shape[1:]):
+        raise ValueError("expected means and log-variances of one shape (n, latent)")
+    if not all(part.is_floating_point() and bool(part.isfinite().all()) for part in parts):
+        raise ValueError("not all of its numbers are finite")

@@ -35,7 +35,7 @@ def finish(trainer: Trainer) -> None:
     assert codes is not None
     use = decoder_use(model.eval(), trainer.validation, codes, seed=config.seed)
     known = checkpoint.Codes(codes.mean, codes.log_var, use)
-    checkpoint.save_codes(known, trainer.run.path / runs.CODES)
+    runs.put(trainer.run, {runs.CODES: checkpoint.pack_codes(known)})
     found, method = latent_use(known), config.method
     warm = trainer.position.step >= warmup_steps(method.schedule, trainer.steps_per_epoch)
     verdict = collapse_verdict(found, method.name, method.schedule.end) if warm else ""

@@ -372,7 +372,7 @@ def read_toml(text: str, source: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers too long, of tables too deep
         raise UsageError(f"{source} is not TOML: {error}", "`lso config init` writes one to edit.") from None
 
 

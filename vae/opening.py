@@ -117,8 +117,8 @@ def reopen(run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", wa
             f"the data of {run.path} have changed since it was trained", "Give the same files, or train a new run."
         )
     config = run.config
-    begun = run.path / runs.START
-    model = _build(config, dataset, checkpoint.load_model(begun) if "start" in run.info else None).to(device)
+    begun = checkpoint.load_model(run.checked(runs.START)) if "start" in run.info else None
+    model = _build(config, dataset, begun).to(device)
     caution = _precision(config, model, device)
     state = init(model, config.method, config.protocol)
     trainer = at_start(config, dataset, run, state, watch or Watch())

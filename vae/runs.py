@@ -1,24 +1,23 @@
 """The run folder: everything needed to repeat, resume or read a training or a search."""
 
-import json
 import os
-import platform
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from lso.vae import facts, seals
 from lso.vae.config import TrainConfig, from_folder, to_toml
-from lso.vae.errors import LsoError, RunError, WriteError
+from lso.vae.errors import LsoError, RunError, UsageError, WriteError
 from lso.vae.files import clean_below, overwrite, replace_file, utf8, whole_folder
 from lso.vae.launch import first
+from lso.vae.provenance import Provenance as Provenance
+from lso.vae.provenance import now as now
+from lso.vae.provenance import versions as versions
+from lso.vae.reading import changed, content, read_json, read_lines, sealed, unreadable
+from lso.vae.seals import SEALS, digest
 from lso.vae.trust import Trust
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT, START = (
     "start.safetensors",
 )
 
-
 def runs_root() -> Path:
     """Where new runs go: ``$LSO_RUNS``, else ``runs/`` below the working folder.
 
@@ -54,26 +52,60 @@ class Run:
         path: the folder.
         made: False where another process makes it, which this one may not see yet.
         trust: what the user lets run of the code that the folder names, see `lso.vae.trust`.
+        accept_changes: whether files that are not as they were written are what the user means: they are sealed anew.
     Raises:
         RunError: if it is not a run folder.
     """
 
-    def __init__(self, path: str | os.PathLike[str], made: bool = True, *, trust: Trust = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        made: bool = True,
+        *,
+        trust: Trust = False,
+        accept_changes: bool = False,
+    ) -> None:
         self.path, self.trust = Path(path), trust
         if made and not (self.path / INFO).is_file():
             what = "is not a run folder (no run.json)" if self.path.exists() else "does not exist"
             raise RunError(f"{self.path} {what}", "`lso list runs` shows the runs there are.")
+        if accept_changes:
+            seals.accept(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
     @property
     def info(self) -> dict[str, Any]:
-        """The content of run.json, read anew."""
-        try:
-            return dict(json.loads((self.path / INFO).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise RunError(f"cannot read {self.path / INFO}: {error}", "The run is damaged; train it again.") from None
+        """The content of run.json, read anew, without the hashes of other files."""
+        info = read_json(self.path / INFO)
+        info.pop(SEALS, None)
+        if told := facts.wrong(info):
+            raise changed(self.path / INFO, told)
+        return info
+
+    @property
+    def seals(self) -> seals.Seals | None:
+        """The hashes of its files, read anew; None of a folder that was written before there were any."""
+        return seals.seals_of(read_json(self.path / INFO), self.path)
+
+    def checked(self, name: str) -> Path:
+        """A file of the run, after a look whether it is as it was written.
+
+        Args:
+            name: of the file.
+        Returns:
+            Where it is.
+        Raises:
+            RunError: if it is not.
+        """
+        before = self.seals
+        while before is not None and (error := seals.fault(self.path, name, before)):
+            now = self.seals
+            if now == before:  # else it was written anew since run.json was read
+                raise error
+            before = now
+        return self.path / name
 
     @property
     def kind(self) -> Kind:
@@ -88,11 +120,34 @@ class Run:
     @cached_property
     def config(self) -> TrainConfig:
         """The training's configuration."""
+        path = self.path / CONFIG
+        if not path.is_file():
+            raise RunError(f"{self.path} has no {CONFIG}", "Only a training run has one; is this a search?")
         try:
-            text = (self.path / CONFIG).read_text(encoding="utf-8")
-        except OSError:
-            raise RunError(f"{self.path} has no {CONFIG}", "Only a training run has one; is this a search?") from None
-        return from_folder(text, str(self.path / CONFIG))
+            text = content(self.checked(CONFIG)).decode()
+            return from_folder(text, str(path))
+        except UnicodeDecodeError as error:
+            raise unreadable(path, error) from None
+        except UsageError as error:
+            raise RunError(f"{path}: {error.message}", error.hint) from None
+
+    def require(self, kind: Kind | None = None) -> Kind:
+        """Look whether run.json has what work on such a run needs.
+
+        Args:
+            kind: that it should be; None is either.
+        Returns:
+            What it is.
+        Raises:
+            RunError: if it is another one, or something is missing.
+        """
+        found, info = self.kind, self.info
+        if kind is not None and found != kind:
+            what = {"train": ("search", "training run"), "search": ("training run", "search")}[kind]
+            raise RunError(f"{self.path} is a {what[0]}, expected a {what[1]}", "`lso list runs` tells which is which.")
+        if told := facts.lacking(found, info):
+            raise changed(self.path / INFO, f"it does not say its {told}")
+        return found
 
     @property
     def verdict(self) -> str:
@@ -105,9 +160,12 @@ class Run:
         Returns:
             Rows in order; empty before the first.
         """
-        path = self.path / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]  # a line being written is left out
+        path = self.checked(METRICS)
+        rows = read_lines(path) if path.is_file() else []
+        for row in rows:
+            if not isinstance(row.get("epoch"), int) or not isinstance(row.get("best"), bool):
+                raise changed(path, "a row is not that of an epoch")
+        return rows
 
     def best(self) -> dict[str, Any]:
         """The row of the weights in model.safetensors, which `Protocol.judge` chose; see `kept_by`.
@@ -138,9 +196,13 @@ class Run:
         Raises:
             RunError: if there are none or the file is damaged.
         """
-        from lso.vae.checkpoint import load_model
+        from lso.vae.checkpoint import load_model, read_model
 
-        return load_model(self.path / MODEL, device)
+        try:
+            return load_model(self.checked(MODEL), device)
+        except RunError:
+            read_model(self.path / MODEL)  # what cannot be read at all is told as such
+            raise
 
     def codes(self) -> "Codes | None":
         """Validation posteriors of the weights that were kept.
@@ -150,76 +212,8 @@ class Run:
         """
         from lso.vae.checkpoint import load_codes
 
-        path = self.path / CODES
+        path = self.checked(CODES)
         return load_codes(path) if path.is_file() else None
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where, when and with what a run was made; becomes part of run.json."""
-
-    command: str
-    versions: Mapping[str, str]
-    python: str
-    platform: str
-    git: str
-    started: str
-
-    @classmethod
-    def here(cls) -> "Provenance":
-        """Read it off this process.
-
-        Returns:
-            The provenance.
-        """
-        return cls(
-            command=shlex.join(sys.argv),
-            versions=versions(("lso", "torch", "botorch", "gpytorch", "numpy")),
-            python=platform.python_version(),
-            platform=platform.platform(),
-            git=_git_commit(),
-            started=now(),
-        )
-
-
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Installed versions, without importing anything.
-
-    Args:
-        packages: distribution names.
-    Returns:
-        Name -> version, ``"not installed"`` where there is none.
-    """
-
-    def one(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return "not installed"
-
-    return {name: one(name) for name in packages}
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601, to the second.
-
-    Returns:
-        e.g. ``2026-01-31T12:00:00+00:00``.
-    """
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _git_commit() -> str:
-    """Commit of the code's checkout, with a + when it has changes; empty outside one."""
-    here = Path(__file__).resolve().parents[1]
-    if not (here / ".git").exists():
-        return ""
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
 
 
 def choose_folder(label: str, out: str | Path | None = None) -> Path:
@@ -273,12 +267,12 @@ def create(
     """
     if path.is_dir() and any(path.iterdir()):  # made meanwhile by another process
         raise _taken(path)
-    contents = {INFO: _dump({"kind": kind, **info}), **(files or {})}
-    if config is not None:
-        contents[CONFIG] = utf8(to_toml(config))
+    parts = dict(files or {}) | ({} if config is None else {CONFIG: utf8(to_toml(config))})
+    hashes = {name: [digest(part)] for name, part in parts.items()}
+    parts[INFO] = sealed({"kind": kind, **info, SEALS: hashes})
     with whole_folder(path) as half:
-        for name, content in contents.items():
-            replace_file(half / name, content)
+        for name, part in parts.items():
+            replace_file(half / name, part)
     return Run(path)
 
 
@@ -291,11 +285,48 @@ def update(run: Run, **values: Any) -> None:
     Raises:
         WriteError: if it cannot be written, not even over what is there.
     """
-    content = _dump({**run.info, **values})
+    info = run.info | values
+    known = _known(run) | seals.journal_seal(info, run.path)
     try:
-        replace_file(run.path / INFO, content)
+        _write(run, info, known)
     except WriteError:  # the disk is full, and how a session ended is to be known all the same
-        overwrite(run.path / INFO, content)
+        overwrite(run.path / INFO, sealed({**info, SEALS: known}))
+
+
+def put(run: Run, files: Mapping[str, bytes]) -> None:
+    """Write files of a run, each beside and then put in place, and their hashes into run.json.
+
+    Args:
+        run: the run.
+        files: contents by name.
+    """
+    info, known = run.info, _known(run)
+    after = {name: [digest(raw)] for name, raw in files.items()}
+    both = {name: [*dict.fromkeys([*known.get(name, [seals.ABSENT]), *after[name]])] for name in files}
+    rows = seals.grown(run.path)
+    _write(run, info, known | both | rows)
+    for name, raw in files.items():
+        replace_file(run.path / name, raw)
+    _write(run, info, known | after | rows)
+
+
+def shorten(run: Run) -> None:
+    """Say in run.json that rows of metrics.jsonl may go, before they do.
+
+    Args:
+        run: the run, whose rows are as they were written.
+    """
+    _write(run, run.info, _known(run) | {METRICS: []})
+
+
+def _known(run: Run) -> seals.Seals:
+    """The hashes of its files; a folder from before there were any has them from now on."""
+    found = run.seals
+    return seals.present(run.path) if found is None else found
+
+
+def _write(run: Run, info: Mapping[str, Any], known: seals.Seals) -> None:
+    replace_file(run.path / INFO, sealed({**info, SEALS: known}))
 
 
 def ended(error: BaseException) -> dict[str, str]:
@@ -374,7 +405,3 @@ def newest_run(kind: Kind = "train", root: Path | None = None) -> Run:
         what = "trained model" if kind == "train" else "search"
         raise RunError(f"no {what} found under {base}/", f"Make one first: {command}")
     return found[-1]
-
-
-def _dump(values: Mapping[str, Any]) -> bytes:
-    return utf8(json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n")

@@ -252,8 +252,9 @@ def save(trainer: Trainer) -> None:
     began = time.monotonic()
     path, position = trainer.run.path, replace(trainer.position, seconds=elapsed(trainer))
     assert trainer.codes is not None
-    checkpoint.save_model(trainer.state.model, trainer.best, path / runs.MODEL)
-    checkpoint.save_codes(checkpoint.Codes(trainer.codes.mean, trainer.codes.log_var), path / runs.CODES)
+    codes = checkpoint.Codes(trainer.codes.mean, trainer.codes.log_var)
+    model = checkpoint.pack_model(trainer.state.model, trainer.best)
+    runs.put(trainer.run, {runs.MODEL: model, runs.CODES: checkpoint.pack_codes(codes)})
     values = {
         "position": asdict(position),
         "plan": asdict(trainer.plan),
@@ -280,13 +281,33 @@ def restore(trainer: Trainer) -> None:
     if path.is_file():
         _read(trainer, checkpoint.load_last(path, trainer.data.device))
     if first():
-        _truncate(trainer.run.path / runs.METRICS, trainer.position.lines)
+        _truncate(trainer.run, trainer.position.lines)
         runs.sweep(trainer.run)
 
 
-def _read(trainer: Trainer, values: Mapping[str, Any]) -> None:
+def position_of(values: Mapping[str, Any], path: Path) -> Position:
+    """Where the state for resuming stands.
+
+    Args:
+        values: of last.pt.
+        path: of it, for errors.
+    Returns:
+        The position.
+    Raises:
+        RunError: if it does not say.
+    """
     try:
-        trainer.position = Position(**values["position"])
+        position = Position(**values["position"])
+        if not all(isinstance(value, int | float) for value in asdict(position).values()):
+            raise ValueError("its position is no numbers")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} does not say where training stands ({error})", "It is damaged; train again.") from None
+    return position
+
+
+def _read(trainer: Trainer, values: Mapping[str, Any]) -> None:
+    trainer.position = position_of(values, trainer.run.path / runs.LAST)
+    try:
         trainer.plan = Plan(**values["plan"])
         trainer.state.model.load_state_dict(values["model"])
         for name, optimizer in trainer.state.optimizers.items():
@@ -310,10 +331,18 @@ def _lay_out(optimizer: Optimizer) -> None:
                 moments[name] = torch.empty_like(p).copy_(value)
 
 
-def _truncate(path: Path, size: int) -> None:
+def _truncate(run: Run, size: int) -> None:
     """Drop rows written after the checkpoint; they are written again, the same."""
+    run.metrics()  # they are as they were written
+    path = run.path / runs.METRICS
     found = path.stat().st_size if path.is_file() else 0
     if found < size:
         raise RunError(f"{path} has lost rows since the checkpoint was written", "The run is damaged; train a new one.")
     if found > size:
+        with path.open("rb") as file:
+            file.seek(max(0, size - 1))
+            whole = size == 0 or file.read(1) == b"\n"
+        if not whole:
+            raise RunError(f"{path} has other rows than when the checkpoint was written", "Restore it from a copy.")
+        runs.shorten(run)
         os.truncate(path, size)

@@ -116,6 +116,7 @@ def test_a_pickle_is_never_executed(lso: Lso, run: Run, write: Callable[[Path], 
     write(run.path / "last.pt")
     info = (run.path / "run.json").read_text().replace('"finished"', '"stopped"', 1)
     (run.path / "run.json").write_text(info)
+    assert lso("doctor", run.path, "--accept-changes").exit_code == 0
     refused(lso("train", "--resume", run.path), 1, "last.pt", "not executed")
     write(Path("codes.npz"))
     refused(lso("decode", run.path, "codes.npz"), 1, "codes.npz")
@@ -153,6 +154,7 @@ def test_a_bad_search(lso: Lso, run: Run, arguments: list[str], word: str) -> No
 def test_a_search_is_no_training_run(lso: Lso, run: Run) -> None:
     info = (run.path / "run.json").read_text().replace('"train"', '"search"', 1)
     (run.path / "run.json").write_text(info)
-    refused(lso("sample", run.path), 1, "is a search")
+    refused(lso("sample", run.path), 1, "run.json was damaged or edited", "--accept-changes")
+    refused(lso("sample", run.path, "--accept-changes"), 1, "is a search")
     refused(lso("evaluate", run.path), 1, "is a search")
     refused(lso("evaluate", "nowhere"), 1, "nowhere does not exist")

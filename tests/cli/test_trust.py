@@ -1,6 +1,5 @@
 """A run folder of a stranger's: nothing that it names runs unless the user says so."""
 
-import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typer.testing import Result
 import lso as face
 from lso.tasks.experiment import dataset_of
 from lso.vae.errors import DataError, LsoError, UsageError
-from lso.vae.runs import Run
+from lso.vae.runs import Run, update
 from tests.tasks.test_sentences import LINES, SIZES
 
 Lso = Callable[..., Result]
@@ -47,6 +46,7 @@ def foreign(spoken: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> P
     """A copy whose configuration names a function of a module that lies in the working folder."""
     folder = Path(shutil.copytree(spoken, elsewhere / "runs" / "words"))
     rename(folder / "config.toml", 'tokenizer = "words"', 'tokenizer = "evil:halves"')
+    Run(folder, accept_changes=True)  # its maker seals it
     Path("evil.py").write_text(EVIL)
     monkeypatch.delitem(sys.modules, "evil", raising=False)
     return folder
@@ -87,10 +87,12 @@ def test_a_tokenizer_that_a_folder_names_is_not_imported(
 def test_a_command_of_the_systems_is_not_run_with_the_lines_of_the_data(lso: Lso, foreign: Path) -> None:
     """Its module is imported already, so that the name alone would do."""
     rename(foreign / "config.toml", '"evil:halves"', '"os:system"')
+    Run(foreign, accept_changes=True)
     data = foreign.parent / "commands.txt"
     data.write_text("touch called\n" * 30)
     found = Run(foreign).config.data.path
     rename(foreign / "config.toml", found, str(data))
+    Run(foreign, accept_changes=True)
     assert lso("evaluate", foreign).exit_code == 2 and not traces()
     with pytest.raises(UsageError, match="os:system"):
         dataset_of(Run(foreign))
@@ -110,8 +112,7 @@ def test_a_folder_that_is_trusted_runs_what_it_names(lso: Lso, foreign: Path) ->
 
 
 def test_going_on_needs_the_users_word(lso: Lso, foreign: Path) -> None:
-    info = json.loads((foreign / "run.json").read_text())
-    (foreign / "run.json").write_text(json.dumps(info | {"status": "stopped"}))
+    update(Run(foreign), status="stopped")
     refused = lso("train", "--resume", foreign)
     assert refused.exit_code == 2 and "--trust" in refused.stderr and not traces()
     with pytest.raises(UsageError, match="evil:halves"):

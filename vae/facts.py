@@ -1,0 +1,54 @@
+"""What a run.json holds, by kind: looked at before it is worked with, as anybody may have left it. Torch-free."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Types = type | tuple[type, ...]
+
+# What keys are, where they are there.
+FACTS: Mapping[str, Types] = {
+    **dict.fromkeys(("kind", "status", "sentence", "verdict", "device", "model", "started", "finished", "start"), str),
+    **dict.fromkeys(("seed", "seeds", "threads", "processes"), int),
+    **dict.fromkeys(("dataset", "search", "config", "calls", "versions"), dict),
+    "seconds": (int, float),
+    "shape": list,
+}
+# What work on a run needs.
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "train": ("status", "sentence", "device", "threads", "dataset", "shape"),
+    "search": ("status", "sentence", "search", "model"),
+}
+DATASET: Mapping[str, Types] = {"name": str, "hash": str, "provenance": dict}
+
+
+def wrong(info: Mapping[str, Any]) -> str:
+    """What in a run.json is of another kind than it should be.
+
+    Args:
+        info: its content.
+    Returns:
+        In words; empty where nothing is.
+    """
+    told = [key for key, kind in FACTS.items() if key in info and not _is(info[key], kind)]
+    told += [key for key in ("shape",) if not told and not all(type(size) is int for size in info.get(key, ()))]
+    return f"{told[0]} is {str(info[told[0]])[:40]!r}" if told else ""
+
+
+def lacking(kind: str, info: Mapping[str, Any]) -> str:
+    """What a run.json does not say, or not in the right form, that work on such a run needs.
+
+    Args:
+        kind: of the run.
+        info: its content.
+    Returns:
+        A key; empty where all is there.
+    """
+    told = info.get("dataset", {})
+    parts = [key for key in NEEDED[kind] if key not in info]
+    if kind == "train":
+        parts += [f"dataset.{key}" for key, of in DATASET.items() if not _is(told.get(key), of)]
+    return next(iter(parts), "")
+
+
+def _is(value: Any, kind: Types) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
