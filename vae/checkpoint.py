@@ -94,6 +94,8 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {})["lso"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        if not isinstance(card, dict):
+            raise ValueError(f"expected named values, got a {type(card).__name__}")
     except (SafetensorError, OSError, *WRONG, RuntimeError) as error:
         raise _no_model(path, error) from None
     return card, weights
