@@ -35,6 +35,7 @@ from lso.vae.launch import first
 from lso.vae.runs import Run
 from lso.vae.trust import Trust as Trusted
 from lso.vae.values import counted
+from lso.vae.verdict import read
 
 if TYPE_CHECKING:
     from lso.vae.data import Dataset
@@ -206,8 +207,8 @@ def _numbers(row: Mapping[str, Any], latent: int, datum: str) -> str:
         return f"no latents: the likelihood is exact, {row['neg_elbo']:z.2f} nats {datum}{perplexity(row)}"
     return (
         f"-ELBO {row['neg_elbo']:z.2f} = reconstruction {row['reconstruction']:z.2f} + KL {row['kl']:z.2f}, "
-        f"MI {row.get('mi_split', row['mi']):z.2f} nats, {row['active_units']} of {latent} latents active, "
-        f"re-encoding error {row['reencoding_error']:z.2f}"
+        f"MI {row.get('mi_split', row['mi']):z.2f} nats, re-encoding error {row['reencoding_error']:z.2f}, "
+        f"{row['active_units']} active of {latent} latents"
     )
 
 
@@ -237,7 +238,9 @@ def _conclude(run: Run, console: Console) -> None:
     if best:
         if info["status"] != "finished":  # else the sentence says so
             console.result(f"{run.kept_by()} so far")
-        console.result(f"epoch {best['epoch']}: {_numbers(best, latent, datum)}")
+        use = read(info) if latent else None
+        used = f"; the decoder uses {use.used} of them" if use else ""
+        console.result(f"epoch {best['epoch']}: {_numbers(best, latent, datum)}{used}")
         if rows[-1]["epoch"] != best["epoch"]:
             console.result(f"the last epoch, {rows[-1]['epoch']}: {_numbers(rows[-1], latent, datum)}")
     if run.verdict:

@@ -12,6 +12,7 @@ from lso.vae.errors import LsoError
 from lso.vae.reading import changed, content, read_json
 from lso.vae.runs import Run
 from lso.vae.values import counted
+from lso.vae.verdict import read
 
 # Ends of a black-box search whose sentence has the remedy.
 TOLD = ("decoder_ignores_latent", "stands_still", "invalid", "max_calls")
@@ -148,11 +149,10 @@ def _metrics(run: Run) -> Iterator[Finding]:
     if not all(math.isfinite(row["neg_elbo"]) for row in rows):
         yield Finding("problem", "some validation losses are not finite", "Lower --learning-rate.")
     latent = run.config.architecture.latent_dim
-    yield Finding(
-        "ok",
-        f"{run.kept_by()}, of {counted(last['epoch'], 'epoch')}; validation -ELBO {best['neg_elbo']:z.2f} nats; "
-        f"{best['active_units']} of {latent} latents active",
-    )
+    use = read(run.info)
+    carried = use.told() if use and latent else f"{best['active_units']} of {latent} latents active"
+    losses = f"validation -ELBO {best['neg_elbo']:z.2f} nats"
+    yield Finding("ok", f"{run.kept_by()}, of {counted(last['epoch'], 'epoch')}; {losses}; {carried}")
     epochs = run.config.protocol.epochs
     improving = best["epoch"] == last["epoch"] == epochs > 0 and best.get("eligible", True)
     if run.info["status"] == "finished" and improving and run.config.protocol.judge != "last":

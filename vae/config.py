@@ -34,14 +34,10 @@ class Protocol:
     What is watched under each ``judge``:
 
     - ``loss``: what the method minimizes, at its last KL weight and with its penalty, free bits or importance weights.
-      No epoch that ends within the KL ramp can be the best.
+      No epoch that ends within the KL ramp can be the best; until one can, the latest weights stand.
     - ``elbo``: -ELBO at KL weight 1, in the ramp too, as He et al. (2019), Kim et al. (2018) and Dieng et al. (2019).
-    - ``objective``: reconstruction + last KL weight * KL, without penalty, free bits or samples, in the ramp too; what
-      some tasks took before there was ``loss``.
-    - ``last``: nothing; the last weights are kept, as those of a fixed schedule, or of a model that is trained on with
-      other data than it is validated on.
-
-    Until an epoch can be the best, the latest weights stand, and ``patience`` does not count.
+    - ``objective``: reconstruction + last KL weight * KL, in the ramp too; what some tasks took before ``loss``.
+    - ``last``: nothing, as with a fixed schedule, or when a model is trained on with data of another distribution.
 
     Args:
         optimizer: Adam, or gradient descent without momentum, as the papers have it for text.
@@ -52,7 +48,7 @@ class Protocol:
         clip: largest gradient norm; 0 is none.
         clip_scope: the norm is that of encoder and decoder together, whichever of them step (authors' code), or of
             those that step, which makes the inner steps of aggressive training cheaper and longer.
-        patience: epochs without a new best before a decay; 0 is never.
+        patience: epochs without a new best before a decay, counted from the first that can be it; 0 is never.
         decay: factor on the learning rate.
         max_decays: training stops at this decay.
         decay_from: a decay comes after more epochs than this (15 for text in both papers).

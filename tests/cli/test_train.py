@@ -36,8 +36,26 @@ def test_a_training_names_its_folder_first_and_last(lso: Callable[..., Result]) 
 def test_json_is_the_only_thing_on_stdout(lso: Callable[..., Result]) -> None:
     result = lso("train", "--method", "vae", "--epochs", 1, "--json", "-q", *SMALL)
     told = json.loads(result.stdout)
-    assert told["status"] == "finished" and told["best"]["epoch"] == 1
+    assert told["status"] == "finished" and told["best"]["epoch"] == told["last"]["epoch"] == 1
+    assert told["kept_by"].startswith("kept epoch 1, of the least validation -ELBO (")
     assert result.stderr == ""
+
+
+def test_the_last_lines_say_what_was_kept_by_what_rule_and_what_the_last_epoch_had(lso: Callable[..., Result]) -> None:
+    """With steps as large as these the KL of the last epochs is worse than that of an earlier one."""
+    rule = ("--judge", "elbo", "--learning-rate", 0.1, "--epochs", 6)
+    result = lso("train", "--method", "beta-vae:beta=0.01", "--out", "made", "-q", *rule, *SMALL)
+    run, lines = Run("made"), result.stdout.splitlines()
+    best, last = run.best(), run.metrics()[-1]
+    kept = best["epoch"]
+    assert 1 <= kept < last["epoch"] == 6
+    assert f"kept epoch {kept}, of the least validation -ELBO ({best['neg_elbo']:z.2f})" in lines[1]
+    assert lines[2].startswith(f"epoch {kept}: -ELBO {best['neg_elbo']:z.2f} = ") and "the decoder uses" in lines[2]
+    numbers = f"KL {last['kl']:z.2f}, MI {last['mi_split']:z.2f} nats"
+    assert lines[3].startswith("the last epoch, 6: -ELBO ") and numbers in lines[3]
+    page = lso("report", "made", "--out", "page")
+    assert "made, last epoch" in page.stdout and f"Kept epoch {kept}, of the least" in page.stderr
+    assert f"kept epoch {kept}" in lso("doctor", "made").stdout and lso("train", "--judge", "x").exit_code == 2
 
 
 def test_flags_win_over_the_file_and_the_file_over_the_defaults(lso: Callable[..., Result], elsewhere: Path) -> None:

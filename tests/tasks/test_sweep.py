@@ -2,16 +2,18 @@
 
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lso.tasks import experiment
 from lso.tasks.grid import train_all
-from lso.tasks.members import Asked, Member
+from lso.tasks.members import Asked, Member, as_begun, check
 from lso.tasks.sweep import cells, plan_sweep, points, table, unfinished, with_finished, with_spread, write_report
-from lso.vae.errors import UsageError
-from lso.vae.runs import Run
+from lso.vae.config import to_toml
+from lso.vae.errors import RunError, UsageError
+from lso.vae.runs import CONFIG, Run, create
 from tests.tasks.grids import SMALL, small
 
 ASKED = Asked(iw_samples=2, limit=5)
@@ -83,3 +85,20 @@ def test_the_report_holds_the_numbers_of_every_run_and_says_what_is_missing(
     assert numbers["trainings"][0]["neg_elbo"] == pytest.approx(done["neg_elbo"], rel=1e-5)
     assert numbers["cells"][0]["iw_nll"]["mean"] == pytest.approx(done["iw_nll"], rel=1e-5)
     assert "1 of 2 trainings is not finished" in page.read_text() and "data:image/png" in page.read_text()
+
+
+def test_a_folder_begun_before_there_was_a_choice_goes_on_by_its_own_rule(tmp_path: Path) -> None:
+    """What had not begun there keeps its weights alike, so that no table mixes two rules; a wish of the user's wins."""
+    assert small()[0].config.protocol.judge == "loss" and as_begun(tmp_path, SMALL) == SMALL
+    old = replace(small()[0].config, protocol=replace(small()[0].config.protocol, judge="elbo", judge_from=0))
+    run = create(tmp_path / "vae-d2-s0", "train", {"status": "stopped"}, old)
+    text = to_toml(old).replace("judge_from = 0\n", "")
+    (run.path / CONFIG).write_text(text)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / CONFIG).write_text("[")
+    planned = plan_sweep(["vae", "ne-vae-se"], (2,), 1, as_begun(tmp_path, SMALL))
+    assert {(one.config.protocol.judge, one.config.protocol.judge_from) for one in planned} == {("elbo", 0)}
+    check(planned, tmp_path)
+    asked = {**SMALL, "protocol": {**SMALL["protocol"], "judge": "last"}}
+    with pytest.raises(RunError, match=r"another training: protocol\.judge = 'elbo', not 'last'"):
+        check(plan_sweep(["vae"], (2,), 1, as_begun(tmp_path, asked)), tmp_path)

@@ -144,6 +144,13 @@ def test_text_is_trained_aggressively_by_windows_of_15_until_mi_falls_once() -> 
     assert all((one.patience, one.against, one.cap) == (1, "previous", 99) for one in updates)
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_weights_are_kept_by_the_papers_rule(name: str) -> None:
+    """He et al. and Kim et al.: the least validation -ELBO at KL weight 1, of trained epochs; NE-VAE: the last."""
+    rules = {(job.planned.config.protocol.judge, job.planned.config.protocol.judge_from) for job in _all(table(name))}
+    assert rules == {("last", 1) if name.startswith("nevae") else ("elbo", 1)}
+
+
 def test_tables_of_one_protocol_share_their_trainings() -> None:
     """The same name means the same configuration, so that neither table refuses the other's folder."""
     for found in published().values():
