@@ -167,6 +167,7 @@ def _rows(m: "Metrics", values: Mapping[str, Any]) -> list[list[Any]]:
         none = [[name, None, "of models with latents"] for name in ("KL", "MI", "active units", "re-encoding")]
         return [["-ELBO", m.neg_elbo, "nats a datum; here -log p(x)"], *nll, *spoken, *none]
     one = "; not of one datum" if m.n < 2 else ""
+    used = sum(min(both) >= USED for both in zip(m.decoder_use, m.kl_per_dimension, strict=True))
     return [
         ["-ELBO", m.neg_elbo, "nats a datum, KL weight 1"],
         *nll,
@@ -177,7 +178,7 @@ def _rows(m: "Metrics", values: Mapping[str, Any]) -> list[list[Any]]:
         ["MI, split", values["mi_split"], f"nats, over all {m.n:,}{one}"],
         ["aggregate KL", values["aggregate_kl"], f"nats, q(z) to prior{one}"],
         ["active units", values["active_units"], f"of {latent}: variance of the posterior mean at least 0.01{one}"],
-        ["used units", sum(use >= USED for use in m.decoder_use), f"of {latent}: redrawing costs at least {USED} nats"],
+        ["used units", used, f"of {latent}: the KL, and what redrawing costs, at least {USED} nats"],
         ["re-encoding", m.reencoding_error, "squared, sampled to sampled, mean over dimensions; 2 is full collapse"],
         ["re-encoding, mean", m.reencoding_error_mean, "squared, mean to mean"],
     ]

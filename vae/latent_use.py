@@ -20,8 +20,7 @@ def latent_use(codes: Codes, seed: int = 0) -> LatentUse:
             where that is known.
         seed: of the one draw from each posterior.
     Returns:
-        The numbers that a verdict rests on. Where the decoder's use is not known, a dimension is used whose KL is at
-        least `USED`.
+        The numbers that a verdict rests on. Where the decoder's use is not known, dimensions are counted by their KL.
     """
     q = DiagonalGaussian(codes.mean[:MOST].double().cpu(), codes.log_var[:MOST].double().cpu())
     noise = torch.randn(q.mean.shape, generator=generator(seed, "latent-use"), dtype=torch.float64)
@@ -33,6 +32,6 @@ def latent_use(codes: Codes, seed: int = 0) -> LatentUse:
         data=len(q),
         mutual_information=mutual_information(q, z, log_mixture(q, z)).mean().item(),
         kl=kl.sum().item(),
-        used=int((use >= USED).sum()),
+        used=int(((use >= USED) & (kl >= USED)).sum()),
         active_units=int(active(activity(codes.mean)).sum()),
     )

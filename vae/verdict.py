@@ -8,8 +8,9 @@ from lso.vae.values import counted
 
 REMEDIES = ("ne-vae-se:weight=5", "aggressive", "free-bits", "beta-vae:beta=0.5", "skip-vae", "a smaller --latent-dim")
 COLLAPSED_SHARE = 0.2  # dimensions in use, as a share of all, under which they are few
-# Nats that a dimension is worth to the decoder from which on it is used. On digits the noise of an idle one is up to
-# 0.04, and as many dimensions are worth 0.1 as have a KL of 0.1 (docs/log.md).
+# Nats from which on a dimension is used: so many the encoder puts there (KL), and so many it is worth to the decoder.
+# Of idle ones neither passes 0.05 (digits, text); a PixelCNN that has nearly learned to do without its latents has a
+# tenth of a nat of decoder use in 9 of 32 dimensions, and both in 2 (docs/log.md).
 USED = 0.1
 # Nats that codes carry under which they have collapsed: they tell fewer than e = 2.7 data apart. Collapsed models of
 # digits, text and PixelCNNs carry 0.00 to 0.05, beta = 4 stopped in its ramp 0.7; healthy ones 1.8 (two latents) and
@@ -33,8 +34,8 @@ class LatentUse:
         mutual_information: of data and codes over the whole split, nats; at most log ``data``.
         kl: of the posteriors to the prior, nats; the mutual information and what the codes together differ from the
             prior by.
-        used: dimensions worth at least `USED` nats to the decoder: the rise of the reconstruction loss when one is
-            redrawn from the prior.
+        used: dimensions with a KL of at least `USED` nats that are worth as much to the decoder: by so much the
+            reconstruction loss rises when one is redrawn from the prior.
         active_units: the literature's number, dimensions whose posterior mean has a variance of at least 0.01. It is
             told and not judged: means of 1.8 in variance 0.02 are active and carry nothing, those of codes on a small
             scale carry much and are not.

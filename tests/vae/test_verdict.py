@@ -73,7 +73,7 @@ def test_codes_are_measured_as_what_they_were_made_of() -> None:
     place = torch.arange(800) % 8
     mean = torch.stack([2.0 * (place % 2), 1.0 * (place // 2), torch.zeros(800), torch.full((800,), 3.0)], 1)
     noise = torch.tensor([-12.0, -12.0, 0.0, -12.0]).expand(800, 4)
-    found = latent_use(Codes(mean, noise, torch.tensor([5.0, 0.2, 0.05, -0.01])))
+    found = latent_use(Codes(mean, noise, torch.tensor([5.0, 0.2, 0.3, -0.01])))  # the third has no KL, the last no use
     assert found.mutual_information == pytest.approx(torch.tensor(8.0).log().item(), abs=0.01)
     assert (found.latent_dim, found.data, found.used, found.active_units) == (4, 800, 2, 2)
     assert latent_use(Codes(mean, noise)).used == 3  # by KL, where what the decoder does is not known
