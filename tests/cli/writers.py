@@ -130,8 +130,7 @@ def pieces(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in folder.rglob(".*") if re.search(r"\.\d+$", path.name)]
 
 
-CLOCKS = {"seconds", "elapsed", "started", "finished", "command", "training_seconds", "search_seconds", "git"}
-CLOCKS |= {"ask_seconds", "hours", "seconds per call"}
+CLOCKS = ("seconds", "elapsed", "started", "finished", "command", "git", "hours")
 
 
 def said(path: Path) -> Any:
@@ -153,7 +152,7 @@ def said(path: Path) -> Any:
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(part) for key, part in value.items() if key not in CLOCKS}
+        return {key: _timeless(part) for key, part in value.items() if not any(clock in key for clock in CLOCKS)}
     if isinstance(value, list):
         return [_timeless(part) for part in value]
     return re.sub(r"in [\d.]+ (s|min|h)\b|\([\d.]+ s\)", "", value) if isinstance(value, str) else value
