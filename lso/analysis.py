@@ -21,6 +21,7 @@ from lso.reproduction import Reproduction, reproduction
 from lso.result import Result
 from lso.said import Said, said
 from lso.sensitivity import Sensitivity, sensitivity
+from lso.steadiness import values_again
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import LsoError
 from lso.vae.gaussian import DiagonalGaussian
@@ -30,6 +31,7 @@ from lso.vae.seeds import generator
 
 PRIOR_DRAWS = 256
 PROBE_DRAWS = 64  # each decoded once for every dimension
+TOGETHER = (8, 64)  # draws that the decoder is tried on: as many as the search decoded together, within these
 MI_CODES = 2000  # data of the split that the mutual information is taken over
 
 
@@ -204,6 +206,17 @@ def frozen(decoder: Decoder) -> bool:
     return True
 
 
+def together(result: Result) -> int:
+    """Draws to try a decoder on: what depends on the batch may show in large ones alone.
+
+    Args:
+        result: of a search.
+    Returns:
+        As many as its elements, within bounds.
+    """
+    return min(max(result.value.numel(), TOGETHER[0]), TOGETHER[1])
+
+
 def search_summary(
     result: Result,
     *,
@@ -250,7 +263,7 @@ def search_summary(
     names = list(target_names) if target_names is not None else [f"target {i}" for i in rows.tolist()]
     asked = measure.reaction(objective.targets, prior_decoded, scale)
     checks = [
-        belief.check_decoder(frozen(decoder), decoder.check()),
+        belief.check_decoder(frozen(decoder), [*decoder.check(together(result)), *values_again(result)]),
         belief.check_model(dims, asked, training_verdict, None if codes is None else latent_use(codes)),
         belief.check_convergence(steps),
         belief.check_starts(both[0]),

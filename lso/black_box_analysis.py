@@ -23,6 +23,7 @@ from lso.search_course import Course, band, course
 from lso.search_groups import Found, Group, group_json
 from lso.search_result import SearchResult
 from lso.sensitivity import Sensitivity, sensitivity
+from lso.steadiness import objects_again
 from lso.vae import activity
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import UsageError
@@ -120,11 +121,18 @@ def black_box_summary(
     grouped: dict[str, list[SearchResult]] = {}
     for name, result in zip(names or [r.optimizer for r in results], results, strict=True):
         grouped.setdefault(name, []).append(result)
-    groups = [_group(name, found, codes, verdict, target) for name, found in grouped.items()]
+    groups = [_group(name, found, codes, verdict, target, best_possible) for name, found in grouped.items()]
     return BlackBoxSummary(groups=groups, top=_top(grouped), best_possible=best_possible, training=verdict)
 
 
-def _group(name: str, results: Sequence[SearchResult], codes: Codes | None, training: str, target: str) -> Group:
+def _group(
+    name: str,
+    results: Sequence[SearchResult],
+    codes: Codes | None,
+    training: str,
+    target: str,
+    best_possible: float | None,
+) -> Group:
     objective, space = results[0].objective, results[0].objective.space
     courses = [course(result, name) for result in results]
     dims = _dimensions(results, codes)
@@ -146,10 +154,12 @@ def _group(name: str, results: Sequence[SearchResult], codes: Codes | None, trai
         "distinct_best": len(set(bests)),
         "prior_reencoding": prior,
         "best_reencoding": best,
+        "best_possible": best_possible,
     }
     unjudged = Group(**numbers, verdict=belief.conclude([]))
+    findings = objective.decoder.check() + next(filter(None, map(objects_again, results)), [])
     checks = [
-        belief.check_decoder(all(frozen(r.objective.decoder) for r in results), objective.decoder.check()),
+        belief.check_decoder(all(frozen(r.objective.decoder) for r in results), findings),
         belief.check_model(dims, None, training, None if codes is None else latent_use(codes)),
         *black_box_verdict.checks(unjudged),
         *_fit(results, target),

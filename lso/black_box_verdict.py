@@ -1,12 +1,16 @@
 """Whether to believe black-box searches: stated rules over the numbers of a group, in the manner of `lso.belief`."""
 
+import math
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from lso.belief import ATYPICAL, REENCODING, Check, Level, graded
 from lso.calibration import FLAT
 from lso.foretold import equal
 from lso.plausibility import share
-from lso.search_course import CONTROL
+from lso.search_course import CONTROL, Course
 from lso.search_groups import Group
 from lso.space import OUTSIDE
 from lso.vae.values import counted
@@ -21,6 +25,9 @@ COVERED = (
     0.8  # least share of values within the 95 % intervals; of 20 a calibrated model has under 0.8 one in 400 times
 )
 FEW = 20  # evaluations below which coverage is not judged
+# Share of pairs in which a late proposal beats a draw of an initial design, half by chance: a search that goes for the
+# worse, one that has learnt. With fewer draws than that there is nothing to compare with.
+WORSE, LEARNT, DRAWS = 0.25, 0.75, 8
 SURROGATE_FREE = ("random", "cmaes")  # optimizers that fit no model of the values
 
 
@@ -32,7 +39,7 @@ def checks(group: Group) -> list[Check]:
     Returns:
         One check a rule.
     """
-    makers = (check_calls, check_progress, check_surrogate, check_seeds, check_typicality)
+    makers = (check_calls, check_progress, check_drawing, check_surrogate, check_seeds, check_typicality)
     return [make(group) for make in makers]
 
 
@@ -88,6 +95,81 @@ def check_progress(group: Group) -> Check:
     found += f", {worse} found nothing better than what they were told" if worse else ""
     level: Level = "care" if max(stuck + drawn, worse) > IN_DESIGN * total else "fine"
     return Check(name="progress", level=level, found=found, rule=rule)
+
+
+def check_drawing(group: Group) -> Check:
+    """The search found more than as many draws from the prior would have.
+
+    The initial designs of all seeds are such draws, and stand for the control that was not run.
+
+    Args:
+        group: of searches.
+    Returns:
+        The check.
+    """
+    rule = (
+        "the initial designs of all seeds are draws; doubt if the median search found nothing better than the best "
+        "that as many draws have in the median (of more draws than there are: the best of them), or if late proposals "
+        f"(the second half of those after the design) beat draws in under {100 * WORSE:.0f} % of pairs; care if in "
+        f"under {100 * LEARNT:.0f} %, or for random search, which is drawing itself; not judged with under {DRAWS} "
+        "draws, or where the best attainable value was found"
+    )
+    name, sign = "drawing", group.objective.sign
+    if group.courses[0].optimizer == CONTROL:
+        return Check(name=name, level="care", found="random search draws and learns nothing: a control", rule=rule)
+    if group.best_possible is not None and math.isclose(group.best, group.best_possible, rel_tol=1e-9, abs_tol=1e-12):
+        return Check(name=name, level="fine", found="the best attainable value was found", rule=rule)
+    drawn = torch.cat([sign * values[torch.isfinite(values)] for values in map(designed, group.courses)])
+    if len(drawn) < DRAWS:
+        found = f"there are {counted(len(drawn), 'draw')} of initial designs, too few to compare with"
+        return Check(name=name, level="fine", found=found, rule=rule)
+    ahead = [lucky(drawn, one.calls) - sign * one.best for one in group.courses]
+    better = sum(gain > 0 for gain in ahead)
+    late = torch.cat([sign * values[torch.isfinite(values)] for values in map(latest, group.courses)])
+    beaten = (late[:, None] < drawn).double() + 0.5 * (late[:, None] == drawn).double()
+    learnt = float(beaten.mean()) if len(late) else float("nan")
+    found = f"{better} of {len(ahead)} searches found more than as many draws from the prior would have"
+    found += f", and late proposals beat draws in {100 * learnt:z.0f} % of pairs" if len(late) else ""
+    level: Level = "fine" if 2 * better >= len(ahead) and learnt >= LEARNT else "care"
+    if len(late) and (2 * better < len(ahead) or learnt < WORSE):
+        level = "doubt"
+    return Check(name=name, level=level, found=found, rule=rule)
+
+
+def designed(one: Course) -> Float[Tensor, " n"]:
+    """Values of a search's initial design.
+
+    Args:
+        one: the search.
+    Returns:
+        The user's own, of its new objects.
+    """
+    return one.value[one.fresh & (one.unique <= one.design)]
+
+
+def latest(one: Course) -> Float[Tensor, " n"]:
+    """Values of the second half of what a search proposed after its initial design.
+
+    Args:
+        one: the search.
+    Returns:
+        The user's own, duplicates among them.
+    """
+    after = one.value[one.unique > one.design]
+    return after[len(after) // 2 :]
+
+
+def lucky(drawn: Float[Tensor, " m"], count: int) -> float:
+    """The best that so many draws have in the median, by the draws that are known.
+
+    Args:
+        drawn: losses.
+        count: of draws.
+    Returns:
+        Their quantile; the least of them for more draws than there are.
+    """
+    rank = math.ceil(len(drawn) * (1 - 0.5 ** (1 / max(1, count))))
+    return float(drawn.sort().values[rank - 1])
 
 
 def check_surrogate(group: Group) -> Check:

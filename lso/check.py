@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Largest difference, relative to the output's size, that rounding alone explains when the batch is cut differently.
 ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+ALONE = 8  # draws decoded alone, to be compared with themselves in a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Finding:
 
     Args:
         kind: ``train-mode``, ``error``, ``shape``, ``dtype``, ``non-finite``, ``non-deterministic``,
-            ``batch-dependent``, ``no-gradient`` or ``encoder``.
+            ``batch-dependent``, ``stateful`` (see `lso.steadiness`), ``no-gradient`` or ``encoder``.
         message: what was seen.
         hint: what to do.
         serious: whether a search would mislead; False where freezing has already mended it or it only costs precision.
@@ -40,7 +41,7 @@ def check(decoder: "Decoder", n: int = 8) -> list[Finding]:
 
     Args:
         decoder: any `Decoder`.
-        n: draws to try it on, at least 2.
+        n: draws to try it on together, at least 2; of these a few are decoded alone as well.
     Returns:
         What was found, most basic first; empty if nothing.
     """
@@ -60,7 +61,7 @@ def check(decoder: "Decoder", n: int = 8) -> list[Finding]:
         return found if same else [*found, _noisy("objects differ")]
     found += _finite(x)
     if not torch.equal(torch.nan_to_num(x), torch.nan_to_num(_tensor(again))):
-        found.append(_noisy(f"two calls differ by up to {_gap(x, _tensor(again)):.2g}"))
+        found.append(_noisy(f"two calls differ by up to {relative_gap(x, _tensor(again)):.2g}"))
     else:  # a noisy decoder would look batch-dependent as well
         found += _batch(decoder, z, x)
     return found + _gradient(decoder, z) + _encoder(decoder, x)
@@ -98,9 +99,9 @@ def _noisy(seen: str) -> Finding:
 
 def _batch(decoder: "Decoder", z: Tensor, x: Tensor) -> list[Finding]:
     with torch.no_grad():
-        alone = torch.cat([_tensor(decoder.decode(row)) for row in torch.split(z, 1)])
-    gap, allowed = _gap(x, alone), ROUNDING.get(x.dtype, 0.0)
-    if gap <= allowed:
+        alone = torch.cat([_tensor(decoder.decode(row)) for row in torch.split(z[:ALONE], 1)])
+    gap = relative_gap(x[:ALONE], alone)
+    if gap <= rounding(x.dtype):
         return []
     seen = f"a code decodes differently alone than in a batch, by {gap:.2g} relative"
     return [Finding("batch-dependent", seen, "Look for batch statistics, caches, or sorting over the batch.")]
@@ -149,7 +150,26 @@ def _attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
         return None, error
 
 
-def _gap(x: Tensor, y: Tensor) -> float:
+def rounding(dtype: torch.dtype) -> float:
+    """The largest relative difference that rounding alone explains.
+
+    Args:
+        dtype: of what is compared.
+    Returns:
+        0 of whole numbers.
+    """
+    return ROUNDING.get(dtype, 0.0)
+
+
+def relative_gap(x: Tensor, y: Tensor) -> float:
+    """The largest difference, as a share of 1 + the largest value.
+
+    Args:
+        x: any shape.
+        y: to compare; infinite where it has another shape.
+    Returns:
+        Not negative.
+    """
     if x.shape != y.shape:
         return float("inf")
     difference = torch.nan_to_num((x - y).double()).abs().max()

@@ -54,7 +54,8 @@ class Convergence:
         steps_to: steps until that share of the target's drop was reached, NaN where it never was.
         steps: steps of each element.
         stopped: reason -> number of elements.
-        moving: elements that still gained more than 1 % of their own drop in the last tenth of their steps.
+        moving: elements that still gained more than 1 % of their own gain, and of the median one of their target's
+            starts, in the last tenth of their steps.
         failed: elements whose end is not finite.
         kinds: by kind of start.
         trace_steps: steps at which values were traced.
@@ -138,6 +139,9 @@ def convergence(result: Result) -> Convergence:
     drop = (start - best).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp_min(0)
     gap = _share(cost - best[:, None], drop[:, None])
     steps = result.steps.cpu()
+    own = cost0 - cost
+    # Of an element that began near its end, as at the encoder's mean, one in a hundred of its own gain is nothing.
+    usual = torch.maximum(own, middle(own.clamp_min(0), 1)[:, None])
     reasons = Counter(reason for row in result.stopped for reason in row)
     return Convergence(
         value0=sign * start,
@@ -151,7 +155,7 @@ def convergence(result: Result) -> Convergence:
         steps_to=steps_to(result.trace.steps.cpu(), trace, steps, best, drop),
         steps=steps,
         stopped=dict(sorted(reasons.items())),
-        moving=still_moving(result.trace.steps.cpu(), trace, steps, cost0 - cost, _told(result.stopped, "tolerance")),
+        moving=still_moving(result.trace.steps.cpu(), trace, steps, usual, _told(result.stopped, "tolerance")),
         failed=~torch.isfinite(cost),
         kinds=[_kind(name, index, result, gap, best_start) for name, index in start_kinds(result.start_names).items()],
         trace_steps=result.trace.steps.cpu(),
@@ -203,7 +207,7 @@ def still_moving(
     gain: Float[Tensor, "target start"],
     rested: Bool[Tensor, "target start"],
 ) -> Bool[Tensor, "target start"]:
-    """Whether more than `STILL` of an element's gain came in the last tenth of its steps (at least one trace interval).
+    """Whether more than `STILL` of a gain came in the last tenth of an element's steps (at least one trace interval).
 
     Where a single trace interval is more than half of an element's way, as when L-BFGS arrives within a few iterations,
     the trace cannot tell, and why the element stopped does.
@@ -212,7 +216,7 @@ def still_moving(
         trace_steps: ``(k,)``, increasing.
         trace: ``(k, T, S)`` costs.
         steps: ``(T, S)`` steps of each element.
-        gain: ``(T, S)`` cost at the start less cost at the end.
+        gain: ``(T, S)`` what the last tenth is compared with: cost at the start less cost at the end.
         rested: ``(T, S)`` whether it stopped by the tolerance.
     Returns:
         ``(T, S)``; false where nothing was gained or the end is not finite.

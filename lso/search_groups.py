@@ -68,6 +68,7 @@ class Group:
         distinct_best: different objects among the searches' bests.
         prior_reencoding: median re-encoding error of prior draws; None without an encoder.
         best_reencoding: median of the searches' bests; None where not known.
+        best_possible: the best attainable value, None where not known.
         verdict: whether to believe it.
     """
 
@@ -83,6 +84,7 @@ class Group:
     distinct_best: int
     prior_reencoding: float | None
     best_reencoding: float | None
+    best_possible: float | None
     verdict: Verdict
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lso import belief
 from lso.analysis import plain, search_summary
-from lso.belief import Check, conclude
+from lso.belief import Check, check_model, conclude
 from lso.convergence import convergence, middle, start_kinds, steps_to, still_moving
 from lso.decoder import Decoder
 from lso.dimensions import Dimensions, dimensions
@@ -87,6 +87,39 @@ def test_an_element_that_still_gains_is_told_from_one_at_rest() -> None:
     trace = torch.stack([falling, resting], 1)[:, None]  # (k, 1, 2)
     moving = still_moving(steps, trace, torch.tensor([[100, 100]]), trace[0] - trace[-1], torch.tensor([[True, True]]))
     assert moving.tolist() == [[True, False]]
+
+
+def test_an_element_that_began_near_its_end_is_at_rest() -> None:
+    """From the encoder's mean there is little to gain: one in a hundred of that is nothing beside the other starts."""
+    found = changed(planted_search(1, 3))
+    steps, last = found.trace.steps, int(found.trace.steps[-1])
+    found.steps[:] = last
+    falling = 10 * torch.exp(-steps / 10.0)
+    creeping = 0.02 * (1 - steps / last)  # gains a tenth of next to nothing in its last tenth
+    found.trace.value[:, 0] = torch.stack([creeping, falling, falling], 1)
+    found.value0[:], found.value[:] = found.trace.value[0], found.trace.value[-1]
+    assert not bool(convergence(found).moving.any())
+    found.trace.value[:, 0] = torch.stack([creeping, creeping, creeping], 1)  # all of them creep: none has arrived
+    found.value0[:], found.value[:] = found.trace.value[0], found.trace.value[-1]
+    assert bool(convergence(found).moving.all())
+
+
+@pytest.mark.parametrize("dead", [0, 60])
+def test_dead_dimensions_are_no_collapse_where_what_is_decoded_varies(dead: int) -> None:
+    dims = Dimensions(
+        sensitivity=torch.cat([torch.ones(4), torch.zeros(dead)]).double(),
+        how="planted",
+        moved=torch.zeros(4 + dead).double(),
+    )
+    assert check_model(dims, reaction=0.6).level == "fine"
+    assert check_model(dims, reaction=0.05).level == "doubt"
+    assert check_model(dims, reaction=None).level == ("care" if dead else "fine"), "nothing else to judge by"
+    assert check_model(dims, reaction=0.6, training="Posterior collapse.").level == "doubt"
+
+
+def test_a_decoder_that_ignores_its_codes_is_doubted() -> None:
+    dims = Dimensions(sensitivity=torch.zeros(4).double(), how="planted", moved=torch.zeros(4).double())
+    assert check_model(dims, reaction=None).level == "doubt"
 
 
 @pytest.mark.parametrize("rested", [True, False])
