@@ -1,7 +1,7 @@
 """What went wrong in a run, and what to do about it: `lso doctor RUN`."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -233,6 +233,7 @@ def _retraining(run: Run) -> Iterator[Finding]:
 
     places = sorted(path for path in (run.path / "rounds").glob("*/") if path.name.isdigit())
     whole = [place for place in places if (place / "round.json").is_file()]
+    yield from _parts_of_rounds(run, places)
     yield Finding("ok" if whole else "note", f"{counted(len(whole), 'round')} complete")
     for place in places:
         if (place / "train" / runs.INFO).is_file() and (told := Run(place / "train").info)["status"] == "failed":
@@ -250,6 +251,29 @@ def _retraining(run: Run) -> Iterator[Finding]:
     if records:
         signs = replace(signs_of_records(records, run.info["search"]), step=None)  # of one model's codes alone
         yield from (Finding(cause.level, cause.what, cause.remedy) for cause in diagnose(signs))
+
+
+def _parts_of_rounds(run: Run, places: Sequence[Path]) -> Iterator[Finding]:
+    """What of a retraining cannot be read, or is not as it was written."""
+    from lso.tasks.labelled import load
+    from lso.tasks.retraining_record import Round
+
+    for data in sorted([*run.path.glob("*.safetensors"), *run.path.glob("rounds/*/*.safetensors")]):
+        load(data)
+    for place in places:
+        if (place / "round.json").is_file():
+            Round.read(place / "round.json")
+        for name, looks in (("train", (_config, _model, _last, _metrics)), ("search", (_search_ends,))):
+            if (place / name / runs.INFO).is_file():
+                for look in looks:
+                    wrong = [found for found in _caught(look, Run(place / name)) if found.level == "problem"]
+                    yield from (replace(found, what=f"round {place.name}: {found.what}") for found in wrong)
+    yield from _pages(run)
+
+
+def _search_ends(run: Run) -> Iterator[Finding]:
+    run.checked(EVALUATIONS)
+    yield from ()
 
 
 def _versions(info: dict[str, Any]) -> Iterator[Finding]:
