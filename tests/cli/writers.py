@@ -131,6 +131,7 @@ def pieces(folder: Path) -> list[str]:
 
 
 CLOCKS = ("seconds", "elapsed", "started", "finished", "command", "git", "hours")
+CLOCKS += ("seal", "check", "files")  # hashes of what holds clocks
 
 
 def said(path: Path) -> Any:
