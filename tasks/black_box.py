@@ -220,8 +220,8 @@ def resume_black_box(
     info = Run(path).info
     if "sought" not in info:
         raise RunError(f"{path} is no black-box search of the command line", "Only those are resumed; start it again.")
-    if not Path(info["model"]).is_dir():
-        raise RunError(f"the model of {path} is gone: {info['model']}", "Put it back there.")
+    if not Path(info.get("model", "")).is_dir() or not info.get("model"):
+        raise RunError(f"the model of {path} is gone: {info.get('model')}", "Put it back there.")
     run = Run(info["model"], trust=trust)
     return search_black_box(
         run,

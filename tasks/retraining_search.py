@@ -109,8 +109,8 @@ def resume_retraining(
     info = Run(path).info
     if "sought" not in info or not is_retraining(Run(path)):
         raise RunError(f"{path} is no weighted retraining of the command line", "Go on with it in Python: resume=True.")
-    if not Path(info["model"]).is_dir():
-        raise RunError(f"the model of {path} is gone: {info['model']}", "Put it back there.")
+    if not Path(info.get("model", "")).is_dir() or not info.get("model"):
+        raise RunError(f"the model of {path} is gone: {info.get('model')}", "Put it back there.")
     told = {**info["config"], **info["calls"], **(changes or {})}
     calls = {key: told.pop(key) for key in CALLS if key in told}
     settings = told | {"k": float(told["k"])}
