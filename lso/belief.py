@@ -124,11 +124,11 @@ def check_model(
     if deaf and reaction is not None:
         found += f", and what it decodes varies by only {100 * reaction:z.1f} % of what the targets ask for"
     rule = (
-        f"doubt if the decoder ignores its codes, if codes carry under {LITTLE:g} nat about the data, or under "
-        f"{AMPLE:g} in under a fifth of the dimensions, or if two decoded prior draws differ by under "
-        f"{100 * DEAF:.0f} % of what the targets do, or if the training said that the posterior collapsed; care if "
-        "neither codes of data nor targets are known and under a fifth of the dimensions are active (squared effect on "
-        f"the decode >= {100 * WEAK:.0f} % of the largest)"
+        f"doubt if the decoder ignores its codes, if codes carry under {LITTLE:g} nat about the data (half of it of "
+        f"one latent), or under {AMPLE:g} in under a fifth of the dimensions, or if two decoded prior draws differ by "
+        f"under {100 * DEAF:.0f} % of what the targets do, or if the training said that the posterior collapsed; care "
+        "if neither codes of data nor targets are known and under a fifth of the dimensions are active (squared effect "
+        f"on the decode >= {100 * WEAK:.0f} % of the largest)"
     )
     level: Level = "doubt" if deaf or collapsed else "care" if few else "fine"
     return Check(name="model", level=level, found=found, rule=rule)

@@ -15,7 +15,7 @@ from lso.result import Evaluation
 from lso.search_course import design_size, first_failure, last_step
 from lso.space import OUTSIDE
 from lso.vae.values import counted
-from lso.vae.verdict import COLLAPSED_SHARE, LITTLE
+from lso.vae.verdict import COLLAPSED_SHARE, least
 
 # Typical distance of the last proposals from the best code, relative to two prior draws. A trust region at its usual
 # least size (2^-7 of a box of +-3) proposes at about 0.01 to 0.02.
@@ -103,7 +103,7 @@ class Signs:
         """Whether the decoder uses under a fifth of the dimensions, or codes carry next to nothing."""
         known = self.active is not None and self.latent_dim is not None
         few = known and (self.active or 0) < COLLAPSED_SHARE * (self.latent_dim or 0)
-        return few or (self.information is not None and self.information < LITTLE)
+        return few or (self.information is not None and self.information < least(self.latent_dim or 0))
 
 
 def diagnose(signs: Signs) -> list[Cause]:

@@ -12,9 +12,9 @@ COLLAPSED_SHARE = 0.2  # dimensions in use, as a share of all, under which they 
 # Of idle ones neither passes 0.05 (digits, text); a PixelCNN that has nearly learned to do without its latents has a
 # tenth of a nat of decoder use in 9 of 32 dimensions, and both in 2 (docs/log.md).
 USED = 0.1
-# Nats that codes carry under which they have collapsed: they tell fewer than e = 2.7 data apart. Collapsed models of
-# digits, text and PixelCNNs carry 0.00 to 0.05, beta = 4 stopped in its ramp 0.7; healthy ones 1.8 (two latents) and
-# more (docs/log.md).
+# Nats that codes carry under which they have collapsed: they tell fewer than e = 2.7 data apart; of a scalar latent
+# half of it, as He et al.'s toy is sure of from 0.5 on. Collapsed models of digits and text carry 0.00 to 0.05, digits
+# at beta = 2, or at 4 and stopped in the ramp, 0.6 to 0.7; healthy ones 1.5 (two latents) and more (docs/log.md).
 LITTLE = 1.0
 # Under this, fewer than e^3 = 20 data are told apart, and few dimensions in use are a collapse too, as of the plain VAE
 # on OMNIGLOT (1.4 to 2 nats in 3 to 6 of 32). Above it they are a latent size larger than the data ask for.
@@ -59,7 +59,7 @@ class LatentUse:
         if not self.latent_dim:
             return False
         few = self.used < COLLAPSED_SHARE * self.latent_dim
-        return self.information < LITTLE or (few and self.information < AMPLE)
+        return self.information < least(self.latent_dim) or (few and self.information < AMPLE)
 
     def told(self) -> str:
         """What was measured, in words.
@@ -70,6 +70,17 @@ class LatentUse:
         carried = f"the codes carry {self.mutual_information:z.2f} nats about the data (KL {self.kl:z.2f})"
         dimensions = f"{self.used} of {counted(self.latent_dim, 'latent dimension')}"
         return f"{carried}, the decoder uses {dimensions} (AU {self.active_units})"
+
+
+def least(latent_dim: int) -> float:
+    """Nats under which codes carry next to nothing.
+
+    Args:
+        latent_dim: size of z.
+    Returns:
+        `LITTLE`, or half of it for a single latent.
+    """
+    return LITTLE if latent_dim > 1 else LITTLE / 2
 
 
 def collapse_verdict(found: LatentUse, method: str = "", kl_weight: float = 1.0) -> str:

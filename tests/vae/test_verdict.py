@@ -37,6 +37,11 @@ def test_next_to_nothing_or_little_in_few_dimensions_is_a_collapse(
     assert found.collapsed == bool(collapse_verdict(found, "vae")) == collapsed
 
 
+def test_of_a_scalar_latent_half_a_nat_is_asked() -> None:
+    scalar = replace(HEALTHY, latent_dim=1, used=1, kl=0.9)
+    assert not replace(scalar, mutual_information=0.5).collapsed and replace(scalar, mutual_information=0.49).collapsed
+
+
 def test_many_nats_of_kl_without_information_are_a_collapse_as_well() -> None:
     """All codes at one place far from the prior."""
     assert replace(HEALTHY, mutual_information=0.0, kl=40.0, used=20).collapsed
