@@ -131,7 +131,7 @@ def pieces(folder: Path) -> list[str]:
 
 
 CLOCKS = ("seconds", "elapsed", "started", "finished", "command", "git", "hours")
-CLOCKS += ("seal", "check", "files")  # hashes of what holds clocks
+SEALED = ("seal", "seals", "check")  # hashes of what holds clocks
 
 
 def said(path: Path) -> Any:
@@ -153,7 +153,8 @@ def said(path: Path) -> Any:
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(part) for key, part in value.items() if not any(clock in key for clock in CLOCKS)}
+        told = {key: part for key, part in value.items() if not any(clock in key for clock in CLOCKS)}
+        return {key: _timeless(part) for key, part in told.items() if key not in SEALED}
     if isinstance(value, list):
         return [_timeless(part) for part in value]
     return re.sub(r"in [\d.]+ (s|min|h)\b|\([\d.]+ s\)", "", value) if isinstance(value, str) else value
