@@ -7,6 +7,7 @@ evaluations.jsonl have checks of their own, and once it has ended that of its la
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ HASHED = ("config.toml", "model.safetensors", "codes.npz", "start.safetensors")
 GROWS, JOURNAL = "metrics.jsonl", "evaluations.jsonl"
 OWN = ("report.json", "evaluation.json", "round.json")  # which carry their own seals
 ABSENT = ""
+GROWN = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")  # so many bytes, and their hash
 
 Seals = dict[str, list[str]]
 
@@ -65,9 +67,12 @@ def grown(folder: Path) -> Seals:
 
 def _begins(path: Path, seal: str) -> bool:
     """Whether a file begins with what a seal is of."""
-    size, _, expected = seal.partition(":")
-    raw = content(path)[: int(size)] if size.isdecimal() and path.is_file() else b""
-    return len(raw) == int(size) and digest(raw) == expected
+    match = GROWN.fullmatch(seal)
+    if match is None:
+        return False
+    size = int(match[1])
+    raw = content(path)[:size] if path.is_file() else b""
+    return len(raw) == size and digest(raw) == match[2]
 
 
 def _found(path: Path) -> str:
@@ -91,9 +96,13 @@ def seals_of(info: Mapping[str, Any], folder: Path) -> Seals | None:
     found = info.get(SEALS)
     if found is None:
         return None
-    if not isinstance(found, dict) or not all(isinstance(one, list) for one in found.values()):
+    if not isinstance(found, dict) or not all(_list_of_text(one) for one in found.values()):
         raise changed(folder / INFO, "its list of hashes cannot be read")
     return found
+
+
+def _list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def fault(folder: Path, name: str, seals: Seals) -> RunError | None:
@@ -158,8 +167,12 @@ def _accept(folder: Path) -> list[Path]:
     info = parse(content(folder / INFO), folder / INFO)
     if (folder / JOURNAL).is_file() and _rechecked(folder / JOURNAL):
         found.append(folder / JOURNAL)
-    if isinstance(before := info.get(SEALS), dict):
-        found += [folder / name for name in (*HASHED, GROWS) if fault(folder, name, before)]
+    if info.get(SEALS) is not None:
+        try:
+            before = seals_of(info, folder)
+        except RunError:  # then run.json itself is what changed
+            before = None
+        found += [folder / name for name in (*HASHED, GROWS) if fault(folder, name, before or {})]
         info[SEALS] = present(folder) | journal_seal(info, folder)
     if _resealed(folder / INFO, info):
         found.append(folder / INFO)

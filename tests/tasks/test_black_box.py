@@ -53,8 +53,8 @@ def test_search_with_a_surrogate_of_decoded_objects_is_resumed_once_and_again(
 ) -> None:
     config = BlackBoxConfig(optimizer=optimizer, surrogate="decoded", budget=4, batch=2)
     search_black_box(trained, Mine(objective="ink"), config, out=tmp_path / "a", device="cpu")
-    resume_black_box(tmp_path / "a", changes={"budget": 6}, device="cpu")
-    resume_black_box(tmp_path / "a", device="cpu")  # with the budget of the last time
+    resume_black_box(tmp_path / "a", changes={"budget": 6}, device="cpu", trust=True)
+    resume_black_box(tmp_path / "a", device="cpu", trust=True)  # with the budget of the last time
     assert len(read_evaluations(tmp_path / "a")) == 6
     assert Run(tmp_path / "a").info["config"]["budget"] == 6
 
@@ -89,7 +89,7 @@ def test_a_second_process_is_refused_between_two_searches_too(trained: Run, tmp_
     def watch(name: str, _: Any) -> Watch:
         before = contents(tmp_path)
         with pytest.raises(RunError, match="is at work in"):
-            resume_black_box(tmp_path / "a", changes={"budget": 9}, device="cpu")
+            resume_black_box(tmp_path / "a", changes={"budget": 9}, device="cpu", trust=True)
         assert contents(tmp_path) == before
         refused.append(name)
         return Watch()

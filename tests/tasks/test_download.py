@@ -102,7 +102,7 @@ def test_a_cached_file_is_checked_again(server: str, tmp_path: Path) -> None:
 def test_progress_ends_at_the_whole(server: str, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     fetch(remote(server, "good"), tmp_path, progress=lambda *args: seen.append(args))
-    assert seen[-1] == ("set/file.bin", len(CONTENT), len(CONTENT))
+    assert seen[-1] == ("downloading set/file.bin", len(CONTENT), len(CONTENT))
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
 
 

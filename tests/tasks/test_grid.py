@@ -21,6 +21,7 @@ from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError, RunError, UsageError
 from lso.vae.lock import Lock
 from lso.vae.opening import held
+from lso.vae.reading import replace_sealed
 from lso.vae.runs import Run
 from lso.vae.watch import Watch
 from tests.tasks.grids import SMALL, small
@@ -163,9 +164,9 @@ def test_no_time_trains_nothing_and_says_why(tmp_path: Path) -> None:
 def test_trainings_that_share_their_data_read_them_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Any] = []
 
-    def load(*key: Any) -> Dataset:
+    def load(*key: Any, trust: bool) -> Dataset:
         read.append(key)
-        return loader(*key)
+        return loader(*key, trust=trust)
 
     loader: Callable[..., Dataset] = load_dataset
     monkeypatch.setattr("lso.tasks.grid.load_dataset", load)
@@ -224,8 +225,7 @@ def test_runs_whose_data_changed_are_not_evaluated(tmp_path: Path) -> None:
     planned = small()
     train_all(planned, tmp_path, device="cpu")
     run = Run(tmp_path / "vae-d2-s0")
-    text = (run.path / "run.json").read_text()
-    (run.path / "run.json").write_text(text.replace(run.info["dataset"]["hash"], "0" * 64))
+    replace_sealed(run.path / "run.json", {**run.info, "dataset": {**run.info["dataset"], "hash": "0" * 64}})
     with pytest.raises(DataError, match="have changed"):
         train_all(planned, tmp_path, asked=ASKED, device="cpu")
 

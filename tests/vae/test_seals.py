@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from lso.vae import checkpoint, runs, seals
 from lso.vae.errors import LsoError, RunError
 from lso.vae.files import replace_file
-from lso.vae.reading import checked_lines, read_json, read_lines, sealed
+from lso.vae.reading import checked_lines, read_json, read_lines, replace_sealed, sealed
 from lso.vae.runs import Run
 
 
@@ -181,6 +181,19 @@ def test_rows_that_were_lost_or_changed_are_told_and_later_ones_are_not(copy: Ru
     path.unlink()
     with pytest.raises(RunError, match=r"metrics.jsonl"):
         copy.metrics()
+
+
+NO_SEALS = [["seven:" + "0" * 64], [""], ["9" * 5_000 + ":" + "0" * 64], ["3"], [7], [["1:0"]], {}, "1:0", None]
+
+
+@pytest.mark.parametrize("bad", NO_SEALS)
+def test_hashes_that_are_none_are_told_and_made_anew_where_that_is_meant(copy: Run, bad: Any) -> None:
+    values = read_json(copy.path / runs.INFO)
+    replace_sealed(copy.path / runs.INFO, values | {"seals": values["seals"] | {runs.METRICS: bad}})
+    with pytest.raises(RunError, match=r"(metrics.jsonl|run.json) was damaged or edited.*\n.*--accept-changes"):
+        copy.metrics()
+    assert len(Run(copy.path, accept_changes=True).metrics()) == 4
+    assert read_json(copy.path / runs.INFO) == values
 
 
 def test_lines_have_checks_that_go_on_from_the_one_before(tmp_path: Path) -> None:
