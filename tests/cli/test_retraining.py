@@ -187,22 +187,37 @@ def test_what_makes_no_sense_is_refused_in_two_lines_and_leaves_no_folder(
 def test_a_model_without_its_training_data_is_refused(lso: Lso, run: Run) -> None:
     config = run.path / "config.toml"
     config.write_text(config.read_text().replace('task = "digits"', 'task = "given"'))
+    Run(run.path, accept_changes=True)
     result = lso(*SEARCH)
     assert result.exit_code == 2 and "were given in Python" in result.stderr
 
 
+@pytest.mark.usefixtures("plain")
 def test_where_nothing_is_valid_it_ends_and_says_so(lso: Lso, run: Run) -> None:
     Path("ink.py").write_text("def score(xs):\n    return [None] * len(xs)\n")
     result = lso(*SEARCH, "--max-calls", 6, "--out", "found")
     assert result.exit_code == 0, result.stderr
     assert Run("found").info["status"] == "invalid" and "Nothing new in a round" in result.stdout
-    assert "Do not believe this result: 0 of 6 calls scored a new valid object (6 invalid)" in result.stdout
+    assert "\nDo not believe this result: " in result.stdout
+    assert "0 of 6 calls scored a new valid object (6 invalid)" in result.stdout
+    checks = json.loads(Path("found/report.json").read_text())["verdict"]["checks"]
+    assert [check["level"] for check in checks if check["name"] == "calls"] == ["doubt"]
     told = lso("doctor", "found")
     assert told.exit_code == 0 and "6 of 6 calls decoded to invalid objects" in told.stdout
 
 
-def test_a_score_that_fails_on_all_training_data_says_so(lso: Lso, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        ((), 1, "the score failed on 8 training objects in a row and gave no value yet"),
+        (("--max-failures", 100), 2, "the score failed on the first 50 training data"),
+    ],
+)
+@pytest.mark.usefixtures("no_report")
+def test_a_score_that_fails_on_all_training_data_says_so(
+    lso: Lso, run: Run, more: tuple[object, ...], code: int, words: str
+) -> None:
     Path("ink.py").write_text("def score(xs):\n    return ['much'] * len(xs)\n")
-    result = lso(*SEARCH, "--out", "found")
-    assert result.exit_code == 2 and "the score failed on the first 50 training data" in result.stderr
+    result = lso(*SEARCH, *more, "--out", "found")
+    assert result.exit_code == code and f"error: {words}: the score gave str 'much'" in result.stderr, result.stderr
     assert Run("found").info["status"] == "failed"

@@ -41,6 +41,7 @@ def test_json_is_the_only_thing_on_stdout(lso: Callable[..., Result]) -> None:
     assert result.stderr == ""
 
 
+@pytest.mark.usefixtures("no_report")
 def test_the_last_lines_say_what_was_kept_by_what_rule_and_what_the_last_epoch_had(lso: Callable[..., Result]) -> None:
     """With steps as large as these the KL of the last epochs is worse than that of an earlier one."""
     rule = ("--judge", "elbo", "--learning-rate", 0.1, "--epochs", 6)

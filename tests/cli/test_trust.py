@@ -38,7 +38,9 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("spoken")
     (folder / "data.txt").write_text("\n".join(LINES))
     settings = {"architecture": SIZES, "protocol": {"epochs": 1, "batch_size": 8}}
-    return face.train("vae", data=folder / "data.txt", settings=settings, out=folder / "run", device="cpu").path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lso.tasks.experiment._reported", lambda run: run)
+        return face.train("vae", data=folder / "data.txt", settings=settings, out=folder / "run", device="cpu").path
 
 
 @pytest.fixture
@@ -111,6 +113,7 @@ def test_a_folder_that_is_trusted_runs_what_it_names(lso: Lso, foreign: Path) ->
         dataset_of(Run(foreign, trust={"evil:others"}))
 
 
+@pytest.mark.usefixtures("no_report")
 def test_going_on_needs_the_users_word(lso: Lso, foreign: Path) -> None:
     update(Run(foreign), status="stopped")
     refused = lso("train", "--resume", foreign)
@@ -123,6 +126,7 @@ def test_going_on_needs_the_users_word(lso: Lso, foreign: Path) -> None:
     assert told.exit_code == 0 and traces() == {"imported", "called"}, told.output
 
 
+@pytest.mark.usefixtures("no_report")
 def test_what_the_user_names_runs_and_the_run_can_be_used(lso: Lso, elsewhere: Path) -> None:
     Path("evil.py").write_text(EVIL)
     Path("own.txt").write_text("\n".join(LINES))
