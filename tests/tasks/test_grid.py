@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lso.tasks import experiment
+from lso.tasks.datasets import load_dataset
 from lso.tasks.grid import Count, GridWatch, train_all
-from lso.tasks.images import load_dataset
 from lso.tasks.members import EVALUATION, Asked, Planned, check, folder_name, spread
 from lso.tasks.plan import plan
 from lso.tasks.sweep import cells, plan_sweep, points, table
