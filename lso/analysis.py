@@ -24,15 +24,12 @@ from lso.sensitivity import Sensitivity, sensitivity
 from lso.steadiness import values_again
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import LsoError
-from lso.vae.gaussian import DiagonalGaussian
-from lso.vae.information import log_mixture, mutual_information
 from lso.vae.latent_use import latent_use
 from lso.vae.seeds import generator
 
 PRIOR_DRAWS = 256
 PROBE_DRAWS = 64  # each decoded once for every dimension
 TOGETHER = (8, 64)  # draws that the decoder is tried on: as many as the search decoded together, within these
-MI_CODES = 2000  # data of the split that the mutual information is taken over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -262,9 +259,10 @@ def search_summary(
     fitted = reproduction(objective, result.z[chosen], decoded[chosen], prior, prior_decoded)
     names = list(target_names) if target_names is not None else [f"target {i}" for i in rows.tolist()]
     asked = measure.reaction(objective.targets, prior_decoded, scale)
+    carried = None if codes is None else latent_use(codes)
     checks = [
         belief.check_decoder(frozen(decoder), [*decoder.check(together(result)), *values_again(result)]),
-        belief.check_model(dims, asked, training_verdict, None if codes is None else latent_use(codes)),
+        belief.check_model(dims, asked, training_verdict, carried),
         belief.check_convergence(steps),
         belief.check_starts(both[0]),
         belief.check_plausibility(best, reference.plausibility),
@@ -278,7 +276,7 @@ def search_summary(
         sensitivity=both[0],
         control=both[1] if control is not None else None,
         dimensions=dims,
-        mutual_information=None if codes is None else split_information(codes),
+        mutual_information=None if carried is None else carried.mutual_information,
         ends=ends,
         starts=plausibility(decoder, result.z0, decoded0, **looks),
         best=best,
@@ -335,19 +333,6 @@ def best_typical(result: Result, ends: Plausibility) -> Tensor:
     typical = torch.where(ends.atypical, torch.inf, cost)
     least = ends.percentile_active.nan_to_num(nan=torch.inf).argmin(1)
     return torch.where(torch.isfinite(typical).any(1), typical.argmin(1), least)
-
-
-def split_information(codes: Codes) -> float:
-    """Mutual information of data and codes over the split (its first 2,000 data), nats; one seeded draw a datum.
-
-    Args:
-        codes: posteriors.
-    Returns:
-        The estimate; see `lso.vae.information.mutual_information`.
-    """
-    q = DiagonalGaussian(codes.mean[:MI_CODES].double().cpu(), codes.log_var[:MI_CODES].double().cpu())
-    z = q.sample(torch.randn(q.mean.shape, generator=generator(0, "report/information"), dtype=torch.float64))
-    return float(mutual_information(q, z, log_mixture(q, z)).mean())
 
 
 def rows_of(value: Plausibility, chosen: Tensor | None = None) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lso import belief, black_box_verdict, probing
-from lso.analysis import PRIOR_DRAWS, PROBE_DRAWS, frozen, plain, split_information
+from lso.analysis import PRIOR_DRAWS, PROBE_DRAWS, frozen, plain
 from lso.apart import yardstick
 from lso.belief import Check, Verdict
 from lso.convergence import middle
@@ -141,6 +141,7 @@ def _group(
     prior, best = _reencoding(results)
     agreement = _agreement(name, results, courses, dims)
     bests = [result.best.decoded_hash for result in results if result.best is not None]
+    carried = None if codes is None else latent_use(codes)
     numbers: dict[str, Any] = {
         "name": name,
         "objective": objective,
@@ -149,7 +150,7 @@ def _group(
         "calibrations": known,
         "dimensions": dims,
         "spread": _spread(results, courses),
-        "mutual_information": None if codes is None else split_information(codes),
+        "mutual_information": None if carried is None else carried.mutual_information,
         "agreement": agreement,
         "distinct_best": len(set(bests)),
         "prior_reencoding": prior,
@@ -160,7 +161,7 @@ def _group(
     findings = objective.decoder.check() + next(filter(None, map(objects_again, results)), [])
     checks = [
         belief.check_decoder(all(frozen(r.objective.decoder) for r in results), findings),
-        belief.check_model(dims, None, training, None if codes is None else latent_use(codes)),
+        belief.check_model(dims, None, training, carried),
         *black_box_verdict.checks(unjudged),
         *_fit(results, target),
     ]
