@@ -15,7 +15,7 @@ from typing import Any
 from lso.vae.errors import RunError
 from lso.vae.files import replace_file
 from lso.vae.lock import Lock
-from lso.vae.reading import CHECK, changed, checked_line, content, last_check, parse, read_lines, sealed
+from lso.vae.reading import CHECK, changed, checked_line, content, last_check, line_error, parse, read_lines, sealed
 
 SEALS = "seals"  # key of run.json
 INFO = "run.json"
@@ -195,10 +195,13 @@ def _rechecked(path: Path) -> bool:
     """Check lines anew, those that had a check; whether that changed anything."""
     before, previous = content(path), ""
     after = b""
-    for row, line in zip(read_lines(path, verify=False), before.split(b"\n"), strict=False):
+    for number, (row, line) in enumerate(zip(read_lines(path, verify=False), before.split(b"\n"), strict=False), 1):
         text, check = (line + b"\n", "")
         if previous or CHECK in parse(line, path):
-            text, check = checked_line(row, previous)
+            try:
+                text, check = checked_line(row, previous)
+            except ValueError:
+                raise line_error(path, number, "it holds a number that is not finite, which lso never writes") from None
         after, previous = after + text, check
     rest = before.rpartition(b"\n")[2]
     if after + rest == before:

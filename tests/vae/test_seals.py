@@ -221,3 +221,12 @@ def test_names_that_are_not_utf_8_are_sealed_too(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(sealed({"name": os.fsdecode(b"caf\xe9"), "plain": "é", "path": path}))
     assert read_json(path) == {"name": "caf\udce9", "plain": "é", "path": str(path)}
+
+
+def test_a_line_with_a_number_that_is_none_cannot_be_accepted(copy: Run) -> None:
+    journal = copy.path / seals.JOURNAL
+    journal.write_bytes(checked_lines([{"value": 0.5}, {"value": 1.5}]).replace(b"1.5", b"NaN"))
+    before = journal.read_bytes()
+    with pytest.raises(RunError, match=r"line 2 is damaged: .*not finite"):
+        seals.accept(copy.path)
+    assert journal.read_bytes() == before
