@@ -19,7 +19,7 @@ from tests.cli.writers import WRITERS, Writer, pieces, said, workplace
 from tests.lso.test_killed import Zygote, asked, zygote_of
 
 NEVER = 10**9
-MOMENTS = 5  # of each command
+MOMENTS = 3  # of each command: at its first file, in the middle, at its last one
 COUNTING = "from pathlib import Path\n\ndef score(xs):\n    with Path('calls').open('a') as file:\n"
 COUNTING += "        file.write('.' * len(xs))\n    return [float(x.sum()) for x in xs]\n"
 
