@@ -155,7 +155,7 @@ def test_nothing_valid_is_still_a_report(tmp_path: Path) -> None:
     def broken(x: Tensor) -> Tensor:
         raise ValueError("no licence")
 
-    result = lso.optimize(objective(broken), "random", 5, patience=8)
+    result = lso.optimize(objective(broken), "random", 5, patience=8, max_failures=20)
     text = page(result.report(tmp_path))
     assert "no licence" in text and "No object was valid." in text and "do not believe" in text
 
