@@ -35,6 +35,7 @@ def test_interrupted_in_an_import_it_says_one_word(tmp_path: Path, start: list[s
     done = subprocess.run(
         [sys.executable, *start],
         env=os.environ | {"PYTHONPATH": path, "INTERRUPT_AT": module},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these tests run in the background
         capture_output=True,
         text=True,
         timeout=120,

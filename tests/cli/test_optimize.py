@@ -29,12 +29,14 @@ def test_a_search_ends_in_a_table_a_verdict_and_a_report(lso: Lso, run: Run) -> 
     assert "Searching 4 latents of runs/digits (vae) for test:3: adam, 2 starts each, seed 0" in result.stderr
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_one_start_is_of_the_first_default_kind(lso: Lso, run: Run) -> None:
     result = lso("optimize", "--target", "test:2", *QUICK, "--starts", 1)
     assert result.exit_code == 0, result.stderr
     assert Run(result.stdout.splitlines()[-1]).info["search"]["start"] == ["mean"]
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_the_verdict_of_the_training_is_told_before_the_search(lso: Lso, run: Run) -> None:
     runs.update(run, verdict="Posterior collapse: planted.")
     result = lso("optimize", "--target", "test:2", "--json", *QUICK)
@@ -69,6 +71,7 @@ def grey(path: str, n: int = 2, seed: int = 0) -> np.ndarray:
     return pixels / 255
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_grey_targets_are_searched_for_and_shown_as_they_are(lso: Lso, run: Run) -> None:
     wanted = grey("grey.npy")
     result = lso("optimize", "--target", "grey.npy", "--out", "found", *QUICK, "--loss", "bce", "--prior-weight", 0)
@@ -106,6 +109,7 @@ def test_other_commands_take_grey_as_it_is_too(lso: Lso, run: Run) -> None:
     assert refused.exit_code == 2 and "--invert: no target is given" in refused.stderr
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_ctrl_c_writes_what_there_is(lso: Lso, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from lso.cli.progress import SearchProgress
 
@@ -118,6 +122,7 @@ def test_ctrl_c_writes_what_there_is(lso: Lso, run: Run, monkeypatch: pytest.Mon
     assert Run("cut").info["status"] == "stopped"
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_limits_cut_the_targets_and_the_time_and_say_so(lso: Lso, run: Run) -> None:
     done = lso("optimize", "--target", "test:5", "--limit", "2", "--starts", "1", "--max-steps", "40", "--out", "a")
     assert done.exit_code == 0 and "Cut to the first 2 of 5 targets." in done.stderr
