@@ -14,6 +14,7 @@ from lso.tasks.members import Member, read
 from lso.tasks.reproduce import Reproduction, chosen_rows, measured, places, plan_table, with_finished
 from lso.tasks.tables import PublishedTable, parse, table
 from lso.vae.errors import UsageError
+from lso.vae.reading import read_json, replace_sealed
 
 TABLE = """
 title = "Digits: a table made up for this test"
@@ -110,9 +111,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pretend_exact(root: Path) -> None:
     """Have the runs say that their data are the paper's file."""
     for path in root.glob("*/run.json"):
-        info = json.loads(path.read_text())
+        info = read_json(path)
         info["dataset"]["provenance"]["exact"] = True
-        path.write_text(json.dumps(info))
+        replace_sealed(path, info)
 
 
 def compared(root: Path, **options: Any) -> tuple[Reproduction, list[Member], dict[str, Any]]:

@@ -13,7 +13,7 @@ from lso.tasks.members import Asked, Member, as_begun, check
 from lso.tasks.sweep import cells, plan_sweep, points, table, unfinished, with_finished, with_spread, write_report
 from lso.vae.config import to_toml
 from lso.vae.errors import RunError, UsageError
-from lso.vae.runs import CONFIG, Run, create
+from lso.vae.runs import CONFIG, Run, create, put
 from tests.tasks.grids import SMALL, small
 
 ASKED = Asked(iw_samples=2, limit=5)
@@ -93,7 +93,7 @@ def test_a_folder_begun_before_there_was_a_choice_goes_on_by_its_own_rule(tmp_pa
     old = replace(small()[0].config, protocol=replace(small()[0].config.protocol, judge="elbo", judge_from=0))
     run = create(tmp_path / "vae-d2-s0", "train", {"status": "stopped"}, old)
     text = to_toml(old).replace("judge_from = 0\n", "")
-    (run.path / CONFIG).write_text(text)
+    put(run, {CONFIG: text.encode()})
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / CONFIG).write_text("[")
     planned = plan_sweep(["vae", "ne-vae-se"], (2,), 1, as_begun(tmp_path, SMALL))
