@@ -95,6 +95,10 @@ def fill(lso: Lso, writer: Writer, choose: Callable[[int], set[int]]) -> None:
 
 
 LIGHT = [name for name, writer in WRITERS.items() if not writer.shared and not writer.resume]
+HEAVY = ("benchmark lagging", "benchmark image-targets")  # seconds of processor time; shared folders have lighter ones
+MIDDLE = [
+    pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in WRITERS if name not in LIGHT
+]
 
 
 @pytest.mark.parametrize("name", LIGHT)
@@ -102,7 +106,7 @@ def test_a_full_disk_is_one_error_and_the_command_can_be_repeated(lso: Lso, name
     fill(lso, WRITERS[name], lambda count: {0, count - 1})
 
 
-@pytest.mark.parametrize("name", [name for name in WRITERS if name not in LIGHT])
+@pytest.mark.parametrize("name", MIDDLE)
 def test_a_full_disk_in_the_middle_of_long_work_is_one_error_and_it_goes_on(lso: Lso, name: str) -> None:
     fill(lso, WRITERS[name], lambda count: {count // 2})
 
