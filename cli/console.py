@@ -122,7 +122,8 @@ class Console:
         """
         if self.json:
             answer = _ANSWER.get() or sys.stdout
-            say(json.dumps(strict(value), indent=2, ensure_ascii=not _unicode(answer)), file=answer)
+            text = json.dumps(strict(value), indent=2, ensure_ascii=not _unicode(getattr(answer, "encoding", None)))
+            typer.echo(printable(text), file=answer)
 
     def note(self, text: str) -> None:
         """A line on stderr, unless quiet.
@@ -170,20 +171,19 @@ class Console:
             self.note("Loading PyTorch ...")
 
 
-def say(text: str, *, err: bool = False, file: TextIO | None = None) -> None:
+def say(text: str, *, err: bool = False) -> None:
     """A line, whatever is in it: of what is no text, or none to the terminal, escapes are shown.
 
     Args:
         text: the line.
         err: on stderr, else on stdout.
-        file: in their place.
     """
-    typer.echo(printable(text), err=err, file=file)
+    typer.echo(printable(text), err=err)
 
 
-def _unicode(file: TextIO) -> bool:
-    """Whether a file takes all of Unicode; escapes of others would be none of JSON's."""
-    return (getattr(file, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+def _unicode(encoding: str | None) -> bool:
+    """Whether a stream takes all of Unicode; escapes of others would be none of JSON's."""
+    return (encoding or "utf-8").lower().replace("-", "") == "utf8"
 
 
 def error(message: str, hint: str = "") -> None:
