@@ -185,9 +185,9 @@ def test_a_folder_without_the_key_means_what_it_meant(tmp_path: Path) -> None:
     run = train(chosen, digits(), tmp_path / "r", limits=Limits(steps=STEPS))
     old = "".join(line for line in to_toml(chosen).splitlines(True) if not line.startswith("judge_from"))
     (run.path / runs.CONFIG).write_text(old)
-    assert Run(run.path).config == chosen and from_toml(old).protocol.judge_from == 1
+    assert Run(run.path, accept_changes=True).config == chosen and from_toml(old).protocol.judge_from == 1
     (run.path / runs.CONFIG).write_text(old.replace('judge = "elbo"\n', ""))
-    assert Run(run.path).config == chosen and from_toml(old).protocol.judge == "elbo"
+    assert Run(run.path, accept_changes=True).config == chosen and from_toml(old).protocol.judge == "elbo"
 
 
 def test_rows_of_older_folders_are_told_by_their_rule() -> None:
