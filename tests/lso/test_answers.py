@@ -11,7 +11,9 @@ from torch import Tensor
 
 from lso.asktell import BlackBox, History
 from lso.decoder import Decoder
+from lso.failures import ScoreError
 from lso.objective import LatentObjective
+from lso.outcome import judged
 from lso.space import LatentSpace
 from tests.lso.searches import run
 
@@ -44,6 +46,7 @@ ANSWERS: list[tuple[Any, str, str]] = [
     (lambda n: 1 / 0, "failed", "ZeroDivisionError: division by zero"),
     (lambda n: exit(), "failed", "SystemExit"),
 ]
+OTHER_LENGTHS = ("values, expected", "the score gave 0 values")
 
 
 def number(datum: str | Tensor) -> int:
@@ -67,6 +70,11 @@ def numbered(on: str, score: Callable[[int, int], Any]) -> LatentObjective:
 def test_every_answer_is_recorded_with_its_reason(outcome: str, on: str, batch: int) -> None:
     """Each ask is for codes of another answer, given to all of them."""
     answers = [(give, reason) for give, kind, reason in ANSWERS if kind == outcome]
+    if batch > 1:  # a list of another length ends the search: which value is whose cannot be told
+        for give, _ in [answer for answer in answers if answer[1] in OTHER_LENGTHS]:
+            with pytest.raises(ScoreError, match=f"gave {len(give(batch))} values for {batch} data"):
+                judged(give(batch), batch)
+        answers = [answer for answer in answers if answer[1] not in OTHER_LENGTHS]
 
     def each(history: History, n: int, seed: int) -> Tensor:
         return torch.tensor([[history.number, i] for i in range(n)], dtype=torch.float64)
@@ -74,7 +82,7 @@ def test_every_answer_is_recorded_with_its_reason(outcome: str, on: str, batch: 
     objective = numbered(on, lambda which, count: answers[which][0](count))
     box = BlackBox("each", LatentSpace(2, bounds=99.0), each, maximize=True)
     calls = len(answers) * batch
-    result = run(objective, calls, optimizer=box, batch=batch, max_calls=calls)
+    result = run(objective, calls, optimizer=box, batch=batch, max_calls=calls, max_failures=calls + 1)
     assert len(result.records) == calls and result.status == {"evaluated": "finished"}.get(outcome, outcome)
     assert {record.outcome for record in result.records} == {outcome}
     for record in result.records:
