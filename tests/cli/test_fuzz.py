@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from tests.tasks.test_sentences import LINES
 
 CASES, SEED = 2000, 15
-SECONDS, ENOUGH = 420.0, 300  # a slow machine stops there, after so many at the least
+SECONDS, ENOUGH = 330.0, 300  # a slow machine stops there, after so many at the least
 HANGS = 60  # seconds of one command
 SCORE = "from pathlib import Path\nPath('executed').touch()\n\ndef ink(xs):\n    return [float(x.sum()) for x in xs]\n"
 SMALL = ("--latent-dim", 2, "--width", 8, "--device", "cpu", "--quiet")
