@@ -66,6 +66,12 @@ def reproduce(
         list[str] | None,
         typer.Option(help="Train these alone: labels, numbers or methods.", metavar="ROW,...", show_default=False),
     ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="At a size for another machine: cpu, for tables that have it.", metavar="NAME", show_default=False
+        ),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="The data. Default: downloaded.", metavar="PATH", show_default=False)
     ] = None,
@@ -73,7 +79,10 @@ def reproduce(
     seeds: Annotated[
         int | None,
         typer.Option(
-            help="Runs of each row. Default: the paper's.", metavar="N", rich_help_panel=CUT, show_default=False
+            help="Runs of each row. Default: the paper's, or the scale's.",
+            metavar="N",
+            rich_help_panel=CUT,
+            show_default=False,
         ),
     ] = None,
     limit: Annotated[
@@ -121,7 +130,7 @@ def reproduce(
         "architecture": {"name": arch},
     }
     asked = {key: {k: v for k, v in part.items() if v is not None} for key, part in given.items()}
-    published = tables.table(name)
+    published = tables.table(name) if scale is None else tables.at_scale(tables.table(name), scale)
     chosen = reproductions.chosen_rows(published, rows or [])
     folder, root = reproductions.places(published, out or runs_root())
     settings = members.as_begun(root, asked)

@@ -136,10 +136,11 @@ def train_all(
 ) -> tuple[list[Member], str | None]:
     """Train and measure what is planned; calling it again goes on where it was cut.
 
-    They run in order of their seeds, so that every method has one run before any has two, and that those which share
-    their data come together; or those that can in lockstep, as one batched model, which gives each the same numbers to
-    rounding (see `lso.vae.together`). A training that diverges is recorded as failed and the others go on; at the next
-    call it is tried again from its last checkpoint. One process at a time may work below a folder.
+    They run in order of their turns, then of their seeds, so that every method of a turn has one run before any has
+    two, and that those which share their data come together; or those that can in lockstep, as one batched model, which
+    gives each the same numbers to rounding (see `lso.vae.together`). A training that diverges is recorded as failed and
+    the others go on; at the next call it is tried again from its last checkpoint. One process at a time may work below
+    a folder.
 
     Args:
         planned: the trainings.
@@ -162,7 +163,7 @@ def train_all(
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     session = _Session(root=root, device=device, watch=watch or GridWatch(), deadline=deadline)
     reason, done = None, 0
-    groups = _groups(session, sorted(planned, key=lambda one: one.config.seed), together)
+    groups = _groups(session, sorted(planned, key=lambda one: (one.turn, one.config.seed)), together)
     if together:
         _tell_alone(session, groups)
     for group in groups:

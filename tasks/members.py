@@ -27,11 +27,13 @@ class Planned:
         name: of its folder.
         label: of its method, as it was asked for.
         config: the training.
+        turn: those of a later turn are trained after all of an earlier one.
     """
 
     name: str
     label: str
     config: TrainConfig
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,8 +110,8 @@ def plan_table(
     Args:
         table: published.
         rows: of `chosen_rows`.
-        settings: laid over the table's own, nested as in the TOML file.
-        seeds: runs of each row; None is the paper's number.
+        settings: laid over the table's own and those of its scale, nested as in the TOML file.
+        seeds: runs of each row; None is the paper's number, or the scale's.
         iw_samples: of the importance-weighted NLL; None is the paper's.
         test_limit: measure on the first so many test data; 0 is all.
     Returns:
@@ -120,14 +120,13 @@ def plan_table(
         UsageError: for a wrong value, or a row that the architecture cannot train.
         DataError: if the data path does not exist.
     """
-    number = table.seeds if seeds is None else seeds
-    if number < 1:
-        raise UsageError(f"expected at least 1 seed, got {number}", f"The paper has {table.seeds}.")
+    if seeds is not None and seeds < 1:
+        raise UsageError(f"expected at least 1 seed, got {seeds}", f"The paper has {table.seeds}.")
     jobs = [
         Job(row=index, part=part, planned=_planned(table, table.rows[index], settings, latent, seed))
-        for index in rows
+        for index in _in_order(table, rows)
         for part, latent in _parts(table).items()
-        for seed in range(number)
+        for seed in range(_runs(table, table.rows[index]) if seeds is None else seeds)
     ]
     samples = table.iw_samples if iw_samples is None else iw_samples
     measured = any(quantity in EVALUATED for _, quantity in table.compared)
@@ -173,6 +172,21 @@ def _own(table: PublishedTable, row: Row) -> Settings:
     return merge(merge({"data": {"task": table.task}}, table.settings), row.settings)
 
 
+def _in_order(table: PublishedTable, rows: Sequence[int]) -> list[int]:
+    """Rows as they are trained: those that the scale has first, then as in the table."""
+    first = table.scale.first if table.scale else ()
+    return sorted(rows, key=lambda index: _place(first, table.rows[index].label))
+
+
+def _place(first: Sequence[str], label: str) -> int:
+    return first.index(label) if label in first else len(first)
+
+
+def _runs(table: PublishedTable, row: Row) -> int:
+    """Runs of a row: the paper's number, or the scale's."""
+    return table.scale.seeds.get(row.label, table.seeds) if table.scale else table.seeds
+
+
 def _parts(table: PublishedTable) -> Mapping[str, int | None]:
     return table.latent_dims or {"": None}
 
@@ -204,7 +218,8 @@ PER_TOKEN = ("ppl", "ppl_bound")  # the exponential of that member, a token
 
 
 def _planned(table: PublishedTable, row: Row, settings: Settings, latent: int | None, seed: int) -> Planned:
-    method, full = parse_method(row.train), merge(_own(table, row), settings)
+    scale = table.scale.settings if table.scale else {}
+    method, full = parse_method(row.train), merge(merge(_own(table, row), scale), settings)
     size = {"latent_dim": latent} if latent is not None else {} if method.latents else {"latent_dim": 0}
     try:
         config = plan(merge(full, {"method": row.train, "seed": seed, "architecture": size}))
@@ -213,21 +228,27 @@ def _planned(table: PublishedTable, row: Row, settings: Settings, latent: int | 
             f"row {row.label}: {error.message}", f"{error.hint} --rows trains only the rows that it names."
         ) from None
     name = folder_name(row.training, config.architecture.latent_dim, seed)
-    return Planned(name=name, label=row.training, config=config)
+    later = table.scale is not None and row.label not in table.scale.first
+    return Planned(name=name, label=row.training, config=config, turn=int(later))
 
 
 def _cuts(table: PublishedTable, jobs: Sequence[Job], kind: str) -> list[str]:
     """How the trainings are less than, or other than, the table's protocol says."""
     found: dict[str, None] = {}
     for job in jobs:
-        config, own = job.planned.config, _own(table, table.rows[job.row])
+        row = table.rows[job.row]
+        config, own = job.planned.config, _own(table, row)
         if config.data.limit:
             found[f"{counted(config.data.limit, f'training {kind}')} instead of all"] = None
+        if config.data.size != own["data"].get("size", 0):
+            found[f"{kind}s of {config.data.size}x{config.data.size}"] = None
         for section in ("architecture", "protocol"):
             for key, wanted in own[section].items():
                 value = getattr(getattr(config, section), key)
                 if value != wanted and not (key == "latent_dim" and not config.method.latents):
                     found[f"{WORDS.get(key, key.replace('_', ' '))} {value} instead of {wanted}"] = None
+        if row.instead:
+            found[f"{row.train} instead of {row.instead}"] = None
     return list(found)
 
 

@@ -6,7 +6,7 @@ over what its file says. A row's ``train`` is one for all parts, or a mapping by
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
@@ -66,6 +66,7 @@ class Row:
         train: method that trains it here, ``"name:key=value,..."``; empty where only the figures are known.
         settings: of its trainings, over those of the table.
         figures: of each column.
+        instead: the paper's method, where a scale trains another.
     """
 
     label: str
@@ -73,6 +74,7 @@ class Row:
     train: str = ""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     figures: Mapping[Column, Figure] = field(default_factory=dict)
+    instead: str = ""
 
     @property
     def training(self) -> str:
@@ -80,6 +82,27 @@ class Row:
         own = {key: value for section in self.settings.values() for key, value in section.items()}
         told = (f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in own.items())
         return ", ".join((self.train, *told))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """A table at a size that another machine can train.
+
+    Args:
+        name: what it is called.
+        what: it is, in a line.
+        settings: over those of the table, nested as in ``config.toml``.
+        first: labels of the rows that are trained first, in that order; the others come after, as in the table.
+        seeds: runs of some rows, by label, where they are not the paper's number.
+        train: method of some rows, by label, where it is not the table's.
+    """
+
+    name: str
+    what: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    first: tuple[str, ...] = ()
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    train: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +126,8 @@ class PublishedTable:
         settings: of all trainings, nested as in ``config.toml``.
         protocol: sentences on them.
         remarks: other sentences.
+        scales: sizes that it can be trained at instead, by name.
+        scale: the one of them that this is, see `at_scale`; None for the paper's own size.
     """
 
     name: str
@@ -120,6 +145,8 @@ class PublishedTable:
     settings: Mapping[str, Any] = field(default_factory=dict)
     protocol: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    scale: Scale | None = None
 
     @property
     def columns(self) -> list[Column]:
@@ -198,6 +225,30 @@ def table(name: str) -> PublishedTable:
     return known[(whole or begun)[0]]
 
 
+def at_scale(table: PublishedTable, name: str) -> PublishedTable:
+    """A table as another machine can train it.
+
+    Args:
+        table: published.
+        name: of one of its scales.
+    Returns:
+        The table under the name ``TABLE-SCALE``, its trainings its own, with the methods that the scale has for it.
+    Raises:
+        UsageError: if it has no such scale.
+    """
+    if not table.scales:
+        having = ", ".join(key for key, one in published().items() if one.scales)
+        raise UsageError(f"{table.name} has no other scale than the paper's", f"Those that have: {having}.")
+    if name not in table.scales:
+        raise unknown_name(f"scale of {table.name}", name, table.scales)
+    scale = table.scales[name]
+    rows = tuple(
+        replace(row, train=scale.train[row.label], instead=row.train) if row.label in scale.train else row
+        for row in table.rows
+    )
+    return replace(table, name=f"{table.name}-{name}", trainings="", rows=rows, scale=scale)
+
+
 def parse(name: str, text: str) -> list[PublishedTable]:
     """Read a file of published figures.
 
@@ -240,8 +291,18 @@ def _table(name: str, values: Mapping[str, Any], rows: list[dict[str, Any]], par
         remarks=tuple(own.pop("remarks", ())),
         protocol=tuple(own.pop("protocol", ())),
         settings=_floats(own.pop("settings", {})),
+        scales={key: _scale(key, one, read) for key, one in own.pop("scales", {}).items()},
         **own,
     )
+
+
+def _scale(name: str, values: Mapping[str, Any], rows: Sequence[Row]) -> Scale:
+    left = dict(values)
+    scale = Scale(name=name, first=tuple(left.pop("first", ())), settings=_floats(left.pop("settings", {})), **left)
+    labels = {row.label for row in rows}
+    if unknown := {*scale.first, *scale.seeds, *scale.train} - labels:
+        raise ValueError(f"rows of scale {name} that are none: {', '.join(sorted(unknown))}")
+    return scale
 
 
 def _row(values: Mapping[str, Any], latent_dims: Mapping[str, int], part: str) -> Row:
