@@ -53,6 +53,10 @@ def test_few_data_are_judged_by_their_kl() -> None:
     assert replace(HEALTHY, data=10, mutual_information=0.5, kl=0.6).collapsed
 
 
+def test_an_estimate_below_zero_is_told_as_none() -> None:
+    assert "carry 0.00 nats" in collapse_verdict(replace(HEALTHY, mutual_information=-0.02, kl=0.07))
+
+
 def test_a_model_without_latents_has_none_that_could_collapse() -> None:
     assert not LatentUse(latent_dim=0, data=9, mutual_information=0, kl=0, used=0, active_units=0).collapsed
 
