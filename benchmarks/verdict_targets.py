@@ -342,7 +342,9 @@ def hunted(hunt: Hunt, out: Path) -> tuple[SearchSummary, Truth]:
         start_names=starts.names(kinds, STARTS),
     )
     ours = not hunt.wrapped
-    summary = search_summary(result, codes=run.codes() if ours else None, training_verdict=run.verdict if ours else "")
+    summary = search_summary(
+        result, codes=run.codes() if ours else None, training_verdict=run.verdict if ours else ""
+    )
     if isinstance(decoder.model, Wrapped):
         return summary, Truth(says="doubt", why=f"by construction: the decode is not the code's alone ({hunt.wrapped})")
     found = result.z[torch.arange(len(result.z)), summary.convergence.best_start].double()

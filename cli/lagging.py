@@ -136,7 +136,7 @@ def steps(text: str) -> tuple[int, ...]:
 
 
 def _tell(console: Console, found: "Findings", folder: Path, written: Path) -> None:
-
+    
     from lso.tasks.lagging_report import claim_table, ending_table, sentence
 
     told: dict[str, Any] = {"folder": folder, "report": written}

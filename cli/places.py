@@ -16,7 +16,9 @@ How = Literal["mean", "sample", "greedy"]  # `lso.vae.model.How`, without torch
 Way = Literal["greedy", "sample", "beam"]  # `lso.generation.Way`
 
 
-def training_run(path: Path | None, console: Console, *, trust: Trust = False, accept_changes: bool = False) -> Run:
+def training_run(
+    path: Path | None, console: Console, *, trust: Trust = False, accept_changes: bool = False
+) -> Run:
     """The training run that a command works on.
 
     Args:

@@ -59,7 +59,9 @@ def named(runs: Sequence[Run]) -> dict[str, Run]:
         raise UsageError("no runs to report on", "Name at least one run folder; `lso list runs` shows them.")
     names = [printable(run.path.resolve().name) for run in runs]
     paths = [printable(str(run.path)) for run in runs]
-    return {name if names.count(name) == 1 else path: run for name, path, run in zip(names, paths, runs, strict=True)}
+    return {
+        name if names.count(name) == 1 else path: run for name, path, run in zip(names, paths, runs, strict=True)
+    }
 
 
 # --- trainings -------------------------------------------------------------------------------------------------------

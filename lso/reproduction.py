@@ -110,7 +110,9 @@ def reproduction(
     return dataclasses.replace(found, turned=turned)
 
 
-def nats_bound(decoder: Decoder, prior: Float[Tensor, "draw latent"], deviations: float = DEVIATIONS) -> float | None:
+def nats_bound(
+    decoder: Decoder, prior: Float[Tensor, "draw latent"], deviations: float = DEVIATIONS
+) -> float | None:
     """What a datum costs at most if the decoder could have drawn it from the code that it is given.
 
         mean + 3 standard deviations of -log p(x|z),  z ~ p(z), x ~ p(x|z)

@@ -30,7 +30,8 @@ def latent_use(codes: Codes, seed: int = 0) -> LatentUse:
     return LatentUse(
         latent_dim=q.mean.shape[1],
         data=len(q),
-        mutual_information=mutual_information(q, z, log_mixture(q, z)).mean().item(),
+        # Estimated from one draw a datum: that may fall below zero, what it estimates cannot.
+        mutual_information=max(0.0, mutual_information(q, z, log_mixture(q, z)).mean().item()),
         kl=kl.sum().item(),
         used=int(((use >= USED) & (kl >= USED)).sum()),
         active_units=int(active(activity(codes.mean)).sum()),

@@ -36,7 +36,6 @@ CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT, START = (
     "start.safetensors",
 )
 
-
 def runs_root() -> Path:
     """Where new runs go: ``$LSO_RUNS``, else ``runs/`` below the working folder.
 

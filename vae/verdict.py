@@ -55,8 +55,7 @@ class LatentUse:
     @property
     def information(self) -> float:
         """Nats that the codes carry, as far as so many data can tell."""
-        # The mutual information is estimated from one draw a datum: that may fall below zero, what it estimates cannot.
-        return self.kl if self.data < ENOUGH else max(0.0, min(self.kl, self.mutual_information))
+        return self.kl if self.data < ENOUGH else min(self.kl, self.mutual_information)
 
     @property
     def collapsed(self) -> bool:

@@ -97,7 +97,9 @@ def fill(lso: Lso, writer: Writer, choose: Callable[[int], set[int]]) -> None:
 
 LIGHT = [name for name, writer in WRITERS.items() if not writer.shared and not writer.resume]
 HEAVY = ("benchmark lagging", "benchmark image-targets")  # seconds of processor time; shared folders have lighter ones
-MIDDLE = [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in WRITERS if name not in LIGHT]
+MIDDLE = [
+    pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in WRITERS if name not in LIGHT
+]
 
 
 @pytest.mark.parametrize("name", LIGHT)

@@ -27,7 +27,6 @@ from lso.vae.errors import UsageError
 Find = Callable[[str], Path]
 ZINC = "zinc250k.csv.gz"
 
-
 @pytest.fixture(scope="module")
 def zinc(request: pytest.FixtureRequest) -> list[dict[str, str]]:
     """The first 2,000 rows."""

@@ -65,7 +65,9 @@ def test_of_sequences_it_is_finite_the_same_again_and_above_its_parts(name: str)
     chosen = config(name, arch="lstm")
     data, model = data_for(chosen), small_model(chosen.method, "lstm")
     values, q = validate(model, data.validation, seed=1)
-    one, two = (full_loss(chosen.method, model, data.validation, q, values["reconstruction"], 1) for _ in range(2))
+    one, two = (
+        full_loss(chosen.method, model, data.validation, q, values["reconstruction"], 1) for _ in range(2)
+    )
     assert math.isfinite(one) and one == two
     if name == "ne-vae-se":
         assert one > values["neg_elbo"]
