@@ -439,6 +439,11 @@ def _hunts() -> dict[str, Hunt]:
     for targets in ("prior-draws", "held-out", "noise", "inverted"):
         add(model="text-good", targets=targets)
         add(model="pixel-good", targets=targets, steps=150)
+    for model in ("text-skip", "text-light"):
+        for targets in ("prior-draws", "held-out", "noise", "inverted", "two-noisy", "half-inverted"):
+            add(model=model, targets=targets)
+        add(model=model, targets="prior-draws", steps=2, start="prior")
+        add(model=model, targets="prior-draws", lr=50.0, steps=150, start="prior")
     for model in ("mlp-collapsed", "mlp-collapsed-wide", "conv-collapsed", "text-collapsed"):
         for targets in ("prior-draws", "held-out"):
             add(model=model, targets=targets)
