@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any
 
-from lso.cli.console import Console, span
+from lso.cli.console import Console, span, visible
 
 LINE_SECONDS = 2.0  # between two plain lines
 BAR_SECONDS = 0.1  # between two looks of the bar
@@ -46,13 +46,13 @@ class Bar:
                 return Text(f"{task.speed:z.0f} {unit}/s" if task.speed else "", style="dim")
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
             Speed(),
             TimeRemainingColumn(compact=True),
         )
         self._rich = Progress(*columns, console=Terminal(stderr=True), transient=True)
-        self._task = self._rich.add_task(text, total=total or None, completed=done)
+        self._task = self._rich.add_task(visible(text), total=total or None, completed=done)
         self._rich.start()
 
     def move(self, done: int, text: str | None = None) -> None:
@@ -66,7 +66,7 @@ class Bar:
         if self._rich is None or (text is None and now - self._looked < BAR_SECONDS):
             return
         self._looked = now
-        self._rich.update(self._task, completed=done, **({} if text is None else {"description": text}))
+        self._rich.update(self._task, completed=done, **({} if text is None else {"description": visible(text)}))
 
     def line(self, text: str) -> None:
         """A line above the bar.
@@ -75,7 +75,7 @@ class Bar:
             text: the line.
         """
         if self._rich is not None:
-            self._rich.console.print(text, highlight=False, markup=False)
+            self._rich.console.print(visible(text), highlight=False, markup=False)
         else:
             self.console.note(text)
 

@@ -167,6 +167,6 @@ def _conclude(found: Run, console: Console) -> None:
     console.result(f"{info['sentence']} ({span(info['seconds'])})")
     for page, report in zip(pages, reports, strict=True):
         verdict = report["verdict"]
-        console.result(typer.style(verdict["sentence"], fg=COLOURS[verdict["level"]]))
+        console.result(verdict["sentence"], COLOURS[verdict["level"]])
         console.result(f"report: {shown(page)}")
     console.result(shown(found.path))

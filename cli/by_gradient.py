@@ -94,7 +94,7 @@ def _conclude(found: Run, console: Console) -> None:
     console.table(table.columns, table.rows)
     console.result()
     console.result(f"{info['sentence']} ({span(info['seconds'])})")
-    console.result(typer.style(verdict["sentence"], fg=COLOURS[level]))
+    console.result(verdict["sentence"], COLOURS[level])
     if verdict["training"]:
         console.result(f"The training run said: {verdict['training']}")
     console.result(f"report: {shown(found.path / runs.REPORT)}")

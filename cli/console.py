@@ -17,6 +17,13 @@ import typer
 
 from lso.vae.files import printable
 
+# What a terminal acts on instead of showing it: ESC and the other controls of C0 and C1 but for line break and tab, and
+# the characters that turn the direction of what follows (Boucher, Anderson 2021, arXiv:2111.00169).
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+CONTROLS |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+BREAKS = {0x09: "\\t", 0x0A: "\\n"}  # which would break a table
+IN_JSON = {code: f"\\u{code:04x}" for code in CONTROLS}
+
 _ANSWER: ContextVar[TextIO | None] = ContextVar("answer", default=None)  # where JSON goes; None is sys.stdout
 
 
@@ -91,14 +98,15 @@ class Console:
     verbose: bool = False
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
-    def result(self, text: str = "") -> None:
+    def result(self, text: str = "", colour: str | None = None) -> None:
         """A line of the answer, on stdout; nothing under ``--json``.
 
         Args:
             text: the line.
+            colour: of it.
         """
         if not self.json:
-            say(text)
+            say(text, fg=colour)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table of the answer, on stdout; nothing under ``--json``.
@@ -110,7 +118,7 @@ class Console:
         if self.json:
             return
         head, *lines = table_lines(columns, rows)
-        say(typer.style(head, bold=True))
+        say(head, bold=True)
         for line in lines:
             say(line)
 
@@ -123,7 +131,7 @@ class Console:
         if self.json:
             answer = _ANSWER.get() or sys.stdout
             text = json.dumps(strict(value), indent=2, ensure_ascii=not _unicode(getattr(answer, "encoding", None)))
-            typer.echo(printable(text), file=answer)
+            typer.echo(printable(text).translate(IN_JSON), file=answer)  # beyond ASCII only within its texts
 
     def note(self, text: str) -> None:
         """A line on stderr, unless quiet.
@@ -153,7 +161,7 @@ class Console:
         Args:
             text: what is doubtful.
         """
-        say(typer.style("warning: ", fg="yellow") + text, err=True)
+        say(text, "warning: ", err=True, fg="yellow")
 
     def warn_once(self, text: str) -> None:
         """A warning of what several parts of a command have in common, printed for the first of them.
@@ -171,14 +179,32 @@ class Console:
             self.note("Loading PyTorch ...")
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """A line, whatever is in it: of what is no text, or none to the terminal, escapes are shown.
+def say(text: str, lead: str = "", *, err: bool = False, fg: str | None = None, bold: bool = False) -> None:
+    """A line, whatever is in it, see `visible`. The one place from which text reaches the terminal, but for bars.
 
     Args:
-        text: the line.
+        text: the line, often with words of a file or folder that somebody else made.
+        lead: a word of ours before it.
         err: on stderr, else on stdout.
+        fg: colour of the lead, or of the line that has none.
+        bold: its weight.
     """
-    typer.echo(printable(text), err=err)
+    first, rest = (lead, visible(text)) if lead else (visible(text), "")
+    typer.echo(typer.style(first, fg=fg, bold=bold or None) + rest if fg or bold else first + rest, err=err)
+
+
+def visible(text: str) -> str:
+    """Text as a terminal shows it and does nothing else: of what is no text, and of controls, escapes are shown.
+
+    A name or sentence from a folder could otherwise clear the screen, turn the window's title, or write over the
+    verdict above it.
+
+    Args:
+        text: any.
+    Returns:
+        The same without controls; line breaks and tabs stay.
+    """
+    return printable(text).translate(CONTROLS)
 
 
 def _unicode(encoding: str | None) -> bool:
@@ -193,7 +219,7 @@ def error(message: str, hint: str = "") -> None:
         message: what is wrong; its line breaks become blanks.
         hint: what to do about it.
     """
-    say(typer.style("error: ", fg="red", bold=True) + one_line(message), err=True)
+    say(one_line(message), "error: ", err=True, fg="red", bold=True)
     if hint:
         say(one_line(hint), err=True)
 
@@ -235,13 +261,13 @@ def number(value: Any) -> str:
     Args:
         value: anything.
     Returns:
-        Its text.
+        Its text, of one line.
     """
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:z,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:z.4g}"
-    return str(value)
+    return visible(str(value)).translate(BREAKS)
 
 
 def span(seconds: float) -> str:

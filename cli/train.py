@@ -244,7 +244,7 @@ def _conclude(run: Run, console: Console) -> None:
         if rows[-1]["epoch"] != best["epoch"]:
             console.result(f"the last epoch, {rows[-1]['epoch']}: {_numbers(rows[-1], latent, datum)}")
     if run.verdict:
-        console.result(typer.style(run.verdict, fg="yellow"))
+        console.result(run.verdict, "yellow")
     if (run.path / runs.REPORT).is_file():
         console.result(f"report: {shown(run.path / runs.REPORT)}")
     console.result(f"next: {following}" if info["status"] == "finished" else f"continue: {again}")

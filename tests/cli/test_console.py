@@ -1,13 +1,14 @@
 """How numbers, tables, durations and paths look."""
 
+import io
 import json
 import math
 from pathlib import Path
 
 import pytest
 
-from lso.cli.bars import Reading
-from lso.cli.console import Console, number, shown, span, strict, table_lines
+from lso.cli.bars import Bar, Reading
+from lso.cli.console import CONTROLS, Console, error, number, shown, span, strict, table_lines
 from lso.cli.options import seconds
 from lso.cli.progress import brief_text, metrics_text
 from lso.vae.config import DataConfig
@@ -83,6 +84,56 @@ def test_under_json_nothing_else_is_printed_on_stdout(capsys: pytest.CaptureFixt
     printed = capsys.readouterr()
     assert json.loads(printed.out) == {"x": 1}
     assert printed.err == "progress\n"
+
+
+HOSTILE = "\x1b]0;title\x07\x1b[2Jname\r\x9b1A\u202etxt"
+TAMED = "\\x1b]0;title\\x07\\x1b[2Jname\\x0d\\x9b1A\\u202etxt"
+
+
+def test_controls_in_what_others_wrote_are_shown_and_not_acted_on(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(verbose=True)
+    for tell in (console.result, console.note, console.warn, Bar(console, "steps").line):
+        tell(HOSTILE)
+        printed = capsys.readouterr()
+        assert (printed.out + printed.err).removeprefix("warning: ") == TAMED + "\n"
+    console.result(HOSTILE, "red")  # what is no terminal gets no colour
+    error(HOSTILE, HOSTILE)
+    printed = capsys.readouterr()
+    line = TAMED.replace("\\x0d", " ")  # white space is collapsed in errors
+    assert printed.out == TAMED + "\n" and printed.err == f"error: {line}\n{line}\n"
+    console.table((HOSTILE, "n"), [[f"{HOSTILE}\n\tb", 1]])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[0].startswith(TAMED) and lines[1] == f"{TAMED}\\n\\tb  1"
+    Console(json=True).emit({"é": HOSTILE + "\x7f"})
+    printed = capsys.readouterr()
+    assert "é" in printed.out and json.loads(printed.out) == {"é": HOSTILE + "\x7f"}
+    assert not set(printed.out.replace("\n", "")) & set(map(chr, CONTROLS))
+
+
+def test_the_colour_of_a_line_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal there are escape sequences, those of the line's own colour and no others."""
+    told: list[str] = []
+    monkeypatch.setattr("typer.echo", lambda text, err: told.append(text))
+    Console().result(HOSTILE, "red")
+    Console().warn(HOSTILE)
+    assert told == [f"\x1b[31m{TAMED}\x1b[0m", f"\x1b[33mwarning: \x1b[0m{TAMED}"]
+
+
+def test_a_bar_on_a_terminal_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    bar = Bar(Console(), "steps")
+    bar.start(10, text=f"[bold]{HOSTILE}")
+    bar.line(HOSTILE)
+    bar.move(5, f"[red]{HOSTILE}")
+    bar.stop()
+    shown = terminal.getvalue()
+    assert f"[bold]{TAMED}" in shown and f"[red]{TAMED}" in shown  # nor is it rich's markup
+    assert "\x1b]0;" not in shown and "\x1b[2J" not in shown and "\x9b" not in shown and "\u202e" not in shown
 
 
 def test_quiet_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
