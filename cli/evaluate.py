@@ -167,6 +167,9 @@ def _rows(m: "Metrics", values: Mapping[str, Any]) -> list[list[Any]]:
         none = [[name, None, "of models with latents"] for name in ("KL", "MI", "active units", "re-encoding")]
         return [["-ELBO", m.neg_elbo, "nats a datum; here -log p(x)"], *nll, *spoken, *none]
     one = "; not of one datum" if m.n < 2 else ""
+    alike = f"{m.mi_batch}" if m.mi_mixed is None else f"at most {m.mi_batch} of one length"
+    what = f"nats, within batches of {m.mi_batch} of any lengths, which count as known{one}"
+    mixed = [] if m.mi_mixed is None else [["MI, mixed lengths", values["mi_mixed"], what]]
     used = sum(min(both) >= USED for both in zip(m.decoder_use, m.kl_per_dimension, strict=True))
     return [
         ["-ELBO", m.neg_elbo, "nats a datum, KL weight 1"],
@@ -174,7 +177,8 @@ def _rows(m: "Metrics", values: Mapping[str, Any]) -> list[list[Any]]:
         *spoken,
         ["reconstruction", m.reconstruction, "nats"],
         ["KL", m.kl, "nats, posterior to prior"],
-        ["MI", values["mi"], f"nats, within batches of {m.mi_batch}{one}"],
+        ["MI", values["mi"], f"nats, within batches of {alike}{one}"],
+        *mixed,
         ["MI, split", values["mi_split"], f"nats, over all {m.n:,}{one}"],
         ["aggregate KL", values["aggregate_kl"], f"nats, q(z) to prior{one}"],
         ["active units", values["active_units"], f"of {latent}: variance of the posterior mean at least 0.01{one}"],
@@ -184,7 +188,7 @@ def _rows(m: "Metrics", values: Mapping[str, Any]) -> list[list[Any]]:
     ]
 
 
-OF_ONE = ("mi", "mi_split", "aggregate_kl", "active_units")
+OF_ONE = ("mi", "mi_mixed", "mi_split", "aggregate_kl", "active_units")
 OF_LATENTS = ("kl", "reencoding_error", "reencoding_error_mean")
 FEWEST = 50  # importance samples for the gaps
 SHOWN = 10  # dimensions in the table

@@ -205,9 +205,10 @@ def _numbers(row: Mapping[str, Any], latent: int, datum: str) -> str:
 
     if not latent:
         return f"no latents: the likelihood is exact, {row['neg_elbo']:z.2f} nats {datum}{perplexity(row)}"
+    information = row.get("mi_split", row.get("mi", row.get("mi_mixed")))  # rows of older runs lack the first, or two
     return (
         f"-ELBO {row['neg_elbo']:z.2f} = reconstruction {row['reconstruction']:z.2f} + KL {row['kl']:z.2f}, "
-        f"MI {row.get('mi_split', row['mi']):z.2f} nats, re-encoding error {row['reencoding_error']:z.2f}, "
+        f"MI {information:z.2f} nats, re-encoding error {row['reencoding_error']:z.2f}, "
         f"{row['active_units']} active of {latent} latents"
     )
 

@@ -35,9 +35,19 @@ FINAL = {
     "reencoding_error": "re-encoding, sampled",
     "reencoding_error_mean": "re-encoding, mean",
 }
-SPOKEN = {"perplexity": "perplexity", "tokens": "tokens"}  # of sequences, where rows have them
+# Of sequences, where rows have them.
+SPOKEN = {"mi_mixed": "MI, mixed lengths", "perplexity": "perplexity", "tokens": "tokens"}
 # Metrics that a model without latents does not have.
-OF_LATENTS = ("kl", "mi", "mi_split", "aggregate_kl", "active_units", "reencoding_error", "reencoding_error_mean")
+OF_LATENTS = (
+    "kl",
+    "mi",
+    "mi_split",
+    "mi_mixed",
+    "aggregate_kl",
+    "active_units",
+    "reencoding_error",
+    "reencoding_error_mean",
+)
 SEARCHES = (
     "Left: best end of each target. Middle: median value per step over targets and starts. Right: squared distance "
     "between the codes of two starts, per dimension; two unrelated draws have 2."
@@ -148,7 +158,7 @@ def training_verdict(
     # Folders written before there was a measure say little of a training that ended within its warm-up.
     early = not info["judged"] if "judged" in info else best["active_units"] < COLLAPSED_SHARE * latent_dim
     level: Level = "doubt" if told else "care" if early or status != "finished" else "fine"
-    information = number(best.get("mi_split", best["mi"]), 3)
+    information = number(best.get("mi_split", best.get("mi", best.get("mi_mixed"))), 3)
     carried = use.told() if use else f"MI {information} nats, {best['active_units']} active units"
     numbers = f"{carried}, -ELBO {number(best['neg_elbo'])} nats."
     state = (
@@ -197,11 +207,14 @@ def final_table(runs: Mapping[str, Run]) -> Table:
         rules[name] = run.kept_by()
     shown = FINAL | {key: word for key, word in SPOKEN.items() if any(row.get(key) for row in found.values())}
     rows = [[name, *(number(row.get(key)) for key in shown)] for name, row in found.items()]
-    batch = next((row["mi_batch"] for row in found.values() if row.get("mi_batch") and row.get("mi") is not None), None)
+    batch = next((row["mi_batch"] for row in found.values() if row.get("mi_batch") and row.get("kl") is not None), None)
     said = [told if len(runs) == 1 else f"{name}: {told}" for name, told in rules.items()]
     note = f"Validation split; nats per datum. {'. '.join(part[:1].upper() + part[1:] for part in said)}. "
     note += "Re-encoding errors are per dimension."
     note += f" MI within batches of {batch}: at most log {batch} = {math.log(batch):z.2f}." if batch else ""
+    if batch and any(row.get("mi_mixed") is not None for row in found.values()):
+        note += " Sequences of a batch are of one length, as in published tables; where they are mixed, their length "
+        note += "counts as known."
     return Table(columns=["run", *shown.values()], rows=rows, title="Final metrics", note=note)
 
 

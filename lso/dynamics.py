@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from lso.figures import BOTTOM, COLOURS, bottom_legend, canvas, styled
+from lso.figures import BOTTOM, COLOURS, bottom_legend, canvas, only_mixed, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,10 @@ def information(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
 def _panel(axis: "Axes", table: Sequence[Mapping[str, Any]]) -> None:
     from matplotlib.ticker import MaxNLocator
 
+    mixed = only_mixed(table)
     for number, (key, name, line) in enumerate(TERMS):
+        if mixed and key == "mi":
+            key, name = "mi_mixed", f"{name}, mixed lengths"
         known = [row for row in table if row.get(key) is not None]
         x, y = [row["epoch"] for row in known], [row[key] for row in known]
         axis.plot(x, y, line, color=COLOURS[number], linewidth=1.6, label=name)
@@ -65,7 +68,8 @@ def _panel(axis: "Axes", table: Sequence[Mapping[str, Any]]) -> None:
 def _limits(table: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Of all epochs but the untrained one, whose KL can be hundreds, where there are others."""
     trained = [row for row in table if row["epoch"] > 0] or table
-    values = [row[key] for row in trained for key, _, _ in TERMS if row.get(key) is not None] or [0.0]
+    keys = [*(key for key, _, _ in TERMS), *(["mi_mixed"] if only_mixed(table) else [])]
+    values = [row[key] for row in trained for key in keys if row.get(key) is not None] or [0.0]
     low, high = min(0.0, *values), max(*values, 1e-3)
     return low - 0.03 * (high - low), high + 0.05 * (high - low)
 

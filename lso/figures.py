@@ -176,8 +176,9 @@ CURVES = (
     ("aggregate_kl", "KL of the aggregated posterior", "nats"),
     ("reconstruction", "Reconstruction", "nats"),
 )
+MIXED = ("mi_mixed", "Mutual information, mixed lengths", "nats")  # all that old runs on sequences know of it
 # Panels that reach from 0 to at least here, so that the noise of a collapsed run looks like what it is.
-LEAST = {"kl": 0.1, "mi": 0.1, "active_units": 1.0, "aggregate_kl": 0.1}
+LEAST = {"kl": 0.1, "mi": 0.1, "mi_mixed": 0.1, "active_units": 1.0, "aggregate_kl": 0.1}
 REENCODING = (
     ("reencoding_error", "Sampled code to sampled re-encoding"),
     ("reencoding_error_mean", "Mean code to mean re-encoding"),
@@ -193,9 +194,9 @@ def training(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
     Returns:
         Six panels; two where no run has latents.
     """
-    curves = [
-        curve for curve in CURVES if any(row.get(curve[0]) is not None for table in rows.values() for row in table)
-    ]
+    every = [row for table in rows.values() for row in table]
+    curves = [MIXED if curve[0] == "mi" and only_mixed(every) else curve for curve in CURVES]
+    curves = [curve for curve in curves if any(row.get(curve[0]) is not None for row in every)]
     figure, axes = canvas(2, 3, 5.0, sharex=True) if len(curves) > 3 else canvas(1, len(curves), 2.9)
     for axis, (key, title, unit) in zip(axes.flat, curves, strict=False):
         _lines(axis, rows, key)
@@ -208,6 +209,17 @@ def training(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
         axis.set_xlabel("epoch")
     bottom_legend(figure, [axes[0, 0]])
     return figure
+
+
+def only_mixed(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether mutual information is known within batches of mixed lengths alone.
+
+    Args:
+        rows: of metrics.jsonl.
+    Returns:
+        True of runs on sequences by version 0.1.
+    """
+    return all(row.get("mi") is None for row in rows) and any(row.get("mi_mixed") is not None for row in rows)
 
 
 @styled

@@ -68,7 +68,7 @@ class Ending:
 
     Args:
         part: the training.
-        mi: nats, within batches of 50 of the test split; mean over draws, as the others.
+        mi: nats, within batches of 32 of the test split; mean over draws, as the others.
         kl: nats.
         active_units: 0 or 1.
         neg_elbo: nats.

@@ -102,7 +102,7 @@ def ending_table(found: Findings) -> Table:
     ]
     columns = ["method", "seed", "MI", "KL", "AU", "-ELBO", "deviation, encoder", "deviation, true", "correlation"]
     columns += ["aggressive epochs", "inner steps", "minutes", "as claimed"]
-    note = "Weights of the best validation -ELBO; nats. MI (within batches of 50), KL and -ELBO on the test split, "
+    note = "Weights of the best validation -ELBO; nats. MI (within batches of 32), KL and -ELBO on the test split, "
     note += f"means of {DRAWS} draws; deviations and correlation of the posterior means of the validation points."
     return Table(columns=columns, rows=rows, title="At the end", note=note)
 

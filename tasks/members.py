@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lso.tasks.plan import Settings, merge
-from lso.vae.config import TrainConfig, load_config, to_dict
+from lso.tasks.plan import PARAMETERS, Settings, merge
+from lso.vae.config import PARAMETERS_BEFORE, TrainConfig, load_config, to_dict
 from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.reading import read_json
 from lso.vae.runs import CONFIG, INFO, Run
@@ -16,6 +16,7 @@ from lso.vae.values import require
 
 # Metrics of a model with latents; without them there is nothing to measure.
 OF_LATENTS = ("kl", "mi", "active_units", "reencoding_error")
+PHASE_BEFORE = {"tolerance": 0.0, **PARAMETERS_BEFORE}  # what `aggressive` was by default
 EVALUATION = "evaluation.json"  # in the folder of a finished run
 
 
@@ -125,23 +126,29 @@ def check(planned: Sequence[Planned], root: Path) -> None:
 def as_begun(root: Path, settings: Settings) -> Settings:
     """Settings under which a folder's trainings go on, where some were begun by version 0.1.
 
-    What has not begun yet keeps its weights by the same rule and has networks of the same edition then, so that a table
-    does not mix two.
+    What has not begun yet keeps its weights by the same rule, has networks of the same edition and ends its aggressive
+    phase alike then, so that a table does not mix two.
 
     Args:
         root: the folder above the trainings.
-        settings: nested as in the TOML file; what they say of both wins.
+        settings: nested as in the TOML file; what they say of these wins.
     Returns:
-        The settings, with the folder's rule and edition below them.
+        The settings, with those of the folder below them.
     """
     for path in sorted(root.glob(f"*/{CONFIG}")):
         try:
-            if "judge_from" not in load_config(path).get("protocol", {}):
-                old = Run(path.parent).config
-                rule = {"judge": old.protocol.judge, "judge_from": old.protocol.judge_from}
-                return merge({"protocol": rule, "architecture": {"edition": old.architecture.edition}}, settings)
+            said = load_config(path).get("protocol", {})
+            old = Run(path.parent).config
         except LsoError:  # damaged, or of something else
             continue
+        before: Settings = {}
+        if "judge_from" not in said:
+            rule = {"judge": old.protocol.judge, "judge_from": old.protocol.judge_from}
+            before = {"protocol": rule, "architecture": {"edition": old.architecture.edition}}
+        if "mi_lengths" not in said:
+            before = merge(before, {"protocol": {"mi_lengths": old.protocol.mi_lengths}, PARAMETERS: PHASE_BEFORE})
+        if before:
+            return merge(before, settings)
     return settings
 
 
@@ -202,8 +209,10 @@ def evaluations(run: Run, asked: Asked) -> list[dict[str, Any]]:
     """
     try:
         content = read_json(run.path / EVALUATION)
-        same = content["how"] == how(asked)
-        return [dict(one) for one in content["metrics"]][: asked.repeats] if same else []
+        found = [dict(one) for one in content["metrics"]]
+        # Of sequences, mutual information was once that of batches of mixed lengths, and is measured anew.
+        same = content["how"] == how(asked) and all("mi_mixed" in one or one.get("tokens") is None for one in found)
+        return found[: asked.repeats] if same else []
     except (RunError, ValueError, KeyError, TypeError):
         return []
 

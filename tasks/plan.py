@@ -14,13 +14,15 @@ from lso.vae.methods import Method, method, parse_method
 from lso.vae.trust import Trust, require_trust
 
 Settings = Mapping[str, Any]
+PARAMETERS = "parameters"  # of methods, in settings
 
 
 def plan(settings: Settings, file: str | Path | None = None, trust: Trust = False) -> TrainConfig:
     """The complete configuration of a training: settings over the file over the task's defaults.
 
     Args:
-        settings: nested partial values as in `config.from_dict`; ``method`` may be ``"name:key=value"``.
+        settings: nested partial values as in `config.from_dict`; ``method`` may be ``"name:key=value"``, and
+            ``parameters`` say what its own parameters are where that leaves them out, instead of their defaults.
         file: a TOML file, or None.
         trust: what may run of the code that the file names; what the settings name, the user said.
     Returns:
@@ -30,10 +32,11 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
             file that is not to be trusted.
         DataError: if the path of the data or of a vocabulary does not exist.
     """
-    values = merge(load_config(file) if file else {}, settings)
+    own = {name: value for name, value in settings.items() if name != PARAMETERS}
+    values = merge(load_config(file) if file else {}, own)
     chosen = values.setdefault("method", {"name": "vae"})
     if isinstance(chosen, str):
-        chosen = parse_method(chosen)
+        chosen = parse_method(chosen, settings.get(PARAMETERS, {}))
     if isinstance(chosen, Method):
         if method(chosen.name, **chosen.params) != chosen:
             raise UsageError(

@@ -73,20 +73,24 @@ def after_window(updates: Updates, plan: Plan, mean_loss: float) -> tuple[Plan, 
     return replace(plan, done=done, loss=mean_loss), True
 
 
-def after_epoch(updates: Updates, plan: Plan, mi: float) -> Plan:
+def after_epoch(updates: Updates, plan: Plan, mi: float, epoch: int) -> Plan:
     """Take in the validation MI of an epoch.
 
     Args:
         updates: a value of the axis.
         plan: before it.
         mi: mutual information within batches, nats.
+        epoch: its number, from 1.
     Returns:
-        The plan: an MI below the one to be reached is a miss, and ``patience`` misses, in a row or not, end the phase
-        for good.
+        The plan: an MI below the one to be reached, by more than the tolerance while that holds, is a miss, and
+        ``patience`` misses, in a row or not, end the phase for good.
     """
     if isinstance(updates, Joint) or not plan.active:
         return plan
-    short = mi < plan.information - updates.tolerance
+    # A model whose encoder has not begun to learn has an MI of trifles that falls as often as it rises, which is no
+    # sign that the encoder has caught up; a fall from the best of a later epoch, however small, is what is counted.
+    tolerant = updates.against == "previous" or updates.early == 0 or epoch <= updates.early
+    short = mi < plan.information - updates.tolerance * tolerant
     misses = plan.misses + short
     reached = max(mi, plan.information) if updates.against == "best" else mi
     return replace(plan, information=reached, misses=misses, active=misses < updates.patience)

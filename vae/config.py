@@ -12,7 +12,7 @@ from lso.vae.architectures import ARCHITECTURES, BASELINES, Architecture, Kind, 
 from lso.vae.axes import Svi
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.files import printable
-from lso.vae.methods import Method, method, rows
+from lso.vae.methods import Method, method, parameters, rows
 from lso.vae.values import convert, require
 
 Binarize = Literal["dynamic", "fixed", "none"]
@@ -55,6 +55,8 @@ class Protocol:
         steady: after the first decay there is one each epoch, and the weights are not reloaded (Kim et al. 2018).
         binarize: dynamic (drawn anew for every batch), fixed (once, by the run's seed) or none; of images.
         lengths: sequences of a batch have equal lengths, as the papers', or near ones and padding; see `Corpus.groups`.
+        mi_lengths: sequences of the batches whose mutual information ends an aggressive phase: of one length, as in the
+            authors' code, or of any, as folders have it that were written before there was this key.
         precision: of layers in a training step; weights, losses, validation and all that is measured stay in float32.
             In bfloat16 larger networks are faster on a processor that has instructions for it; on one that has not
             they are slower or cannot be computed, which is tried before training begins (see `lso.vae.precision`).
@@ -81,6 +83,7 @@ class Protocol:
     steady: bool = False
     binarize: Binarize = "dynamic"
     lengths: Literal["equal", "near"] = "equal"
+    mi_lengths: Literal["equal", "any"] = "equal"
     precision: Precision = "float32"
     compiled: bool = False
     judge: Judge = "loss"
@@ -223,8 +226,11 @@ class TrainConfig:
 
 # What the config.toml of a run folder means by keys that it does not have, as it was written before there were any.
 BEFORE = TrainConfig(
-    method=method("vae"), protocol=Protocol(judge="elbo", judge_from=0), data=DataConfig(limited="encoded")
+    method=method("vae"),
+    protocol=Protocol(judge="elbo", judge_from=0, mi_lengths="any"),
+    data=DataConfig(limited="encoded"),
 )
+PARAMETERS_BEFORE = {"early": 0}  # the same of parameters of methods
 SECTIONS: dict[str, Any] = {"architecture": Architecture, "protocol": Protocol, "data": DataConfig}
 
 
@@ -352,6 +358,10 @@ def from_folder(text: str, source: str) -> TrainConfig:
     networks = values.get("architecture")
     if isinstance(networks, Mapping):
         values["architecture"] = {"edition": 0, **networks}  # of the family named there, not of the default one
+    chosen = values.get("method")
+    if isinstance(chosen, Mapping) and chosen.get("name"):
+        known = parameters(str(chosen["name"]))
+        values["method"] = {key: value for key, value in PARAMETERS_BEFORE.items() if key in known} | dict(chosen)
     return from_dict(values, BEFORE)
 
 

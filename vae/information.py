@@ -4,9 +4,10 @@ The aggregated posterior of n data is the mixture q(z) = (1/n) sum_j q(z|x_j). E
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lso.vae.gaussian import LOG_2PI, DiagonalGaussian, prior_log_prob
@@ -57,21 +58,26 @@ def _log_mixture_by_differences(q: DiagonalGaussian, z: Tensor) -> Tensor:
     return torch.cat(parts) - math.log(len(q))
 
 
-def log_mixture_within(q: DiagonalGaussian, z: Float[Tensor, "n latent"], batch: int) -> Float[Tensor, " n"]:
-    """Log density of each code under the mixture of its own batch, in nats: `log_mixture` in batches, in given order.
+def log_mixture_within(
+    q: DiagonalGaussian, z: Float[Tensor, "n latent"], batches: Sequence[Int[Tensor, " _"]]
+) -> Float[Tensor, " n"]:
+    """Log density of each code under the mixture of its own batch, in nats: `log_mixture` batch by batch.
 
     Args:
         q: ``(n, latent)`` posteriors.
         z: ``(n, latent)`` one code for each, so that the sum over j includes i.
-        batch: B >= 1, data in a batch; the last one may be smaller.
+        batches: row numbers of each; every datum is in one of them.
     Returns:
-        ``(n,)`` in double.
+        ``(n,)`` in double, in the order of the data.
     Raises:
-        UsageError: if ``batch`` is below 1.
+        UsageError: if the batches do not hold each datum once.
     """
-    require(batch >= 1, "a batch >= 1", batch, "He et al. (2019) use 50 for images.")
-    cuts = [slice(start, start + batch) for start in range(0, len(z), batch)]
-    return torch.cat([log_mixture(q[rows], z[rows]) for rows in cuts])
+    rows = torch.cat([batch.cpu() for batch in batches])
+    once = torch.equal(rows.sort().values, torch.arange(len(z)))
+    remedy = "Cut a permutation of them: torch.split(torch.randperm(n), 50)."
+    require(once, f"batches that hold each of {len(z)} data once", f"{len(rows)} row numbers", remedy)
+    parts = [log_mixture(q[here], z[here]) for here in (batch.to(z.device) for batch in batches)]
+    return torch.cat(parts)[rows.argsort().to(z.device)]
 
 
 def mutual_information(

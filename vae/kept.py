@@ -9,7 +9,7 @@ from lso.vae.methods import Method
 from lso.vae.schedules import warmup_steps
 
 # What run.json tells of the epoch that was kept, and of the last one.
-TOLD = ("epoch", "watched", "eligible", "neg_elbo", "kl", "mi", "mi_split", "active_units")
+TOLD = ("epoch", "watched", "eligible", "neg_elbo", "kl", "mi", "mi_mixed", "mi_split", "active_units")
 
 
 def can_win(config: TrainConfig, epoch: int, step: int, steps_per_epoch: int) -> bool:

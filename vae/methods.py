@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, Literal
 
 from lso.vae.architectures import Kind
@@ -138,9 +139,10 @@ def _aggressive(
     budget: int = 0,
     patience: int = 5,
     against: Literal["best", "previous"] = "best",
-    tolerance: float = 0.0,
+    tolerance: float = 0.02,  # nats; trifles ended the phase, and models collapsed: see `Aggressive`
+    early: int = 5,
 ) -> dict[str, Any]:
-    values = {"window": window, "cap": cap, "budget": budget, "patience": patience}
+    values = {"window": window, "cap": cap, "budget": budget, "patience": patience, "early": early}
     return {"updates": Aggressive(against=against, tolerance=tolerance, **values)}
 
 
@@ -336,11 +338,12 @@ def _schedule(end: float, params: Mapping[str, Any]) -> Schedule:
     return Linear(length=anneal, unit=unit, start=first, end=end)
 
 
-def parse_method(text: str) -> Method:
+def parse_method(text: str, defaults: Mapping[str, Any] = MappingProxyType({})) -> Method:
     """Read ``name:key=value,key=value``.
 
     Args:
         text: e.g. ``"ne-vae-se:weight=5,anneal=20"`` or ``"sa-vae+skip-vae:steps=20"``.
+        defaults: of parameters that the text does not give, where the method has them; instead of the table's.
     Returns:
         The method.
     Raises:
@@ -353,4 +356,5 @@ def parse_method(text: str) -> Method:
         if not equals:
             raise UsageError(f"cannot read {item!r} in method {text!r}", "Write name:key=value,key=value.")
         params[key.strip()] = value.strip()
-    return method(name, **params)
+    known = parameters(name)
+    return method(name, **({key: value for key, value in defaults.items() if key in known} | params))

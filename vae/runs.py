@@ -158,13 +158,16 @@ class Run:
         """The rows of metrics.jsonl, one an epoch.
 
         Returns:
-            Rows in order; empty before the first.
+            Rows in order; empty before the first. Those of sequences that were written before there was ``mi_mixed``
+            had it under ``mi``, and have no ``mi`` here.
         """
         path = self.checked(METRICS)
         rows = read_lines(path) if path.is_file() else []
         for row in rows:
             if not isinstance(row.get("epoch"), int) or not isinstance(row.get("best"), bool):
                 raise changed(path, "a row is not that of an epoch")
+            if "tokens" in row and "mi" in row and "mi_mixed" not in row:
+                row["mi_mixed"] = row.pop("mi")
         return rows
 
     def best(self) -> dict[str, Any]:

@@ -336,7 +336,8 @@ def _end_epoch(trainer: Trainer) -> None:
     lines = append_row(row, trainer.run.path / runs.METRICS) if first() else position.lines
     trainer.totals.zero_()
     if position.epoch > 0:
-        trainer.plan = aggressive.after_epoch(config.method.updates, trainer.plan, values["mi"])
+        mi = values["mi"] if config.protocol.mi_lengths == "equal" else values.get("mi_mixed", values["mi"])
+        trainer.plan = aggressive.after_epoch(config.method.updates, trainer.plan, mi, position.epoch)
     trainer.position = replace(
         position,
         inner=0,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from lso.vae.runs import Run
 from tests.cli.conftest import ROOT, Lso
 
 KEPT = ROOT / "tests" / "data" / "folders_83e3243"
@@ -64,6 +65,20 @@ def test_trainings_go_on_to_the_same_weights(lso: Lso, here: Path, name: str) ->
     ours, theirs = load_file(here / name / "model.safetensors"), load_file(KEPT / "gone-on" / f"{name}.safetensors")
     assert ours.keys() == theirs.keys()
     assert all(ours[key].allclose(theirs[key], rtol=1e-3, atol=1e-4) for key in ours)
+
+
+def test_information_of_sequences_is_told_as_what_it_was(lso: Lso, here: Path) -> None:
+    """It was that of batches of mixed lengths, which has a name of its own now, and ends the aggressive phase there."""
+    old = json.loads((KEPT / "text-stopped" / "metrics.jsonl").read_text().splitlines()[-1])
+    row = Run(here / "text-stopped").metrics()[-1]
+    assert row["mi_mixed"] == old["mi"] and "mi" not in row
+    assert lso("report", "text-stopped", "--out", "page").exit_code == 0
+    (told,) = json.loads((here / "page" / "report.json").read_text())["runs"].values()
+    assert told["best"]["mi_mixed"] is not None and "mi" not in told["best"]
+    assert "MI, mixed lengths" in (here / "page" / "report.html").read_text()
+    assert lso("train", "--resume", "text-stopped", "--quiet").exit_code == 0
+    run = Run(here / "text-stopped")
+    assert run.config.protocol.mi_lengths == "any" and {"mi", "mi_mixed"} <= run.metrics()[-1].keys()
 
 
 def test_sweeps_go_on(lso: Lso, here: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from lso.tasks import experiment
 from lso.tasks.grid import train_all
-from lso.tasks.members import Asked, Member, as_begun, check
+from lso.tasks.members import EVALUATION, Asked, Member, as_begun, check, evaluations, how
 from lso.tasks.sweep import cells, plan_sweep, points, table, unfinished, with_finished, with_spread, write_report
+from lso.vae.axes import Aggressive
 from lso.vae.config import to_toml
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import CONFIG, Run, create, put
@@ -92,13 +93,29 @@ def test_a_folder_begun_before_there_was_a_choice_goes_on_by_its_own_rule(tmp_pa
     assert small()[0].config.protocol.judge == "loss" and as_begun(tmp_path, SMALL) == SMALL
     old = replace(small()[0].config, protocol=replace(small()[0].config.protocol, judge="elbo", judge_from=0))
     run = create(tmp_path / "vae-d2-s0", "train", {"status": "stopped"}, old)
-    text = to_toml(old).replace("judge_from = 0\n", "")
+    text = to_toml(old).replace("judge_from = 0\n", "").replace('mi_lengths = "equal"\n', "")
     put(run, {CONFIG: text.encode()})
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / CONFIG).write_text("[")
     planned = plan_sweep(["vae", "ne-vae-se"], (2,), 1, as_begun(tmp_path, SMALL))
     assert {(one.config.protocol.judge, one.config.protocol.judge_from) for one in planned} == {("elbo", 0)}
     check(planned, tmp_path)
+    # The aggressive phase, too, ended otherwise; a tolerance that is asked for wins.
+    methods = ["aggressive", "aggressive:tolerance=0.1", "vae"]
+    found = plan_sweep(methods, (2,), 1, as_begun(tmp_path, SMALL))
+    updates = [one.config.method.updates for one in found[:2]]
+    assert updates == [Aggressive(tolerance=tolerance, early=0) for tolerance in (0.0, 0.1)]
+    assert {one.config.protocol.mi_lengths for one in found} == {"any"} and found[0].name == "aggressive-d2-s0"
     asked = {**SMALL, "protocol": {**SMALL["protocol"], "judge": "last"}}
     with pytest.raises(RunError, match=r"another training: protocol\.judge = 'elbo', not 'last'"):
         check(plan_sweep(["vae"], (2,), 1, as_begun(tmp_path, asked)), tmp_path)
+
+
+@pytest.mark.parametrize(("tokens", "known", "again"), [(9.5, True, False), (9.5, False, True), (None, False, False)])
+def test_sequences_whose_information_was_that_of_mixed_lengths_are_measured_anew(
+    tmp_path: Path, tokens: float | None, known: bool, again: bool
+) -> None:
+    one = {"neg_elbo": 1.0, "mi": 2.0, "tokens": tokens} | ({"mi_mixed": 2.5} if known else {})
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / EVALUATION).write_text(json.dumps({"how": how(ASKED), "metrics": [one]}))
+    assert (evaluations(Run(tmp_path), ASKED) == []) == again

@@ -9,7 +9,7 @@ import pytest
 
 from lso.tasks.reproduce import chosen_rows, plan_table
 from lso.tasks.tables import PublishedTable, parse, published, table
-from lso.vae.axes import Linear
+from lso.vae.axes import Aggressive, Linear
 from lso.vae.errors import DataError, UsageError
 from lso.vae.schedules import kl_weight
 from tests.conftest import MISSING, data_folder
@@ -142,6 +142,12 @@ def test_text_is_trained_aggressively_by_windows_of_15_until_mi_falls_once() -> 
     assert [(one.window, one.patience, one.against) for one in updates[4:]] == [(15, 1, "previous")] * 3
     assert [one.budget for one in updates] == [10, 30, 50, 70, 0, 0, 0]
     assert all((one.patience, one.against, one.cap) == (1, "previous", 99) for one in updates)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_published_rows_have_no_tolerance_for_falls_of_the_information(name: str) -> None:
+    updates = [job.planned.config.method.updates for job in _all(table(name))]
+    assert {one.tolerance for one in updates if isinstance(one, Aggressive)} <= {0.0}
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -49,28 +49,62 @@ def phase(updates: Aggressive, information: list[float]) -> int:
     """Epochs until the phase ends, when validation gives these MI; 0 where it does not."""
     plan = aggressive.init(updates)
     for epoch, mi in enumerate(information, 1):
-        plan = aggressive.after_epoch(updates, plan, mi)
+        plan = aggressive.after_epoch(updates, plan, mi, epoch)
         if not plan.active:
-            assert not aggressive.after_epoch(updates, plan, 99.0).active  # for good
+            assert not aggressive.after_epoch(updates, plan, 99.0, epoch + 1).active  # for good
             return epoch
     return 0
 
 
 def test_misses_count_against_the_best_and_are_never_forgotten() -> None:
-    assert phase(Aggressive(), [1.0, 0.9, 1.1, 1.0, 1.0, 1.2, 1.1, 1.1]) == 8
-    assert phase(Aggressive(), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]) == 0
-    assert phase(Aggressive(patience=2), [1.0, 0.9, 0.95]) == 3
+    assert phase(Aggressive(tolerance=0), [1.0, 0.9, 1.1, 1.0, 1.0, 1.2, 1.1, 1.1]) == 8
+    assert phase(Aggressive(tolerance=0), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]) == 0
+    assert phase(Aggressive(patience=2, tolerance=0), [1.0, 0.9, 0.95]) == 3
+
+
+TRIFLES = [1.5e-4, 7e-5, 1.5e-4, 7e-5, 1.5e-4, 7e-5]  # of an encoder that has not begun to learn
+
+
+def test_trifles_do_not_end_the_phase_by_default_and_did_as_published() -> None:
+    previous = {"patience": 1, "against": "previous"}
+    assert phase(Aggressive(tolerance=0, **previous), TRIFLES) == 2  # type: ignore[arg-type]
+    assert phase(Aggressive(**previous), TRIFLES * 5) == 0  # type: ignore[arg-type]
+    assert phase(Aggressive(**previous), [*TRIFLES, 1.0, 0.99, 0.96]) == 9  # type: ignore[arg-type]
+
+
+def test_against_the_best_trifles_are_passed_over_in_the_first_epochs_alone() -> None:
+    assert phase(Aggressive(patience=1), TRIFLES[:5]) == 0 and phase(Aggressive(patience=1), TRIFLES) == 6
+    assert phase(Aggressive(patience=1, tolerance=0), TRIFLES) == 2
+    assert phase(Aggressive(patience=1), [1.0, 0.99, 0.97]) == 3
+    assert phase(Aggressive(patience=1, early=0), TRIFLES * 5) == 0  # as a tolerance was before there was `early`
+    assert phase(Aggressive(patience=1, early=2), TRIFLES) == 4
 
 
 def test_papers_reading_ends_at_the_first_fall() -> None:
-    assert phase(Aggressive(patience=1, against="previous"), [-0.1, 0.5, 0.4]) == 3
+    assert phase(Aggressive(patience=1, against="previous", tolerance=0), [-0.1, 0.5, 0.4]) == 3
     assert phase(Aggressive(patience=1, against="previous", tolerance=0.2), [0.5, 0.4, 0.3, 0.05]) == 4
 
 
 def test_joint_updates_have_no_inner_steps() -> None:
     plan = aggressive.init(Joint())
     assert not plan.active and aggressive.window(Joint(), plan) == 0
-    assert aggressive.after_epoch(Joint(), plan, 1.0) == plan
+    assert aggressive.after_epoch(Joint(), plan, 1.0, 1) == plan
+
+
+@pytest.mark.parametrize(("lengths", "epochs"), [("equal", 3), ("any", 2)])
+def test_the_phase_is_ended_by_information_within_one_length_but_in_folders_of_before(
+    lengths: str, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = iter([0.0, 2.0, 1.0, 0.5])
+
+    def scripted(*args, **kwargs):  # type: ignore[no-untyped-def]
+        row, q = metrics.validate(*args, **kwargs)
+        return {**row, "mi": 1.0, "mi_mixed": next(mixed)}, q
+
+    monkeypatch.setattr(training, "validate", scripted)
+    chosen = config("aggressive:budget=1,patience=1", arch="lstm", anneal=0, epochs=3, mi_lengths=lengths)
+    rows = train(chosen, sentences(), tmp_path / "r").metrics()[1:]
+    assert sum(row["inner_steps"] > 0 for row in rows) == epochs
 
 
 Call = tuple[tuple[Group, ...], Tensor, Noise, float, bool, bool]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lso.vae.architectures import ARCHITECTURES, architecture
+from lso.vae.axes import Aggressive
 from lso.vae.config import (
     DataConfig,
     Protocol,
@@ -58,6 +59,15 @@ def test_a_folder_of_an_earlier_version_keeps_its_networks() -> None:
     earlier = text.replace("edition = 1\n", "")
     assert earlier != text and from_folder(earlier, "x").architecture.edition == 0
     assert from_toml('[architecture]\nname = "dieng2019"\n').architecture.edition == 1  # a user's own file
+
+
+def test_a_folder_of_an_earlier_version_ends_its_aggressive_phase_as_it_did() -> None:
+    config = TrainConfig(method=method("aggressive", tolerance=0.5), architecture=architecture("lstm"))
+    text = to_toml(config)
+    earlier = text.replace("early = 5\n", "").replace('mi_lengths = "equal"\n', "")
+    old, new = from_folder(earlier, "x"), from_toml(earlier)
+    assert from_folder(text, "x") == config and old.protocol.mi_lengths == "any" != new.protocol.mi_lengths
+    assert old.method.updates == Aggressive(tolerance=0.5, early=0) and new.method.updates == Aggressive(tolerance=0.5)
 
 
 def test_missing_parts_come_from_the_defaults() -> None:

@@ -175,7 +175,9 @@ def test_defaults_are_those_of_the_papers() -> None:
     assert method("ne-vae-lp", c=0).penalty == LogProbReencoding(c=0.0, weight=1.0, reduction="sum")
     assert {name for name, spec in METHODS.items() if spec.anneal == 10} == {"vae-anneal", "ne-vae-se", "ne-vae-lp"}
     assert method("skip-vae").skip and not method("vae").skip
-    assert method("aggressive").updates == Aggressive(window=10, cap=99, budget=0, patience=5, against="best")
+    published = Aggressive(window=10, cap=99, budget=0, patience=5, against="best", tolerance=0.0)
+    assert method("aggressive", tolerance=0).updates == published
+    assert method("aggressive").updates == Aggressive(tolerance=0.02, early=5)  # ours: see there
     refinement = Refinement(steps=10, step_size=1.0, momentum=0.5, clip=5.0)
     assert method("sa-vae").inference == SemiAmortized(refinement=refinement, products="exact")
 
