@@ -176,9 +176,10 @@ def _conclude(
         console.warn(banner)
     main = beside.table(numbers, plan.table)
     console.table(main.columns, main.rows)
-    if ranks := beside.rank_table(numbers):
-        console.result()
-        console.table(ranks.columns, ranks.rows)
+    for more in (beside.rank_table(numbers), beside.reading_table(numbers, plan.table)):
+        if more:
+            console.result()
+            console.table(more.columns, more.rows)
     console.note(main.note)
     console.result(f"report: {shown(page)}")
     models = [shown(m.run.path) for m in found if m.run and (s := standings.get(m.planned.name)) and s.again]

@@ -39,7 +39,7 @@ def compare(reproduction: Reproduction, members: Sequence[Member], extra: Mappin
             f"{member.planned.name}: {member.info['sentence']}" for _, member in mine if member.status == "failed"
         ]
         rows.append({"label": row.label, "group": row.group, "train": row.training, "planned": len(mine), "done": done})
-        rows[-1] |= {"failed": failed, "figures": row.figures, "ours": cells}
+        rows[-1] |= {"failed": failed, "figures": row.figures, "ours": cells, "reading_of": row.reading_of}
     _make_relative(table, rows)
     compared = {heading(column, alone=bool(table.column)): column for column in columns}
     return {
@@ -93,7 +93,8 @@ def _told(row: Mapping[str, Any], columns: Mapping[str, Column], comparable: boo
             difference = ours["mean"] - float(figure.mean)
             cell |= {"z": difference / figure.scale} if figure.scale else {"difference": difference}
         cells[name] = cell
-    return {key: row[key] for key in ("label", "group", "train", "planned", "done", "failed")} | {"cells": cells}
+    keys = ("label", "group", "train", "reading_of", "planned", "done", "failed")
+    return {key: row[key] for key in keys} | {"cells": cells}
 
 
 def _ordered(columns: Mapping[str, Column]) -> dict[str, Column]:
@@ -103,7 +104,8 @@ def _ordered(columns: Mapping[str, Column]) -> dict[str, Column]:
 
 
 def _ranks(rows: Sequence[Mapping[str, Any]], column: Column) -> dict[str, Any] | None:
-    both = [row for row in rows if column in row["figures"] and row["ours"][column]]
+    own = [row for row in rows if not row["reading_of"]]
+    both = [row for row in own if column in row["figures"] and row["ours"][column]]
     if len(both) < FEWEST:
         return None
     found = rank_order(
@@ -152,6 +154,8 @@ def table(numbers: Mapping[str, Any], published: PublishedTable) -> Table:
     """
     names, lines, marked = numbers["columns"], [], []
     for index, row in enumerate(numbers["rows"], start=1):
+        if row["reading_of"]:
+            continue
         cells = [row["cells"][name] for name in names]
         shown = [cell["published"]["text"] if cell["published"] else NONE for cell in cells]
         lines.append([f"{index} {row['label']}", "published", *shown])
@@ -198,6 +202,40 @@ def rank_table(numbers: Mapping[str, Any]) -> Table | None:
     return Table(columns=columns, rows=lines, title="Order of the rows", note=note) if lines else None
 
 
+def reading_table(numbers: Mapping[str, Any], published: PublishedTable) -> Table | None:
+    """What a method may mean where the paper leaves that open: how far each reading moves from the plain row.
+
+    Levels do not compare at another scale, so that differences from the first row that is trained stand beside the
+    published ones.
+
+    Args:
+        numbers: of `compare`.
+        published: the table, at a scale.
+    Returns:
+        The table; None where the scale has no readings or nothing is trained yet.
+    """
+    scale, names = published.scale, numbers["columns"]
+    if scale is None or not scale.readings or not scale.first:
+        return None
+    rows = {row["label"]: row for row in numbers["rows"]}
+    plain, lines, marked = rows[scale.first[0]], [], []
+    for of, others in scale.readings.items():
+        lines.append([of, "published", *(_moved(rows[of], plain, name, "published") for name in names)])
+        for row in (rows[label] for label in (of, *others)):
+            if row["done"]:
+                marked.append(len(lines))
+                lines.append([row["train"], "ours", *(_moved(row, plain, name, "ours") for name in names)])
+    if not marked or not plain["done"]:
+        return None
+    note = f"Each less the row {plain['label']} of the same side. Positive: more than there."
+    return Table(columns=["row", "", *names], rows=lines, title="Readings", note=note, marked=marked)
+
+
+def _moved(row: Mapping[str, Any], plain: Mapping[str, Any], name: str, side: str) -> str:
+    one, other = row["cells"][name][side], plain["cells"][name][side]
+    return f"{one['mean'] - other['mean']:+z.2f}" if one and other else NONE
+
+
 def opposite_table(numbers: Mapping[str, Any]) -> Table | None:
     """The pairs of rows that ours puts the other way round.
 
@@ -231,6 +269,7 @@ def write_report(
     from lso.comparison import side_by_side
     from lso.grid_figures import beside_published
     from lso.page import places, render, uri, write
+    from lso.tasks import use_of_latents
     from lso.vae.config import to_dict
 
     published = reproduction.table
@@ -239,7 +278,9 @@ def write_report(
         names = {index: row["label"] for index, row in enumerate(numbers["rows"], start=1)}
         chart = {"chart": uri(beside_published(panels, names)), "caption": FIGURE}
         sections.append({"title": "Ours against published", **chart})
-    sections += [{"table": found} for found in (rank_table(numbers), opposite_table(numbers)) if found]
+    tables = (rank_table(numbers), opposite_table(numbers), reading_table(numbers, published))
+    sections += [{"table": found} for found in tables if found]
+    sections += use_of_latents.sections(members)
     configs = {
         job.planned.name: to_dict(job.planned.config) for job in reproduction.jobs if not job.planned.config.seed
     }
@@ -271,7 +312,7 @@ def _panels(numbers: Mapping[str, Any]) -> dict[str, list[tuple[int, float, floa
     panels: dict[str, list[tuple[int, float, float]]] = {name: [] for name in numbers["columns"]}
     for index, row in enumerate(numbers["rows"], start=1):
         for name, cell in row["cells"].items():
-            if cell["published"] and cell["ours"]:
+            if cell["published"] and cell["ours"] and not row["reading_of"]:
                 panels[name].append((index, cell["published"]["mean"], cell["ours"]["mean"]))
     return {name: entries for name, entries in panels.items() if entries}
 

@@ -93,12 +93,40 @@ def _distances(known: Known, names: Names) -> list[Claim]:
         if role in known and len(known[role].thresholds) > 1:
             one, word = known[role], "shrinks" if way < 0 else "grows"
             text = f"{names[role]}: the code distance between starts {word} from the first threshold to the last"
-            for of, distance in _both(one).items():
+            for of, distance in _apart(one).items():
                 claims.append(_claim(f"{text}, {of}", [(distance[-1] - distance[0], way)], one.met(-1), _end(one)))
     if "beta" in known and len(known["beta"].thresholds) > 2:
-        for of, distance in _both(known["beta"]).items():
+        for of, distance in _apart(known["beta"]).items():
             claims.append(_rise_and_fall(known["beta"], names["beta"], distance, of))
+    if "beta" in known and "se" in known:
+        claims += _ends(known["beta"], known["se"], f"{names['beta']}: the code distance at the last threshold", names)
     return claims
+
+
+def _ends(beta: Outcome, se: Outcome, text: str, names: Names) -> list[Claim]:
+    """Of active or dead dimensions per dimension, as the two models do not have the same number of them."""
+    pairs = {
+        "all dimensions": (_whole(beta)[-1], 1, _whole(se)[-1], 1),
+        "per active dimension": (beta.distance_active[-1], beta.active_units, se.distance_active[-1], se.active_units),
+        "per dead dimension": (beta.distance_dead[-1], _dead(beta), se.distance_dead[-1], _dead(se)),
+    }
+    met = beta.met(-1) & se.met(-1)
+    return [
+        _claim(f"{text} stays above that of {names['se']}, {of}", [(one / a - other / b, 1)], met, _end(beta, se))
+        for of, (one, a, other, b) in pairs.items()
+        if a and b
+    ]
+
+
+def _dead(outcome: Outcome) -> int:
+    return outcome.latent_dim - outcome.active_units
+
+
+def _whole(outcome: Outcome) -> Tensor:
+    """The distance over all dimensions, where those of one kind are not NaN for want of any."""
+    if not _dead(outcome):
+        return outcome.distance_active
+    return outcome.distance_active + outcome.distance_dead if outcome.active_units else outcome.distance_dead
 
 
 def _rise_and_fall(outcome: Outcome, name: str, distance: Tensor, of: str) -> Claim:
@@ -112,15 +140,16 @@ def _rise_and_fall(outcome: Outcome, name: str, distance: Tensor, of: str) -> Cl
     return _claim(text, parts, met, _end(outcome), choices=len(distance) - 2)
 
 
-def _both(outcome: Outcome) -> dict[str, Tensor]:
-    """Over all dimensions, and over the active ones where some are and others are not."""
-    if outcome.active_units == outcome.latent_dim:
+def _apart(outcome: Outcome) -> dict[str, Tensor]:
+    """Over all dimensions, and over the active and the dead ones where there are both."""
+    if not _dead(outcome):
         return {"all dimensions, none of them dead": outcome.distance_active}
     if not outcome.active_units:
         return {"all dimensions, none of them active": outcome.distance_dead}
     return {
-        "all dimensions": outcome.distance_active + outcome.distance_dead,
+        "all dimensions": _whole(outcome),
         "active dimensions alone": outcome.distance_active,
+        "dead dimensions alone": outcome.distance_dead,
     }
 
 

@@ -182,6 +182,13 @@ def _place(first: Sequence[str], label: str) -> int:
     return first.index(label) if label in first else len(first)
 
 
+def _turn(table: PublishedTable, row: Row) -> int:
+    """First what the scale has first, then readings of those rows, then the others."""
+    if table.scale is None or row.label in table.scale.first:
+        return 0
+    return 1 if row.reading_of else 2
+
+
 def _runs(table: PublishedTable, row: Row) -> int:
     """Runs of a row: the paper's number, or the scale's."""
     return table.scale.seeds.get(row.label, table.seeds) if table.scale else table.seeds
@@ -228,8 +235,7 @@ def _planned(table: PublishedTable, row: Row, settings: Settings, latent: int | 
             f"row {row.label}: {error.message}", f"{error.hint} --rows trains only the rows that it names."
         ) from None
     name = folder_name(row.training, config.architecture.latent_dim, seed)
-    later = table.scale is not None and row.label not in table.scale.first
-    return Planned(name=name, label=row.training, config=config, turn=int(later))
+    return Planned(name=name, label=row.training, config=config, turn=_turn(table, row))
 
 
 def _cuts(table: PublishedTable, jobs: Sequence[Job], kind: str) -> list[str]:

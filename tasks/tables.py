@@ -67,6 +67,7 @@ class Row:
         settings: of its trainings, over those of the table.
         figures: of each column.
         instead: the paper's method, where a scale trains another.
+        reading_of: label of the row whose figures these are, where this is another reading of its method.
     """
 
     label: str
@@ -75,6 +76,7 @@ class Row:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     figures: Mapping[Column, Figure] = field(default_factory=dict)
     instead: str = ""
+    reading_of: str = ""
 
     @property
     def training(self) -> str:
@@ -95,6 +97,7 @@ class Scale:
         first: labels of the rows that are trained first, in that order; the others come after, as in the table.
         seeds: runs of some rows, by label, where they are not the paper's number.
         train: method of some rows, by label, where it is not the table's.
+        readings: label of a row -> what its method may also mean where the paper leaves that open, label -> method.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Scale:
     first: tuple[str, ...] = ()
     seeds: Mapping[str, int] = field(default_factory=dict)
     train: Mapping[str, str] = field(default_factory=dict)
+    readings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +121,8 @@ class PublishedTable:
         rows: in the order of the paper.
         task: row of `lso.tasks.TASKS`; empty where no row can be trained.
         column: the part of the figures that is about that task; empty where all are.
-        trainings: the table whose trainings it shares, and what it does not say of task, settings and protocol; empty
-            for its own.
+        trainings: the table whose trainings it shares, and what it does not say of task, settings, protocol and scales;
+            empty for its own.
         seeds: runs of each row.
         iw_samples: of the importance-weighted NLL.
         repeats: evaluations of each run.
@@ -199,7 +203,8 @@ def _completed(table: PublishedTable, known: Mapping[str, PublishedTable]) -> Pu
             f"{table.name} shares the trainings of an unknown table {table.trainings}", "Install lso again."
         )
     other = known[table.trainings]
-    left = {key: getattr(other, key) for key in ("task", "settings", "protocol") if not getattr(table, key)}
+    shared = ("task", "settings", "protocol", "scales")
+    left = {key: getattr(other, key) for key in shared if not getattr(table, key)}
     return replace(table, **left)
 
 
@@ -232,7 +237,8 @@ def at_scale(table: PublishedTable, name: str) -> PublishedTable:
         table: published.
         name: of one of its scales.
     Returns:
-        The table under the name ``TABLE-SCALE``, its trainings its own, with the methods that the scale has for it.
+        The table under the name ``TABLE-SCALE``, with the methods that the scale has for it; where its trainings are
+        its own with a row for each reading, after all others.
     Raises:
         UsageError: if it has no such scale.
     """
@@ -242,11 +248,20 @@ def at_scale(table: PublishedTable, name: str) -> PublishedTable:
     if name not in table.scales:
         raise unknown_name(f"scale of {table.name}", name, table.scales)
     scale = table.scales[name]
+    if table.trainings:  # readings are told in the table that is trained
+        scale = replace(scale, readings={})
     rows = tuple(
         replace(row, train=scale.train[row.label], instead=row.train) if row.label in scale.train else row
         for row in table.rows
     )
-    return replace(table, name=f"{table.name}-{name}", trainings="", rows=rows, scale=scale)
+    known = {row.label: row for row in rows}
+    readings = tuple(
+        replace(known[of], label=label, train=train, instead="", reading_of=of)
+        for of, others in scale.readings.items()
+        for label, train in others.items()
+    )
+    shared = f"{table.trainings}-{name}" if table.trainings else ""
+    return replace(table, name=f"{table.name}-{name}", trainings=shared, rows=rows + readings, scale=scale)
 
 
 def parse(name: str, text: str) -> list[PublishedTable]:
@@ -300,7 +315,7 @@ def _scale(name: str, values: Mapping[str, Any], rows: Sequence[Row]) -> Scale:
     left = dict(values)
     scale = Scale(name=name, first=tuple(left.pop("first", ())), settings=_floats(left.pop("settings", {})), **left)
     labels = {row.label for row in rows}
-    if unknown := {*scale.first, *scale.seeds, *scale.train} - labels:
+    if unknown := {*scale.first, *scale.seeds, *scale.train, *scale.readings} - labels:
         raise ValueError(f"rows of scale {name} that are none: {', '.join(sorted(unknown))}")
     return scale
 

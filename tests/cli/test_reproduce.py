@@ -51,6 +51,32 @@ def test_rows_are_trained_and_told_beside_the_published_ones(lso: Lso, omniglot:
     assert [row["done"] for row in json.loads(more.stdout)["rows"]][:10] == [1, 1, *[0] * 7, 1]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
+def test_the_scale_for_a_cpu_trains_the_rows_of_the_search_and_draws_their_latents(lso: Lso, elsewhere: Path) -> None:
+    draw = np.random.default_rng(0)
+    train, test = (draw.integers(0, 255, (n, 28, 28), dtype=np.uint8) for n in (200, 60))
+    np.savez(elsewhere / "omniglot.npz", train_x=train, test_x=test)
+    rows = [part for label in ("VAE", "NE-VAE se", "beta-VAE(0.9)", "Aggressive") for part in ("--rows", label)]
+    small = ("--limit", 100, "--epochs", 2, "--data", "omniglot.npz", "--device", "cpu", "--out", "here")
+    command = ("reproduce", "nevae2021_table1", "--scale", "cpu", *rows, "--seeds", 1, *small)
+    done = lso(*command, "--json")
+    assert done.exit_code == 0, done.stderr
+    told = "100 training images instead of all; images of 14x14; networks he2019-small instead of he2019; epochs 2"
+    assert f"NOT the paper's protocol: {told}" in done.stderr
+    order = [line.split()[-1] for line in done.stderr.splitlines() if "training: " in line]
+    four = ["vae-anneal", "ne-vae-se", "beta-vae-beta=0.9-anneal=8.88889", "aggressive-budget=10-tolerance=0-anneal=10"]
+    assert order == [f"{name}-d32-s0" for name in four]
+    folder = Path("here/reproduce-nevae2021_table1_omniglot-cpu")
+    assert {path.name for path in folder.iterdir()} == {"report.html", "report.json", *order}
+    page, numbers = (folder / "report.html").read_text(), json.loads(done.stdout)
+    assert numbers["ranks"]["AU"]["rows"] == 4 and [row["done"] for row in numbers["rows"]].count(1) == 4
+    assert "Traversals of ne-vae-se" in page and "Re-encoding error over training" in page and "Readings" in page
+    search = lso("reproduce", "nevae2021_toy", "--scale", "cpu", *rows, "--seeds", 1, *small)
+    assert search.exit_code == 0 and "training: " not in search.stderr, search.stderr
+    assert "lso benchmark image-targets" in search.stdout
+
+
 @pytest.mark.usefixtures("no_report")
 def test_a_table_of_repeats_shares_the_model_and_adds_evaluations(lso: Lso, omniglot: Path) -> None:
     small = ("--data", omniglot, *SMALL, "--iw-samples", 2, "--out", "here")
@@ -93,6 +119,8 @@ def test_a_table_that_cannot_be_trained_yet_shows_what_was_published(lso: Lso, m
     [
         (("nevae",), "several tables begin with"),
         (("he2019_table9_annealing",), "Name one of he2019_table9_annealing_omniglot, he2019_table9_annealing_yahoo"),
+        (("nevae2021_table1", "--scale", "gpu"), "unknown scale of nevae2021_table1_omniglot 'gpu'"),
+        (("he2019_table2", "--scale", "cpu"), "he2019_table2_6_omniglot has no other scale"),
         (("nevae2021_table1", "--rows", "VEA"), "unknown row of nevae2021_table1_omniglot"),
         (("he2019_table2", "--arch", "mlp"), "row PixelCNN: mlp decodes nothing"),
         (("he2019_table2", "--seeds", 0), "at least 1 seed"),

@@ -68,6 +68,11 @@ WRITERS = {
         "--device cpu --iw-samples 2",
         shared=True,
     ),
+    "reproduce at a scale": Writer(
+        command="reproduce nevae2021_table1 --scale cpu --rows VAE --seeds 1 --data omniglot.npz --limit 40 --epochs 2 "
+        "--device cpu",
+        shared=True,
+    ),
     "benchmark image-targets": Writer(
         command="benchmark image-targets runs/digits --targets 2 --max-steps 100 --thresholds 0.5,0 --device cpu",
         shared=True,

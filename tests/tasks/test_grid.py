@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,13 @@ class Seen(GridWatch):
 
     def stop(self) -> str | None:
         return "interrupted" if self.steps <= 0 or len(self.trained) > self._trainings else None
+
+
+def test_what_has_a_later_turn_is_trained_after_all_seeds_of_an_earlier_one(tmp_path: Path) -> None:
+    plain, other, again, _ = small("vae", "beta-vae:beta=0.5", seeds=2)
+    watch = Seen()
+    train_all([replace(plain, turn=1), other, again], tmp_path, device="cpu", watch=watch)
+    assert watch.trained == [one.name for one in sorted((other, again), key=lambda one: one.config.seed)] + [plain.name]
 
 
 def test_all_are_trained_once_with_seeds_outermost(tmp_path: Path) -> None:

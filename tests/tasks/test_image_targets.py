@@ -163,10 +163,33 @@ def test_claims_hold_fail_or_stay_open_as_the_numbers_say() -> None:
     assert of("VAE: the code distance", "grows", "all") == "holds"
     assert of("VAE: the code distance", "grows", "active dimensions alone") == "undecided"
     assert of("aggressive: the code distance", "all") == "does not hold"
+    assert of("VAE: the code distance", "grows", "dead dimensions alone") == "holds"
     assert of("rises and falls", "active dimensions alone") == "holds"
     assert of("NE-VAE se takes fewer steps than beta") == "holds"
     assert of("VAE takes fewer steps than aggressive") == "undecided"
-    assert len(found) == 6 + 6 + 2 + 3
+    assert len(found) == 6 + 9 + 3 + 3 + 3
+
+
+def test_the_end_distance_of_beta_is_judged_against_that_of_se_by_target_and_by_dimension() -> None:
+    """Two active and one dead dimension in se, one and two in beta: of either kind a dimension's share counts."""
+    se = scripted("se", active=(1.0, 1.0, 1.0), dead=(1.0, 1.0, 1.0))
+    beta = dataclasses.replace(scripted("beta", active=(9.0, 9.0, 0.7), dead=(9.0, 9.0, 1.6)), active_units=1)
+
+    def told(*outcomes: toy.Outcome) -> dict[str, str]:
+        ends = [claim for claim in judge(outcomes) if "stays above that of NE-VAE se" in claim.claim]
+        return {claim.claim.rpartition(", ")[2]: claim.judgement for claim in ends}
+
+    assert told(se, beta) == {
+        "all dimensions": "holds",  # 2.3 against 2.0
+        "per active dimension": "holds",  # 0.7 against 0.5
+        "per dead dimension": "does not hold",  # 0.8 against 1.0
+    }
+    (whole,) = [one for one in judge([se, beta]) if "above" in one.claim and "all dimensions" in one.claim]
+    difference = (beta.distance_active + beta.distance_dead - se.distance_active - se.distance_dead)[-1]
+    assert whole.intervals[0].mean == pytest.approx(float(difference.mean()))
+    awake = dataclasses.replace(se, active_units=3, distance_dead=torch.full_like(se.distance_dead, torch.nan))
+    assert told(awake, beta) == {"all dimensions": "holds", "per active dimension": "holds"}
+    assert not told(se, scripted("vae"))
 
 
 def test_a_claim_is_judged_on_the_targets_that_got_there(tmp_path: Path) -> None:

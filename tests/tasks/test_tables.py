@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lso.tasks.reproduce import chosen_rows, plan_table
-from lso.tasks.tables import PublishedTable, parse, published, table
+from lso.tasks.tables import PublishedTable, at_scale, parse, published, table
 from lso.vae.axes import Aggressive, Linear
 from lso.vae.errors import DataError, UsageError
 from lso.vae.schedules import kl_weight
@@ -33,7 +33,7 @@ TRAINED = {
     "nevae2021_toy_search": 4,
     "savae2018_slide_yahoo": 4,
 }
-OURS = ("task", "column", "trainings", "seeds", "iw_samples", "repeats", "latent_dims", "settings")
+OURS = ("task", "column", "trainings", "seeds", "iw_samples", "repeats", "latent_dims", "settings", "scales")
 SAID = ("remarks", "protocol", "parts")
 # networks, batch, epochs, patience, first epoch after which there is a decay, and decays at the end
 IMAGES_HE, IMAGES_NE = ("he2019", 50, 1000, 20, 0, 5), ("he2019", 50, 100, 0, 0, 5)
@@ -221,3 +221,96 @@ def test_a_damaged_table_is_refused() -> None:
     for text in ("[[row]]\nmodel = 'a'\nkll = 3", "title = ", "title = 't'\n[[row]]\nkl = 3"):
         with pytest.raises(DataError, match=r"x\.toml is not a published table"):
             parse("x", text)
+
+
+SCALED = """
+title = "t"
+source = "s"
+note = "n"
+task = "omniglot"
+column = "a"
+[settings.architecture]
+name = "mlp"
+[settings.protocol]
+epochs = 9
+[scales.small]
+what = "w"
+first = ["B"]
+seeds = { B = 2 }
+[scales.small.train]
+C = "aggressive:budget=3"
+[scales.small.readings.B]
+"B, other" = "ne-vae-se:weight=2"
+[scales.small.settings.data]
+size = 8
+[[row]]
+model = "A"
+train = "vae"
+a = { kl = 1.0 }
+[[row]]
+model = "B"
+train = "ne-vae-se"
+a = { kl = 2.0 }
+[[row]]
+model = "C"
+train = "aggressive"
+a = { kl = 3.0 }
+"""
+
+
+def test_a_scale_changes_the_trainings_and_not_the_figures() -> None:
+    (whole,) = parse("t", SCALED)
+    found = at_scale(whole, "small")
+    assert found.name == "t-small" and found.rows[:2] == whole.rows[:2] and whole.scale is None
+    assert (found.rows[2].train, found.rows[2].instead) == ("aggressive:budget=3", "aggressive")
+    other = found.rows[3]
+    assert (other.label, other.train, other.reading_of) == ("B, other", "ne-vae-se:weight=2", "B")
+    assert other.figures == whole.rows[1].figures
+    with pytest.raises(UsageError, match="unknown scale of t 'smal'"):
+        at_scale(whole, "smal")
+    with pytest.raises(UsageError, match=r"has no other scale than the paper's\nThose that have: nevae2021_table1"):
+        at_scale(table("he2019_table2"), "cpu")
+    with pytest.raises(DataError, match="rows of scale small that are none: D"):
+        parse("t", SCALED.replace('first = ["B"]', 'first = ["D"]'))
+
+
+def test_at_a_scale_rows_come_in_its_order_with_its_runs_and_every_cut_is_told() -> None:
+    found = at_scale(parse("t", SCALED)[0], "small")
+    plan = plan_table(found, chosen_rows(found, []), {"protocol": {"epochs": 1}})
+    told = [(job.planned.label, job.planned.config.seed, job.planned.turn) for job in plan.jobs]
+    assert told == [
+        ("ne-vae-se", 0, 0),
+        ("ne-vae-se", 1, 0),
+        ("vae", 0, 2),
+        ("aggressive:budget=3", 0, 2),
+        ("ne-vae-se:weight=2", 0, 1),
+    ]
+    assert {job.planned.config.data.size for job in plan.jobs} == {8}
+    assert plan.cuts == ("images of 8x8", "epochs 1 instead of 9", "aggressive:budget=3 instead of aggressive")
+    assert [job.planned.config.seed for job in plan_table(found, [1], {}, seeds=1).jobs] == [0]
+
+
+def test_the_scale_for_a_cpu_begins_with_the_rows_of_the_search_and_shares_their_trainings() -> None:
+    """The order of work: six rows at seed 0, then two more seeds of the first four, readings, and the rest."""
+    found = at_scale(table("nevae2021_table1"), "cpu")
+    plan = plan_table(found, chosen_rows(found, []), {})
+    order = sorted(plan.planned, key=lambda one: (one.turn, one.config.seed))
+    four = ["vae-anneal", "ne-vae-se", "beta-vae:beta=0.9,anneal=8.88889", "aggressive:budget=10,tolerance=0,anneal=10"]
+    six = [*four, "vae", "ne-vae-lp:c=0.0"]
+    assert [one.label for one in order[:14]] == [*six, *four, *four]
+    assert [one.config.seed for one in order[:14]] == [0] * 6 + [1] * 4 + [2] * 4
+    assert [one.label for one in order[14:18]] == [
+        "ne-vae-se:weight=0.3",
+        "ne-vae-se:weight=3",
+        "ne-vae-se:weight=10",
+        "ne-vae-lp:c=0.0,reduction=mean",
+    ]
+    first = order[0].config
+    assert (first.data.size, first.data.limit, first.architecture.name) == (14, 5000, "he2019-small")
+    assert (first.architecture.latent_dim, first.protocol.batch_size, first.protocol.epochs) == (32, 50, 100)
+    assert first.protocol.judge == "last" and first.protocol.patience == 0
+    search = at_scale(table("nevae2021_toy"), "cpu")
+    assert search.trainings == found.name and len(search.rows) == 4
+    shared = {one.name: one.config for one in plan_table(search, chosen_rows(search, []), {}, seeds=1).planned}
+    mine = {one.name: one.config for one in plan.planned}
+    assert len(shared) == 4 and all(mine[name] == config for name, config in shared.items())
