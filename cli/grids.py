@@ -144,4 +144,4 @@ def run_all(
     signals.listen()
     progress = GridProgress(console, signals, root)
     options: dict[str, Any] = {"device": device, "watch": progress, "seconds": seconds, "together": together}
-    return train_all(planned, root, asked=asked, **options)
+    return train_all(planned, root, asked=asked, longer=True, **options)

@@ -90,7 +90,8 @@ def reproduce(
         typer.Option(help="Training data.", metavar="N", rich_help_panel=CUT, show_default=False),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="At most.", metavar="N", rich_help_panel=CUT, show_default=False)
+        int | None,
+        typer.Option(help="At most; more than before go on.", metavar="N", rich_help_panel=CUT, show_default=False),
     ] = None,
     arch: Annotated[
         str | None,
@@ -115,7 +116,8 @@ def reproduce(
 ) -> None:
     """Train the rows of a published table and show ours beside the published figures.
 
-    Without TABLE the tables are listed. Repeat the command to go on after Ctrl-C or --time-limit.
+    Without TABLE the tables are listed. Repeat the command to go on after Ctrl-C or --time-limit, with more --epochs to
+    go on beyond the end.
     """
     console = Console(json=json, quiet=quiet, verbose=verbose)
     if name is None:
@@ -138,7 +140,7 @@ def reproduce(
         published, chosen, settings, seeds=seeds, iw_samples=iw_samples, test_limit=test_limit
     )
     require_own(folder, "reproduction")
-    members.check(plan.planned, root)
+    members.check(plan.planned, root, longer=True)
     reason: str | None = None
     found: list[members.Member] = []
     with Signals() as signals:

@@ -78,16 +78,22 @@ def train(
 ) -> None:
     """Train a VAE into a new run folder, or continue one with --resume.
 
-    Ctrl-C saves, and --resume goes on from there, on a CPU to the very same numbers. Several processes train one model:
-    torchrun --nproc-per-node 2 -m lso train ...
+    Ctrl-C saves, and --resume goes on from there, on a CPU to the very same numbers, with more --epochs beyond the end.
+    Several processes train one model: torchrun --nproc-per-node 2 -m lso train ...
     """
     console = Console(json=json, quiet=quiet or not first(), verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)
     if resume is not None:
         word = settings.get("data", {}).pop("tokenizer", None)  # the folder's own may be named, as the user's word
+        epochs = settings.get("protocol", {}).pop("epochs", None)  # more of them are a longer training, not another one
         _refuse_with_resume([*given_flags(settings), *(["--config"] if config else []), *(["--out"] if out else [])])
         known: Trusted = trust or (() if word is None else (word,))
         run = _to_continue(training_run(resume, console, trust=known, accept_changes=accept_changes), word)
+        if epochs is not None:
+            console.loading()
+            from lso.vae.lengthen import lengthen
+
+            run = lengthen(run, epochs)
     else:
         if "method" not in settings and config is None:
             raise UsageError(

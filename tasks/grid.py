@@ -15,6 +15,7 @@ from lso.vae.alike import MOST, kind, pays_up_to, why_alone
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, DivergedError
 from lso.vae.files import clean_below
+from lso.vae.lengthen import lengthen
 from lso.vae.reading import replace_sealed
 from lso.vae.runs import INFO, Run
 from lso.vae.watch import Limits, Watch
@@ -133,6 +134,7 @@ def train_all(
     watch: GridWatch | None = None,
     seconds: float | None = None,
     together: bool | None = False,
+    longer: bool = False,
 ) -> tuple[list[Member], str | None]:
     """Train and measure what is planned; calling it again goes on where it was cut.
 
@@ -150,6 +152,7 @@ def train_all(
         watch: progress and stop requests.
         seconds: of this call; None is no limit.
         together: whether they train in lockstep where they can; None where that was measured to be faster.
+        longer: whether trainings that were begun for fewer epochs go on to those that are planned.
     Returns:
         All members in the order planned, and why the call ended early, None if everything is done.
     Raises:
@@ -157,7 +160,7 @@ def train_all(
         RunError: if a folder holds another training, or a checkpoint is damaged.
         DataError: if the data cannot be read or changed.
     """
-    check(planned, root)
+    check(planned, root, longer=longer)
     clean_below(root)
     experiment.resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
@@ -210,6 +213,9 @@ def _group(session: _Session, group: list[Planned], asked: Asked | None, place: 
     """Train several in lockstep and measure each; a reason is returned where the session ends here."""
     if reason := session.reason():
         return reason
+    for one in group:
+        if (session.root / one.name / INFO).is_file():
+            _lengthened(Run(session.root / one.name), one)
     watches = session.watch.together(group, *place)
     try:
         jobs = [
@@ -233,6 +239,10 @@ def _member(session: _Session, planned: Planned, asked: Asked | None, place: tup
     run = Run(path) if (path / INFO).is_file() else None
     begun = False
     try:
+        if run is not None and run.config.protocol.epochs < planned.config.protocol.epochs:
+            if reason := session.reason():
+                return reason
+            run = _lengthened(run, planned)
         if run is None or run.info["status"] != "finished":
             if reason := session.reason():
                 return reason
@@ -251,6 +261,14 @@ def _member(session: _Session, planned: Planned, asked: Asked | None, place: tup
         if begun:
             session.watch.left(planned)
     return None
+
+
+def _lengthened(run: Run, planned: Planned) -> Run:
+    """A run with at least the epochs of its plan; what was measured after fewer is forgotten, before it grows stale."""
+    if run.config.protocol.epochs < planned.config.protocol.epochs:
+        (run.path / EVALUATION).unlink(missing_ok=True)
+        return lengthen(run, planned.config.protocol.epochs)
+    return run
 
 
 def _train(session: _Session, planned: Planned, run: Run | None, watch: Watch) -> Run:

@@ -3,7 +3,7 @@
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def folder_name(label: str, latent_dim: int, seed: int) -> str:
     return method + (f"-d{latent_dim}" if latent_dim else "") + f"-s{seed}"
 
 
-def check(planned: Sequence[Planned], root: Path) -> None:
+def check(planned: Sequence[Planned], root: Path, *, longer: bool = False) -> None:
     """Refuse folders that hold another training than the one planned.
 
     A folder of trainings is of one protocol: under a name that told the configuration's hash instead, two protocols
@@ -107,6 +107,7 @@ def check(planned: Sequence[Planned], root: Path) -> None:
     Args:
         planned: the trainings.
         root: the folder above theirs.
+        longer: whether a folder may be of fewer epochs than planned, to go on to them.
     Raises:
         UsageError: if two have one name.
         RunError: if a folder's configuration differs; the message names the first difference.
@@ -115,12 +116,28 @@ def check(planned: Sequence[Planned], root: Path) -> None:
     if twice := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"{twice[0]} is planned twice", "Name each method, latent size and row once.")
     for one in planned:
-        if (root / one.name / INFO).is_file() and (found := _differences(Run(root / one.name).config, one.config)):
+        if not (root / one.name / INFO).is_file():
+            continue
+        there = Run(root / one.name).config
+        if found := _differences(lengthened(there, one.config) if longer else there, one.config):
             others = f", and {len(found) - 1} more differ" if found[1:] else ""
             raise RunError(
                 f"{root / one.name} is another training: {found[0]}{others}",
                 "Give the settings it was begun with to go on, or another --out to begin anew.",
             )
+
+
+def lengthened(there: TrainConfig, asked: TrainConfig) -> TrainConfig:
+    """A folder's configuration once it goes on for as many epochs as are asked for.
+
+    Args:
+        there: of the folder.
+        asked: the training as it is planned.
+    Returns:
+        That of the folder with the epochs of the plan, where these are more.
+    """
+    most = max(there.protocol.epochs, asked.protocol.epochs)
+    return replace(there, protocol=replace(there.protocol, epochs=most))
 
 
 def as_begun(root: Path, settings: Settings) -> Settings:

@@ -73,6 +73,8 @@ def plan_sweep(
 def check(planned: Sequence[Planned], root: Path) -> None:
     """Refuse a folder that holds another training under a planned name, or the report of another protocol's sweep.
 
+    One of the plan that is of fewer epochs is none other: it goes on to those that are planned.
+
     Args:
         planned: of `plan_sweep`.
         root: the folder above the trainings.
@@ -80,7 +82,7 @@ def check(planned: Sequence[Planned], root: Path) -> None:
         UsageError: if two trainings have one name.
         RunError: if a folder's configuration differs, or the report there tells of trainings that are not alike.
     """
-    check_folders(planned, root)
+    check_folders(planned, root, longer=True)
     report = root / "report.json"
     if kind_of(report) != "sweep":
         return

@@ -120,9 +120,21 @@ def test_a_cut_training_says_how_it_goes_on_and_does(lso: Callable[..., Result])
 
 
 def test_the_configuration_of_a_resumed_run_cannot_be_changed(lso: Callable[..., Result], run: Run) -> None:
-    result = lso("train", "--resume", run.path, "--epochs", 9, "--method", "vae")
+    result = lso("train", "--resume", run.path, "--latent-dim", 9, "--method", "vae", "--epochs", 9)
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: --method and --epochs cannot be given with --resume")
+    assert result.stderr.startswith("error: --method and --latent-dim cannot be given with --resume")
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_finished_run_goes_on_to_more_epochs_and_never_to_fewer(lso: Callable[..., Result]) -> None:
+    assert lso("train", "--method", "vae", "--epochs", 1, "--out", "short", "-q", *SMALL).exit_code == 0
+    more = lso("train", "--resume", "short", "--epochs", 2, "--device", "cpu")
+    assert more.exit_code == 0 and "Continuing at step" in more.stderr, more.stderr
+    run = Run("short")
+    assert run.info["sentence"].startswith("finished 2 epochs") and run.config.protocol.epochs == 2
+    assert [row["epoch"] for row in run.metrics()] == [0, 1, 2]
+    fewer = lso("train", "--resume", "short", "--epochs", 1)
+    assert fewer.exit_code == 2 and "is for 2 epochs, which cannot become 1" in fewer.stderr
 
 
 def test_a_written_configuration_repeats_the_run(lso: Callable[..., Result], run: Run) -> None:

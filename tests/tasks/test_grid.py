@@ -207,6 +207,25 @@ def test_a_folder_of_another_protocol_is_refused_and_left_alone(tmp_path: Path) 
         check([*small(), *small()], tmp_path)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_finished_trainings_go_on_to_more_epochs_and_are_measured_anew(together: bool, tmp_path: Path) -> None:
+    short, long = small("vae", "beta-vae:beta=0.5"), small("vae", "beta-vae:beta=0.5", epochs=2)
+    options = dict[str, Any](asked=ASKED, device="cpu", together=together)
+    first, _ = train_all(short, tmp_path / "cut", **options)
+    before = [dict(member.evaluations[0]) for member in first]
+    cut, reason = train_all(long, tmp_path / "cut", watch=Seen(steps=0), longer=True, **options)
+    assert reason == "interrupted" and not [member for member in cut if len(member.run.metrics()) > 2]  # type: ignore[union-attr]
+    cut, reason = train_all(long, tmp_path / "cut", longer=True, **options)
+    whole, _ = train_all(long, tmp_path / "whole", **options)
+    assert reason is None and [member.status for member in cut] == ["finished"] * 2
+    for one, other, old in zip(cut, whole, before, strict=True):
+        assert_same_run(tmp_path / "cut" / one.planned.name, tmp_path / "whole" / other.planned.name)
+        found, wanted = ({**dict(member.evaluations[0]), "seconds": 0} for member in (one, other))
+        assert found == wanted != {**old, "seconds": 0}
+    with pytest.raises(RunError, match=r"protocol.epochs = 2, not 1"):
+        train_all(short, tmp_path / "cut", longer=True, **options)
+
+
 def test_evaluations_are_kept_and_missing_seeds_added(tmp_path: Path) -> None:
     planned, watch = small(), Seen()
     train_all(planned, tmp_path, asked=ASKED, device="cpu")
