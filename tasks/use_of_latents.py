@@ -43,7 +43,7 @@ def sections(members: Sequence[Member]) -> list[dict[str, Any]]:
     if not codes:
         return []
     rows = {name: runs[name].metrics() for name in codes}
-    made = [
+    made: list[dict[str, Any]] = [
         {
             "title": "Activity of each dimension",
             "chart": uri(figures.dimensions_across(codes)),

@@ -22,9 +22,9 @@ def deaf_to(*dims: int) -> VAE:
     """An autoregressive model whose decoder does not hear some dimensions."""
     model = build(architecture("he2019-small", LATENT, width=4), False, (1, 8, 8)).eval()
     with torch.no_grad():
-        maps = model.decoder.input.linear  # type: ignore[union-attr]
-        maps.weight.normal_(generator=torch.Generator().manual_seed(0))  # type: ignore[union-attr, operator]
-        maps.weight[:, list(dims)] = 0  # type: ignore[union-attr, index]
+        weight = model.decoder.get_parameter("input.linear.weight")
+        weight.normal_(generator=torch.Generator().manual_seed(0))
+        weight[:, list(dims)] = 0
     return model
 
 
@@ -59,7 +59,7 @@ def test_a_dimension_that_the_decoder_does_not_hear_changes_no_pixel() -> None:
 def test_the_change_is_against_the_image_of_the_origin_with_the_same_uniforms() -> None:
     model, noise = deaf_to(), torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(use_of_latents.explore, "_uniforms", lambda *_: noise)
+        patch.setattr("lso.tasks.explore._uniforms", lambda *_: noise)
         found = travel(model, codes(1.0, 1.0, 1.0))
     origin = model.generate(torch.zeros(1, LATENT), "sample", noise)
     for dim in range(LATENT):
