@@ -48,10 +48,10 @@ def listed() -> tuple[tuple[str, ...], list[list[Any]]]:
     Returns:
         Headings and rows.
     """
-    columns = ("table", "rows", "trainable", "what it shows", "source")
+    columns = ("table", "rows", "trainable", "scales", "what it shows", "source")
     return columns, [
-        [name, len(table.rows), sum(bool(row.train) for row in table.rows), table.title, table.source]
-        for name, table in tables.published().items()
+        [name, len(one.rows), sum(bool(row.train) for row in one.rows), ", ".join(one.scales), one.title, one.source]
+        for name, one in tables.published().items()
     ]
 
 

@@ -25,7 +25,9 @@ def omniglot(elsewhere: Path) -> Path:
 @pytest.mark.parametrize("command", [("reproduce",), ("list", "tables")])
 def test_without_a_table_they_are_listed(lso: Lso, command: tuple[str, ...]) -> None:
     rows = json.loads(lso(*command, "--json").stdout)
-    assert {"nevae2021_table1_omniglot", "he2019_table1_5_text_yelp"} <= {row["table"] for row in rows}
+    found = {row["table"]: row["scales"] for row in rows}
+    assert found["nevae2021_table1_omniglot"] == found["nevae2021_toy_search"] == "cpu"
+    assert found["he2019_table1_5_text_yelp"] == ""
     assert "nevae2021_table1_omniglot" in lso(*command).stdout
 
 
