@@ -17,7 +17,7 @@ from lso.tasks.members import Member
 from lso.vae.activity import THRESHOLD, activity
 from lso.vae.checkpoint import Codes
 from lso.vae.model import VAE
-from lso.vae.runs import Run
+from lso.vae.runs import MODEL, Run
 
 FEW = 2  # rows of each kind in a picture
 STEPS = 11  # images in a row
@@ -30,10 +30,10 @@ def sections(members: Sequence[Member]) -> list[dict[str, Any]]:
     """Parts of a page on several trainings.
 
     Args:
-        members: of `lso.tasks.grid.train_all`; of each method the first that is finished counts, and none without
-            latents.
+        members: of `lso.tasks.grid.train_all`; of each method the first that is finished counts, or else the first that
+            is begun, under a name that says how far it is; none without latents.
     Returns:
-        Charts and tables for ``sections.html``; none where nothing is finished.
+        Charts and tables for ``sections.html``; none where nothing is begun.
     """
     from lso import figures
     from lso.page import uri
@@ -76,12 +76,20 @@ TRAVERSALS += "same ones with the active dimensions held at 0 (where all are act
 
 
 def _first(members: Sequence[Member]) -> dict[str, Run]:
-    """The first finished run of each method."""
-    found: dict[str, Run] = {}
+    """The first finished run of each method, else the first that is begun and has weights."""
+    chosen: dict[str, Member] = {}
     for member in members:
-        if member.run and member.status == "finished" and member.planned.config.architecture.latent_dim:
-            found.setdefault(member.planned.label, member.run)
-    return found
+        if member.run and member.planned.config.architecture.latent_dim and (member.run.path / MODEL).is_file():
+            known = chosen.setdefault(member.planned.label, member)
+            if known.status != "finished" and member.status == "finished":
+                chosen[member.planned.label] = member
+    return {_name(label, member): member.run for label, member in chosen.items() if member.run}
+
+
+def _name(label: str, member: Member) -> str:
+    if member.status == "finished" or member.run is None:
+        return label
+    return f"{label} (epoch {member.run.metrics()[-1]['epoch']} of {member.planned.config.protocol.epochs})"
 
 
 def activity_table(codes: dict[str, Codes]) -> Table:

@@ -1,18 +1,21 @@
 """What a table's page shows of the latents: how images change along each dimension, live and dead ones apart."""
 
-import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from lso.tasks import experiment, use_of_latents
+from lso.tasks.datasets import load_dataset
 from lso.tasks.grid import train_all
-from lso.tasks.members import Member, read
+from lso.tasks.members import Member, Planned, read
 from lso.tasks.use_of_latents import activity_table, moved_table, sections, travel
 from lso.vae.architectures import architecture
 from lso.vae.checkpoint import Codes
+from lso.vae.data import Dataset
 from lso.vae.model import VAE, build
+from lso.vae.training import Limits
 from tests.tasks.grids import small
 
 LATENT = 3
@@ -82,9 +85,7 @@ def test_tables_count_and_average_live_and_dead_dimensions_apart() -> None:
     ]
 
 
-def test_sections_show_one_training_a_method_and_none_that_is_not_finished(
-    members: list[Member], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sections_show_one_training_a_method(members: list[Member]) -> None:
     made = sections(members)
     titles = [section["title"] for section in made]
     assert titles == [
@@ -96,9 +97,24 @@ def test_sections_show_one_training_a_method_and_none_that_is_not_finished(
     ]
     assert all(section["chart"].startswith("data:image/png") for section in made if "chart" in section)
     assert [row[0] for row in made[0]["table"].rows] == ["vae", "ne-vae-se"]
-    info = members[0].run.path / "run.json"  # type: ignore[union-attr]
-    content = json.loads(info.read_text())
-    monkeypatch.setattr("lso.vae.runs.Run.info", property(lambda run: {**content, "status": "stopped"}))
-    assert sections(members) == [] and sections([]) == []
 
 
+def test_a_training_under_way_says_how_far_it_is_and_yields_to_a_finished_one(tmp_path: Path) -> None:
+    planned = small("vae", seeds=2, epochs=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "_reported", lambda run: run)
+        experiment.train_planned(
+            planned[0].config, _data(planned[0]), out=tmp_path / planned[0].name, device="cpu", limits=Limits(steps=3)
+        )
+        begun = sections(read(planned, tmp_path))
+        assert [row[0] for row in begun[0]["table"].rows] == ["vae (epoch 1 of 2)"]
+        assert begun[0]["table"].rows[0][-2:] == ["–", "–"]  # what the decoder uses is measured at the end
+        train_all(planned[1:], tmp_path, device="cpu")
+    done = sections(read(planned, tmp_path))
+    assert [row[0] for row in done[0]["table"].rows] == ["vae"] and done[0]["table"].rows[0][-1] != "–"
+    assert sections(read(small("ne-vae-se"), tmp_path)) == [] and sections([]) == []
+
+
+def _data(planned: Planned) -> Dataset:
+    config = planned.config
+    return load_dataset(config.data, config.protocol.binarize, config.seed)
