@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lso.cli.console import Console, shown
-from lso.cli.options import OUTPUT, Device, Json, Quiet, Verbose, seconds
+from lso.cli.options import OUTPUT, AcceptChanges, Device, Json, Quiet, Verbose, seconds
 from lso.cli.signals import Signals
 from lso.cli.sweep import again
 from lso.cli.train import TimeLimit
@@ -63,6 +63,7 @@ def lagging(
         Path | None,
         typer.Option(help="Folder of the runs. Default: runs/lagging.", metavar="DIR", rich_help_panel=OUTPUT),
     ] = None,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -80,7 +81,10 @@ def lagging(
     folder = out or runs_root() / ("lagging-quick" if quick else "lagging")
     require_own(folder, "lagging", "posterior-means*.png", "one-datum.png")
     clean_below(folder)
-    planned = parts(config, members.as_begun(folder, {"data": {"path": str(data)}} if data else {}))
+    settings = {"data": {"path": str(data)}} if data else {}
+    if accept_changes:
+        members.accept_changes([part.planned for part in parts(config, settings)], folder)
+    planned = parts(config, members.as_begun(folder, settings))
     members.check([part.planned for part in planned], folder)
     console.loading()
     from lso.cli.lagging_progress import LaggingProgress

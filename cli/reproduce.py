@@ -9,6 +9,7 @@ import typer
 from lso.cli.console import Console, shown
 from lso.cli.options import (
     OUTPUT,
+    AcceptChanges,
     Device,
     IwSamples,
     Json,
@@ -110,6 +111,7 @@ def reproduce(
         Path | None,
         typer.Option(help="Folder above reproduce-TABLE. Default: runs/.", metavar="DIR", rich_help_panel=OUTPUT),
     ] = None,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -135,11 +137,12 @@ def reproduce(
     published = tables.table(name) if scale is None else tables.at_scale(tables.table(name), scale)
     chosen = reproductions.chosen_rows(published, rows or [])
     folder, root = reproductions.places(published, out or runs_root())
-    settings = members.as_begun(root, asked)
-    plan = reproductions.plan_table(
-        published, chosen, settings, seeds=seeds, iw_samples=iw_samples, test_limit=test_limit
-    )
+    counts: dict[str, Any] = {"seeds": seeds, "iw_samples": iw_samples, "test_limit": test_limit}
     require_own(folder, "reproduction")
+    if accept_changes:
+        members.accept_changes(reproductions.plan_table(published, chosen, asked, **counts).planned, root)
+    settings = members.as_begun(root, asked)
+    plan = reproductions.plan_table(published, chosen, settings, **counts)
     members.check(plan.planned, root, longer=True)
     reason: str | None = None
     found: list[members.Member] = []

@@ -12,6 +12,7 @@ from lso.cli.console import Console, shown
 from lso.cli.flags import FLAGS, WHAT, configurable
 from lso.cli.options import (
     OUTPUT,
+    AcceptChanges,
     ConfigFile,
     Device,
     IwSamples,
@@ -80,6 +81,7 @@ def sweep(
     out: Out = None,
     time_limit: TimeLimit = None,
     trust: Trust = False,
+    accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -94,6 +96,8 @@ def sweep(
     planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, settings, config, trust)
     root = out or runs_root() / f"sweep-{planned[0].config.data.task}"
     require_own(root, "sweep")
+    if accept_changes:
+        members.accept_changes(planned, root)
     as_begun = members.as_begun(root, settings)
     planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, as_begun, config, trust)
     sweeps.check(planned, root)

@@ -7,13 +7,21 @@ import json
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lso.tasks.image_targets import BenchmarkConfig, Outcome, annealed, fields_of, role_of
 from lso.thresholds import Ends
+from lso.vae import reading
+from lso.vae.checkpoint import first_line, load_last
+from lso.vae.errors import RunError
 from lso.vae.files import make_folder, replace_file
-from lso.vae.runs import Run
+from lso.vae.runs import MODEL, Run
+
+DISTANCES = ("distance_active", "distance_dead")
+SURFACES = ("gap", *DISTANCES, "distance_decoded")  # of each threshold and target
+WHAT, REMEDY = "an outcome of this benchmark", "remove it, and the search is made again"
 
 
 def cached(run: Run, config: BenchmarkConfig, folder: Path) -> Outcome | None:
@@ -69,7 +77,10 @@ def standing(run: Run, folder: Path, config: BenchmarkConfig = BenchmarkConfig()
     Returns:
         The steps, or why there are none.
     """
-    found = _kept(run, config, folder)
+    try:
+        found = _kept(run, config, folder)
+    except RunError as error:
+        return Standing(why=error.message)
     if found is None:
         paths = sorted((folder / "outcomes").glob(escape(_name(run, ""))[: -len(".pt")] + "*.pt"))
         others = [told for path in paths if (told := _other(path, run, config))]
@@ -83,8 +94,11 @@ def standing(run: Run, folder: Path, config: BenchmarkConfig = BenchmarkConfig()
 
 
 def _other(path: Path, run: Run, config: BenchmarkConfig) -> str:
-    """How the settings of an outcome differ; empty for one of other weights."""
-    weights, there = json.loads(torch.load(path, weights_only=True)["key"])
+    """How the settings of an outcome differ; empty for one of other weights, and one that cannot be read."""
+    try:
+        weights, there = json.loads(_read(path)["key"])
+    except RunError:
+        return ""
     asked = json.loads(json.dumps(dataclasses.asdict(config)))
     if weights != _weights(run):
         return ""
@@ -111,15 +125,51 @@ def _kept(run: Run, config: BenchmarkConfig, folder: Path) -> Outcome | None:
     path = _path(run, config, folder)
     if not path.is_file():
         return None
-    content = torch.load(path, weights_only=True)
+    content = _read(path)
     if content.pop("key") != _key(run, config):
         return None
-    found = Outcome(**content | {"role": role_of(run.config), "annealed": annealed(run.config)})
+    content |= {"role": role_of(run.config), "annealed": annealed(run.config)}
+    try:
+        found = Outcome(**content)
+        _require(found)
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        raise _damaged(path, error) from None
     for key in _without(found):  # earlier versions wrote 0 for a distance over no dimension
         getattr(found, key).fill_(torch.nan)
         for control in found.controls.values():
             control[key].fill_(torch.nan)
     return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a file holds, its key in the form that `_key` gives."""
+    content = load_last(path, "cpu", WHAT, REMEDY)
+    try:
+        weights, settings = json.loads(content["key"])
+        if not isinstance(weights, str) or not isinstance(settings, dict):
+            raise ValueError("it does not say of which weights and settings it is")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
+    return content
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} cannot be read as {WHAT} ({first_line(error)})", f"It is damaged; {REMEDY}.")
+
+
+def _require(found: Outcome) -> None:
+    """Refuse what is no outcome: other shapes, other kinds of numbers, no part to go on from."""
+    k, count = len(found.thresholds), found.gap.shape[1]
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SURFACES, (k, count))
+    shapes |= dict.fromkeys(("loss", "steps", "reached"), (k, count, 2))
+    shapes |= dict.fromkeys(("together", "together_reached"), (k, 2))
+    wrong = [name for name, shape in shapes.items() if tuple(getattr(found, name).shape) != shape]
+    wrong += ["decoded"] if tuple(found.decoded.shape[:2]) != (count, 2) else []
+    wrong += [name for name, control in found.controls.items() if not {"gap", *DISTANCES, "loss"} <= set(control)]
+    if found.part:
+        Ends(**found.part)
+    if wrong or not k:
+        raise ValueError(f"other than expected: {', '.join(wrong) or 'no threshold'}")
 
 
 def _without(outcome: Outcome) -> list[str]:
@@ -141,4 +191,4 @@ def _key(run: Run, config: BenchmarkConfig) -> str:
 
 
 def _weights(run: Run) -> str:
-    return hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest()
+    return hashlib.sha256(reading.content(run.path / MODEL)).hexdigest()

@@ -1,29 +1,31 @@
 """Where a model of the lagging experiment stands: means of true and approximate posteriors, and its metrics."""
 
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lso.tasks.arrays import load_arrays
 from lso.tasks.datasets import seen
 from lso.tasks.lagging import END, LaggingConfig, Part, Session, stage_file, train
 from lso.vae.checkpoint import load_model
 from lso.vae.data import Data, take
-from lso.vae.files import make_folder, replace_arrays, replace_json
+from lso.vae.errors import DataError, RunError
+from lso.vae.files import make_folder, replace_arrays
 from lso.vae.grid_posterior import Grid, posterior_mean
 from lso.vae.metrics import validate
 from lso.vae.model import VAE
 from lso.vae.passing import evaluating
+from lso.vae.reading import read_json, replace_sealed
 from lso.vae.runs import INFO, MODEL, Run
 
 DRAWS = 10  # evaluations whose mean is told: near collapse one has an error of 0.7 / sqrt(n) nats in its MI
+MEANS = ("mi", "kl", "neg_elbo")  # over those draws
 SURE = {"mi": 0.5, "correlation": 0.9}  # least of aggressive training
 COLLAPSED = {"mi": 0.05, "deviation": 0.1}  # most of plain training
 
@@ -118,16 +120,29 @@ def place(
     if not weights.is_file() or (stage == END and _status(part, session.root) != "finished"):
         return None
     kept = _kept_file(part, stage, config, session.root, one)
+    if (before := _measured(kept)) is not None:
+        return before
+    chosen = slice(config.points) if one is None else slice(one, one + 1)
+    data = seen(session.data(part), "train" if part.series == "one" else "validation")[chosen]
+    count = _counting(part, session)
+    found = locate(load_model(weights, _device(session)), data, Grid(stride=config.stride), count)
+    session.watch.left(part.planned)
+    make_folder(kept.parent)
+    replace_arrays(kept, {"true": found.true.numpy(), "encoder": found.encoder.numpy()})
+    return found
+
+
+def _measured(kept: Path) -> Place | None:
+    """What was measured before; None where nothing was, or the file is damaged: then it is measured again."""
     if not kept.is_file():
-        chosen = slice(config.points) if one is None else slice(one, one + 1)
-        data = seen(session.data(part), "train" if part.series == "one" else "validation")[chosen]
-        count = _counting(part, session)
-        found = locate(load_model(weights, _device(session)), data, Grid(stride=config.stride), count)
-        session.watch.left(part.planned)
-        make_folder(kept.parent)
-        replace_arrays(kept, {"true": found.true.numpy(), "encoder": found.encoder.numpy()})
-    with np.load(kept) as values:
-        return Place(true=torch.from_numpy(values["true"]), encoder=torch.from_numpy(values["encoder"]))
+        return None
+    try:
+        arrays = load_arrays(kept)
+        found = Place(**{name: torch.from_numpy(arrays[name]) for name in ("true", "encoder")})
+    except (DataError, KeyError, TypeError):
+        return None
+    fits = found.true.shape == found.encoder.shape and found.true.dtype == found.encoder.dtype == torch.float64
+    return found if fits and bool(torch.stack([found.true, found.encoder]).isfinite().all()) else None
 
 
 def locate(model: VAE, data: Data, grid: Grid, watch: Callable[[int, int], None] | None = None) -> Place:
@@ -266,13 +281,18 @@ def staircase(path: Place) -> Place:
 def _metrics(part: Part, run: Run, session: Session) -> dict[str, Any]:
     """Means over draws on the test split, kept beside the weights."""
     kept = run.path / "stages" / "test.json"
-    if not kept.is_file():
-        model, data = load_model(run.path / MODEL, _device(session)), seen(session.data(part), "test")
-        draws = [validate(model, data.to(_device(session)), seed)[0] for seed in range(DRAWS)]
-        values = {key: statistics.fmean(float(one[key]) for one in draws) for key in ("mi", "kl", "neg_elbo")}
-        values["active_units"] = round(float(draws[0]["active_units"]))
-        replace_json(kept, values)
-    return dict(json.loads(kept.read_text(encoding="utf-8")))
+    try:
+        before = read_json(kept)
+        if set(before) == {*MEANS, "active_units"} and all(type(one) in (int, float) for one in before.values()):
+            return before
+    except RunError:  # not there, or damaged: measured again
+        pass
+    model, data = load_model(run.path / MODEL, _device(session)), seen(session.data(part), "test")
+    draws = [validate(model, data.to(_device(session)), seed)[0] for seed in range(DRAWS)]
+    values = {key: statistics.fmean(float(one[key]) for one in draws) for key in MEANS}
+    values["active_units"] = round(float(draws[0]["active_units"]))
+    replace_sealed(kept, values)
+    return values
 
 
 def _weights(part: Part, stage: int | str, root: Path) -> Path:

@@ -169,6 +169,18 @@ def as_begun(root: Path, settings: Settings) -> Settings:
     return settings
 
 
+def accept_changes(planned: Sequence[Planned], root: Path) -> None:
+    """Take the files of trainings that are there as they are now, see `Run`.
+
+    Args:
+        planned: the trainings; what else lies below the folder is left alone.
+        root: the folder above theirs.
+    """
+    for one in planned:
+        if (root / one.name / INFO).is_file():
+            Run(root / one.name, accept_changes=True)
+
+
 def is_finished(planned: Planned, root: Path) -> bool:
     """Whether a folder holds a training, finished and as planned.
 

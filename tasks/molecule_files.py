@@ -225,7 +225,11 @@ def read_tokens(path: Path) -> Molecules:
     texts = list(_texts(vocabulary, tokens, lengths))
     bounds = pairwise((0, *accumulate(sizes)))
     parts = {str(part): texts[a:b] for part, (a, b) in zip(arrays["parts"].tolist(), bounds, strict=True)}
-    return Molecules(parts=parts, record=json.loads(str(arrays["record"])))
+    try:
+        record = json.loads(str(arrays["record"]))
+    except (ValueError, RecursionError):
+        raise DataError(f"{path} contradicts itself: what it says of its source cannot be read", EXPECTED) from None
+    return Molecules(parts=parts, record=record)
 
 
 def _texts(vocabulary: np.ndarray, tokens: np.ndarray, lengths: np.ndarray) -> Iterable[str]:

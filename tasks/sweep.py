@@ -1,6 +1,5 @@
 """A sweep: methods x latent sizes x seeds, told as means over seeds. Torch-free until its page is drawn."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from lso.tasks.plan import Settings, merge, plan
 from lso.vae.config import TrainConfig
 from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.methods import Method, parameters, parse_method
+from lso.vae.reading import read_json
 from lso.vae.runs import INFO, Run
 from lso.vae.trust import Trust
 
@@ -86,7 +86,10 @@ def check(planned: Sequence[Planned], root: Path) -> None:
     report = root / "report.json"
     if kind_of(report) != "sweep":
         return
-    told = {str(point["name"]) for point in json.loads(report.read_text(encoding="utf-8"))["trainings"]}
+    try:
+        told = {str(point["name"]) for point in read_json(report)["trainings"]}
+    except (RunError, KeyError, TypeError):  # damaged: it is written anew
+        return
     for name in sorted(told - {one.name for one in planned}):
         try:
             alike = _alike(Run(root / name).config, planned[0].config)

@@ -160,12 +160,16 @@ def _own(value: Tensor) -> Tensor:
     return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
 
 
-def load_last(path: Path, device: torch.device | str) -> dict[str, Any]:
-    """Read the state for resuming.
+def load_last(
+    path: Path, device: torch.device | str, what: str = "a checkpoint", remedy: str = "train again"
+) -> dict[str, Any]:
+    """Read the state for resuming, or other named tensors that `torch.save` wrote.
 
     Args:
-        path: last.pt.
+        path: last.pt, or another file.
         device: where to put the tensors.
+        what: it should be, for the error.
+        remedy: what to do where it is not.
     Returns:
         As `save_last` took it.
     Raises:
@@ -184,8 +188,8 @@ def load_last(path: Path, device: torch.device | str) -> dict[str, Any]:
     except (pickle.UnpicklingError, EOFError, OSError, *WRONG, *DAMAGED_ZIP) as error:
         why = first_line(error)
         raise RunError(
-            f"{path} cannot be read as a checkpoint ({why})",
-            "It is damaged or not ours, and was not executed; train again.",
+            f"{path} cannot be read as {what} ({why})",
+            f"It is damaged or not ours, and was not executed; {remedy}.",
         ) from None
     return values
 

@@ -36,6 +36,12 @@ def test_one_call_trains_measures_and_tells(lso: Lso, no_report: None, monkeypat
     monkeypatch.setattr("lso.vae.training.resume", None)  # kept: nothing is trained again
     values: dict[str, Any] = told(lso("benchmark", "lagging", "--quick", "--no-offset", "--out", "bench", "--json"))
     assert values["cut"] == "" and len(values["endings"]) == 2 and len(values["claims"]) == 2
+    with Path("bench/vae-s0/config.toml").open("a") as file:
+        file.write("# mine\n")
+    command = ("benchmark", "lagging", "--quick", "--no-offset", "--out", "bench")
+    refused(lso(*command), 1, "config.toml was damaged or edited", "--accept-changes")
+    again = lso(*command, "--accept-changes")
+    assert again.exit_code == 0, again.stderr
 
 
 def test_a_time_limit_says_what_was_cut_and_how_to_go_on(lso: Lso) -> None:

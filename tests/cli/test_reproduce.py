@@ -9,6 +9,7 @@ import pytest
 
 from lso.tasks.tables import table
 from tests.cli.conftest import Lso
+from tests.cli.test_errors import refused
 
 SMALL = ("--limit", 40, "--epochs", 1, "--arch", "mlp", "--device", "cpu")
 
@@ -77,6 +78,18 @@ def test_the_scale_for_a_cpu_trains_the_rows_of_the_search_and_draws_their_laten
     search = lso("reproduce", "nevae2021_toy", "--scale", "cpu", *rows, "--seeds", 1, *small)
     assert search.exit_code == 0 and "training: " not in search.stderr, search.stderr
     assert "lso benchmark image-targets" in search.stdout
+
+
+@pytest.mark.usefixtures("no_report")
+def test_an_edited_training_is_refused_unless_the_edit_was_meant(lso: Lso, omniglot: Path) -> None:
+    command = ("reproduce", "nevae2021_table1", "--rows", "VAE", "--data", omniglot, *SMALL, "--out", "here")
+    assert lso(*command).exit_code == 0
+    folder = Path("here/reproduce-nevae2021_table1_omniglot/vae-anneal-d32-s0")
+    with (folder / "config.toml").open("a") as file:
+        file.write("# mine\n")
+    refused(lso(*command), 1, "config.toml was damaged or edited", "--accept-changes")
+    done = lso(*command, "--accept-changes")
+    assert done.exit_code == 0 and "training:" not in done.stderr, done.stderr
 
 
 @pytest.mark.usefixtures("no_report")

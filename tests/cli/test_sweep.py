@@ -10,6 +10,7 @@ import pytest
 from lso.vae import together, training
 from lso.vae.runs import Run
 from tests.cli.conftest import Lso
+from tests.cli.test_errors import refused
 
 SMALL = ("--limit", 40, "--epochs", 1, "--width", 8, "--batch-size", 20, "--device", "cpu", "--iw-samples", 2)
 
@@ -69,6 +70,33 @@ def test_another_protocol_in_the_same_folder_is_refused(lso: Lso) -> None:
     assert lso("sweep", "--method", "vae", *SMALL, "--out", "here").exit_code == 0
     done = lso("sweep", "--method", "vae", *SMALL, "--learning-rate", 0.01, "--out", "here")
     assert done.exit_code == 1 and "protocol.learning_rate = 0.001, not 0.01" in done.stderr and "--out" in done.stderr
+
+
+@pytest.mark.usefixtures("no_report")
+def test_an_edited_training_is_refused_unless_the_edit_was_meant(lso: Lso) -> None:
+    """Of the folder's trainings those alone that are asked for."""
+    command = ("sweep", "--method", "vae", "--seeds", 2, *SMALL, "--alone", "--out", "here")
+    assert lso(*command).exit_code == 0
+    for seed in range(2):
+        with Path(f"here/vae-d32-s{seed}/config.toml").open("a") as file:
+            file.write("# mine\n")
+    refused(lso(*command), 1, "config.toml was damaged or edited", "--accept-changes")
+    one = (*command[:4], 1, *command[5:])
+    assert lso(*one, "--accept-changes").exit_code == 0 and lso(*one).exit_code == 0
+    refused(lso(*command), 1, "s1/config.toml was damaged or edited", "--accept-changes")
+    done = lso(*command, "--accept-changes")
+    assert done.exit_code == 0 and "training:" not in done.stderr
+
+
+@pytest.mark.parametrize("said", ["[]", '["name"]', '[{"nam": 1}]', "7"])
+@pytest.mark.usefixtures("no_report")
+def test_a_damaged_report_of_a_sweep_is_made_anew(lso: Lso, said: str) -> None:
+    command = ("sweep", "--method", "vae", *SMALL, "--time-limit", "0s", "--out", "here")
+    assert lso(*command).exit_code == 0
+    Path("here/report.json").write_text(f'{{"report_kind": "sweep", "trainings": {said}}}')
+    done = lso(*command)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(Path("here/report.json").read_text())["trainings"][0]["name"] == "vae-d32-s0"
 
 
 @pytest.mark.parametrize(

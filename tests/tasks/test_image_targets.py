@@ -1,6 +1,7 @@
 """The toy latent search: roles, what is measured, claims on scripted outcomes, and what is kept on disk."""
 
 import dataclasses
+import io
 import json
 import shutil
 from pathlib import Path
@@ -97,6 +98,31 @@ def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_u
     double = Run(Path(shutil.copytree(models[1].path, tmp_path / "elsewhere" / models[0].path.name)))
     kept.keep(found, double, CONFIG, tmp_path)  # another model of the same name
     assert kept.cached(models[0], CONFIG, tmp_path) is not None
+
+
+def test_a_damaged_outcome_is_told_in_two_lines_and_not_searched_over(models: list[Run], tmp_path: Path) -> None:
+    run = models[0]
+    found = toy.benchmark(run, toy.target_images(run, CONFIG), CONFIG, device="cpu")
+    kept.keep(found, run, CONFIG, tmp_path)
+    (path,) = (tmp_path / "outcomes").iterdir()
+    whole, values = path.read_bytes(), torch.load(path, weights_only=True)
+    at = whole.index(found.gap.numpy().tobytes())
+    damaged = [b"", whole[:-200], b"PK" + bytes(40), whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]]
+    others: list[dict[str, Any]] = [{"key": 3}, {"key": "[1]"}, {"gap": 1.0}, {"gap": found.gap[0]}]
+    others += [{"loss": found.gap}, {"controls": {"sgd": {}}}, {"thresholds": ()}, {"further": 1}]
+    others += [{"part": {"steps": 1}}]
+    for change in others:
+        buffer = io.BytesIO()
+        torch.save(values | change, buffer)
+        damaged.append(buffer.getvalue())
+    for raw in damaged:
+        path.write_bytes(raw)
+        with pytest.raises(RunError, match=r"cannot be read as an outcome .*\n.*remove it, and the search is"):
+            kept.cached(run, CONFIG, tmp_path)
+        assert str(path) in kept.standing(run, tmp_path, CONFIG).why  # a table is shown all the same
+        assert kept.standing(run, tmp_path, dataclasses.replace(CONFIG, lr=0.5)).again
+    path.write_bytes(whole)
+    assert kept.cached(run, CONFIG, tmp_path) is not None
 
 
 @pytest.mark.parametrize("calls", [2, 6])

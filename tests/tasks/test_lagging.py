@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,6 +106,28 @@ def test_what_is_done_is_kept(done: tuple[Path, Findings], monkeypatch: pytest.M
         monkeypatch.setattr(module, name, None)
     again = explore(small(), TINY, begin(small(), root, "cpu"))
     assert [end.mi for end in again.endings] == [end.mi for end in first.endings]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK" + bytes(30), b'{"mi": "much"}', b"[[[", None])
+def test_what_is_damaged_of_it_is_measured_again(
+    done: tuple[Path, Findings], tmp_path: Path, damage: bytes | None
+) -> None:
+    """None stands for numbers that do not fit each other, in files that can be read."""
+    before, first = done
+    root = Path(shutil.copytree(before, tmp_path / "lagging"))
+    for path in [*root.glob("*/stages/*.npz"), *root.glob("*/stages/test.json")]:
+        if damage is not None:
+            path.write_bytes(damage)
+        elif path.suffix == ".npz":
+            np.savez(path, true=np.zeros(6), encoder=np.full(6, np.nan))
+        else:
+            path.write_text('{"mi": NaN, "kl": true, "neg_elbo": 1.0, "active_units": 1}')
+    again = explore(small(), TINY, begin(small(), root, "cpu"))
+    assert [end.mi for end in again.endings] == [end.mi for end in first.endings]
+    for key, rows in first.spaces.items():
+        for method, stages in rows.items():
+            for (_, old), (_, new) in zip(stages, again.spaces[key][method], strict=True):
+                assert torch.equal(old.true, new.true) and torch.equal(old.encoder, new.encoder)
 
 
 def test_another_stride_measures_anew_without_training(

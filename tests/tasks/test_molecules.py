@@ -158,9 +158,10 @@ def test_a_damaged_file_is_refused(tmp_path: Path, table: Path) -> None:
     molecules.write(table, path)
     with np.load(path) as arrays:
         kept = dict(arrays)
-    np.savez(path, **{**kept, "lengths": kept["lengths"] + 1})
-    with pytest.raises(DataError, match=r"contradicts itself.*\nGive a .csv with a column smiles"):
-        loaded(path)
+    for change in ({"lengths": kept["lengths"] + 1}, {"record": np.array("{")}, {"record": np.array("[" * 100_000)}):
+        np.savez(path, **{**kept, **change})
+        with pytest.raises(DataError, match=r"contradicts itself.*\nGive a .csv with a column smiles"):
+            loaded(path)
     np.savez(path, x=np.zeros(3))
     with pytest.raises(DataError, match="lacks tokens, lengths"):
         loaded(path)
