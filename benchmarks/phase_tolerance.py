@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/phase_tolerance.py          (20 minutes on a quiet core; resumes)
 
-The synthetic sequences of He et al. (2019), section 3, with the paper's networks and protocol, but few of them: 200 for
-training, so that an epoch has 13 steps of the decoder, and 500 for validation. The phase ends where the MI falls once
+The synthetic sequences of He et al. (2019), section 3, with the paper's networks and protocol, but few of them: 128 for
+training, so that an epoch has 8 steps of the decoder, and 250 for validation. The phase ends where the MI falls once
 below that of the epoch before (patience 1) or five times below the best (patience 5), with a tolerance of 0, as
 published, and of 0.02 nats, the default. A run is collapsed where its kept weights have an MI below 0.05 nats.
 """
@@ -22,7 +22,7 @@ from lso.vae.runs import INFO, Run
 
 ENDS = ("previous,patience=1", "best,patience=5")
 TOLERANCES = (0.0, 0.02)
-TRAIN, VALIDATION = 200, 500
+TRAIN, VALIDATION = 128, 250
 
 
 def few(dataset: Dataset, train: int) -> Dataset:
