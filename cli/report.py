@@ -1,4 +1,4 @@
-"""``lso report``: several trainings, or several searches, side by side."""
+"""``lso report``: several trainings, several searches, or a sweep, side by side."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,7 @@ import typer
 from lso.cli.console import Console, shown
 from lso.cli.options import AcceptChanges, Json, Quiet, complete_runs
 from lso.cli.places import opened
+from lso.report_kind import kind_of
 from lso.vae import runs
 from lso.vae.errors import UsageError
 from lso.vae.files import whole_folder
@@ -17,15 +18,24 @@ from lso.vae.reading import read_json
 def report(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN...", help="Run folders.", show_default=False, autocompletion=complete_runs),
+        typer.Argument(
+            metavar="RUN...", help="Run folders, or one of a sweep.", show_default=False, autocompletion=complete_runs
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A new folder. Default: one under runs/.", metavar="DIR")] = None,
     accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare trainings, or searches: a table here, report.html and report.json in a new folder."""
+    """Compare trainings, searches, or those of a sweep: a table here, report.html and report.json in a new folder."""
     console = Console(json=json, quiet=quiet)
+    if sweeps := [path for path in paths or () if kind_of(path / "report.json") == "sweep"]:
+        if len(paths or ()) > 1:
+            raise UsageError(
+                f"{shown(sweeps[0])} is a sweep, and other folders were named beside it",
+                "Report on a sweep alone, or name its runs.",
+            )
+        return _of_sweep(sweeps[0], out, console)
     found = [opened(path, console, accept_changes=accept_changes) for path in paths or ()]
     kinds = {run.require() for run in found}
     if not found:
@@ -58,5 +68,22 @@ def report(
     for run in found:
         if run.verdict:
             console.result(f"{run.path.name}: {run.verdict}")
+    console.note(table.note)
+    console.result(f"report: {shown(page)}")
+
+
+def _of_sweep(root: Path, out: Path | None, console: Console) -> None:
+    """A sweep's table and page from what lies in its folder, without training anything."""
+    from lso.tasks import sweep
+
+    found, asked = sweep.of_folder(root)
+    folder = runs.choose_folder("report", out)
+    console.loading()
+    page = sweep.write_report(found, root, asked, folder)
+    console.emit(read_json(page.with_suffix(".json")) | {"report": page})
+    for banner in sweep.banners(found):
+        console.warn(banner)
+    table = sweep.table(sweep.cells(sweep.points(found)), asked)
+    console.table(table.columns, table.rows)
     console.note(table.note)
     console.result(f"report: {shown(page)}")

@@ -1,12 +1,13 @@
 """``lso traverse``: one dimension at a time, and random directions, far out of the prior."""
 
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lso.cli import texts
-from lso.cli.console import Console, shown
+from lso.cli.console import Console, shown, span
 from lso.cli.looking import AVERAGED, Asked, drawing
 from lso.cli.options import (
     AcceptChanges,
@@ -127,7 +128,10 @@ def traverse(
     drawn = drawing(model, asked)
     if points is None:
         points = 0 if model.autoregressive else POINTS
+    begun = monotonic()
     images = _decoded(console, model, paths, [steps, *([points] if points else [])], drawn)
+    each = (monotonic() - begun) / max(1, sum(path.activity.numel() * steps for path in paths.values()))
+    left = _left_out(paths, each) if not points and model.autoregressive else ""
     figures = _sheets(paths, images, steps)
     facts = {
         "model": str(found.path),
@@ -136,7 +140,7 @@ def traverse(
         "dimensions": "one moves, the others are 0; most active first",
         "held at 0": ", ".join(f"z{i}" for i in held) if directions and held else "none",
         "variance": "of the posterior mean along a row's direction, validation",
-        "strips": f"{points} codes a row, left to right and on in the next line" if points else "none",
+        "strips": f"{points} codes a row, left to right and on in the next line" if points else left or "none",
         "seed": seed,
         "verdict": found.verdict or "none",
     }
@@ -155,6 +159,7 @@ def traverse(
             "range": reach,
             "steps": steps,
             "points": points,
+            "strips": left,
             "seed": seed,
             "report": page,
             "pictures": files,
@@ -166,13 +171,19 @@ def traverse(
         f"{counted(directions, 'random direction')}"
     )
     console.note(f"shown: {explore.told(model, drawn)}")
-    if not points and model.autoregressive:
-        console.note(f"no strips of {POINTS} images a row, which take long: --points {POINTS}")
+    if left:
+        console.note(f"strips of {POINTS} images a row are {left}")
     if found.verdict:
         console.warn(found.verdict)
     for file in files:
         console.result(shown(file))
     console.result(shown(page))
+
+
+def _left_out(paths: "dict[str, Traversal]", each: float) -> str:
+    """What is said where strips are not drawn: how many images they have, how long they take, and the flag."""
+    count = POINTS * sum(path.activity.numel() for path in paths.values())
+    return f"left out: {counted(count, 'image')} drawn pixel after pixel, about {span(each * count)}; --points {POINTS}"
 
 
 def _decoded(

@@ -27,23 +27,13 @@ def sweep(points: Sequence[Mapping[str, Any]]) -> "Figure":
     """
     from matplotlib.ticker import MaxNLocator
 
-    done = [point for point in points if point.get("neg_elbo") is not None]
+    done = _measured(points)
     methods = list(dict.fromkeys(point["method"] for point in points))
-    key = "iw_nll" if all(point.get("iw_nll") is not None for point in done) else "neg_elbo"
-    most = max((point["active_units"] or 0 for point in done), default=0)
     figure, axes = canvas(1, 2, 3.6)
     for index, method in enumerate(methods):
         mine, place = [point for point in done if point["method"] == method], index - (len(methods) - 1) / 2
         _against_size(axes[0, 0], mine, index, method, 2 ** (0.05 * place))
-        coded = [point for point in mine if point["latent_dim"]]
-        units = [point["active_units"] + max(0.06, 0.015 * most) * place for point in coded]
-        if coded:
-            axes[0, 1].plot(
-                units, [point[key] for point in coded], linestyle="", alpha=0.8, label=method, **look(index)
-            )
-        for number, point in enumerate(point for point in mine if not point["latent_dim"]):
-            name = f"{method}, no latents" if not number else ""
-            axes[0, 1].axhline(point[key], linestyle=":", linewidth=1.5, color=look(index)["color"], label=name)
+    _against_units(axes[0, 1], done, methods, _likelihood_of(done))
     sizes = sorted({point["latent_dim"] for point in done if point["latent_dim"]})
     if sizes:
         axes[0, 0].set_xscale("log", base=2)
@@ -56,14 +46,91 @@ def sweep(points: Sequence[Mapping[str, Any]]) -> "Figure":
         axes[0, 0].text(0.5, 0.5, "no latents", transform=axes[0, 0].transAxes, ha="center", color=DARK)
     axes[0, 0].set(title="Active units", xlabel="latent size", ylabel="active units")
     axes[0, 0].set_ylim(-0.03 * max(1.0, axes[0, 0].get_ylim()[1]), None)  # room for markers at 0
-    name = "NLL, importance-weighted" if key == "iw_nll" else "-ELBO"
-    axes[0, 1].set(title="Likelihood, one point a run", xlabel="active units", ylabel=f"{name} (nats)")
-    left, right = axes[0, 1].get_xlim()
-    axes[0, 1].set_xlim(min(left, -0.5) if left < 0.5 else left, max(right, 0.5))
-    for line in (axes[0, 0].yaxis, axes[0, 1].xaxis):
-        line.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    axes[0, 0].yaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     bottom_legend(figure, axes[0])
     return figure
+
+
+@styled
+def units_and_likelihood(points: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]] = ()) -> "Figure":
+    """NLL against active units with one point a run (He et al. 2019, Figure 4), beside published means.
+
+    Args:
+        points: as for `sweep`.
+        published: likewise, one for each method that has figures; none for ours alone.
+    Returns:
+        A panel of the published ones, if there are, and one of ours, each with a scale of its own.
+    """
+    given = [part for part in (published, points) if part]
+    methods = list(dict.fromkeys(point["method"] for part in given for point in part))
+    key = _likelihood_of([point for part in given for point in _measured(part)])
+    figure, axes = canvas(1, len(given), 4.0)
+    for axis, part in zip(axes[0], given, strict=True):
+        printed = part is published
+        _against_units(axis, _measured(part), methods, key, 0.0 if printed else BESIDE)
+        axis.set(title="Published, means" if printed else "Ours, one point a run")
+    bottom_legend(figure, axes[0])
+    return figure
+
+
+def _measured(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [point for point in points if point.get("neg_elbo") is not None]
+
+
+def _likelihood_of(measured: Sequence[Mapping[str, Any]]) -> str:
+    return "iw_nll" if all(point.get("iw_nll") is not None for point in measured) else "neg_elbo"
+
+
+BESIDE = 0.7  # of a unit, from the first method to the last
+
+
+def _against_units(
+    axis: "Axes", measured: Sequence[Mapping[str, Any]], methods: Sequence[str], key: str, spread: float = BESIDE
+) -> None:
+    """A point a run; methods stand beside one another, all of them nearer to their number of units than to another."""
+    from matplotlib.ticker import MaxNLocator
+
+    apart = spread / max(1, len(methods) - 1)
+    for index, method in enumerate(methods):
+        mine, place = [point for point in measured if point["method"] == method], index - (len(methods) - 1) / 2
+        coded = [point for point in mine if point["latent_dim"]]
+        units = [point["active_units"] + apart * place for point in coded]
+        if coded:
+            axis.plot(units, [point[key] for point in coded], linestyle="", alpha=0.8, label=method, **_mark(index))
+        for number, point in enumerate(point for point in mine if not point["latent_dim"]):
+            name = f"{method}, no latents" if not number else ""
+            axis.axhline(point[key], linestyle=":", linewidth=1.5, color=look(index)["color"], label=name)
+    name = "NLL, importance-weighted" if key == "iw_nll" else "-ELBO"
+    axis.set(title="Likelihood, one point a run", xlabel="active units", ylabel=f"{name} (nats)")
+    left, right = axis.get_xlim()
+    axis.set_xlim(min(left, -0.5) if left < 0.5 else left, max(right, 0.5))
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    _cut_above(axis, [(point["method"], float(point[key])) for point in measured])
+
+
+def _mark(index: int) -> dict[str, Any]:
+    """As `look`; after the eighth, of which colours repeat, markers are open."""
+    return look(index) | ({"markerfacecolor": "white"} if index // len(COLOURS) % 2 else {})
+
+
+FAR, SHOWN = 15.0, 6.0  # times the median's height over the least: what is beyond the first is cut off at the second
+
+
+def _cut_above(axis: "Axes", values: Sequence[tuple[str, float]]) -> None:
+    """Where a few lie so high that the others cannot be told apart, name them instead, as He et al. leave them out."""
+    levels = [value for _, value in values]
+    least, middle = min(levels, default=0.0), statistics.median(levels or [0.0])
+    if max(levels, default=0.0) - least <= FAR * (middle - least) or middle == least:
+        return
+    top = least + SHOWN * (middle - least)
+    above: dict[str, list[float]] = {}
+    for method, value in values:
+        if value > top:
+            above.setdefault(method, []).append(value)
+    axis.set_ylim(least - 0.06 * (top - least), top)
+    lines = [f"{method}: {statistics.fmean(high):z.1f}" for method, high in above.items()]
+    text = "\n".join(["above this range", *lines])
+    axis.text(0.98, 0.97, text, transform=axis.transAxes, ha="right", va="top", fontsize=8, color=DARK)
 
 
 def _against_size(axis: "Axes", points: Sequence[Mapping[str, Any]], index: int, method: str, beside: float) -> None:
@@ -73,7 +140,7 @@ def _against_size(axis: "Axes", points: Sequence[Mapping[str, Any]], index: int,
     errors = [statistics.stdev(value) if len(value) > 1 else 0.0 for value in values]
     if sizes:
         places = [size * beside for size in sizes]
-        axis.errorbar(places, means, yerr=errors, capsize=3, linewidth=1.5, markersize=5, label=method, **look(index))
+        axis.errorbar(places, means, yerr=errors, capsize=3, linewidth=1.5, markersize=5, label=method, **_mark(index))
 
 
 @styled

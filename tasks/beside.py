@@ -9,6 +9,7 @@ from lso.tables import NONE, Table, number
 from lso.tasks.members import Member, spread
 from lso.tasks.reproduce import Reproduction, measured, provenance, source
 from lso.tasks.tables import Column, PublishedTable, heading
+from lso.vae.methods import parse_method
 
 Ours = Mapping[str, Any]  # mean, std, n
 FEWEST = 3  # rows that have an order to speak of
@@ -267,7 +268,7 @@ def write_report(
     from lso.analysis import plain
     from lso.caveats import data_notes
     from lso.comparison import side_by_side
-    from lso.grid_figures import beside_published
+    from lso.grid_figures import beside_published, units_and_likelihood
     from lso.page import places, render, uri, write
     from lso.tasks import use_of_latents
     from lso.vae.config import to_dict
@@ -278,6 +279,10 @@ def write_report(
         names = {index: row["label"] for index, row in enumerate(numbers["rows"], start=1)}
         chart = {"chart": uri(beside_published(panels, names)), "caption": FIGURE}
         sections.append({"title": "Ours against published", **chart})
+    if found := _points(reproduction, members):
+        sections.append(
+            {"title": "Likelihood and active units", "chart": uri(units_and_likelihood(*found)), "caption": UNITS}
+        )
     tables = (rank_table(numbers), opposite_table(numbers), reading_table(numbers, published))
     sections += [{"table": found} for found in tables if found]
     sections += use_of_latents.sections(members)
@@ -306,6 +311,46 @@ def write_report(
 
 
 FIGURE = "A line for each row of the table: published (circle) and ours (diamond); axes may be logarithmic."
+
+
+UNITS = "As He et al. (2019), Figure 4: on the test split, a point for each run of ours; those of equal units stand a "
+UNITS += "little beside one another. A model without latents is a level."
+
+
+def _points(
+    reproduction: Reproduction, members: Sequence[Member]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+    """Our runs and the published rows as `units_and_likelihood` takes them, by NLL where there is one, else by -ELBO.
+
+    None for a table without active units, or of several latent sizes, and where nothing is measured yet.
+    """
+    table = reproduction.table
+    part = next((part for part, quantity in table.compared if quantity == "au" and not table.latent_dims), None)
+    runs = [
+        (table.rows[job.row].label, {quantity: measured(member, quantity) for quantity in ("nll", "neg_elbo", "au")})
+        for job, member in zip(reproduction.jobs, members, strict=True)
+        if not table.rows[job.row].reading_of
+    ]
+    runs = [(label, found) for label, found in runs if found["neg_elbo"]]
+    if part is None or not any(found["au"] for _, found in runs):
+        return None
+    nll = (part, "nll") in table.compared and all(found["nll"] for _, found in runs)
+    quantity, key = ("nll", "iw_nll") if nll else ("neg_elbo", "neg_elbo")
+
+    def point(label: str, found: Mapping[str, float]) -> dict[str, Any]:
+        value = {"neg_elbo": found[quantity], key: found[quantity]}
+        return {"method": label, "latent_dim": int("au" in found), "active_units": found.get("au"), **value}
+
+    ours = [point(label, {key: values[0] for key, values in found.items() if values}) for label, found in runs]
+    figures = {
+        row.label: {key: float(one.mean) for (of, key), one in row.figures.items() if of == part} for row in table.rows
+    }
+    # A row whose active units were not published need not be of a model without latents.
+    shown = [
+        row for row in table.rows if "au" in figures[row.label] or (row.train and not parse_method(row.train).latents)
+    ]
+    printed = [point(row.label, found) for row in shown if quantity in (found := figures[row.label])]
+    return ours, printed
 
 
 def _panels(numbers: Mapping[str, Any]) -> dict[str, list[tuple[int, float, float]]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lso.report_kind import kind_of
 from lso.tables import NONE, Table, counted, number
-from lso.tasks.members import OF_LATENTS, Asked, Member, Planned, evaluations, folder_name, spread
+from lso.tasks.members import OF_LATENTS, Asked, Member, Planned, evaluations, folder_name, read, spread
 from lso.tasks.members import check as check_folders
 from lso.tasks.plan import Settings, merge, plan
 from lso.vae.config import TrainConfig
@@ -124,6 +124,30 @@ def with_finished(planned: Sequence[Planned], root: Path, asked: Asked) -> list[
         except (LsoError, KeyError):  # damaged
             continue
     return [*planned, *others]
+
+
+def of_folder(root: Path) -> tuple[list[Member], Asked]:
+    """The trainings that a sweep's report tells of, as they lie in its folder now.
+
+    Args:
+        root: the folder.
+    Returns:
+        Those that have begun, in the order of the report, and how they were to be measured.
+    Raises:
+        RunError: if the report there cannot be read as one of a sweep, or a run is damaged.
+    """
+    report = root / "report.json"
+    try:
+        content = read_json(report)
+        asked = Asked(**content["asked"])
+        told = [(str(point["name"]), str(point["method"])) for point in content["trainings"]]
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{report} is not that of a sweep ({error})", "Repeat the sweep, which writes it anew."
+        ) from None
+    begun = [(name, label) for name, label in told if (root / name / INFO).is_file()]
+    planned = [Planned(name=name, label=label, config=Run(root / name).config) for name, label in begun]
+    return read(planned, root, asked), asked
 
 
 def _alike(one: TrainConfig, other: TrainConfig) -> bool:
@@ -288,13 +312,14 @@ def unfinished(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return sentences
 
 
-def write_report(members: Sequence[Member], root: Path, asked: Asked) -> Path:
+def write_report(members: Sequence[Member], root: Path, asked: Asked, out: Path | None = None) -> Path:
     """Write ``report.html`` and ``report.json`` of a sweep into its folder.
 
     Args:
         members: of `lso.tasks.grid.train_all`.
         root: the folder.
         asked: how they were measured.
+        out: another folder for the two; None is the sweep's.
     Returns:
         Where the page is.
     """
@@ -320,14 +345,14 @@ def write_report(members: Sequence[Member], root: Path, asked: Asked) -> Path:
         banners=banners(members),
         notes=data_notes(infos),
         sections=sections,
-        json_name=places(root)[1].name,
+        json_name=places(out or root)[1].name,
     )
     told = {"banners": banners(members), "cells": plain(rows), "trainings": plain(found), "asked": plain(asked)}
-    return write(root, html, told, "sweep")
+    return write(out or root, html, told, "sweep")
 
 
-FIGURE = "Left: active units against latent size, mean and deviation over seeds. Right: NLL against active units. "
-FIGURE += "Methods are set a little beside one another, so that equal ones can be seen."
+FIGURE = "Left: active units against latent size, mean and deviation over seeds. Right: NLL against active units, a "
+FIGURE += "point a run, as He et al. (2019), Figure 4. Methods of equal units stand a little beside one another."
 
 
 def _first_seeds(members: Sequence[Member]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Published tables: every figure as it was printed, and for rows that can be trained here the configuration.
 
 ``tables/*.toml`` hold them. A figure that is not there was not published, or is lost in our copies; none is filled in.
-A file with ``[parts.NAME]`` is a table for each part, a data set, with the columns of that name; what a part says goes
-over what its file says. A row's ``train`` is one for all parts, or a mapping by part.
+Where all are, ``told`` says what is told of the trainings all the same. A file with ``[parts.NAME]`` is a table for
+each part, a data set, with the columns of that name; what a part says goes over what its file says. A row's ``train``
+is one for all parts, or a mapping by part.
 """
 
 import tomllib
@@ -121,6 +122,7 @@ class PublishedTable:
         rows: in the order of the paper.
         task: row of `lso.tasks.TASKS`; empty where no row can be trained.
         column: the part of the figures that is about that task; empty where all are.
+        told: quantities of the trainings that have a column although none was published.
         trainings: the table whose trainings it shares, and what it does not say of task, settings, protocol and scales;
             empty for its own.
         seeds: runs of each row.
@@ -141,6 +143,7 @@ class PublishedTable:
     rows: tuple[Row, ...]
     task: str = ""
     column: str = ""
+    told: tuple[str, ...] = ()
     trainings: str = ""
     seeds: int = 1
     iw_samples: int = 500
@@ -154,9 +157,13 @@ class PublishedTable:
 
     @property
     def columns(self) -> list[Column]:
-        """All columns, in the order in which they first have a figure; those of rows that are not trained come last."""
+        """All columns, in the order in which they first have a figure; those of rows that are not trained come last.
+
+        Columns without any figure are those of ``told``, after the others.
+        """
         rows = sorted(self.rows, key=lambda row: not row.train)
-        return list(dict.fromkeys(column for row in rows for column in row.figures))
+        figures = [column for row in rows for column in row.figures]
+        return list(dict.fromkeys([*figures, *((self.column, quantity) for quantity in self.told)]))
 
     @property
     def compared(self) -> list[Column]:
@@ -303,12 +310,19 @@ def _table(name: str, values: Mapping[str, Any], rows: list[dict[str, Any]], par
     return PublishedTable(
         name=name,
         rows=tuple(row for row in read if row.figures or not part),
+        told=_quantities(own.pop("told", ())),
         remarks=tuple(own.pop("remarks", ())),
         protocol=tuple(own.pop("protocol", ())),
         settings=_floats(own.pop("settings", {})),
         scales={key: _scale(key, one, read) for key, one in own.pop("scales", {}).items()},
         **own,
     )
+
+
+def _quantities(names: Sequence[str]) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in HEADINGS]:
+        raise ValueError(f"quantities {', '.join(unknown)}")
+    return tuple(names)
 
 
 def _scale(name: str, values: Mapping[str, Any], rows: Sequence[Row]) -> Scale:

@@ -84,9 +84,13 @@ def test_an_interpolation_says_how_it_was_drawn(lso: Lso, pixelcnn: Path) -> Non
 def test_strips_of_an_autoregressive_model_are_made_on_request(lso: Lso, pixelcnn: Path) -> None:
     options = ("--dim", "0,1", "--directions", 0, "--steps", 3)
     result = lso("traverse", pixelcnn, *options)
-    assert "--points 100" in result.stderr and "points" not in result.stdout
+    assert "200 images drawn pixel after pixel, about" in result.stderr and "--points 100" in result.stderr
+    page = (pixelcnn / "pictures" / "traverse" / "report.html").read_text(encoding="utf-8")
+    left = told(lso("traverse", pixelcnn, *options, "--force", "--json"))
+    assert left["points"] == 0 and str(left["strips"]).startswith("left out: 200 images drawn pixel after pixel")
+    assert "left out: 200 images" in page and "--points 100" in page
     found = told(lso("traverse", pixelcnn, *options, "--points", 4, "--how", "greedy", "--json"))
-    assert found["points"] == 4 and found["how"] == "greedy"
+    assert found["points"] == 4 and found["how"] == "greedy" and found["strips"] == ""
     pictures = found["pictures"]
     assert isinstance(pictures, list)
     assert [Path(path).name for path in pictures] == ["dimensions.png", "dimensions-4-points.png"]

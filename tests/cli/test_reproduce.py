@@ -93,6 +93,49 @@ def test_an_edited_training_is_refused_unless_the_edit_was_meant(lso: Lso, omnig
 
 
 @pytest.mark.usefixtures("no_report")
+def test_latent_sizes_are_told_column_by_column(lso: Lso, omniglot: Path) -> None:
+    """NE-VAE's Table 2: active units at 8, 16 and 64 latents."""
+    command = ("reproduce", "nevae2021_table2", "--rows", "NE-VAE se", "--data", omniglot, *SMALL, "--out", "here")
+    done = lso(*command, "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["columns"] == ["d8 AU", "d16 AU", "d64 AU"]
+    cells = told["rows"][2]["cells"]
+    assert [cells[name]["published"]["text"] for name in told["columns"]] == ["8", "12", "55"]
+    assert [cells[name]["ours"]["n"] for name in told["columns"]] == [1, 1, 1]
+    trained = {path.name for path in Path("here/reproduce-nevae2021_table1_omniglot").glob("*-s0")}
+    assert trained == {"ne-vae-se-d8-s0", "ne-vae-se-d16-s0", "ne-vae-se-d64-s0"}
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_comparison_without_published_figures_shows_ours(lso: Lso, elsewhere: Path) -> None:
+    """NE-VAE's on MNIST (section 5.3.3), whose figures are not in our copies."""
+    draw = np.random.default_rng(0)
+    train, test = (draw.integers(0, 255, (n, 28, 28), dtype=np.uint8) for n in (60, 20))
+    np.savez(elsewhere / "mnist.npz", train_x=train, test_x=test)
+    command = (
+        "reproduce",
+        "nevae2021_mnist",
+        "--rows",
+        "VAE,NE-VAE se",
+        "--data",
+        "mnist.npz",
+        *SMALL,
+        "--out",
+        "here",
+    )
+    done = lso(*command, "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["columns"] == ["-ELBO", "KL", "MI", "AU"] and not any(told["ranks"].values())
+    cells = [cell for row in told["rows"] for cell in row["cells"].values()]
+    assert all(cell["published"] is None for cell in cells) and sum(cell["ours"] is not None for cell in cells) == 8
+    page = Path("here/reproduce-nevae2021_mnist/report.html").read_text()
+    assert "none of its figures is in our copies" in page
+    assert "Traversals of" in page and "Likelihood and active units" in page
+
+
+@pytest.mark.usefixtures("no_report")
 def test_a_table_of_repeats_shares_the_model_and_adds_evaluations(lso: Lso, omniglot: Path) -> None:
     small = ("--data", omniglot, *SMALL, "--iw-samples", 2, "--out", "here")
     assert lso("reproduce", "he2019_table2", "--rows", "VAE", "--seeds", 1, *small).exit_code == 0

@@ -1,6 +1,7 @@
 """``lso sweep``: what it prints, how it is cut, how it goes on."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,32 @@ def test_a_sweep_prints_its_table_and_is_kept_when_repeated(lso: Lso, elsewhere:
     assert "training:" not in again.stderr
     numbers = json.loads(again.stdout)
     assert numbers["cut"] == "" and [cell["done"] for cell in numbers["cells"]] == [1] * 4
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_sweep_is_reported_from_its_folder(lso: Lso, elsewhere: Path) -> None:
+    command = ("sweep", "--method", "vae", "--method", "ne-vae-se", "--latent-dim", 2, *SMALL, "--out", "here")
+    swept = json.loads(lso(*command, "--json").stdout)
+    page = (elsewhere / "here/report.html").read_text()
+    done = lso("report", "here", "--out", "there", "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["cells"] == swept["cells"] and told["trainings"] == swept["trainings"]
+    assert Path(told["report"]).read_text() == page and "Figure 4" in page and "data:image/png" in page
+    lines = lso("report", "here", "--out", "again").stdout.splitlines()
+    assert lines[0].split()[:4] == ["method", "latents", "seeds", "IW-NLL"] and lines[-1] == "report: again/report.html"
+    shutil.rmtree(elsewhere / "here/vae-d2-s0")
+    fewer = json.loads(lso("report", "here", "--out", "fewer", "--json").stdout)
+    assert [cell["method"] for cell in fewer["cells"]] == ["ne-vae-se"]
+    both = lso("report", "here", "here/ne-vae-se-d2-s0")
+    assert both.exit_code == 2 and "here is a sweep, and other folders" in both.stderr
+    content = json.loads((elsewhere / "here/report.json").read_text())
+    for missing in ("asked", "trainings"):
+        short = {key: value for key, value in content.items() if key not in (missing, "seal")}
+        (elsewhere / "here/report.json").write_text(json.dumps(short))
+        damaged = lso("report", "here", "--out", "damaged")
+        assert damaged.exit_code == 1 and "is not that of a sweep" in damaged.stderr
+        assert len(damaged.stderr.splitlines()) == 2 and not Path("damaged").exists()
 
 
 @pytest.mark.usefixtures("no_report")

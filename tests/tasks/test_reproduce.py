@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,36 @@ def test_a_cut_protocol_is_said_and_leaves_the_order_alone(trained: Path, tmp_pa
     assert numbers["cuts"] == ["measured on the first 3 test images alone"]
     assert not any({"z", "difference"} & cell.keys() for row in numbers["rows"] for cell in row["cells"].values())
     assert "NOT the paper's protocol" in beside.banners(numbers, members)[0]
+
+
+def test_runs_and_published_means_are_set_by_units_and_likelihood(trained: Path) -> None:
+    plan, members, _ = compared(trained)
+    ours, printed = beside._points(plan, members) or ([], [])
+    for point, member in zip(ours, members, strict=True):
+        one = member.evaluations[0]
+        assert (point["active_units"], point["neg_elbo"]) == (one["active_units"], one["neg_elbo"])
+    assert [point["method"] for point in ours] == ["VAE", "annealed", "beta"]
+    # By -ELBO, as no NLL was published: a row without it, or without active units, has no point.
+    assert [(p["method"], p["active_units"], p["neg_elbo"]) for p in printed] == [("VAE", 1, 40.0), ("beta", 1, 41.0)]
+    assert beside._points(replace(plan, jobs=()), []) is None
+
+
+def test_a_baseline_is_a_level_and_a_quoted_row_without_units_is_none() -> None:
+    """He et al. (2019), Tables 2 and 6: by NLL, which is exact for the PixelCNN."""
+    found = table("he2019_table2")
+    plan = plan_table(found, chosen_rows(found, ["VAE", "PixelCNN"]), {}, seeds=1)
+    numbers = {"neg_elbo": 90.5, "iw_nll": 90.0, "active_units": 4, "kl": 1.0, "mi": 1.0}
+
+    class Measured(Member):
+        status = "finished"
+
+    members = [Measured(planned=job.planned, evaluations=[numbers]) for job in plan.jobs]
+    ours, printed = beside._points(plan, members) or ([], [])
+    mine = {point["method"]: (point["latent_dim"], point["active_units"], point["iw_nll"]) for point in ours}
+    assert mine == {"VAE": (1, 4.0, 90.0), "PixelCNN": (0, None, 90.5)}
+    told = {point["method"]: (point["active_units"], point["iw_nll"]) for point in printed}
+    assert told["PixelCNN"] == (None, 89.73) and told["VAE"] == (3.0, 89.41) and told["SA-VAE"] == (4.0, 89.29)
+    assert len(told) == 11  # not the two quoted ones
 
 
 def test_every_cut_of_the_protocol_is_named() -> None:
