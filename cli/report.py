@@ -35,7 +35,7 @@ def report(
                 f"{shown(sweeps[0])} is a sweep, and other folders were named beside it",
                 "Report on a sweep alone, or name its runs.",
             )
-        return _of_sweep(sweeps[0], out, console)
+        return _of_sweep(sweeps[0], out, accept_changes, console)
     found = [opened(path, console, accept_changes=accept_changes) for path in paths or ()]
     kinds = {run.require() for run in found}
     if not found:
@@ -72,11 +72,11 @@ def report(
     console.result(f"report: {shown(page)}")
 
 
-def _of_sweep(root: Path, out: Path | None, console: Console) -> None:
+def _of_sweep(root: Path, out: Path | None, accept_changes: bool, console: Console) -> None:
     """A sweep's table and page from what lies in its folder, without training anything."""
     from lso.tasks import sweep
 
-    found, asked = sweep.of_folder(root)
+    found, asked = sweep.of_folder(root, accept_changes)
     folder = runs.choose_folder("report", out)
     console.loading()
     page = sweep.write_report(found, root, asked, folder)

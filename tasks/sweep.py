@@ -126,11 +126,12 @@ def with_finished(planned: Sequence[Planned], root: Path, asked: Asked) -> list[
     return [*planned, *others]
 
 
-def of_folder(root: Path) -> tuple[list[Member], Asked]:
+def of_folder(root: Path, accept_changes: bool = False) -> tuple[list[Member], Asked]:
     """The trainings that a sweep's report tells of, as they lie in its folder now.
 
     Args:
         root: the folder.
+        accept_changes: of their files, see `Run`.
     Returns:
         Those that have begun, in the order of the report, and how they were to be measured.
     Raises:
@@ -140,13 +141,16 @@ def of_folder(root: Path) -> tuple[list[Member], Asked]:
     try:
         content = read_json(report)
         asked = Asked(**content["asked"])
-        told = [(str(point["name"]), str(point["method"])) for point in content["trainings"]]
+        told = [(Path(str(point["name"])).name, str(point["method"])) for point in content["trainings"]]
     except (KeyError, TypeError) as error:
         raise RunError(
             f"{report} is not that of a sweep ({error})", "Repeat the sweep, which writes it anew."
         ) from None
     begun = [(name, label) for name, label in told if (root / name / INFO).is_file()]
-    planned = [Planned(name=name, label=label, config=Run(root / name).config) for name, label in begun]
+    runs = [Run(root / name, accept_changes=accept_changes) for name, _ in begun]
+    planned = [
+        Planned(name=name, label=label, config=run.config) for (name, label), run in zip(begun, runs, strict=True)
+    ]
     return read(planned, root, asked), asked
 
 

@@ -45,6 +45,11 @@ def test_a_sweep_is_reported_from_its_folder(lso: Lso, elsewhere: Path) -> None:
     shutil.rmtree(elsewhere / "here/vae-d2-s0")
     fewer = json.loads(lso("report", "here", "--out", "fewer", "--json").stdout)
     assert [cell["method"] for cell in fewer["cells"]] == ["ne-vae-se"]
+    with (elsewhere / "here/ne-vae-se-d2-s0/config.toml").open("a") as file:
+        file.write("# mine\n")
+    edited = lso("report", "here", "--out", "edited")
+    assert edited.exit_code == 1 and "--accept-changes" in edited.stderr
+    assert lso("report", "here", "--out", "edited", "--accept-changes").exit_code == 0
     both = lso("report", "here", "here/ne-vae-se-d2-s0")
     assert both.exit_code == 2 and "here is a sweep, and other folders" in both.stderr
     content = json.loads((elsewhere / "here/report.json").read_text())
