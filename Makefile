@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 # Networks of the demo's size are no faster on more threads, and far slower where the machine is shared.
 demo: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-slow check bench clean
 
 demo: $(READY)  ## train two VAEs on the built-in digits, search for 20 held-out digits in each, compare
 	$(BIN)/lso train --method vae-anneal --out $(DEMO)-vae-anneal --quiet
@@ -17,8 +17,14 @@ demo: $(READY)  ## train two VAEs on the built-in digits, search for 20 held-out
 	$(BIN)/lso optimize --model $(DEMO)-ne-vae-se --target test:20 --starts 4 --optimizer adam --out $(DEMO)-search-ne-vae-se --quiet
 	$(BIN)/lso report $(DEMO)-search-vae-anneal $(DEMO)-search-ne-vae-se --out $(DEMO)-comparison
 
+# In as many processes as there are cores, up to four: each takes a good half of a gigabyte, and reads the tests itself.
+PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
+
+test-slow: $(READY)  ## run the tests marked slow
+	$(PYTEST) -m "slow and not gpu"
 
 bench: $(READY)  ## time the straightforward ways against ours, as ratios; half an hour, on a quiet machine
 	$(BIN)/python benchmarks/bench.py

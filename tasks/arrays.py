@@ -102,8 +102,8 @@ def load_arrays(path: Path) -> dict[str, Array]:
     """
     try:
         with path.open("rb") as file:  # numpy leaves a damaged file open
-            found = np.load(file, allow_pickle=False)
-            return {"x": found} if isinstance(found, np.ndarray) else {key: found[key] for key in found.files}
+            loaded = np.load(file, allow_pickle=False)
+            found = {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
     except Exception as error:  # zip, zlib and numpy raise many kinds on a damaged file
         if "pickle" in str(error).lower() or "object array" in str(error).lower():
             raise DataError(
@@ -111,6 +111,10 @@ def load_arrays(path: Path) -> dict[str, Array]:
                 "Save plain numbers, with numpy.save or savez.",
             ) from None
         raise DataError(f"cannot read {path}: {error}", "Write it with numpy.save or savez.") from None
+    arrays = {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
+    if found and not arrays:  # numpy gives the other files of a zip archive as bytes
+        raise DataError(f"{path} is no plain numpy file: none of its files is an array", "Write it with numpy.savez.")
+    return arrays
 
 
 def sixteen_bits(arrays: Iterable[Array]) -> bool:

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from tests.annotations import check_once
+
 if TYPE_CHECKING:  # imported here, the package would escape the checks of its annotations
     from lso.vae.runs import Run
 
 MISSING = "no test data: "
+
+check_once()
 
 
 def data_folder() -> Path:
@@ -34,10 +38,22 @@ def data_path() -> Callable[[str], Path]:
     return find
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that share the tests have one thread each, of any library, and so has what they start."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Networks this small are faster on one thread, by far where the machine is shared."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """What a test draws without a generator does not depend on the tests before it, which differ between processes."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

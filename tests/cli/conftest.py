@@ -1,14 +1,17 @@
 """The command line in-process, and a copy of one small trained run."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from lso.vae.runs import Run
@@ -27,13 +30,30 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: None) 
     return tmp_path
 
 
+@pytest.fixture(autouse=True, scope="session")
+def built_once() -> Iterator[None]:
+    """The tree of commands, which typer builds anew for each call; most calls here take less than that."""
+    build = cache(typer.main.get_command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.main.get_command", build)
+        patch.setattr("typer.testing._get_command", build)
+        yield
+
+
+def line(*arguments: object) -> str:
+    """A command as it is typed."""
+    return shlex.join(["lso", *map(str, arguments)])
+
+
 @pytest.fixture
-def lso() -> Lso:
+def lso(monkeypatch: pytest.MonkeyPatch) -> Lso:
     """Run a command in this process: ``lso("train", "--method", "vae")``."""
     from lso.cli.main import app
 
     def run(*arguments: object) -> Result:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+        given = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["lso", *given])  # which some commands tell
+        return CliRunner().invoke(app, given)
 
     return run
 

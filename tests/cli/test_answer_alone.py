@@ -69,15 +69,24 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
     assert done.returncode == 141 and done.stderr == b""
 
 
-def test_every_command_that_takes_json_keeps_it_alone() -> None:
-    """By the one wrapper of all commands, which looks at the parameter of that name."""
+def test_every_command_that_takes_json_keeps_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the one wrapper of all commands, before the command begins."""
     from lso.cli import main
+
+    class Kept(BaseException):
+        pass
+
+    def alone() -> None:
+        raise Kept
 
     groups = [main.app, *(group.typer_instance for group in main.app.registered_groups)]
     commands = [command.callback for group in groups if group is not None for command in group.registered_commands]
     taking = [one for one in commands if one is not None and "json" in inspect.signature(one).parameters]
     assert len(taking) >= 10
-    assert all(one.__code__ is main.guarded(lambda: None).__code__ for one in taking)
+    monkeypatch.setattr("lso.cli.console.answer_alone", alone)
+    for one in taking:
+        with pytest.raises(Kept):
+            one(json=True)
 
 
 @pytest.mark.usefixtures("plain_report")

@@ -7,7 +7,7 @@ import pytest
 
 from lso.vae import runs
 from lso.vae.runs import Run
-from tests.cli.conftest import Lso
+from tests.cli.conftest import Lso, line
 from tests.cli.test_commands import told
 from tests.cli.test_errors import refused
 
@@ -39,13 +39,12 @@ def test_a_page_on_substitute_data_names_it(lso: Lso, run: Run) -> None:
 
 
 def test_a_time_limit_says_what_was_cut_and_how_to_go_on(lso: Lso, run: Run) -> None:
-    command = ("benchmark", "image-targets", run.path, "--targets", 3, "--max-steps", 1_000_000, "--thresholds", 0)
-    result = lso(*command, "--lr", "0.000001,0.1", "--time-limit", "1s", "--out", "a bench")
+    some = ("--targets", 3, "--max-steps", 1_000_000, "--thresholds", 0, "--lr", "0.000001,0.1")
+    command = ("benchmark", "image-targets", run.path, *some, "--time-limit", "1s", "--out", "a bench")
+    result = lso(*command)
     assert result.exit_code == 0, result.stderr
-    assert (
-        "reached the time limit; continue: lso" in result.stdout
-        and "Cut off" in Path("a bench/report.html").read_text()
-    )
+    assert f"reached the time limit; continue: {line(*command)}\n" in result.stdout
+    assert "Cut off" in Path("a bench/report.html").read_text()
     waiting = "digits at learning rate 1e-06, digits at learning rate 0.1"
     assert f"Not searched, or not to the end: {waiting}." in " ".join(result.stderr.split())
     assert "before the cap, or before a search was cut off" in " ".join(result.stderr.split())

@@ -8,7 +8,7 @@ import pytest
 
 from lso.tasks import synthetic
 from lso.tasks.lagging import LaggingConfig
-from tests.cli.conftest import Lso
+from tests.cli.conftest import Lso, line
 from tests.cli.test_commands import told
 from tests.cli.test_errors import refused
 
@@ -45,9 +45,10 @@ def test_one_call_trains_measures_and_tells(lso: Lso, no_report: None, monkeypat
 
 
 def test_a_time_limit_says_what_was_cut_and_how_to_go_on(lso: Lso) -> None:
-    result = lso("benchmark", "lagging", "--quick", "--no-offset", "--time-limit", "0", "--out", "bench")
+    command = ("benchmark", "lagging", "--quick", "--no-offset", "--time-limit", "0", "--out", "bench")
+    result = lso(*command)
     assert result.exit_code == 0, result.stderr
-    assert "reached the time limit; continue: lso" in result.stdout
+    assert f"reached the time limit; continue: {line(*command)}\n" in result.stdout
     assert "Cut off: reached the time limit" in Path("bench/report.html").read_text()
 
 

@@ -19,8 +19,10 @@ SHARED = {name: writer for name, writer in WRITERS.items() if writer.shared}
 
 def place_of(writer: Writer) -> Path:
     """Where the report goes: a table's lies below --out."""
-    below = "reproduce-nevae2021_table1_omniglot" if writer.command.startswith("reproduce") else ""
-    return Path(writer.out, below)
+    if not writer.command.startswith("reproduce"):
+        return Path(writer.out)
+    scale = "-cpu" if "--scale cpu" in writer.command else ""
+    return Path(writer.out, f"reproduce-nevae2021_table1_omniglot{scale}")
 
 
 def refused(lso: Lso, writer: Writer) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from lso.vae import together, training
 from lso.vae.runs import Run
-from tests.cli.conftest import Lso
+from tests.cli.conftest import Lso, line
 from tests.cli.test_errors import refused
 
 SMALL = ("--limit", 40, "--epochs", 1, "--width", 8, "--batch-size", 20, "--device", "cpu", "--iw-samples", 2)
@@ -72,7 +72,7 @@ def test_models_trained_together_are_named_and_stop_together(lso: Lso, monkeypat
     monkeypatch.setattr(together, "after_step", press)
     command = ("sweep", "--method", "vae", "--seeds", 2, *SMALL, "--epochs", 4, "--out", "here", "--together")
     done = lso(*command)
-    assert done.exit_code == 130 and "interrupted; continue: lso " in done.stdout
+    assert done.exit_code == 130 and f"interrupted; continue: {line(*command)}\n" in done.stdout
     assert "[1-2/2] training 2 together, as one model:\n  vae-d32-s0\n  vae-d32-s1\n" in done.stderr
     assert Run(Path("here/vae-d32-s1")).info["sentence"] == "interrupted after 1 epoch and 3 steps"
     monkeypatch.setattr(together, "after_step", after)
@@ -92,8 +92,9 @@ def test_a_wish_that_cannot_be_followed_is_told(lso: Lso) -> None:
 
 @pytest.mark.usefixtures("no_report")
 def test_a_sweep_out_of_time_says_how_to_go_on(lso: Lso) -> None:
-    done = lso("sweep", "--method", "vae", *SMALL, "--time-limit", "0s", "--out", "here")
-    assert done.exit_code == 0 and "reached the time limit; continue: lso " in done.stdout
+    command = ("sweep", "--method", "vae", *SMALL, "--time-limit", "0s", "--out", "here")
+    done = lso(*command)
+    assert done.exit_code == 0 and f"reached the time limit; continue: {line(*command)}\n" in done.stdout
     assert "1 of 1 training is not finished" in done.stderr and Path("here/report.html").is_file()
 
 
@@ -157,7 +158,7 @@ def test_ctrl_c_saves_the_sweep_and_a_repeat_resumes_it(lso: Lso, monkeypatch: p
     monkeypatch.setattr(training, "_advance", press)
     command = ("sweep", "--method", "vae", "--method", "vae-anneal", *SMALL, "--epochs", 4, "--out", "here")
     done = lso(*command)
-    assert done.exit_code == 130 and "interrupted; continue: lso " in done.stdout
+    assert done.exit_code == 130 and f"interrupted; continue: {line(*command)}\n" in done.stdout
     assert Run(Path("here/vae-d32-s0")).info["sentence"] == "interrupted after 1 epoch and 3 steps"
     assert Path("here/report.html").is_file() and not Path("here/vae-anneal-d32-s0").exists()
     monkeypatch.setattr(training, "_advance", advance)

@@ -70,7 +70,7 @@ WRITERS = {
     ),
     "reproduce at a scale": Writer(
         command="reproduce nevae2021_table1 --scale cpu --rows VAE --seeds 1 --data omniglot.npz --limit 40 --epochs 2 "
-        "--device cpu",
+        "--arch mlp --device cpu",
         shared=True,
     ),
     "benchmark image-targets": Writer(
@@ -100,10 +100,15 @@ def small_world() -> Iterator[None]:
         patch.setattr("lso.cli.lagging.QUICK", TINY)
         patch.setattr("lso.tasks.lagging.METHODS", few)
         patch.setattr("lso.tasks.lagging.ALONE", few)
-        for module in ("lso.pictures", "lso.page", "lso.report"):
-            patch.setattr(f"{module}.figure_png", _no_picture)
+        unpictured(patch)
         patch.setattr("lso.black_box_analysis.foretell", lambda *_: None)
         yield
+
+
+def unpictured(patch: pytest.MonkeyPatch) -> None:
+    """Have charts made and not rendered, which takes longer than all else."""
+    for module in ("lso.pictures", "lso.page", "lso.report"):
+        patch.setattr(f"{module}.figure_png", _no_picture)
 
 
 def _no_picture(figure: Any, *_: Any, **__: Any) -> bytes:

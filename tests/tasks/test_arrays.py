@@ -1,6 +1,7 @@
 """Arrays of every accepted form, and each refusal by its words."""
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lso.tasks.arrays import as_images, as_labels
+from lso.tasks.arrays import as_images, as_labels, load_arrays
 from lso.tasks.images import load_dataset
 from lso.vae.config import DataConfig
 from lso.vae.data import Dataset
@@ -145,6 +146,18 @@ def test_large_images_are_resized_and_it_is_said(tmp_path: Path) -> None:
     dataset = load(tmp_path / "x.npy")
     assert dataset.shape == (1, 32, 32)
     assert "Images resized from 100x90 to 32x32 (crop)." in dataset.provenance["notes"]
+
+
+def test_of_an_archive_the_arrays_are_read_and_one_without_any_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "ours")
+    with pytest.raises(DataError, match="none of its files is an array"):
+        load_arrays(path)
+    with zipfile.ZipFile(path, "a") as archive, archive.open("x.npy", "w") as file:
+        np.save(file, GREY)
+    found = load_arrays(path)
+    assert list(found) == ["x"] and np.array_equal(found["x"], GREY)
 
 
 def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ def pixelcnn() -> VAE:
     return model
 
 
-DRAWINGS = [Drawing(how=how, common=common) for how in ("mean", "sample", "greedy") for common in (True, False)]
+DRAWINGS = [
+    Drawing(how=how, common=common, samples=3) for how in ("mean", "sample", "greedy") for common in (True, False)
+]
 
 
 @pytest.mark.parametrize("drawing", DRAWINGS, ids=str)

@@ -98,7 +98,7 @@ def test_initialization_is_that_of_the_authors() -> None:
             assert layer.weight.std().item() == pytest.approx((2 / (k * k * out)) ** 0.5, rel=0.03)
     assert decoder.input.linear is not None and not decoder.input.linear.bias.any()
     bound = (6 / (32 + 3136)) ** 0.5
-    assert 0.99 * bound < decoder.input.linear.weight.abs().max().item() <= bound
+    assert 0.99 * bound < decoder.input.linear.weight.abs().max().item() <= bound * (1 + 1e-7)  # in single precision
 
 
 # --- who sees what ----------------------------------------------------------------------------------------------------
@@ -219,29 +219,42 @@ def test_importance_weights_are_of_folded_norms_only_where_no_gradient_is_wanted
 # --- generation -------------------------------------------------------------------------------------------------------
 
 
-def naive(model: VAE, z: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One full pass for every pixel; images, and the mean of each pixel when it was drawn."""
-    images, means = torch.zeros(len(z), *model.shape, dtype=z.dtype), torch.zeros(len(z), *model.shape, dtype=z.dtype)
+def drawn(model: VAE, z: Tensor, images: Tensor, noise: Tensor | None) -> Tensor:
+    """Every pixel as it is drawn after those of ``images`` that stand before it."""
+    likelihood = model.decode(z, images)
+    return (likelihood.mode if noise is None else likelihood.sample(noise)).detach()
+
+
+def naive(model: VAE, z: Tensor, noise: Tensor | None) -> Tensor:
+    """One full pass for every pixel."""
+    images = torch.zeros(len(z), *model.shape, dtype=z.dtype)
     for row in range(model.shape[1]):
         for column in range(model.shape[2]):
-            likelihood = model.decode(z, images)
-            drawn = likelihood.mode if noise is None else likelihood.sample(noise)
-            images[:, :, row, column] = drawn[:, :, row, column].detach()
-            means[:, :, row, column] = likelihood.mean[:, :, row, column].detach()
-    return images, means
+            images[:, :, row, column] = drawn(model, z, images, noise)[:, :, row, column]
+    return images
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize(("shape", "likelihood"), [((1, 8, 9), "bernoulli"), ((3, 8, 8), "logistic")])
-def test_incremental_generation_is_the_naive_one(
+def test_every_pixel_generated_is_the_one_drawn_after_those_before_it(
     name: str, skip: bool, shape: tuple[int, ...], likelihood: str
 ) -> None:
+    """As no pixel sees itself or a later one (see above), only one image is so: that of `naive`."""
     model = small(name, skip, shape, likelihood=likelihood)
     z, noise = rand(2, 3) * 4 - 2, rand(2, *shape, seed=5)
-    assert torch.equal(model.generate(z, "sample", noise), naive(model, z, noise)[0])
+    images = model.generate(z, "sample", noise)
+    assert torch.equal(images, drawn(model, z, images, noise))
     if not skip:
-        assert torch.equal(model.generate(z, "greedy"), naive(model, z, None)[0])
+        images = model.generate(z, "greedy")
+        assert torch.equal(images, drawn(model, z, images, None))
+
+
+@pytest.mark.parametrize("name", ["he2019-small", "dieng2019"])
+def test_incremental_generation_is_the_naive_one(name: str) -> None:
+    model, z, noise = small(name), rand(2, 3) * 4 - 2, rand(2, 1, 8, 8, seed=5)
+    for given in (noise, None):
+        assert torch.equal(model.generate(z, "greedy" if given is None else "sample", given), naive(model, z, given))
 
 
 @pytest.mark.parametrize(("name", "edition"), [*((name, None) for name in NETWORKS), ("dieng2019-masked", 0)])

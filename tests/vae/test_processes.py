@@ -54,7 +54,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank in ("0", "1")
     ]
     try:
-        said_last = [process.communicate(timeout=120)[1] for process in started]
+        said_last = [process.communicate(timeout=300)[1] for process in started]
     finally:
         for process in started:
             process.kill()
