@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 PACKAGES = ("lso", "lso.vae", "lso.tasks")
-KINDS = {
+KINDS: Mapping[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
 }
@@ -16,7 +16,7 @@ KINDS = {
 
 def public_names() -> list[str]:
     """One line a name of each ``__all__``, and one a public method, property or field of its classes."""
-    lines = []
+    lines: list[str] = []
     for package in PACKAGES:
         module = importlib.import_module(package)
         for name in sorted(module.__all__):
