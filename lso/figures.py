@@ -177,6 +177,7 @@ CURVES = (
     ("reconstruction", "Reconstruction", "nats"),
 )
 MIXED = ("mi_mixed", "Mutual information, mixed lengths", "nats")  # all that old runs on sequences know of it
+WAITING = "measured when a training has ended"
 # Panels that reach from 0 to at least here, so that the noise of a collapsed run looks like what it is.
 LEAST = {"kl": 0.1, "mi": 0.1, "mi_mixed": 0.1, "active_units": 1.0, "aggregate_kl": 0.1}
 REENCODING = (
@@ -304,6 +305,9 @@ def dimensions_across(codes: Mapping[str, Codes | None]) -> "Figure":
     for axis in axes[0]:
         axis.set_xlabel("dimension, sorted within each model")
         log_scale(axis)
+    if not axes[0, 1].lines:
+        axes[0, 1].set(xticks=[], yticks=[])
+        axes[0, 1].text(0.5, 0.5, WAITING, transform=axes[0, 1].transAxes, ha="center", color=DARK)
     bottom_legend(figure, axes[0])
     return figure
 
