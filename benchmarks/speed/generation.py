@@ -1,6 +1,7 @@
 """Images pixel after pixel: one full pass of the network for each, against the columns of `lso.vae.ancestral`."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 from speed.pairs import Row, pairs, row, sync_of
@@ -15,29 +16,35 @@ TARGET = {"cpu": 100.0, "cuda": 200.0}
 
 def rows(device: torch.device, quick: bool) -> Iterator[Row]:
     """The table's lines, one for each number of images."""
+    for count in (8,) if quick else IMAGES:
+        yield drawn(count, device, quick)
+
+
+def drawn(count: int, device: torch.device, quick: bool) -> Row:
+    """So many images, both ways."""
     name = "he2019-small" if quick else "he2019"
     model = warmed(name, SHAPE, device)
     plain, same = full_kernels(model), equal(name, device)
-    for count in (8,) if quick else IMAGES:
-        z, noise = given(count, SHAPE, device)
-        times = pairs(
-            lambda z=z, u=noise: full_passes(plain, z, u, PASSES),  # type: ignore[misc]
-            lambda z=z, u=noise: model.generate(z, "sample", u),  # type: ignore[misc]
-            3 if quick else 5,
-            sync_of(device),
-            scale=SHAPE[1] * SHAPE[2] / PASSES,
-        )
-        yield row(
-            f"{count} images of 28x28, {name}",
-            "a full pass of full kernels for each pixel",
-            "columns",
-            times,
-            equal=same,
-            scaled=f"{PASSES} pixels in each pair, times 784 / {PASSES}",
-            target=None if quick or count < 400 else TARGET.get(device.type),
-        )
+    z, noise = given(count, SHAPE, device)
+    times = pairs(
+        lambda: full_passes(plain, z, noise, PASSES),
+        lambda: model.generate(z, "sample", noise),
+        3 if quick else 5,
+        sync_of(device),
+        scale=SHAPE[1] * SHAPE[2] / PASSES,
+    )
+    return row(
+        f"{count} images of 28x28, {name}",
+        "a full pass of full kernels for each pixel",
+        "columns",
+        times,
+        equal=same,
+        scaled=f"{PASSES} pixels in each pair, times 784 / {PASSES}",
+        target=None if quick or count < 400 else TARGET.get(device.type),
+    )
 
 
+@cache
 def equal(name: str, device: torch.device) -> str:
     """The same images from the same uniforms, in double, so that no rounding turns a pixel over."""
     shape = (1, 14, 14)
