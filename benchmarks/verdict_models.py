@@ -164,6 +164,17 @@ def text_folder(out: Path) -> Path:
     return folder
 
 
+def file_name(name: str) -> str:
+    """A model's name as part of a path.
+
+    Args:
+        name: row of `TRAININGS`.
+    Returns:
+        Without colons, which some file systems refuse.
+    """
+    return name.replace(":", "-")
+
+
 def trained(name: str, out: Path) -> Run:
     """A model of the study, trained or gone on with.
 
@@ -173,7 +184,7 @@ def trained(name: str, out: Path) -> Run:
     Returns:
         The finished run.
     """
-    model, path = TRAININGS[name], out / "models" / name.replace(":", "-")
+    model, path = TRAININGS[name], out / "models" / file_name(name)
     if path.exists():
         return lso.resume(path)
     text = model.family == "text"
@@ -245,18 +256,21 @@ class Facts:
         return self.fixed - self.nll
 
 
-def remembered(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a JSON file says, which is made where it is not there.
+def remembered(kind: str, name: str, out: Path, measure: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
+    """What was measured of a model, once.
 
     Args:
-        path: of the file.
-        make: its content.
+        kind: folder of such measurements.
+        name: of the model.
+        out: of the study.
+        measure: it, where that was not done.
     Returns:
-        The content.
+        The numbers.
     """
+    path = out / kind / f"{file_name(name)}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(make()).encode())
+        replace_file(path, json.dumps(measure(trained(name, out))).encode())
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
@@ -270,8 +284,7 @@ def facts(name: str, out: Path) -> Facts:
     Returns:
         Measured once, then read.
     """
-    run = trained(name, out)
-    return Facts(**remembered(out / "facts" / f"{name.replace(':', '-')}.json", lambda: measured(run)))
+    return Facts(**remembered("facts", name, out, measured))
 
 
 def measured(run: Run) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from verdict_targets import HUNTS, Truth, hunted
 
 from lso.analysis import SearchSummary
 from lso.black_box_analysis import BlackBoxSummary
+from lso.comparison import training_verdict
 
 HALVES = ("tuning", "testing")
 WORDS = {"doubt": "doubt", "care": "care", "fine": "believe"}
@@ -100,15 +101,15 @@ def training_case(name: str, out: Path) -> dict[str, Any]:
         What is written down.
     """
     run = trained(name, out)
-    path = out / "apart" / f"{name.replace(':', '-')}.json"
-    nats = float(remembered(path, lambda: {"apart": told_apart(run)})["apart"])
+    nats = float(remembered("apart", name, out, lambda run: {"apart": told_apart(run)})["apart"])
+    told = training_verdict(name, run.info, run.metrics(), run.config.architecture.latent_dim)
     return {
         "truth": "doubt" if nats < NOTHING else "believe" if nats > SOMETHING else "neither",
         "why": f"codes tell data apart by {nats:.2f} nats",
         "each": [],
         "numbers": {"apart": nats},
-        "said": "doubt" if run.verdict else "believe",
-        "sentence": run.verdict,
+        "said": WORDS[told["level"]],
+        "sentence": told["sentence"],
         "checks": {},
         "found": {},
         "flagged": [],
@@ -235,6 +236,18 @@ def rates(done: Iterable[Mapping[str, Any]]) -> dict[str, Rate]:
     }
 
 
+def of_half(done: Mapping[str, Mapping[str, Any]], half: str) -> dict[str, Mapping[str, Any]]:
+    """The cases of one half.
+
+    Args:
+        done: case -> record.
+        half: one of `HALVES`.
+    Returns:
+        Of them alone.
+    """
+    return {name: record for name, record in done.items() if record["half"] == half}
+
+
 def table(done: Mapping[str, Mapping[str, Any]]) -> str:
     """The rates by half and by kind of case.
 
@@ -249,26 +262,24 @@ def table(done: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["| half | cases | " + " | ".join(columns) + " |", "| --- |" * 1 + " --- |" * (len(columns) + 1)]
     for half in HALVES:
         for kind, starts in kinds.items():
-            chosen = [r for name, r in done.items() if r["half"] == half and name.startswith(starts)]
+            chosen = [r for name, r in of_half(done, half).items() if name.startswith(starts)]
             found = rates(chosen)
             lines.append(f"| {half} | {kind}, {len(chosen)} | " + " | ".join(map(str, found.values())) + " |")
     return "\n".join(lines)
 
 
-def by_check(done: Mapping[str, Mapping[str, Any]], half: str) -> str:
+def by_check(done: Mapping[str, Mapping[str, Any]]) -> str:
     """What each rule of the searches said, by truth.
 
     Args:
         done: case -> record.
-        half: of the cases.
     Returns:
         A table in Markdown.
     """
     count: Counter[tuple[str, str, str]] = Counter()
     for name, record in done.items():
-        if record["half"] == half:
-            for check, level in record["checks"].items():
-                count[f"{name.partition('/')[0]}: {check}", record["truth"], level] += 1
+        for check, level in record["checks"].items():
+            count[f"{name.partition('/')[0]}: {check}", record["truth"], level] += 1
     names = list(dict.fromkeys(key[0] for key in count))
     cells = [(truth, level) for truth in ("doubt", "neither", "believe") for level in ("doubt", "care", "fine")]
     lines = ["| rule | " + " | ".join(f"is {truth}: {level}" for truth, level in cells) + " |"]
@@ -277,12 +288,11 @@ def by_check(done: Mapping[str, Mapping[str, Any]], half: str) -> str:
     return "\n".join(lines)
 
 
-def wrong(done: Mapping[str, Mapping[str, Any]], half: str) -> str:
-    """The cases in which a verdict erred.
+def wrong(done: Mapping[str, Mapping[str, Any]]) -> str:
+    """The cases in which a verdict erred, one a line; grudging is none here.
 
     Args:
         done: case -> record.
-        half: of the cases.
     Returns:
         A line each.
     """
@@ -290,7 +300,7 @@ def wrong(done: Mapping[str, Mapping[str, Any]], half: str) -> str:
     for name, record in sorted(done.items()):
         both = record["truth"], record["said"]
         erred = both in (("believe", "doubt"), ("neither", "believe")) or (both[0] == "doubt" and both[1] != "doubt")
-        if record["half"] == half and erred:
+        if erred:
             loud = [check for check, level in record["checks"].items() if level == "doubt"]
             lines.append(f"{name}: is {both[0]} ({record['why']}), said {both[1]} {', '.join(loud)}".rstrip())
     return "\n".join(lines)
@@ -314,11 +324,11 @@ def main() -> None:
         carry_out(names, options.out, results, options.time_limit)
     done = {name: record for name, record in records(results).items() if name in names}
     if options.wrong:
-        print(wrong(done, options.wrong))
+        print(wrong(of_half(done, options.wrong)))
     if options.table:
         print(table(done))
         for half in HALVES:
-            print(f"\n{half}\n\n{by_check(done, half)}")
+            print(f"\n{half}\n\n{by_check(of_half(done, half))}")
 
 
 if __name__ == "__main__":

@@ -139,6 +139,6 @@ def _run_row(run: Run) -> list[Any]:
         else:
             again = "every" in info["search"]
             row[2] = info["search"]["optimizer"] + (f", retraining every {info['search']['every']}" if again else "")
-        return [*row, "collapsed" if run.verdict else ""]
+        return [*row, "latents not in use" if run.verdict else ""]
     except (LsoError, KeyError, ValueError) as error:
         return [shown(run.path), None, None, "damaged", None, None, None, str(error).splitlines()[0]]

@@ -35,7 +35,7 @@ from lso.vae.launch import first
 from lso.vae.runs import Run
 from lso.vae.trust import Trust as Trusted
 from lso.vae.values import counted
-from lso.vae.verdict import read
+from lso.vae.verdict import caution, read
 
 if TYPE_CHECKING:
     from lso.vae.data import Dataset
@@ -242,16 +242,16 @@ def _conclude(run: Run, console: Console) -> None:
     )
     took = f", in {span(info['seconds'])}" if info.get("seconds") else ""
     console.result(f"{info['sentence']}{took}")
+    use = read(info) if latent else None
     if best:
         if info["status"] != "finished":  # else the sentence says so
             console.result(f"{run.kept_by()} so far")
-        use = read(info) if latent else None
         used = f"; the decoder uses {use.used} of them" if use else ""
         console.result(f"epoch {best['epoch']}: {_numbers(best, latent, datum)}{used}")
         if rows[-1]["epoch"] != best["epoch"]:
             console.result(f"the last epoch, {rows[-1]['epoch']}: {_numbers(rows[-1], latent, datum)}")
-    if run.verdict:
-        console.result(run.verdict, "yellow")
+    if doubt := run.verdict or (caution(use) if use else ""):
+        console.result(doubt, "yellow")
     if (run.path / runs.REPORT).is_file():
         console.result(f"report: {shown(run.path / runs.REPORT)}")
     console.result(f"next: {following}" if info["status"] == "finished" else f"continue: {again}")

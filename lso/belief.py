@@ -17,7 +17,7 @@ from lso.plausibility import Plausibility, share
 from lso.reproduction import DEVIATIONS, SHARE, Reproduction
 from lso.sensitivity import BASIN, Sensitivity
 from lso.space import OUTSIDE
-from lso.vae.verdict import AMPLE, COLLAPSED_SHARE, LITTLE, LatentUse
+from lso.vae.verdict import AMPLE, COLLAPSED_SHARE, FULL, LITTLE, LatentUse
 
 Level = Literal["fine", "care", "doubt"]
 LEVELS: tuple[Level, ...] = ("fine", "care", "doubt")
@@ -123,18 +123,20 @@ def check_model(
     # Dead dimensions take nothing from what the others do: a decoder of 8 with 152 dead ones is searched as well.
     few = active < COLLAPSED_SHARE * total and use is None and reaction is None
     carried = "" if use is None else f", the codes carry {use.information:z.2f} nats (encoder: AU {use.active_units})"
-    found = f"the decoder uses {active} of {total} latent dimensions{carried}"
-    found += "; the training said that its posterior collapsed" if training else ""
+    found = f"the decode reacts to {active} of {total} latent dimensions{carried}"
+    found += "; the training said that its latents are not in use" if training else ""
     if deaf and reaction is not None:
         found += f", and what it decodes varies by only {100 * reaction:z.1f} % of what the targets ask for"
     rule = (
         f"doubt if the decoder ignores its codes, if codes carry under {LITTLE:g} nat about the data (half of it of "
         f"one latent), or under {AMPLE:g} in under a fifth of the dimensions, or if two decoded prior draws differ by "
-        f"under {100 * DEAF:.0f} % of what the targets do, or if the training said that the posterior collapsed; care "
-        "if neither codes of data nor targets are known and under a fifth of the dimensions are active (squared effect "
-        f"on the decode >= {100 * WEAK:.0f} % of the largest)"
+        f"under {100 * DEAF:.0f} % of what the targets do, or if the training said that the latents are not in use; "
+        f"care if codes carry under {FULL:g} nats (half of it of one latent), or if neither codes of data nor targets "
+        "are known and under a fifth of the dimensions are active, which the decode reacts to (squared effect on it "
+        f">= {100 * WEAK:.0f} % of the largest; a training counts nats: those that the decoder uses)"
     )
-    level: Level = "doubt" if deaf or collapsed else "care" if few else "fine"
+    scanty = use is not None and use.scanty
+    level: Level = "doubt" if deaf or collapsed else "care" if few or scanty else "fine"
     return Check(name="model", level=level, found=found, rule=rule)
 
 
@@ -249,12 +251,12 @@ def check_fit(
         cost += "deviations of data that the decoder draws itself)"
     rule = (
         f"a target is not reproduced if under {100 * SHARE:.0f} % of it is ({measure}){shape}{cost}; care if any "
-        f"is not or the median is under {100 * FITTED[0]:.0f} %, doubt if over {100 * MISSED:.0f} % of targets are not "
-        f"or the median is under {100 * FITTED[1]:.0f} % or not known"
+        f"is not or the median is under {100 * FITTED[0]:.0f} %, doubt if {100 * MISSED:.0f} % of targets or more are "
+        f"not or the median is under {100 * FITTED[1]:.0f} % or not known"
     )
     level: Level = "fine" if middling >= FITTED[0] else "care" if middling >= FITTED[1] else "doubt"
     if missed:
-        level = max(level, graded(missed, (0.0, MISSED)), key=LEVELS.index)
+        level = max(level, "care" if missed < MISSED else "doubt", key=LEVELS.index)
         told = f"{_missed(found, names)}; {told}"
     return Check(name="fit", level=level, found=told, rule=rule)
 

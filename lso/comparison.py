@@ -157,7 +157,8 @@ def training_verdict(
     use = read(info)
     # Folders written before there was a measure say little of a training that ended within its warm-up.
     early = not info["judged"] if "judged" in info else best["active_units"] < COLLAPSED_SHARE * latent_dim
-    level: Level = "doubt" if told else "care" if early or status != "finished" else "fine"
+    little = use is not None and use.scanty
+    level: Level = "doubt" if told else "care" if early or little or status != "finished" else "fine"
     information = number(best.get("mi_split", best.get("mi", best.get("mi_mixed"))), 3)
     carried = use.told() if use else f"MI {information} nats, {best['active_units']} active units"
     numbers = f"{carried}, -ELBO {number(best['neg_elbo'])} nats."
@@ -170,9 +171,10 @@ def training_verdict(
         exact = f"Without latents the likelihood is exact: {number(best['neg_elbo'])} nats."
         level = "fine" if status == "finished" else "care"
         return {"level": level, "word": f"baseline · {name}", "sentence": exact + state, "training": ""}
-    waiting = "too early to tell" if status == "finished" else "not finished"
-    word = {"doubt": "✗ collapsed", "care": f"! {waiting}", "fine": "✓ no collapse"}[level]
-    opening = "The latents are in use" if level == "fine" else "So far"
+    waiting = "not finished" if status != "finished" else "too early to tell" if early else "little in use"
+    collapsed = "✗ not learnt yet" if early else "✗ collapsed"
+    word = {"doubt": collapsed, "care": f"! {waiting}", "fine": "✓ no collapse"}[level]
+    opening = "The latents are in use" if level == "fine" else "The latents are little in use" if little else "So far"
     opening = "Training ended before its warm-up did" if early and status == "finished" else opening
     return {
         "level": level,

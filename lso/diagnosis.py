@@ -57,7 +57,7 @@ class Signs:
         unsearched: share of searches that spent their budget within the initial design.
         late: share of searches whose best came in the last tenth of the calls.
         latent_dim: latent dimensions.
-        active: that the decoder uses.
+        active: that the decode reacts to.
         information: nats that codes carry about the data.
         dead: dimensions without any effect on the decode.
         flat: whether the surrogate predicts no better than the mean.
@@ -100,7 +100,7 @@ class Signs:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the decoder uses under a fifth of the dimensions, or codes carry next to nothing."""
+        """Whether the decode reacts to under a fifth of the dimensions, or codes carry next to nothing."""
         known = self.active is not None and self.latent_dim is not None
         few = known and (self.active or 0) < COLLAPSED_SHARE * (self.latent_dim or 0)
         return few or (self.information is not None and self.information < least(self.latent_dim or 0))
@@ -146,7 +146,8 @@ def _duplicates(s: Signs) -> Iterator[Cause]:
 def _latents(s: Signs) -> Iterator[Cause]:
     total = s.latent_dim
     if s.collapsed:
-        parts = [f"the decoder uses {s.active} of {counted(total or 0, 'latent dimension')}"] * (s.active is not None)
+        reacted = f"the decode reacts to {s.active} of {counted(total or 0, 'latent dimension')}"
+        parts = [reacted] * (s.active is not None)
         parts += [f"the codes carry {s.information:z.2f} nats" for _ in range(s.information is not None)]
         yield Cause("problem", f"collapsed: {', '.join(parts)}", BETTER)
     if 0 < len(s.dead) < (s.latent_dim or 0):  # where all are, there is nothing left to search

@@ -118,15 +118,12 @@ class Remembered:
         self._calls = 0
 
     def __call__(self, objects: Sequence[Any]) -> Tensor:
-        """Values of objects.
+        """Values of objects, and its errors, as of `scored`.
 
         Args:
             objects: n, strings or others.
         Returns:
-            ``(n,)`` double, NaN for an invalid object.
-        Raises:
-            ShapeError: if the score does not give one value for each object.
-            UsageError: if a value is no number.
+            ``(n,)`` double.
         """
         if not all(isinstance(item, str) for item in objects):
             return scored(self._score, objects)

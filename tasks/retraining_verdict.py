@@ -8,7 +8,7 @@ from lso.space import OUTSIDE
 from lso.tables import number, percent
 from lso.tasks.retraining_summary import TOP, RetrainingSummary, share_typical, typical
 from lso.vae.values import counted
-from lso.vae.verdict import AMPLE, LITTLE
+from lso.vae.verdict import AMPLE, FULL, LITTLE
 
 STALE = 0.5  # share of earlier codes that still decode to their objects, below which they are called stale
 FORGOTTEN = 0.5  # share of the anchors that the first retrained model reproduced, below which the data are forgotten
@@ -24,12 +24,14 @@ def check_model(s: RetrainingSummary) -> Check:
         The check.
     """
     rule = f"doubt if the codes of the last model carry under {LITTLE:g} nat about validation data, or under {AMPLE:g} "
-    rule += "in under a fifth of the dimensions, or if the first training said that its posterior collapsed"
+    rule += "in under a fifth of the dimensions, or if the first training said that its latents are not in use; care "
+    rule += f"if they carry under {FULL:g} nats"
     if s.use is None:
         return Check(name="model", level="care", found="no round is complete", rule=rule)
     found = f"of the last model {s.use.told()}"
-    found += "; the first training said that its posterior collapsed" if s.training else ""
-    return Check(name="model", level="doubt" if s.training or s.use.collapsed else "fine", found=found, rule=rule)
+    found += "; the first training said that its latents are not in use" if s.training else ""
+    level: Level = "doubt" if s.training or s.use.collapsed else "care" if s.use.scanty else "fine"
+    return Check(name="model", level=level, found=found, rule=rule)
 
 
 def check_calls(s: RetrainingSummary) -> Check:

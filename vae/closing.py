@@ -38,7 +38,7 @@ def finish(trainer: Trainer) -> None:
     runs.put(trainer.run, {runs.CODES: checkpoint.pack_codes(known)})
     found, method = latent_use(known), config.method
     warm = trainer.position.step >= warmup_steps(method.schedule, trainer.steps_per_epoch)
-    verdict = collapse_verdict(found, method.name, method.schedule.end) if warm else ""
+    verdict = collapse_verdict(found, method.name, method.schedule.end, warm)
     sentence = f"finished {counted(trainer.position.epoch, 'epoch')}; {trainer.run.kept_by()}{slower(trainer)}"
     _note(trainer, status="finished", sentence=sentence, verdict=verdict, judged=warm, latents=plain(found))
 

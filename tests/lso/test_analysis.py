@@ -20,8 +20,10 @@ from lso.objective import LatentObjective
 from lso.plausibility import decoded_scale, distance_from_codes
 from lso.result import Result
 from lso.sensitivity import count_basins, link, pairwise
+from lso.vae.checkpoint import Codes
+from lso.vae.latent_use import latent_use
 from tests.lso.decoders import draws
-from tests.lso.searched import ACTIVE, DEAD, WEAK, codes, planted_search, summary
+from tests.lso.searched import ACTIVE, DEAD, SCALES, WEAK, codes, planted_search, summary
 
 
 def changed(result: Result, **values: Any) -> Result:
@@ -210,7 +212,19 @@ def test_a_good_search_is_believed_unless_the_training_collapsed() -> None:
     assert found.level == "fine", found.sentence
     told = search_summary(planted_search(), codes=codes(), training_verdict="Collapsed, said the training.").verdict
     assert told.training == "Collapsed, said the training."
-    assert told.level == "doubt" and "the training said that its posterior collapsed" in told.sentence
+    assert told.level == "doubt" and "the training said that its latents are not in use" in told.sentence
+
+
+def test_a_search_in_codes_that_carry_little_is_believed_with_care() -> None:
+    """100 codes at five places in two dimensions carry log 5 = 1.6 nats, and are no collapse."""
+    place = torch.arange(100.0) % 5 - 2
+    mean, log_var = torch.zeros(100, len(SCALES)), torch.zeros(100, len(SCALES))
+    mean[:, :2], log_var[:, :2] = place[:, None], -8.0
+    little = Codes(mean, log_var, torch.ones(len(SCALES)))
+    assert not latent_use(little).collapsed and latent_use(little).mutual_information == pytest.approx(1.61, abs=0.02)
+    found = search_summary(planted_search(), codes=little).verdict
+    model = next(check for check in found.checks if check.name == "model")
+    assert model.level == "care" and "carry 1.61 nats" in model.found and found.level != "fine"
 
 
 @pytest.mark.parametrize(("levels", "expected"), [("", "fine"), ("fine care", "care"), ("care doubt fine", "doubt")])

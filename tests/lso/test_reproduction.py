@@ -104,6 +104,10 @@ def test_a_few_missed_targets_are_named_and_the_others_are_said_to_be_fine() -> 
     assert "do not believe what was found for these; the other 8 are reproduced" in sentence
     share[2:8] = 0.1
     assert check_fit(Reproduction(share=share), names).level == "doubt"
+    good = torch.full((10,), 0.6)  # the shares of all, and the median, are; half of the shapes are not
+    for count, level in ((4, "care"), (5, "doubt")):
+        shape = torch.where(torch.arange(10) < count, 0.05, good)
+        assert check_fit(Reproduction(share=good, shape=shape)).level == level
     none = check_fit(Reproduction(share=torch.tensor([0.01])), ["lone.png"])
     assert none.level == "doubt" and none.found.startswith("the target is not reproduced (lone.png); ")
     turned = torch.arange(10) == 2

@@ -11,7 +11,7 @@ from lso.vae.checkpoint import Codes
 from lso.vae.latent_use import latent_use
 from lso.vae.methods import METHODS, parse_method
 from lso.vae.training import train
-from lso.vae.verdict import LatentUse, collapse_verdict, plain, read
+from lso.vae.verdict import LatentUse, caution, collapse_verdict, plain, read
 from tests.vae.small import config, digits
 
 HEALTHY = LatentUse(latent_dim=32, data=179, mutual_information=4.4, kl=5.9, used=14, active_units=31)
@@ -35,6 +35,33 @@ def test_next_to_nothing_or_little_in_few_dimensions_is_a_collapse(
 ) -> None:
     found = replace(HEALTHY, mutual_information=information, kl=5.0, used=used)
     assert found.collapsed == bool(collapse_verdict(found, "vae")) == collapsed
+
+
+@pytest.mark.parametrize(
+    ("information", "used", "latent_dim", "scanty"),
+    [
+        (0.99, 32, 32, False),
+        (1.0, 7, 32, True),
+        (2.49, 32, 32, True),
+        (2.5, 32, 32, False),
+        (2.49, 6, 32, False),
+        (0.49, 1, 1, False),
+        (1.24, 1, 1, True),
+        (1.25, 1, 1, False),
+        (0.0, 0, 0, False),
+    ],
+)
+def test_between_nothing_and_enough_there_is_care(information: float, used: int, latent_dim: int, scanty: bool) -> None:
+    """What has collapsed is told as that."""
+    found = replace(HEALTHY, mutual_information=information, kl=5.0, used=used, latent_dim=latent_dim)
+    assert found.scanty == bool(caution(found)) == scanty
+    assert not scanty or f"with care: the codes carry {information:.2f} nats" in caution(found)
+
+
+def test_before_the_end_of_the_warm_up_nothing_is_said_of_a_collapse() -> None:
+    told = collapse_verdict(replace(HEALTHY, mutual_information=0.1), "vae-anneal", warm=False)
+    assert told.startswith("Not learnt yet: the codes carry 0.10 nats") and "train for longer" in told
+    assert "collapse" not in told and collapse_verdict(HEALTHY, warm=False) == ""
 
 
 def test_of_a_scalar_latent_half_a_nat_is_asked() -> None:
