@@ -12,7 +12,7 @@ import torch
 
 from lso import report
 from lso.analysis import search_summary
-from lso.comparison import compare_runs, compare_searches, training_report
+from lso.comparison import compare_runs, compare_searches, training_report, training_verdict
 from lso.decoder import Decoder
 from lso.essence import essence_numbers
 from lso.gallery import MAX_STARTS, MAX_TARGETS, chosen_targets, gallery
@@ -27,6 +27,7 @@ from lso.vae.checkpoint import Codes, save_codes
 from lso.vae.errors import RunError, UsageError
 from lso.vae.model import build
 from lso.vae.runs import Run, create
+from lso.vae.verdict import LatentUse, collapse_verdict, plain
 from tests.lso.decoders import draws
 from tests.lso.searched import codes, planted_search, summary
 from tests.vae.small import config
@@ -179,6 +180,24 @@ def test_few_active_units_without_a_verdict_are_no_all_clear(tmp_path: Path) -> 
     """A training that ended within its warm-up is not judged, and must not read as one that passed."""
     text = page(training_report(a_run(tmp_path / "run", epochs=1)))
     assert "too early to tell" in text and "no collapse" not in text
+
+
+@pytest.mark.parametrize(
+    ("information", "judged", "level", "word"),
+    [
+        (2.5, True, "fine", "✓ no collapse"),
+        (2.49, True, "care", "! little in use"),
+        (0.9, True, "doubt", "✗ collapsed"),
+        (2.49, False, "care", "! too early to tell"),
+        (0.9, False, "doubt", "✗ not learnt yet"),
+    ],
+)
+def test_between_a_collapse_and_none_there_is_a_middle(information: float, judged: bool, level: str, word: str) -> None:
+    use = LatentUse(latent_dim=32, data=179, mutual_information=information, kl=5.9, used=14, active_units=31)
+    info = {"status": "finished", "judged": judged, "latents": plain(use)}
+    info["verdict"] = collapse_verdict(use, warm=judged)
+    told = training_verdict("r", info, [{"best": True, "neg_elbo": 1.0, "active_units": 31}], 32)
+    assert (told["level"], told["word"]) == (level, f"{word} · r") and use.told() in told["sentence"]
 
 
 def test_a_training_report_lies_in_the_run(tmp_path: Path) -> None:

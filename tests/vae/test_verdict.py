@@ -123,6 +123,13 @@ def test_a_training_stores_what_it_measured(tmp_path: Path) -> None:
     assert read({}) is None and read({"latents": {"kl": 1}}) is None
 
 
+def test_a_training_that_ends_within_its_warm_up_says_that_nothing_is_learnt_yet(tmp_path: Path) -> None:
+    run = train(config("vae-anneal", anneal=9, epochs=1), digits(), tmp_path / "r")
+    found = read(run.info)
+    assert found is not None and found.collapsed and run.info["judged"] is False
+    assert run.verdict == collapse_verdict(found, warm=False) != ""
+
+
 def test_information_is_never_told_as_less_than_none() -> None:
     """The estimate of codes that are all the prior's is 0 on average, below it for about every other draw."""
     prior = Codes(torch.randn(60, 4, generator=torch.Generator().manual_seed(0)) * 1e-3, torch.zeros(60, 4))
