@@ -5,9 +5,13 @@ import errno
 import io
 import json
 import os
+import platform
+import re
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ from lso.vae.errors import WriteError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 MAKE_ROOM = "Make room on the disk, then give the command again; what can be resumed goes on where it was."
 LOOK = "Check the path and its permissions, or choose another place."
+HALF = ".half"  # end of the names of what is being written
+PIECE = re.compile(r"\..+\.([0-9a-f]{8})\.([0-9]{1,9})\.half", re.DOTALL)  # with machine and process, see `beside`
 
 
 # --- what fails -------------------------------------------------------------------------------------------------------
@@ -59,9 +65,15 @@ def beside(path: Path) -> Path:
     Args:
         path: a file or folder.
     Returns:
-        ``.name.pid`` in the same folder.
+        ``.name.machine.pid.half`` in the same folder.
     """
-    return path.with_name(f".{path.name}.{os.getpid()}")
+    return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}{HALF}")
+
+
+@cache
+def _machine() -> str:
+    """What tells machines apart that write to one disk: a process is asked for where it runs alone."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -170,26 +182,27 @@ def clean(path: Path) -> None:
     Args:
         path: that they were to write.
     """
-    _remove(path.absolute().parent.glob(f".{_literal(path.name)}.[0-9]*"))
+    _remove(path.absolute().parent.glob(f".{_literal(path.name)}.*{HALF}"))
 
 
 def clean_below(folder: Path) -> None:
-    """Remove what processes that were killed left anywhere in a folder.
+    """Remove what processes that were killed left anywhere in a folder; nothing that has another name than theirs.
 
     Args:
         folder: that they worked in; it need not be there.
     """
-    _remove(list(folder.rglob(".*.[0-9]*")))
+    _remove(list(folder.rglob(f".*{HALF}")))
 
 
 def _remove(found: Iterable[Path]) -> None:
     for leftover in found:
-        number = leftover.name.rpartition(".")[2]
-        if number.isdecimal() and (int(number) == os.getpid() or not _alive(int(number))):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+        match = PIECE.fullmatch(leftover.name)
+        if match is None or match[1] != _machine() or (int(match[2]) != os.getpid() and _alive(int(match[2]))):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _literal(name: str) -> str:

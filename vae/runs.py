@@ -364,6 +364,9 @@ def sweep(run: Run) -> None:
         run: the run.
     """
     clean_below(run.path)
+    for name in (INFO, MODEL, LAST, CODES):  # as version 0.1 called them
+        for leftover in run.path.glob(f".{name}.[0-9]*"):
+            leftover.unlink(missing_ok=True)
 
 
 def list_runs(root: Path | None = None) -> list[Run]:

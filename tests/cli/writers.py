@@ -18,6 +18,7 @@ import pytest
 
 from lso.tasks import synthetic
 from lso.tasks.lagging import LaggingConfig
+from lso.vae.files import HALF
 from lso.vae.lock import LOCK
 
 OUT = "made"  # file or folder that a command is to make
@@ -137,7 +138,7 @@ def workplace(folder: Path, trained: Path, search: Path) -> None:
 
 def pieces(folder: Path) -> list[str]:
     """What half-finished work is called, see `lso.vae.files.beside`."""
-    return [str(path.relative_to(folder)) for path in folder.rglob(".*") if re.search(r"\.\d+$", path.name)]
+    return [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.name.endswith(HALF)]
 
 
 CLOCKS = ("seconds", "elapsed", "started", "finished", "command", "git", "hours")
