@@ -167,7 +167,11 @@ def optimize(
 
 
 def _fingerprint(space: LatentSpace) -> str:
-    """What tells spaces apart: bounds, chart, active dimensions and known codes."""
+    """What tells spaces apart: bounds, chart, active dimensions and known codes.
+
+    The variances of the codes are left out: no proposal and no record of a search rests on them, and another model, of
+    which they are, has other weights, its encoder's among them.
+    """
     parts = [space.bounds, space.active, *([] if space.codes is None else [space.codes])]
     return digest((space.chart, *(digest(part.numpy()) for part in parts)))
 

@@ -13,6 +13,7 @@ from typer.testing import Result
 from lso.tasks.experiment import dataset_of
 from lso.vae import runs
 from lso.vae.runs import Run
+from tests.cli.test_errors import refused
 
 Lso = Callable[..., Result]
 
@@ -73,10 +74,27 @@ def test_codes_go_to_a_file_and_back_to_images(lso: Lso, run: Run) -> None:
     assert sheet == run.path / "pictures" / "decoded-codes.png" and sheet.is_file()
 
 
-def test_codes_of_another_size_are_refused(lso: Lso, run: Run) -> None:
-    np.savez("codes.npz", mean=np.zeros((3, 5)))
-    result = lso("decode", run.path, "codes.npz")
-    assert result.exit_code == 2 and "expected (n, 4)" in result.stderr
+@pytest.mark.parametrize(
+    ("arrays", "code", "told"),
+    [
+        ({"mean": np.zeros((3, 5))}, 2, "codes have shape (3, 5), expected (n, 4)"),
+        ({"z": np.zeros((3, 3))}, 2, "codes have shape (3, 3), expected (n, 4)"),
+        ({"z": np.zeros(5)}, 2, "codes have shape (5,), expected (n, 4)"),
+        ({"z": np.float64(1.0)}, 2, "codes have shape (1,), expected (n, 4)"),
+        ({"z": np.zeros((0, 4))}, 2, "codes have shape (0, 4), expected (n, 4)"),
+        ({"z": np.array([[0, 0, np.nan, 0], [np.inf] * 4])}, 1, "5 of 8 numbers of the codes are NaN or infinite"),
+        ({"z": np.full((1, 4), 1e200)}, 1, "4 of 4 numbers of the codes are NaN or infinite"),  # in single precision
+        ({"z": np.full((1, 4), "0")}, 1, "holds no codes: it has z"),
+        ({"z": np.array([[None] * 4])}, 1, "pickled objects, which are never loaded"),
+        ({"a": np.zeros((1, 4)), "b": np.zeros((1, 4))}, 1, "holds no codes: it has a, b"),
+    ],
+)
+def test_what_are_no_codes_of_the_model_is_refused(
+    lso: Lso, run: Run, arrays: dict[str, np.ndarray], code: int, told: str
+) -> None:
+    np.savez("codes.npz", **arrays)  # type: ignore[arg-type]
+    refused(lso("decode", run.path, "codes.npz", "--out", "images"), code, "codes.npz", told)
+    assert not Path("images").exists()
 
 
 @pytest.mark.parametrize("ends", [("test:3", "validation:8"), ("one.png", "test:0")])

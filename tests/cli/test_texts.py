@@ -89,6 +89,14 @@ def test_codes_of_sentences_go_to_a_file_and_back(lso: Lso, run: Run) -> None:
     assert Path(lines(quoted)[-1]).name == "codes-the-tea-is-good.npz"
 
 
+@pytest.mark.parametrize(("z", "told"), [(np.zeros((2, 4)), "expected (n, 3)"), (np.full((2, 3), np.nan), "6 of 6")])
+def test_what_are_no_codes_of_the_model_is_refused(lso: Lso, run: Run, z: np.ndarray, told: str) -> None:
+    np.savez("codes.npz", z=z)
+    result = lso("decode", run.path, "codes.npz", "--out", "said.txt")
+    assert result.exit_code in (1, 2) and told in result.stderr and not Path("said.txt").exists()
+    assert len(result.stderr.splitlines()) == 2
+
+
 def test_the_way_between_two_sentences_is_a_table(lso: Lso, run: Run) -> None:
     result = lso("interpolate", run.path, "the tea is good .", "test:0", "--steps", 3)
     found = [line.split(maxsplit=1)[0] for line in lines(result)]

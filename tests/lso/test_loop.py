@@ -21,11 +21,15 @@ from lso.loop import optimize
 from lso.objective import LatentObjective
 from lso.record import read_evaluations
 from lso.search import Watch
+from lso.space import LatentSpace
 from lso.vae.errors import LsoError, RunError, ShapeError, UsageError
+from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.methods import method
 from lso.vae.runs import Run, update
 from tests.lso import scorers
 from tests.lso.decoders import draws, reconstruction
 from tests.lso.searches import bowl, climb, climber, lines, objects, rows, run, tensors
+from tests.vae.small import small_model
 
 
 class Counted:
@@ -406,3 +410,21 @@ def test_both_kinds_of_optimizers_improve_in_the_users_sense(maximize: bool) -> 
     assert search.best is not None and search.best_value == sign * float((sign * search.value).max())
     gradient = minimize(objective, search.z[:1, None], max_steps=100)
     assert sign * float(gradient.value) > sign * float(gradient.value0)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_search_is_not_gone_on_with_under_another_model(tmp_path: Path, part: str) -> None:
+    """Another encoder has other posteriors, of which the space keeps the means alone, and the same decodes."""
+    model = small_model(method("vae"))
+
+    def ask(posterior: DiagonalGaussian, **options: Any) -> None:
+        space = LatentSpace(4, codes=posterior)
+        objective = LatentObjective(Decoder(model), lambda x: x.flatten(1).sum(1), space=space, maximize=True)
+        optimize(objective, "random", 4, out=tmp_path / "r", **options)
+
+    posterior = DiagonalGaussian(draws(9, 4), torch.zeros(9, 4))
+    ask(posterior)
+    ask(posterior, resume=True)
+    next(getattr(model, part).parameters()).data.flatten()[0] += 1
+    with pytest.raises(RunError, match="is another search: weights was"):
+        ask(DiagonalGaussian(posterior.mean, posterior.log_var - 1), resume=True)

@@ -1,14 +1,18 @@
 """Trainings by name, and from tensors."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from lso.tasks.experiment import dataset_of, evaluate, load, resolve_device, resume, train
 from lso.tasks.plan import plan
+from lso.vae.axes import Constant
 from lso.vae.data import Dataset
 from lso.vae.errors import DataError, RunError, UsageError
+from lso.vae.methods import method
 from lso.vae.training import Limits, Watch
 
 SMALL = {"architecture": {"latent_dim": 2, "width": 8}, "protocol": {"epochs": 2}}
@@ -29,6 +33,19 @@ def test_tensors_of_the_users_are_trained_on_as_they_are(tmp_path: Path) -> None
     page.unlink()  # as if killed between the last step and the report
     assert resume(run).info["status"] == "finished" and page.is_file()
     assert evaluate(load(run), squares(), iw_samples=0).n == 20
+
+
+def test_a_method_built_by_hand_is_refused_where_a_configuration_could_not_say_it(tmp_path: Path) -> None:
+    """A run's config.toml holds a name and parameters: what these do not build would be resumed as another method."""
+    chosen = method("ne-vae-se", weight=2.0)
+    assert plan({"method": chosen}).method == chosen
+    others: list[dict[str, Any]] = [{"skip": True}, {"schedule": Constant(end=0.5)}, {"penalty": None}]
+    for other in (replace(chosen, **change) for change in others):
+        with pytest.raises(UsageError, match=r"not what ne-vae-se builds from its parameters.*\nGive a row of"):
+            plan({"method": other})
+        with pytest.raises(UsageError, match="not what ne-vae-se builds"):
+            train(other, out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
 
 
 def test_another_dataset_is_refused_at_resume(tmp_path: Path) -> None:
