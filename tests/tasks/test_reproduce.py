@@ -13,7 +13,7 @@ from lso.tasks import beside, experiment
 from lso.tasks.grid import train_all
 from lso.tasks.members import Member, read
 from lso.tasks.reproduce import Reproduction, chosen_rows, measured, places, plan_table, with_finished
-from lso.tasks.tables import PublishedTable, parse, table
+from lso.tasks.tables import PublishedTable, at_scale, parse, table
 from lso.vae.errors import UsageError
 from lso.vae.reading import read_json, replace_sealed
 
@@ -315,6 +315,27 @@ def test_the_page_holds_published_and_ours(trained: Path, tmp_path: Path) -> Non
     assert content["trainings"]["vae-d2-s0"]["status"] == "finished"
     text = page.read_text()
     assert "0.10 ± 0.01" in text and "NOT the paper&#39;s data" in text and "data:image/png" in text
+
+
+def test_readings_are_told_by_how_far_they_move_from_the_plain_row_and_have_no_rank(trained: Path) -> None:
+    scale = '[scales.same]\nwhat = "as it is"\nfirst = ["VAE"]\n[scales.same.readings.annealed]\n"annealed, light" = '
+    found = at_scale(parse("digits_table1", TABLE + scale + '"beta-vae:beta=0.2"\n')[0], "same")
+    plan = plan_table(found, [1, 2, 4], {})
+    members = read(plan.planned, trained, plan.asked)
+    numbers = beside.compare(plan, members)
+    plain, annealed, light = (member.evaluations[0]["kl"] for member in members)
+    lines = beside.reading_table(numbers, found)
+    assert lines is not None and lines.columns == ["row", "", "KL", "-ELBO", "AU"]
+    assert [line[:3] for line in lines.rows] == [
+        ["annealed", "published", "-0.20"],
+        ["vae-anneal", "ours", f"{annealed - plain:+z.2f}"],
+        ["beta-vae:beta=0.2", "ours", f"{light - plain:+z.2f}"],
+    ]
+    assert lines.rows[0][3] == "–" and numbers["ranks"]["KL"] is None  # of two rows, the reading being none of its own
+    assert [line[0] for line in beside.table(numbers, found).rows][-2:] == ["vae-anneal", "4 beta"]
+    assert beside.reading_table(numbers, digits_table()) is None
+    nothing = beside.compare(plan, read(plan.planned, trained / "none", plan.asked))
+    assert beside.reading_table(nothing, found) is None
 
 
 def test_report_and_trainings_have_places_of_their_own() -> None:
