@@ -104,14 +104,19 @@ def example(name: str, **params: Any) -> Method:
     return method(name, **{**METHODS[name].example, **params})
 
 
-# Of methods with loops inside a step: enough of each to see them at work.
+# Loops inside a step, long enough to be seen at work.
 QUICK: dict[str, dict[str, Any]] = {"sa-vae": {"steps": 2}, "svi": {"steps": 4}, "aggressive": {"window": 3, "cap": 6}}
 
 
+def quick(name: str, **params: Any) -> Method:
+    """As `example`; methods named without parameters have the loops of `QUICK`."""
+    return example(name, **QUICK.get(name, {}), **params)
+
+
 def config(name: str = "vae", *, arch: str = "mlp", seed: int = 0, anneal: float = 1, **protocol: Any) -> TrainConfig:
-    """A tiny training of a method: 4 latents, 2 epochs of 4 steps unless said otherwise; `QUICK` if named alone."""
+    """A tiny training of a method: 4 latents, 2 epochs of 4 steps unless said otherwise."""
     options = {"epochs": 2, "batch_size": 32, **protocol}
-    chosen = example(name, anneal=anneal, **QUICK.get(name, {})) if name not in BASELINE_METHODS else example(name)
+    chosen = quick(name, anneal=anneal) if name not in BASELINE_METHODS else example(name)
     sizes = small_networks(chosen, arch, 4, width=16 if arch == "mlp" else 4)
     return TrainConfig(method=chosen, architecture=sizes, protocol=Protocol(**options), seed=seed)
 

@@ -28,7 +28,7 @@ from lso.vae.methods import METHODS, method, parameters, parse_method
 from lso.vae.model import VAE
 from lso.vae.seeds import generator
 from lso.vae.step import Info, Knobs, Noise, State, draw_noise, init, step
-from tests.vae.small import BASELINE_METHODS, PAIRS, batch_for, example, kind_of, small_model
+from tests.vae.small import BASELINE_METHODS, PAIRS, batch_for, example, kind_of, quick, small_model
 
 rows = pytest.mark.parametrize("name", METHODS)
 pairs = pytest.mark.parametrize(("name", "arch"), PAIRS)
@@ -44,7 +44,7 @@ triples = pytest.mark.parametrize(
 
 
 def state(name: str, arch: str, likelihood: str | None = None, *, clip: float = 0.0) -> State:
-    chosen = example(name)
+    chosen = quick(name)
     return init(small_model(chosen, arch, 3, likelihood, width=8), chosen, Protocol(clip=clip))
 
 

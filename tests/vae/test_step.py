@@ -14,7 +14,7 @@ from lso.vae.methods import METHODS
 from lso.vae.penalties import penalize
 from lso.vae.seeds import generator
 from lso.vae.step import Knobs, Noise, State, draw_noise, init, step
-from tests.vae.small import PAIRS, batch_for, example, kind_of, small_model
+from tests.vae.small import PAIRS, batch_for, example, kind_of, quick, small_model
 
 CPU = torch.device("cpu")
 READS = ("_local_scalar_dense", "nonzero", "item", "equal", "is_nonzero", "masked_select", "unique")
@@ -26,7 +26,7 @@ everywhere = pytest.mark.parametrize(
 
 
 def state(name: str = "vae", arch: str = "mlp", *, clip: float = 0.0, device: str = "cpu") -> State:
-    chosen = example(name)
+    chosen = quick(name)
     return init(small_model(chosen, arch).to(device), chosen, Protocol(clip=clip))
 
 
@@ -37,7 +37,7 @@ def batch(n: int = 16) -> Tensor:
 def noise(
     name: str = "vae", arch: str = "mlp", *, seed: int = 0, at: int = 0, binarize: bool = True, device: str = "cpu"
 ) -> Noise:
-    chosen, where, shape = example(name), torch.device(device), tuple(batch_for(arch, 16).shape)
+    chosen, where, shape = quick(name), torch.device(device), tuple(batch_for(arch, 16).shape)
     binarize = binarize and kind_of(arch) == "image"
     return draw_noise(chosen, small_model(chosen, arch), shape, binarize=binarize, seed=seed, step=at, device=where)
 
