@@ -15,7 +15,7 @@ from lso.result import Evaluation
 from lso.search_course import design_size, first_failure, last_step
 from lso.space import OUTSIDE
 from lso.vae.values import counted
-from lso.vae.verdict import COLLAPSED_SHARE, least
+from lso.vae.verdict import AMPLE, COLLAPSED_SHARE, least
 
 # Typical distance of the last proposals from the best code, relative to two prior draws. A trust region at its usual
 # least size (2^-7 of a box of +-3) proposes at about 0.01 to 0.02.
@@ -100,10 +100,17 @@ class Signs:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the decode reacts to under a fifth of the dimensions, or codes carry next to nothing."""
-        known = self.active is not None and self.latent_dim is not None
-        few = known and (self.active or 0) < COLLAPSED_SHARE * (self.latent_dim or 0)
-        return few or (self.information is not None and self.information < least(self.latent_dim or 0))
+        """Whether the decode reacts to no dimension, or codes carry next to nothing, or little while few react.
+
+        As in the verdict dead dimensions beside others that carry much are no collapse; where nobody knows what codes
+        carry, few dimensions are all that there is to go by.
+        """
+        if self.latent_dim is None:
+            return False
+        few = self.active is not None and self.active < COLLAPSED_SHARE * self.latent_dim
+        if self.information is None:
+            return few
+        return self.active == 0 or self.information < least(self.latent_dim) or (few and self.information < AMPLE)
 
 
 def diagnose(signs: Signs) -> list[Cause]:

@@ -1,5 +1,6 @@
 """Whether the latents collapsed: a rule on measured nats, one sentence, and what to try. Torch-free."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -27,9 +28,10 @@ AMPLE = 3.0
 # searches in them are to be believed with care. In the half of the study that thresholds may be set on, models whose
 # decoders tell test data apart by 1.1 to 2.0 nats carry 1.4 to 2.4, full ones (2.8 nats and more) 3.2 and more.
 FULL = 2.5
-# Data from which on the mutual information is judged: it is at most the logarithm of their number, log 50 = 3.9. With
-# fewer the KL stands in, which is never less.
-ENOUGH = 50
+# Data from which on the mutual information is judged, whatever it is: it is at most the logarithm of their number, log 50
+# = 3.9. Of fewer data it says what codes carry up to this share of that logarithm (of 30 data, 1.7 nats); above it, it
+# is what so few can tell, and the KL stands in, which is never less.
+ENOUGH, TELLING = 50, 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,8 @@ class LatentUse:
     @property
     def information(self) -> float:
         """Nats that the codes carry, as far as so many data can tell."""
-        return self.kl if self.data < ENOUGH else min(self.kl, self.mutual_information)
+        told = self.data >= ENOUGH or self.mutual_information < TELLING * math.log(max(1, self.data))
+        return min(self.kl, self.mutual_information) if told else self.kl
 
     @property
     def collapsed(self) -> bool:

@@ -56,6 +56,13 @@ def test_a_sound_search_has_no_cause() -> None:
     assert diagnose(Signs(**FINE | {"optimizer": "random", "flat": True})) == []  # a control has no surrogate
 
 
+def test_dead_dimensions_beside_full_ones_are_no_collapse() -> None:
+    """8 latents that carry 4 nats with 152 dead ones: the verdict calls them fine, and so does the doctor."""
+    many = FINE | {"latent_dim": 160, "active": 8}
+    assert [Signs(**many, information=known).collapsed for known in (4.0, 2.0, 0.3, None)] == [False, True, True, True]
+    assert not Signs(**FINE, information=2.0).collapsed and Signs(**FINE | {"active": 0}, information=4.0).collapsed
+
+
 def found(path: Path) -> str:
     return " | ".join(f"{one.level}: {one.what}" for one in checkup(path))
 

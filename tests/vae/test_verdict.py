@@ -74,10 +74,22 @@ def test_many_nats_of_kl_without_information_are_a_collapse_as_well() -> None:
     assert replace(HEALTHY, mutual_information=0.0, kl=40.0, used=20).collapsed
 
 
-def test_few_data_are_judged_by_their_kl() -> None:
-    """A split of one datum has no mutual information, one of ten at most log 10."""
+def test_few_data_are_judged_by_their_kl_where_they_can_tell_no_more() -> None:
+    """A split of one datum has no mutual information, one of ten at most log 10 = 2.3."""
     assert not replace(HEALTHY, data=1, mutual_information=0.0).collapsed
     assert replace(HEALTHY, data=10, mutual_information=0.5, kl=0.6).collapsed
+    assert replace(HEALTHY, data=10, mutual_information=2.0, kl=5.9).information == 5.9
+
+
+@pytest.mark.parametrize("count", [2, 10, 30, 49, 50, 200])
+def test_codes_at_one_place_have_collapsed_however_few_data_there_are(count: int) -> None:
+    """Photographs in a folder of 300: 30 validate, and 15 nats of KL that say nothing of the datum were no collapse."""
+    stream = torch.Generator().manual_seed(count)
+    far, there = torch.full((count, 4), 2.7), torch.full((count, 4), -3.0)
+    apart = 2.0 * torch.randn(count, 4, generator=stream)
+    idle, healthy = (latent_use(Codes(mean, there, torch.ones(4))) for mean in (far, apart))
+    assert idle.kl > 15 and idle.collapsed and collapse_verdict(idle)
+    assert not healthy.collapsed and not healthy.scanty
 
 
 def test_a_model_without_latents_has_none_that_could_collapse() -> None:
