@@ -33,6 +33,17 @@ def here(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, no_report: None, plai
     return elsewhere
 
 
+def back_to_the_start(place: Path) -> None:
+    """What a round's folder held when its training had just begun; its run.json ended in a hash then."""
+    shutil.rmtree(place / "search")
+    for path in (place / "train").iterdir():
+        if path.name not in ("config.toml", "run.json", "start.safetensors"):
+            path.unlink()
+    values = list(json.loads((place / "train" / "run.json").read_text()).items())
+    begun = dict(values[: 1 + [name for name, _ in values].index("start")])
+    (place / "train" / "run.json").write_text(json.dumps(begun | {"status": "running", "sentence": ""}))
+
+
 def evaluations(path: Path) -> list[dict[str, Any]]:
     """The scored objects of a journal; asks and what was known beforehand are left out."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -100,7 +111,11 @@ def test_black_box_searches_go_on(lso: Lso, here: Path) -> None:
     assert len(after) == len(evaluations(KEPT / "gone-on" / "black-box-killed.jsonl")) == 12
 
 
-def test_retrainings_go_on_to_the_same_values(lso: Lso, here: Path) -> None:
+@pytest.mark.parametrize("killed", ["searching", "training"])
+def test_retrainings_go_on_to_the_same_values(lso: Lso, here: Path, killed: str) -> None:
+    """Killed in the last round's search; or already before the first checkpoint of its training."""
+    if killed == "training":
+        back_to_the_start(here / "retraining-killed" / "rounds" / "01")
     gone_on = lso("optimize", "--resume", "retraining-killed", "--quiet", "--trust")
     assert gone_on.exit_code == 0, gone_on.output
     ours = evaluations(here / "retraining-killed" / "rounds" / "01" / "search" / "evaluations.jsonl")
