@@ -45,7 +45,15 @@ def check_sdist(path: Path) -> None:
     """Everything that is needed to build and test it again."""
     with tarfile.open(path) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {"pyproject.toml", "README.md", "LICENSE", "lso/py.typed", "vae/model.py", "tasks/task.py", "cli/main.py"}
+    needed = {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "lso/py.typed",
+        "vae/models/vae.py",
+        "tasks/task.py",
+        "cli/main.py",
+    }
     needed |= {path.as_posix() for path in Path("tasks/tables").rglob("*.toml")}
     assert needed <= held, f"sdist lacks {sorted(needed - held)}"
     assert not any(name.startswith(("runs/", ".venv/")) for name in held), "sdist holds runs or an environment"

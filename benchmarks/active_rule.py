@@ -1,4 +1,5 @@
-"""Which dimensions count: do encoder (variance of means >= 0.01) and decoder (the rule of `lso.dimensions`) agree?
+"""Which dimensions count: do encoder (variance of means >= 0.01) and decoder (the rule of
+`lso.analysis.latent_dimensions`) agree?
 
     python benchmarks/active_rule.py runs/digits-methods/vae-seed0 ...          (seconds a run)
 
@@ -9,10 +10,10 @@ leaves idle the range of their Jacobian norm as a share of the largest.
 import sys
 
 import lso
-from lso.dimensions import WEAK
-from lso.probing import jacobian_norms
-from lso.vae.activity import active, activity
-from lso.vae.seeds import generator
+from lso.analysis.latent_dimensions import WEAK
+from lso.decoders.probing import jacobian_norms
+from lso.vae.metrics.active_units import is_active, mean_variance
+from lso.vae.utils.random import generator
 
 
 def row(path: str) -> str:
@@ -23,7 +24,7 @@ def row(path: str) -> str:
     decoder = lso.Decoder(lso.load(run))
     space = lso.LatentSpace(decoder.latent_dim)
     squared = (jacobian_norms(decoder, space.sample(64, generator=generator(0, "active-rule"))) ** 2).mean(0).cpu()
-    share, encoder = squared / squared.max(), active(activity(codes.mean))
+    share, encoder = squared / squared.max(), is_active(mean_variance(codes.mean))
     idle = share[~encoder].sqrt()
     span = f"{idle.min():.1%} to {idle.max():.1%}" if len(idle) else "none idle"
     same = int((encoder == (share >= WEAK)).sum())

@@ -17,13 +17,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lso.asktell import BlackBox, History, make_optimizer
+from lso._botorch import importing_botorch
+from lso.black_box.ask_tell import BlackBox, History, make_optimizer
+from lso.black_box.bayesopt.candidates import starts
+from lso.black_box.bayesopt.surrogates import isolated, standardize
 from lso.optimizers import BLACK_BOX_OPTIMIZERS
-from lso.pools import starts
-from lso.quiet import importing_botorch
 from lso.space import LatentSpace
-from lso.surrogate import isolated, standardize
-from lso.vae.seeds import generator, mix
+from lso.vae.utils.random import generator, mix_seed
 
 SIZES, DIM, PAIRS = (200, 1000, 5000), 32, 5
 
@@ -54,7 +54,7 @@ def bare(history: History, seed: int) -> Tensor:
 
     raw = starts(history, 512, generator(seed, "starts", 0), box=True).unsqueeze(1)
     raw = raw[torch.randperm(len(raw), generator=generator(seed, "groups", 0))]
-    with isolated(mix(seed, "botorch")):
+    with isolated(mix_seed(seed, "botorch")):
         x = history.space.to_unit(history.z)
         model = SingleTaskGP(x, standardize(history.gain)[0].unsqueeze(-1))
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
@@ -76,8 +76,12 @@ def seconds(call: Callable[[], object]) -> float:
 def ratio() -> None:
     """Print medians of alternating pairs and of their ratios."""
     print("| points | dimensions | ours (s) | bare (s) | ratio | greatest difference |\n" + "| --- " * 6 + "|")
-    for points, dim in ((20, 6), (100, 6), (100, 32)):  # of more our fits are cut, see `lso.surrogate.CUT`
-        history, seed = told("gp", points, dim, guard=None).history(), mix(0, "ask", 0)
+    for points, dim in (
+        (20, 6),
+        (100, 6),
+        (100, 32),
+    ):  # of more our fits are cut, see `lso.black_box.bayesopt.surrogates.CUT`
+        history, seed = told("gp", points, dim, guard=None).history(), mix_seed(0, "ask", 0)
         difference = float((told("gp", points, dim, guard=None).ask() - bare(history, seed)).abs().max())
         assert difference < 1e-6, difference
         pairs = []

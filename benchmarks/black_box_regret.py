@@ -22,11 +22,11 @@ import torch
 from bare_turbo import bare_turbo
 from torch import Tensor
 
-from lso.asktell import make_optimizer
-from lso.quiet import importing_botorch
+from lso._botorch import importing_botorch
+from lso.black_box.ask_tell import make_optimizer
+from lso.black_box.bayesopt.surrogates import isolated
 from lso.space import LatentSpace
-from lso.surrogate import isolated
-from lso.vae.seeds import mix
+from lso.vae.utils.random import mix_seed
 
 DESIGN, RESTARTS, RAW = 10, 8, 512
 
@@ -109,7 +109,7 @@ def bare(case: Case, name: str, seed: int) -> float:
 
     value, dim, optimum = decoded(case)
     bounds = torch.stack([torch.zeros(dim), torch.ones(dim)]).double()
-    with isolated(mix(seed, "bare")):
+    with isolated(mix_seed(seed, "bare")):
         x = draw_sobol_samples(bounds, DESIGN, 1, seed=seed).squeeze(1)
         y = -value(x * 6 - 3).unsqueeze(-1)
         while len(x) < case.calls:

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import lso
-from lso.tasks.genetic import genetic
 from lso.tasks.goals import task_goal
-from lso.tasks.known import goal_objective, known_codes
-from lso.tasks.retraining import weighted_retraining
-from lso.tasks.search import frozen
-from lso.tasks.search_tables import search_tables
-from lso.tasks.squares import grid_search, one_square
+from lso.tasks.papers.published_tables import search_tables
+from lso.tasks.problems.genetic_baseline import genetic
+from lso.tasks.problems.squares import grid_search, one_square
+from lso.tasks.retraining.run import weighted_retraining
+from lso.tasks.search.gradient import frozen
+from lso.tasks.search.initial_data import goal_objective, known_codes
 from lso.vae import runs
 from lso.vae.runs import Run
 

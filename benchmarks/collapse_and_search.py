@@ -27,13 +27,12 @@ from typing import Any
 import torch
 
 import lso
-from lso.bootstrap import paired_bootstrap
-from lso.tasks.digits_preference import Preference
-from lso.tasks.experiment import dataset_of
-from lso.tasks.goal import Goal
-from lso.tasks.goals import task_goal
-from lso.tasks.known import goal_objective
-from lso.tasks.search import frozen
+from lso.analysis.statistics import paired_bootstrap
+from lso.tasks.goals import Goal, task_goal
+from lso.tasks.problems.digits_preference import Preference
+from lso.tasks.search.gradient import frozen
+from lso.tasks.search.initial_data import goal_objective
+from lso.tasks.training.experiment import dataset_of
 from lso.vae import runs
 from lso.vae.runs import Run
 

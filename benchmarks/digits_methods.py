@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lso
-from lso.tasks.experiment import dataset_of
+from lso.tasks.training.experiment import dataset_of
 from lso.vae import runs
 
 METHODS = (

@@ -2,10 +2,10 @@
 
     python benchmarks/fit_rule.py runs/digits-methods/vae-anneal-seed0 ...          (half a minute a run)
 
-For each run and kind of target: how many of 24 the rule of `lso.reproduction` takes for not reproduced, quartiles of
-the share reproduced against the mean decode and against the target's own mean colour, and of -log p(target | best code)
-in standard deviations from the mean of what the decoder draws itself. Each is searched for from the encoder's mean and
-a prior draw. The thresholds of the report's check "fit" were read off this table.
+For each run and kind of target: how many of 24 the rule of `lso.analysis.reproduction` takes for not reproduced,
+quartiles of the share reproduced against the mean decode and against the target's own mean colour, and of -log
+p(target | best code) in standard deviations from the mean of what the decoder draws itself. Each is searched for from
+the encoder's mean and a prior draw. The thresholds of the report's check "fit" were read off this table.
 """
 
 import string
@@ -18,12 +18,12 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 import lso
-from lso.reproduction import DEVIATIONS, nats_bound, reproduction
-from lso.tasks.experiment import dataset_of
-from lso.tasks.images import load_dataset
-from lso.tasks.pixels import prepare
-from lso.vae.data import to_unit
-from lso.vae.seeds import generator
+from lso.analysis.reproduction import DEVIATIONS, nats_bound, reproduction
+from lso.tasks.datasets.image_dataset import load_dataset
+from lso.tasks.datasets.preprocessing import prepare
+from lso.tasks.training.experiment import dataset_of
+from lso.vae.data.dataset import to_unit
+from lso.vae.utils.random import generator
 
 N = 24
 

@@ -23,12 +23,12 @@ FEW = ("aggressive", "sa-vae")
 
 def work(method: str, data: Path) -> dict[str, Any]:
     """One row, in this process."""
-    from lso.tasks import experiment
-    from lso.tasks.datasets import load_dataset
-    from lso.tasks.plan import plan
-    from lso.vae.training import Limits, Watch, train
+    from lso.tasks.datasets.loading import load_dataset
+    from lso.tasks.training import experiment
+    from lso.tasks.training.plan import plan
+    from lso.vae.training.loop import Limits, TrainingCallback, train
 
-    class Clock(Watch):
+    class Clock(TrainingCallback):
         def __init__(self) -> None:
             self.times = [time.perf_counter()]
 
@@ -70,7 +70,7 @@ def work(method: str, data: Path) -> dict[str, Any]:
 
 def methods() -> dict[str, list[str]]:
     """Distinct methods of the two tables, each with the rows that it stands for."""
-    from lso.tasks.tables import table
+    from lso.tasks.papers.published_tables import table
 
     found: dict[str, list[str]] = {}
     for name, paper in (("nevae2021_table1_omniglot", "NE-VAE"), ("he2019_table2_6_omniglot", "He")):

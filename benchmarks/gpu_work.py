@@ -24,13 +24,13 @@ from sa_vae_step import peak
 from speed import generation, search, training
 from speed.pairs import pairs, sync_of, timed
 
-from lso.tasks.members import folder_name
-from lso.vae.architectures import architecture
-from lso.vae.files import replace_arrays, replace_file
-from lso.vae.methods import parse_method
-from lso.vae.model import build
+from lso.tasks.training.run_set import folder_name
+from lso.vae.config.architectures import architecture
+from lso.vae.config.methods import parse_method
+from lso.vae.models.vae import build
 from lso.vae.precision import slower, unsupported
 from lso.vae.runs import Run
+from lso.vae.utils.files import replace_arrays, replace_file
 
 if TYPE_CHECKING:
     from on_gpu import Outcome, Place

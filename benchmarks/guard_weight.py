@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.asktell import make_optimizer
+from lso.black_box.ask_tell import make_optimizer
 from lso.space import LatentSpace
 
 DIM, ASKED = 20, 8

@@ -12,10 +12,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from lso.tasks.datasets import load_dataset
-from lso.tasks.plan import plan
-from lso.vae import training
+from lso.tasks.datasets.loading import load_dataset
+from lso.tasks.training.plan import plan
 from lso.vae.runs import Run
+from lso.vae.training import loop as training
 
 METHODS = (
     "ne-vae-se:weight=1",

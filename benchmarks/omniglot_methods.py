@@ -18,12 +18,13 @@ from typing import Any
 import torch
 
 import lso
-from lso.tasks.experiment import dataset_of
-from lso.vae import runs, step
-from lso.vae.config import TrainConfig
-from lso.vae.data import Dataset
-from lso.vae.model import build
-from lso.vae.step import BOTH, Group, Knobs, State
+from lso.tasks.training.experiment import dataset_of
+from lso.vae import runs
+from lso.vae.config.training import TrainConfig
+from lso.vae.data.dataset import Dataset
+from lso.vae.models.vae import build
+from lso.vae.training import step
+from lso.vae.training.step import BOTH, Group, State, StepInputs
 
 METHODS = (
     "pixelcnn",
@@ -76,7 +77,7 @@ def measure(method: str, data: Path, out: Path) -> dict[str, Any]:
 
 def prepared(method: str, data: Path) -> tuple[TrainConfig, Dataset, State]:
     """A fresh model of a method beside its data."""
-    from lso.tasks.plan import plan
+    from lso.tasks.training.plan import plan
 
     architecture = {"name": "he2019-small"} | ({"latent_dim": 0} if method == "pixelcnn" else {})
     config = plan(
@@ -96,7 +97,7 @@ def timed(method: str, data: Path, groups: tuple[Group, ...] = BOTH, scope: str 
     """Median seconds of a step."""
     config, dataset, state = prepared(method, data)
     state.joint = scope == "joint"
-    knobs, seconds = Knobs(torch.tensor(1.0), torch.tensor(1e-3)), []
+    knobs, seconds = StepInputs(torch.tensor(1.0), torch.tensor(1e-3)), []
     for at in range(count):
         noise = step.draw_noise(
             config.method,
@@ -115,9 +116,9 @@ def timed(method: str, data: Path, groups: tuple[Group, ...] = BOTH, scope: str 
 
 def inner_steps(data: Path, outer: int) -> float:
     """Mean inner steps of a loop to convergence, over so many outer steps from the start."""
-    from lso.vae.config import Protocol
-    from lso.vae.methods import method
-    from lso.vae.training import Limits, train
+    from lso.vae.config.methods import method
+    from lso.vae.config.training import Protocol
+    from lso.vae.training.loop import Limits, train
 
     config, dataset, _ = prepared("aggressive", data)
     import dataclasses

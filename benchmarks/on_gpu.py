@@ -39,10 +39,10 @@ from typing import Any, Literal
 
 import pieces
 
-from lso.vae.files import make_folder, replace_json
-from lso.vae.provenance import Provenance
-from lso.vae.reading import read_json
 from lso.vae.runs import runs_root
+from lso.vae.utils.files import make_folder, replace_json
+from lso.vae.utils.provenance import Provenance
+from lso.vae.utils.reading import read_json
 
 Status = Literal["done", "cannot", "skipped", "unfinished", "failed", "late"]  # late: of a worker alone
 FIGURES = "on_gpu.json"

@@ -13,12 +13,12 @@ import dataclasses
 import statistics
 from pathlib import Path
 
-from lso.tasks.datasets import load_dataset
-from lso.tasks.lagging_measure import COLLAPSED
-from lso.tasks.plan import plan
-from lso.vae import training
-from lso.vae.data import Dataset
+from lso.tasks.datasets.loading import load_dataset
+from lso.tasks.papers.lagging_metrics import COLLAPSED
+from lso.tasks.training.plan import plan
+from lso.vae.data.dataset import Dataset
 from lso.vae.runs import INFO, Run
+from lso.vae.training import loop as training
 
 ENDS = ("previous,patience=1", "best,patience=5")
 TOLERANCES = (0.0, 0.02)

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lso.vae.files import make_folder, replace_file, replace_json
+from lso.vae.utils.files import make_folder, replace_file, replace_json
 
 MANIFEST, STEM = "pieces.json", "runs"
 # Weights are noise but for their repetitions: what looks for more takes half as long again and finds less.

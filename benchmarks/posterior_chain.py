@@ -12,17 +12,17 @@ import argparse
 import torch
 
 import lso
-from lso.tasks.datasets import seen
-from lso.tasks.experiment import dataset_of
-from lso.vae.grid_posterior import Grid, posterior_mean
-from lso.vae.posterior_chain import Chain, posterior_draws
+from lso.tasks.datasets.loading import seen
+from lso.tasks.training.experiment import dataset_of
+from lso.vae.metrics.inference_gap import PosteriorGrid, posterior_mean
+from lso.vae.metrics.posterior_chain import Chain, posterior_draws
 
 
 def row(path: str, options: argparse.Namespace) -> str:
     """One line of the table."""
     run = lso.Run(path)
     model, x = run.model(), seen(dataset_of(run), "validation")[: options.points]
-    grid = posterior_mean(model, x, Grid(stride=options.stride))
+    grid = posterior_mean(model, x, PosteriorGrid(stride=options.stride))
     draws = posterior_draws(model, x, Chain(samples=options.samples))
     difference, error = draws.mean()[:, 0] - grid, draws.error()[:, 0]
     rms = [float(values.square().mean().sqrt()) for values in (difference, error)]

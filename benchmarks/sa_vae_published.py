@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.vae.architectures import architecture
-from lso.vae.axes import Refinement
-from lso.vae.config import Protocol
-from lso.vae.gaussian import DiagonalGaussian
-from lso.vae.methods import method
-from lso.vae.model import VAE, build
-from lso.vae.refinement import Energy, refine
-from lso.vae.seeds import generator
-from lso.vae.step import Knobs, draw_noise, init, step
+from lso.vae.config.architectures import architecture
+from lso.vae.config.components import Refinement
+from lso.vae.config.methods import method
+from lso.vae.config.training import Protocol
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.inference.refinement import Energy, refine
+from lso.vae.models.vae import VAE, build
+from lso.vae.training.step import StepInputs, draw_noise, init, step
+from lso.vae.utils.random import generator
 
 SPEC = Refinement(steps=20, step_size=1.0, momentum=0.5, clip=5.0, clip_over="batch", batch=50)
 EPS, LATENT, SHAPE = 1e-5, 32, (1, 8, 8)
@@ -45,7 +45,7 @@ def trained(steps: int, x: Tensor) -> VAE:
     """The network of the paper after some steps of plain training, in double."""
     chosen = method("vae")
     model = build(architecture("kim2018", LATENT), False, SHAPE, seed=0)
-    state, knobs = init(model, chosen, Protocol()), Knobs(torch.tensor(1.0), torch.tensor(1e-3))
+    state, knobs = init(model, chosen, Protocol()), StepInputs(torch.tensor(1.0), torch.tensor(1e-3))
     for number in range(steps):
         batch = x[torch.randperm(len(x), generator=generator(number, "batch"))[: SPEC.batch]].float()
         options: dict[str, Any] = {"binarize": False, "seed": 0, "step": number, "device": batch.device}

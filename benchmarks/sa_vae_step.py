@@ -30,15 +30,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from lso.vae import refinement
-from lso.vae.architectures import architecture
-from lso.vae.config import Protocol
-from lso.vae.inference import infer
-from lso.vae.methods import method
-from lso.vae.model import VAE, build
-from lso.vae.refinement import Energy, frozen_statistics
-from lso.vae.seeds import generator
-from lso.vae.step import Info, Knobs, State, draw_noise, init, losses, step
+from lso.vae.config.architectures import architecture
+from lso.vae.config.methods import method
+from lso.vae.config.training import Protocol
+from lso.vae.inference import refinement
+from lso.vae.inference.posterior import infer
+from lso.vae.inference.refinement import Energy, frozen_statistics
+from lso.vae.models.vae import VAE, build
+from lso.vae.training.step import State, StepInputs, StepMetrics, draw_noise, init, losses, step
+from lso.vae.utils.random import generator
 
 NETWORKS, STEPS, SHAPE, BATCH, WARM = ("he2019-small", "he2019", "kim2018"), 10, (1, 28, 28), 50, 15
 TARGETS = {"exact": 28.0, "differences": 22.0}
@@ -59,10 +59,10 @@ def state(network: str, device: torch.device, name: str = "vae", **parameters: A
     return init(made, chosen, Protocol())
 
 
-def stepper(made: State, x: Tensor, number: int = 0) -> Callable[[], Info]:
+def stepper(made: State, x: Tensor, number: int = 0) -> Callable[[], StepMetrics]:
     """A step on a batch, its noise drawn."""
     noise = draw_noise(made.method, made.model, x.shape, binarize=False, seed=0, step=number, device=x.device)
-    knobs = Knobs(torch.tensor(1.0, device=x.device), torch.tensor(1e-3, device=x.device))
+    knobs = StepInputs(torch.tensor(1.0, device=x.device), torch.tensor(1e-3, device=x.device))
     return lambda: step(made, x, noise, knobs)
 
 

@@ -1,11 +1,12 @@
 """Does this checkout compute to the bit what another revision does? For changes that are to change no number.
 
-    OMP_NUM_THREADS=1 python benchmarks/same_bits.py REVISION        (some minutes; its tree is made in a temporary folder)
-    OMP_NUM_THREADS=1 python benchmarks/same_bits.py REVISION --only train
+    OMP_NUM_THREADS=1 python benchmarks/same_bits.py REVISION        (some minutes; its tree is made in a temporary
+    folder) OMP_NUM_THREADS=1 python benchmarks/same_bits.py REVISION --only train
 
 Each case is a few commands, run by both trees in folders of their own: two epochs of a method and an architecture,
 searches by gradient and in black boxes at a fixed seed, and run folders of commit 83e3243 that are gone on with.
-Compared are weights, the rows of metrics.jsonl and those of evaluations.jsonl, without times and what is hashed of them.
+Compared are weights, the rows of metrics.jsonl and those of evaluations.jsonl, without times and what is hashed of
+them.
 """
 
 import argparse

@@ -20,16 +20,16 @@ from ask_time import told
 from speed.pairs import sync_of, timed
 from torch import Tensor
 
-from lso.asktell import make_optimizer
-from lso.decoder import Decoder
-from lso.gradient import minimize
-from lso.objective import LatentObjective
+from lso.black_box.ask_tell import make_optimizer
+from lso.decoders.decoder import Decoder
+from lso.gradient.search import minimize
+from lso.objectives.latent_objective import LatentObjective
 from lso.space import LatentSpace
-from lso.vae.architectures import architecture
-from lso.vae.config import Protocol
-from lso.vae.methods import method
-from lso.vae.model import build
-from lso.vae.step import Knobs, draw_noise, init, step
+from lso.vae.config.architectures import architecture
+from lso.vae.config.methods import method
+from lso.vae.config.training import Protocol
+from lso.vae.models.vae import build
+from lso.vae.training.step import StepInputs, draw_noise, init, step
 
 Work = Callable[[], object]
 IMAGES = ("mlp", "he2019-small")
@@ -67,7 +67,7 @@ def _step(model: Any, x: Tensor) -> Work:
     vanilla = method("vae")
     state = init(model.train(), vanilla, Protocol())
     noise = draw_noise(vanilla, model, tuple(x.shape), binarize=False, seed=0, step=0, device=x.device)
-    knobs = Knobs(torch.ones((), device=x.device), torch.full((), 1e-3, device=x.device))
+    knobs = StepInputs(torch.ones((), device=x.device), torch.full((), 1e-3, device=x.device))
     return lambda: step(state, x, noise, knobs)
 
 

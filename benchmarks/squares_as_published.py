@@ -19,16 +19,16 @@ from pathlib import Path
 
 import torch
 
-from lso.tasks.experiment import dataset_of
-from lso.tasks.rounds import retraining_config
-from lso.tasks.search import frozen
-from lso.tasks.search_tables import search_tables
-from lso.tasks.squares import Grid, grid_search
-from lso.tasks.weighting import PUBLISHED_K, draw, weights
-from lso.vae.data import Dataset
+from lso.tasks.papers.published_tables import search_tables
+from lso.tasks.problems.squares import SquareGrid, grid_search
+from lso.tasks.retraining.rounds import retraining_config
+from lso.tasks.retraining.weighting import PUBLISHED_K, draw, weights
+from lso.tasks.search.gradient import frozen
+from lso.tasks.training.experiment import dataset_of
+from lso.vae.data.dataset import Dataset
 from lso.vae.runs import Run
-from lso.vae.seeds import mix
-from lso.vae.training import train
+from lso.vae.training.loop import train
+from lso.vae.utils.random import mix_seed
 
 QUERIES, FIRST, LATER, BATCH = 500, 1.0, 0.1, 32
 ROWS = {  # label: weight k, queries between two retrainings
@@ -38,7 +38,7 @@ ROWS = {  # label: weight k, queries between two retrainings
 }
 
 
-def searched(model: Run, data: Dataset, k: float, every: int, seed: int) -> list[Grid]:
+def searched(model: Run, data: Dataset, k: float, every: int, seed: int) -> list[SquareGrid]:
     """All rounds of one search."""
     x, value = data.pixels("train"), data.pixels("train").double().sum((1, 2, 3)) / 255
     run, found = model, []
@@ -46,7 +46,7 @@ def searched(model: Run, data: Dataset, k: float, every: int, seed: int) -> list
         for number in range(QUERIES // every):
             count = round((LATER if number else FIRST) * len(x))
             rows = draw(weights(value, k, maximize=True), count, seed, number)
-            config = retraining_config(model.config, mix(seed, "retraining", number))
+            config = retraining_config(model.config, mix_seed(seed, "retraining", number))
             config = dataclasses.replace(config, protocol=dataclasses.replace(config.protocol, batch_size=BATCH))
             drawn = dataclasses.replace(data, train=x[rows])
             run = train(config, drawn, Path(folder) / str(number), start=run.model())

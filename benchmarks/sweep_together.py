@@ -8,7 +8,8 @@ Commands:
 Both ways draw the same noise; the losses and gradient norms of the first steps are checked equal before anything is
 timed. Every other pair begins with the steps alone; a ratio is the median over them of time alone / time together:
 above 1, together is faster. On one thread of a CPU it is the processor's time, which a busy machine does not stretch,
-else the clock's. `break-even` is the least S from which on the ratio is above 1. `lso.vae.alike` goes by this table.
+else the clock's. `break-even` is the least S from which on the ratio is above 1. `lso.vae.training.batchable` goes by
+this table.
 """
 
 import argparse
@@ -25,10 +26,11 @@ from speed.pairs import Times, pairs
 from speed.together import EACH, pixels, repeated, two_ways
 from torch import Tensor
 
-from lso.tasks.datasets import load_dataset
-from lso.tasks.plan import plan
-from lso.vae import together, training
-from lso.vae.opening import begin
+from lso.tasks.datasets.loading import load_dataset
+from lso.tasks.training.plan import plan
+from lso.vae.training import batched
+from lso.vae.training import loop as training
+from lso.vae.training.setup import create_trainer
 
 ROWS = (("mlp", "vae"), ("mlp", "ne-vae-se"), ("conv", "vae"), ("conv", "ne-vae-se"), ("he2019-small", "vae"))
 PAIRS = 5
@@ -69,7 +71,7 @@ def trainings(arch: str, method: str, count: int, device: torch.device) -> tuple
 
     def joint() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            together.train([begin(one, data, Path(folder) / str(one.seed), device=device) for one in configs])
+            batched.train([create_trainer(one, data, Path(folder) / str(one.seed), device=device) for one in configs])
 
     return told(pairs(alone, joint, PAIRS - 2, clock=clock(device)), count)
 

@@ -34,11 +34,11 @@ def work(row: str, folder: Path, count: int) -> dict[str, Any]:
     import torch
 
     import lso
-    from lso.tasks.plan import plan
-    from lso.vae import step
-    from lso.vae.data import take
-    from lso.vae.model import build
-    from lso.vae.step import BOTH, Group, Knobs
+    from lso.tasks.training.plan import plan
+    from lso.vae.data.dataset import take
+    from lso.vae.models.vae import build
+    from lso.vae.training import step
+    from lso.vae.training.step import BOTH, Group, StepInputs
 
     method, what = ROWS[row]
     config = plan(
@@ -53,7 +53,7 @@ def work(row: str, folder: Path, count: int) -> dict[str, Any]:
     state = step.init(model.train(), config.method, config.protocol)
     state.joint = what != "stepped"
     groups: tuple[Group, ...] = BOTH if what == "both" else ("encoder",)
-    knobs, seconds = Knobs(torch.tensor(1.0), torch.tensor(1.0)), []
+    knobs, seconds = StepInputs(torch.tensor(1.0), torch.tensor(1.0)), []
     for at in range(count):
         x = take(train, rows[torch.arange(at * BATCH, (at + 1) * BATCH) % len(rows)])
         noise = step.draw_noise(config.method, model, tuple(x.shape), binarize=False, seed=0, step=at, device=x.device)

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 import lso
-from lso.tasks.plan import plan
+from lso.tasks.training.plan import plan
 from lso.vae import runs
-from lso.vae.data import Dataset
-from lso.vae.seeds import generator
+from lso.vae.data.dataset import Dataset
+from lso.vae.utils.random import generator
 
 METHODS = (
     "lstm-lm",
@@ -80,7 +80,7 @@ def measure(method: str, data: Dataset, out: Path, epochs: int) -> dict[str, Any
     finally:
         clock.write_text(str(spent + time.process_time() - begin))
     model = lso.load(run)
-    from lso.vae.metrics import evaluate
+    from lso.vae.metrics.evaluation import evaluate
 
     test = data.corpus("test")
     whole = json.loads(evaluate(model, test, iw_samples=0).to_json())

@@ -24,13 +24,13 @@ from verdict_models import trained
 from verdict_targets import WRAPPERS, Truth, Wrapped
 
 import lso
-from lso import black_box_analysis
-from lso.asktell import BlackBox, History, Proposal, make_optimizer
-from lso.black_box_analysis import BlackBoxSummary, black_box_summary
-from lso.pools import on_chart
-from lso.quiet import importing_botorch
+from lso._botorch import importing_botorch
+from lso.analysis import black_box_summary as black_box_analysis
+from lso.analysis.black_box_summary import BlackBoxSummary, black_box_summary
+from lso.black_box.ask_tell import BlackBox, History, Proposal, make_optimizer
+from lso.black_box.bayesopt.candidates import on_chart
 from lso.vae.runs import INFO
-from lso.vae.seeds import generator
+from lso.vae.utils.random import generator
 
 BETTER, HIT = 0.5, 0.02  # shares of blind drawing's regret; of the way from the median draw to the optimum
 BLIND = 400  # searches by blind drawing

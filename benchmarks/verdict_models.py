@@ -28,14 +28,14 @@ import torch
 from torch import Tensor
 
 import lso
-from lso.adapters import pluck_logits
-from lso.tasks.experiment import dataset_of
-from lso.vae.corpus import Corpus
-from lso.vae.data import Dataset
-from lso.vae.files import replace_file
-from lso.vae.gaussian import DiagonalGaussian
+from lso.decoders.adapters import extract_logits
+from lso.tasks.training.experiment import dataset_of
+from lso.vae.data.corpus import Corpus
+from lso.vae.data.dataset import Dataset
+from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.runs import Run
-from lso.vae.seeds import generator
+from lso.vae.utils.files import replace_file
+from lso.vae.utils.random import generator
 
 NOTHING, SOMETHING = 1.0, 2.0  # nats by which data are told apart: empty codes, full codes
 AMONG, DRAWS = 60, 3  # test data that are told apart; draws of their codes
@@ -407,6 +407,6 @@ def drawn(decoder: lso.Decoder, z: Tensor, seed: int = 0) -> Tensor:
         noise = torch.rand(len(z), *decoder.model.shape, generator=generator(seed, "study/draw"))
         found: Tensor = decoder.model.generate(z.to(decoder.dtype), "sample", noise)
         return found
-    logits = decoder.decode(z, pluck_logits)
+    logits = decoder.decode(z, extract_logits)
     assert isinstance(logits, Tensor)
     return torch.bernoulli(torch.sigmoid(logits), generator=generator(seed, "study/draw"))

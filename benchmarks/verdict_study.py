@@ -34,9 +34,9 @@ from verdict_black_box import QUESTS, quested
 from verdict_models import NOTHING, SOMETHING, TRAININGS, remembered, told_apart, trained
 from verdict_targets import HUNTS, Truth, hunted
 
-from lso.analysis import SearchSummary
-from lso.black_box_analysis import BlackBoxSummary
-from lso.comparison import training_verdict
+from lso.analysis.black_box_summary import BlackBoxSummary
+from lso.analysis.summary import SearchSummary
+from lso.reports.comparison import training_verdict
 
 HALVES = ("tuning", "testing")
 WORDS = {"doubt": "doubt", "care": "care", "fine": "believe"}

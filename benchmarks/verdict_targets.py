@@ -38,9 +38,9 @@ from verdict_models import (
 )
 
 import lso
-from lso import starts
-from lso.analysis import SearchSummary, search_summary
-from lso.vae.seeds import generator
+from lso.analysis.summary import SearchSummary, search_summary
+from lso.gradient import initial_points as starts
+from lso.vae.utils.random import generator
 
 NEAR, FAR = 0.1, 0.25  # shares of what prior draws lose to the best code known: found, not found
 SHARE_BAD = (0.05, 0.5)  # of targets: believe, do not believe
@@ -342,9 +342,7 @@ def hunted(hunt: Hunt, out: Path) -> tuple[SearchSummary, Truth]:
         start_names=starts.names(kinds, STARTS),
     )
     ours = not hunt.wrapped
-    summary = search_summary(
-        result, codes=run.codes() if ours else None, training_verdict=run.verdict if ours else ""
-    )
+    summary = search_summary(result, codes=run.codes() if ours else None, training_verdict=run.verdict if ours else "")
     if isinstance(decoder.model, Wrapped):
         return summary, Truth(says="doubt", why=f"by construction: the decode is not the code's alone ({hunt.wrapped})")
     found = result.z[torch.arange(len(result.z)), summary.convergence.best_start].double()

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import typer
 
-from lso.vae.files import printable
+from lso.vae.utils.files import printable
 
 # What a terminal acts on instead of showing it: ESC and the other controls of C0 and C1 but for line break and tab, and
 # the characters that turn the direction of what follows (Boucher, Anderson 2021, arXiv:2111.00169).

@@ -11,17 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
-from lso.cli import (
+from lso.cli import console
+from lso.cli.commands import (
     benchmark,
     config,
-    console,
     decode,
     doctor,
     encode,
     evaluate,
     interpolate,
-    lagging,
-    listing,
     optimize,
     report,
     reproduce,
@@ -30,8 +28,9 @@ from lso.cli import (
     train,
     traverse,
 )
+from lso.cli.commands import list as listing
 from lso.vae.errors import LsoError, UsageError
-from lso.vae.launch import place
+from lso.vae.launch import process_info
 
 USAGE: Any = typer.BadParameter.__base__  # the parser's usage errors; where the class lives depends on typer's version
 WORK, LOOK, HELP = "Train, search, judge", "Look at a latent space", "Find out"
@@ -87,7 +86,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            if command is not train.train and place().count > 1:
+            if command is not train.train and process_info().count > 1:
                 raise UsageError(
                     f"torchrun started several processes, and {command.__name__} is the work of one",
                     "Start it without torchrun; `lso train` is for several.",
@@ -216,7 +215,7 @@ _add(
 
 _add(
     "lagging",
-    lagging.lagging,
+    benchmark.lagging,
     "",
     "lso benchmark lagging --quick",
     "lso benchmark lagging --seeds 3 --limit 4000 --stride 0.1 --time-limit 30m",

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS
+from lso.tasks.datasets.tokenizers import TOKENIZERS
 from lso.tasks.task import TASKS
-from lso.tasks.tokenizers import TOKENIZERS
-from lso.vae.architectures import ARCHITECTURES
+from lso.vae.config.architectures import ARCHITECTURES
+from lso.vae.config.methods import METHODS
 from lso.vae.errors import UsageError
-from lso.vae.methods import METHODS
 from lso.vae.runs import list_runs
 
 LIMITS, OUTPUT, OPENED, BLACK_BOX = "Where it stops", "Output", "How a folder is opened", "Black box"
@@ -198,7 +198,7 @@ def pixel_changes(
         invert: of `Invert`.
         binarize: of `Binarize`.
     Returns:
-        For `lso.tasks.pick`.
+        For `lso.tasks.search.targets`.
     """
     given = {"bad_files": bad_files, "channels": channels, "invert": invert, "binarize": binarize or None}
     return {key: value for key, value in given.items() if value is not None}

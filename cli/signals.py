@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from lso.vae.launch import first
+from lso.vae.launch import is_main_process
 
 REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -58,7 +58,7 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.caught = signal.Signals(number)
-        if not first():
+        if not is_main_process():
             return
         sys.stderr.write("\n" if sys.stderr.isatty() else "")
         typer.echo(f"{REASONS[self.caught]}: saving, a moment (once more to quit at once) ...", err=True)

@@ -10,78 +10,78 @@ from typing import TYPE_CHECKING
 if not (Path(__file__).parent / "vae").is_dir():
     __path__.append(str(Path(__file__).resolve().parents[1]))
 
-from lso.vae.lazy import attach
+from lso.vae.utils.lazy import attach
 
 if TYPE_CHECKING:
-    from lso.asktell import make_optimizer as make_optimizer
-    from lso.decoder import Decoder as Decoder
-    from lso.generation import Generation as Generation
-    from lso.gradient import minimize as minimize
-    from lso.inversion import invert as invert
-    from lso.loop import optimize as optimize
-    from lso.objective import LatentObjective as LatentObjective
-    from lso.probing import probe as probe
-    from lso.result import Evaluation as Evaluation
-    from lso.result import Result as Result
-    from lso.search_result import SearchResult as SearchResult
+    from lso.black_box.ask_tell import make_optimizer as make_optimizer
+    from lso.black_box.loop import optimize as optimize
+    from lso.black_box.result import SearchResult as SearchResult
+    from lso.black_box.workers import Workers as Workers
+    from lso.decoders.decoder import Decoder as Decoder
+    from lso.decoders.generation import Generation as Generation
+    from lso.decoders.probing import probe as probe
+    from lso.gradient.inversion import invert as invert
+    from lso.gradient.search import minimize as minimize
+    from lso.objectives.latent_objective import LatentObjective as LatentObjective
+    from lso.results.result import Evaluation as Evaluation
+    from lso.results.result import Result as Result
     from lso.space import LatentSpace as LatentSpace
-    from lso.tasks.datasets import load_dataset as load_dataset
-    from lso.tasks.experiment import evaluate as evaluate
-    from lso.tasks.experiment import load as load
-    from lso.tasks.experiment import resume as resume
-    from lso.tasks.experiment import train as train
-    from lso.tasks.goal import Goal as Goal
-    from lso.tasks.retraining import weighted_retraining as weighted_retraining
-    from lso.tasks.search import SearchConfig as SearchConfig
-    from lso.tasks.search import search_targets as search_targets
-    from lso.vae.config import DataConfig as DataConfig
-    from lso.vae.data import Dataset as Dataset
+    from lso.tasks.datasets.loading import load_dataset as load_dataset
+    from lso.tasks.goals import Goal as Goal
+    from lso.tasks.retraining.run import weighted_retraining as weighted_retraining
+    from lso.tasks.search.gradient import SearchConfig as SearchConfig
+    from lso.tasks.search.gradient import search_targets as search_targets
+    from lso.tasks.training.experiment import evaluate as evaluate
+    from lso.tasks.training.experiment import load as load
+    from lso.tasks.training.experiment import resume as resume
+    from lso.tasks.training.experiment import train as train
+    from lso.vae.config.methods import METHODS as METHODS
+    from lso.vae.config.methods import Method as Method
+    from lso.vae.config.methods import method as method
+    from lso.vae.config.training import DataConfig as DataConfig
+    from lso.vae.data.dataset import Dataset as Dataset
+    from lso.vae.distributions.gaussian import DiagonalGaussian as DiagonalGaussian
     from lso.vae.errors import LsoError as LsoError
-    from lso.vae.gaussian import DiagonalGaussian as DiagonalGaussian
-    from lso.vae.methods import METHODS as METHODS
-    from lso.vae.methods import Method as Method
-    from lso.vae.methods import method as method
-    from lso.vae.metrics import Metrics as Metrics
-    from lso.vae.model import VAE as VAE
+    from lso.vae.metrics.evaluation import Metrics as Metrics
+    from lso.vae.models.vae import VAE as VAE
     from lso.vae.runs import Run as Run
-    from lso.workers import Workers as Workers
 
 __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = attach(
     "lso",
     {
-        "DataConfig": "lso.vae.config",
-        "Dataset": "lso.vae.data",
-        "Decoder": "lso.decoder",
-        "DiagonalGaussian": "lso.vae.gaussian",
-        "Evaluation": "lso.result",
-        "Generation": "lso.generation",
-        "Goal": "lso.tasks.goal",
-        "LatentObjective": "lso.objective",
+        "DataConfig": "lso.vae.config.training",
+        "Dataset": "lso.vae.data.dataset",
+        "Decoder": "lso.decoders.decoder",
+        "DiagonalGaussian": "lso.vae.distributions.gaussian",
+        "Evaluation": "lso.results.result",
+        "Generation": "lso.decoders.generation",
+        "Goal": "lso.tasks.goals",
+        "LatentObjective": "lso.objectives.latent_objective",
         "LatentSpace": "lso.space",
         "LsoError": "lso.vae.errors",
-        "METHODS": "lso.vae.methods",
-        "Method": "lso.vae.methods",
-        "Metrics": "lso.vae.metrics",
-        "Result": "lso.result",
+        "METHODS": "lso.vae.config.methods",
+        "Method": "lso.vae.config.methods",
+        "Metrics": "lso.vae.metrics.evaluation",
+        "Result": "lso.results.result",
         "Run": "lso.vae.runs",
-        "SearchConfig": "lso.tasks.search",
-        "SearchResult": "lso.search_result",
-        "VAE": "lso.vae.model",
-        "Workers": "lso.workers",
-        "evaluate": "lso.tasks.experiment",
-        "invert": "lso.inversion",
-        "load": "lso.tasks.experiment",
-        "load_dataset": "lso.tasks.datasets",
-        "make_optimizer": "lso.asktell",
-        "method": "lso.vae.methods",
-        "minimize": "lso.gradient",
-        "optimize": "lso.loop",
-        "probe": "lso.probing:probe",
-        "resume": "lso.tasks.experiment",
-        "search_targets": "lso.tasks.search",
-        "train": "lso.tasks.experiment",
-        "weighted_retraining": "lso.tasks.retraining",
+        "SearchConfig": "lso.tasks.search.gradient",
+        "SearchResult": "lso.black_box.result",
+        "VAE": "lso.vae.models.vae",
+        "Workers": "lso.black_box.workers",
+        "evaluate": "lso.tasks.training.experiment",
+        "invert": "lso.gradient.inversion",
+        "load": "lso.tasks.training.experiment",
+        "load_dataset": "lso.tasks.datasets.loading",
+        "make_optimizer": "lso.black_box.ask_tell",
+        "method": "lso.vae.config.methods",
+        "minimize": "lso.gradient.search",
+        "optimize": "lso.black_box.loop",
+        "probe": "lso.decoders.probing:probe",
+        "resume": "lso.tasks.training.experiment",
+        "search_targets": "lso.tasks.search.gradient",
+        "train": "lso.tasks.training.experiment",
+        "weighted_retraining": "lso.tasks.retraining.run",
     },
 )

@@ -64,7 +64,7 @@ class BlackBoxSpec:
 
     Args:
         summary: one line for lists.
-        build: ``"module:function"``, ``(space, **options) -> Proposal`` (see `lso.asktell`).
+        build: ``"module:function"``, ``(space, **options) -> Proposal`` (see `lso.black_box.ask_tell`).
         source: paper.
         extra: extra of the installation that it needs; empty for none.
     """
@@ -76,31 +76,33 @@ class BlackBoxSpec:
 
 
 BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
-    "random": BlackBoxSpec(summary="draws from the prior, the control", build="lso.random_search:build"),
+    "random": BlackBoxSpec(
+        summary="draws from the prior, the control", build="lso.black_box.algorithms.random:build_random"
+    ),
     "cmaes": BlackBoxSpec(
         summary="CMA-ES: a Gaussian that adapts its mean, shape and size to ranks",
-        build="lso.evolutionary:build",
+        build="lso.black_box.algorithms.cmaes:build_cmaes",
         source="Hansen 2016, arXiv:1604.00772",
         extra="cma",
     ),
     "gp": BlackBoxSpec(
         summary="Gaussian process with the dimension-scaled prior, qLogNEI",
-        build="lso.gp:build",
+        build="lso.black_box.algorithms.gp:build_gp",
         source="Hvarfner, Hellsten, Nardi (2024), arXiv:2402.02229; Ament et al. (2023), arXiv:2310.20708",
     ),
     "turbo": BlackBoxSpec(
         summary="a Gaussian process inside one trust region around the best typical point, with restarts",
-        build="lso.trust_region:build",
+        build="lso.black_box.algorithms.turbo:build_turbo",
         source="Eriksson, Pearce, Gardner, Turner, Poloczek (2019), arXiv:1910.01739",
     ),
     "saas": BlackBoxSpec(
         summary="as gp, with an ensemble that looks for few relevant dimensions",
-        build="lso.saas:build",
+        build="lso.black_box.algorithms.gp:build_saas",
         source="Eriksson, Jankowiak (2021), arXiv:2103.00349",
     ),
     "thompson": BlackBoxSpec(
         summary="Thompson sampling over a pool, for large batches",
-        build="lso.thompson:build",
+        build="lso.black_box.algorithms.thompson:build_thompson",
         source="Thompson (1933), Biometrika 25; Kandasamy et al. (2018), AISTATS",
     ),
 }

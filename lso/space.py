@@ -1,13 +1,105 @@
-"""The latent space of a search: prior, bounds, chart, sampling, and what is typical in it."""
+"""The latent space of a search: prior, bounds, chart, sampling, and how typical a code is."""
+
+import math
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from lso import typicality
-from lso.vae import activity
+from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import ShapeError, UsageError, unknown_name
-from lso.vae.gaussian import DiagonalGaussian
+from lso.vae.metrics import active_units as activity
+
+# Below these the squared norm counts as zero. They keep powers, roots and logarithms finite; no code of a search is
+# that short.
+TINY_SQUARE = 1e-30
+SOFT_SQUARE = 1e-6
+
+
+def norm_percentile(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+    """Share of prior draws with a shorter norm: the chi(d) distribution function of |z|.
+
+        P(d/2, |z|^2 / 2),  P the regularized lower incomplete gamma function.
+
+    Args:
+        z: ``(..., d)`` codes, d >= 1.
+    Returns:
+        ``(...)`` in [0, 1]; 0.5 is the middle of the shell. The gradient at z = 0 is 0.
+    """
+    half = _half_square(z)
+    kept = half.clamp_min(TINY_SQUARE)
+    percentile: Tensor = torch.special.gammainc(torch.full_like(half, 0.5 * z.shape[-1]), kept)
+    return torch.where(half <= TINY_SQUARE, 0.0, percentile).clamp(max=1.0)
+
+
+def log_typicality(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+    """Log density of the norm |z| = r under chi(d), in nats.
+
+        (d - 1) log r - r^2 / 2 - (d/2 - 1) log 2 - log Gamma(d/2),  with r^2 + 1e-6 in the logarithm.
+
+    Unlike log N(z; 0, I), which pulls to the origin, it is largest on the shell r = sqrt(d - 1).
+
+    Args:
+        z: ``(..., d)`` codes, d >= 1.
+    Returns:
+        ``(...)`` nats; finite at z = 0, with gradient 0 there.
+    """
+    d = z.shape[-1]
+    square = 2 * _half_square(z)
+    constant = (0.5 * d - 1) * math.log(2) + math.lgamma(0.5 * d)
+    return 0.5 * (d - 1) * torch.log(square + SOFT_SQUARE) - 0.5 * square - constant
+
+
+def _half_square(z: Tensor) -> Tensor:
+    """|z|^2 / 2, short of overflow."""
+    return (0.5 * (z**2).sum(-1)).clamp_max(0.25 * torch.finfo(z.dtype).max)
+
+
+def mahalanobis(
+    z: Float[Tensor, "*batch latent"], mean: Float[Tensor, " latent"], whitening: Float[Tensor, "latent latent"]
+) -> Float[Tensor, "*batch"]:
+    """Distance |W (z - m)| = sqrt((z - m)^T C^-1 (z - m)) from a cloud of codes of covariance C.
+
+    As a norm it is never below 0, and as sharp as its dtype; the quadratic form of C^-1 is neither in single precision
+    where C is ill-conditioned, as it is with dead dimensions.
+
+    Args:
+        z: ``(..., d)`` codes.
+        mean: ``(d,)`` mean m of the cloud.
+        whitening: ``(d, d)`` W, see `whitening_of`.
+    Returns:
+        ``(...)`` distance in standard deviations; at z = m it is 0, and so is its gradient.
+    """
+    square = ((z - mean) @ whitening.T).square().sum(-1)
+    return torch.where(square <= TINY_SQUARE, 0.0, square.clamp_min(TINY_SQUARE).sqrt())
+
+
+def whitening_of(
+    mean: Float[Tensor, "n latent"], variance: Float[Tensor, "n latent"] | None = None
+) -> Float[Tensor, "latent latent"]:
+    """What makes the aggregated posterior of n data white: W = L^-1, L L^T = C.
+
+    C is the covariance of the means + the mean posterior variance.
+
+    The covariance of the means alone would call prior draws far out: posterior means of weak dimensions hardly vary.
+    A ridge of 1e-6 of the mean variance makes it exist.
+
+    Args:
+        mean: ``(n, d)`` posterior means, n >= 2.
+        variance: ``(n, d)`` posterior variances; None where only points are known.
+    Returns:
+        ``(d, d)`` W, lower triangular, W^T W = C^-1; NaN where a code is not finite.
+    """
+    away = mean.double() - mean.double().mean(0)
+    covariance = away.T @ away / (len(mean) - 1)
+    if variance is not None:
+        covariance = covariance + torch.diag(variance.double().mean(0))
+    ridge = 1e-6 * covariance.diagonal().mean() + 1e-12
+    one = torch.eye(mean.shape[1], dtype=covariance.dtype, device=mean.device)
+    factor, failed = torch.linalg.cholesky_ex(covariance + ridge * one)
+    whitening: Tensor = torch.linalg.solve_triangular(factor, one, upper=False)
+    return torch.where(failed == 0, whitening, torch.nan).to(mean.dtype)
+
 
 CHARTS = ("box", "cdf", "active")
 SAMPLINGS = ("prior", "codes", "sobol")
@@ -148,7 +240,7 @@ class LatentSpace:
     # --- typicality ---------------------------------------------------------------------------------------------------
 
     def norm_percentile(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
-        """chi(d) percentile of the norm (see `lso.typicality`).
+        """chi(d) percentile of the norm (see `lso.space`).
 
         Args:
             z: ``(..., d)``.
@@ -156,10 +248,10 @@ class LatentSpace:
         Returns:
             ``(...)`` in [0, 1].
         """
-        return typicality.norm_percentile(self._over(z, active))
+        return norm_percentile(self._over(z, active))
 
     def log_typicality(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
-        """chi(d) log density of the norm, in nats (see `lso.typicality`).
+        """chi(d) log density of the norm, in nats (see `lso.space`).
 
         Args:
             z: ``(..., d)``.
@@ -167,10 +259,10 @@ class LatentSpace:
         Returns:
             ``(...)``.
         """
-        return typicality.log_typicality(self._over(z, active))
+        return log_typicality(self._over(z, active))
 
     def mahalanobis(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
-        """Distance from the cloud of known codes, in standard deviations (see `lso.typicality`).
+        """Distance from the cloud of known codes, in standard deviations (see `lso.space`).
 
         Args:
             z: ``(..., d)``.
@@ -183,10 +275,10 @@ class LatentSpace:
         if active not in self._clouds:
             codes = self._over(self._need_codes("a Mahalanobis distance"), active)
             variance = None if self._variance is None else self._over(self._variance, active)
-            self._clouds[active] = codes.mean(0), typicality.whitening_of(codes, variance)
+            self._clouds[active] = codes.mean(0), whitening_of(codes, variance)
         mean, whitening = self._clouds[active]
         codes = self._over(z, active).double()  # means far from 0 are not those of single precision
-        return typicality.mahalanobis(codes, mean.to(z.device), whitening.to(z.device)).to(z.dtype)
+        return mahalanobis(codes, mean.to(z.device), whitening.to(z.device)).to(z.dtype)
 
     def typical(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch"]:
         """Whether the norm over the active dimensions is within the 99.9 % point of chi.
@@ -254,7 +346,7 @@ def _mask(active: Tensor | None, dim: int, codes: Tensor | None) -> Tensor:
     if active is None:
         if codes is None or len(codes) < 2:
             return torch.ones(dim, dtype=torch.bool)
-        active = activity.active(activity.activity(codes))
+        active = activity.is_active(activity.mean_variance(codes))
         if not bool(active.any()):  # a collapsed model: nothing to split
             return torch.ones(dim, dtype=torch.bool)
     if not isinstance(active, Tensor) or tuple(active.shape) != (dim,) or not bool(active.any()):

@@ -6,8 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lso.vae.architectures import Kind
-from lso.vae.config import DataConfig, Protocol
+from lso.vae.config.architectures import Kind
+from lso.vae.config.training import DataConfig, Protocol
 from lso.vae.errors import DataError, UsageError, unknown_name
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -40,7 +40,7 @@ class Task:
         likelihood: of pixels that are not binarized, or of tokens; see `likelihood_for`.
         protocol: default training protocol.
         data: default pixel or token handling.
-        goal: ``"module:function"`` that gives the `lso.tasks.goal.Goal` of a run trained on this task, ``(Run) ->
+        goal: ``"module:function"`` that gives the `lso.tasks.goals.Goal` of a run trained on this task, ``(Run) ->
             Goal``; empty where there is nothing to optimize but reconstruction.
     """
 
@@ -105,7 +105,7 @@ def _corpus(name: str, summary: str, architecture: str, prefix: str = "", labell
     return Task(
         name=name,
         summary=summary,
-        load="lso.tasks.corpora:load",
+        load="lso.tasks.datasets.text_corpora:load",
         kind="sequence",
         prefix=prefix or name,
         labelled=labelled,
@@ -128,7 +128,7 @@ TASKS: Mapping[str, Task] = _table(
         Task(
             name="digits",
             summary="1,797 handwritten digits, 8x8, embedded (scikit-learn's; UCI Optical Recognition)",
-            load="lso.tasks.digits:load",
+            load="lso.tasks.datasets.digits:load",
             labelled=True,
             architecture="mlp",
             protocol=Protocol(batch_size=64, epochs=100),
@@ -137,7 +137,7 @@ TASKS: Mapping[str, Task] = _table(
         Task(
             name="mnist",
             summary="70,000 handwritten digits, 28x28: a local npz or idx files, or downloaded (11 MB)",
-            load="lso.tasks.mnist:load",
+            load="lso.tasks.datasets.mnist:load",
             labelled=True,
             protocol=Protocol(batch_size=128, epochs=50),
             data=DataConfig(task="mnist", fit="pad"),
@@ -145,7 +145,7 @@ TASKS: Mapping[str, Task] = _table(
         Task(
             name="omniglot",
             summary="32,415 characters of 50 alphabets, 28x28: a local chardata.mat or npz, or downloaded",
-            load="lso.tasks.omniglot:load",
+            load="lso.tasks.datasets.omniglot:load",
             labelled=True,
             protocol=Protocol(batch_size=50, epochs=100),
             data=DataConfig(task="omniglot", fit="pad"),
@@ -153,7 +153,7 @@ TASKS: Mapping[str, Task] = _table(
         Task(
             name="images",
             summary="a folder of your own PNG or JPEG files, with --data FOLDER",
-            load="lso.tasks.folders:load",
+            load="lso.tasks.datasets.image_folder:load",
             needs_path=True,
             likelihood="logistic",
             protocol=USERS,
@@ -162,7 +162,7 @@ TASKS: Mapping[str, Task] = _table(
         Task(
             name="arrays",
             summary="your own images as one .npy or .npz file, with --data FILE",
-            load="lso.tasks.arrays:load",
+            load="lso.tasks.datasets.arrays:load",
             needs_path=True,
             likelihood="logistic",
             protocol=USERS,
@@ -171,7 +171,7 @@ TASKS: Mapping[str, Task] = _table(
         Task(
             name="text",
             summary="your own text, one sequence a line, with --data FILE or a FOLDER of train.txt and so on",
-            load="lso.tasks.text:load",
+            load="lso.tasks.datasets.text_files:load",
             kind="sequence",
             needs_path=True,
             architecture="lstm",
@@ -198,7 +198,7 @@ TASKS: Mapping[str, Task] = _table(
         Task(
             name="synthetic",
             summary="20,000 sequences of ten words, generated (He et al. 2019, section 3), for a scalar latent",
-            load="lso.tasks.synthetic:load",
+            load="lso.tasks.datasets.synthetic_text:load",
             kind="sequence",
             architecture="he2019-toy",
             latent_dim=1,
@@ -209,7 +209,7 @@ TASKS: Mapping[str, Task] = _table(
         Task(
             name="expressions",
             summary="arithmetic expressions, the worse half of 100,000: local, downloaded, or drawn from the grammar",
-            load="lso.tasks.expressions:load",
+            load="lso.tasks.problems.expressions:load",
             kind="sequence",
             prefix="equation2_15_dataset",
             architecture="kim2018-text",
@@ -218,51 +218,51 @@ TASKS: Mapping[str, Task] = _table(
             likelihood="categorical",
             protocol=GENERATED,
             data=DataConfig(task="expressions"),
-            goal="lso.tasks.expressions:goal",
+            goal="lso.tasks.problems.expressions:goal",
         ),
         Task(
             name="ehrlich",
             summary="10,000 sequences of 32 words from a chain with banned steps, generated (Stanton et al. 2024)",
-            load="lso.tasks.ehrlich:load",
+            load="lso.tasks.problems.ehrlich:load",
             kind="sequence",
             architecture="kim2018-text",
             sizes=SMALL,
             likelihood="categorical",
             protocol=replace(GENERATED, batch_size=32, epochs=20),
             data=DataConfig(task="ehrlich"),
-            goal="lso.tasks.ehrlich:goal",
+            goal="lso.tasks.problems.ehrlich:goal",
         ),
         Task(
             name="digits-preference",
             summary="the embedded digits, in search of one that a classifier takes for a 3",
-            load="lso.tasks.digits:load",
+            load="lso.tasks.datasets.digits:load",
             labelled=True,
             architecture="mlp",
             protocol=Protocol(batch_size=64, epochs=100),
             data=DataConfig(task="digits-preference", fit="pad"),
-            goal="lso.tasks.digits_preference:goal",
+            goal="lso.tasks.problems.digits_preference:goal",
         ),
         Task(
             name="squares",
             summary="10,900 pictures of one square, 64x64, generated (Tripp et al. 2020), for two latents",
-            load="lso.tasks.squares:load",
+            load="lso.tasks.problems.squares:load",
             architecture="conv",
             latent_dim=2,
             protocol=Protocol(batch_size=16, epochs=20, patience=0),
             data=DataConfig(task="squares", fit="pad"),
-            goal="lso.tasks.squares:goal",
+            goal="lso.tasks.problems.squares:goal",
         ),
         Task(
             name="molecules",
             summary="249,455 molecules of ZINC as SELFIES: local, or downloaded; extra: lso[molecules]",
-            load="lso.tasks.molecules:load",
+            load="lso.tasks.problems.molecules:load",
             kind="sequence",
             architecture="transformer",
             latent_dim=56,
             likelihood="categorical",
             protocol=Protocol(batch_size=128, epochs=30, clip=1.0, patience=3, binarize="none", lengths="near"),
             data=DataConfig(task="molecules", tokenizer="selfies", limited="read"),
-            goal="lso.tasks.molecules:qed",
+            goal="lso.tasks.problems.molecules:qed",
         ),
     )
 )

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lso.vae.activity import activity
 from lso.vae.errors import DataError, UsageError
+from lso.vae.metrics.active_units import mean_variance
 from lso.vae.runs import Run
-from lso.vae.seeds import generator
+from lso.vae.utils.random import generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,7 +125,7 @@ def along_directions(
 
 
 def _ordered(mean: Tensor, unit: Tensor, names: Sequence[str], ends: tuple[float, float]) -> Traversal:
-    along = activity(mean.double() @ unit.double().T)
+    along = mean_variance(mean.double() @ unit.double().T)
     order = along.argsort(descending=True, stable=True)
     ordered = tuple(names[int(i)] for i in order)
     return Traversal(names=ordered, unit=unit[order], activity=along[order], low=ends[0], high=ends[1])
@@ -156,4 +156,4 @@ def most_active(mean: Float[Tensor, "n latent"]) -> list[int]:
     Returns:
         All of them.
     """
-    return [int(i) for i in activity(mean).argsort(descending=True, stable=True)]
+    return [int(i) for i in mean_variance(mean).argsort(descending=True, stable=True)]

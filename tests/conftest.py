@@ -67,7 +67,7 @@ def same_draws() -> None:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> "Run":
     """A run of three epochs on the digits, four latents. Do not write into it."""
-    from lso.tasks.experiment import train
+    from lso.tasks.training.experiment import train
 
     out = tmp_path_factory.mktemp("trained") / "digits"
     settings = {"architecture": {"latent_dim": 4, "width": 32}, "protocol": {"epochs": 3}}

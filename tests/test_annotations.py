@@ -10,8 +10,8 @@ from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float, TypeCheckError
 from torch import Tensor
 
-from lso.vae.gaussian import DiagonalGaussian, normal_log_prob
-from lso.vae.values import counted
+from lso.vae.distributions.gaussian import DiagonalGaussian, normal_log_prob
+from lso.vae.utils.validation import pluralize
 from tests.annotations import has_shape, leaves, once
 
 WRONG = (BeartypeCallHintViolation, TypeCheckError)
@@ -30,7 +30,7 @@ def test_annotations_of_functions_methods_and_fields_are_checked() -> None:
         (normal_log_prob, (two.long(), two, two)),  # a kind of number
         (DiagonalGaussian, (two, three)),
         (DiagonalGaussian(two, two).log_prob, (three,)),
-        (counted, (1.5, "line")),  # no shape anywhere
+        (pluralize, (1.5, "line")),  # no shape anywhere
     ]
     for what, given in wrong:
         with pytest.raises(WRONG):

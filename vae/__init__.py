@@ -1,24 +1,24 @@
 """VAEs: networks, posteriors, objectives, inference, schedules, methods, training, metrics and run folders."""
 
-from lso.vae.lazy import attach
+from lso.vae.utils.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     "lso.vae",
     {
-        "ARCHITECTURES": "lso.vae.architectures",
-        "Architecture": "lso.vae.architectures",
-        "Dataset": "lso.vae.data",
-        "DiagonalGaussian": "lso.vae.gaussian",
+        "ARCHITECTURES": "lso.vae.config.architectures",
+        "Architecture": "lso.vae.config.architectures",
+        "Dataset": "lso.vae.data.dataset",
+        "DiagonalGaussian": "lso.vae.distributions.gaussian",
         "LsoError": "lso.vae.errors",
-        "METHODS": "lso.vae.methods",
-        "Method": "lso.vae.methods",
-        "Metrics": "lso.vae.metrics",
-        "Protocol": "lso.vae.config",
+        "METHODS": "lso.vae.config.methods",
+        "Method": "lso.vae.config.methods",
+        "Metrics": "lso.vae.metrics.evaluation",
+        "Protocol": "lso.vae.config.training",
         "Run": "lso.vae.runs",
-        "TrainConfig": "lso.vae.config",
-        "VAE": "lso.vae.model",
-        "architecture": "lso.vae.architectures",
-        "build": "lso.vae.model",
-        "method": "lso.vae.methods",
+        "TrainConfig": "lso.vae.config.training",
+        "VAE": "lso.vae.models.vae",
+        "architecture": "lso.vae.config.architectures",
+        "build": "lso.vae.models.vae",
+        "method": "lso.vae.config.methods",
     },
 )

@@ -16,11 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from lso.vae.architectures import Architecture
-from lso.vae.axes import inference_card, read_inference
+from lso.vae.config.architectures import Architecture
+from lso.vae.config.components import inference_card, read_inference
 from lso.vae.errors import LsoError, RunError
-from lso.vae.files import replace_file
-from lso.vae.model import VAE
+from lso.vae.models.vae import VAE
+from lso.vae.utils.files import replace_file
 from lso.vae.vocabulary import Vocabulary
 
 # What zipfile, and torch or numpy by way of it, may raise of a file that is damaged.

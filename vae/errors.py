@@ -1,12 +1,12 @@
 """The error tree. One class per kind of remedy; each message says what was expected, what came and what to do.
 
-    LsoError
-    |- UsageError     a name, parameter or configuration is wrong: change the call (exit code 2)
-    |  `- ShapeError  a tensor has the wrong shape
-    |- DataError      a file or dataset cannot be used
-    |- RunError       a run folder is missing, taken, damaged or of another kind
-    |- WriteError     a file cannot be written: the disk is full, or it is not allowed
-    `- DivergedError  training met a loss that is not finite
+LsoError
+|- UsageError     a name, parameter or configuration is wrong: change the call (exit code 2)
+|  `- ShapeError  a tensor has the wrong shape
+|- DataError      a file or dataset cannot be used
+|- RunError       a run folder is missing, taken, damaged or of another kind
+|- WriteError     a file cannot be written: the disk is full, or it is not allowed
+`- DivergedError  training met a loss that is not finite
 """
 
 from collections.abc import Iterable

@@ -9,7 +9,7 @@ NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ProcessInfo:
     """One of the processes of a launch.
 
     Args:
@@ -23,7 +23,7 @@ class Place:
     local: int = 0
 
 
-def place() -> Place:
+def process_info() -> ProcessInfo:
     """Where this process stands, by ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and the address of the first one.
 
     Returns:
@@ -32,22 +32,22 @@ def place() -> Place:
         UsageError: if they are not the numbers of a launch.
     """
     if not all(os.environ.get(name) for name in NEEDED):
-        return Place()
+        return ProcessInfo()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     try:
-        found = Place(*(int(os.environ.get(name, "0")) for name in names))
+        found = ProcessInfo(*(int(os.environ.get(name, "0")) for name in names))
     except ValueError:
-        found = Place(count=0)
+        found = ProcessInfo(count=0)
     if not 0 <= found.rank < found.count or found.local < 0:
         said = ", ".join(f"{name}={os.environ.get(name, '')}" for name in names)
         raise UsageError(f"expected 0 <= RANK < WORLD_SIZE, got {said}", "Start with torchrun, or unset them.")
     return found
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes and prints.
 
     Returns:
         True where there is one process only.
     """
-    return place().rank == 0
+    return process_info().rank == 0

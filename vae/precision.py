@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lso.vae.config import Precision
+from lso.vae.config.training import Precision
 
 Layer = Literal["LSTM", "convolution", "linear layer"]
 
@@ -29,7 +29,7 @@ _SMALL: Mapping[Layer, Callable[[], tuple[nn.Module, Tensor]]] = {
 }
 
 
-def layers_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Matrix products and convolutions inside are computed in this precision (`torch.autocast`).
 
     Args:
@@ -60,7 +60,7 @@ def seconds(layer: Layer, precision: Precision, device: torch.device) -> float:
     found = []
     for _ in range(1 + TRIES):
         begun = time.perf_counter()
-        with layers_in(precision, device):
+        with autocast(precision, device):
             y = module(x)
         (y[0] if isinstance(y, tuple) else y).float().sum().backward()
         next(module.parameters()).sum().item()  # waits for a GPU
@@ -129,7 +129,7 @@ def _name(device: torch.device) -> str:
     return "GPU" if device.type == "cuda" else "CPU"
 
 
-def widened(x: Tensor) -> Tensor:
+def to_float32(x: Tensor) -> Tensor:
     """What leaves a network, in at least single precision, as logarithms and sums over pixels go on from it.
 
     Args:

@@ -8,21 +8,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lso.vae import facts, seals
-from lso.vae.config import TrainConfig, from_folder, to_toml
+from lso.vae.config.training import TrainConfig, from_folder, to_toml
 from lso.vae.errors import LsoError, RunError, UsageError, WriteError
-from lso.vae.files import clean_below, overwrite, replace_file, utf8, whole_folder
-from lso.vae.launch import first
-from lso.vae.provenance import Provenance as Provenance
-from lso.vae.provenance import now as now
-from lso.vae.provenance import versions as versions
-from lso.vae.reading import changed, content, read_json, read_lines, sealed, unreadable
-from lso.vae.seals import SEALS, digest
-from lso.vae.trust import Trust
+from lso.vae.launch import is_main_process
+from lso.vae.utils import integrity as seals
+from lso.vae.utils import run_schema as facts
+from lso.vae.utils.files import clean_below, overwrite, replace_file, utf8, whole_folder
+from lso.vae.utils.integrity import SEALS, digest
+from lso.vae.utils.provenance import Provenance as Provenance
+from lso.vae.utils.provenance import now as now
+from lso.vae.utils.provenance import versions as versions
+from lso.vae.utils.reading import changed, content, read_json, read_lines, sealed, unreadable
+from lso.vae.utils.trust import Trust
 
 if TYPE_CHECKING:
     from lso.vae.checkpoint import Codes
-    from lso.vae.model import VAE
+    from lso.vae.models.vae import VAE
 
 Kind = Literal["train", "search"]
 CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT, START = (
@@ -35,6 +36,7 @@ CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT, START = (
     "report.html",
     "start.safetensors",
 )
+
 
 def runs_root() -> Path:
     """Where new runs go: ``$LSO_RUNS``, else ``runs/`` below the working folder.
@@ -51,7 +53,7 @@ class Run:
     Args:
         path: the folder.
         made: False where another process makes it, which this one may not see yet.
-        trust: what the user lets run of the code that the folder names, see `lso.vae.trust`.
+        trust: what the user lets run of the code that the folder names, see `lso.vae.utils.trust`.
         accept_changes: whether files that are not as they were written are what the user means: they are sealed anew.
     Raises:
         RunError: if it is not a run folder.
@@ -171,7 +173,7 @@ class Run:
         return rows
 
     def best(self) -> dict[str, Any]:
-        """The row of the weights in model.safetensors, which `Protocol.judge` chose; see `kept_by`.
+        """The row of the weights in model.safetensors, which `Protocol.judge` chose; see `describe_selection`.
 
         Returns:
             The row; empty before the first.
@@ -184,10 +186,10 @@ class Run:
         Returns:
             Words to go on with; empty before the first epoch.
         """
-        from lso.vae.kept import kept_by
+        from lso.vae.checkpoint_selection import describe_selection
 
         row = self.best()
-        return kept_by(self.config, row) if row else ""
+        return describe_selection(self.config, row) if row else ""
 
     def model(self, device: str = "cpu") -> "VAE":
         """The weights that were kept, in eval mode.
@@ -232,7 +234,7 @@ def choose_folder(label: str, out: str | Path | None = None) -> Path:
     """
     if out is not None:
         path = Path(out)
-        if first() and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if is_main_process() and path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise _taken(path)
         return path
     stem = f"{label}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"

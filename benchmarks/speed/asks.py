@@ -6,9 +6,13 @@ import torch
 from ask_time import bare, told
 from speed.pairs import Row, pairs, row
 
-from lso.vae.seeds import mix
+from lso.vae.utils.random import mix_seed
 
-SIZES = ((20, 6), (100, 6), (100, 32))  # points, dimensions; of more points our fits are cut, see `lso.surrogate.CUT`
+SIZES = (
+    (20, 6),
+    (100, 6),
+    (100, 32),
+)  # points, dimensions; of more points our fits are cut, see `lso.black_box.bayesopt.surrogates.CUT`
 TARGET = 1 / 1.2
 
 
@@ -17,7 +21,7 @@ def rows(device: torch.device, quick: bool) -> Iterator[Row]:
     count = 3 if quick else 5
     for points, dim in SIZES[:1] if quick else SIZES:
         boxes = [told("gp", points, dim, guard=None) for _ in range(count + 2)]  # each asked once
-        history, seed = boxes[0].history(), mix(0, "ask", 0)
+        history, seed = boxes[0].history(), mix_seed(0, "ask", 0)
         difference = float((boxes.pop().ask() - bare(history, seed)).abs().max())
         assert difference < 1e-6, difference
         times = pairs(lambda h=history, s=seed: bare(h, s), lambda left=boxes: left.pop().ask(), count)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Images pixel after pixel: one full pass of the network for each, against the columns of `lso.vae.ancestral`."""
+"""Images pixel after pixel: one full pass of the network for each, against `lso.vae.models.autoregressive`."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -8,7 +8,7 @@ from speed.pairs import Row, pairs, row, sync_of
 from speed.plain import full_kernels, warmed
 from torch import Tensor
 
-from lso.vae.model import VAE
+from lso.vae.models.vae import VAE
 
 SHAPE, IMAGES, PASSES = (1, 28, 28), (64, 400), 4  # passes of the plain way in each pair, 20 in five
 TARGET = {"cpu": 100.0, "cuda": 200.0}

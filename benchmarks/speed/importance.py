@@ -13,9 +13,9 @@ from speed.pairs import Row, pairs, row, sync_of
 from speed.plain import full_kernels, warmed
 from torch import Tensor
 
-from lso.vae.gaussian import prior_log_prob
-from lso.vae.importance import importance_nll
-from lso.vae.model import VAE
+from lso.vae.distributions.gaussian import prior_log_prob
+from lso.vae.metrics.importance import importance_nll
+from lso.vae.models.vae import VAE
 
 IMAGES, SAMPLES = 50, 500
 COUNTS = (100, 500, 2000)  # whose peak of memory is looked at
@@ -48,7 +48,7 @@ def rows(device: torch.device, quick: bool) -> Iterator[Row]:
 
 
 def chunk(device: torch.device) -> int:
-    """Samples decoded at a time, as `lso.vae.metrics` has it."""
+    """Samples decoded at a time, as `lso.vae.metrics.evaluation` has it."""
     return 2 if device.type == "cpu" else 20
 
 

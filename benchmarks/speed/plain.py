@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lso.vae.architectures import architecture
-from lso.vae.masked import MaskedConv2d
-from lso.vae.model import VAE, build
+from lso.vae.config.architectures import architecture
+from lso.vae.models.layers import MaskedConv2d
+from lso.vae.models.vae import VAE, build
 
 
 class FullKernel(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from sa_vae_step import measure
 from speed.pairs import Row, Times, row
 
-from lso.vae.threads import threads
+from lso.vae.distributed import threads
 
 NETWORKS = ("he2019-small", "he2019", "kim2018")
 WRONG = 0.01  # of the gradients of a whole step, at most, where products are differences

@@ -9,11 +9,11 @@ from speed.plain import full_kernels, warmed
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lso.decoder import Decoder
-from lso.gradient import minimize
-from lso.objective import LatentObjective
-from lso.result import Result
-from lso.vae.model import VAE
+from lso.decoders.decoder import Decoder
+from lso.gradient.search import minimize
+from lso.objectives.latent_objective import LatentObjective
+from lso.results.result import Result
+from lso.vae.models.vae import VAE
 
 SHAPE, TARGETS, STARTS, TOL, WINDOW, RATE = (1, 28, 28), 50, 2, 1e-4, 20, 0.05
 TARGET = {"mlp": (20.0, 50.0), "conv": (20.0, 50.0), "he2019-small": (None, 10.0), "he2019": (None, 10.0)}  # CPU, GPU

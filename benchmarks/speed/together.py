@@ -7,16 +7,16 @@ import torch
 from speed.pairs import Row, pairs, row, sync_of
 from torch import Tensor
 
-from lso.tasks.plan import plan
-from lso.vae.config import TrainConfig
-from lso.vae.model import build
-from lso.vae.replay import WARM, Replayed, cuda_graphs
-from lso.vae.stacked import stack, step_together
-from lso.vae.step import Info, Knobs, Noise, State, draw_noise, init
+from lso.tasks.training.plan import plan
+from lso.vae.config.training import TrainConfig
+from lso.vae.models.vae import build
+from lso.vae.training.batched import stack, step_together
+from lso.vae.training.cuda_graphs import WARM, Replayed, cuda_graphs
+from lso.vae.training.step import State, StepInputs, StepMetrics, StepNoise, draw_noise, init
 
 MODELS, SIDE, EACH = 8, 8, 20  # steps of a pair, so that milliseconds are more than the clock's noise
 CHECKED = WARM + 2  # first steps checked equal: on a GPU the last of them is replayed
-Steps = Callable[[int], list[Info]]  # the number of a step -> what each model says of it
+Steps = Callable[[int], list[StepMetrics]]  # the number of a step -> what each model says of it
 
 
 class Ways(NamedTuple):
@@ -67,10 +67,10 @@ def two_ways(arch: str, method: str, count: int, images: Tensor) -> Ways:
     own = [Replayed(state, cuda_graphs if images.is_cuda else None) for state in apart]
     stacked = stack(joint)
 
-    def alone(number: int) -> list[Info]:
+    def alone(number: int) -> list[StepMetrics]:
         return [one(*_given(one.state, config, seed, number, images)) for seed, one in enumerate(own)]
 
-    def together(number: int) -> list[Info]:
+    def together(number: int) -> list[StepMetrics]:
         parts = [_given(one, config, seed, number, images) for seed, one in enumerate(joint)]
         return step_together(stacked, *zip(*parts, strict=True))
 
@@ -81,7 +81,7 @@ def two_ways(arch: str, method: str, count: int, images: Tensor) -> Ways:
     return Ways(alone, together, f"losses and norms of {CHECKED} first steps to {difference:.0e}", note)
 
 
-def _values(infos: list[Info]) -> Tensor:
+def _values(infos: list[StepMetrics]) -> Tensor:
     """``(models, values)``; a copy, as a replayed step writes over what it gave."""
     return torch.stack([torch.stack(info) for info in infos])
 
@@ -91,9 +91,11 @@ def _states(config: TrainConfig, count: int, images: Tensor) -> list[State]:
     return [init(model.to(images.device), config.method, config.protocol) for model in models]
 
 
-def _given(state: State, config: TrainConfig, seed: int, number: int, images: Tensor) -> tuple[Tensor, Noise, Knobs]:
+def _given(
+    state: State, config: TrainConfig, seed: int, number: int, images: Tensor
+) -> tuple[Tensor, StepNoise, StepInputs]:
     x = images[: config.protocol.batch_size]
     drawn = draw_noise(
         config.method, state.model, tuple(x.shape), binarize=True, seed=seed, step=number, device=x.device
     )
-    return x, drawn, Knobs(torch.ones((), device=x.device), torch.full((), 1e-3, device=x.device))
+    return x, drawn, StepInputs(torch.ones((), device=x.device), torch.full((), 1e-3, device=x.device))

@@ -1,4 +1,4 @@
-"""Training steps: the straightforward way against `lso.vae.step`, on images (he2019) and text (he2019-text).
+"""Training steps: the straightforward way against `lso.vae.training.step`, on images (he2019) and text (he2019-text).
 
 The straightforward way: masked convolutions of full kernels, channels outermost, activations into new memory, all
 gradients whether a half steps or not, torch's Adam as it comes, and the loss read each step; of a semi-amortized step
@@ -18,19 +18,18 @@ from speed.plain import full_kernels
 from torch import Tensor
 from torch.nn import functional as F
 
-from lso.vae import refinement
-from lso.vae.architectures import architecture
-from lso.vae.compiled import CompiledLosses
-from lso.vae.config import Precision, Protocol
-from lso.vae.dropout import handed
-from lso.vae.inference import infer
-from lso.vae.methods import Method, parse_method
-from lso.vae.model import VAE, build
-from lso.vae.penalties import penalize, reencoded
-from lso.vae.pixelcnn import Block, beside
+from lso.vae.config.architectures import architecture
+from lso.vae.config.methods import Method, parse_method
+from lso.vae.config.training import Precision, Protocol
+from lso.vae.inference import refinement
+from lso.vae.inference.posterior import infer
+from lso.vae.models.dropout import use_dropout_noise
+from lso.vae.models.pixelcnn import PixelCnnBlock, beside
+from lso.vae.models.vae import VAE, build
+from lso.vae.objectives.reencoding import penalize, reencoded
 from lso.vae.precision import slower, unsupported
-from lso.vae.replay import WARM, Replayed, cuda_graphs
-from lso.vae.step import BOTH, Group, Knobs, Noise, draw_noise, init
+from lso.vae.training.cuda_graphs import WARM, Replayed, cuda_graphs
+from lso.vae.training.step import BOTH, CompiledLosses, Group, StepInputs, StepNoise, draw_noise, init
 
 CLIP, RATE, CHECKED = 5.0, 1e-3, WARM + 2  # so that recorded steps are among those compared
 TARGETS: dict[tuple[str, Precision], dict[str, float]] = {
@@ -93,7 +92,7 @@ def rows(device: torch.device, quick: bool) -> Iterator[Row | Skipped]:
         yield row(
             case.title(),
             "full kernels, eager, a host read each step",
-            "lso.vae.step" + (", CUDA graph" if device.type == "cuda" else ""),
+            "lso.vae.training.step" + (", CUDA graph" if device.type == "cuda" else ""),
             pairs(plain, ours, 3 if quick else 5, sync_of(device)),
             equal=same,
             target=target if case.groups == BOTH and case.arch == "he2019" else None,
@@ -121,7 +120,7 @@ def taken(
     state = init(copy.deepcopy(model), method, protocol)
     state.losses = CompiledLosses() if way.startswith("compiled") else None
     replayed = Replayed(state, cuda_graphs if way.endswith("captured") else None)
-    knobs = Knobs(torch.tensor(1.0, device=device), torch.tensor(RATE, device=device))
+    knobs = StepInputs(torch.tensor(1.0, device=device), torch.tensor(RATE, device=device))
     x = data(case, device)
     noises = noise_of(x, model, method)
     return lambda: replayed(x, next(noises), knobs, case.groups).loss, replayed
@@ -134,7 +133,7 @@ def straightforward(case: Case, model: VAE, method: Method, device: torch.device
     return lambda: plain(x, next(noises))
 
 
-def noise_of(x: Tensor, model: VAE, method: Method) -> Iterator[Noise]:
+def noise_of(x: Tensor, model: VAE, method: Method) -> Iterator[StepNoise]:
     """That of step 0, 1, ..."""
     shape, pixels = tuple(x.shape), model.kind == "image"
     return (draw_noise(method, model, shape, binarize=pixels, seed=0, step=at, device=x.device) for at in count())
@@ -178,15 +177,15 @@ class Plain:
     def __init__(self, model: VAE, method: Method, groups: tuple[Group, ...]) -> None:
         self.model, self.method = full_kernels(model).to(memory_format=torch.contiguous_format), method  # type: ignore[call-overload]
         for block in self.model.modules():
-            if isinstance(block, Block):
+            if isinstance(block, PixelCnnBlock):
                 block.forward = _block.__get__(block)  # type: ignore[method-assign]
         self.stepping = [p for name in groups for p in getattr(self.model, name).parameters()]
         self.optimizer = torch.optim.Adam(self.stepping, lr=RATE)
 
-    def __call__(self, x: Tensor, noise: Noise) -> float:
+    def __call__(self, x: Tensor, noise: StepNoise) -> float:
         """One step; its loss is read."""
         twice = mock.patch.object(refinement, "_exact_product", refinement._doubly_backward)
-        with handed(self.model, noise.dropout), twice:
+        with use_dropout_noise(self.model, noise.dropout), twice:
             loss = self.loss(x, noise)
             self.model.zero_grad()
             loss.backward()
@@ -194,7 +193,7 @@ class Plain:
         self.optimizer.step()
         return loss.item()
 
-    def loss(self, x: Tensor, noise: Noise) -> Tensor:
+    def loss(self, x: Tensor, noise: StepNoise) -> Tensor:
         """Batch mean of the negative ELBO and the penalty."""
         x = x if noise.binarize is None else (noise.binarize < x).to(x.dtype)
         q = infer(self.method.inference, self.model, x, noise.inference, 1.0)
@@ -208,7 +207,7 @@ class Plain:
         return loss.mean()
 
 
-def _block(self: Block, x: Tensor, maps: list[Tensor]) -> Tensor:
+def _block(self: PixelCnnBlock, x: Tensor, maps: list[Tensor]) -> Tensor:
     """A residual block as published, each activation in memory of its own."""
     h = F.elu(self.norms[0](self.down(beside(x, maps))))
     h = F.elu(self.norms[1](self.masked(h)))

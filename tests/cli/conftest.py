@@ -61,15 +61,15 @@ def lso(monkeypatch: pytest.MonkeyPatch) -> Lso:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings without their page, which takes longer than they do."""
-    monkeypatch.setattr("lso.tasks.experiment._reported", lambda run: run)
+    monkeypatch.setattr("lso.tasks.training.experiment._reported", lambda run: run)
 
 
 @pytest.fixture
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports on searches without what takes their seconds: charts and surrogates."""
-    for module in ("lso.report", "lso.black_box_report"):
+    for module in ("lso.reports.search_report", "lso.reports.black_box_report"):
         monkeypatch.setattr(f"{module}._charts", lambda summary: defaultdict(str))
-    monkeypatch.setattr("lso.black_box_analysis.foretell", lambda *_: None)
+    monkeypatch.setattr("lso.analysis.black_box_summary.foretell", lambda *_: None)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import matplotlib.pyplot  # noqa: F401  (imported before the fork: once for all)
 import torch
 from typer.testing import CliRunner
 
-import lso.cli.grids  # noqa: F401
-import lso.tasks.black_box  # noqa: F401
-import lso.tasks.lagging_report  # noqa: F401
-import lso.tasks.retraining_search  # noqa: F401
+import lso.cli.progress.multi_run  # noqa: F401
+import lso.tasks.papers.lagging_report  # noqa: F401
+import lso.tasks.retraining.run  # noqa: F401
+import lso.tasks.search.black_box  # noqa: F401
 from lso.cli.main import app
-from lso.vae import files
+from lso.vae.utils import files
 from tests.cli.writers import small_world
 
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from lso.tasks.experiment import dataset_of
+from lso.tasks.training.experiment import dataset_of
 from lso.vae import runs
 from lso.vae.runs import Run
 from tests.cli.test_errors import refused

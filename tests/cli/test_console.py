@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lso.cli.bars import Bar, Reading
 from lso.cli.console import CONTROLS, Console, error, number, shown, span, strict, table_lines
 from lso.cli.options import seconds
-from lso.cli.progress import brief_text, metrics_text
-from lso.vae.config import DataConfig
+from lso.cli.progress.bars import Bar, Reading
+from lso.cli.progress.training import brief_text, metrics_text
+from lso.vae.config.training import DataConfig
 from lso.vae.errors import UsageError
 
 
@@ -149,7 +149,7 @@ def test_paths_below_the_working_folder_are_relative(tmp_path: Path) -> None:
 
 def test_progress_says_what_is_done_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Not "reading reading photos"."""
-    monkeypatch.setattr("lso.cli.bars.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("lso.cli.progress.bars.LINE_SECONDS", 0.0)
     reading = Reading(Console())
     for done in (1, 2):
         reading("looking at photos", done, 2)

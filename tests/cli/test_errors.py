@@ -12,8 +12,8 @@ from PIL import Image
 from typer.testing import Result
 
 from lso.vae import runs
-from lso.vae.lock import Lock
 from lso.vae.runs import Run
+from lso.vae.utils.files import Lock
 from tests.vae.small import contents
 
 Lso = Callable[..., Result]

@@ -13,9 +13,10 @@ import pytest
 from typer.testing import Result
 
 from lso.cli.main import unexpected
-from lso.vae import files, runs
+from lso.vae import runs
 from lso.vae.errors import WriteError
 from lso.vae.runs import Run
+from lso.vae.utils import files
 from tests.cli.conftest import Lso
 from tests.cli.writers import WRITERS, Writer, pieces, small_world, workplace
 
@@ -97,9 +98,7 @@ def fill(lso: Lso, writer: Writer, choose: Callable[[int], set[int]]) -> None:
 
 LIGHT = [name for name, writer in WRITERS.items() if not writer.shared and not writer.resume]
 HEAVY = ("benchmark lagging", "benchmark image-targets")  # seconds of processor time; shared folders have lighter ones
-MIDDLE = [
-    pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in WRITERS if name not in LIGHT
-]
+MIDDLE = [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in WRITERS if name not in LIGHT]
 
 
 @pytest.mark.parametrize("name", LIGHT)

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tests.cli.writers import unpictured
-from tests.tasks.test_sentences import LINES
+from tests.tasks.search.test_sentences import LINES
 
 CASES, PARTS, SEED = 2000, 4, 15
 HANGS = 60  # seconds of one command

@@ -28,7 +28,7 @@ SCRIPT = "import sys; from lso.__main__ import main; sys.argv = ['lso', 'list', 
 
 
 @pytest.mark.parametrize("start", [["-m", "lso", "list", "methods"], ["-c", SCRIPT]], ids=["module", "script"])
-@pytest.mark.parametrize("module", ["lso.cli", "typer", "lso.vae.methods"])
+@pytest.mark.parametrize("module", ["lso.cli", "typer", "lso.vae.config.methods"])
 def test_interrupted_in_an_import_it_says_one_word(tmp_path: Path, start: list[str], module: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(HOOK)
     path = os.pathsep.join([str(tmp_path), str(ROOT)])

@@ -1,7 +1,7 @@
 """Every command that writes, killed in the middle of its files: gone on with or repeated, it ends as the unbroken one.
 
-How a search is killed at any line of its journal and how nothing told is lost: `tests.lso.test_killed`. That scores of
-training data are not: `tests.tasks.test_labelling`, and here with a score that counts its calls.
+How a search is killed at any line of its journal and how nothing told is lost: `tests.lso.black_box.test_killed`. That
+scores of training data are not: `tests.tasks.retraining.test_labelling`, and here with a score that counts its calls.
 """
 
 import itertools
@@ -16,7 +16,7 @@ import pytest
 from lso.vae.runs import Run
 from tests.cli.test_full_disk import SEARCH
 from tests.cli.writers import WRITERS, Writer, pieces, said, workplace
-from tests.lso.test_killed import Zygote, asked, zygote_of
+from tests.lso.black_box.test_killed import Zygote, asked, zygote_of
 
 NEVER = 10**9
 MOMENTS = 3  # of each command: at its first file, in the middle, at its last one

@@ -30,7 +30,7 @@ def pixels(path: object) -> np.ndarray:
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two untrained PixelCNNs on the digits, one without latents. Do not write into them."""
-    from lso.tasks.experiment import train
+    from lso.tasks.training.experiment import train
 
     folder = tmp_path_factory.mktemp("untrained")
     small = {"protocol": {"epochs": 0}, "data": {"limit": 60}}

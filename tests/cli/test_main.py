@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from lso.cli import listing, main
+from lso.cli import main
+from lso.cli.commands import list as listing
 
 HEAVY = ("torch", "numpy", "botorch", "gpytorch", "matplotlib", "sklearn", "scipy", "pandas", "PIL")
 COMMANDS = (

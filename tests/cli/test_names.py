@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lso.vae.files import printable, utf8
 from lso.vae.runs import Run
+from lso.vae.utils.files import printable, utf8
 from tests.cli.conftest import ROOT, Lso
 
 CAFE = os.fsdecode(b"caf\xe9")  # as Latin-1 systems wrote it

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lso.report_kind import require_own
+from lso.reports.report_kind import require_own
 from lso.vae.errors import RunError
 from lso.vae.runs import Run
 from tests.cli.conftest import Lso

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import Result
 
 import lso as face
-from lso.tasks.experiment import dataset_of
+from lso.tasks.training.experiment import dataset_of
 from lso.vae.errors import DataError, LsoError, UsageError
 from lso.vae.runs import Run, update
-from tests.tasks.test_sentences import LINES, SIZES
+from tests.tasks.search.test_sentences import LINES, SIZES
 
 Lso = Callable[..., Result]
 # Both leave a trace: a module when it is imported, its functions when they are called.
@@ -39,7 +39,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data.txt").write_text("\n".join(LINES))
     settings = {"architecture": SIZES, "protocol": {"epochs": 1, "batch_size": 8}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lso.tasks.experiment._reported", lambda run: run)
+        patch.setattr("lso.tasks.training.experiment._reported", lambda run: run)
         return face.train("vae", data=folder / "data.txt", settings=settings, out=folder / "run", device="cpu").path
 
 
@@ -146,7 +146,7 @@ def test_what_the_user_names_runs_and_the_run_can_be_used(lso: Lso, elsewhere: P
 def test_a_score_that_a_search_names_is_not_imported(
     lso: Lso, run: Run, monkeypatch: pytest.MonkeyPatch, more: tuple[object, ...]
 ) -> None:
-    monkeypatch.setattr("lso.tasks.retraining_report._charts", lambda summary: {"progress": "", "codes": ""})
+    monkeypatch.setattr("lso.tasks.retraining.report._charts", lambda summary: {"progress": "", "codes": ""})
     Path("evil.py").write_text(EVIL)
     search = ("optimize", "--objective", "evil:score", "--maximize", "--optimizer", "random", "--device", "cpu")
     begun = lso(*search, "--budget", 2, "--batch", 1, *more, "--out", "found")
@@ -167,7 +167,7 @@ def test_a_score_that_a_search_names_is_not_imported(
 
 @pytest.mark.parametrize("told", [None, {}, {"task": "a", "target": "b"}, {"objective": 3}, {"unknown": "x"}, [1]])
 def test_a_search_that_does_not_say_what_is_sought_is_refused(told: object) -> None:
-    from lso.tasks.sought import Sought
+    from lso.tasks.goals import SearchTarget
 
     with pytest.raises(LsoError, match="does not say what is sought"):
-        Sought.recorded({"sought": told}, True)
+        SearchTarget.recorded({"sought": told}, True)

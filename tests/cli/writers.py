@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lso.tasks import synthetic
-from lso.tasks.lagging import LaggingConfig
-from lso.vae.files import HALF
-from lso.vae.lock import LOCK
+from lso.tasks.datasets import synthetic_text as synthetic
+from lso.tasks.papers.lagging import LaggingConfig
+from lso.vae.utils.files import HALF, LOCK
 
 OUT = "made"  # file or folder that a command is to make
 MODEL = "--limit 40 --epochs 2 --width 8 --batch-size 20 --device cpu"
@@ -98,17 +97,17 @@ def small_world() -> Iterator[None]:
     few = {"vae": "vae", "aggressive": "aggressive:window=2,cap=4"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "COUNTS", {"train": 64, "validation": 20, "test": 16})
-        patch.setattr("lso.cli.lagging.QUICK", TINY)
-        patch.setattr("lso.tasks.lagging.METHODS", few)
-        patch.setattr("lso.tasks.lagging.ALONE", few)
+        patch.setattr("lso.cli.commands.benchmark.QUICK", TINY)
+        patch.setattr("lso.tasks.papers.lagging.METHODS", few)
+        patch.setattr("lso.tasks.papers.lagging.ALONE", few)
         unpictured(patch)
-        patch.setattr("lso.black_box_analysis.foretell", lambda *_: None)
+        patch.setattr("lso.analysis.black_box_summary.foretell", lambda *_: None)
         yield
 
 
 def unpictured(patch: pytest.MonkeyPatch) -> None:
     """Have charts made and not rendered, which takes longer than all else."""
-    for module in ("lso.pictures", "lso.page", "lso.report"):
+    for module in ("lso.reports.images", "lso.reports.html", "lso.reports.search_report"):
         patch.setattr(f"{module}.figure_png", _no_picture)
 
 
@@ -137,7 +136,7 @@ def workplace(folder: Path, trained: Path, search: Path) -> None:
 
 
 def pieces(folder: Path) -> list[str]:
-    """What half-finished work is called, see `lso.vae.files.beside`."""
+    """What half-finished work is called, see `lso.vae.utils.files.beside`."""
     return [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.name.endswith(HALF)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.asktell import BlackBox, make_optimizer
+from lso.black_box.ask_tell import BlackBox, make_optimizer
 from lso.space import LatentSpace
 
 Score = Callable[[Tensor], Tensor]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lso.quiet import importing_botorch
+from lso._botorch import importing_botorch
 
 with importing_botorch():
     from botorch.generation import gen

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.asktell import BlackBox
-from lso.journal import Lines
-from lso.objective import LatentObjective
-from lso.search_result import SearchResult
-from lso.workers import Workers
+from lso.black_box.ask_tell import BlackBox
+from lso.black_box.journal import JournalLines
+from lso.black_box.result import SearchResult
+from lso.black_box.workers import Workers
+from lso.objectives.latent_objective import LatentObjective
 from tests.lso import scorers
 from tests.lso.searches import bowl, climber, objects, run, tensors
 
@@ -50,9 +50,9 @@ def search(folder: Path | None, world: str, optimizer: str, **more: Any) -> Sear
 
 def tear_at(count: int, fraction: float, die: Callable[[], None]) -> Callable[..., None]:
     """A `Lines.write` that writes ``count`` lines, then a part of one, then dies."""
-    whole, seen = Lines.write, [0]
+    whole, seen = JournalLines.write, [0]
 
-    def write(self: Lines, row: Any) -> None:
+    def write(self: JournalLines, row: Any) -> None:
         if seen[0] == count:
             line = json.dumps(row).encode() + b"\n"
             self._file.write(line[: round(fraction * len(line))])
@@ -77,9 +77,9 @@ def main(folder: str, world: str, optimizer: str, count: int, part: float) -> No
     torch.set_num_threads(1)
     write = tear_at(count, part, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
-    def unhurried(self: Lines, row: Any) -> None:
+    def unhurried(self: JournalLines, row: Any) -> None:
         time.sleep(0.005)  # a quick machine would be at the end before it could be killed from outside
         write(self, row)
 
-    Lines.write = unhurried  # type: ignore[method-assign]
+    JournalLines.write = unhurried  # type: ignore[method-assign]
     search(Path(folder), world, optimizer)

@@ -6,13 +6,13 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from lso.analysis import SearchSummary, search_summary
-from lso.decoder import Decoder
-from lso.gradient import minimize
-from lso.objective import LatentObjective
-from lso.result import Result
+from lso.analysis.summary import SearchSummary, search_summary
+from lso.decoders.decoder import Decoder
+from lso.gradient.search import minimize
+from lso.objectives.latent_objective import LatentObjective
+from lso.results.result import Result
 from lso.vae.checkpoint import Codes
-from tests.lso.decoders import Planted, draws
+from tests.lso.example_decoders import Planted, draws
 
 SCALES = (1.0, 0.9, 0.0, 0.8, 1e-3, 1.1, 0.7)
 DEAD, WEAK, ACTIVE = 2, 4, [0, 1, 3, 5, 6]

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.asktell import BlackBox, History
-from lso.decoder import Decoder
-from lso.loop import optimize
-from lso.objective import LatentObjective
-from lso.search_result import SearchResult
-from lso.vae.seeds import generator
+from lso.black_box.ask_tell import BlackBox, History
+from lso.black_box.loop import optimize
+from lso.black_box.result import SearchResult
+from lso.decoders.decoder import Decoder
+from lso.objectives.latent_objective import LatentObjective
+from lso.vae.utils.random import generator
 from tests.lso import scorers
 
 

@@ -7,17 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from lso import fit, typicality
-from lso.calibration import spearman
-from lso.edits import share
-from lso.guard import make_guard, radius
-from lso.plausibility import decoded_scale, distance_from_codes
-from lso.probing import correlations
-from lso.ranks import rank_order, ranks
-from lso.sensitivity import pairwise
+from lso import space
+from lso.analysis import reconstruction
+from lso.analysis.plausibility import decoded_scale, distance_from_codes
+from lso.analysis.rank_correlation import rank_order, ranks
+from lso.analysis.start_sensitivity import pairwise
+from lso.analysis.statistics import share
+from lso.analysis.surrogate_calibration import spearman
+from lso.black_box.bayesopt.guard import make_guard, radius
+from lso.decoders.probing import correlations
 from lso.space import OUTSIDE, LatentSpace
-from lso.vae.gaussian import DiagonalGaussian
-from lso.vae.seeds import generator
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.utils.random import generator
 
 DTYPES = (torch.float32, torch.float64)
 SCALES = (0.0, 1e-20, 1e-8, 1.0, 30.0, 1e4, 1e8, 1e30)
@@ -35,15 +36,15 @@ def test_norm_percentiles_are_probabilities_from_0_at_the_origin_to_1_far_out(d:
     before = torch.zeros(3, dtype=dtype)
     for scale in SCALES:
         z = (scale * direction).requires_grad_()
-        found = typicality.norm_percentile(z)
+        found = space.norm_percentile(z)
         assert bool(((found >= 0) & (found <= 1) & (found >= before)).all()), scale
         assert bool(torch.isfinite(torch.autograd.grad(found.sum(), z)[0]).all())
         before = found.detach()
-        log_density = typicality.log_typicality(z)
+        log_density = space.log_typicality(z)
         assert bool(torch.isfinite(log_density).all()), scale
         assert bool(torch.isfinite(torch.autograd.grad(log_density.sum(), z)[0]).all())
     assert bool((before == 1).all())
-    assert typicality.norm_percentile(torch.zeros(d, dtype=dtype)).item() == 0
+    assert space.norm_percentile(torch.zeros(d, dtype=dtype)).item() == 0
 
 
 def clouds(dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
@@ -62,11 +63,11 @@ def clouds(dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_mahalanobis_distances_are_0_at_the_mean_alone_and_those_of_an_inverse_covariance(dtype: torch.dtype) -> None:
     for number, (mean, variance) in enumerate(clouds(dtype)):
-        center, white = mean.mean(0), typicality.whitening_of(mean, variance)
-        assert typicality.mahalanobis(center, center, white).item() == 0
+        center, white = mean.mean(0), space.whitening_of(mean, variance)
+        assert space.mahalanobis(center, center, white).item() == 0
         steps = normal(number, 200, mean.shape[1], dtype=dtype)
         steps[:100] = 5 * normal(number + 50, 100, 1, dtype=dtype)  # along what the codes vary most in
-        found = typicality.mahalanobis(center + steps, center, white)
+        found = space.mahalanobis(center + steps, center, white)
         assert bool((found > 0).all())
         taken = ((center + steps) - center).double()
         away = mean.double() - mean.double().mean(0)
@@ -173,12 +174,12 @@ def test_decoded_distances_are_0_between_equal_results_alone_however_large_they_
 def test_shares_of_targets_that_are_reproduced_are_at_most_1_and_1_for_the_target_itself() -> None:
     for number, offset in enumerate((0.0, 1e4, 1e8)):
         targets, prior = offset + normal(number, 5, 9), offset + normal(number + 9, 30, 9)
-        found = fit.explained(targets, targets + normal(number + 20, 5, 9), prior)
+        found = reconstruction.explained(targets, targets + normal(number + 20, 5, 9), prior)
         assert found is not None and float(found.max()) <= 1
-        same = fit.explained(targets, targets, prior)
+        same = reconstruction.explained(targets, targets, prior)
         assert same is not None and same.tolist() == [1.0] * 5
         mean = prior.mean(0, keepdim=True)
-        known = fit.explained(mean, mean, prior)
+        known = reconstruction.explained(mean, mean, prior)
         assert known is not None and known.tolist() == [1.0]
     tokens = torch.randint(0, 8, (60, 9), generator=generator(0, "tokens"))
     found = share(tokens, tokens.flip(0))

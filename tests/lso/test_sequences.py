@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lso.analysis import search_summary
-from lso.decoder import Decoder
-from lso.dimensions import token_effect
-from lso.essence import essence_numbers
-from lso.gradient import minimize
-from lso.objective import LatentObjective
-from lso.record import read_evaluations, write_evaluations
-from lso.starts import make
-from lso.vae.architectures import architecture
-from lso.vae.corpus import Corpus
-from lso.vae.data import take
+from lso.analysis.latent_dimensions import token_effect
+from lso.analysis.summary import search_summary
+from lso.decoders.decoder import Decoder
+from lso.gradient.initial_points import make
+from lso.gradient.search import minimize
+from lso.objectives.latent_objective import LatentObjective
+from lso.reports.key_numbers import essence_numbers
+from lso.results.export import read_evaluations, write_evaluations
+from lso.vae.config.architectures import architecture
+from lso.vae.data.corpus import Corpus
+from lso.vae.data.dataset import take
 from lso.vae.errors import ShapeError, UsageError
-from lso.vae.model import VAE, build
-from lso.vae.seeds import generator
+from lso.vae.models.vae import VAE, build
+from lso.vae.utils.random import generator
 from lso.vae.vocabulary import END, PAD, START, UNKNOWN
-from tests.lso.decoders import draws
+from tests.lso.example_decoders import draws
 from tests.vae.sequence_models import LATENT, tiny
 from tests.vae.small import sentences
 

@@ -5,10 +5,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lso import typicality
+from lso import space
 from lso.space import LatentSpace
 from lso.vae.errors import LsoError
-from tests.lso.decoders import draws
+from tests.lso.example_decoders import draws
 
 DIMS = [1, 2, 3, 32, 256]
 
@@ -21,7 +21,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def test_norm_percentile_is_the_chi_distribution(d: int) -> None:
     z = draws(50, d)
     torch.testing.assert_close(
-        typicality.norm_percentile(z), torch.from_numpy(stats.chi(d).cdf(z.norm(dim=-1))), rtol=1e-9, atol=1e-12
+        space.norm_percentile(z), torch.from_numpy(stats.chi(d).cdf(z.norm(dim=-1))), rtol=1e-9, atol=1e-12
     )
 
 
@@ -30,7 +30,7 @@ def test_log_typicality_is_the_chi_density(d: int) -> None:
     z = draws(50, d) + 0.1
     expected = torch.from_numpy(stats.chi(d).logpdf(z.norm(dim=-1)))
     # The softening 1e-6 inside the logarithm is d/2 * 1e-6 / |z|^2 at most.
-    assert float((typicality.log_typicality(z) - expected).abs().max()) < 1e-3
+    assert float((space.log_typicality(z) - expected).abs().max()) < 1e-3
 
 
 @pytest.mark.parametrize("d", DIMS)

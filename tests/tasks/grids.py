@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lso.tasks.members import Planned
-from lso.tasks.sweep import plan_sweep
+from lso.tasks.training.run_set import Planned
+from lso.tasks.training.sweep import plan_sweep
 
 SMALL: dict[str, Any] = {
     "architecture": {"name": "mlp", "width": 8},

@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lso.decoder import Decoder
-from lso.tasks.goal import Goal
-from lso.tasks.goals import own_goal, task_goal
-from lso.tasks.known import goal_objective, known_codes
-from lso.tasks.sought import Sought
+from lso.decoders.decoder import Decoder
+from lso.tasks.goals import Goal, SearchTarget, own_goal, task_goal
+from lso.tasks.search.initial_data import goal_objective, known_codes
 from lso.tasks.task import TASKS
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run
@@ -72,9 +70,9 @@ def test_what_cannot_score_is_refused(text: str) -> None:
 
 def test_exactly_one_thing_is_sought() -> None:
     with pytest.raises(UsageError, match="got none"):
-        Sought()
+        SearchTarget()
     with pytest.raises(UsageError, match="task and target"):
-        Sought(task="squares", target="images/")
+        SearchTarget(task="squares", target="images/")
 
 
 def test_known_data_come_with_the_codes_of_their_encoder(trained: Run) -> None:

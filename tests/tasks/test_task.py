@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lso.tasks.plan import plan
 from lso.tasks.task import TASKS, infer_task, likelihood_for, settled, task
-from lso.vae.architectures import ARCHITECTURES
-from lso.vae.config import DataConfig
+from lso.tasks.training.plan import plan
+from lso.vae.config.architectures import ARCHITECTURES
+from lso.vae.config.training import DataConfig
 from lso.vae.errors import DataError, UsageError
 
 

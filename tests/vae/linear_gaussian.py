@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from lso.vae.architectures import Architecture
-from lso.vae.gaussian import DiagonalGaussian
-from lso.vae.likelihoods import Gaussian
-from lso.vae.model import VAE
+from lso.vae.config.architectures import Architecture
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.distributions.pixels import Gaussian
+from lso.vae.models.vae import VAE
 
 SHAPE = (1, 8, 8)
 SCALE = 0.5  # s, the observation noise

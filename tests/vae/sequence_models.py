@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.vae.architectures import architecture
-from lso.vae.categorical import Categorical
-from lso.vae.dropout import uniform_shapes
-from lso.vae.model import VAE, build
-from lso.vae.seeds import generator
+from lso.vae.config.architectures import architecture
+from lso.vae.distributions.categorical import Categorical
+from lso.vae.models.dropout import uniform_shapes
+from lso.vae.models.vae import VAE, build
+from lso.vae.utils.random import generator
 from lso.vae.vocabulary import END, PAD, START
 
 WORDS, LONGEST, LATENT = 7, 5, 3

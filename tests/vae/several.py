@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lso.vae import processes
-from lso.vae.config import Protocol, TrainConfig
+from lso.vae import distributed
+from lso.vae.config.training import Protocol, TrainConfig
 from lso.vae.errors import LsoError
-from lso.vae.launch import place
+from lso.vae.launch import process_info
 from lso.vae.runs import Run
-from lso.vae.step import BOTH, Group, Knobs, Noise, draw_noise, init, step
-from lso.vae.training import Limits, resume, train
+from lso.vae.training.loop import Limits, resume, train
+from lso.vae.training.step import BOTH, Group, StepInputs, StepNoise, draw_noise, init, step
 from tests.vae.small import Stop, batch_for, config, data_for, digits, example, kind_of, small_model
 
 SIZES = (13, 2, 1)  # of the batches: uneven shares, one datum each, fewer data than processes
@@ -69,8 +69,8 @@ def stepped(case: Case) -> dict[str, Tensor]:
         x = batch_for(case.arch, 13)[:size]
         noise = draw_noise(method, state.model, tuple(x.shape), binarize=image, seed=0, step=at, device=cpu)
         drawn: dict[str, Any] = {key: z.double() if isinstance(z, Tensor) else z for key, z in noise._asdict().items()}
-        knobs = Knobs(torch.tensor(0.5), torch.tensor(0.01))
-        info = step(state, x.double() if image else x, Noise(**drawn), knobs, case.groups[at % len(case.groups)])
+        knobs = StepInputs(torch.tensor(0.5), torch.tensor(0.01))
+        info = step(state, x.double() if image else x, StepNoise(**drawn), knobs, case.groups[at % len(case.groups)])
         told.append(torch.stack(info))
     return {**state.model.state_dict(), "told": torch.stack(told)}
 
@@ -91,7 +91,7 @@ class Told(Stop):
 
     def __init__(self, rank: int, after: int, what: Callable[[], str]) -> None:
         super().__init__(after)
-        self.active, self.what = place().rank == rank, what
+        self.active, self.what = process_info().rank == rank, what
 
     def stop(self) -> str | None:
         return self.what() if self.active and self.done >= self.after else None
@@ -106,21 +106,21 @@ def main(out: Path) -> None:
     """Everything, in one of several processes; each writes what it found as ``RANK.pt``."""
     torch.set_num_threads(1)
     plain = trainings()["vae"]
-    with processes.joined("cpu"):
+    with distributed.process_group("cpu"):
         found: dict[str, Any] = {"steps": [stepped(case) for case in CASES]}
         for name, chosen in trainings().items():
             train(chosen, data_for(chosen), out / name)
         train(plain, digits(), out / "begun", watch=Told(1, 6, lambda: "interrupted"))
         resume(Run(out / "cut"), digits())
         found["held"] = refused(lambda: resume(Run(out / "held"), digits()))
-        own = replace(plain, seed=place().rank)
+        own = replace(plain, seed=process_info().rank)
         wild = replace(plain, protocol=replace(plain.protocol, learning_rate=1e30, clip=0.0))
         found["diverged"] = refused(lambda: train(wild, digits(), out / "diverged"))
         found["different"] = refused(lambda: train(own, digits(), out / "different"))
     train(plain, digits(), out / "again", limits=Limits(steps=1))
     found["lost"] = refused(lambda: train(plain, digits(), out / "lost", watch=Told(1, 6, fails)))
     found["parted"] = refused(lambda: train(plain, digits(), out / "parted"))
-    torch.save(found, out / f"{place().rank}.pt")
+    torch.save(found, out / f"{process_info().rank}.pt")
 
 
 def refused(call: Callable[[], Any]) -> str:

@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.vae import runs, training
-from lso.vae.architectures import ARCHITECTURES, BASELINES, Architecture, architecture
-from lso.vae.config import Protocol, TrainConfig
-from lso.vae.corpus import Corpus
-from lso.vae.data import Dataset, binarize, take
-from lso.vae.lock import LOCK
-from lso.vae.methods import METHODS, Method, method, parse_method
-from lso.vae.model import VAE, build
+from lso.vae import runs
+from lso.vae.config.architectures import ARCHITECTURES, BASELINES, Architecture, architecture
+from lso.vae.config.methods import METHODS, Method, method, parse_method
+from lso.vae.config.training import Protocol, TrainConfig
+from lso.vae.data.corpus import Corpus
+from lso.vae.data.dataset import Dataset, binarize, take
+from lso.vae.models.vae import VAE, build
 from lso.vae.runs import Run
-from lso.vae.seeds import generator
+from lso.vae.training import loop as training
+from lso.vae.utils.files import LOCK
+from lso.vae.utils.random import generator
 from lso.vae.vocabulary import END, SPECIALS, START, Vocabulary
 
 BASELINE_METHODS = ("pixelcnn", "lstm-lm")
@@ -146,7 +147,7 @@ def small_model(
     return build(sizes, chosen.skip, shape or data.shape, 0, chosen.inference, data.vocabulary)
 
 
-class Stop(training.Watch):
+class Stop(training.TrainingCallback):
     """Asks for a stop once so many steps are done."""
 
     def __init__(self, after: int) -> None:

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lso.vae import information
-from lso.vae.activity import activity
-from lso.vae.gaussian import DiagonalGaussian
-from lso.vae.importance import importance_bound, log_mean
-from lso.vae.information import aggregate_kl, log_mixture, log_mixture_within, mutual_information
-from lso.vae.likelihoods import LEVELS, Bernoulli, DiscretizedLogistic
-from lso.vae.losses import kl, kl_per_dimension, negative_elbo
-from lso.vae.seeds import generator
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.distributions.pixels import LEVELS, Bernoulli, DiscretizedLogistic
+from lso.vae.metrics import information
+from lso.vae.metrics.active_units import mean_variance
+from lso.vae.metrics.evaluation import kl, kl_per_dimension, negative_elbo
+from lso.vae.metrics.importance import importance_bound, log_mean
+from lso.vae.metrics.information import aggregate_kl, log_mixture, log_mixture_within, mutual_information
+from lso.vae.utils.random import generator
 
 OFFSETS, SPREADS, LOG_VARS = (0.0, 1e4, 1e8), (0.0, 1e-3, 1.0, 1e4), (-20.0, -2.0, 0.0, 4.0)
 SIZES = ((1, 1), (1, 3), (40, 1), (40, 5))
@@ -125,11 +125,11 @@ def test_infinite_weights_give_infinite_bounds_not_nan(order: tuple[int, ...]) -
 def test_variances_of_means_are_nonnegative_and_0_where_nothing_varies() -> None:
     for offset, n, d in product((0.0, 1e4, 1e8), (1, 2, 50), (1, 4096)):
         flat = torch.full((n, d), offset)
-        assert not activity(flat).any()
+        assert not mean_variance(flat).any()
         varied = offset + torch.randn(n, d, generator=generator(n, "bounds"), dtype=torch.float64)
-        assert float(activity(varied).min()) >= 0
+        assert float(mean_variance(varied).min()) >= 0
         if n > 1:
-            torch.testing.assert_close(activity(varied), varied.var(0), rtol=1e-4, atol=0)
+            torch.testing.assert_close(mean_variance(varied), varied.var(0), rtol=1e-4, atol=0)
 
 
 def test_log_probabilities_of_pixels_are_at_most_0_and_levels_sum_to_1() -> None:

@@ -15,10 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lso.vae import checkpoint
-from lso.vae.architectures import architecture
 from lso.vae.checkpoint import Codes
+from lso.vae.config.architectures import architecture
 from lso.vae.errors import RunError
-from lso.vae.model import VAE, build
+from lso.vae.models.vae import VAE, build
 
 Load = Callable[[Path], Any]
 LOADERS: dict[str, Load] = {

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from lso.vae import precision as precisions
-from lso.vae import training
 from lso.vae.checkpoint import load_model, pack_model
-from lso.vae.config import Precision, Protocol, from_toml, to_toml
+from lso.vae.config.training import Precision, Protocol, from_toml, to_toml
 from lso.vae.errors import UsageError
-from lso.vae.precision import Layer, layers_of, slower, unsupported, widened
+from lso.vae.precision import Layer, layers_of, slower, to_float32, unsupported
 from lso.vae.runs import Run
-from lso.vae.step import Info, Knobs, State, draw_noise, init, step
-from lso.vae.training import Limits, Watch
+from lso.vae.training import loop as training
+from lso.vae.training.loop import Limits, TrainingCallback
+from lso.vae.training.step import State, StepInputs, StepMetrics, draw_noise, init, step
 from tests.vae.small import PAIRS, batch_for, config, contents, digits, example, kind_of, rows, sentences, small_model
 
 CPU = torch.device("cpu")
@@ -25,14 +25,14 @@ NAMES = ("vae", "ne-vae-se", "iwae", "sa-vae", "skip-vae", "pixelcnn")
 SOME = [(name, arch) for name, arch in PAIRS if name in NAMES and (name, arch) != ("sa-vae", "he2019-small")]  # slow
 
 
-def stepped(name: str, arch: str, precision: Precision) -> tuple[State, Info, Tensor]:
+def stepped(name: str, arch: str, precision: Precision) -> tuple[State, StepMetrics, Tensor]:
     """A first step, and its gradient as one vector."""
     chosen = example(name)
     state = init(small_model(chosen, arch), chosen, Protocol(precision=precision, clip=0.0))
     x = batch_for(arch, 16)
     binarize = kind_of(arch) == "image"
     noise = draw_noise(chosen, state.model, tuple(x.shape), binarize=binarize, seed=0, step=0, device=x.device)
-    info = step(state, x, noise, Knobs(torch.tensor(1.0), torch.tensor(1e-3)))
+    info = step(state, x, noise, StepInputs(torch.tensor(1.0), torch.tensor(1e-3)))
     return state, info, torch.cat([p.grad.flatten() for p in state.model.parameters() if p.grad is not None])
 
 
@@ -49,7 +49,7 @@ def test_a_step_in_bfloat16_is_near_the_one_in_float32(name: str, arch: str) -> 
     assert torch.cosine_similarity(reduced, gradient, dim=0) > 0.99
 
 
-class Warned(Watch):
+class Warned(TrainingCallback):
     """Keeps what it is told, in order."""
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ def test_the_precision_is_part_of_the_configuration() -> None:
 
 def test_widened_keeps_what_is_wide() -> None:
     for dtype, after in ((torch.float64,) * 2, (torch.float32,) * 2, (torch.bfloat16, torch.float32)):
-        assert widened(torch.ones(1, dtype=dtype)).dtype == after
+        assert to_float32(torch.ones(1, dtype=dtype)).dtype == after
 
 
 @pytest.mark.parametrize("arch", ["he2019-small", "kim2018"])

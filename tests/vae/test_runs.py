@@ -8,9 +8,9 @@ import pytest
 
 from lso.vae import runs
 from lso.vae.errors import LsoError, RunError, WriteError
-from lso.vae.files import replace_file
 from lso.vae.runs import Run
-from lso.vae.trainer import note
+from lso.vae.training.state import update_status
+from lso.vae.utils.files import replace_file
 from tests.vae.small import config
 
 
@@ -97,7 +97,7 @@ def test_a_script_under_torchrun_writes_its_searches_in_every_process(
         monkeypatch.setenv(name, value)
     search, training = (make(tmp_path / kind, kind, status="running") for kind in ("search", "train"))
     runs.update(search, status="finished")
-    note(training, status="finished")
+    update_status(training, status="finished")
     assert search.info["status"] == "finished" and training.info["status"] == "running"
 
 

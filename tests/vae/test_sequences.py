@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lso.vae.axes import Refinement
-from lso.vae.corpus import Corpus
-from lso.vae.decoding import greedy
-from lso.vae.dropout import handed
-from lso.vae.gaps import gaps, mirrored, neg_elbo
-from lso.vae.gaussian import DiagonalGaussian, prior_log_prob
-from lso.vae.likelihoods import Likelihood
-from lso.vae.metrics import evaluate, validate
-from lso.vae.model import VAE
-from lso.vae.refinement import Energy, refine
-from lso.vae.seeds import generator
+from lso.vae.config.components import Refinement
+from lso.vae.data.corpus import Corpus
+from lso.vae.distributions.gaussian import DiagonalGaussian, prior_log_prob
+from lso.vae.distributions.pixels import Likelihood
+from lso.vae.inference.refinement import Energy, refine
+from lso.vae.metrics.evaluation import evaluate, validate
+from lso.vae.metrics.inference_gap import gaps, mirrored, neg_elbo
+from lso.vae.models.dropout import use_dropout_noise
+from lso.vae.models.sequence_decoding import greedy
+from lso.vae.models.vae import VAE
+from lso.vae.utils.random import generator
 from lso.vae.vocabulary import END
 from tests.vae.sequence_models import ALL, LATENT, LATENTS, WORDS, codes, forced, mixed, padded, same, tiny, uniforms
 
@@ -117,7 +117,7 @@ def test_refinement_is_differentiated_as_if_unrolled_dropout_included(
     made, x, w = tiny(variant, skip), padded(mixed()), torch.tensor(0.7, dtype=torch.float64)
     noise = torch.randn(3, len(x), LATENT, generator=generator(0, "noise"), dtype=torch.float64)
     spec = Refinement(steps=3, step_size=0.8, momentum=0.5, clip=0.0, batch=len(x))
-    with handed(made, uniforms(made, x)):
+    with use_dropout_noise(made, uniforms(made, x)):
         q = refine(spec, Energy(made, x, w), made.encode(x), noise, exact)
         twin = unrolled(spec, made, x, made.encode(x), noise, w)
         same(q.mean, twin.mean)

@@ -1,0 +1,1 @@
+"""Progress as the terminal shows it, one module a kind of work."""

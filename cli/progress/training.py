@@ -1,0 +1,251 @@
+"""What a training and a search show while they run. Imports torch: commands import it late."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lso.cli.console import Console, number
+from lso.cli.progress.bars import LINE_SECONDS, Bar, Counting
+from lso.cli.signals import Signals
+from lso.vae.runs import Run
+from lso.vae.training.loop import TrainingCallback
+
+
+def brief_text(row: Mapping[str, Any], epochs: int, latent: int) -> str:
+    """An epoch's row beside the bar.
+
+    Args:
+        row: as in metrics.jsonl.
+        epochs: planned.
+        latent: size of z.
+    Returns:
+        Half a line.
+    """
+    epoch = f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
+    if not latent:
+        return f"{epoch}  {_exact(row)}"
+    return f"{epoch}  -ELBO {row['neg_elbo']:z.2f}  KL {row['kl']:z.2f}  active {row['active_units']}/{latent}"
+
+
+def metrics_text(row: Mapping[str, Any], epochs: int, latent: int, verbose: bool = False) -> str:
+    """An epoch's row in one line.
+
+    Args:
+        row: as in metrics.jsonl.
+        epochs: planned.
+        latent: size of z.
+        verbose: with what moves in the background too.
+    Returns:
+        The line.
+    """
+    of_latents = [
+        f"-ELBO {row['neg_elbo']:z.2f} = {row['reconstruction']:z.2f} + KL {row['kl']:z.2f}",
+        f"active {row['active_units']}/{latent}",
+        f"re-encoding {row['reencoding_error']:z.2f}",
+    ]
+    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", *(of_latents if latent else [_exact(row)])]
+    if verbose:
+        train = row.get("train_loss")
+        parts += [
+            f"train {train:z.2f}" if train is not None else "untrained",
+            *([f"MI {row['mi']:z.2f}", f"KL weight {row['kl_weight']:z.2f}"] if latent else []),
+            f"rate {row['learning_rate']:.1e}",
+        ]
+    return "  ".join(parts)
+
+
+def perplexity(row: Mapping[str, Any]) -> str:
+    """The perplexity of sequences, to be put after a likelihood.
+
+    Args:
+        row: as in metrics.jsonl.
+    Returns:
+        Such as ``, perplexity 6.50``; empty of images.
+    """
+    value = row.get("perplexity")
+    return "" if value is None else f", perplexity {value:z.2f}"
+
+
+def _exact(row: Mapping[str, Any]) -> str:
+    """What there is to say without latents."""
+    return f"NLL {row['neg_elbo']:z.2f}{perplexity(row)}"
+
+
+class EpochLines:
+    """A bar, and beside it or instead of it lines two seconds apart; what trainings show.
+
+    Args:
+        console: where to print.
+        signals: Ctrl-C and SIGTERM.
+    """
+
+    def __init__(self, console: Console, signals: Signals) -> None:
+        self.console, self.signals = console, signals
+        self.bar = Bar(console, "steps")
+        self._pending: str | None = None
+        self._last_line = 0.0
+
+    def tell(self, text: str) -> None:
+        """Print a line if there is no bar and the last one is two seconds old, or if all is to be seen; else keep it.
+
+        Args:
+            text: the line; the last one that was kept is printed at the end.
+        """
+        self._pending = text
+        now = time.monotonic()
+        if self.console.verbose or (not self.bar.live and now - self._last_line >= LINE_SECONDS):
+            self._last_line = now
+            self._flush()
+
+    def stop(self) -> str | None:
+        """Whether a signal came.
+
+        Returns:
+            ``"interrupted"``, ``"terminated"`` or None.
+        """
+        reason = self.signals.reason()
+        if reason:
+            self.bar.stop()
+        return reason
+
+    def close(self) -> None:
+        """Take the bar away and print the last line."""
+        self.bar.stop()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            self.bar.line(self._pending)
+        self._pending = None
+
+
+class TrainingProgress(EpochLines, TrainingCallback):
+    """Shows a training and passes on the wish to stop.
+
+    Args:
+        console: where to print.
+        signals: Ctrl-C and SIGTERM.
+        announce: called once with the run, as soon as its folder is there.
+    """
+
+    def __init__(self, console: Console, signals: Signals, announce: Callable[[Run, int], None]) -> None:
+        super().__init__(console, signals)
+        self.announce = announce
+        self._epochs, self._latent, self._done = 0, 0, 0
+
+    def warn(self, text: str) -> None:
+        """Print what is to be known before it begins.
+
+        Args:
+            text: a sentence.
+        """
+        self.console.warn_once(text)
+
+    def start(self, run: Run, steps: int, done: int) -> None:
+        """Announce the run; from here on a signal stops the training cleanly.
+
+        Args:
+            run: its folder.
+            steps: planned in all.
+            done: steps of an earlier session.
+        """
+        self._epochs, self._latent = run.config.protocol.epochs, run.config.architecture.latent_dim
+        self.announce(run, done)
+        self.signals.listen()
+        self._done = done
+        self.bar.start(steps, done, f"epoch 0/{self._epochs}")
+
+    def step(self, done: int) -> None:
+        """Move the bar.
+
+        Args:
+            done: steps so far.
+        """
+        self._done = done
+        self.bar.move(done)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Show the epoch's numbers: beside the bar, or as a line if the last one is two seconds old.
+
+        Args:
+            row: as in metrics.jsonl.
+        """
+        if self.bar.live:
+            self.bar.move(self._done, brief_text(row, self._epochs, self._latent))
+        self.tell(metrics_text(row, self._epochs, self._latent, self.console.verbose))
+
+
+class NoProgress(TrainingCallback):
+    """Of several processes those that do not print: passes on the wish to stop.
+
+    Args:
+        signals: Ctrl-C and SIGTERM.
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self.signals = signals
+
+    def start(self, run: Run, steps: int, done: int) -> None:
+        """From here on a signal stops the training cleanly.
+
+        Args:
+            run: its folder.
+            steps: planned in all.
+            done: steps of an earlier session.
+        """
+        self.signals.listen()
+
+    def stop(self) -> str | None:
+        """Whether a signal came.
+
+        Returns:
+            ``"interrupted"``, ``"terminated"`` or None.
+        """
+        return self.signals.reason()
+
+
+class SearchProgress:
+    """Shows a search, then its control, and passes on the wish to stop: a `lso.gradient.elementwise.TrainingCallback`.
+
+    Args:
+        console: where to print.
+        signals: Ctrl-C and SIGTERM.
+        limit: seconds after which to stop; None is no limit.
+    """
+
+    def __init__(self, console: Console, signals: Signals, limit: float | None = None) -> None:
+        self.signals = signals
+        self._deadline = math.inf if limit is None else time.monotonic() + limit
+        self._names = iter(("searching", "control"))
+        self._counting: Counting | None = None
+        self._console, self._last = console, 0
+
+    def step(self, done: int, total: int, best: float) -> None:
+        """Move the bar.
+
+        Args:
+            done: steps taken.
+            total: steps at most.
+            best: best value so far.
+        """
+        if self._counting is None or done < self._last:
+            self.close()
+            self._counting = Counting(self._console, "steps", next(self._names, "searching"))
+        self._last = done
+        self._counting(done, total)
+        self._counting.bar.move(done, f"{self._counting.text}: best value {number(best)}")
+
+    def stop(self) -> str | None:
+        """Whether a signal came, or the time is up.
+
+        Returns:
+            ``"interrupted"``, ``"terminated"``, ``"reached the time limit"`` or None.
+        """
+        late = "reached the time limit" if time.monotonic() >= self._deadline else None
+        return self.signals.reason() or late
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._counting is not None:
+            self._counting.close()

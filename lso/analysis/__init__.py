@@ -1,0 +1,1 @@
+"""Numbers about searches and verdicts on them; no HTML, no plots."""

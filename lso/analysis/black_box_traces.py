@@ -1,0 +1,290 @@
+"""The course of one black-box search: how its best value rose, what its calls came to, and how far it still stepped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lso.analysis.convergence import finite_median
+from lso.black_box.budget import account
+from lso.black_box.result import SearchResult
+from lso.results.result import Evaluation
+
+# Distinct valid objects that count as the initial design where the search does not say how many: as
+# `lso.black_box.algorithms.gp`; of a trust region 2 d, and at most so many.
+DESIGN, MOST = 10, 64
+CONTROL = "random"  # learns nothing, so that it cannot fail to
+LAST = 0.1  # the last tenth of the calls, and at least so many of them ...
+LAST_CALLS = 5  # ... say how far a search still stepped
+DRAWS_APART = 2**0.5  # root mean square difference, per dimension, of two prior draws
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SearchTrace:
+    """One search; n calls. Values are the user's own.
+
+    Args:
+        name: of its group and seed.
+        optimizer: that searched.
+        seed: of its initial design and draws.
+        status: how it ended.
+        sentence: the same in words.
+        best: value of the best call; NaN where nothing was valid.
+        best_typical: value of the best typical one; NaN where there is none.
+        best_call: number of the best call, -1 without any.
+        atypical_best: whether the best code is atypical.
+        known_best: best value told beforehand; NaN without any.
+        beats_known: whether the best call is better than that.
+        design: distinct valid objects of the initial design; what is told beforehand stands for as many of them.
+        design_best: best value among them and what was told.
+        counters: of the calls.
+        ask_seconds: spent on proposing.
+        score_seconds: spent on scoring, summed over calls.
+        step: distance of the last tenth of the proposals from the best code before each, in that of two prior draws
+            (median of root mean squares over dimensions).
+        typical_share: of the proposals.
+        at_bound: share of the proposals' coordinates at a bound.
+        failure: what the first call that failed said.
+        value: ``(n,)`` of each call.
+        best_so_far: ``(n,)``.
+        unique: ``(n,)`` distinct valid objects scored up to each call.
+        elapsed: ``(n,)`` seconds.
+        fresh: ``(n,)`` calls that scored a new valid object.
+        typical: ``(n,)`` whether the code is typical of the prior.
+        percentile: ``(n,)`` norm percentile over the dimensions that typicality counts.
+        norm: ``(n,)`` over the same dimensions.
+        reencoding: ``(n,)`` re-encoding error, NaN where not known.
+    """
+
+    name: str
+    optimizer: str
+    seed: int
+    status: str
+    sentence: str
+    best: float
+    best_typical: float
+    best_call: int
+    atypical_best: bool
+    known_best: float
+    beats_known: bool
+    design: int
+    design_best: float
+    counters: dict[str, Any]
+    ask_seconds: float
+    score_seconds: float
+    step: float
+    typical_share: float
+    at_bound: float
+    failure: str
+    value: Float[Tensor, " n"]
+    best_so_far: Float[Tensor, " n"]
+    unique: Int[Tensor, " n"]
+    elapsed: Float[Tensor, " n"]
+    fresh: Bool[Tensor, " n"]
+    typical: Bool[Tensor, " n"]
+    percentile: Float[Tensor, " n"]
+    norm: Float[Tensor, " n"]
+    reencoding: Float[Tensor, " n"]
+
+    @property
+    def calls(self) -> int:
+        """How many there were."""
+        return len(self.value)
+
+    @property
+    def seconds(self) -> float:
+        """From start to end, over all sessions."""
+        return float(self.counters.get("seconds", float("nan")))
+
+    @property
+    def in_design(self) -> bool:
+        """Whether the search went on after its initial design and yet found nothing better."""
+        return int(self.fresh.sum()) > self.design and self.best == self.design_best
+
+    @property
+    def unsearched(self) -> bool:
+        """Whether the search ended within its initial design, so that it drew and learnt nothing."""
+        return self.optimizer != CONTROL and int(self.fresh.sum()) <= self.design and self.design > 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether the search found nothing better than what it was told beforehand."""
+        return self.known_best == self.known_best and not self.beats_known
+
+
+def trace_search(result: SearchResult, name: str = "") -> SearchTrace:
+    """The numbers of one search.
+
+    Args:
+        result: of the search.
+        name: of its group.
+    Returns:
+        `SearchTrace`.
+    """
+    records, space, best = result.records, result.objective.space, result.best
+    fresh = torch.tensor([account(record) == "unique" for record in records], dtype=torch.bool)
+    typical, value = space.typical(result.z), result.value
+    design = design_size(result.optimizer, result.settings, space.unit_dim, len(result.known))
+    sign = result.objective.sign
+    known = _best(result.known_value, result.objective.maximize)
+    first = fresh & (fresh.cumsum(0) <= design)
+    told = "" if best is None else best.z
+    return SearchTrace(
+        name=name or result.optimizer,
+        optimizer=result.optimizer,
+        seed=int(result.settings.get("seed", 0)),
+        status=result.status,
+        sentence=result.sentence,
+        best=result.best_value,
+        best_typical=float("nan") if result.best_typical is None else result.best_typical.value,
+        best_call=-1 if best is None or best.call is None else best.call,
+        atypical_best=bool(told) and not bool(space.typical(result.best_z)),
+        known_best=known,
+        beats_known=sign * result.best_value < sign * known,
+        design=design,
+        design_best=_best(torch.cat([value[first], result.known_value]), result.objective.maximize),
+        counters=dict(result.counters),
+        ask_seconds=float(sum(result.ask_seconds)),
+        score_seconds=sum(record.seconds for record in records if record.duplicate_of is None),
+        step=last_step(result.z, sign * value),
+        typical_share=float(typical.double().mean()) if len(typical) else float("nan"),
+        at_bound=float(space.at_bound(result.z).double().mean()) if len(typical) else float("nan"),
+        failure=first_failure(records),
+        value=value,
+        best_so_far=result.best_so_far(unique=False),
+        unique=fresh.cumsum(0),
+        elapsed=torch.tensor([record.elapsed for record in records], dtype=torch.float64),
+        fresh=fresh,
+        typical=typical,
+        percentile=space.norm_percentile(result.z, active=True),
+        norm=result.z[:, space.active].norm(dim=1),
+        reencoding=_or_nan([record.reencoding_error for record in records]),
+    )
+
+
+def design_size(optimizer: str, settings: Mapping[str, Any], dim: int, told: int = 0) -> int:
+    """Objects that a search draws before it learns.
+
+    As many as its options say, or its optimizer takes, less what it was told beforehand: that stands for a design.
+
+    Args:
+        optimizer: that searched.
+        settings: of the search.
+        dim: dimensions of its chart.
+        told: points told beforehand.
+    Returns:
+        Objects.
+    """
+    stated = str(settings.get("options", {}).get("initial", ""))
+    usual = min(2 * dim, MOST) if optimizer == "turbo" else DESIGN
+    return max(0, (int(stated) if stated.isdecimal() else usual) - told)
+
+
+def last_step(z: Float[Tensor, "n latent"], loss: Float[Tensor, " n"]) -> float:
+    """How far the last tenth of the proposals lay from the best code before each; see `Course.step`.
+
+    Args:
+        z: ``(n, d)`` proposals in their order.
+        loss: ``(n,)`` smaller is better; NaN where there is no value.
+    Returns:
+        1 of independent prior draws, 0 where the search stands still; NaN where nothing was valid before.
+    """
+    loss = torch.where(torch.isfinite(loss), loss, torch.inf)
+    start = min(len(z) - LAST_CALLS, int((1 - LAST) * len(z)))
+    steps = []
+    for call in range(max(1, start), len(z)):
+        before = loss[:call]
+        if bool(torch.isfinite(before).any()):
+            steps.append(float((z[call] - z[int(before.argmin())]).square().mean().sqrt()) / DRAWS_APART)
+    return float(finite_median(torch.tensor(steps, dtype=torch.float64)))
+
+
+def _best(value: Tensor, maximize: bool) -> float:
+    good = value[torch.isfinite(value)]
+    return float("nan") if not len(good) else float(good.max() if maximize else good.min())
+
+
+def _or_nan(values: Sequence[float | None]) -> Tensor:
+    return torch.tensor([float("nan") if value is None else value for value in values], dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Band:
+    """Best so far over several searches, at common abscissae.
+
+    Args:
+        x: ``(k,)`` calls, objects scored, or seconds.
+        median: ``(k,)`` over the searches.
+        low: ``(k,)`` lower quartile, or the least of fewer than five searches.
+        high: ``(k,)`` upper quartile, or the greatest.
+    """
+
+    x: Float[Tensor, " k"]
+    median: Float[Tensor, " k"]
+    low: Float[Tensor, " k"]
+    high: Float[Tensor, " k"]
+
+
+QUARTILES_FROM = 5  # searches; of fewer a band shows them all
+GRID = 200  # abscissae of a band at most
+
+
+def band(courses: Sequence[SearchTrace], over: str) -> Band:
+    """Median and band of the best so far.
+
+    A search that ended early keeps its best. Before each search that has values has its first there is no median; a
+    search without any is left out.
+
+    Args:
+        courses: of the searches.
+        over: ``calls``, ``unique`` or ``seconds``.
+    Returns:
+        The band, from the first call of any to the last of all.
+    """
+    axes = [abscissa(course, over) for course in courses]
+    longest = max((float(axis[-1]) for axis in axes if len(axis)), default=1.0)
+    count = GRID if over == "seconds" else min(GRID, max(1, round(longest)))
+    x = torch.linspace(0.0 if over == "seconds" else 1.0, longest, count, dtype=torch.float64)
+    x = x if over == "seconds" else x.round()
+    rows = torch.stack([_held(axis, one.best_so_far, x) for axis, one in zip(axes, courses, strict=True)])
+    known = torch.isfinite(rows)
+    rows = torch.where(known[known.any(1)].all(0), rows, torch.nan)  # a median over ever more searches could fall
+    share = torch.tensor([0.25, 0.75] if len(rows) >= QUARTILES_FROM else [0.0, 1.0], dtype=torch.float64)
+    low, high = torch.nanquantile(rows, share, dim=0)
+    return Band(x=x, median=torch.nanquantile(rows, 0.5, dim=0), low=low, high=high)
+
+
+def abscissa(course: SearchTrace, over: str) -> Float[Tensor, " n"]:
+    """What the calls of a search are drawn against.
+
+    Args:
+        course: of the search.
+        over: ``calls``, ``unique`` or ``seconds``.
+    Returns:
+        ``(n,)`` rising numbers.
+    """
+    if over == "seconds":
+        return course.elapsed.cummax(0).values if course.calls else course.elapsed
+    return course.unique.double() if over == "unique" else torch.arange(1.0, course.calls + 1, dtype=torch.float64)
+
+
+def _held(axis: Tensor, best: Tensor, x: Tensor) -> Tensor:
+    """The best value at each abscissa: that of the last call at or before it."""
+    if not len(axis):
+        return torch.full_like(x, torch.nan)
+    row = torch.searchsorted(axis.contiguous(), x, right=True) - 1
+    return torch.where(row >= 0, best[row.clamp_min(0)], torch.nan)
+
+
+def first_failure(records: Sequence[Evaluation]) -> str:
+    """What the first call that failed, or was lost, said; an invalid object is no failure of the score.
+
+    Args:
+        records: in the order of their numbers.
+    Returns:
+        The reason; empty where none failed.
+    """
+    return next((record.reason for record in records if record.outcome in ("failed", "lost") and record.reason), "")

@@ -1,0 +1,312 @@
+"""The likely reasons why a black-box search failed, from the files of the run alone: rules of `lso doctor`."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from lso.analysis.black_box_traces import design_size, first_failure, last_step
+from lso.analysis.black_box_verdict import COVERED, FEW, IN_DESIGN, SURROGATE_FREE, TYPICAL, WASTED
+from lso.analysis.latent_dimensions import names
+from lso.black_box.budget import account
+from lso.results.result import Evaluation
+from lso.space import OUTSIDE
+from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_SHARE, least
+from lso.vae.utils.validation import pluralize
+
+# Typical distance of the last proposals from the best code, relative to two prior draws. A trust region at its usual
+# least size (2^-7 of a box of +-3) proposes at about 0.01 to 0.02.
+STEP_FLOOR = 0.02
+PINNED = 0.2  # share of coordinates at a bound; of prior draws in a box of +-3 it is 0.3 %
+LATE = 0.9  # share of the calls after which a new best says that the search was still gaining
+BETTER = "Train a model whose latents are used (lso train --method ne-vae-se)."
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A likely reason, or what is worth knowing.
+
+    Args:
+        level: ``problem`` or ``note``.
+        what: in a sentence, with the number.
+        remedy: what to do.
+    """
+
+    level: Literal["note", "problem"]
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostics:
+    """What the rules look at; None where the files do not tell.
+
+    Args:
+        optimizer: that searched.
+        counts: calls, unique, duplicate, invalid, failed, timed_out, over all seeds.
+        failure: what the first call without a value said.
+        constant: whether all values are equal.
+        typical: share of proposals that are typical.
+        atypical_best: share of searches whose best code is atypical.
+        at_bound: share of coordinates at a bound.
+        step: see `lso.analysis.black_box_traces.SearchTrace.step`.
+        in_design: share of searches that found nothing better than their initial design.
+        unsearched: share of searches that spent their budget within the initial design.
+        late: share of searches whose best came in the last tenth of the calls.
+        latent_dim: latent dimensions.
+        active: that the decode reacts to.
+        information: nats that codes carry about the data.
+        dead: dimensions without any effect on the decode.
+        flat: whether the surrogate predicts no better than the mean.
+        explained: share of the variance of left-out values that the surrogate foretells.
+        coverage: share of left-out values within their 95 % intervals.
+        points: left-out values.
+        reencoding: error of the best as a multiple of that of prior draws.
+    """
+
+    optimizer: str
+    counts: Mapping[str, int]
+    failure: str = ""
+    constant: bool = False
+    typical: float | None = None
+    atypical_best: float | None = None
+    at_bound: float | None = None
+    step: float | None = None
+    in_design: float | None = None
+    unsearched: float | None = None
+    late: float | None = None
+    latent_dim: int | None = None
+    active: int | None = None
+    information: float | None = None
+    dead: Sequence[int] = ()
+    flat: bool | None = None
+    explained: float | None = None
+    coverage: float | None = None
+    points: int = 0
+    reencoding: float | None = None
+
+    def share(self, *kinds: str) -> float:
+        """Share of the calls that came to this.
+
+        Args:
+            *kinds: of `counts`.
+        Returns:
+            In [0, 1].
+        """
+        return sum(self.counts.get(kind, 0) for kind in kinds) / max(1, self.counts.get("calls", 0))
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the decode reacts to no dimension, or codes carry next to nothing, or little while few react.
+
+        As in the verdict dead dimensions beside others that carry much are no collapse; where nobody knows what codes
+        carry, few dimensions are all that there is to go by.
+        """
+        if self.latent_dim is None:
+            return False
+        few = self.active is not None and self.active < COLLAPSED_SHARE * self.latent_dim
+        if self.information is None:
+            return few
+        return self.active == 0 or self.information < least(self.latent_dim) or (few and self.information < AMPLE_NATS)
+
+
+def diagnose(signs: Diagnostics) -> list[Cause]:
+    """The likely reasons of a failure, the most basic first.
+
+    Args:
+        signs: of the searches.
+    Returns:
+        What was found; empty where nothing is wrong.
+    """
+    return [cause for rule in RULES for cause in rule(signs)]
+
+
+def _scores(s: Diagnostics) -> Iterator[Cause]:
+    failed, late = s.counts.get("failed", 0), s.counts.get("timed_out", 0)
+    calls, told = s.counts.get("calls", 0), f": {s.failure}" if s.failure else ""
+    level: Literal["note", "problem"] = "problem" if s.share("failed", "timed_out") > WASTED[0] else "note"
+    if failed:
+        yield Cause(level, f"the score failed in {failed} of {pluralize(calls, 'call')}{told}", "Mend the score.")
+    if late:
+        what = f"{late} of {pluralize(calls, 'call')} took too long"
+        yield Cause(level, what, "Raise the timeout, or make the score faster.")
+    if s.share("invalid") > WASTED[0]:
+        what = f"{s.counts['invalid']} of {pluralize(calls, 'call')} decoded to invalid objects"
+        yield Cause("problem", what, "Look at what the model makes (lso sample), and at what the score calls invalid.")
+
+
+def _duplicates(s: Diagnostics) -> Iterator[Cause]:
+    if s.share("duplicate") <= WASTED[0]:
+        return
+    what = f"{s.counts['duplicate']} of {pluralize(s.counts['calls'], 'call')} decoded to objects seen before"
+    if s.collapsed:
+        yield Cause("problem", f"{what}: the decoder ignores most of its latents", BETTER)
+    elif s.step is not None and s.step < STEP_FLOOR:
+        yield Cause("problem", f"{what}: the search no longer moves", "Search again from another --seed.")
+    else:
+        yield Cause("problem", f"{what}: many codes decode to the same object", f"Widen the bounds a little. {BETTER}")
+
+
+def _latents(s: Diagnostics) -> Iterator[Cause]:
+    total = s.latent_dim
+    if s.collapsed:
+        reacted = f"the decode reacts to {s.active} of {pluralize(total or 0, 'latent dimension')}"
+        parts = [reacted] * (s.active is not None)
+        parts += [f"the codes carry {s.information:z.2f} nats" for _ in range(s.information is not None)]
+        yield Cause("problem", f"collapsed: {', '.join(parts)}", BETTER)
+    if 0 < len(s.dead) < (s.latent_dim or 0):  # where all are, there is nothing left to search
+        what = (
+            f"{len(s.dead)} of {total} latent dimensions are dead ({names(s.dead)}): proposals differ in them in vain"
+        )
+        yield Cause("note", what, 'Search the active ones alone: --chart active, LatentSpace(..., chart="active").')
+
+
+def _values(s: Diagnostics) -> Iterator[Cause]:
+    if s.constant and s.counts.get("unique", 0) <= 1:
+        return  # of one object the score says nothing, and a surrogate less
+    if s.constant:
+        yield Cause(
+            "problem",
+            "all values are equal: the score is flat, and there is nothing to search for",
+            "Look at the score.",
+        )
+        return
+    if s.optimizer in SURROGATE_FREE or s.flat is None:
+        return
+    if s.flat:
+        found = "" if s.explained is None else f" ({100 * max(0.0, s.explained):z.0f} % of their variance)"
+        remedy = "Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try cmaes."
+        what = f"the surrogate is flat: refitted without a third of the values it foretells next to nothing{found}"
+        yield Cause("problem", what, remedy)
+    elif s.coverage is not None and s.points >= FEW and s.coverage < COVERED:
+        what = f"the surrogate is too sure of itself: {100 * s.coverage:z.0f} % of values within their 95 % intervals"
+        yield Cause("note", what, "Try saas or turbo, or a larger initial design.")
+
+
+def _typicality(s: Diagnostics) -> Iterator[Cause]:
+    remedy = "Leave the guard on, and keep the bounds within +-3."
+    if s.typical is not None and s.typical < TYPICAL:
+        every = "all" if s.typical == 0 else f"{100 * (1 - s.typical):z.0f} % of the"
+        yield Cause("problem", f"{every} proposals are atypical: the decoder was never trained there", remedy)
+    if s.atypical_best:
+        what = f"the best code is atypical in {100 * s.atypical_best:z.0f} % of the searches"
+        yield Cause("problem", what, "Take the best typical one, which the report shows beside it. " + remedy)
+    if s.at_bound is not None and s.at_bound > PINNED:
+        yield Cause("note", f"{100 * s.at_bound:z.0f} % of the coordinates lie at a bound", remedy)
+
+
+def _motion(s: Diagnostics) -> Iterator[Cause]:
+    if s.step is not None and s.step < STEP_FLOOR and s.optimizer != "random":
+        what = f"the step size is at its floor: the last proposals lie within {100 * s.step:.2g} % of a prior draw's "
+        what += "distance from the best code"
+        yield Cause("note", what, "More calls will not help; search again from another --seed, or with restarts.")
+    if s.unsearched is not None and s.unsearched > IN_DESIGN:
+        what = f"{100 * s.unsearched:z.0f} % of the searches spent their budget within the initial design: they drew, "
+        remedy = "Raise the budget, or lower the design where there is one (turbo:initial=20)."
+        yield Cause("problem", what + "and learnt nothing", remedy)
+    if s.in_design is not None and s.in_design > IN_DESIGN and s.optimizer != "random":
+        what = f"{100 * s.in_design:z.0f} % of the searches found nothing better than their initial design"
+        yield Cause("problem", what, "Compare with random search at the same budget; raise the budget.")
+    elif s.late is not None and s.late > 0.5:
+        what = f"the best came in the last tenth of the calls in {100 * s.late:z.0f} % of the searches: still gaining"
+        yield Cause("note", what, "Go on with a larger budget (--resume).")
+
+
+RULES: tuple[Callable[[Diagnostics], Iterator[Cause]], ...] = (
+    _scores,
+    _duplicates,
+    _latents,
+    _values,
+    _typicality,
+    _motion,
+)
+
+
+def diagnostics_from_report(report: Mapping[str, Any]) -> Diagnostics:
+    """What report.json tells of its main group.
+
+    Args:
+        report: its content, as `lso.reports.black_box_report` writes it.
+    Returns:
+        The signs.
+    """
+    group = report["groups"][0]
+    searches, dims, surrogate = group["searches"], group["dimensions"], group["surrogate"] or {}
+    counts: Counter[str] = Counter()
+    for one in searches:
+        counts.update({key: value for key, value in one["counters"].items() if isinstance(value, int)})
+    values = [value for one in searches for value in one["value"] if value is not None]
+    again = group["reencoding"]
+    known = again["best"] is not None and again["prior_draws"]
+    return Diagnostics(
+        optimizer=searches[0]["optimizer"],
+        counts=counts,
+        failure=next((one["failure"] for one in searches if one["failure"]), ""),
+        constant=_constant(values),
+        typical=_mean(one["typical_share"] for one in searches),
+        atypical_best=_mean(float(one["atypical_best"]) for one in searches),
+        at_bound=_mean(one["at_bound"] for one in searches),
+        step=_mean(one["step"] for one in searches),
+        in_design=_mean(float(one["in_design"]) for one in searches),
+        unsearched=_mean(float(one.get("unsearched", False) and one["status"] == "finished") for one in searches),
+        late=_mean(_late(one["best_call"], len(one["value"])) for one in searches),
+        latent_dim=report["search"]["latent_dim"],
+        active=dims["active"],
+        information=dims.get("mutual_information"),
+        dead=dims["dead"],
+        flat=surrogate.get("flat"),
+        explained=surrogate.get("explained"),
+        coverage=surrogate.get("coverage_95"),
+        points=surrogate.get("points", 0),
+        reencoding=again["best"] / again["prior_draws"] if known else None,
+    )
+
+
+def diagnostics_from_records(records: Sequence[Evaluation], settings: Mapping[str, Any], told: int = 0) -> Diagnostics:
+    """What the record of calls tells where no report was written.
+
+    Args:
+        records: of evaluations.jsonl.
+        settings: of run.json's ``search``.
+        told: points told beforehand.
+    Returns:
+        The signs; of the decoder and of a surrogate they say nothing.
+    """
+    rows = sorted(records, key=lambda record: int(record.call or 0))
+    sign = -1.0 if settings.get("maximize") else 1.0
+    loss = [sign * record.value for record in rows]
+    good = [i for i, value in enumerate(loss) if math.isfinite(value)]
+    best = min(good, key=lambda i: loss[i], default=None)
+    fresh = [account(record) == "unique" for record in rows]
+    design = design_size(str(settings.get("optimizer", "")), settings, len(rows[0].z) if rows else 0, told)
+    first = [loss[i] for i in [i for i in good if fresh[i]][:design]]
+    z = torch.tensor([record.z for record in rows], dtype=torch.float64)
+    step = last_step(z, torch.tensor(loss, dtype=torch.float64)) if rows else math.nan
+    return Diagnostics(
+        optimizer=str(settings.get("optimizer", "")),
+        counts={"calls": len(rows), **Counter(account(record) for record in rows)},
+        failure=first_failure(rows),
+        constant=_constant([loss[i] for i in good]),
+        typical=_mean(float(record.norm_percentile <= OUTSIDE) for record in rows),
+        atypical_best=None if best is None else float(rows[best].norm_percentile > OUTSIDE),
+        step=step if math.isfinite(step) else None,
+        in_design=None if best is None else float(sum(fresh) > design and loss[best] == min(first, default=math.nan)),
+        late=None if best is None else float(_late(best, len(rows))),
+        latent_dim=len(rows[0].z) if rows else None,
+    )
+
+
+def _constant(values: Sequence[float]) -> bool:
+    return len(values) > 1 and min(values) == max(values)
+
+
+def _late(best: int, calls: int) -> bool:
+    return calls >= FEW and best >= LATE * calls
+
+
+def _mean(values: Any) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known) if known else None

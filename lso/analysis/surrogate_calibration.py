@@ -1,0 +1,256 @@
+"""What a surrogate knows: leave-one-out calibration, lengthscales, and how well it predicted a search."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lso._botorch import importing_botorch
+from lso.analysis.latent_dimensions import evenly_spaced
+from lso.black_box.ask_tell import History
+from lso.black_box.bayesopt.surrogates import Surrogate, chosen, fit, isolated, standardize
+from lso.space import LatentSpace
+from lso.vae.utils.random import mix_seed
+
+# Standard deviations that hold 68 % and 95 % of a normal distribution.
+INNER, OUTER = 0.9945, 1.9600
+# Share of the gains' variance that refits explain of points held out, below which a surrogate is flat. Leave-one-out
+# means will not do for this: with the hyperparameters held they explain 0.4 of pure noise (60 points, 20 dimensions).
+FLAT, FOLDS = 0.05, 3
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Calibration:
+    """Leave-one-out predictions of a surrogate with its hyperparameters held, and what it finds relevant.
+
+    Args:
+        observed: ``(n,)`` gains.
+        mean: ``(n,)`` predicted from all others.
+        deviation: ``(n,)`` of the prediction, noise included.
+        lengthscales: ``(d,)`` in latent units, infinite for dimensions outside the chart; on the cdf chart as at 0.
+        coverage_68: share of the gains inside the central 68 % interval.
+        coverage_95: and inside the 95 % interval.
+        rank_correlation: Spearman's, of observed and mean; NaN where one of them is constant.
+        explained: share of the gains' variance that surrogates refitted without a third of the points explain of that
+            third; 0 or less where they find no structure.
+    """
+
+    observed: Float[Tensor, " n"]
+    mean: Float[Tensor, " n"]
+    deviation: Float[Tensor, " n"]
+    lengthscales: Float[Tensor, " d"]
+    coverage_68: float
+    coverage_95: float
+    rank_correlation: float
+    explained: float
+
+    @property
+    def flat(self) -> bool:
+        """Whether the surrogate predicts no better than the mean of all gains, so that its proposals are guesses."""
+        return not self.explained >= FLAT
+
+
+def calibrate(history: History, kind: str = "gp", seed: int = 0) -> Calibration | None:
+    """Fit a surrogate over the chart to what has been told and predict each gain from the others.
+
+    Args:
+        history: of a search.
+        kind: see `lso.black_box.bayesopt.surrogates.KINDS`.
+        seed: of the fit.
+    Returns:
+        The calibration; None with fewer than 3 feasible points.
+    """
+    x, gain = history.space.to_unit(history.z[history.feasible]), history.gain[history.feasible]
+    if len(gain) < 3:
+        return None
+    rows = chosen(x, gain)
+    with isolated(seed):
+        return calibration(fit(x[rows], gain[rows], kind), history.space)
+
+
+def held_out(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp") -> float:
+    """Share of the gains' variance that refits explain of the points left out of them; call it inside `isolated`.
+
+    Args:
+        x: ``(n, k)`` in the unit cube, n >= 3.
+        gain: ``(n,)`` finite.
+        kind: see `lso.black_box.bayesopt.surrogates.KINDS`.
+    Returns:
+        At most 1; 0 where all gains are equal.
+    """
+    targets, _, _ = standardize(gain)
+    if not bool(targets.any()):
+        return 0.0
+    fold, missed = torch.arange(len(x)) % FOLDS, torch.zeros_like(targets)
+    for number in range(FOLDS):
+        out = fold == number
+        missed[out] = fit(x[~out], targets[~out], kind).predict(x[out])[0] - targets[out]
+    return 1 - float(missed.square().mean() / targets.var(correction=0))
+
+
+def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
+    """The calibration of a fitted surrogate over a chart; call it inside `lso.black_box.bayesopt.surrogates.isolated`.
+
+    Args:
+        surrogate: over the unit cube of the space's chart.
+        space: that it is of.
+    Returns:
+        The calibration.
+    """
+    with importing_botorch():
+        from botorch.cross_validation import loo_cv
+
+    with torch.no_grad():
+        posterior: Any = loo_cv(surrogate.model).posterior
+        ensemble = surrogate.kind == "saas"
+        mean = (posterior.mixture_mean if ensemble else posterior.mean).reshape(-1)
+        variance = (posterior.mixture_variance if ensemble else posterior.variance).reshape(-1)
+        deviation = variance.clamp_min(0).sqrt()
+    away = (surrogate.targets - mean).abs()
+    return Calibration(
+        observed=surrogate.targets * surrogate.scale + surrogate.center,
+        mean=mean * surrogate.scale + surrogate.center,
+        deviation=deviation * surrogate.scale,
+        lengthscales=latent_lengthscales(surrogate, space),
+        coverage_68=float((away <= INNER * deviation).double().mean()),
+        coverage_95=float((away <= OUTER * deviation).double().mean()),
+        rank_correlation=spearman(surrogate.targets, mean),
+        explained=held_out(surrogate.inputs, surrogate.targets, surrogate.kind),
+    )
+
+
+def latent_lengthscales(surrogate: Surrogate, space: LatentSpace) -> Float[Tensor, " d"]:
+    """Lengthscales in units of the latent coordinates.
+
+    Args:
+        surrogate: over the unit cube of the space's chart.
+        space: that it is of.
+    Returns:
+        ``(d,)``, infinite outside the chart. The cdf chart stretches: there it is what holds at the prior's mean.
+    """
+    scales = surrogate.lengthscales
+    if space.chart == "cdf":
+        return scales * math.sqrt(2 * math.pi)
+    on_chart = space.active if space.chart == "active" else torch.ones_like(space.active)
+    width = space.bounds[1] - space.bounds[0]
+    return torch.full_like(width, torch.inf).masked_scatter(on_chart, scales * width[on_chart])
+
+
+def spearman(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
+    """Rank correlation, ties given their mean rank.
+
+    Args:
+        a: ``(n,)``.
+        b: ``(n,)``.
+    Returns:
+        In [-1, 1]; NaN where one is constant.
+    """
+    from scipy.stats import rankdata
+
+    ranks = torch.stack([torch.from_numpy(rankdata(values.numpy())) for values in (a, b)])
+    away = ranks - ranks.mean(1, keepdim=True)
+    norms = away.norm(dim=1).prod()
+    return max(-1.0, min(1.0, float((away[0] * away[1]).sum() / norms))) if float(norms) > 0 else math.nan
+
+
+POINTS = 200  # evaluations that the surrogate is fitted on at most, evenly spaced: a fit costs their number cubed
+LEAST = 6  # evaluations below which nothing is said
+LEVELS = (0.5, 0.8, 0.95)  # of predictive intervals
+
+
+def foretell(
+    space: LatentSpace,
+    z: Float[Tensor, "n latent"],
+    value: Float[Tensor, " n"],
+    chosen: Bool[Tensor, " n"],
+    points: int = POINTS,
+) -> Calibration | None:
+    """Fit the default surrogate over the whole space to evaluations, whatever searched, and predict each from the rest.
+
+    With the values of a random search it says whether a model could have helped, with those of a local one it is a
+    second opinion.
+
+    Args:
+        space: gives the chart.
+        z: ``(n, d)`` codes.
+        value: ``(n,)`` the user's values; what is not finite is left out.
+        chosen: which to take: the first evaluation of each distinct object.
+        points: at most so many, evenly spaced.
+    Returns:
+        The calibration, of values in place of gains; None of under six evaluations.
+    """
+    rows = evenly_spaced((torch.isfinite(value) & torch.isfinite(z).all(1) & chosen).nonzero().flatten(), points)
+    if len(rows) < LEAST:
+        return None
+    with isolated(mix_seed(0, "report/surrogate")):
+        x, y = space.to_unit(z[rows]), value[rows].double()
+        return calibration(fit(x, y), space)
+
+
+def pool(found: Sequence[Calibration]) -> Calibration | None:
+    """The predictions of several surrogates together.
+
+    Args:
+        found: one a search.
+    Returns:
+        All predictions, geometric means of the lengthscales, the mean of what each explains; None without any.
+    """
+    if not found:
+        return None
+    observed, mean, deviation = (
+        torch.cat([getattr(one, name) for one in found]) for name in ("observed", "mean", "deviation")
+    )
+    away = distance(observed, mean, deviation)
+    return Calibration(
+        observed=observed,
+        mean=mean,
+        deviation=deviation,
+        lengthscales=torch.stack([one.lengthscales.log() for one in found]).mean(0).exp(),
+        coverage_68=float((away <= INNER).double().mean()),
+        coverage_95=float((away <= OUTER).double().mean()),
+        rank_correlation=spearman(observed, mean),
+        explained=sum(one.explained for one in found) / len(found),
+    )
+
+
+def coverage(found: Calibration, level: float) -> float:
+    """Share of values inside their central predictive intervals.
+
+    Args:
+        found: predictions.
+        level: that a calibrated surrogate would have.
+    Returns:
+        In [0, 1].
+    """
+    half = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
+    return float((distance(found.observed, found.mean, found.deviation) <= half).double().mean())
+
+
+def distance(
+    observed: Float[Tensor, " n"], mean: Float[Tensor, " n"], deviation: Float[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """Errors in predicted standard deviations.
+
+    Args:
+        observed: values.
+        mean: predicted.
+        deviation: of the prediction.
+    Returns:
+        ``(n,)`` not negative.
+    """
+    return (observed - mean).abs() / deviation.clamp_min(torch.finfo(deviation.dtype).tiny)
+
+
+def equal(found: Calibration) -> bool:
+    """Whether all values are equal, so that there is nothing to foretell.
+
+    Args:
+        found: predictions.
+    Returns:
+        Whether.
+    """
+    return float(found.observed.max()) == float(found.observed.min())

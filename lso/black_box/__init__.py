@@ -1,0 +1,1 @@
+"""Black-box searches: ask and tell, journal, budget, executors and workers."""

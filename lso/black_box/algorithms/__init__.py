@@ -1,0 +1,1 @@
+"""The black-box optimizers, one module each; `lso.optimizers` lists them."""

@@ -1,0 +1,286 @@
+"""Gaussian-process search: BoTorch's default model of the gain on the chart's unit cube, qLogNEI, and a guard.
+
+``saas`` is the same with BoTorch's MAP ensemble of SAAS processes (Eriksson & Jankowiak 2021, arXiv:2103.00349): few
+dimensions matter, as where most of a latent space has collapsed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lso.black_box.ask_tell import History, Proposal
+from lso.black_box.bayesopt.acquisition import AcquisitionTerms, improvement, maximize, scored
+from lso.black_box.bayesopt.candidates import DESIGNS, design, on_chart, starts, unit_bounds
+from lso.black_box.bayesopt.guard import WEIGHT, Guard, make_guard
+from lso.black_box.bayesopt.surrogates import KINDS, chosen, fit, fit_feasibility, isolated
+from lso.space import LatentSpace
+from lso.vae.errors import unknown_name
+from lso.vae.utils.random import generator, mix_seed
+from lso.vae.utils.validation import require
+
+Features = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GpSettings:
+    """Options of a search by surrogate.
+
+    Args:
+        guard: typicality.
+        initial: points to know (feasible ones, and pending ones) before there is a model.
+        design: of those: ``prior`` (with codes, half of them codes) or ``sobol``.
+        restarts: searches of the acquisition.
+        raw_samples: points that compete to start them.
+        joint: optimize the points of an ask together; else one after the other, each pending for the next.
+        surrogate: see `lso.black_box.bayesopt.surrogates.KINDS`.
+        features: codes ``(n, d)`` to features ``(n, f)`` of what they decode to; the model is then of these.
+        differentiable: whether gradients through the features mean something.
+    Raises:
+        UsageError: if an option is out of range.
+    """
+
+    guard: Guard
+    initial: int = 10
+    design: str = "prior"
+    restarts: int = 8
+    raw_samples: int = 512
+    joint: bool = False
+    surrogate: str = "gp"
+    features: Features | None = None
+    differentiable: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.initial >= 1, "initial >= 1 points", self.initial, "A model needs one at least.")
+        require(self.restarts >= 1, "restarts >= 1", self.restarts, "One search at least.")
+        require(self.raw_samples >= 8, "8 points to choose from, or more", self.raw_samples, "Give more.")
+        if self.design not in DESIGNS:
+            raise unknown_name("design", self.design, DESIGNS)
+        if self.surrogate not in KINDS:
+            raise unknown_name("surrogate", self.surrogate, KINDS)
+
+
+def build_gp(
+    space: LatentSpace,
+    *,
+    guard: str | None = "typical",
+    guard_weight: float = WEIGHT,
+    initial: int = 10,
+    design: str = "prior",
+    restarts: int = 8,
+    raw_samples: int = 512,
+    joint: bool = False,
+    features: Features | None = None,
+    differentiable: bool = True,
+    surrogate: str = "gp",
+) -> Proposal:
+    """Bayesian optimization.
+
+    Args:
+        space: to search.
+        guard: see `lso.black_box.bayesopt.guard`: ``typical``, ``ball`` or None.
+        guard_weight: of the soft guard, over the square root of the evaluations so far.
+        initial: see `GpSettings`.
+        design: see `GpSettings`.
+        restarts: see `GpSettings`.
+        raw_samples: see `GpSettings`.
+        joint: see `GpSettings`.
+        features: see `GpSettings` and `lso.black_box.bayesopt.features`.
+        differentiable: whether gradients through the features mean something; else the acquisition chooses from a pool.
+        surrogate: see `lso.black_box.bayesopt.surrogates.KINDS`.
+    Returns:
+        The proposal.
+    Raises:
+        UsageError: if an option is out of range.
+    """
+    settings = GpSettings(
+        guard=make_guard(space, guard, guard_weight),
+        initial=initial,
+        design=design,
+        restarts=restarts,
+        raw_samples=raw_samples,
+        joint=joint,
+        surrogate=surrogate,
+        features=features,
+        differentiable=differentiable,
+    )
+    return lambda history, n, seed: propose_gp(history, n, seed, settings, _acquired)
+
+
+def propose_gp(
+    history: History,
+    n: int,
+    seed: int,
+    settings: GpSettings,
+    by_model: Callable[[History, int, int, GpSettings], Tensor],
+) -> Float[Tensor, "n latent"]:
+    """The next points: of the design, by feasibility alone where nothing has a value yet, or by a model of the gain.
+
+    Args:
+        history: all that is known.
+        n: how many.
+        seed: of everything random in it.
+        settings: options.
+        by_model: proposes where there is a feasible point.
+    Returns:
+        ``(n, d)`` codes inside the bounds.
+    """
+    space, guard = history.space, settings.guard
+    with isolated(mix_seed(seed, "botorch")):
+        if early(history, settings.initial):
+            z = design(history, n, settings.design, generator(seed, "design"))
+        elif not bool(history.feasible.any()):
+            z = likely_feasible(history, n, seed, settings)
+        else:
+            z = by_model(history, n, seed, settings)
+        return space.clip(guard.inside(on_chart(space, z)))
+
+
+def early(history: History, initial: int) -> bool:
+    """Whether the initial design still goes on.
+
+    Args:
+        history: so far.
+        initial: points to know first, feasible or pending. Where most are infeasible, twice as many are enough.
+    Returns:
+        Whether.
+    """
+    known = int(history.feasible.sum()) + len(history.pending)
+    return len(history.z) == 0 or (known < initial and len(history.z) < 2 * initial)
+
+
+def likely_feasible(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
+    """Where nothing has a value: draws from the prior that the model of feasibility finds likeliest, one sample each.
+
+    Args:
+        history: so far, all infeasible.
+        n: how many.
+        seed: of the draws.
+        settings: options.
+    Returns:
+        ``(n, d)`` distinct codes.
+    """
+    view, x = viewed(history, settings)
+    rows = chosen(x, history.gain)
+    model = fit_feasibility(x[rows], history.feasible[rows])
+    assert model is not None
+    pool = history.space.from_unit(starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=False))
+    pool = settings.guard.inside(pool)
+    with torch.no_grad():
+        samples = model.model.posterior(view(pool)).rsample(torch.Size([n])).squeeze(-1)
+    return pool[distinct_best(samples + settings.guard.log_weight(pool, 1))]
+
+
+def distinct_best(values: Float[Tensor, "n pool"]) -> Int[Tensor, " n"]:
+    """The best column of each row that no row before has taken.
+
+    Args:
+        values: ``(n, pool)``, pool >= n.
+    Returns:
+        ``(n,)`` columns.
+    """
+    values = values.clone()
+    taken: list[int] = []
+    for row in values:
+        row[taken] = -torch.inf
+        taken.append(int(row.argmax()))
+    return torch.tensor(taken)
+
+
+def viewed(history: History, settings: GpSettings) -> tuple[Features, Float[Tensor, "m f"]]:
+    """What the surrogate sees of codes, and of the points told.
+
+    Args:
+        history: so far.
+        settings: options.
+    Returns:
+        The function, ``(..., d)`` to ``(..., f)`` near the unit cube, and its values at the points told.
+    """
+    if settings.features is None:
+        return history.space.to_unit, history.space.to_unit(history.z)
+    features, dim = settings.features, history.space.dim
+    with torch.no_grad():
+        told = features(history.z).double()
+    lower, width = told.amin(0), told.amax(0) - told.amin(0)
+    width = torch.where(width > 0, width, 1.0)  # a feature that never varied says nothing yet
+
+    def view(z: Tensor) -> Tensor:
+        scaled = (features(z.reshape(-1, dim)).double() - lower) / width
+        return scaled.reshape(*z.shape[:-1], len(width))
+
+    return view, (told - lower) / width
+
+
+def terms_of(history: History, settings: GpSettings) -> AcquisitionTerms:
+    """Fit the models to what has been told.
+
+    Args:
+        history: with a feasible point.
+        settings: options.
+    Returns:
+        What the acquisition consists of.
+    """
+    view, x = viewed(history, settings)
+    rows = chosen(x, history.gain)
+    x, gain, feasible = x[rows], history.gain[rows], history.feasible[rows]
+    return AcquisitionTerms(
+        surrogate=fit(x[feasible], gain[feasible], settings.surrogate),
+        feasibility=fit_feasibility(x, feasible),
+        guard=settings.guard,
+        evaluations=len(history.z),
+        view=view,
+        plain=settings.features is None and not settings.guard.hard,
+    )
+
+
+def seen(z: Float[Tensor, "b latent"], terms: AcquisitionTerms) -> Float[Tensor, "b f"]:
+    """Inputs of the surrogate for codes, without gradients; no decoder is asked for nothing.
+
+    Args:
+        z: ``(b, d)``.
+        terms: with the view.
+    Returns:
+        ``(b, f)``.
+    """
+    if not len(z):
+        return terms.surrogate.inputs[:0]
+    with torch.no_grad():
+        return terms.view(z)
+
+
+def _acquired(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
+    terms = terms_of(history, settings)
+    pending = seen(history.pending, terms)
+    if settings.features is not None and not settings.differentiable:
+        return _from_pool(history, n, seed, settings, terms, pending)
+    picks, q, box = [], n if settings.joint else 1, settings.guard.kind is None
+    bounds = unit_bounds(history.space)
+    for i in range(1 if settings.joint else n):
+        raw = starts(history, settings.raw_samples * q, generator(seed, "starts", i), box=box)
+        raw = raw[torch.randperm(len(raw), generator=generator(seed, "groups", i))].reshape(-1, q, raw.shape[-1])
+        picks.append(maximize(improvement(terms, pending), raw, bounds, settings.restarts))
+        pending = torch.cat([pending, seen(terms.codes(picks[-1]), terms)])
+    return terms.codes(torch.cat(picks))
+
+
+def _from_pool(
+    history: History, n: int, seed: int, settings: GpSettings, terms: AcquisitionTerms, pending: Tensor
+) -> Float[Tensor, "n latent"]:
+    """The best of a pool, one after the other; each code of it is decoded once."""
+    box = settings.guard.kind is None
+    pool = terms.codes(starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=box))
+    x = seen(pool, terms)
+    with torch.no_grad():
+        added = terms.added(pool, x)
+    free = torch.ones(len(pool), dtype=torch.bool)
+    for _ in range(n):
+        values = scored(improvement(terms, pending, over_inputs=True), x.unsqueeze(1)) + added
+        best = int(torch.where(free, values, -torch.inf).argmax())
+        free[best] = False
+        pending = torch.cat([pending, x[best : best + 1]])
+    return pool[torch.arange(len(pool))[~free]]
+
+
+build_saas = partial(build_gp, surrogate="saas")

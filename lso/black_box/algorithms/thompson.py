@@ -1,0 +1,61 @@
+"""Thompson sampling over a pool: each point asked for is the best of one draw from the posterior, so batches are cheap.
+
+Pending points need no account of: a draw is as likely to choose a point as that is to be the best.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.black_box.algorithms.gp import Features, GpSettings, distinct_best, propose_gp, seen, terms_of
+from lso.black_box.ask_tell import History, Proposal
+from lso.black_box.bayesopt.candidates import starts
+from lso.black_box.bayesopt.guard import WEIGHT, make_guard
+from lso.space import LatentSpace
+from lso.vae.utils.random import generator
+
+
+def build_thompson(
+    space: LatentSpace,
+    *,
+    guard: str | None = "typical",
+    guard_weight: float = WEIGHT,
+    initial: int = 10,
+    design: str = "prior",
+    pool: int = 2000,
+    features: Features | None = None,
+) -> Proposal:
+    """Thompson sampling.
+
+    Args:
+        space: to search.
+        guard: see `lso.black_box.bayesopt.guard`. The soft one counts a nat as a standard deviation of the gain.
+        guard_weight: of the soft guard, over the square root of the evaluations so far.
+        initial: see `lso.black_box.algorithms.gp.GpSettings`.
+        design: see `lso.black_box.algorithms.gp.GpSettings`.
+        pool: points to choose from, drawn afresh for each ask: half from the prior (and known codes), half around the
+            best points.
+        features: see `lso.black_box.algorithms.gp.GpSettings`; gradients through them are not asked for.
+    Returns:
+        The proposal.
+    Raises:
+        UsageError: if an option is out of range.
+    """
+    settings = GpSettings(
+        guard=make_guard(space, guard, guard_weight),
+        initial=initial,
+        design=design,
+        raw_samples=pool,
+        features=features,
+        differentiable=False,
+    )
+    return lambda history, n, seed: propose_gp(history, n, seed, settings, _sampled)
+
+
+def _sampled(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
+    terms, box = terms_of(history, settings), settings.guard.kind is None
+    pool = terms.codes(starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=box))
+    x = seen(pool, terms)
+    with torch.no_grad():
+        samples = terms.surrogate.model.posterior(x).rsample(torch.Size([n])).squeeze(-1)
+        return pool[distinct_best(samples + terms.added(pool, x))]

@@ -1,0 +1,360 @@
+"""Black-box optimizers: an ask/tell record around a pure proposal function."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS, with_options
+from lso.space import LatentSpace
+from lso.vae.errors import ShapeError, UsageError, unknown_name
+from lso.vae.utils.random import mix_seed
+from lso.vae.utils.validation import require
+
+# evaluated: a finite value. invalid: the decoded object has none. failed: the score raised, or gave what is no number.
+# timed_out: it took too long. These three tell a feasibility model something about the point. lost: its process died,
+# which says nothing about it.
+OUTCOMES = ("evaluated", "invalid", "failed", "timed_out", "lost")
+# What options are, in words, and whether a value is one.
+TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: isinstance(value, Integral) and not isinstance(value, bool)),
+    float: ("a number", lambda value: isinstance(value, Real) and not isinstance(value, bool)),
+    str: ("a name", lambda value: isinstance(value, str)),
+    type(None): ("none", lambda value: value is None),
+}
+FUNCTION: tuple[str, Callable[[Any], bool]] = ("a function", callable)
+UNASKED = -1  # number of the ask of a point that was told without having been asked for
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class History:
+    """All that a proposal may depend on, beside its seed.
+
+    Args:
+        space: to search.
+        z: ``(m, d)`` double, points told, in the order of telling.
+        gain: ``(m,)`` double, larger is better whatever the sense of the user's values; NaN where infeasible.
+        ask: ``(m,)`` number of the ask that each came from, -1 where it was told unasked.
+        pending: ``(p, d)`` double, points asked for and not yet told.
+        number: asks so far, which is the number of this one.
+        pending_ask: ``(p,)`` number of the ask of each pending point.
+    """
+
+    space: LatentSpace
+    z: Float[Tensor, "m latent"]
+    gain: Float[Tensor, " m"]
+    ask: Int[Tensor, " m"]
+    pending: Float[Tensor, "p latent"]
+    number: int
+    pending_ask: Int[Tensor, " p"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+
+    @cached_property
+    def feasible(self) -> Bool[Tensor, " m"]:
+        """Which points have a value."""
+        return torch.isfinite(self.gain)
+
+    @cached_property
+    def typical(self) -> Bool[Tensor, " m"]:
+        """Which points are typical of the prior."""
+        return self.space.typical(self.z)
+
+    def best(self, typical: bool = False) -> int | None:
+        """Where the best point stands.
+
+        Args:
+            typical: among the typical points only.
+        Returns:
+            Its row, the first of equals; None where there is none.
+        """
+        allowed = self.feasible & self.typical if typical else self.feasible
+        return int(torch.where(allowed, self.gain, -torch.inf).argmax()) if bool(allowed.any()) else None
+
+
+# (history, n, seed) -> (n, d) codes inside the bounds: a pure function.
+Proposal = Callable[[History, int, int], Float[Tensor, "n latent"]]
+
+
+class BlackBox:
+    """An optimizer of a score without gradients: ``z = opt.ask(4); opt.tell(z, y)``. `make_optimizer` makes it.
+
+    Ask number k is a pure function of (seed, k, the tells in their order, the points pending): no state is carried but
+    the record, every model is fitted afresh, and torch's global random state is neither read nor moved.
+
+    Args:
+        name: of the optimizer.
+        space: to search.
+        propose: the method itself.
+        seed: of its random draws.
+        maximize: sense of the values told.
+        settings: of the method, for records.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        space: LatentSpace,
+        propose: Proposal,
+        *,
+        seed: int = 0,
+        maximize: bool = True,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name, self.space, self.seed, self.maximize = name, space, seed, maximize
+        self.settings = dict(settings or {})
+        self._propose = propose
+        self._asks = 0
+        self._told = ObservationBuffer(space.dim)
+        self._pending: dict[tuple[float, ...], list[int]] = {}  # code -> asks that it is pending of
+
+    def __repr__(self) -> str:
+        return f"BlackBox({self.name}, dim={self.space.dim}, told={len(self._told)}, pending={len(self._pending)})"
+
+    @property
+    def asks(self) -> int:
+        """Asks so far."""
+        return self._asks
+
+    @property
+    def pending(self) -> Float[Tensor, "p latent"]:
+        """``(p, d)`` points asked for and not yet told, each as often as it was asked for."""
+        rows = [code for code, asks in self._pending.items() for _ in asks]
+        return torch.tensor(rows, dtype=torch.float64).reshape(-1, self.space.dim)
+
+    def history(self) -> History:
+        """What the next ask depends on.
+
+        Returns:
+            The record as tensors.
+        """
+        return History(
+            space=self.space,
+            z=self._told.z,
+            gain=self._told.gain,
+            ask=self._told.ask,
+            pending=self.pending,
+            number=self._asks,
+            pending_ask=torch.tensor([ask for asks in self._pending.values() for ask in asks], dtype=torch.long),
+        )
+
+    def ask(self, n: int = 1) -> Float[Tensor, "n latent"]:
+        """Propose points to evaluate; they are pending until told.
+
+        Args:
+            n: how many.
+        Returns:
+            ``(n, d)`` double on the CPU, inside the bounds of the space.
+        Raises:
+            UsageError: if n is no whole number, or below 1.
+        """
+        require(n >= 1 and n == int(n), "a whole number n >= 1 of points", n, "Ask for one at least.")
+        z = self._propose(self.history(), n, mix_seed(self.seed, "ask", self._asks))
+        return self.asked(z)
+
+    def asked(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
+        """Count an ask whose points are known already, as when a record is replayed.
+
+        Args:
+            z: ``(n, d)`` what was proposed.
+        Returns:
+            The same, double on the CPU.
+        Raises:
+            ShapeError: if these are no finite codes.
+        """
+        codes = self._checked(z)
+        for code in codes.tolist():
+            self._pending.setdefault(tuple(code), []).append(self._asks)
+        self._asks += 1
+        return codes
+
+    def tell(
+        self,
+        z: Float[Tensor, "*n latent"],
+        y: Float[Tensor, "..."] | Sequence[float | None] | float | None,
+        outcome: str | Sequence[str] = "evaluated",
+    ) -> None:
+        """Report what became of points: in any order, some or all of those asked for, or others.
+
+        Args:
+            z: ``(n, d)`` or ``(d,)`` codes. A pending one is recognized by its exact coordinates.
+            y: ``(n,)`` values in the user's sense; None or one that is not finite is an ``invalid`` outcome.
+            outcome: one of `OUTCOMES`, for all or for each. The value counts for ``evaluated`` alone; a ``lost`` point
+                only ceases to be pending.
+        Raises:
+            ShapeError: if codes, values and outcomes do not fit together.
+            UsageError: for an unknown outcome, or a value that is no number.
+        """
+        codes = self._checked(z)
+        values = values_of(y, len(codes))
+        outcomes = [outcome] * len(codes) if isinstance(outcome, str) else list(outcome)
+        if len(values) != len(codes) or len(outcomes) != len(codes):
+            raise ShapeError(
+                f"got {len(codes)} codes, {len(values)} values and {len(outcomes)} outcomes", "Give one of each a code."
+            )
+        for word in outcomes:
+            if word not in OUTCOMES:
+                raise unknown_name("outcome", word, OUTCOMES)
+        for code, value, word in zip(codes, values, outcomes, strict=True):
+            self._tell(code, value if word == "evaluated" else float("nan"), word)
+
+    def _checked(self, z: Tensor) -> Tensor:
+        if z.ndim not in (1, 2) or z.shape[-1] != self.space.dim:
+            raise ShapeError(f"expected codes (n, {self.space.dim}), got {tuple(z.shape)}", "One code a row.")
+        if not bool(torch.isfinite(z).all()):
+            raise ShapeError(f"expected finite codes, got {int((~torch.isfinite(z)).sum())} numbers that are not", "")
+        return z.detach().double().cpu().reshape(-1, self.space.dim)
+
+    def _tell(self, code: Tensor, value: float, outcome: str) -> None:
+        key = tuple(code.tolist())
+        asks = self._pending.get(key, [UNASKED])
+        ask = asks.pop(0)
+        if not asks:
+            self._pending.pop(key, None)
+        if outcome != "lost":
+            gain = value if self.maximize else -value
+            self._told.add(code, gain if abs(gain) < float("inf") else float("nan"), ask)
+
+    def best(self, typical: bool = False) -> tuple[Float[Tensor, " latent"], float] | None:
+        """The best point told.
+
+        Args:
+            typical: among the typical ones only.
+        Returns:
+            Code and value in the user's sense; None where there is none.
+        """
+        row = self.history().best(typical)
+        if row is None:
+            return None
+        gain = float(self._told.gain[row])
+        return self._told.z[row].clone(), gain if self.maximize else -gain
+
+
+class ObservationBuffer:
+    """Points told, in tensors that grow as a list does: an ask does not copy them.
+
+    Args:
+        dim: of a code.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._size = 0
+        self._z = torch.empty(0, dim, dtype=torch.float64)
+        self._gain, self._ask = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.long)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def z(self) -> Float[Tensor, "m latent"]:
+        """``(m, d)`` codes."""
+        return self._z[: self._size]
+
+    @property
+    def gain(self) -> Float[Tensor, " m"]:
+        """``(m,)`` gains."""
+        return self._gain[: self._size]
+
+    @property
+    def ask(self) -> Int[Tensor, " m"]:
+        """``(m,)`` numbers of asks."""
+        return self._ask[: self._size]
+
+    def add(self, code: Float[Tensor, " latent"], gain: float, ask: int) -> None:
+        """Take a point in.
+
+        Args:
+            code: ``(d,)``.
+            gain: its own.
+            ask: it came from.
+        """
+        if self._size == len(self._z):
+            more = max(16, self._size)
+            self._z = torch.cat([self._z, self._z.new_empty(more, self._z.shape[1])])
+            self._gain = torch.cat([self._gain, self._gain.new_empty(more)])
+            self._ask = torch.cat([self._ask, self._ask.new_empty(more)])
+        self._z[self._size], self._gain[self._size], self._ask[self._size] = code, gain, ask
+        self._size += 1
+
+
+def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bool = True, **options: Any) -> BlackBox:
+    """An optimizer by name.
+
+    Args:
+        name: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, perhaps with options: ``"turbo:guard=none"``.
+        space: to search.
+        seed: of its random draws.
+        maximize: sense of the values that it will be told.
+        **options: of the method; see the function that the row names.
+    Returns:
+        The optimizer.
+    Raises:
+        UsageError: if there is no such optimizer or option, an option is of another type, or a package that it needs is
+            missing.
+    """
+    name, options = with_options(name, options)
+    if name in GRADIENT_OPTIMIZERS:
+        raise UsageError(f"{name} works by gradient", f"Search by lso.minimize(objective, z0, optimizer={name!r}).")
+    if name not in BLACK_BOX_OPTIMIZERS:
+        raise unknown_name("black-box optimizer", name, BLACK_BOX_OPTIMIZERS)
+    build, known = _builder(name), option_names(name)
+    if unknown := options.keys() - set(known):
+        raise UsageError(
+            f"{name} has no option {', '.join(sorted(unknown))}", f"It takes {', '.join(known) or 'none'}."
+        )
+    for key, value in options.items():
+        _fitting(name, key, value)
+    return BlackBox(name, space, build(space, **options), seed=seed, maximize=maximize, settings=options)
+
+
+def option_names(name: str) -> list[str]:
+    """What may be chosen of an optimizer.
+
+    Args:
+        name: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
+    Returns:
+        Names of the options of `make_optimizer`.
+    """
+    return list(inspect.signature(_builder(name)).parameters)[1:]  # the first is the space
+
+
+def _fitting(name: str, key: str, value: Any) -> None:
+    """Options come from the command line as well: a word for a number must not raise somewhere inside, or pass."""
+    annotation = inspect.signature(_builder(name)).parameters[key].annotation
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    if not any(TYPES.get(kind, FUNCTION)[1](value) for kind in kinds):
+        words = " or ".join(TYPES.get(kind, FUNCTION)[0] for kind in kinds)
+        raise UsageError(f"{name}: {key}={value!r} does not fit", f"It takes {words}.")
+
+
+def _builder(name: str) -> Callable[..., Proposal]:
+    module, _, function = BLACK_BOX_OPTIMIZERS[name].build.partition(":")
+    found: Callable[..., Proposal] = getattr(import_module(module), function)
+    return found
+
+
+def values_of(y: Any, n: int) -> list[float]:
+    """Values as they may be told.
+
+    Args:
+        y: a number or None, a tensor, an array or a list of them.
+        n: codes that they are of.
+    Returns:
+        Numbers; None is NaN.
+    Raises:
+        UsageError: if something is no number.
+    """
+    if hasattr(y, "tolist"):
+        y = y.detach().reshape(-1).tolist() if isinstance(y, Tensor) else y.tolist()
+    rows = [y] * n if y is None else [y] if isinstance(y, float | int | str) else list(y)
+    try:
+        return [float("nan") if value is None else float(value) for value in rows]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a value is no number: {error}", "Tell floats; None where there is no value.") from None

@@ -1,0 +1,90 @@
+"""Features of what codes decode to, for a surrogate of these instead of the codes (the decoupled surrogate).
+
+Where a Gaussian process over codes predicts badly, one over the decoded objects may not, and the latent space then only
+proposes (Moss et al. 2025, COWBOYS). Features are a fixed function: of the decoder and nothing else.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.objectives.latent_objective import LatentObjective
+from lso.vae.errors import UsageError
+from lso.vae.utils.random import generator
+
+# Prior draws that the projection is fitted on, most features of images, share of the variance that they are to hold.
+DRAWS, IMAGE_FEATURES, SHARE = 256, 32, 0.99
+# Of strings: lengths of the pieces counted, counters that they share by hash, most features.
+PIECES, COUNTERS, TEXT_FEATURES = (1, 2, 3), 4096, 64
+
+Features = Callable[[Tensor], Tensor]
+
+
+def decoded_features(objective: LatentObjective) -> tuple[Features, bool]:
+    """Features of decoded objects: principal components of tensors, projected counts of short pieces of strings.
+
+    Args:
+        objective: whose decoder is asked.
+    Returns:
+        Codes ``(n, d)`` to ``(n, f)`` double, and whether gradients through it mean something: the options ``features``
+        and ``differentiable`` of `lso.black_box.algorithms.gp.build_gp`.
+    Raises:
+        UsageError: if the decoder makes objects that are no strings.
+    """
+    space = objective.space
+    draws = space.clip(space.sample(DRAWS, "prior", generator(0, "features")))
+    with torch.no_grad():
+        decoded = objective.decode(draws)
+    if isinstance(decoded, Tensor):
+        return _components(objective, decoded), objective.decoder.differentiable
+    if not all(isinstance(one, str) for one in decoded):
+        raise UsageError(
+            f"no features are known of objects of type {type(decoded[0]).__name__}", "Give features=function of codes."
+        )
+
+    def features(z: Float[Tensor, "n latent"]) -> Float[Tensor, "n f"]:
+        with torch.no_grad():
+            return text_features(objective.decode(z))
+
+    return features, False
+
+
+def _components(objective: LatentObjective, decoded: Tensor) -> Features:
+    """Principal components of decoded prior draws, as many as hold 99 % of their variance, 32 at most."""
+    rows = decoded.flatten(1).double()
+    mean = rows.mean(0)
+    _, size, axes = torch.linalg.svd(rows - mean, full_matrices=False)
+    held = size.square().cumsum(0) / size.square().sum().clamp_min(1e-300)
+    axes = axes[: min(IMAGE_FEATURES, int((held < SHARE).sum()) + 1)]
+
+    def features(z: Float[Tensor, "n latent"]) -> Float[Tensor, "n f"]:
+        decoded: Tensor = objective.decode(z)
+        projected: Tensor = (decoded.flatten(1).double() - mean) @ axes.T
+        return projected
+
+    return features
+
+
+def text_features(texts: Sequence[Any]) -> Float[Tensor, "n f"]:
+    """Square roots of the counts of pieces of 1 to 3 characters, hashed to 4,096 counters, projected to 64 features.
+
+    The root keeps a frequent piece from outweighing all others. The projection is of random signs, so that distances
+    are kept up to some percent (Johnson and Lindenstrauss).
+
+    Args:
+        texts: n strings.
+    Returns:
+        ``(n, 64)`` double.
+    """
+    counts = torch.zeros(len(texts), COUNTERS, dtype=torch.float64)
+    for row, text in enumerate(texts):
+        for size in PIECES:
+            for start in range(len(text) - size + 1):
+                counts[row, zlib.crc32(text[start : start + size].encode("utf-8", "surrogatepass")) % COUNTERS] += 1
+    signs = torch.randint(2, (COUNTERS, TEXT_FEATURES), generator=generator(0, "signs")).double() * 2 - 1
+    projected: Tensor = counts.sqrt() @ signs / TEXT_FEATURES**0.5
+    return projected

@@ -1,0 +1,57 @@
+"""What a journal says of a search: its rows that count, each with the number of its line."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lso.black_box.budget import Ledger, SearchLimits
+from lso.black_box.journal import Journal
+from lso.results.export import counting, from_json
+from lso.vae.utils.reading import line_error
+
+Rows = list[tuple[int, Mapping[str, Any]]]
+
+
+def recorded(journal: Journal, limits: SearchLimits) -> Rows:
+    """Rows that count; failures of a score that was broken are taken back first, see `Ledger.taken_back`.
+
+    Args:
+        journal: of a search that is gone on with.
+        limits: of the search.
+    Returns:
+        Numbers of lines, and rows.
+    Raises:
+        RunError: if a row is damaged.
+    """
+    accounts = Ledger()
+    for line, row in _counting(journal):
+        if "event" not in row:
+            with at_line(journal, line):
+                record = from_json(row)
+                accounts.add(record, record.decoded_hash)
+    if calls := accounts.taken_back(limits):
+        journal.taken_back(calls)
+    return _counting(journal)
+
+
+def _counting(journal: Journal) -> Rows:
+    rows = journal.rows()
+    return [(line, row) for line, (row, counts) in enumerate(zip(rows, counting(rows), strict=True), 1) if counts]
+
+
+@contextmanager
+def at_line(journal: Journal, line: int) -> Iterator[None]:
+    """Turn what cannot be understood of a row into the error that names its line.
+
+    Args:
+        journal: that holds it.
+        line: its number.
+    Yields:
+        Nothing.
+    Raises:
+        RunError: in its place.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise line_error(journal.path, line, f"{type(error).__name__}: {error}") from None

@@ -1,0 +1,367 @@
+"""A black-box search under way: what is asked, decoded, scored, recorded and told."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.black_box.ask_tell import BlackBox, values_of
+from lso.black_box.budget import Ledger, SearchLimits
+from lso.black_box.executors import Call, Caller, SerialExecutor
+from lso.black_box.journal import ASK, KNOWN, SCORED, Journal
+from lso.black_box.pending import PendingBatch, PendingEvaluation
+from lso.black_box.replay import at_line, recorded
+from lso.black_box.result import SearchResult
+from lso.objectives.latent_objective import LatentObjective
+from lso.objectives.score_calls import ScoreOutcome
+from lso.results.evaluation import digest, ends
+from lso.results.export import TAKEN_BACK, from_json
+from lso.results.result import Evaluation
+
+EARLIER = -1  # number of the call that an object of an earlier search was scored by
+Known = tuple[Float[Tensor, "k latent"], Float[Tensor, " k"] | Sequence[float | None]]
+
+
+class SearchCallback:
+    """What a caller may see and say while a search runs; every method may be left as it is."""
+
+    def called(self, ledger: Ledger, limits: SearchLimits) -> None:
+        """A call was finished and recorded.
+
+        Args:
+            ledger: with the call last.
+            limits: of the search.
+        """
+
+    def repeated(self, calls: int) -> None:
+        """The process that searched before was killed, and calls that it had handed over are made again.
+
+        Args:
+            calls: how many had no answer on record.
+        """
+
+    def finishing(self, calls: int) -> None:
+        """The search is to stop, and waits for the calls that have begun, whose answers are kept.
+
+        Args:
+            calls: how many.
+        """
+
+    def stop(self) -> str | None:
+        """Asked between calls.
+
+        Returns:
+            A reason to stop now, e.g. ``"interrupted"``, else None.
+        """
+        return None
+
+
+class Search:
+    """The state of a search between calls.
+
+    Args:
+        objective: decoder then score.
+        box: the optimizer.
+        caller: carries out the calls.
+        journal: where everything is written down; None for nowhere.
+        limits: where it ends.
+        batch: codes asked for together; asynchronously, calls under way at once.
+        asynchronous: whether to tell each call as it is finished, instead of each ask once all of it is, in the order
+            of its calls.
+        watch: progress and stop requests.
+    """
+
+    def __init__(
+        self,
+        objective: LatentObjective,
+        box: BlackBox,
+        caller: Caller,
+        journal: Journal | None,
+        limits: SearchLimits,
+        batch: int,
+        asynchronous: bool,
+        watch: SearchCallback,
+    ) -> None:
+        self.objective, self.box, self.caller, self.journal = objective, box, caller, journal
+        self.limits, self.batch, self.asynchronous, self.watch = limits, batch, asynchronous, watch
+        self.ledger = Ledger()
+        self.ask_seconds: list[float] = []
+        self._known: tuple[Tensor, Tensor] = torch.zeros(0, objective.dim), torch.zeros(0)
+        self._calls = 0  # proposed so far
+        self._open: dict[int, PendingBatch] = {}
+        self._flying: dict[int, PendingEvaluation] = {}  # by number of the call
+        self._twins: dict[str, list[PendingEvaluation]] = {}  # duplicates of what is flying, by key
+        self._stopping = False  # no call is to begin any more
+        self._begun, self._before = time.perf_counter(), 0.0
+
+    # --- beginning ----------------------------------------------------------------------------------------------------
+
+    def begin(self, known: Known | None, scored: Sequence[Evaluation] = (), killed: bool = False) -> None:
+        """Replay the journal; before the first ask, take down what is known and was scored beforehand.
+
+        Args:
+            known: codes and values.
+            scored: evaluations of earlier searches, of which objects met again are duplicates.
+            killed: whether the process that wrote the journal ended without a word.
+        """
+        rows = [] if self.journal is None else recorded(self.journal, self.limits)
+        for line, row in rows:
+            assert self.journal is not None
+            with at_line(self.journal, line):
+                self._replay(row)
+        self.ledger.retry()
+        events = {row.get("event") for _, row in rows}
+        if known is not None and not events:
+            self._tell_known(known[0].detach().double().cpu(), values_of(known[1], len(known[0])))
+            if self.journal is not None:
+                self.journal.known(*self._known)
+        if scored and not events & {ASK, SCORED}:
+            self._remember(scored)
+            if self.journal is not None:
+                self.journal.scored(scored)
+        for asked in list(self._open.values()):
+            self._send(asked)
+        if killed and self._flying:
+            self.watch.repeated(len(self._flying))
+
+    def _replay(self, row: Mapping[str, Any]) -> None:
+        event = row.get("event")
+        if event == TAKEN_BACK:
+            return
+        if event == KNOWN:
+            self._tell_known(_codes(row["z"], self.objective.dim), values_of(row["value"], len(row["z"])))
+        elif event == SCORED:
+            self._remember([from_json(record) for record in row["records"]])
+        elif event == ASK:
+            if row["ask"] != self.box.asks:
+                raise ValueError(f"ask {row['ask']} where {self.box.asks} was to come")
+            self._register(self.box.asked(_codes(row["z"], self.objective.dim)), row["ask"], row["seconds"])
+        else:
+            record = from_json(row)
+            if len(record.z) != self.objective.dim:
+                raise ValueError(f"its code has {len(record.z)} numbers, expected {self.objective.dim}")
+            asked = self._open[int(row["ask"])]
+            call = int(row["call"])
+            if not asked.first <= call < asked.first + len(asked.z) or call in asked.records:
+                raise ValueError(f"call {call} in ask {asked.number}")
+            self._before = max(self._before, record.elapsed)
+            self._account(record, asked, self._key(record.decoded_hash, asked.code(call)))
+
+    def _tell_known(self, z: Tensor, value: Sequence[float]) -> None:
+        self.box.tell(z, value)
+        self._known = (z, torch.tensor(value, dtype=torch.float64))
+
+    def _remember(self, records: Sequence[Evaluation]) -> None:
+        for record in records:
+            key = self._key(record.decoded_hash, torch.tensor(record.z, dtype=torch.float64))
+            self.ledger.known.setdefault(key, replace(record, call=EARLIER))
+
+    def _register(self, z: Tensor, number: int, seconds: float) -> PendingBatch:
+        asked = PendingBatch(number, self._calls, z)
+        self._open[number] = asked
+        self._calls += len(z)
+        self.ask_seconds.append(seconds)
+        return asked
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> tuple[str, str]:
+        """Ask and tell until the end.
+
+        Returns:
+            Status and sentence.
+        Raises:
+            ScoreError: if the score is broken.
+        """
+        while True:
+            if broken := self.ledger.broken(self.limits):
+                raise broken
+            ended = self.ledger.end(self.limits)
+            if ended and not self._open:
+                return ended
+            if reason := self.watch.stop():
+                self._finish_up()
+                done = f"{self.ledger.unique} of {self.limits.budget} unique valid objects"
+                return "stopped", f"Stopped early ({reason}) after {done}; resume to go on."
+            room = 0 if ended else self._room()
+            if room:
+                self._ask(room)
+            elif self._flying:
+                self._collect()
+
+    def _finish_up(self) -> None:
+        """Wait for the calls that have begun, and begin no other: these are made when the search is gone on with."""
+        self._stopping = True
+        for call in self.caller.withdraw():
+            if (proposed := self._flying.pop(call.number, None)) is not None:
+                del self._twins[proposed.key]
+        if self._flying:
+            self.watch.finishing(len(self._flying))
+        while self._flying:
+            self._collect()
+
+    def _room(self) -> int:
+        """How many codes to ask for now."""
+        under_way = sum(asked.missing for asked in self._open.values())
+        if under_way and not self.asynchronous:
+            return 0
+        left = min(self.limits.budget - self.ledger.unique, self.limits.max_calls - len(self.ledger.records))
+        return max(0, min(self.batch, left) - under_way)
+
+    def _ask(self, n: int) -> None:
+        if self.journal is not None:
+            self.journal.sync()
+        number, begun = self.box.asks, time.perf_counter()
+        z = self.box.ask(n)
+        seconds = time.perf_counter() - begun
+        if self.journal is not None:
+            self.journal.ask(number, z, seconds)
+        self._send(self._register(z, number, seconds))
+
+    def _send(self, asked: PendingBatch) -> None:
+        """Decode all of an ask, and have scored what is not recorded yet."""
+        # All of it, even where some is recorded: batches of another size could decode to slightly other numbers.
+        calls = [
+            PendingEvaluation(asked.first + i, asked, end, self._key(end.decoded_hash, asked.z[i]))
+            for i, end in enumerate(ends(self.objective, asked.z))
+        ]
+        company, asked.alone = self._in_company(calls), self._alone(asked)
+        for call in calls:
+            if call.number not in asked.records:
+                self._submit(call)
+            elif company and asked.records[call.number].duplicate_of is None:
+                self.caller.submit(self._call(call))  # recorded already; see `_collect`
+
+    def _call(self, call: PendingEvaluation) -> Call:
+        return Call(call.number, call.z, call.end.item, call.asked.alone)
+
+    def _alone(self, asked: PendingBatch) -> bool:
+        """Whether the score is given objects one by one, in place of all that is new in an ask.
+
+        So it is where each is told once it is done. And what is missing of an ask was to be scored alone where some of
+        it is recorded: the score had raised on all together.
+        """
+        if not isinstance(self.caller, SerialExecutor) or self.objective.on == "tensors":
+            return False
+        return self.asynchronous or any(record.duplicate_of is None for record in asked.records.values())
+
+    def _in_company(self, calls: Sequence[PendingEvaluation]) -> bool:
+        """Whether what is recorded of an ask is to be scored again because the rest was scored in one batch with it."""
+        here = isinstance(self.caller, SerialExecutor) and self.objective.on == "tensors" and not self.asynchronous
+        return here and any(
+            call.number not in call.asked.records and call.key not in self.ledger.known for call in calls
+        )
+
+    def _submit(self, call: PendingEvaluation) -> None:
+        known = self.ledger.known.get(call.key)
+        if known is not None:
+            outcome = ScoreOutcome(known.outcome, self._without_prior(known), known.reason)
+            self._finish(call, outcome, known.call)
+        elif call.key in self._twins:
+            self._twins[call.key].append(call)
+        elif not self._stopping:
+            self._twins[call.key] = []
+            self._flying[call.number] = call
+            self.caller.submit(self._call(call))
+
+    def _collect(self) -> None:
+        for done, outcome in self.caller.done():
+            if (call := self._flying.pop(done.number, None)) is None:
+                continue  # scored again in company of others, recorded already
+            twins = self._twins.pop(call.key)
+            self._finish(call, outcome)
+            for twin in twins:
+                self._submit(twin)
+
+    # --- recording ----------------------------------------------------------------------------------------------------
+
+    def _finish(self, call: PendingEvaluation, outcome: ScoreOutcome, duplicate_of: int | None = None) -> None:
+        value = self.objective.with_prior(torch.tensor(outcome.value, dtype=torch.float64), call.z)
+        record = Evaluation(
+            z=call.z.tolist(),
+            decoded_hash=call.end.decoded_hash,
+            value=float(value),
+            valid=outcome.word == "evaluated",
+            duplicate_of=duplicate_of,
+            norm_percentile=float(self.objective.space.norm_percentile(call.z)),
+            reencoding_error=call.end.reencoding_error,
+            seconds=outcome.seconds,
+            elapsed=self._elapsed(),
+            decoded=call.end.text,
+            call=call.number,
+            ask=call.asked.number,
+            outcome=outcome.word,
+            reason=outcome.reason,
+            fault=outcome.fault,
+        )
+        if self.journal is not None:
+            self.journal.evaluation(record)
+        self._account(record, call.asked, call.key)
+        self.watch.called(self.ledger, self.limits)
+
+    def _account(self, record: Evaluation, asked: PendingBatch, key: str) -> None:
+        self.ledger.add(record, key)
+        asked.records[int(record.call or 0)] = record
+        whole = asked.missing == 0
+        if self.asynchronous:
+            self._tell(asked, [record])
+        elif whole:
+            self._tell(asked, [asked.records[call] for call in sorted(asked.records)])
+        if whole:
+            del self._open[asked.number]
+
+    def _tell(self, asked: PendingBatch, records: Sequence[Evaluation]) -> None:
+        z = torch.stack([asked.code(int(record.call or 0)) for record in records])
+        self.box.tell(z, [record.value for record in records], [record.outcome for record in records])
+
+    def _key(self, decoded_hash: str, z: Tensor) -> str:
+        """What tells objects apart: forced on a target the value depends on more than what is decoded, so the code."""
+        forced = self.objective.targets is not None and self.objective.context != "none"
+        return digest(z.numpy()) if forced else decoded_hash
+
+    def _without_prior(self, record: Evaluation) -> float:
+        z = torch.tensor(record.z, dtype=torch.float64)
+        nothing = torch.zeros((), dtype=torch.float64)
+        return record.value - float(self.objective.with_prior(nothing, z))
+
+    def _elapsed(self) -> float:
+        return self._before + time.perf_counter() - self._begun
+
+    def result(self, status: str, sentence: str, settings: Mapping[str, Any], folder: Path | None) -> SearchResult:
+        """What there is.
+
+        Args:
+            status: of the search.
+            sentence: the status in words.
+            settings: of the search.
+            folder: of the run, or None.
+        Returns:
+            The result, calls in the order of their numbers.
+        """
+        records = sorted(self.ledger.records, key=lambda record: int(record.call or 0))
+        return SearchResult(
+            status=status,
+            sentence=sentence,
+            objective=self.objective,
+            optimizer=self.box.name,
+            settings=settings,
+            records=tuple(records),
+            known=self._known[0],
+            known_value=self._known[1],
+            ask_seconds=tuple(self.ask_seconds),
+            counters={**self.ledger.counters(), "seconds": self._elapsed()},
+            weights_hash=self.objective.decoder.hash,
+            folder=folder,
+        )
+
+
+def _codes(rows: Sequence[Sequence[float]], dim: int) -> Tensor:
+    z = torch.tensor(rows, dtype=torch.float64)
+    if z.numel() and (z.ndim != 2 or z.shape[1] != dim or not bool(z.isfinite().all())):
+        raise ValueError(f"expected codes of {dim} finite numbers, got {tuple(z.shape)}")
+    return z.reshape(-1, dim)

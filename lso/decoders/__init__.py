@@ -1,0 +1,1 @@
+"""Frozen decoders: our own and foreign ones, checked, probed, and drawn from."""

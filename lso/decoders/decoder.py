@@ -1,0 +1,561 @@
+"""Frozen decoders: one adapter around our VAE, any torch module and any callable; and what can be wrong with one."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from lso.decoders.adapters import (
+    extract_decoded,
+    extract_posterior,
+    find_decode,
+    find_encode,
+    hidden_modules,
+    owned_modules,
+)
+from lso.decoders.generation import Generation, generate, vocabulary_of
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.errors import LsoError, ShapeError, UsageError
+from lso.vae.metrics.passes import pass_size
+from lso.vae.models.vae import VAE
+from lso.vae.utils.random import generator
+from lso.vae.vocabulary import Vocabulary
+
+# Largest difference, relative to the output's size, that rounding alone explains when the batch is cut differently.
+ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+ALONE = 8  # draws decoded alone, to be compared with themselves in a batch
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderFinding:
+    """One thing that `check` found.
+
+    Args:
+        kind: ``train-mode``, ``error``, ``shape``, ``dtype``, ``non-finite``, ``non-deterministic``,
+            ``batch-dependent``, ``stateful`` (see `lso.analysis.decoder_stability`), ``no-gradient`` or ``encoder``.
+        message: what was seen.
+        hint: what to do.
+        serious: whether a search would mislead; False where freezing has already mended it or it only costs precision.
+    """
+
+    kind: str
+    message: str
+    hint: str
+    serious: bool = True
+
+
+def check(decoder: "Decoder", n: int = 8) -> list[DecoderFinding]:
+    """Look for what makes a search through a decoder meaningless, on a few prior draws.
+
+    Args:
+        decoder: any `Decoder`.
+        n: draws to try it on together, at least 2; of these a few are decoded alone as well.
+    Returns:
+        What was found, most basic first; empty if nothing.
+    """
+    found = _train_mode(decoder) + _dtype(decoder)
+    z = torch.randn(
+        max(n, 2), decoder.latent_dim, generator=generator(0, "check"), dtype=decoder.dtype or torch.float64
+    )
+    try:
+        with torch.no_grad():
+            x, again = decoder.decode(z), decoder.decode(z)
+    except LsoError as error:
+        return [*found, DecoderFinding("shape", error.message, error.hint)]
+    except Exception as error:
+        return [
+            *found,
+            DecoderFinding("error", f"decoding {tuple(z.shape)} failed: {error!r}", "Try the decoder by hand."),
+        ]
+    if not isinstance(x, Tensor):
+        same = list(map(repr, x)) == list(map(repr, again))
+        return found if same else [*found, _noisy("objects differ")]
+    found += _finite(x)
+    if not torch.equal(torch.nan_to_num(x), torch.nan_to_num(_tensor(again))):
+        found.append(_noisy(f"two calls differ by up to {relative_gap(x, _tensor(again)):.2g}"))
+    else:  # a noisy decoder would look batch-dependent as well
+        found += _batch(decoder, z, x)
+    return found + _gradient(decoder, z) + _encoder(decoder, x)
+
+
+def _train_mode(decoder: "Decoder") -> list[DecoderFinding]:
+    if still := decoder.mode_dependent_in_train_mode():
+        return [
+            DecoderFinding("train-mode", f"in train mode: {', '.join(still)}", "Call .eval() on the module before.")
+        ]
+    if decoder.found_in_train_mode:
+        names = ", ".join(decoder.found_in_train_mode)
+        return [
+            DecoderFinding("train-mode", f"came in train mode: {names}", "Frozen now; nothing to do.", serious=False)
+        ]
+    return []
+
+
+def _dtype(decoder: "Decoder") -> list[DecoderFinding]:
+    types = sorted({str(t.dtype) for _, t in decoder._tensors() if t.is_floating_point()})
+    if len(types) > 1:
+        return [
+            DecoderFinding("dtype", f"weights of several types: {', '.join(types)}", "Cast the module to one type.")
+        ]
+    if decoder.dtype in (torch.float16, torch.bfloat16):
+        hint = "Cast it to float32: losses will stop changing long before they are small."
+        return [DecoderFinding("dtype", f"weights are {types[0]}", hint, serious=False)]
+    return []
+
+
+def _finite(x: Tensor) -> list[DecoderFinding]:
+    bad = int((~torch.isfinite(x)).reshape(len(x), -1).any(1).sum())
+    if not bad:
+        return []
+    return [
+        DecoderFinding("non-finite", f"{bad} of {len(x)} prior draws decode to NaN or infinity", "Look at the weights.")
+    ]
+
+
+def _noisy(seen: str) -> DecoderFinding:
+    return DecoderFinding("non-deterministic", seen, "Decode the mean, not a sample; switch dropout off.")
+
+
+def _batch(decoder: "Decoder", z: Tensor, x: Tensor) -> list[DecoderFinding]:
+    with torch.no_grad():
+        alone = torch.cat([_tensor(decoder.decode(row)) for row in torch.split(z[:ALONE], 1)])
+    gap = relative_gap(x[:ALONE], alone)
+    if gap <= rounding(x.dtype):
+        return []
+    seen = f"a code decodes differently alone than in a batch, by {gap:.2g} relative"
+    return [DecoderFinding("batch-dependent", seen, "Look for batch statistics, caches, or sorting over the batch.")]
+
+
+def _gradient(decoder: "Decoder", z: Tensor) -> list[DecoderFinding]:
+    if not decoder.differentiable:
+        return []
+    hint = "Pass differentiable=False and use a black-box optimizer, or decode without rounding, argmax or no_grad."
+    z = z.detach().clone().requires_grad_()
+    try:
+        x = _tensor(decoder.decode(z))
+        if not x.requires_grad:
+            return [DecoderFinding("no-gradient", "the output does not depend on z in the graph", hint)]
+        # Random weights: the plain sum of a softmax output, say, is constant.
+        weight = torch.randn(x.shape, generator=generator(0, "check/weight")).to(x)
+        (grad,) = torch.autograd.grad((x * weight).sum(), z, allow_unused=True)
+    except RuntimeError as error:
+        return [DecoderFinding("no-gradient", f"the backward pass failed: {error}", hint)]
+    if grad is None or not bool(grad.any()):
+        return [DecoderFinding("no-gradient", "the gradient with respect to z is zero", hint)]
+    if not bool(torch.isfinite(grad).all()):
+        return [
+            DecoderFinding("no-gradient", "the gradient with respect to z is not finite", "Look for log or sqrt at 0.")
+        ]
+    return []
+
+
+def _encoder(decoder: "Decoder", x: Tensor) -> list[DecoderFinding]:
+    if not decoder.has_encoder:
+        return []
+    means, error = _attempt(lambda: decoder.code_means(x))
+    if error is not None:
+        return [
+            DecoderFinding(
+                "encoder", f"encoding {tuple(x.shape)} failed: {error!r}", "Pass encode=function.", serious=False
+            )
+        ]
+    if tuple(means.shape) != (len(x), decoder.latent_dim):
+        seen = f"the encoder gives {tuple(means.shape)}, expected {(len(x), decoder.latent_dim)}"
+        return [DecoderFinding("encoder", seen, "Pass encode=function.", serious=False)]
+    return []
+
+
+def _attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    try:
+        with torch.no_grad():
+            return call(), None
+    except Exception as error:  # whatever a foreign encoder raises is the finding
+        return None, error
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """The largest relative difference that rounding alone explains.
+
+    Args:
+        dtype: of what is compared.
+    Returns:
+        0 of whole numbers.
+    """
+    return ROUNDING.get(dtype, 0.0)
+
+
+def relative_gap(x: Tensor, y: Tensor) -> float:
+    """The largest difference, as a share of 1 + the largest value.
+
+    Args:
+        x: any shape.
+        y: to compare; infinite where it has another shape.
+    Returns:
+        Not negative.
+    """
+    if x.shape != y.shape:
+        return float("inf")
+    difference = torch.nan_to_num((x - y).double()).abs().max()
+    return float(difference / (1 + torch.nan_to_num(x.double()).abs().max()))
+
+
+def _tensor(x: Tensor | list[Any]) -> Tensor:
+    assert isinstance(x, Tensor)
+    return x
+
+
+def is_image(event_shape: Sequence[int]) -> bool:
+    """Whether a datum can be shown as a picture: ``(1 or 3, height, width)``.
+
+    Args:
+        event_shape: of one datum.
+    Returns:
+        True for images.
+    """
+    return len(event_shape) == 3 and event_shape[0] in (1, 3)
+
+
+# Layers that do something else in train mode than in eval mode.
+MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+
+
+class Decoder:
+    """A frozen decoder ``z -> x``.
+
+    A module (or the module whose bound method is given) is frozen IN PLACE: eval mode, no gradients on weights;
+    gradients still flow to z. A plain function is left as it is, but the modules that it closes over are known to
+    `hash` and `check`. Inside, the model's own dtype and device; outside, the caller's.
+
+    Args:
+        model: an `lso.vae` VAE, any `nn.Module`, or any callable ``z -> x``.
+        latent_dim: size of z; read from ``model.latent_dim`` where it is there.
+        encode: method name or function ``x -> code``; None looks for ``model.encode``, then ``model.encoder``.
+        decode: method name or function ``z -> output``; None takes ``model.decode``, else ``model.decoder``, else
+            ``model``.
+        differentiable: False declares that gradients through the decoder mean nothing (rounding, argmax).
+        batch_size: rows decoded at once; None is all of them, of a VAE so many that its maps or logits fit.
+        generation: how a VAE of sequences speaks where it is not forced; None is greedy decoding.
+
+    An autoregressive VAE of ours decodes to E[x | z, context], each pixel's mean given z and the pixels of a context
+    before it. Where no context is given it is the model's own draw for that code, from uniforms common to all codes, so
+    that the same code always decodes to the same datum; gradients flow through the last pass alone.
+
+    A VAE of sequences (`vocabulary` is not None) decodes to texts, a list of strings, without gradients. Teacher-forced
+    on a context it gives its likelihood of that, through which gradients flow: `LatentObjective.reconstruct`.
+
+    Raises:
+        UsageError: if the model is not callable, its latent size is unknown, a named method is missing, or a generation
+            is given for a model of no sequences.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        latent_dim: int | None = None,
+        encode: str | Callable[..., Any] | None = None,
+        decode: str | Callable[..., Any] | None = None,
+        differentiable: bool = True,
+        *,
+        batch_size: int | None = None,
+        generation: Generation | None = None,
+    ) -> None:
+        if not callable(model) and not callable(getattr(model, "decode", None)):
+            raise UsageError(
+                f"cannot decode with {type(model).__name__}", "Pass a module, a function, or decode=function."
+            )
+        if isinstance(model, VAE) and not model.latent_dim:
+            raise UsageError(
+                "this model is a baseline without latents, so there is nothing to search",
+                "Train a VAE: lso train --method ne-vae-se",
+            )
+        self.model = model
+        self.autoregressive = isinstance(model, VAE) and model.autoregressive
+        self.differentiable = differentiable
+        self.vocabulary: Vocabulary | None = None
+        if isinstance(model, VAE):
+            batch_size = batch_size or pass_size(model)
+        if isinstance(model, VAE) and model.kind == "sequence":
+            self.vocabulary = vocabulary_of(model)
+        elif generation is not None:
+            raise UsageError("a generation is of models of sequences", "Leave it out.")
+        self.generation = generation or Generation()
+        self.batch_size = batch_size
+        self._decode, self._encode = find_decode(model, decode), find_encode(model, encode)
+        self.latent_dim = _latent_dim(latent_dim, model)
+        frozen = owned_modules(model, decode, encode)
+        self._modules = frozen or hidden_modules(model, decode, encode)
+        self.found_in_train_mode = tuple(name for m in self._modules for name in train_mode_layers(m))
+        self.frozen = bool(frozen)
+        for module in frozen:
+            module.eval().requires_grad_(False)
+        self._example: Tensor | list[Any] | None = None
+        self.hash = self.weights_hash()
+
+    def __repr__(self) -> str:
+        return f"Decoder({type(self.model).__name__}, latent_dim={self.latent_dim})"
+
+    def __call__(self, z: Float[Tensor, "*batch latent"]) -> Any:
+        """Decode codes.
+
+        Args:
+            z: ``(..., latent)``.
+        Returns:
+            ``(..., *event)`` in z's dtype and on its device (integer outputs keep their dtype); for a decoder that
+            returns objects, the flat list of them.
+        Raises:
+            ShapeError: if the last axis is not the latent one, or the output does not have one row for each code.
+        """
+        if z.ndim == 0 or z.shape[-1] != self.latent_dim:
+            raise ShapeError(
+                f"expected codes (..., {self.latent_dim}), got {tuple(z.shape)}", "The last axis is the latent one."
+            )
+        x = self.decode(z.reshape(-1, self.latent_dim))
+        if isinstance(x, list):
+            return x
+        x = x.to(device=z.device, dtype=z.dtype if x.is_floating_point() else x.dtype)
+        return x.reshape(*z.shape[:-1], *x.shape[1:])
+
+    def decode(
+        self,
+        z: Float[Tensor, "batch latent"],
+        pluck: Callable[[Any], Tensor | list[Any]] = extract_decoded,
+        context: Tensor | None = None,
+    ) -> Tensor | list[Any]:
+        """Decode a flat batch, in chunks of `batch_size`, in the model's own dtype.
+
+        Args:
+            z: ``(batch, latent)``.
+            pluck: takes the batch out of what the model returns.
+            context: ``(batch or 1, *event)`` data that an autoregressive decoder is forced on; None is its own draw.
+        Returns:
+            ``(batch, *event)`` tensor, or a list of objects; of sequences texts, or what is plucked from the likelihood
+            of the context.
+        Raises:
+            ShapeError: if the output does not have one row for each code.
+        """
+        if self.vocabulary is not None and context is None:
+            return self.texts(self.tokens(z))
+        z = z.to(device=self.device, dtype=self.dtype)
+        chunks = torch.split(z, self.batch_size) if self.batch_size and len(z) > self.batch_size else (z,)
+        contexts: list[Tensor | None] = [None] * len(chunks)
+        if context is not None and self.autoregressive:
+            wide = context.to(z) if context.is_floating_point() else context.to(z.device)
+            wide = wide.expand(len(z), *context.shape[1:])
+            contexts = list(torch.split(wide, len(chunks[0])))
+        parts = [pluck(self._forced(*both)) for both in zip(chunks, contexts, strict=True)]
+        for chunk, part in zip(chunks, parts, strict=True):
+            if (isinstance(part, Tensor) and part.ndim == 0) or len(part) != len(chunk):
+                got = tuple(part.shape) if isinstance(part, Tensor) else f"a list of {len(part)}"
+                raise ShapeError(
+                    f"the decoder returned {got} for {len(chunk)} codes", "It must return one row for each code."
+                )
+        if len(parts) == 1:
+            return parts[0]
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        return torch.cat(tensors) if tensors else [item for part in parts for item in part]
+
+    def output(self, z: Float[Tensor, "batch latent"]) -> Any:
+        """What the model itself returns for a flat batch, a likelihood for ours.
+
+        Args:
+            z: ``(batch, latent)``.
+        Returns:
+            Anything.
+        """
+        return self._forced(z.to(device=self.device, dtype=self.dtype), None)
+
+    def own(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch ..."]:
+        """The draw of an autoregressive decoder that serves as its context: one datum for each code, without gradients.
+
+        Args:
+            z: ``(batch, latent)`` in the model's dtype.
+        Returns:
+            ``(batch, *event)``.
+        """
+        noise = torch.rand(self.model.shape, generator=generator(0, "context"))
+        drawn: Tensor = self.model.generate(z.detach(), "sample", noise)
+        return drawn
+
+    def _forced(self, z: Tensor, context: Tensor | None) -> Any:
+        """What the model returns for a chunk, forced on a context where it is autoregressive."""
+        with torch.backends.cudnn.flags(enabled=False) if self._without_cudnn(z) else nullcontext():
+            if not self.autoregressive:
+                return self._decode(z)
+            return self._decode(z, self.own(z) if context is None else context)
+
+    def _without_cudnn(self, z: Tensor) -> bool:
+        """Whether gradients are wanted that cuDNN does not give: of recurrent networks in eval mode."""
+        return (
+            torch.is_grad_enabled()
+            and z.requires_grad
+            and any(
+                isinstance(part, nn.RNNBase) and not part.training
+                for module in self._modules
+                for part in module.modules()
+            )
+        )
+
+    # --- sequences ----------------------------------------------------------------------------------------------------
+
+    def tokens(self, z: Float[Tensor, "*batch latent"]) -> Int[Tensor, "*batch longest"]:
+        """What codes decode to as `generation` has it, for a VAE of sequences.
+
+        Args:
+            z: ``(..., latent)``.
+        Returns:
+            ``(..., longest)`` token numbers on z's device: start, tokens, end, padding.
+        """
+        flat = z.detach().reshape(-1, self.latent_dim).to(device=self.device, dtype=self.dtype)
+        return generate(self.model, flat, self.generation).to(z.device).reshape(*z.shape[:-1], -1)
+
+    def texts(self, tokens: Shaped[Tensor, "n length"]) -> list[str]:
+        """Token numbers as texts.
+
+        Args:
+            tokens: ``(n, length)``.
+        Returns:
+            n texts.
+        """
+        assert self.vocabulary is not None
+        return [self.vocabulary.text(row) for row in tokens.long().tolist()]
+
+    def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian | Tensor | None:
+        """Encode data, where the model has an encoder.
+
+        Args:
+            x: ``(batch, *event)``; of sequences ``(batch, length)`` token numbers, or probabilities of each token.
+        Returns:
+            The posterior, or the code where only that is known (``(batch, latent)``, x's dtype); None without an
+            encoder.
+        """
+        if self._encode is None:
+            return None
+        if self.vocabulary is not None and x.ndim == 2:
+            given = x.to(device=self.device, dtype=torch.long)
+        else:
+            given = x.to(device=self.device, dtype=self.dtype or x.dtype)
+        code = extract_posterior(self._encode(given))
+        dtype = x.dtype if x.is_floating_point() else None
+        if isinstance(code, DiagonalGaussian):
+            return DiagonalGaussian(
+                code.mean.to(device=x.device, dtype=dtype), code.log_var.to(device=x.device, dtype=dtype)
+            )
+        return code.to(device=x.device, dtype=dtype)
+
+    def code_means(self, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch latent"] | None:
+        """The encoder's means, where the model has an encoder.
+
+        Args:
+            x: ``(batch, *event)``.
+        Returns:
+            ``(batch, latent)`` or None.
+        """
+        code = self.encode(x)
+        return code.mean if isinstance(code, DiagonalGaussian) else code
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether `encode` can answer."""
+        return self._encode is not None
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The model's floating dtype; None for a callable without weights, which gets the caller's."""
+        return next((t.dtype for _, t in self._tensors() if t.is_floating_point()), None)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the weights lie; None for a callable without weights."""
+        return next((t.device for _, t in self._tensors()), None)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one decoded datum, ``()`` for a number and for objects."""
+        return () if self.makes_objects else tuple(self._origin().shape[1:])
+
+    @property
+    def makes_objects(self) -> bool:
+        """Whether it returns a list of objects, which are equal or not but have no distance."""
+        return isinstance(self._origin(), list)
+
+    def _origin(self) -> Any:
+        """What the origin decodes to, learned once."""
+        if self._example is None:
+            with torch.no_grad():
+                self._example = self.decode(torch.zeros(1, self.latent_dim))
+        return self._example
+
+    def weights_hash(self) -> str:
+        """sha256 over names, types, shapes and bytes of all weights and buffers as they are now.
+
+        Returns:
+            64 hexadecimal digits.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in self._tensors():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def verify(self) -> None:
+        """Make sure that weights and buffers are as they were frozen, and that the model is still in eval mode.
+
+        Raises:
+            LsoError: if not.
+        """
+        if self.weights_hash() != self.hash:
+            raise LsoError("the decoder's weights or buffers changed after it was frozen", "Make a new lso.Decoder.")
+        if self.frozen and any(module.training for module in self._modules):
+            raise LsoError(
+                "the frozen decoder was put back into train mode", "Call .eval(), or make a new lso.Decoder."
+            )
+
+    def check(self, n: int = 8) -> list[DecoderFinding]:
+        """Look for what makes a search through this decoder meaningless.
+
+        Args:
+            n: prior draws to try it on.
+        Returns:
+            What was found (see `lso.decoders.decoder`); empty if nothing.
+        """
+        return check(self, n)
+
+    def mode_dependent_in_train_mode(self) -> list[str]:
+        """Names of the layers that still behave as in training.
+
+        Returns:
+            Names, empty after freezing.
+        """
+        return [name for module in self._modules for name in train_mode_layers(module)]
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for module in self._modules:  # one by one: a search asks for the first at every step
+            yield from module.named_parameters()
+            yield from module.named_buffers()
+
+
+def train_mode_layers(module: nn.Module) -> list[str]:
+    """Layers in train mode whose behaviour depends on it: dropout, and normalization with running statistics.
+
+    Args:
+        module: any module.
+    Returns:
+        ``"name (Type)"`` of each.
+    """
+    return [
+        f"{name or 'model'} ({type(layer).__name__})"
+        for name, layer in module.named_modules()
+        if layer.training and isinstance(layer, MODE_DEPENDENT)
+    ]
+
+
+def _latent_dim(given: int | None, model: object) -> int:
+    found = given if given is not None else getattr(model, "latent_dim", None)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise UsageError(f"the latent size of {type(model).__name__} is unknown", "Pass latent_dim=... to lso.Decoder.")
+    return found

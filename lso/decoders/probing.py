@@ -1,0 +1,160 @@
+"""Which latent dimensions a decoder uses, found without data: for foreign models, and as a second opinion on ours."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+
+from lso.decoders.decoder import Decoder
+from lso.vae.errors import UsageError
+
+# Shares of the most used dimension's root-mean-square effect. Under a tenth of it (a hundredth in squared effect, the
+# rule of `dimensions` too) a dimension is weak; below 1e-5 single precision cannot tell the effect from rounding.
+WEAK_SHARE = 0.1
+DEAD_SHARE = 1e-5
+JACOBIAN_DRAWS = 64  # a mean over more prior draws does not change which dimensions count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Probe:
+    """Data-free activity of each latent dimension.
+
+    Args:
+        redraw: ``(d,)`` root mean square distance between decoded data when only z_i is redrawn from the prior.
+        jacobian: ``(d,)`` root mean square of the Jacobian's column norms |dx / dz_i|; None where it cannot be
+            differentiated.
+        correlation: ``(d,)`` correlation of z_i with the encoder's mean of the decoded datum; None without an encoder.
+        draws: prior draws used.
+    """
+
+    redraw: Float[Tensor, " latent"]
+    jacobian: Float[Tensor, " latent"] | None
+    correlation: Float[Tensor, " latent"] | None
+    draws: int
+
+    @property
+    def share(self) -> Float[Tensor, " latent"]:
+        """``(d,)`` effect of each dimension relative to the most used one, in [0, 1]."""
+        return self.redraw / self.redraw.max().clamp_min(torch.finfo(self.redraw.dtype).tiny)
+
+    @property
+    def dead(self) -> Bool[Tensor, " latent"]:
+        """``(d,)`` dimensions with less than 1e-5 of the most used one's effect."""
+        return self.share < DEAD_SHARE
+
+    @property
+    def weak(self) -> Bool[Tensor, " latent"]:
+        """``(d,)`` dimensions that are not dead, with less than a tenth of the most used one's effect."""
+        return ~self.dead & (self.share < WEAK_SHARE)
+
+    @property
+    def active(self) -> Bool[Tensor, " latent"]:
+        """``(d,)`` the others."""
+        return self.share >= WEAK_SHARE
+
+
+def probe(decoder: Decoder, n: int = 256, generator: Generator | None = None) -> Probe:
+    """Measure the activity of each dimension on prior draws.
+
+    Args:
+        decoder: any that makes tensors.
+        n: prior draws, at least 2.
+        generator: CPU generator; None is torch's global one.
+    Returns:
+        The activities, double, on the CPU.
+    Raises:
+        UsageError: if the decoder makes objects.
+    """
+    z, other = (torch.randn(max(n, 2), decoder.latent_dim, generator=generator, dtype=torch.float64) for _ in range(2))
+    with torch.no_grad():
+        x = _decoded(decoder, z)
+        redraw = torch.stack([_distance(decoder, x, z, other, i) for i in range(decoder.latent_dim)])
+        means = decoder.code_means(x)
+    jacobian = jacobian_norms(decoder, z[:JACOBIAN_DRAWS]) if decoder.differentiable else None
+    return Probe(
+        redraw=redraw,
+        jacobian=None if jacobian is None else jacobian.square().mean(0).sqrt(),
+        correlation=None if means is None else correlations(z, means.cpu().double()),
+        draws=len(z),
+    )
+
+
+def correlations(a: Float[Tensor, "n latent"], b: Float[Tensor, "n latent"]) -> Float[Tensor, " latent"]:
+    """Pearson correlation of each column with its counterpart; 0 where one is constant.
+
+    Args:
+        a: ``(n, d)``.
+        b: ``(n, d)``.
+    Returns:
+        ``(d,)`` in [-1, 1].
+    """
+    units = []
+    for x in (a, b):
+        away = x - x.mean(0)
+        away = away / away.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)  # its squares neither over- nor underflow
+        units.append(away / away.norm(dim=0).clamp_min(torch.finfo(x.dtype).tiny))
+    found: Tensor = (units[0] * units[1]).sum(0).clamp(-1.0, 1.0)
+    return found
+
+
+def jacobian_norms(decoder: Decoder, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
+    """Column norms |dx / dz_i| of the decoder's Jacobian J, exact zeros kept.
+
+    J e_i is the gradient with respect to u of (J^T u)_i, so that one backward pass gives J^T u and one more for each
+    dimension a column: ordinary backward passes, because forward mode first spends seconds on compiling decompositions.
+    Central differences where an operation cannot be differentiated twice; u is then
+    left out of the graph, which autograd tells.
+
+    Args:
+        decoder: any that makes tensors; the graph is in its own dtype.
+        z: ``(n, d)`` codes.
+    Returns:
+        ``(n, d)`` double, on the CPU.
+    """
+    z = z.detach().to(device=decoder.device, dtype=decoder.dtype)
+
+    def decode(code: Tensor) -> Tensor:
+        return _decoded(decoder, code)
+
+    try:
+        columns = list(_backward_twice(decode, z))
+    except (RuntimeError, NotImplementedError):
+        columns = [_central(decode, z, i) for i in range(decoder.latent_dim)]
+    return torch.stack([column.detach().reshape(len(z), -1).double().norm(dim=1).cpu() for column in columns], 1)
+
+
+def _backward_twice(decode: Callable[[Tensor], Tensor], z: Tensor) -> Iterator[Tensor]:
+    with torch.enable_grad():
+        z = z.clone().requires_grad_()
+        x = decode(z)
+        u = torch.zeros_like(x, requires_grad=True)
+        (pulled,) = torch.autograd.grad(x, z, u, create_graph=True)  # J^T u, linear in u
+        for i in range(z.shape[1]):
+            (column,) = torch.autograd.grad(pulled[:, i].sum(), u, retain_graph=True)
+            yield column
+
+
+def _central(decode: Callable[[Tensor], Tensor], z: Tensor, index: int) -> Tensor:
+    step = torch.zeros_like(z)
+    step[:, index] = torch.finfo(z.dtype).eps ** (1 / 3)
+    with torch.no_grad():
+        change: Tensor = decode(z + step) - decode(z - step)
+    return change / (2 * step[0, index])
+
+
+def _distance(decoder: Decoder, x: Tensor, z: Tensor, other: Tensor, index: int) -> Tensor:
+    moved = z.clone()
+    moved[:, index] = other[:, index]
+    square = (_decoded(decoder, moved).double() - x.double()).square().reshape(len(x), -1).sum(1)
+    return square.mean().sqrt().cpu()
+
+
+def _decoded(decoder: Decoder, z: Tensor) -> Tensor:
+    x = decoder.decode(z)
+    if not isinstance(x, Tensor):
+        raise UsageError(
+            "the decoder makes objects; its activity cannot be probed", "Probe the tensors behind the objects."
+        )
+    return x

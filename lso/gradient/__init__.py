@@ -1,0 +1,1 @@
+"""Searches by gradient: starts, optimizers, stopping rules, inversion."""

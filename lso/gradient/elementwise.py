@@ -1,0 +1,377 @@
+"""Elementwise torch optimizers: one loop over all elements of a search at once.
+
+Finished elements are frozen at the code and loss at which they stopped, and leave the batch when half of it is done.
+The host is read every `READ_EVERY` steps, never in between."""
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lso.gradient import stopping
+from lso.objectives.latent_objective import LatentObjective
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, COUPLING, GRADIENT_OPTIMIZERS
+from lso.vae.errors import UsageError, unknown_name
+from lso.vae.utils.random import generator
+
+Factory = Callable[[list[Tensor]], Optimizer]
+
+PROBE_STEPS = 6
+LOUD = 1e4  # how much larger the other rows' gradients get in the probe: enough to trip any clipping by a common norm
+
+
+def factory(
+    optimizer: str | type[Optimizer], lr: float | int | None, options: Mapping[str, Any]
+) -> tuple[str, Factory, dict[str, Any]]:
+    """Resolve an optimizer's name or class.
+
+    Args:
+        optimizer: row of the table, name of a class in `torch.optim` (any case), or a class.
+        lr: step size; None is the table's, or the class's own default.
+        options: further arguments for the class.
+    Returns:
+        Its name, a function ``[z] -> optimizer``, and the arguments it was given.
+    Raises:
+        UsageError: for an unknown name, an optimizer that couples the elements of a batch, or ``maximize`` among the
+            options.
+    """
+    spec = GRADIENT_OPTIMIZERS.get(optimizer) if isinstance(optimizer, str) else None
+    kind = _torch_class(spec.torch_name if spec else optimizer)
+    name = optimizer if spec and isinstance(optimizer, str) else kind.__name__
+    if kind.__name__.lower() in COUPLING:
+        raise _couples(kind.__name__, COUPLING[kind.__name__.lower()])
+    if "maximize" in options:
+        raise UsageError(
+            "maximize is not an option of the optimizer", "The objective states its sense: maximize=True there."
+        )
+    arguments = dict(spec.options if spec else {}) | dict(options)
+    rate = lr if lr is not None else (spec.learning_rate if spec else None)
+    if rate is not None:
+        arguments["lr"] = rate
+
+    def make(parameters: list[Tensor]) -> Optimizer:
+        return kind(parameters, **arguments)
+
+    _probe(kind.__name__, make)
+    return name, make, arguments
+
+
+def _torch_class(optimizer: str | type[Optimizer]) -> type[Optimizer]:
+    if not isinstance(optimizer, str):
+        return optimizer
+    classes = {
+        name.lower(): value
+        for name, value in vars(torch.optim).items()
+        if inspect.isclass(value) and issubclass(value, Optimizer) and value is not Optimizer
+    }
+    if optimizer in BLACK_BOX_OPTIMIZERS:
+        raise UsageError(f"{optimizer} takes no gradients", f"Search by lso.optimize(objective, {optimizer!r}).")
+    if optimizer.lower() not in classes:
+        able = {*GRADIENT_OPTIMIZERS, *(classes.keys() - COUPLING.keys())}
+        raise unknown_name("optimizer", optimizer, {*able, *BLACK_BOX_OPTIMIZERS})
+    return classes[optimizer.lower()]
+
+
+def _couples(name: str, why: str) -> UsageError:
+    instead = (
+        "Use optimizer='lbfgs', BoTorch's batched one." if name == "LBFGS" else "Use adam, sgd, lbfgs, or another one."
+    )
+    return UsageError(f"{name} cannot run a batch of independent searches: {why}", instead)
+
+
+def keep_rows(optimizer: Optimizer, z: Tensor, rows: Tensor) -> None:
+    """Drop the other rows from a parameter and from the optimizer's state, in place.
+
+    Args:
+        optimizer: of this one parameter.
+        z: ``(n, d)`` parameter.
+        rows: indices of the rows that stay.
+    """
+    n = len(z)
+    state = optimizer.state[z]
+    for key, value in state.items():
+        if isinstance(value, Tensor) and value.ndim > 0 and len(value) == n:
+            state[key] = value[rows.to(value.device)]
+    z.grad = None
+    z.data = z.data[rows]
+
+
+def _probe(name: str, make: Factory) -> None:
+    """Try whether one row's path depends on the other rows, or on their leaving half way."""
+    try:
+        alone, quiet, loud = _path(make, [0], 1.0), _path(make, [0, 1, 2], 1.0), _path(make, [0, 1, 2], LOUD)
+        left = _path(make, [0, 1, 2], 1.0, drop=True)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{name} cannot be run on codes: {error}", "Check its options; a closure is not given."
+        ) from error
+    # Not bit for bit: a row may be summed in another vector lane.
+    if not all(torch.allclose(alone, path, rtol=1e-9, atol=1e-12) for path in (quiet, loud, left)):
+        raise _couples(name, "the step of one element changed with the gradients of the others")
+
+
+def _path(make: Factory, rows: list[int], scale: float, drop: bool = False) -> Tensor:
+    random = generator(0, "elementwise")
+    start, slope = (torch.randn(3, 5, generator=random, dtype=torch.float64) for _ in range(2))
+    volume = torch.tensor([1.0, scale, -scale], dtype=torch.float64)[:, None]
+    z = start[rows].clone().requires_grad_()
+    optimizer = make([z])
+    for step in range(PROBE_STEPS):
+        if drop and step == PROBE_STEPS // 2:
+            rows = [0, 2]
+            keep_rows(optimizer, z, torch.tensor([0, 2]))
+        z.grad = ((slope + 0.1 * step) * volume)[rows] + 0.3 * z.detach()
+        optimizer.step()
+    return z.detach()[0]
+
+
+READ_EVERY = 20
+
+
+@runtime_checkable
+class DescentCallback(Protocol):
+    """What a search tells, and asks, while it runs; polled at the host reads."""
+
+    def step(self, done: int, total: int, best: float) -> None:
+        """Hear how far it is.
+
+        Args:
+            done: steps taken.
+            total: steps at most.
+            best: best value so far, in the user's own sense.
+        """
+
+    def stop(self) -> str | None:
+        """Say whether to stop.
+
+        Returns:
+            Why to stop now, or None.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """When elements stop, and what is kept of the way.
+
+    Args:
+        tol: mean absolute loss change over the window at which an element stops.
+        window: steps that it is averaged over.
+        max_steps: steps at most.
+        trace_every: steps between entries of the trace.
+        bounds: ``(2, d)`` box that codes are clipped to, or None.
+    """
+
+    tol: float | int
+    window: int
+    max_steps: int
+    trace_every: int
+    bounds: Tensor | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class DescentResult:
+    """Where each of N elements ended. Losses, not values: the sign is still flipped.
+
+    Args:
+        z: ``(N, d)`` codes; the last finite one where a loss was not finite.
+        loss: ``(N,)`` losses there.
+        steps: ``(N,)`` steps at which each stopped.
+        reason: ``(N,)`` index into `stopping.REASONS`.
+        seconds: ``(N,)`` seconds at the host read that saw it stopped.
+        trace_steps: steps of the trace.
+        trace: losses of all elements at those steps; finished ones keep their last.
+        calls: codes decoded.
+        interrupted: why the search was stopped from outside, or None.
+    """
+
+    z: Tensor
+    loss: Tensor
+    steps: Tensor
+    reason: Tensor
+    seconds: Tensor
+    trace_steps: list[int] = field(default_factory=list)
+    trace: list[Tensor] = field(default_factory=list)
+    calls: int = 0
+    interrupted: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """The elements still in the batch; changed in place.
+
+    `end` pairs the last finite codes with their losses in one assignment, so that an interrupt never tears them apart.
+    """
+
+    rows: Tensor
+    objective: LatentObjective
+    z: Tensor
+    optimizer: Optimizer
+    end: tuple[Tensor, Tensor]
+    reason: Tensor
+    steps: Tensor
+    window: stopping.Window | None = None
+
+
+def descend(
+    objective: LatentObjective,
+    z0: Float[Tensor, "n latent"],
+    targets: Int[Tensor, " n"],
+    make: Factory,
+    budget: Budget,
+    watch: DescentCallback | None = None,
+) -> DescentResult:
+    """Minimize from every row of z0.
+
+    Args:
+        objective: the full objective.
+        z0: ``(N, d)`` starting codes.
+        targets: ``(N,)`` target of each row.
+        make: builds the optimizer of one parameter.
+        budget: when to stop.
+        watch: hears of progress and may stop the search.
+    Returns:
+        The outcome. Ctrl-C ends the search early, too.
+    """
+    started = time.perf_counter()
+    if budget.bounds is not None:
+        budget = replace(budget, bounds=budget.bounds.to(z0))
+    z = _clip(z0.detach().clone(), budget.bounds).requires_grad_()
+    zeros = torch.zeros(len(z0), dtype=torch.long, device=z0.device)
+    nothing = torch.full((len(z0),), torch.nan, dtype=z0.dtype, device=z0.device)
+    outcome = DescentResult(
+        z=z.detach().clone(),
+        loss=nothing,
+        steps=zeros,
+        reason=zeros.clone(),
+        seconds=torch.full((len(z0),), torch.nan, dtype=torch.float64),
+    )
+    everyone = torch.arange(len(z0), device=z0.device)
+    batch = _Batch(
+        everyone,
+        objective.take(targets),
+        z,
+        make([z]),
+        (z.detach().clone(), nothing.clone()),
+        zeros.clone(),
+        zeros.clone(),
+    )
+    try:
+        _run(batch, objective, targets, budget, watch, outcome, lambda: time.perf_counter() - started)
+    except KeyboardInterrupt:
+        outcome.interrupted = "interrupted"
+    if len({len(batch.rows), len(batch.end[1]), len(batch.reason), len(batch.steps)}) == 1:
+        _commit(batch, outcome)  # else cut inside `_shrink`, right after a commit
+    outcome.reason[outcome.reason == stopping.RUNNING] = stopping.STOPPED
+    outcome.seconds[outcome.seconds.isnan()] = time.perf_counter() - started
+    return outcome
+
+
+def _run(
+    batch: _Batch,
+    objective: LatentObjective,
+    targets: Tensor,
+    budget: Budget,
+    watch: DescentCallback | None,
+    outcome: DescentResult,
+    clock: Callable[[], float],
+) -> None:
+    for step in range(budget.max_steps + 1):
+        _evaluate(batch, step, budget, outcome)
+        last = step == budget.max_steps
+        if step % budget.trace_every == 0 or last:
+            _trace(batch, step, outcome)
+        if step % READ_EVERY == 0 or last:
+            _commit(batch, outcome)
+            if _read_host(outcome, step, budget, watch, objective.sign, clock):
+                break
+            running = (batch.reason == stopping.RUNNING).nonzero().squeeze(1)
+            if 2 * len(running) <= len(batch.rows):
+                _shrink(batch, running, objective, targets)
+        _step(batch, budget.bounds)
+    if outcome.trace_steps[-1:] != [step]:
+        _trace(batch, step, outcome)
+
+
+def _evaluate(batch: _Batch, step: int, budget: Budget, outcome: DescentResult) -> None:
+    """Losses and gradients at the current codes, and who stops there."""
+    z = batch.z.detach()
+    loss, grad = batch.objective.loss_and_grad(z)
+    outcome.calls += len(z)
+    finite = torch.isfinite(loss) & torch.isfinite(z).all(-1)
+    running = batch.reason == stopping.RUNNING
+    # A start that is not finite already keeps its own loss as the record of that.
+    good = running & (finite if step else torch.ones_like(finite))
+    batch.end = torch.where(good[:, None], z, batch.end[0]), torch.where(good, loss, batch.end[1])
+    if batch.window is None:
+        batch.window = stopping.init(loss, budget.window)
+        still = torch.zeros_like(finite)
+    else:
+        still = stopping.observe(batch.window, loss) <= budget.tol
+    # What is written last counts: not finite before tolerance before the end of the budget.
+    reason = torch.full_like(batch.reason, stopping.MAX_STEPS if step == budget.max_steps else stopping.RUNNING)
+    reason = torch.where(still, stopping.TOLERANCE, reason)
+    reason = torch.where(finite, reason, stopping.NOT_FINITE)
+    batch.reason = torch.where(running, reason, batch.reason)
+    batch.steps = torch.where(running, step, batch.steps)
+    batch.z.grad = torch.where((batch.reason == stopping.RUNNING)[:, None], grad, 0.0)
+
+
+def _step(batch: _Batch, bounds: Tensor | None) -> None:
+    batch.optimizer.step()
+    running = (batch.reason == stopping.RUNNING)[:, None]
+    batch.z.data = torch.where(running, _clip(batch.z.data, bounds), batch.end[0])
+
+
+def _clip(z: Tensor, bounds: Tensor | None) -> Tensor:
+    return z if bounds is None else torch.minimum(torch.maximum(z, bounds[0]), bounds[1])
+
+
+def _trace(batch: _Batch, step: int, outcome: DescentResult) -> None:
+    outcome.loss[batch.rows] = batch.end[1]
+    outcome.trace_steps.append(step)
+    outcome.trace.append(outcome.loss.clone())
+
+
+def _commit(batch: _Batch, outcome: DescentResult) -> None:
+    outcome.z[batch.rows], outcome.loss[batch.rows] = batch.end
+    outcome.steps[batch.rows], outcome.reason[batch.rows] = batch.steps, batch.reason
+
+
+def _read_host(
+    outcome: DescentResult,
+    step: int,
+    budget: Budget,
+    watch: DescentCallback | None,
+    sign: float,
+    clock: Callable[[], float],
+) -> bool:
+    """The one look at the device: who is done, and how good the best is. True ends the search."""
+    worst = torch.full_like(outcome.loss, torch.inf)
+    best = torch.where(torch.isfinite(outcome.loss), outcome.loss, worst).min()
+    read = torch.cat([outcome.reason.to(outcome.loss.dtype), best[None]]).cpu()
+    done = read[:-1] != stopping.RUNNING
+    outcome.seconds[done & outcome.seconds.isnan()] = clock()
+    if watch is not None:
+        watch.step(step, budget.max_steps, sign * float(read[-1]))
+        outcome.interrupted = watch.stop()
+    return bool(done.all()) or outcome.interrupted is not None
+
+
+def _shrink(batch: _Batch, rows: Tensor, objective: LatentObjective, targets: Tensor) -> None:
+    assert batch.window is not None
+    keep_rows_of = (batch.end[0][rows], batch.end[1][rows])
+    grad = batch.z.grad
+    keep_rows(batch.optimizer, batch.z, rows)
+    batch.z.grad = None if grad is None else grad[rows]
+    stopping.keep(batch.window, rows)
+    batch.end, batch.reason, batch.steps = keep_rows_of, batch.reason[rows], batch.steps[rows]
+    batch.rows = batch.rows[rows]
+    batch.objective = objective.take(targets[batch.rows])

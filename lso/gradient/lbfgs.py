@@ -1,0 +1,216 @@
+"""BoTorch's batched L-BFGS-B under the stopping rule of all optimizers.
+
+A step is an iteration (one accepted point). The rule of `lso.gradient.stopping` is applied to each element after each
+of its iterations; L-BFGS-B's own tolerances are set to 0, so that by itself it stops only where the loss does not fall
+any more.
+"""
+
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lso._botorch import importing_botorch
+from lso.gradient import stopping
+from lso.gradient.elementwise import READ_EVERY, Budget, DescentCallback, DescentResult
+from lso.objectives.latent_objective import LatentObjective
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+# What a trial point that is not finite counts as, above the last accepted loss: the line search then steps back.
+PENALTY = 1e10
+# A last change below this share of the loss counts as none: some units in the last place of single precision, in which
+# most decoders work.
+ROUNDING = 1e-6
+
+
+class _Stopped(Exception):
+    """The search is to end; carries why."""
+
+
+@dataclass(slots=True, eq=False)
+class _Element:
+    """One element as the callbacks see it.
+
+    Args:
+        z: last accepted code.
+        losses: losses of the start and of every accepted point.
+        trial: code last evaluated, and its loss.
+        bad: whether a trial since the last accepted point was not finite.
+        reason: why it stopped, so far as we stopped it ourselves.
+        seconds: when it last moved.
+    """
+
+    z: "NDArray[numpy.float64]"
+    losses: list[float]
+    trial: "tuple[NDArray[numpy.float64], float]"
+    bad: bool = False
+    reason: int = stopping.RUNNING
+    seconds: float = 0.0
+
+
+def descend(
+    objective: LatentObjective,
+    z0: Float[Tensor, "n latent"],
+    targets: Int[Tensor, " n"],
+    options: dict[str, Any],
+    budget: Budget,
+    watch: DescentCallback | None = None,
+) -> DescentResult:
+    """Minimize from every row of z0.
+
+    Args:
+        objective: the full objective.
+        z0: ``(N, d)`` starting codes.
+        targets: ``(N,)`` target of each row.
+        options: ``maxcor`` (10) and ``maxls`` (20) of L-BFGS-B.
+        budget: when to stop; ``max_steps`` counts iterations.
+        watch: hears of progress and may stop the search.
+    Returns:
+        The outcome, as of `lso.gradient.elementwise.descend`.
+    """
+    with importing_botorch():
+        from botorch.optim.batched_lbfgs_b import fmin_l_bfgs_b_batched
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    start = z0.detach().cpu().double()
+    box = None
+    if budget.bounds is not None:
+        box = [(float(a), float(b)) for a, b in budget.bounds.T]
+        start = torch.minimum(torch.maximum(start, budget.bounds[0].to(start)), budget.bounds[1].to(start))
+    search = _Search(objective, targets, start.numpy(), budget, watch)
+    messages, interrupted = [""] * len(z0), None
+    try:
+        # As BoTorch does: SciPy's many tiny products are slower on several threads, and much slower on a busy machine.
+        with threadpool_limits(limits=1, user_api="blas"):
+            _, _, results = fmin_l_bfgs_b_batched(  # type: ignore[no-untyped-call]
+                search.losses,
+                start.numpy(),
+                bounds=box,
+                factr=None,
+                ftol=0.0,
+                pgtol=0.0,
+                maxiter=budget.max_steps,
+                callback=search.accepted,
+                pass_batch_indices=True,
+                **options,
+            )
+        messages = [result["message"] for result in results]
+    except (KeyboardInterrupt, _Stopped) as stop:
+        interrupted = str(stop) or "interrupted"
+    return search.outcome(z0, messages, interrupted)
+
+
+class _Search:
+    """Serves the minimizer and writes down what it accepts. Host code for each element, as L-BFGS-B itself is."""
+
+    def __init__(
+        self, objective: LatentObjective, targets: Tensor, start: Any, budget: Budget, watch: DescentCallback | None
+    ) -> None:
+        self.objective, self.targets, self.budget, self.watch = objective, targets, budget, watch
+        self.elements = [_Element(row.copy(), [], (row.copy(), 0.0)) for row in start]
+        self.owner: dict[int, int] = {}
+        self.calls = self.rounds = 0
+        self.started = time.perf_counter()
+
+    def losses(self, x: Any, batch_indices: list[int]) -> tuple[Any, Any]:
+        """Losses and gradients of the trial points of some elements."""
+        import numpy
+
+        self._poll()
+        f, g = self.objective.take(self.targets[batch_indices]).value_and_grad(x)
+        self.calls += len(x)
+        finite = numpy.isfinite(f) & numpy.isfinite(g).all(1)
+        g = numpy.where(finite[:, None], g, 0.0)
+        for row, index in enumerate(batch_indices):
+            element = self.elements[index]
+            if not element.losses:
+                element.losses.append(float(f[row]))
+                if not finite[row]:  # a flat loss ends it at once
+                    element.reason, f[row] = stopping.NOT_FINITE, 0.0
+            elif not finite[row]:
+                element.bad, f[row] = True, element.losses[-1] + PENALTY * (1 + abs(element.losses[-1]))
+            element.trial = x[row].copy(), float(f[row])
+        return f, g
+
+    def accepted(self, intermediate_result: Any) -> None:
+        """One element has a new point. BoTorch does not say which: it hands over the element's own array."""
+        element = self.elements[self._whose(intermediate_result.x)]
+        # One assignment for the pair would not help: both are read together only after the minimizer has ended.
+        element.z, element.bad = intermediate_result.x.copy(), False
+        element.losses.append(float(intermediate_result.fun))
+        element.seconds = time.perf_counter() - self.started
+        window = element.losses[-self.budget.window - 1 :]
+        if len(window) <= self.budget.window:
+            return
+        change = sum(abs(b - a) for a, b in pairwise(window)) / self.budget.window
+        if change <= self.budget.tol:
+            element.reason = stopping.TOLERANCE
+            raise StopIteration
+
+    def _whose(self, x: Any) -> int:
+        if id(x) not in self.owner:
+            taken = set(self.owner.values())
+            free = [i for i in range(len(self.elements)) if i not in taken]
+            # An accepted point is the trial point last evaluated.
+            self.owner[id(x)] = min(free, key=lambda i: float(abs(self.elements[i].trial[0] - x).max()))
+        return self.owner[id(x)]
+
+    def _poll(self) -> None:
+        if self.watch is not None and self.rounds % READ_EVERY == 0:
+            done = max(len(element.losses) - 1 for element in self.elements) if self.rounds else 0
+            finite = [e.losses[-1] for e in self.elements if e.losses and abs(e.losses[-1]) < float("inf")]
+            self.watch.step(
+                max(done, 0), self.budget.max_steps, self.objective.sign * min(finite, default=float("nan"))
+            )
+            if why := self.watch.stop():
+                raise _Stopped(why)
+        self.rounds += 1
+
+    def outcome(self, z0: Tensor, messages: list[str], interrupted: str | None) -> DescentResult:
+        """What came of every element."""
+        losses = [element.losses or [float("nan")] for element in self.elements]
+        steps = torch.tensor([len(one) - 1 for one in losses])
+        end = int(steps.max())
+        marks = list(range(0, end + 1, self.budget.trace_every))
+        marks += [end] if marks[-1] != end else []
+        reasons = [
+            _reason(e, m, interrupted is not None, self.budget.tol)
+            for e, m in zip(self.elements, messages, strict=True)
+        ]
+        return DescentResult(
+            z=torch.stack([torch.from_numpy(e.z) for e in self.elements]).to(z0),
+            loss=torch.tensor([one[-1] for one in losses], dtype=torch.float64).to(z0),
+            steps=steps.to(z0.device),
+            reason=torch.tensor(reasons, device=z0.device),
+            seconds=torch.tensor([e.seconds for e in self.elements], dtype=torch.float64),
+            trace_steps=marks,
+            trace=[
+                torch.tensor([one[min(k, len(one) - 1)] for one in losses], dtype=torch.float64).to(z0) for k in marks
+            ],
+            calls=self.calls,
+            interrupted=interrupted,
+        )
+
+
+def _reason(element: _Element, message: str, interrupted: bool, tol: float | int) -> int:
+    if element.reason != stopping.RUNNING:
+        return element.reason
+    if interrupted:
+        return stopping.STOPPED
+    if "CONVERGENCE" in message:  # with zero tolerances: no gradient, or exactly no change
+        return stopping.TOLERANCE
+    if "ITERATIONS" in message:
+        return stopping.MAX_STEPS
+    if element.bad:
+        return stopping.NOT_FINITE
+    # Where rounding alone keeps the line search from going on, the loss is exactly unchanged for all that follows.
+    level = max(tol, ROUNDING * max(1.0, abs(element.losses[-1])))
+    last = abs(element.losses[-1] - element.losses[-2]) if len(element.losses) > 1 else float("inf")
+    return stopping.TOLERANCE if last <= level else stopping.LINE_SEARCH

@@ -1,0 +1,171 @@
+"""Losses between decoded data and targets: one value for each datum."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from lso.decoders.adapters import extract_logits
+from lso.objectives.function_names import told_name
+from lso.vae.distributions.pixels import Bernoulli, DiscretizedLogistic, Gaussian
+from lso.vae.errors import UsageError, unknown_name
+from lso.vae.utils.random import generator
+from lso.vae.vocabulary import PAD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lso.decoders.decoder import Decoder
+
+
+def squared_error(x: Float[Tensor, "n ..."], target: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    """Sum over a datum of (x - target)^2.
+
+    Args:
+        x: ``(n, *event)`` decoded.
+        target: ``(n, *event)``.
+    Returns:
+        ``(n,)``.
+    """
+    return ((x - target) ** 2).reshape(len(x), -1).sum(1)
+
+
+def cross_entropy_of_logits(x: Float[Tensor, "n ..."], target: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    """Sum over a datum of the binary cross-entropy, in nats, from logits.
+
+    Args:
+        x: ``(n, *event)`` logits.
+        target: ``(n, *event)`` in [0, 1].
+    Returns:
+        ``(n,)``.
+    """
+    return F.binary_cross_entropy_with_logits(x, target, reduction="none").reshape(len(x), -1).sum(1)
+
+
+def cross_entropy(x: Float[Tensor, "n ..."], target: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    """Sum over a datum of the binary cross-entropy, in nats, from probabilities; torch keeps logarithms above -100.
+
+    Args:
+        x: ``(n, *event)`` probabilities.
+        target: ``(n, *event)`` in [0, 1].
+    Returns:
+        ``(n,)``.
+    """
+    return F.binary_cross_entropy(x, target, reduction="none").reshape(len(x), -1).sum(1)
+
+
+def negative_log_likelihood(likelihood: object) -> "Callable[[Tensor, Tensor], Tensor]":
+    """-log p(x|z) in nats under a decoder's likelihood, from its decoded batch: logits of binary pixels, else means.
+
+    Args:
+        likelihood: one that the decoder gave, for its family and its scale, which is the same for all codes.
+    Returns:
+        ``(decoded (n, *event), targets (n, *event)) -> (n,)``.
+    Raises:
+        UsageError: if it is not a likelihood of `lso.vae.distributions.pixels`.
+    """
+    if isinstance(likelihood, Bernoulli):
+        return cross_entropy_of_logits
+    if not isinstance(likelihood, Gaussian | DiscretizedLogistic):
+        raise UsageError(
+            f"nll needs a decoder that gives a likelihood, got {type(likelihood).__name__}", 'Use loss="sse" or "bce".'
+        )
+    family, log_scale = type(likelihood), likelihood.log_scale.detach()
+
+    def nll(x: Tensor, target: Tensor) -> Tensor:
+        return -family(x, log_scale.to(x)).log_prob(target)
+
+    return nll
+
+
+def sequence_nll(logits: Float[Tensor, "n position word"], target: Int[Tensor, "n length"]) -> Float[Tensor, " n"]:
+    """-log p of token sequences in nats, from logits, summed in double precision.
+
+    Args:
+        logits: ``(n, length - 1, words)`` of the tokens after the first.
+        target: ``(n, length)`` tokens: start, tokens, end, padding.
+    Returns:
+        ``(n,)``; the end symbol counts, start and padding do not.
+    """
+    flat = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten(), ignore_index=PAD, reduction="none")
+    return flat.reshape(len(target), -1).double().sum(1)
+
+
+LOSSES = {
+    "nll": "negative log-likelihood under the decoder's own likelihood, in nats",
+    "sse": "squared error, summed over a datum",
+    "bce": "binary cross-entropy in nats, summed over a datum",
+}
+
+
+def usual_loss(decoder: "Decoder") -> str:
+    """The loss of a reconstruction unless said otherwise.
+
+    Args:
+        decoder: any.
+    Returns:
+        Row of `LOSSES`: the squared error, which serves any decoder of numbers; of sequences the negative
+        log-likelihood.
+    """
+    return "sse" if decoder.vocabulary is None else "nll"
+
+
+def chosen_loss(
+    loss: "str | Callable[[Tensor, Tensor], Tensor]", decoder: "Decoder"
+) -> "Callable[[Tensor, Tensor], Tensor]":
+    """The loss between what a decoder gives and targets.
+
+    Args:
+        loss: row of `LOSSES`, or a function of two ``(n, *event)`` batches that gives ``(n,)``.
+        decoder: see `named_loss`.
+    Returns:
+        ``(decoded or logits, targets) -> (n,)``.
+    Raises:
+        UsageError: as `named_loss`, or for a function on sequences.
+    """
+    if isinstance(loss, str):
+        return named_loss(loss, decoder)
+    if decoder.vocabulary is not None:
+        raise _not_of_sequences(told_name(loss))
+    return loss
+
+
+def _not_of_sequences(name: str) -> UsageError:
+    return UsageError(
+        f"the loss {name} compares numbers, and this decoder makes sequences",
+        'Take nll, -log p of the target given the code. Scores on decoded strings are for Python: on="objects".',
+    )
+
+
+def named_loss(name: str, decoder: "Decoder") -> "Callable[[Tensor, Tensor], Tensor]":
+    """The loss of a name, in the form that fits what the decoder gives.
+
+    Args:
+        name: row of `LOSSES`; of a decoder of sequences ``"nll"`` alone.
+        decoder: tried on a few codes to see whether it gives logits.
+    Returns:
+        ``(decoded or logits, targets) -> (n,)``.
+    Raises:
+        UsageError: for an unknown name, ``"bce"`` where the output leaves [0, 1], ``"nll"`` without a likelihood, or
+            another loss than that on sequences.
+    """
+    if name not in LOSSES:
+        raise unknown_name("loss", name, LOSSES)
+    if decoder.vocabulary is not None:
+        if name != "nll":
+            raise _not_of_sequences(name)
+        return sequence_nll
+    if name == "sse":
+        return squared_error
+    with torch.no_grad():
+        z = torch.randn(8, decoder.latent_dim, generator=generator(0, "losses"))
+        if name == "nll":
+            return negative_log_likelihood(decoder.output(z))
+        logits, x = decoder.decode(z, extract_logits), decoder.decode(z)
+    if logits is not x and isinstance(logits, Tensor) and isinstance(x, Tensor) and not torch.equal(logits, x):
+        return cross_entropy_of_logits
+    if not isinstance(x, Tensor) or bool((x < 0).any()) or bool((x > 1).any()):
+        raise UsageError("bce needs a decoder that gives probabilities or an object with .logits", 'Use loss="sse".')
+    return cross_entropy

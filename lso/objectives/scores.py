@@ -1,0 +1,143 @@
+"""What a score may return, the errors that say what it should have, and the memory of a score on strings."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lso.objectives.score_calls import asked, spare
+from lso.vae.errors import ShapeError, UsageError
+from lso.vae.utils.validation import pluralize
+
+
+def not_differentiable(name: str, why: str, optimizer: str = "a gradient optimizer") -> UsageError:
+    """The error for a gradient optimizer on an objective without gradients.
+
+    Args:
+        name: of the objective.
+        why: what is missing.
+        optimizer: name of the optimizer.
+    Returns:
+        The error, to be raised by the caller.
+    """
+    return UsageError(
+        f"{optimizer} cannot serve objective {name!r}: {why}",
+        "Use a black-box optimizer, or a score and a decoder made of differentiable torch operations.",
+    )
+
+
+def as_objects(decoded: Tensor | list[Any]) -> list[Any]:
+    """A decoded batch as a list.
+
+    Args:
+        decoded: ``(n, ...)`` tensor, or n objects.
+    Returns:
+        n numpy arrays, or the objects.
+    """
+    return list(decoded.detach().cpu().numpy()) if isinstance(decoded, Tensor) else decoded
+
+
+def from_objects(values: Any, n: int) -> Tensor:
+    """The values of a score on objects.
+
+    Args:
+        values: what it returned: n floats, None for an invalid object.
+        n: objects scored.
+    Returns:
+        ``(n,)`` double, NaN for an invalid object.
+    Raises:
+        ShapeError: if there is not one value for each object.
+        UsageError: if a value is no number.
+    """
+    if values is None or isinstance(values, str) or not hasattr(values, "__len__") or len(values) != n:
+        got = pluralize(len(values), "value") if hasattr(values, "__len__") else type(values).__name__
+        raise ShapeError(
+            f"the score returned {got} for {pluralize(n, 'object')}, expected {pluralize(n, 'value')}",
+            "Return a list with one float (or None) for each object.",
+        )
+    try:
+        return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"the score returned what is no number: {error}", "Return a float or None for each object."
+        ) from error
+
+
+def scored(score: Callable[..., Any], objects: Sequence[Any]) -> Tensor:
+    """Values of objects, which the score gets copies of.
+
+    Args:
+        score: list of objects -> list of floats, None or NaN for an invalid one.
+        objects: n, strings or others.
+    Returns:
+        ``(n,)`` double, NaN for an invalid object.
+    Raises:
+        ShapeError: if the score does not give one value for each object.
+        UsageError: if a value is no number.
+    """
+    return from_objects(asked(score, [spare(item) for item in objects]), len(objects))
+
+
+def checked(value: Any, n: int) -> Tensor:
+    """The values of a score on tensors.
+
+    Args:
+        value: what it returned.
+        n: data scored.
+    Returns:
+        ``(n,)``, as it came.
+    Raises:
+        UsageError: if it is no tensor.
+        ShapeError: if it has another shape.
+    """
+    if not isinstance(value, Tensor):
+        raise UsageError(
+            f"the score returned {type(value).__name__}, expected a tensor ({n},)",
+            'Return a tensor, or make the objective with on="objects".',
+        )
+    if tuple(value.shape) != (n,):
+        raise ShapeError(
+            f"the score returned shape {tuple(value.shape)} for {n} decoded data, expected ({n},)",
+            "Reduce over the datum, not over the batch: one value for each row.",
+        )
+    return value
+
+
+class MemoizedScore:
+    """A score on objects that sees each distinct string once; other objects it sees every time.
+
+    Args:
+        score: list of objects -> list of floats, None or NaN for an invalid one.
+    """
+
+    def __init__(self, score: Callable[..., Any]) -> None:
+        self._score = score
+        self._known: dict[str, float] = {}
+        self._calls = 0
+
+    def __call__(self, objects: Sequence[Any]) -> Tensor:
+        """Values of objects, and its errors, as of `scored`.
+
+        Args:
+            objects: n, strings or others.
+        Returns:
+            ``(n,)`` double.
+        """
+        if not all(isinstance(item, str) for item in objects):
+            return scored(self._score, objects)
+        fresh = list(dict.fromkeys(item for item in objects if item not in self._known))
+        if fresh:
+            self._known |= dict(zip(fresh, scored(self._score, fresh).tolist(), strict=True))
+        self._calls += len(objects)
+        return torch.tensor([self._known[item] for item in objects], dtype=torch.float64)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Strings asked for (``calls``), distinct ones (``unique``: as often was the score asked), those answered from
+        memory (``duplicate``), and distinct ones that are ``invalid``.
+        """
+        invalid = sum(math.isnan(value) for value in self._known.values())
+        unique = len(self._known)
+        return {"calls": self._calls, "unique": unique, "duplicate": self._calls - unique, "invalid": invalid}

@@ -1,0 +1,313 @@
+"""Tables of a report on black-box searches, and the few numbers of it for a terminal."""
+
+from typing import Any
+
+import torch
+
+from lso.analysis.black_box_groups import Group
+from lso.analysis.black_box_summary import FITS, BlackBoxSummary
+from lso.analysis.black_box_traces import SearchTrace
+from lso.analysis.convergence import finite_median
+from lso.analysis.start_sensitivity import BASIN, Sensitivity
+from lso.analysis.summary import plain
+from lso.analysis.surrogate_calibration import LEVELS, POINTS, Calibration, coverage, equal
+from lso.reports.key_numbers import cell
+from lso.reports.tables import NONE, Table, number, percent
+
+COUNTERS = ("calls", "unique", "duplicate", "invalid", "failed", "timed_out")
+DIMENSIONS = 40  # rows that a page shows unasked
+
+
+def checks(group: Group) -> Table:
+    """What the verdict rests on.
+
+    Args:
+        group: of searches.
+    Returns:
+        One row a rule.
+    """
+    rows = [[check.name, check.level, check.found] for check in group.verdict.checks]
+    return Table(columns=["check", "level", "found"], rows=rows, title="What the verdict rests on")
+
+
+def rules(group: Group) -> Table:
+    """The rules in words.
+
+    Args:
+        group: of searches.
+    Returns:
+        One row a rule.
+    """
+    rows = [[check.name, check.rule] for check in group.verdict.checks]
+    return Table(columns=["check", "rule"], rows=rows, title="The rules", fold=True)
+
+
+def searches(summary: BlackBoxSummary) -> Table:
+    """What each search found, and what its calls came to.
+
+    Args:
+        summary: of searches.
+    Returns:
+        One row a search.
+    """
+    rows = [
+        [
+            f"{group.name}, seed {one.seed}",
+            number(one.best),
+            number(one.best_typical),
+            number(one.best_call + 1 if one.best_call >= 0 else None),
+            number(one.design_best),
+            *[number(int(one.counters.get(key, 0))) for key in COUNTERS],
+            one.status,
+        ]
+        for group, one in _each(summary)
+    ]
+    columns = ["search", "best", "best typical", "at call", "initial design"]
+    columns += [*(key.replace("_", " ") for key in COUNTERS), "status"]
+    sizes = ", ".join(str(size) for size in sorted({one.design for _, one in _each(summary)}) if size)
+    told = any(one.known_best == one.known_best for _, one in _each(summary))
+    design = [f"of the first {sizes} objects scored"] * bool(sizes) + ["of what was told beforehand"] * told
+    note = (
+        "Unique: distinct valid objects scored, which the budget counts; duplicates are answered from memory. Calls "
+        "count from 1 here, from 0 in the files. Initial "
+        f"design: the best {' and '.join(design)}."
+    )
+    return Table(columns=columns, rows=rows, title="The searches", note=note)
+
+
+def moves(summary: BlackBoxSummary) -> Table:
+    """Where each search looked, and what took the time.
+
+    Args:
+        summary: of searches.
+    Returns:
+        One row a search.
+    """
+    rows = [
+        [
+            f"{group.name}, seed {one.seed}",
+            percent(one.typical_share),
+            percent(one.at_bound),
+            number(one.step, 3),
+            *[number(value, 3) for value in (one.ask_seconds, one.score_seconds, one.seconds)],
+        ]
+        for group, one in _each(summary)
+    ]
+    columns = [
+        "search",
+        "typical proposals",
+        "coordinates at a bound",
+        "last step",
+        "seconds asking",
+        "scoring",
+        "in all",
+    ]
+    note = (
+        "Last step: distance of the last tenth of the proposals from the best code before each; two prior draws have "
+        "1. Scoring is summed over calls, which may run side by side; the rest of the time went into decoding, records "
+        "and waiting."
+    )
+    return Table(columns=columns, rows=rows, title="Where they looked, and the time", note=note)
+
+
+def _each(summary: BlackBoxSummary) -> list[tuple[Group, SearchTrace]]:
+    return [(group, one) for group in summary.groups for one in group.courses]
+
+
+def endings(summary: BlackBoxSummary) -> list[str]:
+    """Why each search ended.
+
+    Args:
+        summary: of searches.
+    Returns:
+        One line a distinct sentence.
+    """
+    told: dict[str, list[str]] = {}
+    for group, one in _each(summary):
+        told.setdefault(one.sentence, []).append(f"{group.name} {one.seed}")
+    if len(told) == 1:
+        return list(told)
+    return [f"{', '.join(who)}: {text}" for text, who in told.items()]
+
+
+def surrogate(summary: BlackBoxSummary) -> Table | None:
+    """How well a surrogate foretells left-out values, group by group.
+
+    Args:
+        summary: of searches.
+    Returns:
+        One row a group; None where no surrogate could be fitted.
+    """
+    known = [(group, group.pooled) for group in summary.groups]
+    rows = [_surrogate(group, found) for group, found in known if found is not None]
+    columns = ["group", "values", "rank correlation", "explained"]
+    columns += [f"within {100 * level:z.0f} %" for level in LEVELS]
+    columns += ["lengthscale, active dims", "weak and dead", "judged"]
+    note = (
+        f"BoTorch's default Gaussian process on the chart's unit cube, fitted afresh to the values of the first {FITS} "
+        f"searches (at most {POINTS} evenly spaced objects of each); each value is predicted from the others with the "
+        "hyperparameters kept. Explained: share of the variance of each third of the values that a surrogate refitted "
+        "to the others foretells; under 5 % it is flat. Lengthscales: medians, in standard deviations of the prior; a "
+        "dimension whose lengthscale is many times the box does not matter to the surrogate. A trust region fits its "
+        "own model to its own neighbourhood; to random search and CMA-ES this one is a bystander."
+    )
+    return Table(columns=columns, rows=rows, title="Leave-one-out calibration", note=note) if rows else None
+
+
+def _surrogate(group: Group, found: Calibration) -> list[str]:
+    active = group.dimensions.active
+    scales = [float(finite_median(found.lengthscales[mask])) for mask in (active, ~active)]
+    judged = (
+        "flat: all values are equal" if equal(found) else "flat: no better than the mean" if group.flat else "foretells"
+    )
+    return [
+        group.name,
+        number(len(found.observed)),
+        number(found.rank_correlation, 3),
+        percent(max(0.0, found.explained)),
+        *[percent(coverage(found, level)) for level in LEVELS],
+        *[number(scale, 3) for scale in scales],
+        judged,
+    ]
+
+
+def dimensions(group: Group) -> Table:
+    """All measures of each dimension.
+
+    Args:
+        group: of searches.
+    Returns:
+        One row a dimension, by falling effect on the decode.
+    """
+    dims = group.dimensions
+    measures = {
+        dims.measure: dims.jacobian_norm,
+        "decoder use (nats)": dims.decoder_use,
+        "KL (nats)": dims.kl,
+        "variance of means": dims.variance,
+        "change when redrawn": dims.redraw,
+        "re-encoding correlation": dims.correlation,
+        "best |z|": dims.moved,
+        "spread of proposals": group.spread,
+        "lengthscale": group.lengthscale,
+    }
+    known = {name: value for name, value in measures.items() if value is not None and bool(torch.isfinite(value).any())}
+    rows = [[f"z{i}", dims.status(i), *[number(float(value[i]), 3) for value in known.values()]] for i in dims.order]
+    fold = len(rows) > DIMENSIONS
+    return Table(columns=["dimension", "status", *known], rows=rows, title="Each dimension", fold=fold)
+
+
+def seeds(group: Group) -> Table | None:
+    """Distances between the seeds' bests.
+
+    Args:
+        group: of searches.
+    Returns:
+        Two columns; None of one search.
+    """
+    found = group.agreement
+    if found is None:
+        return None
+    every = found.pairs[0]
+    rows = [
+        ["spread of best values", number(float(found.spread[0]))],
+        ["as a share of the gain over the median initial design", percent(float(found.relative_spread[0]))],
+        ["different best objects", f"{group.distinct_best} of {found.starts}"],
+        [
+            "squared code distance, active dimensions",
+            f"{number(every.active)} (prior draws: {found.baseline_active:g})",
+        ],
+        ["squared code distance, weak and dead", f"{number(every.other)} (prior draws: {found.baseline_other:g})"],
+        [f"distance of decoded results ({found.unit})", f"{number(every.decoded)} (two prior draws: {_scale(found)})"],
+        ["groups of like results", number(int(found.basins[0]))],
+    ]
+    note = "Distances are medians over pairs of seeds. Like: linked by steps of a tenth of two prior draws' distance."
+    return Table(columns=["number", "over seeds"], rows=rows, title="The seeds' bests", note=note)
+
+
+def _scale(found: Sensitivity) -> str:
+    return number(found.tolerance / BASIN, 3)
+
+
+def top(summary: BlackBoxSummary) -> Table:
+    """The best distinct objects.
+
+    Args:
+        summary: of searches.
+    Returns:
+        One row an object.
+    """
+    texts = any(found.text is not None for found in summary.top)
+    rows = [
+        [
+            str(found.rank),
+            number(found.value),
+            *([found.text or ""] if texts else []),
+            "yes" if found.typical else "no",
+            percent(found.percentile),
+            number(found.reencoding, 3),
+            f"{found.group}, seed {found.seed}, call {found.call + 1}",
+            number(found.times),
+        ]
+        for found in summary.top
+    ]
+    columns = ["rank", "value", *(["object"] if texts else []), "typical", "norm percentile", "re-encoding error"]
+    return Table(columns=[*columns, "found by", "searches"], rows=rows, fold=True, title="More on each")
+
+
+def essence_numbers(group: Group) -> dict[str, Any]:
+    """The few numbers that one compares searches by.
+
+    Args:
+        group: of searches.
+    Returns:
+        Key -> plain value; None where not known. Medians over seeds unless the key says otherwise.
+    """
+    dims, found, pooled = group.dimensions, group.agreement, group.pooled
+    calls = max(1, group.total("calls"))
+    numbers = {
+        "verdict": group.verdict.level,
+        "optimizer": group.name,
+        "seeds": len(group.courses),
+        "best value": group.median("best"),
+        "best typical value": group.median("best_typical"),
+        "best value, best seed": group.best,
+        "best of the initial design": group.median("design_best"),
+        "spread over seeds, share of the gain": None if found is None else float(found.relative_spread[0]),
+        "code distance, active dims": None if found is None else found.pairs[0].active,
+        "code distance, weak and dead dims": None if found is None else found.pairs[0].other,
+        "distance of decoded results": None if found is None else found.pairs[0].decoded,
+        "different best objects": group.distinct_best,
+        **{f"{key.replace('_', ' ')}, all seeds": group.total(key) for key in COUNTERS},
+        "share of calls wasted": 1 - group.total("unique") / calls,
+        "share of proposals typical": group.median("typical_share"),
+        "share of coordinates at a bound": group.median("at_bound"),
+        "rank correlation, left out": None if pooled is None else pooled.rank_correlation,
+        "share within 95 % intervals": None if pooled is None else pooled.coverage_95,
+        "latent dims": len(dims.sensitivity),
+        "active dims (decoder)": int(dims.active.sum()),
+        "active units (encoder)": dims.active_units,
+        "mutual information (nats)": group.mutual_information,
+        "re-encoding error of best": group.best_reencoding,
+        "re-encoding error of prior draws": group.prior_reencoding,
+        "seconds asking": group.median("ask_seconds"),
+        "seconds scoring": group.median("score_seconds"),
+    }
+    known: dict[str, Any] = plain(numbers)
+    return known
+
+
+def essence(summary: BlackBoxSummary) -> Table:
+    """The essence of black-box searches for a terminal.
+
+    Args:
+        summary: of searches.
+    Returns:
+        One column a group; the verdict on the first is the note.
+    """
+    columns = {group.name: essence_numbers(group) for group in summary.groups}
+    keys = [key for key in columns[summary.main.name] if key not in ("verdict", "optimizer")]
+    rows = [[key, *[cell(key, found[key]) for found in columns.values()]] for key in keys]
+    rows = [row for row in rows if any(text != NONE for text in row[1:])]
+    note = " ".join(filter(None, (summary.verdict.sentence, summary.verdict.training)))
+    return Table(columns=["number", *columns], rows=rows, title="Black-box search, median over seeds", note=note)

@@ -1,0 +1,399 @@
+"""Tables of a search report, section by section."""
+
+from typing import Any
+
+import torch
+
+from lso.analysis.convergence import finite_median
+from lso.analysis.plausibility import share_within
+from lso.analysis.reproduction import SHARE
+from lso.analysis.start_sensitivity import Distances, Sensitivity
+from lso.analysis.summary import SearchSummary, rows_of
+from lso.reports.tables import NONE, Table, number, percent
+
+
+def checks(summary: SearchSummary) -> Table:
+    """What the verdict rests on.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a rule.
+    """
+    rows = [[check.name, check.level, check.found] for check in summary.verdict.checks]
+    return Table(columns=["check", "level", "found"], rows=rows, title="What the verdict rests on")
+
+
+def rules(summary: SearchSummary) -> Table:
+    """The rules in words.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a rule.
+    """
+    rows = [[check.name, check.rule] for check in summary.verdict.checks]
+    return Table(columns=["check", "rule"], rows=rows, title="The rules", fold=True)
+
+
+def final_values(summary: SearchSummary) -> Table:
+    """Start, best, median and worst end of each target.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a target.
+    """
+    steps, starts = summary.convergence, summary.sensitivity
+    names = list(summary.result.start_names)
+    rows = [
+        [
+            f"{t}: {name}" if name != f"target {t}" else name,
+            number(float(steps.value0[t])),
+            number(float(steps.best[t])),
+            names[int(steps.best_start[t])],
+            number(float(steps.median[t])),
+            number(float(steps.worst[t])),
+            number(float(starts.spread[t])),
+            percent(float(starts.relative_spread[t])),
+            number(int(starts.basins[t])),
+            number(float(finite_median(steps.steps[t]))),
+        ]
+        for t, name in enumerate(summary.target_names)
+    ]
+    columns = [
+        "target",
+        "start (median)",
+        "best",
+        "from",
+        "median",
+        "worst",
+        "spread",
+        "of gain",
+        "basins",
+        "steps (median)",
+    ]
+    note = "Spread is worst less best over a target's starts; the gain is from its median start to its best end."
+    return Table(columns=columns, rows=rows, title="Final values", note=note, fold=len(rows) > 12)
+
+
+def targets(summary: SearchSummary) -> Table | None:
+    """How well each target is reproduced, those that are not first.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a target; None without targets.
+    """
+    found = summary.reproduction
+    if found is None:
+        return None
+    missed, turned = found.missed.tolist(), found.missed & False if found.turned is None else found.turned
+    rows = [
+        [
+            summary.target_names[t],
+            "not reproduced" if missed[t] else "reproduced",
+            percent(max(0.0, float(found.share[t]))),
+            *([] if found.shape is None else [percent(max(0.0, float(found.shape[t])))]),
+            *([] if found.nats is None else [number(float(found.nats[t]))]),
+            "reproduced turned round (1 - x): the opposite polarity" if bool(turned[t]) else "",
+        ]
+        for t in sorted(range(len(missed)), key=lambda t: not missed[t])  # stable
+    ]
+    cost = "" if found.bound is None else f" and costs at most {number(found.bound, 3)} nats given its code"
+    note = (
+        f"A target is reproduced if at least {percent(SHARE)} of it is{cost} (the rule of the check fit). The share is "
+        "of what sets it apart from an answer that knows nothing."
+    )
+    shape = [] if found.shape is None else ["against its mean colour"]
+    columns = ["target", "", "share reproduced", *shape, *([] if found.nats is None else ["nats"]), ""]
+    fold = len(rows) > 12 and not any(missed)
+    return Table(columns=columns, rows=rows, title="Each target", note=note, fold=fold, marked=range(sum(missed)))
+
+
+def reproduction(summary: SearchSummary) -> Table | None:
+    """Of sequences, each target beside what its best end decodes to.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a target; None for other data.
+    """
+    found = summary.said
+    if found is None:
+        return None
+    value = summary.convergence.best
+    rows = [
+        [
+            summary.target_names[t],
+            found.target[t],
+            found.best[t],
+            number(int(found.edits[t])),
+            number(int(found.tokens[t])),
+            number(float(value[t])),
+        ]
+        for t in range(len(found.target))
+    ]
+    note = (
+        f"{int(found.exact.sum())} of {len(rows)} are reproduced token for token. Edits: tokens to insert, delete or "
+        "replace in what the best code decodes to. The value is of the target itself, given the code."
+    )
+    columns = ["name", "target", "decoded from the best code", "edits", "tokens", "value"]
+    return Table(columns=columns, rows=rows, title="Reproduction", note=note, fold=True)
+
+
+def thresholds(summary: SearchSummary) -> Table:
+    """Steps until a share of the gain was there.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a threshold.
+    """
+    steps = summary.convergence
+    rows = []
+    for level, reached in zip(steps.thresholds, steps.steps_to, strict=True):
+        good = reached[torch.isfinite(reached)]
+        quartiles = [float(torch.quantile(good, q)) if len(good) else None for q in (0.1, 0.5, 0.9)]
+        rows.append(
+            [f"{100 * level:g} % of the gain", percent(share_within(torch.isfinite(reached))), *map(number, quartiles)]
+        )
+    note = (
+        "The gain of a target is from the value at its median start to the best end over its starts, so that every "
+        "start is held "
+        f"to one level. Steps are known to the resolution of the trace ({_resolution(summary)} steps)."
+    )
+    columns = ["threshold", "reached by", "steps: 10 %", "median", "90 %"]
+    return Table(columns=columns, rows=rows, title="Steps to each threshold", note=note)
+
+
+def _resolution(summary: SearchSummary) -> int:
+    at = summary.convergence.trace_steps
+    return int((at[1:] - at[:-1]).max()) if len(at) > 1 else 1
+
+
+REASONS = {
+    "tolerance": "the tolerance was met",
+    "max_steps": "the step limit was reached",
+    "not_finite": "a value or gradient was not finite",
+    "line_search": "no lower loss along the gradient (line search)",
+    "stopped": "the search was stopped from outside",
+}
+
+
+def stopped(summary: SearchSummary) -> Table:
+    """Why elements stopped.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a reason.
+    """
+    found, total = summary.convergence.stopped, summary.convergence.failed.numel()
+    rows = [[REASONS.get(reason, reason), number(n), percent(n / total)] for reason, n in found.items()]
+    moving = int(summary.convergence.moving.sum())
+    rows.append(["still gaining when it stopped (any reason)", number(moving), percent(moving / total)])
+    note = "Still gaining: over 1 % of the search's own gain came in the last tenth of its steps."
+    return Table(columns=["reason", "searches", "share"], rows=rows, title="Why each stopped", note=note)
+
+
+def by_kind(summary: SearchSummary) -> Table:
+    """What starts of each kind came to.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a kind of start.
+    """
+    kinds = summary.convergence.kinds
+    rows = [
+        [
+            k.name,
+            number(k.starts),
+            *(number(x) for x in (k.value0, k.value)),
+            percent(k.gap),
+            number(k.steps),
+            percent(k.wins),
+        ]
+        for k in kinds
+    ]
+    columns = ["kind of start", "starts", "value at start", "value at end", "gain left", "steps", "best of target"]
+    note = "Medians over targets and starts. Gain left: share of the gain that an end is short of its target's best."
+    return Table(columns=columns, rows=rows, title="By kind of start", note=note)
+
+
+def distances(summary: SearchSummary) -> Table:
+    """Distances between the ends of a target's starts, split into active and other dimensions.
+
+    Args:
+        summary: of a search.
+    Returns:
+        Rows for all pairs, pairs in one basin, pairs in different basins, the control, and the baseline.
+    """
+    found, active = summary.sensitivity, int(summary.dimensions.active.sum())
+    other = len(summary.dimensions.sensitivity) - active
+    rows = [_pairs(p.name, p) for p in found.pairs]
+    if summary.control is not None:
+        rows.append(_pairs(f"all pairs, control ({summary.control.optimizer})", summary.control.pairs[0]))
+    baseline = [found.baseline_active + found.baseline_other, found.baseline_active, found.baseline_other]
+    rows.append(
+        ["baseline: two independent prior draws", NONE, *map(number, baseline), number(summary.reference.scale)]
+    )
+    columns = [
+        "pairs of starts",
+        "pairs",
+        "code: all dims",
+        f"{active} active",
+        f"{other} weak and dead",
+        f"decoded ({found.unit})",
+    ]
+    note = (
+        "Medians. Code distances are squared and summed over dimensions; the baseline is 2 for each dimension. Only "
+        "the active part says "
+        "whether starts found the same code: under Adam, dimensions that the decoder all but ignores still move by "
+        "about the learning "
+        "rate a step. Starts share a basin if single linkage joins their decoded results at "
+        f"{number(found.tolerance)} {found.unit} (10 % of the distance between two decoded prior draws)."
+    )
+    return Table(columns=columns, rows=rows, title="Distance between what the starts found", note=note)
+
+
+def _pairs(name: str, found: Distances) -> list[str]:
+    return [name, number(found.pairs), *map(number, (found.total, found.active, found.other, found.decoded))]
+
+
+def control(summary: SearchSummary) -> Table | None:
+    """The search beside its control.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row an optimizer; None without a control.
+    """
+    if summary.control is None:
+        return None
+    columns = ["optimizer", "best", "all starts", "spread", "of gain", "targets with several basins"]
+    rows = [_search_row(found) for found in (summary.sensitivity, summary.control)]
+    note = "The same targets and starts with another optimizer: what both show is the landscape, the rest is their own."
+    return Table(columns=columns, rows=rows, title="Control", note=note + " Medians over targets.")
+
+
+def _search_row(found: Sensitivity) -> list[str]:
+    spread = [number(float(finite_median(found.spread))), percent(float(finite_median(found.relative_spread)))]
+    return [found.optimizer, number(found.best), number(found.value), *spread, percent(share_within(found.basins > 1))]
+
+
+def activity(summary: SearchSummary) -> Table:
+    """Every measure of activity, one row a dimension, by falling sensitivity.
+
+    Args:
+        summary: of a search.
+    Returns:
+        Columns for what is known.
+    """
+    dims = summary.dimensions
+    known: dict[str, Any] = {
+        dims.measure: dims.jacobian_norm,
+        "squared effect / largest": dims.relative,
+        "decoder use (nats)": dims.decoder_use,
+        "KL (nats)": dims.kl,
+        "variance of means": dims.variance,
+        "change when redrawn": dims.redraw,
+        "re-encoding correlation": dims.correlation,
+        "moved by search": dims.moved,
+        "squared distance of starts": summary.sensitivity.per_dimension,
+    }
+    known = {name: value for name, value in known.items() if value is not None}
+    rows = [[f"z{i}", dims.status(i), *(number(float(value[i]), 3) for value in known.values())] for i in dims.order]
+    return Table(columns=["dimension", "status", *known], rows=rows, title="Every dimension", fold=True)
+
+
+LOOKS = {
+    "norm": "norm",
+    "percentile": "percentile",
+    "norm_active": "norm, active",
+    "percentile_active": "percentile, active",
+    "mahalanobis": "Mahalanobis",
+    "mahalanobis_active": "Mahalanobis, active",
+    "reencoding": "re-encoding error",
+    "reencoding_active": "re-encoding, active",
+    "at_bound": "at a bound",
+    "atypical": "atypical",
+}
+
+
+def plausibility(summary: SearchSummary) -> Table:
+    """Typicality of starts, ends, best and best typical beside prior draws.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a set of codes.
+    """
+    sets = {
+        "prior draws (yardstick)": summary.reference.plausibility,
+        "starts": summary.starts,
+        "ends": summary.ends,
+        "best of each target": summary.best,
+        "best typical of each target": summary.best_typical,
+    }
+    found = {name: rows_of(value) for name, value in sets.items()}
+    keys = [key for key in LOOKS if any(row[key] is not None for row in found.values())]
+    rows = [[name, *(_look(key, row[key]) for key in keys)] for name, row in found.items()]
+    note = (
+        "Medians; at a bound and atypical are means. Percentile: of the norm under chi(d), 50 % is the middle of the "
+        "prior's shell. "
+        "Mahalanobis: against the codes of the validation data. Re-encoding error: mean over dimensions of the squared "
+        "difference between "
+        "a code and the mean code of what it decodes to. At a bound: share of coordinates at or beyond the box. "
+        "Atypical: norm over active "
+        "dimensions above the 99.9 % point of chi, or farther from the codes than each of the codes themselves. Inside "
+        "the shell is no fault: the most probable codes lie there."
+    )
+    return Table(columns=["codes", *(LOOKS[key] for key in keys)], rows=rows, note=note)
+
+
+def _look(key: str, value: float | None) -> str:
+    return percent(value) if key.startswith(("percentile", "at_bound", "atypical")) else number(value, 3)
+
+
+def best_and_typical(summary: SearchSummary) -> Table:
+    """What insisting on a typical code costs, target by target.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a target whose best and best typical end differ.
+    """
+    value = summary.result.value.detach().double().cpu()
+    best, typical = value[summary.best_index], value[summary.best_typical_index]
+    rows = [
+        [
+            summary.target_names[t],
+            *(number(float(x[t])) for x in (best, typical)),
+            percent(float(summary.best.percentile_active[t])),
+            percent(float(summary.best_typical.percentile_active[t])),
+            "no typical end" if bool(summary.best_typical.atypical[t]) else "",
+        ]
+        for t in range(len(value))
+        if summary.best_index[1][t] != summary.best_typical_index[1][t] or bool(summary.best_typical.atypical[t])
+    ]
+    columns = ["target", "best", "best typical", "percentile of best", "of best typical", ""]
+    note = (
+        "Best and best typical are the same end on every target."
+        if not rows
+        else "Targets not listed: best and best typical agree."
+    )
+    return Table(columns=columns, rows=rows, title="Best against best typical", note=note, fold=len(rows) > 12)
+
+
+def counters(summary: SearchSummary) -> Table:
+    """Decoder calls and what became of them.
+
+    Args:
+        summary: of a search.
+    Returns:
+        One row a counter.
+    """
+    rows = [[str(key).replace("_", " "), number(value)] for key, value in summary.counters.items()]
+    return Table(columns=["counter", "count"], rows=rows, title="")

@@ -1,0 +1,1 @@
+"""What a search found: evaluations, results, and the files that hold them."""

@@ -1,0 +1,1 @@
+"""Datasets, one module each, and what they share: splits, downloads, tokenizers, preprocessing."""

@@ -1,0 +1,154 @@
+"""MNIST from a local npz, from idx files, or downloaded."""
+
+import gzip
+import hashlib
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lso.tasks.datasets.arrays import as_images, as_labels, first_key, load_arrays, sixteen_bits
+from lso.tasks.datasets.download import Progress, Remote, fetch, file_hash
+from lso.tasks.datasets.image_dataset import Raw
+from lso.tasks.datasets.splits import held_out
+from lso.tasks.task import existing
+from lso.vae.config.training import DataConfig
+from lso.vae.errors import DataError
+
+MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+STEMS = {
+    "train_x": "train-images-idx3-ubyte",
+    "train_y": "train-labels-idx1-ubyte",
+    "test_x": "t10k-images-idx3-ubyte",
+    "test_y": "t10k-labels-idx1-ubyte",
+}
+# MD5 of the .gz files, as the loaders of other libraries state them.
+MD5 = {
+    "train_x": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train_y": "d53e105ee54ea40749a09fcbcd1e9432",
+    "test_x": "9fb629c4189551a2d022fa330f9573f3",
+    "test_y": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+TRAIN_MD5 = "6bbc9ace898e44ae57da46a324031adb"  # of the unpacked training images, header included
+VALIDATION, CLASSES = 10_000, 10
+
+
+def load(data: DataConfig, progress: Progress | None = None) -> Raw:
+    """60,000 + 10,000 digits of 28x28 pixels, ink bright; the last 10,000 training images are the validation split.
+
+    Source: LeCun, Cortes, Burges, the MNIST database; licence usually given as CC BY-SA 3.0.
+
+    Args:
+        data: ``path`` is an npz (train_x, test_x, and train_y, test_y if known; Keras' names too), a folder with one or
+            with the four idx files, packed or not, or one of them; empty downloads to the cache.
+        progress: told the bytes downloaded.
+    Returns:
+        ``uint8`` images and labels; provenance says whether the training images are byte for byte the original ones.
+    Raises:
+        DataError: if the files cannot be found, read or downloaded, or images and labels do not belong together.
+    """
+    arrays, record = _local(existing(data.path)) if data.path else _download(progress)
+    deep = sixteen_bits(arrays.values())
+    train, test = (as_images(arrays[key], f"MNIST {key}", deep=deep) for key in ("train_x", "test_x"))
+    held = held_out(len(train), VALIDATION, "MNIST")
+    labels = {}
+    if "train_y" in arrays and "test_y" in arrays:
+        y = as_labels(arrays["train_y"], len(train), "MNIST train_y", CLASSES)
+        test_y = as_labels(arrays["test_y"], len(test), "MNIST test_y", CLASSES)
+        labels = {"train": y[:-held], "validation": y[-held:], "test": test_y}
+    exact = _idx_md5(train) == TRAIN_MD5
+    note = "are" if exact else "are NOT"
+    record |= {
+        "exact": exact,
+        "notes": [f"The training images {note} byte for byte the original MNIST ones (MD5 of the idx file)."],
+        "split": f"validation: the last {held:,} training images",
+    }
+    splits = {"train": train[:-held], "validation": train[-held:], "test": test}
+    return Raw(splits=splits, labels=labels, provenance=record)
+
+
+def _local(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    if path.is_dir() and not _idx(path, "train_x"):
+        packed = sorted(path.glob("*mnist*.npz"))
+        if not packed:
+            raise DataError(
+                f"no MNIST in {path}: expected {STEMS['train_x']}[.gz] and its three companions, or mnist.npz",
+                "Leave --data out to download it.",
+            )
+        path = packed[0]
+    if path.suffix.lower() == ".npz":
+        arrays = load_arrays(path)
+        named = {key: first_key(arrays, (key, "_".join(reversed(key.split("_"))))) for key in STEMS}
+        return _complete({key: arrays[name] for key, name in named.items() if name}, path), {
+            "source": path.name,
+            "sha256": file_hash(path),
+        }
+    folder = path if path.is_dir() else path.parent
+    files = {key: found for key in STEMS if (found := _idx(folder, key))}
+    sums = {file.name: file_hash(file) for file in files.values()}
+    return _complete({key: read_idx(file) for key, file in files.items()}, folder), {
+        "source": "idx files",
+        "sha256": sums,
+    }
+
+
+def _complete(arrays: dict[str, Any], path: Path) -> dict[str, Any]:
+    for key in ("train_x", "test_x"):
+        if key not in arrays:
+            raise DataError(f"{path} has no MNIST {key} ({STEMS[key]})", "Leave --data out to download all of it.")
+    return arrays
+
+
+def _idx(folder: Path, key: str) -> Path | None:
+    """An idx file in a folder, or where torchvision puts it, packed or not, with ``-`` or ``.`` before idx."""
+    for name in (STEMS[key], STEMS[key].replace("-idx", ".idx")):
+        for place in (folder, folder / "raw", folder / "MNIST" / "raw"):
+            for suffix in (".gz", ""):
+                if (file := place / f"{name}{suffix}").is_file():
+                    return file
+    return None
+
+
+def _download(progress: Progress | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    files = {}
+    for key, stem in STEMS.items():
+        name = f"{stem}.gz"
+        remote = Remote(
+            name=f"mnist/{name}", urls=tuple(base + name for base in MIRRORS), checksums=(f"md5:{MD5[key]}",)
+        )
+        files[key] = fetch(remote, progress=progress)
+    sums = {file.name: MD5[key] for key, file in files.items()}
+    return {key: read_idx(file) for key, file in files.items()}, {"source": "downloaded idx files", "md5": sums}
+
+
+def read_idx(path: Path) -> Any:
+    """An idx file of bytes, packed or not.
+
+    Args:
+        path: the file.
+    Returns:
+        ``uint8`` array of the shape in the header.
+    Raises:
+        DataError: if it is not one.
+    """
+    try:
+        raw = path.read_bytes()
+        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        dimensions = content[3]
+        header = 4 + 4 * dimensions
+        shape = np.frombuffer(content[4:header], dtype=">i4")
+        if content[:3] != b"\x00\x00\x08" or len(content) != header + int(np.prod(shape, dtype=np.int64)):
+            raise ValueError("its header does not fit its length")
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
+        raise DataError(f"{path} is not an idx file of bytes: {error}", "Leave --data out to download MNIST.") from None
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape).copy()
+
+
+def _idx_md5(images: Tensor) -> str:
+    """MD5 of the idx file that would hold these images."""
+    n, _, height, width = images.shape
+    digest = hashlib.md5(np.array([0x0803, n, height, width], dtype=">i4").tobytes(), usedforsecurity=False)
+    digest.update(images.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,292 @@
+"""What went wrong in a run, and what to do about it: `lso doctor RUN`."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lso.tasks.task import existing
+from lso.vae import runs
+from lso.vae.errors import LsoError
+from lso.vae.metrics.collapse import read
+from lso.vae.runs import Run
+from lso.vae.utils.reading import changed, content, read_json
+from lso.vae.utils.validation import pluralize
+
+# Ends of a black-box search whose sentence has the remedy.
+TOLD = ("decoder_ignores_latent", "stands_still", "invalid", "max_calls")
+
+EVALUATIONS = "evaluations.jsonl"
+UNSEALED = "it was written before runs kept hashes of their files: damage that leaves them readable is not seen"
+LEVELS: Mapping[str, Literal["ok", "note", "problem"]] = {"fine": "ok", "care": "note", "doubt": "problem"}
+LATER = (runs.REPORT, "report.json")  # written after the search
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinding:
+    """One thing seen.
+
+    Args:
+        level: whether it is as it should be.
+        what: in a sentence.
+        remedy: what to do, if anything.
+    """
+
+    level: Literal["ok", "note", "problem"]
+    what: str
+    remedy: str = ""
+
+
+def checkup(path: str | Path, *, accept_changes: bool = False) -> list[RunFinding]:
+    """Look into a run folder; what is called sound was read, and compared with what was written.
+
+    Args:
+        path: of a training or search.
+        accept_changes: see `Run`.
+    Returns:
+        What was found, in the order of the run's life.
+    Raises:
+        RunError: if it is no run folder, or run.json is damaged.
+    """
+    run = Run(path, accept_changes=accept_changes)
+    kind, info = run.require(), run.info
+    found = [_status(run, info)]
+    if run.seals is None:
+        found.append(RunFinding("note", UNSEALED, "What is there is sealed when work on it goes on."))
+    if kind == "train":
+        for look in (_config, _data, _model, _last, _metrics, _pages):
+            found += _caught(look, run)
+    elif "every" in info.get("search", {}):
+        found += _caught(_retraining, run)
+    else:
+        found += _caught(_search, run)
+        found += _caught(_black_box, run) if _is_black_box(run) else []
+    if run.verdict:
+        found.append(RunFinding("problem", run.verdict))
+    return [*found, *_versions(info)]
+
+
+def _caught(look: Callable[[Run], Iterator[RunFinding]], run: Run) -> list[RunFinding]:
+    try:
+        return list(look(run))
+    except LsoError as error:
+        return [RunFinding("problem", error.message, error.hint)]
+
+
+def _status(run: Run, info: dict[str, Any]) -> RunFinding:
+    again = f"lso train --resume {run.path}" if info["kind"] == "train" else "Run the search again."
+    again = f"lso optimize --resume {run.path}" if "sought" in info else again
+    status, sentence = info["status"], info.get("sentence", "")
+    if status == "finished":
+        return RunFinding("ok", sentence)
+    if status == "running":
+        return RunFinding(
+            "note", "still running, or killed: it never said that it stopped", f"If nothing runs: {again}"
+        )
+    if status == "stopped":
+        return RunFinding("note", f"stopped: {sentence}", again)
+    if status in TOLD:
+        return RunFinding("problem", f"{status}: {sentence}")
+    of_score = "Mend the score" in sentence or sentence.startswith("the score ")
+    remedy = again if of_score else _after_failure(sentence)
+    return RunFinding("problem", f"{status}: {sentence}", remedy)
+
+
+def _after_failure(sentence: str) -> str:
+    if "not finite" in sentence:
+        return "Train anew with a lower --learning-rate, or check the data; resuming meets the same loss again."
+    return "Read the sentence above; LSO_DEBUG=1 shows the traceback of a new try."
+
+
+def _config(run: Run) -> Iterator[RunFinding]:
+    config = run.config
+    sizes = f"{config.architecture.name}, {pluralize(config.architecture.latent_dim, 'latent')}, seed {config.seed}"
+    yield RunFinding("ok", f"{config.method.name} on {config.data.task}: {sizes}, on {run.info['device']}")
+
+
+def _data(run: Run) -> Iterator[RunFinding]:
+    path = run.config.data.path
+    try:
+        gone = bool(path) and existing(path) is None
+    except LsoError:
+        gone = True
+    if gone:
+        yield RunFinding(
+            "problem", f"the data are gone: {path}", "Resuming and evaluating need them; searching does not."
+        )
+    notes = run.info["dataset"]["provenance"].get("notes", ())
+    for note in notes if isinstance(notes, list) else ():
+        yield RunFinding("note", str(note))
+
+
+def _model(run: Run) -> Iterator[RunFinding]:
+    from lso.vae.checkpoint import load_model
+
+    model, codes = run.model(), run.codes()
+    if codes is not None and codes.mean.shape[1] != model.latent_dim:
+        what = f"codes of {codes.mean.shape[1]} latents, the model has {model.latent_dim}"
+        raise changed(run.path / runs.CODES, what)
+    there = f"{runs.MODEL} and {runs.CODES} can be read" if codes is not None else f"{runs.MODEL} can be read"
+    yield RunFinding("ok", there if run.seals is None else there.replace("can be read", "are as they were written"))
+    if (run.path / runs.START).is_file():
+        load_model(run.checked(runs.START))
+
+
+def _last(run: Run) -> Iterator[RunFinding]:
+    from lso.vae.checkpoint import load_last
+    from lso.vae.training.state import position_of
+
+    if (run.path / runs.LAST).is_file():
+        position = position_of(load_last(run.path / runs.LAST, "cpu"), run.path / runs.LAST)
+        yield RunFinding("ok", f"{runs.LAST} is whole: epoch {position.epoch}, step {position.step}")
+    else:
+        yield RunFinding("note", f"there is no {runs.LAST}", "Resuming starts from the beginning.")
+
+
+def _metrics(run: Run) -> Iterator[RunFinding]:
+    rows = run.metrics()
+    if not rows:
+        yield RunFinding("note", f"{runs.METRICS} has no rows yet")
+        return
+    best, last = run.best(), rows[-1]
+    if not all(math.isfinite(row["neg_elbo"]) for row in rows):
+        yield RunFinding("problem", "some validation losses are not finite", "Lower --learning-rate.")
+    latent = run.config.architecture.latent_dim
+    use = read(run.info)
+    carried = use.told() if use and latent else f"{best['active_units']} of {latent} latents active"
+    losses = f"validation -ELBO {best['neg_elbo']:z.2f} nats"
+    yield RunFinding("ok", f"{run.kept_by()}, of {pluralize(last['epoch'], 'epoch')}; {losses}; {carried}")
+    epochs = run.config.protocol.epochs
+    improving = best["epoch"] == last["epoch"] == epochs > 0 and best.get("eligible", True)
+    if run.info["status"] == "finished" and improving and run.config.protocol.judge != "last":
+        yield RunFinding(
+            "note", "the last epoch was the best: it was still improving", f"Train longer: --epochs {2 * epochs}"
+        )
+
+
+def _search(run: Run) -> Iterator[RunFinding]:
+    from lso.results.export import read_evaluations
+
+    for name in (runs.REPORT, "report.json", EVALUATIONS):
+        there = (run.path / name).is_file() or (name == EVALUATIONS and bool(_parts(run)))
+        # lso.optimize leaves the report to its caller, and one report over several seeds lies a folder above them.
+        lacking: Literal["note", "problem"] = "note" if _is_black_box(run) and name in LATER else "problem"
+        yield RunFinding("ok" if there else lacking, f"{name} is {'there' if there else 'missing'}")
+    yield from _pages(run)
+    for place in _parts(run):
+        read_evaluations(Run(place).checked(EVALUATIONS).parent)
+
+
+def _pages(run: Run) -> Iterator[RunFinding]:
+    """The reports are as they were written; nothing is said of one that is not there."""
+    from lso.reports.html import is_whole
+
+    for page in sorted(run.path.glob("*.html")):
+        if not is_whole(content(page)):
+            raise changed(page)
+    for numbers in sorted(run.path.glob("*.json")):
+        read_json(numbers)
+    yield from ()
+
+
+def _is_black_box(run: Run) -> bool:
+    return "budget" in run.info.get("search", {})
+
+
+def _parts(run: Run) -> list[Path]:
+    """Folders with evaluations: the run's own, or one a seed and target below it."""
+    places = [run.path, *sorted(path for path in run.path.iterdir() if path.is_dir())]
+    return [path for path in places if (path / EVALUATIONS).is_file()]
+
+
+def _black_box(run: Run) -> Iterator[RunFinding]:
+    from lso.analysis.diagnosis import diagnose, diagnostics_from_records, diagnostics_from_report
+    from lso.results.export import read_evaluations
+
+    report = run.path / "report.json"
+    written = read_json(report) if report.is_file() else {}
+    if "groups" in written:
+        signs = diagnostics_from_report(written)
+        yield RunFinding("ok", f"verdict: {written['verdict']['sentence']}")
+    elif parts := _parts(run):
+        told = run.info.get("config", {}).get("known", 0)
+        signs = diagnostics_from_records(
+            read_evaluations(parts[0]), Run(parts[0]).info["search"], told
+        )  # it holds the sense
+    else:
+        return
+    causes = diagnose(signs)
+    for cause in causes:
+        yield RunFinding(cause.level, cause.what, cause.remedy)
+    if not causes:
+        yield RunFinding("ok", f"no reason of a failure found in {pluralize(signs.counts.get('calls', 0), 'call')}")
+
+
+# What to do about a rule of `lso.tasks.retraining.summary` that was not met.
+REMEDIES = {
+    "model": "Begin with a model whose latents are used (lso train --method ne-vae-se), or retrain less.",
+    "retraining": "Retrain over the best alone (--retrain-k 1e-4) or for longer (--retrain-epochs), or search plainly.",
+    "anchors": "Retrain less: a lower --retrain-epochs, a larger --retrain-k, or more --retrain-data.",
+    "codes": "Keep the objects; decode a code with rounds/NN/train of the round that found it.",
+    "control": "Search plainly with the same --budget, --seed and --known, and set both side by side: lso report",
+}
+
+
+def _retraining(run: Run) -> Iterator[RunFinding]:
+    from lso.analysis.diagnosis import diagnose, diagnostics_from_records
+    from lso.results.export import read_evaluations
+
+    places = sorted(path for path in (run.path / "rounds").glob("*/") if path.name.isdigit())
+    whole = [place for place in places if (place / "round.json").is_file()]
+    yield from _parts_of_rounds(run, places)
+    yield RunFinding("ok" if whole else "note", f"{pluralize(len(whole), 'round')} complete")
+    for place in places:
+        if (place / "train" / runs.INFO).is_file() and (told := Run(place / "train").info)["status"] == "failed":
+            yield RunFinding(
+                "problem", f"retraining {place.name}: {told['sentence']}", _after_failure(told["sentence"])
+            )
+    report = run.path / "report.json"
+    if report.is_file():
+        for check in read_json(report)["verdict"]["checks"]:
+            level: Literal["ok", "note", "problem"] = LEVELS[check["level"]]
+            yield RunFinding(level, check["found"], "" if level == "ok" else REMEDIES.get(check["name"], ""))
+    else:
+        yield RunFinding("note", "report.json is missing", "It is written when a session ends.")
+    parts = [read_evaluations(place / "search") for place in places if (place / "search" / EVALUATIONS).is_file()]
+    ordered = [record for part in parts for record in sorted(part, key=lambda one: int(one.call or 0))]
+    records = [replace(record, call=i) for i, record in enumerate(ordered)]
+    if records:
+        signs = replace(diagnostics_from_records(records, run.info["search"]), step=None)  # of one model's codes alone
+        yield from (RunFinding(cause.level, cause.what, cause.remedy) for cause in diagnose(signs))
+
+
+def _parts_of_rounds(run: Run, places: Sequence[Path]) -> Iterator[RunFinding]:
+    """What of a retraining cannot be read, or is not as it was written."""
+    from lso.tasks.retraining.labelled_data import load
+    from lso.tasks.retraining.records import Round
+
+    for data in sorted([*run.path.glob("*.safetensors"), *run.path.glob("rounds/*/*.safetensors")]):
+        load(data)
+    for place in places:
+        if (place / "round.json").is_file():
+            Round.read(place / "round.json")
+        for name, looks in (("train", (_config, _model, _last, _metrics)), ("search", (_search_ends,))):
+            if (place / name / runs.INFO).is_file():
+                for look in looks:
+                    wrong = [found for found in _caught(look, Run(place / name)) if found.level == "problem"]
+                    yield from (replace(found, what=f"round {place.name}: {found.what}") for found in wrong)
+    yield from _pages(run)
+
+
+def _search_ends(run: Run) -> Iterator[RunFinding]:
+    run.checked(EVALUATIONS)
+    yield from ()
+
+
+def _versions(info: dict[str, Any]) -> Iterator[RunFinding]:
+    then = info.get("versions", {})
+    now = runs.versions(then)
+    changed = [f"{name} {then[name]} then, {now[name]} now" for name in then if then[name] != now[name]]
+    if changed:
+        yield RunFinding("note", "; ".join(changed), "A resumed run may differ in the last digits.")

@@ -1,0 +1,1 @@
+"""Published tables, what reproduces them, and the claims that are judged."""

@@ -1,0 +1,369 @@
+"""Our numbers beside published ones: what may be compared, by z-score, difference or rank order, and its page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lso.analysis.rank_correlation import rank_order
+from lso.reports.tables import NONE, Table, number
+from lso.tasks.papers.published_tables import Column, PublishedTable, heading
+from lso.tasks.papers.reproduce import TableReproduction, measured, provenance, source
+from lso.tasks.training.run_set import Member, spread
+from lso.vae.config.methods import parse_method
+
+Ours = Mapping[str, Any]  # mean, std, n
+FEWEST = 3  # rows that have an order to speak of
+
+
+def compare(
+    reproduction: TableReproduction, members: Sequence[Member], extra: Mapping[str, float] = {}
+) -> dict[str, Any]:
+    """All that can be said of ours against published.
+
+    Ours is the mean over the runs of a row, or over the evaluations of its one run. A z-score is (ours - published) /
+    published deviation; it takes the true data, the whole protocol and a deviation. Without a deviation there is the
+    difference. On other data or a cut protocol levels do not compare, and only the order of the rows is told.
+
+    Args:
+        reproduction: the plan.
+        members: of `lso.tasks.training.multi_run.train_all`, in the order of the plan.
+        extra: numbers of trainings that were not measured on the test split, folder name -> iterations of a search.
+    Returns:
+        JSON-able: exact, cuts, rows (label, group, trainings, cells by heading), ranks by heading.
+    """
+    table = reproduction.table
+    exact, columns = _exact(members), table.compared or table.columns
+    rows: list[dict[str, Any]] = []
+    for index, row in enumerate(table.rows):
+        mine = [(job.part, member) for job, member in zip(reproduction.jobs, members, strict=True) if job.row == index]
+        cells = {column: _ours(column, mine, extra) for column in columns}
+        done = sum(member.status == "finished" for _, member in mine)
+        failed = [
+            f"{member.planned.name}: {member.info['sentence']}" for _, member in mine if member.status == "failed"
+        ]
+        rows.append({"label": row.label, "group": row.group, "train": row.training, "planned": len(mine), "done": done})
+        rows[-1] |= {"failed": failed, "figures": row.figures, "ours": cells, "reading_of": row.reading_of}
+    _make_relative(table, rows)
+    compared = {heading(column, alone=bool(table.column)): column for column in columns}
+    return {
+        "exact": exact,
+        "cuts": list(reproduction.cuts),
+        "notes": list(reproduction.notes),
+        "columns": list(compared),
+        "rows": [_told(row, compared, exact and not reproduction.cuts) for row in rows],
+        "ranks": {name: _ranks(rows, column) for name, column in _ordered(compared).items()},
+    }
+
+
+def _exact(members: Sequence[Member]) -> bool:
+    """Whether all data are the paper's own file, which its checksum says."""
+    known = provenance(members)
+    return bool(known) and all(one.get("exact", False) for one in known)
+
+
+def _ours(column: Column, mine: Sequence[tuple[str, Member]], extra: Mapping[str, float]) -> Ours | None:
+    part, quantity = column
+    values: list[float] = []
+    for own, member in mine:
+        if own in ("", part):
+            values += [extra[member.planned.name]] if member.planned.name in extra else measured(member, quantity)
+    if not values:
+        return None
+    mean, std = spread(values)
+    return {"mean": mean, "std": std, "n": len(values)}
+
+
+def _make_relative(table: PublishedTable, rows: Sequence[dict[str, Any]]) -> None:
+    """Hours become multiples of the row that is published as 1.00; nothing where that is not trained."""
+    for column in table.compared:
+        if column[1] != "relative":
+            continue
+        unit = [row["ours"][column] for row in rows if (f := row["figures"].get(column)) and float(f.mean) == 1.0]
+        base = unit[0]["mean"] if unit and unit[0] else None
+        for row in rows:
+            ours = row["ours"][column]
+            row["ours"][column] = ours and base and {"mean": ours["mean"] / base, "std": None, "n": ours["n"]}
+
+
+def _told(row: Mapping[str, Any], columns: Mapping[str, Column], comparable: bool) -> dict[str, Any]:
+    cells = {}
+    for name, column in columns.items():
+        figure, ours = row["figures"].get(column), row["ours"][column]
+        cell: dict[str, Any] = {"published": None, "ours": ours}
+        if figure is not None:
+            cell["published"] = {"mean": float(figure.mean), "text": figure.text, "std": figure.std}
+        if figure is not None and ours and comparable:
+            difference = ours["mean"] - float(figure.mean)
+            cell |= {"z": difference / figure.scale} if figure.scale else {"difference": difference}
+        cells[name] = cell
+    keys = ("label", "group", "train", "reading_of", "planned", "done", "failed")
+    return {key: row[key] for key in keys} | {"cells": cells}
+
+
+def _ordered(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """The columns that have an order of their own: multiples of hours have that of the hours."""
+    known = set(columns.values())
+    return {name: one for name, one in columns.items() if not (one[1] == "relative" and (one[0], "hours") in known)}
+
+
+def _ranks(rows: Sequence[Mapping[str, Any]], column: Column) -> dict[str, Any] | None:
+    own = [row for row in rows if not row["reading_of"]]
+    both = [row for row in own if column in row["figures"] and row["ours"][column]]
+    if len(both) < FEWEST:
+        return None
+    found = rank_order(
+        [float(row["figures"][column].mean) for row in both], [float(row["ours"][column]["mean"]) for row in both]
+    )
+    names = [row["label"] for row in both]
+    pairs = {"same": found.same, "opposite": [[names[i], names[j]] for i, j in found.opposite], "tied": found.tied}
+    return {"rows": len(both), "spearman": found.spearman, "kendall": found.kendall, **pairs}
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
+    """What a reader has to know before any number.
+
+    Args:
+        numbers: of `compare`.
+        members: the trainings.
+    Returns:
+        Sentences.
+    """
+    found = []
+    few = f"With fewer than {FEWEST} rows not even their order is judged."
+    judged = "Only the order of the rows is judged." if any(numbers["ranks"].values()) else few
+    if numbers["cuts"]:
+        found.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}. {judged}")
+    if not numbers["exact"]:
+        sources = ", ".join(source(one) for one in provenance(members))
+        text = f"NOT the paper's data, but a substitute ({sources}): levels do not compare with published ones. "
+        found += [text + judged] if sources else []
+    done, planned = (sum(row[key] for row in numbers["rows"]) for key in ("done", "planned"))
+    if done < planned:
+        found.append(f"Trainings not finished: {planned - done} of {planned}; repeat the command.")
+    return found + [sentence for row in numbers["rows"] for sentence in row["failed"]]
+
+
+def table(numbers: Mapping[str, Any], published: PublishedTable) -> Table:
+    """Ours beside published: two lines a row, and a third with z-scores or differences where levels compare.
+
+    Args:
+        numbers: of `compare`.
+        published: the table.
+    Returns:
+        The table.
+    """
+    names, lines, marked = numbers["columns"], [], []
+    for index, row in enumerate(numbers["rows"], start=1):
+        if row["reading_of"]:
+            continue
+        cells = [row["cells"][name] for name in names]
+        shown = [cell["published"]["text"] if cell["published"] else NONE for cell in cells]
+        lines.append([f"{index} {row['label']}", "published", *shown])
+        if not row["planned"]:
+            continue
+        runs = "" if row["done"] == row["planned"] else f", {row['done']} of {row['planned']} runs"
+        marked.append(len(lines))
+        lines.append([row["train"], f"ours{runs}", *(_own(cell["ours"]) for cell in cells)])
+        if any("z" in cell for cell in cells):
+            lines.append(["", "z", *(number(cell.get("z"), 2) for cell in cells)])
+        if any("difference" in cell for cell in cells):
+            lines.append(["", "difference", *(number(cell.get("difference"), 2) for cell in cells)])
+    said = published.note[:1].upper() + published.note[1:]
+    note = f"{published.source}. {said}. " + " ".join((*published.remarks, *published.protocol, *numbers["notes"]))
+    columns = ["row", "", *names]
+    return Table(columns=columns, rows=lines, title=published.title, note=note, marked=marked)
+
+
+def _own(ours: Ours | None) -> str:
+    if ours is None:
+        return NONE
+    mean, std = ours["mean"], ours["std"]
+    if std is None:
+        return f"{mean:z,.0f}" if mean.is_integer() else f"{mean:z,.2f}" if abs(mean) >= 0.1 else number(mean, 3)
+    return f"{mean:z,.2f} ± {std:z.2g}"
+
+
+def rank_table(numbers: Mapping[str, Any]) -> Table | None:
+    """Whether the rows come in the published order, column by column.
+
+    Args:
+        numbers: of `compare`.
+    Returns:
+        The table, None where no column has three rows.
+    """
+    lines = []
+    for name, ranks in numbers["ranks"].items():
+        if ranks:
+            pairs = [str(ranks["same"]), str(len(ranks["opposite"])), str(ranks["tied"])]
+            lines.append([name, str(ranks["rows"]), number(ranks["spearman"], 2), number(ranks["kendall"], 2), *pairs])
+    note = "Of all pairs of rows: how many ours puts in the published order, in the opposite one, and how many are "
+    note += "equal in either. 1 is the same order, -1 the opposite."
+    columns = ["column", "rows", "Spearman", "Kendall tau-b", "same", "opposite", "tied"]
+    return Table(columns=columns, rows=lines, title="Order of the rows", note=note) if lines else None
+
+
+def reading_table(numbers: Mapping[str, Any], published: PublishedTable) -> Table | None:
+    """What a method may mean where the paper leaves that open: how far each reading moves from the plain row.
+
+    Levels do not compare at another scale, so that differences from the first row that is trained stand beside the
+    published ones.
+
+    Args:
+        numbers: of `compare`.
+        published: the table, at a scale.
+    Returns:
+        The table; None where the scale has no readings or nothing is trained yet.
+    """
+    scale, names = published.scale, numbers["columns"]
+    if scale is None or not scale.readings or not scale.first:
+        return None
+    rows = {row["label"]: row for row in numbers["rows"]}
+    plain, lines, marked = rows[scale.first[0]], [], []
+    for of, others in scale.readings.items():
+        lines.append([of, "published", *(_moved(rows[of], plain, name, "published") for name in names)])
+        for row in (rows[label] for label in (of, *others)):
+            if row["done"]:
+                marked.append(len(lines))
+                lines.append([row["train"], "ours", *(_moved(row, plain, name, "ours") for name in names)])
+    if not marked or not plain["done"]:
+        return None
+    note = f"Each less the row {plain['label']} of the same side. Positive: more than there."
+    return Table(columns=["row", "", *names], rows=lines, title="Readings", note=note, marked=marked)
+
+
+def _moved(row: Mapping[str, Any], plain: Mapping[str, Any], name: str, side: str) -> str:
+    one, other = row["cells"][name][side], plain["cells"][name][side]
+    return f"{one['mean'] - other['mean']:+z.2f}" if one and other else NONE
+
+
+def opposite_table(numbers: Mapping[str, Any]) -> Table | None:
+    """The pairs of rows that ours puts the other way round.
+
+    Args:
+        numbers: of `compare`.
+    Returns:
+        The table, None where there is no such pair.
+    """
+    lines = [
+        [name, one, other] for name, ranks in numbers["ranks"].items() if ranks for one, other in ranks["opposite"]
+    ]
+    columns = ["column", "row", "and row"]
+    return Table(columns=columns, rows=lines, title="Pairs in the opposite order", fold=True) if lines else None
+
+
+def write_report(
+    reproduction: TableReproduction, members: Sequence[Member], numbers: Mapping[str, Any], folder: Path
+) -> Path:
+    """Write ``report.html`` and ``report.json`` of a reproduction.
+
+    Args:
+        reproduction: the plan.
+        members: of `lso.tasks.training.multi_run.train_all`.
+        numbers: of `compare`.
+        folder: for both files.
+    Returns:
+        Where the page is.
+    """
+    from lso.analysis.summary import plain
+    from lso.reports.comparison import side_by_side
+    from lso.reports.data_notes import data_notes
+    from lso.reports.html import places, render, uri, write
+    from lso.reports.sweep_plots import beside_published, units_and_likelihood
+    from lso.tasks.papers import latent_use as use_of_latents
+    from lso.vae.config.training import to_dict
+
+    published = reproduction.table
+    sections: list[dict[str, Any]] = [{"table": table(numbers, published)}]
+    if panels := _panels(numbers):
+        names = {index: row["label"] for index, row in enumerate(numbers["rows"], start=1)}
+        chart = {"chart": uri(beside_published(panels, names)), "caption": FIGURE}
+        sections.append({"title": "Ours against published", **chart})
+    if found := _points(reproduction, members):
+        sections.append(
+            {"title": "Likelihood and active units", "chart": uri(units_and_likelihood(*found)), "caption": UNITS}
+        )
+    tables = (rank_table(numbers), opposite_table(numbers), reading_table(numbers, published))
+    sections += [{"table": found} for found in tables if found]
+    sections += use_of_latents.sections(members)
+    configs = {
+        job.planned.name: to_dict(job.planned.config) for job in reproduction.jobs if not job.planned.config.seed
+    }
+    if configs:
+        sections.append({"title": "Configuration", "table": side_by_side("", configs)})
+    infos = {member.planned.name: member.info for member in members if member.run}
+    html = render(
+        "sections.html",
+        title=f"Reproduction of {published.name}",
+        subtitle=published.source,
+        banners=banners(numbers, members),
+        notes=[*data_notes(infos), *_devices(infos)],
+        sections=sections,
+        json_name=places(folder)[1].name,
+    )
+    told = {"table": published.name, "source": published.source, "banners": banners(numbers, members)}
+    trainings = {
+        name: {key: info.get(key) for key in ("status", "sentence", "seconds", "device")}
+        for name, info in infos.items()
+    }
+    content = plain({**told, **numbers, "asked": reproduction.asked, "trainings": trainings})
+    return write(folder, html, content, "reproduction")
+
+
+FIGURE = "A line for each row of the table: published (circle) and ours (diamond); axes may be logarithmic."
+
+
+UNITS = "As He et al. (2019), Figure 4: on the test split, a point for each run of ours; those of equal units stand a "
+UNITS += "little beside one another. A model without latents is a level."
+
+
+def _points(
+    reproduction: TableReproduction, members: Sequence[Member]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+    """Our runs and the published rows as `units_and_likelihood` takes them, by NLL where there is one, else by -ELBO.
+
+    None for a table without active units, or of several latent sizes, and where nothing is measured yet.
+    """
+    table = reproduction.table
+    part = next((part for part, quantity in table.compared if quantity == "au" and not table.latent_dims), None)
+    runs = [
+        (table.rows[job.row].label, {quantity: measured(member, quantity) for quantity in ("nll", "neg_elbo", "au")})
+        for job, member in zip(reproduction.jobs, members, strict=True)
+        if not table.rows[job.row].reading_of
+    ]
+    runs = [(label, found) for label, found in runs if found["neg_elbo"]]
+    if part is None or not any(found["au"] for _, found in runs):
+        return None
+    nll = (part, "nll") in table.compared and all(found["nll"] for _, found in runs)
+    quantity, key = ("nll", "iw_nll") if nll else ("neg_elbo", "neg_elbo")
+
+    def point(label: str, found: Mapping[str, float]) -> dict[str, Any]:
+        value = {"neg_elbo": found[quantity], key: found[quantity]}
+        return {"method": label, "latent_dim": int("au" in found), "active_units": found.get("au"), **value}
+
+    ours = [point(label, {key: values[0] for key, values in found.items() if values}) for label, found in runs]
+    figures = {
+        row.label: {key: float(one.mean) for (of, key), one in row.figures.items() if of == part} for row in table.rows
+    }
+    # A row whose active units were not published need not be of a model without latents.
+    shown = [
+        row for row in table.rows if "au" in figures[row.label] or (row.train and not parse_method(row.train).latents)
+    ]
+    printed = [point(row.label, found) for row in shown if quantity in (found := figures[row.label])]
+    return ours, printed
+
+
+def _panels(numbers: Mapping[str, Any]) -> dict[str, list[tuple[int, float, float]]]:
+    panels: dict[str, list[tuple[int, float, float]]] = {name: [] for name in numbers["columns"]}
+    for index, row in enumerate(numbers["rows"], start=1):
+        for name, cell in row["cells"].items():
+            if cell["published"] and cell["ours"] and not row["reading_of"]:
+                panels[name].append((index, cell["published"]["mean"], cell["ours"]["mean"]))
+    return {name: entries for name, entries in panels.items() if entries}
+
+
+def _devices(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    found = {f"{info['device']} ({info['threads']} CPU threads)" for info in infos.values()}
+    return [f"Trained on {', '.join(sorted(found))}."] if found else []

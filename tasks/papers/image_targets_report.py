@@ -1,0 +1,396 @@
+"""Charts of searches read off at stopping thresholds: gap, distances and steps, one line a model."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from lso.reports.plots import DARK, bottom_legend, canvas, look, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lso.analysis.convergence import finite_median
+from lso.reports.tables import Table, number, pluralize
+from lso.tasks.papers.claims import FEWEST, Claim, judge, name_of
+from lso.tasks.papers.image_targets import CONTROL_STEPS, TASK, BenchmarkConfig, TargetOutcome
+from lso.tasks.papers.published_tables import table
+from lso.tasks.search.gradient import FORCED
+from lso.vae.runs import Run
+
+WIDE = 20.0  # largest median over smallest from which an axis is logarithmic
+
+
+Line = tuple[Sequence[float], Tensor, Tensor]  # thresholds, values (k, T), whether the threshold was met (k, T)
+
+
+@styled
+def thresholds(panels: Mapping[str, Mapping[str, Line]]) -> "Figure":
+    """One panel a measure; thresholds tighten to the right; median and middle half over the targets that met each.
+
+    A marker is hollow where some target did not meet the threshold, and missing where none did. A line without any
+    value is left out.
+
+    Args:
+        panels: measure -> model -> thresholds, values ``(k, T)`` and whether each was met ``(k, T)``.
+    Returns:
+        The figure.
+    """
+    columns = 2
+    rows = -(-len(panels) // columns)
+    figure, axes = canvas(rows, columns, 2.7 * rows + 0.6)
+    flat = list(axes.flatten())
+    for axis, (measure, lines) in zip(flat, panels.items(), strict=False):
+        middle = (len(lines) - 1) / 2
+        drawn = [
+            _line(axis, *line, index, name, 0.03 * (index - middle))  # beside one another where they are equal
+            for index, (name, line) in enumerate(lines.items())
+        ]
+        last = axis in flat[-columns:]
+        axis.set(title=measure, xlabel="stopping threshold" if last else "")
+        axis.tick_params(labelbottom=last)
+        medians = np.concatenate(drawn)
+        medians = medians[np.isfinite(medians)]
+        if medians.size and medians.max() > WIDE * max(float(medians.min()), 0.0):
+            positive = medians[medians > 0]
+            axis.set_yscale("symlog", linthresh=float(positive.min()) / 10 if positive.size else 1.0)
+        else:
+            axis.set_ylim(top=1.04 * axis.get_ylim()[1])
+        axis.set_ylim(bottom=0)
+        if not medians.size:
+            axis.set_yticks([])
+            axis.text(0.5, 0.5, "not met" if axis.lines else "none", transform=axis.transAxes, ha="center", color=DARK)
+    for axis in flat[len(panels) :]:
+        axis.set_visible(False)
+    bottom_legend(figure, flat)
+    return figure
+
+
+def _line(
+    axis: "Axes", levels: Sequence[float], values: Tensor, met: Tensor, index: int, name: str, shift: float
+) -> np.ndarray:
+    """The medians that were drawn, NaN where there is none."""
+    quartiles = np.full((3, len(levels)), np.nan)
+    for k, (row, there) in enumerate(zip(values.numpy(), met.numpy(), strict=True)):
+        good = row[there & np.isfinite(row)]
+        if good.size:
+            quartiles[:, k] = np.quantile(good, [0.25, 0.5, 0.75])
+    low, middle, high = quartiles
+    places, style = np.arange(len(levels)) + shift, look(index)
+    axis.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
+    axis.set_xlim(-0.3, len(levels) - 0.7)
+    if not bool(values.isnan().all()):
+        part = (~met.all(1)).numpy()
+        axis.plot(places, middle, linewidth=1.5, markersize=5, markevery=~part, label=name, **style)
+        axis.plot(places[part], middle[part], linestyle="", markersize=5, markerfacecolor="white", **style)
+        axis.fill_between(places, low, high, alpha=0.15, linewidth=0, color=style["color"])
+    return middle
+
+
+SHOWN = 5  # targets in the picture
+# Rows of the published table.
+ROWS = {"se": "NE-VAE se", "beta": "beta-VAE(0.9)", "vae": "VAE", "aggressive": "Aggressive"}
+PICTURED = "What the searches from the prior and from the encoder decoded to at the last threshold, the first targets."
+MEASURES = {
+    "gap": "loss gap between the starts",
+    "distance_active": "squared code distance, active dims",
+    "distance_dead": "squared code distance, dead dims",
+    "distance_decoded": "squared distance of decoded images",
+}
+
+
+def heading(outcome: TargetOutcome, outcomes: Sequence[TargetOutcome]) -> str:
+    """A model's name, shortened to its method where that tells it apart.
+
+    Args:
+        outcome: of the model.
+        outcomes: of all.
+    Returns:
+        The name.
+    """
+    return outcome.name if sum(o.method == outcome.method for o in outcomes) > 1 else outcome.method
+
+
+def threshold_table(outcomes: Sequence[TargetOutcome]) -> Table:
+    """Medians over targets, one row for each model and threshold.
+
+    Args:
+        outcomes: of one learning rate.
+    Returns:
+        The table.
+    """
+    rows = []
+    for outcome in outcomes:
+        for k, level in enumerate(outcome.thresholds):
+            short = int((~outcome.reached[k]).sum())
+            met = outcome.met(k)
+            rows.append(
+                [
+                    heading(outcome, outcomes) if k == 0 else "",
+                    f"{level:g}",
+                    *(_cell(outcome, key, getattr(outcome, key)[k, met]) for key in MEASURES),
+                    *(number(_median(outcome.loss[k, met, s]), 4) for s in range(2)),
+                    f"{short} of {outcome.reached[k].numel()}" if short else "–",
+                ]
+            )
+    columns = ["model", "threshold", *MEASURES.values(), "loss, prior", "loss, encoder", "searches not there"]
+    note = f"Medians over the targets that met the threshold from both starts before {_end(outcomes)}."
+    return Table(columns=columns, rows=rows, title="At each threshold", note=note)
+
+
+def _cell(outcome: TargetOutcome, key: str, values: Tensor) -> str:
+    """A median; none for a distance over no dimension."""
+    empty = {"distance_active": 0, "distance_dead": outcome.latent_dim}.get(key) == outcome.active_units
+    return "none" if empty else number(_median(values), 3)
+
+
+def _end(outcomes: Sequence[TargetOutcome]) -> str:
+    return "the cap" if all(one.searched for one in outcomes) else "the cap, or before a search was cut off"
+
+
+def iteration_table(outcomes: Sequence[TargetOutcome]) -> Table:
+    """Steps to the last threshold beside the published counts.
+
+    Args:
+        outcomes: of one learning rate.
+    Returns:
+        The table.
+    """
+    rows, known = [], any(outcome.role for outcome in outcomes)
+    for outcome in outcomes:
+        cells = []
+        for s in range(2):
+            steps, cut = outcome.steps[-1, :, s], not bool(outcome.reached[-1, :, s].all())
+            late = 2 * int(outcome.reached[-1, :, s].sum()) < len(steps)  # the median search is among those cut
+            cells.append(f"{'> ' if late else ''}{int(_median(steps)):,}")
+            cells.append(f"{'> ' if cut else ''}{int(steps.max()):,}")
+        for s in range(2):
+            cells.append(_together(outcome, s))
+        rows.append([heading(outcome, outcomes), *cells, *([_beside(outcome)] if known else [])])
+    columns = ["model", "prior, median", "prior, most", "encoder, median", "encoder, most"]
+    columns += ["prior, all as one", "encoder, all as one", *(["published"] if known else [])]
+    note = f"Adam steps to threshold {outcomes[0].thresholds[-1]:g}. An image stops on its own; all as one stops by "
+    note += "the sum of their losses. "
+    note += "The paper does not say which of these it counts, nor its learning rate. " if known else ""
+    note += f"> marks what was not reached before {_end(outcomes)}."
+    return Table(columns=columns, rows=rows, title="Iterations", note=note)
+
+
+def _beside(outcome: TargetOutcome) -> str:
+    found = number(_published().get(outcome.role))
+    return found if outcome.annealed or not outcome.role else f"{found} (annealed)"
+
+
+def _published() -> dict[str, int]:
+    """The paper's iterations, by role."""
+    known = {row.label: row.figures for row in table("nevae2021_toy_search").rows}
+    return {role: int(figure.mean) for role, label in ROWS.items() for figure in known[label].values()}
+
+
+def _together(outcome: TargetOutcome, start: int) -> str:
+    return f"{'' if outcome.together_reached[-1, start] else '> '}{int(outcome.together[-1, start]):,}"
+
+
+def control_table(outcomes: Sequence[TargetOutcome]) -> Table:
+    """The same starts by other optimizers.
+
+    Args:
+        outcomes: of one learning rate.
+    Returns:
+        The table, Adam's last threshold first.
+    """
+    rows = []
+    for outcome in outcomes:
+        measures = ("gap", "distance_active", "distance_dead")
+        adam = {key: getattr(outcome, key)[-1] for key in (*measures, "loss")}
+        for name, found in {"adam": adam, **outcome.controls}.items():
+            cells = [_cell(outcome, key, found[key]) for key in measures]
+            cells += [number(_median(found["loss"][:, s]), 4) for s in range(2)]
+            rows.append([heading(outcome, outcomes) if name == "adam" else "", name, *cells])
+    columns = ["model", "optimizer", *(MEASURES[key] for key in ("gap", "distance_active", "distance_dead"))]
+    columns += ["loss, prior", "loss, encoder"]
+    note = "Medians over targets; Adam at its last threshold or where it was cut, the others until the loss changed by "
+    note += f"1e-4 or less a step on average over 20, for {CONTROL_STEPS:,} steps at most. Under Adam a dimension that "
+    note += "the decoder all but ignores moves as far in a step as any other, under SGD by its gradient: a distance "
+    note += "that Adam alone shows says more of the optimizer than of the model. Dead here: idle in the encoder."
+    return Table(columns=columns, rows=rows, title="Controls", note=note)
+
+
+def model_table(outcomes: Sequence[TargetOutcome]) -> Table:
+    """What the models are.
+
+    Args:
+        outcomes: of one learning rate.
+    Returns:
+        The table.
+    """
+    known, drawn = any(o.role for o in outcomes), any(o.free_running is not None for o in outcomes)
+    rows = [
+        [
+            heading(o, outcomes),
+            o.name,
+            *([name_of(o) if o.role else "–"] if known else []),
+            f"{o.active_units} of {o.latent_dim}",
+            *(_free(o) if drawn else []),
+        ]
+        for o in outcomes
+    ]
+    columns = ["model", "run", *(["row of the paper"] if known else []), "active units"]
+    columns += ["free-running error, prior", "free-running, encoder"] if drawn else []
+    note = "Free-running: squared error of images that an autoregressive decoder draws from the last codes alone, with "
+    note += "uniforms common to all; medians over targets."
+    return Table(columns=columns, rows=rows, title="Models", note=note if drawn else "")
+
+
+def _free(outcome: TargetOutcome) -> list[str]:
+    return [number(None if outcome.free_running is None else _median(outcome.free_running[:, s]), 4) for s in range(2)]
+
+
+def claim_table(claims: Sequence[Claim]) -> Table:
+    """What was claimed and what came of it.
+
+    Args:
+        claims: judged.
+    Returns:
+        The table.
+    """
+    rows = [[claim.judgement, claim.claim, claim.evidence] for claim in claims]
+    note = "Mean difference over targets and its 95 % paired bootstrap interval (wider where the threshold was chosen "
+    note += f"by the data); undecided where that holds 0, and of fewer than {FEWEST} targets."
+    return Table(columns=["judgement", "claim", "evidence"], rows=rows, title="The paper's claims", note=note)
+
+
+def _median(values: Tensor) -> float:
+    return float(finite_median(values))
+
+
+def write_report(
+    outcomes: Mapping[float, Sequence[TargetOutcome]],
+    images: Tensor,
+    config: BenchmarkConfig,
+    folder: Path,
+    banners: Sequence[str] = (),
+) -> Path:
+    """Write ``report.html`` and ``report.json``.
+
+    Args:
+        outcomes: learning rate -> outcomes; the first rate is the one that is judged and drawn.
+        images: what was searched for.
+        config: how.
+        folder: where.
+        banners: what was cut, and substitute data.
+    Returns:
+        Where the page is.
+    """
+    from lso.analysis.summary import plain
+    from lso.reports.html import places, render, uri, write
+
+    rate, first = next(iter(outcomes.items()))
+    claims = judge(first)
+    met = any(bool(o.reached.any()) for o in first)
+    caption = "Median and middle half over the targets that met the threshold (from both starts, in the lower panels "
+    caption += "from the prior); hollow where some did not, and no marker where none did. Thresholds tighten to the "
+    caption += "right."
+    sections: list[dict[str, Any]] = [
+        *([{"table": claim_table(claims)}] if claims else []),
+        {"table": iteration_table(first)},
+        *([{"title": "Thresholds", "chart": uri(thresholds(_panels(first))), "caption": caption}] if met else []),
+        {"table": threshold_table(first)},
+        {"table": control_table(first)},
+        {"title": "Pictures", "chart": _pictures(first, images), "caption": PICTURED},
+        {"table": model_table(first)},
+    ]
+    for other, found in list(outcomes.items())[1:]:
+        sections.append({"title": f"Learning rate {other:g}", "table": iteration_table(found)})
+        if judged := judge(found):
+            sections.append({"table": claim_table(judged)})
+    context = FORCED[config.context] if any(o.free_running is not None for o in first) else ""
+    notes = [f"The decoder's context: {context}."] if context else []
+    sizes = f"{pluralize(len(first), 'model')}, {pluralize(len(images), 'image')}"
+    html = render(
+        "sections.html",
+        title="Toy latent search",
+        subtitle=f"{sizes}, Adam at {rate:g}; the protocol of NE-VAE (2021), section 5.4",
+        banners=list(banners),
+        notes=notes,
+        sections=sections,
+        json_name=places(folder)[1].name,
+    )
+    numbers = {
+        "settings": plain(dataclasses.asdict(config)),
+        "banners": list(banners),
+        "claims": [plain({"claim": c.claim, "judgement": c.judgement, "evidence": c.evidence}) for c in claims],
+        "learning_rates": {f"{lr:g}": [plain(numbers_of(o)) for o in found] for lr, found in outcomes.items()},
+    }
+    return write(folder, html, numbers, "image-targets")
+
+
+def _panels(outcomes: Sequence[TargetOutcome]) -> dict[str, dict[str, Any]]:
+    """Measure -> model -> what `lso.tasks.papers.image_targets_report.thresholds` takes."""
+
+    panels: dict[str, dict[str, Any]] = {title: {} for title in MEASURES.values()}
+    panels |= {"steps from the prior": {}, "loss from the prior": {}}
+    for o in outcomes:
+        name, from_prior = heading(o, outcomes), o.reached[:, :, 0]
+        for key, title in MEASURES.items():
+            panels[title][name] = (o.thresholds, getattr(o, key).double(), o.reached.all(2))
+        panels["steps from the prior"][name] = (o.thresholds, o.steps[:, :, 0].double(), from_prior)
+        panels["loss from the prior"][name] = (o.thresholds, o.loss[:, :, 0].double(), from_prior)
+    return panels
+
+
+def banners(runs: Sequence[Run], cut: str, waiting: Sequence[str]) -> list[str]:
+    """What a reader has to know before any number.
+
+    Args:
+        runs: that were to be searched.
+        cut: why the searches ended early; empty where they did not.
+        waiting: searches that have not begun or not ended.
+    Returns:
+        Sentences.
+    """
+    from lso.reports.data_notes import banners as substitutes
+
+    found = []
+    if cut:
+        found.append(f"Cut off: {cut}. Not searched, or not to the end: {', '.join(waiting)}.")
+    if (task := runs[0].config.data.task) != TASK:
+        found.append(f"NOT the paper's data ({TASK}), but {task}: its figures and claims are left out.")
+    return found + substitutes({run.path.name: run.info for run in runs})
+
+
+def numbers_of(outcome: TargetOutcome) -> dict[str, Any]:
+    """An outcome as plain numbers.
+
+    Args:
+        outcome: of a model.
+    Returns:
+        For JSON.
+    """
+    keys = (*MEASURES, "loss", "steps", "reached", "together", "together_reached")
+    plain = {"model": outcome.name, "role": outcome.role, "method": outcome.method, "annealed": outcome.annealed}
+    lists = {key: getattr(outcome, key).tolist() for key in keys}
+    free = None if outcome.free_running is None else outcome.free_running.tolist()
+    sizes = {"latent_dim": outcome.latent_dim, "active_units": outcome.active_units}
+    controls = {name: {key: v.tolist() for key, v in found.items()} for name, found in outcome.controls.items()}
+    return {**plain, **sizes, "thresholds": list(outcome.thresholds), **lists, "controls": controls, "free": free}
+
+
+def _pictures(outcomes: Sequence[TargetOutcome], images: Tensor) -> str:
+    from lso.decoders.decoder import is_image
+    from lso.reports.images import data_uri, png, sheet
+
+    if not is_image(tuple(images.shape[1:])):
+        return ""
+    rows, labels = [images[:SHOWN].float().cpu()], ["targets"]
+    for outcome in outcomes:
+        rows += [outcome.decoded[:SHOWN, 0], outcome.decoded[:SHOWN, 1]]
+        labels += [f"{heading(outcome, outcomes)}, {start}" for start in ("prior", "encoder")]
+    return data_uri(png(sheet(torch.stack(rows), labels, at_least=64)))

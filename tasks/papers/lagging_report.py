@@ -1,0 +1,312 @@
+"""The page of the lagging experiment: claims, endings, the space of posterior means, the way of one datum."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from lso.reports.plots import COLOURS, DARK, canvas, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lso.reports.tables import Table, facts, number
+from lso.tasks.papers.lagging import METHODS, LaggingConfig
+from lso.tasks.papers.lagging_metrics import COLLAPSED, DRAWS, SURE, FinalMetrics, Findings, PosteriorMeans, staircase
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+REACH = 3.0  # of the axes, as the paper's
+LEFT, BELOW = 0.5, 0.62  # inches: beside each panel, below all of them
+
+
+@styled
+def posterior_space(rows: Mapping[str, Sequence[tuple[str, Tensor, Tensor]]]) -> "Figure":
+    """One row a training, one panel a stage, one cross a datum; on the dashed line the encoder is right on average.
+
+    Args:
+        rows: training -> stages: title, true means ``(n,)``, the encoder's ``(n,)``.
+    Returns:
+        The figure.
+    """
+    columns = max(len(stages) for stages in rows.values())
+    side = (9.6 - LEFT * columns) / columns
+    figure, axes = canvas(len(rows), columns, (side + 0.42) * len(rows) + BELOW, left=LEFT)
+    for line, (name, stages) in zip(axes, rows.items(), strict=True):
+        for axis in line[len(stages) :]:
+            axis.set_visible(False)
+        for axis, (title, true, encoder) in zip(line, stages, strict=False):
+            _frame(axis, REACH)
+            inside = ((true.abs() <= REACH) & (encoder.abs() <= REACH)).numpy()
+            axis.plot(*(v.numpy()[inside] for v in (true, encoder)), "x", color=COLOURS[1], markersize=3.2, mew=0.7)
+            axis.set_title(title)
+            if outside := int((~inside).sum()):
+                axis.text(0.03, 0.96, f"{outside} outside", transform=axis.transAxes, va="top", fontsize=7, color=DARK)
+        line[0].set_ylabel(f"{name}\nencoder's mean")
+    for axis in axes[:-1].flat:
+        axis.tick_params(labelbottom=False)  # as below
+    for axis in axes[-1]:
+        axis.set_xlabel("true posterior mean")
+    figure.subplots_adjust(left=(LEFT + 0.18) / 9.6)
+    return figure
+
+
+@styled
+def paths(panels: Mapping[str, tuple[Tensor, Tensor]]) -> "Figure":
+    """The way of one datum, step after step, one panel a training on axes of one scale.
+
+    Args:
+        panels: training -> true means ``(steps,)`` and the encoder's ``(steps,)``.
+    Returns:
+        The figure.
+    """
+    figure, axes = canvas(1, len(panels), 3.9, left=0.7)
+    reach = 1.15 * max(float(v.abs().max()) for both in panels.values() for v in both)
+    for axis, (name, (true, encoder)) in zip(axes[0], panels.items(), strict=True):
+        _frame(axis, reach or 1.0)
+        _way(axis, true.numpy(), encoder.numpy())
+        axis.set(title=name, xlabel="true posterior mean")
+        axis.set_aspect("equal")
+    axes[0, 0].legend(loc="upper left")
+    axes[0, 0].set_ylabel("encoder's mean")
+    return figure
+
+
+def _way(axis: "Axes", x: np.ndarray, y: np.ndarray) -> None:
+    """Arrows from place to place, early ones pale."""
+    from matplotlib.colors import to_rgba
+
+    ages = np.linspace(0.35, 1.0, len(x) - 1)
+    colours = [to_rgba(COLOURS[2], age) for age in ages]
+    axis.quiver(
+        x[:-1],
+        y[:-1],
+        np.diff(x),
+        np.diff(y),
+        color=colours,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=0.007,
+        zorder=3,
+    )
+    axis.plot(x[0], y[0], "o", color=COLOURS[1], markersize=7, mfc="white", label="first", linestyle="", zorder=4)
+    axis.plot(x[-1], y[-1], "s", color=COLOURS[1], markersize=7, label="last", linestyle="", zorder=4)
+
+
+def _frame(axis: "Axes", reach: float) -> None:
+    """Both axes of one reach, the origin and the dashed diagonal."""
+    for line in (axis.axhline, axis.axvline):
+        line(0, color="#b0b0b0", linewidth=0.8)
+    axis.axline((0, 0), slope=1, linestyle="--", linewidth=1, color=DARK)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
+
+
+SHOWN = 9  # places on the way of one datum
+NAMES = {"vae": "plain VAE", "aggressive": "aggressive"}
+SPACE = (
+    "Across: mean of the model's own posterior, by grid. Up: mean of the encoder's. Steps are those of the decoder. "
+    "On the dashed line the encoder is right on average; on the level line through 0 it ignores its data, at the "
+    "centre the decoder ignores z as well. Validation data as in the paper (its code shows training "
+    "data), and no dropout."
+)
+PATH = (
+    f"The last {SHOWN} places of one of 50 sequences that are the batch of every step, as many as in the paper: plain "
+    "training moves both means at once; in aggressive training the encoder moves first (up or down), then the decoder "
+    "(aside). Of the 50 it is the one that the two trainings moved farthest aside. "
+)
+CLAIMS = {
+    "vae": f"plain training collapses: MI < {COLLAPSED['mi']} nats, "
+    f"deviation of encoder means < {COLLAPSED['deviation']}",
+    "aggressive": f"aggressive training does not: MI > {SURE['mi']} nats, "
+    f"correlation of encoder and true means > {SURE['correlation']}",
+}
+
+
+def claim_table(found: Findings) -> Table:
+    """What was claimed and what came of it.
+
+    Args:
+        found: what there is.
+    Returns:
+        One row a claim.
+    """
+    rows = []
+    for method, claim in CLAIMS.items():
+        mine = [end for end in found.endings if end.part.method == method]
+        held = sum(end.as_claimed for end in mine)
+        word = "not reached" if not mine else "holds" if held == len(mine) else "does not hold"
+        evidence = "; ".join(_evidence(end) for end in mine)
+        counted = f"in {held} of {len(mine)} trainings: {evidence}" if mine else "no training is finished"
+        rows.append([word, claim, counted])
+    return Table(columns=["judgement", "claim", "evidence"], rows=rows, title="The paper's claims")
+
+
+def _evidence(end: FinalMetrics) -> str:
+    other = (
+        f"deviation {number(end.place.deviation, 2)}"
+        if end.part.method == "vae"
+        else f"correlation {number(end.place.correlation, 3)}"
+    )
+    return f"MI {end.mi:z.3f}, {other}"
+
+
+def sentence(found: Findings) -> str:
+    """The claims in one sentence.
+
+    Args:
+        found: what there is.
+    Returns:
+        For a terminal and the top of the page.
+    """
+    told = {row[1].split(":")[0]: (row[0], row[2].split(":")[0]) for row in claim_table(found).rows}
+    parts = [f"{claim}: {word} ({count})" for claim, (word, count) in told.items()]
+    return f"{'; '.join(parts)}."[0].upper() + f"{'; '.join(parts)}."[1:]
+
+
+def ending_table(found: Findings) -> Table:
+    """Every finished training.
+
+    Args:
+        found: what there is.
+    Returns:
+        One row a training.
+    """
+    rows = [
+        [
+            end.part.method,
+            str(end.part.planned.config.seed),
+            f"{end.mi:z.3f}",
+            f"{end.kl:z.3f}",
+            str(end.active_units),
+            f"{end.neg_elbo:z.2f}",
+            number(end.place.deviation, 3),
+            number(end.place.true_deviation, 3),
+            f"{end.place.correlation:z.3f}",
+            f"{end.aggressive_epochs} of {end.epochs}",
+            number(end.inner_steps, 3) if end.aggressive_epochs else "–",
+            number(end.seconds / 60, 3),
+            "yes" if end.as_claimed else "no",
+        ]
+        for end in found.endings
+    ]
+    columns = ["method", "seed", "MI", "KL", "AU", "-ELBO", "deviation, encoder", "deviation, true", "correlation"]
+    columns += ["aggressive epochs", "inner steps", "minutes", "as claimed"]
+    note = "Weights of the best validation -ELBO; nats. MI (within batches of 32), KL and -ELBO on the test split, "
+    note += f"means of {DRAWS} draws; deviations and correlation of the posterior means of the validation points."
+    return Table(columns=columns, rows=rows, title="At the end", note=note)
+
+
+def figures(found: Findings) -> "dict[str, tuple[str, str, Figure]]":
+    """The pictures.
+
+    Args:
+        found: what there is.
+    Returns:
+        Name of the file -> title, caption, figure.
+    """
+
+    drawn = {}
+    for (series, seed), rows in found.spaces.items():
+        lines = {NAMES[m]: [_panel(step, at) for step, at in stages] for m, stages in rows.items() if stages}
+        if not lines:
+            continue
+        moved = series == "offset"
+        title = f"Posterior mean space, seed {seed}" + (", offset initialization" if moved else "")
+        count = len(next(iter(lines.values()))[0][1])
+        caption = f"{count} validation sequences. {SPACE}" + (" Initialized as in the paper's appendix G." * moved)
+        name = f"posterior-means{'-offset' * moved}-s{seed}"
+        drawn[name] = (title, caption, posterior_space(lines))
+    if len(found.paths) == len(METHODS):
+        ways = {m: staircase(path) if m == "aggressive" else path for m, path in found.paths.items()}
+        steps = len(found.paths["vae"].true) - 1
+        figure = paths({NAMES[m]: (way.true[-SHOWN:], way.encoder[-SHOWN:]) for m, way in ways.items()})
+        caption = f"{PATH}Training sequence {found.datum}, up to step {steps}."
+        drawn["one-datum"] = ("The way of one datum", caption, figure)
+    return drawn
+
+
+def _panel(step: int, at: PosteriorMeans) -> tuple[str, Any, Any]:
+    return f"step {step:,}", at.true, at.encoder
+
+
+def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: Sequence[str] = ()) -> Path:
+    """Write ``report.html``, ``report.json`` and the pictures as PNG files.
+
+    Args:
+        found: what there is.
+        config: how.
+        folder: where.
+        banners: what was cut.
+    Returns:
+        Where the page is.
+    """
+    from lso.analysis.summary import plain
+    from lso.reports.data_notes import data_notes
+    from lso.reports.html import places, render, write
+    from lso.reports.images import data_uri, figure_png
+    from lso.vae.utils.files import replace_file
+
+    sections: list[dict[str, Any]] = [{"table": claim_table(found)}, {"table": ending_table(found)}]
+    drawn = figures(found)
+    pictures = {name: figure_png(figure) for name, (_, _, figure) in drawn.items()}
+    for name, (title, caption, _) in drawn.items():
+        sections.append({"title": title, "chart": data_uri(pictures[name]), "caption": caption})
+    settings = {**dataclasses.asdict(config), "methods": dict(METHODS), "grid": f"[-20, 20], stride {config.stride:g}"}
+    sections.append({"title": "Settings", "table": facts("", settings)})
+    whole = {name: info for name, info in found.infos.items() if not name.startswith("one-")}
+    html = render(
+        "sections.html",
+        title="Lagging inference",
+        subtitle="Plain and aggressive training on synthetic sequences, scalar z; He et al. (2019), section 3",
+        banners=[*banners, sentence(found)],
+        notes=data_notes(whole),
+        sections=sections,
+        json_name=places(folder)[1].name,
+    )
+    page = write(folder, html, plain(numbers(found, config) | {"banners": list(banners)}), "lagging")
+    for name, content in pictures.items():
+        replace_file(folder / f"{name}.png", content)
+    return page
+
+
+def numbers(found: Findings, config: LaggingConfig) -> dict[str, Any]:
+    """What there is as plain values.
+
+    Args:
+        found: what there is.
+        config: how.
+    Returns:
+        For JSON.
+    """
+    claims = claim_table(found)
+    spaces = [
+        {"series": series, "seed": seed, "method": method, "step": step, "true": at.true, "encoder": at.encoder}
+        for (series, seed), rows in found.spaces.items()
+        for method, stages in rows.items()
+        for step, at in stages
+    ]
+    return {
+        "settings": dataclasses.asdict(config),
+        "claims": [dict(zip(claims.columns, row, strict=True)) for row in claims.rows],
+        "endings": [_ending(end) for end in found.endings],
+        "spaces": spaces,
+        "one": {method: {"true": path.true, "encoder": path.encoder} for method, path in found.paths.items()},
+        "cut": found.cut,
+    }
+
+
+def _ending(end: FinalMetrics) -> dict[str, Any]:
+    """Numbers of a finished training."""
+    left_out = ("part", "place")
+    own = {f.name: getattr(end, f.name) for f in dataclasses.fields(end) if f.name not in left_out}
+    derived = {key: getattr(end.place, key) for key in ("deviation", "true_deviation", "correlation")}
+    named = {"run": end.part.planned.name, "method": end.part.method, "seed": end.part.planned.config.seed}
+    return {**named, **own, **derived, "as_claimed": end.as_claimed}

@@ -1,0 +1,194 @@
+"""What a page on a published table shows of its trainings' latents: activity, re-encoding over training, traversals.
+
+As figures 1 to 5 of the NE-VAE paper (2021), section 5.3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.reports.tables import NONE, Table, number
+from lso.tasks import exploration, traversals
+from lso.tasks.training.run_set import Member
+from lso.vae.checkpoint import Codes
+from lso.vae.metrics.active_units import THRESHOLD, mean_variance
+from lso.vae.models.vae import VAE
+from lso.vae.runs import MODEL, Run
+
+FEW = 2  # rows of each kind in a picture
+STEPS = 11  # images in a row
+REACH = 10.0  # prior standard deviations, as published
+NEAR = 2.0  # where codes of the prior lie
+PICTURED = 8  # trainings that are drawn
+
+
+def sections(members: Sequence[Member]) -> list[dict[str, Any]]:
+    """Parts of a page on several trainings.
+
+    Args:
+        members: of `lso.tasks.training.multi_run.train_all`; of each method the first that is finished counts, or else
+            the first that is begun, under a name that says how far it is; none without latents.
+    Returns:
+        Charts and tables for ``sections.html``; none where nothing is begun.
+    """
+    from lso.reports import plots
+    from lso.reports.html import uri
+
+    runs = _first(members)
+    codes = {name: found for name, run in runs.items() if (found := run.codes()) is not None}
+    if not codes:
+        return []
+    rows = {name: runs[name].metrics() for name in codes}
+    made: list[dict[str, Any]] = [
+        {
+            "title": "Activity of each dimension",
+            "chart": uri(plots.dimensions_across(codes)),
+            "caption": ACTIVITY,
+            "table": activity_table(codes),
+        },
+        {
+            "title": "Re-encoding error over training",
+            "chart": uri(plots.reencoding(rows)),
+            "caption": REENCODING,
+        },
+    ]
+    pictured = [name for name in codes if runs[name].config.kind == "image"][:PICTURED]
+    moved = {name: travel(runs[name].model(), codes[name]) for name in pictured}
+    if moved:
+        made.append({"title": "Along live and dead dimensions", "table": moved_table(moved)})
+    made += [
+        {"title": f"Traversals of {name}", "chart": _sheet(runs[name].model(), codes[name]), "caption": TRAVERSALS}
+        for name in pictured
+    ]
+    return made
+
+
+ACTIVITY = "Validation split, one training a method. Left: variance of posterior means, active from 0.01 up. Right: "
+ACTIVITY += "rise of the reconstruction when a dimension is redrawn from the prior."
+REENCODING = "Validation split. A code, decoded and encoded again: squared distance per dimension; 2 is full collapse."
+TRAVERSALS = f"From {-REACH:g} to {REACH:g} along one dimension, the others 0: the {FEW} most active ones and the "
+TRAVERSALS += f"{FEW} least active ones; then from the origin to norm {REACH:g} along random directions, and along the "
+TRAVERSALS += "same ones with the active dimensions held at 0 (where all are active, a quarter of them)."
+
+
+def _first(members: Sequence[Member]) -> dict[str, Run]:
+    """The first finished run of each method, else the first that is begun and has weights."""
+    chosen: dict[str, Member] = {}
+    for member in members:
+        if member.run and member.planned.config.architecture.latent_dim and (member.run.path / MODEL).is_file():
+            known = chosen.setdefault(member.planned.label, member)
+            if known.status != "finished" and member.status == "finished":
+                chosen[member.planned.label] = member
+    return {_name(label, member): member.run for label, member in chosen.items() if member.run}
+
+
+def _name(label: str, member: Member) -> str:
+    if member.status == "finished" or member.run is None:
+        return label
+    return f"{label} (epoch {member.run.metrics()[-1]['epoch']} of {member.planned.config.protocol.epochs})"
+
+
+def activity_table(codes: dict[str, Codes]) -> Table:
+    """How many dimensions the encoder and the decoder use, by several thresholds.
+
+    Args:
+        codes: method -> posterior codes.
+    Returns:
+        One row a method.
+    """
+    lines = []
+    for name, found in codes.items():
+        variance, use = mean_variance(found.mean), found.decoder_use
+        counts = [int((variance >= level).sum()) for level in (THRESHOLD, 0.1)]
+        heard = NONE if use is None else f"{int((use > 0.01).sum())}"
+        total = None if use is None else float(use.clamp_min(0).sum())
+        lines.append([name, str(len(variance)), *map(str, counts), number(float(variance.max()), 3), heard])
+        lines[-1].append(number(total, 3))
+    columns = ["method", "latents", "variance >= 0.01 (AU)", ">= 0.1", "largest variance", "decoder use > 0.01 nats"]
+    return Table(columns=[*columns, "sum of decoder use (nats)"], rows=lines, title="Units in use")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Moved:
+    """How much images change along each dimension.
+
+    Args:
+        live: ``(latent,)`` which dimensions are active in the encoder.
+        near: ``(latent,)`` mean absolute change of a pixel from the origin to +-`NEAR` along the dimension.
+        far: ``(latent,)`` the same to +-`REACH`.
+    """
+
+    live: Tensor
+    near: Float[Tensor, " latent"]
+    far: Float[Tensor, " latent"]
+
+
+def travel(model: VAE, codes: Codes) -> Moved:
+    """Move along each dimension alone and see how the image changes, draws from uniforms common to all codes.
+
+        c_j(r) = 1/2 sum_{s=+-1} mean over pixels |x(s r e_j) - x(0)|
+
+    Args:
+        model: of images, in eval mode.
+        codes: its posterior codes, for the activity.
+    Returns:
+        c_j at r = 2, as codes of the prior lie, and at 10, as published.
+    """
+    latent = model.latent_dim
+    unit = torch.eye(latent)
+    ends = [sign * reach * unit for reach in (NEAR, REACH) for sign in (1.0, -1.0)]
+    images = exploration.decode(model, torch.cat([torch.zeros(1, latent), *ends]), _drawing(model))
+    change = (images[1:] - images[0]).abs().flatten(1).double().mean(1).reshape(2, 2, latent).mean(1)
+    return Moved(live=mean_variance(codes.mean) >= THRESHOLD, near=change[0], far=change[1])
+
+
+def moved_table(moved: dict[str, Moved]) -> Table:
+    """Means over live and over dead dimensions.
+
+    Args:
+        moved: method -> of `travel`.
+    Returns:
+        One row a method.
+    """
+    lines = []
+    for name, found in moved.items():
+        cells = [_mean(change, which) for which in (found.live, ~found.live) for change in (found.near, found.far)]
+        lines.append([name, str(int(found.live.sum())), *cells[:2], str(int((~found.live).sum())), *cells[2:]])
+    columns = ["method", "live", f"live, to ±{NEAR:g}", f"live, to ±{REACH:g}", "dead"]
+    columns += [f"dead, to ±{NEAR:g}", f"dead, to ±{REACH:g}"]
+    note = "Mean absolute change of a pixel against the image of the origin when one dimension moves; draws of an "
+    note += "autoregressive decoder from uniforms common to all codes. Live: variance of posterior means >= 0.01."
+    return Table(columns=columns, rows=lines, note=note)
+
+
+def _mean(change: Tensor, which: Tensor) -> str:
+    return number(float(change[which].mean()), 3) if bool(which.any()) else NONE
+
+
+def _drawing(model: VAE) -> exploration.Drawing:
+    return exploration.Drawing(how=exploration.default_how(model))
+
+
+def _sheet(model: VAE, codes: Codes) -> str:
+    """The picture of a model's traversals."""
+    from lso.reports.images import data_uri, png, sheet
+
+    mean, latent = codes.mean, model.latent_dim
+    order, variance = traversals.most_active(mean), mean_variance(mean)
+    shown = list(dict.fromkeys([*order[:FEW], *order[-FEW:]]))
+    live = [i for i in order if variance[i] >= THRESHOLD]
+    held = live if len(live) < latent else order[: latent // 4]
+    paths = [
+        traversals.along_dimensions(mean, shown, REACH),
+        traversals.along_directions(mean, FEW, REACH, seed=0),
+        traversals.along_directions(mean, FEW, REACH, 0, held),
+    ]
+    images = exploration.decode(model, torch.cat([path.codes(STEPS) for path in paths]), _drawing(model))
+    kinds = ["live" if variance[i] >= THRESHOLD else "dead" for i in shown]
+    labels = [f"{label}, {kind}" for label, kind in zip(paths[0].labels, kinds, strict=True)]
+    labels += [*paths[1].names, *(f"{name}, {len(held)} held" for name in paths[2].names)]
+    return data_uri(png(sheet(images, labels)))

@@ -1,0 +1,1 @@
+"""Problems to optimize, one module each, and the chemistry of molecules."""

@@ -1,0 +1,179 @@
+"""Expressions (Kusner et al. 2017; Tripp et al. 2020): find 1/3 + x + sin(x*x), known the worse half of 100,000."""
+
+import statistics
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lso.tasks.datasets.download import Progress, Remote, fetch
+from lso.tasks.datasets.line_reader import TextLines, read
+from lso.tasks.datasets.loading import load_dataset
+from lso.tasks.datasets.splits import WHOLE
+from lso.tasks.datasets.text_dataset import Texts
+from lso.tasks.goals import Goal
+from lso.tasks.problems.expression_grammar import WORDS, Evaluator, draw, parse
+from lso.tasks.task import existing
+from lso.vae.config.training import DataConfig
+from lso.vae.data.dataset import Dataset
+from lso.vae.errors import DataError
+from lso.vae.runs import Run
+from lso.vae.utils.random import generator, mix_seed
+
+TARGET = "1 / 3 + x + sin( x * x )"
+POINTS = np.linspace(-10.0, 10.0, 1000)
+WORST = 7.0
+COUNT, PRODUCTIONS = 100_000, 15
+STARTS, BEST = 5000, 5  # random data that a search starts from, and of how many of them one is a best
+BLOB = "8b5f8dbe47617618b7b0f2cc9d6025f361dc638e"
+STEM = "equation2_15_dataset"
+REMOTE = Remote(
+    name=f"expressions/{STEM}.txt",
+    urls=(
+        "https://raw.githubusercontent.com/mkusner/grammarVAE/ffffe272a8cf1772578dfc92254c55c224cddc02/data/"
+        f"{STEM}.txt",
+    ),
+    checksums=(f"blob:{BLOB}",),
+)
+
+
+def score(expressions: Sequence[Any]) -> list[float | None]:
+    """How far expressions are from the target, to be minimized.
+
+        min(7, log(1 + mean (f(x) - 1/3 - x - sin(x*x))^2)) over 1,000 points of [-10, 10]
+
+    Source: Tripp et al. (2020), arXiv:2006.09191. Deviations: there an expression that cannot be read scores 7, here it
+    is invalid; so is one that is undefined somewhere, as inf/inf. One that overflows scores 7, as there.
+
+    Args:
+        expressions: texts.
+    Returns:
+        In [0, 7]; None for an invalid one.
+    """
+    return [_score(text) for text in expressions]
+
+
+def _score(text: Any) -> float | None:
+    tree = parse(text) if isinstance(text, str) else None
+    if tree is None:
+        return None
+    values, (evaluate, target) = 0.0, _aim()
+    with np.errstate(all="ignore"):
+        values = float(np.minimum(WORST, np.log(1 + np.mean((evaluate(tree) - target) ** 2))))
+    return None if np.isnan(values) else values
+
+
+@cache
+def _aim() -> tuple[Evaluator, Any]:
+    evaluate = Evaluator(POINTS)
+    return evaluate, evaluate(parse(TARGET))
+
+
+def load(data: DataConfig, progress: Progress | None = None) -> Texts:
+    """The worse half of 100,000 expressions: those with a score at or above the median.
+
+    They are the published ones, from a file or downloaded; where neither is to be had, others drawn from the grammar,
+    and that is said.
+
+    Args:
+        data: ``path`` is the file equation2_15_dataset.txt, packed or not, its folder, or another file of expressions;
+            empty downloads to the cache.
+        progress: told the bytes downloaded.
+    Returns:
+        One part, to be split 80/10/10.
+    Raises:
+        DataError: if a given file cannot be read, or holds no expressions.
+    """
+    lines, record = _all(data.path, progress)
+    scored = [(text, value) for text, value in zip(lines.texts, score(lines.texts), strict=True) if value is not None]
+    if not scored:
+        raise DataError(f"{lines.name} holds no expressions of the grammar", f"One a line, such as: {TARGET}")
+    median = statistics.median(value for _, value in scored)
+    kept = [text for text, value in scored if value >= median]
+    notes = [f"The worse half: {len(kept):,} of {len(scored):,} expressions, with scores of at least {median:z.4f}."]
+    if without := len(lines.texts) - len(scored):
+        notes.append(f"Left out: {without:,} lines that are no expressions, or undefined somewhere on the points.")
+    part = TextLines(name=lines.name, texts=kept, blob=lines.blob, notes=lines.notes)
+    return Texts(parts={WHOLE: part}, words=WORDS, provenance={**record, "notes": [*record["notes"], *notes]})
+
+
+def _all(path: str, progress: Progress | None) -> tuple[TextLines, dict[str, Any]]:
+    """All expressions, and where they are from."""
+    if path:
+        return _told(read(_file(existing(path))), "local file")
+    try:
+        return _told(read(fetch(REMOTE, timeout=10.0, progress=progress)), "downloaded file")
+    except DataError:
+        lines = TextLines(name="expressions of the grammar", texts=_drawn(COUNT))
+        note = (
+            f"Generated, NOT the published expressions: {COUNT:,} others, each uniform among those of at most "
+            f"{PRODUCTIONS} productions, as {STEM}.txt could not be downloaded; --data gives a local one."
+        )
+        return lines, {"source": "generated", "exact": False, "substitute": True, "notes": [note]}
+
+
+@cache  # some seconds
+def _drawn(count: int) -> list[str]:
+    return draw(count, PRODUCTIONS, np.random.RandomState(mix_seed(0, "expressions") & 0xFFFFFFFF))
+
+
+def _file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    for name in (f"{STEM}.txt", f"{STEM}.txt.gz"):
+        if (path / name).is_file():
+            return path / name
+    raise DataError(f"no {STEM}.txt or .txt.gz in {path}", "Give the file itself, or leave --data out.")
+
+
+def _told(lines: TextLines, source: str) -> tuple[TextLines, dict[str, Any]]:
+    exact = lines.blob == BLOB
+    what = "the published expressions (the checksum agrees)" if exact else "NOT the published expressions"
+    record = {"source": source, "exact": exact, "substitute": not exact, "notes": [f"{lines.name}: {what}."]}
+    return lines, record
+
+
+def goal(run: Run) -> Goal:
+    """What expressions are searched for.
+
+    Args:
+        run: a training on this task.
+    Returns:
+        The score; known are its training data, see `known`.
+    """
+    data = run.config.data
+    return Goal(
+        name="expressions",
+        score=score,
+        maximize=False,
+        best=0.0,
+        known=lambda count, seed: known(count, seed, load_dataset(data, "none", 0, trust=run.trust)),
+        summary=f"min(7, log(1 + MSE)) against {TARGET} on 1,000 points of [-10, 10]",
+    )
+
+
+def known(count: int, seed: int, dataset: Dataset) -> tuple[list[str], list[float]]:
+    """Training expressions with their scores that a search starts from: a fifth of them the best of 5,000 random ones.
+
+    Source: Tripp et al. (2020) have 1,000 best and 4,000 random ones of 5,000.
+
+    Args:
+        count: how many, at most.
+        seed: of the random ones.
+        dataset: of this task.
+    Returns:
+        Texts and scores, the best first.
+    Raises:
+        DataError: if the dataset is not one of expressions.
+    """
+    if dataset.vocabulary is None:
+        raise DataError("expected a dataset of sequences, got images", "Give a run of the task expressions.")
+    rows = torch.randperm(len(dataset.train), generator=generator(seed, "expressions/known"))[: max(STARTS, count)]
+    texts = [dataset.vocabulary.text(row) for row in dataset.corpus("train")[rows].padded().tolist()]
+    values = [WORST if value is None else value for value in score(texts)]
+    best = sorted(range(len(texts)), key=lambda i: values[i])[: count // BEST]
+    others = [i for i in range(len(texts)) if i not in set(best)][: count - len(best)]
+    return [texts[i] for i in best + others], [values[i] for i in best + others]

@@ -1,0 +1,187 @@
+"""Molecules as SELFIES, by default ZINC 250k; and the scores that a search of a model's latent space can be for."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from lso.tasks.datasets.download import Progress, Remote, cache_folder, content_hash, fetch, file_hash
+from lso.tasks.datasets.line_reader import TextLines, content
+from lso.tasks.datasets.splits import SPLIT_SEED, WHOLE, division, permutation
+from lso.tasks.datasets.text_dataset import Texts
+from lso.tasks.goals import Goal
+from lso.tasks.problems.chemistry import Score, need_extra
+from lso.tasks.problems.molecule_files import Molecules, encoded, is_selfies, read_molecules, read_tokens, write_tokens
+from lso.tasks.problems.molecule_scores import SCORES, SUMMARIES
+from lso.tasks.task import existing, settled
+from lso.tasks.training.experiment import dataset_of
+from lso.vae.config.training import DataConfig
+from lso.vae.errors import DataError
+from lso.vae.runs import Run
+from lso.vae.utils.random import generator
+
+ZINC = Remote(
+    name="molecules/250k_rndm_zinc_drugs_clean_3.csv",
+    urls=(
+        "https://raw.githubusercontent.com/aspuru-guzik-group/chemical_vae/master/models/zinc_properties/"
+        "250k_rndm_zinc_drugs_clean_3.csv",
+    ),
+    checksums=("blob:d31726bf929d35cb52fa109db90411c90a000dfe",),
+)
+TOTAL, TEST, VALIDATION = 249_455, 5_000, 24_445  # ZINC 250k, and the parts of Jin et al. (2018)
+HOW = (
+    f"sizes of JT-VAE: the first {TEST:,} molecules are its test part; {VALIDATION:,} of the others, shuffled with "
+    f"seed {SPLIT_SEED}, are validation, as its list is not at hand"
+)
+
+
+# --- the data ---------------------------------------------------------------------------------------------------------
+
+
+def load(data: DataConfig, progress: Progress | None = None) -> Texts:
+    """ZINC 250k, or the user's molecules, as SELFIES.
+
+    What a file's SMILES become is kept in the cache folder by the file's checksum, so that the minutes that it takes
+    are spent once.
+
+    Args:
+        data: ``path`` is empty (ZINC 250k, downloaded), a .csv with columns ``smiles`` and perhaps ``split``, a text
+            file of SMILES or SELFIES, either packed with gzip or not, or an .npz of `molecule_files.write_tokens`.
+            Under a ``limit``, no other molecules of it are written as SELFIES.
+        progress: told the bytes downloaded and the molecules written as SELFIES.
+    Returns:
+        The parts; provenance has what was left out, and of which versions it is.
+    Raises:
+        UsageError: if SMILES are to be written as SELFIES and the extra is not installed.
+        DataError: if the file cannot be had or read.
+    Source: Gomez-Bombarelli et al. (2018), arXiv:1610.02415; parts of Jin et al. (2018), arXiv:1802.04364; SELFIES of
+    Krenn et al. (2020), arXiv:1905.13741. Deviations: see `HOW`, where the file has no column ``split``.
+    """
+    path = existing(data.path) if data.path else fetch(ZINC, progress=progress)
+    carried = path.suffix.lower() == ".npz"
+    limit = data.limit if settled(data).limited == "read" else 0
+    found = read_tokens(path) if carried else _of_text(path, limit, progress)
+    record = {"source": "a local file" if data.path else "downloaded", **found.record}
+    blob = file_hash(path, "blob") if carried else str(record["blob"])
+    parts = {part: TextLines(name=f"{path.name} {part}", texts=texts, blob=blob) for part, texts in found.parts.items()}
+    return Texts(parts=parts, provenance=record)
+
+
+def write(source: str | Path, target: str | Path, progress: Progress | None = None) -> None:
+    """Tokenize molecules and write them as one file, for a machine without RDKit and selfies.
+
+    Args:
+        source: as `load` reads them; empty for ZINC 250k.
+        target: the .npz file to write.
+        progress: as `load`.
+    Raises:
+        UsageError: if the extra is not installed.
+        DataError: if a file cannot be read or written.
+    """
+    texts = load(DataConfig(task="molecules", path=str(source)), progress)
+    parts = {part: lines.texts for part, lines in texts.parts.items()}
+    write_tokens(Molecules(parts=parts, record=texts.provenance), target)
+
+
+def _of_text(path: Path, limit: int, progress: Progress | None) -> Molecules:
+    raw = content(path)
+    blob = content_hash(raw, "blob")
+    kept = cache_folder() / "molecules" / f"selfies-{blob}{f'-{limit}' if limit else ''}.npz"
+    if kept.is_file():
+        with suppress(DataError):  # a damaged one is made again
+            return read_tokens(kept)
+    found = _parted(read_molecules(raw, path.name))
+    found = Molecules(parts=found.parts, record={**found.record, "file": path.name, "blob": blob})
+    if is_selfies(found):
+        return found
+    made = encoded(_limited(found, limit), path.name, progress)
+    write_tokens(made, kept)
+    return made
+
+
+def _limited(found: Molecules, limit: int) -> Molecules:
+    """The molecules that a limit leaves of a file's, so that minutes are not spent on others."""
+    if not limit:
+        return found
+    sizes = {part: len(texts) for part, texts in found.parts.items()}
+    cut = division(sizes, {}, limit=limit, how=found.record.get("split", ""), kind="sequence")
+    rows = {part: index.tolist() for part, index in cut.rows.items()}
+    parts = {part: [found.parts[cut.origin[part]][row] for row in rows[part]] for part in rows}
+    return Molecules(parts=parts, record={**found.record, "split": cut.record["how"]})
+
+
+def _parted(found: Molecules) -> Molecules:
+    """The parts of JT-VAE, where all of ZINC 250k come without any."""
+    if found.parts.keys() != {WHOLE} or len(found.parts[WHOLE]) != TOTAL:
+        return found
+    texts = found.parts[WHOLE]
+    held = {TEST + row for row in permutation(TOTAL - TEST, "split/molecules")[:VALIDATION].tolist()}
+    parts = {
+        "train": [texts[row] for row in range(TEST, TOTAL) if row not in held],
+        "validation": [texts[row] for row in sorted(held)],
+        "test": texts[:TEST],
+    }
+    return Molecules(parts=parts, record={**found.record, "split": HOW})
+
+
+# --- what a search is for ---------------------------------------------------------------------------------------------
+
+POOL = 5_000  # training molecules that are scored for `known`: seconds, where all of them would take minutes
+
+
+def known(run: Run, score: Score, count: int, seed: int) -> tuple[list[str], list[float]]:
+    """Training molecules and their scores: a fifth of them the best of 5,000 random ones, the rest random.
+
+    Args:
+        run: a training run on molecules.
+        score: of molecules.
+        count: how many.
+        seed: of the draw.
+    Returns:
+        SELFIES and their scores, the best first; fewer where there are fewer.
+    """
+    dataset = dataset_of(run)
+    corpus, vocabulary = dataset.corpus("train"), dataset.vocabulary
+    assert vocabulary is not None, "a corpus comes with one"
+    rows = torch.randperm(len(corpus), generator=generator(seed, "molecules/known"))[: max(POOL, count)]
+    texts = [vocabulary.text(corpus[row].tolist()) for row in rows.tolist()]
+    scored = [(text, value) for text, value in zip(texts, score(texts), strict=True) if value is not None]
+    order = sorted(range(len(scored)), key=lambda i: -scored[i][1])
+    best = order[: count // 5]
+    taken = set(best)
+    chosen = [*best, *(i for i in range(len(scored)) if i not in taken)][:count]
+    return [scored[i][0] for i in chosen], [scored[i][1] for i in chosen]
+
+
+def goal(name: str, run: Run) -> Goal:
+    """A score to maximize over the molecules that a model decodes.
+
+    Args:
+        name: row of `SCORES`.
+        run: a training run on molecules.
+    Returns:
+        The goal; what the best attainable value is nobody knows, for any of them.
+    Raises:
+        UsageError: if the extra is not installed.
+    """
+    need_extra()
+    return Goal(
+        name=name,
+        score=SCORES[name],
+        maximize=SCORES[name].maximize,
+        known=partial(known, run, SCORES[name]),
+        summary=SUMMARIES[name],
+    )
+
+
+qed = partial(goal, "qed")
+plogp = partial(goal, "plogp")
+zale = partial(goal, "zale")
+pdop = partial(goal, "pdop")
+osmb = partial(goal, "osmb")
+med2 = partial(goal, "med2")
+valt = partial(goal, "valt")
+rano = partial(goal, "rano")
+GOALS: Mapping[str, str] = {name: f"lso.tasks.problems.molecules:{name}" for name in SCORES}  # each (Run) -> Goal

@@ -1,0 +1,95 @@
+"""What retraining does to codes: how far those of known data moved, and whether they still stand for them."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+from torch.nn.functional import pad
+
+from lso.decoders.decoder import Decoder
+from lso.tasks.search.initial_data import codes_of
+from lso.vae.metrics.active_units import is_active, mean_variance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """Mean over data of the squared distance between their codes before and after.
+
+    Args:
+        total: over all dimensions.
+        active: over those active before or after.
+        dead: over the others.
+        per_active: ``is_active`` for one dimension; 2 is that of two independent draws from the prior.
+    """
+
+    total: float
+    active: float
+    dead: float
+    per_active: float
+
+
+def drift(before: Float[Tensor, "n latent"], after: Float[Tensor, "n latent"]) -> Drift:
+    """How far codes moved.
+
+    Args:
+        before: ``(n, d)`` posterior means of a model.
+        after: those of the next one, of the same data.
+    Returns:
+        The drift.
+    """
+    alive: Bool[Tensor, " latent"] = is_active(mean_variance(before)) | is_active(mean_variance(after))
+    moved = ((after.double() - before.double()) ** 2).mean(0)
+    parts = moved.sum().item(), moved[alive].sum().item(), moved[~alive].sum().item()
+    return Drift(total=parts[0], active=parts[1], dead=parts[2], per_active=parts[1] / max(1, int(alive.sum())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeStatistics:
+    """How a model stands to data.
+
+    Args:
+        active_units: dimensions whose posterior means vary by at least 0.01 over the data.
+        reencoding_error: mean squared difference, over data and dimensions, of their codes and those of what these
+            decode to.
+        reproduced: share of the data that the decode of their code equals; pixels are compared as 0 and 1.
+    """
+
+    active_units: int
+    reencoding_error: float
+    reproduced: float
+
+
+@torch.no_grad()
+def code_statistics(decoder: Decoder, x: Shaped[Tensor, "n ..."], z: Float[Tensor, "n latent"]) -> CodeStatistics:
+    """How a model stands to data.
+
+    Args:
+        decoder: of the model, with its encoder.
+        x: ``(n, *event)`` data as the encoder takes them; at least one.
+        z: ``(n, d)`` their codes.
+    Returns:
+        The account.
+    """
+    decoded = decoder(z) if decoder.vocabulary is None else decoder.tokens(z)
+    error = ((z - codes_of(decoder, decoded)) ** 2).mean().item()
+    units = int(is_active(mean_variance(z)).sum())
+    return CodeStatistics(
+        active_units=units, reencoding_error=error, reproduced=same(decoded, x).double().mean().item()
+    )
+
+
+def same(decoded: Shaped[Tensor, "n ..."], x: Shaped[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
+    """Whether what is decoded equals data.
+
+    Args:
+        decoded: ``(n, *event)`` pixels in [0, 1], compared as 0 and 1, or token numbers.
+        x: ``(n, *event)``; sequences may be padded to another length.
+    Returns:
+        ``(n,)``.
+    """
+    if not x.is_floating_point():
+        longest = max(decoded.shape[1], x.shape[1])
+        decoded, x = (pad(part, (0, longest - part.shape[1])) for part in (decoded, x))  # PAD is 0
+        return (decoded == x).all(1)
+    return (decoded.round() == x.round()).flatten(1).all(1)

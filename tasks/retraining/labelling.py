@@ -1,0 +1,211 @@
+"""Scoring training data: one call a datum, by what carries out the calls of a search; each value is kept at once."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lso.black_box.executors import Call, Caller, SerialExecutor
+from lso.black_box.journal import JournalLines
+from lso.black_box.runner import SearchCallback
+from lso.objectives.failures import MAX_FAILURES, Failures
+from lso.objectives.score_calls import ScoreOutcome
+from lso.objectives.scores import as_objects
+from lso.tasks.retraining.labelled_data import Labelled, load, save
+from lso.vae.data.dataset import Data, take, to_unit
+from lso.vae.errors import UsageError
+from lso.vae.utils.reading import line_error
+from lso.vae.vocabulary import Vocabulary
+
+AT_ONCE = 256  # tensors scored together, and data made ready together
+GIVEN_UP = 50  # data from the first on that fail, in whatever way: the score is broken
+SENT, STOPPED = "sent", "stopped"  # events of the record; a value's rows have none
+
+Tell = Callable[[int, int], str | None]
+
+
+class LabellingStopped(Exception):
+    """The session ends before all data are scored; its text says why."""
+
+
+def labelled(
+    path: Path,
+    x: Data,
+    caller: Callable[[], Caller],
+    on: str,
+    vocabulary: Vocabulary | None = None,
+    *,
+    at_once: int = AT_ONCE,
+    tell: Tell | None = None,
+    watch: SearchCallback | None = None,
+    max_failures: int = MAX_FAILURES,
+) -> Labelled:
+    """Data with their values: from a file, or scored and written there.
+
+    Each value is in a record beside the file before the next is asked for, and the file is written once all are known.
+    A session that was killed is gone on with by the next one, which scores the rest.
+
+    Args:
+        path: of the file.
+        x: the data.
+        caller: makes what carries out the calls; not called where the file is there.
+        on: what the score takes, see `lso.tasks.goals.Goal`.
+        vocabulary: of sequences, which are scored as texts.
+        at_once: calls under way together.
+        tell: called with data scored and to score; gives a reason to stop now, else None.
+        watch: told the calls that are made again and those that are waited for, see
+            `lso.black_box.runner.SearchCallback`.
+        max_failures: alike and in a row that are too many while there is no value yet.
+    Returns:
+        The data, NaN where the score gave no value.
+    Raises:
+        Cut: if there was a reason to stop.
+        ScoreError: if the score is broken.
+        UsageError: if the score failed on all of them, or on the first `GIVEN_UP`.
+        RunError: if the record is damaged.
+    """
+    if path.is_file():
+        return load(path)
+    part = path.with_name(f"{path.name}.part")  # the first values, as earlier versions kept them
+    with closing(JournalLines(path.with_suffix(".jsonl"))) as record:
+        scoring = _Scoring(record, len(x), tell or (lambda done, total: None), watch or SearchCallback(), max_failures)
+        scoring.replay(load(part).value.tolist() if part.is_file() else [])
+        made = caller()
+        try:
+            scoring.run(made, x, on, vocabulary, at_once)
+        finally:
+            made.close()
+    values = torch.tensor([scoring.values[number] for number in range(len(x))], dtype=torch.float64)
+    save(Labelled(x=x, value=values), path)
+    for left in (record.path, part):
+        left.unlink(missing_ok=True)
+    return load(path)
+
+
+class _Scoring:
+    """Data that are being scored.
+
+    Args:
+        record: where each value is written.
+        total: of the data.
+        tell: see `labelled`.
+        watch: see `labelled`.
+        max_failures: see `labelled`.
+    """
+
+    def __init__(self, record: JournalLines, total: int, tell: Tell, watch: SearchCallback, max_failures: int) -> None:
+        self.record, self.total, self.tell, self.watch = record, total, tell, watch
+        self.max_failures, self._failures = max_failures, Failures()
+        self.values: dict[int, float] = {}
+        self._answered = 0  # calls that the score did not fail in
+        self._flying: set[int] = set()
+
+    def replay(self, first: Sequence[float]) -> None:
+        """Take in what was recorded; where the score had only failed, which may be mended, all is asked anew.
+
+        Args:
+            first: values of the first data, known otherwise.
+        """
+        self.values, self._answered = dict(enumerate(first)), len(first)
+        sent: set[int] = set()
+        for line, row in enumerate(self.record.rows(), 1):
+            try:
+                event = row.get("event")
+                if event == SENT:
+                    sent |= set(map(int, row["data"]))
+                elif event == STOPPED:
+                    sent.clear()
+                else:
+                    number, value = int(row["datum"]), row["value"]
+                    told = math.nan if value is None else float(value)
+                    self._keep(number, ScoreOutcome(row["outcome"], told, row["reason"], fault=row["fault"]))
+                    sent.discard(number)
+            except (KeyError, TypeError, ValueError) as error:
+                raise line_error(self.record.path, line, f"{type(error).__name__}: {error}") from None
+        if not self._answered:
+            self.values, self._failures = {}, Failures()
+        elif sent:
+            self.watch.repeated(len(sent))
+
+    def run(self, caller: Caller, x: Data, on: str, vocabulary: Vocabulary | None, at_once: int) -> None:
+        """Score what is missing.
+
+        Args:
+            caller: carries out the calls.
+            x: see `labelled`, as the others.
+            on: what the score takes.
+            vocabulary: of sequences.
+            at_once: calls under way together.
+        Raises:
+            Cut: if there was a reason to stop.
+            ScoreError: if the score is broken.
+            UsageError: if the score does nothing but fail.
+        """
+        numbers = self._missing(at_once if isinstance(caller, SerialExecutor) and on == "tensors" else 1)
+        waiting = zip(numbers, _items(x, numbers, on, vocabulary), strict=True)
+        while True:
+            self._send(caller, list(islice(waiting, at_once - len(self._flying))))
+            if not self._flying:
+                return
+            self._collect(caller)
+            if len(self.values) < self.total and (reason := self.tell(len(self.values), self.total)):
+                self._finish_up(caller)
+                done = f"{len(self.values):,} of {self.total:,} training data"
+                raise LabellingStopped(f"{reason} after {done} were scored; resume to go on.")
+
+    def _missing(self, together: int) -> list[int]:
+        """Numbers to score; of data scored in one batch all, as in another one their last digits may be others."""
+        chunks = (range(i, min(i + together, self.total)) for i in range(0, self.total, together))
+        return [number for chunk in chunks if any(n not in self.values for n in chunk) for number in chunk]
+
+    def _send(self, caller: Caller, calls: Sequence[tuple[int, Any]]) -> None:
+        if calls:
+            self.record.write({"event": SENT, "data": [number for number, _ in calls if number not in self.values]})
+        for number, item in calls:
+            self._flying.add(number)
+            caller.submit(Call(number, torch.zeros(0), item))
+
+    def _collect(self, caller: Caller) -> None:
+        """Write down what is done."""
+        for call, outcome in caller.done():
+            self._flying.discard(call.number)
+            if call.number not in self.values:  # else scored again in the company of others
+                row = {"datum": call.number, "value": outcome.value if math.isfinite(outcome.value) else None}
+                told = {"outcome": outcome.word, "reason": outcome.reason, "fault": outcome.fault}
+                self.record.write(row | told)
+                self._keep(call.number, outcome)
+                if error := self._failures.error(self.max_failures, "training object"):
+                    raise error
+                if not self._answered and len(self.values) >= min(self.total, GIVEN_UP):
+                    raise UsageError(
+                        f"the score failed on the first {len(self.values)} training data: {outcome.reason}",
+                        "Retraining needs their values: mend the score, or search without --retrain-every.",
+                    )
+
+    def _keep(self, number: int, outcome: ScoreOutcome) -> None:
+        self.values[number] = outcome.value
+        self._failures.add(number, outcome.word, outcome.reason, outcome.fault)
+        self._answered += outcome.word in ("evaluated", "invalid")
+
+    def _finish_up(self, caller: Caller) -> None:
+        """Wait for the calls that have begun."""
+        self._flying -= {call.number for call in caller.withdraw()}
+        if self._flying:
+            self.watch.finishing(len(self._flying))
+        while self._flying:
+            self._collect(caller)
+        self.record.write({"event": STOPPED})
+
+
+def _items(x: Data, numbers: Sequence[int], on: str, vocabulary: Vocabulary | None) -> Iterator[Any]:
+    """What the score is given, datum by datum."""
+    for first in range(0, len(numbers), AT_ONCE):
+        rows = take(x, torch.tensor(numbers[first : first + AT_ONCE]))
+        if vocabulary is not None:
+            yield from map(vocabulary.text, rows.tolist())
+        else:
+            yield from to_unit(rows) if on == "tensors" else as_objects(to_unit(rows))

@@ -1,0 +1,249 @@
+"""What weighted retraining is told and what it gives: configuration, rounds, result."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lso.black_box.runner import SearchCallback as SearchWatch
+from lso.objectives.latent_objective import LatentObjective
+from lso.optimizers import with_options
+from lso.results.result import Evaluation
+from lso.tasks.goals import Goal
+from lso.tasks.retraining.drift import CodeStatistics, Drift
+from lso.tasks.retraining.labelled_data import Labelled
+from lso.tasks.retraining.weighting import PUBLISHED_K
+from lso.vae.runs import Run
+from lso.vae.training.callbacks import TrainingCallback as TrainingWatch
+from lso.vae.utils.reading import read_json, replace_sealed, unreadable
+from lso.vae.utils.validation import require
+
+
+class RetrainingCallback:
+    """What a caller may see and say; every part may be left as it is.
+
+    Args:
+        training: of each retraining.
+        search: of each search.
+    """
+
+    def __init__(self, training: TrainingWatch | None = None, search: SearchWatch | None = None) -> None:
+        self.training, self.search = training or TrainingWatch(), search or SearchWatch()
+
+    def labelled(self, done: int, total: int) -> None:
+        """A training datum was scored.
+
+        Args:
+            done: so far.
+            total: of them.
+        """
+
+    def searching(self, number: int, objective: LatentObjective) -> SearchWatch:
+        """A search begins.
+
+        Args:
+            number: of the round.
+            objective: searched over, of the model just retrained.
+        Returns:
+            What watches it.
+        """
+        return self.search
+
+    def round(self, row: "Round") -> None:
+        """A round ended.
+
+        Args:
+            row: what came of it.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainingConfig:
+    """How to search and retrain.
+
+    Args:
+        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`; options in its name become `options`.
+        options: of the optimizer.
+        budget: unique valid objects to be scored, over all rounds.
+        every: of them between two retrainings.
+        k: see `lso.tasks.retraining.weighting.weights`; infinite retrains without weights.
+        epochs: draws of a retraining, over the number of data known.
+        first_epochs: of the first retraining; 0 is as many.
+        data: training data that are retrained upon, drawn once by the seed; 0 is all.
+        known: data told to the optimizer in each round, beside all that was found, where the goal knows such.
+        batch: codes proposed together.
+        learning_rate: of retraining; 0 is that of the first training.
+        max_calls: of each round; None is ten times its budget.
+        bounds: half-width of the box to search, or ``"codes"``.
+        seed: of everything random.
+    Raises:
+        UsageError: if a number is out of range.
+    """
+
+    optimizer: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    budget: int = 500
+    every: int = 50
+    k: float = PUBLISHED_K
+    epochs: float = 1.0
+    first_epochs: float = 0.0
+    data: int = 5000
+    known: int = 100
+    batch: int = 1
+    learning_rate: float = 0.0
+    max_calls: int | None = None
+    bounds: float | str = 3.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        name, options = with_options(self.optimizer, self.options)
+        object.__setattr__(self, "optimizer", name)
+        object.__setattr__(self, "options", options)
+        require(self.budget >= 1, "a budget >= 1", self.budget, "It counts unique valid decoded objects.")
+        require(self.every >= 1, "every >= 1", self.every, "50 is published; the budget or more retrains once.")
+        require(self.k > 0, "k > 0", self.k, f"{PUBLISHED_K:g} is published; inf weighs all data alike.")
+        require(0 < self.epochs < math.inf, "epochs > 0", self.epochs, "1 is published; a part of one will do.")
+        require(0 <= self.first_epochs < math.inf, "first_epochs >= 0", self.first_epochs, "0 is as many as later.")
+        require(self.data >= 0, "data >= 0", self.data, "5000 is published; 0 takes all training data.")
+        require(self.known >= 0, "known >= 0", self.known, "0 tells the optimizer what was found alone.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """A retraining and the search after it.
+
+    Args:
+        number: from 0.
+        drawn: data drawn for the retraining.
+        effective_size: of the weights, see `lso.tasks.retraining.weighting.effective_size`.
+        drift: of the anchors' codes by this retraining.
+        anchors: how the new model stands to the anchors.
+        history: how it stands to the objects found before; None in the first round.
+        unique: objects scored so far, this round's among them.
+        best: value so far; None where nothing was valid.
+        status: of the search.
+        sentence: the status in words.
+        training_seconds: of the retraining.
+        search_seconds: of the search.
+    """
+
+    number: int
+    drawn: int
+    effective_size: float
+    drift: Drift
+    anchors: CodeStatistics
+    history: CodeStatistics | None
+    unique: int
+    best: float | None
+    status: str
+    sentence: str
+    training_seconds: float
+    search_seconds: float
+
+    @classmethod
+    def read(cls, path: Path) -> "Round":
+        """Read a round.
+
+        Args:
+            path: of round.json.
+        Returns:
+            The round.
+        Raises:
+            RunError: if it is damaged.
+        """
+        row = read_json(path)
+        try:
+            row["drift"], row["anchors"] = Drift(**row["drift"]), CodeStatistics(**row["anchors"])
+            row["history"] = None if row["history"] is None else CodeStatistics(**row["history"])
+            return cls(**row)
+        except (KeyError, TypeError) as error:
+            raise unreadable(path, error) from None
+
+    def write(self, path: Path) -> None:
+        """Write the round.
+
+        Args:
+            path: of round.json.
+        """
+        replace_sealed(path, dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RetrainingResult:
+    """What weighted retraining ended in. Values are the user's own.
+
+    Args:
+        status: ``finished``, ``stopped`` (from outside), or that of a search that found nothing new.
+        sentence: the status in words.
+        rounds: those that are complete.
+        parts: of each round every call of the score and every duplicate, in order; of one that was cut as well.
+        data: training data retrained upon, with their values; none where the session was cut before they had them.
+        goal: what was sought.
+        run: training run of the model of the last complete round; before there is one, of the model begun with.
+        folder: where everything is recorded.
+        seconds: of retraining and searching.
+    """
+
+    status: str
+    sentence: str
+    rounds: tuple[Round, ...]
+    parts: tuple[tuple[Evaluation, ...], ...] = field(repr=False)
+    data: Labelled | None = field(repr=False)
+    goal: Goal
+    run: Run
+    folder: Path
+    seconds: float
+
+    @property
+    def maximize(self) -> bool:
+        """Sense of the values."""
+        return self.goal.maximize
+
+    @property
+    def records(self) -> tuple[Evaluation, ...]:
+        """All of them."""
+        return tuple(record for part in self.parts for record in part)
+
+    @property
+    def fresh(self) -> list[Evaluation]:
+        """The calls that the budget counts."""
+        return [record for record in self.records if record.duplicate_of is None and record.outcome == "evaluated"]
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The best of them, the first of equals; None where nothing was valid."""
+        sign = -1 if self.maximize else 1
+        return min(self.fresh, key=lambda record: sign * record.value, default=None)
+
+    @property
+    def best_value(self) -> float:
+        """Its value; NaN where nothing was valid."""
+        return math.nan if self.best is None else self.best.value
+
+    @property
+    def best_so_far(self) -> Float[Tensor, " n"]:
+        """``(n,)`` the best value up to each unique valid object."""
+        values = torch.tensor([record.value for record in self.fresh], dtype=torch.float64)
+        if not len(values):
+            return values
+        return values.cummax(0).values if self.maximize else values.cummin(0).values
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report of this search.
+
+        Args:
+            path: ``.html`` file, or a folder for ``report.html``; the numbers go beside it as JSON. None is `folder`.
+        Returns:
+            The HTML file.
+        Raises:
+            UsageError: if no call was made yet.
+        """
+        from lso.tasks.retraining.report import retraining_report
+
+        return retraining_report(self, path)

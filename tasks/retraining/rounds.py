@@ -1,0 +1,286 @@
+"""The rounds of weighted retraining: what is complete on disk is read, the rest is done."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lso.black_box.loop import caller_of, optimize
+from lso.black_box.result import SearchResult
+from lso.decoders.decoder import Decoder
+from lso.results.export import read_evaluations
+from lso.results.result import Evaluation
+from lso.space import LatentSpace
+from lso.tasks.goals import Goal
+from lso.tasks.retraining.drift import code_statistics, drift
+from lso.tasks.retraining.labelled_data import NOTHING, Labelled, found_by, kept, load
+from lso.tasks.retraining.labelling import AT_ONCE, LabellingStopped, labelled
+from lso.tasks.retraining.records import RetrainingCallback, RetrainingConfig, RetrainingResult, Round
+from lso.tasks.retraining.weighting import draw, effective_size, weights
+from lso.tasks.search.gradient import frozen
+from lso.tasks.search.initial_data import codes_of, goal_objective, known_data
+from lso.tasks.training.experiment import GIVEN, resolve_device
+from lso.vae.config.methods import method
+from lso.vae.config.training import TrainConfig
+from lso.vae.data.dataset import Dataset
+from lso.vae.runs import Run
+from lso.vae.training import loop as training
+from lso.vae.utils.files import make_folder
+from lso.vae.utils.random import generator, mix_seed
+from lso.vae.utils.validation import pluralize
+
+DATA, ROUND, ROUNDS, FOUND = "data.safetensors", "round.json", "rounds", "found.safetensors"
+ANCHORS = 500  # known data whose codes are followed
+MEASURED = 1000  # validation data of a retraining
+ENDED = ("stopped", "failed")  # a search that is gone on with
+RAMP = ("anneal", "unit", "start", "cycles")
+
+
+class Rounds:
+    """Rounds done and to do.
+
+    Args:
+        run: training run that gives the model.
+        goal: what is sought.
+        config: how.
+        folder: of the whole.
+        data: of the run.
+        device: of the model.
+        watch: progress and stop requests.
+        calls: executor, timeout, chunk and max_failures of the score's calls, see `lso.black_box.loop.optimize`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        goal: Goal,
+        config: RetrainingConfig,
+        folder: Path,
+        data: Dataset,
+        device: str,
+        watch: RetrainingCallback,
+        calls: Mapping[str, Any],
+    ) -> None:
+        self.goal, self.config, self.folder, self.data, self.calls = goal, config, folder, data, calls
+        self.first, self.run, self.device, self.watch = run, run, device, watch
+        self.pool = self.known = self.found = NOTHING
+        self.rounds: list[Round] = []
+        self.parts: list[Sequence[Evaluation]] = []
+        self.seconds = 0.0
+
+    def _prepare(self) -> None:
+        """The data retrained upon, scored, and those told to the optimizer."""
+        count = self.config.data or len(self.data.train)
+        rows = torch.randperm(len(self.data.train), generator=generator(self.config.seed, "retraining/data"))[:count]
+        calls = {key: self.calls[key] for key in ("executor", "timeout", "chunk")}
+        cheap = calls["executor"] is None and self.goal.on == "tensors"
+        at_once = AT_ONCE if cheap else max(self.config.batch, calls["chunk"])
+        self.pool = labelled(
+            self.folder / DATA,
+            self.data.train[rows],
+            lambda: caller_of(goal_objective(self.goal, Decoder(self.first.model())), **calls, batch=at_once),
+            self.goal.on,
+            self.data.vocabulary,
+            at_once=at_once,
+            tell=self._scoring,
+            watch=self.watch.search,
+            max_failures=self.calls["max_failures"],
+        )
+        self.known = kept(self.folder / "known.safetensors", self._known)
+        self.anchors = Labelled(x=self.pool.x[:ANCHORS], value=self.pool.value[:ANCHORS]).seen()
+
+    def _scoring(self, done: int, total: int) -> str | None:
+        self.watch.labelled(done, total)
+        return self.watch.search.stop()
+
+    def _known(self) -> Labelled:
+        """What is told to the optimizer."""
+        if not self.config.known or self.goal.known is None:
+            return NOTHING
+        x, value = known_data(self.first, self.goal, self.data.vocabulary, self.config.known, self.config.seed)
+        return Labelled(x=x, value=torch.tensor(value, dtype=torch.float64))
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def finish(self) -> RetrainingResult:
+        """All rounds.
+
+        Returns:
+            What came of them.
+        """
+        status = sentence = ""
+        try:
+            self._prepare()
+        except LabellingStopped as cut:
+            status, sentence = "stopped", str(cut)
+        while not status:
+            begun = self.rounds[-1].unique if self.rounds else 0
+            status, sentence = self._round() or ("", "")
+            if not status and self.rounds[-1].unique >= self.config.budget:
+                status, sentence = "finished", f"{self._spent()} is spent, over {pluralize(len(self.rounds), 'round')}."
+            elif not status and self.rounds[-1].unique == begun:  # another retraining could repeat this for ever
+                status, sentence = self.rounds[-1].status, f"Nothing new in a round. {self.rounds[-1].sentence}"
+        return RetrainingResult(
+            status=status,
+            sentence=sentence,
+            rounds=tuple(self.rounds),
+            parts=tuple(map(tuple, self.parts)),
+            data=self.pool if len(self.pool) else None,
+            goal=self.goal,
+            run=self.run,
+            folder=self.folder,
+            seconds=self.seconds,
+        )
+
+    def _spent(self) -> str:
+        return f"The budget of {pluralize(self.config.budget, 'unique valid object')}"
+
+    def _round(self) -> tuple[str, str] | None:
+        """One round; status and sentence are returned where it was cut."""
+        number = len(self.rounds)
+        place = self.folder / ROUNDS / f"{number:02d}"
+        if (place / ROUND).is_file():
+            self._read(place)
+            return None
+        trained = self._train(number, place / "train")
+        self.seconds += float(trained.info["seconds"])
+        if trained.info["status"] != "finished":
+            return "stopped", f"Retraining {number}: {trained.info['sentence']}"
+        decoder, space, _ = frozen(trained, self.device, bounds=self.config.bounds)
+        accounts = self._accounts(decoder)
+        result = self._search(number, place / "search", decoder, space)
+        self.seconds += float(result.counters["seconds"])
+        if result.status in ENDED:
+            self.parts.append(result.records)
+            return result.status, result.sentence
+        fresh = kept(place / FOUND, lambda: found_by(result, self.data.train, self._binary))
+        self._take(trained, fresh, result.records)
+        row = Round(
+            number=number,
+            drawn=int(trained.info["dataset"]["provenance"]["weighted"]["drawn"]),
+            effective_size=float(trained.info["dataset"]["provenance"]["weighted"]["effective_size"]),
+            **accounts,
+            unique=(self.rounds[-1].unique if self.rounds else 0) + int(result.counters["unique"]),
+            best=self._best(),
+            status=result.status,
+            sentence=result.sentence,
+            training_seconds=float(trained.info["seconds"]),
+            search_seconds=float(result.counters["seconds"]),
+        )
+        row.write(place / ROUND)
+        self.rounds.append(row)
+        self.watch.round(row)
+        return None
+
+    def _read(self, place: Path) -> None:
+        """Take a complete round from its files."""
+        records = sorted(read_evaluations(place / "search"), key=lambda record: int(record.call or 0))
+        self._take(Run(place / "train"), load(place / FOUND), records)
+        row = Round.read(place / ROUND)
+        self.seconds += row.training_seconds + row.search_seconds
+        self.rounds.append(row)
+
+    def _take(self, trained: Run, fresh: Labelled, records: Sequence[Evaluation]) -> None:
+        self.run = trained
+        self.parts.append(records)
+        if len(fresh):
+            self.found = self.found + fresh if len(self.found) else fresh
+
+    def _best(self) -> float | None:
+        if not len(self.found):
+            return None
+        return float(self.found.value.max() if self.goal.maximize else self.found.value.min())
+
+    @property
+    def _binary(self) -> bool:
+        return self.first.config.protocol.binarize != "none"
+
+    # --- its parts ----------------------------------------------------------------------------------------------------
+
+    def _train(self, number: int, path: Path) -> Run:
+        """The retraining, gone on with where it was cut."""
+        device = resolve_device(self.device)
+        data = self._drawn(number)
+        if path.is_dir():
+            return training.resume(Run(path), data, device=device, watch=self.watch.training)
+        make_folder(path.parent)
+        config = retraining_config(self.first.config, mix_seed(self.config.seed, "retraining", number))
+        if self.config.learning_rate:
+            protocol = dataclasses.replace(config.protocol, learning_rate=self.config.learning_rate)
+            config = dataclasses.replace(config, protocol=protocol)
+        return training.train(config, data, path, start=self.run.model(), device=device, watch=self.watch.training)
+
+    def _drawn(self, number: int) -> Dataset:
+        """The data of a retraining: drawn with replacement from all that is known, by their weights."""
+        everything = self.pool + self.found if len(self.found) else self.pool
+        weight = weights(everything.value, self.config.k, self.goal.maximize)
+        epochs = self.config.epochs if number else self.config.first_epochs or self.config.epochs
+        count = max(1, round(epochs * len(everything)))
+        rows = draw(weight, count, self.config.seed, number)
+        told = {"k": repr(self.config.k), "known": len(everything), "drawn": count}
+        told |= {"effective_size": effective_size(weight), "distinct": len(set(rows.tolist()))}
+        return dataclasses.replace(
+            self.data,
+            train=everything.x[rows],
+            validation=self.data.validation[:MEASURED],
+            labels={},
+            provenance={**self.data.provenance, "weighted": told},
+        )
+
+    def _accounts(self, decoder: Decoder) -> dict[str, Any]:
+        """Drift by the retraining, and how the new model stands to the anchors and the history."""
+        before = codes_of(Decoder(self.run.model(str(resolve_device(self.device)))), self.anchors)
+        after = codes_of(decoder, self.anchors)
+        found: dict[str, Any] = {
+            "drift": drift(before, after),
+            "anchors": code_statistics(decoder, self.anchors, after),
+        }
+        if not len(self.found):
+            return found | {"history": None}
+        seen = self.found.seen()
+        return found | {"history": code_statistics(decoder, seen, codes_of(decoder, seen))}
+
+    def _search(self, number: int, path: Path, decoder: Decoder, space: LatentSpace) -> SearchResult:
+        """The search of a round, gone on with where it was cut."""
+        data = [part for part in (self.known, self.found) if len(part)]
+        codes = [codes_of(decoder, part.seen()) for part in data]
+        known = (torch.cat(codes), torch.cat([part.value for part in data]).tolist()) if data else None
+        objective = goal_objective(self.goal, decoder, space)
+        scored = [
+            record for part in self.parts for record in part if record.duplicate_of is None and record.outcome != "lost"
+        ]
+        left = self.config.budget - (self.rounds[-1].unique if self.rounds else 0)
+        return optimize(
+            objective,
+            self.config.optimizer,
+            min(self.config.every, left),
+            self.config.batch,
+            max_calls=self.config.max_calls,
+            out=path,
+            resume=path.is_dir(),
+            known=known,
+            scored=scored,
+            seed=mix_seed(self.config.seed, "search", number),
+            watch=self.watch.searching(number, objective),
+            **self.calls,
+            facts={"model": str((path.parent / "train").resolve())},
+            **self.config.options,
+        )
+
+
+def retraining_config(first: TrainConfig, seed: int) -> TrainConfig:
+    """The configuration of a retraining: one pass, no KL ramp, and the last weights are kept.
+
+    Args:
+        first: of the training gone on from.
+        seed: of the retraining.
+    Returns:
+        The configuration.
+    """
+    params = {key: value for key, value in first.method.params.items() if key not in RAMP}
+    protocol = dataclasses.replace(first.protocol, epochs=1, patience=0, judge="last")
+    data = dataclasses.replace(first.data, task=GIVEN)
+    chosen = method(first.method.name, **params, anneal=0.0)
+    return dataclasses.replace(first, method=chosen, protocol=protocol, data=data, seed=seed)

@@ -1,0 +1,1 @@
+"""Searches by name: for targets by gradient, and in black boxes."""

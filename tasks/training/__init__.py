@@ -1,0 +1,1 @@
+"""Trainings by name: one, several, sweeps, repeated evaluations."""

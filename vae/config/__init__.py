@@ -1,0 +1,1 @@
+"""What a training is, without torch: methods and their components, architectures, protocol, data, TOML."""

@@ -1,0 +1,301 @@
+"""The axes on which methods are points: one small frozen value for each choice, torch-free.
+
+What a value does is a function in the module of its axis: `objectives`, `penalties`, `inference`, `aggressive`,
+`schedules`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import inf
+from typing import Any, Literal
+
+from lso.vae.utils.validation import require
+
+# --- objective --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elbo:
+    """Negative evidence lower bound with a KL weight (Kingma & Welling 2014; Higgins et al. 2017)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeBits:
+    """Negative ELBO whose KL counts at least ``floor`` nats in each dimension (Kingma et al. 2016)."""
+
+    floor: float
+    over: Literal["datum", "batch"] = "datum"
+
+    def __post_init__(self) -> None:
+        what, remedy = "a finite free-bits floor >= 0 nats", "0 is the plain ELBO; 0.05 to 0.5 is usual."
+        require(0 <= self.floor < inf, what, self.floor, remedy)
+        require(self.over in ("datum", "batch"), "over=datum or over=batch", self.over, "datum is the default.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportanceWeighted:
+    """Importance-weighted bound with K samples (Burda et al. 2016)."""
+
+    samples: int
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, "samples >= 1", self.samples, "samples=1 is the sampled ELBO; 5 to 50 is usual.")
+
+
+Objective = Elbo | FreeBits | ImportanceWeighted
+
+# --- penalty ----------------------------------------------------------------------------------------------------------
+
+
+# What is re-encoded: expected pixels with gradients into the decoder, the same without, or drawn binary pixels whose
+# gradients are those of the expected ones (straight-through).
+Shown = Literal["soft", "detached", "hard"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SquaredReencoding:
+    """Squared distance between a code and the code of its reconstruction (NE-VAE, se)."""
+
+    weight: float = 1.0
+    reduction: Literal["mean", "sum"] = "mean"
+    shown: Shown = "soft"
+
+    def __post_init__(self) -> None:
+        _check_penalty(self.weight, self.reduction, self.shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogProbReencoding:
+    """Negative log-density of a code under the posterior of its reconstruction, floored at c per dimension (lp)."""
+
+    c: float
+    weight: float = 1.0
+    reduction: Literal["mean", "sum"] = "sum"
+    shown: Shown = "soft"
+
+    def __post_init__(self) -> None:
+        require(self.c < inf, "a floor c below infinity", self.c, "-5 to 5 is usual; -inf is no floor.")
+        _check_penalty(self.weight, self.reduction, self.shown)
+
+
+def _check_penalty(weight: float, reduction: str, shown: str) -> None:
+    require(shown in ("soft", "detached", "hard"), "shown=soft, detached or hard", shown, "soft is the default.")
+    require(0 <= weight < inf, "a finite penalty weight >= 0", weight, "0 switches the penalty off.")
+    require(
+        reduction in ("mean", "sum"),
+        "reduction=mean or reduction=sum",
+        reduction,
+        "Both run over the latent dimensions.",
+    )
+
+
+Penalty = SquaredReencoding | LogProbReencoding
+
+# --- inference --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amortized:
+    """q(z|x) is what the encoder says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refinement:
+    """Gradient descent with momentum on the parameters of q(z|x), for each batch (Kim et al. 2018, arXiv:1802.02550).
+
+        v <- momentum v - clip(grad / batch),  (mean, log_var) <- (mean, log_var) + step_size v,
+
+    grad being that of one datum's sampled negative ELBO. The published code descends the mean loss of a batch of 50 or
+    32; ``batch`` states that number, so that a datum is refined alike in a short batch and in an evaluation.
+
+    Args:
+        steps: K; 10 in He et al. (2019), 20 in Kim et al. (2018).
+        step_size: of the descent.
+        momentum: of the descent.
+        clip: largest norm of the gradient of the mean loss, for mean and log-variance each; 0 is none.
+        clip_over: the matrix of a whole batch, as published (outside training of each ``batch`` data in order), or each
+            datum alone (with clip / sqrt(batch), the same where all gradients are of one size), which makes a datum
+            independent of its neighbours.
+        batch: data whose mean loss the published step descends.
+    """
+
+    steps: int = 10
+    step_size: float = 1.0
+    momentum: float = 0.5
+    clip: float = 5.0
+    clip_over: Literal["datum", "batch"] = "datum"
+    batch: int = 50
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps >= 1", self.steps, "10 (He et al. 2019) or 20 (Kim et al. 2018) is usual.")
+        require(0 < self.step_size < inf, "a finite step_size > 0", self.step_size, "1 is the default.")
+        require(0 <= self.momentum < 1, "0 <= momentum < 1", self.momentum, "0.5 is the default.")
+        require(0 <= self.clip < inf, "a finite clip >= 0", self.clip, "5 is the default; 0 switches it off.")
+        require(self.clip_over in ("datum", "batch"), "clip_over=datum or batch", self.clip_over, "datum is ours.")
+        require(self.batch >= 1, "batch >= 1", self.batch, "50 is the default.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Svi:
+    """Stochastic variational inference: q(z|x) found for each batch anew, no encoder (Hoffman et al. 2013)."""
+
+    refinement: Refinement
+    initial: Literal["random", "zero"] = "random"
+
+    def __post_init__(self) -> None:
+        require(self.initial in ("random", "zero"), "initial=random or zero", self.initial, "random is the default.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SemiAmortized:
+    """SVI from the encoder's output, with gradients through it (Kim et al. 2018).
+
+    Args:
+        refinement: of the encoder's output.
+        products: of second derivatives with vectors: ``exact``, or one-sided ``differences`` of gradients, which on
+            PixelCNNs are wrong by 1 to 3 % a product early in training, and by up to 0.14 % in the gradients of a
+            whole step.
+    """
+
+    refinement: Refinement
+    products: Literal["exact", "differences"] = "exact"
+
+    def __post_init__(self) -> None:
+        remedy = "exact is the default; one-sided differences need no second derivatives."
+        require(self.products in ("exact", "differences"), "products=exact or differences", self.products, remedy)
+
+
+Inference = Amortized | Svi | SemiAmortized
+
+
+def inference_card(inference: Inference) -> dict[str, Any]:
+    """Plain values, for the file of a model.
+
+    Args:
+        inference: a value of the axis.
+    Returns:
+        What `read_inference` reads back to an equal value.
+    """
+    return {"kind": type(inference).__name__, **asdict(inference)}
+
+
+def read_inference(card: Mapping[str, Any]) -> Inference:
+    """The value that `inference_card` wrote.
+
+    Args:
+        card: plain values.
+    Returns:
+        The value.
+    Raises:
+        KeyError, TypeError: if it is something else.
+    """
+    values = dict(card)
+    kind = {"Amortized": Amortized, "Svi": Svi, "SemiAmortized": SemiAmortized}[values.pop("kind")]
+    if "refinement" in values:
+        values["refinement"] = Refinement(**values["refinement"])
+    found: Inference = kind(**values)
+    return found
+
+
+# --- encoder updates --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joint:
+    """Encoder and decoder step together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggressive:
+    """The encoder is trained to convergence before each step of the decoder, early in training (He et al. 2019).
+
+    Args:
+        window: inner steps between two looks at their mean loss; a rise ends the inner loop (10 images, 15 text).
+        cap: inner steps at most.
+        budget: a fixed number of inner steps instead; 0 waits for the rise.
+        patience: epochs whose validation MI falls short, over all of training, after which the phase ends for good.
+        against: short of the best MI so far (authors' image code, patience 5), or of the previous epoch's (the paper's
+            "MI stops climbing", patience 1).
+        tolerance: nats by which the MI may fall short; 0 is the published rule. Early on the MI moves by trifles: a
+            fall from 1.5e-4 to 7e-5 nats ended the phase after two epochs, and the model collapsed (docs/log.md). The
+            authors' estimate has noise of 0.1 nats at 32 dimensions, in which such a fall is lost;
+            `information.mutual_information` has little, so that without a tolerance trifles decide.
+        early: epochs in which the tolerance holds against the best, later falls being what the patience counts; 0 is
+            all. Against the previous one it always holds.
+    """
+
+    window: int = 10
+    cap: int = 99
+    budget: int = 0
+    patience: int = 5
+    against: Literal["best", "previous"] = "best"
+    tolerance: float = 0.02
+    early: int = 5
+
+    def __post_init__(self) -> None:
+        require(self.window >= 1, "window >= 1", self.window, "10 for images, 15 for text.")
+        require(self.cap >= 1, "cap >= 1", self.cap, "99 is the default.")
+        require(self.budget >= 0, "budget >= 0", self.budget, "0 waits until the loss rises; 10 to 70 is usual.")
+        require(self.patience >= 1, "patience >= 1", self.patience, "5 for images, 1 for text.")
+        require(self.against in ("best", "previous"), "against=best or previous", self.against, "best is the default.")
+        remedy = "0.02 is the default; 0 is the published rule."
+        require(0 <= self.tolerance < inf, "a finite tolerance >= 0 nats", self.tolerance, remedy)
+        require(self.early >= 0, "early >= 0", self.early, "5 is the default; 0 has the tolerance in all epochs.")
+
+
+Updates = Joint | Aggressive
+
+# --- KL schedule ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """KL weight ``end`` from the first step on."""
+
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weights(0.0, self.end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """KL weight raised in equal steps from ``start`` to ``end`` over ``length`` epochs or iterations."""
+
+    length: float
+    unit: Literal["epochs", "iterations"] = "epochs"
+    start: float = 0.1
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_ramp(self.length, self.unit)
+        _check_weights(self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cyclical:
+    """``cycles`` ramps of ``length``, each followed by as long a plateau, then ``end`` (Fu et al. 2019, R = 0.5)."""
+
+    length: float
+    cycles: int
+    unit: Literal["epochs", "iterations"] = "epochs"
+    start: float = 0.1
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_ramp(self.length, self.unit)
+        _check_weights(self.start, self.end)
+        require(self.cycles >= 1, "cycles >= 1", self.cycles, "cycles=1 is a single ramp; Fu et al. (2019) use 4.")
+
+
+def _check_ramp(length: float, unit: str) -> None:
+    require(0 < length < inf, "a finite ramp length > 0", length, "anneal=0 means no ramp.")
+    require(unit in ("epochs", "iterations"), "unit=epochs or unit=iterations", unit, "epochs is the default.")
+
+
+def _check_weights(start: float, end: float) -> None:
+    require(0 <= start <= end, "KL weights 0 <= start <= end", (start, end), "The ramp rises from start to end.")
+    require(0 < end < inf, "a finite end KL weight > 0", end, "1 is the ELBO.")
+
+
+Schedule = Constant | Linear | Cyclical

@@ -1,0 +1,1 @@
+"""Data in memory: images, and corpora packed by length."""

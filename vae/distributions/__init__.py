@@ -1,0 +1,1 @@
+"""Posteriors and likelihoods: Gaussians over codes, families over pixels, categoricals over tokens."""

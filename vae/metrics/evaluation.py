@@ -1,0 +1,440 @@
+"""Per-datum terms of the metrics: reconstruction, negative ELBO, KL by dimension, re-encoding error."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn.functional import pad
+
+from lso.vae.config.components import Inference, Svi
+from lso.vae.data.corpus import Corpus
+from lso.vae.data.dataset import Data, passes
+from lso.vae.distributions.categorical import tokens_of
+from lso.vae.distributions.gaussian import DiagonalGaussian, cat
+from lso.vae.distributions.pixels import Likelihood
+from lso.vae.inference.posterior import draws, group, infer
+from lso.vae.metrics.active_units import is_active, mean_variance, redraw_rise
+from lso.vae.metrics.importance import BLOCK, importance_nll
+from lso.vae.metrics.information import aggregate_kl, log_mixture, log_mixture_within, mutual_information
+from lso.vae.metrics.passes import draw_normals, eval_mode, pass_size, starts, to_model_input
+from lso.vae.models.sequence_decoding import greedy
+from lso.vae.models.vae import VAE
+from lso.vae.utils.random import generator
+from lso.vae.utils.validation import require
+from lso.vae.vocabulary import PAD
+
+
+def reconstruction(likelihood: Likelihood, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+    """Reconstruction loss -log p(x|z), in nats.
+
+    Args:
+        likelihood: p(x|z) of sampled codes.
+        x: ``(batch, ...)`` pixels in [0, 1], or tokens.
+    Returns:
+        ``(batch,)``.
+    Source: Kingma & Welling (2014), arXiv:1312.6114, eq. 7.
+    """
+    return -likelihood.log_prob(x)
+
+
+def negative_elbo(reconstruction: Float[Tensor, " batch"], q: DiagonalGaussian) -> Float[Tensor, " batch"]:
+    """Negative evidence lower bound at KL weight 1 with an analytic KL, in nats.
+
+        -ELBO = -log p(x|z) + sum_j KL(q(z_j|x) || N(0, 1)),  z ~ q(z|x).
+
+    Args:
+        reconstruction: ``(batch,)`` -log p(x|z).
+        q: ``(batch, latent)`` posterior.
+    Returns:
+        ``(batch,)`` in double; at least -log p(x) in expectation, by KL(q(z|x) || p(z|x)).
+    Source: Kingma & Welling (2014), arXiv:1312.6114, eq. 3 and app. B.
+    """
+    return reconstruction + kl(q).sum(-1)
+
+
+def kl(q: DiagonalGaussian) -> Float[Tensor, "batch latent"]:
+    """KL(q(z_j|x) || N(0, 1)) as it is measured: `DiagonalGaussian.kl` in double, and nonnegative.
+
+        1/2 (mean^2 + (exp(log_var) - 1) - log_var)
+
+    Near the prior the sum in single precision, which training takes, cancels to some 1e-7 of either sign.
+
+    Args:
+        q: ``(batch, latent)`` posteriors.
+    Returns:
+        ``(batch, latent)`` in double, nats.
+    """
+    log_var = q.log_var.double()
+    return 0.5 * (q.mean.double() ** 2 + (torch.expm1(log_var) - log_var).clamp(min=0))
+
+
+def kl_per_dimension(q: DiagonalGaussian) -> Float[Tensor, " latent"]:
+    """Mean over the data of KL(q(z_j|x) || N(0, 1)) = 1/2 (mean^2 + var - 1 - log var), in nats.
+
+    Args:
+        q: ``(n, latent)`` posteriors of a split.
+    Returns:
+        ``(latent,)`` in double, nonnegative; the sum is the KL.
+    Source: Kingma & Welling (2014), arXiv:1312.6114, app. B.
+    """
+    return kl(q).mean(0)
+
+
+def reencoding_error(
+    model: VAE,
+    z: Float[Tensor, "batch latent"],
+    likelihood: Likelihood,
+    noise: Float[Tensor, "batch latent"] | None = None,
+    start: Float[Tensor, "draw batch latent"] | None = None,
+) -> Float[Tensor, "batch latent"]:
+    """Squared distance of a code and the code of its soft reconstruction, for each dimension.
+
+        E_ij = (z_ij - z~_ij)^2,  z~ = mu~ + sigma~ * noise, or mu~ without noise;  (mu~, sigma~) = encoder(E[x|z]).
+
+    Sampled-sampled (z and z~ drawn) is 2 at full collapse; mean-mean (z a posterior mean, no noise) is 0 there. A model
+    without an encoder finds the second code as its method does.
+
+    Args:
+        model: the VAE, in eval mode.
+        z: ``(batch, latent)`` codes.
+        likelihood: p(x|z), whose mean is re-encoded.
+        noise: ``(batch, latent)`` standard normal, or None for the mean.
+        start: what an inference without an encoder draws with.
+    Returns:
+        ``(batch, latent)``, dimensionless; the error is the mean over both axes.
+    Source: the se loss of NE-VAE (2021), reduced by a mean over dimensions.
+    """
+    if isinstance(model.inference, Svi):
+        shown = likelihood.mode if model.kind == "sequence" else likelihood.mean  # tokens are what it can be forced on
+        again = infer(model.inference, model, shown, start, 1.0)
+    else:
+        again = model.encode(likelihood.mean)
+    return (z - (again.mean if noise is None else again.sample(noise))) ** 2
+
+
+MI_BATCH = {"image": 50, "sequence": 32}  # batches of He et al. (2019), within which they estimate MI
+USE_DATA = 200  # data from which the decoder use of an autoregressive decoder is estimated
+MATCH_DATA = 1000  # sequences that are decoded to be compared with themselves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """The account of one split, in nats and per datum.
+
+    Args:
+        neg_elbo: -ELBO at KL weight 1, one sample.
+        reconstruction: -log p(x|z), the same sample.
+        kl: analytic KL(q(z|x) || p(z)).
+        kl_per_dimension: its parts.
+        iw_nll: importance-weighted estimate of -log p(x); None if it was left out.
+        iw_samples: its K.
+        mi: mutual information within batches of at most ``mi_batch``, of a seeded order; those of sequences are of one
+            length each, as in published tables, so that the length itself is not counted; at most log ``mi_batch``.
+        mi_mixed: the same within batches of any lengths: a code of length alone scores 1.8 nats in it on Short Yelp,
+            and 0 in ``mi``; None for images.
+        mi_batch: B; no more than ``n``.
+        mi_split: mutual information over the whole split; at most log ``n``.
+        aggregate_kl: KL of the aggregated posterior from the prior.
+        active_units: dimensions whose ``mean_variance`` is at least 0.01.
+        activity: variance of the posterior mean, for each dimension.
+        decoder_use: rise of the reconstruction loss when a dimension is redrawn from the prior.
+        reencoding_error: sampled-sampled, mean over data and dimensions; 2 at full collapse.
+        reencoding_error_mean: mean-mean.
+        reencoding_error_per_dimension: sampled-sampled, mean over data.
+        tokens: of a sequence, mean over the split: the end symbol is counted, the start is not; None for images.
+        perplexity: exp(summed NLL / summed tokens), of the importance-weighted NLL, or of -ELBO where that was left
+            out; None for images.
+        exact_match: share of the first 1000 sequences that the greedy decode of the posterior mean equals; None for
+            images and without latents.
+        n: data in the split.
+        split: its name.
+        seed: of all draws.
+        seconds: wall time.
+    """
+
+    neg_elbo: float
+    reconstruction: float
+    kl: float
+    kl_per_dimension: tuple[float, ...]
+    iw_nll: float | None
+    iw_samples: int
+    mi: float
+    mi_mixed: float | None
+    mi_batch: int
+    mi_split: float
+    aggregate_kl: float
+    active_units: int
+    activity: tuple[float, ...]
+    decoder_use: tuple[float, ...]
+    reencoding_error: float
+    reencoding_error_mean: float
+    reencoding_error_per_dimension: tuple[float, ...]
+    tokens: float | None
+    perplexity: float | None
+    exact_match: float | None
+    n: int
+    split: str
+    seed: int
+    seconds: float
+
+    def to_json(self) -> str:
+        """One JSON object with a member for each field.
+
+        Returns:
+            Strict JSON: numbers that are not finite become null.
+        """
+        return json.dumps({key: _strict(value) for key, value in dataclasses.asdict(self).items()})
+
+
+@torch.no_grad()
+def validate(
+    model: VAE,
+    x: Data,
+    seed: int,
+    *,
+    inference: Inference | None = None,
+    batch_size: int | None = None,
+    mi_batch: int | None = None,
+) -> tuple[dict[str, float | int], DiagonalGaussian]:
+    """The cheap metrics of a split, for each epoch's row, with one host read.
+
+    Args:
+        model: the VAE; left in the mode it was found in.
+        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or a corpus.
+        seed: of all draws; the same seed at every epoch makes epochs comparable.
+        inference: how q(z|x) is found; None is the model's own way.
+        batch_size: data in one pass, rounded to whole groups of data that are refined together; None is as `pass_size`
+            has it.
+        mi_batch: B of the mutual information within batches; None is that of the literature, 50 images or 32 sequences.
+    Returns:
+        ``(row, q)``: neg_elbo, reconstruction, kl, mi, mi_batch, mi_split, aggregate_kl, active_units,
+        reencoding_error, reencoding_error_mean, and mi_mixed, tokens and perplexity of sequences, as `Metrics` defines
+        them; and the posteriors ``(n, latent)``.
+    """
+    with eval_mode(model):
+        codes = _encode(model, x, seed, inference, batch_size)
+    return _row(model, x, codes, seed, mi_batch), codes.q
+
+
+@torch.no_grad()
+def evaluate(
+    model: VAE,
+    x: Data,
+    *,
+    iw_samples: int = 500,
+    seed: int = 0,
+    batch_size: int | None = None,
+    mi_batch: int | None = None,
+    split: str = "test",
+    inference: Inference | None = None,
+    watch: Callable[[int, int], None] | None = None,
+) -> Metrics:
+    """All metrics of a split. At the same seed the shared numbers equal those of `validate`.
+
+    Args:
+        model: the VAE; left in the mode it was found in.
+        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or a corpus.
+        iw_samples: K of the importance-weighted NLL; 0 leaves it out.
+        seed: of all draws.
+        batch_size: data or codes in one pass (of the importance weights at least one block of 50, of data that are
+            refined together one group); bounds memory alone. None is as `pass_size` has it.
+        mi_batch: B of the mutual information within batches; None is that of the literature, 50 images or 32 sequences.
+        split: name to record.
+        inference: how q(z|x) is found, the proposal of the importance weights too; None is the model's own way.
+        watch: called with (data done, data to do) of the importance-weighted NLL, where the time goes.
+    Returns:
+        The metrics.
+    Raises:
+        UsageError: if a count is out of range.
+    """
+    require(iw_samples >= 0, "iw_samples >= 0", iw_samples, "500 is usual; 0 leaves the estimate out.")
+    start = time.perf_counter()
+    samples = iw_samples if model.latent_dim else min(1, iw_samples)  # without latents one pass is exact
+    with eval_mode(model):
+        codes = _encode(model, x, seed, inference, batch_size)
+        use = decoder_use(model, x, codes.q, seed=seed, batch_size=batch_size)
+        nll = _iw_nll(model, x, codes.q, samples, seed, batch_size, watch) if samples else None
+        matched = _exact_match(model, x, codes.q) if isinstance(x, Corpus) and model.latent_dim else None
+    row = _row(model, x, codes, seed, mi_batch)
+    perplexity = row.get("perplexity")
+    if perplexity is not None and nll is not None:
+        perplexity = torch.tensor(nll / row["tokens"], dtype=torch.float64).exp().item()
+    return Metrics(
+        neg_elbo=row["neg_elbo"],
+        reconstruction=row["reconstruction"],
+        kl=row["kl"],
+        kl_per_dimension=tuple(kl_per_dimension(codes.q).tolist()),
+        iw_nll=nll,
+        iw_samples=samples,
+        mi=row["mi"],
+        mi_mixed=row.get("mi_mixed"),
+        mi_batch=int(row["mi_batch"]),
+        mi_split=row["mi_split"],
+        aggregate_kl=row["aggregate_kl"],
+        active_units=int(row["active_units"]),
+        activity=tuple(mean_variance(codes.q.mean).tolist()),
+        decoder_use=tuple(use.tolist()),
+        reencoding_error=row["reencoding_error"],
+        reencoding_error_mean=row["reencoding_error_mean"],
+        reencoding_error_per_dimension=tuple(codes.error.double().mean(0).tolist()),
+        tokens=row.get("tokens"),
+        perplexity=perplexity,
+        exact_match=matched,
+        n=len(x),
+        split=split,
+        seed=seed,
+        seconds=time.perf_counter() - start,
+    )
+
+
+@torch.no_grad()
+def decoder_use(
+    model: VAE,
+    x: Data,
+    q: DiagonalGaussian,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Float[Tensor, " latent"]:
+    """Mean rise of the reconstruction NLL when a dimension is redrawn from the prior, in nats (see `redraw_rise`).
+
+    The split is decoded ``latent + 1`` times; by an autoregressive decoder, which is slow, only 200 data of it, drawn
+    by the seed, as a split may be sorted.
+
+    Args:
+        model: the VAE; left in the mode it was found in.
+        x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or a corpus.
+        q: ``(n, latent)`` posteriors of the split.
+        seed: of the codes, which are those of `validate`, and of what they are redrawn with.
+        batch_size: data in one pass; None as in `evaluate`.
+    Returns:
+        ``(latent,)`` in double; exactly 0 where the decoder ignores the dimension.
+    """
+    z, redrawn = q.sample(draw_normals(model, x, seed, "posterior")), draw_normals(model, x, seed, "decoder-use")
+    used = torch.arange(len(x))
+    if model.autoregressive and len(x) > USE_DATA:
+        used = torch.randperm(len(x), generator=generator(seed, "metrics/decoder-use/data"))[:USE_DATA].sort().values
+    total = z.new_zeros(model.latent_dim, dtype=torch.float64)
+    with eval_mode(model):
+        part, z, redrawn = x[used], z[used.to(z.device)], redrawn[used.to(z.device)]
+        for rows in passes(part, batch_size or pass_size(model)):
+            total += redraw_rise(model, to_model_input(model, part, rows), z[rows], redrawn[rows]).double().sum(0)
+    return total / len(used)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Codes:
+    """One pass over a split: posteriors and one code each, ``(n, latent)``, and per-datum values, ``(n,)``."""
+
+    q: DiagonalGaussian
+    z: Tensor
+    reconstruction: Tensor
+    error: Tensor
+    error_mean: Tensor
+    tokens: Tensor
+    log_mixture: Tensor
+
+
+def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_size: int | None) -> _Codes:
+    batch_size = pass_size(model) if batch_size is None else batch_size
+    require(batch_size >= 1, "batch_size >= 1", batch_size, "1000 is the default; less needs less memory.")
+    how = model.inference if inference is None else inference
+    unit = math.lcm(group(how), group(model.inference))  # whole groups in each pass
+    batch_size = max(unit, batch_size - batch_size % unit)
+    first, second = (draw_normals(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
+    start = starts(model, x, seed, draws(how))
+    again = starts(model, x, seed, draws(model.inference))
+    posteriors, parts, order = [], [], []
+    for rows in passes(x, batch_size):
+        data = to_model_input(model, x, rows)
+        q = infer(how, model, data, start[:, rows], 1.0)
+        z = q.sample(first[rows])
+        likelihood = model.decode(z, data)
+        loss = reconstruction(likelihood, data)
+        error = error_mean = z  # without latents empty, and no second decode is made
+        if model.latent_dim:
+            error = reencoding_error(model, z, likelihood, second[rows], again[:, rows])
+            error_mean = reencoding_error(model, q.mean, model.decode(q.mean, data), start=again[:, rows])
+        posteriors.append(q)
+        parts.append((z, loss, error, error_mean, tokens_of(data) if isinstance(x, Corpus) else torch.ones_like(loss)))
+        order.append(torch.arange(len(x))[rows])
+    back = torch.cat(order).argsort().to(first.device)  # the parts of a corpus are sorted by length
+    z, loss, error, error_mean, tokens = (torch.cat(column)[back] for column in zip(*parts, strict=True))
+    q = cat(posteriors)[back]
+    return _Codes(q, z, loss, error, error_mean, tokens, log_mixture(q, z))
+
+
+def _row(model: VAE, x: Data, codes: _Codes, seed: int, mi_batch: int | None) -> dict[str, float | int]:
+    q, n, size = codes.q, len(codes.q), MI_BATCH[model.kind] if mi_batch is None else mi_batch
+    require(size >= 1, "mi_batch >= 1", size, "He et al. (2019) use 50 for images, 32 for text.")
+    # A split may be sorted, by class say: batches are made in a seeded order.
+    order = torch.randperm(n, generator=generator(seed, "metrics/order"))
+    mixed = _information(codes, torch.split(order, size))
+    values = {
+        "neg_elbo": negative_elbo(codes.reconstruction.double(), q).mean(),
+        "reconstruction": codes.reconstruction.double().mean(),
+        "kl": kl_per_dimension(q).sum(),
+        "mi": mixed,
+        "mi_split": mutual_information(q, codes.z, codes.log_mixture).mean(),
+        "aggregate_kl": aggregate_kl(codes.z, codes.log_mixture).mean(),
+        "active_units": is_active(mean_variance(q.mean)).sum().double(),
+        "reencoding_error": codes.error.double().sum() / max(1, codes.error.numel()),  # 0 where there are no latents
+        "reencoding_error_mean": codes.error_mean.double().sum() / max(1, codes.error.numel()),
+    }
+    if isinstance(x, Corpus):
+        # As the authors' batches (jxhe/vae-lagging-encoder, data/text_data.py), whose order within a length is that of
+        # an unstable sort.
+        values["mi"], values["mi_mixed"] = _information(codes, [order[g] for g in x[order].groups(size)]), mixed
+        values["tokens"] = codes.tokens.double().mean()
+        values["perplexity"] = (values["neg_elbo"] / values["tokens"]).exp()
+    row: dict[str, float] = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
+    return row | {"mi_batch": min(size, n), "active_units": int(row["active_units"])}
+
+
+def _information(codes: _Codes, batches: Sequence[Tensor]) -> Tensor:
+    """``()`` mutual information within batches."""
+    return mutual_information(codes.q, codes.z, log_mixture_within(codes.q, codes.z, batches)).mean()
+
+
+def _iw_nll(
+    model: VAE,
+    x: Data,
+    q: DiagonalGaussian,
+    samples: int,
+    seed: int,
+    batch_size: int | None,
+    watch: Callable[[int, int], None] | None,
+) -> float:
+    draws, chunk = generator(seed, "metrics/importance"), max(1, (batch_size or pass_size(model)) // BLOCK)
+    total, done = torch.zeros((), dtype=torch.float64, device=q.mean.device), 0
+    for rows in passes(x, BLOCK):
+        data = to_model_input(model, x, rows)
+        total += importance_nll(model, data, q[rows], draws, samples=samples, chunk=chunk).sum()
+        done += len(data)
+        if watch is not None:
+            watch(done, len(x))
+    return total.item() / len(x)
+
+
+def _exact_match(model: VAE, x: Corpus, q: DiagonalGaussian) -> float:
+    """Share of the first sequences that the greedy decode of their posterior mean equals."""
+    part, matches = x[:MATCH_DATA], 0
+    for rows in passes(part, pass_size(model)):
+        data = to_model_input(model, part, rows)
+        found = greedy(model.stepwise, q[:MATCH_DATA][rows].mean, data.shape[1] + 1)  # one more, to see it end
+        both = [pad(part, (0, data.shape[1] + 1 - part.shape[1]), value=PAD) for part in (found, data)]
+        matches += int((both[0] == both[1]).all(1).sum())
+    return matches / len(part)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""Networks: encoders and decoders of images and sequences, their layers, autoregressive sampling."""

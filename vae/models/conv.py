@@ -1,0 +1,114 @@
+"""Small convolutional encoder and decoder for images of any size from 8x8 to 64x64."""
+
+import math
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.distributions.pixels import Head, Likelihood
+
+SMALLEST = 4  # sides are halved until none exceeds this
+
+
+def resolutions(height: int, width: int) -> list[tuple[int, int]]:
+    """Resolutions of the pyramid: both sides halved, rounding up, until neither exceeds 4.
+
+    Args:
+        height: of the image.
+        width: of the image.
+    Returns:
+        ``(height, width)`` of each stage, the image first.
+    """
+    found = [(height, width)]
+    while max(found[-1]) > SMALLEST:
+        h, w = found[-1]
+        found.append((-(-h // 2), -(-w // 2)))
+    return found
+
+
+def stage_channels(stages: int, width: int) -> list[int]:
+    """Channels after each halving: width, then twice that.
+
+    Args:
+        stages: number of halvings.
+        width: channels of the first stage.
+    Returns:
+        One number for each stage.
+    """
+    return [width if i == 0 else 2 * width for i in range(stages)]
+
+
+class ConvEncoder(nn.Module):
+    """3x3 convolutions of stride 2 with ELU down to at most 4x4, then a linear layer to mean and log-variance.
+
+    Args:
+        shape: ``(channels, height, width)`` of a datum.
+        latent_dim: size of z.
+        width: channels of the first stage.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
+        super().__init__()
+        sides = resolutions(shape[1], shape[2])
+        channels = [shape[0], *stage_channels(len(sides) - 1, width)]
+        self.stages = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
+        self.output = nn.Linear(channels[-1] * math.prod(sides[-1]), 2 * latent_dim)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+        """Encode a batch.
+
+        Args:
+            x: ``(batch, channels, height, width)`` in [0, 1].
+        Returns:
+            q(z|x).
+        """
+        for stage in self.stages:
+            x = F.elu(stage(x))
+        return DiagonalGaussian(*self.output(x.flatten(1)).chunk(2, dim=-1))
+
+
+class ConvDecoder(nn.Module):
+    """The encoder's pyramid upwards: a linear layer to the smallest stage, then 4x4 transposed convolutions of stride 2
+    with ELU.
+
+    With ``skip``, every convolution's output gets U_l z added, one number a channel at all positions, so that z enters
+    every layer (Dieng et al. 2019, arXiv:1807.04863, eq. 7). Deviation: theirs are fully connected or autoregressive
+    decoders.
+
+    Args:
+        shape: ``(channels, height, width)`` of a datum.
+        latent_dim: size of z.
+        width: channels of the last hidden stage.
+        likelihood: name of the pixel likelihood.
+        skip: whether z enters every layer after the first, which sees nothing else.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int, likelihood: str, skip: bool) -> None:
+        super().__init__()
+        self.sides = resolutions(shape[1], shape[2])[::-1]
+        channels = [*stage_channels(len(self.sides) - 1, width)[::-1], shape[0]]
+        self.first = (channels[0], *self.sides[0])
+        self.input = nn.Linear(latent_dim, math.prod(self.first))
+        self.stages = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(channels))
+        self.edges = nn.ModuleList(nn.Linear(latent_dim, b, bias=False) for b in channels[1:] if skip)
+        self.head = Head(likelihood, shape[0])
+
+    def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
+        """Decode a batch of codes.
+
+        Args:
+            z: ``(batch, latent)``.
+            x: not used: the pixels are independent given z.
+        Returns:
+            p(x|z).
+        """
+        h: Tensor = self.input(z).unflatten(1, self.first)
+        for i, (stage, (height, width)) in enumerate(zip(self.stages, self.sides[1:], strict=True)):
+            h = stage(F.elu(h))[..., :height, :width]  # a doubled side is one too long where it was rounded up
+            if self.edges:
+                h = h + self.edges[i](z)[:, :, None, None]
+        likelihood: Likelihood = self.head(h)
+        return likelihood

@@ -1,0 +1,403 @@
+"""The gated two-stack PixelCNNs of Kim et al. (2018) and Dieng et al. (2019), over images and one pixel at a time."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lso.vae.distributions.pixels import Head, Likelihood
+from lso.vae.models import autoregressive
+from lso.vae.models.autoregressive import CausalRowConv, Conv1x1Cache, RowCache
+from lso.vae.models.pixelcnn import ZMaps, teacher
+
+
+def gate(x: Float[Tensor, "batch two_width ..."]) -> Float[Tensor, "batch width ..."]:
+    """tanh of the first half of the channels, times the logistic function of the second.
+
+    Args:
+        x: ``(batch, 2 width, ...)``.
+    Returns:
+        ``(batch, width, ...)``.
+    """
+    s, t = x.chunk(2, 1)
+    return torch.tanh(s) * torch.sigmoid(t)
+
+
+class LayerColumn:
+    """A layer of both stacks.
+
+    Args:
+        layer: the layer.
+        maps: ``(batch, z_maps, height, width)`` of z that enter it.
+    """
+
+    def __init__(self, layer: "Gated", maps: Tensor) -> None:
+        self.layer, self.maps, self.opened = layer, maps, layer.opened(maps)
+        wide, reach = layer.above.in_channels, layer.reach
+        self.above = RowCache(maps, wide, reach + 1, maps.shape[-1], reach)
+        self.left = CausalRowConv(layer.left.weight[:, :, 0], shift=int(layer.first))
+        self.residual = Conv1x1Cache(layer.residual)
+        self.project = None if layer.project is None else Conv1x1Cache(layer.project)
+        self.own = maps[:0]
+        bias = layer.left.bias
+        assert bias is not None
+        self.bias = bias[:, None, None].repeat(1, 1, maps.shape[-1])  # (2 width, 1, width)
+        if layer.first and not layer.border_bias:
+            self.bias[..., 0] = 0
+
+    def begin(self, row: Int[Tensor, "1"]) -> Float[Tensor, "batch two_width 1 width"]:
+        """Go on to the next row.
+
+        Args:
+            row: its number.
+        Returns:
+            a_l of that row: the vertical stack before the gate.
+        """
+        up, left = (part if isinstance(part, float) else part.index_select(2, row) for part in self.opened)
+        seen = self.layer.above(self.above.turn())
+        a: Tensor = (seen if self.layer.border_bias else seen * (row > 0)) + up
+        self.left.begin(self.layer.across(a) + left + self.bias)
+        self.own = self.maps.index_select(2, row)
+        return a
+
+    def below(self, v: Float[Tensor, "batch inside 1 width"]) -> None:
+        """Take in the vertical stack's input of the current row, which the rows below see.
+
+        Args:
+            v: ``(batch, inside, 1, width)``.
+        """
+        self.above.line.copy_(self.layer.into(v, self.own)[:, :, 0].transpose(1, 2))
+
+    def wide(self, column: int, h: Float[Tensor, "batch inside"]) -> Float[Tensor, "batch wide"]:
+        """Input of the convolutions at a pixel.
+
+        Args:
+            column: of the pixel.
+            h: ``(batch, inside)``.
+        Returns:
+            The same with the maps of z where they are masked.
+        """
+        return self.layer.into(h, self.own[:, :, 0, column])
+
+    def __call__(self, column: int, h: Tensor | None) -> Float[Tensor, "batch width"]:
+        """h_l at a pixel.
+
+        Args:
+            column: of the pixel.
+            h: ``(batch, inside)`` that of the layer before; None in the first layer, which does not see the pixel.
+        Returns:
+            ``(batch, width)``.
+        """
+        if h is None:
+            return self.residual(gate(self.left.at(column)))
+        wide = self.wide(column, h)
+        self.left.put(column, wide)
+        out = self.residual(gate(self.left.at(column)))
+        return out.add_(h if self.project is None else self.project(wide))
+
+
+class GatedColumns:
+    """A gated PixelCNN in the middle of an image (see `ancestral.Columns`).
+
+    Args:
+        decoder: the network.
+        z: ``(batch, latent)``.
+    """
+
+    def __init__(self, decoder: "GatedPixelCnnDecoder", z: Float[Tensor, "batch latent"]) -> None:
+        self.layers = [
+            LayerColumn(layer, make(z))  # type: ignore[arg-type]
+            for layer, make in zip(decoder.layers, decoder.maps, strict=False)  # the output may have one of its own
+        ]
+        self.output = Conv1x1Cache(decoder.output, decoder.beside)
+        self.maps = decoder.maps[-1](z) if decoder.beside else None
+
+    def begin(self, row: Int[Tensor, "1"]) -> None:
+        """Go on to the next row.
+
+        Args:
+            row: its number.
+        """
+        v: Tensor | None = None  # the first layer's is the row itself, which is still to be drawn
+        for layer in self.layers:
+            a = layer.begin(row)
+            if v is not None:
+                layer.below(v)
+            v = gate(a)
+        self.output.begin(None if self.maps is None else self.maps.index_select(2, row))
+
+    def at(self, column: int) -> Float[Tensor, "batch channels"]:
+        """Raw output at the next pixel.
+
+        Args:
+            column: of the pixel.
+        Returns:
+            ``(batch, channels)``.
+        """
+        h: Tensor | None = None
+        for layer in self.layers:
+            h = layer(column, h)
+        assert h is not None
+        return self.output(h, column)
+
+    def put(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
+        """Take in the pixel.
+
+        Args:
+            column: of the pixel.
+            pixel: ``(batch, channels)``.
+        """
+        first = self.layers[0]
+        wide = first.wide(column, pixel)
+        first.above.line[:, column] = wide
+        first.left.put(column, wide)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stacks:
+    """Which of the two published forms.
+
+    Args:
+        kernels: side of each layer's window.
+        z_maps: maps of z where it enters.
+        projected: whether what came in passes a 1x1 convolution before it is added to a layer's output.
+    """
+
+    kernels: tuple[int, ...]
+    z_maps: int
+    projected: bool
+
+
+KIM2018 = Stacks(kernels=(9,) * 3 + (7,) * 3 + (5,) * 3 + (3,) * 3, z_maps=4, projected=False)
+DIENG2019 = Stacks(kernels=(3,) * 8, z_maps=1, projected=True)
+
+
+class GatedPixelCnnDecoder(nn.Module):
+    """p(x|z) with each pixel given z and the pixels before it, by two stacks.
+
+    A vertical stack sees the rows above a pixel, a horizontal one the pixels to its left and the vertical stack:
+
+        v_l = gate(a_l), a_l = V_l v_{l-1} (rows above);  h_l = R_l gate(H_l h_{l-1} (to the left) + P_l a_l) + h_{l-1},
+        gate([s, t]) = tanh(s) sigmoid(t);
+
+    in the first layer H excludes the pixel itself and nothing is added. As published, V sees rows strictly above in
+    every layer, so that of the rows right above a pixel the far right is not seen. Maps of z, linear in it, enter the
+    first layer, with ``skip`` maps of its own every layer and the output (Dieng et al. 2019). They are
+    added to both gates at their own place, so that every pixel sees z. With ``masked_z`` they are further input
+    channels of V and H instead, as published, and pass the causal masks: then pixel (0, 0) sees no z.
+
+    V of every layer and H of the first are shifted by a pixel, and what the shift uncovers, the first row and column,
+    is 0: no bias is added where nothing is seen.
+
+    At 28x28, ``masked_z`` and the published latents there are 744,801 parameters for `KIM2018` (32 latents), as
+    published, and for `DIENG2019` (20 latents) 317,874 with skip, 182,353 without. The published counts of 301,506 and
+    297,697 leave out the output's map of z (16,464 parameters) and include layers that are never used: a 1x1
+    convolution (96), and without skip seven maps of z (115,248).
+
+    Args:
+        shape: ``(channels, height, width)`` of a datum.
+        latent_dim: size of z; 0 for none.
+        width: maps of each stack.
+        likelihood: name of the pixel likelihood.
+        skip: whether z enters every layer and the output.
+        stacks: `KIM2018` or `DIENG2019`.
+        masked_z: whether maps of z pass the causal masks.
+        edition: 1 is the authors' code. In 0, that of version 0.1, the output has the map of z of the last layer
+            (301,410 parameters), and what a shift uncovers is the bias.
+    Source: Kim et al. (2018), arXiv:1802.02550; Dieng et al. (2019), arXiv:1807.04863; authors' code of both.
+        Deviations: logits instead of clamped probabilities; open maps of z by default.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        latent_dim: int,
+        width: int,
+        likelihood: str,
+        skip: bool,
+        stacks: Stacks = KIM2018,
+        masked_z: bool = False,
+        edition: int = 1,
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        maps = stacks.z_maps if latent_dim else 0
+        own = [maps if skip or i == 0 else 0 for i in range(len(stacks.kernels))]
+        self.beside = maps if skip else 0
+        last = [self.beside] if self.beside and edition else []  # the output's own, behind those of the layers
+        self.maps = nn.ModuleList(ZMaps(latent_dim, count, shape) for count in own + last)
+        for made in self.maps.modules():
+            if isinstance(made, nn.Linear):
+                nn.init.kaiming_normal_(made.weight)
+        inputs = [shape[0], *[width] * (len(stacks.kernels) - 1)]
+        self.layers = nn.ModuleList(
+            Gated(
+                a,
+                width,
+                kernel,
+                z_maps=count,
+                masked_z=masked_z,
+                projected=stacks.projected,
+                first=i == 0,
+                border_bias=edition == 0,
+            )
+            for i, (a, kernel, count) in enumerate(zip(inputs, stacks.kernels, own, strict=True))
+        )
+        self.output = nn.Conv2d(width + self.beside, shape[0], 1)
+        self.head = Head(likelihood, shape[0])
+
+    def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
+        """The likelihood of a batch of codes, teacher-forced.
+
+        Args:
+            z: ``(batch, latent)``.
+            x: ``(batch, channels, height, width)`` in [0, 1], whose pixels are the context of the later ones.
+        Returns:
+            p(x|z).
+        Raises:
+            ShapeError: if there is no x.
+        """
+        v = h = teacher(x)
+        maps = [make(z) for make in self.maps]
+        for layer, own in zip(self.layers, maps, strict=False):  # the output may have a map of its own
+            a = layer.vertical(v, own)  # type: ignore[operator]
+            v, h = gate(a), layer.horizontal(h, a, own)  # type: ignore[operator]
+        likelihood: Likelihood = self.head(self.output(torch.cat([h, maps[-1]], 1) if self.beside else h))
+        return likelihood
+
+    @torch.no_grad()
+    def generate(
+        self, z: Float[Tensor, "batch latent"], noise: Tensor | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Images in raster order, each pixel at the cost of one column of the network.
+
+        Args:
+            z: ``(batch, latent)``.
+            noise: uniforms ``(batch, channels, height, width)``, or one image of them for all codes; None takes the
+                likeliest value of each pixel.
+        Returns:
+            ``(batch, channels, height, width)``.
+        """
+        drawn = None if noise is None else noise.to(z).expand(len(z), *self.shape)
+        return autoregressive.generate(partial(GatedColumns, self), self.head, self.shape, drawn, z)
+
+
+class Gated(nn.Module):
+    """One layer of both stacks. Its convolutions see no border, so that rows and pixels can be computed one by one.
+
+    Args:
+        inside: input channels of both stacks.
+        width: output channels of both.
+        kernel: side of the window.
+        z_maps: maps of z that enter here.
+        masked_z: whether they are input channels of the convolutions.
+        projected: whether what came in passes a 1x1 convolution before it is added.
+        first: whether the pixel itself is excluded, and nothing added.
+        border_bias: whether the bias of a shifted convolution is added where nothing is seen, too.
+    """
+
+    def __init__(
+        self,
+        inside: int,
+        width: int,
+        kernel: int,
+        *,
+        z_maps: int,
+        masked_z: bool,
+        projected: bool,
+        first: bool,
+        border_bias: bool,
+    ) -> None:
+        super().__init__()
+        self.reach, self.first, self.masked_z, self.border_bias = kernel // 2, first, masked_z, border_bias
+        wide = inside + (z_maps if masked_z else 0)
+        self.above = nn.Conv2d(wide, 2 * width, (kernel // 2 + 1, kernel))
+        self.left = nn.Conv2d(wide, 2 * width, (1, kernel // 2 + 1))
+        self.across = nn.Conv2d(2 * width, 2 * width, 1)
+        self.residual = nn.Conv2d(width, width, 1)
+        self.project = nn.Conv2d(wide, width, 1) if projected and not first else None
+        self.open_z = nn.Conv2d(z_maps, 4 * width, 1, bias=False) if z_maps and not masked_z else None
+
+    def vertical(self, v: Tensor, maps: Tensor) -> Tensor:
+        """a_l: the rows above.
+
+        Args:
+            v: ``(batch, inside, height, width)``.
+            maps: ``(batch, z_maps, height, width)`` of z.
+        Returns:
+            ``(batch, 2 width, height, width)`` before the gate.
+        """
+        padded = F.pad(self.into(v, maps), (self.reach, self.reach, self.reach + 1, 0))
+        seen: Tensor = self.above(padded[:, :, :-1])
+        return self.bordered(seen, 2) + self.opened(maps)[0]
+
+    def bordered(self, seen: Tensor, axis: int) -> Tensor:
+        """What a convolution that is shifted by a pixel gives, 0 in the first row or column, which sees nothing.
+
+        Args:
+            seen: ``(batch, 2 width, height, width)``, that row or column the bias.
+            axis: of the shift: 2 down, 3 to the right.
+        Returns:
+            The same, with 0 there unless biases are added everywhere.
+        """
+        if self.border_bias:
+            return seen
+        rest = seen.narrow(axis, 1, seen.shape[axis] - 1)
+        return F.pad(rest, (0, 0, 1, 0) if axis == 2 else (1, 0))
+
+    def horizontal(self, h: Tensor, a: Tensor, maps: Tensor) -> Tensor:
+        """h_l: the pixels to the left, and a_l.
+
+        Args:
+            h: ``(batch, inside, height, width)``.
+            a: from `vertical`.
+            maps: ``(batch, z_maps, height, width)`` of z.
+        Returns:
+            ``(batch, width, height, width)``.
+        """
+        wide, shift = self.into(h, maps), int(self.first)
+        padded = F.pad(wide, (self.reach + shift, 0))
+        seen = self.left(padded[..., : padded.shape[-1] - shift])
+        seen = self.bordered(seen, 3) if self.first else seen
+        return self.finish(seen + self.opened(maps)[1] + self.across(a), wide)
+
+    def finish(self, gates: Tensor, wide: Tensor) -> Tensor:
+        """h_l from its gates.
+
+        Args:
+            gates: ``(batch, 2 width, h, w)``, all that enters them.
+            wide: ``(batch, inside, h, w)`` what came in, with maps of z where they are masked.
+        Returns:
+            ``(batch, width, h, w)``.
+        """
+        out: Tensor = self.residual(gate(gates))
+        if self.first:
+            return out
+        return out + (wide[:, : out.shape[1]] if self.project is None else self.project(wide))
+
+    def into(self, x: Tensor, maps: Tensor) -> Tensor:
+        """Input of the convolutions.
+
+        Args:
+            x: ``(batch, inside, ...)``.
+            maps: ``(batch, z_maps, ...)``.
+        Returns:
+            Both where z is masked, else x.
+        """
+        return torch.cat([x, maps], 1) if self.masked_z else x
+
+    def opened(self, maps: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """What open maps of z add to the two gates.
+
+        Args:
+            maps: ``(batch, z_maps, h, w)``.
+        Returns:
+            ``(batch, 2 width, h, w)`` twice, or zeros where there is nothing.
+        """
+        if self.open_z is None:
+            return 0.0, 0.0
+        up, left = self.open_z(maps).chunk(2, 1)
+        return up, left

@@ -1,0 +1,231 @@
+"""Layers: causal convolutions, batch-norm over several processes, and batch-norms fused into convolutions."""
+
+import copy
+import math
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lso.vae.distributed import Share, mean_over_batch, shared, total
+
+
+class MaskedConv2d(nn.Module):
+    """A convolution that sees, in raster order, what comes before a pixel, and what is open anywhere in its window.
+
+    The stored weight is the full kernel, as in the published code, so that counts and initialization are theirs. Only
+    the rows up to the centre are computed; taps that are never seen have a gradient of exactly 0 and so stay out of
+    gradient norms, in which the published code counts them. No bias, unless a norm was folded into it.
+
+    Args:
+        causal: input channels that are seen causally.
+        out: output channels.
+        kernel: odd side of the window.
+        centre: whether a causal channel is seen at the pixel itself (type B) or not (type A).
+        open_channels: further input channels, seen in the whole window.
+    Source: van den Oord et al. (2016), arXiv:1601.06759; normal initialization of variance 2 / (kernel^2 out) over all
+        taps: He et al. (2019), authors' code.
+    """
+
+    mask: Tensor
+
+    def __init__(self, causal: int, out: int, kernel: int, *, centre: bool, open_channels: int = 0) -> None:
+        super().__init__()
+        self.causal, self.kernel = causal, kernel
+        self.weight = nn.Parameter(torch.empty(out, causal + open_channels, kernel, kernel))
+        self.bias: nn.Parameter | None = None
+        nn.init.normal_(self.weight, std=math.sqrt(2 / (kernel**2 * out)))
+        mask = torch.ones(kernel // 2 + 1, kernel)
+        mask[-1, kernel // 2 + centre :] = 0
+        self.register_buffer("mask", mask, persistent=False)
+
+    def live(self) -> Float[Tensor, "out causal rows kernel"]:
+        """The taps on causal channels, rows up to the centre, unseen ones 0.
+
+        Returns:
+            ``(out, causal, kernel // 2 + 1, kernel)``.
+        """
+        return self.weight[:, : self.causal, : self.kernel // 2 + 1] * self.mask
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch causal height width"],
+        opened: Float[Tensor, "batch open height width"] | None = None,
+    ) -> Float[Tensor, "batch out height width"]:
+        """Convolve, keeping the size.
+
+        Args:
+            x: ``(batch, causal, height, width)``.
+            opened: ``(batch, open_channels, height, width)`` where there are some.
+        Returns:
+            ``(batch, out, height, width)``.
+        """
+        half = self.kernel // 2
+        seen = F.conv2d(F.pad(x, (half, half, half, 0)), self.live(), self.bias)
+        return seen if opened is None else seen + self.over(opened)
+
+    def over(self, opened: Float[Tensor, "batch open height width"]) -> Float[Tensor, "batch out height width"]:
+        """What the open channels add.
+
+        Args:
+            opened: ``(batch, open_channels, height, width)``.
+        Returns:
+            ``(batch, out, height, width)``.
+        """
+        return F.conv2d(opened, self.weight[:, self.causal :], padding=self.kernel // 2)
+
+
+Grids = Float[Tensor, "batch channels height width"]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Torch's batch-norm, whose statistics in a step are those of the batches of all processes.
+
+        mean = c + E[x - c],  var = E[(x - c)^2] - E[x - c]^2,  E over the global batch, c the running mean,
+
+    so that one all-reduce a pass does, forward and backward, and a mean far from zero costs no digits.
+    """
+
+    def forward(self, x: Grids) -> Grids:
+        """Normalize.
+
+        Args:
+            x: ``(batch, channels, height, width)``; in training one value a channel has no variance, and is normalized
+                by the running statistics, which stay.
+        Returns:
+            The same shape.
+        """
+        part = shared() if self.training else None
+        values = x.numel() // self.num_features
+        if part is not None:
+            values = values * part.size // part.mine
+        if values == 1 and self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        if part is None:
+            alone: Tensor = super().forward(x)
+            return alone
+        mean, var = self._moments(x)
+        if self.track_running_stats:
+            self._move(mean, var * (values / (values - 1)))
+        found: Tensor = _Normalize.apply(x, self.weight, self.bias, mean, var, self.eps)  # type: ignore[no-untyped-call]
+        return found
+
+    @torch.no_grad()
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.running_mean is not None and self.running_var is not None
+        # The copies are not looked at: given some, the kernel computes in their precision, also where x has less.
+        mean, var = torch.batch_norm_update_stats(x, self.running_mean.clone(), self.running_var.clone(), 0.0)
+        first = mean - self.running_mean
+        first, second = mean_over_batch(torch.stack([first, var + first.square()]))
+        return self.running_mean + first, (second - first.square()).clamp(min=0)
+
+    @torch.no_grad()
+    def _move(self, mean: Tensor, var: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var, self.momentum)
+
+
+class _Normalize(torch.autograd.Function):
+    """y = s (x - mean) + bias, s = weight / sqrt(var + eps), mean and var functions of all x, by torch's fused kernels.
+
+    With g the gradient of y, u the normalized x and n the values a channel of the global batch,
+
+        gradient of x = s (g - sum g / n - u sum (g u) / n),  sums over the global batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x, weight, bias, mean, var)
+        ctx.eps, ctx.part = eps, shared()
+        return F.batch_norm(x, mean, var, weight, bias, eps=eps)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, var = ctx.saved_tensors
+        part: Share = ctx.part
+        if torch.is_grad_enabled():  # to be differentiated again: by the equations, not by their derivatives
+            found = torch.autograd.grad(
+                _equations(x, weight, bias, mean, ctx.eps), (x, weight, bias), gradients[0], create_graph=True
+            )
+            return *found, None, None, None
+        direct, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        )
+        means = total(torch.stack([of_bias, of_weight])) * (part.weight * len(mean) / x.numel())
+        deviation = (var + ctx.eps).rsqrt()
+        slope = -weight * deviation.square() * means[1]
+        offset = -weight * deviation * means[0] - slope * mean
+        coupled = torch.addcmul(direct, x, slope[:, None, None]).add_(offset[:, None, None])
+        return coupled.to(x.dtype), of_weight, of_bias, None, None, None
+
+
+def _equations(x: Tensor, weight: Tensor, bias: Tensor, about: Tensor, eps: float) -> Tensor:
+    """The same by elementary operations; ``about`` is a constant near the mean."""
+    shifted = x - about[:, None, None]
+    mean, square = mean_over_batch(torch.stack([shifted.mean((0, 2, 3)), shifted.square().mean((0, 2, 3))]))
+    scale = weight * ((square - mean.square()).clamp(min=0) + eps).rsqrt()
+    normalized: Tensor = (shifted - mean[:, None, None]) * scale[:, None, None] + bias[:, None, None]
+    return normalized.to(x.dtype)
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """A network that knows its pairs of convolution and norm."""
+
+    def folded(self) -> nn.Module:
+        """The same network in eval mode, its norms folded; a copy, to be used and not trained."""
+        ...
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A network as it is fastest where only its answers are wanted.
+
+    Args:
+        network: in eval mode.
+    Returns:
+        A copy with folded norms where it has some and knows them, else itself.
+    """
+    return network.folded() if isinstance(network, Foldable) else network
+
+
+T = TypeVar("T", bound=nn.Module)
+
+
+def twin_of(network: T) -> T:
+    """Modules of their own over the same weights: a deep copy would take longer than a small image.
+
+    Args:
+        network: any.
+    Returns:
+        A copy in eval mode, whose parameters may be replaced, not changed.
+    """
+    twin = copy.copy(network)
+    twin._parameters, twin._buffers = dict(network._parameters), dict(network._buffers)
+    twin._modules = {name: child and twin_of(child) for name, child in network._modules.items()}
+    twin.training = False
+    return twin
+
+
+@torch.no_grad()
+def fold(convolution: nn.Module, norm: nn.Module) -> nn.Identity:
+    """Give a convolution the scale and shift of the norm after it, which takes its running statistics.
+
+        s (w x - mean) + b = (s w) x + (b - s mean),  s = weight / sqrt(variance + eps)
+
+    Args:
+        convolution: of a `twin_of`, without a bias; its parameters are replaced.
+        norm: over its outputs.
+    Returns:
+        What stands in place of the norm.
+    """
+    assert isinstance(convolution, nn.Conv2d | MaskedConv2d) and convolution.bias is None
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    convolution.weight = nn.Parameter(convolution.weight * scale[:, None, None, None], requires_grad=False)
+    convolution.bias = nn.Parameter(norm.bias - scale * norm.running_mean, requires_grad=False)
+    return nn.Identity()

@@ -1,0 +1,185 @@
+"""LSTM encoder and decoder of sequences.
+
+z is concatenated to each input embedding of the decoder and makes the first state of its last layer; the layers below
+begin at zero. Dropout acts on the embeddings and on the last layer's output. With generative skips z also enters each
+further layer and the output layer. Without latents the decoder is the LSTM language model.
+Source: He et al. 2019, arXiv:1901.05534, app. B.2; Kim et al. 2018; Dieng et al. 2019.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from lso.vae.config.architectures import Architecture
+from lso.vae.distributions.categorical import Categorical
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.models.dropout import Dropout, WordDropout
+from lso.vae.precision import to_float32
+from lso.vae.vocabulary import PAD
+
+State = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """What tells the published LSTM models apart.
+
+    Args:
+        cell_start: the first cell is a linear map of z and the first output its tanh (He et al.); else the first output
+            is a linear map of z and the cell zero (Kim et al.).
+        bias: of the linear maps from and to z, and of the output layer.
+        weights: interval of the uniform initialization.
+        embeddings: that of the embeddings.
+    """
+
+    cell_start: bool
+    bias: bool
+    weights: tuple[float, float]
+    embeddings: tuple[float, float]
+
+
+HE2019 = Wiring(cell_start=True, bias=False, weights=(-0.01, 0.01), embeddings=(-0.1, 0.1))
+HE2019_OFFSET = Wiring(cell_start=True, bias=False, weights=(0.0, 0.04), embeddings=(0.0, 0.2))  # their appendix G
+KIM2018 = Wiring(cell_start=False, bias=True, weights=(-0.1, 0.1), embeddings=(-0.1, 0.1))
+
+
+def _initialize(module: nn.Module, wiring: Wiring) -> None:
+    for name, parameter in module.named_parameters():
+        nn.init.uniform_(parameter, *(wiring.embeddings if name.startswith("embedding.") else wiring.weights))
+
+
+class Lstm(nn.LSTM):
+    """Always in train mode, without which cuDNN gives no gradients; without dropout eval mode would be the same."""
+
+    def train(self, mode: bool = True) -> "Lstm":
+        """Stay in train mode.
+
+        Args:
+            mode: not used.
+        Returns:
+            Itself.
+        """
+        return super().train(True)
+
+
+class LstmEncoder(nn.Module):
+    """The last output of an LSTM over the sequence, start and end symbol included, mapped to mean and log-variance.
+
+    Args:
+        shape: ``(longest, words)``.
+        architecture: sizes.
+        wiring: of the family.
+    """
+
+    def __init__(self, shape: tuple[int, ...], architecture: Architecture, wiring: Wiring = HE2019) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(shape[1], architecture.embedding)
+        self.lstm = Lstm(architecture.embedding, architecture.width, architecture.layers, batch_first=True)
+        self.head = nn.Linear(architecture.width, 2 * architecture.latent_dim, bias=wiring.bias)
+        _initialize(self, wiring)
+
+    def forward(self, x: Shaped[Tensor, "batch length ..."]) -> DiagonalGaussian:
+        """The posterior of sequences.
+
+        Args:
+            x: ``(batch, length)`` token numbers, or ``(batch, length, words)`` probabilities of tokens, whose embedding
+                is the expected one; rows of zeros are padding.
+        Returns:
+            ``(batch, latent)``.
+        """
+        soft = x.is_floating_point()
+        last = ((x.sum(-1) > 0) if soft else (x != PAD)).sum(1) - 1
+        embedded = x @ self.embedding.weight if soft else self.embedding(x)
+        outputs, _ = self.lstm(embedded)
+        # Outputs before the padding do not know of it, so that the last true one is that of the sequence alone.
+        at_end = outputs[torch.arange(len(x), device=x.device), last]
+        return DiagonalGaussian(*self.head(at_end).chunk(2, -1))
+
+
+class LstmDecoder(nn.Module):
+    """The distribution of each token given z and the tokens before it.
+
+    Args:
+        shape: ``(longest, words)``.
+        architecture: sizes and dropout.
+        skip: whether z enters each layer and the output.
+        wiring: of the family.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], architecture: Architecture, skip: bool = False, wiring: Wiring = HE2019
+    ) -> None:
+        super().__init__()
+        # Edition 0, that of version 0.1: z makes the first state of every layer, and there is dropout between layers.
+        everywhere = architecture.edition == 0
+        embedding, hidden, latent = architecture.embedding, architecture.width, architecture.latent_dim
+        self.skip, self.wiring, self.hidden = skip, wiring, hidden
+        extra = latent if skip else 0
+        inputs = [embedding + latent, *[hidden + extra] * (architecture.layers - 1)]
+        self.embedding = nn.Embedding(shape[1], embedding)
+        self.layers = nn.ModuleList(Lstm(size, hidden, batch_first=True) for size in inputs)
+        starts = (architecture.layers if everywhere else 1) if latent else 0  # of the last layers
+        self.starts = nn.ModuleList(nn.Linear(latent, hidden, bias=wiring.bias) for _ in range(starts))
+        self.head = nn.Linear(hidden + extra, shape[1], bias=wiring.bias)
+        self.word_drop = WordDropout(architecture.word_drop)
+        sizes = (embedding, *[hidden] * (architecture.layers if everywhere else 1))  # of the last layers' outputs
+        self.dropouts = nn.ModuleList(Dropout(architecture.dropout, size) for size in sizes)
+        _initialize(self, wiring)
+
+    def forward(self, z: Float[Tensor, "batch latent"], x: Int[Tensor, "batch length"]) -> Categorical:
+        """The likelihood of sequences, each token given the true ones before it.
+
+        Args:
+            z: ``(batch, latent)``.
+            x: ``(batch, length)`` token numbers.
+        Returns:
+            p(x|z).
+        """
+        h = self.dropouts[0](self.embedding(self.word_drop(x[:, :-1])))
+        logits, _ = self._run(h, self.begin(z), z)
+        return Categorical(to_float32(logits), x)
+
+    def begin(self, z: Float[Tensor, "batch latent"]) -> State:
+        """The state before the first token.
+
+        Args:
+            z: ``(batch, latent)``.
+        Returns:
+            output and cell of each layer, ``(batch, hidden)``.
+        """
+        state: list[Tensor] = []
+        zeros = z.new_zeros(len(z), self.hidden)
+        above = len(self.layers) - len(self.starts)
+        for number in range(len(self.layers)):
+            first = self.starts[number - above](z) if number >= above else zeros
+            state += [torch.tanh(first), first] if self.wiring.cell_start else [first, zeros]
+        return tuple(state)
+
+    def advance(
+        self, state: State, token: Int[Tensor, " batch"], z: Float[Tensor, "batch latent"]
+    ) -> tuple[Float[Tensor, "batch word"], State]:
+        """Read one token.
+
+        Args:
+            state: before it.
+            token: ``(batch,)``.
+            z: ``(batch, latent)``.
+        Returns:
+            ``(batch, words)`` logits of the next token, and the state.
+        """
+        logits, state = self._run(self.embedding(token).unsqueeze(1), state, z)
+        return logits[:, 0], state
+
+    def _run(self, h: Tensor, state: State, z: Tensor) -> tuple[Tensor, State]:
+        codes = z.unsqueeze(1).expand(len(h), h.shape[1], z.shape[1])
+        after: list[Tensor] = []
+        undropped = len(self.layers) + 1 - len(self.dropouts)
+        for number, layer in enumerate(self.layers):
+            h = torch.cat([h, codes], -1) if number == 0 or self.skip else h
+            first = tuple(part.unsqueeze(0).contiguous() for part in state[2 * number : 2 * number + 2])
+            h, last = layer(h, first)
+            after += [part[0] for part in last]
+            h = self.dropouts[number + 1 - undropped](h) if number >= undropped else h
+        return self.head(torch.cat([h, codes], -1) if self.skip else h), tuple(after)

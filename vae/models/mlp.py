@@ -1,0 +1,81 @@
+"""Fully connected encoder and decoder, two hidden layers each."""
+
+import math
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.distributions.pixels import Head, Likelihood
+
+
+class MlpEncoder(nn.Module):
+    """x -> two ELU layers -> mean and log-variance.
+
+    Args:
+        shape: ``(channels, height, width)`` of a datum.
+        latent_dim: size of z.
+        width: hidden units.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(math.prod(shape), width), nn.Linear(width, width)])
+        self.output = nn.Linear(width, 2 * latent_dim)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+        """Encode a batch.
+
+        Args:
+            x: ``(batch, channels, height, width)`` in [0, 1].
+        Returns:
+            q(z|x).
+        """
+        h = x.flatten(1)
+        for layer in self.layers:
+            h = F.elu(layer(h))
+        return DiagonalGaussian(*self.output(h).chunk(2, dim=-1))
+
+
+class MlpDecoder(nn.Module):
+    """z -> two ELU layers -> likelihood; with ``skip``, h_{l+1} = act(W_l h_l + b_l + U_l z) in every layer.
+
+    Source of the skip edges: Dieng et al. (2019), arXiv:1807.04863, eq. 7. Their code's network is another one (1024
+    wide, ReLU, a biased map of z to each of two hidden layers and none to the output: 4,861,752 parameters with its
+    encoder at 28x28 and 20 latents, where this one of that width has 3,805,304). Deviation: z enters the output layer
+    as well, which the authors' fully connected model leaves out.
+
+    Args:
+        shape: ``(channels, height, width)`` of a datum.
+        latent_dim: size of z.
+        width: hidden units.
+        likelihood: name of the pixel likelihood.
+        skip: whether z enters every layer after the first, which sees nothing else.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int, likelihood: str, skip: bool) -> None:
+        super().__init__()
+        self.shape = shape
+        sizes = [latent_dim, width, width, math.prod(shape)]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.edges = nn.ModuleList(nn.Linear(latent_dim, b, bias=False) for b in sizes[2:] if skip)
+        self.head = Head(likelihood, shape[0])
+
+    def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
+        """Decode a batch of codes.
+
+        Args:
+            z: ``(batch, latent)``.
+            x: not used: the pixels are independent given z.
+        Returns:
+            p(x|z).
+        """
+        h: Tensor = self.layers[0](z)
+        for i, layer in enumerate(self.layers[1:]):
+            h = layer(F.elu(h))
+            if self.edges:
+                h = h + self.edges[i](z)
+        likelihood: Likelihood = self.head(h.reshape(len(h), *self.shape))
+        return likelihood

@@ -1,0 +1,375 @@
+"""The residual PixelCNN decoder of He et al. (2019), as a network over images and one pixel at a time.
+
+Masked bottleneck blocks with long skips, z open at the input. To generate, one column of the network is run a pixel:
+all layers at that pixel, from what they were at the pixels before, with batch-norms folded into the weights."""
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from lso.vae.models.autoregressive import CausalRowConv, Conv1x1Cache, RowCache
+
+if TYPE_CHECKING:
+    from lso.vae.models.layers import MaskedConv2d
+import math
+from functools import partial
+
+from torch import nn
+
+from lso.vae.distributions.pixels import Head, Likelihood
+from lso.vae.errors import ShapeError
+from lso.vae.models import autoregressive
+from lso.vae.models.layers import BatchNorm2d, MaskedConv2d, fold, twin_of
+from lso.vae.models.resnet import convolution
+
+
+class MaskedColumn:
+    """A masked convolution.
+
+    Args:
+        masked: the convolution, of a side of at least 3.
+        width: of the image.
+        like: gives batch size, device and dtype.
+    """
+
+    def __init__(self, masked: "MaskedConv2d", width: int, like: Tensor) -> None:
+        half = masked.kernel // 2
+        weight, self.bias = masked.live(), masked.bias
+        self.upper = weight[:, :, :-1].contiguous(memory_format=torch.channels_last)
+        self.above = RowCache(like, masked.causal, half, width, half)
+        self.ahead = CausalRowConv(
+            weight[:, :, -1, : half + 1], shift=0
+        )  # the pixel's own tap is 0 where it sees not itself
+
+    def begin(self, opened: Float[Tensor, "batch out 1 width"] | float = 0.0) -> None:
+        """Go on to the next row.
+
+        Args:
+            opened: what open channels add there.
+        """
+        self.ahead.begin(F.conv2d(self.above.turn(), self.upper, self.bias) + opened)
+
+    def put(self, column: int, value: Float[Tensor, "batch inputs"]) -> None:
+        """Take in one pixel.
+
+        Args:
+            column: of the pixel.
+            value: ``(batch, inputs)``.
+        """
+        self.above.line[:, column] = value
+        self.ahead.put(column, value)
+
+
+class BlockColumn:
+    """A block at one pixel, that of ``column``.
+
+    Args:
+        block: the block.
+        width: of the image.
+        like: gives batch size, device and dtype.
+    """
+
+    def __init__(self, block: "PixelCnnBlock", width: int, like: Tensor) -> None:
+        maps = block.down.in_channels - block.up.out_channels
+        self.down, self.up = Conv1x1Cache(block.down, maps), Conv1x1Cache(block.up)
+        self.masked = MaskedColumn(block.masked, width, like)
+        self.column = 0
+
+    def begin(self, maps: Tensor | None) -> None:
+        """Go on to the next row.
+
+        Args:
+            maps: ``(batch, maps, 1, width)`` of z in that row, where there are some.
+        """
+        self.down.begin(maps)
+        self.masked.begin()
+
+    def __call__(self, x: Float[Tensor, "batch width"], maps: list[Tensor]) -> Float[Tensor, "batch width"]:
+        """The block's output.
+
+        Args:
+            x: ``(batch, width)`` its input there.
+            maps: none: they were given for the row.
+        Returns:
+            ``(batch, width)``.
+        """
+        self.masked.put(self.column, F.elu(self.down(x, self.column), inplace=True))
+        h = F.elu(self.masked.ahead.at(self.column))
+        return F.elu(self.up(h).add_(x), inplace=True)
+
+
+class PixelCnnColumns:
+    """A residual PixelCNN in the middle of an image (see `ancestral.Columns`).
+
+    Args:
+        decoder: the network, folded.
+        z: ``(batch, latent)``.
+    """
+
+    def __init__(self, decoder: "PixelCnnDecoder", z: Float[Tensor, "batch latent"]) -> None:
+        width = decoder.shape[2]
+        self.first = MaskedColumn(decoder.first, width, z)
+        self.opened = decoder.first.over(decoder.input(z)) if decoder.input.maps else None
+        self.blocks, self.skips = (
+            [BlockColumn(block, width, z) for block in group]  # type: ignore[arg-type]
+            for group in (decoder.blocks, decoder.skips)
+        )
+        self.maps = [edge(z) for edge in decoder.edges]
+        self.mix = Conv1x1Cache(decoder.mix, maps=decoder.mix.in_channels - decoder.mix.out_channels)
+        self.output = decoder.output.weight.flatten(1).T.contiguous()
+
+    def begin(self, row: Int[Tensor, "1"]) -> None:
+        """Go on to the next row.
+
+        Args:
+            row: its number.
+        """
+        self.first.begin(0.0 if self.opened is None else self.opened.index_select(2, row))
+        layers = [*self.blocks, *self.skips, self.mix]
+        maps = [m.index_select(2, row) for m in self.maps] or [None] * len(layers)
+        for layer, own in zip(layers, maps, strict=True):
+            layer.begin(own)  # type: ignore[attr-defined]
+
+    def at(self, column: int) -> Float[Tensor, "batch channels"]:
+        """Raw output at the next pixel.
+
+        Args:
+            column: of the pixel.
+        Returns:
+            ``(batch, channels)``.
+        """
+        for block in chain(self.blocks, self.skips):
+            block.column = column
+        h = wire(self.blocks, self.skips, F.elu(self.first.ahead.at(column)), [])
+        return F.elu(self.mix(h, column), inplace=True) @ self.output
+
+    def put(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
+        """Take in the pixel.
+
+        Args:
+            column: of the pixel.
+            pixel: ``(batch, channels)``.
+        """
+        self.first.put(column, pixel)
+
+
+Layer = Callable[[Tensor, list[Tensor]], Tensor]
+
+
+def wire(blocks: Iterable[Layer], skips: Iterable[Layer], h: Tensor, maps: list[Tensor]) -> Tensor:
+    """Blocks one after another, each also hearing, through a long skip, what went into the layer two before it.
+
+    Args:
+        blocks: the layers after the first.
+        skips: one less.
+        h: output of the first layer.
+        maps: of z, those of the blocks, then those of the skips; or none.
+    Returns:
+        Output of the last block and the last skip, of the shape of ``h``.
+    """
+    chain, bridges = list(blocks), list(skips)
+    own = [maps[i : i + 1] for i in range(len(chain) + len(bridges))]
+    hs = [h]
+    for i, block in enumerate(chain):
+        into = hs[-1] if i < 2 else hs[-1] + bridges[i - 2](hs[i - 2], own[len(chain) + i - 2])
+        hs.append(block(into, own[i]))
+    return hs[-1] + bridges[-1](hs[-3], own[-1]) if bridges else hs[-1]
+
+
+HE2019 = (7,) * 5 + (5,) * 4 + (3,) * 4
+SMALL = (7, 7, 7, 5, 5, 3, 3)
+Z_MAPS = 4
+
+
+class PixelCnnDecoder(nn.Module):
+    """p(x|z) with each pixel given z and the pixels before it; the channels of a pixel are independent given those.
+
+        h_0 = ELU(BN(conv_A([x, maps of z])));  h_i = block_i(h_{i-1} + D_{i-3}(h_{i-3})), the D from i = 3 on;
+        logits = W' ELU(BN(W (h_last + D(h_{last-2})))).
+
+    Four maps of z, a linear function of it, are open: every pixel sees the whole window of them, so all depend on z.
+    With the 13 kernels of `HE2019`, 28x28 and 32 latents these are 894,400 parameters, 569,216 of them live taps; the
+    baseline without latents has 778,368. With ``skip`` each of the 23 blocks and the head also see one own map of z
+    beside their input: + 621,728 at that size. Activations are in place: hooks that keep a norm's output see it after
+    the ELU (but for the last of a block), and full backward hooks on such norms are refused by torch.
+
+    Args:
+        shape: ``(channels, height, width)`` of a datum.
+        latent_dim: size of z; 0 for none.
+        width: channels of every layer.
+        likelihood: name of the pixel likelihood.
+        skip: whether z enters every block and the head (Dieng et al. 2019, arXiv:1807.04863).
+        kernels: side of each layer's window; the long skip from layer j has that of layer j + 1.
+    Source: He et al. (2019), arXiv:1901.05534, authors' code, which differs from the paper's "gated PixelCNN": it is
+        ungated and has the long skips. Deviations: logits instead of clamped probabilities; ``skip`` is ours, as the
+        combination was not published.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        latent_dim: int,
+        width: int,
+        likelihood: str,
+        skip: bool,
+        kernels: tuple[int, ...] = HE2019,
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        edge = 1 if skip and latent_dim else 0
+        self.input = ZMaps(latent_dim, Z_MAPS if latent_dim else 0, shape)
+        self.first = MaskedConv2d(shape[0], width, kernels[0], centre=False, open_channels=self.input.maps)
+        self.norm: nn.Module = BatchNorm2d(width)
+        self.blocks = nn.ModuleList(PixelCnnBlock(width, kernel, edge) for kernel in kernels[1:])
+        self.skips = nn.ModuleList(PixelCnnBlock(width, kernel, edge) for kernel in kernels[1:-1])
+        count = len(self.blocks) + len(self.skips) + 1
+        self.edges = nn.ModuleList(ZMaps(latent_dim, edge, shape) for _ in range(count * edge))  # the head's last
+        self.mix = nn.Conv2d(width + edge, width, 1, bias=False)
+        self.mix_norm: nn.Module = BatchNorm2d(width)
+        self.output = nn.Conv2d(width, shape[0], 1, bias=False)
+        self.head = Head(likelihood, shape[0])
+
+    def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
+        """The likelihood of a batch of codes, teacher-forced.
+
+        Args:
+            z: ``(batch, latent)``.
+            x: ``(batch, channels, height, width)`` in [0, 1], whose pixels are the context of the later ones.
+        Returns:
+            p(x|z).
+        Raises:
+            ShapeError: if there is no x.
+        """
+        h = F.elu(self.norm(self.first(teacher(x), self.input(z) if self.input.maps else None)), inplace=True)
+        maps = [edge(z) for edge in self.edges]
+        h = wire(self.blocks, self.skips, h, maps)
+        h = F.elu(self.mix_norm(self.mix(beside(h, maps[-1:]))), inplace=True)
+        likelihood: Likelihood = self.head(self.output(h))
+        return likelihood
+
+    @torch.no_grad()
+    def generate(
+        self, z: Float[Tensor, "batch latent"], noise: Tensor | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Images in raster order, each pixel at the cost of one column of the network, with running statistics.
+
+        Args:
+            z: ``(batch, latent)``.
+            noise: uniforms ``(batch, channels, height, width)``, or one image of them for all codes; None takes the
+                likeliest value of each pixel.
+        Returns:
+            ``(batch, channels, height, width)``.
+        """
+        drawn = None if noise is None else noise.to(z).expand(len(z), *self.shape)
+        return autoregressive.generate(partial(PixelCnnColumns, self.folded()), self.head, self.shape, drawn, z)
+
+    def folded(self) -> "PixelCnnDecoder":
+        """The same network in eval mode with its batch-norms folded into its convolutions.
+
+        Returns:
+            A copy, which is to be used and not trained.
+        """
+        twin = twin_of(self)
+        twin.norm, twin.mix_norm = fold(twin.first, twin.norm), fold(twin.mix, twin.mix_norm)
+        for block in (*twin.blocks, *twin.skips):
+            assert isinstance(block, PixelCnnBlock)
+            layers = (block.down, block.masked, block.up)
+            block.norms = nn.ModuleList(fold(*both) for both in zip(layers, block.norms, strict=True))
+        return twin
+
+
+def teacher(x: Tensor | None) -> Tensor:
+    """The data that an autoregressive decoder is forced on.
+
+    Args:
+        x: data or None.
+    Returns:
+        The data.
+    Raises:
+        ShapeError: if there are none.
+    """
+    if x is None:
+        raise ShapeError(
+            "this decoder is autoregressive: it needs the data x whose pixels come before each pixel",
+            "Give decode(z, x), or let it write its own: generate(z).",
+        )
+    return x
+
+
+class ZMaps(nn.Module):
+    """Feature maps of the size of the image, linear in z.
+
+    Args:
+        latent_dim: size of z.
+        maps: how many.
+        shape: ``(channels, height, width)`` of a datum.
+    """
+
+    def __init__(self, latent_dim: int, maps: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.maps, self.size = maps, shape[1:]
+        self.linear = nn.Linear(latent_dim, maps * math.prod(self.size)) if maps else None
+        if self.linear is not None:
+            nn.init.xavier_uniform_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch maps height width"]:
+        """The maps of a batch of codes.
+
+        Args:
+            z: ``(batch, latent)``.
+        Returns:
+            ``(batch, maps, height, width)``.
+        """
+        if self.linear is None:
+            return z.new_zeros(len(z), 0, *self.size)
+        maps: Tensor = self.linear(z).reshape(len(z), self.maps, *self.size)
+        return maps
+
+
+class PixelCnnBlock(nn.Module):
+    """1x1 down to half the channels, a masked convolution, 1x1 up again, each with BN; ELU; and what came in.
+
+    Args:
+        width: channels.
+        kernel: side of the masked window.
+        maps: of z, beside the input of the first 1x1.
+    """
+
+    def __init__(self, width: int, kernel: int, maps: int) -> None:
+        super().__init__()
+        half = max(1, width // 2)
+        self.down = convolution(width + maps, half, (1, 1))
+        self.masked = MaskedConv2d(half, half, kernel, centre=True)
+        self.up = convolution(half, width, (1, 1))
+        self.norms = nn.ModuleList(BatchNorm2d(channels) for channels in (half, half, width))
+
+    def forward(self, x: Float[Tensor, "batch width h w"], maps: list[Tensor]) -> Float[Tensor, "batch width h w"]:
+        """Apply the block.
+
+        Args:
+            x: ``(batch, width, h, w)``.
+            maps: one of ``(batch, maps, h, w)``, or none.
+        Returns:
+            ``(batch, width, h, w)``.
+        """
+        h = F.elu(self.norms[0](self.down(beside(x, maps))), inplace=True)
+        h = F.elu(self.norms[1](self.masked(h)), inplace=True)
+        return F.elu(self.norms[2](self.up(h)) + x, inplace=True)
+
+
+def beside(x: Tensor, maps: list[Tensor]) -> Tensor:
+    """Maps appended to the channels.
+
+    Args:
+        x: ``(batch, channels, ...)``.
+        maps: one of ``(batch, maps, ...)``, or none.
+    Returns:
+        ``(batch, channels + maps, ...)``.
+    """
+    return torch.cat([x, *maps], 1) if maps else x

@@ -1,0 +1,166 @@
+"""The residual encoders of He et al. (2019) and Kim et al. (2018), for images of any size."""
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.models.conv import resolutions
+from lso.vae.models.layers import BatchNorm2d
+
+WIDENING = 8  # channels of the last convolution, as a multiple of those of the blocks
+
+
+class ResnetEncoder(nn.Module):
+    """Residual blocks of stride 2 down to at most 4x4, a convolution over what is left, and a linear layer.
+
+    28x28 makes three blocks (28, 14, 7, 4), and 752,448 parameters at width 64 and 32 latents.
+
+    Args:
+        shape: ``(channels, height, width)`` of a datum.
+        latent_dim: size of z.
+        width: channels of the blocks.
+    Source: He et al. (2019), arXiv:1901.05534, app. B.1, and the authors' code (initialization). Deviation: as many
+        blocks as the size of the image asks for.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
+        super().__init__()
+        sides = resolutions(shape[1], shape[2])
+        channels = [shape[0], *[width] * (len(sides) - 1)]
+        self.blocks = nn.Sequential(*(ResNetBlock(a, width) for a in channels[:-1]))
+        self.last = convolution(width, WIDENING * width, sides[-1])
+        self.norm = BatchNorm2d(WIDENING * width)
+        self.output = nn.Linear(WIDENING * width, 2 * latent_dim)
+        nn.init.xavier_uniform_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+        """Encode a batch.
+
+        Args:
+            x: ``(batch, channels, height, width)`` in [0, 1].
+        Returns:
+            q(z|x).
+        """
+        h = F.elu(self.norm(self.last(self.blocks(x))))  # a single datum has one value a channel there
+        return DiagonalGaussian(*self.output(h.flatten(1)).chunk(2, dim=-1))
+
+
+class ResNetBlock(nn.Module):
+    """Two 3x3 convolutions, the first of stride 2, beside a 1x1 convolution of stride 2.
+
+    Args:
+        inside: input channels.
+        out: output channels.
+    """
+
+    def __init__(self, inside: int, out: int) -> None:
+        super().__init__()
+        self.first, self.second = convolution(inside, out, (3, 3), 2, 1), convolution(out, out, (3, 3), 1, 1)
+        self.shortcut = convolution(inside, out, (1, 1), 2)
+        self.norms = nn.ModuleList(BatchNorm2d(out) for _ in range(3))
+
+    def forward(self, x: Float[Tensor, "batch inside height width"]) -> Float[Tensor, "batch out rows columns"]:
+        """Apply the block.
+
+        Args:
+            x: ``(batch, inside, height, width)``.
+        Returns:
+            ``(batch, out, rows, columns)``, half the height and width, rounded up.
+        """
+        h = F.elu(self.norms[0](self.first(x)))
+        return F.elu(self.norms[1](self.second(h)) + self.norms[2](self.shortcut(x)))
+
+
+def convolution(inside: int, out: int, kernel: tuple[int, int], stride: int = 1, padding: int = 0) -> nn.Conv2d:
+    """A convolution without bias, normal of variance 2 / (taps * out).
+
+    Args:
+        inside: input channels.
+        out: output channels.
+        kernel: height and width of the window.
+        stride: of the window.
+        padding: rows and columns of zeros on each side.
+    Returns:
+        The layer.
+    """
+    layer = nn.Conv2d(inside, out, kernel, stride, padding, bias=False)
+    nn.init.normal_(layer.weight, std=math.sqrt(2 / (math.prod(kernel) * out)))
+    return layer
+
+
+SMALLEST = 4  # sides are halved, rounding down, until none exceeds this
+WIDTH = 2  # channels, as a multiple of the decoder's
+
+
+class KimEncoder(nn.Module):
+    """Residual blocks, each followed by a 2x2 convolution of stride 2, then linear layers to mean and log-variance.
+
+    28x28 makes three blocks (28, 14, 7, 3), and 272,448 parameters at the published sizes, 64 channels and 32 latents.
+
+    Args:
+        shape: ``(channels, height, width)`` of a datum.
+        latent_dim: size of z.
+        width: of the decoder; the encoder has twice as many channels.
+    Source: Kim et al. (2018), arXiv:1802.02550, authors' code. Deviation: as many blocks as the size of the image asks
+        for; a side that is 1 already is not halved.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
+        super().__init__()
+        channels, (height, breadth), inside = WIDTH * width, shape[1:], shape[0]
+        blocks: list[nn.Module] = []
+        halvings: list[nn.Module] = []
+        while max(height, breadth) > SMALLEST or not blocks:
+            stride = (min(2, height), min(2, breadth))
+            blocks.append(KimBlock(inside, channels))
+            halvings.append(nn.Conv2d(channels, channels, stride, stride))
+            inside, height, breadth = channels, max(1, height // 2), max(1, breadth // 2)
+        self.blocks, self.halvings = nn.ModuleList(blocks), nn.ModuleList(halvings)
+        self.mean = nn.Linear(math.prod((channels, height, breadth)), latent_dim)
+        self.log_var = nn.Linear(math.prod((channels, height, breadth)), latent_dim)
+        for linear in (self.mean, self.log_var):
+            nn.init.kaiming_normal_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+        """Encode a batch.
+
+        Args:
+            x: ``(batch, channels, height, width)`` in [0, 1].
+        Returns:
+            q(z|x).
+        """
+        for block, halving in zip(self.blocks, self.halvings, strict=True):
+            x = halving(block(x))
+        h = x.flatten(1)
+        return DiagonalGaussian(self.mean(h), self.log_var(h))
+
+
+class KimBlock(nn.Module):
+    """Two 3x3 convolutions with batch-norm beside what came in, widened by a 1x1 convolution where it must be.
+
+    Args:
+        inside: input channels.
+        out: output channels.
+    """
+
+    def __init__(self, inside: int, out: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(inside, out, 3, padding=1), nn.Conv2d(out, out, 3, padding=1)
+        self.norms = nn.ModuleList(BatchNorm2d(out) for _ in range(2))
+        self.widen = nn.Conv2d(inside, out, 1) if inside != out else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "batch inside height width"]) -> Float[Tensor, "batch out height width"]:
+        """Apply the block.
+
+        Args:
+            x: ``(batch, inside, height, width)``.
+        Returns:
+            ``(batch, out, height, width)``.
+        """
+        h = F.relu(self.norms[0](self.first(x)))
+        return F.relu(self.norms[1](self.second(h)) + self.widen(x))

@@ -1,0 +1,288 @@
+"""The VAE: an encoder, a decoder and what one needs to know to rebuild them."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from lso.vae.config.architectures import ARCHITECTURES, Architecture, Kind
+from lso.vae.config.components import Amortized, Inference, Svi
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.distributions.pixels import Likelihood
+from lso.vae.errors import ShapeError, UsageError
+from lso.vae.models import lstm
+from lso.vae.models import sequence_decoding as decoding
+from lso.vae.models.conv import ConvDecoder, ConvEncoder
+from lso.vae.models.gated_pixelcnn import DIENG2019, KIM2018, GatedPixelCnnDecoder
+from lso.vae.models.lstm import LstmDecoder, LstmEncoder
+from lso.vae.models.mlp import MlpDecoder, MlpEncoder
+from lso.vae.models.pixelcnn import HE2019, SMALL, PixelCnnDecoder
+from lso.vae.models.resnet import KimEncoder, ResnetEncoder
+from lso.vae.models.transformer import TransformerDecoder, TransformerEncoder
+from lso.vae.precision import to_float32
+from lso.vae.utils.random import generator, mix_seed
+from lso.vae.utils.validation import convert, require
+from lso.vae.vocabulary import SPECIALS, Vocabulary
+
+MIN_SIDE, MAX_SIDE = 8, 64
+AXES: Mapping[Kind, tuple[str, ...]] = {"image": ("channels", "height", "width"), "sequence": ("longest", "words")}
+How = Literal["mean", "sample", "greedy"]
+
+# Torch side of the table in `architectures`: family -> (encoder, decoder).
+FAMILIES: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
+    "mlp": (MlpEncoder, MlpDecoder),
+    "conv": (ConvEncoder, ConvDecoder),
+    "he2019": (ResnetEncoder, partial(PixelCnnDecoder, kernels=HE2019)),
+    "he2019-small": (ResnetEncoder, partial(PixelCnnDecoder, kernels=SMALL)),
+    "kim2018": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=KIM2018)),
+    "kim2018-masked": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=KIM2018, masked_z=True)),
+    "dieng2019": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=DIENG2019)),
+    "dieng2019-masked": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=DIENG2019, masked_z=True)),
+    "lstm": (LstmEncoder, LstmDecoder),
+    "he2019-text": (LstmEncoder, LstmDecoder),
+    "kim2018-text": (partial(LstmEncoder, wiring=lstm.KIM2018), partial(LstmDecoder, wiring=lstm.KIM2018)),
+    "he2019-toy": (LstmEncoder, LstmDecoder),
+    "he2019-toy-offset": (
+        partial(LstmEncoder, wiring=lstm.HE2019_OFFSET),
+        partial(LstmDecoder, wiring=lstm.HE2019_OFFSET),
+    ),
+    "transformer": (TransformerEncoder, TransformerDecoder),
+}
+
+
+class NoEncoder(nn.Module):
+    """Stands where there is no encoder: an empty posterior without latents, a clear error with them.
+
+    Args:
+        latent_dim: size of z.
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.like: Tensor  # gives dtype and device of the model, whatever those of its data
+        self.register_buffer("like", torch.zeros(0), persistent=False)
+
+    def forward(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian:
+        """The posterior of no latents.
+
+        Args:
+            x: ``(batch, ...)``.
+        Returns:
+            ``(batch, 0)``.
+        Raises:
+            UsageError: if there are latents.
+        """
+        if self.latent_dim:
+            raise UsageError(
+                "this model has no encoder: its method finds posteriors by gradient steps",
+                "Call lso.vae.inference.posterior.posterior(model, x).",
+            )
+        empty = self.like.new_zeros(len(x), 0)
+        return DiagonalGaussian(empty, empty)
+
+
+class VAE(nn.Module):
+    """Encoder q(z|x) and decoder p(x|z) under a standard normal prior.
+
+    Args:
+        architecture: family and sizes; without latents it is the autoregressive baseline, whose likelihood is exact.
+        skip: whether the decoder has generative skip edges.
+        shape: ``(channels, height, width)`` of an image, or ``(longest, words)`` of the sequences that it is made for.
+        inference: how its method finds q(z|x) (see `inference.posterior`); under `Svi` there is no encoder.
+        vocabulary: of sequences; None where only their numbers are known.
+    Raises:
+        ShapeError: if the image is not 8x8 to 64x64 with one or three channels, the vocabulary is of another size, or
+            the data are of another kind than the architecture.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        skip: bool,
+        shape: tuple[int, ...],
+        inference: Inference = Amortized(),
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.skip = skip
+        self.shape = tuple(shape)
+        self.inference = inference
+        self.vocabulary = vocabulary
+        self._check()
+        encoder, decoder = FAMILIES[architecture.name]
+        spec = ARCHITECTURES[architecture.name]
+        sequence = self.kind == "sequence"
+        sizes = (self.shape, architecture) if sequence else (self.shape, architecture.latent_dim, architecture.width)
+        self.has_encoder = architecture.latent_dim > 0 and not isinstance(inference, Svi)
+        self.encoder = encoder(*sizes) if self.has_encoder else NoEncoder(architecture.latent_dim)
+        if sequence:
+            self.decoder = decoder(*sizes, skip=skip)
+        else:
+            edition = {"edition": architecture.edition} if spec.edition else {}  # where the family has had several
+            self.decoder = decoder(*sizes, architecture.likelihood, skip, **edition)
+        # Convolutions are up to 1.4 times faster with channels innermost; layers follow the layout of their weights.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _check(self) -> None:
+        shape, name = self.shape, self.architecture.name
+        axes = AXES[self.kind]
+        if len(shape) != len(axes):
+            raise ShapeError(
+                f"{name} is for {self.kind}s, expected a shape ({', '.join(axes)}), got {shape}",
+                "`lso list architectures` says which are for images and which for sequences.",
+            )
+        if self.kind == "image" and (shape[0] not in (1, 3) or not all(MIN_SIDE <= s <= MAX_SIDE for s in shape[1:])):
+            raise ShapeError(
+                f"expected images of 1 or 3 channels and 8 to 64 pixels a side, got {shape}",
+                "Resize them: --size N on the command line, DataConfig(size=N) in Python.",
+            )
+        words = len(self.vocabulary) if self.vocabulary is not None else shape[-1]
+        if self.kind == "sequence" and (words != shape[1] or words <= len(SPECIALS)):
+            raise ShapeError(
+                f"expected a vocabulary of {shape[1]} tokens, more than the {len(SPECIALS)} special ones, got {words}",
+                "Give that of the data.",
+            )
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of z."""
+        return self.architecture.latent_dim
+
+    @property
+    def kind(self) -> Kind:
+        """``"image"`` or ``"sequence"``."""
+        return ARCHITECTURES[self.architecture.name].kind
+
+    @property
+    def autoregressive(self) -> bool:
+        """Whether a pixel's or token's distribution depends on those before it, so that `decode` needs data."""
+        return ARCHITECTURES[self.architecture.name].autoregressive
+
+    @property
+    def stepwise(self) -> decoding.StepDecoder:
+        """The decoder of sequences as `lso.vae.models.sequence_decoding` takes it."""
+        return cast(decoding.StepDecoder, self.decoder)
+
+    def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian:
+        """The encoder's posterior.
+
+        Args:
+            x: ``(batch, channels, height, width)`` in [0, 1]; of sequences ``(batch, length)`` token numbers or
+                ``(batch, length, words)`` probabilities.
+        Returns:
+            q(z|x), ``(batch, latent)``.
+        Raises:
+            UsageError: if the model has latents but no encoder.
+        """
+        q: DiagonalGaussian = self.encoder(x)
+        return DiagonalGaussian(to_float32(q.mean), to_float32(q.log_var))
+
+    def decode(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
+        """The likelihood of data given codes.
+
+        Args:
+            z: ``(batch, latent)``.
+            x: data that an autoregressive decoder is teacher-forced on; unused by the others.
+        Returns:
+            p(x|z).
+        Raises:
+            ShapeError: if an autoregressive decoder is given no data.
+        """
+        likelihood: Likelihood = self.decoder(z, x)
+        return likelihood
+
+    def reconstruct(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Tensor:
+        """The expected datum E[x|z], of an autoregressive decoder each pixel's mean given z and the data before it.
+
+        Args:
+            z: ``(batch, latent)``.
+            x: see `decode`.
+        Returns:
+            ``(batch, channels, height, width)``; of sequences ``(batch, length, words)`` probabilities.
+        """
+        return self.decode(z, x).mean
+
+    def generate(
+        self, z: Float[Tensor, "batch latent"], how: How = "mean", noise: Tensor | None = None, samples: int = 16
+    ) -> Tensor:
+        """Data from codes alone, a function of the arguments.
+
+        Args:
+            z: ``(batch, latent)``.
+            how: ``"sample"``: a draw. ``"greedy"``: the likeliest values, pixel after pixel where the decoder is
+                autoregressive. ``"mean"``: the expected datum, for an autoregressive decoder the average of
+                ``samples`` draws, each with uniforms common to all codes.
+            noise: uniforms in [0, 1): ``(batch, channels, height, width)``, or without the first axis to be common to
+                all codes; for the mean of an autoregressive decoder ``(samples, channels, height, width)``; of
+                sequences ``(batch, longest)`` or ``(longest,)``. None draws them from a fixed seed.
+            samples: S of that mean, where no noise is given.
+        Returns:
+            ``(batch, channels, height, width)``, or ``(batch, length)`` tokens: start, end, then padding.
+        Raises:
+            UsageError: if ``how`` is unknown, ``samples`` below 1, or the mean of sequences is asked for, of which
+                there is none.
+        """
+        convert(how, How, "how")
+        require(samples >= 1, "samples >= 1", samples, "16 is the default.")
+        if self.kind == "sequence":
+            return self._tokens(z, how, noise)
+        if how == "mean" and self.autoregressive:
+            drawn = self._uniforms(z, noise, samples)
+            each = self.generate(z.repeat(len(drawn), 1), "sample", drawn.repeat_interleave(len(z), 0))
+            return each.reshape(len(drawn), *z.shape[:1], *self.shape).mean(0)
+        noise = self._uniforms(z, noise, len(z)) if how == "sample" else None
+        if self.autoregressive:
+            image: Tensor = self.decoder.generate(z, noise)  # type: ignore[operator]
+            return image
+        likelihood = self.decode(z)
+        if how == "mean":
+            return likelihood.mean
+        return likelihood.mode if noise is None else likelihood.sample(noise.expand(len(z), *self.shape))
+
+    def _tokens(self, z: Tensor, how: How, noise: Tensor | None) -> Tensor:
+        if how == "mean":
+            raise UsageError(
+                "sequences have no mean", "Take greedy or sample, or a beam: lso.vae.models.sequence_decoding.beam."
+            )
+        if how == "greedy":
+            return decoding.greedy(self.stepwise, z, self.shape[0])
+        if noise is None:
+            noise = torch.rand(len(z), self.shape[0], generator=generator(0, "generate"))
+        return decoding.sample(self.stepwise, z, noise.to(z).expand(len(z), noise.shape[-1]))
+
+    def _uniforms(self, z: Tensor, noise: Tensor | None, count: int) -> Tensor:
+        if noise is None:
+            noise = torch.rand(count, *self.shape, generator=generator(0, "generate"))
+        return noise.to(z)
+
+
+def build(
+    architecture: Architecture,
+    skip: bool,
+    shape: tuple[int, ...],
+    seed: int = 0,
+    inference: Inference = Amortized(),
+    vocabulary: Vocabulary | None = None,
+) -> VAE:
+    """A freshly initialized VAE; the weights are a function of the arguments alone.
+
+    Args:
+        architecture: family and sizes.
+        skip: whether the decoder has generative skip edges.
+        shape: of a datum, see `VAE`.
+        seed: of the initialization; the global generator is left as it was.
+        inference: how its method finds posteriors.
+        vocabulary: of sequences.
+    Returns:
+        The model on the CPU, in train mode.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(
+            mix_seed(seed, "init")
+        )  # the CPU's alone; torch.manual_seed touches GPUs too
+        return VAE(architecture, skip, shape, inference, vocabulary)

@@ -1,0 +1,1 @@
+"""What a training minimizes: the ELBO's family, re-encoding penalties, schedules of the KL weight."""

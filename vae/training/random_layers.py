@@ -1,0 +1,73 @@
+"""Networks that draw random numbers of their own are found before they train, as no checkpoint could resume them.
+
+A step takes its randomness as tensors, drawn outside by the run's seed (see `lso.vae.training.step`).
+`torch.nn.Dropout`, the ``dropout`` of `torch.nn.LSTM`, `torch.nn.RReLU`, noise or skipped layers of one's own take
+theirs from a generator that nothing stores.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from lso.vae.errors import UsageError
+from lso.vae.models.dropout import uniform_shapes, use_dropout_noise
+from lso.vae.models.vae import VAE
+from lso.vae.vocabulary import END, PAD, SPECIALS, START
+
+
+def require_no_own_randomness(model: VAE) -> None:
+    """Refuse networks whose results in train mode are not a function of weights, data and the noise handed in.
+
+    A copy is run twice on two data.
+
+    Args:
+        model: on the CPU; left as it is, as the global generator is.
+    Raises:
+        UsageError: if a part draws random numbers, or two runs differ.
+    """
+    trial, found = copy.deepcopy(model).train(), list[str]()
+    for name, part in trial.named_modules():
+        _listen(part, f"{name} ({type(part).__name__})", found)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        same = all(torch.equal(a, b) for a, b in zip(_results(trial), _results(trial), strict=True))
+    if found or not same:
+        what = f"{found[0]} draws random numbers" if found else "the networks give other results when run again"
+        raise UsageError(
+            f"{what} inside a training step, so that an interrupted training could not be resumed exactly",
+            "Take lso.vae.models.dropout.Dropout, whose uniforms are drawn outside the step and handed in, or leave "
+            "it out.",
+        )
+
+
+def _listen(part: nn.Module, name: str, found: list[str]) -> None:
+    """Note a part whose forward pass moves the global generator; inner ones come first."""
+    before: list[Tensor] = []
+
+    def enter(*_: object) -> None:
+        before.append(torch.get_rng_state())
+
+    def leave(*_: object) -> None:
+        if not torch.equal(before.pop(), torch.get_rng_state()):
+            found.append(name)
+
+    part.register_forward_pre_hook(enter)
+    part.register_forward_hook(leave)
+
+
+def _results(model: VAE) -> list[Tensor]:
+    """What encoder and decoder make of two data, their own dropout handed in."""
+    x = _data(model)
+    uniforms = [torch.full(shape, 0.5) for shape in uniform_shapes(model, tuple(x.shape))]
+    with use_dropout_noise(model, uniforms):
+        q = model.encode(x) if model.has_encoder else None
+        log_prob = model.decode(torch.zeros(len(x), model.latent_dim), x).log_prob(x)
+    return [log_prob.nan_to_num()] + ([] if q is None else [q.mean.nan_to_num(), q.log_var.nan_to_num()])
+
+
+def _data(model: VAE) -> Tensor:
+    """Grey images, or sequences of different length."""
+    if model.kind == "image":
+        return torch.full((2, *model.shape), 0.5)
+    word = len(SPECIALS)  # the first that is none of them
+    return torch.tensor([[START, word, word, END], [START, word, END, PAD]])[:, : model.shape[0]]

@@ -1,0 +1,185 @@
+"""How a training is opened: its model, its folder and its trainer, anew or from its last checkpoint."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lso.vae import checkpoint, distributed, runs
+from lso.vae.config.training import TrainConfig, to_dict
+from lso.vae.data.dataset import Dataset
+from lso.vae.errors import LsoError, RunError, UsageError
+from lso.vae.launch import is_main_process, process_info
+from lso.vae.models.vae import VAE, build
+from lso.vae.precision import slower, unsupported
+from lso.vae.runs import Run
+from lso.vae.training.callbacks import TrainingCallback
+from lso.vae.training.random_layers import require_no_own_randomness
+from lso.vae.training.state import Trainer, at_start, restore, update_status
+from lso.vae.training.step import init
+from lso.vae.utils.files import Lock
+
+
+@contextmanager
+def lock_run(path: Path) -> Iterator[None]:
+    """Keeps other processes out of a run folder, from before it is opened until its session has said how it ended.
+
+    Of the processes that train a run together the first one holds it, and what refuses that one is told to all.
+
+    Args:
+        path: of the run.
+    Raises:
+        RunError: if another process, or this one already, is at work there.
+    """
+    with ExitStack() as stack:
+        refused = None
+        if is_main_process():
+            try:
+                stack.enter_context(Lock(path))
+            except RunError as error:
+                refused = error.message, error.hint
+        if refused := distributed.broadcast_object(refused):
+            raise RunError(*refused)
+        yield
+
+
+def create_trainer(
+    config: TrainConfig,
+    dataset: Dataset,
+    path: Path,
+    *,
+    start: VAE | None = None,
+    device: torch.device | str = "cpu",
+    watch: TrainingCallback | None = None,
+) -> Trainer:
+    """A new training, before its first step.
+
+    Args:
+        config: method, architecture, protocol, data, seed.
+        dataset: the data.
+        path: run folder to make.
+        start: a model of this architecture to go on from, kept in the folder; None draws the weights by the seed.
+        device: where to train.
+        watch: progress and stop requests.
+    Returns:
+        The trainer.
+    Raises:
+        UsageError: if the model to go on from has other networks or is for other data, the networks draw random numbers
+            of their own, or the device cannot compute in the precision that was asked for.
+        RunError: if the folder is taken.
+    """
+    here = asdict(runs.Provenance.here())
+    data: dict[str, Any] = {"name": dataset.name, "hash": dataset.hash(), "provenance": dict(dataset.provenance)}
+    info = {
+        "status": "running",
+        "sentence": "",
+        "seed": config.seed,
+        "device": str(device),
+        "shape": list(dataset.shape),
+    }
+    info |= {
+        "dataset": data,
+        "threads": torch.get_num_threads(),
+        "processes": process_info().count,
+        "verdict": "",
+        **here,
+    }
+    model = _build(config, dataset, start)  # refuses what cannot be built
+    files = {} if start is None else {runs.START: checkpoint.pack_model(model, model.state_dict())}
+    if files:
+        info["start"] = hashlib.sha256(files[runs.START]).hexdigest()
+    _require_same(config, data["hash"], info.get("start"))
+    caution = _precision(config, model, device)
+    if is_main_process():
+        runs.create(path, "train", info, config, files)
+    run = Run(distributed.broadcast_object(path), made=is_main_process())
+    state = init(model.to(device), config.method, config.protocol)
+    trainer = at_start(config, dataset, run, state, watch or TrainingCallback())
+    trainer.caution = caution
+    return trainer
+
+
+def restore_trainer(
+    run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", watch: TrainingCallback | None = None
+) -> Trainer:
+    """A training that was begun, at its last checkpoint, or at its start if it was cut before the first.
+
+    Args:
+        run: the run, not finished.
+        dataset: the same data as before.
+        device: where to train.
+        watch: progress and stop requests.
+    Returns:
+        The trainer.
+    Raises:
+        UsageError: if the device cannot compute in the precision of the run, or the networks draw random numbers of
+            their own.
+        RunError: if the data changed or the checkpoint is damaged.
+    """
+    if dataset.hash() != run.info["dataset"]["hash"]:
+        raise RunError(
+            f"the data of {run.path} have changed since it was trained", "Give the same files, or train a new run."
+        )
+    config = run.config
+    begun = checkpoint.load_model(run.checked(runs.START)) if "start" in run.info else None
+    model = _build(config, dataset, begun).to(device)
+    caution = _precision(config, model, device)
+    state = init(model, config.method, config.protocol)
+    trainer = at_start(config, dataset, run, state, watch or TrainingCallback())
+    trainer.caution = caution
+    restore(trainer)
+    _require_same(config, run.info["dataset"]["hash"], trainer.position.step)  # all have read before one writes
+    update_status(run, status="running", sentence="", processes=process_info().count, threads=torch.get_num_threads())
+    return trainer
+
+
+def leave(trainers: Iterable[Trainer], why: str) -> None:
+    """Say of trainings that were opened and whose session never began that they stopped; others have said it.
+
+    Args:
+        trainers: opened, or ended in their session.
+        why: no step was taken.
+    """
+    for trainer in trainers:
+        if trainer.run.info["status"] == "running":
+            with suppress(LsoError):  # a full disk, say: what ended them is the error to be told
+                update_status(trainer.run, status="stopped", sentence=f"no step was taken: {why}", finished=runs.now())
+
+
+def _require_same(config: TrainConfig, data: str, begun: Any) -> None:
+    distributed.require_same((to_dict(config), data, begun), "trainings")
+
+
+def _precision(config: TrainConfig, model: VAE, device: torch.device | str) -> str:
+    """Refuse a precision that the device of any process cannot compute in; a sentence where it is slower there."""
+    asked, where = config.protocol.precision, torch.device(device)
+    if refused := distributed.any_process_reason(unsupported(asked, model, where) or None):
+        raise UsageError(
+            refused,
+            f"Train in float32 (leave --precision out), or on a GPU or a CPU with {asked} instructions; a run that was "
+            f"begun in {asked} goes on there.",
+        )
+    return distributed.any_process_reason(slower(asked, model, where) or None) or ""
+
+
+def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
+    method, shape = config.method, dataset.shape
+    if start is not None:
+        # Of sequences it says as many tokens as it did, even where the longest are not among these data.
+        shape = (start.shape[0], *shape[1:]) if start.kind == "sequence" else shape
+        one = (start.architecture, start.skip, start.shape, start.vocabulary)
+        if one != (config.architecture, method.skip, shape, dataset.vocabulary):
+            raise UsageError(
+                f"the model to go on from is {start.architecture} for data {start.shape}, expected "
+                f"{config.architecture} for {shape} and the vocabulary of the data",
+                "Give a model trained with this configuration.",
+            )
+    model = build(config.architecture, method.skip, shape, config.seed, method.inference, dataset.vocabulary)
+    require_no_own_randomness(model)
+    if start is not None:
+        model.load_state_dict(start.state_dict())
+    return model

@@ -1,0 +1,395 @@
+"""What a training holds between two steps: written to last.pt and read back bit for bit; and the row of an epoch."""
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lso.vae import checkpoint, runs
+from lso.vae.config.training import TrainConfig
+from lso.vae.data.corpus import Corpus
+from lso.vae.data.dataset import Data, Dataset, steps
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.errors import DivergedError, RunError
+from lso.vae.launch import is_main_process, process_info
+from lso.vae.objectives.kl_schedules import kl_weight
+from lso.vae.runs import Run
+from lso.vae.training import aggressive
+from lso.vae.training.aggressive import Plan
+from lso.vae.training.callbacks import TrainingCallback
+from lso.vae.training.cuda_graphs import Replayed, cuda_graphs
+from lso.vae.training.step import State
+from lso.vae.utils.files import append, utf8, writing
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where training stands, host numbers only; stored in last.pt.
+
+    Args:
+        epoch: epochs completed.
+        batch: batches done in the current epoch.
+        step: outer steps done.
+        learning_rate: now.
+        best: least of what is watched, nats; infinite until an epoch can win (see `lso.vae.training.monitor`).
+        bad_epochs: epochs since the best or the last decay, of those that can win.
+        decays: of the learning rate so far.
+        inner: inner steps of aggressive training in the current epoch.
+        seconds: spent in training, over all sessions.
+        lines: bytes of metrics.jsonl that belong to this position.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    learning_rate: float = 0.0
+    best: float = math.inf
+    bad_epochs: int = 0
+    decays: int = 0
+    inner: int = 0
+    seconds: float = 0.0
+    lines: int = 0
+
+
+@dataclass(slots=True)
+class Trainer:
+    """Everything a session holds; changed in place by the functions below.
+
+    Args:
+        config: the training.
+        run: its folder.
+        data: training split, on the device.
+        validation: validation split, on the device.
+        state: weights and optimizers.
+        step: the step, replayed on a GPU.
+        position: where it stands.
+        plan: of aggressive training.
+        best: the weights that are kept: of the best epoch, or of the latest while none can win.
+        codes: their posteriors over the validation split, in the process that writes.
+        totals: sums over the current epoch: loss, reconstruction, KL, penalty, gradient norm, data.
+        watch: the caller.
+        steps_per_epoch: outer steps of an epoch.
+        clock: time of the session's start, less the seconds of earlier ones.
+        saved: time of the last checkpoint.
+        saving: seconds that it took.
+        deadline: time at which the session ends.
+        abreast: trainings in lockstep, this one among them, whose checkpoints take their time one after another.
+        caution: what is to be known before the first step; empty for nothing.
+    """
+
+    config: TrainConfig
+    run: Run
+    data: Data
+    validation: Data
+    state: State
+    step: Replayed
+    position: Position
+    plan: Plan
+    best: dict[str, Tensor]
+    codes: DiagonalGaussian | None
+    totals: Tensor
+    watch: TrainingCallback
+    steps_per_epoch: int
+    clock: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+    saving: float = 0.0
+    deadline: float = math.inf
+    abreast: int = 1
+    caution: str = ""
+
+
+def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watch: TrainingCallback) -> Trainer:
+    """A trainer before the first step, its data on the device of the model.
+
+    Args:
+        config: the training.
+        dataset: the data.
+        run: its folder.
+        state: weights and optimizers.
+        watch: the caller.
+    Returns:
+        The trainer.
+    """
+    device = next(state.model.parameters()).device
+    several = process_info().count > 1  # whose sums in the middle of a step are neither recorded nor compiled
+    if config.protocol.compiled and not several:
+        from lso.vae.training.step import CompiledLosses  # takes a second to import
+
+        state.losses = CompiledLosses()
+    return Trainer(
+        config=config,
+        run=run,
+        data=_resident(dataset.train, device),
+        validation=_resident(dataset.validation, device),
+        state=state,
+        step=Replayed(state, cuda_graphs if device.type == "cuda" and not several else None),
+        position=Position(learning_rate=config.protocol.learning_rate),
+        plan=aggressive.init(config.method.updates),
+        best={},
+        codes=None,
+        totals=torch.zeros(6, dtype=torch.float64, device=device),
+        watch=watch,
+        steps_per_epoch=steps(dataset.train, config.protocol.batch_size, config.protocol.lengths),
+    )
+
+
+def _resident(x: Data, device: torch.device) -> Data:
+    """A split on the device: tokens and bytes as they are, floating pixels in the model's single precision."""
+    return x.to(device) if isinstance(x, Corpus) or x.dtype == torch.uint8 else x.to(device, torch.float32)
+
+
+def elapsed(trainer: Trainer) -> float:
+    """Seconds spent in training, over all sessions.
+
+    Args:
+        trainer: where training stands.
+    Returns:
+        Seconds.
+    """
+    return time.monotonic() - trainer.clock
+
+
+def update_status(run: Run, **values: Any) -> None:
+    """Change keys of a training's run.json; of the processes that train it together the first one does it.
+
+    Args:
+        run: the training.
+        values: new keys and values.
+    """
+    if is_main_process():
+        runs.update(run, **values)
+
+
+def is_finite(trainer: Trainer) -> bool:
+    """Whether all losses and gradient norms of the epoch so far are finite; a host read.
+
+    Args:
+        trainer: where training stands.
+    Returns:
+        The same in all processes that train it.
+    """
+    return math.isfinite(trainer.totals.sum().item())
+
+
+def check(trainer: Trainer) -> None:
+    """Read the losses and the gradient norms, as a finite loss may still have ruined the weights.
+
+    Args:
+        trainer: where training stands.
+    Raises:
+        DivergedError: if one of the epoch so far was not finite.
+    """
+    if not is_finite(trainer):
+        raise diverged(trainer, f"training loss or gradient was not finite by step {trainer.position.step}")
+
+
+def diverged(trainer: Trainer, what: str) -> DivergedError:
+    """The error for a run that cannot go on.
+
+    Args:
+        trainer: where training stands.
+        what: was not finite, and when.
+    Returns:
+        The error, to be raised by the caller.
+    """
+    kept = (trainer.run.path / runs.LAST).is_file()
+    return DivergedError(
+        f"the {what}; {'the last good checkpoint is kept' if kept else 'no checkpoint was made yet'}",
+        "Lower the learning rate (--learning-rate), or check the data and the method's parameters.",
+    )
+
+
+def snapshot(trainer: Trainer) -> Callable[[], None]:
+    """A way back from the inner steps of aggressive training, as resume goes on from whole outer steps.
+
+    Args:
+        trainer: before an outer step.
+    Returns:
+        Puts weights, running statistics, the encoder's optimizer and the plan back, in place.
+    """
+    model, optimizer, plan = trainer.state.model, trainer.state.optimizers["encoder"], trainer.plan
+    kept = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+
+    def back() -> None:
+        model.load_state_dict(kept[0])
+        optimizer.load_state_dict(kept[1])
+        trainer.step.forget()
+        trainer.plan = plan
+
+    return back
+
+
+def slowness_note(trainer: Trainer) -> str:
+    """What is to be said where steps could not be as fast as they were asked to be.
+
+    Args:
+        trainer: at the end of a session.
+    Returns:
+        Sentences to go on with, or nothing.
+    """
+    sentences = [trainer.caution, trainer.step.sentence, getattr(trainer.state.losses, "sentence", "")]
+    if trainer.config.protocol.compiled and process_info().count > 1:
+        sentences.append("steps of several processes are not compiled")
+    return "".join(f"; {sentence}" for sentence in sentences if sentence)
+
+
+def save(trainer: Trainer) -> None:
+    """Write the best model, its codes, and last: the state that resumes from here; one process of several writes.
+
+    Args:
+        trainer: where training stands.
+    Raises:
+        DivergedError: if a loss up to here was not finite; nothing is written then.
+    """
+    check(trainer)
+    if not is_main_process():
+        return
+    began = time.monotonic()
+    path, position = trainer.run.path, replace(trainer.position, seconds=elapsed(trainer))
+    assert trainer.codes is not None
+    codes = checkpoint.Codes(trainer.codes.mean, trainer.codes.log_var)
+    model = checkpoint.pack_model(trainer.state.model, trainer.best)
+    runs.put(trainer.run, {runs.MODEL: model, runs.CODES: checkpoint.pack_codes(codes)})
+    values = {
+        "position": asdict(position),
+        "plan": asdict(trainer.plan),
+        "model": trainer.state.model.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in trainer.state.optimizers.items()},
+        "best": trainer.best,
+        "codes": [trainer.codes.mean, trainer.codes.log_var],
+        "totals": trainer.totals,
+    }
+    checkpoint.save_last(values, path / runs.LAST)
+    trainer.saved = time.monotonic()
+    trainer.saving = trainer.saved - began
+
+
+def restore(trainer: Trainer) -> None:
+    """Go to the last checkpoint, or stay at the start where there is none, and drop rows written after it.
+
+    Args:
+        trainer: at its start; changed in place.
+    Raises:
+        RunError: if the checkpoint or the rows are damaged.
+    """
+    path = trainer.run.path / runs.LAST
+    if path.is_file():
+        _read(trainer, checkpoint.load_last(path, trainer.data.device))
+    if is_main_process():
+        _truncate(trainer.run, trainer.position.lines)
+        runs.sweep(trainer.run)
+
+
+def position_of(values: Mapping[str, Any], path: Path) -> Position:
+    """Where the state for resuming stands.
+
+    Args:
+        values: of last.pt.
+        path: of it, for errors.
+    Returns:
+        The position.
+    Raises:
+        RunError: if it does not say.
+    """
+    try:
+        position = Position(**values["position"])
+        if not all(isinstance(value, int | float) for value in asdict(position).values()):
+            raise ValueError("its position is no numbers")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} does not say where training stands ({error})", "It is damaged; train again.") from None
+    return position
+
+
+def _read(trainer: Trainer, values: Mapping[str, Any]) -> None:
+    trainer.position = position_of(values, trainer.run.path / runs.LAST)
+    try:
+        trainer.plan = Plan(**values["plan"])
+        trainer.state.model.load_state_dict(values["model"])
+        for name, optimizer in trainer.state.optimizers.items():
+            optimizer.load_state_dict(values["optimizers"][name])
+            _lay_out(optimizer)
+            for group in optimizer.param_groups:  # as the checkpoint has it, which may be of another device
+                group |= {"capturable": trainer.data.device.type == "cuda"} if "capturable" in group else {}
+        trainer.best = dict(values["best"])
+        trainer.codes = DiagonalGaussian(*values["codes"])
+        trainer.totals = values["totals"]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        what = f"{trainer.run.path / runs.LAST} does not fit this run ({checkpoint.first_line(error)})"
+        raise RunError(what, "It is of another run or version; train again.") from None
+
+
+def _lay_out(optimizer: Optimizer) -> None:
+    """Give moments the layout of their weights, by which fused kernels pair them; older checkpoints have another."""
+    for p, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if value.shape == p.shape and value.stride() != p.stride():
+                moments[name] = torch.empty_like(p).copy_(value)
+
+
+def _truncate(run: Run, size: int) -> None:
+    """Drop rows written after the checkpoint; they are written again, the same."""
+    run.metrics()  # they are as they were written
+    path = run.path / runs.METRICS
+    found = path.stat().st_size if path.is_file() else 0
+    if found < size:
+        raise RunError(f"{path} has lost rows since the checkpoint was written", "The run is damaged; train a new one.")
+    if found > size:
+        with path.open("rb") as file:
+            file.seek(max(0, size - 1))
+            whole = size == 0 or file.read(1) == b"\n"
+        if not whole:
+            raise RunError(f"{path} has other rows than when the checkpoint was written", "Restore it from a copy.")
+        runs.shorten(run)
+        os.truncate(path, size)
+
+
+def epoch_row(trainer: Trainer, values: Mapping[str, Any], kept: bool, eligible: bool) -> dict[str, Any]:
+    """Everything that is told of an epoch.
+
+    Args:
+        trainer: after its last step; its sums over the epoch are read.
+        values: validation metrics, and what is watched.
+        kept: whether its weights replace those kept so far: it is the best yet, or the latest where none could win.
+        eligible: whether it could be the best.
+    Returns:
+        Names and numbers.
+    """
+    position, config = trainer.position, trainer.config
+    *sums, count = trainer.totals.tolist()
+    names = ("train_loss", "train_reconstruction", "train_kl", "train_penalty", "gradient_norm")
+    means = {name: value / count if count else None for name, value in zip(names, sums, strict=True)}
+    return {
+        "epoch": position.epoch,
+        "step": position.step,
+        **means,
+        **values,
+        "inner_steps": position.inner / max(1, trainer.steps_per_epoch),
+        "kl_weight": kl_weight(config.method.schedule, max(0, position.step - 1), trainer.steps_per_epoch),
+        "learning_rate": position.learning_rate,
+        "eligible": eligible,
+        "best": kept,
+        "seconds": round(elapsed(trainer), 3),
+    }
+
+
+def append_row(row: Mapping[str, Any], path: Path) -> int:
+    """Write a row behind the others.
+
+    Args:
+        row: of an epoch.
+        path: metrics.jsonl.
+    Returns:
+        The size of the file now, in bytes.
+    """
+    with writing(path), path.open("ab", buffering=0) as file:
+        append(file, path, utf8(json.dumps(row) + "\n"))
+    return path.stat().st_size

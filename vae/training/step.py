@@ -1,0 +1,321 @@
+"""The training step: random numbers and settings come in as tensors on the device, nothing inside reads the host."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, compile
+from torch._dynamo.exc import TorchDynamoException
+from torch.optim import SGD, Adam, Optimizer
+
+from lso.vae.checkpoint import first_line
+from lso.vae.config.methods import Method
+from lso.vae.config.training import Precision, Protocol
+from lso.vae.data.dataset import to_unit
+from lso.vae.distributed import sharded_batch, sum_flat
+from lso.vae.inference.posterior import draws, infer
+from lso.vae.models.dropout import uniform_shapes, use_dropout_noise
+from lso.vae.models.vae import VAE
+from lso.vae.objectives.elbo import evaluate, samples
+from lso.vae.objectives.reencoding import penalty_of
+from lso.vae.precision import autocast
+from lso.vae.utils.random import generator
+
+Group = Literal["encoder", "decoder"]
+BOTH: tuple[Group, ...] = ("encoder", "decoder")
+
+
+class StepNoise(NamedTuple):
+    """Every random number of a step, drawn outside for the global batch.
+
+    Args:
+        posterior: ``(K, batch, latent)`` standard normal.
+        reencode: ``(batch, latent)`` standard normal; None without a penalty.
+        binarize: uniforms of the shape of the batch; None where pixels are used as they are.
+        inference: ``(draws, batch, latent)`` standard normal; None for an amortized inference.
+        shown: uniforms of the shape of the batch; None unless a penalty draws what it re-encodes.
+        dropout: uniforms of the model's dropout, see `uniform_shapes`.
+    """
+
+    posterior: Float[Tensor, "sample batch latent"]
+    reencode: Float[Tensor, "batch latent"] | None
+    binarize: Float[Tensor, "batch ..."] | None
+    inference: Float[Tensor, "draw batch latent"] | None = None
+    shown: Float[Tensor, "batch ..."] | None = None
+    dropout: tuple[Tensor, ...] = ()
+
+    def of(self, rows: slice) -> "StepNoise":
+        """That of some of the batch.
+
+        Args:
+            rows: which.
+        Returns:
+            A view.
+        """
+        drawn = None if self.inference is None else self.inference[:, rows]
+        reencode, binarize, shown = (
+            None if each is None else each[rows] for each in (self.reencode, self.binarize, self.shown)
+        )
+        return StepNoise(
+            self.posterior[:, rows], reencode, binarize, drawn, shown, tuple(u[rows] for u in self.dropout)
+        )
+
+
+class StepInputs(NamedTuple):
+    """What a schedule changes from step to step, as 0-d tensors on the device."""
+
+    kl_weight: Float[Tensor, ""]
+    learning_rate: Float[Tensor, ""]
+
+
+class StepMetrics(NamedTuple):
+    """What a step reports, 0-d tensors on the device: batch means in nats, and the gradient norm before the clip."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    penalty: Tensor
+    gradient_norm: Tensor
+
+
+@dataclass(slots=True)
+class State:
+    """What a step changes in place: the weights and one optimizer for each half.
+
+    Args:
+        model: the VAE, in train mode.
+        optimizers: group name -> optimizer.
+        method: the point on the axes.
+        clip: largest gradient norm; 0 is none.
+        joint: whether that norm is of both halves, whichever of them step.
+        encoder_rate: learning rate of the encoder, as a multiple of that of the step.
+        precision: of the layers.
+        losses: `losses`, or a faster way to the same.
+    """
+
+    model: VAE
+    optimizers: Mapping[Group, Optimizer]
+    method: Method
+    clip: float
+    joint: bool = True
+    encoder_rate: float = 1.0
+    precision: Precision = "float32"
+    losses: Callable[[VAE, Method, Tensor, "StepNoise", Tensor], "Losses"] | None = None
+
+
+def init(model: VAE, method: Method, protocol: Protocol) -> State:
+    """A state with fresh optimizers.
+
+    Args:
+        model: the VAE, on its device.
+        method: the point on the axes.
+        protocol: optimization.
+    Returns:
+        The state.
+    """
+    rate = protocol.encoder_learning_rate / protocol.learning_rate if protocol.encoder_learning_rate else 1.0
+    optimizers = fresh_optimizers(model, protocol)
+    return State(model, optimizers, method, protocol.clip, protocol.clip_scope == "joint", rate, protocol.precision)
+
+
+def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
+    """One optimizer for the encoder and one for the decoder, moments at zero.
+
+    Args:
+        model: the VAE.
+        protocol: gives the learning rate.
+    Returns:
+        Group name -> optimizer, none for a half without weights; the learning rate is a tensor that each step sets.
+    """
+    device = next(model.parameters()).device
+    rate = torch.tensor(protocol.learning_rate, device=device)
+    halves: dict[Group, torch.nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
+    return {
+        name: _optimizer(protocol, half, rate.clone())
+        for name, half in halves.items()
+        if any(True for _ in half.parameters())
+    }
+
+
+def _optimizer(protocol: Protocol, half: torch.nn.Module, rate: Tensor) -> Optimizer:
+    if protocol.optimizer == "sgd":
+        return SGD(half.parameters(), lr=rate, fused=True)
+    return Adam(
+        half.parameters(), lr=rate, fused=True, capturable=rate.device.type == "cuda"
+    )  # see `lso.vae.training.cuda_graphs`
+
+
+def draw_noise(
+    method: Method,
+    model: VAE,
+    shape: tuple[int, ...],
+    *,
+    binarize: bool,
+    seed: int,
+    step: int,
+    inner: int = 0,
+    device: torch.device,
+) -> StepNoise:
+    """The noise of one step, a function of (seed, purpose, step, inner) alone.
+
+    Args:
+        method: says how many samples and whether there is a penalty.
+        model: has latents, and dropout or none.
+        shape: ``(batch, ...)`` of the data.
+        binarize: whether pixels are drawn anew.
+        seed: of the run.
+        step: outer step.
+        inner: step of the aggressive loop in it, from 1; 0 is the outer step itself.
+        device: where to draw.
+    Returns:
+        The noise.
+    """
+
+    def stream(purpose: str) -> torch.Generator:
+        return generator(seed, purpose, step, inner, device=device)
+
+    size, count = (shape[0], model.latent_dim), draws(method.inference)
+    hard = method.penalty is not None and method.penalty.shown == "hard"
+    return StepNoise(
+        torch.randn((samples(method.objective), *size), generator=stream("posterior"), device=device),
+        torch.randn(size, generator=stream("reencode"), device=device) if method.penalty else None,
+        torch.rand(shape, generator=stream("binarize"), device=device) if binarize else None,
+        torch.randn((count, *size), generator=stream("inference"), device=device) if count else None,
+        torch.rand(shape, generator=stream("pixels"), device=device) if hard else None,
+        tuple(
+            torch.rand(wanted, generator=stream(f"dropout/{i}"), device=device)
+            for i, wanted in enumerate(uniform_shapes(model, shape))
+        ),
+    )
+
+
+class Losses(NamedTuple):
+    """What a batch costs, 0-d tensors on the device: batch means in nats."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    penalty: Tensor
+
+
+def losses(model: VAE, method: Method, x: Shaped[Tensor, "batch ..."], noise: StepNoise, kl_weight: Tensor) -> Losses:
+    """Batch mean of objective + penalty: a pure function of weights, data, noise and KL weight.
+
+    Args:
+        model: the VAE, its dropout handed in; in train mode its running statistics move.
+        method: the point on the axes.
+        x: ``(batch, ...)`` pixels, bytes or in [0, 1], or tokens, on the device.
+        noise: all randomness of the step.
+        kl_weight: 0-d.
+    Returns:
+        The losses; the first one is differentiable.
+    """
+    data = to_unit(x)
+    if noise.binarize is not None:
+        data = (noise.binarize < data).to(data.dtype)
+    q = infer(method.inference, model, data, noise.inference, kl_weight)
+    terms = evaluate(method.objective, model, data, q, noise.posterior, kl_weight)
+    penalty = torch.zeros_like(terms.loss)
+    if method.penalty is not None and noise.reencode is not None:
+        penalty = penalty_of(method.penalty, model, terms.z, terms.likelihood, noise.reencode, noise.shown)
+    loss = (terms.loss + penalty).mean()
+    return Losses(loss, terms.reconstruction.mean().detach(), terms.kl.mean().detach(), penalty.mean().detach())
+
+
+def step(
+    state: State, x: Shaped[Tensor, "batch ..."], noise: StepNoise, knobs: StepInputs, groups: tuple[Group, ...] = BOTH
+) -> StepMetrics:
+    """One optimizer step on one batch, in place.
+
+    The loss is that of `losses`. Gradients are clipped by the joint norm of both halves, whichever of them step (He et
+    al. 2019, authors' code), or by that of the halves that step. Of several processes each computes some of the rows.
+
+    Args:
+        state: weights and optimizers.
+        x: ``(batch, ...)`` pixels, bytes or in [0, 1], or tokens, on the device: the global batch, in every process.
+        noise: all randomness of the step, for the global batch.
+        knobs: KL weight and learning rate.
+        groups: which halves step.
+    Returns:
+        What happened, still on the device.
+    """
+    with sharded_batch(len(x)) as part:
+        if part is not None:
+            x, noise = x[part.rows], noise.of(part.rows)
+        with use_dropout_noise(
+            state.model, noise.dropout
+        ):  # until the gradients are there: a refinement runs its decoder again
+            with autocast(state.precision, x.device):
+                found = (state.losses or losses)(state.model, state.method, x, noise, knobs.kl_weight)
+            if part is not None:
+                found = Losses(*(part.weight * value for value in found))
+            norm = _backward(state, found, groups)
+    update(state, knobs.learning_rate, groups)
+    return StepMetrics(*(value.detach() for value in (*found, norm)))
+
+
+def update(state: State, rate: Float[Tensor, ""], groups: tuple[Group, ...] = BOTH) -> None:
+    """Step the optimizers, in place, by the gradients that the weights have.
+
+    Args:
+        state: weights and optimizers.
+        rate: learning rate of the step.
+        groups: which halves step.
+    """
+    for name, optimizer in state.optimizers.items():
+        if name in groups:
+            for group in optimizer.param_groups:
+                group["lr"].copy_(rate * (state.encoder_rate if name == "encoder" else 1.0))
+            optimizer.step()
+
+
+def _backward(state: State, found: Losses, groups: tuple[Group, ...]) -> Tensor:
+    """Fill the gradients that the norm counts, sum them and the losses, clip; returns the norm before the clip."""
+    halves = {"encoder": state.model.encoder, "decoder": state.model.decoder}
+    counted = [p for name, half in halves.items() if state.joint or name in groups for p in half.parameters()]
+    state.model.zero_grad(set_to_none=True)
+    torch.autograd.backward(found.loss, inputs=counted)
+    gradients = [p.grad for p in counted if p.grad is not None]
+    sum_flat([*gradients, *(value.detach() for value in found)])
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if state.clip > 0:
+        torch.nn.utils.clip_grads_with_norm_(counted, state.clip, norm)
+    return norm
+
+
+class CompiledLosses:
+    """`losses`, compiled anew for each shape of batch; where that fails, `losses`, and ``sentence`` says why.
+
+    For images: sequences have more lengths than torch compiles for. Compiling takes minutes for the deeper networks. On
+    a CPU it saves a tenth of a step of `he2019` at best, so that it pays after some thousand steps (`docs/log.md`).
+    """
+
+    def __init__(self) -> None:
+        self.sentence = ""
+        try:
+            self._fused = compile(losses, dynamic=False)
+        except RuntimeError as error:  # a Python that torch does not compile for
+            self.sentence = f"steps are not compiled: {first_line(error)}"
+
+    def __call__(
+        self, model: VAE, method: Method, x: Shaped[Tensor, "batch ..."], noise: StepNoise, w: Tensor
+    ) -> Losses:
+        """See `losses`.
+
+        Args:
+            model: as `losses`.
+            method: as `losses`.
+            x: as `losses`.
+            noise: as `losses`.
+            w: 0-d KL weight.
+        Returns:
+            As `losses`.
+        """
+        if not self.sentence:
+            try:
+                return self._fused(model, method, x, noise, w)
+            except TorchDynamoException as error:  # no C++ compiler, no Triton, or something that it cannot do
+                self.sentence = f"steps are not compiled: {first_line(error)}"
+        return losses(model, method, x, noise, w)

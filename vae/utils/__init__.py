@@ -1,0 +1,1 @@
+"""What every room uses: files and locks, random streams, checks of values, integrity of files."""

@@ -1,0 +1,349 @@
+"""Files that appear whole or not at all, and the lock that keeps a run folder to one process."""
+
+import csv
+import errno
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from lso.vae.errors import RunError, WriteError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MAKE_ROOM = "Make room on the disk, then give the command again; what can be resumed goes on where it was."
+LOOK = "Check the path and its permissions, or choose another place."
+HALF = ".half"  # end of the names of what is being written
+PIECE = re.compile(r"\..+\.([0-9a-f]{8})\.([0-9]{1,9})\.half", re.DOTALL)  # with machine and process, see `beside`
+
+
+# --- what fails -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the system says of a file that cannot be written into an error of ours.
+
+    Args:
+        path: of the file or folder.
+    Raises:
+        WriteError: in place of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise WriteError(f"cannot write {path}: {why}", MAKE_ROOM if error.errno in FULL else LOOK) from None
+
+
+def put(file: FileIO, content: bytes) -> None:
+    """Hand all of a content to the operating system. All that is written passes here, so tests let it fail here.
+
+    Args:
+        file: open for writing, unbuffered: what a buffer holds would be written later, when the file is closed.
+        content: its bytes.
+    """
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+
+
+# --- whole or not at all ----------------------------------------------------------------------------------------------
+
+
+def beside(path: Path) -> Path:
+    """A hidden name next to a path, this process's own, on the same file system.
+
+    Args:
+        path: a file or folder.
+    Returns:
+        ``.name.machine.pid.half`` in the same folder.
+    """
+    return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}{HALF}")
+
+
+@cache
+def _machine() -> str:
+    """What tells machines apart that write to one disk: a process is asked for where it runs alone."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file beside and put it in place, so that a reader never sees half of it.
+
+    Args:
+        path: the file.
+        content: its bytes.
+    Raises:
+        WriteError: if it cannot be written; nothing is left behind then.
+    """
+    half = beside(path)
+    with writing(path):
+        try:
+            with half.open("wb", buffering=0) as file:
+                put(file, content)
+            os.replace(half, path)
+        except BaseException:
+            with suppress(OSError):
+                half.unlink(missing_ok=True)
+            raise
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Write over a file in place, which a full disk allows where it has the blocks already.
+
+    Args:
+        path: the file, which is there.
+        content: its bytes.
+    Raises:
+        WriteError: if it cannot be written; the file is as it was then.
+    """
+    with writing(path), path.open("r+b", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if len(content) > size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), size, len(content) - size)  # fails before anything is changed
+        put(file, content)
+        file.truncate(len(content))
+
+
+def append(file: FileIO, path: Path, content: bytes) -> None:
+    """Write behind what a file holds, all of it or nothing.
+
+    Args:
+        file: open for appending, unbuffered.
+        path: its name, for the error.
+        content: its bytes.
+    Raises:
+        WriteError: if it cannot be written; what came to the disk of it is cut off again.
+    """
+    size = os.fstat(file.fileno()).st_size
+    with writing(path):
+        try:
+            put(file, content)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), size)
+            raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Args:
+        path: of the folder.
+    Raises:
+        WriteError: if it cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder that is made beside and put in place at the end, so that it appears complete or not at all.
+
+    Args:
+        path: where. What is in a folder there stays; then it is written into as it is.
+    Yields:
+        The folder to write into.
+    Raises:
+        WriteError: if it cannot be made; nothing is left behind then.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        yield path
+        return
+    half = beside(path.absolute())
+    clean(path)
+    try:
+        with writing(path):
+            half.mkdir(parents=True)
+        yield half
+        with writing(path):
+            os.replace(half, path)
+    except WriteError as error:  # which names what is to be, not what was made beside
+        shutil.rmtree(half, ignore_errors=True)
+        raise WriteError(error.message.replace(str(half), str(path)), error.hint) from None
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
+
+
+def clean(path: Path) -> None:
+    """Remove what processes that were killed left of a file or folder beside it.
+
+    Args:
+        path: that they were to write.
+    """
+    _remove(path.absolute().parent.glob(f".{_literal(path.name)}.*{HALF}"))
+
+
+def clean_below(folder: Path) -> None:
+    """Remove what processes that were killed left anywhere in a folder; nothing that has another name than theirs.
+
+    Args:
+        folder: that they worked in; it need not be there.
+    """
+    _remove(list(folder.rglob(f".*{HALF}")))
+
+
+def _remove(found: Iterable[Path]) -> None:
+    for leftover in found:
+        match = PIECE.fullmatch(leftover.name)
+        if match is None or match[1] != _machine() or (int(match[2]) != os.getpid() and _alive(int(match[2]))):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
+# --- contents ---------------------------------------------------------------------------------------------------------
+
+
+def utf8(text: str) -> bytes:
+    """Text as bytes; what is no text, as a file name that is not UTF-8 may hold, is written as an escape.
+
+    Inside JSON the escape is JSON's own, which is read back as what it was.
+
+    Args:
+        text: any.
+    Returns:
+        UTF-8.
+    """
+    return text.encode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    """Text that any file, terminal or chart takes, see `utf8`.
+
+    Args:
+        text: any.
+    Returns:
+        The same with escapes for what is no text.
+    """
+    return utf8(text).decode()
+
+
+def replace_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Write a value as strict JSON, see `replace_file`.
+
+    Args:
+        path: the file.
+        value: plain and finite.
+        indent: blanks of a level; None is one line.
+    """
+    replace_file(path, utf8(json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"))
+
+
+def replace_lines(path: Path, lines: Iterable[Any]) -> None:
+    """Write texts, one a line, see `replace_file`.
+
+    Args:
+        path: the file.
+        lines: without their ends.
+    """
+    replace_file(path, utf8("".join(f"{line}\n" for line in lines)))
+
+
+def replace_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, see `replace_file`.
+
+    Args:
+        path: the file.
+        columns: of the table, in order.
+        rows: their values; others are left out.
+    """
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns, extrasaction="ignore")
+    table.writeheader()
+    table.writerows(rows)
+    replace_file(path, utf8(text.getvalue()))
+
+
+def replace_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
+    """Write arrays as npz, see `replace_file`.
+
+    Args:
+        path: the file.
+        arrays: by name.
+        compressed: whether it is to be smaller, and slower.
+    """
+    import numpy
+
+    content = io.BytesIO()
+    (numpy.savez_compressed if compressed else numpy.savez)(content, **arrays)
+    replace_file(path, content.getvalue())
+
+
+LOCK = ".lock"
+HELD: set[Path] = set()  # lock files held by this process
+
+
+class Lock:
+    """A lock on a folder, which the system lets go of however the process ends.
+
+    It is the process's own: processes that an executor forks do not inherit it, and cannot keep it when the process is
+    killed. For the same reason it does not keep out this process itself; `HELD` does. The empty file stays: to remove
+    it would take it from under a process that has just opened it.
+
+    Args:
+        folder: to be held.
+    Raises:
+        RunError: if it is held.
+        WriteError: if it cannot be written in.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / LOCK
+        self._path = path.resolve()
+        if self._path in HELD:
+            raise _taken("this process", path)
+        with writing(path):
+            self._file = path.open("a")
+        try:
+            import fcntl
+
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # which of them is up to the system
+            self._file.close()
+            raise _taken("another process", path) from None
+        except (ImportError, OSError):
+            pass  # not a Unix, or a file system without locks: there is none that a killed process would give back
+        HELD.add(self._path)
+
+    def release(self) -> None:
+        """Let go of the folder."""
+        self._file.close()
+        HELD.discard(self._path)
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+def _taken(who: str, path: Path) -> RunError:
+    return RunError(f"{who} is at work in {path.parent}", "Wait for it, or choose another folder.")

@@ -1,0 +1,219 @@
+"""Hashes of a run's files, which stand in its run.json: what was written there is what is read. Torch-free.
+
+A file that is written anew has two hashes for a moment, that of before and that of after, of which either will do: a
+process that is killed between the two leaves nothing that looks like damage. An empty hash stands for no file. Of
+metrics.jsonl, which grows, there is the hash of so many bytes from its start: ``1234:hash``. The lines of a search's
+evaluations.jsonl have checks of their own, and once it has ended that of its last line stands here.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lso.vae.errors import RunError
+from lso.vae.utils.files import Lock, replace_file
+from lso.vae.utils.reading import (
+    CHECK,
+    changed,
+    checked_line,
+    content,
+    last_check,
+    line_error,
+    parse,
+    read_lines,
+    sealed,
+)
+
+SEALS = "seals"  # key of run.json
+INFO = "run.json"
+HASHED = ("config.toml", "model.safetensors", "codes.npz", "start.safetensors")
+GROWS, JOURNAL = "metrics.jsonl", "evaluations.jsonl"
+OWN = ("report.json", "evaluation.json", "round.json")  # which carry their own seals
+ABSENT = ""
+GROWN = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")  # so many bytes, and their hash
+
+Seals = dict[str, list[str]]
+
+
+def digest(raw: bytes) -> str:
+    """The hash of a file's content.
+
+    Args:
+        raw: the content.
+    Returns:
+        64 hexadecimal digits of sha256.
+    """
+    return hashlib.sha256(raw).hexdigest()
+
+
+def present(folder: Path) -> Seals:
+    """The seals of the files that lie in a folder.
+
+    Args:
+        folder: of a run.
+    Returns:
+        By name.
+    """
+    return {name: [_found(folder / name)] for name in HASHED if (folder / name).is_file()} | grown(folder)
+
+
+def grown(folder: Path) -> Seals:
+    """The seal of what metrics.jsonl holds by now.
+
+    Args:
+        folder: of a run.
+    Returns:
+        By its name; nothing where there is no such file.
+    """
+    path = folder / GROWS
+    if not path.is_file():
+        return {}
+    raw = content(path)
+    return {GROWS: [f"{len(raw)}:{digest(raw)}"]}
+
+
+def _begins(path: Path, seal: str) -> bool:
+    """Whether a file begins with what a seal is of."""
+    match = GROWN.fullmatch(seal)
+    if match is None:
+        return False
+    size = int(match[1])
+    raw = content(path)[:size] if path.is_file() else b""
+    return len(raw) == size and digest(raw) == match[2]
+
+
+def _found(path: Path) -> str:
+    if not path.is_file():
+        return ABSENT
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seals_of(info: Mapping[str, Any], folder: Path) -> Seals | None:
+    """The seals that a run.json holds.
+
+    Args:
+        info: its content.
+        folder: of the run, for errors.
+    Returns:
+        By name; None in a folder that was written before there were seals.
+    Raises:
+        RunError: if they are none.
+    """
+    found = info.get(SEALS)
+    if found is None:
+        return None
+    if not isinstance(found, dict) or not all(_list_of_text(one) for one in found.values()):
+        raise changed(folder / INFO, "its list of hashes cannot be read")
+    return found
+
+
+def _list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def fault(folder: Path, name: str, seals: Seals) -> RunError | None:
+    """What is wrong with a file.
+
+    Args:
+        folder: of the run.
+        name: of the file; of evaluations.jsonl its end alone is looked at, its lines are by who reads them.
+        seals: of the run.
+    Returns:
+        The error, or None.
+    """
+    path = folder / name
+    told = seals.get(name, [])
+    if name == JOURNAL:
+        fits = not told or last_check(path) in told
+        return None if fits else changed(path, "its last line is not the one that was written last")
+    if name == GROWS:
+        fits = not told or any(_begins(path, seal) for seal in told)
+        return None if fits else changed(path, "its rows are not what lso wrote")
+    found = _found(path)
+    if found in (told or [found]):  # one that is not listed was put there by somebody else
+        return None
+    return changed(path, "it is missing" if found == ABSENT else "its content is not what lso wrote")
+
+
+def journal_seal(info: Mapping[str, Any], folder: Path) -> Seals:
+    """What is said of evaluations.jsonl: nothing while lines are appended, and its end once nobody does any more.
+
+    Args:
+        info: of the run, with the status that it is to have.
+        folder: of the run.
+    Returns:
+        By its name.
+    """
+    end = last_check(folder / JOURNAL)
+    return {JOURNAL: [end] if end and info.get("status") != "running" else []} if info.get("kind") == "search" else {}
+
+
+def accept(folder: Path) -> list[Path]:
+    """Take a run folder, and those below it, as they are now.
+
+    Args:
+        folder: of a run.
+    Returns:
+        Files that were not as they were written.
+    Raises:
+        RunError: if a file cannot be read at all, or another process is at work in the folder.
+    """
+    found: list[Path] = []
+    for info in sorted(folder.rglob(INFO)):
+        if info.parent.name.startswith("."):
+            continue
+        with Lock(info.parent):
+            found += _accept(info.parent)
+    return found
+
+
+def _accept(folder: Path) -> list[Path]:
+    own = [path for path in map(folder.joinpath, OWN) if path.is_file()]
+    found = [path for path in own if _resealed(path, parse(content(path), path))]
+    info = parse(content(folder / INFO), folder / INFO)
+    if (folder / JOURNAL).is_file() and _rechecked(folder / JOURNAL):
+        found.append(folder / JOURNAL)
+    if info.get(SEALS) is not None:
+        try:
+            before = seals_of(info, folder)
+        except RunError:  # then run.json itself is what changed
+            before = None
+        found += [folder / name for name in (*HASHED, GROWS) if fault(folder, name, before or {})]
+        info[SEALS] = present(folder) | journal_seal(info, folder)
+    if _resealed(folder / INFO, info):
+        found.append(folder / INFO)
+    return found
+
+
+def _resealed(path: Path, values: dict[str, Any]) -> bool:
+    """Seal an object anew; whether that changed anything."""
+    before = parse(content(path), path)
+    after = sealed(values)
+    if SEALS not in values and "seal" not in before:  # of before there were seals
+        return False
+    if parse(after, path) == before:
+        return False
+    replace_file(path, after)
+    return True
+
+
+def _rechecked(path: Path) -> bool:
+    """Check lines anew, those that had a check; whether that changed anything."""
+    before, previous = content(path), ""
+    after = b""
+    for number, (row, line) in enumerate(zip(read_lines(path, verify=False), before.split(b"\n"), strict=False), 1):
+        text, check = (line + b"\n", "")
+        if previous or CHECK in parse(line, path):
+            try:
+                text, check = checked_line(row, previous)
+            except ValueError:
+                raise line_error(path, number, "it holds a number that is not finite, which lso never writes") from None
+        after, previous = after + text, check
+    rest = before.rpartition(b"\n")[2]
+    if after + rest == before:
+        return False
+    replace_file(path, after + rest)
+    return True
