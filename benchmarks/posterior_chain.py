@@ -12,8 +12,7 @@ import argparse
 import torch
 
 import lso
-from lso.tasks.datasets.loading import seen
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.datasets.loading import load_dataset
 from lso.vae.metrics.inference_gap import PosteriorGrid, posterior_mean
 from lso.vae.metrics.posterior_chain import Chain, posterior_draws
 
@@ -21,7 +20,8 @@ from lso.vae.metrics.posterior_chain import Chain, posterior_draws
 def row(path: str, options: argparse.Namespace) -> str:
     """One line of the table."""
     run = lso.Run(path)
-    model, x = run.model(), seen(dataset_of(run), "validation")[: options.points]
+    model, data = run.model(), load_dataset(run.config.data, run.config.protocol.binarize, run.config.seed)
+    x = data.split("validation")[: options.points]
     grid = posterior_mean(model, x, PosteriorGrid(stride=options.stride))
     draws = posterior_draws(model, x, Chain(samples=options.samples))
     difference, error = draws.mean()[:, 0] - grid, draws.error()[:, 0]
