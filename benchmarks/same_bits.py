@@ -36,8 +36,6 @@ TEXT = (
     "3",
     "--width",
     "16",
-    "--embedding",
-    "8",
     "--epochs",
     "2",
 )
