@@ -3,10 +3,12 @@
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
+import lso.cli
 from lso.cli.console import CONTROLS, Console, error, number, shown, span, strict, table_lines
 from lso.cli.options import seconds
 from lso.cli.progress.bars import Bar, Reading
@@ -108,6 +110,16 @@ def test_controls_in_what_others_wrote_are_shown_and_not_acted_on(capsys: pytest
     printed = capsys.readouterr()
     assert "é" in printed.out and json.loads(printed.out) == {"é": HOSTILE + "\x7f"}
     assert not set(printed.out.replace("\n", "")) & set(map(chr, CONTROLS))
+
+
+def test_all_that_commands_print_goes_through_the_console() -> None:
+    """Elsewhere fixed words alone: the version, and what follows Ctrl-C."""
+    found = {
+        path.name
+        for path in Path(lso.cli.__file__).parent.rglob("*.py")
+        if re.search(r"typer\.(secho|echo|style)|\bprint\(|std(out|err)\.write", path.read_text(encoding="utf-8"))
+    }
+    assert found == {"console.py", "main.py", "signals.py", "bars.py"}
 
 
 def test_the_colour_of_a_line_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
