@@ -64,6 +64,8 @@ def checkup(path: str | Path, *, accept_changes: bool = False) -> list[RunFindin
         found += _caught(_black_box, run) if _is_black_box(run) else []
     if run.verdict:
         found.append(RunFinding("problem", run.verdict))
+    if run.caution:
+        found.append(RunFinding("note", run.caution))
     return [*found, *_versions(info)]
 
 

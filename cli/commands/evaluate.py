@@ -113,8 +113,8 @@ def evaluate(
         console.table(("gap", "nats", "what it is"), _gaps(found_gaps))
     if cut:
         console.result(f"cut by {cut}")
-    if found.verdict:
-        console.result(found.verdict)
+    if doubt := found.verdict or found.caution:
+        console.result(doubt)
 
 
 def _spread(spreads: "dict[str, Spread]") -> list[list[Any]]:

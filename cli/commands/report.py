@@ -67,8 +67,8 @@ def report(
         console.warn(banner)
     console.table(table.columns, table.rows)
     for run in found:
-        if run.verdict:
-            console.result(f"{run.path.name}: {run.verdict}")
+        if doubt := run.verdict or run.caution:
+            console.result(f"{run.path.name}: {doubt}")
     console.note(table.note)
     console.result(f"report: {shown(page)}")
 

@@ -32,7 +32,7 @@ from lso.vae import runs
 from lso.vae.config.training import TrainConfig
 from lso.vae.errors import UsageError
 from lso.vae.launch import is_main_process
-from lso.vae.metrics.collapse import caution, read
+from lso.vae.metrics.collapse import read
 from lso.vae.runs import Run
 from lso.vae.utils.trust import Trust as Trusted
 from lso.vae.utils.validation import pluralize
@@ -243,15 +243,15 @@ def _conclude(run: Run, console: Console) -> None:
     )
     took = f", in {span(info['seconds'])}" if info.get("seconds") else ""
     console.result(f"{info['sentence']}{took}")
-    use = read(info) if latent else None
     if best:
         if info["status"] != "finished":  # else the sentence says so
             console.result(f"{run.kept_by()} so far")
+        use = read(info) if latent else None
         used = f"; the decoder uses {use.used} of them" if use else ""
         console.result(f"epoch {best['epoch']}: {_numbers(best, latent, datum)}{used}")
         if rows[-1]["epoch"] != best["epoch"]:
             console.result(f"the last epoch, {rows[-1]['epoch']}: {_numbers(rows[-1], latent, datum)}")
-    if doubt := run.verdict or (caution(use) if use else ""):
+    if doubt := run.verdict or run.caution:
         console.result(doubt, "yellow")
     if (run.path / runs.REPORT).is_file():
         console.result(f"report: {shown(run.path / runs.REPORT)}")

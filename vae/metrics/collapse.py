@@ -152,4 +152,6 @@ def read(info: Mapping[str, Any]) -> LatentUse | None:
     """
     values = info.get("latents")
     known = {field.name for field in fields(LatentUse)}
-    return LatentUse(**values) if isinstance(values, Mapping) and set(values) == known else None
+    if not isinstance(values, Mapping) or set(values) != known:
+        return None
+    return LatentUse(**values) if all(type(value) in (int, float) for value in values.values()) else None

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
 from lso.cli.signals import Signals
-from lso.vae.runs import Run, list_runs
+from lso.vae.runs import Run, list_runs, update
+from lso.vae.verdict import LatentUse, plain
 from tests.cli.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -57,6 +59,20 @@ def test_the_last_lines_say_what_was_kept_by_what_rule_and_what_the_last_epoch_h
     page = lso("report", "made", "--out", "page")
     assert "made, last epoch" in page.stdout and f"Kept epoch {kept}, of the least" in page.stderr
     assert f"kept epoch {kept}" in lso("doctor", "made").stdout and lso("train", "--judge", "x").exit_code == 2
+
+
+@pytest.mark.usefixtures("no_report")
+def test_codes_that_carry_little_are_told_by_every_command_that_judges_a_model(lso: Callable[..., Result]) -> None:
+    assert lso("train", "--method", "vae", "--epochs", 1, "--out", "made", "-q", *SMALL).exit_code == 0
+    use = LatentUse(latent_dim=4, data=179, mutual_information=1.8, kl=2.0, used=3, active_units=4)
+    update(Run("made"), verdict="", latents=plain(use))
+    told = "Believe searches in this model with care: the codes carry 1.80 nats about the data (KL 2.00)"
+    cpu = ("--device", "cpu")
+    for command in (("train", "--resume", "made", *cpu), ("evaluate", "made", *cpu), ("report", "made")):
+        assert told in lso(*command).stdout, command
+    assert told in lso("doctor", "made").stdout and lso("doctor", "made").exit_code == 0
+    update(Run("made"), latents=plain(replace(use, mutual_information=2.6, kl=3.0)))
+    assert Run("made").caution == "" and "with care" not in lso("doctor", "made").stdout
 
 
 def test_flags_win_over_the_file_and_the_file_over_the_defaults(lso: Callable[..., Result], elsewhere: Path) -> None:

@@ -133,6 +133,7 @@ def test_a_training_stores_what_it_measured(tmp_path: Path) -> None:
     assert found.mutual_information == pytest.approx(run.best()["mi_split"], abs=0.05)
     assert read(json.loads(json.dumps({"latents": plain(found)}))) == found
     assert read({}) is None and read({"latents": {"kl": 1}}) is None
+    assert read({"latents": plain(found) | {"kl": "much"}}) is None
 
 
 def test_a_training_that_ends_within_its_warm_up_says_that_nothing_is_learnt_yet(tmp_path: Path) -> None:
