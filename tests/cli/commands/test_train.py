@@ -14,8 +14,8 @@ import pytest
 from typer.testing import Result
 
 from lso.cli.signals import Signals
+from lso.vae.metrics.collapse import LatentUse, plain
 from lso.vae.runs import Run, list_runs, update
-from lso.vae.verdict import LatentUse, plain
 from tests.cli.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_report")
