@@ -36,7 +36,7 @@ from lso.tasks.training.experiment import dataset_of
 from lso.vae import runs
 from lso.vae.runs import Run
 
-METHODS = ("vae", "ne-vae-se", "skip-vae", "beta-vae:beta=0.05", "aggressive:budget=10")
+METHODS = ("vae", "ne-vae-se", "skip-vae", "beta-vae:beta=0.05", "aggressive:budget=10,tolerance=0")
 OPTIMIZERS = ("turbo", "random")
 USED = 0.01  # nats
 

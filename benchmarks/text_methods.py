@@ -32,7 +32,7 @@ METHODS = (
     "beta-vae:beta=0.4",
     "skip-vae",
     "ne-vae-se:anneal=2",
-    "aggressive:budget=10,window=15,patience=1,against=previous",
+    "aggressive:budget=10,window=15,patience=1,against=previous,tolerance=0",
     "sa-vae:steps=5",
 )
 COLUMNS = {
