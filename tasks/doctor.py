@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lso.tasks.task import existing
 from lso.vae import runs
 from lso.vae.errors import LsoError
-from lso.vae.metrics.collapse import read
+from lso.vae.metrics.collapse import caution, read
 from lso.vae.runs import Run
 from lso.vae.utils.reading import changed, content, read_json
 from lso.vae.utils.validation import pluralize
@@ -64,8 +64,8 @@ def checkup(path: str | Path, *, accept_changes: bool = False) -> list[RunFindin
         found += _caught(_black_box, run) if _is_black_box(run) else []
     if run.verdict:
         found.append(RunFinding("problem", run.verdict))
-    if run.caution:
-        found.append(RunFinding("note", run.caution))
+    if told := caution(info):
+        found.append(RunFinding("note", told))
     return [*found, *_versions(info)]
 
 

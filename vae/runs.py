@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from lso.vae.config.training import TrainConfig, from_folder, to_toml
 from lso.vae.errors import LsoError, RunError, UsageError, WriteError
 from lso.vae.launch import is_main_process
-from lso.vae.metrics.collapse import caution
-from lso.vae.metrics.collapse import read as latent_use
 from lso.vae.utils import integrity as seals
 from lso.vae.utils import run_schema as facts
 from lso.vae.utils.files import clean_below, overwrite, replace_file, utf8, whole_folder
@@ -157,12 +155,6 @@ class Run:
     def verdict(self) -> str:
         """One sentence if the latents are not in use, else empty."""
         return str(self.info.get("verdict", ""))
-
-    @property
-    def caution(self) -> str:
-        """One sentence if they are and carry little, so that searches are to be believed with care, else empty."""
-        use = latent_use(self.info)
-        return "" if self.verdict or use is None else caution(use)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one an epoch.

@@ -12,7 +12,7 @@ from lso.cli.options import AcceptChanges, Device, Json, Quiet, RunPath, Seed, T
 from lso.cli.output_paths import training_run
 from lso.reports.tables import pluralize
 from lso.vae.errors import UsageError
-from lso.vae.metrics.collapse import MIN_DIMENSION_NATS
+from lso.vae.metrics.collapse import MIN_DIMENSION_NATS, caution
 
 if TYPE_CHECKING:
     from lso.tasks.training.repeated_evaluation import Spread
@@ -113,7 +113,7 @@ def evaluate(
         console.table(("gap", "nats", "what it is"), _gaps(found_gaps))
     if cut:
         console.result(f"cut by {cut}")
-    if doubt := found.verdict or found.caution:
+    if doubt := found.verdict or caution(found.info):
         console.result(doubt)
 
 

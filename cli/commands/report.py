@@ -11,6 +11,7 @@ from lso.cli.output_paths import opened
 from lso.reports.report_kind import kind_of
 from lso.vae import runs
 from lso.vae.errors import UsageError
+from lso.vae.metrics.collapse import caution
 from lso.vae.utils.files import whole_folder
 from lso.vae.utils.reading import read_json
 
@@ -67,7 +68,7 @@ def report(
         console.warn(banner)
     console.table(table.columns, table.rows)
     for run in found:
-        if doubt := run.verdict or run.caution:
+        if doubt := run.verdict or caution(run.info):
             console.result(f"{run.path.name}: {doubt}")
     console.note(table.note)
     console.result(f"report: {shown(page)}")

@@ -32,7 +32,7 @@ from lso.vae import runs
 from lso.vae.config.training import TrainConfig
 from lso.vae.errors import UsageError
 from lso.vae.launch import is_main_process
-from lso.vae.metrics.collapse import read
+from lso.vae.metrics.collapse import caution, read
 from lso.vae.runs import Run
 from lso.vae.utils.trust import Trust as Trusted
 from lso.vae.utils.validation import pluralize
@@ -251,7 +251,7 @@ def _conclude(run: Run, console: Console) -> None:
         console.result(f"epoch {best['epoch']}: {_numbers(best, latent, datum)}{used}")
         if rows[-1]["epoch"] != best["epoch"]:
             console.result(f"the last epoch, {rows[-1]['epoch']}: {_numbers(rows[-1], latent, datum)}")
-    if doubt := run.verdict or run.caution:
+    if doubt := run.verdict or caution(info):
         console.result(doubt, "yellow")
     if (run.path / runs.REPORT).is_file():
         console.result(f"report: {shown(run.path / runs.REPORT)}")

@@ -17,7 +17,7 @@ from lso.analysis.reproduction import DEVIATIONS, SHARE, Reproduction
 from lso.analysis.start_sensitivity import BASIN, Sensitivity
 from lso.decoders.decoder import DecoderFinding
 from lso.space import OUTSIDE
-from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_NATS, COLLAPSED_SHARE, FULL, LatentUse
+from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_NATS, COLLAPSED_SHARE, FULL_NATS, LatentUse
 
 Level = Literal["fine", "care", "doubt"]
 LEVELS: tuple[Level, ...] = ("fine", "care", "doubt")
@@ -129,13 +129,11 @@ def check_model(
         found += f", and what it decodes varies by only {100 * reaction:z.1f} % of what the targets ask for"
     rule = (
         f"doubt if the decoder ignores its codes, if codes carry under {COLLAPSED_NATS:g} nat about the data (half of "
-        f"it of "
-        f"one latent), or under {AMPLE_NATS:g} in under a fifth of the dimensions, or if two decoded prior draws "
-        f"differ by "
-        f"under {100 * DEAF:.0f} % of what the targets do, or if the training said that the latents are not in use; "
-        f"care if codes carry under {FULL:g} nats (half of it of one latent), or if neither codes of data nor targets "
-        "are known and under a fifth of the dimensions are active, which the decode reacts to (squared effect on it "
-        f">= {100 * WEAK:.0f} % of the largest; a training counts nats: those that the decoder uses)"
+        f"it of one latent), or under {AMPLE_NATS:g} in under a fifth of the dimensions, or if two decoded prior draws "
+        f"differ by under {100 * DEAF:.0f} % of what the targets do, or if the training said that the latents are not "
+        f"in use; care if codes carry under {FULL_NATS:g} nats (half of it of one latent), or if neither codes of data "
+        "nor targets are known and under a fifth of the dimensions are active, which the decode reacts to (squared "
+        f"effect on it >= {100 * WEAK:.0f} % of the largest; a training counts nats: those that the decoder uses)"
     )
     scanty = use is not None and use.scanty
     level: Level = "doubt" if deaf or collapsed else "care" if few or scanty else "fine"

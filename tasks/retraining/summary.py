@@ -23,7 +23,7 @@ from lso.tasks.retraining.records import RetrainingResult, Round
 from lso.tasks.retraining.rounds import FOUND, ROUNDS
 from lso.tasks.search.gradient import frozen
 from lso.vae.errors import UsageError
-from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_NATS, FULL, LatentUse
+from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_NATS, FULL_NATS, LatentUse
 from lso.vae.metrics.latent_use import latent_use
 from lso.vae.runs import Run
 from lso.vae.utils.validation import pluralize
@@ -282,7 +282,7 @@ def check_model(s: RetrainingSummary) -> Check:
     rule = f"doubt if the codes of the last model carry under {COLLAPSED_NATS:g} nat about validation data, "
     rule += f"or under {AMPLE_NATS:g} "
     rule += "in under a fifth of the dimensions, or if the first training said that its latents are not in use; care "
-    rule += f"if they carry under {FULL:g} nats"
+    rule += f"if they carry under {FULL_NATS:g} nats"
     if s.use is None:
         return Check(name="model", level="care", found="no round is complete", rule=rule)
     found = f"of the last model {s.use.told()}"

@@ -27,7 +27,7 @@ AMPLE_NATS = 3.0
 # Nats under which codes that have not collapsed carry little (fewer than e^2.5 = 12 data are told apart), so that
 # searches in them are to be believed with care. In the half of the study that thresholds may be set on, models whose
 # decoders tell test data apart by 1.1 to 2.0 nats carry 1.4 to 2.4, full ones (2.8 nats and more) 3.2 and more.
-FULL = 2.5
+FULL_NATS = 2.5
 # Data from which on the mutual information is judged, whatever it is: it is at most the logarithm of their number, log
 # 50 = 3.9. Of fewer data it says what codes carry up to this share of that logarithm (of 30 data, 1.7 nats); above it,
 # it is what so few can tell, and the KL stands in, which is never less.
@@ -75,7 +75,7 @@ class LatentUse:
     @property
     def scanty(self) -> bool:
         """Whether the codes have not collapsed and carry little all the same."""
-        return bool(self.latent_dim) and not self.collapsed and self.information < least(self.latent_dim, FULL)
+        return bool(self.latent_dim) and not self.collapsed and self.information < least(self.latent_dim, FULL_NATS)
 
     def told(self) -> str:
         """What was measured, in words.
@@ -93,7 +93,7 @@ def least(latent_dim: int, nats: float = COLLAPSED_NATS) -> float:
 
     Args:
         latent_dim: size of z.
-        nats: `COLLAPSED_NATS` or `FULL`.
+        nats: `COLLAPSED_NATS` or `FULL_NATS`.
     Returns:
         The same, or half of it for a single latent.
     """
@@ -120,15 +120,17 @@ def collapse_verdict(found: LatentUse, method: str = "", kl_weight: float = 1.0,
     return f"Posterior collapse: {found.told()}; try {', '.join(others[:-1])} or {others[-1]}."
 
 
-def caution(found: LatentUse) -> str:
+def caution(info: Mapping[str, Any]) -> str:
     """The sentence for a model whose codes carry little.
 
     Args:
-        found: what was measured.
+        info: its run.json.
     Returns:
-        Empty where they carry enough, or have collapsed.
+        Empty where they carry enough, where the verdict says that they are not in use, and where nothing is known.
     """
-    return f"Believe searches in this model with care: {found.told()}." if found.scanty else ""
+    found = read(info)
+    little = found is not None and found.scanty and not info.get("verdict")
+    return f"Believe searches in this model with care: {found.told()}." if found and little else ""
 
 
 def plain(found: LatentUse) -> dict[str, Any]:

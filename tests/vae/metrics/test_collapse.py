@@ -54,8 +54,10 @@ def test_next_to_nothing_or_little_in_few_dimensions_is_a_collapse(
 def test_between_nothing_and_enough_there_is_care(information: float, used: int, latent_dim: int, scanty: bool) -> None:
     """What has collapsed is told as that."""
     found = replace(HEALTHY, mutual_information=information, kl=5.0, used=used, latent_dim=latent_dim)
-    assert found.scanty == bool(caution(found)) == scanty
-    assert not scanty or f"with care: the codes carry {information:.2f} nats" in caution(found)
+    told = caution({"latents": plain(found)})
+    assert found.scanty == bool(told) == scanty
+    assert caution({}) == caution({"latents": plain(found), "verdict": "collapsed"}) == ""
+    assert not scanty or f"with care: the codes carry {information:.2f} nats" in told
 
 
 def test_before_the_end_of_the_warm_up_nothing_is_said_of_a_collapse() -> None:
