@@ -23,9 +23,10 @@ Level = Literal["fine", "care", "doubt"]
 LEVELS: tuple[Level, ...] = ("fine", "care", "doubt")
 
 # How often each rule speaks, measured on searches whose truth is known (benchmarks/verdict_study.py, the half of the
-# cases that no threshold was set on; docs/log.md). Of 43 not to be believed, "doubt" is said by: frozen decoder of 8,
-# model 10, convergence 12, starts 13, typicality 10, fit 33; by one or another of 42 (missed: 2 %, at most 12 % by the
-# 95 % interval). Of 13 to be believed none is doubted by any (false alarms: at most 25 %), and fit says "care" of one.
+# cases that no threshold was set on; docs/log.md). Of 48 not to be believed, "doubt" is said by: frozen decoder of 8,
+# model 11, convergence 13, starts 15, typicality 11, fit 37; by one or another of 47 (missed: 2 %, at most 11 % by the
+# 95 % interval). Of 15 to be believed none is doubted by any (false alarms: at most 22 %); starts and fit say "care" of
+# one each.
 UNFINISHED = (0.1, 0.5)  # shares of elements still gaining or failed: care, doubt
 SPREAD = 0.05  # share of a target's drop by which its starts may differ
 DISAGREE = (0.25, 0.75)  # shares of targets whose starts disagree
