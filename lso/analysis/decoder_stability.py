@@ -4,18 +4,19 @@ A decoder that keeps something from call to call (a cache, running statistics, a
 alike, so that `lso.decoders.decoder` sees nothing, and yet have answered otherwise when the search asked.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 
 from lso.black_box.result import SearchResult
 from lso.decoders.decoder import DecoderFinding, relative_gap, rounding
-from lso.results.evaluation import ends
+from lso.results.evaluation import End, ends
 from lso.results.result import Evaluation, Result
 
 ROWS = 16  # calls decoded again, of the first and of the last asks each
 LEAST = 4  # with fewer, a hash that rounding changed could be all there is
-CHANGED = 0.75  # share of decoded hashes that differ; on another machine rounding may change some
+CHANGED = 0.75  # share of decoded data that differ; without an encoder rounding on another machine may change some
 HINT = "Look for running statistics, caches or counters: the same code must decode alike at any time."
 
 
@@ -63,5 +64,18 @@ def objects_again(result: SearchResult) -> list[DecoderFinding]:
 def _changed(result: SearchResult, records: Sequence[Evaluation]) -> int:
     """How many codes of an ask decode to something else; all of it together, as then, or rounding would differ."""
     z = torch.tensor([record.z for record in records], dtype=torch.float64)
-    found = ends(result.objective, z)
-    return sum(end.decoded_hash != record.decoded_hash for end, record in zip(found, records, strict=True))
+    found, decoder = ends(result.objective, z), result.objective.decoder
+    allowed = rounding(decoder.dtype or torch.float32)
+    return sum(_differs(end, record, allowed) for end, record in zip(found, records, strict=True))
+
+
+def _differs(end: End, record: Evaluation, allowed: float) -> bool:
+    """Whether a code decodes to something else, and not merely to other last digits.
+
+    On another machine, or with other threads, rounding changes the hash of nearly every large picture. What the encoder
+    makes of it tells how far it changed, where there is an encoder.
+    """
+    if end.decoded_hash == record.decoded_hash:
+        return False
+    now, then = end.reencoding_error, record.reencoding_error
+    return now is None or then is None or not math.isclose(now, then, rel_tol=allowed)
