@@ -11,7 +11,7 @@ from lso.reports.images import data_uri, figure_png
 from lso.reports.report_kind import KIND, page_of, require_own
 from lso.reports.tables import Table, facts
 from lso.vae.utils.files import clean, make_folder, replace_file, utf8
-from lso.vae.utils.reading import replace_sealed
+from lso.vae.utils.reading import replace_sealed, unix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,10 +99,10 @@ def is_whole(raw: bytes) -> bool:
     Returns:
         Whether it is.
     """
-    before, mark, after = raw.rpartition(STAMP.encode())
-    if not mark:
+    if STAMP.encode() not in raw:
         return raw.rstrip().endswith(END.encode())
-    return after == f"{hashlib.sha256(before).hexdigest()} -->{END}\n".encode()
+    parts = (one.rpartition(STAMP.encode()) for one in (raw, unix(raw)))
+    return any(after == f"{hashlib.sha256(before).hexdigest()} -->{END}\n".encode() for before, _, after in parts)
 
 
 def uri(figure: "Figure") -> str:

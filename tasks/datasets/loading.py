@@ -36,8 +36,8 @@ def load_dataset(
         progress: told the bytes downloaded and the files read.
         trust: whether a tokenizer ``module:function`` may be imported and run, or the names that may be: ``data`` can
             come from a run folder, and then names what its maker likes.
-        files: of text, as ``provenance`` had them when they were read before: others are refused before any function
-            of the user's is given their lines.
+        files: of text, as ``provenance`` had them when they were read before: others are refused before a tokenizer of
+            the user's is given their lines. With one of ours the caller compares what they hold (`Dataset.hash`).
     Returns:
         Three splits on the CPU; ``provenance`` has source, checksums, split and what was done to the data.
     Raises:

@@ -105,6 +105,17 @@ def test_a_command_of_the_systems_is_not_run_with_the_lines_of_the_data(lso: Lso
     assert not traces()
 
 
+def test_text_with_other_line_ends_is_the_same(spoken: Path, tmp_path: Path) -> None:
+    """As git checks it out on another system: it holds the same tokens, and other ones are told."""
+    folder, data = shutil.copytree(spoken, tmp_path / "run"), tmp_path / "data.txt"
+    rename(folder / "config.toml", str(spoken.parent / "data.txt"), str(data))
+    data.write_bytes("\r\n".join(LINES).encode())
+    assert len(dataset_of(Run(folder, accept_changes=True)).train)
+    data.write_text("\n".join(LINES[1:]))
+    with pytest.raises(DataError, match="have changed"):
+        dataset_of(Run(folder))
+
+
 def test_a_folder_that_is_trusted_runs_what_it_names(lso: Lso, foreign: Path) -> None:
     told = lso("evaluate", foreign, "--iw-samples", 0, "--trust")
     assert told.exit_code == 0 and traces() == {"imported", "called"}, told.output

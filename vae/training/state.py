@@ -28,7 +28,8 @@ from lso.vae.training.aggressive import Plan
 from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.training.cuda_graphs import Replayed, cuda_graphs
 from lso.vae.training.step import State
-from lso.vae.utils.files import append, utf8, writing
+from lso.vae.utils.files import append, replace_file, utf8, writing
+from lso.vae.utils.reading import content, unix
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +340,9 @@ def _truncate(run: Run, size: int) -> None:
     """Drop rows written after the checkpoint; they are written again, the same."""
     run.metrics()  # they are as they were written
     path = run.path / runs.METRICS
+    raw = content(path) if path.is_file() else b""
+    if raw != unix(raw):  # sizes are those of LF line ends
+        replace_file(path, unix(raw))
     found = path.stat().st_size if path.is_file() else 0
     if found < size:
         raise RunError(f"{path} has lost rows since the checkpoint was written", "The run is damaged; train a new one.")

@@ -3,7 +3,8 @@
 A file that is written anew has two hashes for a moment, that of before and that of after, of which either will do: a
 process that is killed between the two leaves nothing that looks like damage. An empty hash stands for no file. Of
 metrics.jsonl, which grows, there is the hash of so many bytes from its start: ``1234:hash``. The lines of a search's
-evaluations.jsonl have checks of their own, and once it has ended that of its last line stands here.
+evaluations.jsonl have checks of their own, and once it has ended that of its last line stands here. Text with other
+line ends, as git may check it out, is the same.
 """
 
 import hashlib
@@ -24,11 +25,13 @@ from lso.vae.utils.reading import (
     parse,
     read_lines,
     sealed,
+    unix,
 )
 
 SEALS = "seals"  # key of run.json
 INFO = "run.json"
 HASHED = ("config.toml", "model.safetensors", "codes.npz", "start.safetensors")
+TEXT = ("config.toml",)  # of them; other line ends are no change
 GROWS, JOURNAL = "metrics.jsonl", "evaluations.jsonl"
 OWN = ("report.json", "evaluation.json", "round.json")  # which carry their own seals
 ABSENT = ""
@@ -80,8 +83,8 @@ def _begins(path: Path, seal: str) -> bool:
     if match is None:
         return False
     size = int(match[1])
-    raw = content(path)[:size] if path.is_file() else b""
-    return len(raw) == size and digest(raw) == match[2]
+    raw = content(path) if path.is_file() else b""
+    return any(digest(one[:size]) == match[2] for one in (raw, unix(raw)))
 
 
 def _found(path: Path) -> str:
@@ -134,6 +137,8 @@ def fault(folder: Path, name: str, seals: Seals) -> RunError | None:
         return None if fits else changed(path, "its rows are not what lso wrote")
     found = _found(path)
     if found in (told or [found]):  # one that is not listed was put there by somebody else
+        return None
+    if name in TEXT and found != ABSENT and digest(unix(content(path))) in told:
         return None
     return changed(path, "it is missing" if found == ABSENT else "its content is not what lso wrote")
 

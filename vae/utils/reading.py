@@ -64,6 +64,17 @@ def content(path: Path) -> bytes:
         raise unreadable(path, error.strerror or error) from None
 
 
+def unix(raw: bytes) -> bytes:
+    """Text with the line ends that lso writes, which git and file transfers may turn into those of another system.
+
+    Args:
+        raw: its bytes.
+    Returns:
+        The same with CR LF as LF.
+    """
+    return raw.replace(b"\r\n", b"\n")
+
+
 def parse(raw: bytes, path: Path) -> dict[str, Any]:
     """A JSON object.
 
@@ -204,7 +215,7 @@ def last_check(path: Path) -> str:
     Returns:
         Eight digits; empty where there is no line or it has none.
     """
-    lines = content(path).split(b"\n")[:-1] if path.is_file() else []
+    lines = unix(content(path)).split(b"\n")[:-1] if path.is_file() else []
     match = CHECKED.fullmatch(lines[-1]) if lines else None
     return match[2].decode() if match else ""
 
@@ -222,7 +233,7 @@ def read_lines(path: Path, *, verify: bool = True) -> list[dict[str, Any]]:
     """
     previous, rows = "", []
     checked = False
-    for number, line in enumerate(content(path).split(b"\n")[:-1], 1):
+    for number, line in enumerate(unix(content(path)).split(b"\n")[:-1], 1):
         try:
             values = parse(line, path)
         except RunError as error:

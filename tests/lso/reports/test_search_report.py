@@ -18,7 +18,7 @@ from lso.objectives.latent_objective import LatentObjective
 from lso.reports import search_report as report
 from lso.reports.comparison import compare_runs, compare_searches, training_report, training_verdict
 from lso.reports.gallery import MAX_STARTS, MAX_TARGETS, chosen_targets, gallery
-from lso.reports.html import render
+from lso.reports.html import is_whole, render, stamped
 from lso.reports.key_numbers import essence_numbers
 from lso.reports.tables import facts, number, percent
 from lso.results.result import Result
@@ -116,6 +116,12 @@ def test_the_gallery_says_what_it_cut() -> None:
     assert f"first {MAX_STARTS} of {MAX_STARTS + 1} starts" in found["note"]
     best = torch.arange(10.0)
     assert chosen_targets(best, 4) == [0, 3, 6, 9] and chosen_targets(best, 10) == list(range(10))
+
+
+def test_a_page_shows_whether_it_is_whole_whatever_its_line_ends() -> None:
+    raw = stamped("<html>\n<p>a</p>\n</html>")
+    assert is_whole(raw) and is_whole(raw.replace(b"\n", b"\r\n"))
+    assert not is_whole(raw.replace(b">a<", b">b<")) and not is_whole(raw[:-10])
 
 
 def test_names_from_outside_are_escaped() -> None:

@@ -105,6 +105,13 @@ def test_killed_and_resumed_run_is_the_unbroken_one(
     assert list(run.path.glob(".*")) == [run.path / LOCK]
 
 
+def test_rows_with_other_line_ends_go_on(tmp_path: Path, unbroken: Callable[[str], Path]) -> None:
+    run = killed(config("ne-vae-lp"), tmp_path / "r", step=STEPS + 1)
+    rows = run.path / "metrics.jsonl"
+    rows.write_bytes(rows.read_bytes().replace(b"\n", b"\r\n"))
+    assert_same_run(resume(run, digits()).path, unbroken("ne-vae-lp"))
+
+
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_rows_without_a_checkpoint_are_written_again(
     epoch: int, tmp_path: Path, unbroken: Callable[[str], Path]

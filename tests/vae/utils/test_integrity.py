@@ -16,7 +16,7 @@ from lso.vae.errors import LsoError, RunError
 from lso.vae.runs import Run
 from lso.vae.utils import integrity as seals
 from lso.vae.utils.files import replace_file
-from lso.vae.utils.reading import checked_lines, read_json, read_lines, replace_sealed, sealed
+from lso.vae.utils.reading import checked_lines, last_check, read_json, read_lines, replace_sealed, sealed
 
 
 @pytest.fixture
@@ -195,6 +195,28 @@ def test_hashes_that_are_none_are_told_and_made_anew_where_that_is_meant(copy: R
         copy.metrics()
     assert len(Run(copy.path, accept_changes=True).metrics()) == 4
     assert read_json(copy.path / runs.INFO) == values
+
+
+def with_crlf(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def test_other_line_ends_are_no_change(copy: Run, tmp_path: Path) -> None:
+    """As git checks text out on another system; an edit beside them is told all the same."""
+    config, rows = copy.config, copy.metrics()
+    for name in (runs.CONFIG, runs.METRICS, runs.INFO):
+        with_crlf(copy.path / name)
+    again = Run(copy.path)
+    assert (again.config, again.metrics(), again.info["seed"]) == (config, rows, 0)
+    (tmp_path / "lines").write_bytes(checked_lines([{"a": 1}, {"a": 2}]))
+    last = last_check(tmp_path / "lines")
+    with_crlf(tmp_path / "lines")
+    assert read_lines(tmp_path / "lines") == [{"a": 1}, {"a": 2}] and last_check(tmp_path / "lines") == last != ""
+    for name in (runs.CONFIG, runs.METRICS):
+        path = copy.path / name
+        path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+        with pytest.raises(RunError, match="damaged or edited"):
+            READERS[name](Run(copy.path))
 
 
 def test_lines_have_checks_that_go_on_from_the_one_before(tmp_path: Path) -> None:
