@@ -223,9 +223,10 @@ class Aggressive:
         against: short of the best MI so far (authors' image code, patience 5), or of the previous epoch's (the paper's
             "MI stops climbing", patience 1).
         tolerance: nats by which the MI may fall short; 0 is the published rule. Early on the MI moves by trifles: a
-            fall from 1.5e-4 to 7e-5 nats ended the phase after two epochs, and the model collapsed (docs/log.md). The
-            authors' estimate has noise of 0.1 nats at 32 dimensions, in which such a fall is lost;
-            `information.mutual_information` has little, so that without a tolerance trifles decide.
+            fall from 1.5e-4 to 7e-5 nats ended the phase after two epochs, and the model collapsed; so did 5 of 10
+            small runs on synthetic sequences, and none with 0.02 (docs/log.md, 2026-12-01). The authors' estimate has
+            noise of 0.1 nats at 32 dimensions, in which such a fall is lost; `information.mutual_information` has
+            little, so that without a tolerance trifles decide.
         early: epochs in which the tolerance holds against the best, later falls being what the patience counts; 0 is
             all. Against the previous one it always holds.
     """
