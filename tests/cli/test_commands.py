@@ -64,10 +64,10 @@ def test_a_file_of_the_users_is_overwritten_only_by_force(lso: Lso, run: Run) ->
 def test_codes_go_to_a_file_and_back_to_images(lso: Lso, run: Run) -> None:
     found = told(lso("encode", run.path, "--data", "test:6", "--out", "codes.npz", "--json"))
     assert found["n"] == 6 and found["latent_dim"] == 4
-    codes = np.load("codes.npz")
-    assert codes["mean"].shape == codes["log_var"].shape == (6, 4)
-    assert list(codes["names"]) == [f"test {i}" for i in range(6)]
-    assert codes["labels"].tolist() == dataset_of(run).labels["test"][:6].tolist()
+    with np.load("codes.npz") as codes:
+        assert codes["mean"].shape == codes["log_var"].shape == (6, 4)
+        assert list(codes["names"]) == [f"test {i}" for i in range(6)]
+        assert codes["labels"].tolist() == dataset_of(run).labels["test"][:6].tolist()
     assert lso("decode", run.path, "codes.npz", "--out", "images").exit_code == 0
     assert [path.name for path in sorted(Path("images").iterdir())] == [f"{i:04d}.png" for i in range(6)]
     sheet = Path(lso("decode", run.path, "codes.npz", "-q").stdout.strip())

@@ -30,7 +30,8 @@ def small(tmp_path: Path) -> DataConfig:
 def test_scores_are_the_published_ones(data_path: Callable[[str], Path]) -> None:
     rows = np.random.RandomState(0).permutation(100_000)[:2000]
     lines = np.array(read_lines(data_path(FILE)))[rows].tolist()
-    published = np.load(data_path("expr/scores.npz"))["scores"][rows]
+    with np.load(data_path("expr/scores.npz")) as file:
+        published = file["scores"][rows]
     np.testing.assert_allclose(np.array(score(lines), dtype=float), published, rtol=0, atol=1e-12)
 
 
@@ -42,7 +43,8 @@ def test_the_target_is_perfect_overflow_the_worst_and_what_has_no_value_invalid(
 
 @pytest.mark.slow
 def test_all_scores_are_the_published_ones(data_path: Callable[[str], Path]) -> None:
-    published = np.load(data_path("expr/scores.npz"))["scores"]
+    with np.load(data_path("expr/scores.npz")) as file:
+        published = file["scores"]
     found = np.array(score(read_lines(data_path(FILE))), dtype=float)
     np.testing.assert_allclose(found, published, rtol=0, atol=1e-12)
 
