@@ -59,7 +59,7 @@ def test_a_decoder_that_changed_during_a_black_box_search_is_doubted(calls: int)
 
 @pytest.mark.parametrize(("factor", "found"), [(1 + 1e-6, []), (1.02, ["stateful"])])
 def test_other_last_digits_as_on_another_machine_are_no_change(factor: float, found: list[str]) -> None:
-    """Of a picture of 300 values nearly every hash changes with the sixth digit; the encoder tells that from a drift."""
+    """Of 300 values nearly every hash changes with the sixth digit; the encoder tells that from a drift."""
     scale, spread = [1.0], torch.randn(4, 300, generator=torch.Generator().manual_seed(0)).double()
     back = 0.9 * torch.linalg.pinv(spread)
     decoder = lso.Decoder(

@@ -75,7 +75,8 @@ def test_each_target_is_judged_by_itself_and_polarity_is_seen() -> None:
     torch.testing.assert_close(found.nats, expected.double(), rtol=1e-4, atol=1e-4)
     assert found.share[3] > 0.15  # by the share alone it would pass
     changed = reproduction(result.objective.take([0]), z[:1], decoder(z[:1]), prior, decoder(prior))
-    assert changed is not None and changed.share[0] == found.share[0]  # whatever else is searched for
+    assert changed is not None  # whatever else is searched for; last digits of a decoder depend on the size of a batch
+    torch.testing.assert_close(changed.share[0], found.share[0], rtol=1e-7, atol=0)
 
 
 def test_the_brightness_of_a_picture_alone_is_no_reproduction() -> None:

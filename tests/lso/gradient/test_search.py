@@ -58,7 +58,7 @@ def test_the_sense_of_the_objective_is_followed(optimizer: str, maximize: bool) 
     result = minimize(objective, draws(6, 4), optimizer, max_steps=40)
     gain = (result.value - result.value0) * (1 if maximize else -1)
     assert result.z.shape == (1, 6, 4) and bool((gain > 0).all())
-    assert torch.equal(result.value[0], objective(result.z[0]))
+    torch.testing.assert_close(result.value[0], objective(result.z[0]), rtol=1e-12, atol=0)  # of batches of other sizes
     best = int(result.best[0])
     assert float(result.best_value) == float((result.value.max if maximize else result.value.min)()) and best >= 0
 
