@@ -51,7 +51,7 @@ def work(method: str, data: Path) -> dict[str, Any]:
     )
     clock, steps = Clock(), 3 if any(name in method for name in FEW) else 20
     with tempfile.TemporaryDirectory() as folder:
-        run = train(config, small, Path(folder) / "r", watch=clock, limits=Limits(steps=steps))
+        run = train(config, small, Path(folder) / "r", callback=clock, limits=Limits(steps=steps))
         import torch
 
         last = torch.load(run.path / "last.pt", weights_only=True)

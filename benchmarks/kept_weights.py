@@ -30,7 +30,7 @@ METHODS = (
     "free-bits",
     "iwae",
 )
-RULES: dict[str, dict[str, Any]] = {"elbo": {"judge": "elbo", "judge_from": 0}, "loss": {"judge": "loss"}}
+RULES: dict[str, dict[str, Any]] = {"elbo": {"monitor": "elbo", "monitor_from": 0}, "loss": {"monitor": "loss"}}
 COLUMNS = ("epoch", "kl", "mi_split", "active_units")
 
 

@@ -33,7 +33,7 @@ def few(dataset: Dataset, train: int) -> Dataset:
 
 def trained(method: str, seed: int, options: argparse.Namespace) -> Run:
     """A finished training, made or gone on with where it is not there yet."""
-    protocol = {"judge": "elbo", "judge_from": 1, "epochs": options.epochs}
+    protocol = {"monitor": "elbo", "monitor_from": 1, "epochs": options.epochs}
     config = plan({"method": method, "seed": seed, "data": {"task": "synthetic"}, "protocol": protocol})
     dataset = few(load_dataset(config.data, "none", seed), options.train)
     path = options.out / f"{method.replace(':', '-').replace(',', '-')}-n{options.train}-s{seed}"

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lso.cli.options import complete_architectures, complete_methods, complete_tasks, complete_tokenizers
+from lso.vae.utils.deprecation import RenamedWarning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,7 @@ class Flag:
         panel: heading in ``--help``.
         metavar: what stands for the value.
         name: of the flag, where it is not the key's.
+        former: what the flag was called; it still works, unlisted.
         complete: for the shell.
     """
 
@@ -33,6 +36,7 @@ class Flag:
     panel: str
     metavar: str = "N"
     name: str = ""
+    former: str = ""
     complete: Callable[[], list[tuple[str, str]]] | None = None
 
     @property
@@ -40,13 +44,15 @@ class Flag:
         """Name of the parameter."""
         return self.name.strip("-").replace("-", "_") or self.key
 
-    def parameter(self) -> inspect.Parameter:
+    def parameter(self, former: bool = False) -> inspect.Parameter:
         """As a keyword of a typer command; not given is None.
 
+        Args:
+            former: whether under its former name.
         Returns:
             The parameter.
         """
-        flag = self.name or f"--{self.key.replace('_', '-')}"
+        flag = self.former if former else self.name or f"--{self.key.replace('_', '-')}"
         declared = f"{flag}/--no-{flag[2:]}" if self.type is bool else flag
         option = typer.Option(
             declared,
@@ -55,9 +61,11 @@ class Flag:
             metavar=None if self.type is bool else self.metavar,
             show_default=False,
             autocompletion=self.complete,
+            hidden=former,
         )
         annotation = Annotated[self.type | None, option]  # type: ignore[name-defined]
-        return inspect.Parameter(self.variable, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        variable = self.former.strip("-").replace("-", "_") if former else self.variable
+        return inspect.Parameter(variable, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 WHAT, DATA, HOW = "What is trained", "Data", "How it is trained"
@@ -251,8 +259,9 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         section="protocol",
-        key="judge",
+        key="monitor",
         type=str,
+        former="--judge",
         metavar="RULE",
         panel=HOW,
         help="Keep the epoch of the least validation loss (default: the method's own), elbo or objective, or the last.",
@@ -290,12 +299,17 @@ def configurable(command: Callable[..., None], flags: Sequence[Flag] = FLAGS) ->
         settings: dict[str, Any] = {}
         for flag in flags:
             value = values.pop(flag.variable)
+            if flag.former and (old := values.pop(flag.parameter(former=True).name)) is not None:
+                told = f"{flag.former} is called {flag_name(flag.section, flag.key)} now"
+                warnings.warn(told, category=RenamedWarning, stacklevel=2)
+                value = old if value is None else value
             if value is not None:
                 (settings.setdefault(flag.section, {}) if flag.section else settings)[flag.key] = value
         command(settings, **values)
 
     own = list(inspect.signature(command).parameters.values())[1:]
-    parameters = [*(flag.parameter() for flag in flags), *(p.replace(kind=p.KEYWORD_ONLY) for p in own)]
+    named = [flag.parameter() for flag in flags] + [flag.parameter(former=True) for flag in flags if flag.former]
+    parameters = [*named, *(p.replace(kind=p.KEYWORD_ONLY) for p in own)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run

@@ -4,8 +4,9 @@ import errno
 import functools
 import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from lso.cli.commands import (
 from lso.cli.commands import list as listing
 from lso.vae.errors import LsoError, UsageError
 from lso.vae.launch import process_info
+from lso.vae.utils.deprecation import RenamedWarning
 
 USAGE: Any = typer.BadParameter.__base__  # the parser's usage errors; where the class lives depends on typer's version
 WORK, LOOK, HELP = "Train, search, judge", "Look at a latent space", "Find out"
@@ -91,7 +93,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                     f"torchrun started several processes, and {command.__name__} is the work of one",
                     "Start it without torchrun; `lso train` is for several.",
                 )
-            with console.answer_alone() if kwargs.get("json") else nullcontext():
+            with _renamed_words_told(), console.answer_alone() if kwargs.get("json") else nullcontext():
                 command(*args, **kwargs)
             sys.stdout.flush()
         except LsoError as error:
@@ -115,6 +117,23 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
 
     return run
+
+
+@contextmanager
+def _renamed_words_told() -> Iterator[None]:
+    """An old word in a flag or a configuration file is told in one line, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RenamedWarning)
+        shown_as_ever = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, RenamedWarning):
+                console.say(str(message), "warning: ", err=True, fg="yellow")
+            else:
+                shown_as_ever(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def _let_go_of_stdout() -> None:

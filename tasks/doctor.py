@@ -161,7 +161,7 @@ def _metrics(run: Run) -> Iterator[RunFinding]:
     yield RunFinding("ok", f"{run.kept_by()}, of {pluralize(last['epoch'], 'epoch')}; {losses}; {carried}")
     epochs = run.config.protocol.epochs
     improving = best["epoch"] == last["epoch"] == epochs > 0 and best.get("eligible", True)
-    if run.info["status"] == "finished" and improving and run.config.protocol.judge != "last":
+    if run.info["status"] == "finished" and improving and run.config.protocol.monitor != "last":
         yield RunFinding(
             "note", "the last epoch was the best: it was still improving", f"Train longer: --epochs {2 * epochs}"
         )

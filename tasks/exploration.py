@@ -126,7 +126,7 @@ def decode(
     model: VAE,
     z: Float[Tensor, "*batch latent"],
     drawing: Drawing = Drawing(),
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "*batch channels height width"]:
     """Images of codes.
 
@@ -134,7 +134,7 @@ def decode(
         model: in eval mode.
         z: ``(..., latent)``; nothing is read of z but its shape where the model has no latents.
         drawing: how; the default is the expected image.
-        watch: called with (codes done, codes to do).
+        callback: called with (codes done, codes to do).
     Returns:
         ``(..., C, H, W)`` in [0, 1], on the CPU; a function of the arguments.
     """
@@ -148,8 +148,8 @@ def decode(
         images.append(
             model.generate(flat[rows], drawing.how, noise[rows] if own and noise is not None else noise).cpu()
         )
-        if watch is not None:
-            watch(min(rows.stop, len(flat)), len(flat))
+        if callback is not None:
+            callback(min(rows.stop, len(flat)), len(flat))
     found = torch.cat(images)
     return found.reshape(*z.shape[:-1], *found.shape[1:])
 
@@ -266,7 +266,7 @@ def speak(
     model: VAE,
     z: Float[Tensor, "*batch latent"],
     way: Generation = Generation(),
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Texts of codes.
 
@@ -274,13 +274,13 @@ def speak(
         model: of sequences, in eval mode.
         z: ``(..., latent)``.
         way: how.
-        watch: called with (codes done, codes to do).
+        callback: called with (codes done, codes to do).
     Returns:
         One text a code, leading axes flattened; a function of the arguments.
     """
     flat = z.reshape(z.shape[:-1].numel(), z.shape[-1]).to(next(model.parameters()))
     vocabulary = vocabulary_of(model)
-    return [vocabulary.text(row) for row in generate(model, flat, way, watch).tolist()]
+    return [vocabulary.text(row) for row in generate(model, flat, way, callback).tolist()]
 
 
 def texts(model: VAE, corpus: Corpus) -> list[str]:

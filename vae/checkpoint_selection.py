@@ -21,10 +21,10 @@ def is_eligible(config: TrainConfig, epoch: int, step: int, steps_per_epoch: int
         step: outer steps done at its end.
         steps_per_epoch: of the run.
     Returns:
-        False before `Protocol.judge_from`, and where the loss is watched before the end of the KL ramp.
+        False before `Protocol.monitor_from`, and where the loss is watched before the end of the KL ramp.
     """
-    ramp = warmup_steps(config.method.schedule, steps_per_epoch) if config.protocol.judge == "loss" else 0
-    return config.protocol.judge == "last" or (epoch >= config.protocol.judge_from and step >= ramp)
+    ramp = warmup_steps(config.method.schedule, steps_per_epoch) if config.protocol.monitor == "loss" else 0
+    return config.protocol.monitor == "last" or (epoch >= config.protocol.monitor_from and step >= ramp)
 
 
 def kept_and_last_epochs(config: TrainConfig, best: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,17 +51,17 @@ def describe_selection(config: TrainConfig, row: Mapping[str, Any]) -> str:
         Such as ``kept epoch 17, of the least validation -ELBO (24.31)``, or ``kept the latest epoch`` where none could
         be the best yet.
     """
-    method, judge = config.method, config.protocol.judge
-    if judge == "last":
+    method, rule = config.method, config.protocol.monitor
+    if rule == "last":
         return f"kept the last epoch, {row['epoch']}, as asked for"
     if not row.get("eligible", True):
-        when = "before the KL ramp has ended" if judge == "loss" and row["epoch"] > 0 else "untrained"
+        when = "before the KL ramp has ended" if rule == "loss" and row["epoch"] > 0 else "untrained"
         return f"kept the latest epoch, {row['epoch']}, {when}"
     value = row.get("watched")  # rows of older folders do not say, and by their rules it follows from the others
     if value is None:
-        value = row["neg_elbo"] if judge == "elbo" else row["reconstruction"] + method.schedule.end * row["kl"]
+        value = row["neg_elbo"] if rule == "elbo" else row["reconstruction"] + method.schedule.end * row["kl"]
     what = {"elbo": "-ELBO", "objective": f"reconstruction + {method.schedule.end:g} KL"}
-    return f"kept epoch {row['epoch']}, of the least validation {what.get(judge) or _loss(method)} ({value:z.2f})"
+    return f"kept epoch {row['epoch']}, of the least validation {what.get(rule) or _loss(method)} ({value:z.2f})"
 
 
 def _loss(method: Method) -> str:

@@ -82,6 +82,7 @@ class Run:
         """The content of run.json, read anew, without the hashes of other files."""
         info = read_json(self.path / INFO)
         info.pop(SEALS, None)
+        facts.require_known_format(info, self.path)
         if told := facts.wrong(info):
             raise changed(self.path / INFO, told)
         return info
@@ -173,7 +174,7 @@ class Run:
         return rows
 
     def best(self) -> dict[str, Any]:
-        """The row of the weights in model.safetensors, which `Protocol.judge` chose; see `describe_selection`.
+        """The row of the weights in model.safetensors, which `Protocol.monitor` chose; see `describe_selection`.
 
         Returns:
             The row; empty before the first.
@@ -274,7 +275,7 @@ def create(
         raise _taken(path)
     parts = dict(files or {}) | ({} if config is None else {CONFIG: utf8(to_toml(config))})
     hashes = {name: [digest(part)] for name, part in parts.items()}
-    parts[INFO] = sealed({"kind": kind, **info, SEALS: hashes})
+    parts[INFO] = sealed({"format": facts.FORMAT, "kind": kind, **info, SEALS: hashes})
     with whole_folder(path) as half:
         for name, part in parts.items():
             replace_file(half / name, part)
@@ -331,7 +332,7 @@ def _known(run: Run) -> seals.Seals:
 
 
 def _write(run: Run, info: Mapping[str, Any], known: seals.Seals) -> None:
-    replace_file(run.path / INFO, sealed({**info, SEALS: known}))
+    replace_file(run.path / INFO, sealed({**info, "format": facts.FORMAT, SEALS: known}))
 
 
 def ended(error: BaseException) -> dict[str, str]:

@@ -84,11 +84,11 @@ def evaluate(
     options: dict[str, Any] = {"split": split.value, "iw_samples": iw_samples, "limit": limit, "seed": seed}
     counting = Counting(console, f"{model.kind}s", "evaluating")
     try:
-        every = accounts.repeats(model, dataset, repeats, watch=counting, **options)
+        every = accounts.repeats(model, dataset, repeats, callback=counting, **options)
         found_gaps = None
         if gaps:
             counting = Counting(console, f"{model.kind}s", "refining posteriors")
-            found_gaps = accounts.gaps(model, dataset, steps=gap_steps, watch=counting, **options)
+            found_gaps = accounts.gaps(model, dataset, steps=gap_steps, callback=counting, **options)
     finally:
         counting.close()
     metrics, spreads = every[0], accounts.spread_of(every) if repeats > 1 else {}

@@ -56,17 +56,17 @@ def search_by_gradient(
         console.warn(run.verdict)
     with Signals() as signals:
         signals.listen()
-        watch = SearchProgress(console, signals, deadline)
+        callback = SearchProgress(console, signals, deadline)
         try:
             if goal is None:
                 told = console.notes
                 found = search_targets(
-                    run, str(what.target), config, pixels=what.pixels, watch=watch, told=told, **where
+                    run, str(what.target), config, pixels=what.pixels, callback=callback, told=told, **where
                 )
             else:
-                found = search_goal(run, goal, config, watch=watch, **where)
+                found = search_goal(run, goal, config, callback=callback, **where)
         finally:
-            watch.close()
+            callback.close()
     _conclude_gradient(found, console)
     if signals.exit_code:
         raise typer.Exit(signals.exit_code)
@@ -132,7 +132,7 @@ def search_black_box(
     what, config = SearchTarget(**sought), BlackBoxConfig(**settings)
     _announce(console, run, what, config, where)
     where = {**where, "told": console.notes}
-    carry_out(console, lambda watch: search_black_box(run, what, config, watch=watch, **where), deadline)
+    carry_out(console, lambda callback: search_black_box(run, what, config, callback=callback, **where), deadline)
 
 
 def resume_black_box(
@@ -164,7 +164,7 @@ def resume_black_box(
         return
     from lso.tasks.search.black_box import resume_black_box
 
-    carry_out(console, lambda watch: resume_black_box(path, changes=changes, watch=watch, **options), deadline)
+    carry_out(console, lambda callback: resume_black_box(path, changes=changes, callback=callback, **options), deadline)
 
 
 def trained_on(name: str | None) -> Path | None:
@@ -202,7 +202,7 @@ def carry_out(console: Console, work: Callable[[Any], Run], deadline: float | No
 
     Args:
         console: where to print.
-        work: searches, given what watches it.
+        work: searches, given its callback.
         deadline: seconds that this session may take.
         retraining: whether the model is trained on between searches.
     Raises:
@@ -212,11 +212,11 @@ def carry_out(console: Console, work: Callable[[Any], Run], deadline: float | No
 
     with Signals() as signals:
         signals.listen()
-        watch = (RetrainingProgress if retraining else BlackBoxProgress)(console, signals, deadline)
+        callback = (RetrainingProgress if retraining else BlackBoxProgress)(console, signals, deadline)
         try:
-            found = work(watch.part)
+            found = work(callback.part)
         finally:
-            watch.close()
+            callback.close()
     _conclude_black_box(found, console)
     code = signals.exit_code or int(found.info["status"] == "failed")  # the score, all the time
     if code:
@@ -289,7 +289,9 @@ def search_with_retraining(
     )
     if run.verdict:
         console.warn(run.verdict)
-    carry_out(console, lambda watch: search_retraining(run, what, settings, watch=watch, **where), deadline, True)
+    carry_out(
+        console, lambda callback: search_retraining(run, what, settings, callback=callback, **where), deadline, True
+    )
 
 
 def resume_retraining(
@@ -308,7 +310,7 @@ def resume_retraining(
 
     carry_out(
         console,
-        lambda watch: resume_retraining(path, changes=changes, watch=watch, **options),
+        lambda callback: resume_retraining(path, changes=changes, callback=callback, **options),
         deadline,
         True,
     )

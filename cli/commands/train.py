@@ -151,8 +151,8 @@ def _new(
     reading = Reading(console)
     dataset = load_dataset(full.data, full.protocol.binarize, full.seed, progress=reading, trust=True)
     reading.close()
-    with _watching(console, signals, dataset) as watch:
-        return experiment.train_planned(full, dataset, out=out, device=device, watch=watch, limits=limits)
+    with _shown_progress(console, signals, dataset) as callback:
+        return experiment.train_planned(full, dataset, out=out, device=device, callback=callback, limits=limits)
 
 
 def _continue(run: Run, device: str, console: Console, signals: Signals, limits: "Limits") -> Run:
@@ -161,23 +161,25 @@ def _continue(run: Run, device: str, console: Console, signals: Signals, limits:
     if run.info["status"] == "finished":
         console.note(f"{shown(run.path)} is finished already; nothing to do")
         return experiment.resume(run)
-    with _watching(console, signals) as watch:
-        return experiment.resume(run, device=device, watch=watch, limits=limits)
+    with _shown_progress(console, signals) as callback:
+        return experiment.resume(run, device=device, callback=callback, limits=limits)
 
 
 @contextmanager
-def _watching(console: Console, signals: Signals, dataset: "Dataset | None" = None) -> "Iterator[TrainingCallback]":
+def _shown_progress(
+    console: Console, signals: Signals, dataset: "Dataset | None" = None
+) -> "Iterator[TrainingCallback]":
     """What a training shows in the first process, and that it listens to signals in all."""
     from lso.cli.progress.training import NoProgress, TrainingProgress
 
     if not is_main_process():
         yield NoProgress(signals)
         return
-    watch = TrainingProgress(console, signals, lambda run, done: _announce(run, done, console, dataset))
+    callback = TrainingProgress(console, signals, lambda run, done: _announce(run, done, console, dataset))
     try:
-        yield watch
+        yield callback
     finally:
-        watch.close()
+        callback.close()
 
 
 def _announce(run: Run, done: int, console: Console, dataset: "Dataset | None" = None) -> None:

@@ -12,7 +12,7 @@ from lso.objectives.latent_objective import LatentObjective
 from lso.reports.tables import percent
 from lso.tasks.retraining.records import RetrainingCallback, Round
 from lso.vae.runs import Run
-from lso.vae.training.callbacks import TrainingCallback as TrainingWatch
+from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.utils.validation import pluralize
 
 
@@ -31,13 +31,13 @@ class BlackBoxProgress:
         self._bar = Bar(console, "objects")
 
     def part(self, name: str, objective: LatentObjective) -> SearchCallback:
-        """What watches one part.
+        """The callback of one part.
 
         Args:
             name: of its folder, empty for the only one.
             objective: searched over.
         Returns:
-            The watch.
+            The callback.
         """
         self._bar.stop()
         return PartProgress(self, name, objective)
@@ -182,7 +182,7 @@ class RetrainingProgress(RetrainingCallback):
 
     @property
     def part(self) -> RetrainingCallback:
-        """What watches the whole."""
+        """The callback of the whole."""
         return self
 
     def labelled(self, done: int, total: int) -> None:
@@ -201,7 +201,7 @@ class RetrainingProgress(RetrainingCallback):
             number: of the round.
             objective: searched over.
         Returns:
-            What watches it.
+            Its callback.
         """
         self._retraining.close()
         return self._searches.part(f"round {number}", objective)
@@ -225,7 +225,7 @@ class RetrainingProgress(RetrainingCallback):
         self._searches.close()
 
 
-class _Retraining(TrainingWatch):
+class _Retraining(TrainingCallback):
     """The bar of a retraining, and of what comes before the first."""
 
     def __init__(self, searches: BlackBoxProgress) -> None:

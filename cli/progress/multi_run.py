@@ -9,7 +9,7 @@ from lso.cli.progress.bars import Counting
 from lso.cli.progress.training import EpochLines, TrainingProgress, metrics_text
 from lso.cli.signals import Signals
 from lso.reports.tables import pluralize
-from lso.tasks.training.multi_run import Count, GridWatch, train_all
+from lso.tasks.training.multi_run import Count, MultiRunCallback, train_all
 from lso.tasks.training.run_set import EvaluationSpec, Member, Planned
 from lso.vae.runs import INFO, Run
 from lso.vae.training.callbacks import TrainingCallback
@@ -53,8 +53,8 @@ class AbreastProgress(EpochLines):
         self._done: dict[str, int] = {}
         self._rows: dict[str, Mapping[str, Any]] = {}
 
-    def watches(self) -> list[TrainingCallback]:
-        """What watches each.
+    def callbacks(self) -> list[TrainingCallback]:
+        """The callback of each.
 
         Returns:
             In the order of the names.
@@ -135,7 +135,7 @@ class _One(TrainingCallback):
         return self.shown.stop()
 
 
-class GridProgress(GridWatch):
+class GridProgress(MultiRunCallback):
     """Shows trainings one after the other or in lockstep, and passes on the wish to stop.
 
     Args:
@@ -158,7 +158,7 @@ class GridProgress(GridWatch):
             number: from 1.
             of: how many there are.
         Returns:
-            What watches it.
+            Its callback.
         """
         self._place = f"[{number}/{of}] "
         progress = TrainingProgress(self.console, self.signals, lambda run, done: self._announce(planned, done))
@@ -173,13 +173,13 @@ class GridProgress(GridWatch):
             number: of the first, from 1.
             of: how many there are in all.
         Returns:
-            What watches each.
+            The callback of each.
         """
         self.console.note(
             f"[{number}-{number + len(planned) - 1}/{of}] training {len(planned)} together, as one model:"
         )
         self._training = AbreastProgress(self.console, self.signals, [one.name for one in planned])
-        return self._training.watches()
+        return self._training.callbacks()
 
     def alone(self, planned: Sequence[Planned], why: str) -> None:
         """Say what `--together` cannot be followed for.
@@ -262,7 +262,7 @@ def run_all(
     console.note(f"{pluralize(len(planned), 'training')} in {shown(root)}; what is finished there is kept")
     signals.listen()
     progress = GridProgress(console, signals, root)
-    options: dict[str, Any] = {"device": device, "watch": progress, "seconds": seconds, "together": together}
+    options: dict[str, Any] = {"device": device, "callback": progress, "seconds": seconds, "together": together}
     return train_all(planned, root, asked=asked, longer=True, **options)
 
 
@@ -277,7 +277,7 @@ class LaggingProgress(GridProgress):
             number: from 1.
             of: how many there are.
         Returns:
-            What watches all its stretches.
+            The callback of all its stretches.
         """
         self._place = f"[{number}/{of}] "
         self._training = LaggingStages(self.console, self.signals, lambda run, done: self._announce(planned, done))

@@ -24,7 +24,7 @@ from lso.objectives.latent_objective import LatentObjective
 from lso.objectives.score_calls import REASON, Chunk, ScoreOutcome, failed, spare
 from lso.vae.errors import LsoError, UsageError
 
-LOOK = 0.5  # seconds between looks at what the watch says
+LOOK = 0.5  # seconds between looks at what the callback says
 SOON = 0.01  # seconds until the first look at jobs that cannot be waited for; each further one takes twice as long
 
 # Errors by which Dask, loky and submitit say that a process is gone, by name: none of them need be installed.

@@ -22,6 +22,7 @@ from lso.results.result import Evaluation
 from lso.space import LatentSpace
 from lso.vae import runs
 from lso.vae.errors import RunError, UsageError, WriteError
+from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.validation import require
 
 # What must be the same for a search to be gone on with.
@@ -42,6 +43,7 @@ SAME = (
 )
 
 
+@renamed_arguments(watch="callback")
 def optimize(
     objective: LatentObjective,
     optimizer: str | BlackBox = "turbo",
@@ -60,7 +62,7 @@ def optimize(
     scored: Sequence[Evaluation] = (),
     seed: int = 0,
     patience: int = PATIENCE,
-    watch: SearchCallback | None = None,
+    callback: SearchCallback | None = None,
     facts: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> SearchResult:
@@ -98,7 +100,7 @@ def optimize(
             duplicates of call -1, and not counted; their codes are not told: ``known`` is for those.
         seed: of the optimizer's draws.
         patience: calls in a row without a new valid object at which the search ends.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         facts: what else is to stand in run.json.
         **options: of the optimizer.
     Returns:
@@ -151,7 +153,7 @@ def optimize(
             stack.callback(journal.close)
         caller = caller_of(objective, executor, timeout, chunk, batch)
         stack.callback(caller.close)
-        search = Search(objective, box, caller, journal, limits, batch, asynchronous, watch or SearchCallback())
+        search = Search(objective, box, caller, journal, limits, batch, asynchronous, callback or SearchCallback())
         try:
             search.begin(known, scored, killed)
             status, sentence = search.run()

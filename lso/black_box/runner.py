@@ -73,7 +73,7 @@ class Search:
         batch: codes asked for together; asynchronously, calls under way at once.
         asynchronous: whether to tell each call as it is finished, instead of each ask once all of it is, in the order
             of its calls.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class Search:
         limits: SearchLimits,
         batch: int,
         asynchronous: bool,
-        watch: SearchCallback,
+        callback: SearchCallback,
     ) -> None:
         self.objective, self.box, self.caller, self.journal = objective, box, caller, journal
-        self.limits, self.batch, self.asynchronous, self.watch = limits, batch, asynchronous, watch
+        self.limits, self.batch, self.asynchronous, self.callback = limits, batch, asynchronous, callback
         self.ledger = Ledger()
         self.ask_seconds: list[float] = []
         self._known: tuple[Tensor, Tensor] = torch.zeros(0, objective.dim), torch.zeros(0)
@@ -127,7 +127,7 @@ class Search:
         for asked in list(self._open.values()):
             self._send(asked)
         if killed and self._flying:
-            self.watch.repeated(len(self._flying))
+            self.callback.repeated(len(self._flying))
 
     def _replay(self, row: Mapping[str, Any]) -> None:
         event = row.get("event")
@@ -184,7 +184,7 @@ class Search:
             ended = self.ledger.end(self.limits)
             if ended and not self._open:
                 return ended
-            if reason := self.watch.stop():
+            if reason := self.callback.stop():
                 self._finish_up()
                 done = f"{self.ledger.unique} of {self.limits.budget} unique valid objects"
                 return "stopped", f"Stopped early ({reason}) after {done}; resume to go on."
@@ -201,7 +201,7 @@ class Search:
             if (proposed := self._flying.pop(call.number, None)) is not None:
                 del self._twins[proposed.key]
         if self._flying:
-            self.watch.finishing(len(self._flying))
+            self.callback.finishing(len(self._flying))
         while self._flying:
             self._collect()
 
@@ -302,7 +302,7 @@ class Search:
         if self.journal is not None:
             self.journal.evaluation(record)
         self._account(record, call.asked, call.key)
-        self.watch.called(self.ledger, self.limits)
+        self.callback.called(self.ledger, self.limits)
 
     def _account(self, record: Evaluation, asked: PendingBatch, key: str) -> None:
         self.ledger.add(record, key)

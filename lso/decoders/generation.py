@@ -90,7 +90,7 @@ def generate(
     model: VAE,
     z: Float[Tensor, "n latent"],
     way: Generation = Generation(),
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Int[Tensor, "n longest"]:
     """Sequences of codes.
 
@@ -98,7 +98,7 @@ def generate(
         model: of sequences, in eval mode.
         z: ``(n, latent)``, of the model's dtype and device.
         way: how.
-        watch: called with (codes done, codes to do).
+        callback: called with (codes done, codes to do).
     Returns:
         ``(n, longest)`` tokens: start, tokens, end, padding; a function of the arguments, whatever the batch.
     """
@@ -111,8 +111,8 @@ def generate(
         rows = slice(first, first + size)
         found = _some(model, z[rows], way, noise[rows])
         parts.append(pad(found, (0, longest - found.shape[1]), value=PAD))
-        if watch is not None:
-            watch(min(rows.stop, len(z)), len(z))
+        if callback is not None:
+            callback(min(rows.stop, len(z)), len(z))
     return torch.cat(parts) if parts else torch.zeros(0, longest, dtype=torch.long, device=z.device)
 
 

@@ -226,7 +226,7 @@ def descend(
     targets: Int[Tensor, " n"],
     make: Factory,
     budget: Budget,
-    watch: DescentCallback | None = None,
+    callback: DescentCallback | None = None,
 ) -> DescentResult:
     """Minimize from every row of z0.
 
@@ -236,7 +236,7 @@ def descend(
         targets: ``(N,)`` target of each row.
         make: builds the optimizer of one parameter.
         budget: when to stop.
-        watch: hears of progress and may stop the search.
+        callback: hears of progress and may stop the search.
     Returns:
         The outcome. Ctrl-C ends the search early, too.
     """
@@ -264,7 +264,7 @@ def descend(
         zeros.clone(),
     )
     try:
-        _run(batch, objective, targets, budget, watch, outcome, lambda: time.perf_counter() - started)
+        _run(batch, objective, targets, budget, callback, outcome, lambda: time.perf_counter() - started)
     except KeyboardInterrupt:
         outcome.interrupted = "interrupted"
     if len({len(batch.rows), len(batch.end[1]), len(batch.reason), len(batch.steps)}) == 1:
@@ -279,7 +279,7 @@ def _run(
     objective: LatentObjective,
     targets: Tensor,
     budget: Budget,
-    watch: DescentCallback | None,
+    callback: DescentCallback | None,
     outcome: DescentResult,
     clock: Callable[[], float],
 ) -> None:
@@ -290,7 +290,7 @@ def _run(
             _trace(batch, step, outcome)
         if step % READ_EVERY == 0 or last:
             _commit(batch, outcome)
-            if _read_host(outcome, step, budget, watch, objective.sign, clock):
+            if _read_host(outcome, step, budget, callback, objective.sign, clock):
                 break
             running = (batch.reason == stopping.RUNNING).nonzero().squeeze(1)
             if 2 * len(running) <= len(batch.rows):
@@ -349,7 +349,7 @@ def _read_host(
     outcome: DescentResult,
     step: int,
     budget: Budget,
-    watch: DescentCallback | None,
+    callback: DescentCallback | None,
     sign: float,
     clock: Callable[[], float],
 ) -> bool:
@@ -359,9 +359,9 @@ def _read_host(
     read = torch.cat([outcome.reason.to(outcome.loss.dtype), best[None]]).cpu()
     done = read[:-1] != stopping.RUNNING
     outcome.seconds[done & outcome.seconds.isnan()] = clock()
-    if watch is not None:
-        watch.step(step, budget.max_steps, sign * float(read[-1]))
-        outcome.interrupted = watch.stop()
+    if callback is not None:
+        callback.step(step, budget.max_steps, sign * float(read[-1]))
+        outcome.interrupted = callback.stop()
     return bool(done.all()) or outcome.interrupted is not None
 
 

@@ -61,7 +61,7 @@ def descend(
     targets: Int[Tensor, " n"],
     options: dict[str, Any],
     budget: Budget,
-    watch: DescentCallback | None = None,
+    callback: DescentCallback | None = None,
 ) -> DescentResult:
     """Minimize from every row of z0.
 
@@ -71,7 +71,7 @@ def descend(
         targets: ``(N,)`` target of each row.
         options: ``maxcor`` (10) and ``maxls`` (20) of L-BFGS-B.
         budget: when to stop; ``max_steps`` counts iterations.
-        watch: hears of progress and may stop the search.
+        callback: hears of progress and may stop the search.
     Returns:
         The outcome, as of `lso.gradient.elementwise.descend`.
     """
@@ -84,7 +84,7 @@ def descend(
     if budget.bounds is not None:
         box = [(float(a), float(b)) for a, b in budget.bounds.T]
         start = torch.minimum(torch.maximum(start, budget.bounds[0].to(start)), budget.bounds[1].to(start))
-    search = _Search(objective, targets, start.numpy(), budget, watch)
+    search = _Search(objective, targets, start.numpy(), budget, callback)
     messages, interrupted = [""] * len(z0), None
     try:
         # As BoTorch does: SciPy's many tiny products are slower on several threads, and much slower on a busy machine.
@@ -111,9 +111,9 @@ class _Search:
     """Serves the minimizer and writes down what it accepts. Host code for each element, as L-BFGS-B itself is."""
 
     def __init__(
-        self, objective: LatentObjective, targets: Tensor, start: Any, budget: Budget, watch: DescentCallback | None
+        self, objective: LatentObjective, targets: Tensor, start: Any, budget: Budget, callback: DescentCallback | None
     ) -> None:
-        self.objective, self.targets, self.budget, self.watch = objective, targets, budget, watch
+        self.objective, self.targets, self.budget, self.callback = objective, targets, budget, callback
         self.elements = [_Element(row.copy(), [], (row.copy(), 0.0)) for row in start]
         self.owner: dict[int, int] = {}
         self.calls = self.rounds = 0
@@ -163,13 +163,13 @@ class _Search:
         return self.owner[id(x)]
 
     def _poll(self) -> None:
-        if self.watch is not None and self.rounds % READ_EVERY == 0:
+        if self.callback is not None and self.rounds % READ_EVERY == 0:
             done = max(len(element.losses) - 1 for element in self.elements) if self.rounds else 0
             finite = [e.losses[-1] for e in self.elements if e.losses and abs(e.losses[-1]) < float("inf")]
-            self.watch.step(
+            self.callback.step(
                 max(done, 0), self.budget.max_steps, self.objective.sign * min(finite, default=float("nan"))
             )
-            if why := self.watch.stop():
+            if why := self.callback.stop():
                 raise _Stopped(why)
         self.rounds += 1
 

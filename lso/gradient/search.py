@@ -17,9 +17,11 @@ from lso.optimizers import with_options
 from lso.results.evaluation import evaluations
 from lso.results.result import Evaluation, Result, Trace, status_of
 from lso.vae.errors import ShapeError, UsageError
+from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.validation import require
 
 
+@renamed_arguments(watch="callback")
 def minimize(
     objective: LatentObjective,
     z0: Float[Tensor, "*batch latent"],
@@ -32,7 +34,7 @@ def minimize(
     trace_every: int = 10,
     bounds: Tensor | None = None,
     start_names: list[str] | None = None,
-    watch: DescentCallback | None = None,
+    callback: DescentCallback | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Result:
     """Search from every start for every target at once; follows the objective's sense (a score to maximize is
@@ -57,7 +59,7 @@ def minimize(
         trace_every: steps between entries of the trace.
         bounds: ``(2, d)`` box that codes are kept in; None is none, or the objective's where that is strict.
         start_names: S names of the starts.
-        watch: hears of progress and may stop the search early; Ctrl-C does, too. Values so far are returned.
+        callback: hears of progress and may stop the search early; Ctrl-C does, too. Values so far are returned.
         options: further arguments of the optimizer, e.g. ``{"betas": (0.9, 0.99)}``; for ``lbfgs`` maxcor and maxls.
     Returns:
         The result: ends, values, trace, one evaluation for each element; tensors on z0's device and in its dtype.
@@ -88,7 +90,7 @@ def minimize(
     box = objective.bounds.cpu() if bounds is None and objective.strict else bounds
     budget = Budget(tol=tol, window=window, max_steps=max_steps, trace_every=trace_every, bounds=box)
     begun = time.perf_counter()
-    name, outcome, arguments = _run(objective, starts, optimizer, lr, dict(options or {}), budget, watch)
+    name, outcome, arguments = _run(objective, starts, optimizer, lr, dict(options or {}), budget, callback)
     objective.decoder.verify()
     settings = {
         "tol": tol,
@@ -125,15 +127,15 @@ def _run(
     lr: float | int | None,
     options: dict[str, Any],
     budget: Budget,
-    watch: DescentCallback | None,
+    callback: DescentCallback | None,
 ) -> tuple[str, DescentResult, dict[str, Any]]:
     count, each, _ = starts.shape
     flat = starts.reshape(count * each, -1).to(objective.decoder.device)  # once, not at every step
     targets = torch.arange(count, device=flat.device).repeat_interleave(each)
     name, make, arguments = settle(optimizer, lr, options)
     if make is None:
-        return name, lbfgs.descend(objective, flat, targets, arguments, budget, watch), arguments
-    return name, elementwise.descend(objective, flat, targets, make, budget, watch), arguments
+        return name, lbfgs.descend(objective, flat, targets, arguments, budget, callback), arguments
+    return name, elementwise.descend(objective, flat, targets, make, budget, callback), arguments
 
 
 def settle(

@@ -313,9 +313,11 @@ def _controls(
     stop: Callable[[int], bool] | None,
 ) -> dict[str, dict[str, Tensor]] | None:
     """None where the caller's time was over."""
-    found, watch = {}, _Waiting(stop, config.max_steps)
+    found, callback = {}, _Waiting(stop, config.max_steps)
     for name in config.controls:
-        result = minimize(objective, z0, name, max_steps=min(config.max_steps, CONTROL_STEPS), tol=1e-4, watch=watch)
+        result = minimize(
+            objective, z0, name, max_steps=min(config.max_steps, CONTROL_STEPS), tol=1e-4, callback=callback
+        )
         if result.status == "stopped":
             return None
         value = result.value.double().cpu()

@@ -19,7 +19,7 @@ from lso.vae.utils.files import make_folder
 from lso.vae.utils.validation import require
 
 if TYPE_CHECKING:
-    from lso.tasks.training.multi_run import GridWatch
+    from lso.tasks.training.multi_run import MultiRunCallback
     from lso.vae.data.dataset import Dataset
 
 Method = Literal["vae", "aggressive"]
@@ -104,7 +104,7 @@ def parts(config: LaggingConfig, settings: Mapping[str, Any] | None = None) -> l
     Raises:
         UsageError: for a wrong value.
     """
-    rule = {"judge": "elbo", "judge_from": 1}  # the paper's
+    rule = {"monitor": "elbo", "monitor_from": 1}  # the paper's
     shared = {"data": {"task": "synthetic", "limit": config.limit}, "protocol": {"epochs": config.epochs, **rule}}
     own = merge(shared, settings or {})
     few = {"data": {"limit": FEW}, "protocol": {"batch_size": FEW, "epochs": config.moves + 1, "patience": 0}}
@@ -139,13 +139,13 @@ class Session:
     Args:
         root: the folder above the trainings.
         device: where to train.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         deadline: of the clock.
     """
 
     root: Path
     device: str
-    watch: "GridWatch"
+    callback: "MultiRunCallback"
     deadline: float = math.inf
     _key: Any = None
     _dataset: Any = field(default=None)
@@ -157,7 +157,7 @@ class Session:
             A reason or None.
         """
         late = "reached the time limit" if time.monotonic() >= self.deadline else None
-        return self.watch.stop() or late
+        return self.callback.stop() or late
 
     def data(self, part: Part) -> "Dataset":
         """The data of a training, kept for the next.
@@ -177,7 +177,11 @@ class Session:
 
 
 def begin(
-    parts: Sequence[Part], root: Path, device: str, watch: "GridWatch | None" = None, seconds: float | None = None
+    parts: Sequence[Part],
+    root: Path,
+    device: str,
+    callback: "MultiRunCallback | None" = None,
+    seconds: float | None = None,
 ) -> Session:
     """Look at the folders before anything is trained.
 
@@ -185,7 +189,7 @@ def begin(
         parts: the trainings.
         root: the folder above theirs.
         device: where.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         seconds: of this call; None is no limit.
     Returns:
         The session.
@@ -194,12 +198,12 @@ def begin(
         UsageError: for an unknown device.
     """
     from lso.tasks.training.experiment import resolve_device
-    from lso.tasks.training.multi_run import GridWatch
+    from lso.tasks.training.multi_run import MultiRunCallback
 
     check([part.planned for part in parts], root)
     resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    return Session(root=root, device=device, watch=watch or GridWatch(), deadline=deadline)
+    return Session(root=root, device=device, callback=callback or MultiRunCallback(), deadline=deadline)
 
 
 def stage_file(part: Part, root: Path, step: int) -> Path:
@@ -239,26 +243,26 @@ def train(part: Part, session: Session, place: tuple[int, int] = (1, 1)) -> str 
         return None
     if reason := session.reason():
         return reason
-    watch = session.watch.training(part.planned, *place)
+    callback = session.callback.training(part.planned, *place)
     try:
         for stop in stops:
-            if reason := _stretch(part, session, stop, watch):
+            if reason := _stretch(part, session, stop, callback):
                 return reason
             if Run(path).info["status"] == "finished":
                 return None
     finally:
-        session.watch.left(part.planned)
+        session.callback.left(part.planned)
     return None
 
 
-def _stretch(part: Part, session: Session, stop: int | None, watch: Any) -> str | None:
+def _stretch(part: Part, session: Session, stop: int | None, callback: Any) -> str | None:
     """Train up to a stage, or to the end, and keep what is there."""
     from lso.tasks.training import experiment
     from lso.vae.training.callbacks import Limits
 
     path, left = session.root / part.planned.name, session.deadline - time.monotonic()
     limits = Limits(steps=stop, seconds=None if math.isinf(left) else max(0.0, left))
-    options: Any = {"device": experiment.resolve_device(session.device), "watch": watch, "limits": limits}
+    options: Any = {"device": experiment.resolve_device(session.device), "callback": callback, "limits": limits}
     from lso.vae.training import loop as training
 
     if (path / INFO).is_file():

@@ -126,7 +126,7 @@ def place(
     data = seen(session.data(part), "train" if part.series == "one" else "validation")[chosen]
     count = _counting(part, session)
     found = locate(load_model(weights, _device(session)), data, PosteriorGrid(stride=config.stride), count)
-    session.watch.left(part.planned)
+    session.callback.left(part.planned)
     make_folder(kept.parent)
     replace_arrays(kept, {"true": found.true.numpy(), "encoder": found.encoder.numpy()})
     return found
@@ -146,7 +146,7 @@ def _measured(kept: Path) -> PosteriorMeans | None:
 
 
 def locate(
-    model: VAE, data: Data, grid: PosteriorGrid, watch: Callable[[int, int], None] | None = None
+    model: VAE, data: Data, grid: PosteriorGrid, callback: Callable[[int, int], None] | None = None
 ) -> PosteriorMeans:
     """Where data are in the space of posterior means.
 
@@ -154,12 +154,12 @@ def locate(
         model: of scalar z.
         data: images or sequences.
         grid: for the true ones.
-        watch: see `posterior_mean`.
+        callback: see `posterior_mean`.
     Returns:
         The means, in double on the CPU.
     """
     device = next(model.parameters()).device
-    true = posterior_mean(model, data, grid, watch=watch)
+    true = posterior_mean(model, data, grid, callback=callback)
     with torch.no_grad(), eval_mode(model):
         mean = model.encode(take(data, slice(None)).to(device)).mean
     return PosteriorMeans(true=true.cpu(), encoder=mean[:, 0].double().cpu())
@@ -317,7 +317,7 @@ def _device(session: Session) -> str:
 
 
 def _counting(part: Part, session: Session) -> Callable[[int, int], None]:
-    shown = session.watch.evaluating(part.planned, 0)
+    shown = session.callback.evaluating(part.planned, 0)
 
     def count(done: int, total: int) -> None:
         if done < total and (reason := session.reason()):

@@ -41,7 +41,7 @@ def labelled(
     *,
     at_once: int = AT_ONCE,
     tell: Tell | None = None,
-    watch: SearchCallback | None = None,
+    callback: SearchCallback | None = None,
     max_failures: int = MAX_FAILURES,
 ) -> Labelled:
     """Data with their values: from a file, or scored and written there.
@@ -57,7 +57,7 @@ def labelled(
         vocabulary: of sequences, which are scored as texts.
         at_once: calls under way together.
         tell: called with data scored and to score; gives a reason to stop now, else None.
-        watch: told the calls that are made again and those that are waited for, see
+        callback: told the calls that are made again and those that are waited for, see
             `lso.black_box.runner.SearchCallback`.
         max_failures: alike and in a row that are too many while there is no value yet.
     Returns:
@@ -72,7 +72,9 @@ def labelled(
         return load(path)
     part = path.with_name(f"{path.name}.part")  # the first values, as earlier versions kept them
     with closing(JournalLines(path.with_suffix(".jsonl"))) as record:
-        scoring = _Scoring(record, len(x), tell or (lambda done, total: None), watch or SearchCallback(), max_failures)
+        scoring = _Scoring(
+            record, len(x), tell or (lambda done, total: None), callback or SearchCallback(), max_failures
+        )
         scoring.replay(load(part).value.tolist() if part.is_file() else [])
         made = caller()
         try:
@@ -93,12 +95,14 @@ class _Scoring:
         record: where each value is written.
         total: of the data.
         tell: see `labelled`.
-        watch: see `labelled`.
+        callback: see `labelled`.
         max_failures: see `labelled`.
     """
 
-    def __init__(self, record: JournalLines, total: int, tell: Tell, watch: SearchCallback, max_failures: int) -> None:
-        self.record, self.total, self.tell, self.watch = record, total, tell, watch
+    def __init__(
+        self, record: JournalLines, total: int, tell: Tell, callback: SearchCallback, max_failures: int
+    ) -> None:
+        self.record, self.total, self.tell, self.callback = record, total, tell, callback
         self.max_failures, self._failures = max_failures, Failures()
         self.values: dict[int, float] = {}
         self._answered = 0  # calls that the score did not fail in
@@ -129,7 +133,7 @@ class _Scoring:
         if not self._answered:
             self.values, self._failures = {}, Failures()
         elif sent:
-            self.watch.repeated(len(sent))
+            self.callback.repeated(len(sent))
 
     def run(self, caller: Caller, x: Data, on: str, vocabulary: Vocabulary | None, at_once: int) -> None:
         """Score what is missing.
@@ -195,7 +199,7 @@ class _Scoring:
         """Wait for the calls that have begun."""
         self._flying -= {call.number for call in caller.withdraw()}
         if self._flying:
-            self.watch.finishing(len(self._flying))
+            self.callback.finishing(len(self._flying))
         while self._flying:
             self._collect(caller)
         self.record.write({"event": STOPPED})

@@ -20,7 +20,7 @@ from lso.tasks.retraining.drift import CodeStatistics, Drift
 from lso.tasks.retraining.labelled_data import Labelled
 from lso.tasks.retraining.weighting import PUBLISHED_K
 from lso.vae.runs import Run
-from lso.vae.training.callbacks import TrainingCallback as TrainingWatch
+from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.utils.reading import read_json, replace_sealed, unreadable
 from lso.vae.utils.validation import require
 
@@ -33,8 +33,8 @@ class RetrainingCallback:
         search: of each search.
     """
 
-    def __init__(self, training: TrainingWatch | None = None, search: SearchWatch | None = None) -> None:
-        self.training, self.search = training or TrainingWatch(), search or SearchWatch()
+    def __init__(self, training: TrainingCallback | None = None, search: SearchWatch | None = None) -> None:
+        self.training, self.search = training or TrainingCallback(), search or SearchWatch()
 
     def labelled(self, done: int, total: int) -> None:
         """A training datum was scored.
@@ -51,7 +51,7 @@ class RetrainingCallback:
             number: of the round.
             objective: searched over, of the model just retrained.
         Returns:
-            What watches it.
+            Its callback.
         """
         return self.search
 

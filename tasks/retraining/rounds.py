@@ -48,7 +48,7 @@ class Rounds:
         folder: of the whole.
         data: of the run.
         device: of the model.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         calls: executor, timeout, chunk and max_failures of the score's calls, see `lso.black_box.loop.optimize`.
     """
 
@@ -60,11 +60,11 @@ class Rounds:
         folder: Path,
         data: Dataset,
         device: str,
-        watch: RetrainingCallback,
+        callback: RetrainingCallback,
         calls: Mapping[str, Any],
     ) -> None:
         self.goal, self.config, self.folder, self.data, self.calls = goal, config, folder, data, calls
-        self.first, self.run, self.device, self.watch = run, run, device, watch
+        self.first, self.run, self.device, self.callback = run, run, device, callback
         self.pool = self.known = self.found = NOTHING
         self.rounds: list[Round] = []
         self.parts: list[Sequence[Evaluation]] = []
@@ -85,15 +85,15 @@ class Rounds:
             self.data.vocabulary,
             at_once=at_once,
             tell=self._scoring,
-            watch=self.watch.search,
+            callback=self.callback.search,
             max_failures=self.calls["max_failures"],
         )
         self.known = kept(self.folder / "known.safetensors", self._known)
         self.anchors = Labelled(x=self.pool.x[:ANCHORS], value=self.pool.value[:ANCHORS]).seen()
 
     def _scoring(self, done: int, total: int) -> str | None:
-        self.watch.labelled(done, total)
-        return self.watch.search.stop()
+        self.callback.labelled(done, total)
+        return self.callback.search.stop()
 
     def _known(self) -> Labelled:
         """What is told to the optimizer."""
@@ -171,7 +171,7 @@ class Rounds:
         )
         row.write(place / ROUND)
         self.rounds.append(row)
-        self.watch.round(row)
+        self.callback.round(row)
         return None
 
     def _read(self, place: Path) -> None:
@@ -204,13 +204,15 @@ class Rounds:
         device = resolve_device(self.device)
         data = self._drawn(number)
         if path.is_dir():
-            return training.resume(Run(path), data, device=device, watch=self.watch.training)
+            return training.resume(Run(path), data, device=device, callback=self.callback.training)
         make_folder(path.parent)
         config = retraining_config(self.first.config, mix_seed(self.config.seed, "retraining", number))
         if self.config.learning_rate:
             protocol = dataclasses.replace(config.protocol, learning_rate=self.config.learning_rate)
             config = dataclasses.replace(config, protocol=protocol)
-        return training.train(config, data, path, start=self.run.model(), device=device, watch=self.watch.training)
+        return training.train(
+            config, data, path, start=self.run.model(), device=device, callback=self.callback.training
+        )
 
     def _drawn(self, number: int) -> Dataset:
         """The data of a retraining: drawn with replacement from all that is known, by their weights."""
@@ -263,7 +265,7 @@ class Rounds:
             known=known,
             scored=scored,
             seed=mix_seed(self.config.seed, "search", number),
-            watch=self.watch.searching(number, objective),
+            callback=self.callback.searching(number, objective),
             **self.calls,
             facts={"model": str((path.parent / "train").resolve())},
             **self.config.options,
@@ -280,7 +282,7 @@ def retraining_config(first: TrainConfig, seed: int) -> TrainConfig:
         The configuration.
     """
     params = {key: value for key, value in first.method.params.items() if key not in RAMP}
-    protocol = dataclasses.replace(first.protocol, epochs=1, patience=0, judge="last")
+    protocol = dataclasses.replace(first.protocol, epochs=1, patience=0, monitor="last")
     data = dataclasses.replace(first.data, task=GIVEN)
     chosen = method(first.method.name, **params, anneal=0.0)
     return dataclasses.replace(first, method=chosen, protocol=protocol, data=data, seed=seed)

@@ -25,12 +25,14 @@ from lso.vae import runs
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
+from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock, make_folder, replace_table
 from lso.vae.utils.trust import Trust
 
 CHANGEABLE = ("budget", "max_calls")  # in going on
 
 
+@renamed_arguments(watch="callback")
 def weighted_retraining(
     run: Run,
     goal: Goal,
@@ -44,7 +46,7 @@ def weighted_retraining(
     timeout: float | None = None,
     chunk: int = 1,
     max_failures: int = MAX_FAILURES,
-    watch: RetrainingCallback | None = None,
+    callback: RetrainingCallback | None = None,
     facts: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> RetrainingResult:
@@ -74,7 +76,7 @@ def weighted_retraining(
         chunk: objects a call of the executor, see `lso.black_box.loop.optimize`; may differ in going on.
         max_failures: alike and in a row at which a score is taken for broken, see `lso.black_box.loop.optimize`; may
             differ, too.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         facts: what else is to stand in run.json.
         **config: fields of `RetrainingConfig`; others are options of the optimizer.
     Returns:
@@ -103,7 +105,9 @@ def weighted_retraining(
         about = {"status": "running", "sentence": "", "search": _settings(run, goal, chosen), **(facts or {})}
         runs.update(folder, **about)
         try:
-            result = Rounds(run, goal, chosen, folder.path, data, device, watch or RetrainingCallback(), calls).finish()
+            result = Rounds(
+                run, goal, chosen, folder.path, data, device, callback or RetrainingCallback(), calls
+            ).finish()
         except BaseException as error:
             runs.note_end(folder, error)
             raise
@@ -171,7 +175,7 @@ def search_retraining(
     out: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
-    watch: RetrainingCallback | None = None,
+    callback: RetrainingCallback | None = None,
 ) -> Run:
     """Search by weighted retraining, and write a run folder with records, models and report.
 
@@ -186,7 +190,7 @@ def search_retraining(
         out: run folder to make, or to go on with; None makes one under ``runs/``.
         resume: go on with ``out``.
         device: of the models.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
     Returns:
         The search run.
     Raises:
@@ -211,7 +215,7 @@ def search_retraining(
     own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     facts = {"sought": dataclasses.asdict(sought), "config": own | {"k": repr(config.k)}}
     facts["calls"] = {"workers": workers, "timeout": timeout, "chunk": chunk, "max_failures": max_failures}
-    given: dict[str, Any] = {"out": out, "resume": resume, "device": device, "watch": watch, "facts": facts}
+    given: dict[str, Any] = {"out": out, "resume": resume, "device": device, "callback": callback, "facts": facts}
     result = weighted_retraining(run, goal, **own, **calls, **given)
     if result.records:
         summary = retraining_summary(result)
@@ -226,7 +230,7 @@ def resume_retraining(
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
     trust: Trust = False,
-    watch: RetrainingCallback | None = None,
+    callback: RetrainingCallback | None = None,
 ) -> Run:
     """Go on with an interrupted weighted retraining, or with a finished one and a larger budget.
 
@@ -235,7 +239,7 @@ def resume_retraining(
         changes: budget, max_calls, workers, timeout, chunk, max_failures.
         device: of the models.
         trust: see `lso.tasks.search.black_box.resume_black_box`.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
     Returns:
         The search run.
     Raises:
@@ -251,7 +255,7 @@ def resume_retraining(
     calls = {key: told.pop(key) for key in CALLS if key in told}
     settings = told | {"k": float(told["k"])}
     run, sought = Run(info["model"], trust=trust), SearchTarget.recorded(info, trust)
-    return search_retraining(run, sought, settings, **calls, out=path, resume=True, device=device, watch=watch)
+    return search_retraining(run, sought, settings, **calls, out=path, resume=True, device=device, callback=callback)
 
 
 def _write_files(summary: RetrainingSummary) -> None:

@@ -104,7 +104,7 @@ def search_black_box(
     resume: bool = False,
     device: str = "auto",
     limit: int | None = None,
-    watch: Callable[[str, LatentObjective], SearchCallback] | None = None,
+    callback: Callable[[str, LatentObjective], SearchCallback] | None = None,
     told: Callable[[Sequence[str]], None] | None = None,
 ) -> Run:
     """Search a trained model's latent space by a black-box optimizer, and write a run folder with records and report.
@@ -122,7 +122,7 @@ def search_black_box(
         resume: go on with ``out``.
         device: of the decoder.
         limit: of targets, the first so many.
-        watch: progress and stop requests of a part, by its name and objective.
+        callback: progress and stop requests of a part, by its name and objective.
         told: called once, before the search, with what was done to the targets, where there are any.
     Returns:
         The search run.
@@ -174,7 +174,7 @@ def search_black_box(
             for i, number in parts:
                 names = (f"target-{i:03d}" * (len(objectives) > 1), f"seed-{seed + number}" * (seeds > 1))
                 name = "-".join(filter(None, names))
-                watched = watch(name, objectives[i]) if watch is not None else SearchCallback()
+                watched = callback(name, objectives[i]) if callback is not None else SearchCallback()
                 again = resume and (path / name / runs.INFO).is_file()
                 given = (config, path / name, seed + number, again, known, watched, facts if alone else {})
                 results[i].append(_search(objectives[i], *given))
@@ -197,7 +197,7 @@ def resume_black_box(
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
     trust: Trust = False,
-    watch: Callable[[str, LatentObjective], SearchCallback] | None = None,
+    callback: Callable[[str, LatentObjective], SearchCallback] | None = None,
 ) -> Run:
     """Go on with an interrupted search, or with a finished one and a larger budget.
 
@@ -207,7 +207,7 @@ def resume_black_box(
             workers, timeout, chunk.
         device: of the decoder.
         trust: what may run of the code that the folder and that of its model name, see `lso.vae.utils.trust`.
-        watch: see `search_black_box`.
+        callback: see `search_black_box`.
     Returns:
         The search run.
     Raises:
@@ -231,7 +231,7 @@ def resume_black_box(
         resume=True,
         device=device,
         limit=info["limit"],
-        watch=watch,
+        callback=callback,
     )
 
 
@@ -287,7 +287,7 @@ def _search(
     seed: int,
     resume: bool,
     known: Known | None,
-    watch: SearchCallback,
+    callback: SearchCallback,
     facts: Mapping[str, Any],
 ) -> SearchResult:
     workers, timeout = config.workers, config.timeout
@@ -306,7 +306,7 @@ def _search(
         asynchronous=config.asynchronous,
         known=known,
         seed=seed,
-        watch=watch,
+        callback=callback,
         facts=facts,
         **config.options,
         **_features(config, objective),

@@ -27,6 +27,7 @@ from lso.vae import runs
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import unknown_name
 from lso.vae.runs import Run
+from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.random import generator
 from lso.vae.utils.validation import require
 
@@ -96,6 +97,7 @@ class SearchConfig:
         return [*self.start, *[self.start[-1]] * (self.starts - len(self.start))][: self.starts]
 
 
+@renamed_arguments(watch="callback")
 def search_targets(
     run: Run,
     target: str | Path,
@@ -107,7 +109,7 @@ def search_targets(
     pixels: Mapping[str, Any] | None = None,
     control: str = "lbfgs",
     limit: int | None = None,
-    watch: DescentCallback | None = None,
+    callback: DescentCallback | None = None,
     told: Callable[[Sequence[str]], None] | None = None,
 ) -> Run:
     """Look for codes that reproduce given data, and write a run folder with records and report.
@@ -123,7 +125,7 @@ def search_targets(
         pixels: how files become pixels where that differs from the run: channels, invert, fit, bad_files, binarize.
         control: a second optimizer from the same starts, for the report; ``"none"`` leaves it out.
         limit: search for the first so many targets.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         told: called once, before the search, with what was done to the targets.
     Returns:
         The search run: ``report.html``, ``report.json``, ``evaluations.jsonl`` and ``results/`` lie in it.
@@ -149,7 +151,7 @@ def search_targets(
         context=config.context,
     )
     facts = {"target": str(target), "notes": list(targets.notes), "pixels": dict(pixels or {}), "device": where}
-    return _carry_out(run, objective, targets, config, facts, seed, out, control, watch)
+    return _carry_out(run, objective, targets, config, facts, seed, out, control, callback)
 
 
 def search_goal(
@@ -161,7 +163,7 @@ def search_goal(
     out: str | Path | None = None,
     device: str = "auto",
     control: str = "lbfgs",
-    watch: DescentCallback | None = None,
+    callback: DescentCallback | None = None,
 ) -> Run:
     """Look by gradient for codes of good value, and write a run folder with records and report.
 
@@ -173,7 +175,7 @@ def search_goal(
         out: run folder to make; None makes one under ``runs/``.
         device: where to search.
         control: see `search_targets`.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
     Returns:
         The search run.
     Raises:
@@ -185,7 +187,7 @@ def search_goal(
     objective = goal_objective(goal, decoder, space, prior_weight=config.prior_weight)
     if not objective.differentiable:
         raise not_differentiable(goal.name, "its score takes objects, not tensors", config.optimizer)
-    return _carry_out(run, objective, None, config, {"goal": goal.name, "device": where}, seed, out, control, watch)
+    return _carry_out(run, objective, None, config, {"goal": goal.name, "device": where}, seed, out, control, callback)
 
 
 def frozen(run: Run, device: str, **options: Any) -> tuple[Decoder, LatentSpace, str]:
@@ -213,17 +215,17 @@ def _carry_out(
     seed: int,
     out: str | Path | None,
     control: str,
-    watch: DescentCallback | None,
+    callback: DescentCallback | None,
 ) -> Run:
     decoder, space = objective.decoder, objective.space
     z0 = starts.make(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
     info = _facts(run, config, seed) | {"control": control, **facts}
     found = runs.create(runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", info)
     try:
-        result = _minimize(objective, z0, config, config.optimizer, watch)
+        result = _minimize(objective, z0, config, config.optimizer, callback)
         # The same search by another optimizer; none where it would be the same one, or the search was cut.
         second = control not in ("none", config.optimizer) and result.status != "stopped"
-        other = _minimize(objective, z0, config, control, watch) if second else None
+        other = _minimize(objective, z0, config, control, callback) if second else None
         if other is not None and other.status == "stopped":
             other = None  # half a control would be read as a whole one
         _write(found, run, targets, result, other)
@@ -253,7 +255,7 @@ def _facts(run: Run, config: SearchConfig, seed: int) -> dict[str, Any]:
 
 
 def _minimize(
-    objective: LatentObjective, z0: Tensor, config: SearchConfig, optimizer: str, watch: DescentCallback | None
+    objective: LatentObjective, z0: Tensor, config: SearchConfig, optimizer: str, callback: DescentCallback | None
 ) -> Result:
     return minimize(
         objective,
@@ -263,7 +265,7 @@ def _minimize(
         tol=config.tol,
         max_steps=config.max_steps,
         start_names=starts.names(config.kinds(), config.starts),
-        watch=watch,
+        callback=callback,
     )
 
 

@@ -28,6 +28,7 @@ from lso.vae.training import loop as training
 from lso.vae.training.loop import Limits, TrainingCallback
 from lso.vae.training.setup import create_trainer, leave, lock_run, restore_trainer
 from lso.vae.training.state import Trainer, restore
+from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock
 from lso.vae.utils.trust import Trust
 
@@ -63,6 +64,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+@renamed_arguments(watch="callback")
 def train(
     method: str | Method | None = None,
     *,
@@ -77,7 +79,7 @@ def train(
     config: str | Path | None = None,
     settings: Settings | None = None,
     dataset: Dataset | None = None,
-    watch: TrainingCallback | None = None,
+    callback: TrainingCallback | None = None,
     limits: Limits = Limits(),
     trust: Trust = False,
 ) -> Run:
@@ -100,7 +102,7 @@ def train(
         settings: any other configuration values, nested as in the TOML file.
         dataset: the data themselves, instead of ``task`` and ``data``; defaults are those of the task ``arrays`` or
             ``text``, and what reads the data again (`resume`, `evaluate`) has to be given them again.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         limits: where this session ends.
         trust: whether a tokenizer that ``config`` names may run; one in ``settings`` needs no further word.
     Returns:
@@ -129,7 +131,7 @@ def train(
         dataset = with_overlap(dataset)
         own = {"tokenizer": split["name"]} if (split := dataset.provenance.get("tokenizer")) else {}
         full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=GIVEN, **own))
-    return train_planned(full, dataset, out=out, device=device, watch=watch, limits=limits)
+    return train_planned(full, dataset, out=out, device=device, callback=callback, limits=limits)
 
 
 def train_planned(
@@ -138,7 +140,7 @@ def train_planned(
     *,
     out: str | Path | None = None,
     device: str = "auto",
-    watch: TrainingCallback | None = None,
+    callback: TrainingCallback | None = None,
     limits: Limits = Limits(),
 ) -> Run:
     """`train` once the configuration is complete and the data are read.
@@ -148,13 +150,13 @@ def train_planned(
         dataset: what its data section says.
         out: see `train`.
         device: see `train`.
-        watch: see `train`.
+        callback: see `train`.
         limits: see `train`.
     Returns:
         The run.
     """
     path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
-    run = training.train(config, dataset, path, device=resolve_device(device), watch=watch, limits=limits)
+    run = training.train(config, dataset, path, device=resolve_device(device), callback=callback, limits=limits)
     run.trust = _said(config)
     return _reported(_heard(run, dataset)) if is_main_process() else run
 
@@ -172,13 +174,13 @@ class TrainingJob:
         config: from `plan`.
         dataset: what its data section says.
         path: its run folder; where there is a run it goes on.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
     """
 
     config: TrainConfig
     dataset: Dataset
     path: Path
-    watch: TrainingCallback
+    callback: TrainingCallback
 
 
 def train_together(jobs: Sequence[TrainingJob], *, device: str = "auto", limits: Limits = Limits()) -> list[Run]:
@@ -215,7 +217,7 @@ def train_together(jobs: Sequence[TrainingJob], *, device: str = "auto", limits:
 def _opened(job: TrainingJob, device: torch.device, holds: ExitStack) -> list[Trainer]:
     """One training, begun or where it was, its folder held; none if it is finished."""
     if not (job.path / runs.INFO).is_file():
-        trainer = create_trainer(job.config, job.dataset, job.path, device=device, watch=job.watch)
+        trainer = create_trainer(job.config, job.dataset, job.path, device=device, callback=job.callback)
         holds.enter_context(lock_run(job.path))
         restore(trainer)  # as in `lso.vae.training.loop.train`
         return [trainer]
@@ -223,15 +225,16 @@ def _opened(job: TrainingJob, device: torch.device, holds: ExitStack) -> list[Tr
     run = Run(job.path)
     if run.info["status"] == "finished":  # by another process, before it was held
         return []
-    return [restore_trainer(run, job.dataset, device=device, watch=job.watch)]
+    return [restore_trainer(run, job.dataset, device=device, callback=job.callback)]
 
 
+@renamed_arguments(watch="callback")
 def resume(
     run: str | Path | Run,
     *,
     device: str = "auto",
     dataset: Dataset | None = None,
-    watch: TrainingCallback | None = None,
+    callback: TrainingCallback | None = None,
     limits: Limits = Limits(),
     trust: Trust = False,
 ) -> Run:
@@ -241,7 +244,7 @@ def resume(
         run: the run or its folder.
         device: where to train.
         dataset: the data of a run that was given them as tensors; None reads them again.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         limits: where this session ends.
         trust: what may run of the code that a folder given by its path names, see `lso.vae.utils.trust`.
     Returns:
@@ -258,7 +261,7 @@ def resume(
         there = page.is_file() and page.with_suffix(".json").is_file()
         return found if there or not is_main_process() else _reported(found)
     data = dataset_of(found) if dataset is None else dataset
-    done = training.resume(found, data, device=resolve_device(device), watch=watch, limits=limits)
+    done = training.resume(found, data, device=resolve_device(device), callback=callback, limits=limits)
     return _reported(_heard(done, data)) if is_main_process() else done
 
 
@@ -329,6 +332,7 @@ def load(run: str | Path | Run, device: str = "cpu") -> VAE:
     return checkpoint.load_model(path, where) if path.is_file() else Run(path).model(where)
 
 
+@renamed_arguments(watch="callback")
 def evaluate(
     model: VAE,
     dataset: Dataset,
@@ -337,7 +341,7 @@ def evaluate(
     iw_samples: int = 500,
     limit: int | None = None,
     seed: int = 0,
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Metrics:
     """All metrics of a model on one split, in nats per datum.
 
@@ -348,10 +352,10 @@ def evaluate(
         iw_samples: importance samples for the NLL; 0 leaves it out.
         limit: use the first so many data.
         seed: of the samples.
-        watch: called with (data done, data to do) of the importance-weighted NLL, where the time goes.
+        callback: called with (data done, data to do) of the importance-weighted NLL, where the time goes.
     Returns:
         The metrics.
     """
     device = next(model.parameters()).device
     x = seen(dataset, split)[:limit].to(device)
-    return evaluation.evaluate(model, x, iw_samples=iw_samples, seed=seed, split=split, watch=watch)
+    return evaluation.evaluate(model, x, iw_samples=iw_samples, seed=seed, split=split, callback=callback)

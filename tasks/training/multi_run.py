@@ -33,7 +33,7 @@ from lso.vae.utils.reading import replace_sealed
 Count = Callable[[int, int], None]
 
 
-class GridWatch:
+class MultiRunCallback:
     """What a caller may see and say while several trainings run; every method may be left as it is."""
 
     def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
@@ -44,7 +44,7 @@ class GridWatch:
             number: from 1.
             of: how many there are.
         Returns:
-            What watches it.
+            Its callback.
         """
         return TrainingCallback()
 
@@ -56,7 +56,7 @@ class GridWatch:
             number: of the first, from 1.
             of: how many there are in all.
         Returns:
-            What watches each.
+            The callback of each.
         """
         return [TrainingCallback() for _ in planned]
 
@@ -87,7 +87,7 @@ class GridWatch:
         """
 
     def stop(self) -> str | None:
-        """Asked between trainings and, by way of their own watch, in them.
+        """Asked between trainings and, by way of their own callback, in them.
 
         Returns:
             A reason to stop now, else None.
@@ -105,14 +105,14 @@ class _Session:
 
     root: Path
     device: str
-    watch: GridWatch
+    callback: MultiRunCallback
     deadline: float
     datasets: dict[Any, Dataset] = dataclasses.field(default_factory=dict)
     room: int = 1  # datasets kept at a time
 
     def reason(self) -> str | None:
         late = "reached the time limit" if time.monotonic() >= self.deadline else None
-        return self.watch.stop() or late
+        return self.callback.stop() or late
 
     def data(self, planned: Planned) -> Dataset:
         config = planned.config
@@ -141,7 +141,7 @@ def train_all(
     *,
     asked: EvaluationSpec | None = None,
     device: str = "auto",
-    watch: GridWatch | None = None,
+    callback: MultiRunCallback | None = None,
     seconds: float | None = None,
     together: bool | None = False,
     longer: bool = False,
@@ -159,7 +159,7 @@ def train_all(
         root: the folder above theirs.
         asked: how finished ones are measured, beside the weights in ``evaluation.json``; None measures nothing.
         device: where.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         seconds: of this call; None is no limit.
         together: whether they train in lockstep where they can; None where that was measured to be faster.
         longer: whether trainings that were begun for fewer epochs go on to those that are planned.
@@ -174,7 +174,7 @@ def train_all(
     clean_below(root)
     experiment.resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    session = _Session(root=root, device=device, watch=watch or GridWatch(), deadline=deadline)
+    session = _Session(root=root, device=device, callback=callback or MultiRunCallback(), deadline=deadline)
     reason, done = None, 0
     groups = _groups(session, sorted(planned, key=lambda one: (one.turn, one.config.seed)), together)
     if together:
@@ -215,7 +215,7 @@ def _tell_alone(session: _Session, groups: Sequence[Sequence[Planned]]) -> None:
             )
             of_reason.setdefault(why, []).append(group[0])
     for why, alone in of_reason.items():
-        session.watch.alone(alone, why)
+        session.callback.alone(alone, why)
 
 
 def _is_done(planned: Planned, root: Path) -> bool:
@@ -229,20 +229,20 @@ def _group(session: _Session, group: list[Planned], asked: EvaluationSpec | None
     for one in group:
         if (session.root / one.name / INFO).is_file():
             _lengthened(Run(session.root / one.name), one)
-    watches = session.watch.together(group, *place)
+    callbacks = session.callback.together(group, *place)
     try:
         jobs = [
             experiment.TrainingJob(
-                config=one.config, dataset=session.data(one), path=session.root / one.name, watch=watch
+                config=one.config, dataset=session.data(one), path=session.root / one.name, callback=callback
             )
-            for one, watch in zip(group, watches, strict=True)
+            for one, callback in zip(group, callbacks, strict=True)
         ]
         runs = experiment.train_together(jobs, device=session.device, limits=session.limits())
     finally:
         done = [one for one in group if _is_done(one, session.root)]
         for one in group:
             if asked is None or one not in done:
-                session.watch.left(one)  # of the others it is told after they are measured
+                session.callback.left(one)  # of the others it is told after they are measured
     if cut := [run.info["sentence"] for run in runs if run.info["status"] == "stopped"]:
         return session.reason() or str(cut[0])
     return next(filter(None, (_member(session, one, asked, place) for one in done)), None)
@@ -262,7 +262,7 @@ def _member(session: _Session, planned: Planned, asked: EvaluationSpec | None, p
             if reason := session.reason():
                 return reason
             begun = True
-            run = _train(session, planned, run, session.watch.training(planned, *place))
+            run = _train(session, planned, run, session.callback.training(planned, *place))
         if run.info["status"] != "finished":
             return session.reason() or run.info["sentence"]
         if asked and len(evaluations(run, asked)) < asked.repeats:
@@ -274,7 +274,7 @@ def _member(session: _Session, planned: Planned, asked: EvaluationSpec | None, p
         return f"{cut} while {planned.name} was evaluated"
     finally:
         if begun:
-            session.watch.left(planned)
+            session.callback.left(planned)
     return None
 
 
@@ -286,9 +286,9 @@ def _lengthened(run: Run, planned: Planned) -> Run:
     return run
 
 
-def _train(session: _Session, planned: Planned, run: Run | None, watch: TrainingCallback) -> Run:
+def _train(session: _Session, planned: Planned, run: Run | None, callback: TrainingCallback) -> Run:
     dataset = session.data(planned)
-    options: Any = {"device": session.device, "watch": watch, "limits": session.limits()}
+    options: Any = {"device": session.device, "callback": callback, "limits": session.limits()}
     if run is None:
         return experiment.train_planned(planned.config, dataset, out=session.root / planned.name, **options)
     return experiment.resume(run, dataset=dataset, **options)
@@ -301,7 +301,7 @@ def _evaluate(session: _Session, planned: Planned, run: Run, asked: EvaluationSp
         raise DataError(f"the data of {run.path} have changed since it was trained", "Bring the same files back.")
     model = experiment.load(run, session.device)
     for seed in range(len(done), asked.repeats):
-        shown = session.watch.evaluating(planned, seed)
+        shown = session.callback.evaluating(planned, seed)
 
         def count(measured: int, of: int, shown: Count = shown) -> None:
             if measured < of and (reason := session.reason()):
@@ -311,7 +311,7 @@ def _evaluate(session: _Session, planned: Planned, run: Run, asked: EvaluationSp
         if reason := session.reason():
             raise _Cut(reason)
         metrics = experiment.evaluate(
-            model, dataset, iw_samples=asked.iw_samples, limit=asked.limit or None, seed=seed, watch=count
+            model, dataset, iw_samples=asked.iw_samples, limit=asked.limit or None, seed=seed, callback=count
         )
         done.append(json.loads(metrics.to_json()))
         content = {"how": how(asked), "metrics": done}

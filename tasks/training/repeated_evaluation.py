@@ -61,7 +61,7 @@ def repeats(
     iw_samples: int = 500,
     limit: int | None = None,
     seed: int = 0,
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> list[Metrics]:
     """The evaluation of one model under ``count`` seeds, whose spread is that of the estimators (He et al. 2019,
     Tables 7 and 8).
@@ -74,7 +74,7 @@ def repeats(
         iw_samples: importance samples for the NLL; 0 leaves it out.
         limit: use the first so many data.
         seed: of the first; the others follow.
-        watch: called with (data done, data to do) over all evaluations.
+        callback: called with (data done, data to do) over all evaluations.
     Returns:
         One account for each seed; `spread_of` sums them up.
     Raises:
@@ -84,12 +84,12 @@ def repeats(
     found: list[Metrics] = []
 
     def one(done: int, total: int) -> None:
-        if watch is not None:
-            watch(len(found) * total + done, count * total)
+        if callback is not None:
+            callback(len(found) * total + done, count * total)
 
     for i in range(count):
         found.append(
-            evaluate(model, dataset, split=split, iw_samples=iw_samples, limit=limit, seed=seed + i, watch=one)
+            evaluate(model, dataset, split=split, iw_samples=iw_samples, limit=limit, seed=seed + i, callback=one)
         )
     return found
 
@@ -120,7 +120,7 @@ def gaps(
     iw_samples: int = 500,
     limit: int | None = None,
     seed: int = 0,
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Gaps:
     """Approximation and amortization gap of a model on one split (see `lso.vae.metrics.inference_gap`).
 
@@ -133,11 +133,11 @@ def gaps(
         iw_samples: importance samples.
         limit: use the first so many data.
         seed: of all draws.
-        watch: called with (data done, data to do).
+        callback: called with (data done, data to do).
     Returns:
         The gaps.
     """
     device: torch.device = next(model.parameters()).device
     x = take(seen(dataset, split), slice(limit)).to(device)
     options = {"steps": steps, "samples": samples, "iw_samples": iw_samples}
-    return inference_gaps.gaps(model, x, seed=seed, split=split, watch=watch, **options)
+    return inference_gaps.gaps(model, x, seed=seed, split=split, callback=callback, **options)

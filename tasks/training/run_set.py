@@ -159,8 +159,8 @@ def as_begun(root: Path, settings: Settings) -> Settings:
         except LsoError:  # damaged, or of something else
             continue
         before: Settings = {}
-        if "judge_from" not in said:
-            rule = {"judge": old.protocol.judge, "judge_from": old.protocol.judge_from}
+        if not {"monitor_from", "judge_from"} & said.keys():  # whichever word the folder has
+            rule = {"monitor": old.protocol.monitor, "monitor_from": old.protocol.monitor_from}
             before = {"protocol": rule, "architecture": {"edition": old.architecture.edition}}
         if "mi_lengths" not in said:
             before = merge(before, {"protocol": {"mi_lengths": old.protocol.mi_lengths}, PARAMETERS: PHASE_BEFORE})

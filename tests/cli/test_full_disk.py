@@ -17,6 +17,7 @@ from lso.vae import runs
 from lso.vae.errors import WriteError
 from lso.vae.runs import Run
 from lso.vae.utils import files
+from lso.vae.utils.run_schema import FORMAT
 from tests.cli.conftest import Lso
 from tests.cli.writers import WRITERS, Writer, pieces, small_world, workplace
 
@@ -124,7 +125,7 @@ def test_how_a_session_ended_is_written_over_what_was_there(tmp_path: Path) -> N
         runs.update(run, status="failed", sentence="a longer word than before")
         assert run.info["status"] == "failed" and pieces(tmp_path) == []
         runs.update(run, sentence="")
-    assert run.info == {"kind": "search", "status": "failed", "sentence": ""}
+    assert run.info == {"format": FORMAT, "kind": "search", "status": "failed", "sentence": ""}
 
 
 def test_half_a_line_is_cut_off_again(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_every_row_is_consistent(name: str) -> None:
 def test_a_tasks_own_sizes_are_those_of_its_default_network_alone() -> None:
     own = plan({"data": {"task": "ehrlich"}})
     other = plan({"data": {"task": "ehrlich"}, "architecture": {"name": "lstm"}})
-    assert (own.architecture.width, own.architecture.dropout, own.protocol.judge) == (128, 0.0, "loss")
+    assert (own.architecture.width, own.architecture.dropout, own.protocol.monitor) == (128, 0.0, "loss")
     assert (other.architecture.width, other.architecture.dropout) == (256, 0.5)
 
 

@@ -41,7 +41,7 @@ class Case(NamedTuple):
 IN_TURN: tuple[tuple[Group, ...], ...] = (("encoder",), ("decoder",))
 CASES = [
     Case("ne-vae-se", "mlp"),
-    Case("ne-vae-lp:c=0,shown=hard", "mlp"),
+    Case("ne-vae-lp:c=0,reconstruction=hard", "mlp"),
     Case("iwae", "mlp"),
     Case("free-bits:floor=0.3,over=batch", "mlp"),
     Case("vae", "mlp", IN_TURN),
@@ -110,7 +110,7 @@ def main(out: Path) -> None:
         found: dict[str, Any] = {"steps": [stepped(case) for case in CASES]}
         for name, chosen in trainings().items():
             train(chosen, data_for(chosen), out / name)
-        train(plain, digits(), out / "begun", watch=Told(1, 6, lambda: "interrupted"))
+        train(plain, digits(), out / "begun", callback=Told(1, 6, lambda: "interrupted"))
         resume(Run(out / "cut"), digits())
         found["held"] = refused(lambda: resume(Run(out / "held"), digits()))
         own = replace(plain, seed=process_info().rank)
@@ -118,7 +118,7 @@ def main(out: Path) -> None:
         found["diverged"] = refused(lambda: train(wild, digits(), out / "diverged"))
         found["different"] = refused(lambda: train(own, digits(), out / "different"))
     train(plain, digits(), out / "again", limits=Limits(steps=1))
-    found["lost"] = refused(lambda: train(plain, digits(), out / "lost", watch=Told(1, 6, fails)))
+    found["lost"] = refused(lambda: train(plain, digits(), out / "lost", callback=Told(1, 6, fails)))
     found["parted"] = refused(lambda: train(plain, digits(), out / "parted"))
     torch.save(found, out / f"{process_info().rank}.pt")
 

@@ -99,9 +99,9 @@ def test_a_run_goes_on_only_where_its_precision_can_be_computed(
         training.resume(run, digits())
     assert contents(run.path) == before
     answers(monkeypatch, {"linear layer": 3.9})
-    watch = Warned()
-    assert training.resume(run, digits(), watch=watch).info["status"] == "finished"
-    assert "3.9 times as long" in watch.told[0] and "3.9 times as long" in run.info["sentence"]
+    callback = Warned()
+    assert training.resume(run, digits(), callback=callback).info["status"] == "finished"
+    assert "3.9 times as long" in callback.told[0] and "3.9 times as long" in run.info["sentence"]
     whole = training.train(config(precision="bfloat16"), digits(), tmp_path / "whole")
     assert rows(run.path) == rows(whole.path)
 
@@ -111,10 +111,12 @@ def test_where_bfloat16_is_slower_it_is_said_before_training_with_the_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: float, told: bool
 ) -> None:
     answers(monkeypatch, {"convolution": 1.0, "linear layer": ratio})
-    watch = Warned()
-    run = training.train(config(precision="bfloat16"), digits(), tmp_path / "r", watch=watch, limits=Limits(steps=1))
+    callback = Warned()
+    run = training.train(
+        config(precision="bfloat16"), digits(), tmp_path / "r", callback=callback, limits=Limits(steps=1)
+    )
     wanted = "bfloat16 is slower on this CPU: one small linear layer took 3.9 times as long (39 against 10 ms)"
-    assert watch.told == ([wanted, "start"] if told else ["start"])
+    assert callback.told == ([wanted, "start"] if told else ["start"])
     assert (wanted in run.info["sentence"]) == told
 
 

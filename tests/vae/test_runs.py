@@ -11,6 +11,7 @@ from lso.vae.errors import LsoError, RunError, WriteError
 from lso.vae.runs import Run
 from lso.vae.training.state import update_status
 from lso.vae.utils.files import replace_file
+from lso.vae.utils.run_schema import FORMAT
 from tests.vae.small import config
 
 
@@ -26,7 +27,7 @@ def test_folder_appears_complete(tmp_path: Path) -> None:
     assert sorted(os.listdir(run.path)) == [runs.CONFIG, runs.INFO]
     assert os.listdir(tmp_path / "deep") == ["r"]  # nothing beside is left
     assert run.config == config() and run.kind == "train" and run.verdict == "collapsed"
-    assert run.info == {"kind": "train", "status": "finished", "seed": 3, "verdict": "collapsed"}
+    assert run.info == {"format": FORMAT, "kind": "train", "status": "finished", "seed": 3, "verdict": "collapsed"}
     assert run.metrics() == [] and run.best() == {} and run.codes() is None
 
 
@@ -85,7 +86,7 @@ def test_chosen_folder_never_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_update_replaces_keys_and_leaves_no_half_file(tmp_path: Path) -> None:
     run = make(tmp_path / "r", model=False, sentence="")
     runs.update(run, status="stopped", sentence="why", extra=[1, 2])
-    assert run.info == {"kind": "train", "status": "stopped", "sentence": "why", "extra": [1, 2]}
+    assert run.info == {"format": FORMAT, "kind": "train", "status": "stopped", "sentence": "why", "extra": [1, 2]}
     assert sorted(os.listdir(run.path)) == [runs.CONFIG, runs.INFO]
 
 

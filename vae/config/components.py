@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any, Literal
 
+from lso.vae.utils.deprecation import renamed_fields
 from lso.vae.utils.validation import require
 
 # --- objective --------------------------------------------------------------------------------------------------------
@@ -49,21 +50,24 @@ Objective = Elbo | FreeBits | ImportanceWeighted
 
 # What is re-encoded: expected pixels with gradients into the decoder, the same without, or drawn binary pixels whose
 # gradients are those of the expected ones (straight-through).
-Shown = Literal["soft", "detached", "hard"]
+Reconstruction = Literal["soft", "detached", "hard"]
+RENAMED_PENALTY = {"shown": "reconstruction"}  # old name -> current one
 
 
+@renamed_fields(**RENAMED_PENALTY)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SquaredReencoding:
     """Squared distance between a code and the code of its reconstruction (NE-VAE, se)."""
 
     weight: float = 1.0
     reduction: Literal["mean", "sum"] = "mean"
-    shown: Shown = "soft"
+    reconstruction: Reconstruction = "soft"
 
     def __post_init__(self) -> None:
-        _check_penalty(self.weight, self.reduction, self.shown)
+        _check_penalty(self.weight, self.reduction, self.reconstruction)
 
 
+@renamed_fields(**RENAMED_PENALTY)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogProbReencoding:
     """Negative log-density of a code under the posterior of its reconstruction, floored at c per dimension (lp)."""
@@ -71,15 +75,16 @@ class LogProbReencoding:
     c: float
     weight: float = 1.0
     reduction: Literal["mean", "sum"] = "sum"
-    shown: Shown = "soft"
+    reconstruction: Reconstruction = "soft"
 
     def __post_init__(self) -> None:
         require(self.c < inf, "a floor c below infinity", self.c, "-5 to 5 is usual; -inf is no floor.")
-        _check_penalty(self.weight, self.reduction, self.shown)
+        _check_penalty(self.weight, self.reduction, self.reconstruction)
 
 
-def _check_penalty(weight: float, reduction: str, shown: str) -> None:
-    require(shown in ("soft", "detached", "hard"), "shown=soft, detached or hard", shown, "soft is the default.")
+def _check_penalty(weight: float, reduction: str, reconstruction: str) -> None:
+    known = reconstruction in ("soft", "detached", "hard")
+    require(known, "reconstruction=soft, detached or hard", reconstruction, "soft is the default.")
     require(0 <= weight < inf, "a finite penalty weight >= 0", weight, "0 switches the penalty off.")
     require(
         reduction in ("mean", "sum"),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lso.vae.config.architectures import Kind
 from lso.vae.config.components import (
+    RENAMED_PENALTY,
     Aggressive,
     Amortized,
     Constant,
@@ -21,15 +22,16 @@ from lso.vae.config.components import (
     LogProbReencoding,
     Objective,
     Penalty,
+    Reconstruction,
     Refinement,
     Schedule,
     SemiAmortized,
-    Shown,
     SquaredReencoding,
     Svi,
     Updates,
 )
 from lso.vae.errors import UsageError, unknown_name
+from lso.vae.utils.deprecation import current_words
 from lso.vae.utils.validation import convert, require
 
 
@@ -117,15 +119,15 @@ def _iwae(*, samples: int = 5) -> dict[str, Any]:
 
 
 def _squared(
-    *, weight: float = 1.0, reduction: Literal["mean", "sum"] = "mean", shown: Shown = "soft"
+    *, weight: float = 1.0, reduction: Literal["mean", "sum"] = "mean", reconstruction: Reconstruction = "soft"
 ) -> dict[str, Any]:
-    return {"penalty": SquaredReencoding(weight=weight, reduction=reduction, shown=shown)}
+    return {"penalty": SquaredReencoding(weight=weight, reduction=reduction, reconstruction=reconstruction)}
 
 
 def _log_prob(
-    *, c: float, weight: float = 1.0, reduction: Literal["mean", "sum"] = "sum", shown: Shown = "soft"
+    *, c: float, weight: float = 1.0, reduction: Literal["mean", "sum"] = "sum", reconstruction: Reconstruction = "soft"
 ) -> dict[str, Any]:
-    return {"penalty": LogProbReencoding(c=c, weight=weight, reduction=reduction, shown=shown)}
+    return {"penalty": LogProbReencoding(c=c, weight=weight, reduction=reduction, reconstruction=reconstruction)}
 
 
 def _skip() -> dict[str, Any]:
@@ -286,6 +288,20 @@ def parameters(name: str) -> dict[str, inspect.Parameter]:
     return found
 
 
+def renamed_parameters(name: str) -> dict[str, str]:
+    """Old names of a method's parameters.
+
+    Args:
+        name: as `rows` takes it.
+    Returns:
+        Old name -> current one, of those that it has.
+    Raises:
+        UsageError: if a method is unknown.
+    """
+    known = parameters(name)
+    return {old: new for old, new in RENAMED_PENALTY.items() if new in known}
+
+
 def method(name: str, /, **params: Any) -> Method:
     """Build a method by name.
 
@@ -299,6 +315,7 @@ def method(name: str, /, **params: Any) -> Method:
             act on the same axis.
     """
     known = parameters(name)
+    params = current_words(params, renamed_parameters(name), f"method {name}")
     for key in params:
         if key not in known:
             raise unknown_name(f"parameter of {name}", key, known)

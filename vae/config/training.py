@@ -10,28 +10,31 @@ from typing import Any, Literal, get_type_hints
 
 from lso.vae.config.architectures import ARCHITECTURES, BASELINES, Architecture, Kind, architecture
 from lso.vae.config.components import Svi
-from lso.vae.config.methods import Method, method, parameters, rows
+from lso.vae.config.methods import Method, method, parameters, renamed_parameters, rows
 from lso.vae.errors import UsageError, unknown_name
+from lso.vae.utils.deprecation import current_words, renamed_fields
 from lso.vae.utils.files import printable
 from lso.vae.utils.validation import convert, require
 
 Binarize = Literal["dynamic", "fixed", "none"]
 Precision = Literal["float32", "bfloat16"]
-Judge = Literal["loss", "elbo", "objective", "last"]
+Monitor = Literal["loss", "elbo", "objective", "last"]
+RENAMED_PROTOCOL = {"judge": "monitor", "judge_from": "monitor_from"}  # old name -> current one
 RATES = {"adam": 1e-3, "sgd": 1.0}  # usual learning rate of an optimizer
 
 
+@renamed_fields(**RENAMED_PROTOCOL)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
     """How a model is trained; the task gives the defaults.
 
-    Gradients are clipped by their norm. The weights of the epoch with the least of what ``judge`` names, on validation
-    data, are kept. When there is no new best for ``patience`` epochs, the learning rate is multiplied by ``decay``, the
-    best weights are reloaded and the optimizers start afresh; after ``max_decays`` decays training ends (He et al.
+    Gradients are clipped by their norm. The weights of the epoch with the least of what ``monitor`` names are kept, on
+    validation data. When there is no new best for ``patience`` epochs, the learning rate is multiplied by ``decay``,
+    the best weights are reloaded and the optimizers start afresh; after ``max_decays`` decays training ends (He et al.
     2019, arXiv:1901.05534, sec. 4 and authors' code). The best is that of the whole run, as in the authors' code for
     images; theirs for text compares with the loss at the last decay.
 
-    What is watched under each ``judge``:
+    What is watched under each ``monitor``:
 
     - ``loss``: what the method minimizes, at its last KL weight and with its penalty, free bits or importance weights.
       No epoch that ends within the KL ramp can be the best; until one can, the latest weights stand.
@@ -62,8 +65,8 @@ class Protocol:
             they are slower or cannot be computed, which is tried before training begins (see `lso.vae.precision`).
         compiled: whether the layers of a training step are fused by torch.compile, which takes minutes at first and
             pays on GPUs.
-        judge: what the best epoch has least of: loss, elbo, objective, or last for none.
-        judge_from: the first epoch that can be the best; 0 admits the untrained model, as folders have it that were
+        monitor: what the best epoch has least of: loss, elbo, objective, or last for none.
+        monitor_from: the first epoch that can be the best; 0 admits the untrained model, as folders have it that were
             written before there was this key.
     Raises:
         UsageError: if a value is out of range.
@@ -86,8 +89,8 @@ class Protocol:
     mi_lengths: Literal["equal", "any"] = "equal"
     precision: Precision = "float32"
     compiled: bool = False
-    judge: Judge = "loss"
-    judge_from: int = 1
+    monitor: Monitor = "loss"
+    monitor_from: int = 1
 
     def __post_init__(self) -> None:
         require(
@@ -102,7 +105,7 @@ class Protocol:
         require(0 < self.decay <= 1, "0 < decay <= 1", self.decay, "0.5 is the default.")
         require(self.max_decays >= 1, "max_decays >= 1", self.max_decays, "5 is the default.")
         require(self.decay_from >= 0, "decay_from >= 0", self.decay_from, "0 allows a decay at any epoch.")
-        require(self.judge_from >= 0, "judge_from >= 0", self.judge_from, "1 leaves out the untrained model.")
+        require(self.monitor_from >= 0, "monitor_from >= 0", self.monitor_from, "1 leaves out the untrained model.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +230,7 @@ class TrainConfig:
 # What the config.toml of a run folder means by keys that it does not have, as it was written before there were any.
 BEFORE = TrainConfig(
     method=method("vae"),
-    protocol=Protocol(judge="elbo", judge_from=0, mi_lengths="any"),
+    protocol=Protocol(monitor="elbo", monitor_from=0, mi_lengths="any"),
     data=DataConfig(limited="encoded"),
 )
 PARAMETERS_BEFORE = {"early": 0}  # the same of parameters of methods
@@ -307,6 +310,8 @@ def _without_latents(networks: Architecture, chosen: Method) -> Architecture:
 
 def _update(part: Any, section: str, values: Mapping[str, Any]) -> Any:
     hints = get_type_hints(type(part))
+    if section == "protocol":
+        values = current_words(values, RENAMED_PROTOCOL, "[protocol]", stacklevel=5)
     for key in values:
         if key not in hints:
             raise unknown_name(f"key in [{section}]", key, hints)
@@ -354,7 +359,7 @@ def from_folder(text: str, source: str) -> TrainConfig:
     Raises:
         UsageError: as `from_toml`.
     """
-    values = read_toml(text, source)
+    values = _in_current_words(read_toml(text, source))
     networks = values.get("architecture")
     if isinstance(networks, Mapping):
         values["architecture"] = {"edition": 0, **networks}  # of the family named there, not of the default one
@@ -363,6 +368,15 @@ def from_folder(text: str, source: str) -> TrainConfig:
         known = parameters(str(chosen["name"]))
         values["method"] = {key: value for key, value in PARAMETERS_BEFORE.items() if key in known} | dict(chosen)
     return from_dict(values, BEFORE)
+
+
+def _in_current_words(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a folder, which keeps the words that were in use when it was written."""
+    if isinstance(protocol := values.get("protocol"), Mapping):
+        values["protocol"] = current_words(protocol, RENAMED_PROTOCOL)
+    if isinstance(chosen := values.get("method"), Mapping) and chosen.get("name"):
+        values["method"] = current_words(chosen, renamed_parameters(str(chosen["name"])))
+    return values
 
 
 def read_toml(text: str, source: str) -> dict[str, Any]:

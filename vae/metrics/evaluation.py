@@ -234,7 +234,7 @@ def evaluate(
     mi_batch: int | None = None,
     split: str = "test",
     inference: Inference | None = None,
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Metrics:
     """All metrics of a split. At the same seed the shared numbers equal those of `validate`.
 
@@ -248,7 +248,7 @@ def evaluate(
         mi_batch: B of the mutual information within batches; None is that of the literature, 50 images or 32 sequences.
         split: name to record.
         inference: how q(z|x) is found, the proposal of the importance weights too; None is the model's own way.
-        watch: called with (data done, data to do) of the importance-weighted NLL, where the time goes.
+        callback: called with (data done, data to do) of the importance-weighted NLL, where the time goes.
     Returns:
         The metrics.
     Raises:
@@ -260,7 +260,7 @@ def evaluate(
     with eval_mode(model):
         codes = _encode(model, x, seed, inference, batch_size)
         use = decoder_use(model, x, codes.q, seed=seed, batch_size=batch_size)
-        nll = _iw_nll(model, x, codes.q, samples, seed, batch_size, watch) if samples else None
+        nll = _iw_nll(model, x, codes.q, samples, seed, batch_size, callback) if samples else None
         matched = _exact_match(model, x, codes.q) if isinstance(x, Corpus) and model.latent_dim else None
     row = _row(model, x, codes, seed, mi_batch)
     perplexity = row.get("perplexity")
@@ -410,7 +410,7 @@ def _iw_nll(
     samples: int,
     seed: int,
     batch_size: int | None,
-    watch: Callable[[int, int], None] | None,
+    callback: Callable[[int, int], None] | None,
 ) -> float:
     draws, chunk = generator(seed, "metrics/importance"), max(1, (batch_size or pass_size(model)) // BLOCK)
     total, done = torch.zeros((), dtype=torch.float64, device=q.mean.device), 0
@@ -418,8 +418,8 @@ def _iw_nll(
         data = to_model_input(model, x, rows)
         total += importance_nll(model, data, q[rows], draws, samples=samples, chunk=chunk).sum()
         done += len(data)
-        if watch is not None:
-            watch(done, len(x))
+        if callback is not None:
+            callback(done, len(x))
     return total.item() / len(x)
 
 

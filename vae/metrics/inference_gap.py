@@ -105,7 +105,7 @@ def gaps(
     iw_samples: int = 500,
     seed: int = 0,
     split: str = "test",
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Gaps:
     """Approximation and amortization gap of a split.
 
@@ -117,7 +117,7 @@ def gaps(
         iw_samples: K of the importance-weighted estimates, and codes for each final ELBO.
         seed: of all draws.
         split: name to record.
-        watch: called with (data done, data to do).
+        callback: called with (data done, data to do).
     Returns:
         The gaps.
     Raises:
@@ -135,8 +135,8 @@ def gaps(
         try:
             for first in range(0, len(x), BLOCK):
                 parts.append(_block(model, x[first : first + BLOCK], (steps, samples, iw_samples), (seed, first)))
-                if watch is not None:
-                    watch(min(first + BLOCK, len(x)), len(x))
+                if callback is not None:
+                    callback(min(first + BLOCK, len(x)), len(x))
         finally:
             for p, flag in zip(model.parameters(), flags, strict=True):
                 p.requires_grad_(flag)
@@ -338,7 +338,7 @@ def posterior_mean(
     grid: PosteriorGrid = PosteriorGrid(),
     *,
     codes: int | None = None,
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, " n"]:
     """Means of the true posteriors p(z|x) of data under a model with scalar z.
 
@@ -352,7 +352,7 @@ def posterior_mean(
         x: ``(n, ...)`` images, or a corpus.
         grid: where to evaluate.
         codes: in one pass; None is 250 on a CPU, 20,000 on a GPU.
-        watch: called with (codes decoded, codes to decode); what it raises ends the work.
+        callback: called with (codes decoded, codes to decode); what it raises ends the work.
     Returns:
         ``(n,)`` in double, on the model's device.
     Raises:
@@ -374,8 +374,8 @@ def posterior_mean(
             for part in torch.split(points, max(1, size // len(data))):
                 joint.append(_log_joint(model, data, part))
                 done += joint[-1].numel()
-                if watch is not None:
-                    watch(done, len(x) * len(points))
+                if callback is not None:
+                    callback(done, len(x) * len(points))
             parts.append(torch.softmax(torch.cat(joint, 1), 1) @ points)
             order.append(torch.arange(len(x))[rows])
     return torch.cat(parts)[torch.cat(order).argsort().to(points.device)]

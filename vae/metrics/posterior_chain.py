@@ -84,7 +84,7 @@ def posterior_draws(
     chain: Chain = Chain(),
     *,
     seed: int = 0,
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Draws:
     """Draw from the true posterior p(z|x) of each datum under a model.
 
@@ -98,7 +98,7 @@ def posterior_draws(
         x: ``(n, ...)`` images, or a corpus.
         chain: its length, and its steps.
         seed: of all draws.
-        watch: called with (steps done, steps to do); what it raises ends the work.
+        callback: called with (steps done, steps to do); what it raises ends the work.
     Returns:
         The samples.
     Source: He et al. (2019), arXiv:1901.05534, app. A, and authors' code (jxhe/vae-lagging-encoder,
@@ -122,8 +122,8 @@ def posterior_draws(
             taken += accept
             if number >= chain.burn_in and (number - chain.burn_in) % chain.thin == 0:
                 kept.append(z)
-            if watch is not None:
-                watch(number + 1, total)
+            if callback is not None:
+                callback(number + 1, total)
     return Draws(torch.stack(kept, 1), taken / total)
 
 

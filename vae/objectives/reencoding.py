@@ -55,9 +55,9 @@ def reencoded(penalty: Penalty, likelihood: Likelihood, noise: Tensor | None) ->
         gradients of x~.
     """
     mean = likelihood.mean
-    if penalty.shown == "detached":
+    if penalty.reconstruction == "detached":
         return mean.detach()
-    if penalty.shown == "hard":
+    if penalty.reconstruction == "hard":
         assert noise is not None
         noise = noise.repeat(len(mean) // len(noise), *[1] * (noise.ndim - 1))  # of several samples, one after another
         if isinstance(likelihood, Categorical):

@@ -45,7 +45,7 @@ def train(
     *,
     start: VAE | None = None,
     device: torch.device | str = "cpu",
-    watch: TrainingCallback | None = None,
+    callback: TrainingCallback | None = None,
     limits: Limits = Limits(),
 ) -> Run:
     """Train a VAE into a new run folder.
@@ -61,7 +61,7 @@ def train(
         start: a model of this architecture to go on from, kept in the folder; None draws the weights by the seed. The
             optimizers and the schedule begin anew.
         device: where to train.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         limits: where this session ends.
     Returns:
         The run; its status is ``finished``, or ``stopped`` if it can be resumed.
@@ -73,7 +73,7 @@ def train(
     """
     with distributed.process_group(device):
         _require_same_cut(limits)
-        trainer = create_trainer(config, dataset, path, start=start, device=device, watch=watch)
+        trainer = create_trainer(config, dataset, path, start=start, device=device, callback=callback)
         with lock_run(trainer.run.path):
             restore(trainer)  # what another process may have done there before it was held
             return _alone(trainer, limits)
@@ -84,7 +84,7 @@ def resume(
     dataset: Dataset,
     *,
     device: torch.device | str = "cpu",
-    watch: TrainingCallback | None = None,
+    callback: TrainingCallback | None = None,
     limits: Limits = Limits(),
 ) -> Run:
     """Continue a run from its last checkpoint, or from the start if it was cut before the first.
@@ -96,7 +96,7 @@ def resume(
         run: the run.
         dataset: the same data as before.
         device: where to train.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
         limits: where this session ends.
     Returns:
         The run; one that is finished is returned as it is.
@@ -118,7 +118,7 @@ def resume(
             return run
         same = info.get("processes", 1) == process_info().count
         with threads(int(info["threads"]) if same else torch.get_num_threads()):
-            return _alone(restore_trainer(run, dataset, device=device, watch=watch), limits)
+            return _alone(restore_trainer(run, dataset, device=device, callback=callback), limits)
 
 
 def _require_same_cut(limits: Limits) -> None:
@@ -149,8 +149,8 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
     trainer.deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
     planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
     if trainer.caution:
-        trainer.watch.warn(trainer.caution)
-    trainer.watch.start(trainer.run, planned, trainer.position.step)
+        trainer.callback.warn(trainer.caution)
+    trainer.callback.start(trainer.run, planned, trainer.position.step)
     reason = ""
     try:
         try:
@@ -175,7 +175,7 @@ class _TrainingInterrupted(Exception):
 def _check_stop(trainer: Trainer) -> None:
     """Raise `_TrainingInterrupted` where it is time to end the session, in one process or another."""
     late = "reached the time limit" if time.monotonic() >= trainer.deadline else None
-    if reason := distributed.any_process_reason(late or trainer.watch.stop()):
+    if reason := distributed.any_process_reason(late or trainer.callback.stop()):
         raise _TrainingInterrupted(reason)
 
 
@@ -260,7 +260,7 @@ def after_step(trainer: Trainer, info: StepMetrics, count: int, inner: int = 0) 
     position = trainer.position
     done = {"batch": position.batch + 1, "step": position.step + 1, "inner": position.inner + inner}
     trainer.position = replace(position, **done)
-    trainer.watch.step(trainer.position.step)
+    trainer.callback.step(trainer.position.step)
     if trainer.position.step % READ_EVERY == 0:
         check(trainer)
     took = trainer.saving * trainer.abreast
@@ -350,7 +350,7 @@ def _end_epoch(trainer: Trainer) -> None:
         bad_epochs=0 if kept else position.bad_epochs + 1,
         lines=lines,
     )
-    trainer.watch.epoch(row)
+    trainer.callback.epoch(row)
 
 
 def _validated(trainer: Trainer) -> tuple[dict[str, Any], DiagonalGaussian | None]:

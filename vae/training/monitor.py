@@ -20,7 +20,7 @@ from lso.vae.utils.random import generator
 def monitored_value(
     config: TrainConfig, model: VAE, x: Data, q: DiagonalGaussian, values: Mapping[str, float | int]
 ) -> float | None:
-    """What the best epoch has least of, on the validation split, as `Protocol.judge` has it.
+    """What the best epoch has least of, on the validation split, as `Protocol.monitor` has it.
 
     Args:
         config: of the training.
@@ -31,12 +31,12 @@ def monitored_value(
     Returns:
         Nats a datum; None where the last epoch is kept, whatever it has.
     """
-    judge = config.protocol.judge
-    if judge == "last":
+    rule = config.protocol.monitor
+    if rule == "last":
         return None
-    if judge == "elbo":
+    if rule == "elbo":
         return float(values["neg_elbo"])
-    if judge == "objective":
+    if rule == "objective":
         return float(values["reconstruction"] + config.method.schedule.end * values["kl"])
     return full_loss(config.method, model, x, q, float(values["reconstruction"]), config.seed)
 
@@ -74,7 +74,8 @@ def _sums(method: Method, model: VAE, x: Data, q: DiagonalGaussian, seed: int) -
     first = torch.stack([draw_normals(model, x, seed, name) for name in names])  # (K, n, latent)
     second = draw_normals(model, x, seed, "reencoding")
     stream = generator(seed, "metrics/watched/shown")
-    shown = torch.rand((len(x), *x.shape[1:]), generator=stream) if penalty and penalty.shown == "hard" else None
+    hard = penalty is not None and penalty.reconstruction == "hard"
+    shown = torch.rand((len(x), *x.shape[1:]), generator=stream) if hard else None
     weight = q.mean.new_tensor(method.schedule.end)
     total = torch.zeros(2, dtype=torch.float64, device=q.mean.device)
     with eval_mode(model):

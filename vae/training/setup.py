@@ -54,7 +54,7 @@ def create_trainer(
     *,
     start: VAE | None = None,
     device: torch.device | str = "cpu",
-    watch: TrainingCallback | None = None,
+    callback: TrainingCallback | None = None,
 ) -> Trainer:
     """A new training, before its first step.
 
@@ -64,7 +64,7 @@ def create_trainer(
         path: run folder to make.
         start: a model of this architecture to go on from, kept in the folder; None draws the weights by the seed.
         device: where to train.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
     Returns:
         The trainer.
     Raises:
@@ -98,13 +98,13 @@ def create_trainer(
         runs.create(path, "train", info, config, files)
     run = Run(distributed.broadcast_object(path), made=is_main_process())
     state = init(model.to(device), config.method, config.protocol)
-    trainer = at_start(config, dataset, run, state, watch or TrainingCallback())
+    trainer = at_start(config, dataset, run, state, callback or TrainingCallback())
     trainer.caution = caution
     return trainer
 
 
 def restore_trainer(
-    run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", watch: TrainingCallback | None = None
+    run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", callback: TrainingCallback | None = None
 ) -> Trainer:
     """A training that was begun, at its last checkpoint, or at its start if it was cut before the first.
 
@@ -112,7 +112,7 @@ def restore_trainer(
         run: the run, not finished.
         dataset: the same data as before.
         device: where to train.
-        watch: progress and stop requests.
+        callback: progress and stop requests.
     Returns:
         The trainer.
     Raises:
@@ -129,7 +129,7 @@ def restore_trainer(
     model = _build(config, dataset, begun).to(device)
     caution = _precision(config, model, device)
     state = init(model, config.method, config.protocol)
-    trainer = at_start(config, dataset, run, state, watch or TrainingCallback())
+    trainer = at_start(config, dataset, run, state, callback or TrainingCallback())
     trainer.caution = caution
     restore(trainer)
     _require_same(config, run.info["dataset"]["hash"], trainer.position.step)  # all have read before one writes

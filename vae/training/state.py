@@ -77,7 +77,7 @@ class Trainer:
         best: the weights that are kept: of the best epoch, or of the latest while none can win.
         codes: their posteriors over the validation split, in the process that writes.
         totals: sums over the current epoch: loss, reconstruction, KL, penalty, gradient norm, data.
-        watch: the caller.
+        callback: the caller.
         steps_per_epoch: outer steps of an epoch.
         clock: time of the session's start, less the seconds of earlier ones.
         saved: time of the last checkpoint.
@@ -98,7 +98,7 @@ class Trainer:
     best: dict[str, Tensor]
     codes: DiagonalGaussian | None
     totals: Tensor
-    watch: TrainingCallback
+    callback: TrainingCallback
     steps_per_epoch: int
     clock: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
@@ -108,7 +108,7 @@ class Trainer:
     caution: str = ""
 
 
-def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watch: TrainingCallback) -> Trainer:
+def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, callback: TrainingCallback) -> Trainer:
     """A trainer before the first step, its data on the device of the model.
 
     Args:
@@ -116,7 +116,7 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watc
         dataset: the data.
         run: its folder.
         state: weights and optimizers.
-        watch: the caller.
+        callback: the caller.
     Returns:
         The trainer.
     """
@@ -138,7 +138,7 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, watc
         best={},
         codes=None,
         totals=torch.zeros(6, dtype=torch.float64, device=device),
-        watch=watch,
+        callback=callback,
         steps_per_epoch=steps(dataset.train, config.protocol.batch_size, config.protocol.lengths),
     )
 

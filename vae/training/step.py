@@ -177,7 +177,7 @@ def draw_noise(
         return generator(seed, purpose, step, inner, device=device)
 
     size, count = (shape[0], model.latent_dim), draws(method.inference)
-    hard = method.penalty is not None and method.penalty.shown == "hard"
+    hard = method.penalty is not None and method.penalty.reconstruction == "hard"
     return StepNoise(
         torch.randn((samples(method.objective), *size), generator=stream("posterior"), device=device),
         torch.randn(size, generator=stream("reencode"), device=device) if method.penalty else None,

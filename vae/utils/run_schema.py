@@ -1,14 +1,21 @@
 """What a run.json holds, by kind: looked at before it is worked with, as anybody may have left it. Torch-free."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from lso.vae.errors import RunError
+
 Types = type | tuple[type, ...]
+
+# Of run folders. 1, which run.json does not state: up to version 0.1. 2: config.toml has `monitor` where it had `judge`
+# and `reconstruction` where it had `shown`. What CONTRIBUTING says under "What may change" raises it.
+FORMAT = 2
 
 # What keys are, where they are there.
 FACTS: Mapping[str, Types] = {
     **dict.fromkeys(("kind", "status", "sentence", "verdict", "device", "model", "started", "finished", "start"), str),
-    **dict.fromkeys(("seed", "seeds", "threads", "processes"), int),
+    **dict.fromkeys(("format", "seed", "seeds", "threads", "processes"), int),
     **dict.fromkeys(("dataset", "search", "config", "calls", "versions"), dict),
     "seconds": (int, float),
     "shape": list,
@@ -32,6 +39,22 @@ def wrong(info: Mapping[str, Any]) -> str:
     told = [key for key, kind in FACTS.items() if key in info and not _is(info[key], kind)]
     told += [key for key in ("shape",) if not told and not all(type(size) is int for size in info.get(key, ()))]
     return f"{told[0]} is {str(info[told[0]])[:40]!r}" if told else ""
+
+
+def require_known_format(info: Mapping[str, Any], path: Path) -> None:
+    """Look whether a run folder is of a format that this version reads.
+
+    Args:
+        info: content of its run.json.
+        path: the folder, for the error.
+    Raises:
+        RunError: if a later version wrote it.
+    """
+    if isinstance(told := info.get("format", 1), int) and told > FORMAT:
+        raise RunError(
+            f"{path} has format {told}, expected at most {FORMAT}: a later version of lso wrote it",
+            "Update lso: pip install --upgrade lso",
+        )
 
 
 def lacking(kind: str, info: Mapping[str, Any]) -> str:

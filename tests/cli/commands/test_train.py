@@ -46,7 +46,7 @@ def test_json_is_the_only_thing_on_stdout(lso: Callable[..., Result]) -> None:
 @pytest.mark.usefixtures("no_report")
 def test_the_last_lines_say_what_was_kept_by_what_rule_and_what_the_last_epoch_had(lso: Callable[..., Result]) -> None:
     """With steps as large as these the KL of the last epochs is worse than that of an earlier one."""
-    rule = ("--judge", "elbo", "--learning-rate", 0.1, "--epochs", 6)
+    rule = ("--monitor", "elbo", "--learning-rate", 0.1, "--epochs", 6)
     result = lso("train", "--method", "beta-vae:beta=0.01", "--out", "made", "-q", *rule, *SMALL)
     run, lines = Run("made"), result.stdout.splitlines()
     best, last = run.best(), run.metrics()[-1]
@@ -58,7 +58,7 @@ def test_the_last_lines_say_what_was_kept_by_what_rule_and_what_the_last_epoch_h
     assert lines[3].startswith("the last epoch, 6: -ELBO ") and numbers in lines[3]
     page = lso("report", "made", "--out", "page")
     assert "made, last epoch" in page.stdout and f"Kept epoch {kept}, of the least" in page.stderr
-    assert f"kept epoch {kept}" in lso("doctor", "made").stdout and lso("train", "--judge", "x").exit_code == 2
+    assert f"kept epoch {kept}" in lso("doctor", "made").stdout and lso("train", "--monitor", "x").exit_code == 2
 
 
 @pytest.mark.usefixtures("no_report")
@@ -178,7 +178,7 @@ def test_ctrl_c_saves_and_tells_how_to_go_on(process: Callable[..., "subprocess.
 def test_sigterm_saves_too(lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     from lso.cli.progress.training import TrainingProgress
 
-    def epoch(watch: TrainingProgress, row: object) -> None:
+    def epoch(callback: TrainingProgress, row: object) -> None:
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         signal.raise_signal(signal.SIGTERM)
 
@@ -235,3 +235,20 @@ def test_torchrun_trains_one_run_that_one_process_goes_on_with(lso: Callable[...
         assert found["neg_elbo"] == pytest.approx(wanted["neg_elbo"], rel=1e-3)
         assert found["inner_steps"] == wanted["inner_steps"]
     assert Run("together").info["processes"] == 1 and Run("together").info["status"] == "finished"
+
+
+def test_old_words_work_and_are_told_in_one_line(lso: Callable[..., Result]) -> None:
+    Path("old.toml").write_text('[protocol]\njudge = "last"\n', encoding="utf-8")
+    for given in (
+        ("--judge", "last"),
+        ("--config", "old.toml"),
+        ("--method", "ne-vae-se:shown=hard", "--judge", "last"),
+    ):
+        result = lso("config", "show", *given, "--json")
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["protocol"]["monitor"] == "last"
+        told = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+        assert len(told) == 1 + ("--method" in given) and all(
+            "is called" in line and ".py" not in line for line in told
+        )
+    assert "--judge" not in lso("train", "--help").stdout and "--monitor" in lso("train", "--help").stdout

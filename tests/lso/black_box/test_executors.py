@@ -205,7 +205,7 @@ def test_lists_of_another_length_are_one_clear_error(tmp_path: Path) -> None:
             short[0] = True
 
     with pytest.raises(ScoreError, match="3 values for 4 data"):
-        run(objects(filtering), 8, batch=4, out=tmp_path / "run", watch=Shorten())
+        run(objects(filtering), 8, batch=4, out=tmp_path / "run", callback=Shorten())
     short[0] = False
     assert rows(run(objects(filtering), 8, batch=4, out=tmp_path / "run", resume=True)) == rows(
         run(objects(), 8, batch=4)

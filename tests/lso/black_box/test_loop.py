@@ -315,7 +315,7 @@ def test_search_under_way_keeps_others_out(tmp_path: Path) -> None:
                 run(objects(), 2, out=tmp_path / "run", resume=True)
             caught.append(error)
 
-    run(objects(), 2, out=tmp_path / "run", watch=Second())
+    run(objects(), 2, out=tmp_path / "run", callback=Second())
     assert len(caught) == 2
 
 
@@ -329,7 +329,7 @@ def test_watch_stops_the_search(tmp_path: Path) -> None:
         def stop(self) -> str | None:  # asked between batches
             return "interrupted" if self.ledger is not None and len(self.ledger.records) >= 5 else None
 
-    result = run(objects(), 12, batch=4, out=tmp_path / "run", watch=Stop())
+    result = run(objects(), 12, batch=4, out=tmp_path / "run", callback=Stop())
     assert result.status == "stopped" and "8 of 12" in result.sentence and "resume" in result.sentence
     assert rows(run(objects(), 12, batch=4, out=tmp_path / "run", resume=True)) == rows(run(objects(), 12, batch=4))
 
@@ -354,7 +354,7 @@ def test_calls_under_way_when_it_is_stopped_are_waited_for_and_kept(tmp_path: Pa
             threading.Timer(0.1, gate.set).start()
 
     settings: dict[str, Any] = {"budget": 24, "batch": 8, "out": tmp_path / "r"}
-    found = run(objects(slow), executor=lambda: ThreadPoolExecutor(4), watch=Stop(), **settings)
+    found = run(objects(slow), executor=lambda: ThreadPoolExecutor(4), callback=Stop(), **settings)
     assert found.status == "stopped" and told and told[0] > 1
     assert found.counters["unique"] == len(asked) < 8
     again = run(objects(slow), executor=lambda: ThreadPoolExecutor(4), resume=True, **settings)
@@ -374,7 +374,7 @@ def test_after_a_kill_it_is_told_how_many_calls_are_made_again(tmp_path: Path, s
     journal = tmp_path / "r" / "evaluations.jsonl"
     journal.write_bytes(b"".join(lines(tmp_path / "r")[:-3]))  # of the second batch one answer is there
     update(Run(tmp_path / "r"), status=status)
-    run(objects(), budget=8, batch=4, out=tmp_path / "r", resume=True, watch=Told())
+    run(objects(), budget=8, batch=4, out=tmp_path / "r", resume=True, callback=Told())
     assert told == [3] * (status == "running")
 
 

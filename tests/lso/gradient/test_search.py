@@ -19,7 +19,7 @@ ALL = [*ELEMENTWISE, "lbfgs"]
 
 
 class Teller:
-    """A watch that remembers what it heard and stops the search at a given poll."""
+    """A callback that remembers what it heard and stops the search at a given poll."""
 
     def __init__(self, stop_at: int | None = None, interrupt: bool = False) -> None:
         self.heard: list[tuple[int, int, float]] = []
@@ -179,9 +179,9 @@ def test_a_search_that_is_all_holes_has_failed() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 @pytest.mark.parametrize("interrupt", [False, True])
 def test_a_stopped_search_returns_what_it_has(optimizer: str, interrupt: bool) -> None:
-    watch = Teller(stop_at=1, interrupt=interrupt)
+    callback = Teller(stop_at=1, interrupt=interrupt)
     objective = reconstruction(2)
-    result = minimize(objective, draws(2, 3, 4), optimizer, tol=0, max_steps=500, watch=watch)
+    result = minimize(objective, draws(2, 3, 4), optimizer, tol=0, max_steps=500, callback=callback)
     assert result.status == "stopped" and ("interrupted" if interrupt else "time is up") in result.sentence
     assert "stopped" in result.stopped[0] and 0 < int(result.steps.max()) < 100
     torch.testing.assert_close(objective(result.z), result.value)
@@ -189,12 +189,12 @@ def test_a_stopped_search_returns_what_it_has(optimizer: str, interrupt: bool) -
 
 
 def test_a_watch_hears_steps_and_the_best_value_of_the_users() -> None:
-    watch = Teller()
+    callback = Teller()
     objective = LatentObjective(planted(), lambda x: -x.flatten(1).square().sum(1), maximize=True)
-    result = minimize(objective, draws(3, 4), max_steps=50, tol=0, watch=watch)
+    result = minimize(objective, draws(3, 4), max_steps=50, tol=0, callback=callback)
     assert all(0 < record.seconds <= result.seconds for record in result.evaluations())
-    assert [(done, total) for done, total, _ in watch.heard] == [(0, 50), (20, 50), (40, 50), (50, 50)]
-    assert watch.heard[-1][2] == pytest.approx(float(result.best_value))
+    assert [(done, total) for done, total, _ in callback.heard] == [(0, 50), (20, 50), (40, 50), (50, 50)]
+    assert callback.heard[-1][2] == pytest.approx(float(result.best_value))
 
 
 # --- the trace and the records ----------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ def test_a_mended_search_that_is_cut_goes_on_as_the_uncut_one(tmp_path: Path, af
     with pytest.raises(ScoreError):
         run(objects(scorers.raising), 12, batch=2, out=tmp_path / "run")
     score = Seen(scorers.first, "raising")
-    assert run(objects(score), 12, batch=2, out=tmp_path / "run", resume=True, watch=Cut()).status == "stopped"
+    assert run(objects(score), 12, batch=2, out=tmp_path / "run", resume=True, callback=Cut()).status == "stopped"
     result = run(objects(score), 12, batch=2, out=tmp_path / "run", resume=True)
     assert rows(result) == rows(run(objects(), 12, batch=2)) and score.calls == 6  # none was paid for twice
 

@@ -166,7 +166,8 @@ def test_published_rows_have_no_tolerance_for_falls_of_the_information(name: str
 @pytest.mark.parametrize("name", TRAINED)
 def test_weights_are_kept_by_the_papers_rule(name: str) -> None:
     """He et al. and Kim et al.: the least validation -ELBO at KL weight 1, of trained epochs; NE-VAE: the last."""
-    rules = {(job.planned.config.protocol.judge, job.planned.config.protocol.judge_from) for job in _all(table(name))}
+    protocols = [job.planned.config.protocol for job in _all(table(name))]
+    rules = {(protocol.monitor, protocol.monitor_from) for protocol in protocols}
     assert rules == {("last", 1) if name.startswith("nevae") else ("elbo", 1)}
 
 
@@ -321,7 +322,7 @@ def test_the_scale_for_a_cpu_begins_with_the_rows_of_the_search_and_shares_their
     first = order[0].config
     assert (first.data.size, first.data.limit, first.architecture.name) == (14, 5000, "he2019-small")
     assert (first.architecture.latent_dim, first.protocol.batch_size, first.protocol.epochs) == (32, 50, 100)
-    assert first.protocol.judge == "last" and first.protocol.patience == 0
+    assert first.protocol.monitor == "last" and first.protocol.patience == 0
     search = at_scale(table("nevae2021_toy"), "cpu")
     assert search.trainings == found.name and len(search.rows) == 4
     shared = {one.name: one.config for one in plan_table(search, chosen_rows(search, []), {}, seeds=1).planned}

@@ -111,7 +111,7 @@ def test_killed_in_any_call_no_value_that_was_told_is_asked_for_again(tmp_path: 
     told = Told()
     with pytest.raises(Killed):
         scored(tmp_path / "d", here(counting(asked, die)), at_once=1)
-    assert torch.equal(scored(tmp_path / "d", here(counting(asked)), at_once=1, watch=told), truth())
+    assert torch.equal(scored(tmp_path / "d", here(counting(asked)), at_once=1, callback=told), truth())
     assert len(asked) == 60 + 1 and told.again == [1] * (die > 1)
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
@@ -132,9 +132,9 @@ def test_cut_it_waits_for_the_calls_that_have_begun_and_keeps_them(tmp_path: Pat
         return at_25(done, total)
 
     with pytest.raises(LabellingStopped, match=r"time limit after 2[6-9] of 60 training data"):
-        scored(tmp_path / "d", threads(held), at_once=8, tell=stop, watch=told)
+        scored(tmp_path / "d", threads(held), at_once=8, tell=stop, callback=told)
     assert told.awaited == [len(asked) - 25] and told.awaited[0] > 0
-    assert torch.equal(scored(tmp_path / "d", threads(counting(asked)), at_once=8, watch=told), truth())
+    assert torch.equal(scored(tmp_path / "d", threads(counting(asked)), at_once=8, callback=told), truth())
     assert len(asked) == 60 and told.again == []
 
 

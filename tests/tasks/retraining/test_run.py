@@ -22,7 +22,7 @@ from lso.tasks.retraining.run import RetrainingCallback, RetrainingResult, weigh
 from lso.vae.data.dataset import take
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
-from lso.vae.training.callbacks import TrainingCallback as TrainingWatch
+from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.training.loop import resume, train
 from lso.vae.utils.files import Lock
 from tests.vae.small import assert_same_run, config, contents, digits, sentences
@@ -48,7 +48,7 @@ SMALL: dict[str, Any] = {"budget": 9, "every": 4, "known": 4, "k": 0.1, "data": 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    given: dict[str, Any] = {"epochs": 60, "learning_rate": 0.02, "lengths": "near", "judge": "last"}
+    given: dict[str, Any] = {"epochs": 60, "learning_rate": 0.02, "lengths": "near", "monitor": "last"}
     chosen = config("beta-vae:beta=0.01", arch="lstm", **given)  # which says 20 different things
     chosen = dataclasses.replace(chosen, architecture=dataclasses.replace(chosen.architecture, width=24, dropout=0.0))
     return train(chosen, sentences(), tmp_path_factory.mktemp("model") / "run")
@@ -81,7 +81,7 @@ class Killed(BaseException):
     """Stands for a process that ends without a word."""
 
 
-class Kill(TrainingWatch, SearchWatch):
+class Kill(TrainingCallback, SearchWatch):
     """Ends the process at the so-manieth thing that it sees."""
 
     def __init__(self, at: int) -> None:
@@ -107,13 +107,13 @@ class Kill(TrainingWatch, SearchWatch):
 
 @pytest.mark.slow
 def test_killed_anywhere_and_resumed_it_is_the_unbroken_one(run: Run, whole: RetrainingResult, tmp_path: Path) -> None:
-    watch = Kill(10**9)
-    search(run, tmp_path / "count", watch=RetrainingCallback(watch, watch))
-    things = 10**9 - watch.left
+    callback = Kill(10**9)
+    search(run, tmp_path / "count", callback=RetrainingCallback(callback, callback))
+    things = 10**9 - callback.left
     for at in range(1, things + 1, 3):  # in training and in searching
         out, again = tmp_path / str(at), Kill(at)
         with pytest.raises(Killed):
-            search(run, out, watch=RetrainingCallback(again, again))
+            search(run, out, callback=RetrainingCallback(again, again))
         assert_same(search(run, out, resume=True), whole)
 
 
@@ -144,9 +144,9 @@ def test_killed_within_and_between_rounds_it_is_the_unbroken_one(
 ) -> None:
     """Cut again and again: retrainings before and after a checkpoint, searches within, and between the two."""
     for again in (False, *[True] * 50):
-        watch = Kill(11)
+        callback = Kill(11)
         try:
-            found = search(run, tmp_path / "r", resume=again, watch=RetrainingCallback(watch, watch))
+            found = search(run, tmp_path / "r", resume=again, callback=RetrainingCallback(callback, callback))
         except Killed:
             continue
         return assert_same(found, whole)
@@ -224,7 +224,7 @@ def test_a_second_process_is_refused_and_changes_nothing(run: Run, tmp_path: Pat
     """Neither the whole nor one of its trainings can be gone on with while it works."""
     said: list[str] = []
 
-    class Twice(TrainingWatch):
+    class Twice(TrainingCallback):
         def start(self, trained: Run, steps: int, done: int) -> None:
             before = contents(tmp_path)
             for call in (
@@ -236,7 +236,7 @@ def test_a_second_process_is_refused_and_changes_nothing(run: Run, tmp_path: Pat
                 said.append(caught.value.message)
             assert contents(tmp_path) == before
 
-    search(run, tmp_path / "r", budget=1, watch=RetrainingCallback(Twice(), SearchWatch()))
+    search(run, tmp_path / "r", budget=1, callback=RetrainingCallback(Twice(), SearchWatch()))
     folders = [tmp_path / "r", tmp_path / "r" / "rounds" / "00" / "train"]
     assert said == [f"this process is at work in {folder}" for folder in folders]
     Lock(tmp_path / "r").release()

@@ -85,7 +85,7 @@ def test_several_searches_that_found_nothing_valid_say_so(trained: Run, tmp_path
 def test_a_second_process_is_refused_between_two_searches_too(trained: Run, tmp_path: Path) -> None:
     refused: list[str] = []
 
-    def watch(name: str, _: Any) -> SearchCallback:
+    def callback(name: str, _: Any) -> SearchCallback:
         before = contents(tmp_path)
         with pytest.raises(RunError, match="is at work in"):
             resume_black_box(tmp_path / "a", changes={"budget": 9}, device="cpu", trust=True)
@@ -94,7 +94,9 @@ def test_a_second_process_is_refused_between_two_searches_too(trained: Run, tmp_
         return SearchCallback()
 
     config = BlackBoxConfig(optimizer="random", budget=2)
-    search_black_box(trained, Mine(objective="ink"), config, seeds=2, out=tmp_path / "a", device="cpu", watch=watch)
+    search_black_box(
+        trained, Mine(objective="ink"), config, seeds=2, out=tmp_path / "a", device="cpu", callback=callback
+    )
     assert refused == ["seed-0", "seed-1"]
     Lock(tmp_path / "a").release()
 

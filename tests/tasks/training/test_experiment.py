@@ -62,7 +62,7 @@ def test_ctrl_c_in_python_leaves_a_run_that_resumes(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train("vae", settings=SMALL, out=tmp_path / "run", watch=Interrupt())
+        train("vae", settings=SMALL, out=tmp_path / "run", callback=Interrupt())
     run = resume(tmp_path / "run")
     assert run.info["status"] == "finished" and len(run.metrics()) == 3
     assert dataset_of(run).name == "digits"

@@ -11,7 +11,7 @@ import pytest
 
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.training import experiment
-from lso.tasks.training.multi_run import Count, GridWatch, train_all
+from lso.tasks.training.multi_run import Count, MultiRunCallback, train_all
 from lso.tasks.training.plan import plan
 from lso.tasks.training.run_set import EVALUATION, EvaluationSpec, Planned, check, folder_name, spread
 from lso.tasks.training.sweep import cells, plan_sweep, points, table
@@ -37,7 +37,7 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "_reported", lambda run: run)
 
 
-class Seen(GridWatch):
+class Seen(MultiRunCallback):
     """Notes what happens, and asks to stop after so many trainings or steps."""
 
     def __init__(self, trainings: int = 99, steps: int = 99) -> None:
@@ -73,25 +73,27 @@ class Seen(GridWatch):
 
 def test_what_has_a_later_turn_is_trained_after_all_seeds_of_an_earlier_one(tmp_path: Path) -> None:
     plain, other, again, _ = small("vae", "beta-vae:beta=0.5", seeds=2)
-    watch = Seen()
-    train_all([replace(plain, turn=1), other, again], tmp_path, device="cpu", watch=watch)
-    assert watch.trained == [one.name for one in sorted((other, again), key=lambda one: one.config.seed)] + [plain.name]
+    callback = Seen()
+    train_all([replace(plain, turn=1), other, again], tmp_path, device="cpu", callback=callback)
+    assert callback.trained == [one.name for one in sorted((other, again), key=lambda one: one.config.seed)] + [
+        plain.name
+    ]
 
 
 def test_all_are_trained_once_with_seeds_outermost(tmp_path: Path) -> None:
-    planned, watch = small("vae", "beta-vae:beta=0.5", seeds=2), Seen()
-    members, reason = train_all(planned, tmp_path, device="cpu", watch=watch)
+    planned, callback = small("vae", "beta-vae:beta=0.5", seeds=2), Seen()
+    members, reason = train_all(planned, tmp_path, device="cpu", callback=callback)
     assert reason is None and [member.status for member in members] == ["finished"] * 4
-    assert watch.trained == ["vae-d2-s0", "beta-vae-beta=0.5-d2-s0", "vae-d2-s1", "beta-vae-beta=0.5-d2-s1"]
+    assert callback.trained == ["vae-d2-s0", "beta-vae-beta=0.5-d2-s0", "vae-d2-s1", "beta-vae-beta=0.5-d2-s1"]
     again = Seen()
-    train_all(planned, tmp_path, device="cpu", watch=again)
+    train_all(planned, tmp_path, device="cpu", callback=again)
     assert not again.trained and not again.evaluated
 
 
 def test_an_interrupted_grid_ends_with_the_numbers_of_an_unbroken_one(tmp_path: Path) -> None:
     planned = small("vae", "ne-vae-se", epochs=2)
     whole, _ = train_all(planned, tmp_path / "whole", asked=ASKED, device="cpu")
-    cut, reason = train_all(planned, tmp_path / "cut", asked=ASKED, device="cpu", watch=Seen(steps=3))
+    cut, reason = train_all(planned, tmp_path / "cut", asked=ASKED, device="cpu", callback=Seen(steps=3))
     assert reason == "interrupted" and [member.status for member in cut] == ["stopped", "not begun"]
     cut, reason = train_all(planned, tmp_path / "cut", asked=ASKED, device="cpu")
     assert reason is None
@@ -103,10 +105,10 @@ def test_an_interrupted_grid_ends_with_the_numbers_of_an_unbroken_one(tmp_path: 
 @pytest.mark.parametrize("together", [False, True])
 def test_a_training_that_another_process_works_on_is_refused_and_left_alone(together: bool, tmp_path: Path) -> None:
     planned, options = small(epochs=2, seeds=2), dict[str, Any](device="cpu", together=together)
-    train_all(planned, tmp_path, watch=Seen(steps=3), **options)
+    train_all(planned, tmp_path, callback=Seen(steps=3), **options)
     one, other = (tmp_path / each.name for each in planned)
     if not other.exists():  # one after the other, it was cut before that
-        train_all(planned[1:], tmp_path, watch=Seen(steps=1), **options)
+        train_all(planned[1:], tmp_path, callback=Seen(steps=1), **options)
     before = contents(other)
     with Lock(other), pytest.raises(RunError, match="is at work in"):
         train_all(planned, tmp_path, **options)
@@ -120,7 +122,7 @@ def test_a_training_that_another_process_works_on_is_refused_and_left_alone(toge
 def test_folders_are_held_while_their_trainings_go_on_and_no_longer(together: bool, tmp_path: Path) -> None:
     planned, held_at = small(seeds=2), []
 
-    class Tries(GridWatch):
+    class Tries(MultiRunCallback):
         def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
             class Tried(TrainingCallback):
                 def step(self, done: int) -> None:
@@ -133,7 +135,7 @@ def test_folders_are_held_while_their_trainings_go_on_and_no_longer(together: bo
         def together(self, planned: Sequence[Planned], number: int, of: int) -> list[TrainingCallback]:
             return [self.training(one, number, of) for one in planned]
 
-    train_all(planned, tmp_path, device="cpu", together=together, watch=Tries())
+    train_all(planned, tmp_path, device="cpu", together=together, callback=Tries())
     steps = Run(tmp_path / planned[0].name).metrics()[-1]["step"]
     assert sorted(held_at) == sorted((one.name, 1 + step) for one in planned for step in range(steps))
     for one in planned:
@@ -147,7 +149,7 @@ def test_what_another_process_did_before_the_folders_were_held_is_gone_on_with(
     """It trained the first to the end."""
     planned, options = small(epochs=2, seeds=2), dict[str, Any](device="cpu", together=True)
     if begun:
-        train_all(planned, tmp_path, watch=Seen(steps=3), **options)
+        train_all(planned, tmp_path, callback=Seen(steps=3), **options)
     seen: list[Any] = []
 
     def late(path: Path) -> Any:
@@ -214,7 +216,7 @@ def test_finished_trainings_go_on_to_more_epochs_and_are_measured_anew(together:
     options = dict[str, Any](asked=ASKED, device="cpu", together=together)
     first, _ = train_all(short, tmp_path / "cut", **options)
     before = [dict(member.evaluations[0]) for member in first]
-    cut, reason = train_all(long, tmp_path / "cut", watch=Seen(steps=0), longer=True, **options)
+    cut, reason = train_all(long, tmp_path / "cut", callback=Seen(steps=0), longer=True, **options)
     assert reason == "interrupted" and not [member for member in cut if len(member.run.metrics()) > 2]  # type: ignore[union-attr]
     cut, reason = train_all(long, tmp_path / "cut", longer=True, **options)
     whole, _ = train_all(long, tmp_path / "whole", **options)
@@ -228,11 +230,11 @@ def test_finished_trainings_go_on_to_more_epochs_and_are_measured_anew(together:
 
 
 def test_evaluations_are_kept_and_missing_seeds_added(tmp_path: Path) -> None:
-    planned, watch = small(), Seen()
+    planned, callback = small(), Seen()
     train_all(planned, tmp_path, asked=ASKED, device="cpu")
     three = EvaluationSpec(iw_samples=3, limit=10, repeats=3)
-    (member,), _ = train_all(planned, tmp_path, asked=three, device="cpu", watch=watch)
-    assert watch.evaluated == [("vae-d2-s0", 1), ("vae-d2-s0", 2)]
+    (member,), _ = train_all(planned, tmp_path, asked=three, device="cpu", callback=callback)
+    assert callback.evaluated == [("vae-d2-s0", 1), ("vae-d2-s0", 2)]
     assert [one["seed"] for one in member.evaluations] == [0, 1, 2] and member.evaluations[0]["n"] == 5
     assert len({one["neg_elbo"] for one in member.evaluations}) == 3
     content = json.loads((tmp_path / "vae-d2-s0" / EVALUATION).read_text())
@@ -242,8 +244,8 @@ def test_evaluations_are_kept_and_missing_seeds_added(tmp_path: Path) -> None:
 def test_an_evaluation_that_is_cut_is_told_and_done_again(tmp_path: Path) -> None:
     planned = small()
     train_all(planned, tmp_path, device="cpu")
-    watch = Seen(steps=0)
-    (member,), reason = train_all(planned, tmp_path, asked=ASKED, device="cpu", watch=watch)
+    callback = Seen(steps=0)
+    (member,), reason = train_all(planned, tmp_path, asked=ASKED, device="cpu", callback=callback)
     assert reason == "interrupted while vae-d2-s0 was evaluated" and not member.evaluations
     (member,), reason = train_all(planned, tmp_path, asked=ASKED, device="cpu")
     assert reason is None and len(member.evaluations) == 1
@@ -274,9 +276,11 @@ def test_trainings_together_give_the_numbers_of_trainings_alone(tmp_path: Path) 
     """The methods that differ in the KL weight alone go together, and one of another penalty with its own seeds."""
     planned = small("vae", "beta-vae:beta=0.5", "ne-vae-se", seeds=2, epochs=2)
     alone, _ = train_all(planned, tmp_path / "alone", asked=ASKED, device="cpu")
-    watch = Seen()
-    found, reason = train_all(planned, tmp_path / "together", asked=ASKED, device="cpu", watch=watch, together=True)
-    assert reason is None and watch.groups == [
+    callback = Seen()
+    found, reason = train_all(
+        planned, tmp_path / "together", asked=ASKED, device="cpu", callback=callback, together=True
+    )
+    assert reason is None and callback.groups == [
         ["vae-d2-s0", "beta-vae-beta=0.5-d2-s0", "vae-d2-s1", "beta-vae-beta=0.5-d2-s1"],
         ["ne-vae-se-d2-s0", "ne-vae-se-d2-s1"],
     ]
@@ -284,14 +288,14 @@ def test_trainings_together_give_the_numbers_of_trainings_alone(tmp_path: Path) 
     assert [row[:-1] for row in tables[0]] == [row[:-1] for row in tables[1]]  # but for the seconds
     assert "trained together" in table(cells(points(found)), ASKED).note
     again = Seen()
-    train_all(planned, tmp_path / "together", asked=ASKED, device="cpu", watch=again, together=True)
+    train_all(planned, tmp_path / "together", asked=ASKED, device="cpu", callback=again, together=True)
     assert not again.groups and not again.evaluated
 
 
 def test_an_interrupted_group_goes_on(tmp_path: Path) -> None:
     planned = small("vae", "ne-vae-se", seeds=2, epochs=2)
     whole, _ = train_all(planned, tmp_path / "whole", device="cpu")
-    cut, reason = train_all(planned, tmp_path / "cut", device="cpu", watch=Seen(steps=3), together=True)
+    cut, reason = train_all(planned, tmp_path / "cut", device="cpu", callback=Seen(steps=3), together=True)
     assert reason == "interrupted"
     assert [member.status for member in cut] == ["stopped", "stopped", "not begun", "not begun"]
     for one, other in zip(whole, train_all(planned, tmp_path / "cut", device="cpu", together=True)[0], strict=True):
@@ -314,18 +318,18 @@ def test_one_of_a_group_that_diverges_is_recorded_and_tried_again(
     assert reason is None and [member.status for member in found] == ["finished", "failed", "finished"]
     assert [len(member.evaluations) for member in found] == [1, 0, 1]
     monkeypatch.setattr(training, "validate", real)
-    watch = Seen()
-    found, _ = train_all(planned, tmp_path, asked=ASKED, device="cpu", watch=watch, together=True)
-    assert watch.trained == ["vae-d2-s1"] and found[1].status == "finished"
+    callback = Seen()
+    found, _ = train_all(planned, tmp_path, asked=ASKED, device="cpu", callback=callback, together=True)
+    assert callback.trained == ["vae-d2-s1"] and found[1].status == "finished"
 
 
 def test_they_go_together_by_themselves_where_that_was_measured_to_be_faster(tmp_path: Path) -> None:
     few = Seen(steps=1)
-    train_all(small(seeds=7), tmp_path / "few", device="cpu", watch=few, together=None)
+    train_all(small(seeds=7), tmp_path / "few", device="cpu", callback=few, together=None)
     assert not few.groups and few.trained == ["vae-d2-s0"]
-    watch = Seen(steps=1)
-    train_all(small(seeds=8), tmp_path / "many", device="cpu", watch=watch, together=None)
-    assert [len(group) for group in watch.groups] == [8]
+    callback = Seen(steps=1)
+    train_all(small(seeds=8), tmp_path / "many", device="cpu", callback=callback, together=None)
+    assert [len(group) for group in callback.groups] == [8]
 
 
 def test_the_rule_goes_by_networks_size_and_number() -> None:
@@ -338,14 +342,14 @@ def test_the_rule_goes_by_networks_size_and_number() -> None:
 
 
 def test_more_than_fit_are_split_evenly(tmp_path: Path) -> None:
-    watch = Seen(steps=1)
-    train_all(small(seeds=MOST + 2), tmp_path, device="cpu", watch=watch, together=True)
-    assert len(watch.groups[0]) == MOST // 2 + 1
+    callback = Seen(steps=1)
+    train_all(small(seeds=MOST + 2), tmp_path, device="cpu", callback=callback, together=True)
+    assert len(callback.groups[0]) == MOST // 2 + 1
 
 
 def test_a_damaged_one_leaves_no_other_of_its_group_running(tmp_path: Path) -> None:
     planned = small(seeds=3, epochs=2)
-    train_all(planned, tmp_path, device="cpu", watch=Seen(steps=6), together=True)
+    train_all(planned, tmp_path, device="cpu", callback=Seen(steps=6), together=True)
     (tmp_path / "vae-d2-s1" / "last.pt").write_bytes(b"damaged")
     with pytest.raises(RunError, match=r"last\.pt"):
         train_all(planned, tmp_path, device="cpu", together=True)
@@ -361,14 +365,14 @@ def test_what_cannot_go_together_is_told_with_the_reason(tmp_path: Path) -> None
 
     told: list[tuple[list[str], str]] = []
     planned = small("vae", "aggressive", "sa-vae", seeds=2) + small("vae", latent_dims=(3,))
-    train_all(planned, tmp_path, device="cpu", watch=Told(steps=1), together=True)
+    train_all(planned, tmp_path, device="cpu", callback=Told(steps=1), together=True)
     assert told == [
         (["aggressive", "aggressive"], "each model decides on its own inner steps"),
         (["sa-vae", "sa-vae"], "inference takes gradient steps"),
         (["vae"], "no other still to be trained differs in seed or KL weight alone"),
     ]
     told.clear()
-    train_all(planned, tmp_path / "default", device="cpu", watch=Told(steps=1), together=None)
+    train_all(planned, tmp_path / "default", device="cpu", callback=Told(steps=1), together=None)
     assert not told
 
 

@@ -99,15 +99,15 @@ def test_the_report_holds_the_numbers_of_every_run_and_says_what_is_missing(
 
 def test_a_folder_begun_before_there_was_a_choice_goes_on_by_its_own_rule(tmp_path: Path) -> None:
     """What had not begun there keeps its weights alike, so that no table mixes two rules; a wish of the user's wins."""
-    assert small()[0].config.protocol.judge == "loss" and as_begun(tmp_path, SMALL) == SMALL
-    old = replace(small()[0].config, protocol=replace(small()[0].config.protocol, judge="elbo", judge_from=0))
+    assert small()[0].config.protocol.monitor == "loss" and as_begun(tmp_path, SMALL) == SMALL
+    old = replace(small()[0].config, protocol=replace(small()[0].config.protocol, monitor="elbo", monitor_from=0))
     run = create(tmp_path / "vae-d2-s0", "train", {"status": "stopped"}, old)
-    text = to_toml(old).replace("judge_from = 0\n", "").replace('mi_lengths = "equal"\n', "")
+    text = to_toml(old).replace("monitor_from = 0\n", "").replace('mi_lengths = "equal"\n', "")
     put(run, {CONFIG: text.encode()})
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / CONFIG).write_text("[")
     planned = plan_sweep(["vae", "ne-vae-se"], (2,), 1, as_begun(tmp_path, SMALL))
-    assert {(one.config.protocol.judge, one.config.protocol.judge_from) for one in planned} == {("elbo", 0)}
+    assert {(one.config.protocol.monitor, one.config.protocol.monitor_from) for one in planned} == {("elbo", 0)}
     check(planned, tmp_path)
     # The aggressive phase, too, ended otherwise; a tolerance that is asked for wins.
     methods = ["aggressive", "aggressive:tolerance=0.1", "vae"]
@@ -115,8 +115,8 @@ def test_a_folder_begun_before_there_was_a_choice_goes_on_by_its_own_rule(tmp_pa
     updates = [one.config.method.updates for one in found[:2]]
     assert updates == [Aggressive(tolerance=tolerance, early=0) for tolerance in (0.0, 0.1)]
     assert {one.config.protocol.mi_lengths for one in found} == {"any"} and found[0].name == "aggressive-d2-s0"
-    asked = {**SMALL, "protocol": {**SMALL["protocol"], "judge": "last"}}
-    with pytest.raises(RunError, match=r"another training: protocol\.judge = 'elbo', not 'last'"):
+    asked = {**SMALL, "protocol": {**SMALL["protocol"], "monitor": "last"}}
+    with pytest.raises(RunError, match=r"another training: protocol\.monitor = 'elbo', not 'last'"):
         check(plan_sweep(["vae"], (2,), 1, as_begun(tmp_path, asked)), tmp_path)
 
 

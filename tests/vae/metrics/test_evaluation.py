@@ -430,7 +430,7 @@ def test_a_small_split_says_its_own_batch(model: VAE, digits: Tensor) -> None:
 
 def test_json_is_strict_and_complete(model: VAE, digits: Tensor) -> None:
     seen: list[tuple[int, int]] = []
-    metrics = evaluate(model, digits, iw_samples=1, split="validation", watch=lambda *counts: seen.append(counts))
+    metrics = evaluate(model, digits, iw_samples=1, split="validation", callback=lambda *counts: seen.append(counts))
     values = json.loads(metrics.to_json())
     assert values["split"] == "validation" and values["n"] == 130 and len(values["activity"]) == 6
     assert seen == [(50, 130), (100, 130), (130, 130)]

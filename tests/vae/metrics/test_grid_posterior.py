@@ -46,7 +46,7 @@ def test_a_grid_that_misses_the_posterior_is_cut_at_its_end() -> None:
 def test_it_does_not_depend_on_how_the_work_is_cut(sequences: tuple[VAE, Corpus]) -> None:
     model, data = sequences
     grid, told = PosteriorGrid(stride=0.5), list[tuple[int, int]]()
-    whole = posterior_mean(model, data, grid, codes=1000, watch=lambda *count: told.append(count))
+    whole = posterior_mean(model, data, grid, codes=1000, callback=lambda *count: told.append(count))
     assert_close(posterior_mean(model, data, grid, codes=7), whole, rtol=1e-5, atol=1e-6)
     assert told[-1] == (5 * 81, 5 * 81)
     assert whole.std() > 0.1

@@ -84,7 +84,7 @@ def test_chains_do_not_feel_how_the_work_is_cut_and_say_how_far_they_are(
     model, data = sequences
     told: list[tuple[int, int]] = []
     chain = Chain(samples=20, burn_in=3, thin=2)
-    whole = posterior_draws(model, data, chain, watch=lambda *counts: told.append(counts))
+    whole = posterior_draws(model, data, chain, callback=lambda *counts: told.append(counts))
     assert told[-1] == (43, 43) and len(told) == 43 and whole.z.shape == (8, 20, 1)
     monkeypatch.setattr("lso.vae.metrics.posterior_chain.pass_size", lambda model: 3)
     assert_close(posterior_draws(model, data, chain).z, whole.z, rtol=1e-9, atol=1e-9)

@@ -83,7 +83,7 @@ def test_senseless_parameters_are_refused() -> None:
 def test_what_is_reencoded_and_where_its_gradients_go(shown: Any) -> None:
     likelihood = Bernoulli(torch.randn(3, 1, 8, 8, generator=generator(0, "mean")).requires_grad_())
     noise = torch.rand(3, 1, 8, 8, generator=generator(0, "noise"))
-    seen, mean = reencoded(SquaredReencoding(shown=shown), likelihood, noise), likelihood.mean
+    seen, mean = reencoded(SquaredReencoding(reconstruction=shown), likelihood, noise), likelihood.mean
     expected = (noise < mean).float() if shown == "hard" else mean
     torch.testing.assert_close(seen, expected)
     assert seen.requires_grad == (shown != "detached")
@@ -94,7 +94,7 @@ def test_what_is_reencoded_and_where_its_gradients_go(shown: Any) -> None:
 
 @pytest.mark.parametrize("shown", ["detached", "hard"])
 def test_other_readings_of_the_penalty_train(shown: str) -> None:
-    chosen = method("ne-vae-se", shown=shown)
+    chosen = method("ne-vae-se", reconstruction=shown)
     made = step.init(small_model(chosen), chosen, Protocol())
     x = torch.rand(8, 1, 8, 8, generator=generator(0, "x"))
     noise = step.draw_noise(chosen, made.model, tuple(x.shape), binarize=True, seed=0, step=0, device=x.device)
@@ -104,7 +104,7 @@ def test_other_readings_of_the_penalty_train(shown: str) -> None:
 
 @pytest.mark.parametrize("arch", ["mlp", "lstm"])
 def test_a_hard_draw_goes_with_a_bound_of_several_samples(arch: str) -> None:
-    chosen = method("iwae+ne-vae-se", samples=3, shown="hard", anneal=0)
+    chosen = method("iwae+ne-vae-se", samples=3, reconstruction="hard", anneal=0)
     made, x = small_model(chosen, arch), batch_for(arch)
     state = step.init(made, chosen, Protocol(batch_size=len(x)))
     noise = step.draw_noise(chosen, made, tuple(x.shape), binarize=False, seed=0, step=0, device=torch.device("cpu"))
@@ -116,7 +116,7 @@ def test_a_hard_draw_of_sequences_keeps_their_padding() -> None:
     x = padded(mixed(), extra=2)
     logits = torch.zeros(*x[:, 1:].shape, WORDS, dtype=torch.float64).requires_grad_()
     noise = torch.rand(x.shape, generator=generator(0, "hard"), dtype=torch.float64)
-    shown = reencoded(SquaredReencoding(shown="hard"), Categorical(logits, x), noise)
+    shown = reencoded(SquaredReencoding(reconstruction="hard"), Categorical(logits, x), noise)
     torch.testing.assert_close(shown.sum(-1), (x != PAD).double())
     assert bool(((shown.detach() > 1 - 1e-9).sum(-1) == (x != PAD)).all())
     (gradient,) = torch.autograd.grad(shown[..., 4].sum(), logits)

@@ -16,10 +16,10 @@ from lso.vae.utils.files import Lock
 from tests.vae.small import assert_same_run, config, digits
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "the last weights": ("ne-vae-se:anneal=3", {"judge": "last"}),
-    "the best weights, within the ramp at first": ("beta-vae:beta=2,anneal=2", {"judge": "loss"}),
-    "a decay before the end": ("vae", {"judge": "elbo", "patience": 1, "decay": 0.1, "learning_rate": 0.3}),
-    "inner steps": ("aggressive:budget=2,anneal=2", {"judge": "elbo"}),
+    "the last weights": ("ne-vae-se:anneal=3", {"monitor": "last"}),
+    "the best weights, within the ramp at first": ("beta-vae:beta=2,anneal=2", {"monitor": "loss"}),
+    "a decay before the end": ("vae", {"monitor": "elbo", "patience": 1, "decay": 0.1, "learning_rate": 0.3}),
+    "inner steps": ("aggressive:budget=2,anneal=2", {"monitor": "elbo"}),
 }
 
 

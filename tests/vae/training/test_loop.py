@@ -61,7 +61,7 @@ def test_saved_model_and_codes_are_those_of_the_best_row(tmp_path: Path) -> None
 
 def test_the_best_row_may_be_judged_at_the_methods_own_weight(tmp_path: Path) -> None:
     """With a weight of 0.01 and z used, the KL alone makes later epochs worse at weight 1."""
-    run = train(config("beta-vae:beta=0.01", learning_rate=3e-3, judge="objective"), digits(), tmp_path / "r")
+    run = train(config("beta-vae:beta=0.01", learning_rate=3e-3, monitor="objective"), digits(), tmp_path / "r")
     own = [row["reconstruction"] + 0.01 * row["kl"] for row in run.metrics()]
     assert run.best()["epoch"] == own.index(min(own))
     values, _ = evaluation.validate(run.model(), digits().validation, seed=0)
@@ -168,8 +168,8 @@ def test_watch_is_told_of_start_steps_and_epochs(tmp_path: Path) -> None:
             self.said.append(f"epoch {row['epoch']}")
 
     one, two = Notes(), Notes()
-    run = train(config(), digits(), tmp_path / "r", watch=one, limits=Limits(steps=5))
-    resume(run, digits(), watch=two)
+    run = train(config(), digits(), tmp_path / "r", callback=one, limits=Limits(steps=5))
+    resume(run, digits(), callback=two)
     assert one.said == [("r", 8, 0), "epoch 0", 1, 2, 3, 4, "epoch 1", 5]
     assert two.said == [("r", 8, 5), 6, 7, 8, "epoch 2"]
 
@@ -214,7 +214,7 @@ def test_decay_reloads_the_best_weights_and_forgets_the_moments(
 
     monkeypatch.setattr(replay, "step", spy)
     _script(monkeypatch, [10.0, 9.0, 9.5, 9.0, 9.2, 9.1])
-    run = train(config(epochs=50, patience=2, max_decays=2, judge="elbo"), digits(), tmp_path / "r")
+    run = train(config(epochs=50, patience=2, max_decays=2, monitor="elbo"), digits(), tmp_path / "r")
     found = run.metrics()
     assert [row["epoch"] for row in found] == [0, 1, 2, 3, 4, 5]
     assert [row["learning_rate"] for row in found] == [1e-3] * 4 + [5e-4] * 2
@@ -260,7 +260,7 @@ def test_one_bad_step_is_never_checkpointed(
     monkeypatch.setattr(replay, "step", poisoned)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(DivergedError, match=f"by step {STEPS + 2}"):
-        train(config(), digits(), tmp_path / "r", watch=Stop(STEPS + 2) if stop else None)
+        train(config(), digits(), tmp_path / "r", callback=Stop(STEPS + 2) if stop else None)
     run = Run(tmp_path / "r")
     assert run.info["status"] == "failed"
     assert checkpoint.load_last(run.path / runs.LAST, "cpu")["position"]["step"] == STEPS + 1

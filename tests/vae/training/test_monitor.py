@@ -29,7 +29,7 @@ from lso.vae.training.step import State, StepMetrics, StepNoise, losses
 from tests.vae.small import BASELINE_METHODS, STEPS, config, data_for, digits, example, rows, small_model
 
 VARIANTS = ["ne-vae-se:reduction=sum,weight=3", "ne-vae-lp:c=-2", "free-bits:over=batch", "beta-vae:beta=0.3", "vae"]
-VARIANTS += ["iwae:samples=3", "ne-vae-se:shown=detached", "free-bits:floor=0.4"]
+VARIANTS += ["iwae:samples=3", "ne-vae-se:reconstruction=detached", "free-bits:floor=0.4"]
 
 
 def measured(name: str, **sizes: Any) -> tuple[Any, ...]:
@@ -63,7 +63,7 @@ def test_the_full_loss_is_that_of_a_training_step_at_the_last_weight(name: str) 
     assert found == pytest.approx(expected.item(), rel=1e-10)
 
 
-@pytest.mark.parametrize("name", ["lstm-lm", "ne-vae-se", "ne-vae-lp:c=0,shown=hard", "iwae:samples=2"])
+@pytest.mark.parametrize("name", ["lstm-lm", "ne-vae-se", "ne-vae-lp:c=0,reconstruction=hard", "iwae:samples=2"])
 def test_of_sequences_it_is_finite_the_same_again_and_above_its_parts(name: str) -> None:
     chosen = config(name, arch="lstm")
     data, model = data_for(chosen), small_model(chosen.method, "lstm")
@@ -91,7 +91,7 @@ def test_the_penalties_are_those_of_their_definition() -> None:
 
 
 def test_hard_pixels_are_drawn_alike_whatever_the_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, model, x, q, values = measured("ne-vae-se:shown=hard")
+    chosen, model, x, q, values = measured("ne-vae-se:reconstruction=hard")
     whole = full_loss(chosen, model, x, q, values["reconstruction"], 5)
     monkeypatch.setattr("lso.vae.training.monitor.pass_size", lambda model: 7)
     assert full_loss(chosen, model, x, q, values["reconstruction"], 5) == pytest.approx(whole, rel=1e-10)
@@ -169,32 +169,32 @@ def test_by_elbo_the_ramp_counts_and_the_untrained_model_only_in_old_folders(
         return values | {"neg_elbo": next(losses_)}, q
 
     monkeypatch.setattr(training, "validate", scripted)
-    chosen = config("vae-anneal", anneal=3, epochs=3, judge="elbo", judge_from=first)
+    chosen = config("vae-anneal", anneal=3, epochs=3, monitor="elbo", monitor_from=first)
     run = train(chosen, digits(), tmp_path / "r")
     assert run.best()["epoch"] == kept and f"kept epoch {kept}, of the least validation -ELBO" in run.info["sentence"]
 
 
 def test_the_last_weights_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
-    run = train(config("vae", anneal=0, epochs=3, judge="last"), digits(), tmp_path / "r")
+    run = train(config("vae", anneal=0, epochs=3, monitor="last"), digits(), tmp_path / "r")
     assert all(row["best"] and row["watched"] is None for row in run.metrics())
     assert "kept the last epoch, 3, as asked for" in run.info["sentence"]
 
 
 def test_a_folder_without_the_key_means_what_it_meant(tmp_path: Path) -> None:
     """Written by 0.1.0: the rule is stated, the first epoch is not; before that neither was."""
-    chosen = config(judge="elbo", judge_from=0)
+    chosen = config(monitor="elbo", monitor_from=0)
     run = train(chosen, digits(), tmp_path / "r", limits=Limits(steps=STEPS))
-    old = "".join(line for line in to_toml(chosen).splitlines(True) if not line.startswith("judge_from"))
+    old = "".join(line for line in to_toml(chosen).splitlines(True) if not line.startswith("monitor_from"))
     (run.path / runs.CONFIG).write_text(old)
-    assert Run(run.path, accept_changes=True).config == chosen and from_toml(old).protocol.judge_from == 1
-    (run.path / runs.CONFIG).write_text(old.replace('judge = "elbo"\n', ""))
-    assert Run(run.path, accept_changes=True).config == chosen and from_toml(old).protocol.judge == "elbo"
+    assert Run(run.path, accept_changes=True).config == chosen and from_toml(old).protocol.monitor_from == 1
+    (run.path / runs.CONFIG).write_text(old.replace('monitor = "elbo"\n', ""))
+    assert Run(run.path, accept_changes=True).config == chosen and from_toml(old).protocol.monitor == "elbo"
 
 
 def test_rows_of_older_folders_are_told_by_their_rule() -> None:
     row = {"epoch": 3, "neg_elbo": 9.0, "reconstruction": 5.0, "kl": 4.0}
-    assert describe_selection(config(judge="elbo"), row) == "kept epoch 3, of the least validation -ELBO (9.00)"
-    own = describe_selection(config("beta-vae:beta=0.5", judge="objective"), row)
+    assert describe_selection(config(monitor="elbo"), row) == "kept epoch 3, of the least validation -ELBO (9.00)"
+    own = describe_selection(config("beta-vae:beta=0.5", monitor="objective"), row)
     assert own == "kept epoch 3, of the least validation reconstruction + 0.5 KL (7.00)"
 
 

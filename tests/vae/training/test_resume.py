@@ -54,7 +54,7 @@ class Kill(TrainingCallback):
 
 def killed(chosen: TrainConfig, path: Path, **at: int) -> Run:
     with pytest.raises(Killed):
-        train(chosen, data_for(chosen), path, watch=Kill(**at))
+        train(chosen, data_for(chosen), path, callback=Kill(**at))
     run = Run(path)
     assert run.info["status"] == "running"
     return run
@@ -85,9 +85,9 @@ def test_cut_and_resumed_run_is_the_unbroken_one(
 
 
 def test_a_run_cut_at_every_step_is_the_unbroken_one(tmp_path: Path, unbroken: Callable[[str], Path]) -> None:
-    run = train(config("ne-vae-se"), digits(), tmp_path / "r", watch=Stop(0))
+    run = train(config("ne-vae-se"), digits(), tmp_path / "r", callback=Stop(0))
     for done in range(1, 2 * STEPS):
-        run = resume(Run(run.path), digits(), watch=Stop(done))
+        run = resume(Run(run.path), digits(), callback=Stop(done))
         assert run.info["status"] == "stopped" and "interrupted" in run.info["sentence"]
         run.model(), run.codes()  # what a search needs is there at any time
     assert_same_run(resume(run, digits()).path, unbroken("ne-vae-se"))
@@ -183,7 +183,7 @@ def test_a_stop_among_inner_steps_goes_back_to_the_last_outer_one(arch: str, nam
     chosen = config(name, arch=arch, epochs=1)
     whole = train(chosen, digits(), tmp_path / "whole")
     for times in (3, 8, 10) if arch == "mlp" else (10,):
-        run = train(chosen, digits(), tmp_path / str(times), watch=Ask(times))
+        run = train(chosen, digits(), tmp_path / str(times), callback=Ask(times))
         step = int(run.info["sentence"].split()[-2])
         before = train(chosen, digits(), tmp_path / f"before-{times}", limits=Limits(steps=step))
         assert_same_run(run.path, before.path)
@@ -350,7 +350,7 @@ class Look(TrainingCallback):
 def test_threads_of_another_number_of_processes_are_not_kept(tmp_path: Path) -> None:
     run, look = killed(config("vae"), tmp_path / "r", step=4), Look()
     runs.update(run, processes=2, threads=7)
-    resume(run, digits(), watch=look)
+    resume(run, digits(), callback=look)
     assert look.seen == run.info["threads"] == 1 and run.info["processes"] == 1
 
 
@@ -358,7 +358,7 @@ def test_resume_goes_on_with_the_threads_it_began_with(tmp_path: Path, unbroken:
     run, look = killed(config("vae"), tmp_path / "r", step=4), Look()
     torch.set_num_threads(2)
     try:
-        resume(run, digits(), watch=look)
+        resume(run, digits(), callback=look)
         assert look.seen == run.info["threads"] == 1 and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -372,12 +372,12 @@ def test_resume_goes_on_with_the_threads_it_began_with(tmp_path: Path, unbroken:
 @pytest.mark.parametrize("cut", ["epoch 0", "step 2"])
 def test_a_run_begun_with_given_weights_is_the_unbroken_one(arch: str, cut: str, tmp_path: Path) -> None:
     """Before the first checkpoint the weights come from the folder, not from the seed."""
-    chosen = config("vae", arch=arch, judge="last")
+    chosen = config("vae", arch=arch, monitor="last")
     begun = train(chosen, data_for(chosen), tmp_path / "begun").model()
     whole = train(chosen, data_for(chosen), tmp_path / "whole", start=begun)
     kind, at = cut.split()
     with pytest.raises(Killed):
-        train(chosen, data_for(chosen), tmp_path / "cut", start=begun, watch=Kill(**{kind: int(at)}))
+        train(chosen, data_for(chosen), tmp_path / "cut", start=begun, callback=Kill(**{kind: int(at)}))
     assert_same_run(resume(Run(tmp_path / "cut"), data_for(chosen)).path, whole.path)
     assert whole.metrics()[0]["neg_elbo"] == Run(tmp_path / "begun").metrics()[-1]["neg_elbo"]
     assert whole.best()["epoch"] == 2 and len(whole.info["start"]) == 64

@@ -46,7 +46,7 @@ def _single(x: Tensor, noise: StepNoise, knobs: StepInputs) -> tuple[Tensor, Ste
     [
         ("vae", "mlp", "gaussian", {}),
         ("ne-vae-se+skip-vae:weight=2", "mlp", None, {"clip": 0.5}),
-        ("ne-vae-lp:c=-1,shown=hard", "conv", None, {"optimizer": "sgd", "encoder_learning_rate": 0.02}),
+        ("ne-vae-lp:c=-1,reconstruction=hard", "conv", None, {"optimizer": "sgd", "encoder_learning_rate": 0.02}),
         ("free-bits:over=batch", "conv", "logistic", {"clip": 0.0}),
         ("iwae:samples=3", "mlp", None, {}),
         ("vae", "he2019-small", None, {}),  # batch-norm

@@ -31,7 +31,7 @@ MIXED = [
 
 
 def _together(
-    configs: Sequence[TrainConfig], root: Path, limits: Limits = Limits(), watch: TrainingCallback | None = None
+    configs: Sequence[TrainConfig], root: Path, limits: Limits = Limits(), callback: TrainingCallback | None = None
 ) -> list[Run]:
     """New trainings, or those that lie there already, in lockstep."""
     root.mkdir(exist_ok=True)
@@ -39,9 +39,9 @@ def _together(
     for number, chosen in enumerate(configs):
         path = root / str(number)
         if path.exists():
-            trainers.append(restore_trainer(Run(path), digits(), watch=watch))
+            trainers.append(restore_trainer(Run(path), digits(), callback=callback))
         else:
-            trainers.append(create_trainer(chosen, digits(), path, watch=watch))
+            trainers.append(create_trainer(chosen, digits(), path, callback=callback))
     return batched.train(trainers, limits)
 
 
@@ -85,7 +85,7 @@ def test_a_decay_reloads_the_weights_of_the_one_that_waited(tmp_path: Path, monk
         return (values | {"neg_elbo": next(script)} if seed == 1 else values), q
 
     monkeypatch.setattr(training, "validate", validate)
-    rule: dict[str, Any] = {"judge": "elbo", "judge_from": 0}  # as folders of 0.1.0 have it
+    rule: dict[str, Any] = {"monitor": "elbo", "monitor_from": 0}  # as folders of 0.1.0 have it
     configs = [config(seed=seed, patience=1, max_decays=2, epochs=4, **rule) for seed in range(3)]
     found = _together(configs, tmp_path / "together")
     other = [train(chosen, digits(), tmp_path / str(chosen.seed)) for chosen in configs]
@@ -119,7 +119,7 @@ def test_those_behind_catch_up(tmp_path: Path, alone: list[Run]) -> None:
 
 
 def test_a_stop_ends_all_of_them_in_a_state_to_resume_from(tmp_path: Path) -> None:
-    found = _together(MIXED, tmp_path, watch=Stop(3))
+    found = _together(MIXED, tmp_path, callback=Stop(3))
     assert [run.info["status"] for run in found] == ["stopped"] * 3
     assert all("interrupted after 0 epochs" in run.info["sentence"] for run in found)
     found = _together(MIXED, tmp_path, Limits(seconds=0.0))
@@ -141,7 +141,7 @@ def test_an_error_is_written_into_every_folder(tmp_path: Path) -> None:
             raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        _together(MIXED, tmp_path, watch=Full())
+        _together(MIXED, tmp_path, callback=Full())
     told = [Run(tmp_path / str(number)).info for number in range(3)]
     assert {(info["status"], info["sentence"]) for info in told} == {("failed", "OSError: no space left")}
 
@@ -151,8 +151,10 @@ def test_where_one_session_cannot_open_none_is_left_running(tmp_path: Path, alon
         def start(self, run: Run, steps: int, done: int) -> None:
             raise OSError("no terminal")
 
-    watches = [TrainingCallback(), Deaf(), TrainingCallback()]
-    trainers = [create_trainer(MIXED[i], digits(), tmp_path / str(i), watch=watch) for i, watch in enumerate(watches)]
+    callbacks = [TrainingCallback(), Deaf(), TrainingCallback()]
+    trainers = [
+        create_trainer(MIXED[i], digits(), tmp_path / str(i), callback=each) for i, each in enumerate(callbacks)
+    ]
     with pytest.raises(OSError, match="no terminal"):
         batched.train(trainers)
     told = [Run(tmp_path / str(number)).info for number in range(3)]

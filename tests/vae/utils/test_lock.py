@@ -46,7 +46,7 @@ class Wait(TrainingCallback):
             sys.stdin.readline()
 
 for name, steps in (("finished", None), ("stopped", 7), ("killed", None)):
-    train(config(), digits(), Path(sys.argv[1]) / name, watch=Wait(), limits=Limits(steps=steps))
+    train(config(), digits(), Path(sys.argv[1]) / name, callback=Wait(), limits=Limits(steps=steps))
     print("over", flush=True)
 """
 
@@ -107,12 +107,12 @@ class Twice(TrainingCallback):
 
 @pytest.mark.parametrize("cut", [0, 3], ids=["trained", "resumed"])
 def test_a_second_session_in_one_process_is_refused(cut: int, tmp_path: Path, unbroken: Path) -> None:
-    watch = Twice()
+    callback = Twice()
     if cut:
-        run = resume(train(config(), digits(), tmp_path / "r", limits=Limits(steps=cut)), digits(), watch=watch)
+        run = resume(train(config(), digits(), tmp_path / "r", limits=Limits(steps=cut)), digits(), callback=callback)
     else:
-        run = train(config(), digits(), tmp_path / "r", watch=watch)
-    assert watch.said == f"this process is at work in {run.path}"
+        run = train(config(), digits(), tmp_path / "r", callback=callback)
+    assert callback.said == f"this process is at work in {run.path}"
     assert_same_run(run.path, unbroken)
 
 
@@ -134,22 +134,20 @@ class Raise(TrainingCallback):
 
 
 @pytest.mark.parametrize(
-    "watch",
+    "callback",
     [
         TrainingCallback(),
         Stop(CUT),
         *(Raise(error, at) for error in (KeyboardInterrupt, MemoryError, SystemExit) for at in (0, 7)),
     ],
-    ids=lambda watch: (
-        f"{type(watch).__name__}-{getattr(watch, 'error', TrainingCallback).__name__}-{getattr(watch, 'at', '')}"
-    ),
+    ids=lambda one: f"{type(one).__name__}-{getattr(one, 'error', TrainingCallback).__name__}-{getattr(one, 'at', '')}",
 )
-def test_the_folder_is_let_go_of_however_a_session_ends(watch: TrainingCallback, tmp_path: Path) -> None:
+def test_the_folder_is_let_go_of_however_a_session_ends(callback: TrainingCallback, tmp_path: Path) -> None:
     begun = train(config(), digits(), tmp_path / "begun", limits=Limits(steps=3))
     with suppress(KeyboardInterrupt, MemoryError, SystemExit):
-        train(config(), digits(), tmp_path / "new", watch=watch)
+        train(config(), digits(), tmp_path / "new", callback=callback)
     with suppress(KeyboardInterrupt, MemoryError, SystemExit):
-        resume(begun, digits(), watch=watch)
+        resume(begun, digits(), callback=callback)
     Lock(tmp_path / "new").release()
     Lock(begun.path).release()
 
@@ -216,7 +214,7 @@ class Steps(TrainingCallback):
 def test_a_training_that_went_on_elsewhere_is_gone_on_with_from_there(
     steps: int | None, left: list[int], tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, watch = train(config(), digits(), tmp_path / "r", limits=Limits(steps=3)), Steps()
+    run, callback = train(config(), digits(), tmp_path / "r", limits=Limits(steps=3)), Steps()
     seen: list[Mapping[str, bytes]] = []
 
     def other() -> None:
@@ -224,7 +222,7 @@ def test_a_training_that_went_on_elsewhere_is_gone_on_with_from_there(
         seen.append(contents(run.path))
 
     monkeypatch.setattr(training, "lock_run", ahead(other, monkeypatch))
-    assert resume(run, digits(), watch=watch).info["status"] == "finished" and watch.done == left
+    assert resume(run, digits(), callback=callback).info["status"] == "finished" and callback.done == left
     assert_same_run(run.path, unbroken)
     assert left or contents(run.path) == seen[0]
 
