@@ -45,13 +45,7 @@ class Flag:
         return self.name.strip("-").replace("-", "_") or self.key
 
     def parameter(self, former: bool = False) -> inspect.Parameter:
-        """As a keyword of a typer command; not given is None.
-
-        Args:
-            former: whether under its former name.
-        Returns:
-            The parameter.
-        """
+        """As a keyword of a typer command; not given is None."""
         flag = self.former if former else self.name or f"--{self.key.replace('_', '-')}"
         declared = f"{flag}/--no-{flag[2:]}" if self.type is bool else flag
         option = typer.Option(
@@ -285,14 +279,7 @@ FLAGS: tuple[Flag, ...] = (
 
 
 def configurable(command: Callable[..., None], flags: Sequence[Flag] = FLAGS) -> Callable[..., None]:
-    """Give a command the flags of `FLAGS`; it receives those that were given as one nested mapping, ``settings``.
-
-    Args:
-        command: its first parameter is ``settings``.
-        flags: those of them that it takes.
-    Returns:
-        What typer registers.
-    """
+    """Give a command the flags of `FLAGS`; it receives those that were given as one nested mapping, ``settings``."""
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
@@ -316,26 +303,13 @@ def configurable(command: Callable[..., None], flags: Sequence[Flag] = FLAGS) ->
 
 
 def flag_name(section: str, key: str) -> str:
-    """The flag that sets a value of the configuration.
-
-    Args:
-        section: of the configuration; empty for its top level.
-        key: in that section.
-    Returns:
-        e.g. ``--arch``.
-    """
+    """The flag that sets a value of the configuration."""
     flag = next(flag for flag in FLAGS if (flag.section, flag.key) == (section, key))
     return flag.name or f"--{flag.key.replace('_', '-')}"
 
 
 def given_flags(settings: dict[str, Any]) -> list[str]:
-    """The flags that were given.
-
-    Args:
-        settings: as `configurable` collects them.
-    Returns:
-        e.g. ``["--method", "--epochs"]``.
-    """
+    """The flags that were given."""
     found = []
     for section, value in settings.items():
         found += [flag_name(section, key) for key in value] if isinstance(value, dict) else [flag_name("", section)]

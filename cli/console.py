@@ -34,9 +34,6 @@ def answer_alone() -> Iterator[None]:
     That is what a user's score or tokenizer prints, and so do libraries in C, programs that they start and processes
     that run them: file number 1 itself is turned to stderr for as long as the command runs. What is printed when the
     program ends goes there as well.
-
-    Yields:
-        Nothing.
     """
     stdout, token = sys.stdout, None
     stdout.flush()
@@ -99,22 +96,12 @@ class Console:
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def result(self, text: str = "", colour: str | None = None) -> None:
-        """A line of the answer, on stdout; nothing under ``--json``.
-
-        Args:
-            text: the line.
-            colour: of it.
-        """
+        """A line of the answer, on stdout; nothing under ``--json``."""
         if not self.json:
             say(text, fg=colour)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table of the answer, on stdout; nothing under ``--json``.
-
-        Args:
-            columns: headings.
-            rows: cells, text or numbers.
-        """
+        """A table of the answer, on stdout; nothing under ``--json``."""
         if self.json:
             return
         head, *lines = table_lines(columns, rows)
@@ -123,31 +110,19 @@ class Console:
             say(line)
 
     def emit(self, value: Any) -> None:
-        """The answer as JSON, on stdout; nothing without ``--json``.
-
-        Args:
-            value: plain nested values and paths.
-        """
+        """The answer as JSON, on stdout; nothing without ``--json``."""
         if self.json:
             answer = _ANSWER.get() or sys.stdout
             text = json.dumps(strict(value), indent=2, ensure_ascii=not _unicode(getattr(answer, "encoding", None)))
             typer.echo(printable(text).translate(IN_JSON), file=answer)  # beyond ASCII only within its texts
 
     def note(self, text: str) -> None:
-        """A line on stderr, unless quiet.
-
-        Args:
-            text: the line.
-        """
+        """A line on stderr, unless quiet."""
         if not self.quiet:
             say(text, err=True)
 
     def notes(self, texts: Iterable[str]) -> None:
-        """Notes on what was done to data; warnings among them are shown as such.
-
-        Args:
-            texts: sentences; warnings begin with ``Warning:``.
-        """
+        """Notes on what was done to data; warnings among them are shown as such."""
         for text in texts:
             warning = text.removeprefix("Warning: ")
             if warning == text:
@@ -156,19 +131,11 @@ class Console:
                 self.warn(warning)
 
     def warn(self, text: str) -> None:
-        """A warning on stderr, even when quiet.
-
-        Args:
-            text: what is doubtful.
-        """
+        """A warning on stderr, even when quiet."""
         say(text, "warning: ", err=True, fg="yellow")
 
     def warn_once(self, text: str) -> None:
-        """A warning of what several parts of a command have in common, printed for the first of them.
-
-        Args:
-            text: what is doubtful.
-        """
+        """A warning of what several parts of a command have in common, printed for the first of them."""
         if text not in self._warned:
             self._warned.add(text)
             self.warn(text)
@@ -198,11 +165,6 @@ def visible(text: str) -> str:
 
     A name or sentence from a folder could otherwise clear the screen, turn the window's title, or write over the
     verdict above it.
-
-    Args:
-        text: any.
-    Returns:
-        The same without controls; line breaks and tabs stay.
     """
     return printable(text).translate(CONTROLS)
 
@@ -213,25 +175,14 @@ def _unicode(encoding: str | None) -> bool:
 
 
 def error(message: str, hint: str = "") -> None:
-    """An error in two lines on stderr.
-
-    Args:
-        message: what is wrong; its line breaks become blanks.
-        hint: what to do about it.
-    """
+    """An error in two lines on stderr."""
     say(one_line(message), "error: ", err=True, fg="red", bold=True)
     if hint:
         say(one_line(hint), err=True)
 
 
 def one_line(text: str) -> str:
-    """Text with its white space collapsed.
-
-    Args:
-        text: any.
-    Returns:
-        One line.
-    """
+    """Text with its white space collapsed."""
     return " ".join(text.split())
 
 
@@ -256,13 +207,7 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[s
 
 
 def number(value: Any) -> str:
-    """A cell: numbers with four digits that count, None as ``-``.
-
-    Args:
-        value: anything.
-    Returns:
-        Its text, of one line.
-    """
+    """A cell: numbers with four digits that count, None as ``-``."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -271,13 +216,7 @@ def number(value: Any) -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration as people say it.
-
-    Args:
-        seconds: how long.
-    Returns:
-        e.g. ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``.
-    """
+    """A duration as people say it."""
     if seconds < 9.95:
         return f"{seconds:z.1f} s"
     whole = round(seconds)
@@ -288,13 +227,7 @@ def span(seconds: float) -> str:
 
 
 def strict(value: Any) -> Any:
-    """Nested values as strict JSON has them: what is not finite becomes null, paths become text.
-
-    Args:
-        value: mappings, sequences, numbers, texts, paths.
-    Returns:
-        What `json.dumps(..., allow_nan=False)` takes.
-    """
+    """Nested values as strict JSON has them: what is not finite becomes null, paths become text."""
     if isinstance(value, Mapping):
         return {str(key): strict(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -305,13 +238,7 @@ def strict(value: Any) -> Any:
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path as short as it can be pasted here: relative where it lies below the working folder.
-
-    Args:
-        path: of a file or folder.
-    Returns:
-        The text.
-    """
+    """A path as short as it can be pasted here: relative where it lies below the working folder."""
     found = Path(path)
     try:
         return str(found.resolve().relative_to(Path.cwd().resolve()))

@@ -48,22 +48,12 @@ app = typer.Typer(
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted.
-
-    Returns:
-        True after ``--debug`` or with ``LSO_DEBUG=1``.
-    """
+    """Whether tracebacks are wanted."""
     return os.environ.get("LSO_DEBUG", "") not in ("", "0")
 
 
 def unexpected(error: Exception) -> tuple[str, str]:
-    """What to say of an exception that is not ours: the machine's, or a bug.
-
-    Args:
-        error: that came through.
-    Returns:
-        What is wrong, and what to do.
-    """
+    """What to say of an exception that is not ours: the machine's, or a bug."""
     if isinstance(error, OSError) and error.strerror:
         where = error.filename or "reading or writing"
         return f"{where}: {error.strerror}", "Check the path, its permissions and the space on the disk."

@@ -20,57 +20,33 @@ LIMITS, OUTPUT, OPENED, BLACK_BOX = "Where it stops", "Output", "How a folder is
 
 
 def complete_methods() -> list[tuple[str, str]]:
-    """Names and summaries for the shell.
-
-    Returns:
-        Pairs.
-    """
+    """Names and summaries for the shell."""
     return [(name, spec.summary) for name, spec in METHODS.items()]
 
 
 def complete_tasks() -> list[tuple[str, str]]:
-    """Names and summaries for the shell.
-
-    Returns:
-        Pairs.
-    """
+    """Names and summaries for the shell."""
     return [(name, row.summary) for name, row in TASKS.items()]
 
 
 def complete_tokenizers() -> list[tuple[str, str]]:
-    """Names and summaries for the shell.
-
-    Returns:
-        Pairs.
-    """
+    """Names and summaries for the shell."""
     return [(name, row.summary) for name, row in TOKENIZERS.items()]
 
 
 def complete_architectures() -> list[tuple[str, str]]:
-    """Names and summaries for the shell.
-
-    Returns:
-        Pairs.
-    """
+    """Names and summaries for the shell."""
     return [(name, spec.summary) for name, spec in ARCHITECTURES.items()]
 
 
 def complete_optimizers() -> list[tuple[str, str]]:
-    """Names and summaries for the shell.
-
-    Returns:
-        Pairs.
-    """
+    """Names and summaries for the shell."""
     gradient = [(name, spec.summary) for name, spec in GRADIENT_OPTIMIZERS.items()]
     return gradient + [(name, spec.summary) for name, spec in BLACK_BOX_OPTIMIZERS.items()]
 
 
 def complete_runs() -> list[str]:
-    """Run folders for the shell, newest first.
-
-    Returns:
-        Paths.
-    """
+    """Run folders for the shell, newest first."""
     return [str(run.path) for run in reversed(list_runs())]
 
 
@@ -190,16 +166,7 @@ Chunk = Annotated[
 def pixel_changes(
     bad_files: str | None, channels: int | None, invert: bool | None, binarize: bool = False
 ) -> dict[str, Any]:
-    """What was given of the options that change how files become pixels.
-
-    Args:
-        bad_files: of `BadFiles`.
-        channels: of `Channels`.
-        invert: of `Invert`.
-        binarize: of `Binarize`.
-    Returns:
-        For `lso.tasks.search.targets`.
-    """
+    """What was given of the options that change how files become pixels."""
     given = {"bad_files": bad_files, "channels": channels, "invert": invert, "binarize": binarize or None}
     return {key: value for key, value in given.items() if value is not None}
 
@@ -208,15 +175,7 @@ UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds(text: str) -> float:
-    """Read a duration.
-
-    Args:
-        text: e.g. ``"90"``, ``"90s"``, ``"9m"``, ``"1.5h"``.
-    Returns:
-        Seconds.
-    Raises:
-        UsageError: if it is something else.
-    """
+    """Read a duration."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|)\s*", text)
     if not found:
         raise UsageError(f"cannot read the time {text!r}", "Write seconds, or a unit with it: 90s, 9m or 1.5h.")

@@ -17,36 +17,14 @@ Way = Literal["greedy", "sample", "beam"]  # `lso.decoders.generation.Way`
 
 
 def training_run(path: Path | None, console: Console, *, trust: Trust = False, accept_changes: bool = False) -> Run:
-    """The training run that a command works on.
-
-    Args:
-        path: its folder; None is the newest.
-        console: told where damage to it could not be seen.
-        trust: what may run of the code that it names.
-        accept_changes: whether files are taken as they are now.
-    Returns:
-        The run.
-    Raises:
-        RunError: if there is none, or it is a search.
-    """
+    """The training run that a command works on."""
     run = opened(path if path is not None else newest_run().path, console, trust=trust, accept_changes=accept_changes)
     run.require("train")
     return run
 
 
 def opened(path: Path, console: Console, *, trust: Trust = False, accept_changes: bool = False) -> Run:
-    """A run folder as a command opens it.
-
-    Args:
-        path: of it.
-        console: told where damage to it could not be seen.
-        trust: see `training_run`.
-        accept_changes: see there.
-    Returns:
-        The run.
-    Raises:
-        RunError: if it is none.
-    """
+    """A run folder as a command opens it."""
     run = Run(path, trust=trust, accept_changes=accept_changes)
     if run.seals is None:
         console.note(f"{shown(path)} was written before runs kept hashes of their files: damage to it may not be seen.")
@@ -54,19 +32,7 @@ def opened(path: Path, console: Console, *, trust: Trust = False, accept_changes
 
 
 def latent_run(path: Path | None, console: Console, *, trust: Trust = False, accept_changes: bool = False) -> Run:
-    """`training_run` for what needs latents.
-
-    Args:
-        path: its folder; None is the newest.
-        console: see `training_run`.
-        trust: see there.
-        accept_changes: see there.
-    Returns:
-        The run.
-    Raises:
-        RunError: as `training_run`.
-        UsageError: if its model has no latents.
-    """
+    """`training_run` for what needs latents."""
     run = training_run(path, console, trust=trust, accept_changes=accept_changes)
     if not run.config.architecture.latent_dim:
         raise UsageError(
@@ -95,30 +61,12 @@ def variant(name: str, how: str | None, kind: Kind = "image") -> str:
 
 
 def file_stem(what: str) -> str:
-    """The part of a file's name that tells what a user named: a file, a part of the data, or a sentence.
-
-    Args:
-        what: as given.
-    Returns:
-        At most 40 characters that any file may have.
-    """
+    """The part of a file's name that tells what a user named: a file, a part of the data, or a sentence."""
     return re.sub(r"[^\w.+-]+", "-", Path(what).stem.replace(":", ""))[:40].strip("-.") or "data"
 
 
 def place(run: Run, out: Path | None, name: str, force: bool) -> Path:
-    """The file or folder to write.
-
-    Args:
-        run: whose ``pictures/`` is the default.
-        out: the user's own choice.
-        name: in ``pictures/``.
-        force: whether ``out`` may be overwritten.
-    Returns:
-        The path; its folder is made.
-    Raises:
-        UsageError: if ``out`` exists.
-        WriteError: if its folder cannot be made.
-    """
+    """The file or folder to write."""
     found = out if out is not None else run.path / "pictures" / name
     if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
@@ -128,18 +76,7 @@ def place(run: Run, out: Path | None, name: str, force: bool) -> Path:
 
 
 def file_place(run: Run, out: Path | None, name: str, force: bool) -> Path:
-    """`place` for a file with the suffix of its default: a picture, or lines of text.
-
-    Args:
-        run: whose ``pictures/`` is the default.
-        out: the user's own choice.
-        name: in ``pictures/``.
-        force: whether ``out`` may be overwritten.
-    Returns:
-        The path.
-    Raises:
-        UsageError: as `place`, or if ``out`` has another suffix.
-    """
+    """`place` for a file with the suffix of its default: a picture, or lines of text."""
     suffix = Path(name).suffix
     if out is not None and out.suffix.lower() != suffix:
         kinds = {".png": "a PNG", ".txt": "a text", ".npz": "an .npz"}

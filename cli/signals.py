@@ -41,11 +41,7 @@ class Signals:
             return
 
     def reason(self) -> str | None:
-        """Why to stop.
-
-        Returns:
-            ``"interrupted"`` or ``"terminated"``, None to go on.
-        """
+        """Why to stop."""
         return REASONS[self.caught] if self.caught else None
 
     @property

@@ -129,16 +129,7 @@ def parse_optimizer(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def with_options(text: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """An optimizer's name and all its options: those in its name, as `parse_optimizer` reads them, and others.
-
-    Args:
-        text: e.g. ``"turbo"`` or ``"turbo:guard=none"``.
-        options: the others.
-    Returns:
-        The name and the options.
-    Raises:
-        UsageError: if the text cannot be read, or gives an option again.
-    """
+    """An optimizer's name and all its options: those in its name, as `parse_optimizer` reads them, and others."""
     name, found = parse_optimizer(text)
     if twice := sorted(found.keys() & options.keys()):
         raise UsageError(f"{', '.join(twice)} is given twice, in {text!r} and beside it", "Give it once.")

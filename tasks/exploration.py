@@ -88,14 +88,7 @@ def default_how(model: VAE) -> How:
 
 
 def told(model: VAE, drawing: Drawing) -> str:
-    """A drawing in words.
-
-    Args:
-        model: the VAE.
-        drawing: how its codes become images.
-    Returns:
-        e.g. ``"expected images"``.
-    """
+    """A drawing in words."""
     kind = "ancestral samples" if model.autoregressive else "samples"
     shared = "from uniforms common to all codes" if drawing.common else "from uniforms of each code's own"
     if drawing.how == "sample":
@@ -106,14 +99,7 @@ def told(model: VAE, drawing: Drawing) -> str:
 
 
 def record(model: VAE, drawing: Drawing) -> dict[str, Any]:
-    """A drawing for JSON: ``how``, and where they matter ``uniforms`` and ``samples`` (S of the mean).
-
-    Args:
-        model: the VAE.
-        drawing: how its codes become images.
-    Returns:
-        Plain values.
-    """
+    """A drawing for JSON: ``how``, and where they matter ``uniforms`` and ``samples`` (S of the mean)."""
     averaged = drawing.how == "mean" and model.autoregressive
     found: dict[str, Any] = {"how": drawing.how}
     if averaged or drawing.how == "sample":
@@ -172,30 +158,12 @@ def _pass(model: VAE, copies: int = 1) -> int:
 
 
 def draw_prior(n: int, latent_dim: int, seed: int) -> Float[Tensor, "n latent"]:
-    """Codes from the prior.
-
-    Args:
-        n: how many.
-        latent_dim: size of z.
-        seed: of the draws.
-    Returns:
-        ``(n, latent)`` standard normal.
-    """
+    """Codes from the prior."""
     return torch.randn(n, latent_dim, generator=generator(seed, "sample"))
 
 
 def path(start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], steps: int) -> Float[Tensor, "steps latent"]:
-    """A straight line of codes, ends included.
-
-    Args:
-        start: first code.
-        end: last code.
-        steps: how many codes, >= 2.
-    Returns:
-        ``(steps, latent)``.
-    Raises:
-        UsageError: for fewer than two steps.
-    """
+    """A straight line of codes, ends included."""
     if steps < 2:
         raise UsageError(f"expected at least 2 steps, got {steps}", "The two ends are among them.")
     share = torch.linspace(0, 1, steps, dtype=start.dtype)[:, None]
@@ -206,17 +174,7 @@ def path(start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], steps: 
 
 
 def read_codes(file: Path, latent_dim: int) -> Float[Tensor, "n latent"]:
-    """Codes from an .npy or .npz file, such as `lso encode` and every run and search write.
-
-    Args:
-        file: where.
-        latent_dim: size that they must have.
-    Returns:
-        ``(n, latent)``; leading axes are flattened.
-    Raises:
-        DataError: if the file is missing, damaged or holds no codes; pickles are refused unread.
-        ShapeError: if they are of another size.
-    """
+    """Codes from an .npy or .npz file, such as `lso encode` and every run and search write."""
     from lso.tasks.datasets.arrays import load_arrays
     from lso.tasks.task import existing
 
@@ -243,16 +201,7 @@ def read_codes(file: Path, latent_dim: int) -> Float[Tensor, "n latent"]:
 
 
 def write_codes(file: Path, q: DiagonalGaussian, names: Sequence[str], labels: Tensor | None = None) -> None:
-    """Posteriors as .npz: ``mean``, ``log_var``, ``names``, and ``labels`` where they are known.
-
-    Args:
-        file: where.
-        q: ``(n, latent)``.
-        names: one for each datum.
-        labels: ``(n,)`` classes, or None.
-    Raises:
-        WriteError: if it cannot be written.
-    """
+    """Posteriors as .npz: ``mean``, ``log_var``, ``names``, and ``labels`` where they are known."""
     arrays: dict[str, Any] = {"mean": q.mean.numpy(), "log_var": q.log_var.numpy(), "names": np.array(names)}
     if labels is not None:
         arrays["labels"] = labels.cpu().numpy()
@@ -284,14 +233,7 @@ def speak(
 
 
 def texts(model: VAE, corpus: Corpus) -> list[str]:
-    """Sequences as texts.
-
-    Args:
-        model: gives the vocabulary.
-        corpus: sequences.
-    Returns:
-        One text each.
-    """
+    """Sequences as texts."""
     vocabulary = vocabulary_of(model)
     return [vocabulary.text(row) for row in corpus.padded().tolist()]
 

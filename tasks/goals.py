@@ -44,16 +44,7 @@ class Goal:
 
 
 def imported(what: str, noun: str) -> Any:
-    """A user's function by name, also from the current folder.
-
-    Args:
-        what: ``"module:function"``.
-        noun: what it is to be, for errors.
-    Returns:
-        It.
-    Raises:
-        UsageError: if it cannot be imported or called.
-    """
+    """A user's function by name, also from the current folder."""
     name, _, path = what.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:  # and there it stays: other processes that are to run the function look there too
@@ -181,32 +172,14 @@ class SearchTarget:
             raise UsageError(f"pixels are changed of targets, and there are none: {dict(self.pixels)}", "Leave it out.")
 
     def goal(self, run: Run) -> Goal | None:
-        """The goal.
-
-        Args:
-            run: a training run.
-        Returns:
-            It; None for targets.
-        Raises:
-            UsageError: as `lso.tasks.goals`.
-        """
+        """The goal."""
         if self.task is not None:
             return task_goal(self.task, run)
         return None if self.objective is None else own_goal(self.objective, self.maximize)
 
     @classmethod
     def recorded(cls, info: Mapping[str, Any], trust: Trust) -> "SearchTarget":
-        """What a search was begun for, as its folder says.
-
-        Args:
-            info: its run.json.
-            trust: what may run of the code that it names.
-        Returns:
-            The same.
-        Raises:
-            UsageError: if it names a function that is not to be trusted.
-            RunError: if it does not say.
-        """
+        """What a search was begun for, as its folder says."""
         told = info["sought"]
         known = dict(told) if isinstance(told, Mapping) else {}
         try:

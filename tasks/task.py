@@ -65,12 +65,6 @@ def likelihood_for(task: Task, binarize: str) -> str:
 
     Users' folders and arrays take the discretized logistic: their pixels are 256 levels with many at the two ends,
     where a Gaussian density can grow without bound, and a Bernoulli one is not a probability of the data at all.
-
-    Args:
-        task: row of the table.
-        binarize: ``"dynamic"``, ``"fixed"`` or ``"none"``.
-    Returns:
-        Row of ``LIKELIHOODS``.
     """
     return task.likelihood if binarize == "none" or task.kind == "sequence" else "bernoulli"
 
@@ -269,15 +263,7 @@ TASKS: Mapping[str, Task] = _table(
 
 
 def task(name: str) -> Task:
-    """A task by name.
-
-    Args:
-        name: row of `TASKS`.
-    Returns:
-        The task.
-    Raises:
-        UsageError: if there is no such task.
-    """
+    """A task by name."""
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
     return TASKS[name]
@@ -302,17 +288,7 @@ def settled(data: DataConfig) -> DataConfig:
 
 
 def suits(data: DataConfig, binarize: str = "none", lengths: str = "equal") -> Task:
-    """The task of a configuration, after a look at the settings beside it.
-
-    Args:
-        data: task, path and how files become data.
-        binarize: of the protocol.
-        lengths: of the protocol.
-    Returns:
-        The task.
-    Raises:
-        UsageError: if there is no such task, or a setting is for data of another kind.
-    """
+    """The task of a configuration, after a look at the settings beside it."""
     row, data = task(data.task), settled(data)
     for kind, keys in SETTINGS.items():
         changed = [key for key in keys if getattr(data, key) != getattr(row.data, key)]
@@ -327,15 +303,7 @@ def suits(data: DataConfig, binarize: str = "none", lengths: str = "equal") -> T
 
 
 def source(data: DataConfig) -> Callable[..., Any]:
-    """The function that reads a configuration's files.
-
-    Args:
-        data: see `suits`.
-    Returns:
-        ``Task.load``, imported.
-    Raises:
-        UsageError: as `suits`, or if the task needs a path and has none.
-    """
+    """The function that reads a configuration's files."""
     row = suits(data)
     if row.needs_path and not data.path:
         raise UsageError(f"task {row.name} needs a path to your {DATA_WORDS[row.kind]}", "Give it with --data PATH.")
@@ -384,15 +352,7 @@ def _of_folder(folder: Path) -> str:
 
 
 def existing(path: str | Path) -> Path:
-    """A path that is there, with ``~`` expanded.
-
-    Args:
-        path: of a file or folder.
-    Returns:
-        The path.
-    Raises:
-        DataError: if there is nothing.
-    """
+    """A path that is there, with ``~`` expanded."""
     found = Path(path).expanduser()
     try:
         there = found.exists()

@@ -37,23 +37,11 @@ class Traversal:
     high: float
 
     def codes(self, steps: int) -> Float[Tensor, "row steps latent"]:
-        """Evenly spaced codes of each path, ends included.
-
-        Args:
-            steps: codes in a row.
-        Returns:
-            ``(row, steps, latent)``.
-        """
+        """Evenly spaced codes of each path, ends included."""
         return self._places(steps).float()[None, :, None] * self.unit[:, None]
 
     def places(self, steps: int) -> list[float]:
-        """Distances of a row's codes from the origin.
-
-        Args:
-            steps: codes in a row.
-        Returns:
-            ``steps`` numbers.
-        """
+        """Distances of a row's codes from the origin."""
         found: list[float] = self._places(steps).tolist()
         return found
 
@@ -67,29 +55,13 @@ class Traversal:
         return [f"{name}  variance {float(a):.2g}" for name, a in zip(self.names, self.activity, strict=True)]
 
     def heads(self, steps: int) -> list[str]:
-        """The value above the first, middle and last column; empty above the others.
-
-        Args:
-            steps: columns.
-        Returns:
-            One text a column.
-        """
+        """The value above the first, middle and last column; empty above the others."""
         shown = {0, steps - 1, *([steps // 2] if steps % 2 else [])}
         return [f"{value:g}" if i in shown else "" for i, value in enumerate(self._places(steps).tolist())]
 
 
 def along_dimensions(mean: Float[Tensor, "n latent"], dims: Sequence[int], reach: float) -> Traversal:
-    """One dimension at a time from ``-reach`` to ``reach``, the others 0.
-
-    Args:
-        mean: ``(n, latent)`` posterior means, for the activity.
-        dims: which.
-        reach: how far, in prior standard deviations.
-    Returns:
-        One row a dimension.
-    Raises:
-        UsageError: for a dimension that is not there.
-    """
+    """One dimension at a time from ``-reach`` to ``reach``, the others 0."""
     latent = mean.shape[1]
     for dim in dims:
         if not 0 <= dim < latent:
@@ -132,15 +104,7 @@ def _ordered(mean: Tensor, unit: Tensor, names: Sequence[str], ends: tuple[float
 
 
 def posterior_means(run: Run) -> Float[Tensor, "n latent"]:
-    """Posterior means of the run's validation split.
-
-    Args:
-        run: a training run.
-    Returns:
-        ``(n, latent)``.
-    Raises:
-        DataError: if the run has no codes yet.
-    """
+    """Posterior means of the run's validation split."""
     codes = run.codes()
     if codes is None:
         raise DataError(f"{run.path} has no codes.npz", f"It was cut early; continue it: lso train --resume {run.path}")
@@ -149,11 +113,5 @@ def posterior_means(run: Run) -> Float[Tensor, "n latent"]:
 
 
 def most_active(mean: Float[Tensor, "n latent"]) -> list[int]:
-    """Dimensions by falling variance of the posterior mean.
-
-    Args:
-        mean: ``(n, latent)`` posterior means.
-    Returns:
-        All of them.
-    """
+    """Dimensions by falling variance of the posterior mean."""
     return [int(i) for i in mean_variance(mean).argsort(descending=True, stable=True)]

@@ -44,25 +44,12 @@ class Codes:
 
 
 def save_model(model: VAE, weights: dict[str, Tensor], path: Path) -> None:
-    """Write weights with what is needed to rebuild the model.
-
-    Args:
-        model: gives architecture and shape.
-        weights: the state to write.
-        path: the safetensors file.
-    """
+    """Write weights with what is needed to rebuild the model."""
     replace_file(path, pack_model(model, weights))
 
 
 def pack_model(model: VAE, weights: dict[str, Tensor]) -> bytes:
-    """The content of a model's file, see `save_model`.
-
-    Args:
-        model: gives architecture and shape.
-        weights: the state.
-    Returns:
-        safetensors.
-    """
+    """The content of a model's file, see `save_model`."""
     from safetensors.torch import save
 
     card = {"architecture": dataclasses.asdict(model.architecture), "skip": model.skip, "shape": list(model.shape)}
@@ -102,16 +89,7 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def load_model(path: Path, device: str = "cpu") -> VAE:
-    """Read a model, in eval mode.
-
-    Args:
-        path: the safetensors file.
-        device: where to put it.
-    Returns:
-        The model.
-    Raises:
-        RunError: as `read_model`, or if it is no model, or its weights are not finite.
-    """
+    """Read a model, in eval mode."""
     card, weights = read_model(path)
     try:
         inference = read_inference(card["inference"])
@@ -133,23 +111,12 @@ def _no_model(path: Path, error: Exception) -> RunError:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says, on one line.
-
-    Args:
-        error: any, possibly without a text.
-    Returns:
-        At most 100 characters.
-    """
+    """What an error of another library says, on one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:100]
 
 
 def save_last(values: dict[str, Any], path: Path) -> None:
-    """Write the state for resuming.
-
-    Args:
-        values: tensors and plain values.
-        path: last.pt.
-    """
+    """Write the state for resuming."""
     buffer = io.BytesIO()
     torch.save(tree_map_only(Tensor, _own, values), buffer)
     replace_file(path, buffer.getvalue())
@@ -163,18 +130,7 @@ def _own(value: Tensor) -> Tensor:
 def load_last(
     path: Path, device: torch.device | str, what: str = "a checkpoint", remedy: str = "train again"
 ) -> dict[str, Any]:
-    """Read the state for resuming, or other named tensors that `torch.save` wrote.
-
-    Args:
-        path: last.pt, or another file.
-        device: where to put the tensors.
-        what: it should be, for the error.
-        remedy: what to do where it is not.
-    Returns:
-        As `save_last` took it.
-    Raises:
-        RunError: if the file is damaged or holds anything but tensors and plain values, which is never executed.
-    """
+    """Read the state for resuming, or other named tensors that `torch.save` wrote."""
     try:
         content = path.read_bytes()
         if not content.startswith(b"PK"):  # a bare pickle, of which torch would warn before it refuses it
@@ -195,13 +151,7 @@ def load_last(
 
 
 def pack_codes(codes: Codes) -> bytes:
-    """The content of a file of codes.
-
-    Args:
-        codes: what to write.
-    Returns:
-        npz.
-    """
+    """The content of a file of codes."""
     arrays = {"mean": codes.mean, "log_var": codes.log_var}
     if codes.decoder_use is not None:
         arrays["decoder_use"] = codes.decoder_use
@@ -211,25 +161,12 @@ def pack_codes(codes: Codes) -> bytes:
 
 
 def save_codes(codes: Codes, path: Path) -> None:
-    """Write codes as npz.
-
-    Args:
-        codes: what to write.
-        path: of the file.
-    """
+    """Write codes as npz."""
     replace_file(path, pack_codes(codes))
 
 
 def load_codes(path: Path) -> Codes:
-    """Read codes.
-
-    Args:
-        path: codes.npz.
-    Returns:
-        The codes, on the CPU.
-    Raises:
-        RunError: if the file is damaged.
-    """
+    """Read codes."""
     try:
         # From memory, as numpy leaves a file open that it cannot read.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:

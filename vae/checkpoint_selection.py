@@ -28,15 +28,7 @@ def is_eligible(config: TrainConfig, epoch: int, step: int, steps_per_epoch: int
 
 
 def kept_and_last_epochs(config: TrainConfig, best: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
-    """Which epoch was kept, by what, and what the last one had: for run.json.
-
-    Args:
-        config: of the training.
-        best: row of metrics.jsonl, that of the weights.
-        last: row of the last epoch.
-    Returns:
-        ``kept`` with the rule in words, and ``last``.
-    """
+    """Which epoch was kept, by what, and what the last one had: for run.json."""
     kept, latest = ({key: row[key] for key in TOLD if key in row} for row in (best, last))
     return {"kept": {"by": describe_selection(config, best), **kept}, "last": latest}
 

@@ -82,12 +82,6 @@ def process_group(device: torch.device | str) -> Iterator[None]:
     They leave the block together, and may join again. Where an exception comes through one leaves for good, of which
     the others hear: over gloo at once, with NCCL when its program ends. With one process, or inside another
     `process_group`, nothing happens.
-
-    Args:
-        device: of this process.
-    Raises:
-        UsageError: if a process group is there already, or an error parted the processes before.
-        RunError: if the others cannot be reached, or are lost at the end.
     """
     global _count, _meetings
     here = process_info()
@@ -185,15 +179,7 @@ def any_process_reason(reason: str | None) -> str | None:
 
 
 def require_same(value: Any, what: str) -> None:
-    """Refuse processes that were started for different things.
-
-    Args:
-        value: plain values.
-        what: they are, for the error.
-    Raises:
-        UsageError: if they differ between processes.
-        RunError: if another process is lost.
-    """
+    """Refuse processes that were started for different things."""
     if _count > 1 and any(each != value for each in _gather(value)):
         raise UsageError(f"the processes were given different {what}", "Start all by one command, with the same files.")
 
@@ -210,13 +196,7 @@ def _gather(value: T) -> list[T]:
 
 @contextmanager
 def sharded_batch(size: int) -> Iterator[Share | None]:
-    """A step on a global batch: inside, sums are those of all processes.
-
-    Args:
-        size: of the global batch.
-    Yields:
-        This process's share; None with one process.
-    """
+    """A step on a global batch: inside, sums are those of all processes."""
     global _share
     _share = None if _count == 1 else share_of(size, process_info().rank, _count)
     try:
@@ -226,22 +206,12 @@ def sharded_batch(size: int) -> Iterator[Share | None]:
 
 
 def shared() -> Share | None:
-    """The share of the step that is being computed.
-
-    Returns:
-        None with one process and outside a step.
-    """
+    """The share of the step that is being computed."""
     return _share
 
 
 def sum_flat(tensors: Sequence[Tensor]) -> None:
-    """Add up tensors over the processes by one all-reduce, in place.
-
-    Args:
-        tensors: of one device, the same shapes in every process.
-    Raises:
-        RunError: if another process is lost.
-    """
+    """Add up tensors over the processes by one all-reduce, in place."""
     if _count == 1:
         return
     flat = torch.cat([each.reshape(-1) for each in tensors])
@@ -265,13 +235,7 @@ def total(x: Tensor) -> Tensor:
 
 
 def mean_over_batch(mean: Tensor) -> Tensor:
-    """The mean over the global batch, differentiable.
-
-    Args:
-        mean: over this process's rows.
-    Returns:
-        The same shape, the same in every process.
-    """
+    """The mean over the global batch, differentiable."""
     return mean if _share is None else total(_share.weight * mean)
 
 
@@ -303,11 +267,7 @@ class _Sum(torch.autograd.Function):
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many CPU threads inside: sums are split by thread, so another number gives other bits.
-
-    Args:
-        count: of threads.
-    """
+    """So many CPU threads inside: sums are split by thread, so another number gives other bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

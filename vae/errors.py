@@ -59,15 +59,7 @@ class DivergedError(LsoError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that is not in a table, with the nearest known name.
-
-    Args:
-        kind: what the name should have been, e.g. ``"method"``.
-        name: what came.
-        known: the names there are.
-    Returns:
-        The error, to be raised by the caller.
-    """
+    """The error for a name that is not in a table, with the nearest known name."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f"Did you mean {near[0]!r}? " if near else ""

@@ -45,9 +45,5 @@ def process_info() -> ProcessInfo:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes and prints.
-
-    Returns:
-        True where there is one process only.
-    """
+    """Whether this process is the one that writes and prints."""
     return process_info().rank == 0

@@ -30,30 +30,13 @@ _SMALL: Mapping[Layer, Callable[[], tuple[nn.Module, Tensor]]] = {
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Matrix products and convolutions inside are computed in this precision (`torch.autocast`).
-
-    Args:
-        precision: ``"float32"`` changes nothing.
-        device: where they are computed.
-    Returns:
-        The context.
-    """
+    """Matrix products and convolutions inside are computed in this precision (`torch.autocast`)."""
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
 
 
 @cache
 def seconds(layer: Layer, precision: Precision, device: torch.device) -> float:
-    """What the processor answers when it is asked to compute one small layer, forward and backward.
-
-    Args:
-        layer: its kind.
-        precision: of the layer.
-        device: where to compute it.
-    Returns:
-        Seconds of the fastest of some tries.
-    Raises:
-        RuntimeError: if it cannot, in the words of the library that computes there.
-    """
+    """What the processor answers when it is asked to compute one small layer, forward and backward."""
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left as they were
         module, x = _SMALL[layer]()
     module, x = module.to(device), x.to(device)
@@ -69,13 +52,7 @@ def seconds(layer: Layer, precision: Precision, device: torch.device) -> float:
 
 
 def layers_of(model: nn.Module) -> tuple[Layer, ...]:
-    """The kinds of layers that a model spends its time in.
-
-    Args:
-        model: any module.
-    Returns:
-        Those that it has.
-    """
+    """The kinds of layers that a model spends its time in."""
     axes = {weight.ndim for weight in model.parameters()}
     has: dict[Layer, bool] = {
         "LSTM": any(isinstance(module, nn.LSTM) for module in model.modules()),
@@ -86,15 +63,7 @@ def layers_of(model: nn.Module) -> tuple[Layer, ...]:
 
 
 def unsupported(precision: Precision, model: nn.Module, device: torch.device) -> str:
-    """Why a model's layers cannot be computed in a precision, by trying one of each kind.
-
-    Args:
-        precision: of the layers.
-        model: whose layers.
-        device: where they are to be computed.
-    Returns:
-        A sentence; empty where they can be.
-    """
+    """Why a model's layers cannot be computed in a precision, by trying one of each kind."""
     if precision == "float32":
         return ""
     for layer in layers_of(model):
@@ -130,11 +99,5 @@ def _name(device: torch.device) -> str:
 
 
 def to_float32(x: Tensor) -> Tensor:
-    """What leaves a network, in at least single precision, as logarithms and sums over pixels go on from it.
-
-    Args:
-        x: of any floating dtype.
-    Returns:
-        ``x`` itself, or its values in float32.
-    """
+    """What leaves a network, in at least single precision, as logarithms and sums over pixels go on from it."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

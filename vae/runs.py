@@ -39,11 +39,7 @@ CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT, START = (
 
 
 def runs_root() -> Path:
-    """Where new runs go: ``$LSO_RUNS``, else ``runs/`` below the working folder.
-
-    Returns:
-        The folder, which need not exist.
-    """
+    """Where new runs go: ``$LSO_RUNS``, else ``runs/`` below the working folder."""
     return Path(os.environ.get("LSO_RUNS", "runs"))
 
 
@@ -257,20 +253,7 @@ def create(
     config: TrainConfig | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> Run:
-    """Make a run folder in one move: it appears complete or not at all.
-
-    Args:
-        path: where; an empty folder there is taken.
-        kind: training or search.
-        info: first content of run.json.
-        config: of a training.
-        files: what else it begins with, by name.
-    Returns:
-        The run.
-    Raises:
-        RunError: if the place is taken.
-        WriteError: if it cannot be written.
-    """
+    """Make a run folder in one move: it appears complete or not at all."""
     if path.is_dir() and any(path.iterdir()):  # made meanwhile by another process
         raise _taken(path)
     parts = dict(files or {}) | ({} if config is None else {CONFIG: utf8(to_toml(config))})
@@ -283,14 +266,7 @@ def create(
 
 
 def update(run: Run, **values: Any) -> None:
-    """Change keys of run.json, written beside and then put in place.
-
-    Args:
-        run: the run.
-        values: new keys and values.
-    Raises:
-        WriteError: if it cannot be written, not even over what is there.
-    """
+    """Change keys of run.json, written beside and then put in place."""
     info = run.info | values
     known = _known(run) | seals.journal_seal(info, run.path)
     try:
@@ -300,12 +276,7 @@ def update(run: Run, **values: Any) -> None:
 
 
 def put(run: Run, files: Mapping[str, bytes]) -> None:
-    """Write files of a run, each beside and then put in place, and their hashes into run.json.
-
-    Args:
-        run: the run.
-        files: contents by name.
-    """
+    """Write files of a run, each beside and then put in place, and their hashes into run.json."""
     info, known = run.info, _known(run)
     after = {name: [digest(raw)] for name, raw in files.items()}
     both = {name: [*dict.fromkeys([*known.get(name, [seals.ABSENT]), *after[name]])] for name in files}
@@ -317,11 +288,7 @@ def put(run: Run, files: Mapping[str, bytes]) -> None:
 
 
 def shorten(run: Run) -> None:
-    """Say in run.json that rows of metrics.jsonl may go, before they do.
-
-    Args:
-        run: the run, whose rows are as they were written.
-    """
+    """Say in run.json that rows of metrics.jsonl may go, before they do."""
     _write(run, run.info, _known(run) | {METRICS: []})
 
 
@@ -336,13 +303,7 @@ def _write(run: Run, info: Mapping[str, Any], known: seals.Seals) -> None:
 
 
 def ended(error: BaseException) -> dict[str, str]:
-    """Status and sentence of a session that something was raised in.
-
-    Args:
-        error: what was raised.
-    Returns:
-        ``status`` and ``sentence`` of run.json.
-    """
+    """Status and sentence of a session that something was raised in."""
     if isinstance(error, KeyboardInterrupt):
         return {"status": "stopped", "sentence": "Stopped early (interrupted); resume to go on."}
     said = error.message if isinstance(error, LsoError) else f"{type(error).__name__}: {error}"
@@ -350,22 +311,13 @@ def ended(error: BaseException) -> dict[str, str]:
 
 
 def note_end(run: Run, error: BaseException) -> None:
-    """Say in run.json what ended a session, where that can be written; it is the error that is to be told.
-
-    Args:
-        run: the run.
-        error: what was raised in its session.
-    """
+    """Say in run.json what ended a session, where that can be written; it is the error that is to be told."""
     with suppress(LsoError):
         update(run, **ended(error), finished=now())
 
 
 def sweep(run: Run) -> None:
-    """Remove the half-written files of processes that were killed; only the process that holds a run may call it.
-
-    Args:
-        run: the run.
-    """
+    """Remove the half-written files of processes that were killed; only the process that holds a run may call it."""
     clean_below(run.path)
     for name in (INFO, MODEL, LAST, CODES):  # as version 0.1 called them
         for leftover in run.path.glob(f".{name}.[0-9]*"):
@@ -373,13 +325,7 @@ def sweep(run: Run) -> None:
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
-    """All runs below a folder, oldest first; damaged ones are among them, at the front.
-
-    Args:
-        root: where to look; None is `runs_root`.
-    Returns:
-        Runs by start time.
-    """
+    """All runs below a folder, oldest first; damaged ones are among them, at the front."""
     base = root or runs_root()
     found = [Run(path.parent) for path in base.glob(f"*/{INFO}") if not path.parent.name.startswith(".")]
     return sorted(found, key=lambda run: (str(_readable(run).get("started", "")), run.path.name))
@@ -394,16 +340,7 @@ def _readable(run: Run) -> dict[str, Any]:
 
 
 def newest_run(kind: Kind = "train", root: Path | None = None) -> Run:
-    """The run started last.
-
-    Args:
-        kind: training or search.
-        root: where to look; None is `runs_root`.
-    Returns:
-        The run.
-    Raises:
-        RunError: if there is none; names the command that makes one.
-    """
+    """The run started last."""
     base = root or runs_root()
     mine = [run for run in list_runs(base) if _readable(run).get("kind") == kind]
     found = [run for run in mine if kind == "search" or (run.path / MODEL).is_file()]

@@ -53,24 +53,12 @@ class Vocabulary:
         return len(self.tokens)
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
-        """The numbers of a sequence, start and end included; a token that is not known is ``<unk>``.
-
-        Args:
-            tokens: of one sequence.
-        Returns:
-            ``len(tokens) + 2`` numbers.
-        """
+        """The numbers of a sequence, start and end included; a token that is not known is ``<unk>``."""
         known = self.numbers
         return [START, *(known.get(token, UNKNOWN) for token in tokens), END]
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
-        """The tokens of numbers up to the end symbol, without start and padding.
-
-        Args:
-            numbers: of one sequence.
-        Returns:
-            Its tokens.
-        """
+        """The tokens of numbers up to the end symbol, without start and padding."""
         found = []
         for number in numbers:
             if number == END:
@@ -80,19 +68,9 @@ class Vocabulary:
         return found
 
     def text(self, numbers: Iterable[int]) -> str:
-        """`decode`, joined.
-
-        Args:
-            numbers: of one sequence.
-        Returns:
-            The text.
-        """
+        """`decode`, joined."""
         return self.joiner.join(self.decode(numbers))
 
     def hash(self) -> str:
-        """sha256 over the tokens in their order, and the joiner.
-
-        Returns:
-            64 hexadecimal digits.
-        """
+        """sha256 over the tokens in their order, and the joiner."""
         return hashlib.sha256("\0".join((self.joiner, *self.tokens)).encode()).hexdigest()

@@ -155,12 +155,7 @@ class Clock:
         self._steps, self.reason = 0, ""
 
     def begin(self, name: str, steps: int) -> None:
-        """A new search.
-
-        Args:
-            name: of it.
-            steps: at most.
-        """
+        """A new search."""
         self.close()
         self._bar, self._steps = self._counting(self._console, "steps", f"searching {name}"), steps
 
@@ -177,11 +172,7 @@ class Clock:
         return self.over()
 
     def over(self) -> bool:
-        """Whether the time is over, or Ctrl-C was pressed.
-
-        Returns:
-            True then; ``reason`` says which.
-        """
+        """Whether the time is over, or Ctrl-C was pressed."""
         if caught := self._signals.reason():
             self.reason = caught
         elif self._deadline is not None and self._now() >= self._deadline:
@@ -196,16 +187,7 @@ class Clock:
 
 
 def numbers(text: str, what: str) -> list[float]:
-    """Read numbers with commas between them.
-
-    Args:
-        text: e.g. ``"0.01,0"``.
-        what: they are, for the error.
-    Returns:
-        The numbers, each once.
-    Raises:
-        UsageError: if it is something else.
-    """
+    """Read numbers with commas between them."""
     try:
         found = [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -301,13 +283,7 @@ def lagging(
 
 
 def less(config: LaggingConfig) -> list[str]:
-    """How an experiment is less than the paper's.
-
-    Args:
-        config: of it.
-    Returns:
-        One sentence, or none.
-    """
+    """How an experiment is less than the paper's."""
     words = {"limit": "training sequences: {:,} instead of 16,000", "epochs": "epochs: {} instead of {}"}
     words |= {"points": "points: {} instead of {}", "stride": "grid stride: {:g} instead of {:g}"}
     cuts = [
@@ -319,15 +295,7 @@ def less(config: LaggingConfig) -> list[str]:
 
 
 def steps(text: str) -> tuple[int, ...]:
-    """Read whole numbers with commas between them.
-
-    Args:
-        text: e.g. ``"0,200,1000"``.
-    Returns:
-        The numbers, rising, each once.
-    Raises:
-        UsageError: if it is something else.
-    """
+    """Read whole numbers with commas between them."""
     found = [part.strip() for part in text.split(",") if part.strip()]
     if not found or not all(part.isdecimal() for part in found):
         raise UsageError(f"cannot read the stages {text!r}", "Write whole numbers: --stages 0,200,1000,2000")

@@ -62,13 +62,7 @@ class DrawOptions:
         return {key: value for key, value in every.items() if value is not None}
 
     def of_images(self) -> "DrawOptions":
-        """The same for a model of images.
-
-        Returns:
-            Itself.
-        Raises:
-            UsageError: if a flag of text was given.
-        """
+        """The same for a model of images."""
         if flags := [f"--{key.replace('_', '-')}" for key in self._of_text]:
             raise UsageError(f"{' and '.join(flags)} is for text, and this model is of images", "Leave it out.")
         return self
@@ -113,16 +107,7 @@ def drawing(model: "VAE", asked: DrawOptions, *, common: bool = True) -> "Drawin
 
 
 def decoded(console: Console, model: "VAE", z: "Tensor", drawn: "Drawing") -> "Tensor":
-    """Images of codes, with a bar.
-
-    Args:
-        console: where to print.
-        model: the VAE.
-        z: ``(..., latent)``.
-        drawn: how.
-    Returns:
-        ``(..., C, H, W)``.
-    """
+    """Images of codes, with a bar."""
     from lso.cli.progress.bars import Counting
     from lso.tasks import exploration
 
@@ -134,16 +119,7 @@ def decoded(console: Console, model: "VAE", z: "Tensor", drawn: "Drawing") -> "T
 
 
 def sample(console: Console, run: Run, asked: DrawOptions, n: int, out: Path | None, force: bool) -> None:
-    """Texts of draws from the prior.
-
-    Args:
-        console: where to print.
-        run: on sequences.
-        asked: how.
-        n: how many.
-        out: file, or None.
-        force: whether it may be overwritten.
-    """
+    """Texts of draws from the prior."""
     file = file_place(run, out, variant(f"sample-{n}-seed{asked.seed}.txt", asked.how, "sequence"), force)
     console.loading()
     from lso.tasks import exploration
@@ -163,16 +139,7 @@ def sample(console: Console, run: Run, asked: DrawOptions, n: int, out: Path | N
 
 
 def decode(console: Console, run: Run, asked: DrawOptions, codes: Path, out: Path | None, force: bool) -> None:
-    """Texts of codes.
-
-    Args:
-        console: where to print.
-        run: on sequences.
-        asked: how.
-        codes: file of codes.
-        out: file, or None.
-        force: whether it may be overwritten.
-    """
+    """Texts of codes."""
     file = file_place(run, out, variant(f"decoded-{codes.stem}.txt", asked.how, "sequence"), force)
     console.loading()
     from lso.tasks import exploration
@@ -192,17 +159,7 @@ def decode(console: Console, run: Run, asked: DrawOptions, codes: Path, out: Pat
 def interpolate(
     console: Console, run: Run, asked: DrawOptions, ends: tuple[str, str], steps: int, out: Path | None, force: bool
 ) -> None:
-    """Texts on the straight way between the posterior means of two sequences.
-
-    Args:
-        console: where to print.
-        run: on sequences.
-        asked: how.
-        ends: what the user gave for both.
-        steps: codes on the way.
-        out: file, or None.
-        force: whether it may be overwritten.
-    """
+    """Texts on the straight way between the posterior means of two sequences."""
     stem = "-".join(file_stem(text) for text in ends)
     file = file_place(run, out, variant(f"interpolate-{stem}.txt", asked.how, "sequence"), force)
     console.loading()
@@ -241,17 +198,7 @@ def traverse(
     out: Path | None,
     force: bool,
 ) -> None:
-    """Texts along straight paths, one block a path, the most active first.
-
-    Args:
-        console: where to print.
-        run: on sequences.
-        asked: how.
-        paths: heading -> paths.
-        steps: codes of each.
-        out: folder, or None.
-        force: whether it may be overwritten.
-    """
+    """Texts along straight paths, one block a path, the most active first."""
     folder = place(run, out, variant("traverse", asked.how, "sequence"), force)
     import torch
 

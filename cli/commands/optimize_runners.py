@@ -27,17 +27,7 @@ def search_by_gradient(
     deadline: float | None,
     opening: Mapping[str, Any],
 ) -> None:
-    """Search and print what was found.
-
-    Args:
-        console: where to print.
-        model: a training run; None is the newest.
-        sought: of `lso.tasks.goals.SearchTarget`.
-        settings: of `lso.tasks.search.gradient.SearchConfig`.
-        where: seed, out, device, control, and of targets limit.
-        deadline: seconds that the search may take.
-        opening: trust and accept_changes, see `lso.cli.output_paths.opened`.
-    """
+    """Search and print what was found."""
     run = training_run(model, console, **opening)
     runs.choose_folder("", where["out"])
     console.loading()
@@ -143,16 +133,7 @@ def resume_black_box(
     device: str,
     opening: Mapping[str, Any],
 ) -> None:
-    """Go on with a search and print what was found.
-
-    Args:
-        console: where to print.
-        path: its run folder.
-        changes: see `lso.tasks.search.black_box.resume_black_box`.
-        deadline: seconds that this session may take.
-        device: of the decoder.
-        opening: trust and accept_changes, see `lso.cli.output_paths.opened`.
-    """
+    """Go on with a search and print what was found."""
     run = opened(path, console, **opening)
     run.require("search")
     again = "every" in run.info["search"]
@@ -198,16 +179,7 @@ def _announce(console: Console, run: Run, what: Any, config: Any, where: Mapping
 
 
 def carry_out(console: Console, work: Callable[[Any], Run], deadline: float | None, retraining: bool = False) -> None:
-    """Search until it ends or is to stop, and print what was found.
-
-    Args:
-        console: where to print.
-        work: searches, given its callback.
-        deadline: seconds that this session may take.
-        retraining: whether the model is trained on between searches.
-    Raises:
-        Exit: where a signal ended it.
-    """
+    """Search until it ends or is to stop, and print what was found."""
     from lso.cli.progress.black_box import BlackBoxProgress, RetrainingProgress
 
     with Signals() as signals:
@@ -297,15 +269,7 @@ def search_with_retraining(
 def resume_retraining(
     console: Console, path: Path, changes: Mapping[str, Any], deadline: float | None, options: Mapping[str, Any]
 ) -> None:
-    """Go on with weighted retraining and print what was found.
-
-    Args:
-        console: where to print.
-        path: its run folder.
-        changes: see `lso.tasks.retraining.run.resume_retraining`.
-        deadline: seconds that this session may take.
-        options: device and trust.
-    """
+    """Go on with weighted retraining and print what was found."""
     from lso.tasks.retraining.run import resume_retraining
 
     carry_out(

@@ -37,20 +37,12 @@ CUT = "Less than the paper's protocol"
 
 
 def complete_tables() -> list[tuple[str, str]]:
-    """Names and titles for the shell.
-
-    Returns:
-        Pairs.
-    """
+    """Names and titles for the shell."""
     return [(name, table.title) for name, table in published_tables.published().items()]
 
 
 def listed() -> tuple[tuple[str, ...], list[list[Any]]]:
-    """The published tables as a table.
-
-    Returns:
-        Headings and rows.
-    """
+    """The published tables as a table."""
     columns = ("table", "rows", "trainable", "scales", "what it shows", "source")
     return columns, [
         [name, len(one.rows), sum(bool(row.train) for row in one.rows), ", ".join(one.scales), one.title, one.source]

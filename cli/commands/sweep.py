@@ -124,15 +124,7 @@ def sweep(
 
 
 def numbers(text: str) -> list[int]:
-    """Read whole numbers with commas between them.
-
-    Args:
-        text: e.g. ``"8,16,32"``.
-    Returns:
-        The numbers.
-    Raises:
-        UsageError: if it is something else.
-    """
+    """Read whole numbers with commas between them."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() for part in parts):
         raise UsageError(f"cannot read the latent sizes {text!r}", "Write whole numbers: --latent-dim 8,16,32")
@@ -140,9 +132,5 @@ def numbers(text: str) -> list[int]:
 
 
 def again() -> str:
-    """The command that was given, to be repeated.
-
-    Returns:
-        A line for the shell.
-    """
+    """The command that was given, to be repeated."""
     return shlex.join(["lso", *sys.argv[1:]])

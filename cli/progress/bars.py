@@ -25,13 +25,7 @@ class Bar:
         self._total, self._started, self._looked = 0, time.monotonic(), 0.0
 
     def start(self, total: int, done: int = 0, text: str = "") -> None:
-        """Show it.
-
-        Args:
-            total: to be done in all; 0 if not known.
-            done: already.
-            text: beside the bar.
-        """
+        """Show it."""
         self._total, self._started = total, time.monotonic()
         if self.console.quiet or not sys.stderr.isatty():
             return
@@ -56,12 +50,7 @@ class Bar:
         self._rich.start()
 
     def move(self, done: int, text: str | None = None) -> None:
-        """Move it, at most ten times a second unless there is a new text.
-
-        Args:
-            done: so far.
-            text: beside the bar, if it changed.
-        """
+        """Move it, at most ten times a second unless there is a new text."""
         now = time.monotonic()
         if self._rich is None or (text is None and now - self._looked < BAR_SECONDS):
             return
@@ -69,11 +58,7 @@ class Bar:
         self._rich.update(self._task, completed=done, **({} if text is None else {"description": visible(text)}))
 
     def line(self, text: str) -> None:
-        """A line above the bar.
-
-        Args:
-            text: the line.
-        """
+        """A line above the bar."""
         if self._rich is not None:
             self._rich.console.print(visible(text), highlight=False, markup=False)
         else:
@@ -107,12 +92,7 @@ class Counting:
         self._began = self._last_line = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        """Move on.
-
-        Args:
-            done: so far.
-            total: in all; 0 if not known.
-        """
+        """Move on."""
         if not self._running:
             self._running = True
             self.bar.start(total, done, self.text)
@@ -140,13 +120,7 @@ class Reading:
         self._name, self._current = "", Counting(console, "", "")
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        """Move on; the signature of `lso.tasks.datasets.download.Progress`.
-
-        Args:
-            name: what is done: ``reading photos``.
-            done: bytes or files so far.
-            total: in all; 0 if not known.
-        """
+        """Move on; the signature of `lso.tasks.datasets.download.Progress`."""
         if name != self._name:
             self.close()
             self._name, self._current = name, Counting(self.console, "", name)

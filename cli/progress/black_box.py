@@ -31,23 +31,12 @@ class BlackBoxProgress:
         self._bar = Bar(console, "objects")
 
     def part(self, name: str, objective: LatentObjective) -> SearchCallback:
-        """The callback of one part.
-
-        Args:
-            name: of its folder, empty for the only one.
-            objective: searched over.
-        Returns:
-            The callback.
-        """
+        """The callback of one part."""
         self._bar.stop()
         return PartProgress(self, name, objective)
 
     def reason(self) -> str | None:
-        """Why to stop now.
-
-        Returns:
-            The reason, or None.
-        """
+        """Why to stop now."""
         if self._until is not None and time.monotonic() > self._until:
             return "time limit"
         return self.signals.reason()
@@ -62,11 +51,7 @@ class BlackBoxProgress:
         self._bar.line(f"{pluralize(calls, 'call')} of the score had {told}")
 
     def finishing(self, calls: int) -> None:
-        """Say what is waited for.
-
-        Args:
-            calls: of the score, under way.
-        """
+        """Say what is waited for."""
         self._bar.line(f"waiting for {pluralize(calls, 'call')} of the score under way, to keep what comes of it")
 
     @property
@@ -90,27 +75,15 @@ class Passing(SearchCallback):
         self._whole = whole
 
     def repeated(self, calls: int) -> None:
-        """Say that calls are made again.
-
-        Args:
-            calls: how many.
-        """
+        """Say that calls are made again."""
         self._whole.repeated(calls)
 
     def finishing(self, calls: int) -> None:
-        """Say what is waited for.
-
-        Args:
-            calls: how many.
-        """
+        """Say what is waited for."""
         self._whole.finishing(calls)
 
     def stop(self) -> str | None:
-        """Ask whether to stop.
-
-        Returns:
-            The reason, or None.
-        """
+        """Ask whether to stop."""
         return self._whole.reason()
 
 
@@ -131,12 +104,7 @@ class PartProgress(Passing):
         self._best: dict[bool, float] = {}
 
     def called(self, ledger: Ledger, limits: SearchLimits) -> None:
-        """Show where it stands: beside the bar, or as a line every other second.
-
-        Args:
-            ledger: with the call last.
-            limits: of the search.
-        """
+        """Show where it stands: beside the bar, or as a line every other second."""
         bar = self._whole.bar
         for record in ledger.records[-1:] if self._begun else ledger.records:  # at first all that was there before
             if record.valid:
@@ -186,32 +154,16 @@ class RetrainingProgress(RetrainingCallback):
         return self
 
     def labelled(self, done: int, total: int) -> None:
-        """Move the bar of the scoring.
-
-        Args:
-            done: data scored.
-            total: to score.
-        """
+        """Move the bar of the scoring."""
         self._retraining.count(done, total, "data", "scoring training data")
 
     def searching(self, number: int, objective: LatentObjective) -> SearchWatch:
-        """Change to the live line of a search.
-
-        Args:
-            number: of the round.
-            objective: searched over.
-        Returns:
-            Its callback.
-        """
+        """Change to the live line of a search."""
         self._retraining.close()
         return self._searches.part(f"round {number}", objective)
 
     def round(self, row: Round) -> None:
-        """Print a line.
-
-        Args:
-            row: what came of the round.
-        """
+        """Print a line."""
         again = "" if row.history is None else f", found {percent(row.history.reproduced)}"
         self._searches.bar.line(
             f"round {row.number}: {row.unique} unique  best {number(row.best)}  drift {row.drift.per_active:.2g} "

@@ -54,30 +54,15 @@ class AbreastProgress(EpochLines):
         self._rows: dict[str, Mapping[str, Any]] = {}
 
     def callbacks(self) -> list[TrainingCallback]:
-        """The callback of each.
-
-        Returns:
-            In the order of the names.
-        """
+        """The callback of each."""
         return [_One(self, name) for name in self.names]
 
     def warn(self, text: str) -> None:
-        """Print what is to be known before they begin.
-
-        Args:
-            text: a sentence.
-        """
+        """Print what is to be known before they begin."""
         self.console.warn_once(text)
 
     def start(self, name: str, run: Run, steps: int, done: int) -> None:
-        """Name it; once all are there the bar begins, and a signal stops them cleanly.
-
-        Args:
-            name: of its folder.
-            run: its folder.
-            steps: planned in all.
-            done: steps of an earlier session.
-        """
+        """Name it; once all are there the bar begins, and a signal stops them cleanly."""
         self._epochs, self._latent = run.config.protocol.epochs, run.config.architecture.latent_dim
         self.console.note(f"  {name}" + f", continuing at step {done}" * (done > 0))
         self._done[name] = done
@@ -87,22 +72,12 @@ class AbreastProgress(EpochLines):
             self.bar.start(self._total, sum(self._done.values()), f"epoch 0/{self._epochs}")
 
     def step(self, name: str, done: int) -> None:
-        """Move the bar.
-
-        Args:
-            name: of its folder.
-            done: steps so far.
-        """
+        """Move the bar."""
         self._done[name] = done
         self.bar.move(sum(self._done.values()))
 
     def epoch(self, name: str, row: Mapping[str, Any]) -> None:
-        """Show the numbers of all: beside the bar, or as a line if the last one is two seconds old.
-
-        Args:
-            name: of its folder.
-            row: as in metrics.jsonl.
-        """
+        """Show the numbers of all: beside the bar, or as a line if the last one is two seconds old."""
         self._rows[name] = row
         text = range_text(list(self._rows.values()), self._epochs, self._latent)
         if self.bar.live:
@@ -151,30 +126,14 @@ class GridProgress(MultiRunCallback):
         self._place = ""
 
     def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
-        """Announce a training.
-
-        Args:
-            planned: which.
-            number: from 1.
-            of: how many there are.
-        Returns:
-            Its callback.
-        """
+        """Announce a training."""
         self._place = f"[{number}/{of}] "
         progress = TrainingProgress(self.console, self.signals, lambda run, done: self._announce(planned, done))
         self._training = progress
         return progress
 
     def together(self, planned: Sequence[Planned], number: int, of: int) -> Sequence[TrainingCallback]:
-        """Announce trainings in lockstep; each names itself as it begins.
-
-        Args:
-            planned: which.
-            number: of the first, from 1.
-            of: how many there are in all.
-        Returns:
-            The callback of each.
-        """
+        """Announce trainings in lockstep; each names itself as it begins."""
         self.console.note(
             f"[{number}-{number + len(planned) - 1}/{of}] training {len(planned)} together, as one model:"
         )
@@ -182,12 +141,7 @@ class GridProgress(MultiRunCallback):
         return self._training.callbacks()
 
     def alone(self, planned: Sequence[Planned], why: str) -> None:
-        """Say what `--together` cannot be followed for.
-
-        Args:
-            planned: which.
-            why: half a sentence.
-        """
+        """Say what `--together` cannot be followed for."""
         labels = ", ".join(dict.fromkeys(one.label for one in planned))
         self.console.note(f"one after another, not together: {labels} ({pluralize(len(planned), 'training')}): {why}")
 
@@ -196,35 +150,20 @@ class GridProgress(MultiRunCallback):
         self.console.note(f"{self._place}{verb}: {planned.name}")
 
     def evaluating(self, planned: Planned, seed: int) -> Count:
-        """Show how far an evaluation is.
-
-        Args:
-            planned: which.
-            seed: of the evaluation.
-        Returns:
-            Called with (data done, data to do).
-        """
+        """Show how far an evaluation is."""
         self._close()
         what = f"evaluating {planned.name}" + (f", seed {seed}" * (seed > 0))
         self._counting = Counting(self.console, f"{planned.config.kind}s", what)
         return self._counting
 
     def left(self, planned: Planned) -> None:
-        """Take the bars away, and say how the training ended.
-
-        Args:
-            planned: which.
-        """
+        """Take the bars away, and say how the training ended."""
         self._close()
         if (self.root / planned.name / INFO).is_file():
             self.console.note(f"  {planned.name}: {Run(self.root / planned.name).info['sentence']}")
 
     def stop(self) -> str | None:
-        """Whether a signal came.
-
-        Returns:
-            ``"interrupted"``, ``"terminated"`` or None.
-        """
+        """Whether a signal came."""
         return self.signals.reason()
 
     def _close(self) -> None:
@@ -270,38 +209,19 @@ class LaggingProgress(GridProgress):
     """Trainings one after the other, announced once however often they stop, and grids in between."""
 
     def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
-        """Announce a training.
-
-        Args:
-            planned: which.
-            number: from 1.
-            of: how many there are.
-        Returns:
-            The callback of all its stretches.
-        """
+        """Announce a training."""
         self._place = f"[{number}/{of}] "
         self._training = LaggingStages(self.console, self.signals, lambda run, done: self._announce(planned, done))
         return self._training
 
     def evaluating(self, planned: Planned, seed: int) -> Count:
-        """Show how far a grid is.
-
-        Args:
-            planned: the training.
-            seed: not used.
-        Returns:
-            Called with (codes decoded, codes to decode).
-        """
+        """Show how far a grid is."""
         self._close()
         self._counting = Counting(self.console, "codes", f"true posterior means of {planned.name}")
         return self._counting
 
     def left(self, planned: Planned) -> None:
-        """Take the bars away; of a training say how it ended.
-
-        Args:
-            planned: which.
-        """
+        """Take the bars away; of a training say how it ended."""
         if self._training is None:
             self._close()
         else:
@@ -312,12 +232,6 @@ class LaggingStages(TrainingProgress):
     """A training that goes on in the same bar where it stopped."""
 
     def start(self, run: Run, steps: int, done: int) -> None:
-        """Announce the run, the first time.
-
-        Args:
-            run: its folder.
-            steps: planned in all.
-            done: steps of an earlier session.
-        """
+        """Announce the run, the first time."""
         if not self._epochs:
             super().start(run, steps, done)

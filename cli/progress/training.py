@@ -13,15 +13,7 @@ from lso.vae.training.loop import TrainingCallback
 
 
 def brief_text(row: Mapping[str, Any], epochs: int, latent: int) -> str:
-    """An epoch's row beside the bar.
-
-    Args:
-        row: as in metrics.jsonl.
-        epochs: planned.
-        latent: size of z.
-    Returns:
-        Half a line.
-    """
+    """An epoch's row beside the bar."""
     epoch = f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
     if not latent:
         return f"{epoch}  {_exact(row)}"
@@ -29,16 +21,7 @@ def brief_text(row: Mapping[str, Any], epochs: int, latent: int) -> str:
 
 
 def metrics_text(row: Mapping[str, Any], epochs: int, latent: int, verbose: bool = False) -> str:
-    """An epoch's row in one line.
-
-    Args:
-        row: as in metrics.jsonl.
-        epochs: planned.
-        latent: size of z.
-        verbose: with what moves in the background too.
-    Returns:
-        The line.
-    """
+    """An epoch's row in one line."""
     of_latents = [
         f"-ELBO {row['neg_elbo']:z.2f} = {row['reconstruction']:z.2f} + KL {row['kl']:z.2f}",
         f"active {row['active_units']}/{latent}",
@@ -56,13 +39,7 @@ def metrics_text(row: Mapping[str, Any], epochs: int, latent: int, verbose: bool
 
 
 def perplexity(row: Mapping[str, Any]) -> str:
-    """The perplexity of sequences, to be put after a likelihood.
-
-    Args:
-        row: as in metrics.jsonl.
-    Returns:
-        Such as ``, perplexity 6.50``; empty of images.
-    """
+    """The perplexity of sequences, to be put after a likelihood."""
     value = row.get("perplexity")
     return "" if value is None else f", perplexity {value:z.2f}"
 
@@ -99,11 +76,7 @@ class EpochLines:
             self._flush()
 
     def stop(self) -> str | None:
-        """Whether a signal came.
-
-        Returns:
-            ``"interrupted"``, ``"terminated"`` or None.
-        """
+        """Whether a signal came."""
         reason = self.signals.reason()
         if reason:
             self.bar.stop()
@@ -135,21 +108,11 @@ class TrainingProgress(EpochLines, TrainingCallback):
         self._epochs, self._latent, self._done = 0, 0, 0
 
     def warn(self, text: str) -> None:
-        """Print what is to be known before it begins.
-
-        Args:
-            text: a sentence.
-        """
+        """Print what is to be known before it begins."""
         self.console.warn_once(text)
 
     def start(self, run: Run, steps: int, done: int) -> None:
-        """Announce the run; from here on a signal stops the training cleanly.
-
-        Args:
-            run: its folder.
-            steps: planned in all.
-            done: steps of an earlier session.
-        """
+        """Announce the run; from here on a signal stops the training cleanly."""
         self._epochs, self._latent = run.config.protocol.epochs, run.config.architecture.latent_dim
         self.announce(run, done)
         self.signals.listen()
@@ -157,20 +120,12 @@ class TrainingProgress(EpochLines, TrainingCallback):
         self.bar.start(steps, done, f"epoch 0/{self._epochs}")
 
     def step(self, done: int) -> None:
-        """Move the bar.
-
-        Args:
-            done: steps so far.
-        """
+        """Move the bar."""
         self._done = done
         self.bar.move(done)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Show the epoch's numbers: beside the bar, or as a line if the last one is two seconds old.
-
-        Args:
-            row: as in metrics.jsonl.
-        """
+        """Show the epoch's numbers: beside the bar, or as a line if the last one is two seconds old."""
         if self.bar.live:
             self.bar.move(self._done, brief_text(row, self._epochs, self._latent))
         self.tell(metrics_text(row, self._epochs, self._latent, self.console.verbose))
@@ -187,21 +142,11 @@ class NoProgress(TrainingCallback):
         self.signals = signals
 
     def start(self, run: Run, steps: int, done: int) -> None:
-        """From here on a signal stops the training cleanly.
-
-        Args:
-            run: its folder.
-            steps: planned in all.
-            done: steps of an earlier session.
-        """
+        """From here on a signal stops the training cleanly."""
         self.signals.listen()
 
     def stop(self) -> str | None:
-        """Whether a signal came.
-
-        Returns:
-            ``"interrupted"``, ``"terminated"`` or None.
-        """
+        """Whether a signal came."""
         return self.signals.reason()
 
 
@@ -222,13 +167,7 @@ class SearchProgress:
         self._console, self._last = console, 0
 
     def step(self, done: int, total: int, best: float) -> None:
-        """Move the bar.
-
-        Args:
-            done: steps taken.
-            total: steps at most.
-            best: best value so far.
-        """
+        """Move the bar."""
         if self._counting is None or done < self._last:
             self.close()
             self._counting = Counting(self._console, "steps", next(self._names, "searching"))
@@ -237,11 +176,7 @@ class SearchProgress:
         self._counting.bar.move(done, f"{self._counting.text}: best value {number(best)}")
 
     def stop(self) -> str | None:
-        """Whether a signal came, or the time is up.
-
-        Returns:
-            ``"interrupted"``, ``"terminated"``, ``"reached the time limit"`` or None.
-        """
+        """Whether a signal came, or the time is up."""
         late = "reached the time limit" if time.monotonic() >= self._deadline else None
         return self.signals.reason() or late
 

@@ -101,35 +101,17 @@ class Group:
         return (max if self.objective.maximize else min)(good, default=float("nan"))
 
     def median(self, field: str) -> float:
-        """Median over the searches.
-
-        Args:
-            field: of `SearchTrace`, a number.
-        Returns:
-            It; NaN where no search knows it.
-        """
+        """Median over the searches."""
         return float(
             finite_median(torch.tensor([float(getattr(one, field)) for one in self.courses], dtype=torch.float64))
         )
 
     def total(self, counter: str) -> int:
-        """Sum over the searches.
-
-        Args:
-            counter: of `SearchResult.counters`.
-        Returns:
-            It.
-        """
+        """Sum over the searches."""
         return sum(int(one.counters.get(counter, 0)) for one in self.courses)
 
     def joined(self, field: str) -> Tensor:
-        """A number of each call, one search after the other.
-
-        Args:
-            field: of `SearchTrace`, a tensor.
-        Returns:
-            ``(calls,)``.
-        """
+        """A number of each call, one search after the other."""
         return torch.cat([getattr(one, field) for one in self.courses])
 
     @property
@@ -152,13 +134,7 @@ class Group:
 
 
 def group_json(group: Group) -> dict[str, Any]:
-    """A group as strict JSON: all that the doctor needs where the model is gone.
-
-    Args:
-        group: of searches.
-    Returns:
-        The numbers.
-    """
+    """A group as strict JSON: all that the doctor needs where the model is gone."""
     dims, pooled = group.dimensions, group.pooled
     return {
         "name": group.name,
@@ -189,13 +165,7 @@ def group_json(group: Group) -> dict[str, Any]:
 
 
 def surrogate_json(found: Calibration) -> dict[str, Any]:
-    """A calibration as strict JSON.
-
-    Args:
-        found: leave-one-out predictions.
-    Returns:
-        Predictions, and what follows from them.
-    """
+    """A calibration as strict JSON."""
     within = {f"{level:g}": plain(coverage(found, level)) for level in LEVELS}
     numbers: dict[str, Any] = {**plain(found), "coverage": within, "points": len(found.observed), "equal": equal(found)}
     return numbers

@@ -74,11 +74,7 @@ class BlackBoxSummary:
         return self.main.verdict
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers as strict JSON.
-
-        Returns:
-            What `json.dumps(..., allow_nan=False)` takes.
-        """
+        """The numbers as strict JSON."""
         objective = self.main.objective
         return {
             "kind": "black-box search",

@@ -116,14 +116,7 @@ class SearchTrace:
 
 
 def trace_search(result: SearchResult, name: str = "") -> SearchTrace:
-    """The numbers of one search.
-
-    Args:
-        result: of the search.
-        name: of its group.
-    Returns:
-        `SearchTrace`.
-    """
+    """The numbers of one search."""
     records, space, best = result.records, result.objective.space, result.best
     fresh = torch.tensor([account(record) == "unique" for record in records], dtype=torch.bool)
     typical, value = space.typical(result.z), result.value
@@ -169,14 +162,6 @@ def design_size(optimizer: str, settings: Mapping[str, Any], dim: int, told: int
     """Objects that a search draws before it learns.
 
     As many as its options say, or its optimizer takes, less what it was told beforehand: that stands for a design.
-
-    Args:
-        optimizer: that searched.
-        settings: of the search.
-        dim: dimensions of its chart.
-        told: points told beforehand.
-    Returns:
-        Objects.
     """
     stated = str(settings.get("options", {}).get("initial", ""))
     usual = min(2 * dim, MOST) if optimizer == "turbo" else DESIGN
@@ -258,14 +243,7 @@ def band(courses: Sequence[SearchTrace], over: str) -> Band:
 
 
 def abscissa(course: SearchTrace, over: str) -> Float[Tensor, " n"]:
-    """What the calls of a search are drawn against.
-
-    Args:
-        course: of the search.
-        over: ``calls``, ``unique`` or ``seconds``.
-    Returns:
-        ``(n,)`` rising numbers.
-    """
+    """What the calls of a search are drawn against."""
     if over == "seconds":
         return course.elapsed.cummax(0).values if course.calls else course.elapsed
     return course.unique.double() if over == "unique" else torch.arange(1.0, course.calls + 1, dtype=torch.float64)
@@ -280,11 +258,5 @@ def _held(axis: Tensor, best: Tensor, x: Tensor) -> Tensor:
 
 
 def first_failure(records: Sequence[Evaluation]) -> str:
-    """What the first call that failed, or was lost, said; an invalid object is no failure of the score.
-
-    Args:
-        records: in the order of their numbers.
-    Returns:
-        The reason; empty where none failed.
-    """
+    """What the first call that failed, or was lost, said; an invalid object is no failure of the score."""
     return next((record.reason for record in records if record.outcome in ("failed", "lost") and record.reason), "")

@@ -36,25 +36,13 @@ SURROGATE_FREE = ("random", "cmaes")  # optimizers that fit no model of the valu
 
 
 def checks(group: Group) -> list[Check]:
-    """All rules but those on the decoder, which are `lso.analysis.verdict`'s.
-
-    Args:
-        group: of searches.
-    Returns:
-        One check a rule.
-    """
+    """All rules but those on the decoder, which are `lso.analysis.verdict`'s."""
     makers = (check_calls, check_progress, check_drawing, check_surrogate, check_seeds, check_typicality)
     return [make(group) for make in makers]
 
 
 def check_calls(group: Group) -> Check:
-    """Most calls scored an object that was new and valid.
-
-    Args:
-        group: of searches.
-    Returns:
-        The check.
-    """
+    """Most calls scored an object that was new and valid."""
     calls, unique = group.total("calls"), group.total("unique")
     rule = (
         f"care if over {100 * WASTED[0]:.0f} % of the calls scored no new valid object, doubt if over "
@@ -72,13 +60,7 @@ def check_calls(group: Group) -> Check:
 
 
 def check_progress(group: Group) -> Check:
-    """The search found something better than the draws it began with, and than what it was told.
-
-    Args:
-        group: of searches.
-    Returns:
-        The check.
-    """
+    """The search found something better than the draws it began with, and than what it was told."""
     rule = (
         f"doubt if all values are equal; care if over {100 * IN_DESIGN:.0f} % of the searches found nothing better "
         "than their initial design or than what they were told, or ended within the design; random search, the "
@@ -105,11 +87,6 @@ def check_drawing(group: Group) -> Check:
     """The search found more than as many draws from the prior would have.
 
     The initial designs of all seeds are such draws, and stand for the control that was not run.
-
-    Args:
-        group: of searches.
-    Returns:
-        The check.
     """
     rule = (
         "the initial designs of all seeds are draws; doubt if the median search found nothing better than the best "
@@ -141,24 +118,12 @@ def check_drawing(group: Group) -> Check:
 
 
 def designed(one: SearchTrace) -> Float[Tensor, " n"]:
-    """Values of a search's initial design.
-
-    Args:
-        one: the search.
-    Returns:
-        The user's own, of its new objects.
-    """
+    """Values of a search's initial design."""
     return one.value[one.fresh & (one.unique <= one.design)]
 
 
 def latest(one: SearchTrace) -> Float[Tensor, " n"]:
-    """Values of the second half of what a search proposed after its initial design.
-
-    Args:
-        one: the search.
-    Returns:
-        The user's own, duplicates among them.
-    """
+    """Values of the second half of what a search proposed after its initial design."""
     after = one.value[one.unique > one.design]
     return after[len(after) // 2 :]
 
@@ -177,13 +142,7 @@ def lucky(drawn: Float[Tensor, " m"], count: int) -> float:
 
 
 def check_surrogate(group: Group) -> Check:
-    """The surrogate foretells values that it has not seen, and knows how well.
-
-    Args:
-        group: of searches.
-    Returns:
-        The check.
-    """
+    """The surrogate foretells values that it has not seen, and knows how well."""
     rule = (
         "over what was evaluated; care if the surrogates of most searches, refitted without a third, explain under "
         f"{100 * FLAT:.0f} % of the variance of that third, or if under {100 * COVERED:.0f} % of {FEW} values or more "
@@ -212,13 +171,7 @@ def check_surrogate(group: Group) -> Check:
 
 
 def check_seeds(group: Group) -> Check:
-    """Different initial designs lead to equally good values.
-
-    Args:
-        group: of searches.
-    Returns:
-        The check.
-    """
+    """Different initial designs lead to equally good values."""
     rule = (
         f"care if the best values of the seeds differ by over {100 * SEEDS_APART[0]:.0f} % of the gain over the median "
         f"initial design, doubt if by over {100 * SEEDS_APART[1]:.0f} % (random "
@@ -238,13 +191,7 @@ def check_seeds(group: Group) -> Check:
 
 
 def check_typicality(group: Group) -> Check:
-    """The best codes lie where the decoder was trained.
-
-    Args:
-        group: of searches.
-    Returns:
-        The check.
-    """
+    """The best codes lie where the decoder was trained."""
     rule = (
         f"a code is atypical if its norm is above the {100 * OUTSIDE:.1f} % point of chi; care if over "
         f"{100 * ATYPICAL[0]:.0f} % of the best codes are, doubt if over {100 * ATYPICAL[1]:.0f} %; care if under "

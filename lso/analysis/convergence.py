@@ -81,14 +81,7 @@ class Convergence:
 
 
 def finite_median(x: Tensor, dim: int | None = None) -> Tensor:
-    """Median that leaves out what is not finite; NaN where nothing is left.
-
-    Args:
-        x: any shape.
-        dim: axis, or all of them.
-    Returns:
-        The median, in double precision.
-    """
+    """Median that leaves out what is not finite; NaN where nothing is left."""
     x = torch.where(torch.isfinite(x.double()), x.double(), torch.nan)
     x, dim = (x.flatten(), 0) if dim is None else (x, dim)
     if x.shape[dim] == 0:
@@ -97,13 +90,7 @@ def finite_median(x: Tensor, dim: int | None = None) -> Tensor:
 
 
 def start_kinds(start_names: list[str]) -> dict[str, list[int]]:
-    """Starts by kind: a name without its trailing number.
-
-    Args:
-        start_names: such as ``["mean", "prior 1", "prior 2"]``.
-    Returns:
-        kind -> indices, in order of first appearance.
-    """
+    """Starts by kind: a name without its trailing number."""
     kinds: dict[str, list[int]] = {}
     for index, name in enumerate(start_names):
         kinds.setdefault(re.sub(r"[\s_#:.-]*\d+$", "", name) or name, []).append(index)
@@ -111,26 +98,13 @@ def start_kinds(start_names: list[str]) -> dict[str, list[int]]:
 
 
 def cost_of(result: Result, value: Tensor) -> Tensor:
-    """Values as costs, lower is better, in double precision on the CPU; infinite where not finite.
-
-    Args:
-        result: states the sense.
-        value: any shape, the user's own values.
-    Returns:
-        Same shape.
-    """
+    """Values as costs, lower is better, in double precision on the CPU; infinite where not finite."""
     cost = value.detach().double().cpu() * (-1 if result.objective.maximize else 1)
     return torch.where(torch.isfinite(cost), cost, torch.inf)
 
 
 def convergence(result: Result) -> Convergence:
-    """How far, how fast and why stopped.
-
-    Args:
-        result: of a search.
-    Returns:
-        `Convergence`.
-    """
+    """How far, how fast and why stopped."""
     cost0, cost = cost_of(result, result.value0), cost_of(result, result.value)
     trace, sign = cost_of(result, result.trace.value), -1 if result.objective.maximize else 1
     best, best_start = cost.min(1)
@@ -176,17 +150,7 @@ def steps_to(
     best: Float[Tensor, " target"],
     drop: Float[Tensor, " target"],
 ) -> Float[Tensor, "threshold target start"]:
-    """Steps until a share of the target's drop was reached, to the resolution of the trace.
-
-    Args:
-        trace_steps: ``(k,)``.
-        trace: ``(k, T, S)`` costs.
-        steps: ``(T, S)`` steps of each element; never exceeded.
-        best: ``(T,)`` best final costs.
-        drop: ``(T,)``.
-    Returns:
-        ``(K, T, S)``; NaN where never.
-    """
+    """Steps until a share of the target's drop was reached, to the resolution of the trace."""
     rows = []
     for share in THRESHOLDS:
         level = best + (1 - share) * drop

@@ -21,13 +21,7 @@ HINT = "Look for running statistics, caches or counters: the same code must deco
 
 
 def values_again(result: Result) -> list[DecoderFinding]:
-    """Whether the ends of a search by gradient still have the values that it recorded.
-
-    Args:
-        result: of the search.
-    Returns:
-        One finding of kind ``stateful``, or none.
-    """
+    """Whether the ends of a search by gradient still have the values that it recorded."""
     objective = result.objective
     with torch.no_grad():
         again = objective(result.z)
@@ -39,13 +33,7 @@ def values_again(result: Result) -> list[DecoderFinding]:
 
 
 def objects_again(result: SearchResult) -> list[DecoderFinding]:
-    """Whether codes of a black-box search still decode to what it recorded; the score is not called.
-
-    Args:
-        result: of the search.
-    Returns:
-        One finding of kind ``stateful``, or none.
-    """
+    """Whether codes of a black-box search still decode to what it recorded; the score is not called."""
     asks: dict[int, list[Evaluation]] = {}
     for record in result.records:
         asks.setdefault(int(record.ask or 0), []).append(record)

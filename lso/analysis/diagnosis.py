@@ -89,13 +89,7 @@ class Diagnostics:
     reencoding: float | None = None
 
     def share(self, *kinds: str) -> float:
-        """Share of the calls that came to this.
-
-        Args:
-            *kinds: of `counts`.
-        Returns:
-            In [0, 1].
-        """
+        """Share of the calls that came to this."""
         return sum(self.counts.get(kind, 0) for kind in kinds) / max(1, self.counts.get("calls", 0))
 
     @property
@@ -114,13 +108,7 @@ class Diagnostics:
 
 
 def diagnose(signs: Diagnostics) -> list[Cause]:
-    """The likely reasons of a failure, the most basic first.
-
-    Args:
-        signs: of the searches.
-    Returns:
-        What was found; empty where nothing is wrong.
-    """
+    """The likely reasons of a failure, the most basic first."""
     return [cause for rule in RULES for cause in rule(signs)]
 
 
@@ -226,13 +214,7 @@ RULES: tuple[Callable[[Diagnostics], Iterator[Cause]], ...] = (
 
 
 def diagnostics_from_report(report: Mapping[str, Any]) -> Diagnostics:
-    """What report.json tells of its main group.
-
-    Args:
-        report: its content, as `lso.reports.black_box_report` writes it.
-    Returns:
-        The signs.
-    """
+    """What report.json tells of its main group."""
     group = report["groups"][0]
     searches, dims, surrogate = group["searches"], group["dimensions"], group["surrogate"] or {}
     counts: Counter[str] = Counter()

@@ -95,48 +95,23 @@ class Dimensions:
         return [int(i) for i in self.sensitivity.argsort(descending=True, stable=True)]
 
     def status(self, dimension: int) -> str:
-        """``"active"``, ``"weak"`` or ``"dead"``.
-
-        Args:
-            dimension: counted from 0.
-        Returns:
-            The word.
-        """
+        """``"active"``, ``"weak"`` or ``"dead"``."""
         return "active" if self.active[dimension] else "weak" if self.sensitivity[dimension] > 0 else "dead"
 
 
 def names(dimensions: Sequence[int]) -> str:
-    """Dimensions in words: ``z3, z7``, counted from 0.
-
-    Args:
-        dimensions: which.
-    Returns:
-        ``"none"`` for an empty list.
-    """
+    """Dimensions in words: ``z3, z7``, counted from 0."""
     return ", ".join(f"z{i}" for i in dimensions) or "none"
 
 
 def finite_rows(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "row latent"]:
-    """Flatten leading axes and keep the finite codes.
-
-    Args:
-        z: ``(..., latent)``.
-    Returns:
-        ``(rows, latent)``.
-    """
+    """Flatten leading axes and keep the finite codes."""
     rows = z.detach().reshape(-1, z.shape[-1])
     return rows[torch.isfinite(rows).all(-1)]
 
 
 def evenly_spaced(rows: Tensor, count: int) -> Tensor:
-    """At most ``count`` rows, evenly spaced.
-
-    Args:
-        rows: ``(n, ...)``.
-        count: how many at most.
-    Returns:
-        ``(min(n, count), ...)``.
-    """
+    """At most ``count`` rows, evenly spaced."""
     if len(rows) <= count:
         return rows
     return rows[torch.linspace(0, len(rows) - 1, count).round().long()]
@@ -166,14 +141,7 @@ def decode(decoder: Decoder | LatentObjective, z: Float[Tensor, "*batch latent"]
 
 
 def redraw_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[Tensor, " latent"]:
-    """Mean squared change of the decode when one coordinate is redrawn from the prior; of objects, the share changed.
-
-    Args:
-        decoder: any.
-        z: ``(points, d)``.
-    Returns:
-        ``(d,)``.
-    """
+    """Mean squared change of the decode when a coordinate is redrawn from the prior; of objects, the share changed."""
     redrawn = torch.randn(z.shape, generator=generator(0, "report/redraw"), dtype=torch.float64).to(z)
     latent = z.shape[-1]
     codes = z.repeat(latent, 1, 1)  # (d, points, d): copy i has z_i redrawn
@@ -191,12 +159,6 @@ def token_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[Te
         s_i = mean over points of sum_t KL(p(x_t | x_<t, z) || p(x_t | x_<t, z with z_i redrawn)),  x = decode(z)
 
     Quadratic in small changes, as a squared Jacobian is, and exactly 0 where the decoder ignores the dimension.
-
-    Args:
-        decoder: of sequences.
-        z: ``(points, d)``.
-    Returns:
-        ``(d,)`` nats a sequence, double, on the CPU.
     """
     redrawn = torch.randn(z.shape, generator=generator(0, "report/redraw"), dtype=torch.float64).to(z)
     total = torch.zeros(z.shape[-1], dtype=torch.float64)

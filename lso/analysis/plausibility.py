@@ -85,18 +85,7 @@ def plausibility(
     space: LatentSpace,
     codes: Codes | None = None,
 ) -> Plausibility:
-    """The three looks at codes.
-
-    Args:
-        decoder: for re-encoding.
-        z: ``(..., d)`` codes.
-        decoded: ``(..., *event)`` what they decode to.
-        dimensions: says which are active.
-        space: gives the box.
-        codes: of the data, where known.
-    Returns:
-        `Plausibility`, leading axes as ``z``.
-    """
+    """The three looks at codes."""
     z, active, leading = z.detach().double().cpu(), dimensions.active, len(z.shape) - 1
     again = (
         None
@@ -153,15 +142,7 @@ def _distances(
 def distance_from_codes(
     z: Float[Tensor, "*batch latent"], mean: Float[Tensor, "code latent"], deviation: Float[Tensor, "code latent"]
 ) -> Float[Tensor, "*batch"]:
-    """Mahalanobis distance from the aggregated posterior of the data (see `typicality.whitening_of`).
-
-    Args:
-        z: ``(..., d)``.
-        mean: ``(n, d)`` posterior means, n >= 2.
-        deviation: ``(n, d)`` posterior standard deviations.
-    Returns:
-        ``(...)``.
-    """
+    """Mahalanobis distance from the aggregated posterior of the data (see `typicality.whitening_of`)."""
     return space.mahalanobis(z, mean.mean(0), space.whitening_of(mean, deviation.square()))
 
 
@@ -199,11 +180,5 @@ def decoded_scale(decoded: Float[Tensor, "draw value"]) -> float:
 
 
 def share_within(mask: Tensor) -> float:
-    """Mean of a mask.
-
-    Args:
-        mask: booleans.
-    Returns:
-        In [0, 1]; 0 of nothing.
-    """
+    """Mean of a mask."""
     return float(mask.double().mean()) if mask.numel() else 0.0

@@ -50,13 +50,7 @@ def rank_order(a: Sequence[float], b: Sequence[float]) -> RankOrder:
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1 on, ties given their mean rank.
-
-    Args:
-        values: any numbers.
-    Returns:
-        One rank for each.
-    """
+    """Ranks from 1 on, ties given their mean rank."""
     return [1 + sum(other < value for other in values) + (values.count(value) - 1) / 2 for value in values]
 
 

@@ -91,13 +91,7 @@ class DecodedMetric:
 
 
 def metric_for(decoder: "Decoder") -> DecodedMetric:
-    """The measure for what a decoder makes.
-
-    Args:
-        decoder: any.
-    Returns:
-        One of three.
-    """
+    """The measure for what a decoder makes."""
     return SEQUENCES if decoder.vocabulary is not None else OBJECTS if decoder.makes_objects else ARRAYS
 
 
@@ -112,13 +106,7 @@ def _different(x: Float[Tensor, "target start value"]) -> Float[Tensor, "target 
 
 
 def edited(x: Tensor) -> Float[Tensor, "target start start"]:
-    """Edit distances between the sequences of each target's starts, as shares of the longer one.
-
-    Args:
-        x: ``(T, S, length)`` token numbers.
-    Returns:
-        ``(T, S, S)`` double.
-    """
+    """Edit distances between the sequences of each target's starts, as shares of the longer one."""
     count, starts, length = x.shape
     first, second = torch.triu_indices(starts, starts, offset=1)
     between = statistics.share(x[:, first].reshape(-1, length), x[:, second].reshape(-1, length))
@@ -200,15 +188,7 @@ class Said:
 
 
 def said(decoder: "Decoder", targets: Tensor | None, decoded: Tensor) -> Said | None:
-    """Targets beside the best ends, where they are sequences.
-
-    Args:
-        decoder: of the search.
-        targets: ``(T, length)`` token numbers, or None.
-        decoded: ``(T, longest)`` of the best ends.
-    Returns:
-        None for other data, and without targets.
-    """
+    """Targets beside the best ends, where they are sequences."""
     if decoder.vocabulary is None or targets is None:
         return None
     return Said(

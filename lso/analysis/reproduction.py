@@ -53,13 +53,7 @@ class Reproduction:
         return ~(enough if self.nats is None or self.bound is None else enough & (self.nats <= self.bound))
 
     def named(self, names: Sequence[str]) -> list[str]:
-        """Targets that are not reproduced.
-
-        Args:
-            names: of all targets.
-        Returns:
-            Their names.
-        """
+        """Targets that are not reproduced."""
         return [name for name, missed in zip(names, self.missed.tolist(), strict=True) if missed]
 
 

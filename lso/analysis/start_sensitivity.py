@@ -94,14 +94,7 @@ def pairwise(x: Float[Tensor, "target start value"]) -> Float[Tensor, "target st
 
 
 def link(distance: Float[Tensor, "target start start"], tolerance: float) -> Bool[Tensor, "target start start"]:
-    """Single linkage: whether two starts are joined by a chain of steps no longer than the tolerance.
-
-    Args:
-        distance: ``(T, S, S)`` symmetric.
-        tolerance: linking distance.
-    Returns:
-        ``(T, S, S)``, an equivalence for each target.
-    """
+    """Single linkage: whether two starts are joined by a chain of steps no longer than the tolerance."""
     joined = (distance <= tolerance) | torch.eye(distance.shape[-1], dtype=torch.bool)
     for _ in range(max(1, distance.shape[-1].bit_length())):  # doubling the chain length each time
         joined = (joined.double() @ joined.double()) > 0
@@ -109,13 +102,7 @@ def link(distance: Float[Tensor, "target start start"], tolerance: float) -> Boo
 
 
 def count_basins(joined: Bool[Tensor, "target start start"]) -> Tensor:
-    """Number of classes of the equivalence `link`.
-
-    Args:
-        joined: ``(T, S, S)``.
-    Returns:
-        ``(T,)``.
-    """
+    """Number of classes of the equivalence `link`."""
     earlier = torch.tril(joined, diagonal=-1).any(-1)
     return (~earlier).sum(-1)
 

@@ -15,27 +15,14 @@ PAIRS = 50_000  # compared at once
 
 
 def edits(a: Tensor, b: Tensor) -> Int[Tensor, " n"]:
-    """Token edit distance (Levenshtein) of pairs of sequences; start, end and padding are no tokens of it.
-
-    Args:
-        a: ``(n, length)`` token numbers: start, tokens, end, padding.
-        b: ``(n, length)``, of a length of its own.
-    Returns:
-        ``(n,)``, on the device of ``a``.
-    """
+    """Token edit distance (Levenshtein) of pairs of sequences; start, end and padding are no tokens of it."""
     chunks = zip(torch.split(_bodies(a), PAIRS), torch.split(_bodies(b.to(a.device)), PAIRS), strict=True)
     found = [_edits(*pair) for pair in chunks]
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.long, device=a.device)
 
 
 def sizes(x: Tensor) -> Int[Tensor, " n"]:
-    """Tokens of sequences, without start, end and padding.
-
-    Args:
-        x: ``(n, length)``.
-    Returns:
-        ``(n,)``.
-    """
+    """Tokens of sequences, without start, end and padding."""
     return (_bodies(x) != PAD).sum(1)
 
 

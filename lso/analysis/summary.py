@@ -92,11 +92,7 @@ class SearchSummary:
         return torch.arange(len(self.convergence.best_start)), best_typical(self.result, self.ends)
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers as strict JSON values: what is not finite becomes null, floats keep six digits.
-
-        Returns:
-            A dict that `json.dumps(..., allow_nan=False)` takes.
-        """
+        """The numbers as strict JSON values: what is not finite becomes null, floats keep six digits."""
         result, found = self.result, plain
         targets, starts, latent = result.z.shape
         dims = self.dimensions
@@ -168,13 +164,7 @@ def fit_json(found: Reproduction, names: Sequence[str]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as strict JSON: tensors as lists, dataclasses as objects, floats to six digits or None where not finite.
-
-    Args:
-        value: numbers, text, tensors, dataclasses, mappings, sequences.
-    Returns:
-        Something `json.dumps(..., allow_nan=False)` takes.
-    """
+    """A value as strict JSON: tensors as lists, dataclasses as objects, floats to six digits, None where not finite."""
     if isinstance(value, Tensor):
         return plain(value.detach().cpu().tolist())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -189,13 +179,7 @@ def plain(value: Any) -> Any:
 
 
 def frozen(decoder: Decoder) -> bool:
-    """Whether weights, buffers and eval mode are as they were frozen.
-
-    Args:
-        decoder: any.
-    Returns:
-        False where `Decoder.verify` objects.
-    """
+    """Whether weights, buffers and eval mode are as they were frozen."""
     try:
         decoder.verify()
     except LsoError:
@@ -204,13 +188,7 @@ def frozen(decoder: Decoder) -> bool:
 
 
 def together(result: Result) -> int:
-    """Draws to try a decoder on: what depends on the batch may show in large ones alone.
-
-    Args:
-        result: of a search.
-    Returns:
-        As many as its elements, within bounds.
-    """
+    """Draws to try a decoder on: what depends on the batch may show in large ones alone."""
     return min(max(result.value.numel(), TOGETHER[0]), TOGETHER[1])
 
 
@@ -293,17 +271,7 @@ def search_summary(
 def compare(
     result: Result, dims: Dimensions, drop: Tensor, scale: float, decoded: Tensor | bool = False
 ) -> Sensitivity:
-    """Section 2 for one result, by the dimensions and the drop of the search it belongs to.
-
-    Args:
-        result: the search or its control.
-        dims: activity.
-        drop: ``(T,)`` gain of the search.
-        scale: distance of two decoded prior draws.
-        decoded: what the ends decode to, where it is known.
-    Returns:
-        `Sensitivity`.
-    """
+    """Section 2 for one result, by the dimensions and the drop of the search it belongs to."""
     x = decoded if isinstance(decoded, Tensor) else decode(result.objective, result.z)
     measure = metric_for(result.objective.decoder)
     return sensitivity(

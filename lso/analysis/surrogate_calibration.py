@@ -55,15 +55,7 @@ class Calibration:
 
 
 def calibrate(history: History, kind: str = "gp", seed: int = 0) -> Calibration | None:
-    """Fit a surrogate over the chart to what has been told and predict each gain from the others.
-
-    Args:
-        history: of a search.
-        kind: see `lso.black_box.bayesopt.surrogates.KINDS`.
-        seed: of the fit.
-    Returns:
-        The calibration; None with fewer than 3 feasible points.
-    """
+    """Fit a surrogate over the chart to what has been told and predict each gain from the others."""
     x, gain = history.space.to_unit(history.z[history.feasible]), history.gain[history.feasible]
     if len(gain) < 3:
         return None
@@ -73,15 +65,7 @@ def calibrate(history: History, kind: str = "gp", seed: int = 0) -> Calibration 
 
 
 def held_out(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp") -> float:
-    """Share of the gains' variance that refits explain of the points left out of them; call it inside `isolated`.
-
-    Args:
-        x: ``(n, k)`` in the unit cube, n >= 3.
-        gain: ``(n,)`` finite.
-        kind: see `lso.black_box.bayesopt.surrogates.KINDS`.
-    Returns:
-        At most 1; 0 where all gains are equal.
-    """
+    """Share of the gains' variance that refits explain of the points left out of them; call it inside `isolated`."""
     targets, _, _ = standardize(gain)
     if not bool(targets.any()):
         return 0.0
@@ -93,14 +77,7 @@ def held_out(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp
 
 
 def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
-    """The calibration of a fitted surrogate over a chart; call it inside `lso.black_box.bayesopt.surrogates.isolated`.
-
-    Args:
-        surrogate: over the unit cube of the space's chart.
-        space: that it is of.
-    Returns:
-        The calibration.
-    """
+    """The calibration of a fitted surrogate over a chart; called inside `surrogates.isolated`."""
     with importing_botorch():
         from botorch.cross_validation import loo_cv
 
@@ -141,14 +118,7 @@ def latent_lengthscales(surrogate: Surrogate, space: LatentSpace) -> Float[Tenso
 
 
 def spearman(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
-    """Rank correlation, ties given their mean rank.
-
-    Args:
-        a: ``(n,)``.
-        b: ``(n,)``.
-    Returns:
-        In [-1, 1]; NaN where one is constant.
-    """
+    """Rank correlation, ties given their mean rank."""
     from scipy.stats import rankdata
 
     ranks = torch.stack([torch.from_numpy(rankdata(values.numpy())) for values in (a, b)])
@@ -218,14 +188,7 @@ def pool(found: Sequence[Calibration]) -> Calibration | None:
 
 
 def coverage(found: Calibration, level: float) -> float:
-    """Share of values inside their central predictive intervals.
-
-    Args:
-        found: predictions.
-        level: that a calibrated surrogate would have.
-    Returns:
-        In [0, 1].
-    """
+    """Share of values inside their central predictive intervals."""
     half = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
     return float((distance(found.observed, found.mean, found.deviation) <= half).double().mean())
 
@@ -233,24 +196,10 @@ def coverage(found: Calibration, level: float) -> float:
 def distance(
     observed: Float[Tensor, " n"], mean: Float[Tensor, " n"], deviation: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
-    """Errors in predicted standard deviations.
-
-    Args:
-        observed: values.
-        mean: predicted.
-        deviation: of the prediction.
-    Returns:
-        ``(n,)`` not negative.
-    """
+    """Errors in predicted standard deviations."""
     return (observed - mean).abs() / deviation.clamp_min(torch.finfo(deviation.dtype).tiny)
 
 
 def equal(found: Calibration) -> bool:
-    """Whether all values are equal, so that there is nothing to foretell.
-
-    Args:
-        found: predictions.
-    Returns:
-        Whether.
-    """
+    """Whether all values are equal, so that there is nothing to foretell."""
     return float(found.observed.max()) == float(found.observed.min())

@@ -77,14 +77,7 @@ class Verdict:
 
 
 def grade(value: float, limits: tuple[float, float]) -> Level:
-    """Level of a share: care above the first limit, doubt above the second.
-
-    Args:
-        value: a share.
-        limits: the two limits.
-    Returns:
-        The level.
-    """
+    """Level of a share: care above the first limit, doubt above the second."""
     return LEVELS[(value > limits[0]) + (value > limits[1])]
 
 
@@ -142,13 +135,7 @@ def check_model(
 
 
 def check_convergence(convergence: Convergence) -> Check:
-    """Elements came to rest.
-
-    Args:
-        convergence: numbers.
-    Returns:
-        The check.
-    """
+    """Elements came to rest."""
     count, moving, failed = convergence.failed.numel(), int(convergence.moving.sum()), int(convergence.failed.sum())
     found = f"{count - moving - failed} of {count} searches had come to rest"
     found += f", {moving} still gaining" if moving else ""
@@ -169,13 +156,7 @@ def check_convergence(convergence: Convergence) -> Check:
 
 
 def check_starts(sensitivity: Sensitivity) -> Check:
-    """Different starts come to the same value, and to the same picture.
-
-    Args:
-        sensitivity: numbers.
-    Returns:
-        The check.
-    """
+    """Different starts come to the same value, and to the same picture."""
     rule = (
         f"starts disagree where their final values differ by over {100 * SPREAD:.0f} % of the gain; care if for over "
         f"{100 * DISAGREE[0]:.0f} % of targets, doubt if for over {100 * DISAGREE[1]:.0f} %; care if over half of the "
@@ -199,14 +180,7 @@ def check_starts(sensitivity: Sensitivity) -> Check:
 
 
 def check_plausibility(best: Plausibility, prior: Plausibility) -> Check:
-    """The best codes lie where the decoder was trained.
-
-    Args:
-        best: of the best result of each target.
-        prior: of prior draws.
-    Returns:
-        The check.
-    """
+    """The best codes lie where the decoder was trained."""
     rule = (
         f"a code is atypical if the norm over active dimensions is above the {100 * OUTSIDE:.1f} % point of chi, or if "
         f"it is farther "
@@ -292,14 +266,7 @@ OPENING: dict[Level, str] = {
 
 
 def conclude(checks: Sequence[Check], training: str = "") -> Verdict:
-    """The verdict that follows from the checks.
-
-    Args:
-        checks: all of them.
-        training: the training run's own verdict.
-    Returns:
-        The verdict; its sentence names what is worst first.
-    """
+    """The verdict that follows from the checks."""
     levels: list[Level] = [check.level for check in checks]
     level: Level = max(levels, key=LEVELS.index, default="fine")
     if level == "fine":
@@ -313,13 +280,7 @@ def conclude(checks: Sequence[Check], training: str = "") -> Verdict:
 
 
 def inactive_sentence(dimensions: Dimensions) -> str:
-    """Dead and weak dimensions by name.
-
-    Args:
-        dimensions: activity.
-    Returns:
-        A sentence.
-    """
+    """Dead and weak dimensions by name."""
     if not bool(torch.any(~dimensions.active)):
         return "No dimension is dead or weak."
     parts = [f"dead: {names(dimensions.dead)}"] if dimensions.dead else []

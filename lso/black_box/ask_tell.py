@@ -130,11 +130,7 @@ class BlackBox:
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, self.space.dim)
 
     def history(self) -> History:
-        """What the next ask depends on.
-
-        Returns:
-            The record as tensors.
-        """
+        """What the next ask depends on."""
         return History(
             space=self.space,
             z=self._told.z,
@@ -160,15 +156,7 @@ class BlackBox:
         return self.asked(z)
 
     def asked(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
-        """Count an ask whose points are known already, as when a record is replayed.
-
-        Args:
-            z: ``(n, d)`` what was proposed.
-        Returns:
-            The same, double on the CPU.
-        Raises:
-            ShapeError: if these are no finite codes.
-        """
+        """Count an ask whose points are known already, as when a record is replayed."""
         codes = self._checked(z)
         for code in codes.tolist():
             self._pending.setdefault(tuple(code), []).append(self._asks)
@@ -268,13 +256,7 @@ class ObservationBuffer:
         return self._ask[: self._size]
 
     def add(self, code: Float[Tensor, " latent"], gain: float, ask: int) -> None:
-        """Take a point in.
-
-        Args:
-            code: ``(d,)``.
-            gain: its own.
-            ask: it came from.
-        """
+        """Take a point in."""
         if self._size == len(self._z):
             more = max(16, self._size)
             self._z = torch.cat([self._z, self._z.new_empty(more, self._z.shape[1])])
@@ -315,13 +297,7 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
 
 
 def option_names(name: str) -> list[str]:
-    """What may be chosen of an optimizer.
-
-    Args:
-        name: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`.
-    Returns:
-        Names of the options of `make_optimizer`.
-    """
+    """What may be chosen of an optimizer."""
     return list(inspect.signature(_builder(name)).parameters)[1:]  # the first is the space
 
 

@@ -129,11 +129,6 @@ class Ledger:
 
         Where a broken score has ended the search, its last failures in a row say nothing of their objects: so many of
         them as the budget has room for, and their duplicates.
-
-        Args:
-            limits: of the search.
-        Returns:
-            Their numbers.
         """
         row = sorted(self.failures.calls)
         if len(row) < limits.max_failures or not (self.broken(limits) or (self.end(limits) or "")[:1] == ("failed",)):
@@ -144,13 +139,7 @@ class Ledger:
         )
 
     def end(self, limits: SearchLimits) -> tuple[str, str] | None:
-        """Whether the search is over.
-
-        Args:
-            limits: of the search.
-        Returns:
-            Status and sentence, or None.
-        """
+        """Whether the search is over."""
         if self.unique >= limits.budget:
             over = f": {self.unique} were scored" if self.unique > limits.budget else ""  # gone on with a smaller one
             return "finished", f"The budget of {pluralize(limits.budget, 'unique valid object')} is spent{over}."
@@ -185,13 +174,7 @@ class Ledger:
 
 
 def account(record: Evaluation) -> str:
-    """What a call is counted as.
-
-    Args:
-        record: of the call.
-    Returns:
-        One of `ACCOUNTS`.
-    """
+    """What a call is counted as."""
     if record.duplicate_of is not None:
         return "duplicate"
     return {"evaluated": "unique", "lost": "failed"}.get(record.outcome, record.outcome)

@@ -56,27 +56,15 @@ class Caller(ABC):
 
     @abstractmethod
     def submit(self, call: Call) -> None:
-        """Take a call.
-
-        Args:
-            call: to be carried out.
-        """
+        """Take a call."""
 
     @abstractmethod
     def done(self) -> list[tuple[Call, ScoreOutcome]]:
-        """Wait a little for calls.
-
-        Returns:
-            Those that are done; perhaps none yet.
-        """
+        """Wait a little for calls."""
 
     @abstractmethod
     def withdraw(self) -> list[Call]:
-        """Take back what has not begun; the others are still to come by `done`.
-
-        Returns:
-            The calls that will not be carried out.
-        """
+        """Take back what has not begun; the others are still to come by `done`."""
 
     @abstractmethod
     def close(self) -> None:
@@ -102,21 +90,11 @@ class SerialExecutor(Caller):
         self._waiting: list[Call] = []
 
     def submit(self, call: Call) -> None:
-        """Take a call.
-
-        Args:
-            call: to be carried out.
-        """
+        """Take a call."""
         self._waiting.append(call)
 
     def done(self) -> list[tuple[Call, ScoreOutcome]]:
-        """Score what waits.
-
-        Returns:
-            The next calls.
-        Raises:
-            ScoreError: if the score gives another number of values than it was given data.
-        """
+        """Score what waits."""
         calls = self._next()
         items = [spare(call.z if self._by_code else call.item) for call in calls]
         outcomes = Chunk(self._score, self._on, items)()
@@ -132,11 +110,7 @@ class SerialExecutor(Caller):
         return calls
 
     def withdraw(self) -> list[Call]:
-        """Take back what waits; nothing is under way between two calls of `done`.
-
-        Returns:
-            All calls that were submitted and are not done.
-        """
+        """Take back what waits; nothing is under way between two calls of `done`."""
         left, self._waiting = self._waiting, []
         return left
 
@@ -183,13 +157,7 @@ class FuturesExecutor(Caller):
         return executor
 
     def submit(self, call: Call) -> None:
-        """Take a call, and hand as many to the executor as make a chunk.
-
-        Args:
-            call: to be carried out.
-        Raises:
-            LsoError: if the executor is broken or shut down, and cannot be made anew.
-        """
+        """Take a call, and hand as many to the executor as make a chunk."""
         self._waiting.append(call)
         if call.alone or len(self._waiting) >= self._chunk:
             self._hand_over()
@@ -221,13 +189,7 @@ class FuturesExecutor(Caller):
             raise LsoError(f"a new executor broke at once: {error}", "Look at the function that makes it.") from None
 
     def done(self) -> list[tuple[Call, ScoreOutcome]]:
-        """Wait a little for the executor.
-
-        Returns:
-            Calls that are done.
-        Raises:
-            LsoError: if nothing can be carried out any more.
-        """
+        """Wait a little for the executor."""
         if self._stopped is not None:
             raise self._stopped
         self._hand_over()
@@ -295,11 +257,7 @@ class FuturesExecutor(Caller):
         self._executor = self._made(self._make)
 
     def withdraw(self) -> list[Call]:
-        """Cancel what has not begun; executors that would cancel what is under way, too, are waited for.
-
-        Returns:
-            The calls cancelled.
-        """
+        """Cancel what has not begun; executors that would cancel what is under way, too, are waited for."""
         left, self._waiting = self._waiting, []
         able = isinstance(self._executor, (*POOLS, Workers))
         gone = [future for future in self._running if able and _cancelled(future)]

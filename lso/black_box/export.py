@@ -30,16 +30,10 @@ COLUMNS = (
 def write_search_files(folder: str | Path, result: SearchResult) -> Path:
     """Write the results of a search.
 
-        results/results.csv    one line a call
-        results/codes.npz      z (n, d), value (n,)
-        results/best.csv       the best distinct objects, best first: value, call, and the text where it is one
-        results/images/        NNNN_best.png of images; best.npz of other arrays
-
-    Args:
-        folder: of the search; files of these names are replaced.
-        result: of the search.
-    Returns:
-        The ``results`` folder.
+    results/results.csv    one line a call
+    results/codes.npz      z (n, d), value (n,)
+    results/best.csv       the best distinct objects, best first: value, call, and the text where it is one
+    results/images/        NNNN_best.png of images; best.npz of other arrays
     """
     results = Path(folder) / "results"
     make_folder(results)
@@ -54,14 +48,7 @@ def write_search_files(folder: str | Path, result: SearchResult) -> Path:
 
 
 def best_distinct(result: SearchResult, count: int) -> list[Evaluation]:
-    """The best calls whose objects differ.
-
-    Args:
-        result: of the search.
-        count: at most.
-    Returns:
-        Calls, best first.
-    """
+    """The best calls whose objects differ."""
     fresh = [record for record in result.records if record.valid and record.duplicate_of is None]
     return sorted(fresh, key=lambda record: result.objective.sign * record.value)[:count]
 

@@ -43,23 +43,11 @@ class JournalLines:
         self._synced, self._last = True, 0.0
 
     def rows(self) -> list[dict[str, Any]]:
-        """What is recorded.
-
-        Returns:
-            The objects in order.
-        Raises:
-            RunError: if a line is damaged.
-        """
+        """What is recorded."""
         return read_lines(self.path)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Record an object.
-
-        Args:
-            row: strict JSON.
-        Raises:
-            WriteError: if it cannot be written; nothing of it is in the file then.
-        """
+        """Record an object."""
         line, check = checked_line(row, self._check)
         append(self._file, self.path, line)
         self._check = check
@@ -111,21 +99,12 @@ class Journal:
         return self._lines.rows()
 
     def known(self, z: Tensor, value: Tensor) -> None:
-        """Record what the search knew beforehand.
-
-        Args:
-            z: ``(k, d)`` codes.
-            value: ``(k,)`` their values.
-        """
+        """Record what the search knew beforehand."""
         values = [v if math.isfinite(v) else None for v in value.tolist()]
         self._lines.write({"event": KNOWN, "z": z.tolist(), "value": values})
 
     def scored(self, records: Sequence[Evaluation]) -> None:
-        """Record what earlier searches scored.
-
-        Args:
-            records: theirs.
-        """
+        """Record what earlier searches scored."""
         self._lines.write({"event": SCORED, "records": [to_json(record) for record in records]})
 
     def ask(self, number: int, z: Tensor, seconds: float) -> None:
@@ -139,19 +118,11 @@ class Journal:
         self._lines.write({"event": ASK, "ask": number, "z": z.tolist(), "seconds": seconds})
 
     def taken_back(self, calls: Sequence[int]) -> None:
-        """Record that what became of calls does not count, see `lso.black_box.budget.Ledger.taken_back`.
-
-        Args:
-            calls: their numbers.
-        """
+        """Record that what became of calls does not count, see `lso.black_box.budget.Ledger.taken_back`."""
         self._lines.write({"event": TAKEN_BACK, "calls": list(calls)})
 
     def evaluation(self, record: Evaluation) -> None:
-        """Record an evaluation.
-
-        Args:
-            record: with the number of its call.
-        """
+        """Record an evaluation."""
         self._lines.write(to_json(record))
 
     def sync(self) -> None:

@@ -27,13 +27,7 @@ class PendingBatch:
     alone: bool = False
 
     def code(self, call: int) -> Tensor:
-        """The code of a call.
-
-        Args:
-            call: its number.
-        Returns:
-            ``(d,)``.
-        """
+        """The code of a call."""
         return self.z[call - self.first]
 
     @property

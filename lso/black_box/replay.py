@@ -13,16 +13,7 @@ Rows = list[tuple[int, Mapping[str, Any]]]
 
 
 def recorded(journal: Journal, limits: SearchLimits) -> Rows:
-    """Rows that count; failures of a score that was broken are taken back first, see `Ledger.taken_back`.
-
-    Args:
-        journal: of a search that is gone on with.
-        limits: of the search.
-    Returns:
-        Numbers of lines, and rows.
-    Raises:
-        RunError: if a row is damaged.
-    """
+    """Rows that count; failures of a score that was broken are taken back first, see `Ledger.taken_back`."""
     accounts = Ledger()
     for line, row in _counting(journal):
         if "event" not in row:
@@ -41,16 +32,7 @@ def _counting(journal: Journal) -> Rows:
 
 @contextmanager
 def at_line(journal: Journal, line: int) -> Iterator[None]:
-    """Turn what cannot be understood of a row into the error that names its line.
-
-    Args:
-        journal: that holds it.
-        line: its number.
-    Yields:
-        Nothing.
-    Raises:
-        RunError: in its place.
-    """
+    """Turn what cannot be understood of a row into the error that names its line."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:

@@ -171,13 +171,7 @@ class Search:
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def run(self) -> tuple[str, str]:
-        """Ask and tell until the end.
-
-        Returns:
-            Status and sentence.
-        Raises:
-            ScoreError: if the score is broken.
-        """
+        """Ask and tell until the end."""
         while True:
             if broken := self.ledger.broken(self.limits):
                 raise broken
@@ -333,16 +327,7 @@ class Search:
         return self._before + time.perf_counter() - self._begun
 
     def result(self, status: str, sentence: str, settings: Mapping[str, Any], folder: Path | None) -> SearchResult:
-        """What there is.
-
-        Args:
-            status: of the search.
-            sentence: the status in words.
-            settings: of the search.
-            folder: of the run, or None.
-        Returns:
-            The result, calls in the order of their numbers.
-        """
+        """What there is."""
         records = sorted(self.ledger.records, key=lambda record: int(record.call or 0))
         return SearchResult(
             status=status,

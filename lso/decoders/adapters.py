@@ -71,26 +71,13 @@ def _named(model: object, what: str | Callable[..., Any], option: str) -> Callab
 
 
 def owned_modules(model: object, *functions: object) -> list[nn.Module]:
-    """Modules that were handed over openly: the model itself, or the module whose bound method came.
-
-    Args:
-        model: what `Decoder` was given.
-        functions: what was given as ``decode`` and ``encode``.
-    Returns:
-        The modules, each once.
-    """
+    """Modules that were handed over openly: the model itself, or the module whose bound method came."""
     candidates = (part for thing in (model, *functions) for part in (thing, getattr(thing, "__self__", None)))
     return _unique(part for part in candidates if isinstance(part, nn.Module))
 
 
 def hidden_modules(*functions: object) -> list[nn.Module]:
-    """Modules that functions reach through closures, globals or `functools.partial`.
-
-    Args:
-        functions: plain callables; anything else is passed over.
-    Returns:
-        The modules, each once.
-    """
+    """Modules that functions reach through closures, globals or `functools.partial`."""
     return _unique(value for function in functions for value in _reached(function) if isinstance(value, nn.Module))
 
 
@@ -135,13 +122,7 @@ def extract_decoded(output: Any) -> Tensor | list[Any]:
 
 
 def extract_logits(output: Any) -> Tensor | list[Any]:
-    """Logits of binary pixels where the decoder gives them, else the decoded batch.
-
-    Args:
-        output: as for `extract_decoded`.
-    Returns:
-        ``(n, *event)`` logits, or what `extract_decoded` finds.
-    """
+    """Logits of binary pixels where the decoder gives them, else the decoded batch."""
     logits = getattr(output, "logits", None)
     return logits if isinstance(logits, Tensor) else extract_decoded(output)
 

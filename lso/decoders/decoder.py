@@ -179,25 +179,12 @@ def _attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """The largest relative difference that rounding alone explains.
-
-    Args:
-        dtype: of what is compared.
-    Returns:
-        0 of whole numbers.
-    """
+    """The largest relative difference that rounding alone explains."""
     return ROUNDING.get(dtype, 0.0)
 
 
 def relative_gap(x: Tensor, y: Tensor) -> float:
-    """The largest difference, as a share of 1 + the largest value.
-
-    Args:
-        x: any shape.
-        y: to compare; infinite where it has another shape.
-    Returns:
-        Not negative.
-    """
+    """The largest difference, as a share of 1 + the largest value."""
     if x.shape != y.shape:
         return float("inf")
     difference = torch.nan_to_num((x - y).double()).abs().max()
@@ -210,13 +197,7 @@ def _tensor(x: Tensor | list[Any]) -> Tensor:
 
 
 def is_image(event_shape: Sequence[int]) -> bool:
-    """Whether a datum can be shown as a picture: ``(1 or 3, height, width)``.
-
-    Args:
-        event_shape: of one datum.
-    Returns:
-        True for images.
-    """
+    """Whether a datum can be shown as a picture: ``(1 or 3, height, width)``."""
     return len(event_shape) == 3 and event_shape[0] in (1, 3)
 
 
@@ -540,13 +521,7 @@ class Decoder:
 
 
 def train_mode_layers(module: nn.Module) -> list[str]:
-    """Layers in train mode whose behaviour depends on it: dropout, and normalization with running statistics.
-
-    Args:
-        module: any module.
-    Returns:
-        ``"name (Type)"`` of each.
-    """
+    """Layers in train mode whose behaviour depends on it: dropout, and normalization with running statistics."""
     return [
         f"{name or 'model'} ({type(layer).__name__})"
         for name, layer in module.named_modules()

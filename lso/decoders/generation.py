@@ -133,13 +133,7 @@ def _uniforms(way: Generation, n: int, longest: int) -> Tensor:
 
 
 def vocabulary_of(model: VAE) -> Vocabulary:
-    """A model's vocabulary; where it has none, the numbers of the tokens stand for them.
-
-    Args:
-        model: of sequences.
-    Returns:
-        The vocabulary.
-    """
+    """A model's vocabulary; where it has none, the numbers of the tokens stand for them."""
     if model.vocabulary is not None:
         return model.vocabulary
     return Vocabulary((*SPECIALS, *map(str, range(len(SPECIALS), model.shape[1]))))

@@ -82,14 +82,7 @@ def probe(decoder: Decoder, n: int = 256, generator: Generator | None = None) ->
 
 
 def correlations(a: Float[Tensor, "n latent"], b: Float[Tensor, "n latent"]) -> Float[Tensor, " latent"]:
-    """Pearson correlation of each column with its counterpart; 0 where one is constant.
-
-    Args:
-        a: ``(n, d)``.
-        b: ``(n, d)``.
-    Returns:
-        ``(d,)`` in [-1, 1].
-    """
+    """Pearson correlation of each column with its counterpart; 0 where one is constant."""
     units = []
     for x in (a, b):
         away = x - x.mean(0)

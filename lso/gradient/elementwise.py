@@ -86,13 +86,7 @@ def _couples(name: str, why: str) -> UsageError:
 
 
 def keep_rows(optimizer: Optimizer, z: Tensor, rows: Tensor) -> None:
-    """Drop the other rows from a parameter and from the optimizer's state, in place.
-
-    Args:
-        optimizer: of this one parameter.
-        z: ``(n, d)`` parameter.
-        rows: indices of the rows that stay.
-    """
+    """Drop the other rows from a parameter and from the optimizer's state, in place."""
     n = len(z)
     state = optimizer.state[z]
     for key, value in state.items():
@@ -228,18 +222,7 @@ def descend(
     budget: Budget,
     callback: DescentCallback | None = None,
 ) -> DescentResult:
-    """Minimize from every row of z0.
-
-    Args:
-        objective: the full objective.
-        z0: ``(N, d)`` starting codes.
-        targets: ``(N,)`` target of each row.
-        make: builds the optimizer of one parameter.
-        budget: when to stop.
-        callback: hears of progress and may stop the search.
-    Returns:
-        The outcome. Ctrl-C ends the search early, too.
-    """
+    """Minimize from every row of z0."""
     started = time.perf_counter()
     if budget.bounds is not None:
         budget = replace(budget, bounds=budget.bounds.to(z0))

@@ -63,18 +63,7 @@ def descend(
     budget: Budget,
     callback: DescentCallback | None = None,
 ) -> DescentResult:
-    """Minimize from every row of z0.
-
-    Args:
-        objective: the full objective.
-        z0: ``(N, d)`` starting codes.
-        targets: ``(N,)`` target of each row.
-        options: ``maxcor`` (10) and ``maxls`` (20) of L-BFGS-B.
-        budget: when to stop; ``max_steps`` counts iterations.
-        callback: hears of progress and may stop the search.
-    Returns:
-        The outcome, as of `lso.gradient.elementwise.descend`.
-    """
+    """Minimize from every row of z0."""
     with importing_botorch():
         from botorch.optim.batched_lbfgs_b import fmin_l_bfgs_b_batched
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]

@@ -27,14 +27,7 @@ class Window:
 
 
 def init(loss: Float[Tensor, " n"], window: int) -> Window:
-    """Start the rule at the losses of the starting points.
-
-    Args:
-        loss: ``(n,)``.
-        window: number of changes to average over.
-    Returns:
-        The state.
-    """
+    """Start the rule at the losses of the starting points."""
     return Window(torch.full((window, len(loss)), torch.inf, dtype=loss.dtype, device=loss.device), loss)
 
 
@@ -58,11 +51,6 @@ def observe(state: Window, loss: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 
 def keep(state: Window, rows: Tensor) -> None:
-    """Drop the other elements.
-
-    Args:
-        state: changed in place.
-        rows: indices of the elements that stay.
-    """
+    """Drop the other elements."""
     state.changes = state.changes[:, rows]
     state.last = state.last[rows]

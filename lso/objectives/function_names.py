@@ -13,13 +13,7 @@ LAMBDA = "<lambda>"
 
 
 def plain_name(function: Callable[..., Any]) -> str:
-    """A name that an edit of the file does not change: the function's own, else that of its type.
-
-    Args:
-        function: any callable.
-    Returns:
-        Such as ``assay``, ``<lambda>`` or ``partial``.
-    """
+    """A name that an edit of the file does not change: the function's own, else that of its type."""
     return str(getattr(function, "__name__", type(function).__name__))
 
 

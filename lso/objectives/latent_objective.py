@@ -414,23 +414,11 @@ class Acquisition(nn.Module):
         self.X_pending: Tensor | None = None
 
     def set_X_pending(self, X_pending: Tensor | None = None) -> None:
-        """Keep pending points.
-
-        Args:
-            X_pending: ``(m, d)`` or None.
-        """
+        """Keep pending points."""
         self.X_pending = X_pending
 
     def forward(self, X: Float[Tensor, "... latent"]) -> Float[Tensor, "..."]:
-        """Values, larger is better.
-
-        Args:
-            X: ``(b, 1, d)``, or ``(1, d)`` for b = 1.
-        Returns:
-            ``(b,)``.
-        Raises:
-            ShapeError: if q is not 1.
-        """
+        """Values, larger is better."""
         if X.ndim < 2 or X.shape[-2] != 1:
             raise ShapeError(
                 f"expected codes (b, 1, d), got {tuple(X.shape)}", "The objective scores one point at a time: q=1."

@@ -21,38 +21,17 @@ if TYPE_CHECKING:
 
 
 def squared_error(x: Float[Tensor, "n ..."], target: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
-    """Sum over a datum of (x - target)^2.
-
-    Args:
-        x: ``(n, *event)`` decoded.
-        target: ``(n, *event)``.
-    Returns:
-        ``(n,)``.
-    """
+    """Sum over a datum of (x - target)^2."""
     return ((x - target) ** 2).reshape(len(x), -1).sum(1)
 
 
 def cross_entropy_of_logits(x: Float[Tensor, "n ..."], target: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
-    """Sum over a datum of the binary cross-entropy, in nats, from logits.
-
-    Args:
-        x: ``(n, *event)`` logits.
-        target: ``(n, *event)`` in [0, 1].
-    Returns:
-        ``(n,)``.
-    """
+    """Sum over a datum of the binary cross-entropy, in nats, from logits."""
     return F.binary_cross_entropy_with_logits(x, target, reduction="none").reshape(len(x), -1).sum(1)
 
 
 def cross_entropy(x: Float[Tensor, "n ..."], target: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
-    """Sum over a datum of the binary cross-entropy, in nats, from probabilities; torch keeps logarithms above -100.
-
-    Args:
-        x: ``(n, *event)`` probabilities.
-        target: ``(n, *event)`` in [0, 1].
-    Returns:
-        ``(n,)``.
-    """
+    """Sum over a datum of the binary cross-entropy, in nats, from probabilities; torch keeps logarithms above -100."""
     return F.binary_cross_entropy(x, target, reduction="none").reshape(len(x), -1).sum(1)
 
 

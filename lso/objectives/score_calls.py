@@ -89,14 +89,7 @@ class Chunk:
 
 
 def asked(score: Callable[..., Any], *data: Any) -> Any:
-    """What a score gives. Should it fork a process that comes out of it as well, that one ends.
-
-    Args:
-        score: the user's.
-        *data: for it.
-    Returns:
-        Anything.
-    """
+    """What a score gives. Should it fork a process that comes out of it as well, that one ends."""
     with _by_this_process_alone():
         return score(*data)
 

@@ -13,15 +13,7 @@ from lso.vae.utils.validation import pluralize
 
 
 def not_differentiable(name: str, why: str, optimizer: str = "a gradient optimizer") -> UsageError:
-    """The error for a gradient optimizer on an objective without gradients.
-
-    Args:
-        name: of the objective.
-        why: what is missing.
-        optimizer: name of the optimizer.
-    Returns:
-        The error, to be raised by the caller.
-    """
+    """The error for a gradient optimizer on an objective without gradients."""
     return UsageError(
         f"{optimizer} cannot serve objective {name!r}: {why}",
         "Use a black-box optimizer, or a score and a decoder made of differentiable torch operations.",
@@ -29,13 +21,7 @@ def not_differentiable(name: str, why: str, optimizer: str = "a gradient optimiz
 
 
 def as_objects(decoded: Tensor | list[Any]) -> list[Any]:
-    """A decoded batch as a list.
-
-    Args:
-        decoded: ``(n, ...)`` tensor, or n objects.
-    Returns:
-        n numpy arrays, or the objects.
-    """
+    """A decoded batch as a list."""
     return list(decoded.detach().cpu().numpy()) if isinstance(decoded, Tensor) else decoded
 
 
@@ -81,17 +67,7 @@ def scored(score: Callable[..., Any], objects: Sequence[Any]) -> Tensor:
 
 
 def checked(value: Any, n: int) -> Tensor:
-    """The values of a score on tensors.
-
-    Args:
-        value: what it returned.
-        n: data scored.
-    Returns:
-        ``(n,)``, as it came.
-    Raises:
-        UsageError: if it is no tensor.
-        ShapeError: if it has another shape.
-    """
+    """The values of a score on tensors."""
     if not isinstance(value, Tensor):
         raise UsageError(
             f"the score returned {type(value).__name__}, expected a tensor ({n},)",
@@ -118,13 +94,7 @@ class MemoizedScore:
         self._calls = 0
 
     def __call__(self, objects: Sequence[Any]) -> Tensor:
-        """Values of objects, and its errors, as of `scored`.
-
-        Args:
-            objects: n, strings or others.
-        Returns:
-            ``(n,)`` double.
-        """
+        """Values of objects, and its errors, as of `scored`."""
         if not all(isinstance(item, str) for item in objects):
             return scored(self._score, objects)
         fresh = list(dict.fromkeys(item for item in objects if item not in self._known))

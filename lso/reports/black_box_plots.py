@@ -66,26 +66,14 @@ def _best_so_far(axis: "Axes", group: Group, over: str, number: int) -> None:
 
 
 def value_label(summary: BlackBoxSummary) -> str:
-    """Axis label of a value.
-
-    Args:
-        summary: says name and sense.
-    Returns:
-        Such as ``qed (maximized)``.
-    """
+    """Axis label of a value."""
     objective = summary.main.objective
     return f"{objective.name} ({'maximized' if objective.maximize else 'minimized'})"
 
 
 @styled
 def calibration(found: Calibration) -> "Figure":
-    """Leave-one-out predictions against values, and how much of them each interval covers.
-
-    Args:
-        found: predictions.
-    Returns:
-        Two panels.
-    """
+    """Leave-one-out predictions against values, and how much of them each interval covers."""
     figure, axes = canvas(1, 2, 3.3, width_ratios=(1.4, 1))
     left, right = axes[0]
     observed, mean, half = (x.numpy() for x in (found.observed, found.mean, INTERVAL * found.deviation))
@@ -114,11 +102,6 @@ def typicality(summary: BlackBoxSummary) -> "Figure":
 
     Where over a tenth of the calls are atypical, whose percentiles all but coincide, the norm takes the percentile's
     place.
-
-    Args:
-        summary: of searches.
-    Returns:
-        One or two panels.
     """
     known = summary.main.best_reencoding is not None
     figure, axes = canvas(1, 2 if known else 1, 3.3)
@@ -160,13 +143,7 @@ def _reencoding(axis: "Axes", group: Group) -> None:
 
 @styled
 def agreement(group: Group) -> "Figure":
-    """Distance between the seeds' best codes for each dimension, and every pair: codes against what they decode to.
-
-    Args:
-        group: with an agreement.
-    Returns:
-        Two panels.
-    """
+    """Distance between the seeds' best codes for each dimension, and every pair: codes against what they decode to."""
     found = group.agreement
     assert isinstance(found, Sensitivity)
     figure, axes = canvas(1, 2, 3.4, width_ratios=(1.7, 1))
@@ -185,13 +162,7 @@ def agreement(group: Group) -> "Figure":
 
 
 def activity(group: Group) -> "Figure":
-    """Activity of each dimension beside the surrogate's lengthscale and the movement of the search.
-
-    Args:
-        group: of searches.
-    Returns:
-        Panels, dimensions by falling effect on the decode.
-    """
+    """Activity of each dimension beside the surrogate's lengthscale and the movement of the search."""
     extra: Sequence[search_figures.Row] = (
         ("best code:\n|z| (std of prior)", group.dimensions.moved, None),
         ("proposals:\nspread (prior: 1)", group.spread if bool(torch.isfinite(group.spread).any()) else None, 1.0),

@@ -62,16 +62,7 @@ def write_black_box(
     settings: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
-    """`black_box_report` from numbers that are there already.
-
-    Args:
-        summary: of searches.
-        path: a file ending in ``.html``, or a folder.
-        settings: of each search.
-        extra: facts for the page's end.
-    Returns:
-        Where the page is.
-    """
+    """`black_box_report` from numbers that are there already."""
     main, objective = summary.main, summary.main.objective
     searches = sum(len(group.courses) for group in summary.groups)
     optimizers = ", ".join(group.name for group in summary.groups)
@@ -101,15 +92,7 @@ def write_black_box(
 def black_box_numbers(
     summary: BlackBoxSummary, settings: Mapping[str, Any] | None = None, extra: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The content of report.json.
-
-    Args:
-        summary: of searches.
-        settings: of each search.
-        extra: facts that go with it.
-    Returns:
-        Strict JSON.
-    """
+    """The content of report.json."""
     essence = {group.name: tables.essence_numbers(group) for group in summary.groups}
     rest = {"essence": essence[summary.main.name], "essences": essence}
     return summary.to_json() | rest | {"settings": plain(dict(settings or {})), "extra": plain(dict(extra or {}))}

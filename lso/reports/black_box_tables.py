@@ -19,37 +19,19 @@ DIMENSIONS = 40  # rows that a page shows unasked
 
 
 def checks(group: Group) -> Table:
-    """What the verdict rests on.
-
-    Args:
-        group: of searches.
-    Returns:
-        One row a rule.
-    """
+    """What the verdict rests on."""
     rows = [[check.name, check.level, check.found] for check in group.verdict.checks]
     return Table(columns=["check", "level", "found"], rows=rows, title="What the verdict rests on")
 
 
 def rules(group: Group) -> Table:
-    """The rules in words.
-
-    Args:
-        group: of searches.
-    Returns:
-        One row a rule.
-    """
+    """The rules in words."""
     rows = [[check.name, check.rule] for check in group.verdict.checks]
     return Table(columns=["check", "rule"], rows=rows, title="The rules", fold=True)
 
 
 def searches(summary: BlackBoxSummary) -> Table:
-    """What each search found, and what its calls came to.
-
-    Args:
-        summary: of searches.
-    Returns:
-        One row a search.
-    """
+    """What each search found, and what its calls came to."""
     rows = [
         [
             f"{group.name}, seed {one.seed}",
@@ -76,13 +58,7 @@ def searches(summary: BlackBoxSummary) -> Table:
 
 
 def moves(summary: BlackBoxSummary) -> Table:
-    """Where each search looked, and what took the time.
-
-    Args:
-        summary: of searches.
-    Returns:
-        One row a search.
-    """
+    """Where each search looked, and what took the time."""
     rows = [
         [
             f"{group.name}, seed {one.seed}",
@@ -115,13 +91,7 @@ def _each(summary: BlackBoxSummary) -> list[tuple[Group, SearchTrace]]:
 
 
 def endings(summary: BlackBoxSummary) -> list[str]:
-    """Why each search ended.
-
-    Args:
-        summary: of searches.
-    Returns:
-        One line a distinct sentence.
-    """
+    """Why each search ended."""
     told: dict[str, list[str]] = {}
     for group, one in _each(summary):
         told.setdefault(one.sentence, []).append(f"{group.name} {one.seed}")
@@ -198,13 +168,7 @@ def dimensions(group: Group) -> Table:
 
 
 def seeds(group: Group) -> Table | None:
-    """Distances between the seeds' bests.
-
-    Args:
-        group: of searches.
-    Returns:
-        Two columns; None of one search.
-    """
+    """Distances between the seeds' bests."""
     found = group.agreement
     if found is None:
         return None
@@ -230,13 +194,7 @@ def _scale(found: Sensitivity) -> str:
 
 
 def top(summary: BlackBoxSummary) -> Table:
-    """The best distinct objects.
-
-    Args:
-        summary: of searches.
-    Returns:
-        One row an object.
-    """
+    """The best distinct objects."""
     texts = any(found.text is not None for found in summary.top)
     rows = [
         [

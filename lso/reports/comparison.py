@@ -35,13 +35,7 @@ from lso.vae.utils.reading import read_json
 
 
 def reconstruction_table(infos: Mapping[str, Mapping[str, Any]]) -> Table | None:
-    """Validation sequences beside what their posterior means decode to, from each run's examples.
-
-    Args:
-        infos: run name -> run.json.
-    Returns:
-        One row a sequence and run; None without sequences.
-    """
+    """Validation sequences beside what their posterior means decode to, from each run's examples."""
     pairs = {name: info.get("examples", {}).get("reconstructions", ()) for name, info in infos.items()}
     rows = [[name, given, said] for name, both in pairs.items() for given, said in both]
     note = "The likeliest tokens, one after the other, from the posterior mean of each sequence alone."
@@ -50,13 +44,7 @@ def reconstruction_table(infos: Mapping[str, Mapping[str, Any]]) -> Table | None
 
 
 def sample_table(infos: Mapping[str, Mapping[str, Any]]) -> Table | None:
-    """What draws from the prior decode to, from each run's examples.
-
-    Args:
-        infos: run name -> run.json.
-    Returns:
-        One row a sample; None without sequences.
-    """
+    """What draws from the prior decode to, from each run's examples."""
     rows = [[name, text] for name, info in infos.items() for text in info.get("examples", {}).get("samples", ())]
     note = "Codes from the prior, tokens drawn one after the other."
     return Table(columns=["name", "prior sample"], rows=rows, title="Prior samples", note=note) if rows else None
@@ -70,15 +58,7 @@ AXES = {"unique": "distinct valid objects scored", "seconds": "seconds"}
 
 
 def are_black_box(found: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether these are reports of black-box searches.
-
-    Args:
-        found: run name -> content of report.json.
-    Returns:
-        Whether all are.
-    Raises:
-        UsageError: if some are and some are not, or they are of different objectives.
-    """
+    """Whether these are reports of black-box searches."""
     which = {name: "groups" in numbers for name, numbers in found.items()}
     if len(set(which.values())) > 1:
         names = [", ".join(name for name in which if which[name] == kind) for kind in (True, False)]
@@ -96,13 +76,7 @@ def are_black_box(found: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def settings_in_common(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """What one report says of how it was searched; of several seeds the first, which the others share.
-
-    Args:
-        numbers: content of report.json.
-    Returns:
-        Name -> value.
-    """
+    """What one report says of how it was searched; of several seeds the first, which the others share."""
     first: dict[str, Any] = next(iter(numbers["settings"].values()), {})
     shared = {key: value for key, value in first.items() if key != "seed"}
     seeds = [one["seed"] for one in numbers["groups"][0]["searches"]]
@@ -112,13 +86,7 @@ def settings_in_common(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 @styled
 def best_so_far(found: Mapping[str, Mapping[str, Any]]) -> "Figure":
-    """Median and band of each search's best so far, against objects scored and against seconds.
-
-    Args:
-        found: run name -> content of report.json.
-    Returns:
-        Two panels.
-    """
+    """Median and band of each search's best so far, against objects scored and against seconds."""
     figure, axes = canvas(1, 2, 3.4)
     one = next(iter(found.values()))["search"]
     for axis, (over, label) in zip(axes[0], AXES.items(), strict=True):
@@ -173,15 +141,7 @@ DATA_KEYS = ("notes", "substitute", "exact")  # told in banners, not in the tabl
 
 
 def named(runs: Sequence[Run]) -> dict[str, Run]:
-    """Runs by folder name; by path where names repeat.
-
-    Args:
-        runs: at least one.
-    Returns:
-        Name -> run, in order.
-    Raises:
-        UsageError: for no runs.
-    """
+    """Runs by folder name; by path where names repeat."""
     if not runs:
         raise UsageError("no runs to report on", "Name at least one run folder; `lso list runs` shows them.")
     names = [printable(run.path.resolve().name) for run in runs]
@@ -242,13 +202,7 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
 
 
 def training_report(run: Run) -> Path:
-    """Write the report of one training into its folder.
-
-    Args:
-        run: with at least one epoch.
-    Returns:
-        Where the page is.
-    """
+    """Write the report of one training into its folder."""
     return compare_runs([run], run.path / REPORT)
 
 
@@ -258,14 +212,6 @@ def training_verdict(
     """The verdict of a training as the template takes it: its own on collapse, and what was measured.
 
     A training that ended within its warm-up has no verdict of its own, which is no all-clear.
-
-    Args:
-        name: of the run.
-        info: its run.json.
-        rows: its metrics.
-        latent_dim: size of z.
-    Returns:
-        level, word, sentence, training.
     """
     told, status = str(info.get("verdict", "")), str(info.get("status", ""))
     best = next((row for row in reversed(rows) if row.get("best")), rows[-1])
@@ -336,13 +282,7 @@ def final_table(runs: Mapping[str, Run]) -> Table:
 
 
 def dimension_table(codes: Mapping[str, Codes]) -> Table:
-    """Variance of means, KL and decoder use of every dimension of every run.
-
-    Args:
-        codes: run name -> posterior codes.
-    Returns:
-        One row a run and dimension, by falling variance.
-    """
+    """Variance of means, KL and decoder use of every dimension of every run."""
     rows = []
     for name, found in codes.items():
         per = _dimensions(found)
@@ -373,14 +313,7 @@ def _dimensions(codes: Codes) -> dict[str, Any]:
 
 
 def side_by_side(title: str, columns: Mapping[str, Any]) -> Table:
-    """Settings of several runs as one table; what differs comes first.
-
-    Args:
-        title: of the table.
-        columns: run name -> mapping or dataclass.
-    Returns:
-        One row a setting, one column a run.
-    """
+    """Settings of several runs as one table; what differs comes first."""
     flats = {name: flat(values) for name, values in columns.items()}
     keys = list(dict.fromkeys(key for found in flats.values() for key in found))
     rows = [[key, *(NONE if found.get(key) is None else str(found[key]) for found in flats.values())] for key in keys]
@@ -439,14 +372,7 @@ def _numbers(run: Run, rows: list[dict[str, Any]], codes: Codes | None) -> dict[
 
 
 def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
-    """Write the report of several searches side by side, from each one's ``report.json``.
-
-    Args:
-        runs: search runs.
-        path: a file ending in ``.html``, or a folder.
-    Returns:
-        Where the page is.
-    """
+    """Write the report of several searches side by side, from each one's ``report.json``."""
     found = search_numbers(runs)
     box = are_black_box(found)
     settings = {name: settings_in_common(told) for name, told in found.items()} if box else _settings(found)
@@ -469,15 +395,7 @@ def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
 
 
 def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """The reports of searches as numbers.
-
-    Args:
-        runs: search runs.
-    Returns:
-        Run name -> content of its report.json.
-    Raises:
-        RunError: if one has no readable report.
-    """
+    """The reports of searches as numbers."""
     found = {}
     for name, run in named(runs).items():
         try:
@@ -491,13 +409,7 @@ def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
 
 
 def searches_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The essence of several searches for a terminal or a page.
-
-    Args:
-        found: of `search_numbers`.
-    Returns:
-        One column a search.
-    """
+    """The essence of several searches for a terminal or a page."""
     return essence_across({name: numbers["essence"] for name, numbers in found.items()})
 
 

@@ -30,13 +30,7 @@ def banners(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def data_notes(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What was noted when the data were read and prepared.
-
-    Args:
-        infos: run name -> run.json.
-    Returns:
-        Sentences, each once.
-    """
+    """What was noted when the data were read and prepared."""
     return list(dict.fromkeys(str(note) for info in infos.values() for note in provenance(info).get("notes", ())))
 
 
@@ -49,12 +43,6 @@ def _identity(info: Mapping[str, Any]) -> str:
 
 
 def provenance(info: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where the data of a run came from.
-
-    Args:
-        info: its run.json.
-    Returns:
-        As it was recorded; empty where it was not.
-    """
+    """Where the data of a run came from."""
     found: Mapping[str, Any] = info.get("dataset", {}).get("provenance", {})
     return found

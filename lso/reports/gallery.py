@@ -108,14 +108,7 @@ def _text_note(summary: SearchSummary) -> str:
 
 
 def chosen_targets(best: Tensor, limit: int) -> list[int]:
-    """All targets in order, or evenly spaced ranks from best to worst.
-
-    Args:
-        best: ``(T,)`` best cost of each target.
-        limit: at most so many.
-    Returns:
-        Targets.
-    """
+    """All targets in order, or evenly spaced ranks from best to worst."""
     if len(best) <= limit:
         return list(range(len(best)))
     ranks = torch.linspace(0, len(best) - 1, limit).round().long()
@@ -123,16 +116,7 @@ def chosen_targets(best: Tensor, limit: int) -> list[int]:
 
 
 def tiles(summary: SearchSummary, target: int, columns: list[int], images: Tensor | None) -> list[dict[str, Any]]:
-    """The pictures of one target: itself, best, best typical, then start and end of each start.
-
-    Args:
-        summary: of a search.
-        target: which.
-        columns: starts to show.
-        images: ``(T, *event)`` targets, where there are any.
-    Returns:
-        One dict a picture.
-    """
+    """The pictures of one target: itself, best, best typical, then start and end of each start."""
     result = summary.result
     won, typical = int(summary.best_index[1][target]), int(summary.best_typical_index[1][target])
     row = [] if images is None else [_tile(images[target].double().cpu(), "target", "")]

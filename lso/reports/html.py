@@ -20,14 +20,7 @@ WORDS: dict[Level, str] = {"fine": "✓ believe", "care": "! believe with care",
 
 
 def render(template: str, **values: Any) -> str:
-    """One page from a template of the package.
-
-    Args:
-        template: file name under ``templates/``.
-        **values: what it shows; text is escaped.
-    Returns:
-        HTML.
-    """
+    """One page from a template of the package."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from lso import __version__
@@ -40,33 +33,14 @@ def render(template: str, **values: Any) -> str:
 
 
 def places(path: str | os.PathLike[str], name: str = "report") -> tuple[Path, Path]:
-    """Where a page and its JSON go.
-
-    Args:
-        path: a file ending in ``.html``, or a folder.
-        name: of the files in a folder.
-    Returns:
-        HTML path and JSON path; the folder is made.
-    """
+    """Where a page and its JSON go."""
     page = page_of(Path(path), name)
     make_folder(page.parent)
     return page, page.with_suffix(".json")
 
 
 def write(path: str | os.PathLike[str], html: str, numbers: Mapping[str, Any], kind: str) -> Path:
-    """Put a page and its numbers in place, the numbers first: they say whose report it is.
-
-    Args:
-        path: as for `places`.
-        html: the page.
-        numbers: strict JSON.
-        kind: of the report, see `lso.reports.report_kind`.
-    Returns:
-        Where the page is.
-    Raises:
-        RunError: if something else lies there.
-        WriteError: if they cannot be written.
-    """
+    """Put a page and its numbers in place, the numbers first: they say whose report it is."""
     require_own(Path(path), kind)
     page, beside = places(path)
     for file in (page, beside):
@@ -80,13 +54,7 @@ STAMP, END = "<!-- sha256 ", "</html>"
 
 
 def stamped(html: str) -> bytes:
-    """A page that ends in the hash of what stands before it, so that `lso doctor` can tell whether it is whole.
-
-    Args:
-        html: the page.
-    Returns:
-        The content of its file.
-    """
+    """A page that ends in the hash of what stands before it, so that `lso doctor` can tell whether it is whole."""
     raw = utf8(html.rstrip().removesuffix(END))
     return raw + f"{STAMP}{hashlib.sha256(raw).hexdigest()} -->{END}\n".encode()
 
@@ -106,34 +74,16 @@ def is_whole(raw: bytes) -> bool:
 
 
 def uri(figure: "Figure") -> str:
-    """A chart as text inside a page.
-
-    Args:
-        figure: of matplotlib.
-    Returns:
-        A data URI.
-    """
+    """A chart as text inside a page."""
     return data_uri(figure_png(figure))
 
 
 def shown(verdict: Verdict) -> dict[str, str]:
-    """A verdict as the template takes it.
-
-    Args:
-        verdict: of a search.
-    Returns:
-        level, word, sentence, training.
-    """
+    """A verdict as the template takes it."""
     word = WORDS[verdict.level]
     return {"level": verdict.level, "word": word, "sentence": verdict.sentence, "training": verdict.training}
 
 
 def extra_tables(extra: Mapping[str, Any] | None) -> list[Table]:
-    """Facts for the end of a page.
-
-    Args:
-        extra: what to list.
-    Returns:
-        One table or none.
-    """
+    """Facts for the end of a page."""
     return [facts("Where it came from", extra)] if extra else []

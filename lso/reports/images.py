@@ -37,14 +37,7 @@ def to_bytes(images: Shaped[Tensor, "*batch channels height width"]) -> UInt8[Te
 
 
 def enlarged(side: int, at_least: int) -> int:
-    """Whole factor that brings an image side to at least so many pixels.
-
-    Args:
-        side: of the image.
-        at_least: wanted.
-    Returns:
-        1 or more.
-    """
+    """Whole factor that brings an image side to at least so many pixels."""
     return max(1, ceil(at_least / max(1, side)))
 
 
@@ -94,14 +87,7 @@ def gap_of(images: Shaped[Tensor, "*batch channels height width"]) -> int:
 
 
 def png(pixels: np.ndarray, colours: int = 0) -> bytes:
-    """Bytes of a PNG file.
-
-    Args:
-        pixels: ``(H, W, 3)`` bytes; grey ones are stored as grey.
-        colours: size of a palette, for charts; 0 keeps all.
-    Returns:
-        The file.
-    """
+    """Bytes of a PNG file."""
     from PIL import Image
 
     grey = bool((pixels == pixels[..., :1]).all())
@@ -114,25 +100,12 @@ def png(pixels: np.ndarray, colours: int = 0) -> bytes:
 
 
 def image_png(image: Float[Tensor, "channels height width"]) -> bytes:
-    """One image as a PNG at its own size (a page enlarges it).
-
-    Args:
-        image: ``(1 or 3, H, W)``.
-    Returns:
-        The file.
-    """
+    """One image as a PNG at its own size (a page enlarges it)."""
     return png(to_bytes(image).numpy())
 
 
 def figure_png(figure: "Figure", dpi: int = 130) -> bytes:
-    """A chart as a small PNG: rendered by Agg, 128 colours.
-
-    Args:
-        figure: of matplotlib.
-        dpi: dots an inch.
-    Returns:
-        The file.
-    """
+    """A chart as a small PNG: rendered by Agg, 128 colours."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(dpi)
@@ -142,13 +115,7 @@ def figure_png(figure: "Figure", dpi: int = 130) -> bytes:
 
 
 def data_uri(content: bytes) -> str:
-    """A PNG as text that an HTML page can hold.
-
-    Args:
-        content: of the file.
-    Returns:
-        ``data:image/png;base64,...``.
-    """
+    """A PNG as text that an HTML page can hold."""
     return "data:image/png;base64," + b64encode(content).decode("ascii")
 
 

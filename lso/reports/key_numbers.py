@@ -60,26 +60,13 @@ def essence_numbers(summary: SearchSummary) -> dict[str, Any]:
 
 
 def cell(key: str, value: Any) -> str:
-    """One number of the essence as text.
-
-    Args:
-        key: of `essence_numbers`.
-        value: there.
-    Returns:
-        Text.
-    """
+    """One number of the essence as text."""
     is_share = isinstance(value, float) and any(word in key for word in PERCENT)
     return percent(value) if is_share else number(value)
 
 
 def essence(summary: SearchSummary) -> Table:
-    """The essence of a search for a terminal.
-
-    Args:
-        summary: of a search.
-    Returns:
-        Two columns; the verdict is the note.
-    """
+    """The essence of a search for a terminal."""
     found = {key: value for key, value in essence_numbers(summary).items() if value is not None}
     rows = [[key, cell(key, value)] for key, value in found.items() if key != "verdict"]
     note = " ".join(filter(None, (summary.verdict.sentence, summary.verdict.training)))

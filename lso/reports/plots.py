@@ -51,13 +51,7 @@ STYLE: Any = {
 
 
 def styled(draw: Callable[P, T]) -> Callable[P, T]:
-    """Let a function draw in the house's style.
-
-    Args:
-        draw: makes a figure.
-    Returns:
-        The same, with matplotlib's settings changed while it runs.
-    """
+    """Let a function draw in the house's style."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -70,17 +64,7 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
 
 def canvas(rows: int, columns: int, height: float, *, left: float = 0.75, **options: Any) -> tuple["Figure", Any]:
-    """A figure of the house's width with its axes at fixed places: layout engines take longer than the drawing.
-
-    Args:
-        rows: of axes.
-        columns: of axes.
-        height: inches.
-        left: inches for the labels of each y axis.
-        **options: for ``Figure.subplots``.
-    Returns:
-        Figure and array of axes.
-    """
+    """A figure of the house's width with its axes at fixed places: layout engines take longer than the drawing."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height))
@@ -92,25 +76,13 @@ def canvas(rows: int, columns: int, height: float, *, left: float = 0.75, **opti
 
 
 def wants_log(values: np.ndarray, ratio: float = 20.0) -> bool:
-    """Whether positive values span so much that a log axis reads better.
-
-    Args:
-        values: any.
-        ratio: largest over smallest.
-    Returns:
-        False where some value is not positive.
-    """
+    """Whether positive values span so much that a log axis reads better."""
     good = values[np.isfinite(values)]
     return bool(good.size and good.min() > 0 and good.max() / good.min() > ratio)
 
 
 def log_scale(axis: "Axes", which: Literal["x", "y"] = "y") -> None:
-    """Make an axis logarithmic, labelled in plain numbers; to be called when everything is drawn on it.
-
-    Args:
-        axis: to change.
-        which: of its two.
-    """
+    """Make an axis logarithmic, labelled in plain numbers; to be called when everything is drawn on it."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     getattr(axis, f"set_{which}scale")("log")
@@ -123,14 +95,7 @@ def log_scale(axis: "Axes", which: Literal["x", "y"] = "y") -> None:
 
 
 def bottom_legend(figure: "Figure", axes: Any, columns: int = 4, labels: float = BOTTOM) -> None:
-    """One legend below all panels.
-
-    Args:
-        figure: to change.
-        axes: whose entries are gathered, each label once.
-        columns: at most.
-        labels: inches for the labels of the lowest x axes.
-    """
+    """One legend below all panels."""
     found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     count = min(columns, max(1, len(found)))
     rows = -(-len(found) // count)
@@ -139,15 +104,7 @@ def bottom_legend(figure: "Figure", axes: Any, columns: int = 4, labels: float =
 
 
 def guide(axis: "Axes", level: float, text: str = "", *, vertical: bool = False, right: bool = False) -> None:
-    """A dashed line with a word on it.
-
-    Args:
-        axis: to draw on.
-        level: where.
-        text: on the line.
-        vertical: at x rather than y.
-        right: put the word at the right end.
-    """
+    """A dashed line with a word on it."""
     (axis.axvline if vertical else axis.axhline)(level, color=DARK, linestyle="--", linewidth=1)
     if text:
         where: dict[str, Any] = {"bbox": {"facecolor": "white", "alpha": 0.7, "pad": 0.8, "linewidth": 0}} | {
@@ -160,14 +117,7 @@ def guide(axis: "Axes", level: float, text: str = "", *, vertical: bool = False,
 
 
 def mark(axis: "Axes", level: float, name: str, linestyle: str = "--") -> None:
-    """A line named in the legend, which alone says its value where the line would flatten what has been drawn before.
-
-    Args:
-        axis: drawn on already.
-        level: where.
-        name: of the line.
-        linestyle: of the line.
-    """
+    """A line named in the legend; where it would flatten what has been drawn, the legend alone tells its value."""
     low, high = axis.dataLim.intervaly
     if low - (high - low) <= level <= high + (high - low):
         axis.axhline(level, color=DARK, linestyle=linestyle, linewidth=1, label=name)
@@ -195,13 +145,7 @@ REENCODING = (
 
 @styled
 def training(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
-    """Validation metrics over training, one line a run, the kept epoch marked.
-
-    Args:
-        rows: run name -> rows of metrics.jsonl.
-    Returns:
-        Six panels; two where no run has latents.
-    """
+    """Validation metrics over training, one line a run, the kept epoch marked."""
     every = [row for table in rows.values() for row in table]
     curves = [MIXED if curve[0] == "mi" and only_mixed(every) else curve for curve in CURVES]
     curves = [curve for curve in curves if any(row.get(curve[0]) is not None for row in every)]
@@ -220,13 +164,7 @@ def training(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
 
 
 def only_mixed(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether mutual information is known within batches of mixed lengths alone.
-
-    Args:
-        rows: of metrics.jsonl.
-    Returns:
-        True of runs on sequences by version 0.1.
-    """
+    """Whether mutual information is known within batches of mixed lengths alone."""
     return all(row.get("mi") is None for row in rows) and any(row.get("mi_mixed") is not None for row in rows)
 
 
@@ -250,13 +188,7 @@ def reencoding(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
 
 
 def look(number: int) -> dict[str, Any]:
-    """Colour and marker of the n-th of several things.
-
-    Args:
-        number: from 0; colours repeat after eight.
-    Returns:
-        Keywords for ``Axes.plot``.
-    """
+    """Colour and marker of the n-th of several things."""
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
@@ -321,13 +253,7 @@ def dimensions_across(codes: Mapping[str, Codes | None]) -> "Figure":
 
 @styled
 def searches(found: Mapping[str, Mapping[str, Any]]) -> "Figure":
-    """Searches side by side: best ends, median value per step, distance between the codes of two starts per dimension.
-
-    Args:
-        found: run name -> content of report.json.
-    Returns:
-        Three panels.
-    """
+    """Searches side by side: best ends, median value per step, distance of the codes of two starts per dimension."""
     figure, axes = canvas(1, 3, 3.2)
     for number, (name, numbers) in enumerate(found.items()):
         steps, colour = numbers["convergence"], look(number)
@@ -389,11 +315,6 @@ def information(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
     """KL to the prior, mutual information and KL of the aggregated posterior over training, one panel a run.
 
     As in figure 5 of He et al. (2019), arXiv:1901.05534. The epochs of aggressive training are shaded.
-
-    Args:
-        rows: run name -> rows of metrics.jsonl.
-    Returns:
-        One panel a run, three in a row.
     """
     columns = min(ACROSS, len(rows))
     lines = ceil(len(rows) / columns)

@@ -21,27 +21,12 @@ OF_RUNS = ("trainings", "search")  # lie in the folder of the run that they are 
 
 
 def page_of(path: Path, name: str = "report") -> Path:
-    """Where a page goes.
-
-    Args:
-        path: a file ending in ``.html``, or a folder.
-        name: of the page in a folder.
-    Returns:
-        The file.
-    """
+    """Where a page goes."""
     return path if path.suffix in (".html", ".htm") else path / f"{name}.html"
 
 
 def require_own(path: Path, kind: str, *others: str) -> None:
-    """Refuse a place where something lies that a report would be written over and that is none of its kind.
-
-    Args:
-        path: of the report, as for `page_of`.
-        kind: of the report, one of `KEYS`.
-        *others: patterns of the files that are written beside it.
-    Raises:
-        RunError: if it is taken.
-    """
+    """Refuse a place where something lies that a report would be written over and that is none of its kind."""
     page = page_of(path)
     if page.parent.exists() and not page.parent.is_dir():
         raise RunError(f"{page.parent} is a file, expected a folder", "Choose another --out.")

@@ -29,13 +29,7 @@ Row = tuple[str, Tensor | None, float | None]  # label, a number for each dimens
 
 @styled
 def convergence(summary: SearchSummary) -> "Figure":
-    """Value, and share of the target's gain that is left, per step: thin lines are elements, bold ones medians by kind.
-
-    Args:
-        summary: of a search.
-    Returns:
-        Two panels.
-    """
+    """Value, and share of the target's gain that is left, per step: elements thin, medians by kind bold."""
     found, sign = summary.convergence, summary.result.objective.sign
     steps, value = found.trace_steps.numpy(), found.trace.numpy()  # (k,), (k, T, S)
     best, drop = found.best.numpy()[:, None], np.maximum(found.drop.numpy()[:, None], 1e-300)
@@ -56,13 +50,7 @@ def convergence(summary: SearchSummary) -> "Figure":
 
 
 def value_label(summary: SearchSummary) -> str:
-    """Axis label of a value.
-
-    Args:
-        summary: says name and sense.
-    Returns:
-        Such as ``reconstruct/sse (minimized)``.
-    """
+    """Axis label of a value."""
     objective = summary.result.objective
     return f"{objective.name} ({'maximized' if objective.maximize else 'minimized'})"
 
@@ -81,14 +69,7 @@ def _bundle(axis: "Axes", steps: np.ndarray, curves: np.ndarray, kinds: Mapping[
 
 @styled
 def finals(summary: SearchSummary, limit: int = 60) -> "Figure":
-    """Start and end values of each target, one mark per start.
-
-    Args:
-        summary: of a search.
-        limit: targets shown at most.
-    Returns:
-        One panel.
-    """
+    """Start and end values of each target, one mark per start."""
     figure, axes = canvas(1, 1, 2.9)
     axis, result = axes[0, 0], summary.result
     count, starts = min(limit, len(result.z)), result.z.shape[1]
@@ -109,13 +90,7 @@ def finals(summary: SearchSummary, limit: int = 60) -> "Figure":
 
 @styled
 def distances(summary: SearchSummary) -> "Figure":
-    """Distance between the codes of a target's starts for each dimension, and every pair: codes against results.
-
-    Args:
-        summary: of a search with at least two starts.
-    Returns:
-        Two panels.
-    """
+    """Distance between the codes of a target's starts for each dimension, and every pair: codes against results."""
     figure, axes = canvas(1, 2, 3.4, width_ratios=(1.7, 1))
     dims, left = summary.dimensions, axes[0, 0]
     per = np.maximum(summary.sensitivity.per_dimension.numpy()[dims.order], 1e-9)
@@ -137,13 +112,7 @@ def distances(summary: SearchSummary) -> "Figure":
 
 
 def bars(axis: "Axes", dims: Dimensions, values: np.ndarray) -> None:
-    """Bars in the order of the dimensions' sensitivity, coloured and hatched by status.
-
-    Args:
-        axis: to draw on.
-        dims: give order and status.
-        values: in that order.
-    """
+    """Bars in the order of the dimensions' sensitivity, coloured and hatched by status."""
     words = np.array([dims.status(i) for i in dims.order])
     few = len(values) < FEW
     width = 0.8 * len(values) / FEW if few else 0.8  # two dimensions are no two walls
@@ -163,13 +132,7 @@ def bars(axis: "Axes", dims: Dimensions, values: np.ndarray) -> None:
 
 
 def pairs(axis: "Axes", found: Sensitivity, size: float = 11) -> None:
-    """Every pair of starts: distance of the codes over active dimensions against distance of the decoded results.
-
-    Args:
-        axis: to draw on.
-        found: the distances.
-        size: of a mark.
-    """
+    """Every pair of starts: distance of the codes over active dimensions against distance of the decoded results."""
     code, seen = (np.maximum(x.numpy().ravel(), 1e-9) for x in (found.active, found.decoded))
     same = found.same.numpy().ravel()
     for number, (chosen, label) in enumerate(((same, "pair in one basin"), (~same, "pair in two basins"))):
@@ -228,13 +191,7 @@ def activity(dims: Dimensions, moved: bool = True, extra: Sequence[Row] = ()) ->
 
 @styled
 def plausibility(summary: SearchSummary) -> "Figure":
-    """Norms against the prior's shell, values against norms, values against re-encoding errors.
-
-    Args:
-        summary: of a search.
-    Returns:
-        Two or three panels.
-    """
+    """Norms against the prior's shell, values against norms, values against re-encoding errors."""
     error = summary.ends.reencoding_active
     figure, axes = canvas(1, 2 if error is None else 3, 3.3)
     _shell(axes[0, 0], summary)
@@ -258,13 +215,7 @@ def plausibility(summary: SearchSummary) -> "Figure":
 
 
 def shell(count: int) -> tuple[float, float]:
-    """Norms between which 99.8 % of the draws of N(0, I) lie.
-
-    Args:
-        count: dimensions, >= 1.
-    Returns:
-        0.1 % and 99.9 % points of chi(count).
-    """
+    """Norms between which 99.8 % of the draws of N(0, I) lie."""
     from scipy.stats import chi
 
     return float(chi.ppf(1 - OUTSIDE, count)), float(chi.ppf(OUTSIDE, count))

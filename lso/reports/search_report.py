@@ -68,15 +68,7 @@ def search_report(
 
 
 def write_search(summary: SearchSummary, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> Path:
-    """`search_report` from numbers that are there already.
-
-    Args:
-        summary: of the search.
-        path: a file ending in ``.html``, or a folder.
-        extra: facts for the page's end.
-    Returns:
-        Where the page is.
-    """
+    """`search_report` from numbers that are there already."""
     result, (targets, starts, latent) = summary.result, summary.result.z.shape
     size = f"{pluralize(targets, 'target')} × {pluralize(starts, 'start')} · {pluralize(latent, 'latent dimension')}"
     settings = {
@@ -104,14 +96,7 @@ def write_search(summary: SearchSummary, path: str | os.PathLike[str], extra: Ma
 
 
 def search_numbers(summary: SearchSummary, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The content of report.json.
-
-    Args:
-        summary: of the search.
-        extra: facts that go with it.
-    Returns:
-        Strict JSON.
-    """
+    """The content of report.json."""
     return summary.to_json() | {"essence": plain(essence_numbers(summary)), "extra": plain(dict(extra or {}))}
 
 
@@ -245,11 +230,5 @@ def pictures(
 
 
 def picture_name(heading: str) -> str:
-    """The stem of a picture's file.
-
-    Args:
-        heading: of the picture.
-    Returns:
-        Lower-case words joined by ``-``.
-    """
+    """The stem of a picture's file."""
     return "-".join("".join(c if c.isalnum() else " " for c in heading.lower()).split()) or "picture"

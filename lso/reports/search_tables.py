@@ -13,37 +13,19 @@ from lso.reports.tables import NONE, Table, number, percent
 
 
 def checks(summary: SearchSummary) -> Table:
-    """What the verdict rests on.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a rule.
-    """
+    """What the verdict rests on."""
     rows = [[check.name, check.level, check.found] for check in summary.verdict.checks]
     return Table(columns=["check", "level", "found"], rows=rows, title="What the verdict rests on")
 
 
 def rules(summary: SearchSummary) -> Table:
-    """The rules in words.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a rule.
-    """
+    """The rules in words."""
     rows = [[check.name, check.rule] for check in summary.verdict.checks]
     return Table(columns=["check", "rule"], rows=rows, title="The rules", fold=True)
 
 
 def final_values(summary: SearchSummary) -> Table:
-    """Start, best, median and worst end of each target.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a target.
-    """
+    """Start, best, median and worst end of each target."""
     steps, starts = summary.convergence, summary.sensitivity
     names = list(summary.result.start_names)
     rows = [
@@ -78,13 +60,7 @@ def final_values(summary: SearchSummary) -> Table:
 
 
 def targets(summary: SearchSummary) -> Table | None:
-    """How well each target is reproduced, those that are not first.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a target; None without targets.
-    """
+    """How well each target is reproduced, those that are not first."""
     found = summary.reproduction
     if found is None:
         return None
@@ -112,13 +88,7 @@ def targets(summary: SearchSummary) -> Table | None:
 
 
 def reproduction(summary: SearchSummary) -> Table | None:
-    """Of sequences, each target beside what its best end decodes to.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a target; None for other data.
-    """
+    """Of sequences, each target beside what its best end decodes to."""
     found = summary.said
     if found is None:
         return None
@@ -143,13 +113,7 @@ def reproduction(summary: SearchSummary) -> Table | None:
 
 
 def thresholds(summary: SearchSummary) -> Table:
-    """Steps until a share of the gain was there.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a threshold.
-    """
+    """Steps until a share of the gain was there."""
     steps = summary.convergence
     rows = []
     for level, reached in zip(steps.thresholds, steps.steps_to, strict=True):
@@ -182,13 +146,7 @@ REASONS = {
 
 
 def stopped(summary: SearchSummary) -> Table:
-    """Why elements stopped.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a reason.
-    """
+    """Why elements stopped."""
     found, total = summary.convergence.stopped, summary.convergence.failed.numel()
     rows = [[REASONS.get(reason, reason), number(n), percent(n / total)] for reason, n in found.items()]
     moving = int(summary.convergence.moving.sum())
@@ -198,13 +156,7 @@ def stopped(summary: SearchSummary) -> Table:
 
 
 def by_kind(summary: SearchSummary) -> Table:
-    """What starts of each kind came to.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a kind of start.
-    """
+    """What starts of each kind came to."""
     kinds = summary.convergence.kinds
     rows = [
         [
@@ -263,13 +215,7 @@ def _pairs(name: str, found: Distances) -> list[str]:
 
 
 def control(summary: SearchSummary) -> Table | None:
-    """The search beside its control.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row an optimizer; None without a control.
-    """
+    """The search beside its control."""
     if summary.control is None:
         return None
     columns = ["optimizer", "best", "all starts", "spread", "of gain", "targets with several basins"]
@@ -284,13 +230,7 @@ def _search_row(found: Sensitivity) -> list[str]:
 
 
 def activity(summary: SearchSummary) -> Table:
-    """Every measure of activity, one row a dimension, by falling sensitivity.
-
-    Args:
-        summary: of a search.
-    Returns:
-        Columns for what is known.
-    """
+    """Every measure of activity, one row a dimension, by falling sensitivity."""
     dims = summary.dimensions
     known: dict[str, Any] = {
         dims.measure: dims.jacobian_norm,
@@ -323,13 +263,7 @@ LOOKS = {
 
 
 def plausibility(summary: SearchSummary) -> Table:
-    """Typicality of starts, ends, best and best typical beside prior draws.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a set of codes.
-    """
+    """Typicality of starts, ends, best and best typical beside prior draws."""
     sets = {
         "prior draws (yardstick)": summary.reference.plausibility,
         "starts": summary.starts,
@@ -388,12 +322,6 @@ def best_and_typical(summary: SearchSummary) -> Table:
 
 
 def counters(summary: SearchSummary) -> Table:
-    """Decoder calls and what became of them.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a counter.
-    """
+    """Decoder calls and what became of them."""
     rows = [[str(key).replace("_", " "), number(value)] for key, value in summary.counters.items()]
     return Table(columns=["counter", "count"], rows=rows, title="")

@@ -68,29 +68,14 @@ def percent(value: float | None) -> str:
 
 
 def facts(title: str, values: Mapping[str, Any], note: str = "") -> Table:
-    """Settings or provenance as two columns; nested mappings are flattened with dots.
-
-    Args:
-        title: of the table.
-        values: what to list; dataclasses are taken as mappings.
-        note: beside it.
-    Returns:
-        The table.
-    """
+    """Settings or provenance as two columns; nested mappings are flattened with dots."""
     return Table(
         columns=["name", "value"], rows=[[k, number(v)] for k, v in flat(values).items()], title=title, note=note
     )
 
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and dataclasses as one mapping with dotted names; lists become text.
-
-    Args:
-        values: mapping or dataclass.
-        prefix: of the names.
-    Returns:
-        Name -> scalar.
-    """
+    """Nested mappings and dataclasses as one mapping with dotted names; lists become text."""
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
         values = {field.name: getattr(values, field.name) for field in dataclasses.fields(values)}
     found: dict[str, Any] = {}

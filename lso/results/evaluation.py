@@ -25,18 +25,7 @@ def evaluations(
     stopped: list[str],
     seconds: list[float],
 ) -> tuple[Evaluation, ...]:
-    """Decode every end once and write down what there is to know of it.
-
-    Args:
-        objective: what was searched over.
-        z: ``(T, S, d)`` ends.
-        value: ``(T, S)`` the user's own values there.
-        steps: T * S steps.
-        stopped: T * S reasons.
-        seconds: T * S seconds.
-    Returns:
-        T * S records, targets first.
-    """
+    """Decode every end once and write down what there is to know of it."""
     starts, flat = z.shape[1], z.reshape(-1, z.shape[-1])
     targets = torch.arange(len(flat)) // starts
     chunks = zip(torch.split(flat, CHUNK), torch.split(targets, CHUNK), strict=True)
@@ -68,15 +57,7 @@ def evaluations(
 def reencoding_errors(
     objective: LatentObjective, z: Float[Tensor, "n latent"], x: Tensor
 ) -> Float[Tensor, " n"] | None:
-    """Mean over dimensions of (z - encoder mean of the decoded datum)^2.
-
-    Args:
-        objective: holds the decoder.
-        z: ``(n, d)`` codes.
-        x: ``(n, *event)`` what they decode to.
-    Returns:
-        ``(n,)``, or None without an encoder.
-    """
+    """Mean over dimensions of (z - encoder mean of the decoded datum)^2."""
     means = objective.decoder.code_means(x)
     return None if means is None else ((z - means.to(z)) ** 2).mean(-1)
 
@@ -124,15 +105,7 @@ def ends(objective: LatentObjective, z: Float[Tensor, "n latent"]) -> list[End]:
 
 
 def digest(item: Any) -> str:
-    """What tells data apart.
-
-    Args:
-        item: an array, or anything with a telling ``repr``.
-    Returns:
-        16 hexadecimal digits.
-    Raises:
-        UsageError: if the ``repr`` holds an address, so that equal data would differ and a resumed search miss them.
-    """
+    """What tells data apart."""
     if hasattr(item, "tobytes"):
         return hashlib.sha256(item.tobytes()).hexdigest()[:16]
     if not isinstance(item, str) and unaddressed(item) != repr(item):
@@ -144,11 +117,5 @@ def digest(item: Any) -> str:
 
 
 def unaddressed(item: Any) -> str:
-    """The ``repr`` without addresses, which differ from process to process.
-
-    Args:
-        item: anything.
-    Returns:
-        It.
-    """
+    """The ``repr`` without addresses, which differ from process to process."""
     return ADDRESS.sub("", repr(item))

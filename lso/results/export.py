@@ -93,13 +93,7 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
 
 
 def counting(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Which rows of a record count: all but evaluations of calls that a later row takes back.
-
-    Args:
-        rows: of `evaluations.jsonl`.
-    Returns:
-        One truth value for each.
-    """
+    """Which rows of a record count: all but evaluations of calls that a later row takes back."""
     taken: list[Any] = []
     found = []
     for row in reversed(rows):
@@ -137,16 +131,7 @@ NULLABLE = ("value", "duplicate_of", "norm_percentile", "reencoding_error", "dec
 
 
 def from_json(row: Mapping[str, Any]) -> Evaluation:
-    """A record from what `to_json` made.
-
-    Args:
-        row: its fields.
-    Returns:
-        The record; a null value is NaN.
-    Raises:
-        ValueError: if a field is not what it should be.
-        TypeError: if there is one too many or too few.
-    """
+    """A record from what `to_json` made."""
     for name, value in row.items():
         if name == "z":
             fits = isinstance(value, list) and all(type(part) in NUMBER and math.isfinite(part) for part in value)
@@ -158,13 +143,7 @@ def from_json(row: Mapping[str, Any]) -> Evaluation:
 
 
 def to_json(record: Evaluation) -> dict[str, Any]:
-    """A record as JSON takes it.
-
-    Args:
-        record: any.
-    Returns:
-        Its fields; numbers that are not finite are None.
-    """
+    """A record as JSON takes it."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, list):
@@ -230,12 +209,7 @@ def to_bytes(image: Tensor) -> "numpy.ndarray[Any, Any]":
 
 
 def save_image(path: Path, image: Tensor) -> None:
-    """Write one image as PNG.
-
-    Args:
-        path: file.
-        image: ``(C, H, W)`` in [0, 1].
-    """
+    """Write one image as PNG."""
     from PIL import Image
 
     content = BytesIO()

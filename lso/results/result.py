@@ -174,14 +174,7 @@ class Result:
 
 
 def status_of(reasons: list[str], interrupted: str | None) -> tuple[str, str]:
-    """Status and sentence of a search.
-
-    Args:
-        reasons: why each element stopped.
-        interrupted: why the search was stopped from outside, or None.
-    Returns:
-        The status and the sentence.
-    """
+    """Status and sentence of a search."""
     count = Counter(reasons)
     words = {
         "tolerance": "met the tolerance",

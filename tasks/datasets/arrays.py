@@ -57,14 +57,7 @@ def load(data: DataConfig, progress: Progress | None = None) -> Raw:
 
 
 def first_key(arrays: Mapping[str, Array], names: Iterable[str]) -> str:
-    """The first of several names that a file has.
-
-    Args:
-        arrays: the file's content.
-        names: in order of preference.
-    Returns:
-        The name, empty if there is none.
-    """
+    """The first of several names that a file has."""
     return next((name for name in names if name in arrays), "")
 
 
@@ -91,15 +84,7 @@ def sole_key(arrays: Mapping[str, Array], path: Path) -> str:
 
 
 def load_arrays(path: Path) -> dict[str, Array]:
-    """The arrays of an .npy file (under the name x) or of an .npz file. Pickles are refused unread.
-
-    Args:
-        path: the file.
-    Returns:
-        name -> array.
-    Raises:
-        DataError: if it is not such a file, or holds pickled objects.
-    """
+    """The arrays of an .npy file (under the name x) or of an .npz file. Pickles are refused unread."""
     try:
         with path.open("rb") as file:  # numpy leaves a damaged file open
             loaded = np.load(file, allow_pickle=False)
@@ -133,13 +118,7 @@ def _is_uint16(x: Array) -> bool:
 
 
 def eight_bits(x: Array) -> Array:
-    """Pixels of 16 bits as bytes.
-
-    Args:
-        x: 0 to 65535, which is white.
-    Returns:
-        ``uint8`` of the same shape.
-    """
+    """Pixels of 16 bits as bytes."""
     return (x.astype(np.float32) / 257).round().astype(np.uint8)
 
 

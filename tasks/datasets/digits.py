@@ -20,15 +20,6 @@ def load(data: DataConfig, progress: Progress | None = None) -> Raw:
     """1,797 digits of 8x8 pixels in 17 grey levels, ink bright; split 1,439 / 179 / 179, always the same.
 
     Source: Alpaydin, Kaynak (1998), Optical Recognition of Handwritten Digits, UCI (test part).
-
-    Args:
-        data: the path must be empty.
-        progress: not used.
-    Returns:
-        ``float32`` images k/16 and labels 0 to 9.
-    Raises:
-        UsageError: if a path is given.
-        DataError: if scikit-learn's file is not there.
     """
     if data.path:
         raise UsageError(

@@ -49,11 +49,7 @@ class _Rejected(Exception):
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept.
-
-    Returns:
-        ``$LSO_CACHE``, else ``~/.cache/lso``.
-    """
+    """Where downloads are kept."""
     return Path(os.environ.get("LSO_CACHE") or "~/.cache/lso").expanduser()
 
 
@@ -85,14 +81,7 @@ def file_hash(path: Path, kind: str = "sha256") -> str:
 
 
 def content_hash(content: bytes, kind: str = "sha256") -> str:
-    """Checksum of what a file would hold.
-
-    Args:
-        content: its bytes.
-        kind: see `file_hash`.
-    Returns:
-        hexadecimal digits.
-    """
+    """Checksum of what a file would hold."""
     digest = HASHES[kind](len(content))
     digest.update(content)
     return str(digest.hexdigest())

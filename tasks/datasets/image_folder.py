@@ -47,11 +47,7 @@ class Pictures:
     notes: tuple[str, ...]
 
     def colour_names(self) -> list[str]:
-        """Files that are really coloured.
-
-        Returns:
-            Their names.
-        """
+        """Files that are really coloured."""
         return [name for name, x in zip(self.names, self.images, strict=True) if len(x) == 3]
 
     def stack(self, channels: int) -> Tensor:
@@ -99,15 +95,7 @@ def load(data: DataConfig, progress: Progress | None = None) -> Raw:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files in a folder and below it, by suffix, hidden ones left out, sorted by relative path.
-
-    Args:
-        folder: where to look.
-    Returns:
-        At least one path.
-    Raises:
-        DataError: if it is no folder, or has none.
-    """
+    """The image files in a folder and below it, by suffix, hidden ones left out, sorted by relative path."""
     if not folder.is_dir():
         raise DataError(f"{folder} is a file, expected a folder of images", "Give the folder that holds them.")
     seen = [p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder))]

@@ -43,15 +43,7 @@ class TextLines:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The sequences of a text file, without labels.
-
-    Args:
-        path: of a .txt file, packed with gzip or not.
-    Returns:
-        Its lines that are not blank.
-    Raises:
-        DataError: as `read`.
-    """
+    """The sequences of a text file, without labels."""
     return list(read(Path(path).expanduser()).texts)
 
 
@@ -69,15 +61,7 @@ def read(path: Path) -> TextLines:
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file, unpacked.
-
-    Args:
-        path: of a file, packed with gzip or not.
-    Returns:
-        Its content.
-    Raises:
-        DataError: if it cannot be read or unpacked.
-    """
+    """The bytes of a file, unpacked."""
     try:
         found = path.read_bytes()
         return gzip.decompress(found) if found.startswith(GZIP) else found
@@ -91,14 +75,6 @@ def parse(raw: bytes, name: str) -> TextLines:
 
     Lines end in LF or CR LF, or in CR where the file has no LF. If every line begins with one word and a TAB, those are
     the labels.
-
-    Args:
-        raw: unpacked.
-        name: of the file.
-    Returns:
-        Its lines.
-    Raises:
-        DataError: if it is no UTF-8 text, or has no lines that are not blank.
     """
     text, notes = _line_ends(decode(raw, name), name)
     lines = text.removesuffix("\n").split("\n")
@@ -125,16 +101,7 @@ def parse(raw: bytes, name: str) -> TextLines:
 
 
 def decode(raw: bytes, name: str) -> str:
-    """UTF-8 text of a file's content, a byte order mark left out.
-
-    Args:
-        raw: unpacked.
-        name: of the file.
-    Returns:
-        The text.
-    Raises:
-        DataError: if it is binary, of another encoding, or one of its lines is longer than `LONGEST`.
-    """
+    """UTF-8 text of a file's content, a byte order mark left out."""
     for mark, encoding in OTHER_MARKS.items():
         if raw.startswith(mark):
             raise DataError(

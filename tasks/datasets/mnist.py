@@ -124,15 +124,7 @@ def _download(progress: Progress | None) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def read_idx(path: Path) -> Any:
-    """An idx file of bytes, packed or not.
-
-    Args:
-        path: the file.
-    Returns:
-        ``uint8`` array of the shape in the header.
-    Raises:
-        DataError: if it is not one.
-    """
+    """An idx file of bytes, packed or not."""
     try:
         raw = path.read_bytes()
         content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw

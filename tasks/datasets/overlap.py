@@ -52,15 +52,7 @@ def _bytes(x: Tensor) -> Any:
 
 
 def overlap_notes(found: Mapping[str, int], sizes: Mapping[str, int], kind: Kind) -> list[str]:
-    """What is to be said of data that splits share.
-
-    Args:
-        found: of `overlap`.
-        sizes: data in each split.
-        kind: of the data.
-    Returns:
-        One sentence, or none where nothing is shared.
-    """
+    """What is to be said of data that splits share."""
     parts = []
     for early, late in _pairs():
         if count := found[f"{late} in {early}"]:
@@ -71,13 +63,7 @@ def overlap_notes(found: Mapping[str, int], sizes: Mapping[str, int], kind: Kind
 
 
 def with_overlap(dataset: Dataset) -> Dataset:
-    """A dataset that came as it is, with what its splits share in its provenance.
-
-    Args:
-        dataset: any.
-    Returns:
-        The same data.
-    """
+    """A dataset that came as it is, with what its splits share in its provenance."""
     if "overlap" in dataset.provenance:
         return dataset
     found = overlap({name: dataset.split(name) for name in SPLITS})

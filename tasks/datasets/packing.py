@@ -29,13 +29,7 @@ class Types:
         return len(self.numbers)
 
     def number(self, tokens: Sequence[str]) -> Int[np.ndarray, " n"]:
-        """Numbers of tokens, new ones added.
-
-        Args:
-            tokens: any.
-        Returns:
-            ``(n,)`` int32.
-        """
+        """Numbers of tokens, new ones added."""
         known = self.numbers
         for token in dict.fromkeys(tokens):
             known.setdefault(token, len(known) + len(SPECIALS))
@@ -96,38 +90,18 @@ def _whole(corpus: Corpus) -> Corpus:
 
 
 def renumber(corpus: Corpus, table: Int[Tensor, " types"]) -> Corpus:
-    """Other numbers for the tokens of the chosen sequences.
-
-    Args:
-        corpus: all or some sequences.
-        table: old number -> new number.
-    Returns:
-        A corpus that shares nothing.
-    """
+    """Other numbers for the tokens of the chosen sequences."""
     own = _whole(corpus)
     return Corpus(table[own.tokens.long()], own.starts, own.lengths)
 
 
 def counts(corpus: Corpus, size: int) -> Int[Tensor, " size"]:
-    """How often each number occurs in the chosen sequences.
-
-    Args:
-        corpus: all or some sequences.
-        size: numbers that there are.
-    Returns:
-        ``(size,)``.
-    """
+    """How often each number occurs in the chosen sequences."""
     return torch.bincount(_whole(corpus).tokens, minlength=size)
 
 
 def unknown(corpus: Corpus) -> Int[Tensor, " n"]:
-    """Unknown tokens of each sequence.
-
-    Args:
-        corpus: all or some sequences.
-    Returns:
-        ``(n,)``.
-    """
+    """Unknown tokens of each sequence."""
     own = _whole(corpus)
     row = torch.repeat_interleave(torch.arange(len(own)), own.lengths)
     return torch.bincount(row[own.tokens == UNKNOWN], minlength=len(own))

@@ -14,13 +14,7 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's conversion to grey
 
 
 def own_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:
-    """The size to work at where the user names none: the images' own if all share one from 8x8 to 64x64, else 32x32.
-
-    Args:
-        sizes: ``(height, width)`` that occur.
-    Returns:
-        ``(height, width)``.
-    """
+    """The size to work at where the user names none: the images' own if all share one from 8x8 to 64x64, else 32x32."""
     if len(sizes) == 1 and all(MIN_SIDE <= side <= MAX_SIDE for side in next(iter(sizes))):
         return next(iter(sizes))
     return DEFAULT_SIDE, DEFAULT_SIDE
@@ -29,17 +23,7 @@ def own_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:
 def prepare(
     x: Shaped[Tensor, "n channels height width"], size: tuple[int, int], channels: int, *, how: str, invert: bool
 ) -> Shaped[Tensor, "n new_channels new_height new_width"]:
-    """Fit, convert and turn round a batch of images.
-
-    Args:
-        x: ``uint8``, or floating in [0, 1].
-        size: ``(height, width)`` wanted.
-        channels: 1 or 3.
-        how: ``"crop"``, ``"pad"`` or ``"stretch"``, see `fit`.
-        invert: whether to take 1 - x.
-    Returns:
-        ``(n, channels, *size)`` in the type of ``x``.
-    """
+    """Fit, convert and turn round a batch of images."""
     if tuple(x.shape[1:]) == (channels, *size) and not invert:
         return x
     parts = [set_channels(fit(part, size, how), channels) for part in _chunks(x)]
@@ -92,13 +76,7 @@ FITS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {"crop": _crop, "
 
 
 def border(x: Shaped[Tensor, "n channels height width"]) -> Shaped[Tensor, "n channels"]:
-    """Median of the outermost pixels of each image, its background as a rule.
-
-    Args:
-        x: images.
-    Returns:
-        ``(n, channels)`` in the type of ``x``.
-    """
+    """Median of the outermost pixels of each image, its background as a rule."""
     edges = (x[..., 0, :], x[..., -1, :], x[..., :, 0], x[..., :, -1])
     return torch.cat(edges, dim=-1).median(dim=-1).values
 
@@ -106,14 +84,7 @@ def border(x: Shaped[Tensor, "n channels height width"]) -> Shaped[Tensor, "n ch
 def set_channels(
     x: Shaped[Tensor, "n channels height width"], channels: int
 ) -> Shaped[Tensor, "n new_channels height width"]:
-    """Grey by luminance (BT.601), or colour by repeating grey.
-
-    Args:
-        x: images of one or three channels.
-        channels: 1 or 3.
-    Returns:
-        ``(n, channels, height, width)`` in the type of ``x``.
-    """
+    """Grey by luminance (BT.601), or colour by repeating grey."""
     if x.shape[1] == channels:
         return x
     if channels == 3:
@@ -123,37 +94,19 @@ def set_channels(
 
 
 def coloured(x: Shaped[Tensor, "n channels height width"]) -> Bool[Tensor, " n"]:
-    """Which images are really coloured: channels further apart than 8 levels of 255 somewhere.
-
-    Args:
-        x: images of one or three channels.
-    Returns:
-        ``(n,)``.
-    """
+    """Which images are really coloured: channels further apart than 8 levels of 255 somewhere."""
     y = x.float()
     spread = (y.amax(dim=1) - y.amin(dim=1)).flatten(1).amax(dim=1)
     return spread > (COLOUR_TOLERANCE / 255 if x.is_floating_point() else COLOUR_TOLERANCE)
 
 
 def turn(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
-    """The opposite polarity, 1 - x.
-
-    Args:
-        x: ``uint8``, or floating in [0, 1].
-    Returns:
-        The same type and shape.
-    """
+    """The opposite polarity, 1 - x."""
     return 1 - x if x.is_floating_point() else 255 - x
 
 
 def mean_intensity(x: Shaped[Tensor, "n channels height width"]) -> float:
-    """Mean over all pixels, without a floating copy of the data.
-
-    Args:
-        x: ``uint8``, or floating in [0, 1].
-    Returns:
-        The mean in [0, 1].
-    """
+    """Mean over all pixels, without a floating copy of the data."""
     total = sum(part.sum(dtype=torch.float64).item() for part in _chunks(x))
     return total / x.numel() / (1 if x.is_floating_point() else 255)
 

@@ -36,17 +36,7 @@ class Rows(Protocol):
 
 
 def held_out(n: int, most: int, name: str) -> int:
-    """How many training data of a source without a validation part become one: a sixth at most.
-
-    Args:
-        n: training data.
-        most: the usual number.
-        name: of the data, for the error.
-    Returns:
-        At least 1.
-    Raises:
-        DataError: if there are fewer than six.
-    """
+    """How many training data of a source without a validation part become one: a sixth at most."""
     if n < 6:
         raise DataError(
             f"{name} has only {pluralize(n, 'training image')}, expected at least 6, of which one validates",
@@ -84,14 +74,7 @@ class Division:
 
 
 def permutation(n: int, purpose: str) -> Tensor:
-    """A fixed shuffle, of numpy's frozen legacy generator so that it is the same in every version.
-
-    Args:
-        n: how many.
-        purpose: names the stream.
-    Returns:
-        ``(n,)`` the numbers below n.
-    """
+    """A fixed shuffle, of numpy's frozen legacy generator so that it is the same in every version."""
     stream = np.random.RandomState(mix_seed(SPLIT_SEED, purpose) & 0xFFFFFFFF)
     return torch.from_numpy(stream.permutation(n))
 

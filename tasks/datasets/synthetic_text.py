@@ -86,13 +86,7 @@ class Language:
 
 
 def language(seed: int = SEED) -> Language:
-    """The LSTM of a seed.
-
-    Args:
-        seed: of its weights.
-    Returns:
-        The weights.
-    """
+    """The LSTM of a seed."""
     stream = generator(seed, "synthetic/weights")
 
     def uniform(*shape: int, reach: float = RANGE) -> Tensor:
@@ -111,14 +105,7 @@ def language(seed: int = SEED) -> Language:
 
 
 def codes(count: int, seed: int = SEED) -> Float[Tensor, "n latent"]:
-    """Draws from the mixture.
-
-    Args:
-        count: n.
-        seed: of the draws.
-    Returns:
-        ``(n, 2)`` in double.
-    """
+    """Draws from the mixture."""
     stream = generator(seed, "synthetic/codes")
     centres = torch.tensor(CENTRES, dtype=torch.float64)
     chosen = torch.randint(len(CENTRES), (count,), generator=stream)

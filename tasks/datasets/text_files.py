@@ -66,16 +66,7 @@ def part_files(folder: Path) -> dict[str, Path]:
 
 
 def read_parts(files: Mapping[str, Path], progress: Progress | None = None) -> dict[str, TextLines]:
-    """Read several files.
-
-    Args:
-        files: of each part.
-        progress: told the files read.
-    Returns:
-        Their lines.
-    Raises:
-        DataError: if one cannot be read.
-    """
+    """Read several files."""
     found = {}
     for done, (name, path) in enumerate(files.items(), 1):
         found[name] = read(path)

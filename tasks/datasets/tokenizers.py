@@ -74,16 +74,7 @@ def _stated(split: Split) -> str | None:
 
 
 def split_all(lines: Sequence[str], chosen: Tokenizer) -> list[Sequence[str]]:
-    """The tokens of each line.
-
-    Args:
-        lines: of text.
-        chosen: tokenizer.
-    Returns:
-        One list or tuple of strings a line.
-    Raises:
-        UsageError: if the tokenizer fails, or gives something else.
-    """
+    """The tokens of each line."""
     try:
         found = list(map(chosen.split, lines))
     except LsoError:

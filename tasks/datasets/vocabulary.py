@@ -29,16 +29,7 @@ def read_vocabulary(path: Path) -> list[str]:
 
 
 def parse_vocabulary(raw: bytes, name: str) -> list[str]:
-    """The tokens of a file's content.
-
-    Args:
-        raw: unpacked.
-        name: of the file.
-    Returns:
-        As `read_vocabulary`.
-    Raises:
-        DataError: as `read_vocabulary`.
-    """
+    """The tokens of a file's content."""
     lines = decode(raw, name).replace("\r\n", "\n").split("\n")
     for number, line in enumerate(lines, 1):
         if len(line.split()) > 1:

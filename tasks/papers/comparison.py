@@ -123,14 +123,7 @@ def _ranks(rows: Sequence[Mapping[str, Any]], column: Column) -> dict[str, Any] 
 
 
 def banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
-    """What a reader has to know before any number.
-
-    Args:
-        numbers: of `compare`.
-        members: the trainings.
-    Returns:
-        Sentences.
-    """
+    """What a reader has to know before any number."""
     found = []
     few = f"With fewer than {FEWEST} rows not even their order is judged."
     judged = "Only the order of the rows is judged." if any(numbers["ranks"].values()) else few
@@ -147,14 +140,7 @@ def banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
 
 
 def table(numbers: Mapping[str, Any], published: PublishedTable) -> Table:
-    """Ours beside published: two lines a row, and a third with z-scores or differences where levels compare.
-
-    Args:
-        numbers: of `compare`.
-        published: the table.
-    Returns:
-        The table.
-    """
+    """Ours beside published: two lines a row, and a third with z-scores or differences where levels compare."""
     names, lines, marked = numbers["columns"], [], []
     for index, row in enumerate(numbers["rows"], start=1):
         if row["reading_of"]:
@@ -187,13 +173,7 @@ def _own(ours: Ours | None) -> str:
 
 
 def rank_table(numbers: Mapping[str, Any]) -> Table | None:
-    """Whether the rows come in the published order, column by column.
-
-    Args:
-        numbers: of `compare`.
-    Returns:
-        The table, None where no column has three rows.
-    """
+    """Whether the rows come in the published order, column by column."""
     lines = []
     for name, ranks in numbers["ranks"].items():
         if ranks:
@@ -240,13 +220,7 @@ def _moved(row: Mapping[str, Any], plain: Mapping[str, Any], name: str, side: st
 
 
 def opposite_table(numbers: Mapping[str, Any]) -> Table | None:
-    """The pairs of rows that ours puts the other way round.
-
-    Args:
-        numbers: of `compare`.
-    Returns:
-        The table, None where there is no such pair.
-    """
+    """The pairs of rows that ours puts the other way round."""
     lines = [
         [name, one, other] for name, ranks in numbers["ranks"].items() if ranks for one, other in ranks["opposite"]
     ]
@@ -257,16 +231,7 @@ def opposite_table(numbers: Mapping[str, Any]) -> Table | None:
 def write_report(
     reproduction: TableReproduction, members: Sequence[Member], numbers: Mapping[str, Any], folder: Path
 ) -> Path:
-    """Write ``report.html`` and ``report.json`` of a reproduction.
-
-    Args:
-        reproduction: the plan.
-        members: of `lso.tasks.training.multi_run.train_all`.
-        numbers: of `compare`.
-        folder: for both files.
-    Returns:
-        Where the page is.
-    """
+    """Write ``report.html`` and ``report.json`` of a reproduction."""
     from lso.analysis.summary import plain
     from lso.reports.comparison import side_by_side
     from lso.reports.data_notes import data_notes

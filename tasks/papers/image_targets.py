@@ -139,25 +139,12 @@ class TargetOutcome:
         return self.finished or bool(self.part.get("finished"))
 
     def met(self, k: int) -> Bool[Tensor, " target"]:
-        """Targets whose searches from both starts reached a threshold.
-
-        Args:
-            k: of which threshold.
-        Returns:
-            ``(T,)``.
-        """
+        """Targets whose searches from both starts reached a threshold."""
         return self.reached[k].all(1)
 
 
 def check(runs: Sequence[Run]) -> None:
-    """Make sure that runs can be compared on the same images.
-
-    Args:
-        runs: training runs.
-    Raises:
-        UsageError: if there is none, or one is named twice.
-        RunError: if one is no training, has no latents, or was trained on other data than the first.
-    """
+    """Make sure that runs can be compared on the same images."""
     if not runs:
         raise UsageError("no models given", "Name training runs: --models runs/a --models runs/b")
     for run in runs:
@@ -192,25 +179,12 @@ def role_of(config: TrainConfig) -> str:
 
 
 def annealed(config: TrainConfig) -> bool:
-    """Whether a training's KL weight was raised to its end, as in every row of the paper's search.
-
-    Args:
-        config: of the training.
-    Returns:
-        False for a constant weight.
-    """
+    """Whether a training's KL weight was raised to its end, as in every row of the paper's search."""
     return not isinstance(config.method.schedule, Constant)
 
 
 def target_images(run: Run, config: BenchmarkConfig) -> Tensor:
-    """The images that are searched for: the first of the test split.
-
-    Args:
-        run: whose data they are.
-        config: how many.
-    Returns:
-        ``(T, ...)`` pixels as the model saw such.
-    """
+    """The images that are searched for: the first of the test split."""
     found = seen(dataset_of(run), "test")
     if isinstance(found, Corpus):
         raise UsageError(f"{run.path} is of sequences, and this benchmark searches for images", "Leave it out.")
@@ -334,13 +308,7 @@ def _free_running(objective: LatentObjective, ends: Ends) -> Tensor:
 
 
 def fields_of(item: TargetOutcome | Ends) -> dict[str, Any]:
-    """An outcome or ends as they are kept.
-
-    Args:
-        item: either.
-    Returns:
-        Values by name.
-    """
+    """An outcome or ends as they are kept."""
     return {one.name: getattr(item, one.name) for one in dataclasses.fields(item)}
 
 
@@ -393,15 +361,7 @@ class BenchmarkProgress:
 
 
 def standing(run: Run, folder: Path, config: BenchmarkConfig = BenchmarkConfig()) -> BenchmarkProgress:
-    """Steps of all images run as one from the prior, to the last threshold, of an outcome that was kept.
-
-    Args:
-        run: a training run.
-        folder: of the benchmark.
-        config: with which it should have been made.
-    Returns:
-        The steps, or why there are none.
-    """
+    """Steps of all images run as one from the prior, to the last threshold, of an outcome that was kept."""
     try:
         found = _kept(run, config, folder)
     except RunError as error:
@@ -431,14 +391,7 @@ def _other(path: Path, run: Run, config: BenchmarkConfig) -> str:
 
 
 def keep(outcome: TargetOutcome, run: Run, config: BenchmarkConfig, folder: Path) -> None:
-    """Write an outcome for `cached`.
-
-    Args:
-        outcome: what to write.
-        run: whose it is.
-        config: how it was made.
-        folder: of the benchmark.
-    """
+    """Write an outcome for `cached`."""
     path = _path(run, config, folder)
     make_folder(path.parent)
     content = io.BytesIO()

@@ -107,25 +107,12 @@ MEASURES = {
 
 
 def heading(outcome: TargetOutcome, outcomes: Sequence[TargetOutcome]) -> str:
-    """A model's name, shortened to its method where that tells it apart.
-
-    Args:
-        outcome: of the model.
-        outcomes: of all.
-    Returns:
-        The name.
-    """
+    """A model's name, shortened to its method where that tells it apart."""
     return outcome.name if sum(o.method == outcome.method for o in outcomes) > 1 else outcome.method
 
 
 def threshold_table(outcomes: Sequence[TargetOutcome]) -> Table:
-    """Medians over targets, one row for each model and threshold.
-
-    Args:
-        outcomes: of one learning rate.
-    Returns:
-        The table.
-    """
+    """Medians over targets, one row for each model and threshold."""
     rows = []
     for outcome in outcomes:
         for k, level in enumerate(outcome.thresholds):
@@ -156,13 +143,7 @@ def _end(outcomes: Sequence[TargetOutcome]) -> str:
 
 
 def iteration_table(outcomes: Sequence[TargetOutcome]) -> Table:
-    """Steps to the last threshold beside the published counts.
-
-    Args:
-        outcomes: of one learning rate.
-    Returns:
-        The table.
-    """
+    """Steps to the last threshold beside the published counts."""
     rows, known = [], any(outcome.role for outcome in outcomes)
     for outcome in outcomes:
         cells = []
@@ -199,13 +180,7 @@ def _together(outcome: TargetOutcome, start: int) -> str:
 
 
 def control_table(outcomes: Sequence[TargetOutcome]) -> Table:
-    """The same starts by other optimizers.
-
-    Args:
-        outcomes: of one learning rate.
-    Returns:
-        The table, Adam's last threshold first.
-    """
+    """The same starts by other optimizers."""
     rows = []
     for outcome in outcomes:
         measures = ("gap", "distance_active", "distance_dead")
@@ -224,13 +199,7 @@ def control_table(outcomes: Sequence[TargetOutcome]) -> Table:
 
 
 def model_table(outcomes: Sequence[TargetOutcome]) -> Table:
-    """What the models are.
-
-    Args:
-        outcomes: of one learning rate.
-    Returns:
-        The table.
-    """
+    """What the models are."""
     known, drawn = any(o.role for o in outcomes), any(o.free_running is not None for o in outcomes)
     rows = [
         [
@@ -254,13 +223,7 @@ def _free(outcome: TargetOutcome) -> list[str]:
 
 
 def claim_table(claims: Sequence[Claim]) -> Table:
-    """What was claimed and what came of it.
-
-    Args:
-        claims: judged.
-    Returns:
-        The table.
-    """
+    """What was claimed and what came of it."""
     rows = [[claim.judgement, claim.claim, claim.evidence] for claim in claims]
     note = "Mean difference over targets and its 95 % paired bootstrap interval (wider where the threshold was chosen "
     note += f"by the data); undecided where that holds 0, and of fewer than {FEWEST} targets."
@@ -367,13 +330,7 @@ def banners(runs: Sequence[Run], cut: str, waiting: Sequence[str]) -> list[str]:
 
 
 def numbers_of(outcome: TargetOutcome) -> dict[str, Any]:
-    """An outcome as plain numbers.
-
-    Args:
-        outcome: of a model.
-    Returns:
-        For JSON.
-    """
+    """An outcome as plain numbers."""
     keys = (*MEASURES, "loss", "steps", "reached", "together", "together_reached")
     plain = {"model": outcome.name, "role": outcome.role, "method": outcome.method, "annealed": outcome.annealed}
     lists = {key: getattr(outcome, key).tolist() for key in keys}

@@ -151,22 +151,12 @@ class Session:
     _dataset: Any = field(default=None)
 
     def reason(self) -> str | None:
-        """Why to stop now, if at all.
-
-        Returns:
-            A reason or None.
-        """
+        """Why to stop now, if at all."""
         late = "reached the time limit" if time.monotonic() >= self.deadline else None
         return self.callback.stop() or late
 
     def data(self, part: Part) -> "Dataset":
-        """The data of a training, kept for the next.
-
-        Args:
-            part: the training.
-        Returns:
-            The dataset.
-        """
+        """The data of a training, kept for the next."""
         from lso.tasks.datasets.loading import load_dataset
 
         config = part.planned.config
@@ -183,20 +173,7 @@ def begin(
     callback: "MultiRunCallback | None" = None,
     seconds: float | None = None,
 ) -> Session:
-    """Look at the folders before anything is trained.
-
-    Args:
-        parts: the trainings.
-        root: the folder above theirs.
-        device: where.
-        callback: progress and stop requests.
-        seconds: of this call; None is no limit.
-    Returns:
-        The session.
-    Raises:
-        RunError: if a folder holds another training.
-        UsageError: for an unknown device.
-    """
+    """Look at the folders before anything is trained."""
     from lso.tasks.training.experiment import resolve_device
     from lso.tasks.training.multi_run import MultiRunCallback
 
@@ -207,15 +184,7 @@ def begin(
 
 
 def stage_file(part: Part, root: Path, step: int) -> Path:
-    """Where the weights of a stage are kept.
-
-    Args:
-        part: the training.
-        root: the folder above its own.
-        step: of the decoder.
-    Returns:
-        The safetensors file.
-    """
+    """Where the weights of a stage are kept."""
     return root / part.planned.name / "stages" / f"{step}.safetensors"
 
 

@@ -148,16 +148,7 @@ def _measured(kept: Path) -> PosteriorMeans | None:
 def locate(
     model: VAE, data: Data, grid: PosteriorGrid, callback: Callable[[int, int], None] | None = None
 ) -> PosteriorMeans:
-    """Where data are in the space of posterior means.
-
-    Args:
-        model: of scalar z.
-        data: images or sequences.
-        grid: for the true ones.
-        callback: see `posterior_mean`.
-    Returns:
-        The means, in double on the CPU.
-    """
+    """Where data are in the space of posterior means."""
     device = next(model.parameters()).device
     true = posterior_mean(model, data, grid, callback=callback)
     with torch.no_grad(), eval_mode(model):
@@ -166,17 +157,7 @@ def locate(
 
 
 def ending(part: Part, config: LaggingConfig, session: Session) -> FinalMetrics | None:
-    """What has become of a training.
-
-    Args:
-        part: the training.
-        config: points and stride.
-        session: where.
-    Returns:
-        Its numbers; None where it is not finished.
-    Raises:
-        Cut: if the time is over.
-    """
+    """What has become of a training."""
     at = place(part, END, config, session)
     if at is None:
         return None
@@ -269,11 +250,6 @@ def staircase(path: PosteriorMeans) -> PosteriorMeans:
     """The way of aggressive training with the corners: the encoder moves first, up or down, then the decoder, aside.
 
     As inner steps leave the decoder as it is, and outer ones the encoder, the corners are known from the ends.
-
-    Args:
-        path: after each step of the decoder.
-    Returns:
-        Twice as many moves.
     """
     true = path.true[:-1].repeat_interleave(2)
     encoder = path.encoder[1:].repeat_interleave(2)

@@ -60,13 +60,7 @@ def posterior_space(rows: Mapping[str, Sequence[tuple[str, Tensor, Tensor]]]) ->
 
 @styled
 def paths(panels: Mapping[str, tuple[Tensor, Tensor]]) -> "Figure":
-    """The way of one datum, step after step, one panel a training on axes of one scale.
-
-    Args:
-        panels: training -> true means ``(steps,)`` and the encoder's ``(steps,)``.
-    Returns:
-        The figure.
-    """
+    """The way of one datum, step after step, one panel a training on axes of one scale."""
     figure, axes = canvas(1, len(panels), 3.9, left=0.7)
     reach = 1.15 * max(float(v.abs().max()) for both in panels.values() for v in both)
     for axis, (name, (true, encoder)) in zip(axes[0], panels.items(), strict=True):
@@ -131,13 +125,7 @@ CLAIMS = {
 
 
 def claim_table(found: Findings) -> Table:
-    """What was claimed and what came of it.
-
-    Args:
-        found: what there is.
-    Returns:
-        One row a claim.
-    """
+    """What was claimed and what came of it."""
     rows = []
     for method, claim in CLAIMS.items():
         mine = [end for end in found.endings if end.part.method == method]
@@ -159,26 +147,14 @@ def _evidence(end: FinalMetrics) -> str:
 
 
 def sentence(found: Findings) -> str:
-    """The claims in one sentence.
-
-    Args:
-        found: what there is.
-    Returns:
-        For a terminal and the top of the page.
-    """
+    """The claims in one sentence."""
     told = {row[1].split(":")[0]: (row[0], row[2].split(":")[0]) for row in claim_table(found).rows}
     parts = [f"{claim}: {word} ({count})" for claim, (word, count) in told.items()]
     return f"{'; '.join(parts)}."[0].upper() + f"{'; '.join(parts)}."[1:]
 
 
 def ending_table(found: Findings) -> Table:
-    """Every finished training.
-
-    Args:
-        found: what there is.
-    Returns:
-        One row a training.
-    """
+    """Every finished training."""
     rows = [
         [
             end.part.method,
@@ -205,13 +181,7 @@ def ending_table(found: Findings) -> Table:
 
 
 def figures(found: Findings) -> "dict[str, tuple[str, str, Figure]]":
-    """The pictures.
-
-    Args:
-        found: what there is.
-    Returns:
-        Name of the file -> title, caption, figure.
-    """
+    """The pictures."""
 
     drawn = {}
     for (series, seed), rows in found.spaces.items():
@@ -238,16 +208,7 @@ def _panel(step: int, at: PosteriorMeans) -> tuple[str, Any, Any]:
 
 
 def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: Sequence[str] = ()) -> Path:
-    """Write ``report.html``, ``report.json`` and the pictures as PNG files.
-
-    Args:
-        found: what there is.
-        config: how.
-        folder: where.
-        banners: what was cut.
-    Returns:
-        Where the page is.
-    """
+    """Write ``report.html``, ``report.json`` and the pictures as PNG files."""
     from lso.analysis.summary import plain
     from lso.reports.data_notes import data_notes
     from lso.reports.html import places, render, write
@@ -278,14 +239,7 @@ def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: 
 
 
 def numbers(found: Findings, config: LaggingConfig) -> dict[str, Any]:
-    """What there is as plain values.
-
-    Args:
-        found: what there is.
-        config: how.
-    Returns:
-        For JSON.
-    """
+    """What there is as plain values."""
     claims = claim_table(found)
     spaces = [
         {"series": series, "seed": seed, "method": method, "step": step, "true": at.true, "encoder": at.encoder}

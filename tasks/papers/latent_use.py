@@ -93,13 +93,7 @@ def _name(label: str, member: Member) -> str:
 
 
 def activity_table(codes: dict[str, Codes]) -> Table:
-    """How many dimensions the encoder and the decoder use, by several thresholds.
-
-    Args:
-        codes: method -> posterior codes.
-    Returns:
-        One row a method.
-    """
+    """How many dimensions the encoder and the decoder use, by several thresholds."""
     lines = []
     for name, found in codes.items():
         variance, use = mean_variance(found.mean), found.decoder_use
@@ -147,13 +141,7 @@ def travel(model: VAE, codes: Codes) -> Moved:
 
 
 def moved_table(moved: dict[str, Moved]) -> Table:
-    """Means over live and over dead dimensions.
-
-    Args:
-        moved: method -> of `travel`.
-    Returns:
-        One row a method.
-    """
+    """Means over live and over dead dimensions."""
     lines = []
     for name, found in moved.items():
         cells = [_mean(change, which) for which in (found.live, ~found.live) for change in (found.near, found.far)]

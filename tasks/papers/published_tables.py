@@ -174,27 +174,14 @@ class PublishedTable:
 
 
 def heading(column: Column, alone: bool = False) -> str:
-    """What a column is called.
-
-    Args:
-        column: part and quantity.
-        alone: leave the part out.
-    Returns:
-        e.g. ``-ELBO`` or ``omniglot -ELBO``.
-    """
+    """What a column is called."""
     part, quantity = column
     return HEADINGS[quantity] if alone or not part else f"{part} {HEADINGS[quantity]}"
 
 
 @cache
 def published() -> Mapping[str, PublishedTable]:
-    """All tables.
-
-    Returns:
-        Name -> table, by name.
-    Raises:
-        DataError: if a file is damaged.
-    """
+    """All tables."""
     folder = files("lso.tasks") / "tables"
     found = sorted(path.name for path in folder.iterdir() if path.name.endswith(".toml"))
     tables = [one for name in found for one in parse_table(name[:-5], (folder / name).read_text(encoding="utf-8"))]
@@ -217,15 +204,7 @@ def _completed(table: PublishedTable, known: Mapping[str, PublishedTable]) -> Pu
 
 
 def table(name: str) -> PublishedTable:
-    """A table by its name or the beginning of it.
-
-    Args:
-        name: e.g. ``nevae2021_table1_omniglot`` or ``nevae2021_table1``.
-    Returns:
-        The table.
-    Raises:
-        UsageError: if there is none, or several begin so, as the parts of a file do.
-    """
+    """A table by its name or the beginning of it."""
     known = published()
     if name in known:
         return known[name]
@@ -273,16 +252,7 @@ def at_scale(table: PublishedTable, name: str) -> PublishedTable:
 
 
 def parse_table(name: str, text: str) -> list[PublishedTable]:
-    """Read a file of published figures.
-
-    Args:
-        name: of the file.
-        text: TOML, as in ``tables/``.
-    Returns:
-        Its table, or one for each part.
-    Raises:
-        DataError: if it is not one.
-    """
+    """Read a file of published figures."""
     try:
         values = tomllib.loads(text, parse_float=Decimal)
         parts, rows = values.pop("parts", {}), values.pop("row")
@@ -441,13 +411,7 @@ class SearchTable:
 
 @cache
 def search_tables() -> Mapping[str, SearchTable]:
-    """All tables of searches.
-
-    Returns:
-        Name -> table, by name.
-    Raises:
-        DataError: if a file is damaged.
-    """
+    """All tables of searches."""
     folder = files("lso.tasks") / "tables" / "search"
     found = sorted((path.name, path) for path in folder.iterdir() if path.name.endswith(".toml"))
     return {
@@ -457,15 +421,7 @@ def search_tables() -> Mapping[str, SearchTable]:
 
 
 def search_table(task: str) -> SearchTable:
-    """The table about a task.
-
-    Args:
-        task: row of `lso.tasks.TASKS`.
-    Returns:
-        The table.
-    Raises:
-        UsageError: if there is none.
-    """
+    """The table about a task."""
     known = {table.task: table for table in search_tables().values()}
     if task not in known:
         raise unknown_name("task with a published search", task, known)
@@ -473,16 +429,7 @@ def search_table(task: str) -> SearchTable:
 
 
 def parse_search_table(name: str, text: str) -> SearchTable:
-    """Read a file of published searches.
-
-    Args:
-        name: of the file.
-        text: TOML, as in ``tables/search/``.
-    Returns:
-        The table.
-    Raises:
-        DataError: if it is not one.
-    """
+    """Read a file of published searches."""
     try:
         values = tomllib.loads(text)
         rows = tuple(SearchRow(**{**row, "values": tuple(row.pop("values", ()))}) for row in values.pop("row"))

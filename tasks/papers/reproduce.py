@@ -303,13 +303,7 @@ def measured(member: Member, quantity: str) -> list[float]:
 
 
 def provenance(members: Sequence[Member]) -> list[dict[str, Any]]:
-    """The data of the trainings that have begun, each once.
-
-    Args:
-        members: of `lso.tasks.training.multi_run.train_all`.
-    Returns:
-        Their provenance, as in run.json.
-    """
+    """The data of the trainings that have begun, each once."""
     found: dict[str, dict[str, Any]] = {}
     for member in members:
         if here := member.info.get("dataset", {}).get("provenance"):
@@ -318,13 +312,7 @@ def provenance(members: Sequence[Member]) -> list[dict[str, Any]]:
 
 
 def source(provenance: Mapping[str, Any]) -> str:
-    """What the data of a training are called.
-
-    Args:
-        provenance: as in run.json.
-    Returns:
-        The names of its text files, or its source.
-    """
+    """What the data of a training are called."""
     texts = provenance.get("files")
     if isinstance(texts, Mapping) and texts:
         return ", ".join(dict.fromkeys(str(file["name"]) for file in texts.values()))

@@ -29,11 +29,7 @@ LEAST, MOST, UNKNOWN_FRAGMENT, MACROCYCLE = -4.0, 2.5, -4.0, 8
 
 
 def need_extra() -> None:
-    """Say what to install where RDKit or selfies is missing.
-
-    Raises:
-        UsageError: if one of them cannot be imported.
-    """
+    """Say what to install where RDKit or selfies is missing."""
     try:
         for name in ("rdkit", "selfies"):
             import_module(name)
@@ -62,13 +58,7 @@ def smiles(text: str) -> str | None:
 
 
 def molecule(text: str) -> Mol | None:
-    """A molecule of RDKit's; what it has to say of others is not printed.
-
-    Args:
-        text: SELFIES or SMILES.
-    Returns:
-        The molecule; None where there is none.
-    """
+    """A molecule of RDKit's; what it has to say of others is not printed."""
     from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
@@ -79,13 +69,7 @@ def molecule(text: str) -> Mol | None:
 
 
 def canonical(text: str) -> str | None:
-    """RDKit's one SMILES of a molecule, which tells the same molecule however it is written.
-
-    Args:
-        text: SELFIES or SMILES.
-    Returns:
-        SMILES; None where there is no molecule.
-    """
+    """RDKit's one SMILES of a molecule, which tells the same molecule however it is written."""
     from rdkit import Chem
 
     mol = molecule(text)
@@ -197,11 +181,6 @@ def bounded(raw: float) -> float:
 
     RDKit's Contrib takes the logarithm of raw - 8, which starts far below 8 (2.5 for a raw 8.004) where it should go on
     from 8.
-
-    Args:
-        raw: see `inaccessibility`.
-    Returns:
-        The score, continuous and nondecreasing.
     """
     return min(max(raw if raw <= 8.0 else 8.0 + math.log(raw - 7.0), 1.0), 10.0)
 
@@ -225,11 +204,6 @@ def longest_ring(mol: Mol) -> int:
 
     The papers take the longest cycle of networkx's cycle basis, which depends on the order of the atoms. Over ZINC 250k
     it is larger in 1,226 of 249,455 molecules, most of them bridged, and equal in the others.
-
-    Args:
-        mol: molecule of RDKit's.
-    Returns:
-        Their number; 0 without rings.
     """
     return max(map(len, mol.GetRingInfo().AtomRings()), default=0)
 
@@ -269,13 +243,7 @@ class Score:
     maximize: bool = True
 
     def __call__(self, objects: Sequence[str]) -> list[float | None]:
-        """`scores` of SELFIES or SMILES.
-
-        Args:
-            objects: texts.
-        Returns:
-            Their scores, None for an invalid one.
-        """
+        """`scores` of SELFIES or SMILES."""
         return scores(self.of, objects)
 
     @property

@@ -55,11 +55,7 @@ class Preference:
 
 @cache
 def classifier() -> nn.Module:
-    """A network of one hidden layer, trained on the training digits; always the same, and kept for the process.
-
-    Returns:
-        ``(n, 1, 8, 8)`` grey values to ``(n, 10)`` logits; frozen.
-    """
+    """A network of one hidden layer, trained on the training digits; always the same, and kept for the process."""
     x, labels = _digits("train")
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 10))
     stream = generator(0, "digits-preference")
@@ -76,13 +72,7 @@ def classifier() -> nn.Module:
 
 
 def accuracy(split: Split) -> float:
-    """The classifier's share of right answers.
-
-    Args:
-        split: of the digits.
-    Returns:
-        In [0, 1].
-    """
+    """The classifier's share of right answers."""
     x, labels = _digits(split)
     return float((classifier()(x).argmax(1) == labels).double().mean())
 
@@ -94,14 +84,7 @@ def _digits(split: Split) -> tuple[Tensor, Tensor]:
 
 
 def goal(run: Run, digit: int = CHOSEN) -> Goal:
-    """What digits are searched for. Nothing is known beforehand: a training image would be the answer.
-
-    Args:
-        run: a training on this task.
-        digit: 0 to 9.
-    Returns:
-        The probability of the digit.
-    """
+    """What digits are searched for. Nothing is known beforehand: a training image would be the answer."""
     return Goal(
         name=f"digits-preference:{digit}",
         score=Preference(digit),

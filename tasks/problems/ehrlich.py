@@ -72,13 +72,7 @@ class Ehrlich:
             )
 
     def __call__(self, sequences: Sequence[Any]) -> list[float | None]:
-        """Values, to be maximized.
-
-        Args:
-            sequences: texts of words "0" to "V - 1".
-        Returns:
-            In [0, 1]; None for an infeasible one.
-        """
+        """Values, to be maximized."""
         return [self._value(text) for text in sequences]
 
     def _value(self, text: Any) -> float | None:
@@ -103,11 +97,7 @@ class Ehrlich:
         return x if (structure(self).transition[x[:-1], x[1:]] > 0).all() else None
 
     def optimum(self) -> str:
-        """A feasible sequence of value 1: one motif after the other, each word repeated until the next one's place.
-
-        Returns:
-            Its text.
-        """
+        """A feasible sequence of value 1: one motif after the other, each word repeated until the next one's place."""
         hidden, x = structure(self), list[int]()
         for motif, offsets in zip(hidden.motifs, hidden.offsets, strict=True):
             ends = [*offsets[1:], offsets[-1] + 1]
@@ -156,11 +146,6 @@ def structure(function: Ehrlich) -> Structure:
 
     The motifs one after the other are one path of the chain without a step to itself, so that a sequence with all of
     them is feasible.
-
-    Args:
-        function: its sizes and seed.
-    Returns:
-        The structure.
     """
     stream = _stream(function.seed, "structure")
     transition = _transition(function.words, stream)
@@ -200,16 +185,7 @@ def _text(words: Sequence[int]) -> str:
 
 
 def load(data: DataConfig, progress: Progress | None = None) -> Texts:
-    """10,000 sequences of the default function's chain, all feasible, to be split 80/10/10.
-
-    Args:
-        data: the path must be empty.
-        progress: not used.
-    Returns:
-        One part, and the vocabulary of 32 words.
-    Raises:
-        UsageError: if a path is given.
-    """
+    """10,000 sequences of the default function's chain, all feasible, to be split 80/10/10."""
     if data.path:
         raise UsageError(f"task ehrlich is generated and reads no path, got {data.path}", "Leave --data out.")
     function = TASK
@@ -239,17 +215,7 @@ def goal(run: Run) -> Goal:
 
 
 def known(count: int, seed: int, dataset: Dataset) -> tuple[list[str], list[float]]:
-    """Training sequences at random, with their values.
-
-    Args:
-        count: how many, at most.
-        seed: of the choice.
-        dataset: of this task.
-    Returns:
-        Texts and values.
-    Raises:
-        DataError: if the dataset is not one of this task.
-    """
+    """Training sequences at random, with their values."""
     if dataset.vocabulary is None:
         raise DataError("expected a dataset of sequences, got images", "Give a run of the task ehrlich.")
     rows = torch.randperm(len(dataset.train), generator=generator(seed, "ehrlich/known"))[:count]

@@ -123,14 +123,7 @@ _APPLY: dict[str, Any] = {"+": np.add, "*": np.multiply, "/": np.divide, "sin": 
 
 @cache
 def count(symbol: str, productions: int) -> int:
-    """How many expressions of the grammar have exactly so many productions; the grammar is unambiguous.
-
-    Args:
-        symbol: ``"S"`` or ``"T"``, where the derivation starts.
-        productions: of the whole derivation.
-    Returns:
-        A whole number, 0 for none.
-    """
+    """How many expressions of the grammar have exactly so many productions; the grammar is unambiguous."""
     if productions < 1:
         return 0
     if symbol == "T":

@@ -47,11 +47,6 @@ def score(expressions: Sequence[Any]) -> list[float | None]:
 
     Source: Tripp et al. (2020), arXiv:2006.09191. Deviations: there an expression that cannot be read scores 7, here it
     is invalid; so is one that is undefined somewhere, as inf/inf. One that overflows scores 7, as there.
-
-    Args:
-        expressions: texts.
-    Returns:
-        In [0, 7]; None for an invalid one.
     """
     return [_score(text) for text in expressions]
 
@@ -137,13 +132,7 @@ def _told(lines: TextLines, source: str) -> tuple[TextLines, dict[str, Any]]:
 
 
 def goal(run: Run) -> Goal:
-    """What expressions are searched for.
-
-    Args:
-        run: a training on this task.
-    Returns:
-        The score; known are its training data, see `known`.
-    """
+    """What expressions are searched for."""
     data = run.config.data
     return Goal(
         name="expressions",
@@ -159,15 +148,6 @@ def known(count: int, seed: int, dataset: Dataset) -> tuple[list[str], list[floa
     """Training expressions with their scores that a search starts from: a fifth of them the best of 5,000 random ones.
 
     Source: Tripp et al. (2020) have 1,000 best and 4,000 random ones of 5,000.
-
-    Args:
-        count: how many, at most.
-        seed: of the random ones.
-        dataset: of this task.
-    Returns:
-        Texts and scores, the best first.
-    Raises:
-        DataError: if the dataset is not one of expressions.
     """
     if dataset.vocabulary is None:
         raise DataError("expected a dataset of sequences, got images", "Give a run of the task expressions.")

@@ -33,64 +33,27 @@ Curve = Callable[[float], float]
 
 
 def bell(x: float, mu: float, sigma: float) -> float:
-    """exp(-((x - mu) / sigma)^2 / 2).
-
-    Args:
-        x: property.
-        mu: its best value.
-        sigma: how far off costs 39 %.
-    Returns:
-        Score in (0, 1].
-    """
+    """exp(-((x - mu) / sigma)^2 / 2)."""
     return math.exp(-0.5 * ((x - mu) / sigma) ** 2)
 
 
 def at_most(x: float, mu: float, sigma: float) -> float:
-    """1 up to mu, then falling as `bell`.
-
-    Args:
-        x: property.
-        mu: the largest value that costs nothing.
-        sigma: see `bell`.
-    Returns:
-        Score in (0, 1].
-    """
+    """1 up to mu, then falling as `bell`."""
     return bell(max(x, mu), mu, sigma)
 
 
 def at_least(x: float, mu: float, sigma: float) -> float:
-    """1 from mu on, falling below it as `bell`.
-
-    Args:
-        x: property.
-        mu: the smallest value that costs nothing.
-        sigma: see `bell`.
-    Returns:
-        Score in (0, 1].
-    """
+    """1 from mu on, falling below it as `bell`."""
     return bell(min(x, mu), mu, sigma)
 
 
 def clipped(x: float, full: float) -> float:
-    """Rising from 0 at 0 to 1 at ``full`` and beyond.
-
-    Args:
-        x: property.
-        full: from where on the score is 1.
-    Returns:
-        Score in [0, 1].
-    """
+    """Rising from 0 at 0 to 1 at ``full`` and beyond."""
     return min(max(x / full, 0.0), 1.0)
 
 
 def geometric(values: Sequence[float]) -> float:
-    """The n-th root of their product: 0 where one is.
-
-    Args:
-        values: scores, none below 0.
-    Returns:
-        The mean.
-    """
+    """The n-th root of their product: 0 where one is."""
     return math.prod(values) ** (1 / len(values))
 
 
@@ -204,14 +167,7 @@ def _terms(name: str) -> list[Property]:
 
 
 def score(name: str, mol: Mol) -> float:
-    """The score of a molecule.
-
-    Args:
-        name: row of `BENCHMARKS`.
-        mol: molecule of RDKit's.
-    Returns:
-        Score in [0, 1].
-    """
+    """The score of a molecule."""
     return geometric([term(mol) for term in _terms(name)])
 
 

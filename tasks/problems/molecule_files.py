@@ -87,13 +87,7 @@ def _table(text: str, name: str) -> Molecules:
 
 
 def is_selfies(found: Molecules) -> bool:
-    """Whether there is nothing to encode.
-
-    Args:
-        found: molecules.
-    Returns:
-        True if every text is SELFIES.
-    """
+    """Whether there is nothing to encode."""
     return all(SELFIES.fullmatch(text) for text in chain.from_iterable(found.parts.values()))
 
 
@@ -205,15 +199,7 @@ def _replace(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_tokens(path: Path) -> Molecules:
-    """Read what `write_tokens` wrote.
-
-    Args:
-        path: of the .npz file.
-    Returns:
-        The same molecules.
-    Raises:
-        DataError: if it is no such file.
-    """
+    """Read what `write_tokens` wrote."""
     arrays = load_arrays(path)
     if missing := [key for key in KEYS if key not in arrays]:
         raise DataError(f"{path} lacks {', '.join(missing)}", EXPECTED)

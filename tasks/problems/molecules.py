@@ -70,16 +70,7 @@ def load(data: DataConfig, progress: Progress | None = None) -> Texts:
 
 
 def write(source: str | Path, target: str | Path, progress: Progress | None = None) -> None:
-    """Tokenize molecules and write them as one file, for a machine without RDKit and selfies.
-
-    Args:
-        source: as `load` reads them; empty for ZINC 250k.
-        target: the .npz file to write.
-        progress: as `load`.
-    Raises:
-        UsageError: if the extra is not installed.
-        DataError: if a file cannot be read or written.
-    """
+    """Tokenize molecules and write them as one file, for a machine without RDKit and selfies."""
     texts = load(DataConfig(task="molecules", path=str(source)), progress)
     parts = {part: lines.texts for part, lines in texts.parts.items()}
     write_tokens(Molecules(parts=parts, record=texts.provenance), target)

@@ -33,9 +33,6 @@ def squares() -> UInt8[Tensor, "n 1 64 64"]:
     """The distinct pictures: each side from 1 to 20, its left edge at column 32, at every row that it fits.
 
     Source: the recipe of Tripp et al. (2020), arXiv:2006.09191, as in the authors' published data.
-
-    Returns:
-        ``(1090, 1, 64, 64)`` of 0 and 255, by side and row.
     """
     places = [(side, top) for side in range(1, LARGEST + 1) for top in range(SIDE - side + 1)]
     x = torch.zeros(len(places), 1, SIDE, SIDE, dtype=torch.uint8)
@@ -45,16 +42,7 @@ def squares() -> UInt8[Tensor, "n 1 64 64"]:
 
 
 def load(data: DataConfig, progress: Progress | None = None) -> Raw:
-    """10,900 pictures; as each is there ten times, the held-out ones are hardly new, as published.
-
-    Args:
-        data: the path must be empty.
-        progress: not used.
-    Returns:
-        Three parts, ``uint8``.
-    Raises:
-        UsageError: if a path is given.
-    """
+    """10,900 pictures; as each is there ten times, the held-out ones are hardly new, as published."""
     if data.path:
         raise UsageError(f"task squares is drawn and reads no path, got {data.path}", "Leave --data out.")
     x = squares().repeat(REPEATS, 1, 1, 1)
@@ -122,15 +110,6 @@ def grid_search(decoder: Decoder, bound: float = 3.0, side: int = 50) -> SquareG
 
     It takes the optimizer out of the comparison, so that what is left is the model. Source: Tripp et al. (2020), with
     50 x 50 points of [-3, 3]^2.
-
-    Args:
-        decoder: of two latents.
-        bound: of both coordinates.
-        side: points along each.
-    Returns:
-        The pictures found.
-    Raises:
-        UsageError: if the decoder has another number of latents.
     """
     if decoder.latent_dim != 2:
         raise UsageError(f"the grid is of two latents, got {decoder.latent_dim}", "Train with --latent-dim 2.")
@@ -147,13 +126,7 @@ def grid_search(decoder: Decoder, bound: float = 3.0, side: int = 50) -> SquareG
 
 
 def goal(run: Run) -> Goal:
-    """What squares are searched for.
-
-    Args:
-        run: a training on this task.
-    Returns:
-        The area; known are training pictures and their areas.
-    """
+    """What squares are searched for."""
     data, binarize, seed = run.config.data, run.config.protocol.binarize, run.config.seed
     return Goal(
         name="squares",
@@ -167,15 +140,7 @@ def goal(run: Run) -> Goal:
 
 
 def known(count: int, seed: int, dataset: Dataset) -> tuple[Float[Tensor, "n 1 64 64"], list[float]]:
-    """Distinct training pictures, at random, with their areas.
-
-    Args:
-        count: how many, at most.
-        seed: of the choice.
-        dataset: of this task.
-    Returns:
-        Pictures of zeros and ones, and areas.
-    """
+    """Distinct training pictures, at random, with their areas."""
     x = dataset.pixels("train")
     first: dict[bytes, int] = {}
     for row in torch.randperm(len(x), generator=generator(seed, "squares/known")).tolist():

@@ -30,14 +30,7 @@ class Drift:
 
 
 def drift(before: Float[Tensor, "n latent"], after: Float[Tensor, "n latent"]) -> Drift:
-    """How far codes moved.
-
-    Args:
-        before: ``(n, d)`` posterior means of a model.
-        after: those of the next one, of the same data.
-    Returns:
-        The drift.
-    """
+    """How far codes moved."""
     alive: Bool[Tensor, " latent"] = is_active(mean_variance(before)) | is_active(mean_variance(after))
     moved = ((after.double() - before.double()) ** 2).mean(0)
     parts = moved.sum().item(), moved[alive].sum().item(), moved[~alive].sum().item()

@@ -37,11 +37,7 @@ class Labelled:
         return Labelled(x=join(self.x, other.x), value=torch.cat([self.value, other.value]))
 
     def seen(self) -> Tensor:
-        """The data as an encoder takes them.
-
-        Returns:
-            ``(n, *event)`` pixels in [0, 1], or token numbers.
-        """
+        """The data as an encoder takes them."""
         return to_unit(take(self.x, slice(None)))
 
 
@@ -78,12 +74,7 @@ def _corpus(tokens: Tensor) -> Corpus:
 
 
 def save(data: Labelled, path: Path) -> None:
-    """Write data and values.
-
-    Args:
-        data: what to write.
-        path: safetensors file.
-    """
+    """Write data and values."""
     from safetensors.torch import save as packed
 
     tensors = {"x": take(data.x, slice(None)).contiguous(), "value": data.value}
@@ -99,15 +90,7 @@ def _seal(tensors: Mapping[str, Tensor]) -> str:
 
 
 def load(path: Path) -> Labelled:
-    """Read data and values.
-
-    Args:
-        path: written by `save`.
-    Returns:
-        The data.
-    Raises:
-        RunError: if it cannot be read.
-    """
+    """Read data and values."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -129,14 +112,7 @@ def load(path: Path) -> Labelled:
 
 
 def kept(path: Path, make: Callable[[], Labelled]) -> Labelled:
-    """Data from a file, which is made where it is missing.
-
-    Args:
-        path: of the file.
-        make: gives the data.
-    Returns:
-        The data, as the file has them.
-    """
+    """Data from a file, which is made where it is missing."""
     if not path.is_file():
         save(make(), path)
     return load(path)

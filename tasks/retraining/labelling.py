@@ -109,11 +109,7 @@ class _Scoring:
         self._flying: set[int] = set()
 
     def replay(self, first: Sequence[float]) -> None:
-        """Take in what was recorded; where the score had only failed, which may be mended, all is asked anew.
-
-        Args:
-            first: values of the first data, known otherwise.
-        """
+        """Take in what was recorded; where the score had only failed, which may be mended, all is asked anew."""
         self.values, self._answered = dict(enumerate(first)), len(first)
         sent: set[int] = set()
         for line, row in enumerate(self.record.rows(), 1):
@@ -136,19 +132,7 @@ class _Scoring:
             self.callback.repeated(len(sent))
 
     def run(self, caller: Caller, x: Data, on: str, vocabulary: Vocabulary | None, at_once: int) -> None:
-        """Score what is missing.
-
-        Args:
-            caller: carries out the calls.
-            x: see `labelled`, as the others.
-            on: what the score takes.
-            vocabulary: of sequences.
-            at_once: calls under way together.
-        Raises:
-            Cut: if there was a reason to stop.
-            ScoreError: if the score is broken.
-            UsageError: if the score does nothing but fail.
-        """
+        """Score what is missing."""
         numbers = self._missing(at_once if isinstance(caller, SerialExecutor) and on == "tensors" else 1)
         waiting = zip(numbers, _items(x, numbers, on, vocabulary), strict=True)
         while True:

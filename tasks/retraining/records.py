@@ -148,15 +148,7 @@ class Round:
 
     @classmethod
     def read(cls, path: Path) -> "Round":
-        """Read a round.
-
-        Args:
-            path: of round.json.
-        Returns:
-            The round.
-        Raises:
-            RunError: if it is damaged.
-        """
+        """Read a round."""
         row = read_json(path)
         try:
             row["drift"], row["anchors"] = Drift(**row["drift"]), CodeStatistics(**row["anchors"])
@@ -166,11 +158,7 @@ class Round:
             raise unreadable(path, error) from None
 
     def write(self, path: Path) -> None:
-        """Write the round.
-
-        Args:
-            path: of round.json.
-        """
+        """Write the round."""
         replace_sealed(path, dataclasses.asdict(self))
 
 

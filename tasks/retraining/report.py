@@ -49,14 +49,7 @@ def retraining_report(result: RetrainingResult, path: str | Path | None = None) 
 
 
 def write_retraining(summary: RetrainingSummary, path: str | Path) -> Path:
-    """`retraining_report` from numbers that are there already.
-
-    Args:
-        summary: of weighted retraining.
-        path: a file ending in ``.html``, or a folder.
-    Returns:
-        Where the page is.
-    """
+    """`retraining_report` from numbers that are there already."""
     result, goal = summary.result, summary.goal
     info = Run(result.folder).info
     settings, extra = dict(info["search"]), _extra(summary, info)
@@ -101,15 +94,7 @@ def write_retraining(summary: RetrainingSummary, path: str | Path) -> Path:
 def retraining_numbers(
     summary: RetrainingSummary, settings: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of report.json: enough for `lso report` to set it beside black-box searches.
-
-    Args:
-        summary: of weighted retraining.
-        settings: how it was searched and retrained.
-        extra: facts that go with it.
-    Returns:
-        Strict JSON.
-    """
+    """The content of report.json: enough for `lso report` to set it beside black-box searches."""
     goal, result = summary.goal, summary.result
     name = f"{settings['optimizer']}, retraining"
     best = result.best_so_far.tolist()
@@ -145,14 +130,7 @@ def retraining_numbers(
 
 
 def essence_numbers(summary: RetrainingSummary, name: str) -> dict[str, Any]:
-    """The few numbers that one compares searches by, named as those of black-box searches are.
-
-    Args:
-        summary: of weighted retraining.
-        name: of the search.
-    Returns:
-        Key -> value; None where not known.
-    """
+    """The few numbers that one compares searches by, named as those of black-box searches are."""
     best, calls, rows = summary.result.best, max(1, summary.counters["calls"]), summary.rows
     whole = summary.whole
     return {
@@ -284,13 +262,7 @@ def search_table(summary: RetrainingSummary) -> Table:
 
 
 def retraining_table(summary: RetrainingSummary) -> Table:
-    """What each retraining did.
-
-    Args:
-        summary: of weighted retraining.
-    Returns:
-        One row a round.
-    """
+    """What each retraining did."""
     rows = [_retraining(stage) for stage in summary.whole]
     columns = ["round", "drawn", "effective size", "drift", "active", "dead", "for an active dimension", "active units"]
     columns += ["re-encoding error", "training data reproduced", "earlier objects reproduced", "codes that still stand"]
@@ -325,13 +297,7 @@ def _retraining(stage: Stage) -> list[str]:
 
 
 def top_table(summary: RetrainingSummary) -> Table:
-    """The best distinct objects.
-
-    Args:
-        summary: of weighted retraining.
-    Returns:
-        One row an object.
-    """
+    """The best distinct objects."""
     texts = any(record.decoded is not None for _, record in summary.ranked[:TOP])
     rows = [
         [

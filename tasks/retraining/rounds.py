@@ -105,11 +105,7 @@ class Rounds:
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def finish(self) -> RetrainingResult:
-        """All rounds.
-
-        Returns:
-            What came of them.
-        """
+        """All rounds."""
         status = sentence = ""
         try:
             self._prepare()
@@ -273,14 +269,7 @@ class Rounds:
 
 
 def retraining_config(first: TrainConfig, seed: int) -> TrainConfig:
-    """The configuration of a retraining: one pass, no KL ramp, and the last weights are kept.
-
-    Args:
-        first: of the training gone on from.
-        seed: of the retraining.
-    Returns:
-        The configuration.
-    """
+    """The configuration of a retraining: one pass, no KL ramp, and the last weights are kept."""
     params = {key: value for key, value in first.method.params.items() if key not in RAMP}
     protocol = dataclasses.replace(first.protocol, epochs=1, patience=0, monitor="last")
     data = dataclasses.replace(first.data, task=GIVEN)

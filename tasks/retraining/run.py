@@ -117,13 +117,7 @@ def weighted_retraining(
 
 
 def is_retraining(run: Run) -> bool:
-    """Whether a run folder is that of a weighted retraining.
-
-    Args:
-        run: any.
-    Returns:
-        Whether it is.
-    """
+    """Whether a run folder is that of a weighted retraining."""
     return "every" in run.info.get("search", {})
 
 
@@ -232,20 +226,7 @@ def resume_retraining(
     trust: Trust = False,
     callback: RetrainingCallback | None = None,
 ) -> Run:
-    """Go on with an interrupted weighted retraining, or with a finished one and a larger budget.
-
-    Args:
-        path: its run folder.
-        changes: budget, max_calls, workers, timeout, chunk, max_failures.
-        device: of the models.
-        trust: see `lso.tasks.search.black_box.resume_black_box`.
-        callback: progress and stop requests.
-    Returns:
-        The search run.
-    Raises:
-        UsageError: if the folder names a score or a tokenizer that is not to be trusted.
-        RunError: if it is none of `search_retraining`, or its first model is gone.
-    """
+    """Go on with an interrupted weighted retraining, or with a finished one and a larger budget."""
     info = Run(path).info
     if "sought" not in info or not is_retraining(Run(path)):
         raise RunError(f"{path} is no weighted retraining of the command line", "Go on with it in Python: resume=True.")

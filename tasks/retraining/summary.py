@@ -126,13 +126,7 @@ class RetrainingSummary:
         return -1 if self.goal.maximize else 1
 
     def best_of(self, values: Tensor) -> float | None:
-        """The best of some values.
-
-        Args:
-            values: perhaps NaN, perhaps none.
-        Returns:
-            It; None where there is none.
-        """
+        """The best of some values."""
         good = values[torch.isfinite(values)]
         return self.sign * float((self.sign * good).min()) if len(good) else None
 
@@ -169,38 +163,18 @@ class RetrainingSummary:
 
 
 def typical(record: Evaluation) -> bool:
-    """Whether a code is typical of the prior.
-
-    Args:
-        record: of a call.
-    Returns:
-        Whether its norm is.
-    """
+    """Whether a code is typical of the prior."""
     return record.norm_percentile <= OUTSIDE
 
 
 def share_typical(s: RetrainingSummary) -> float:
-    """Share of the proposals whose codes are typical of the prior.
-
-    Args:
-        s: the numbers.
-    Returns:
-        In [0, 1].
-    """
+    """Share of the proposals whose codes are typical of the prior."""
     every = s.result.records
     return sum(map(typical, every)) / max(1, len(every))
 
 
 def retraining_summary(result: RetrainingResult) -> RetrainingSummary:
-    """Compute everything that the report says.
-
-    Args:
-        result: of weighted retraining.
-    Returns:
-        The numbers.
-    Raises:
-        UsageError: if no call was made yet.
-    """
+    """Compute everything that the report says."""
     if not result.records:
         raise UsageError("no call was made yet, and there is nothing to report on", "Go on with it: resume=True.")
     decoder, count = frozen(result.run, "cpu")[0], len(result.rounds)
@@ -272,13 +246,7 @@ JUDGED = 0.1  # share of the anchors reproduced by the first retrained model, be
 
 
 def check_model(s: RetrainingSummary) -> Check:
-    """The retrained model still uses enough of its latents.
-
-    Args:
-        s: the numbers.
-    Returns:
-        The check.
-    """
+    """The retrained model still uses enough of its latents."""
     rule = f"doubt if the codes of the last model carry under {COLLAPSED_NATS:g} nat about validation data, "
     rule += f"or under {AMPLE_NATS:g} "
     rule += "in under a fifth of the dimensions, or if the first training said that its latents are not in use; care "
@@ -292,13 +260,7 @@ def check_model(s: RetrainingSummary) -> Check:
 
 
 def check_calls(s: RetrainingSummary) -> Check:
-    """Most calls scored an object that was new and valid.
-
-    Args:
-        s: the numbers.
-    Returns:
-        The check.
-    """
+    """Most calls scored an object that was new and valid."""
     rule = f"care if over {100 * WASTED[0]:.0f} % of the calls scored no new valid object, doubt if over "
     rule += f"{100 * WASTED[1]:.0f} % or if there was none"
     calls, unique = s.counters["calls"], s.counters["unique"]
@@ -311,13 +273,7 @@ def check_calls(s: RetrainingSummary) -> Check:
 
 
 def check_retraining(s: RetrainingSummary) -> Check:
-    """Later rounds found better objects than the first one.
-
-    Args:
-        s: the numbers.
-    Returns:
-        The check.
-    """
+    """Later rounds found better objects than the first one."""
     rule = "doubt if all values are equal; care if no later round found anything better than the first, if the median "
     rule += "object of the last round is no better than the first one's, or if there is one round alone"
     name, whole = "retraining", s.whole
@@ -342,13 +298,7 @@ def check_retraining(s: RetrainingSummary) -> Check:
 
 
 def check_data(s: RetrainingSummary) -> Check:
-    """Something better than the training data was found.
-
-    Args:
-        s: the numbers.
-    Returns:
-        The check.
-    """
+    """Something better than the training data was found."""
     rule = "care if nothing found is better than the best of the training data"
     known, best = s.best_of_data, s.result.best
     if known is None or best is None:
@@ -363,13 +313,7 @@ def check_data(s: RetrainingSummary) -> Check:
 
 
 def check_typicality(s: RetrainingSummary) -> Check:
-    """The best codes lie where decoders are trained.
-
-    Args:
-        s: the numbers.
-    Returns:
-        The check.
-    """
+    """The best codes lie where decoders are trained."""
     rule = f"a code is atypical if its norm is above the {100 * OUTSIDE:.1f} % point of chi; care if over "
     rule += f"{100 * ATYPICAL[0]:.0f} % of the best {TOP} are, doubt if over {100 * ATYPICAL[1]:.0f} %; care if under "
     rule += f"{100 * TYPICAL:.0f} % of the proposals are typical"
@@ -383,13 +327,7 @@ def check_typicality(s: RetrainingSummary) -> Check:
 
 
 def check_control(s: RetrainingSummary) -> Check:
-    """Whether the budget would have done as much without retraining.
-
-    Args:
-        s: the numbers.
-    Returns:
-        The check.
-    """
+    """Whether the budget would have done as much without retraining."""
     rule = "care: a plain search of the same budget is the control, and other seeds say how much is chance"
     found = "this is one search by one seed"
     if (ends := s.gain) is not None and check_retraining(s).level == "fine":
@@ -401,13 +339,7 @@ def check_control(s: RetrainingSummary) -> Check:
 
 
 def check_anchors(s: RetrainingSummary) -> Check:
-    """The model still knows its training data.
-
-    Args:
-        s: the numbers.
-    Returns:
-        The check.
-    """
+    """The model still knows its training data."""
     rule = f"care if the last model reproduces under {100 * FORGOTTEN:.0f} % of the share of training data that the "
     rule += f"first retrained one did; not judged where that is under {100 * JUDGED:.0f} %, nor of images, which count "
     rule += "only if every pixel agrees as 0 and 1"
@@ -422,13 +354,7 @@ def check_anchors(s: RetrainingSummary) -> Check:
 
 
 def check_codes(s: RetrainingSummary) -> Check:
-    """The codes of earlier rounds still stand for their objects.
-
-    Args:
-        s: the numbers.
-    Returns:
-        The check.
-    """
+    """The codes of earlier rounds still stand for their objects."""
     rule = f"care if the last model decodes under {100 * STALE:.0f} % of the objects that earlier rounds found from "
     rule += "the codes they were found at; an image counts where the decode is nearer to it than to any other found"
     if s.stale is None:
@@ -457,13 +383,6 @@ CHECKS = (
 
 
 def apart(one: float | None, other: float | None) -> tuple[str, str]:
-    """Two numbers with as many digits as tell them apart.
-
-    Args:
-        one: a number.
-        other: another, or the same.
-    Returns:
-        Their texts, of four to eight digits.
-    """
+    """Two numbers with as many digits as tell them apart."""
     pairs = [(number(one, digits), number(other, digits)) for digits in range(4, 9)]
     return next((pair for pair in pairs if pair[0] != pair[1] or one == other), pairs[-1])

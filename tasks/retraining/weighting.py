@@ -13,14 +13,7 @@ PUBLISHED_K = 1e-3
 
 
 def ranks(values: Float[Tensor, " n"], maximize: bool = False) -> Int[Tensor, " n"]:
-    """How many data are better than each; equals share a rank, and those without a value come behind all others.
-
-    Args:
-        values: ``(n,)``, NaN for an invalid datum.
-        maximize: sense of the values.
-    Returns:
-        ``(n,)``, 0 for the best.
-    """
+    """How many data are better than each; equals share a rank, and those without a value come behind all others."""
     loss = (-values if maximize else values).double()
     loss = torch.where(torch.isnan(loss), torch.inf, loss)
     return torch.searchsorted(loss.sort().values, loss, right=False)
@@ -63,15 +56,6 @@ def effective_size(weight: Float[Tensor, " n"]) -> float:
 
 
 def draw(weight: Float[Tensor, " n"], count: int, seed: int, *counters: int) -> Int[Tensor, " count"]:
-    """Rows drawn with replacement.
-
-    Args:
-        weight: ``(n,)`` nonnegative.
-        count: of draws.
-        seed: of the draws.
-        counters: which draws these are.
-    Returns:
-        ``(count,)`` rows.
-    """
+    """Rows drawn with replacement."""
     stream = generator(seed, "weighted draws", *counters)
     return torch.multinomial(weight, count, replacement=True, generator=stream)

@@ -236,11 +236,7 @@ def resume_black_box(
 
 
 def here() -> dict[str, Any]:
-    """Where and with what, for run.json.
-
-    Returns:
-        The provenance.
-    """
+    """Where and with what, for run.json."""
     return dataclasses.asdict(runs.Provenance.here())
 
 

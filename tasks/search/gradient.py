@@ -191,15 +191,7 @@ def search_goal(
 
 
 def frozen(run: Run, device: str, **options: Any) -> tuple[Decoder, LatentSpace, str]:
-    """The decoder of a run and the space of its codes.
-
-    Args:
-        run: a training run.
-        device: where to search.
-        **options: of the space.
-    Returns:
-        Decoder, space and device.
-    """
+    """The decoder of a run and the space of its codes."""
     where = resolve_device(device)
     model, codes = run.model(str(where)), run.codes()
     known = DiagonalGaussian(codes.mean, codes.log_var) if codes else None

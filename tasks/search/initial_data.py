@@ -22,16 +22,7 @@ ENCODED = 256  # data encoded at once
 def goal_objective(
     goal: Goal, decoder: Decoder, space: LatentSpace | None = None, *, prior_weight: float = 0.0
 ) -> LatentObjective:
-    """A goal over the codes of a decoder.
-
-    Args:
-        goal: what is sought.
-        decoder: frozen.
-        space: to search.
-        prior_weight: see `LatentObjective`.
-    Returns:
-        The objective.
-    """
+    """A goal over the codes of a decoder."""
     objective = LatentObjective(
         decoder,
         goal.score,
@@ -96,13 +87,6 @@ def known_data(
 
 @torch.no_grad()
 def codes_of(decoder: Decoder, x: Tensor) -> Tensor:
-    """Posterior means of data.
-
-    Args:
-        decoder: has an encoder.
-        x: ``(n, *event)``.
-    Returns:
-        ``(n, d)`` double, on the CPU.
-    """
+    """Posterior means of data."""
     parts = [decoder.code_means(part) for part in torch.split(x, ENCODED)]
     return torch.cat([part for part in parts if part is not None]).double().cpu()

@@ -54,13 +54,7 @@ class Targets:
         return take(self.x, slice(None))
 
     def first(self, count: int) -> "Targets":
-        """The first so many, with a note where that leaves some out.
-
-        Args:
-            count: at most.
-        Returns:
-            Those targets.
-        """
+        """The first so many, with a note where that leaves some out."""
         if count >= len(self.x):
             return self
         cut = f"Cut to the first {count} of {len(self.x)} targets."
@@ -187,12 +181,6 @@ def opposite(x: Float[Tensor, "n channels height width"], reference_mean: float)
 
     The mean of 1 - x must fit the training mean clearly better than that of x, and the background (the median of the
     border) must lie on the other side of mid-grey.
-
-    Args:
-        x: images in [0, 1].
-        reference_mean: mean intensity of the training images.
-    Returns:
-        False where the training data have no clear polarity.
     """
     mean, background = mean_intensity(x), border(x).float().mean().item()
     if abs(reference_mean - 0.5) < DARK_OR_BRIGHT:
@@ -264,16 +252,7 @@ def _lines(what: str | Path) -> tuple[TextLines, list[str]]:
 
 
 def tokenizer_of(run: Run, joiner: str) -> Tokenizer:
-    """The tokenizer of a run; of data that were given in Python that of their joiner.
-
-    Args:
-        run: on sequences.
-        joiner: of its vocabulary.
-    Returns:
-        The tokenizer.
-    Raises:
-        UsageError: if it is a function of the user's, and they did not say that it may run (``run.trust``).
-    """
+    """The tokenizer of a run; of data that were given in Python that of their joiner."""
     if run.config.data.task in TASKS:
         return tokenizer(settled(run.config.data).tokenizer, run.trust)
     return next((one for one in TOKENIZERS.values() if one.joiner == joiner), TOKENIZERS["words"])
@@ -360,18 +339,7 @@ def pick(
 
 
 def pick_one(run: Run, what: str | Path, *, pixels: Mapping[str, Any] | None = None) -> Targets:
-    """One datum: ``"test:3"`` is number 3 of the test split, counted from 0; else a file, or a sentence.
-
-    Args:
-        run: a training run.
-        what: as above.
-        pixels: see `pick`.
-    Returns:
-        One datum as the model sees data.
-    Raises:
-        UsageError: if it names none, or several, or changes are given with a part of the data.
-        DataError: if the file cannot be read or does not fit the model, or the run's own data have changed.
-    """
+    """One datum: ``"test:3"`` is number 3 of the test split, counted from 0; else a file, or a sentence."""
     part = part_of(what)
     if part is None:
         found = _from_outside(run, what, pixels or {}, None)

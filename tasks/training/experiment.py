@@ -143,18 +143,7 @@ def train_planned(
     callback: TrainingCallback | None = None,
     limits: Limits = Limits(),
 ) -> Run:
-    """`train` once the configuration is complete and the data are read.
-
-    Args:
-        config: from `plan`.
-        dataset: what its data section says.
-        out: see `train`.
-        device: see `train`.
-        callback: see `train`.
-        limits: see `train`.
-    Returns:
-        The run.
-    """
+    """`train` once the configuration is complete and the data are read."""
     path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
     run = training.train(config, dataset, path, device=resolve_device(device), callback=callback, limits=limits)
     run.trust = _said(config)
@@ -285,16 +274,7 @@ def _reported(run: Run) -> Run:
 
 
 def dataset_of(run: Run) -> Dataset:
-    """The data of a training run, read again from where its configuration says.
-
-    Args:
-        run: a training run.
-    Returns:
-        The dataset.
-    Raises:
-        UsageError: if the folder names a tokenizer that is not to be trusted (``run.trust``).
-        DataError: if the data are gone or unreadable, or are not those that it was trained on.
-    """
+    """The data of a training run, read again from where its configuration says."""
     if run.config.data.task == GIVEN:
         raise DataError(
             f"the data of {run.path} were given in Python, not as a task or file", "Pass them again, as dataset=...."

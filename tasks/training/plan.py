@@ -64,14 +64,7 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
 
 
 def merge(base: Settings, over: Settings) -> dict[str, Any]:
-    """Lay settings over others: sections key by key, but a method is one value, its parameters go with its name.
-
-    Args:
-        base: nested values.
-        over: nested values that win.
-    Returns:
-        New nested values.
-    """
+    """Lay settings over others: sections key by key, but a method is one value, its parameters go with its name."""
     merged = dict(base)
     for name, value in over.items():
         both = name != "method" and isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)

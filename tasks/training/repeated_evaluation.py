@@ -39,13 +39,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean, deviation and range.
-
-    Args:
-        values: at least one.
-    Returns:
-        The spread; deviation 0 of a single value.
-    """
+    """Mean, deviation and range."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return Spread(
         mean=statistics.fmean(values), deviation=deviation, least=min(values), most=max(values), values=tuple(values)
@@ -122,21 +116,7 @@ def gaps(
     seed: int = 0,
     callback: Callable[[int, int], None] | None = None,
 ) -> Gaps:
-    """Approximation and amortization gap of a model on one split (see `lso.vae.metrics.inference_gap`).
-
-    Args:
-        model: the VAE.
-        dataset: the data.
-        split: which part of the data.
-        steps: of the refinement of each posterior.
-        samples: codes for each datum and step.
-        iw_samples: importance samples.
-        limit: use the first so many data.
-        seed: of all draws.
-        callback: called with (data done, data to do).
-    Returns:
-        The gaps.
-    """
+    """Approximation and amortization gap of a model on one split (see `lso.vae.metrics.inference_gap`)."""
     device: torch.device = next(model.parameters()).device
     x = take(seen(dataset, split), slice(limit)).to(device)
     options = {"steps": steps, "samples": samples, "iw_samples": iw_samples}

@@ -85,15 +85,7 @@ class Member:
 
 
 def folder_name(label: str, latent_dim: int, seed: int) -> str:
-    """A folder's name for a training, the same at every call.
-
-    Args:
-        label: of the method.
-        latent_dim: size of z; 0 is left out.
-        seed: of the run.
-    Returns:
-        e.g. ``beta-vae-beta=0.2-d32-s0``.
-    """
+    """A folder's name for a training, the same at every call."""
     method = re.sub(r"[^A-Za-z0-9.+=-]+", "-", label).strip("-")
     return method + (f"-d{latent_dim}" if latent_dim else "") + f"-s{seed}"
 
@@ -182,14 +174,7 @@ def accept_changes(planned: Sequence[Planned], root: Path) -> None:
 
 
 def is_finished(planned: Planned, root: Path) -> bool:
-    """Whether a folder holds a training, finished and as planned.
-
-    Args:
-        planned: what it should be.
-        root: the folder above it.
-    Returns:
-        False where it is another one, or not finished.
-    """
+    """Whether a folder holds a training, finished and as planned."""
     run = Run(root / planned.name)
     try:
         return run.info.get("status") == "finished" and not _differences(run.config, planned.config)
@@ -247,13 +232,7 @@ def evaluations(run: Run, asked: EvaluationSpec) -> list[dict[str, Any]]:
 
 
 def how(asked: EvaluationSpec) -> dict[str, Any]:
-    """The part of the question that one evaluation answers.
-
-    Args:
-        asked: how runs are measured.
-    Returns:
-        JSON-able; the number of repeats is left out.
-    """
+    """The part of the question that one evaluation answers."""
     return {key: value for key, value in asdict(asked).items() if key != "repeats"}
 
 

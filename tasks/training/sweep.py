@@ -83,13 +83,6 @@ def check(planned: Sequence[Planned], root: Path) -> None:
     """Refuse a folder that holds another training under a planned name, or the report of another protocol's sweep.
 
     One of the plan that is of fewer epochs is none other: it goes on to those that are planned.
-
-    Args:
-        planned: of `plan_sweep`.
-        root: the folder above the trainings.
-    Raises:
-        UsageError: if two trainings have one name.
-        RunError: if a folder's configuration differs, or the report there tells of trainings that are not alike.
     """
     check_folders(planned, root, longer=True)
     report = root / "report.json"
@@ -173,13 +166,7 @@ def _alike(one: TrainConfig, other: TrainConfig) -> bool:
 
 
 def method_text(method: Method) -> str:
-    """A method as it is written on the command line, without what is by default so.
-
-    Args:
-        method: any.
-    Returns:
-        e.g. ``ne-vae-se:weight=5``.
-    """
+    """A method as it is written on the command line, without what is by default so."""
     default = {key: parameter.default for key, parameter in parameters(method.name).items()}
     own = [f"{key}={_short(value)}" for key, value in method.params.items() if value != default[key]]
     return f"{method.name}:{','.join(own)}" if own else method.name
@@ -190,13 +177,7 @@ def _short(value: Any) -> str:
 
 
 def banners(members: Sequence[Member]) -> list[str]:
-    """What a reader has to know before any number.
-
-    Args:
-        members: of `lso.tasks.training.multi_run.train_all`.
-    Returns:
-        Sentences.
-    """
+    """What a reader has to know before any number."""
     from lso.reports.data_notes import banners as substitutes
 
     return [
@@ -259,14 +240,7 @@ def cells(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[Mapping[str, Any]], asked: EvaluationSpec) -> Table:
-    """The cells of a sweep for a terminal or a page.
-
-    Args:
-        rows: of `cells`.
-        asked: how the runs were measured.
-    Returns:
-        One row for each method and latent size.
-    """
+    """The cells of a sweep for a terminal or a page."""
     shown = [key for key in COLUMNS if asked.iw_samples or key != "iw_nll"]
     lines = [
         [
@@ -290,13 +264,7 @@ def table(rows: Sequence[Mapping[str, Any]], asked: EvaluationSpec) -> Table:
 
 
 def with_spread(value: Mapping[str, Any] | None) -> str:
-    """A mean with its deviation.
-
-    Args:
-        value: ``{"mean", "std"}``; None is a dash.
-    Returns:
-        e.g. ``89.21 ± 0.04``; no deviation for a single run.
-    """
+    """A mean with its deviation."""
     if value is None:
         return NONE
     mean = value["mean"]
@@ -308,13 +276,7 @@ def with_spread(value: Mapping[str, Any] | None) -> str:
 
 
 def unfinished(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader should know of trainings that are missing from the means.
-
-    Args:
-        found: of `points`.
-    Returns:
-        Sentences.
-    """
+    """What a reader should know of trainings that are missing from the means."""
     sentences = [f"{point['name']} failed: {point['sentence']}" for point in found if point["status"] == "failed"]
     missing = sum("neg_elbo" not in point and point["status"] != "failed" for point in found)
     if missing:
@@ -326,16 +288,7 @@ def unfinished(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def write_report(members: Sequence[Member], root: Path, asked: EvaluationSpec, out: Path | None = None) -> Path:
-    """Write ``report.html`` and ``report.json`` of a sweep into its folder.
-
-    Args:
-        members: of `lso.tasks.training.multi_run.train_all`.
-        root: the folder.
-        asked: how they were measured.
-        out: another folder for the two; None is the sweep's.
-    Returns:
-        Where the page is.
-    """
+    """Write ``report.html`` and ``report.json`` of a sweep into its folder."""
     from lso.analysis.summary import plain
     from lso.reports.comparison import side_by_side
     from lso.reports.data_notes import data_notes

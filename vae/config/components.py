@@ -180,26 +180,12 @@ Inference = Amortized | Svi | SemiAmortized
 
 
 def inference_card(inference: Inference) -> dict[str, Any]:
-    """Plain values, for the file of a model.
-
-    Args:
-        inference: a value of the axis.
-    Returns:
-        What `read_inference` reads back to an equal value.
-    """
+    """Plain values, for the file of a model."""
     return {"kind": type(inference).__name__, **asdict(inference)}
 
 
 def read_inference(card: Mapping[str, Any]) -> Inference:
-    """The value that `inference_card` wrote.
-
-    Args:
-        card: plain values.
-    Returns:
-        The value.
-    Raises:
-        KeyError, TypeError: if it is something else.
-    """
+    """The value that `inference_card` wrote."""
     values = dict(card)
     kind = {"Amortized": Amortized, "Svi": Svi, "SemiAmortized": SemiAmortized}[values.pop("kind")]
     if "refinement" in values:

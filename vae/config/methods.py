@@ -272,15 +272,7 @@ def rows(name: str) -> list[MethodSpec]:
 
 
 def parameters(name: str) -> dict[str, inspect.Parameter]:
-    """The parameters of a method: its rows' own, then those of the KL schedule.
-
-    Args:
-        name: as `rows` takes it.
-    Returns:
-        name -> parameter with default and annotation.
-    Raises:
-        UsageError: if a method is unknown.
-    """
+    """The parameters of a method: its rows' own, then those of the KL schedule."""
     specs = rows(name)
     found = {key: p for spec in specs for key, p in inspect.signature(spec.build).parameters.items()}
     found |= inspect.signature(_schedule_params).parameters

@@ -238,28 +238,13 @@ SECTIONS: dict[str, Any] = {"architecture": Architecture, "protocol": Protocol, 
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain nested values, complete with defaults.
-
-    Args:
-        config: a training.
-    Returns:
-        ``{"seed": ..., "method": {"name": ..., ...}, "architecture": ..., "protocol": ..., "data": ...}``.
-    """
+    """Plain nested values, complete with defaults."""
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in SECTIONS}
     return {"seed": config.seed, "method": {"name": config.method.name, **config.method.params}, **sections}
 
 
 def from_dict(values: Mapping[str, Any], defaults: TrainConfig | None = None) -> TrainConfig:
-    """Read nested values strictly; what is missing comes from ``defaults``.
-
-    Args:
-        values: as `to_dict` gives, possibly in part.
-        defaults: the rest; None for the defaults of each part.
-    Returns:
-        The training.
-    Raises:
-        UsageError: for an unknown section or key (the nearest name is offered), a wrong type or a value out of range.
-    """
+    """Read nested values strictly; what is missing comes from ``defaults``."""
     for name, section in values.items():
         if name not in ("seed", "method", *SECTIONS):
             raise unknown_name("section of the configuration", name, ("seed", "method", *SECTIONS))
@@ -320,13 +305,7 @@ def _update(part: Any, section: str, values: Mapping[str, Any]) -> Any:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """The training as TOML text.
-
-    Args:
-        config: a training.
-    Returns:
-        Text that `from_toml` reads back to an equal value.
-    """
+    """The training as TOML text."""
     values = to_dict(config)
     lines = [f"seed = {values.pop('seed')}"]
     for name, section in values.items():
@@ -335,30 +314,12 @@ def to_toml(config: TrainConfig) -> str:
 
 
 def from_toml(text: str, source: str = "configuration") -> TrainConfig:
-    """Read TOML text strictly.
-
-    Args:
-        text: as `to_toml` gives, possibly in part.
-        source: names the file in errors.
-    Returns:
-        The training.
-    Raises:
-        UsageError: if it is not TOML, or as `from_dict`.
-    """
+    """Read TOML text strictly."""
     return from_dict(read_toml(text, source))
 
 
 def from_folder(text: str, source: str) -> TrainConfig:
-    """Read the configuration of a run folder, which an earlier version may have written.
-
-    Args:
-        text: its config.toml.
-        source: names the file in errors.
-    Returns:
-        The training, as it was meant.
-    Raises:
-        UsageError: as `from_toml`.
-    """
+    """Read the configuration of a run folder, which an earlier version may have written."""
     values = _in_current_words(read_toml(text, source))
     networks = values.get("architecture")
     if isinstance(networks, Mapping):
@@ -380,16 +341,7 @@ def _in_current_words(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_toml(text: str, source: str) -> dict[str, Any]:
-    """Parse TOML text.
-
-    Args:
-        text: the file's content.
-        source: names the file in the error.
-    Returns:
-        Nested values.
-    Raises:
-        UsageError: if it is not TOML.
-    """
+    """Parse TOML text."""
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also of numbers too long, of tables too deep
@@ -397,15 +349,7 @@ def read_toml(text: str, source: str) -> dict[str, Any]:
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Args:
-        path: the file.
-    Returns:
-        Nested values, for `from_dict`.
-    Raises:
-        UsageError: if the file is missing or not TOML.
-    """
+    """Read a TOML file."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

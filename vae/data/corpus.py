@@ -31,15 +31,7 @@ class Corpus:
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence[int]]) -> "Corpus":
-        """Pack sequences.
-
-        Args:
-            sequences: of token numbers, start and end included.
-        Returns:
-            The corpus, on the CPU.
-        Raises:
-            DataError: if there is none.
-        """
+        """Pack sequences."""
         flat, lengths = array("i"), []
         for sequence in sequences:
             flat.extend(sequence)
@@ -81,21 +73,11 @@ class Corpus:
         return self.tokens.device
 
     def to(self, device: torch.device | str) -> "Corpus":
-        """The same on a device.
-
-        Args:
-            device: where.
-        Returns:
-            The corpus there.
-        """
+        """The same on a device."""
         return Corpus(self.tokens.to(device), self.starts.to(device), self.lengths)
 
     def padded(self) -> Int[Tensor, "n longest"]:
-        """All sequences as one matrix, filled up with ``<pad>``.
-
-        Returns:
-            ``(n, longest)`` int64, on the corpus's device.
-        """
+        """All sequences as one matrix, filled up with ``<pad>``."""
         column = torch.arange(self.shape[1], device=self.device)
         inside = column < self._sizes[:, None]
         # Past its end a sequence reads a token of another, or the last one: any that exists, as it is masked.
@@ -103,22 +85,14 @@ class Corpus:
         return torch.where(inside, self.tokens[where].long(), PAD)
 
     def packed(self) -> "Corpus":
-        """The same with the tokens of the chosen sequences alone, in order.
-
-        Returns:
-            A corpus that shares nothing.
-        """
+        """The same with the tokens of the chosen sequences alone, in order."""
         row = torch.repeat_interleave(torch.arange(len(self), device=self.device), self._sizes)
         first = (self._sizes.cumsum(0) - self._sizes).to(self.device)
         where = self.starts[row] + torch.arange(len(row), device=self.device) - first[row]
         return Corpus(self.tokens[where], first, self.lengths)
 
     def hash(self) -> str:
-        """sha256 over the tokens and lengths of the chosen sequences.
-
-        Returns:
-            64 hexadecimal digits.
-        """
+        """sha256 over the tokens and lengths of the chosen sequences."""
         own = self.packed()
         digest = hashlib.sha256(f"corpus {len(own)}".encode())
         for part in (own.tokens, own.lengths):

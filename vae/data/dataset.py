@@ -22,26 +22,12 @@ Data = Tensor | Corpus  # of a split: images one behind the other, or packed seq
 
 
 def to_unit(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
-    """Pixels in [0, 1]: bytes are divided by 255, floats pass, and so do the numbers of tokens (``int64``).
-
-    Args:
-        x: ``uint8`` or floating pixels, any shape, or tokens.
-    Returns:
-        floating pixels, or tokens.
-    """
+    """Pixels in [0, 1]: bytes are divided by 255, floats pass, and so do the numbers of tokens (``int64``)."""
     return x.float() / 255 if x.dtype == torch.uint8 else x
 
 
 def binarize(x: Shaped[Tensor, "*shape"], seed: int, purpose: str) -> Float[Tensor, "*shape"]:
-    """One fixed Bernoulli draw of every pixel, a function of the seed alone.
-
-    Args:
-        x: pixels as probabilities (see `to_unit`).
-        seed: recorded with the run.
-        purpose: names the split, so that splits are drawn independently.
-    Returns:
-        zeros and ones, on the CPU.
-    """
+    """One fixed Bernoulli draw of every pixel, a function of the seed alone."""
     probability = to_unit(x).cpu()
     return (torch.rand(x.shape, generator=generator(seed, f"binarize/{purpose}")) < probability).float()
 
@@ -180,14 +166,7 @@ class Dataset:
 
 
 def join(first: Data, second: Data) -> Data:
-    """Two lots of data, one behind the other.
-
-    Args:
-        first: a split.
-        second: of its kind.
-    Returns:
-        All of them.
-    """
+    """Two lots of data, one behind the other."""
     if isinstance(first, Corpus) and isinstance(second, Corpus):
         starts = torch.cat([first.starts, second.starts + len(first.tokens)])
         lengths = torch.cat([first.lengths, second.lengths])
@@ -200,14 +179,7 @@ def join(first: Data, second: Data) -> Data:
 
 
 def take(data: Data, rows: Tensor | slice) -> Tensor:
-    """Some of a split as one tensor, sequences padded to the longest of them.
-
-    Args:
-        data: a split.
-        rows: which.
-    Returns:
-        ``(rows, ...)``, on the split's device.
-    """
+    """Some of a split as one tensor, sequences padded to the longest of them."""
     part = data[rows]
     return part.padded() if isinstance(part, Corpus) else part
 
@@ -230,31 +202,14 @@ def batches(data: Data, size: int, stream: Generator, lengths: Lengths = "equal"
 
 
 def steps(data: Data, size: int, lengths: Lengths = "equal") -> int:
-    """How many batches `batches` makes.
-
-    Args:
-        data: a split.
-        size: data in a batch, at most.
-        lengths: of the sequences of a batch.
-    Returns:
-        Their number.
-    """
+    """How many batches `batches` makes."""
     if isinstance(data, Corpus) and lengths == "equal":
         return len(data.groups(size, lengths))
     return -(-len(data) // size)
 
 
 def draw_batch(data: Data, size: int, stream: Generator, lengths: Lengths = "equal") -> Tensor:
-    """One random batch: distinct images, or one of the batches of an epoch of sequences.
-
-    Args:
-        data: a split.
-        size: data in it, at most.
-        stream: of the draw.
-        lengths: of the sequences of a batch.
-    Returns:
-        Row numbers.
-    """
+    """One random batch: distinct images, or one of the batches of an epoch of sequences."""
     if isinstance(data, Corpus):
         groups = data.groups(size, lengths, stream)
         return groups[int(torch.randint(len(groups), (), generator=stream))]
@@ -275,14 +230,7 @@ def units(data: Data, batch: Tensor) -> int | Tensor:
 
 
 def passes(data: Data, size: int) -> list[Tensor | slice]:
-    """A split in parts for measuring: images in their order, sequences by length, so that little is padded.
-
-    Args:
-        data: a split.
-        size: data in a part, at most.
-    Returns:
-        Rows of each part, all data once.
-    """
+    """A split in parts for measuring: images in their order, sequences by length, so that little is padded."""
     if isinstance(data, Corpus):
         return list(data.groups(size, "near"))
     return [slice(start, start + size) for start in range(0, len(data), size)]

@@ -39,13 +39,7 @@ class Categorical:
         return self._sequence(self.logits.argmax(-1))
 
     def log_prob(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, " batch"]:
-        """Log-probability of sequences, in nats.
-
-        Args:
-            x: ``(batch, length)``.
-        Returns:
-            ``(batch,)``.
-        """
+        """Log-probability of sequences, in nats."""
         flat = F.cross_entropy(self.logits.flatten(0, 1), x[:, 1:].flatten(), ignore_index=PAD, reduction="none")
         return -flat.reshape(len(x), -1).sum(1)
 
@@ -65,26 +59,12 @@ class Categorical:
 
 
 def one_hot(tokens: Int[Tensor, "*batch"], words: int) -> Bool[Tensor, "*batch word"]:
-    """Rows with one truth value each, without the host reads of torch's own.
-
-    Args:
-        tokens: ``(...)``.
-        words: of the vocabulary.
-    Returns:
-        ``(..., words)``.
-    """
+    """Rows with one truth value each, without the host reads of torch's own."""
     return tokens.unsqueeze(-1) == torch.arange(words, device=tokens.device)
 
 
 def draw(probabilities: Float[Tensor, "*batch word"], uniforms: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
-    """Inverse distribution function: the first word at which the running sum exceeds u.
-
-    Args:
-        probabilities: ``(..., words)``; they are normalized here.
-        uniforms: ``(...)`` in [0, 1).
-    Returns:
-        ``(...)`` words; one of probability zero is never drawn.
-    """
+    """Inverse distribution function: the first word at which the running sum exceeds u."""
     total = probabilities.cumsum(-1)
     below = total <= (uniforms * total[..., -1]).unsqueeze(-1)
     # Rounding may leave u * total at the total itself: the last word that has any probability is the answer then.
@@ -93,11 +73,5 @@ def draw(probabilities: Float[Tensor, "*batch word"], uniforms: Float[Tensor, "*
 
 
 def tokens_of(x: Int[Tensor, "batch length"]) -> Int[Tensor, " batch"]:
-    """Tokens that a sequence's likelihood counts: the end symbol, not the start, no padding.
-
-    Args:
-        x: ``(batch, length)``.
-    Returns:
-        ``(batch,)``.
-    """
+    """Tokens that a sequence's likelihood counts: the end symbol, not the start, no padding."""
     return (x[:, 1:] != PAD).sum(1)

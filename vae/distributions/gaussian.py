@@ -27,13 +27,7 @@ def normal_log_prob(
 
 
 def prior_log_prob(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-    """Log density of the standard normal prior N(0, I), in nats.
-
-    Args:
-        z: ``(..., latent)`` codes.
-    Returns:
-        ``(...)`` log p(z).
-    """
+    """Log density of the standard normal prior N(0, I), in nats."""
     return -0.5 * (z**2 + LOG_2PI).sum(-1)
 
 
@@ -93,11 +87,5 @@ class DiagonalGaussian:
 
 
 def cat(parts: list[DiagonalGaussian]) -> DiagonalGaussian:
-    """Concatenate posteriors along the batch.
-
-    Args:
-        parts: at least one posterior, equal latent sizes.
-    Returns:
-        One posterior over all rows, in order.
-    """
+    """Concatenate posteriors along the batch."""
     return DiagonalGaussian(torch.cat([q.mean for q in parts]), torch.cat([q.log_var for q in parts]))

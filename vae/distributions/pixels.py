@@ -48,13 +48,7 @@ class Likelihood(Protocol):
 
 
 def per_datum(value: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
-    """Sum all but the first axis.
-
-    Args:
-        value: ``(batch, ...)``.
-    Returns:
-        ``(batch,)``.
-    """
+    """Sum all but the first axis."""
     return value.flatten(1).sum(1)
 
 
@@ -80,25 +74,13 @@ class Bernoulli:
         return (self.logits >= 0).to(self.logits.dtype)
 
     def log_prob(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, " batch"]:
-        """Log-probability of a datum, in nats.
-
-        Args:
-            x: ``(batch, channels, height, width)`` in [0, 1].
-        Returns:
-            ``(batch,)``.
-        """
+        """Log-probability of a datum, in nats."""
         return -per_datum(F.binary_cross_entropy_with_logits(self.logits, x, reduction="none"))
 
     def sample(
         self, noise: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Binary pixels 1[u < p].
-
-        Args:
-            noise: uniforms of the shape of the datum.
-        Returns:
-            zeros and ones.
-        """
+        """Binary pixels 1[u < p]."""
         return (noise < self.mean).to(self.logits.dtype)
 
 
@@ -121,26 +103,14 @@ class Gaussian:
         return self.mean
 
     def log_prob(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, " batch"]:
-        """Log-density of a datum, in nats (may be positive).
-
-        Args:
-            x: ``(batch, channels, height, width)``.
-        Returns:
-            ``(batch,)``.
-        """
+        """Log-density of a datum, in nats (may be positive)."""
         error = (x - self.mean) * torch.exp(-self.log_scale)
         return -per_datum(0.5 * (error**2 + LOG_2PI) + self.log_scale)
 
     def sample(
         self, noise: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """mean + scale * Phi^-1(u).
-
-        Args:
-            noise: uniforms of the shape of the datum.
-        Returns:
-            real-valued pixels.
-        """
+        """mean + scale * Phi^-1(u)."""
         u = noise.clamp(1e-6, 1 - 1e-6)
         normal: Tensor = torch.special.ndtri(u)
         return self.mean + torch.exp(self.log_scale) * normal
@@ -188,13 +158,7 @@ class DiscretizedLogistic:
     def sample(
         self, noise: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The level nearest to mean + scale * logit(u), clipped to [0, 1].
-
-        Args:
-            noise: uniforms of the shape of the datum.
-        Returns:
-            pixels on the 256 levels.
-        """
+        """The level nearest to mean + scale * logit(u), clipped to [0, 1]."""
         value = self.mean + torch.exp(self.log_scale) * torch.logit(noise, eps=1e-6)
         return (value.clamp(0, 1) * (LEVELS - 1)).round() / (LEVELS - 1)
 

@@ -37,16 +37,7 @@ class DualLayers(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Called by torch in the place of ``func``.
-
-        Args:
-            func: the operation.
-            types: not used.
-            args: its arguments.
-            kwargs: the same.
-        Returns:
-            Its result.
-        """
+        """Called by torch in the place of ``func``."""
         layer = LAYERS.get(func)
         if layer is not None:
             value, slope = forward_ad.unpack_dual(args[0])  # type: ignore[no-untyped-call]

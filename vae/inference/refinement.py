@@ -56,11 +56,7 @@ class Energy(NamedTuple):
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch-norm inside uses the statistics of the batch in train mode, and moves no running ones.
-
-    Args:
-        model: any module.
-    """
+    """Batch-norm inside uses the statistics of the batch in train mode, and moves no running ones."""
     layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     training = [layer for layer in layers if layer.training]
     for layer in training:

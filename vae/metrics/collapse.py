@@ -78,11 +78,7 @@ class LatentUse:
         return bool(self.latent_dim) and not self.collapsed and self.information < least(self.latent_dim, FULL_NATS)
 
     def told(self) -> str:
-        """What was measured, in words.
-
-        Returns:
-            Half a sentence.
-        """
+        """What was measured, in words."""
         carried = f"the codes carry {self.mutual_information:z.2f} nats about the data (KL {self.kl:z.2f})"
         dimensions = f"{self.used} of {pluralize(self.latent_dim, 'latent dimension')}"
         return f"{carried}, the decoder uses {dimensions} (AU {self.active_units})"
@@ -134,13 +130,7 @@ def caution(info: Mapping[str, Any]) -> str:
 
 
 def plain(found: LatentUse) -> dict[str, Any]:
-    """The numbers for run.json.
-
-    Args:
-        found: what was measured.
-    Returns:
-        What `read` reads back.
-    """
+    """The numbers for run.json."""
     return asdict(found)
 
 

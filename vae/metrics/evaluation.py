@@ -65,11 +65,6 @@ def kl(q: DiagonalGaussian) -> Float[Tensor, "batch latent"]:
         1/2 (mean^2 + (exp(log_var) - 1) - log_var)
 
     Near the prior the sum in single precision, which training takes, cancels to some 1e-7 of either sign.
-
-    Args:
-        q: ``(batch, latent)`` posteriors.
-    Returns:
-        ``(batch, latent)`` in double, nats.
     """
     log_var = q.log_var.double()
     return 0.5 * (q.mean.double() ** 2 + (torch.expm1(log_var) - log_var).clamp(min=0))

@@ -34,13 +34,7 @@ class LogMean:
     count: int = 0
 
     def add(self, value: Float[Tensor, "batch sample"]) -> "LogMean":
-        """Take in more values.
-
-        Args:
-            value: ``(batch, sample)``, at least one sample.
-        Returns:
-            The next state.
-        """
+        """Take in more values."""
         maximum = torch.maximum(self.maximum, value.amax(1))
         # inf - inf is NaN: where nothing finite was seen, or an infinite value, subtract 0 and let exp do.
         shift = torch.where(torch.isinf(maximum), 0.0, maximum)
@@ -48,23 +42,12 @@ class LogMean:
         return LogMean(maximum, total, self.count + value.shape[1])
 
     def value(self) -> Float[Tensor, " batch"]:
-        """Log of the mean of the exponentials of all values.
-
-        Returns:
-            ``(batch,)``; equal values give exactly that value.
-        """
+        """Log of the mean of the exponentials of all values."""
         return self.maximum + torch.log(self.total / self.count)
 
 
 def log_mean(batch: int, like: Tensor) -> LogMean:
-    """The empty running log-mean-exp.
-
-    Args:
-        batch: number of data.
-        like: gives device and dtype.
-    Returns:
-        The state before the first value.
-    """
+    """The empty running log-mean-exp."""
     return LogMean(like.new_full((batch,), -torch.inf), like.new_zeros(batch))
 
 

@@ -88,11 +88,7 @@ class Gaps:
     seconds: float
 
     def to_json(self) -> str:
-        """One JSON object with a member for each field.
-
-        Returns:
-            JSON.
-        """
+        """One JSON object with a member for each field."""
         return json.dumps(asdict(self))
 
 
@@ -249,16 +245,7 @@ def neg_elbo(
     q: DiagonalGaussian,
     noise: Float[Tensor, "sample batch latent"],
 ) -> Float[Tensor, " batch"]:
-    """-L[q], the KL in closed form and -log p(x|z) as a mean over samples; in passes of `passing.pass_size` codes.
-
-    Args:
-        model: the VAE, in eval mode.
-        x: ``(batch, ...)`` pixels in [0, 1], or tokens.
-        q: ``(batch, latent)``.
-        noise: ``(sample, batch, latent)`` standard normal.
-    Returns:
-        ``(batch,)`` in double.
-    """
+    """-L[q], the KL in closed form and -log p(x|z) as a mean over samples; in passes of `passing.pass_size` codes."""
     parts = [_sampled(model, x, q, part).double() * len(part) for part in _passes(model, noise)]
     return torch.stack(parts).sum(0) / len(noise)
 
@@ -322,11 +309,7 @@ class PosteriorGrid:
         )
 
     def points(self) -> Float[Tensor, " point"]:
-        """The points.
-
-        Returns:
-            ``(count,)`` in double.
-        """
+        """The points."""
         count = math.floor((self.high - self.low) / self.stride + 1e-9) + 1
         return self.low + self.stride * torch.arange(count, dtype=torch.float64)
 

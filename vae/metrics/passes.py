@@ -16,11 +16,7 @@ LOGITS, LOGITS_GPU = 50_000_000, 400_000_000  # of sequences in one pass
 
 @contextmanager
 def eval_mode(model: VAE) -> Iterator[None]:
-    """Eval mode inside; every module's own mode as it was after.
-
-    Args:
-        model: the VAE.
-    """
+    """Eval mode inside; every module's own mode as it was after."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -46,31 +42,13 @@ def to_model_input(model: VAE, x: Data, rows: Tensor | slice) -> Tensor:
 
 
 def draw_normals(model: VAE, x: Data, seed: int, purpose: str) -> Tensor:
-    """Standard normals for a whole split, drawn on the CPU in single precision whatever the model's.
-
-    Args:
-        model: the VAE.
-        x: a split.
-        seed: of the draws.
-        purpose: another one gives other draws.
-    Returns:
-        ``(n, latent)`` in the model's dtype, on its device.
-    """
+    """Standard normals for a whole split, drawn on the CPU in single precision whatever the model's."""
     draws = torch.randn(len(x), model.latent_dim, generator=generator(seed, f"metrics/{purpose}"))
     return draws.to(next(model.parameters()))
 
 
 def starts(model: VAE, x: Data, seed: int, count: int) -> Tensor:
-    """Standard normals for an inference, as `draw_normals` draws them.
-
-    Args:
-        model: the VAE.
-        x: a split.
-        seed: of the draws.
-        count: that the inference takes.
-    Returns:
-        ``(count, n, latent)``.
-    """
+    """Standard normals for an inference, as `draw_normals` draws them."""
     found = [draw_normals(model, x, seed, f"inference/{i}") for i in range(count)]
     return torch.stack(found) if found else next(model.parameters()).new_zeros(0, len(x), model.latent_dim)
 

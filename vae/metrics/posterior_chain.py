@@ -58,11 +58,7 @@ class Draws:
     accepted: Float[Tensor, " n"]
 
     def mean(self) -> Float[Tensor, "n latent"]:
-        """Estimate of E[z|x].
-
-        Returns:
-            ``(n, latent)``.
-        """
+        """Estimate of E[z|x]."""
         return self.z.mean(1)
 
     def error(self) -> Float[Tensor, "n latent"]:

@@ -33,11 +33,7 @@ class RowCache:
         self.line = like.new_zeros(len(like), width, channels)
 
     def turn(self) -> Float[Tensor, "batch channels rows padded"]:
-        """The current row becomes the lowest of those above.
-
-        Returns:
-            The rows above, channels last in memory.
-        """
+        """The current row becomes the lowest of those above."""
         self.rows[:, :-1] = self.rows[:, 1:].clone()
         self.rows[:, -1, self.inside] = self.line
         return self.rows.permute(0, 3, 1, 2)
@@ -57,32 +53,17 @@ class CausalRowConv:
         self.sums = weight  # of the current row, (batch, columns, out)
 
     def begin(self, start: Float[Tensor, "batch out 1 width"]) -> None:
-        """Go on to the next row.
-
-        Args:
-            start: all that does not come from its own pixels.
-        """
+        """Go on to the next row."""
         beyond = (0, 0, 0, self.taps - 1 + self.shift)  # what the last pixels add to is never read
         self.sums = F.pad(start[:, :, 0].transpose(1, 2).contiguous(), beyond)
 
     def put(self, column: int, value: Float[Tensor, "batch inputs"]) -> None:
-        """Take in one pixel.
-
-        Args:
-            column: of the pixel.
-            value: ``(batch, inputs)``.
-        """
+        """Take in one pixel."""
         first, out = column + self.shift, self.sums.shape[2]
         self.sums.flatten(1)[:, first * out : (first + self.taps) * out].addmm_(value, self.weight)
 
     def at(self, column: int) -> Float[Tensor, "batch out"]:
-        """The sums at a pixel, once all that it sees was put.
-
-        Args:
-            column: of the pixel.
-        Returns:
-            ``(batch, out)``.
-        """
+        """The sums at a pixel, once all that it sees was put."""
         return self.sums[:, column]
 
 
@@ -101,25 +82,14 @@ class Conv1x1Cache:
         self.bias = self.start = convolution.bias.detach()
 
     def begin(self, maps: Float[Tensor, "batch maps 1 width"] | None) -> None:
-        """Go on to the next row.
-
-        Args:
-            maps: of z in that row, where there are some.
-        """
+        """Go on to the next row."""
         if maps is not None:
             self.start = (maps[:, :, 0].transpose(1, 2) @ self.opened + self.bias).transpose(
                 0, 1
             )  # (width, batch, out)
 
     def __call__(self, x: Float[Tensor, "batch inputs"], column: int = 0) -> Float[Tensor, "batch out"]:
-        """Apply it at a pixel.
-
-        Args:
-            x: ``(batch, inputs)``.
-            column: of the pixel.
-        Returns:
-            ``(batch, out)``.
-        """
+        """Apply it at a pixel."""
         return torch.addmm(self.start if self.start.ndim == 1 else self.start[column], x, self.weight)
 
 
@@ -132,30 +102,15 @@ class Columns(Protocol):
     """An autoregressive network in the middle of an image: all layers at the pixels done so far."""
 
     def begin(self, row: Int[Tensor, "1"]) -> None:
-        """Go on to the next row, once all pixels of the row before were put; anew where it is captured.
-
-        Args:
-            row: its number, on the device.
-        """
+        """Go on to the next row, once all pixels of the row before were put; anew where it is captured."""
         ...
 
     def at(self, column: int) -> Float[Tensor, "batch channels"]:
-        """Raw output of the network for the next pixel of the row, once all earlier ones were put.
-
-        Args:
-            column: of the pixel.
-        Returns:
-            ``(batch, channels)``.
-        """
+        """Raw output of the network for the next pixel of the row, once all earlier ones were put."""
         ...
 
     def put(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
-        """Take in the value of that pixel.
-
-        Args:
-            column: of the pixel.
-            pixel: ``(batch, channels)``.
-        """
+        """Take in the value of that pixel."""
         ...
 
 

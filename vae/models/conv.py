@@ -14,14 +14,7 @@ SMALLEST = 4  # sides are halved until none exceeds this
 
 
 def resolutions(height: int, width: int) -> list[tuple[int, int]]:
-    """Resolutions of the pyramid: both sides halved, rounding up, until neither exceeds 4.
-
-    Args:
-        height: of the image.
-        width: of the image.
-    Returns:
-        ``(height, width)`` of each stage, the image first.
-    """
+    """Resolutions of the pyramid: both sides halved, rounding up, until neither exceeds 4."""
     found = [(height, width)]
     while max(found[-1]) > SMALLEST:
         h, w = found[-1]
@@ -30,14 +23,7 @@ def resolutions(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def stage_channels(stages: int, width: int) -> list[int]:
-    """Channels after each halving: width, then twice that.
-
-    Args:
-        stages: number of halvings.
-        width: channels of the first stage.
-    Returns:
-        One number for each stage.
-    """
+    """Channels after each halving: width, then twice that."""
     return [width if i == 0 else 2 * width for i in range(stages)]
 
 
@@ -58,13 +44,7 @@ class ConvEncoder(nn.Module):
         self.output = nn.Linear(channels[-1] * math.prod(sides[-1]), 2 * latent_dim)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
-        """Encode a batch.
-
-        Args:
-            x: ``(batch, channels, height, width)`` in [0, 1].
-        Returns:
-            q(z|x).
-        """
+        """Encode a batch."""
         for stage in self.stages:
             x = F.elu(stage(x))
         return DiagonalGaussian(*self.output(x.flatten(1)).chunk(2, dim=-1))
@@ -97,14 +77,7 @@ class ConvDecoder(nn.Module):
         self.head = Head(likelihood, shape[0])
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
-        """Decode a batch of codes.
-
-        Args:
-            z: ``(batch, latent)``.
-            x: not used: the pixels are independent given z.
-        Returns:
-            p(x|z).
-        """
+        """Decode a batch of codes."""
         h: Tensor = self.input(z).unflatten(1, self.first)
         for i, (stage, (height, width)) in enumerate(zip(self.stages, self.sides[1:], strict=True)):
             h = stage(F.elu(h))[..., :height, :width]  # a doubled side is one too long where it was rounded up

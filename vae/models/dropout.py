@@ -32,14 +32,7 @@ class _Handed(nn.Module):
         return self.training and self.share > 0
 
     def shape(self, batch: int, positions: int) -> tuple[int, ...]:
-        """Shape of the uniforms of a batch.
-
-        Args:
-            batch: data.
-            positions: of each.
-        Returns:
-            ``(batch, positions, features)``, or without the last; ``(batch, *features)`` without positions.
-        """
+        """Shape of the uniforms of a batch."""
         if isinstance(self.features, tuple):
             return (batch, *self.features)
         return (batch, positions, self.features) if self.features else (batch, positions)
@@ -69,13 +62,7 @@ class Dropout(_Handed):
     """Inverted dropout: h / (1 - p) where u >= p, else 0; in eval mode h."""
 
     def forward(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """Drop features.
-
-        Args:
-            h: ``(batch, position, feature)``, or ``(batch, *features)`` without positions.
-        Returns:
-            The same shape.
-        """
+        """Drop features."""
         return h * (self.kept(len(h)).to(h.dtype) / (1 - self.share)) if self.active else h
 
 
@@ -83,13 +70,7 @@ class WordDropout(_Handed):
     """Inputs of the decoder replaced by ``<unk>`` where u < p, the start symbol excepted (Bowman et al. 2016)."""
 
     def forward(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
-        """Replace tokens.
-
-        Args:
-            tokens: ``(batch, position)``.
-        Returns:
-            The same shape.
-        """
+        """Replace tokens."""
         if not self.active:
             return tokens
         return torch.where(self.kept(len(tokens)) | (tokens == START), tokens, UNKNOWN)
@@ -114,12 +95,7 @@ def uniform_shapes(model: nn.Module, shape: tuple[int, ...]) -> tuple[tuple[int,
 
 @contextmanager
 def use_dropout_noise(model: nn.Module, uniforms: Sequence[Tensor]) -> Iterator[None]:
-    """Dropout inside uses these uniforms.
-
-    Args:
-        model: any module.
-        uniforms: of the shapes that `uniform_shapes` says.
-    """
+    """Dropout inside uses these uniforms."""
     droppers = _droppers(model) if uniforms else []
     try:
         for dropper, u in zip(droppers, uniforms, strict=True):

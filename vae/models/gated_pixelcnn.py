@@ -15,13 +15,7 @@ from lso.vae.models.pixelcnn import ZMaps, teacher
 
 
 def gate(x: Float[Tensor, "batch two_width ..."]) -> Float[Tensor, "batch width ..."]:
-    """tanh of the first half of the channels, times the logistic function of the second.
-
-    Args:
-        x: ``(batch, 2 width, ...)``.
-    Returns:
-        ``(batch, width, ...)``.
-    """
+    """tanh of the first half of the channels, times the logistic function of the second."""
     s, t = x.chunk(2, 1)
     return torch.tanh(s) * torch.sigmoid(t)
 
@@ -64,11 +58,7 @@ class LayerColumn:
         return a
 
     def below(self, v: Float[Tensor, "batch inside 1 width"]) -> None:
-        """Take in the vertical stack's input of the current row, which the rows below see.
-
-        Args:
-            v: ``(batch, inside, 1, width)``.
-        """
+        """Take in the vertical stack's input of the current row, which the rows below see."""
         self.above.line.copy_(self.layer.into(v, self.own)[:, :, 0].transpose(1, 2))
 
     def wide(self, column: int, h: Float[Tensor, "batch inside"]) -> Float[Tensor, "batch wide"]:
@@ -116,11 +106,7 @@ class GatedColumns:
         self.maps = decoder.maps[-1](z) if decoder.beside else None
 
     def begin(self, row: Int[Tensor, "1"]) -> None:
-        """Go on to the next row.
-
-        Args:
-            row: its number.
-        """
+        """Go on to the next row."""
         v: Tensor | None = None  # the first layer's is the row itself, which is still to be drawn
         for layer in self.layers:
             a = layer.begin(row)
@@ -130,13 +116,7 @@ class GatedColumns:
         self.output.begin(None if self.maps is None else self.maps.index_select(2, row))
 
     def at(self, column: int) -> Float[Tensor, "batch channels"]:
-        """Raw output at the next pixel.
-
-        Args:
-            column: of the pixel.
-        Returns:
-            ``(batch, channels)``.
-        """
+        """Raw output at the next pixel."""
         h: Tensor | None = None
         for layer in self.layers:
             h = layer(column, h)
@@ -144,12 +124,7 @@ class GatedColumns:
         return self.output(h, column)
 
     def put(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
-        """Take in the pixel.
-
-        Args:
-            column: of the pixel.
-            pixel: ``(batch, channels)``.
-        """
+        """Take in the pixel."""
         first = self.layers[0]
         wide = first.wide(column, pixel)
         first.above.line[:, column] = wide
@@ -322,14 +297,7 @@ class Gated(nn.Module):
         self.open_z = nn.Conv2d(z_maps, 4 * width, 1, bias=False) if z_maps and not masked_z else None
 
     def vertical(self, v: Tensor, maps: Tensor) -> Tensor:
-        """a_l: the rows above.
-
-        Args:
-            v: ``(batch, inside, height, width)``.
-            maps: ``(batch, z_maps, height, width)`` of z.
-        Returns:
-            ``(batch, 2 width, height, width)`` before the gate.
-        """
+        """a_l: the rows above."""
         padded = F.pad(self.into(v, maps), (self.reach, self.reach, self.reach + 1, 0))
         seen: Tensor = self.above(padded[:, :, :-1])
         return self.bordered(seen, 2) + self.opened(maps)[0]
@@ -349,15 +317,7 @@ class Gated(nn.Module):
         return F.pad(rest, (0, 0, 1, 0) if axis == 2 else (1, 0))
 
     def horizontal(self, h: Tensor, a: Tensor, maps: Tensor) -> Tensor:
-        """h_l: the pixels to the left, and a_l.
-
-        Args:
-            h: ``(batch, inside, height, width)``.
-            a: from `vertical`.
-            maps: ``(batch, z_maps, height, width)`` of z.
-        Returns:
-            ``(batch, width, height, width)``.
-        """
+        """h_l: the pixels to the left, and a_l."""
         wide, shift = self.into(h, maps), int(self.first)
         padded = F.pad(wide, (self.reach + shift, 0))
         seen = self.left(padded[..., : padded.shape[-1] - shift])
@@ -379,24 +339,11 @@ class Gated(nn.Module):
         return out + (wide[:, : out.shape[1]] if self.project is None else self.project(wide))
 
     def into(self, x: Tensor, maps: Tensor) -> Tensor:
-        """Input of the convolutions.
-
-        Args:
-            x: ``(batch, inside, ...)``.
-            maps: ``(batch, z_maps, ...)``.
-        Returns:
-            Both where z is masked, else x.
-        """
+        """Input of the convolutions."""
         return torch.cat([x, maps], 1) if self.masked_z else x
 
     def opened(self, maps: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """What open maps of z add to the two gates.
-
-        Args:
-            maps: ``(batch, z_maps, h, w)``.
-        Returns:
-            ``(batch, 2 width, h, w)`` twice, or zeros where there is nothing.
-        """
+        """What open maps of z add to the two gates."""
         if self.open_z is None:
             return 0.0, 0.0
         up, left = self.open_z(maps).chunk(2, 1)

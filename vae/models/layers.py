@@ -42,11 +42,7 @@ class MaskedConv2d(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def live(self) -> Float[Tensor, "out causal rows kernel"]:
-        """The taps on causal channels, rows up to the centre, unseen ones 0.
-
-        Returns:
-            ``(out, causal, kernel // 2 + 1, kernel)``.
-        """
+        """The taps on causal channels, rows up to the centre, unseen ones 0."""
         return self.weight[:, : self.causal, : self.kernel // 2 + 1] * self.mask
 
     def forward(
@@ -54,26 +50,13 @@ class MaskedConv2d(nn.Module):
         x: Float[Tensor, "batch causal height width"],
         opened: Float[Tensor, "batch open height width"] | None = None,
     ) -> Float[Tensor, "batch out height width"]:
-        """Convolve, keeping the size.
-
-        Args:
-            x: ``(batch, causal, height, width)``.
-            opened: ``(batch, open_channels, height, width)`` where there are some.
-        Returns:
-            ``(batch, out, height, width)``.
-        """
+        """Convolve, keeping the size."""
         half = self.kernel // 2
         seen = F.conv2d(F.pad(x, (half, half, half, 0)), self.live(), self.bias)
         return seen if opened is None else seen + self.over(opened)
 
     def over(self, opened: Float[Tensor, "batch open height width"]) -> Float[Tensor, "batch out height width"]:
-        """What the open channels add.
-
-        Args:
-            opened: ``(batch, open_channels, height, width)``.
-        Returns:
-            ``(batch, out, height, width)``.
-        """
+        """What the open channels add."""
         return F.conv2d(opened, self.weight[:, self.causal :], padding=self.kernel // 2)
 
 

@@ -54,13 +54,7 @@ class Lstm(nn.LSTM):
     """Always in train mode, without which cuDNN gives no gradients; without dropout eval mode would be the same."""
 
     def train(self, mode: bool = True) -> "Lstm":
-        """Stay in train mode.
-
-        Args:
-            mode: not used.
-        Returns:
-            Itself.
-        """
+        """Stay in train mode."""
         return super().train(True)
 
 
@@ -129,26 +123,13 @@ class LstmDecoder(nn.Module):
         _initialize(self, wiring)
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Int[Tensor, "batch length"]) -> Categorical:
-        """The likelihood of sequences, each token given the true ones before it.
-
-        Args:
-            z: ``(batch, latent)``.
-            x: ``(batch, length)`` token numbers.
-        Returns:
-            p(x|z).
-        """
+        """The likelihood of sequences, each token given the true ones before it."""
         h = self.dropouts[0](self.embedding(self.word_drop(x[:, :-1])))
         logits, _ = self._run(h, self.begin(z), z)
         return Categorical(to_float32(logits), x)
 
     def begin(self, z: Float[Tensor, "batch latent"]) -> State:
-        """The state before the first token.
-
-        Args:
-            z: ``(batch, latent)``.
-        Returns:
-            output and cell of each layer, ``(batch, hidden)``.
-        """
+        """The state before the first token."""
         state: list[Tensor] = []
         zeros = z.new_zeros(len(z), self.hidden)
         above = len(self.layers) - len(self.starts)
@@ -160,15 +141,7 @@ class LstmDecoder(nn.Module):
     def advance(
         self, state: State, token: Int[Tensor, " batch"], z: Float[Tensor, "batch latent"]
     ) -> tuple[Float[Tensor, "batch word"], State]:
-        """Read one token.
-
-        Args:
-            state: before it.
-            token: ``(batch,)``.
-            z: ``(batch, latent)``.
-        Returns:
-            ``(batch, words)`` logits of the next token, and the state.
-        """
+        """Read one token."""
         logits, state = self._run(self.embedding(token).unsqueeze(1), state, z)
         return logits[:, 0], state
 

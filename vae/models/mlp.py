@@ -26,13 +26,7 @@ class MlpEncoder(nn.Module):
         self.output = nn.Linear(width, 2 * latent_dim)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
-        """Encode a batch.
-
-        Args:
-            x: ``(batch, channels, height, width)`` in [0, 1].
-        Returns:
-            q(z|x).
-        """
+        """Encode a batch."""
         h = x.flatten(1)
         for layer in self.layers:
             h = F.elu(layer(h))
@@ -64,14 +58,7 @@ class MlpDecoder(nn.Module):
         self.head = Head(likelihood, shape[0])
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
-        """Decode a batch of codes.
-
-        Args:
-            z: ``(batch, latent)``.
-            x: not used: the pixels are independent given z.
-        Returns:
-            p(x|z).
-        """
+        """Decode a batch of codes."""
         h: Tensor = self.layers[0](z)
         for i, layer in enumerate(self.layers[1:]):
             h = layer(F.elu(h))

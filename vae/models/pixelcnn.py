@@ -47,20 +47,11 @@ class MaskedColumn:
         )  # the pixel's own tap is 0 where it sees not itself
 
     def begin(self, opened: Float[Tensor, "batch out 1 width"] | float = 0.0) -> None:
-        """Go on to the next row.
-
-        Args:
-            opened: what open channels add there.
-        """
+        """Go on to the next row."""
         self.ahead.begin(F.conv2d(self.above.turn(), self.upper, self.bias) + opened)
 
     def put(self, column: int, value: Float[Tensor, "batch inputs"]) -> None:
-        """Take in one pixel.
-
-        Args:
-            column: of the pixel.
-            value: ``(batch, inputs)``.
-        """
+        """Take in one pixel."""
         self.above.line[:, column] = value
         self.ahead.put(column, value)
 
@@ -90,14 +81,7 @@ class BlockColumn:
         self.masked.begin()
 
     def __call__(self, x: Float[Tensor, "batch width"], maps: list[Tensor]) -> Float[Tensor, "batch width"]:
-        """The block's output.
-
-        Args:
-            x: ``(batch, width)`` its input there.
-            maps: none: they were given for the row.
-        Returns:
-            ``(batch, width)``.
-        """
+        """The block's output."""
         self.masked.put(self.column, F.elu(self.down(x, self.column), inplace=True))
         h = F.elu(self.masked.ahead.at(self.column))
         return F.elu(self.up(h).add_(x), inplace=True)
@@ -124,11 +108,7 @@ class PixelCnnColumns:
         self.output = decoder.output.weight.flatten(1).T.contiguous()
 
     def begin(self, row: Int[Tensor, "1"]) -> None:
-        """Go on to the next row.
-
-        Args:
-            row: its number.
-        """
+        """Go on to the next row."""
         self.first.begin(0.0 if self.opened is None else self.opened.index_select(2, row))
         layers = [*self.blocks, *self.skips, self.mix]
         maps = [m.index_select(2, row) for m in self.maps] or [None] * len(layers)
@@ -136,25 +116,14 @@ class PixelCnnColumns:
             layer.begin(own)  # type: ignore[attr-defined]
 
     def at(self, column: int) -> Float[Tensor, "batch channels"]:
-        """Raw output at the next pixel.
-
-        Args:
-            column: of the pixel.
-        Returns:
-            ``(batch, channels)``.
-        """
+        """Raw output at the next pixel."""
         for block in chain(self.blocks, self.skips):
             block.column = column
         h = wire(self.blocks, self.skips, F.elu(self.first.ahead.at(column)), [])
         return F.elu(self.mix(h, column), inplace=True) @ self.output
 
     def put(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
-        """Take in the pixel.
-
-        Args:
-            column: of the pixel.
-            pixel: ``(batch, channels)``.
-        """
+        """Take in the pixel."""
         self.first.put(column, pixel)
 
 
@@ -284,15 +253,7 @@ class PixelCnnDecoder(nn.Module):
 
 
 def teacher(x: Tensor | None) -> Tensor:
-    """The data that an autoregressive decoder is forced on.
-
-    Args:
-        x: data or None.
-    Returns:
-        The data.
-    Raises:
-        ShapeError: if there are none.
-    """
+    """The data that an autoregressive decoder is forced on."""
     if x is None:
         raise ShapeError(
             "this decoder is autoregressive: it needs the data x whose pixels come before each pixel",
@@ -319,13 +280,7 @@ class ZMaps(nn.Module):
             nn.init.zeros_(self.linear.bias)
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch maps height width"]:
-        """The maps of a batch of codes.
-
-        Args:
-            z: ``(batch, latent)``.
-        Returns:
-            ``(batch, maps, height, width)``.
-        """
+        """The maps of a batch of codes."""
         if self.linear is None:
             return z.new_zeros(len(z), 0, *self.size)
         maps: Tensor = self.linear(z).reshape(len(z), self.maps, *self.size)
@@ -350,26 +305,12 @@ class PixelCnnBlock(nn.Module):
         self.norms = nn.ModuleList(BatchNorm2d(channels) for channels in (half, half, width))
 
     def forward(self, x: Float[Tensor, "batch width h w"], maps: list[Tensor]) -> Float[Tensor, "batch width h w"]:
-        """Apply the block.
-
-        Args:
-            x: ``(batch, width, h, w)``.
-            maps: one of ``(batch, maps, h, w)``, or none.
-        Returns:
-            ``(batch, width, h, w)``.
-        """
+        """Apply the block."""
         h = F.elu(self.norms[0](self.down(beside(x, maps))), inplace=True)
         h = F.elu(self.norms[1](self.masked(h)), inplace=True)
         return F.elu(self.norms[2](self.up(h)) + x, inplace=True)
 
 
 def beside(x: Tensor, maps: list[Tensor]) -> Tensor:
-    """Maps appended to the channels.
-
-    Args:
-        x: ``(batch, channels, ...)``.
-        maps: one of ``(batch, maps, ...)``, or none.
-    Returns:
-        ``(batch, channels + maps, ...)``.
-    """
+    """Maps appended to the channels."""
     return torch.cat([x, *maps], 1) if maps else x

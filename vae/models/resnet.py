@@ -38,13 +38,7 @@ class ResnetEncoder(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
-        """Encode a batch.
-
-        Args:
-            x: ``(batch, channels, height, width)`` in [0, 1].
-        Returns:
-            q(z|x).
-        """
+        """Encode a batch."""
         h = F.elu(self.norm(self.last(self.blocks(x))))  # a single datum has one value a channel there
         return DiagonalGaussian(*self.output(h.flatten(1)).chunk(2, dim=-1))
 
@@ -64,29 +58,13 @@ class ResNetBlock(nn.Module):
         self.norms = nn.ModuleList(BatchNorm2d(out) for _ in range(3))
 
     def forward(self, x: Float[Tensor, "batch inside height width"]) -> Float[Tensor, "batch out rows columns"]:
-        """Apply the block.
-
-        Args:
-            x: ``(batch, inside, height, width)``.
-        Returns:
-            ``(batch, out, rows, columns)``, half the height and width, rounded up.
-        """
+        """Apply the block."""
         h = F.elu(self.norms[0](self.first(x)))
         return F.elu(self.norms[1](self.second(h)) + self.norms[2](self.shortcut(x)))
 
 
 def convolution(inside: int, out: int, kernel: tuple[int, int], stride: int = 1, padding: int = 0) -> nn.Conv2d:
-    """A convolution without bias, normal of variance 2 / (taps * out).
-
-    Args:
-        inside: input channels.
-        out: output channels.
-        kernel: height and width of the window.
-        stride: of the window.
-        padding: rows and columns of zeros on each side.
-    Returns:
-        The layer.
-    """
+    """A convolution without bias, normal of variance 2 / (taps * out)."""
     layer = nn.Conv2d(inside, out, kernel, stride, padding, bias=False)
     nn.init.normal_(layer.weight, std=math.sqrt(2 / (math.prod(kernel) * out)))
     return layer
@@ -127,13 +105,7 @@ class KimEncoder(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
-        """Encode a batch.
-
-        Args:
-            x: ``(batch, channels, height, width)`` in [0, 1].
-        Returns:
-            q(z|x).
-        """
+        """Encode a batch."""
         for block, halving in zip(self.blocks, self.halvings, strict=True):
             x = halving(block(x))
         h = x.flatten(1)
@@ -155,12 +127,6 @@ class KimBlock(nn.Module):
         self.widen = nn.Conv2d(inside, out, 1) if inside != out else nn.Identity()
 
     def forward(self, x: Float[Tensor, "batch inside height width"]) -> Float[Tensor, "batch out height width"]:
-        """Apply the block.
-
-        Args:
-            x: ``(batch, inside, height, width)``.
-        Returns:
-            ``(batch, out, height, width)``.
-        """
+        """Apply the block."""
         h = F.relu(self.norms[0](self.first(x)))
         return F.relu(self.norms[1](self.second(h)) + self.widen(x))

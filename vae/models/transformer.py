@@ -31,15 +31,7 @@ DEVIATION = 0.02  # of the linear maps at first
 
 
 def sinusoids(first: int, count: int, like: Float[Tensor, "*any width"]) -> Float[Tensor, "count width"]:
-    """Positions as vectors: sines, then cosines, at wavelengths from 2 pi to 20,000 pi.
-
-    Args:
-        first: number of the first position.
-        count: of positions.
-        like: gives width, dtype and device.
-    Returns:
-        ``(count, width)``.
-    """
+    """Positions as vectors: sines, then cosines, at wavelengths from 2 pi to 20,000 pi."""
     half = like.shape[-1] // 2
     position = torch.arange(first, first + count, dtype=torch.float64, device=like.device)
     rate = SLOWEST ** -(torch.arange(half, dtype=torch.float64, device=like.device) / half)
@@ -90,16 +82,7 @@ def attend(
     value: Float[Tensor, "batch key width"],
     seen: Bool[Tensor, "#batch 1 #position key"],
 ) -> Float[Tensor, "batch position width"]:
-    """softmax(q k' / sqrt(d)) v in each of the heads, over the keys that are seen.
-
-    Args:
-        query: ``(batch, position, width)``.
-        key: ``(batch, key, width)``.
-        value: the same shape.
-        seen: see `TransformerBlock`.
-    Returns:
-        ``(batch, position, width)``.
-    """
+    """softmax(q k' / sqrt(d)) v in each of the heads, over the keys that are seen."""
     size = query.shape[-1] // HEADS
     q, k, v = (part.reshape(*part.shape[:2], HEADS, size).transpose(1, 2) for part in (query, key, value))
     scores = (q @ k.transpose(-1, -2) / math.sqrt(size)).masked_fill(~seen, -torch.inf)  # (B, heads, L, keys)
@@ -166,25 +149,12 @@ class TransformerDecoder(nn.Module):
         self.entries = nn.ModuleList(nn.Linear(latent, width, bias=False) for _ in range(entries))
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Int[Tensor, "batch length"]) -> Categorical:
-        """The likelihood of sequences, each token given the true ones before it.
-
-        Args:
-            z: ``(batch, latent)``.
-            x: ``(batch, length)`` token numbers.
-        Returns:
-            p(x|z).
-        """
+        """The likelihood of sequences, each token given the true ones before it."""
         logits, _ = self._run(self.word_drop(x[:, :-1]), self.begin(z), z)
         return Categorical(to_float32(logits), x)
 
     def begin(self, z: Float[Tensor, "batch latent"]) -> State:
-        """The state before the first token.
-
-        Args:
-            z: ``(batch, latent)``.
-        Returns:
-            keys and values of each block, ``(batch, 0, width)``.
-        """
+        """The state before the first token."""
         empty = z.new_zeros(len(z), 0, self.embedding.embedding_dim)
         return (empty,) * (2 * len(self.blocks))
 

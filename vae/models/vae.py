@@ -67,15 +67,7 @@ class NoEncoder(nn.Module):
         self.register_buffer("like", torch.zeros(0), persistent=False)
 
     def forward(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian:
-        """The posterior of no latents.
-
-        Args:
-            x: ``(batch, ...)``.
-        Returns:
-            ``(batch, 0)``.
-        Raises:
-            UsageError: if there are latents.
-        """
+        """The posterior of no latents."""
         if self.latent_dim:
             raise UsageError(
                 "this model has no encoder: its method finds posteriors by gradient steps",

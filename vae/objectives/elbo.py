@@ -35,13 +35,7 @@ class ObjectiveTerms:
 
 
 def samples(objective: Objective) -> int:
-    """Posterior samples that an objective draws for each datum.
-
-    Args:
-        objective: a value of the axis.
-    Returns:
-        K of the importance-weighted bound, else 1.
-    """
+    """Posterior samples that an objective draws for each datum."""
     return objective.samples if isinstance(objective, ImportanceWeighted) else 1
 
 
@@ -54,18 +48,7 @@ def evaluate(
     noise: Float[Tensor, "sample batch latent"],
     w: Tensor,
 ) -> ObjectiveTerms:
-    """Loss of a batch under an objective.
-
-    Args:
-        objective: a value of the axis.
-        model: the VAE.
-        x: ``(batch, ...)`` data as the likelihood sees them.
-        q: posterior of the batch.
-        noise: ``(K, batch, latent)`` standard normal, K as `samples` says.
-        w: 0-d KL weight.
-    Returns:
-        The terms.
-    """
+    """Loss of a batch under an objective."""
     raise TypeError(f"no objective for {type(objective).__name__}")
 
 

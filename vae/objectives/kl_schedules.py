@@ -11,13 +11,6 @@ def kl_weight(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
 
     A ramp of n steps gives start + (t + 1)/n (end - start) at its t-th step, counted from 0: as He et al. (2019), the
     first step already uses a slightly raised weight and the last one of the ramp the full one.
-
-    Args:
-        schedule: a value of the axis.
-        step: outer steps done before this one.
-        steps_per_epoch: of the run, to turn epochs into steps.
-    Returns:
-        The weight.
     """
     raise TypeError(f"no KL schedule for {type(schedule).__name__}")
 
@@ -40,14 +33,7 @@ def _(schedule: Cyclical, step: int, steps_per_epoch: int) -> float:
 
 
 def warmup_steps(schedule: Schedule, steps_per_epoch: int) -> int:
-    """Outer steps after which the KL weight has reached its end value for good.
-
-    Args:
-        schedule: a value of the axis.
-        steps_per_epoch: of the run.
-    Returns:
-        0 for a constant weight.
-    """
+    """Outer steps after which the KL weight has reached its end value for good."""
     if isinstance(schedule, Constant):
         return 0
     ramp = _ramp_steps(schedule, steps_per_epoch)

@@ -30,13 +30,7 @@ class Plan:
 
 
 def init(updates: Updates) -> Plan:
-    """The plan before training.
-
-    Args:
-        updates: a value of the axis.
-    Returns:
-        The plan; never active for joint updates.
-    """
+    """The plan before training."""
     return Plan(active=isinstance(updates, Aggressive))
 
 

@@ -42,13 +42,7 @@ def _common(part: Any) -> Hashable:
 
 
 def reason_not_batchable(config: TrainConfig) -> str:
-    """Why a training cannot go in lockstep with any other.
-
-    Args:
-        config: the training.
-    Returns:
-        Half a sentence; empty where it can.
-    """
+    """Why a training cannot go in lockstep with any other."""
     if config.kind == "sequence":
         return "the batches of two seeds differ in length"
     if config.protocol.compiled:

@@ -113,14 +113,6 @@ def step_together(
 
     Losses and gradients are those of S models under `torch.vmap`; the clip is by each model's own norm, and each has
     its own optimizers.
-
-    Args:
-        stacked: the models, in train mode.
-        x: a batch for each, all of one shape.
-        noise: for each.
-        knobs: for each.
-    Returns:
-        What happened to each, still on the device.
     """
     states = stacked.states
     batched = _batched(noise)

@@ -14,12 +14,7 @@ from lso.vae.utils.validation import pluralize
 
 
 def stop(trainer: Trainer, reason: str) -> None:
-    """Say of a training that it can be gone on with.
-
-    Args:
-        trainer: at its last checkpoint.
-        reason: why it stopped.
-    """
+    """Say of a training that it can be gone on with."""
     where = f"{pluralize(trainer.position.epoch, 'epoch')} and {pluralize(trainer.position.step, 'step')}"
     _note(trainer, status="stopped", sentence=f"{reason} after {where}{slowness_note(trainer)}")
 

@@ -137,14 +137,7 @@ def _alone(trainer: Trainer, limits: Limits) -> Run:
 
 @contextmanager
 def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
-    """Training goes on inside, and whatever ends it, the folder is left in a state that says so.
-
-    Args:
-        trainer: from `lso.vae.training.setup`.
-        limits: where this session ends.
-    Raises:
-        DivergedError: if a loss was not finite; the last good checkpoint is kept.
-    """
+    """Training goes on inside, and whatever ends it, the folder is left in a state that says so."""
     trainer.clock = time.monotonic() - trainer.position.seconds
     trainer.deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
     planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
@@ -230,14 +223,7 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
 
 
 def inputs(trainer: Trainer, rows: Tensor) -> tuple[Tensor, StepNoise, StepInputs]:
-    """What the coming outer step takes beside the weights.
-
-    Args:
-        trainer: where training stands.
-        rows: of `outer_steps`.
-    Returns:
-        Batch, noise and knobs, on the device.
-    """
+    """What the coming outer step takes beside the weights."""
     x = take(trainer.data, rows)
     weight = kl_weight(trainer.config.method.schedule, trainer.position.step, trainer.steps_per_epoch)
     # Filled there: a copy of a host number would wait for the GPU at each step.
@@ -246,16 +232,7 @@ def inputs(trainer: Trainer, rows: Tensor) -> tuple[Tensor, StepNoise, StepInput
 
 
 def after_step(trainer: Trainer, info: StepMetrics, count: int, inner: int = 0) -> None:
-    """Take in an outer step: its share of the epoch's sums, and a checkpoint where one is due.
-
-    Args:
-        trainer: where training stood before it.
-        info: of the step.
-        count: data of its batch.
-        inner: inner steps done before it.
-    Raises:
-        DivergedError: if a loss up to here was found not finite.
-    """
+    """Take in an outer step: its share of the epoch's sums, and a checkpoint where one is due."""
     trainer.totals += _share(info, count)
     position = trainer.position
     done = {"batch": position.batch + 1, "step": position.step + 1, "inner": position.inner + inner}

@@ -29,11 +29,6 @@ def lock_run(path: Path) -> Iterator[None]:
     """Keeps other processes out of a run folder, from before it is opened until its session has said how it ended.
 
     Of the processes that train a run together the first one holds it, and what refuses that one is told to all.
-
-    Args:
-        path: of the run.
-    Raises:
-        RunError: if another process, or this one already, is at work there.
     """
     with ExitStack() as stack:
         refused = None
@@ -106,20 +101,7 @@ def create_trainer(
 def restore_trainer(
     run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", callback: TrainingCallback | None = None
 ) -> Trainer:
-    """A training that was begun, at its last checkpoint, or at its start if it was cut before the first.
-
-    Args:
-        run: the run, not finished.
-        dataset: the same data as before.
-        device: where to train.
-        callback: progress and stop requests.
-    Returns:
-        The trainer.
-    Raises:
-        UsageError: if the device cannot compute in the precision of the run, or the networks draw random numbers of
-            their own.
-        RunError: if the data changed or the checkpoint is damaged.
-    """
+    """A training that was begun, at its last checkpoint, or at its start if it was cut before the first."""
     if dataset.hash() != run.info["dataset"]["hash"]:
         raise RunError(
             f"the data of {run.path} have changed since it was trained", "Give the same files, or train a new run."
@@ -138,12 +120,7 @@ def restore_trainer(
 
 
 def leave(trainers: Iterable[Trainer], why: str) -> None:
-    """Say of trainings that were opened and whose session never began that they stopped; others have said it.
-
-    Args:
-        trainers: opened, or ended in their session.
-        why: no step was taken.
-    """
+    """Say of trainings that were opened and whose session never began that they stopped; others have said it."""
     for trainer in trainers:
         if trainer.run.info["status"] == "running":
             with suppress(LsoError):  # a full disk, say: what ended them is the error to be told

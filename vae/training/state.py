@@ -109,17 +109,7 @@ class Trainer:
 
 
 def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, callback: TrainingCallback) -> Trainer:
-    """A trainer before the first step, its data on the device of the model.
-
-    Args:
-        config: the training.
-        dataset: the data.
-        run: its folder.
-        state: weights and optimizers.
-        callback: the caller.
-    Returns:
-        The trainer.
-    """
+    """A trainer before the first step, its data on the device of the model."""
     device = next(state.model.parameters()).device
     several = process_info().count > 1  # whose sums in the middle of a step are neither recorded nor compiled
     if config.protocol.compiled and not several:
@@ -149,59 +139,29 @@ def _resident(x: Data, device: torch.device) -> Data:
 
 
 def elapsed(trainer: Trainer) -> float:
-    """Seconds spent in training, over all sessions.
-
-    Args:
-        trainer: where training stands.
-    Returns:
-        Seconds.
-    """
+    """Seconds spent in training, over all sessions."""
     return time.monotonic() - trainer.clock
 
 
 def update_status(run: Run, **values: Any) -> None:
-    """Change keys of a training's run.json; of the processes that train it together the first one does it.
-
-    Args:
-        run: the training.
-        values: new keys and values.
-    """
+    """Change keys of a training's run.json; of the processes that train it together the first one does it."""
     if is_main_process():
         runs.update(run, **values)
 
 
 def is_finite(trainer: Trainer) -> bool:
-    """Whether all losses and gradient norms of the epoch so far are finite; a host read.
-
-    Args:
-        trainer: where training stands.
-    Returns:
-        The same in all processes that train it.
-    """
+    """Whether all losses and gradient norms of the epoch so far are finite; a host read."""
     return math.isfinite(trainer.totals.sum().item())
 
 
 def check(trainer: Trainer) -> None:
-    """Read the losses and the gradient norms, as a finite loss may still have ruined the weights.
-
-    Args:
-        trainer: where training stands.
-    Raises:
-        DivergedError: if one of the epoch so far was not finite.
-    """
+    """Read the losses and the gradient norms, as a finite loss may still have ruined the weights."""
     if not is_finite(trainer):
         raise diverged(trainer, f"training loss or gradient was not finite by step {trainer.position.step}")
 
 
 def diverged(trainer: Trainer, what: str) -> DivergedError:
-    """The error for a run that cannot go on.
-
-    Args:
-        trainer: where training stands.
-        what: was not finite, and when.
-    Returns:
-        The error, to be raised by the caller.
-    """
+    """The error for a run that cannot go on."""
     kept = (trainer.run.path / runs.LAST).is_file()
     return DivergedError(
         f"the {what}; {'the last good checkpoint is kept' if kept else 'no checkpoint was made yet'}",
@@ -230,13 +190,7 @@ def snapshot(trainer: Trainer) -> Callable[[], None]:
 
 
 def slowness_note(trainer: Trainer) -> str:
-    """What is to be said where steps could not be as fast as they were asked to be.
-
-    Args:
-        trainer: at the end of a session.
-    Returns:
-        Sentences to go on with, or nothing.
-    """
+    """What is to be said where steps could not be as fast as they were asked to be."""
     sentences = [trainer.caution, trainer.step.sentence, getattr(trainer.state.losses, "sentence", "")]
     if trainer.config.protocol.compiled and process_info().count > 1:
         sentences.append("steps of several processes are not compiled")
@@ -244,13 +198,7 @@ def slowness_note(trainer: Trainer) -> str:
 
 
 def save(trainer: Trainer) -> None:
-    """Write the best model, its codes, and last: the state that resumes from here; one process of several writes.
-
-    Args:
-        trainer: where training stands.
-    Raises:
-        DivergedError: if a loss up to here was not finite; nothing is written then.
-    """
+    """Write the best model, its codes, and last: the state that resumes from here; one process of several writes."""
     check(trainer)
     if not is_main_process():
         return
@@ -275,13 +223,7 @@ def save(trainer: Trainer) -> None:
 
 
 def restore(trainer: Trainer) -> None:
-    """Go to the last checkpoint, or stay at the start where there is none, and drop rows written after it.
-
-    Args:
-        trainer: at its start; changed in place.
-    Raises:
-        RunError: if the checkpoint or the rows are damaged.
-    """
+    """Go to the last checkpoint, or stay at the start where there is none, and drop rows written after it."""
     path = trainer.run.path / runs.LAST
     if path.is_file():
         _read(trainer, checkpoint.load_last(path, trainer.data.device))
@@ -291,16 +233,7 @@ def restore(trainer: Trainer) -> None:
 
 
 def position_of(values: Mapping[str, Any], path: Path) -> Position:
-    """Where the state for resuming stands.
-
-    Args:
-        values: of last.pt.
-        path: of it, for errors.
-    Returns:
-        The position.
-    Raises:
-        RunError: if it does not say.
-    """
+    """Where the state for resuming stands."""
     try:
         position = Position(**values["position"])
         if not all(isinstance(value, int | float) for value in asdict(position).values()):
@@ -386,14 +319,7 @@ def epoch_row(trainer: Trainer, values: Mapping[str, Any], kept: bool, eligible:
 
 
 def append_row(row: Mapping[str, Any], path: Path) -> int:
-    """Write a row behind the others.
-
-    Args:
-        row: of an epoch.
-        path: metrics.jsonl.
-    Returns:
-        The size of the file now, in bytes.
-    """
+    """Write a row behind the others."""
     with writing(path), path.open("ab", buffering=0) as file:
         append(file, path, utf8(json.dumps(row) + "\n"))
     return path.stat().st_size

@@ -47,13 +47,7 @@ class StepNoise(NamedTuple):
     dropout: tuple[Tensor, ...] = ()
 
     def of(self, rows: slice) -> "StepNoise":
-        """That of some of the batch.
-
-        Args:
-            rows: which.
-        Returns:
-            A view.
-        """
+        """That of some of the batch."""
         drawn = None if self.inference is None else self.inference[:, rows]
         reencode, binarize, shown = (
             None if each is None else each[rows] for each in (self.reencode, self.binarize, self.shown)
@@ -106,15 +100,7 @@ class State:
 
 
 def init(model: VAE, method: Method, protocol: Protocol) -> State:
-    """A state with fresh optimizers.
-
-    Args:
-        model: the VAE, on its device.
-        method: the point on the axes.
-        protocol: optimization.
-    Returns:
-        The state.
-    """
+    """A state with fresh optimizers."""
     rate = protocol.encoder_learning_rate / protocol.learning_rate if protocol.encoder_learning_rate else 1.0
     optimizers = fresh_optimizers(model, protocol)
     return State(model, optimizers, method, protocol.clip, protocol.clip_scope == "joint", rate, protocol.precision)
@@ -257,13 +243,7 @@ def step(
 
 
 def update(state: State, rate: Float[Tensor, ""], groups: tuple[Group, ...] = BOTH) -> None:
-    """Step the optimizers, in place, by the gradients that the weights have.
-
-    Args:
-        state: weights and optimizers.
-        rate: learning rate of the step.
-        groups: which halves step.
-    """
+    """Step the optimizers, in place, by the gradients that the weights have."""
     for name, optimizer in state.optimizers.items():
         if name in groups:
             for group in optimizer.param_groups:
@@ -302,17 +282,7 @@ class CompiledLosses:
     def __call__(
         self, model: VAE, method: Method, x: Shaped[Tensor, "batch ..."], noise: StepNoise, w: Tensor
     ) -> Losses:
-        """See `losses`.
-
-        Args:
-            model: as `losses`.
-            method: as `losses`.
-            x: as `losses`.
-            noise: as `losses`.
-            w: 0-d KL weight.
-        Returns:
-            As `losses`.
-        """
+        """See `losses`."""
         if not self.sentence:
             try:
                 return self._fused(model, method, x, noise, w)

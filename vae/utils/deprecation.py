@@ -60,13 +60,7 @@ def renamed_arguments(**words: str) -> Callable[[Callable[P, R]], Callable[P, R]
 
 
 def renamed_fields(**words: str) -> Callable[[C], C]:
-    """A decorator above that of a dataclass: old names of fields still work, to set and to read.
-
-    Args:
-        words: old name = current one.
-    Returns:
-        What changes the class in place.
-    """
+    """A decorator above that of a dataclass: old names of fields still work, to set and to read."""
 
     def change(cls: C) -> C:
         plain = cls.__init__  # type: ignore[misc]

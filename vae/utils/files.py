@@ -30,13 +30,7 @@ PIECE = re.compile(r"\..+\.([0-9a-f]{8})\.([0-9]{1,9})\.half", re.DOTALL)  # wit
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns what the system says of a file that cannot be written into an error of ours.
-
-    Args:
-        path: of the file or folder.
-    Raises:
-        WriteError: in place of an `OSError`.
-    """
+    """Turns what the system says of a file that cannot be written into an error of ours."""
     try:
         yield
     except OSError as error:
@@ -60,13 +54,7 @@ def put(file: FileIO, content: bytes) -> None:
 
 
 def beside(path: Path) -> Path:
-    """A hidden name next to a path, this process's own, on the same file system.
-
-    Args:
-        path: a file or folder.
-    Returns:
-        ``.name.machine.pid.half`` in the same folder.
-    """
+    """A hidden name next to a path, this process's own, on the same file system."""
     return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}{HALF}")
 
 
@@ -77,14 +65,7 @@ def _machine() -> str:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file beside and put it in place, so that a reader never sees half of it.
-
-    Args:
-        path: the file.
-        content: its bytes.
-    Raises:
-        WriteError: if it cannot be written; nothing is left behind then.
-    """
+    """Write a file beside and put it in place, so that a reader never sees half of it."""
     half = beside(path)
     with writing(path):
         try:
@@ -98,14 +79,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def overwrite(path: Path, content: bytes) -> None:
-    """Write over a file in place, which a full disk allows where it has the blocks already.
-
-    Args:
-        path: the file, which is there.
-        content: its bytes.
-    Raises:
-        WriteError: if it cannot be written; the file is as it was then.
-    """
+    """Write over a file in place, which a full disk allows where it has the blocks already."""
     with writing(path), path.open("r+b", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if len(content) > size and hasattr(os, "posix_fallocate"):
@@ -115,15 +89,7 @@ def overwrite(path: Path, content: bytes) -> None:
 
 
 def append(file: FileIO, path: Path, content: bytes) -> None:
-    """Write behind what a file holds, all of it or nothing.
-
-    Args:
-        file: open for appending, unbuffered.
-        path: its name, for the error.
-        content: its bytes.
-    Raises:
-        WriteError: if it cannot be written; what came to the disk of it is cut off again.
-    """
+    """Write behind what a file holds, all of it or nothing."""
     size = os.fstat(file.fileno()).st_size
     with writing(path):
         try:
@@ -135,13 +101,7 @@ def append(file: FileIO, path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are missing.
-
-    Args:
-        path: of the folder.
-    Raises:
-        WriteError: if it cannot be made.
-    """
+    """Make a folder and those above it, where they are missing."""
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
 
@@ -177,20 +137,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def clean(path: Path) -> None:
-    """Remove what processes that were killed left of a file or folder beside it.
-
-    Args:
-        path: that they were to write.
-    """
+    """Remove what processes that were killed left of a file or folder beside it."""
     _remove(path.absolute().parent.glob(f".{_literal(path.name)}.*{HALF}"))
 
 
 def clean_below(folder: Path) -> None:
-    """Remove what processes that were killed left anywhere in a folder; nothing that has another name than theirs.
-
-    Args:
-        folder: that they worked in; it need not be there.
-    """
+    """Remove what processes that were killed left anywhere in a folder; nothing that has another name than theirs."""
     _remove(list(folder.rglob(f".*{HALF}")))
 
 
@@ -226,55 +178,27 @@ def utf8(text: str) -> bytes:
     """Text as bytes; what is no text, as a file name that is not UTF-8 may hold, is written as an escape.
 
     Inside JSON the escape is JSON's own, which is read back as what it was.
-
-    Args:
-        text: any.
-    Returns:
-        UTF-8.
     """
     return text.encode("utf-8", "backslashreplace")
 
 
 def printable(text: str) -> str:
-    """Text that any file, terminal or chart takes, see `utf8`.
-
-    Args:
-        text: any.
-    Returns:
-        The same with escapes for what is no text.
-    """
+    """Text that any file, terminal or chart takes, see `utf8`."""
     return utf8(text).decode()
 
 
 def replace_json(path: Path, value: Any, indent: int | None = None) -> None:
-    """Write a value as strict JSON, see `replace_file`.
-
-    Args:
-        path: the file.
-        value: plain and finite.
-        indent: blanks of a level; None is one line.
-    """
+    """Write a value as strict JSON, see `replace_file`."""
     replace_file(path, utf8(json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"))
 
 
 def replace_lines(path: Path, lines: Iterable[Any]) -> None:
-    """Write texts, one a line, see `replace_file`.
-
-    Args:
-        path: the file.
-        lines: without their ends.
-    """
+    """Write texts, one a line, see `replace_file`."""
     replace_file(path, utf8("".join(f"{line}\n" for line in lines)))
 
 
 def replace_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, see `replace_file`.
-
-    Args:
-        path: the file.
-        columns: of the table, in order.
-        rows: their values; others are left out.
-    """
+    """Write rows as CSV, see `replace_file`."""
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, columns, extrasaction="ignore")
     table.writeheader()
@@ -283,13 +207,7 @@ def replace_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str
 
 
 def replace_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
-    """Write arrays as npz, see `replace_file`.
-
-    Args:
-        path: the file.
-        arrays: by name.
-        compressed: whether it is to be smaller, and slower.
-    """
+    """Write arrays as npz, see `replace_file`."""
     import numpy
 
     content = io.BytesIO()

@@ -41,24 +41,12 @@ Seals = dict[str, list[str]]
 
 
 def digest(raw: bytes) -> str:
-    """The hash of a file's content.
-
-    Args:
-        raw: the content.
-    Returns:
-        64 hexadecimal digits of sha256.
-    """
+    """The hash of a file's content."""
     return hashlib.sha256(raw).hexdigest()
 
 
 def present(folder: Path) -> Seals:
-    """The seals of the files that lie in a folder.
-
-    Args:
-        folder: of a run.
-    Returns:
-        By name.
-    """
+    """The seals of the files that lie in a folder."""
     return {name: [_found(folder / name)] for name in HASHED if (folder / name).is_file()} | grown(folder)
 
 
@@ -157,15 +145,7 @@ def journal_seal(info: Mapping[str, Any], folder: Path) -> Seals:
 
 
 def accept(folder: Path) -> list[Path]:
-    """Take a run folder, and those below it, as they are now.
-
-    Args:
-        folder: of a run.
-    Returns:
-        Files that were not as they were written.
-    Raises:
-        RunError: if a file cannot be read at all, or another process is at work in the folder.
-    """
+    """Take a run folder, and those below it, as they are now."""
     found: list[Path] = []
     for info in sorted(folder.rglob(INFO)):
         if info.parent.name.startswith("."):

@@ -24,11 +24,7 @@ class Provenance:
 
     @classmethod
     def here(cls) -> "Provenance":
-        """Read it off this process.
-
-        Returns:
-            The provenance.
-        """
+        """Read it off this process."""
         return cls(
             command=shlex.join(sys.argv),
             versions=versions(("lso", "torch", "botorch", "gpytorch", "numpy")),
@@ -40,13 +36,7 @@ class Provenance:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Installed versions, without importing anything.
-
-    Args:
-        packages: distribution names.
-    Returns:
-        Name -> version, ``"not installed"`` where there is none.
-    """
+    """Installed versions, without importing anything."""
 
     def one(name: str) -> str:
         try:
@@ -58,11 +48,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the second.
-
-    Returns:
-        e.g. ``2026-01-31T12:00:00+00:00``.
-    """
+    """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

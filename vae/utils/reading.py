@@ -23,41 +23,18 @@ ACCEPT = "Restore it from a copy; if you meant the change, add --accept-changes 
 
 
 def unreadable(path: Path, why: object, remedy: str = RESTORE) -> RunError:
-    """The error for a file that cannot be read.
-
-    Args:
-        path: of the file.
-        why: in words, or an exception.
-        remedy: what to do.
-    Returns:
-        The error, to be raised by the caller.
-    """
+    """The error for a file that cannot be read."""
     told = f"{type(why).__name__}: {why}" if isinstance(why, RecursionError | KeyError) else str(why)
     return RunError(f"cannot read {path}: {(told.strip() or type(why).__name__).splitlines()[0][:200]}", remedy)
 
 
 def changed(path: Path, what: str = "its content is not what lso wrote") -> RunError:
-    """The error for a file that can be read and is not as it was written.
-
-    Args:
-        path: of the file.
-        what: half a sentence on what is seen.
-    Returns:
-        The error, to be raised by the caller.
-    """
+    """The error for a file that can be read and is not as it was written."""
     return RunError(f"{path} was damaged or edited: {what}", ACCEPT)
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Args:
-        path: of the file.
-    Returns:
-        All of them.
-    Raises:
-        RunError: if it cannot be read.
-    """
+    """The bytes of a file."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -65,27 +42,12 @@ def content(path: Path) -> bytes:
 
 
 def unix(raw: bytes) -> bytes:
-    """Text with the line ends that lso writes, which git and file transfers may turn into those of another system.
-
-    Args:
-        raw: its bytes.
-    Returns:
-        The same with CR LF as LF.
-    """
+    """Text with the line ends that lso writes, which git and file transfers may turn into those of another system."""
     return raw.replace(b"\r\n", b"\n")
 
 
 def parse(raw: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Args:
-        raw: its text.
-        path: of its file, for errors.
-    Returns:
-        Its keys and values, a seal among them.
-    Raises:
-        RunError: if it is none, whatever it is instead.
-    """
+    """A JSON object."""
     try:
         values = json.loads(raw)
     except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError is one
@@ -112,42 +74,20 @@ def seal_of(values: Mapping[str, Any]) -> str:
 
 
 def sealed(values: Mapping[str, Any], indent: int | None = 2) -> bytes:
-    """A JSON object with its seal.
-
-    Args:
-        values: plain ones; of others the text.
-        indent: of the layout.
-    Returns:
-        The content of a file.
-    """
+    """A JSON object with its seal."""
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     plain[SEAL] = seal_of(plain)
     return utf8(json.dumps(plain, indent=indent, ensure_ascii=False) + "\n")
 
 
 def replace_sealed(path: Path, values: Mapping[str, Any], indent: int | None = 2) -> None:
-    """Write a JSON object with its seal, see `replace_file`.
-
-    Args:
-        path: the file.
-        values: plain and finite.
-        indent: of the layout.
-    """
+    """Write a JSON object with its seal, see `replace_file`."""
     json.dumps(values, allow_nan=False)  # strict, as browsers and other languages read it
     replace_file(path, sealed(values, indent))
 
 
 def unsealed(raw: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object, its seal broken.
-
-    Args:
-        raw: its text.
-        path: of its file, for errors.
-    Returns:
-        The values without the seal.
-    Raises:
-        RunError: if it is no JSON object, or its seal is not that of its values.
-    """
+    """A JSON object, its seal broken."""
     values = parse(raw, path)
     found = values.pop(SEAL, None)
     name, last = next(reversed(values.items()), ("", ""))
@@ -161,15 +101,7 @@ def unsealed(raw: bytes, path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file of one JSON object.
-
-    Args:
-        path: of the file.
-    Returns:
-        Its values, without the seal.
-    Raises:
-        RunError: if it cannot be read, or is not as it was written.
-    """
+    """A file of one JSON object."""
     return unsealed(content(path), path)
 
 
@@ -193,13 +125,7 @@ def checked_line(row: Mapping[str, Any], previous: str) -> tuple[bytes, str]:
 
 
 def checked_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """All lines of a file at once.
-
-    Args:
-        rows: in order.
-    Returns:
-        The content of the file.
-    """
+    """All lines of a file at once."""
     lines, previous = [], ""
     for row in rows:
         line, previous = checked_line(row, previous)
@@ -254,14 +180,5 @@ def read_lines(path: Path, *, verify: bool = True) -> list[dict[str, Any]]:
 
 
 def line_error(path: Path, number: int, why: str, remedy: str = "Restore the file from a copy.") -> RunError:
-    """The error for a line that cannot be read.
-
-    Args:
-        path: of the file.
-        number: of the line, from 1.
-        why: what is wrong with it.
-        remedy: what to do.
-    Returns:
-        The error, to be raised by the caller.
-    """
+    """The error for a line that cannot be read."""
     return RunError(f"{path}, line {number} is damaged: {why}", remedy)

@@ -29,27 +29,14 @@ DATASET: Mapping[str, Types] = {"name": str, "hash": str, "provenance": dict}
 
 
 def wrong(info: Mapping[str, Any]) -> str:
-    """What in a run.json is of another kind than it should be.
-
-    Args:
-        info: its content.
-    Returns:
-        In words; empty where nothing is.
-    """
+    """What in a run.json is of another kind than it should be."""
     told = [key for key, kind in FACTS.items() if key in info and not _is(info[key], kind)]
     told += [key for key in ("shape",) if not told and not all(type(size) is int for size in info.get(key, ()))]
     return f"{told[0]} is {str(info[told[0]])[:40]!r}" if told else ""
 
 
 def require_known_format(info: Mapping[str, Any], path: Path) -> None:
-    """Look whether a run folder is of a format that this version reads.
-
-    Args:
-        info: content of its run.json.
-        path: the folder, for the error.
-    Raises:
-        RunError: if a later version wrote it.
-    """
+    """Look whether a run folder is of a format that this version reads."""
     if isinstance(told := info.get("format", 1), int) and told > FORMAT:
         raise RunError(
             f"{path} has format {told}, expected at most {FORMAT}: a later version of lso wrote it",
@@ -58,14 +45,7 @@ def require_known_format(info: Mapping[str, Any], path: Path) -> None:
 
 
 def lacking(kind: str, info: Mapping[str, Any]) -> str:
-    """What a run.json does not say, or not in the right form, that work on such a run needs.
-
-    Args:
-        kind: of the run.
-        info: its content.
-    Returns:
-        A key; empty where all is there.
-    """
+    """What a run.json does not say, or not in the right form, that work on such a run needs."""
     told = info.get("dataset", {})
     parts = [key for key in NEEDED[kind] if key not in info]
     if kind == "train":

@@ -9,15 +9,7 @@ Trust = bool | Collection[str]
 
 
 def require_trust(name: str, noun: str, trust: Trust) -> None:
-    """Refuse code that is named by a file and not by the user.
-
-    Args:
-        name: ``"module:function"``.
-        noun: what it is to be, ``"tokenizer"`` or ``"objective"``.
-        trust: what the user lets run.
-    Raises:
-        UsageError: if that is not among it; nothing was imported.
-    """
+    """Refuse code that is named by a file and not by the user."""
     if trust is True or (trust is not False and name in trust):
         return
     raise UsageError(

@@ -6,32 +6,13 @@ from lso.vae.errors import UsageError
 
 
 def require(condition: bool, what: str, got: object, remedy: str) -> None:
-    """Raise a two-line error unless a parameter is in range.
-
-    Args:
-        condition: whether the value is good.
-        what: what was expected.
-        got: what came.
-        remedy: what to do.
-    Raises:
-        UsageError: if the condition is false.
-    """
+    """Raise a two-line error unless a parameter is in range."""
     if not condition:
         raise UsageError(f"expected {what}, got {got!r}", remedy)
 
 
 def convert(value: Any, annotation: Any, where: str) -> Any:
-    """Check a value against a plain annotation, reading strings as the command line gives them.
-
-    Args:
-        value: what came.
-        annotation: ``bool``, ``int``, ``float``, ``str`` or a ``Literal`` of strings.
-        where: names the parameter in the error.
-    Returns:
-        The value in the annotated type.
-    Raises:
-        UsageError: if it does not fit.
-    """
+    """Check a value against a plain annotation, reading strings as the command line gives them."""
     if get_origin(annotation) is Literal:
         if value in get_args(annotation):
             return value
@@ -56,12 +37,5 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
 
 
 def pluralize(count: int, word: str) -> str:
-    """A number with its noun.
-
-    Args:
-        count: how many.
-        word: for one of them.
-    Returns:
-        Such as ``1 target``, ``20 targets``.
-    """
+    """A number with its noun."""
     return f"{count:,} {word}{'s' * (count != 1)}"

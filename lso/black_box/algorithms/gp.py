@@ -116,17 +116,7 @@ def propose_gp(
     settings: GpSettings,
     by_model: Callable[[History, int, int, GpSettings], Tensor],
 ) -> Float[Tensor, "n latent"]:
-    """The next points: of the design, by feasibility alone where nothing has a value yet, or by a model of the gain.
-
-    Args:
-        history: all that is known.
-        n: how many.
-        seed: of everything random in it.
-        settings: options.
-        by_model: proposes where there is a feasible point.
-    Returns:
-        ``(n, d)`` codes inside the bounds.
-    """
+    """The next points: of the design, by feasibility alone where nothing has a value yet, or by a model of the gain."""
     space, guard = history.space, settings.guard
     with isolated(mix_seed(seed, "botorch")):
         if early(history, settings.initial):
@@ -152,16 +142,7 @@ def early(history: History, initial: int) -> bool:
 
 
 def likely_feasible(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
-    """Where nothing has a value: draws from the prior that the model of feasibility finds likeliest, one sample each.
-
-    Args:
-        history: so far, all infeasible.
-        n: how many.
-        seed: of the draws.
-        settings: options.
-    Returns:
-        ``(n, d)`` distinct codes.
-    """
+    """Where nothing has a value: draws from the prior that the model of feasibility finds likeliest, a sample each."""
     view, x = viewed(history, settings)
     rows = chosen(x, history.gain)
     model = fit_feasibility(x[rows], history.feasible[rows])
@@ -174,13 +155,7 @@ def likely_feasible(history: History, n: int, seed: int, settings: GpSettings) -
 
 
 def distinct_best(values: Float[Tensor, "n pool"]) -> Int[Tensor, " n"]:
-    """The best column of each row that no row before has taken.
-
-    Args:
-        values: ``(n, pool)``, pool >= n.
-    Returns:
-        ``(n,)`` columns.
-    """
+    """The best column of each row that no row before has taken."""
     values = values.clone()
     taken: list[int] = []
     for row in values:
@@ -214,14 +189,7 @@ def viewed(history: History, settings: GpSettings) -> tuple[Features, Float[Tens
 
 
 def terms_of(history: History, settings: GpSettings) -> AcquisitionTerms:
-    """Fit the models to what has been told.
-
-    Args:
-        history: with a feasible point.
-        settings: options.
-    Returns:
-        What the acquisition consists of.
-    """
+    """Fit the models to what has been told."""
     view, x = viewed(history, settings)
     rows = chosen(x, history.gain)
     x, gain, feasible = x[rows], history.gain[rows], history.feasible[rows]
@@ -236,14 +204,7 @@ def terms_of(history: History, settings: GpSettings) -> AcquisitionTerms:
 
 
 def seen(z: Float[Tensor, "b latent"], terms: AcquisitionTerms) -> Float[Tensor, "b f"]:
-    """Inputs of the surrogate for codes, without gradients; no decoder is asked for nothing.
-
-    Args:
-        z: ``(b, d)``.
-        terms: with the view.
-    Returns:
-        ``(b, f)``.
-    """
+    """Inputs of the surrogate for codes, without gradients; no decoder is asked for nothing."""
     if not len(z):
         return terms.surrogate.inputs[:0]
     with torch.no_grad():

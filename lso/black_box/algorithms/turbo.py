@@ -93,12 +93,6 @@ def follow(history: History, rules: Rules) -> Region:
     the place of its design. A code told again counts once, with the first value that was told of it. Where the sides
     fall below 0.5**7 the region ends, and asks numbered after all that were told by then belong to the next; an ask
     that was still out at that moment is told from the design of the next by lying where the old region ended.
-
-    Args:
-        history: the record.
-        rules: see there.
-    Returns:
-        The region that the next ask is for.
     """
     fold = _Fold(history, rules)
     for ask, rows in fold.events():
@@ -326,14 +320,6 @@ def build_turbo(
 def propose_turbo(history: History, n: int, seed: int, settings: TurboSettings) -> Float[Tensor, "n latent"]:
     """The next points: of the region's design, by feasibility alone where twice as many found no value, or by the
     acquisition inside it.
-
-    Args:
-        history: all that is known.
-        n: how many.
-        seed: of everything random in it.
-        settings: options.
-    Returns:
-        ``(n, d)`` codes inside the bounds.
     """
     space, region = history.space, follow(history, settings.rules)
     if region.center is None and len(region.rows) >= 2 * settings.rules.design:
@@ -391,24 +377,11 @@ class Box:
         self.middle = middle
 
     def view(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch k"]:
-        """Inputs of the local models: the base box of the region is the unit cube.
-
-        Args:
-            z: ``(..., d)`` codes.
-        Returns:
-            ``(..., k)``.
-        """
+        """Inputs of the local models: the base box of the region is the unit cube."""
         return (self.space.to_unit(z) - self.center) / self.length + 0.5
 
     def candidates(self, n: int, generator: Generator) -> Float[Tensor, "n k"]:
-        """Points of the box that differ from its center in a random subset of the coordinates.
-
-        Args:
-            n: how many.
-            generator: of the draws.
-        Returns:
-            ``(n, k)`` chart coordinates.
-        """
+        """Points of the box that differ from its center in a random subset of the coordinates."""
         k = len(self.middle)
         seed = int(torch.randint(2**31, (1,), generator=generator))
         engine = torch.quasirandom.SobolEngine(k, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
@@ -443,15 +416,7 @@ def thompson(box: Box, n: int, seed: int) -> Float[Tensor, "n latent"]:
 
 
 def improving(box: Box, n: int, seed: int) -> Float[Tensor, "n latent"]:
-    """The maxima of the noisy log expected improvement in the box, each pending for the next.
-
-    Args:
-        box: with its models.
-        n: how many.
-        seed: of the starts.
-    Returns:
-        ``(n, d)`` codes.
-    """
+    """The maxima of the noisy log expected improvement in the box, each pending for the next."""
     from lso.black_box.bayesopt.acquisition import improvement, maximize
 
     picks, pending = [], box.view(box.history.pending)

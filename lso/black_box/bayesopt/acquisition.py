@@ -50,34 +50,15 @@ class AcquisitionTerms:
         return self.guard.soft or self.feasibility is not None
 
     def inputs(self, unit: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch f"]:
-        """Inputs of the surrogate for chart coordinates.
-
-        Args:
-            unit: ``(..., k)``.
-        Returns:
-            ``(..., f)``.
-        """
+        """Inputs of the surrogate for chart coordinates."""
         return unit if self.plain else self.view(self.codes(unit))
 
     def codes(self, unit: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch latent"]:
-        """Codes at chart coordinates, where the hard guard allows them.
-
-        Args:
-            unit: ``(..., k)``.
-        Returns:
-            ``(..., d)``.
-        """
+        """Codes at chart coordinates, where the hard guard allows them."""
         return self.guard.inside(self.guard.space.from_unit(unit))
 
     def added(self, z: Float[Tensor, "*batch latent"], inputs: Float[Tensor, "*batch f"]) -> Float[Tensor, "*batch"]:
-        """What guard and feasibility add to the log acquisition.
-
-        Args:
-            z: ``(..., d)`` codes.
-            inputs: ``(..., f)`` of the models, for these codes.
-        Returns:
-            ``(...)`` nats.
-        """
+        """What guard and feasibility add to the log acquisition."""
         total = self.guard.log_weight(z, self.evaluations)
         return total if self.feasibility is None else total + self.feasibility.log_probability(inputs)
 

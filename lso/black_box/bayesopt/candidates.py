@@ -38,26 +38,13 @@ def design(history: History, n: int, kind: str, generator: Generator) -> Float[T
 
 
 def on_chart(space: LatentSpace, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
-    """Codes inside the bounds, with dimensions that the chart leaves out at 0.
-
-    Args:
-        space: to search.
-        z: ``(n, d)``.
-    Returns:
-        ``(n, d)``.
-    """
+    """Codes inside the bounds, with dimensions that the chart leaves out at 0."""
     z = space.clip(z)
     return z * space.active if space.chart == "active" else z
 
 
 def unit_bounds(space: LatentSpace) -> Float[Tensor, "2 k"]:
-    """Bounds of the search on the chart.
-
-    Args:
-        space: to search.
-    Returns:
-        ``(2, k)`` lower and upper.
-    """
+    """Bounds of the search on the chart."""
     corners = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, space.unit_dim)
     return space.to_unit(space.clip(space.from_unit(corners)))
 
@@ -91,15 +78,7 @@ def starts(history: History, n: int, generator: Generator, *, box: bool) -> Floa
 
 
 def perturbed(centers: Float[Tensor, "c k"], n: int, generator: Generator) -> Float[Tensor, "n k"]:
-    """Normal steps of many sizes from some centers, each in a random subset of the coordinates.
-
-    Args:
-        centers: ``(c, k)``, the first of which get the most.
-        n: how many.
-        generator: of the draws.
-    Returns:
-        ``(n, k)``.
-    """
+    """Normal steps of many sizes from some centers, each in a random subset of the coordinates."""
     k = centers.shape[1]
     uniform = torch.rand(n, 1, generator=generator, dtype=torch.float64)
     size = SMALLEST * (LARGEST / SMALLEST) ** uniform

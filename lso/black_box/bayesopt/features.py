@@ -74,11 +74,6 @@ def text_features(texts: Sequence[Any]) -> Float[Tensor, "n f"]:
 
     The root keeps a frequent piece from outweighing all others. The projection is of random signs, so that distances
     are kept up to some percent (Johnson and Lindenstrauss).
-
-    Args:
-        texts: n strings.
-    Returns:
-        ``(n, 64)`` double.
     """
     counts = torch.zeros(len(texts), COUNTERS, dtype=torch.float64)
     for row, text in enumerate(texts):

@@ -55,14 +55,7 @@ class Guard:
         return self.kind == "ball"
 
     def log_weight(self, z: Float[Tensor, "*batch latent"], evaluations: int) -> Float[Tensor, "*batch"]:
-        """What the soft guard adds to a log acquisition.
-
-        Args:
-            z: ``(..., d)`` codes.
-            evaluations: told so far.
-        Returns:
-            ``(...)`` nats; 0 without a soft guard.
-        """
+        """What the soft guard adds to a log acquisition."""
         if not self.soft:
             return z.new_zeros(z.shape[:-1])
         return self.weight / math.sqrt(max(1, evaluations)) * self.space.log_typicality(z, active=True)
@@ -89,17 +82,7 @@ class Guard:
 
 
 def make_guard(space: LatentSpace, kind: str | None, weight: float = WEIGHT) -> Guard:
-    """A guard by name.
-
-    Args:
-        space: to search.
-        kind: one of `GUARDS`; None for none.
-        weight: of the soft term.
-    Returns:
-        The guard.
-    Raises:
-        UsageError: for an unknown kind, a negative weight, or a ball that the bounds do not meet.
-    """
+    """A guard by name."""
     if kind is not None and kind not in GUARDS:
         raise unknown_name("guard", kind, GUARDS)
     require(0 <= weight < math.inf, "a guard weight >= 0", weight, "0 leaves the guard out.")
@@ -111,13 +94,7 @@ def make_guard(space: LatentSpace, kind: str | None, weight: float = WEIGHT) -> 
 
 
 def radius(space: LatentSpace) -> float:
-    """Norm over the active dimensions that 99.9 % of prior draws stay within.
-
-    Args:
-        space: to search.
-    Returns:
-        The norm, short of it by a billionth.
-    """
+    """Norm over the active dimensions that 99.9 % of prior draws stay within."""
     import scipy.stats
 
     return float(scipy.stats.chi.ppf(OUTSIDE, int(space.active.sum()))) * (1 - MARGIN)

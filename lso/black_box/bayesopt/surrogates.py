@@ -102,13 +102,7 @@ class Surrogate:
         return not bool(self.targets.any())
 
     def predict(self, x: Float[Tensor, "b k"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """Mean and standard deviation of the gain, noise left out.
-
-        Args:
-            x: ``(b, k)`` inputs.
-        Returns:
-            Two ``(b,)``, in units of the gain.
-        """
+        """Mean and standard deviation of the gain, noise left out."""
         with torch.no_grad():
             posterior = self.model.posterior(x.unsqueeze(1))
             mean, variance = getattr(posterior, "mixture_mean", None), getattr(posterior, "mixture_variance", None)
@@ -188,13 +182,7 @@ class Feasibility:
     model: Any
 
     def log_probability(self, x: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
-        """Log probability that a point is feasible, log Phi(mean / sqrt(variance + 1/9)); gradients flow.
-
-        Args:
-            x: ``(..., k)``.
-        Returns:
-            ``(...)`` nats.
-        """
+        """Log probability that a point is feasible, log Phi(mean / sqrt(variance + 1/9)); gradients flow."""
         posterior = self.model.posterior(x.reshape(-1, 1, x.shape[-1]))
         ratio = posterior.mean / (posterior.variance.clamp_min(0) + DOUBT**2).sqrt()
         log_probability: Tensor = torch.special.log_ndtr(ratio)
@@ -208,13 +196,6 @@ def fit_feasibility(
 
     Labels are standardized, so far from all points the probability is near the share of feasible ones. Where every
     point is infeasible there is nothing to fit: with the prior's modes, the probability rises with the distance.
-
-    Args:
-        x: ``(n, k)`` double, all points told.
-        feasible: ``(n,)``.
-        iterations: see `maximized`.
-    Returns:
-        The model; None where nothing is infeasible.
     """
     if bool(feasible.all()):
         return None
@@ -230,13 +211,6 @@ def chosen(x: Float[Tensor, "n k"], worth: Float[Tensor, " n"], limit: int = LIM
 
     Half of them are the points of most worth, the rest those nearest to the best one: a process that is exact around
     the incumbent and knows the other good regions. What it forgets are poor points far away.
-
-    Args:
-        x: ``(n, k)``.
-        worth: ``(n,)`` gains; NaN counts as least.
-        limit: most points to keep.
-    Returns:
-        ``(m,)`` rows in ascending order.
     """
     if len(x) <= limit:
         return torch.arange(len(x))
