@@ -52,6 +52,12 @@ def image_targets(
     context: Annotated[
         str, typer.Option(help="Of an autoregressive decoder: target (as in training), own or blank.", metavar="NAME")
     ] = "target",
+    as_one: Annotated[
+        bool,
+        typer.Option(
+            help="Also count the steps of all images run as one; without, one that has stopped costs no more."
+        ),
+    ] = True,
     time_limit: TimeLimit = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -83,7 +89,13 @@ def image_targets(
     from lso.tasks.papers.claims import judge
 
     config = toy.BenchmarkConfig(
-        targets=targets, thresholds=tuple(levels), lr=rates[0], max_steps=max_steps, context=context, seed=seed
+        targets=targets,
+        thresholds=tuple(levels),
+        lr=rates[0],
+        max_steps=max_steps,
+        context=context,
+        seed=seed,
+        as_one=as_one,
     )
     toy.check(found)
     images = toy.target_images(found[0], config)

@@ -29,9 +29,9 @@ class Ends:
         reached: ``(k, T, S)`` whether it was.
         value: ``(k, T, S)`` losses there.
         z: ``(k, T, S, d)`` codes there.
-        together_steps: ``(k, S)`` the same for the sum over targets run as one problem.
+        together_steps: ``(k, S)`` the same for the sum over targets run as one problem; 0 where it is not followed.
         together_reached: ``(k, S)``.
-        losses: ``(w, T, S)`` at the start and at the end of each window.
+        losses: ``(w, T, S)`` at the start and at the end of each window; of a search that left, its last one.
         finished: whether the run ended by its own rule or cap, not by the caller.
         state: where the run stood when the caller ended it: codes, Adam's moments, steps done; empty otherwise.
     """
@@ -57,12 +57,13 @@ def search_to_thresholds(
     lr: float = 0.01,
     window: int = 100,
     max_steps: int = 50_000,
+    as_one: bool = True,
     stop: Callable[[int], bool] | None = None,
     begun: Ends | None = None,
 ) -> Ends:
     """Adam from every start to every target, until each search and each sum over targets met the last threshold.
 
-    As the sum over targets needs all of them, no search leaves the batch before.
+    A search that met it leaves the batch, but not before the sums have met theirs, where they are followed.
 
     Args:
         objective: to be minimized; its targets along the first axis.
@@ -71,6 +72,7 @@ def search_to_thresholds(
         lr: of Adam.
         window: steps between two looks, each a host read.
         max_steps: steps at most.
+        as_one: also follow the sum over targets of each start, which takes all of them as long as the slowest one.
         stop: called with the steps done, every ten; true ends the run.
         begun: what an earlier call with the same arguments returned when it was ended; this one goes on from there,
             to the same ends.
@@ -87,20 +89,32 @@ def search_to_thresholds(
         return begun
     z = z0.detach().to(objective.decoder.device).clone().requires_grad_()
     adam = torch.optim.Adam([z], lr=lr)
-    record = _Record(falling, z0)
+    record = _Record(falling, z0, as_one)
     step = 0 if begun is None else _go_on(begun, record, z, adam)
+    part, running = _running(objective, record)
     while True:
         adam.zero_grad()
-        loss = objective(z)
+        loss = part(z if running is None else z[running])
         if step == window * len(record.losses):
-            done = record.look(step, loss.detach(), z.detach())
+            done = record.look(step, loss.detach(), z.detach(), running)
             if done or step + window > max_steps:
                 return record.ends(window)
+            part, running = _running(objective, record)
+            loss = loss if running is None else part(z[running])
         if step % POLL_EVERY == 0 and stop is not None and stop(step):
             return record.ends(window, _state(step, z, adam))
+        # Codes whose searches have stopped drift on by Adam's momentum; nothing reads them any more.
         torch.autograd.backward(objective.sign * loss.sum(), inputs=[z])
         adam.step()
         step += 1
+
+
+def _running(objective: LatentObjective, record: "_Record") -> tuple[LatentObjective, Tensor | None]:
+    """The objective of the searches that go on, and ``(T, S)`` which those are; None while all do."""
+    running = ~record.reached[-1]
+    if bool(running.all()) or not record.sums_met():
+        return objective, None
+    return objective.take(running.nonzero()), running
 
 
 def _state(step: int, z: Tensor, adam: torch.optim.Adam) -> dict[str, Tensor]:
@@ -123,9 +137,9 @@ def _go_on(begun: Ends, record: "_Record", z: Tensor, adam: torch.optim.Adam) ->
 class _Record:
     """What was seen at the ends of windows; everything on the CPU."""
 
-    def __init__(self, thresholds: tuple[float, ...], z0: Tensor) -> None:
+    def __init__(self, thresholds: tuple[float, ...], z0: Tensor, as_one: bool = True) -> None:
         size = (len(thresholds), *z0.shape[:2])
-        self.thresholds = thresholds
+        self.thresholds, self.as_one = thresholds, as_one
         self.limits = torch.tensor(thresholds, dtype=torch.float64)[:, None, None]
         self.steps, self.reached = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.bool)
         self.value, self.z = torch.zeros(size, dtype=torch.float64), torch.zeros(*size, z0.shape[-1]).double()
@@ -139,22 +153,34 @@ class _Record:
         self.z, self.losses = ends.z.clone(), list(ends.losses)
         self.together, self.together_reached = ends.together_steps.clone(), ends.together_reached.clone()
 
-    def look(self, step: int, loss: Tensor, z: Tensor) -> bool:
-        """Take in a window's end; whether everything has met the last threshold."""
+    def sums_met(self) -> bool:
+        """Whether no sum over targets is followed any more."""
+        return not self.as_one or bool(self.together_reached.all())
+
+    def look(self, step: int, loss: Tensor, z: Tensor, of: Tensor | None = None) -> bool:
+        """Take in a window's end; whether everything has met the last threshold.
+
+        The losses may be of some searches alone, ``(T, S)`` which: the others stand where they were.
+        """
         loss, z = loss.double().cpu(), z.double().cpu()
+        if of is not None:
+            loss = self.losses[-1].masked_scatter(of, loss)
         running, together = ~self.reached, ~self.together_reached
-        self.steps[running], self.together[together] = step, step
+        self.steps[running] = step
         self.value, self.z = (
             torch.where(running, loss, self.value),
             torch.where(running[..., None], z, self.z),
         )
+        if self.as_one:
+            self.together[together] = step
         if self.losses:
             # A loss that is not finite can only stand still from here on.
             decrease = torch.nan_to_num(self.losses[-1] - loss, nan=0.0)
             self.reached |= decrease <= self.limits
-            self.together_reached |= decrease.sum(0) <= self.limits[:, 0]
+            if self.as_one:
+                self.together_reached |= decrease.sum(0) <= self.limits[:, 0]
         self.losses.append(loss)
-        return bool(self.reached.all() and self.together_reached.all())
+        return bool(self.reached.all()) and self.sums_met()
 
     def ends(self, window: int, state: Mapping[str, Tensor] | None = None) -> Ends:
         return Ends(

@@ -58,6 +58,8 @@ class BenchmarkConfig:
         context: what an autoregressive decoder is forced on (see `LatentObjective.reconstruct`).
         controls: gradient optimizers from the same starts, for the gap and the distance alone.
         seed: of the random starts, the same for models of one latent size.
+        as_one: also count the steps of all images run as one, for which none leaves the batch before the slowest sum
+            has stopped.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -70,6 +72,7 @@ class BenchmarkConfig:
     context: str = "target"
     controls: tuple[str, ...] = ("sgd", "lbfgs")
     seed: int = 0
+    as_one: bool = True
 
     def __post_init__(self) -> None:
         require(self.targets >= 1, "targets >= 1", self.targets, "50 are those of the paper.")
@@ -101,7 +104,7 @@ class TargetOutcome:
         loss: ``(k, T, 2)`` at the ends.
         steps: ``(k, T, 2)``.
         reached: ``(k, T, 2)``.
-        together: ``(k, 2)`` steps of all images run as one.
+        together: ``(k, 2)`` steps of all images run as one; 0 where they were not counted.
         together_reached: ``(k, 2)``.
         controls: optimizer -> gap, distance_active, distance_dead, each ``(T,)``, and loss, ``(T, 2)``.
         free_running: ``(T, 2)`` squared error of the model's own draw from the last codes, uniforms common to all;
@@ -226,6 +229,7 @@ def benchmark(
         lr=config.lr,
         window=config.window,
         max_steps=config.max_steps,
+        as_one=config.as_one,
         stop=stop,
         begun=begun,
     )
@@ -426,6 +430,8 @@ def _read(path: Path) -> dict[str, Any]:
         weights, settings = json.loads(content["key"])
         if not isinstance(weights, str) or not isinstance(settings, dict):
             raise ValueError("it does not say of which weights and settings it is")
+        # Outcomes of earlier versions do not name as_one: they all counted it.
+        content["key"] = json.dumps([weights, {**settings, "as_one": settings.get("as_one", True)}])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(path, error) from None
     return content

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lso.analysis.convergence import finite_median
-from lso.reports.tables import Table, number, pluralize
+from lso.reports.tables import NONE, Table, number, pluralize
 from lso.tasks.papers.claims import FEWEST, Claim, judge, name_of
 from lso.tasks.papers.image_targets import CONTROL_STEPS, TASK, BenchmarkConfig, TargetOutcome
 from lso.tasks.papers.published_tables import table
@@ -176,6 +176,8 @@ def _published() -> dict[str, int]:
 
 
 def _together(outcome: TargetOutcome, start: int) -> str:
+    if not outcome.together[-1, start]:  # not counted
+        return NONE
     return f"{'' if outcome.together_reached[-1, start] else '> '}{int(outcome.together[-1, start]):,}"
 
 

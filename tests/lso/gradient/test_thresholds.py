@@ -62,12 +62,30 @@ def test_a_caller_can_stop_between_windows() -> None:
     assert not ends.finished and (ends.steps == 30).all()
 
 
-@pytest.mark.parametrize("cut", [0, 30, 40])
-def test_a_run_that_was_ended_goes_on_to_the_same_ends(cut: int) -> None:
+def test_what_has_stopped_leaves_the_batch_and_changes_no_other_search() -> None:
+    objective, z0 = problem()
+    options: Any = {"lr": 0.05, "window": 20, "max_steps": 5000}
+    whole = search_to_thresholds(objective, z0, [1e-2, 1e-4], **options)
+    sizes: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        value = LatentObjective.forward
+        patch.setattr(LatentObjective, "forward", lambda self, z: sizes.append(z[..., 0].numel()) or value(self, z))
+        left = search_to_thresholds(objective, z0, [1e-2, 1e-4], as_one=False, **options)
+    assert sizes[0] == 8 and sizes[-1] == 1
+    assert sum(sizes) <= int(whole.steps[-1].sum()) + 8 * len(left.losses)  # and once more at the end of a window
+    assert torch.equal(left.steps, whole.steps) and torch.equal(left.reached, whole.reached)
+    torch.testing.assert_close(left.z, whole.z, rtol=1e-6, atol=1e-8)
+    assert not left.together_reached.any() and not left.together_steps.any() and whole.together_reached.all()
+
+
+@pytest.mark.parametrize("cut", [0, 30, 40, 110])
+@pytest.mark.parametrize("as_one", [True, False])
+def test_a_run_that_was_ended_goes_on_to_the_same_ends(cut: int, as_one: bool) -> None:
     objective, z0 = problem()
 
     def search(**more: Any) -> Ends:
-        return search_to_thresholds(objective, z0, [1e-2, 1e-4], lr=0.05, window=20, max_steps=5000, **more)
+        options: Any = {"lr": 0.05, "window": 20, "max_steps": 5000, "as_one": as_one}
+        return search_to_thresholds(objective, z0, [1e-2, 1e-4], **options, **more)
 
     whole, part = search(), search(stop=lambda step: step >= cut)
     resumed = search(begun=part)

@@ -18,6 +18,7 @@ from lso.tasks.papers.claims import judge
 from lso.tasks.papers.image_targets_report import (
     MEASURES,
     _panels,
+    iteration_table,
     model_table,
     threshold_table,
     thresholds,
@@ -104,6 +105,24 @@ def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_u
     double = Run(Path(shutil.copytree(models[1].path, tmp_path / "elsewhere" / models[0].path.name)))
     kept.keep(found, double, CONFIG, tmp_path)  # another model of the same name
     assert kept.cached(models[0], CONFIG, tmp_path) is not None
+    path = next((tmp_path / "outcomes").glob(f"{models[0].path.name}-{kept._weights(models[0])[:8]}*"))
+    content = torch.load(path, weights_only=True)
+    content["key"] = content["key"].replace(', "as_one": true', "")  # as earlier versions wrote it
+    torch.save(content, path)
+    assert kept.cached(models[0], CONFIG, tmp_path) is not None
+    assert kept.cached(models[0], dataclasses.replace(CONFIG, as_one=False), tmp_path) is None
+
+
+def test_without_all_as_one_the_searches_end_where_they_did_and_no_count_is_told(models: list[Run]) -> None:
+    config = dataclasses.replace(CONFIG, controls=())
+    images = toy.target_images(models[0], config)
+    whole, each = (
+        toy.benchmark(models[0], images, dataclasses.replace(config, as_one=one), device="cpu") for one in (True, False)
+    )
+    assert torch.equal(each.steps, whole.steps) and torch.equal(each.reached, whole.reached)
+    torch.testing.assert_close(each.loss, whole.loss, rtol=1e-5, atol=1e-5)
+    (line,), (counted,) = iteration_table([each]).rows, iteration_table([whole]).rows
+    assert line[-2:] == ["–", "–"] and "–" not in counted and line[:-2] == counted[:-2]
 
 
 def test_a_damaged_outcome_is_told_in_two_lines_and_not_searched_over(models: list[Run], tmp_path: Path) -> None:
