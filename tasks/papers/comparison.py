@@ -1,5 +1,6 @@
 """Our numbers beside published ones: what may be compared, by z-score, difference or rank order, and its page."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,11 +129,12 @@ def banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
     few = f"With fewer than {FEWEST} rows not even their order is judged."
     judged = "Only the order of the rows is judged." if any(numbers["ranks"].values()) else few
     if numbers["cuts"]:
-        found.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}. {judged}")
-    if not numbers["exact"]:
-        sources = ", ".join(source(one) for one in provenance(members))
-        text = f"NOT the paper's data, but a substitute ({sources}): levels do not compare with published ones. "
-        found += [text + judged] if sources else []
+        found.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}.")
+    sources = ", ".join(source(one) for one in provenance(members))
+    if not numbers["exact"] and sources:
+        found.append(f"NOT the paper's data, but a substitute ({sources}): levels do not compare with published ones.")
+    if found:  # said once, of both
+        found[-1] += f" {judged}"
     done, planned = (sum(row[key] for row in numbers["rows"]) for key in ("done", "planned"))
     if done < planned:
         found.append(f"Trainings not finished: {planned - done} of {planned}; repeat the command.")
@@ -252,7 +254,7 @@ def write_report(
         )
     tables = (rank_table(numbers), opposite_table(numbers), reading_table(numbers, published))
     sections += [{"table": found} for found in tables if found]
-    sections += use_of_latents.sections(members)
+    sections += use_of_latents.sections(members, labels_of(published))
     configs = {
         job.planned.name: to_dict(job.planned.config) for job in reproduction.jobs if not job.planned.config.seed
     }
@@ -275,6 +277,18 @@ def write_report(
     }
     content = plain({**told, **numbers, "asked": reproduction.asked, "trainings": trainings})
     return write(folder, html, content, "reproduction")
+
+
+def labels_of(published: PublishedTable) -> dict[str, str]:
+    """What the paper calls each training, where that names one row alone.
+
+    Args:
+        published: the table.
+    Returns:
+        Training -> label.
+    """
+    counts = Counter(row.label for row in published.rows)
+    return {row.training: row.label for row in published.rows if row.train and counts[row.label] == 1}
 
 
 FIGURE = "A line for each row of the table: published (circle) and ours (diamond); axes may be logarithmic."

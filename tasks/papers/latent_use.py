@@ -3,7 +3,7 @@
 As figures 1 to 5 of the NE-VAE paper (2021), section 5.3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,19 +26,20 @@ NEAR = 2.0  # where codes of the prior lie
 PICTURED = 8  # trainings that are drawn
 
 
-def sections(members: Sequence[Member]) -> list[dict[str, Any]]:
+def sections(members: Sequence[Member], labels: Mapping[str, str] = {}) -> list[dict[str, Any]]:
     """Parts of a page on several trainings.
 
     Args:
         members: of `lso.tasks.training.multi_run.train_all`; of each method the first that is finished counts, or else
             the first that is begun, under a name that says how far it is; none without latents.
+        labels: what the paper calls a method; others go by their own name.
     Returns:
         Charts and tables for ``sections.html``; none where nothing is begun.
     """
     from lso.reports import plots
     from lso.reports.html import uri
 
-    runs = _first(members)
+    runs = _first(members, labels)
     codes = {name: found for name, run in runs.items() if (found := run.codes()) is not None}
     if not codes:
         return []
@@ -75,7 +76,7 @@ TRAVERSALS += f"{FEW} least active ones; then from the origin to norm {REACH:g} 
 TRAVERSALS += "same ones with the active dimensions held at 0 (where all are active, a quarter of them)."
 
 
-def _first(members: Sequence[Member]) -> dict[str, Run]:
+def _first(members: Sequence[Member], labels: Mapping[str, str]) -> dict[str, Run]:
     """The first finished run of each method, else the first that is begun and has weights."""
     chosen: dict[str, Member] = {}
     for member in members:
@@ -83,7 +84,7 @@ def _first(members: Sequence[Member]) -> dict[str, Run]:
             known = chosen.setdefault(member.planned.label, member)
             if known.status != "finished" and member.status == "finished":
                 chosen[member.planned.label] = member
-    return {_name(label, member): member.run for label, member in chosen.items() if member.run}
+    return {_name(labels.get(label, label), member): member.run for label, member in chosen.items() if member.run}
 
 
 def _name(label: str, member: Member) -> str:

@@ -74,7 +74,7 @@ def test_the_scale_for_a_cpu_trains_the_rows_of_the_search_and_draws_their_laten
     assert {path.name for path in folder.iterdir()} == {"report.html", "report.json", *order}
     page, numbers = (folder / "report.html").read_text(), json.loads(done.stdout)
     assert numbers["ranks"]["AU"]["rows"] == 4 and [row["done"] for row in numbers["rows"]].count(1) == 4
-    assert "Traversals of ne-vae-se" in page and "Re-encoding error over training" in page and "Readings" in page
+    assert "Traversals of NE-VAE se" in page and "Re-encoding error over training" in page and "Readings" in page
     search = lso("reproduce", "nevae2021_toy", "--scale", "cpu", *rows, "--seeds", 1, *small)
     assert search.exit_code == 0 and "training: " not in search.stderr, search.stderr
     assert "lso benchmark image-targets" in search.stdout

@@ -98,6 +98,8 @@ def test_sections_show_one_training_a_method(members: list[Member]) -> None:
     ]
     assert all(section["chart"].startswith("data:image/png") for section in made if "chart" in section)
     assert [row[0] for row in made[0]["table"].rows] == ["vae", "ne-vae-se"]
+    named = sections(members[:1], {"vae": "VAE no anneal"})
+    assert named[0]["table"].rows[0][0] == "VAE no anneal" and named[-1]["title"] == "Traversals of VAE no anneal"
 
 
 def test_a_training_under_way_says_how_far_it_is_and_yields_to_a_finished_one(tmp_path: Path) -> None:
