@@ -11,6 +11,7 @@ from typing import Any
 from lso.tasks.task import TASKS, task
 from lso.vae.errors import RunError, UsageError, unknown_name
 from lso.vae.runs import Run
+from lso.vae.utils.lazy import resolve
 from lso.vae.utils.trust import Trust, require_trust
 
 
@@ -87,21 +88,13 @@ def task_goal(name: str, run: Run) -> Goal:
             f"task {base} is about {row.kind}s, and {run.path} was trained on {run.config.kind}s",
             f"Train a model for it: lso train --task {base}",
         )
-    build: Callable[[Run], Goal] = _resolved(row.goal)
+    build: Callable[[Run], Goal] = resolve(row.goal)
     if variant:
         others: Mapping[str, Any] = getattr(import_module(row.goal.partition(":")[0]), "GOALS", {})
         if variant not in others:
             raise unknown_name(f"goal of task {base}", variant, others)
-        build = _resolved(others[variant])
+        build = resolve(others[variant]) if isinstance(others[variant], str) else others[variant]
     return build(run)
-
-
-def _resolved(what: Any) -> Any:
-    """A function, or the one that ``"module:function"`` names."""
-    if not isinstance(what, str):
-        return what
-    module, _, function = what.partition(":")
-    return getattr(import_module(module), function)
 
 
 def own_goal(what: str, maximize: bool | None, on: str | None = None) -> Goal:

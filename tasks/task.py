@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lso.vae.config.architectures import Kind
 from lso.vae.config.training import DataConfig, Protocol
 from lso.vae.errors import DataError, UsageError, unknown_name
+from lso.vae.utils.lazy import resolve
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -307,8 +307,7 @@ def source(data: DataConfig) -> Callable[..., Any]:
     row = suits(data)
     if row.needs_path and not data.path:
         raise UsageError(f"task {row.name} needs a path to your {DATA_WORDS[row.kind]}", "Give it with --data PATH.")
-    module, _, function = row.load.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), function)
+    found: Callable[..., Any] = resolve(row.load)
     return found
 
 

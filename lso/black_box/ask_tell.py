@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, get_args
@@ -16,6 +15,7 @@ from torch import Tensor
 from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS, with_options
 from lso.space import LatentSpace
 from lso.vae.errors import ShapeError, UsageError, unknown_name
+from lso.vae.utils.lazy import resolve
 from lso.vae.utils.random import mix_seed
 from lso.vae.utils.validation import require
 
@@ -311,8 +311,7 @@ def _fitting(name: str, key: str, value: Any) -> None:
 
 
 def _builder(name: str) -> Callable[..., Proposal]:
-    module, _, function = BLACK_BOX_OPTIMIZERS[name].build.partition(":")
-    found: Callable[..., Proposal] = getattr(import_module(module), function)
+    found: Callable[..., Proposal] = resolve(BLACK_BOX_OPTIMIZERS[name].build)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The table of architectures: network families with their sizes. Torch-free; `model.build` makes the networks."""
+"""The table of architectures: network families with their sizes. Torch-free; `lso.vae.models.vae` makes networks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,6 +91,9 @@ class ArchitectureSpec:
 
     Args:
         summary: one line for lists.
+        encoder: ``"module:class"``, or a function that makes one: of images ``(shape, latent_dim, width)``, of
+            sequences ``(shape, architecture)``.
+        decoder: likewise, with the likelihood of images and ``skip`` besides; see `lso.vae.models.vae.VAE`.
         width: default of `Architecture.width`.
         autoregressive: whether a pixel's or token's distribution depends on those before it.
         kind: of the data.
@@ -100,9 +103,13 @@ class ArchitectureSpec:
         divisor: of the width.
         edition: the newest, see `Architecture`.
         optimizer: that suits it where the task's does not; empty leaves the task's.
+        batched_from: models from which on training them as one batched model is faster on a CPU; 0 is never.
+        batched_size: numbers of a datum up to which it is.
     """
 
     summary: str
+    encoder: str
+    decoder: str
     width: int
     autoregressive: bool = False
     kind: Kind = "image"
@@ -113,13 +120,26 @@ class ArchitectureSpec:
     divisor: int = 1
     edition: int = 0
     optimizer: str = ""
+    batched_from: int = 0
+    batched_size: int = 0
 
 
 def _sequence(
-    summary: str, width: int, embedding: int, layers: int = 1, dropout: float = 0.5, edition: int = 1, **others: Any
+    summary: str,
+    width: int,
+    embedding: int,
+    layers: int = 1,
+    dropout: float = 0.5,
+    edition: int = 1,
+    *,
+    encoder: str = "lso.vae.models.lstm:LstmEncoder",
+    decoder: str = "lso.vae.models.lstm:LstmDecoder",
+    **others: Any,
 ) -> ArchitectureSpec:
     return ArchitectureSpec(
         summary=summary,
+        encoder=encoder,
+        decoder=decoder,
         width=width,
         autoregressive=True,
         kind="sequence",
@@ -131,46 +151,100 @@ def _sequence(
     )
 
 
+# From how many models on, and up to how many pixels, one batched model is faster was measured by
+# `benchmarks/sweep_together.py`: where networks are small. The grouped convolutions of a PixelCNN take 1.6 times as
+# long as one model after another.
 ARCHITECTURES: Mapping[str, ArchitectureSpec] = {
-    "mlp": ArchitectureSpec(summary="two hidden layers each way, any image of 8x8 to 64x64", width=256),
-    "conv": ArchitectureSpec(summary="small strided convolutions each way, any image of 8x8 to 64x64", width=32),
+    "mlp": ArchitectureSpec(
+        summary="two hidden layers each way, any image of 8x8 to 64x64",
+        encoder="lso.vae.models.mlp:MlpEncoder",
+        decoder="lso.vae.models.mlp:MlpDecoder",
+        width=256,
+        batched_from=8,
+        batched_size=8 * 8,
+    ),
+    "conv": ArchitectureSpec(
+        summary="small strided convolutions each way, any image of 8x8 to 64x64",
+        encoder="lso.vae.models.conv:ConvEncoder",
+        decoder="lso.vae.models.conv:ConvDecoder",
+        width=32,
+        batched_from=4,
+        batched_size=16 * 16,
+    ),
     "he2019": ArchitectureSpec(
-        summary="ResNet encoder, 13-layer residual PixelCNN decoder (He et al. 2019)", width=64, autoregressive=True
+        summary="ResNet encoder, 13-layer residual PixelCNN decoder (He et al. 2019)",
+        encoder="lso.vae.models.resnet:ResnetEncoder",
+        decoder="lso.vae.models.pixelcnn:he2019_decoder",
+        width=64,
+        autoregressive=True,
     ),
     "he2019-small": ArchitectureSpec(
-        summary="the same with 7 layers and half the channels, for a CPU", width=32, autoregressive=True
+        summary="the same with 7 layers and half the channels, for a CPU",
+        encoder="lso.vae.models.resnet:ResnetEncoder",
+        decoder="lso.vae.models.pixelcnn:he2019_small_decoder",
+        width=32,
+        autoregressive=True,
     ),
     "kim2018": ArchitectureSpec(
         summary="residual encoder, 12-layer gated PixelCNN decoder (Kim et al. 2018)",
+        encoder="lso.vae.models.resnet:KimEncoder",
+        decoder="lso.vae.models.gated_pixelcnn:kim2018_decoder",
         width=32,
         autoregressive=True,
         edition=1,
     ),
     "kim2018-masked": ArchitectureSpec(
         summary="the same as published: z passes the causal masks",
+        encoder="lso.vae.models.resnet:KimEncoder",
+        decoder="lso.vae.models.gated_pixelcnn:kim2018_masked_decoder",
         width=32,
         autoregressive=True,
         edition=1,
     ),
     "dieng2019": ArchitectureSpec(
         summary="residual encoder, 8-layer gated PixelCNN decoder (Dieng et al. 2019)",
+        encoder="lso.vae.models.resnet:KimEncoder",
+        decoder="lso.vae.models.gated_pixelcnn:dieng2019_decoder",
         width=32,
         autoregressive=True,
         edition=1,
     ),
     "dieng2019-masked": ArchitectureSpec(
         summary="the same as published: z passes the causal masks",
+        encoder="lso.vae.models.resnet:KimEncoder",
+        decoder="lso.vae.models.gated_pixelcnn:dieng2019_masked_decoder",
         width=32,
         autoregressive=True,
         edition=1,
     ),
     "lstm": _sequence("LSTM encoder and decoder of He et al. (2019) at a size for a CPU", 256, 128),
     "he2019-text": _sequence("LSTM encoder and decoder (He et al. 2019)", 1024, 512),
-    "kim2018-text": _sequence("LSTM encoder and decoder (Kim et al. 2018)", 1024, 512),
+    "kim2018-text": _sequence(
+        "LSTM encoder and decoder (Kim et al. 2018)",
+        1024,
+        512,
+        encoder="lso.vae.models.lstm:kim2018_text_encoder",
+        decoder="lso.vae.models.lstm:kim2018_text_decoder",
+    ),
     "he2019-toy": _sequence("LSTMs of the synthetic experiment (He et al. 2019, app. B.1)", 50, 50),
-    "he2019-toy-offset": _sequence("the same with offset initialization (their app. G)", 50, 50),
+    "he2019-toy-offset": _sequence(
+        "the same with offset initialization (their app. G)",
+        50,
+        50,
+        encoder="lso.vae.models.lstm:he2019_toy_offset_encoder",
+        decoder="lso.vae.models.lstm:he2019_toy_offset_decoder",
+    ),
     "transformer": _sequence(
-        "pre-norm transformer encoder and decoder, for molecules", 128, 0, 3, 0.1, 0, divisor=HEADS, optimizer="adam"
+        "pre-norm transformer encoder and decoder, for molecules",
+        128,
+        0,
+        3,
+        0.1,
+        0,
+        encoder="lso.vae.models.transformer:TransformerEncoder",
+        decoder="lso.vae.models.transformer:TransformerDecoder",
+        divisor=HEADS,
+        optimizer="adam",
     ),
 }
 BASELINES: Mapping[Kind, str] = {"image": "he2019-small", "sequence": "lstm"}  # without latents, where none is named

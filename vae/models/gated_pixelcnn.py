@@ -260,6 +260,12 @@ class GatedPixelCnnDecoder(nn.Module):
         return autoregressive.generate(partial(GatedColumns, self), self.head, self.shape, drawn, z)
 
 
+kim2018_decoder = partial(GatedPixelCnnDecoder, stacks=KIM2018)
+kim2018_masked_decoder = partial(GatedPixelCnnDecoder, stacks=KIM2018, masked_z=True)
+dieng2019_decoder = partial(GatedPixelCnnDecoder, stacks=DIENG2019)
+dieng2019_masked_decoder = partial(GatedPixelCnnDecoder, stacks=DIENG2019, masked_z=True)
+
+
 class Gated(nn.Module):
     """One layer of both stacks. Its convolutions see no border, so that rows and pixels can be computed one by one.
 

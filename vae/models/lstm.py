@@ -7,6 +7,7 @@ Source: He et al. 2019, arXiv:1901.05534, app. B.2; Kim et al. 2018; Dieng et al
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -156,3 +157,9 @@ class LstmDecoder(nn.Module):
             after += [part[0] for part in last]
             h = self.dropouts[number + 1 - undropped](h) if number >= undropped else h
         return self.head(torch.cat([h, codes], -1) if self.skip else h), tuple(after)
+
+
+kim2018_text_encoder = partial(LstmEncoder, wiring=KIM2018)
+kim2018_text_decoder = partial(LstmDecoder, wiring=KIM2018)
+he2019_toy_offset_encoder = partial(LstmEncoder, wiring=HE2019_OFFSET)
+he2019_toy_offset_decoder = partial(LstmDecoder, wiring=HE2019_OFFSET)

@@ -262,6 +262,10 @@ def teacher(x: Tensor | None) -> Tensor:
     return x
 
 
+he2019_decoder = partial(PixelCnnDecoder, kernels=HE2019)
+he2019_small_decoder = partial(PixelCnnDecoder, kernels=SMALL)
+
+
 class ZMaps(nn.Module):
     """Feature maps of the size of the image, linear in z.
 

@@ -1,7 +1,6 @@
 """The VAE: an encoder, a decoder and what one needs to know to rebuild them."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Literal, cast
 
 import torch
@@ -13,16 +12,9 @@ from lso.vae.config.components import Amortized, Inference, Svi
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.distributions.pixels import Likelihood
 from lso.vae.errors import ShapeError, UsageError
-from lso.vae.models import lstm
 from lso.vae.models import sequence_decoding as decoding
-from lso.vae.models.conv import ConvDecoder, ConvEncoder
-from lso.vae.models.gated_pixelcnn import DIENG2019, KIM2018, GatedPixelCnnDecoder
-from lso.vae.models.lstm import LstmDecoder, LstmEncoder
-from lso.vae.models.mlp import MlpDecoder, MlpEncoder
-from lso.vae.models.pixelcnn import HE2019, SMALL, PixelCnnDecoder
-from lso.vae.models.resnet import KimEncoder, ResnetEncoder
-from lso.vae.models.transformer import TransformerDecoder, TransformerEncoder
 from lso.vae.precision import to_float32
+from lso.vae.utils.lazy import resolve
 from lso.vae.utils.random import generator, mix_seed
 from lso.vae.utils.validation import convert, require
 from lso.vae.vocabulary import SPECIALS, Vocabulary
@@ -30,27 +22,6 @@ from lso.vae.vocabulary import SPECIALS, Vocabulary
 MIN_SIDE, MAX_SIDE = 8, 64
 AXES: Mapping[Kind, tuple[str, ...]] = {"image": ("channels", "height", "width"), "sequence": ("longest", "words")}
 How = Literal["mean", "sample", "greedy"]
-
-# Torch side of the table in `architectures`: family -> (encoder, decoder).
-FAMILIES: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
-    "mlp": (MlpEncoder, MlpDecoder),
-    "conv": (ConvEncoder, ConvDecoder),
-    "he2019": (ResnetEncoder, partial(PixelCnnDecoder, kernels=HE2019)),
-    "he2019-small": (ResnetEncoder, partial(PixelCnnDecoder, kernels=SMALL)),
-    "kim2018": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=KIM2018)),
-    "kim2018-masked": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=KIM2018, masked_z=True)),
-    "dieng2019": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=DIENG2019)),
-    "dieng2019-masked": (KimEncoder, partial(GatedPixelCnnDecoder, stacks=DIENG2019, masked_z=True)),
-    "lstm": (LstmEncoder, LstmDecoder),
-    "he2019-text": (LstmEncoder, LstmDecoder),
-    "kim2018-text": (partial(LstmEncoder, wiring=lstm.KIM2018), partial(LstmDecoder, wiring=lstm.KIM2018)),
-    "he2019-toy": (LstmEncoder, LstmDecoder),
-    "he2019-toy-offset": (
-        partial(LstmEncoder, wiring=lstm.HE2019_OFFSET),
-        partial(LstmDecoder, wiring=lstm.HE2019_OFFSET),
-    ),
-    "transformer": (TransformerEncoder, TransformerDecoder),
-}
 
 
 class NoEncoder(nn.Module):
@@ -106,8 +77,8 @@ class VAE(nn.Module):
         self.inference = inference
         self.vocabulary = vocabulary
         self._check()
-        encoder, decoder = FAMILIES[architecture.name]
         spec = ARCHITECTURES[architecture.name]
+        encoder, decoder = resolve(spec.encoder), resolve(spec.decoder)
         sequence = self.kind == "sequence"
         sizes = (self.shape, architecture) if sequence else (self.shape, architecture.latent_dim, architecture.width)
         self.has_encoder = architecture.latent_dim > 0 and not isinstance(inference, Svi)

@@ -10,9 +10,6 @@ from lso.vae.config.methods import Method
 from lso.vae.config.training import Protocol, TrainConfig
 
 MOST = 16  # trainings in lockstep: more were not faster, and each holds its own data and best weights
-# From how many models on, and up to how many pixels, it is faster on a CPU, by `benchmarks/sweep_together.py`: where
-# networks are small. The grouped convolutions of a PixelCNN take 1.6 times as long as one model after another.
-PAYS = {"mlp": (8, 8 * 8), "conv": (4, 16 * 16)}
 # What each member of a lockstep has for itself. All else is taken from the first one, so that every other field, one
 # that is added later too, has to be equal. A method's name and parameters say nothing that its axes do not.
 OWN: Mapping[type, frozenset[str]] = {
@@ -63,6 +60,6 @@ def max_batched_runs(config: TrainConfig, count: int) -> int:
     Returns:
         Numbers of a datum, by measurement at the usual widths; 0 where they are slower at any size.
     """
-    least, pixels = PAYS.get(config.architecture.name, (MOST + 1, 0))
-    usual = ARCHITECTURES[config.architecture.name].width
-    return pixels if count >= least and config.architecture.width <= usual else 0
+    spec = ARCHITECTURES[config.architecture.name]
+    pays = 0 < spec.batched_from <= count and config.architecture.width <= spec.width
+    return spec.batched_size if pays else 0

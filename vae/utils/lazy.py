@@ -1,8 +1,20 @@
-"""Lazy module faces: names resolve to the module that defines them at first use (PEP 562)."""
+"""Names that resolve at first use: of lazy module faces (PEP 562), and ``"module:name"`` in the rows of tables."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
+
+
+def resolve(name: str) -> Any:
+    """What the row of a table names.
+
+    Args:
+        name: ``"module:name"`` of a function, class or other object of this project.
+    Returns:
+        It.
+    """
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def attach(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:

@@ -10,7 +10,7 @@ from lso.vae.config.architectures import ARCHITECTURES, Architecture, architectu
 from lso.vae.distributions.pixels import LIKELIHOODS
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.models.conv import resolutions
-from lso.vae.models.vae import FAMILIES, VAE, build
+from lso.vae.models.vae import VAE, build
 from lso.vae.utils.random import generator
 
 IMAGES = [name for name, spec in ARCHITECTURES.items() if spec.kind == "image"]
@@ -24,10 +24,6 @@ def small(name: str, skip: bool = False, shape: tuple[int, ...] = (1, 8, 8), lik
 
 def draw(*shape: int) -> Tensor:
     return torch.randn(shape, generator=generator(0, "test"))
-
-
-def test_every_row_has_its_networks() -> None:
-    assert FAMILIES.keys() == ARCHITECTURES.keys()
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lso.vae import runs
 from lso.vae.errors import UsageError
+from lso.vae.models import mlp
 from lso.vae.models import vae as models
 from lso.vae.models.dropout import Dropout
 from lso.vae.models.mlp import MlpDecoder, MlpEncoder
@@ -58,7 +59,8 @@ def with_part(patch: pytest.MonkeyPatch, make: Callable[[int], nn.Module]) -> No
 
         return build
 
-    patch.setitem(models.FAMILIES, "mlp", (wrapped(MlpEncoder), wrapped(MlpDecoder)))
+    for cls in (MlpEncoder, MlpDecoder):
+        patch.setattr(mlp, cls.__name__, wrapped(cls))
 
 
 @pytest.mark.parametrize(
