@@ -1,8 +1,8 @@
 """The tables of optimizers, gradient and black-box: torch-free, read by the command line and the docs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from lso.vae.errors import UsageError
 
@@ -16,12 +16,16 @@ class OptimizerSpec:
         torch_name: class in `torch.optim`; empty where the optimizer is not torch's.
         learning_rate: default step size; None where there is none to choose.
         options: further defaults for the class.
+        descend: ``"module:function"`` of an optimizer that is not torch's, see `lso.gradient.lbfgs.descend`.
+        takes: options that such a function takes.
     """
 
     summary: str
     torch_name: str = ""
     learning_rate: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    descend: str = ""
+    takes: tuple[str, ...] = ()
 
 
 GRADIENT_OPTIMIZERS: Mapping[str, OptimizerSpec] = {
@@ -38,7 +42,11 @@ GRADIENT_OPTIMIZERS: Mapping[str, OptimizerSpec] = {
         learning_rate=0.01,
         options={"momentum": 0.9},
     ),
-    "lbfgs": OptimizerSpec(summary="BoTorch's batched L-BFGS-B, in double precision on the host"),
+    "lbfgs": OptimizerSpec(
+        summary="BoTorch's batched L-BFGS-B, in double precision on the host",
+        descend="lso.gradient.lbfgs:descend",
+        takes=("maxcor", "maxls"),
+    ),
 }
 
 # Optimizers that mix the rows of a batch, or cannot run here: name in lower case -> why.
@@ -58,6 +66,21 @@ COUPLING: Mapping[str, str] = {
 }
 
 
+# What may be wrong with a search that another optimizer could mend.
+Trouble = Literal["flat surrogate", "overconfident surrogate", "stands still"]
+DESIGN = 10  # points that a surrogate is first fitted on
+
+
+def fixed_design(dim: int) -> int:
+    """The same number of points in any dimension."""
+    return DESIGN
+
+
+def trust_region_design(dim: int) -> int:
+    """Two points a dimension, as in Eriksson et al. (2019), and 64 at most."""
+    return min(2 * dim, 64)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlackBoxSpec:
     """A row of the table of black-box optimizers.
@@ -67,45 +90,85 @@ class BlackBoxSpec:
         build: ``"module:function"``, ``(space, **options) -> Proposal`` (see `lso.black_box.ask_tell`).
         source: paper.
         extra: extra of the installation that it needs; empty for none.
+        label: what sentences call it.
+        control: whether it learns nothing, so that it cannot fail to.
+        surrogate_free: whether it fits no model of the values.
+        design_size: dimensions of the chart -> distinct valid objects of the initial design, where the options of a
+            search do not say. One without a design is judged as if its first proposals were one.
+        mends: what of other searches' troubles it is advised for.
     """
 
     summary: str
     build: str
     source: str = ""
     extra: str = ""
+    label: str
+    control: bool = False
+    surrogate_free: bool = False
+    design_size: Callable[[int], int] = fixed_design
+    mends: tuple[Trouble, ...] = ()
 
 
 BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
     "random": BlackBoxSpec(
-        summary="draws from the prior, the control", build="lso.black_box.algorithms.random:build_random"
+        summary="draws from the prior, the control",
+        build="lso.black_box.algorithms.random:build_random",
+        label="random search",
+        control=True,
+        surrogate_free=True,
     ),
     "cmaes": BlackBoxSpec(
         summary="CMA-ES: a Gaussian that adapts its mean, shape and size to ranks",
         build="lso.black_box.algorithms.cmaes:build_cmaes",
         source="Hansen 2016, arXiv:1604.00772",
         extra="cma",
+        label="CMA-ES",
+        surrogate_free=True,
+        mends=("flat surrogate",),
     ),
     "gp": BlackBoxSpec(
         summary="Gaussian process with the dimension-scaled prior, qLogNEI",
         build="lso.black_box.algorithms.gp:build_gp",
         source="Hvarfner, Hellsten, Nardi (2024), arXiv:2402.02229; Ament et al. (2023), arXiv:2310.20708",
+        label="the Gaussian process",
     ),
     "turbo": BlackBoxSpec(
         summary="a Gaussian process inside one trust region around the best typical point, with restarts",
         build="lso.black_box.algorithms.turbo:build_turbo",
         source="Eriksson, Pearce, Gardner, Turner, Poloczek (2019), arXiv:1910.01739",
+        label="TuRBO",
+        design_size=trust_region_design,
+        mends=("overconfident surrogate", "stands still"),
     ),
     "saas": BlackBoxSpec(
         summary="as gp, with an ensemble that looks for few relevant dimensions",
         build="lso.black_box.algorithms.gp:build_saas",
         source="Eriksson, Jankowiak (2021), arXiv:2103.00349",
+        label="SAASBO",
+        mends=("overconfident surrogate",),
     ),
     "thompson": BlackBoxSpec(
         summary="Thompson sampling over a pool, for large batches",
         build="lso.black_box.algorithms.thompson:build_thompson",
         source="Thompson (1933), Biometrika 25; Kandasamy et al. (2018), AISTATS",
+        label="Thompson sampling",
     ),
 }
+
+
+def black_box_spec(name: str) -> BlackBoxSpec:
+    """The row of an optimizer; of a user's own, what holds for most: it learns, by a model of the values."""
+    return BLACK_BOX_OPTIMIZERS.get(name) or BlackBoxSpec(summary="", build="", label=name)
+
+
+def advised(trouble: Trouble) -> str:
+    """The optimizers to try against a trouble, as in "saas or turbo"."""
+    return " or ".join(sorted(name for name, row in BLACK_BOX_OPTIMIZERS.items() if trouble in row.mends))
+
+
+def controls() -> str:
+    """What sentences call the optimizers that learn nothing."""
+    return " and ".join(row.label for row in BLACK_BOX_OPTIMIZERS.values() if row.control)
 
 
 def parse_optimizer(text: str) -> tuple[str, dict[str, Any]]:

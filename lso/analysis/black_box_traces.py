@@ -11,12 +11,9 @@ from torch import Tensor
 from lso.analysis.convergence import finite_median
 from lso.black_box.budget import account
 from lso.black_box.result import SearchResult
+from lso.optimizers import BlackBoxSpec, black_box_spec
 from lso.results.result import Evaluation
 
-# Distinct valid objects that count as the initial design where the search does not say how many: as
-# `lso.black_box.algorithms.gp`; of a trust region 2 d, and at most so many.
-DESIGN, MOST = 10, 64
-CONTROL = "random"  # learns nothing, so that it cannot fail to
 LAST = 0.1  # the last tenth of the calls, and at least so many of them ...
 LAST_CALLS = 5  # ... say how far a search still stepped
 DRAWS_APART = 2**0.5  # root mean square difference, per dimension, of two prior draws
@@ -90,6 +87,11 @@ class SearchTrace:
     reencoding: Float[Tensor, " n"]
 
     @property
+    def spec(self) -> BlackBoxSpec:
+        """The row of its optimizer."""
+        return black_box_spec(self.optimizer)
+
+    @property
     def calls(self) -> int:
         """How many there were."""
         return len(self.value)
@@ -107,7 +109,7 @@ class SearchTrace:
     @property
     def unsearched(self) -> bool:
         """Whether the search ended within its initial design, so that it drew and learnt nothing."""
-        return self.optimizer != CONTROL and int(self.fresh.sum()) <= self.design and self.design > 0
+        return not self.spec.control and int(self.fresh.sum()) <= self.design and self.design > 0
 
     @property
     def behind(self) -> bool:
@@ -164,8 +166,8 @@ def design_size(optimizer: str, settings: Mapping[str, Any], dim: int, told: int
     As many as its options say, or its optimizer takes, less what it was told beforehand: that stands for a design.
     """
     stated = str(settings.get("options", {}).get("initial", ""))
-    usual = min(2 * dim, MOST) if optimizer == "turbo" else DESIGN
-    return max(0, (int(stated) if stated.isdecimal() else usual) - told)
+    size = int(stated) if stated.isdecimal() else black_box_spec(optimizer).design_size(dim)
+    return max(0, size - told)
 
 
 def last_step(z: Float[Tensor, "n latent"], loss: Float[Tensor, " n"]) -> float:

@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lso.analysis.black_box_groups import Group
-from lso.analysis.black_box_traces import CONTROL, SearchTrace
+from lso.analysis.black_box_traces import SearchTrace
 from lso.analysis.plausibility import share_within
 from lso.analysis.surrogate_calibration import FLAT, equal
 from lso.analysis.verdict import ATYPICAL, REENCODING, Check, Level, grade
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, controls
 from lso.space import OUTSIDE
 from lso.vae.utils.validation import pluralize
 
@@ -32,7 +33,6 @@ FEW = 20  # evaluations below which coverage is not judged
 # Share of pairs in which a late proposal beats a draw of an initial design, half by chance: a search that goes for the
 # worse, one that has learnt. With fewer draws than that there is nothing to compare with.
 WORSE, LEARNT, DRAWS = 0.25, 0.75, 8
-SURROGATE_FREE = ("random", "cmaes")  # optimizers that fit no model of the values
 
 
 def checks(group: Group) -> list[Check]:
@@ -63,7 +63,7 @@ def check_progress(group: Group) -> Check:
     """The search found something better than the draws it began with, and than what it was told."""
     rule = (
         f"doubt if all values are equal; care if over {100 * IN_DESIGN:.0f} % of the searches found nothing better "
-        "than their initial design or than what they were told, or ended within the design; random search, the "
+        f"than their initial design or than what they were told, or ended within the design; {controls()}, the "
         "control, is not judged by it"
     )
     value = group.joined("value")
@@ -73,8 +73,9 @@ def check_progress(group: Group) -> Check:
     stuck = sum(one.in_design for one in group.courses)
     worse = sum(one.behind for one in group.courses)
     total = len(group.courses)
-    if group.courses[0].optimizer == CONTROL:
-        return Check(name="progress", level="fine", found="random search is a control: it learns nothing", rule=rule)
+    if group.courses[0].spec.control:
+        found = f"{group.courses[0].spec.label} is a control: it learns nothing"
+        return Check(name="progress", level="fine", found=found, rule=rule)
     drawn = sum(one.unsearched for one in group.courses)
     found = f"{total - stuck - drawn} of {total} searches improved on their initial design"
     found += f", {drawn} ended within it and only drew" if drawn else ""
@@ -92,12 +93,13 @@ def check_drawing(group: Group) -> Check:
         "the initial designs of all seeds are draws; doubt if the median search found nothing better than the best "
         "that as many draws have in the median (of more draws than there are: the best of them), or if late proposals "
         f"(the second half of those after the design) beat draws in under {100 * WORSE:.0f} % of pairs; care if in "
-        f"under {100 * LEARNT:.0f} %, or for random search, which is drawing itself; not judged with under {DRAWS} "
+        f"under {100 * LEARNT:.0f} %, or for {controls()}, which is drawing itself; not judged with under {DRAWS} "
         "draws, or where the best attainable value was found"
     )
     name, sign = "drawing", group.objective.sign
-    if group.courses[0].optimizer == CONTROL:
-        return Check(name=name, level="care", found="random search draws and learns nothing: a control", rule=rule)
+    if group.courses[0].spec.control:
+        found = f"{group.courses[0].spec.label} draws and learns nothing: a control"
+        return Check(name=name, level="care", found=found, rule=rule)
     if group.best_possible is not None and math.isclose(group.best, group.best_possible, rel_tol=1e-9, abs_tol=1e-12):
         return Check(name=name, level="fine", found="the best attainable value was found", rule=rule)
     drawn = torch.cat([sign * values[torch.isfinite(values)] for values in map(designed, group.courses)])
@@ -143,15 +145,16 @@ def lucky(drawn: Float[Tensor, " m"], count: int) -> float:
 
 def check_surrogate(group: Group) -> Check:
     """The surrogate foretells values that it has not seen, and knows how well."""
+    free = [name for name, row in BLACK_BOX_OPTIMIZERS.items() if row.surrogate_free]
     rule = (
         "over what was evaluated; care if the surrogates of most searches, refitted without a third, explain under "
         f"{100 * FLAT:.0f} % of the variance of that third, or if under {100 * COVERED:.0f} % of {FEW} values or more "
         "lie within their leave-one-out 95 % intervals; not judged for optimizers without a surrogate "
-        f"({', '.join(SURROGATE_FREE)})"
+        f"({', '.join(free)})"
     )
-    free, pooled = group.courses[0].optimizer in SURROGATE_FREE, group.pooled
-    if free or pooled is None:
-        found = "the optimizer fits no surrogate" if free else "too few values to judge a surrogate by"
+    without, pooled = group.courses[0].spec.surrogate_free, group.pooled
+    if without or pooled is None:
+        found = "the optimizer fits no surrogate" if without else "too few values to judge a surrogate by"
         return Check(name="surrogate", level="fine", found=found, rule=rule)
     if equal(pooled):
         found = "all values are equal: there is nothing to foretell"
@@ -174,8 +177,8 @@ def check_seeds(group: Group) -> Check:
     """Different initial designs lead to equally good values."""
     rule = (
         f"care if the best values of the seeds differ by over {100 * SEEDS_APART[0]:.0f} % of the gain over the median "
-        f"initial design, doubt if by over {100 * SEEDS_APART[1]:.0f} % (random "
-        "search, the control, gains little: care); care if there was one search"
+        f"initial design, doubt if by over {100 * SEEDS_APART[1]:.0f} % "
+        f"({controls()}, the control, gains little: care); care if there was one search"
     )
     if group.agreement is None:
         one = len(group.courses) == 1
@@ -186,7 +189,7 @@ def check_seeds(group: Group) -> Check:
     found = f"the best values of {group.agreement.starts} seeds differ by {spread:.3g}"
     found += f" ({100 * apart:z.0f} % of the gain), at {pluralize(group.distinct_best, 'different object')}"
     level = grade(apart, SEEDS_APART)
-    level = "care" if level == "doubt" and group.courses[0].optimizer == CONTROL else level
+    level = "care" if level == "doubt" and group.courses[0].spec.control else level
     return Check(name="seeds", level=level, found=found, rule=rule)
 
 

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 
 from lso.analysis.black_box_traces import design_size, first_failure, last_step
-from lso.analysis.black_box_verdict import COVERED, FEW, IN_DESIGN, SURROGATE_FREE, TYPICAL, WASTED
+from lso.analysis.black_box_verdict import COVERED, FEW, IN_DESIGN, TYPICAL, WASTED
 from lso.analysis.latent_dimensions import names
 from lso.black_box.budget import account
+from lso.optimizers import BlackBoxSpec, advised, black_box_spec, controls
 from lso.results.result import Evaluation
 from lso.space import OUTSIDE
 from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_SHARE, least
@@ -88,6 +89,11 @@ class Diagnostics:
     points: int = 0
     reencoding: float | None = None
 
+    @property
+    def spec(self) -> BlackBoxSpec:
+        """The row of its optimizer."""
+        return black_box_spec(self.optimizer)
+
     def share(self, *kinds: str) -> float:
         """Share of the calls that came to this."""
         return sum(self.counts.get(kind, 0) for kind in kinds) / max(1, self.counts.get("calls", 0))
@@ -162,16 +168,17 @@ def _values(s: Diagnostics) -> Iterator[Cause]:
             "Look at the score.",
         )
         return
-    if s.optimizer in SURROGATE_FREE or s.flat is None:
+    if s.spec.surrogate_free or s.flat is None:
         return
     if s.flat:
         found = "" if s.explained is None else f" ({100 * max(0.0, s.explained):z.0f} % of their variance)"
-        remedy = "Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try cmaes."
+        remedy = "Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try "
+        remedy += f"{advised('flat surrogate')}."
         what = f"the surrogate is flat: refitted without a third of the values it foretells next to nothing{found}"
         yield Cause("problem", what, remedy)
     elif s.coverage is not None and s.points >= FEW and s.coverage < COVERED:
         what = f"the surrogate is too sure of itself: {100 * s.coverage:z.0f} % of values within their 95 % intervals"
-        yield Cause("note", what, "Try saas or turbo, or a larger initial design.")
+        yield Cause("note", what, f"Try {advised('overconfident surrogate')}, or a larger initial design.")
 
 
 def _typicality(s: Diagnostics) -> Iterator[Cause]:
@@ -187,17 +194,18 @@ def _typicality(s: Diagnostics) -> Iterator[Cause]:
 
 
 def _motion(s: Diagnostics) -> Iterator[Cause]:
-    if s.step is not None and s.step < STEP_FLOOR and s.optimizer != "random":
+    if s.step is not None and s.step < STEP_FLOOR and not s.spec.control:
         what = f"the step size is at its floor: the last proposals lie within {100 * s.step:.2g} % of a prior draw's "
         what += "distance from the best code"
         yield Cause("note", what, "More calls will not help; search again from another --seed, or with restarts.")
     if s.unsearched is not None and s.unsearched > IN_DESIGN:
         what = f"{100 * s.unsearched:z.0f} % of the searches spent their budget within the initial design: they drew, "
-        remedy = "Raise the budget, or lower the design where there is one (turbo:initial=20)."
+        remedy = "Raise the budget, or lower the design where there is one"
+        remedy += "." if s.spec.surrogate_free else f" ({s.optimizer}:initial=20)."
         yield Cause("problem", what + "and learnt nothing", remedy)
-    if s.in_design is not None and s.in_design > IN_DESIGN and s.optimizer != "random":
+    if s.in_design is not None and s.in_design > IN_DESIGN and not s.spec.control:
         what = f"{100 * s.in_design:z.0f} % of the searches found nothing better than their initial design"
-        yield Cause("problem", what, "Compare with random search at the same budget; raise the budget.")
+        yield Cause("problem", what, f"Compare with {controls()} at the same budget; raise the budget.")
     elif s.late is not None and s.late > 0.5:
         what = f"the best came in the last tenth of the calls in {100 * s.late:z.0f} % of the searches: still gaining"
         yield Cause("note", what, "Go on with a larger budget (--resume).")

@@ -83,9 +83,8 @@ def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
 
     with torch.no_grad():
         posterior: Any = loo_cv(surrogate.model).posterior
-        ensemble = surrogate.kind == "saas"
-        mean = (posterior.mixture_mean if ensemble else posterior.mean).reshape(-1)
-        variance = (posterior.mixture_variance if ensemble else posterior.variance).reshape(-1)
+        mean = (posterior.mixture_mean if surrogate.ensemble else posterior.mean).reshape(-1)
+        variance = (posterior.mixture_variance if surrogate.ensemble else posterior.variance).reshape(-1)
         deviation = variance.clamp_min(0).sqrt()
     away = (surrogate.targets - mean).abs()
     return Calibration(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lso.objectives.failures import MAX_FAILURES, Failures, ScoreError
+from lso.optimizers import advised
 from lso.results.result import Evaluation
 from lso.vae.utils.validation import pluralize
 
@@ -25,7 +26,7 @@ NOTHING_NEW = {
     "stands_still": (
         "The search stands still: the last {n} codes proposed lie close together, and {many} of them decoded to data "
         "already seen. Search from another --seed, or with an optimizer that starts "
-        "anew (turbo)."
+        f"anew ({advised('stands still')})."
     ),
     "invalid": (
         "Of the last {n} codes proposed, {many} decoded to data that the score calls invalid. "

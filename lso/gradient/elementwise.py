@@ -79,9 +79,8 @@ def _torch_class(optimizer: str | type[Optimizer]) -> type[Optimizer]:
 
 
 def _couples(name: str, why: str) -> UsageError:
-    instead = (
-        "Use optimizer='lbfgs', BoTorch's batched one." if name == "LBFGS" else "Use adam, sgd, lbfgs, or another one."
-    )
+    own = GRADIENT_OPTIMIZERS.get(name.lower())
+    instead = f"Use optimizer={name.lower()!r}: {own.summary}." if own else f"Use {', '.join(GRADIENT_OPTIMIZERS)}."
     return UsageError(f"{name} cannot run a batch of independent searches: {why}", instead)
 
 

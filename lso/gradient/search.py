@@ -9,15 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lso.gradient import elementwise, lbfgs, stopping
+from lso.gradient import elementwise, stopping
 from lso.gradient.elementwise import Budget, DescentCallback, DescentResult, Factory, factory
 from lso.objectives.latent_objective import LatentObjective
 from lso.objectives.scores import not_differentiable
-from lso.optimizers import with_options
+from lso.optimizers import GRADIENT_OPTIMIZERS, with_options
 from lso.results.evaluation import evaluations
 from lso.results.result import Evaluation, Result, Trace, status_of
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.utils.deprecation import renamed_arguments
+from lso.vae.utils.lazy import resolve
 from lso.vae.utils.validation import require
 
 
@@ -134,7 +135,8 @@ def _run(
     targets = torch.arange(count, device=flat.device).repeat_interleave(each)
     name, make, arguments = settle(optimizer, lr, options)
     if make is None:
-        return name, lbfgs.descend(objective, flat, targets, arguments, budget, callback), arguments
+        descend = resolve(GRADIENT_OPTIMIZERS[name].descend)
+        return name, descend(objective, flat, targets, arguments, budget, callback), arguments
     return name, elementwise.descend(objective, flat, targets, make, budget, callback), arguments
 
 
@@ -148,7 +150,7 @@ def settle(
         lr: learning rate, or None.
         options: further arguments.
     Returns:
-        Its name, a function ``[z] -> optimizer`` (None for ``lbfgs``, which is not torch's), and its arguments.
+        Its name, a function ``[z] -> optimizer`` (None for what is not torch's, as ``lbfgs``), and its arguments.
     Raises:
         UsageError: if it is unknown, couples the elements of a batch, or does not take the arguments.
     """
@@ -158,13 +160,15 @@ def settle(
         if lr is not None:
             raise UsageError("the learning rate is given twice, as lr and among the options", "Give it once.")
         lr, options = options["lr"], {key: value for key, value in options.items() if key != "lr"}
-    if optimizer != "lbfgs":
+    spec = GRADIENT_OPTIMIZERS.get(optimizer) if isinstance(optimizer, str) else None
+    if spec is None or not isinstance(optimizer, str) or not spec.descend:
         return factory(optimizer, lr, options)
     if lr is not None:
-        raise UsageError("lbfgs has no learning rate", "Leave lr out; its line search finds the step.")
-    if unknown := options.keys() - {"maxcor", "maxls"}:
-        raise UsageError(f"lbfgs has no option {', '.join(sorted(unknown))}", "It takes maxcor and maxls.")
-    return "lbfgs", None, dict(options)
+        raise UsageError(f"{optimizer} has no learning rate", "Leave lr out; it finds its step itself.")
+    if unknown := options.keys() - set(spec.takes):
+        taken = " and ".join(spec.takes) or "none"
+        raise UsageError(f"{optimizer} has no option {', '.join(sorted(unknown))}", f"It takes {taken}.")
+    return optimizer, None, dict(options)
 
 
 def _result(

@@ -11,6 +11,7 @@ from lso.analysis.convergence import finite_median
 from lso.analysis.start_sensitivity import BASIN, Sensitivity
 from lso.analysis.summary import plain
 from lso.analysis.surrogate_calibration import LEVELS, POINTS, Calibration, coverage, equal
+from lso.optimizers import BLACK_BOX_OPTIMIZERS
 from lso.reports.key_numbers import cell
 from lso.reports.tables import NONE, Table, number, percent
 
@@ -119,7 +120,9 @@ def surrogate(summary: BlackBoxSummary) -> Table | None:
         "hyperparameters kept. Explained: share of the variance of each third of the values that a surrogate refitted "
         "to the others foretells; under 5 % it is flat. Lengthscales: medians, in standard deviations of the prior; a "
         "dimension whose lengthscale is many times the box does not matter to the surrogate. A trust region fits its "
-        "own model to its own neighbourhood; to random search and CMA-ES this one is a bystander."
+        "own model to its own neighbourhood; to "
+        f"{' and '.join(row.label for row in BLACK_BOX_OPTIMIZERS.values() if row.surrogate_free)} this one is a "
+        "bystander."
     )
     return Table(columns=columns, rows=rows, title="Leave-one-out calibration", note=note) if rows else None
 

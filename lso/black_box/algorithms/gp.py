@@ -15,7 +15,8 @@ from lso.black_box.ask_tell import History, Proposal
 from lso.black_box.bayesopt.acquisition import AcquisitionTerms, improvement, maximize, scored
 from lso.black_box.bayesopt.candidates import DESIGNS, design, on_chart, starts, unit_bounds
 from lso.black_box.bayesopt.guard import WEIGHT, Guard, make_guard
-from lso.black_box.bayesopt.surrogates import KINDS, chosen, fit, fit_feasibility, isolated
+from lso.black_box.bayesopt.surrogates import SURROGATES, chosen, fit, fit_feasibility, isolated
+from lso.optimizers import DESIGN
 from lso.space import LatentSpace
 from lso.vae.errors import unknown_name
 from lso.vae.utils.random import generator, mix_seed
@@ -35,7 +36,7 @@ class GpSettings:
         restarts: searches of the acquisition.
         raw_samples: points that compete to start them.
         joint: optimize the points of an ask together; else one after the other, each pending for the next.
-        surrogate: see `lso.black_box.bayesopt.surrogates.KINDS`.
+        surrogate: see `lso.black_box.bayesopt.surrogates.SURROGATES`.
         features: codes ``(n, d)`` to features ``(n, f)`` of what they decode to; the model is then of these.
         differentiable: whether gradients through the features mean something.
     Raises:
@@ -43,7 +44,7 @@ class GpSettings:
     """
 
     guard: Guard
-    initial: int = 10
+    initial: int = DESIGN
     design: str = "prior"
     restarts: int = 8
     raw_samples: int = 512
@@ -58,8 +59,8 @@ class GpSettings:
         require(self.raw_samples >= 8, "8 points to choose from, or more", self.raw_samples, "Give more.")
         if self.design not in DESIGNS:
             raise unknown_name("design", self.design, DESIGNS)
-        if self.surrogate not in KINDS:
-            raise unknown_name("surrogate", self.surrogate, KINDS)
+        if self.surrogate not in SURROGATES:
+            raise unknown_name("surrogate", self.surrogate, SURROGATES)
 
 
 def build_gp(
@@ -67,7 +68,7 @@ def build_gp(
     *,
     guard: str | None = "typical",
     guard_weight: float = WEIGHT,
-    initial: int = 10,
+    initial: int = DESIGN,
     design: str = "prior",
     restarts: int = 8,
     raw_samples: int = 512,
@@ -89,7 +90,7 @@ def build_gp(
         joint: see `GpSettings`.
         features: see `GpSettings` and `lso.black_box.bayesopt.features`.
         differentiable: whether gradients through the features mean something; else the acquisition chooses from a pool.
-        surrogate: see `lso.black_box.bayesopt.surrogates.KINDS`.
+        surrogate: see `lso.black_box.bayesopt.surrogates.SURROGATES`.
     Returns:
         The proposal.
     Raises:

@@ -11,6 +11,7 @@ from lso.black_box.algorithms.gp import Features, GpSettings, distinct_best, pro
 from lso.black_box.ask_tell import History, Proposal
 from lso.black_box.bayesopt.candidates import starts
 from lso.black_box.bayesopt.guard import WEIGHT, make_guard
+from lso.optimizers import DESIGN
 from lso.space import LatentSpace
 from lso.vae.utils.random import generator
 
@@ -20,7 +21,7 @@ def build_thompson(
     *,
     guard: str | None = "typical",
     guard_weight: float = WEIGHT,
-    initial: int = 10,
+    initial: int = DESIGN,
     design: str = "prior",
     pool: int = 2000,
     features: Features | None = None,

@@ -4,7 +4,7 @@ The trust region is a fold over the record: where it is, how long its sides are,
 
 import math
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from lso.black_box.ask_tell import UNASKED, History, Proposal
 from lso.black_box.bayesopt.candidates import DESIGNS, design, on_chart, perturbed, unit_bounds
 from lso.black_box.bayesopt.guard import WEIGHT, Guard, make_guard
 from lso.black_box.bayesopt.surrogates import fit, fit_feasibility, isolated
+from lso.optimizers import trust_region_design
 from lso.space import LatentSpace
 from lso.vae.errors import unknown_name
 from lso.vae.utils.random import generator, mix_seed
@@ -229,7 +230,6 @@ def _first_of_each(history: History) -> list[bool]:
     return [row in standing for row in range(len(history.z))]
 
 
-ACQUISITIONS = ("thompson", "qlognei")
 PERTURBED = 20  # coordinates that a candidate moves on average
 LOCAL = 128  # points of the local model: an ask costs the same however long the record
 ITERATIONS = 50  # of a fit; the paper takes 50 steps of Adam. Without an end it takes hundreds, and most of the time
@@ -301,7 +301,7 @@ def build_turbo(
     require(local >= 2 and candidates >= 2, "local and candidates >= 2", (local, candidates), "128 and 1000 are usual.")
     d = space.unit_dim
     rules = Rules(
-        design=min(2 * d, 64) if initial is None else initial,
+        design=trust_region_design(d) if initial is None else initial,
         patience=max(4, d) if patience is None else patience,
         successes=successes,
         typical=guard is not None,
@@ -332,8 +332,7 @@ def propose_turbo(history: History, n: int, seed: int, settings: TurboSettings) 
     else:
         with isolated(mix_seed(seed, "botorch")):
             box = Box(history, region, settings)
-            choose = thompson if settings.acquisition == "thompson" else improving
-            z = choose(box, n, seed)
+            z = ACQUISITIONS[settings.acquisition](box, n, seed)
     return space.clip(settings.guard.inside(on_chart(space, z)))
 
 
@@ -427,3 +426,7 @@ def improving(box: Box, n: int, seed: int) -> Float[Tensor, "n latent"]:
         picks.append(box.terms.codes(maximize(improvement(box.terms, pending), raw, box.bounds, 4)))
         pending = torch.cat([pending, box.view(picks[-1])])
     return torch.cat(picks)
+
+
+# What chooses the points of an ask, by name.
+ACQUISITIONS: Mapping[str, Callable[[Box, int, int], Tensor]] = {"thompson": thompson, "qlognei": improving}

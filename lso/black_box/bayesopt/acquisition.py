@@ -79,7 +79,7 @@ class _Guided(qLogNoisyExpectedImprovement):
         if not self.terms.adds:
             return improvement
         added = self.terms.added(z, inputs)
-        return improvement + (added.unsqueeze(-2) if self.terms.surrogate.kind == "saas" else added)  # ensemble axis
+        return improvement + (added.unsqueeze(-2) if self.terms.surrogate.ensemble else added)  # ensemble axis
 
 
 def improvement(terms: AcquisitionTerms, pending: Float[Tensor, "p f"], *, over_inputs: bool = False) -> Any:

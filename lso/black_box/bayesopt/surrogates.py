@@ -5,7 +5,7 @@ global state, which is put back, and it warns of what is dealt with here.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,8 +17,26 @@ from torch import Tensor
 
 from lso._botorch import importing_botorch
 from lso.vae.errors import unknown_name
+from lso.vae.utils.lazy import resolve
 
-KINDS = ("gp", "saas")
+
+@dataclass(frozen=True, kw_only=True)
+class SurrogateSpec:
+    """A row of the table of surrogates.
+
+    Args:
+        model: ``"module:class"`` of a BoTorch model, ``(inputs, targets)``.
+        ensemble: whether it is several models, over whose predictions one averages.
+    """
+
+    model: str
+    ensemble: bool = False
+
+
+SURROGATES: Mapping[str, SurrogateSpec] = {
+    "gp": SurrogateSpec(model="botorch.models:SingleTaskGP"),
+    "saas": SurrogateSpec(model="botorch.models.map_saas:EnsembleMapSaasSingleTaskGP", ensemble=True),
+}
 # Most points that the process is fitted on; of more, so many are chosen. An evaluation of the likelihood takes one core
 # 0.05 s at 500 points in 32 dimensions, and four times as long at 1,000.
 LIMIT = 500
@@ -79,7 +97,7 @@ class Surrogate:
         targets: ``(n,)`` standardized gains.
         center: gain of a standardized 0.
         scale: gain of a standardized 1; 1 where all gains are equal.
-        kind: one of `KINDS`.
+        kind: row of `SURROGATES`.
     """
 
     model: Any
@@ -88,6 +106,11 @@ class Surrogate:
     center: float
     scale: float
     kind: str = "gp"
+
+    @property
+    def ensemble(self) -> bool:
+        """See `SurrogateSpec`."""
+        return SURROGATES[self.kind].ensemble
 
     @property
     def lengthscales(self) -> Float[Tensor, " k"]:
@@ -124,21 +147,18 @@ def fit(
     Args:
         x: ``(n, k)`` double, in the unit cube or near it; duplicates are allowed.
         gain: ``(n,)`` double, finite.
-        kind: one of `KINDS`.
+        kind: row of `SURROGATES`.
         iterations: see `maximized`.
     Returns:
         The surrogate.
     Raises:
         UsageError: for an unknown kind.
     """
-    if kind not in KINDS:
-        raise unknown_name("surrogate", kind, KINDS)
+    if kind not in SURROGATES:
+        raise unknown_name("surrogate", kind, SURROGATES)
     with importing_botorch():
-        from botorch.models import SingleTaskGP
-        from botorch.models.map_saas import EnsembleMapSaasSingleTaskGP
-
+        build = resolve(SURROGATES[kind].model)
     targets, center, scale = standardize(gain)
-    build = {"gp": SingleTaskGP, "saas": EnsembleMapSaasSingleTaskGP}[kind]
     model = maximized(build(x, targets.unsqueeze(-1)), iterations)
     return Surrogate(model=model, inputs=x, targets=targets, center=center, scale=scale, kind=kind)
 
