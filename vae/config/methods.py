@@ -92,6 +92,8 @@ class MethodSpec:
         anneal: default length of the KL ramp in epochs.
         example: values for parameters that have no default, for tests and help.
         kind: of the data that it is for; None is any.
+        latents: False for an autoregressive baseline, which has none.
+        needs_latents: whether it acts on latents, so that there have to be some.
     """
 
     build: Callable[..., dict[str, Any]]
@@ -100,6 +102,8 @@ class MethodSpec:
     anneal: float = 0.0
     example: Mapping[str, Any] = field(default_factory=dict)
     kind: Kind | None = None
+    latents: bool = True
+    needs_latents: bool = True
 
 
 def _plain() -> dict[str, Any]:
@@ -180,12 +184,13 @@ def _sa(
     return {"inference": SemiAmortized(refinement=refinement, products=products)}
 
 
-def _baseline() -> dict[str, Any]:
-    return {"latents": False}
-
-
 METHODS: Mapping[str, MethodSpec] = {
-    "vae": MethodSpec(build=_plain, summary="the plain VAE", source="Kingma & Welling 2014, arXiv:1312.6114"),
+    "vae": MethodSpec(
+        build=_plain,
+        summary="the plain VAE",
+        source="Kingma & Welling 2014, arXiv:1312.6114",
+        needs_latents=False,
+    ),
     "vae-anneal": MethodSpec(
         build=_plain,
         summary="KL weight raised from 0.1 to 1",
@@ -232,16 +237,20 @@ METHODS: Mapping[str, MethodSpec] = {
         source="Kim et al. 2018, arXiv:1802.02550",
     ),
     "pixelcnn": MethodSpec(
-        build=_baseline,
+        build=_plain,
         summary="autoregressive decoder without latents, exact likelihood",
         source="van den Oord et al. 2016, arXiv:1606.05328",
         kind="image",
+        latents=False,
+        needs_latents=False,
     ),
     "lstm-lm": MethodSpec(
-        build=_baseline,
+        build=_plain,
         summary="language model without latents, exact likelihood",
         source="Mikolov et al. 2010; as He et al. 2019, arXiv:1901.05534",
         kind="sequence",
+        latents=False,
+        needs_latents=False,
     ),
 }
 
@@ -269,6 +278,11 @@ def rows(name: str) -> list[MethodSpec]:
         if parts.count(part) > 1:
             raise UsageError(f"method {name} names {part} twice", "Name each once.")
     return [METHODS[part] for part in parts]
+
+
+def baselines(kind: Kind | None = None) -> str:
+    """The names of the methods without latents, for errors: of one kind of data, or of all."""
+    return ", ".join(name for name, row in METHODS.items() if not row.latents and kind in (None, row.kind))
 
 
 def parameters(name: str) -> dict[str, inspect.Parameter]:
@@ -322,6 +336,7 @@ def method(name: str, /, **params: Any) -> Method:
     values: dict[str, Any] = {}
     for spec in rows(name):
         own = spec.build(**{key: full[key] for key in inspect.signature(spec.build).parameters})
+        own |= {} if spec.latents else {"latents": False}
         if taken := set(own) & set(values):
             raise UsageError(
                 f"method {name} sets the {' and the '.join(sorted(taken))} twice", "Join methods that differ in it."

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_type_hints
 
 from lso.vae.config.architectures import ARCHITECTURES, BASELINES, Architecture, Kind, architecture
 from lso.vae.config.components import Svi
-from lso.vae.config.methods import Method, method, parameters, renamed_parameters, rows
+from lso.vae.config.methods import Method, baselines, method, parameters, renamed_parameters, rows
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.deprecation import current_words, renamed_fields
 from lso.vae.utils.files import printable
@@ -20,7 +20,28 @@ Binarize = Literal["dynamic", "fixed", "none"]
 Precision = Literal["float32", "bfloat16"]
 Monitor = Literal["loss", "elbo", "objective", "last"]
 RENAMED_PROTOCOL = {"judge": "monitor", "judge_from": "monitor_from"}  # old name -> current one
-RATES = {"adam": 1e-3, "sgd": 1.0}  # usual learning rate of an optimizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOptimizerSpec:
+    """A row of the table of optimizers that train.
+
+    Args:
+        torch_name: class in `torch.optim` that takes ``fused``.
+        learning_rate: the usual one.
+        capturable: whether it has to be told that CUDA graphs record its steps.
+    """
+
+    torch_name: str
+    learning_rate: float
+    capturable: bool = False
+
+
+TrainingOptimizer = Literal["adam", "sgd"]  # the rows of the table, for types
+TRAINING_OPTIMIZERS: Mapping[str, TrainingOptimizerSpec] = {
+    "adam": TrainingOptimizerSpec(torch_name="Adam", learning_rate=1e-3, capturable=True),
+    "sgd": TrainingOptimizerSpec(torch_name="SGD", learning_rate=1.0),
+}
 
 
 @renamed_fields(**RENAMED_PROTOCOL)
@@ -72,7 +93,7 @@ class Protocol:
         UsageError: if a value is out of range.
     """
 
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: TrainingOptimizer = "adam"
     learning_rate: float = 1e-3
     encoder_learning_rate: float = 0.0
     batch_size: int = 64
@@ -199,15 +220,16 @@ class TrainConfig:
                 f"{self.method.name} has no latents, and latent_dim is {self.architecture.latent_dim}",
                 "Leave --latent-dim out, or give 0.",
             )
-        if not self.architecture.latent_dim and self.method.latents and self.method.name != "vae":
+        needs = self.method.latents and any(row.needs_latents for row in rows(self.method.name))
+        if not self.architecture.latent_dim and needs:
             raise UsageError(
                 f"{self.method.name} acts on latents, and latent_dim is 0",
-                "Take a method without (pixelcnn, lstm-lm), or some latents.",
+                f"Take a method without ({baselines()}), or some latents.",
             )
         if any(row.kind not in (None, self.kind) for row in rows(self.method.name)):
             raise UsageError(
                 f"{self.method.name} is not for {self.kind}s, and {self.architecture.name} is",
-                "Take pixelcnn for images, lstm-lm for sequences.",
+                f"Take {baselines('image')} for images, {baselines('sequence')} for sequences.",
             )
         if self.protocol.compiled and self.kind == "sequence":
             raise UsageError(
@@ -281,7 +303,8 @@ def _other_family(base: Architecture, values: Mapping[str, Any]) -> Architecture
 def _other_optimizer(base: Protocol, values: Mapping[str, Any]) -> Protocol:
     """The base protocol; where another optimizer is named, at that optimizer's own learning rate."""
     name = values.get("optimizer", base.optimizer)
-    return base if name == base.optimizer else dataclasses.replace(base, learning_rate=RATES.get(name, 1.0))
+    row = TRAINING_OPTIMIZERS.get(name)  # a name that there is not is refused later, with those that there are
+    return base if name == base.optimizer or row is None else dataclasses.replace(base, learning_rate=row.learning_rate)
 
 
 def _without_latents(networks: Architecture, chosen: Method) -> Architecture:

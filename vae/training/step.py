@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, compile
 from torch._dynamo.exc import TorchDynamoException
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import Optimizer
 
 from lso.vae.checkpoint import first_line
 from lso.vae.config.methods import Method
-from lso.vae.config.training import Precision, Protocol
+from lso.vae.config.training import TRAINING_OPTIMIZERS, Precision, Protocol
 from lso.vae.data.dataset import to_unit
 from lso.vae.distributed import sharded_batch, sum_flat
 from lso.vae.inference.posterior import draws, infer
@@ -126,11 +126,10 @@ def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
 
 
 def _optimizer(protocol: Protocol, half: torch.nn.Module, rate: Tensor) -> Optimizer:
-    if protocol.optimizer == "sgd":
-        return SGD(half.parameters(), lr=rate, fused=True)
-    return Adam(
-        half.parameters(), lr=rate, fused=True, capturable=rate.device.type == "cuda"
-    )  # see `lso.vae.training.cuda_graphs`
+    row = TRAINING_OPTIMIZERS[protocol.optimizer]
+    graphs = {"capturable": rate.device.type == "cuda"} if row.capturable else {}  # `lso.vae.training.cuda_graphs`
+    made: Optimizer = getattr(torch.optim, row.torch_name)(half.parameters(), lr=rate, fused=True, **graphs)
+    return made
 
 
 def draw_noise(
