@@ -78,11 +78,11 @@ class DrawOptions:
         Raises:
             UsageError: if there is no such way, or a flag is of another.
         """
-        from lso.decoders.generation import OWNERS, Generation
+        from lso.decoders.generation import OPTION_METHODS, Generation
 
         if self.samples != AVERAGED:
             raise UsageError("--samples is for images, and this model is of sequences", "Leave it out.")
-        owner = next((OWNERS[key][0] for key in self._of_text), usual)
+        owner = next((OPTION_METHODS[key][0] for key in self._of_text), usual)
         how = owner if self.how is None else convert(self.how, Way, "--how")
         return Generation(how=how, common=common, seed=self.seed, **self._of_text)
 

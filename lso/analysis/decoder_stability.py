@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from lso.black_box.result import SearchResult
-from lso.decoders.decoder import DecoderFinding, relative_gap, rounding
+from lso.decoders.decoder import DecoderFinding, relative_gap, rounding_tolerance
 from lso.results.evaluation import End, ends
 from lso.results.result import Evaluation, Result
 
@@ -26,7 +26,7 @@ def values_again(result: Result) -> list[DecoderFinding]:
     with torch.no_grad():
         again = objective(result.z)
     gap = relative_gap(again, result.value)
-    if gap <= rounding(objective.decoder.dtype or result.value.dtype):
+    if gap <= rounding_tolerance(objective.decoder.dtype or result.value.dtype):
         return []
     seen = f"the same codes have other values now than at the end of the search, by {gap:.2g} relative"
     return [DecoderFinding("stateful", seen, HINT)]
@@ -53,7 +53,7 @@ def _changed(result: SearchResult, records: Sequence[Evaluation]) -> int:
     """How many codes of an ask decode to something else; all of it together, as then, or rounding would differ."""
     z = torch.tensor([record.z for record in records], dtype=torch.float64)
     found, decoder = ends(result.objective, z), result.objective.decoder
-    allowed = rounding(decoder.dtype or torch.float32)
+    allowed = rounding_tolerance(decoder.dtype or torch.float32)
     return sum(_differs(end, record, allowed) for end, record in zip(found, records, strict=True))
 
 

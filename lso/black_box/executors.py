@@ -21,7 +21,7 @@ from torch import Tensor
 from lso.black_box.workers import NotStarted, WorkerDied, Workers
 from lso.objectives.failures import ScoreError
 from lso.objectives.latent_objective import LatentObjective
-from lso.objectives.score_calls import REASON, Chunk, ScoreOutcome, failed, spare
+from lso.objectives.score_calls import MAX_REASON_CHARS, Chunk, ScoreOutcome, copy_datum, failed_outcome
 from lso.vae.errors import LsoError, UsageError
 
 LOOK = 0.5  # seconds between looks at what the callback says
@@ -96,7 +96,7 @@ class SerialExecutor(Caller):
     def done(self) -> list[tuple[Call, ScoreOutcome]]:
         """Score what waits."""
         calls = self._next()
-        items = [spare(call.z if self._by_code else call.item) for call in calls]
+        items = [copy_datum(call.z if self._by_code else call.item) for call in calls]
         outcomes = Chunk(self._score, self._on, items)()
         if not outcomes:
             self._waiting[:0] = [replace(call, alone=True) for call in calls]
@@ -174,7 +174,7 @@ class FuturesExecutor(Caller):
         except LsoError:
             raise
         except Exception as error:  # what cannot be pickled
-            self._ready += self._told(calls, failed(error))
+            self._ready += self._told(calls, failed_outcome(error))
         else:
             self._running[future] = (calls, time.perf_counter())
 
@@ -292,7 +292,7 @@ def _portable(item: Any) -> Any:
     """A copy, of a tensor as an array: pickled, a row would take its whole batch along, or memory shared with this
     process.
     """
-    item = spare(item)
+    item = copy_datum(item)
     if not isinstance(item, Tensor):
         return item
     try:
@@ -321,5 +321,5 @@ def _mishap(error: BaseException) -> ScoreOutcome:
     if isinstance(error, TimeoutError):
         return ScoreOutcome("timed_out", reason=str(error))
     if isinstance(error, WorkerDied | BrokenExecutor | CancelledError) or type(error).__name__ in LOST:
-        return ScoreOutcome("lost", reason=(str(error) or "the executor broke")[:REASON])
-    return failed(error)
+        return ScoreOutcome("lost", reason=(str(error) or "the executor broke")[:MAX_REASON_CHARS])
+    return failed_outcome(error)

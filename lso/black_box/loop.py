@@ -15,7 +15,7 @@ from lso.black_box.runner import Known, Search
 from lso.black_box.runner import SearchCallback as SearchCallback
 from lso.black_box.workers import Workers
 from lso.objectives.failures import MAX_FAILURES
-from lso.objectives.function_names import steady
+from lso.objectives.function_names import stable_name
 from lso.objectives.latent_objective import LatentObjective
 from lso.results.evaluation import digest, unaddressed
 from lso.results.result import Evaluation
@@ -130,7 +130,7 @@ def optimize(
     limits = SearchLimits(budget=budget, max_calls=most, patience=patience, max_failures=max_failures)
     settings = {
         "optimizer": box.name,
-        "objective": steady(objective.name, objective.score),
+        "objective": stable_name(objective.name, objective.score),
         "maximize": objective.maximize,
         "on": objective.on,
         "prior_weight": objective.prior_weight,

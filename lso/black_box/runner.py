@@ -280,7 +280,7 @@ class Search:
             z=call.z.tolist(),
             decoded_hash=call.end.decoded_hash,
             value=float(value),
-            valid=outcome.word == "evaluated",
+            valid=outcome.status == "evaluated",
             duplicate_of=duplicate_of,
             norm_percentile=float(self.objective.space.norm_percentile(call.z)),
             reencoding_error=call.end.reencoding_error,
@@ -289,7 +289,7 @@ class Search:
             decoded=call.end.text,
             call=call.number,
             ask=call.asked.number,
-            outcome=outcome.word,
+            outcome=outcome.status,
             reason=outcome.reason,
             fault=outcome.fault,
         )

@@ -16,7 +16,7 @@ from lso.vae.models.vae import VAE
 # Where a decoded tensor hides: lso and torch.distributions, pythae, diffusers.
 DECODED_NAMES = ("mean", "reconstruction", "recon_x", "sample")
 # (mean, log-variance) of an encoder's output under the names of lso and of pythae.
-CODE_NAMES = (("mean", "log_var"), ("embedding", "log_covariance"))
+POSTERIOR_NAMES = (("mean", "log_var"), ("embedding", "log_covariance"))
 
 
 def find_decode(model: Callable[..., Any], decode: str | Callable[..., Any] | None) -> Callable[..., Any]:
@@ -36,7 +36,7 @@ def find_decode(model: Callable[..., Any], decode: str | Callable[..., Any] | No
             if callable(found := getattr(model, name, None)):
                 return found  # type: ignore[no-any-return]
         return model
-    return _named(model, decode, "decode")
+    return _find_callable(model, decode, "decode")
 
 
 def find_encode(model: Callable[..., Any], encode: str | Callable[..., Any] | None) -> Callable[..., Any] | None:
@@ -55,10 +55,10 @@ def find_encode(model: Callable[..., Any], encode: str | Callable[..., Any] | No
         return partial(posterior, model)  # as its own method finds codes
     if encode is None:
         return next((f for name in ("encode", "encoder") if callable(f := getattr(model, name, None))), None)
-    return _named(model, encode, "encode")
+    return _find_callable(model, encode, "encode")
 
 
-def _named(model: object, what: str | Callable[..., Any], option: str) -> Callable[..., Any]:
+def _find_callable(model: object, what: str | Callable[..., Any], option: str) -> Callable[..., Any]:
     if callable(what):
         return what
     found = getattr(model, what, None)
@@ -70,28 +70,29 @@ def _named(model: object, what: str | Callable[..., Any], option: str) -> Callab
     return found  # type: ignore[no-any-return]
 
 
-def owned_modules(model: object, *functions: object) -> list[nn.Module]:
+def find_owned_modules(model: object, *functions: object) -> list[nn.Module]:
     """Modules that were handed over openly: the model itself, or the module whose bound method came."""
     candidates = (part for thing in (model, *functions) for part in (thing, getattr(thing, "__self__", None)))
-    return _unique(part for part in candidates if isinstance(part, nn.Module))
+    return _unique_modules(part for part in candidates if isinstance(part, nn.Module))
 
 
-def hidden_modules(*functions: object) -> list[nn.Module]:
+def find_referenced_modules(*functions: object) -> list[nn.Module]:
     """Modules that functions reach through closures, globals or `functools.partial`."""
-    return _unique(value for function in functions for value in _reached(function) if isinstance(value, nn.Module))
+    values = (value for function in functions for value in _referenced_values(function))
+    return _unique_modules(value for value in values if isinstance(value, nn.Module))
 
 
-def _reached(function: object) -> Iterator[object]:
+def _referenced_values(function: object) -> Iterator[object]:
     if isinstance(function, partial):
         yield from (function.func, *function.args, *function.keywords.values())
-        yield from _reached(function.func)
+        yield from _referenced_values(function.func)
     elif inspect.isfunction(function):
         found = inspect.getclosurevars(function)
         for value in (*found.nonlocals.values(), *found.globals.values()):
             yield from (value, getattr(value, "__self__", None))
 
 
-def _unique(modules: Iterator[nn.Module]) -> list[nn.Module]:
+def _unique_modules(modules: Iterator[nn.Module]) -> list[nn.Module]:
     return list({id(module): module for module in modules}.values())
 
 
@@ -142,19 +143,19 @@ def extract_posterior(output: Any) -> DiagonalGaussian | Tensor:
         return output
     if hasattr(output, "latent_dist"):
         return extract_posterior(output.latent_dist)
-    for names in CODE_NAMES:
+    for names in POSTERIOR_NAMES:
         pair = [output.get(n) if isinstance(output, Mapping) else getattr(output, n, None) for n in names]
         if isinstance(pair[0], Tensor):
-            return _posterior(pair[0], pair[1], deviation=getattr(output, "stddev", None))
+            return _as_posterior(pair[0], pair[1], deviation=getattr(output, "stddev", None))
     if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
-        return _posterior(output[0], output[1] if len(output) > 1 else None)
+        return _as_posterior(output[0], output[1] if len(output) > 1 else None)
     raise UsageError(
         f"the encoder returned {type(output).__name__}; expected a tensor, (mean, log_var) or a distribution",
         "Pass encode=lambda x: ... that returns one of these.",
     )
 
 
-def _posterior(mean: Tensor, log_var: Any, deviation: Any = None) -> DiagonalGaussian | Tensor:
+def _as_posterior(mean: Tensor, log_var: Any, deviation: Any = None) -> DiagonalGaussian | Tensor:
     if not isinstance(log_var, Tensor) and isinstance(deviation, Tensor):
         log_var = 2 * torch.log(deviation)
     known = isinstance(log_var, Tensor) and log_var.shape == mean.shape and mean.ndim == 2

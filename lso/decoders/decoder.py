@@ -15,8 +15,8 @@ from lso.decoders.adapters import (
     extract_posterior,
     find_decode,
     find_encode,
-    hidden_modules,
-    owned_modules,
+    find_owned_modules,
+    find_referenced_modules,
 )
 from lso.decoders.generation import Generation, generate, vocabulary_of
 from lso.vae.distributions.gaussian import DiagonalGaussian
@@ -27,8 +27,8 @@ from lso.vae.utils.random import generator
 from lso.vae.vocabulary import Vocabulary
 
 # Largest difference, relative to the output's size, that rounding alone explains when the batch is cut differently.
-ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-ALONE = 8  # draws decoded alone, to be compared with themselves in a batch
+ROUNDING_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+MAX_SINGLE_DECODES = 8  # draws decoded alone, to be compared with themselves in a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def check(decoder: "Decoder", n: int = 8) -> list[DecoderFinding]:
     Returns:
         What was found, most basic first; empty if nothing.
     """
-    found = _train_mode(decoder) + _dtype(decoder)
+    found = _check_train_mode(decoder) + _check_dtype(decoder)
     z = torch.randn(
         max(n, 2), decoder.latent_dim, generator=generator(0, "check"), dtype=decoder.dtype or torch.float64
     )
@@ -74,16 +74,18 @@ def check(decoder: "Decoder", n: int = 8) -> list[DecoderFinding]:
         ]
     if not isinstance(x, Tensor):
         same = list(map(repr, x)) == list(map(repr, again))
-        return found if same else [*found, _noisy("objects differ")]
-    found += _finite(x)
-    if not torch.equal(torch.nan_to_num(x), torch.nan_to_num(_tensor(again))):
-        found.append(_noisy(f"two calls differ by up to {relative_gap(x, _tensor(again)):.2g}"))
+        return found if same else [*found, _nondeterministic_finding("objects differ")]
+    found += _check_finite(x)
+    if not torch.equal(torch.nan_to_num(x), torch.nan_to_num(_require_tensor(again))):
+        found.append(
+            _nondeterministic_finding(f"two calls differ by up to {relative_gap(x, _require_tensor(again)):.2g}")
+        )
     else:  # a noisy decoder would look batch-dependent as well
-        found += _batch(decoder, z, x)
-    return found + _gradient(decoder, z) + _encoder(decoder, x)
+        found += _check_batch(decoder, z, x)
+    return found + _check_gradient(decoder, z) + _check_encoder(decoder, x)
 
 
-def _train_mode(decoder: "Decoder") -> list[DecoderFinding]:
+def _check_train_mode(decoder: "Decoder") -> list[DecoderFinding]:
     if still := decoder.mode_dependent_in_train_mode():
         return [
             DecoderFinding("train-mode", f"in train mode: {', '.join(still)}", "Call .eval() on the module before.")
@@ -96,7 +98,7 @@ def _train_mode(decoder: "Decoder") -> list[DecoderFinding]:
     return []
 
 
-def _dtype(decoder: "Decoder") -> list[DecoderFinding]:
+def _check_dtype(decoder: "Decoder") -> list[DecoderFinding]:
     types = sorted({str(t.dtype) for _, t in decoder._tensors() if t.is_floating_point()})
     if len(types) > 1:
         return [
@@ -108,7 +110,7 @@ def _dtype(decoder: "Decoder") -> list[DecoderFinding]:
     return []
 
 
-def _finite(x: Tensor) -> list[DecoderFinding]:
+def _check_finite(x: Tensor) -> list[DecoderFinding]:
     bad = int((~torch.isfinite(x)).reshape(len(x), -1).any(1).sum())
     if not bad:
         return []
@@ -117,27 +119,27 @@ def _finite(x: Tensor) -> list[DecoderFinding]:
     ]
 
 
-def _noisy(seen: str) -> DecoderFinding:
+def _nondeterministic_finding(seen: str) -> DecoderFinding:
     return DecoderFinding("non-deterministic", seen, "Decode the mean, not a sample; switch dropout off.")
 
 
-def _batch(decoder: "Decoder", z: Tensor, x: Tensor) -> list[DecoderFinding]:
+def _check_batch(decoder: "Decoder", z: Tensor, x: Tensor) -> list[DecoderFinding]:
     with torch.no_grad():
-        alone = torch.cat([_tensor(decoder.decode(row)) for row in torch.split(z[:ALONE], 1)])
-    gap = relative_gap(x[:ALONE], alone)
-    if gap <= rounding(x.dtype):
+        alone = torch.cat([_require_tensor(decoder.decode(row)) for row in torch.split(z[:MAX_SINGLE_DECODES], 1)])
+    gap = relative_gap(x[:MAX_SINGLE_DECODES], alone)
+    if gap <= rounding_tolerance(x.dtype):
         return []
     seen = f"a code decodes differently alone than in a batch, by {gap:.2g} relative"
     return [DecoderFinding("batch-dependent", seen, "Look for batch statistics, caches, or sorting over the batch.")]
 
 
-def _gradient(decoder: "Decoder", z: Tensor) -> list[DecoderFinding]:
+def _check_gradient(decoder: "Decoder", z: Tensor) -> list[DecoderFinding]:
     if not decoder.differentiable:
         return []
     hint = "Pass differentiable=False and use a black-box optimizer, or decode without rounding, argmax or no_grad."
     z = z.detach().clone().requires_grad_()
     try:
-        x = _tensor(decoder.decode(z))
+        x = _require_tensor(decoder.decode(z))
         if not x.requires_grad:
             return [DecoderFinding("no-gradient", "the output does not depend on z in the graph", hint)]
         # Random weights: the plain sum of a softmax output, say, is constant.
@@ -154,10 +156,10 @@ def _gradient(decoder: "Decoder", z: Tensor) -> list[DecoderFinding]:
     return []
 
 
-def _encoder(decoder: "Decoder", x: Tensor) -> list[DecoderFinding]:
+def _check_encoder(decoder: "Decoder", x: Tensor) -> list[DecoderFinding]:
     if not decoder.has_encoder:
         return []
-    means, error = _attempt(lambda: decoder.code_means(x))
+    means, error = _try_call(lambda: decoder.code_means(x))
     if error is not None:
         return [
             DecoderFinding(
@@ -170,7 +172,7 @@ def _encoder(decoder: "Decoder", x: Tensor) -> list[DecoderFinding]:
     return []
 
 
-def _attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
+def _try_call(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
     try:
         with torch.no_grad():
             return call(), None
@@ -178,9 +180,9 @@ def _attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
         return None, error
 
 
-def rounding(dtype: torch.dtype) -> float:
+def rounding_tolerance(dtype: torch.dtype) -> float:
     """The largest relative difference that rounding alone explains."""
-    return ROUNDING.get(dtype, 0.0)
+    return ROUNDING_TOLERANCE.get(dtype, 0.0)
 
 
 def relative_gap(x: Tensor, y: Tensor) -> float:
@@ -191,7 +193,7 @@ def relative_gap(x: Tensor, y: Tensor) -> float:
     return float(difference / (1 + torch.nan_to_num(x.double()).abs().max()))
 
 
-def _tensor(x: Tensor | list[Any]) -> Tensor:
+def _require_tensor(x: Tensor | list[Any]) -> Tensor:
     assert isinstance(x, Tensor)
     return x
 
@@ -202,7 +204,7 @@ def is_image(event_shape: Sequence[int]) -> bool:
 
 
 # Layers that do something else in train mode than in eval mode.
-MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+MODE_DEPENDENT_LAYERS = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 
 
 class Decoder:
@@ -267,9 +269,9 @@ class Decoder:
         self.generation = generation or Generation()
         self.batch_size = batch_size
         self._decode, self._encode = find_decode(model, decode), find_encode(model, encode)
-        self.latent_dim = _latent_dim(latent_dim, model)
-        frozen = owned_modules(model, decode, encode)
-        self._modules = frozen or hidden_modules(model, decode, encode)
+        self.latent_dim = _resolve_latent_dim(latent_dim, model)
+        frozen = find_owned_modules(model, decode, encode)
+        self._modules = frozen or find_referenced_modules(model, decode, encode)
         self.found_in_train_mode = tuple(name for m in self._modules for name in train_mode_layers(m))
         self.frozen = bool(frozen)
         for module in frozen:
@@ -328,7 +330,7 @@ class Decoder:
             wide = context.to(z) if context.is_floating_point() else context.to(z.device)
             wide = wide.expand(len(z), *context.shape[1:])
             contexts = list(torch.split(wide, len(chunks[0])))
-        parts = [pluck(self._forced(*both)) for both in zip(chunks, contexts, strict=True)]
+        parts = [pluck(self._decode_in_context(*both)) for both in zip(chunks, contexts, strict=True)]
         for chunk, part in zip(chunks, parts, strict=True):
             if (isinstance(part, Tensor) and part.ndim == 0) or len(part) != len(chunk):
                 got = tuple(part.shape) if isinstance(part, Tensor) else f"a list of {len(part)}"
@@ -348,7 +350,7 @@ class Decoder:
         Returns:
             Anything.
         """
-        return self._forced(z.to(device=self.device, dtype=self.dtype), None)
+        return self._decode_in_context(z.to(device=self.device, dtype=self.dtype), None)
 
     def own(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch ..."]:
         """The draw of an autoregressive decoder that serves as its context: one datum for each code, without gradients.
@@ -362,14 +364,14 @@ class Decoder:
         drawn: Tensor = self.model.generate(z.detach(), "sample", noise)
         return drawn
 
-    def _forced(self, z: Tensor, context: Tensor | None) -> Any:
+    def _decode_in_context(self, z: Tensor, context: Tensor | None) -> Any:
         """What the model returns for a chunk, forced on a context where it is autoregressive."""
-        with torch.backends.cudnn.flags(enabled=False) if self._without_cudnn(z) else nullcontext():
+        with torch.backends.cudnn.flags(enabled=False) if self._needs_cudnn_off(z) else nullcontext():
             if not self.autoregressive:
                 return self._decode(z)
             return self._decode(z, self.own(z) if context is None else context)
 
-    def _without_cudnn(self, z: Tensor) -> bool:
+    def _needs_cudnn_off(self, z: Tensor) -> bool:
         """Whether gradients are wanted that cuDNN does not give: of recurrent networks in eval mode."""
         return (
             torch.is_grad_enabled()
@@ -457,14 +459,14 @@ class Decoder:
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one decoded datum, ``()`` for a number and for objects."""
-        return () if self.makes_objects else tuple(self._origin().shape[1:])
+        return () if self.makes_objects else tuple(self._decoded_origin().shape[1:])
 
     @property
     def makes_objects(self) -> bool:
         """Whether it returns a list of objects, which are equal or not but have no distance."""
-        return isinstance(self._origin(), list)
+        return isinstance(self._decoded_origin(), list)
 
-    def _origin(self) -> Any:
+    def _decoded_origin(self) -> Any:
         """What the origin decodes to, learned once."""
         if self._example is None:
             with torch.no_grad():
@@ -525,11 +527,11 @@ def train_mode_layers(module: nn.Module) -> list[str]:
     return [
         f"{name or 'model'} ({type(layer).__name__})"
         for name, layer in module.named_modules()
-        if layer.training and isinstance(layer, MODE_DEPENDENT)
+        if layer.training and isinstance(layer, MODE_DEPENDENT_LAYERS)
     ]
 
 
-def _latent_dim(given: int | None, model: object) -> int:
+def _resolve_latent_dim(given: int | None, model: object) -> int:
     found = given if given is not None else getattr(model, "latent_dim", None)
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise UsageError(f"the latent size of {type(model).__name__} is unknown", "Pass latent_dim=... to lso.Decoder.")

@@ -16,11 +16,15 @@ from lso.vae.utils.random import generator
 from lso.vae.utils.validation import convert, require
 from lso.vae.vocabulary import PAD, SPECIALS, Vocabulary
 
-Way = Literal["greedy", "sample", "beam"]
-LOGITS = 5_000_000  # of the next tokens of all sequences in one pass
-MOST = 1000  # codes in one pass
-# Which numbers matter to which way; others than the defaults are refused elsewhere.
-OWNERS: Mapping[str, tuple[Way, ...]] = {"temperature": ("sample",), "top_p": ("sample",), "beam_width": ("beam",)}
+DecodingMethod = Literal["greedy", "sample", "beam"]
+MAX_LOGITS_PER_PASS = 5_000_000  # of the next tokens of all sequences in one pass
+MAX_CODES_PER_PASS = 1000  # codes in one pass
+# The decoding methods that use each option; with another method only the option's default is accepted.
+OPTION_METHODS: Mapping[str, tuple[DecodingMethod, ...]] = {
+    "temperature": ("sample",),
+    "top_p": ("sample",),
+    "beam_width": ("beam",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ class Generation:
         UsageError: if a value is unknown, out of range, or of another way.
     """
 
-    how: Way = "greedy"
+    how: DecodingMethod = "greedy"
     temperature: float = 1.0
     top_p: float = 1.0
     beam_width: int = 5
@@ -47,8 +51,8 @@ class Generation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        convert(self.how, Way, "how")
-        for key, ways in OWNERS.items():
+        convert(self.how, DecodingMethod, "how")
+        for key, ways in OPTION_METHODS.items():
             usual = Generation.__dataclass_fields__[key].default
             if self.how not in ways and getattr(self, key) != usual:
                 raise UsageError(
@@ -81,7 +85,7 @@ class Generation:
             ``how`` and what matters to it.
         """
         found: dict[str, Any] = {"how": self.how}
-        found |= {key: getattr(self, key) for key, ways in OWNERS.items() if self.how in ways}
+        found |= {key: getattr(self, key) for key, ways in OPTION_METHODS.items() if self.how in ways}
         return found | ({"uniforms": "common" if self.common else "own"} if self.how == "sample" else {})
 
 
@@ -104,19 +108,19 @@ def generate(
     """
     longest, words = model.shape
     width = way.beam_width if way.how == "beam" else 1
-    size = min(MOST, max(1, LOGITS // (words * width)))
-    noise = _uniforms(way, len(z), longest).to(z)
+    size = min(MAX_CODES_PER_PASS, max(1, MAX_LOGITS_PER_PASS // (words * width)))
+    noise = _draw_uniforms(way, len(z), longest).to(z)
     parts = []
     for first in range(0, len(z), size):
         rows = slice(first, first + size)
-        found = _some(model, z[rows], way, noise[rows])
+        found = _generate_chunk(model, z[rows], way, noise[rows])
         parts.append(pad(found, (0, longest - found.shape[1]), value=PAD))
         if callback is not None:
             callback(min(rows.stop, len(z)), len(z))
     return torch.cat(parts) if parts else torch.zeros(0, longest, dtype=torch.long, device=z.device)
 
 
-def _some(model: VAE, z: Tensor, way: Generation, noise: Tensor) -> Tensor:
+def _generate_chunk(model: VAE, z: Tensor, way: Generation, noise: Tensor) -> Tensor:
     decoder = model.stepwise
     if way.how == "sample":
         return sample(decoder, z, noise, way.temperature, way.top_p)
@@ -125,7 +129,7 @@ def _some(model: VAE, z: Tensor, way: Generation, noise: Tensor) -> Tensor:
     return greedy(decoder, z, model.shape[0])
 
 
-def _uniforms(way: Generation, n: int, longest: int) -> Tensor:
+def _draw_uniforms(way: Generation, n: int, longest: int) -> Tensor:
     if way.how != "sample":
         return torch.zeros(1, longest).expand(n, longest)
     count = 1 if way.common else n

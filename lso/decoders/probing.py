@@ -69,8 +69,8 @@ def probe(decoder: Decoder, n: int = 256, generator: Generator | None = None) ->
     """
     z, other = (torch.randn(max(n, 2), decoder.latent_dim, generator=generator, dtype=torch.float64) for _ in range(2))
     with torch.no_grad():
-        x = _decoded(decoder, z)
-        redraw = torch.stack([_distance(decoder, x, z, other, i) for i in range(decoder.latent_dim)])
+        x = _decode_tensor(decoder, z)
+        redraw = torch.stack([_redraw_effect(decoder, x, z, other, i) for i in range(decoder.latent_dim)])
         means = decoder.code_means(x)
     jacobian = jacobian_norms(decoder, z[:JACOBIAN_DRAWS]) if decoder.differentiable else None
     return Probe(
@@ -109,16 +109,16 @@ def jacobian_norms(decoder: Decoder, z: Float[Tensor, "n latent"]) -> Float[Tens
     z = z.detach().to(device=decoder.device, dtype=decoder.dtype)
 
     def decode(code: Tensor) -> Tensor:
-        return _decoded(decoder, code)
+        return _decode_tensor(decoder, code)
 
     try:
-        columns = list(_backward_twice(decode, z))
+        columns = list(_double_backward(decode, z))
     except (RuntimeError, NotImplementedError):
-        columns = [_central(decode, z, i) for i in range(decoder.latent_dim)]
+        columns = [_central_difference(decode, z, i) for i in range(decoder.latent_dim)]
     return torch.stack([column.detach().reshape(len(z), -1).double().norm(dim=1).cpu() for column in columns], 1)
 
 
-def _backward_twice(decode: Callable[[Tensor], Tensor], z: Tensor) -> Iterator[Tensor]:
+def _double_backward(decode: Callable[[Tensor], Tensor], z: Tensor) -> Iterator[Tensor]:
     with torch.enable_grad():
         z = z.clone().requires_grad_()
         x = decode(z)
@@ -129,7 +129,7 @@ def _backward_twice(decode: Callable[[Tensor], Tensor], z: Tensor) -> Iterator[T
             yield column
 
 
-def _central(decode: Callable[[Tensor], Tensor], z: Tensor, index: int) -> Tensor:
+def _central_difference(decode: Callable[[Tensor], Tensor], z: Tensor, index: int) -> Tensor:
     step = torch.zeros_like(z)
     step[:, index] = torch.finfo(z.dtype).eps ** (1 / 3)
     with torch.no_grad():
@@ -137,14 +137,14 @@ def _central(decode: Callable[[Tensor], Tensor], z: Tensor, index: int) -> Tenso
     return change / (2 * step[0, index])
 
 
-def _distance(decoder: Decoder, x: Tensor, z: Tensor, other: Tensor, index: int) -> Tensor:
+def _redraw_effect(decoder: Decoder, x: Tensor, z: Tensor, other: Tensor, index: int) -> Tensor:
     moved = z.clone()
     moved[:, index] = other[:, index]
-    square = (_decoded(decoder, moved).double() - x.double()).square().reshape(len(x), -1).sum(1)
+    square = (_decode_tensor(decoder, moved).double() - x.double()).square().reshape(len(x), -1).sum(1)
     return square.mean().sqrt().cpu()
 
 
-def _decoded(decoder: Decoder, z: Tensor) -> Tensor:
+def _decode_tensor(decoder: Decoder, z: Tensor) -> Tensor:
     x = decoder.decode(z)
     if not isinstance(x, Tensor):
         raise UsageError(

@@ -10,7 +10,7 @@ from lso.decoders.decoder import Decoder
 from lso.gradient import initial_points as starting
 from lso.gradient.search import minimize
 from lso.objectives.latent_objective import LatentObjective
-from lso.objectives.scores import not_differentiable
+from lso.objectives.scores import not_differentiable_error
 from lso.results.result import Result
 from lso.space import LatentSpace
 from lso.vae.data.corpus import Corpus
@@ -85,7 +85,7 @@ def invert(
     """
     require(starts >= 1, "starts >= 1", starts, "8 is the default.")
     if not decoder.differentiable:
-        raise not_differentiable("invert", "its decoder is declared not differentiable", optimizer)
+        raise not_differentiable_error("invert", "its decoder is declared not differentiable", optimizer)
     space = space or LatentSpace(decoder.latent_dim)
     objective = LatentObjective.reconstruct(decoder, x, loss, space=space, prior_weight=prior_weight)
     encoded = decoder.has_encoder

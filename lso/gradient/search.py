@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from lso.gradient import elementwise, stopping
 from lso.gradient.elementwise import Budget, DescentCallback, DescentResult, Factory, factory
 from lso.objectives.latent_objective import LatentObjective
-from lso.objectives.scores import not_differentiable
+from lso.objectives.scores import not_differentiable_error
 from lso.optimizers import GRADIENT_OPTIMIZERS, with_options
 from lso.results.evaluation import evaluations
 from lso.results.result import Evaluation, Result, Trace, status_of
@@ -75,7 +75,7 @@ def minimize(
         what = (
             "its score works on objects" if objective.on == "objects" else "its decoder is declared not differentiable"
         )
-        raise not_differentiable(objective.name, what, name)
+        raise not_differentiable_error(objective.name, what, name)
     require(tol >= 0, "tol >= 0", tol, "0 stops where the loss is exactly unchanged.")
     require(
         window >= 1 and max_steps >= 1,

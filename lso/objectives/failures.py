@@ -18,42 +18,42 @@ class Failures:
 
     def __init__(self) -> None:
         self.calls: list[int] = []
-        self.valued = False
+        self.has_value = False
         self._fault = self._reason = ""
 
-    def add(self, call: int, word: str, reason: str, fault: str) -> None:
+    def add(self, call: int, status: str, reason: str, fault: str) -> None:
         """Take down what became of a call, which is no duplicate.
 
         Args:
             call: its number.
-            word: one of `lso.black_box.ask_tell.OUTCOMES`.
+            status: one of `lso.black_box.ask_tell.OUTCOMES`.
             reason: why there is no value.
             fault: what tells one failure from another; empty for the reason itself.
         """
-        if word == "invalid":
+        if status == "invalid":
             return
-        if word == "evaluated":
-            self.valued = True
-        fault = fault or (reason if word == "failed" else word)
-        if word == "evaluated" or fault != self._fault:
+        if status == "evaluated":
+            self.has_value = True
+        fault = fault or (reason if status == "failed" else status)
+        if status == "evaluated" or fault != self._fault:
             self.calls = []
-        if word != "evaluated":
+        if status != "evaluated":
             self.calls.append(call)
             self._fault, self._reason = fault, reason
 
-    def error(self, limit: int, what: str = "object") -> ScoreError | None:
+    def error(self, limit: int, noun: str = "object") -> ScoreError | None:
         """Whether the score is broken.
 
         Args:
             limit: failures in a row that are too many.
-            what: the noun for what was scored.
+            noun: the noun for what was scored.
         Returns:
             The error, to be raised by the caller; else None.
         """
-        if self.valued or len(self.calls) < limit:
+        if self.has_value or len(self.calls) < limit:
             return None
         hint = "Raise the timeout, or mend the score" if self._fault == "timed_out" else "Mend the score"
         return ScoreError(
-            f"the score failed on {pluralize(len(self.calls), what)} in a row and gave no value yet: {self._reason}",
-            f"{hint}, and resume. For an invalid {what} it gives None; --max-failures N (max_failures=N) bears more.",
+            f"the score failed on {pluralize(len(self.calls), noun)} in a row and gave no value yet: {self._reason}",
+            f"{hint}, and resume. For an invalid {noun} it gives None; --max-failures N (max_failures=N) bears more.",
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SHOWN = 60  # characters of what a function is given beforehand
+MAX_ARGUMENT_CHARS = 60  # characters of what a function is given beforehand
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # as Python shows one
 LAMBDA = "<lambda>"
 
@@ -17,7 +17,7 @@ def plain_name(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def told_name(function: Callable[..., Any]) -> str:
+def display_name(function: Callable[..., Any]) -> str:
     """A name for people, also of functions that have none.
 
     Args:
@@ -29,28 +29,31 @@ def told_name(function: Callable[..., Any]) -> str:
     if isinstance(function, functools.partial):
         pairs = [f"{key}={value!r}" for key, value in function.keywords.items()]
         given = ADDRESS.sub("", ", ".join([*map(repr, function.args), *pairs]))
-        return f"{told_name(function.func)}({given if len(given) <= SHOWN else given[:SHOWN] + ' ...'})"
+        shortened = given if len(given) <= MAX_ARGUMENT_CHARS else given[:MAX_ARGUMENT_CHARS] + " ..."
+        return f"{display_name(function.func)}({shortened})"
     name = plain_name(function)
     if inspect.ismethod(function):
         owner = function.__self__
         return f"{(owner if inspect.isclass(owner) else type(owner)).__name__}.{name}"
     code = getattr(function, "__code__", None)
-    return name if name != LAMBDA or code is None else f"lambda ({place(code.co_filename, code.co_firstlineno)})"
+    if name != LAMBDA or code is None:
+        return name
+    return f"lambda ({source_location(code.co_filename, code.co_firstlineno)})"
 
 
-def steady(name: str, function: Callable[..., Any]) -> str:
+def stable_name(name: str, function: Callable[..., Any]) -> str:
     """A name as a record keeps it, by which a search is told from others when it is gone on with.
 
     Args:
-        name: made of `told_name`, or any other.
+        name: made of `display_name`, or any other.
         function: that it is of.
     Returns:
         The name with `plain_name` in its place: an edit moves the line that an unnamed function stands in.
     """
-    return name.replace(told_name(function), plain_name(function))
+    return name.replace(display_name(function), plain_name(function))
 
 
-def place(file: str, line: int) -> str:
+def source_location(file: str, line: int) -> str:
     """A line of a file, the path as short as it leads there from the working folder.
 
     Args:

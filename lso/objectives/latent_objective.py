@@ -9,12 +9,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from lso.decoders.adapters import extract_decoded, extract_logits
-from lso.objectives.function_names import told_name
-from lso.objectives.losses import chosen_loss, usual_loss
-from lso.objectives.score_calls import asked, spare
-from lso.objectives.scores import MemoizedScore, as_objects, checked, not_differentiable, scored
+from lso.objectives.function_names import display_name
+from lso.objectives.losses import default_loss, resolve_loss
+from lso.objectives.score_calls import call_score, copy_datum
+from lso.objectives.scores import MemoizedScore, as_objects, check_values, not_differentiable_error, score_objects
 from lso.objectives.targets import CONTEXTS as CONTEXTS
-from lso.objectives.targets import aligned, blank, chosen_context, target_batch
+from lso.objectives.targets import align_targets, as_target_batch, blank_context, resolve_context
 from lso.space import OUTSIDE, LatentSpace
 from lso.vae.data.corpus import Corpus
 from lso.vae.errors import ShapeError, UsageError, unknown_name
@@ -90,13 +90,13 @@ class LatentObjective(nn.Module):
         self._score = (score,)
         self._memory = MemoizedScore(score) if on == "objects" and remember else None
         self.maximize = bool(getattr(score, "maximize", False)) if maximize is None else maximize
-        self.name = told_name(score)
+        self.name = display_name(score)
         self.continuous_inds = list(range(self.dim))
         self.discrete_inds: list[int] = []
         self.categorical_inds: list[int] = []
         self.targets: Tensor | None = None
         self.context = "own" if decoder.autoregressive and decoder.vocabulary is None else "none"
-        self._pluck: Callable[[Any], Tensor | list[Any]] = extract_decoded
+        self._extract: Callable[[Any], Tensor | list[Any]] = extract_decoded
         self.register_buffer("bounds", self.space.bounds.clone())
 
     def __repr__(self) -> str:
@@ -147,13 +147,13 @@ class LatentObjective(nn.Module):
             UsageError: for an unknown loss or context or one that is not of sequences, ``"bce"`` on a decoder whose
                 output leaves [0, 1], or ``"nll"`` on one that gives no likelihood.
         """
-        context = chosen_context(context, decoder)
-        loss = usual_loss(decoder) if loss is None else loss
-        aims, score = target_batch(decoder, targets), chosen_loss(loss, decoder)
+        context = resolve_context(context, decoder)
+        loss = default_loss(decoder) if loss is None else loss
+        aims, score = as_target_batch(decoder, targets), resolve_loss(loss, decoder)
         self = cls(decoder, score, space=space, maximize=False, prior_weight=prior_weight, strict=strict)
         prior = f" + {prior_weight:g} x prior" if prior_weight else ""
         self.name = f"reconstruct/{loss if isinstance(loss, str) else self.name}{prior}"
-        self._pluck = extract_logits if loss in ("bce", "nll") else extract_decoded
+        self._extract = extract_logits if loss in ("bce", "nll") else extract_decoded
         self.targets, self.context = aims, context
         return self
 
@@ -236,22 +236,24 @@ class LatentObjective(nn.Module):
         return self.sign * value
 
     def _evaluate(self, z: Tensor, lead: torch.Size) -> Tensor:
-        decoded = self.decoder.decode(z, self._pluck, self._context(lead))
+        decoded = self.decoder.decode(z, self._extract, self._context(lead))
         if self.on == "objects":
             objects = as_objects(decoded)
-            return scored(self.score, objects) if self._memory is None else self._memory(objects)
+            return score_objects(self.score, objects) if self._memory is None else self._memory(objects)
         if not isinstance(decoded, Tensor):
             raise UsageError(
                 "the decoder gives objects, the score expects tensors", 'Make the objective with on="objects".'
             )
         if self.targets is None:
-            return checked(asked(self.score, decoded if decoded.requires_grad else spare(decoded)), len(z))
-        targets = aligned(self.targets, lead, self.dim).to(device=decoded.device)
+            return check_values(
+                call_score(self.score, decoded if decoded.requires_grad else copy_datum(decoded)), len(z)
+            )
+        targets = align_targets(self.targets, lead, self.dim).to(device=decoded.device)
         if not targets.is_floating_point():
-            return checked(self.score(decoded, targets), len(z))
+            return check_values(self.score(decoded, targets), len(z))
         # Differences are formed in the caller's precision where that is the finer one.
         wide = torch.promote_types(z.dtype, decoded.dtype)
-        return checked(self.score(decoded.to(wide), targets.to(wide)), len(z))
+        return check_values(self.score(decoded.to(wide), targets.to(wide)), len(z))
 
     def decode(self, z: Float[Tensor, "*batch latent"]) -> Any:
         """What the objective sees of codes: their decode, an autoregressive one's in the objective's context.
@@ -267,8 +269,8 @@ class LatentObjective(nn.Module):
     def _context(self, lead: torch.Size) -> Tensor | None:
         if self.targets is None or self.context not in ("target", "blank"):
             return None
-        targets = aligned(self.targets, lead, self.dim)
-        return targets if self.context == "target" else blank(targets)
+        targets = align_targets(self.targets, lead, self.dim)
+        return targets if self.context == "target" else blank_context(targets)
 
     # --- constraints --------------------------------------------------------------------------------------------------
 
@@ -336,7 +338,7 @@ class LatentObjective(nn.Module):
             strict=self.strict,
             decimals=self.decimals,
         )
-        part.name, part._pluck, part.targets = self.name, self._pluck, self.targets[rows]
+        part.name, part._extract, part.targets = self.name, self._extract, self.targets[rows]
         part.context, part._memory = self.context, self._memory
         return part
 
@@ -354,7 +356,7 @@ class LatentObjective(nn.Module):
                 "Choose one: objective.take([target]).acquisition()",
             )
         if not self.differentiable:
-            raise not_differentiable(self.name, "it has no gradients", "optimize_acqf")
+            raise not_differentiable_error(self.name, "it has no gradients", "optimize_acqf")
 
         return Acquisition(self)
 
@@ -378,7 +380,7 @@ class LatentObjective(nn.Module):
             z = z.detach().requires_grad_()
             loss = self.sign * self(z)
             if not loss.requires_grad:
-                raise not_differentiable(self.name, "its values carry no gradient back to z")
+                raise not_differentiable_error(self.name, "its values carry no gradient back to z")
             (grad,) = torch.autograd.grad(loss.sum(), z)
         return loss.detach(), grad
 

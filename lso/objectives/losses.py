@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lso.decoders.adapters import extract_logits
-from lso.objectives.function_names import told_name
+from lso.objectives.function_names import display_name
 from lso.vae.distributions.pixels import Bernoulli, DiscretizedLogistic, Gaussian
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.random import generator
@@ -79,7 +79,7 @@ LOSSES = {
 }
 
 
-def usual_loss(decoder: "Decoder") -> str:
+def default_loss(decoder: "Decoder") -> str:
     """The loss of a reconstruction unless said otherwise.
 
     Args:
@@ -91,34 +91,34 @@ def usual_loss(decoder: "Decoder") -> str:
     return "sse" if decoder.vocabulary is None else "nll"
 
 
-def chosen_loss(
+def resolve_loss(
     loss: "str | Callable[[Tensor, Tensor], Tensor]", decoder: "Decoder"
 ) -> "Callable[[Tensor, Tensor], Tensor]":
     """The loss between what a decoder gives and targets.
 
     Args:
         loss: row of `LOSSES`, or a function of two ``(n, *event)`` batches that gives ``(n,)``.
-        decoder: see `named_loss`.
+        decoder: see `find_loss`.
     Returns:
         ``(decoded or logits, targets) -> (n,)``.
     Raises:
-        UsageError: as `named_loss`, or for a function on sequences.
+        UsageError: as `find_loss`, or for a function on sequences.
     """
     if isinstance(loss, str):
-        return named_loss(loss, decoder)
+        return find_loss(loss, decoder)
     if decoder.vocabulary is not None:
-        raise _not_of_sequences(told_name(loss))
+        raise _not_for_sequences(display_name(loss))
     return loss
 
 
-def _not_of_sequences(name: str) -> UsageError:
+def _not_for_sequences(name: str) -> UsageError:
     return UsageError(
         f"the loss {name} compares numbers, and this decoder makes sequences",
         'Take nll, -log p of the target given the code. Scores on decoded strings are for Python: on="objects".',
     )
 
 
-def named_loss(name: str, decoder: "Decoder") -> "Callable[[Tensor, Tensor], Tensor]":
+def find_loss(name: str, decoder: "Decoder") -> "Callable[[Tensor, Tensor], Tensor]":
     """The loss of a name, in the form that fits what the decoder gives.
 
     Args:
@@ -134,7 +134,7 @@ def named_loss(name: str, decoder: "Decoder") -> "Callable[[Tensor, Tensor], Ten
         raise unknown_name("loss", name, LOSSES)
     if decoder.vocabulary is not None:
         if name != "nll":
-            raise _not_of_sequences(name)
+            raise _not_for_sequences(name)
         return sequence_nll
     if name == "sse":
         return squared_error

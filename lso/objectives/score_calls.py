@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lso.objectives.failures import ScoreError
-from lso.objectives.function_names import place
+from lso.objectives.function_names import source_location
 from lso.vae.utils.validation import pluralize
 
 NAN = float("nan")
-REASON = 300  # characters kept of what went wrong
-SHOWN = 80  # characters shown of a wrong answer
+MAX_REASON_CHARS = 300  # characters kept of what went wrong
+MAX_ANSWER_CHARS = 80  # characters shown of a wrong answer
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -37,7 +37,7 @@ class ScoreOutcome:
             wrong answer.
     """
 
-    word: str
+    status: str
     value: float = NAN
     reason: str = ""
     seconds: float = 0.0
@@ -71,31 +71,31 @@ class Chunk:
         """
         begun = time.perf_counter()
         try:
-            given = self._given()
+            given = self._call()
         except (Exception, SystemExit) as error:  # the user's code may raise anything
-            outcomes = [failed(error, _place(error))] if len(self) == 1 else []
+            outcomes = [failed_outcome(error, _error_location(error))] if len(self) == 1 else []
         else:
-            outcomes = judged(given, len(self))
+            outcomes = parse_answer(given, len(self))
         each = (time.perf_counter() - begun) / len(self)
         return [replace(outcome, seconds=each) for outcome in outcomes]
 
-    def _given(self) -> Any:
+    def _call(self) -> Any:
         if self.on == "objects":
-            return asked(self.score, list(self.items))
+            return call_score(self.score, list(self.items))
         import torch
 
         with torch.no_grad():
-            return asked(self.score, torch.stack([torch.as_tensor(item) for item in self.items]))
+            return call_score(self.score, torch.stack([torch.as_tensor(item) for item in self.items]))
 
 
-def asked(score: Callable[..., Any], *data: Any) -> Any:
+def call_score(score: Callable[..., Any], *data: Any) -> Any:
     """What a score gives. Should it fork a process that comes out of it as well, that one ends."""
-    with _by_this_process_alone():
+    with _ending_forked_processes():
         return score(*data)
 
 
 @contextmanager
-def _by_this_process_alone() -> Iterator[None]:
+def _ending_forked_processes() -> Iterator[None]:
     """A process that the score forked ends where it leaves the score: it must not go on with the search."""
     process, code = os.getpid(), 1
     try:
@@ -113,7 +113,7 @@ def _by_this_process_alone() -> Iterator[None]:
             os._exit(code)  # at once: what is buffered, locked and registered is its parent's
 
 
-def spare(item: Any) -> Any:
+def copy_datum(item: Any) -> Any:
     """A copy for a score to do with as it likes: the datum may be part of what the decoder or the search keeps.
 
     Args:
@@ -129,7 +129,7 @@ def spare(item: Any) -> Any:
         return item
 
 
-def failed(error: BaseException, where: str = "") -> ScoreOutcome:
+def failed_outcome(error: BaseException, where: str = "") -> ScoreOutcome:
     """The outcome of a call that raised.
 
     Args:
@@ -139,13 +139,13 @@ def failed(error: BaseException, where: str = "") -> ScoreOutcome:
         The outcome, with the error and its place in words.
     """
     kind = type(error).__name__
-    reason = f"{kind}: {error}"[:REASON]
+    reason = f"{kind}: {error}"[:MAX_REASON_CHARS]
     if not where:
         return ScoreOutcome("failed", reason=reason)
     return ScoreOutcome("failed", reason=f"{reason} ({where})", fault=f"{kind}, {where}")
 
 
-def _place(error: BaseException) -> str:
+def _error_location(error: BaseException) -> str:
     """Where the user's code raised: the innermost line that is not a library's."""
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     frames = [(code, line) for code, line in frames if code.co_filename != __file__]
@@ -153,10 +153,10 @@ def _place(error: BaseException) -> str:
     if not frames:
         return ""
     code, line = (own or frames)[-1]
-    return f"{place(code.co_filename, line)}, in {code.co_name}"
+    return f"{source_location(code.co_filename, line)}, in {code.co_name}"
 
 
-def judged(given: Any, n: int) -> list[ScoreOutcome]:
+def parse_answer(given: Any, n: int) -> list[ScoreOutcome]:
     """What a score's answer for a batch amounts to.
 
     Args:
@@ -177,44 +177,46 @@ def judged(given: Any, n: int) -> list[ScoreOutcome]:
     if not flat or len(given) != n:
         what = "one number for each datum" if n == 1 else f"{n} numbers"
         wrong = ScoreOutcome(
-            "failed", reason=f"the score gave {_described(given)}, expected {what}", fault=_form(given)
+            "failed", reason=f"the score gave {_describe_answer(given)}, expected {what}", fault=_answer_form(given)
         )
         return [wrong] * n
-    return [_judged(value) for value in (given.tolist() if hasattr(given, "tolist") else given)]
+    return [_parse_value(value) for value in (given.tolist() if hasattr(given, "tolist") else given)]
 
 
-def _judged(value: Any) -> ScoreOutcome:
+def _parse_value(value: Any) -> ScoreOutcome:
     if value is None:
         return ScoreOutcome("invalid", reason="the score gave None")
-    if isinstance(value, str | bytes | complex) or not hasattr(value, "__float__") or _many(value):
+    if isinstance(value, str | bytes | complex) or not hasattr(value, "__float__") or _has_axes(value):
         return ScoreOutcome(
-            "failed", reason=f"the score gave {_described(value)}, expected a number", fault=_form(value)
+            "failed", reason=f"the score gave {_describe_answer(value)}, expected a number", fault=_answer_form(value)
         )
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        return ScoreOutcome("failed", reason=f"the score gave {_described(value)}: {error}", fault=_form(value))
+        return ScoreOutcome(
+            "failed", reason=f"the score gave {_describe_answer(value)}: {error}", fault=_answer_form(value)
+        )
     if not math.isfinite(number):
         return ScoreOutcome("invalid", reason=f"the score gave {number}")
     return ScoreOutcome("evaluated", number)
 
 
-def _form(given: Any) -> str:
+def _answer_form(given: Any) -> str:
     """The form of a wrong answer, without the values and the size of the batch in it."""
     axes = f" of {given.ndim} axes" if hasattr(given, "ndim") else ""
     return f"answer: {type(given).__name__}{axes}"
 
 
-def _described(given: Any) -> str:
+def _describe_answer(given: Any) -> str:
     if hasattr(given, "shape"):
         return f"{type(given).__name__} of shape {tuple(given.shape)}"
     if isinstance(given, list | tuple):
         return f"{len(given)} values" if len(given) != 1 else f"a {type(given).__name__} of one value"
     try:
-        return f"{type(given).__name__} {given!r}"[:SHOWN]
+        return f"{type(given).__name__} {given!r}"[:MAX_ANSWER_CHARS]
     except Exception:  # of a number with too many digits, or the user's own
         return f"a {type(given).__name__}"
 
 
-def _many(value: Any) -> bool:
+def _has_axes(value: Any) -> bool:
     return bool(getattr(value, "ndim", False))

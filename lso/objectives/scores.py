@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.objectives.score_calls import asked, spare
+from lso.objectives.score_calls import call_score, copy_datum
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.utils.validation import pluralize
 
 
-def not_differentiable(name: str, why: str, optimizer: str = "a gradient optimizer") -> UsageError:
+def not_differentiable_error(name: str, why: str, optimizer: str = "a gradient optimizer") -> UsageError:
     """The error for a gradient optimizer on an objective without gradients."""
     return UsageError(
         f"{optimizer} cannot serve objective {name!r}: {why}",
@@ -25,7 +25,7 @@ def as_objects(decoded: Tensor | list[Any]) -> list[Any]:
     return list(decoded.detach().cpu().numpy()) if isinstance(decoded, Tensor) else decoded
 
 
-def from_objects(values: Any, n: int) -> Tensor:
+def parse_object_values(values: Any, n: int) -> Tensor:
     """The values of a score on objects.
 
     Args:
@@ -51,7 +51,7 @@ def from_objects(values: Any, n: int) -> Tensor:
         ) from error
 
 
-def scored(score: Callable[..., Any], objects: Sequence[Any]) -> Tensor:
+def score_objects(score: Callable[..., Any], objects: Sequence[Any]) -> Tensor:
     """Values of objects, which the score gets copies of.
 
     Args:
@@ -63,10 +63,10 @@ def scored(score: Callable[..., Any], objects: Sequence[Any]) -> Tensor:
         ShapeError: if the score does not give one value for each object.
         UsageError: if a value is no number.
     """
-    return from_objects(asked(score, [spare(item) for item in objects]), len(objects))
+    return parse_object_values(call_score(score, [copy_datum(item) for item in objects]), len(objects))
 
 
-def checked(value: Any, n: int) -> Tensor:
+def check_values(value: Any, n: int) -> Tensor:
     """The values of a score on tensors."""
     if not isinstance(value, Tensor):
         raise UsageError(
@@ -94,12 +94,12 @@ class MemoizedScore:
         self._calls = 0
 
     def __call__(self, objects: Sequence[Any]) -> Tensor:
-        """Values of objects, and its errors, as of `scored`."""
+        """Values of objects, and its errors, as of `score_objects`."""
         if not all(isinstance(item, str) for item in objects):
-            return scored(self._score, objects)
+            return score_objects(self._score, objects)
         fresh = list(dict.fromkeys(item for item in objects if item not in self._known))
         if fresh:
-            self._known |= dict(zip(fresh, scored(self._score, fresh).tolist(), strict=True))
+            self._known |= dict(zip(fresh, score_objects(self._score, fresh).tolist(), strict=True))
         self._calls += len(objects)
         return torch.tensor([self._known[item] for item in objects], dtype=torch.float64)
 

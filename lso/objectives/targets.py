@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CONTEXTS = ("target", "own", "blank")
 
 
-def chosen_context(context: str, decoder: "Decoder") -> str:
+def resolve_context(context: str, decoder: "Decoder") -> str:
     """What a decoder is forced on.
 
     Args:
@@ -40,7 +40,7 @@ def chosen_context(context: str, decoder: "Decoder") -> str:
     return context if decoder.autoregressive else "none"
 
 
-def blank(targets: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "_ ..."]:
+def blank_context(targets: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "_ ..."]:
     """An empty context.
 
     Args:
@@ -53,7 +53,7 @@ def blank(targets: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "_ ..."]:
     return torch.where(targets > UNKNOWN, UNKNOWN, targets)
 
 
-def target_batch(decoder: "Decoder", targets: Shaped[Tensor, "..."] | Corpus) -> Shaped[Tensor, "target ..."]:
+def as_target_batch(decoder: "Decoder", targets: Shaped[Tensor, "..."] | Corpus) -> Shaped[Tensor, "target ..."]:
     """Targets as a batch that the decoder can be compared with.
 
     Args:
@@ -69,7 +69,7 @@ def target_batch(decoder: "Decoder", targets: Shaped[Tensor, "..."] | Corpus) ->
     if isinstance(targets, Corpus):
         targets = targets.padded()
     if decoder.vocabulary is not None:
-        return _sequences(targets, len(decoder.vocabulary)).to(device=decoder.device)
+        return _check_sequences(targets, len(decoder.vocabulary)).to(device=decoder.device)
     event = decoder.event_shape
     batch = targets.unsqueeze(0) if tuple(targets.shape) == event else targets
     if tuple(batch.shape[1:]) != event or len(batch) == 0:
@@ -80,7 +80,7 @@ def target_batch(decoder: "Decoder", targets: Shaped[Tensor, "..."] | Corpus) ->
     return to_unit(batch).detach().to(device=decoder.device)
 
 
-def _sequences(targets: Tensor, words: int) -> Int[Tensor, "target length"]:
+def _check_sequences(targets: Tensor, words: int) -> Int[Tensor, "target length"]:
     batch = targets.unsqueeze(0) if targets.ndim == 1 else targets
     if batch.ndim != 2 or batch.shape[0] < 1 or batch.shape[1] < 2 or batch.is_floating_point():
         raise ShapeError(
@@ -99,7 +99,7 @@ def _sequences(targets: Tensor, words: int) -> Int[Tensor, "target length"]:
     return x
 
 
-def aligned(targets: Shaped[Tensor, "target ..."], lead: torch.Size, dim: int) -> Shaped[Tensor, "n ..."]:
+def align_targets(targets: Shaped[Tensor, "target ..."], lead: torch.Size, dim: int) -> Shaped[Tensor, "n ..."]:
     """The target of each code, row by row.
 
     Args:

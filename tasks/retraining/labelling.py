@@ -163,7 +163,7 @@ class _Scoring:
             self._flying.discard(call.number)
             if call.number not in self.values:  # else scored again in the company of others
                 row = {"datum": call.number, "value": outcome.value if math.isfinite(outcome.value) else None}
-                told = {"outcome": outcome.word, "reason": outcome.reason, "fault": outcome.fault}
+                told = {"outcome": outcome.status, "reason": outcome.reason, "fault": outcome.fault}
                 self.record.write(row | told)
                 self._keep(call.number, outcome)
                 if error := self._failures.error(self.max_failures, "training object"):
@@ -176,8 +176,8 @@ class _Scoring:
 
     def _keep(self, number: int, outcome: ScoreOutcome) -> None:
         self.values[number] = outcome.value
-        self._failures.add(number, outcome.word, outcome.reason, outcome.fault)
-        self._answered += outcome.word in ("evaluated", "invalid")
+        self._failures.add(number, outcome.status, outcome.reason, outcome.fault)
+        self._answered += outcome.status in ("evaluated", "invalid")
 
     def _finish_up(self, caller: Caller) -> None:
         """Wait for the calls that have begun."""

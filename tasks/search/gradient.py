@@ -14,7 +14,7 @@ from lso.gradient.elementwise import DescentCallback
 from lso.gradient.search import minimize, settle
 from lso.objectives.latent_objective import CONTEXTS, LatentObjective
 from lso.objectives.losses import LOSSES
-from lso.objectives.scores import not_differentiable
+from lso.objectives.scores import not_differentiable_error
 from lso.reports.search_report import search_report
 from lso.results.export import write_evaluations
 from lso.results.result import Result
@@ -186,7 +186,7 @@ def search_goal(
     decoder, space, where = frozen(run, device)
     objective = goal_objective(goal, decoder, space, prior_weight=config.prior_weight)
     if not objective.differentiable:
-        raise not_differentiable(goal.name, "its score takes objects, not tensors", config.optimizer)
+        raise not_differentiable_error(goal.name, "its score takes objects, not tensors", config.optimizer)
     return _carry_out(run, objective, None, config, {"goal": goal.name, "device": where}, seed, out, control, callback)
 
 

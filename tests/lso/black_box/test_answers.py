@@ -13,7 +13,7 @@ from lso.black_box.ask_tell import BlackBox, History
 from lso.decoders.decoder import Decoder
 from lso.objectives.failures import ScoreError
 from lso.objectives.latent_objective import LatentObjective
-from lso.objectives.score_calls import judged
+from lso.objectives.score_calls import parse_answer
 from lso.space import LatentSpace
 from tests.lso.searches import run
 
@@ -73,7 +73,7 @@ def test_every_answer_is_recorded_with_its_reason(outcome: str, on: str, batch: 
     if batch > 1:  # a list of another length ends the search: which value is whose cannot be told
         for give, _ in [answer for answer in answers if answer[1] in OTHER_LENGTHS]:
             with pytest.raises(ScoreError, match=f"gave {len(give(batch))} values for {batch} data"):
-                judged(give(batch), batch)
+                parse_answer(give(batch), batch)
         answers = [answer for answer in answers if answer[1] not in OTHER_LENGTHS]
 
     def each(history: History, n: int, seed: int) -> Tensor:

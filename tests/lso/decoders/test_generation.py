@@ -31,7 +31,7 @@ def test_texts_are_functions_of_the_code_whatever_the_batch(
     whole = generate(model, z, way)
     assert whole.shape == (9, LONGEST) and bool((whole[:, 0] == START).all())
     assert bool(((whole == END).sum(1) == 1).all()) and len(torch.unique(whole, dim=0)) > 1
-    monkeypatch.setattr(generation, "MOST", 4)
+    monkeypatch.setattr(generation, "MAX_CODES_PER_PASS", 4)
     assert torch.equal(generate(model, z, way, lambda *at: seen.append(at)), whole)
     assert seen == [(4, 9), (8, 9), (9, 9)]
 

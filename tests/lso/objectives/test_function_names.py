@@ -11,7 +11,7 @@ from lso.black_box.ask_tell import make_optimizer
 from lso.black_box.loop import optimize
 from lso.decoders.decoder import Decoder
 from lso.gradient.search import minimize
-from lso.objectives.function_names import plain_name, steady, told_name
+from lso.objectives.function_names import display_name, plain_name, stable_name
 from lso.objectives.latent_objective import LatentObjective
 from lso.optimizers import with_options
 from lso.space import LatentSpace
@@ -52,13 +52,13 @@ def test_a_score_has_a_name_that_a_reader_knows_again(score: Any, told: str, pla
     import re
 
     name = LatentObjective(objects().decoder, score, on="objects").name
-    assert re.fullmatch(told, name) and told_name(score) == name
-    assert plain_name(score) == plain == steady(name, score)
+    assert re.fullmatch(told, name) and display_name(score) == name
+    assert plain_name(score) == plain == stable_name(name, score)
     assert "0x" not in name and "<lambda>" not in name
 
 
 def test_a_long_name_is_cut() -> None:
-    assert len(told_name(functools.partial(scorers.first, ["word"] * 1000))) < 80
+    assert len(display_name(functools.partial(scorers.first, ["word"] * 1000))) < 80
 
 
 def test_the_report_says_where_an_unnamed_score_stands_and_an_edit_does_not_make_it_another(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_losses_of_ones_own_are_named_alike() -> None:
     decoder = Decoder(torch.sin, latent_dim=3)
     objective = LatentObjective.reconstruct(decoder, decoder(draws(1, 3)), lambda x, t: ((x - t) ** 2).sum(1))
     assert objective.name.startswith("reconstruct/lambda (tests/lso/objectives/test_function_names.py, line ")
-    assert steady(objective.name, objective.score) == "reconstruct/<lambda>"
+    assert stable_name(objective.name, objective.score) == "reconstruct/<lambda>"
 
 
 # --- optimizers -------------------------------------------------------------------------------------------------------
