@@ -20,7 +20,7 @@ from torch import Tensor
 from lso._botorch import importing_botorch
 from lso.black_box.ask_tell import BlackBox, History, make_optimizer
 from lso.black_box.bayesopt.candidates import starts
-from lso.black_box.bayesopt.surrogates import isolated, standardize
+from lso.black_box.bayesopt.surrogates import isolated_botorch, standardize
 from lso.optimizers import BLACK_BOX_OPTIMIZERS
 from lso.space import LatentSpace
 from lso.vae.utils.random import generator, mix_seed
@@ -54,7 +54,7 @@ def bare(history: History, seed: int) -> Tensor:
 
     raw = starts(history, 512, generator(seed, "starts", 0), box=True).unsqueeze(1)
     raw = raw[torch.randperm(len(raw), generator=generator(seed, "groups", 0))]
-    with isolated(mix_seed(seed, "botorch")):
+    with isolated_botorch(mix_seed(seed, "botorch")):
         x = history.space.to_unit(history.z)
         model = SingleTaskGP(x, standardize(history.gain)[0].unsqueeze(-1))
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
@@ -80,7 +80,7 @@ def ratio() -> None:
         (20, 6),
         (100, 6),
         (100, 32),
-    ):  # of more our fits are cut, see `lso.black_box.bayesopt.surrogates.CUT`
+    ):  # of more our fits are cut, see `lso.black_box.bayesopt.surrogates.MAX_ITERATIONS`
         history, seed = told("gp", points, dim, guard=None).history(), mix_seed(0, "ask", 0)
         difference = float((told("gp", points, dim, guard=None).ask() - bare(history, seed)).abs().max())
         assert difference < 1e-6, difference

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lso._botorch import importing_botorch
-from lso.black_box.bayesopt.surrogates import isolated, standardize
+from lso.black_box.bayesopt.surrogates import isolated_botorch, standardize
 from lso.vae.utils.random import mix_seed
 
 
@@ -27,7 +27,7 @@ def bare_turbo(value: Callable[[Tensor], Tensor], dim: int, calls: int, batch: i
     """
     patience, best = math.ceil(max(4.0, dim) / batch), math.inf
     used, round_ = 0, 0
-    with isolated(mix_seed(seed, "bare turbo")):
+    with isolated_botorch(mix_seed(seed, "bare turbo")):
         while used < calls:
             x = torch.quasirandom.SobolEngine(dim, scramble=True, seed=1000 * seed + round_).draw(2 * dim).double()
             y = -value(x * 6 - 3)

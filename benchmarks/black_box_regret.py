@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lso._botorch import importing_botorch
 from lso.black_box.ask_tell import make_optimizer
-from lso.black_box.bayesopt.surrogates import isolated
+from lso.black_box.bayesopt.surrogates import isolated_botorch
 from lso.space import LatentSpace
 from lso.vae.utils.random import mix_seed
 
@@ -109,7 +109,7 @@ def bare(case: Case, name: str, seed: int) -> float:
 
     value, dim, optimum = decoded(case)
     bounds = torch.stack([torch.zeros(dim), torch.ones(dim)]).double()
-    with isolated(mix_seed(seed, "bare")):
+    with isolated_botorch(mix_seed(seed, "bare")):
         x = draw_sobol_samples(bounds, DESIGN, 1, seed=seed).squeeze(1)
         y = -value(x * 6 - 3).unsqueeze(-1)
         while len(x) < case.calls:

@@ -28,7 +28,7 @@ from lso._botorch import importing_botorch
 from lso.analysis import black_box_summary as black_box_analysis
 from lso.analysis.black_box_summary import BlackBoxSummary, black_box_summary
 from lso.black_box.ask_tell import BlackBox, History, Proposal, make_optimizer
-from lso.black_box.bayesopt.candidates import on_chart
+from lso.black_box.bayesopt.candidates import restrict_to_chart
 from lso.vae.runs import INFO
 from lso.vae.utils.random import generator
 
@@ -144,7 +144,7 @@ def _after_design(space: lso.LatentSpace, then: Proposal) -> Proposal:
     def propose(history: History, n: int, seed: int) -> Tensor:
         if len(history.z) >= DESIGN:
             return then(history, n, seed)
-        return on_chart(space, space.sample(n, "prior", generator(seed, "study/design")))
+        return restrict_to_chart(space, space.sample(n, "prior", generator(seed, "study/design")))
 
     return propose
 

@@ -332,14 +332,16 @@ def hunted(hunt: Hunt, out: Path) -> tuple[SearchSummary, Truth]:
     objective = lso.LatentObjective.reconstruct(decoder, asked.x, loss, prior_weight=hunt.prior_weight)
     first = [hunt.start] if hunt.start != "mean" or decoder.has_encoder else []
     kinds = (first + ["prior"] * STARTS)[:STARTS]
-    z0 = starts.make(kinds, objective.space, decoder, objective.targets, STARTS, generator(hunt.seed, "study/starts"))
+    z0 = starts.make_starts(
+        kinds, objective.space, decoder, objective.targets, STARTS, generator(hunt.seed, "study/starts")
+    )
     result = lso.minimize(
         objective,
         z0,
         hunt.optimizer,
         lr=hunt.lr,
         max_steps=hunt.steps,
-        start_names=starts.names(kinds, STARTS),
+        start_names=starts.name_starts(kinds, STARTS),
     )
     ours = not hunt.wrapped
     summary = search_summary(result, codes=run.codes() if ours else None, training_verdict=run.verdict if ours else "")

@@ -50,7 +50,7 @@ GRADIENT_OPTIMIZERS: Mapping[str, OptimizerSpec] = {
 }
 
 # Optimizers that mix the rows of a batch, or cannot run here: name in lower case -> why.
-COUPLING: Mapping[str, str] = {
+COUPLING_OPTIMIZERS: Mapping[str, str] = {
     "lbfgs": "its curvature and line search are over the whole batch",
     "muon": "it orthogonalizes the whole batch as one matrix",
     "adafactor": "its second moments are factored over rows and its update is clipped by a norm over the batch",
@@ -187,11 +187,11 @@ def parse_optimizer(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = item.partition("=")
         if not equals:
             raise UsageError(f"cannot read {item!r} in optimizer {text!r}", "Write name:key=value,key=value.")
-        options[key.strip()] = _plain(value.strip())
+        options[key.strip()] = _parse_value(value.strip())
     return name, options
 
 
-def with_options(text: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def merge_options(text: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """An optimizer's name and all its options: those in its name, as `parse_optimizer` reads them, and others."""
     name, found = parse_optimizer(text)
     if twice := sorted(found.keys() & options.keys()):
@@ -199,7 +199,7 @@ def with_options(text: str, options: Mapping[str, Any]) -> tuple[str, dict[str, 
     return name, {**found, **options}
 
 
-def _plain(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     words: dict[str, Any] = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import ShapeError, UsageError, unknown_name
-from lso.vae.metrics import active_units as activity
+from lso.vae.metrics import active_units
 
 # Below these the squared norm counts as zero. They keep powers, roots and logarithms finite; no code of a search is
 # that short.
@@ -66,7 +66,7 @@ def mahalanobis(
     Args:
         z: ``(..., d)`` codes.
         mean: ``(d,)`` mean m of the cloud.
-        whitening: ``(d, d)`` W, see `whitening_of`.
+        whitening: ``(d, d)`` W, see `whitening_matrix`.
     Returns:
         ``(...)`` distance in standard deviations; at z = m it is 0, and so is its gradient.
     """
@@ -74,7 +74,7 @@ def mahalanobis(
     return torch.where(square <= TINY_SQUARE, 0.0, square.clamp_min(TINY_SQUARE).sqrt())
 
 
-def whitening_of(
+def whitening_matrix(
     mean: Float[Tensor, "n latent"], variance: Float[Tensor, "n latent"] | None = None
 ) -> Float[Tensor, "latent latent"]:
     """What makes the aggregated posterior of n data white: W = L^-1, L L^T = C.
@@ -107,8 +107,8 @@ SAMPLINGS = ("prior", "codes", "sobol")
 CODE_QUANTILES = (0.0005, 0.9995)  # bounds="codes"; as T-LBO (Grosnit et al. 2021)
 CDF_EDGE = 0.001  # the cube of the cdf chart ends at +-3.09 prior standard deviations
 MIN_WIDTH = 0.2  # of a side of bounds="codes", where a dead dimension's codes all lie at one point
-OUTSIDE = 0.999  # norm percentile above which a code is atypical
-AT_BOUND = 1e-6  # of the width of the box
+MAX_TYPICAL_PERCENTILE = 0.999  # norm percentile above which a code is atypical
+BOUND_TOLERANCE = 1e-6  # of the width of the box
 
 
 class LatentSpace:
@@ -142,10 +142,10 @@ class LatentSpace:
             raise unknown_name("chart", chart, CHARTS)
         self.dim, self.chart = dim, chart
         mean = codes.mean if isinstance(codes, DiagonalGaussian) else codes
-        self.codes = None if mean is None else _checked_codes(mean, dim)
+        self.codes = None if mean is None else _check_codes(mean, dim)
         self._variance = torch.exp(codes.log_var).cpu().double() if isinstance(codes, DiagonalGaussian) else None
-        self.bounds = _box(bounds, dim, self.codes)
-        self.active = _mask(active, dim, self.codes)
+        self.bounds = _resolve_bounds(bounds, dim, self.codes)
+        self.active = _resolve_active(active, dim, self.codes)
         self._clouds: dict[bool, tuple[Tensor, Tensor]] = {}
 
     def __repr__(self) -> str:
@@ -168,7 +168,7 @@ class LatentSpace:
         if kind == "prior":
             return torch.randn(n, self.dim, generator=generator, dtype=torch.float64)
         if kind == "codes":
-            codes = self._need_codes("sampling codes")
+            codes = self._require_codes("sampling codes")
             return codes[torch.randint(len(codes), (n,), generator=generator)]
         if kind == "sobol":
             seed = int(torch.randint(2**31, (1,), generator=generator))
@@ -209,10 +209,10 @@ class LatentSpace:
             return z
         lower, upper = self._sides(u)
         if self.chart == "box":
-            return _between(lower, upper, u)
+            return _interpolate(lower, upper, u)
         active = self.active.to(u.device)
         z = u.new_zeros(*u.shape[:-1], self.dim)
-        return z.masked_scatter(active.expand_as(z), _between(lower[active], upper[active], u))
+        return z.masked_scatter(active.expand_as(z), _interpolate(lower[active], upper[active], u))
 
     def clip(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
         """The nearest codes inside the bounds.
@@ -234,7 +234,7 @@ class LatentSpace:
             ``(..., d)``.
         """
         lower, upper = self._sides(z)
-        slack = AT_BOUND * (upper - lower)
+        slack = BOUND_TOLERANCE * (upper - lower)
         return (z <= lower + slack) | (z >= upper - slack)
 
     # --- typicality ---------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class LatentSpace:
         Returns:
             ``(...)`` in [0, 1].
         """
-        return norm_percentile(self._over(z, active))
+        return norm_percentile(self._select(z, active))
 
     def log_typicality(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
         """chi(d) log density of the norm, in nats (see `lso.space`).
@@ -259,7 +259,7 @@ class LatentSpace:
         Returns:
             ``(...)``.
         """
-        return log_typicality(self._over(z, active))
+        return log_typicality(self._select(z, active))
 
     def mahalanobis(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
         """Distance from the cloud of known codes, in standard deviations (see `lso.space`).
@@ -273,11 +273,11 @@ class LatentSpace:
             UsageError: without at least two codes.
         """
         if active not in self._clouds:
-            codes = self._over(self._need_codes("a Mahalanobis distance"), active)
-            variance = None if self._variance is None else self._over(self._variance, active)
-            self._clouds[active] = codes.mean(0), whitening_of(codes, variance)
+            codes = self._select(self._require_codes("a Mahalanobis distance"), active)
+            variance = None if self._variance is None else self._select(self._variance, active)
+            self._clouds[active] = codes.mean(0), whitening_matrix(codes, variance)
         mean, whitening = self._clouds[active]
-        codes = self._over(z, active).double()  # means far from 0 are not those of single precision
+        codes = self._select(z, active).double()  # means far from 0 are not those of single precision
         return mahalanobis(codes, mean.to(z.device), whitening.to(z.device)).to(z.dtype)
 
     def typical(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch"]:
@@ -290,28 +290,28 @@ class LatentSpace:
         Returns:
             ``(...)``.
         """
-        return self.norm_percentile(z, active=True) <= OUTSIDE
+        return self.norm_percentile(z, active=True) <= MAX_TYPICAL_PERCENTILE
 
     def _sides(self, like: Tensor) -> tuple[Tensor, Tensor]:
         box = self.bounds.to(like)
         return box[0], box[1]
 
-    def _over(self, z: Tensor, active: bool) -> Tensor:
+    def _select(self, z: Tensor, active: bool) -> Tensor:
         return z[..., self.active.to(z.device)] if active else z
 
-    def _need_codes(self, what: str) -> Tensor:
+    def _require_codes(self, what: str) -> Tensor:
         if self.codes is None or len(self.codes) < 2:
             raise UsageError(f"{what} needs the codes of known data", "Pass codes=(n, d) posterior means, n >= 2.")
         return self.codes
 
 
-def _between(lower: Tensor, upper: Tensor, u: Tensor) -> Tensor:
+def _interpolate(lower: Tensor, upper: Tensor, u: Tensor) -> Tensor:
     """At share u of the way, inside the sides; rounding could lead a unit in the last place beyond them."""
     z = lower + u * (upper - lower)
     return z + (z.clamp(lower, upper) - z).detach()  # exact, and the gradient is as it was
 
 
-def _checked_codes(codes: Tensor, dim: int) -> Tensor:
+def _check_codes(codes: Tensor, dim: int) -> Tensor:
     if codes.ndim != 2 or codes.shape[1] != dim or not bool(torch.isfinite(codes).all()):
         raise ShapeError(
             f"expected finite codes (n, {dim}), got {tuple(codes.shape)}", "Give one posterior mean a row."
@@ -319,7 +319,7 @@ def _checked_codes(codes: Tensor, dim: int) -> Tensor:
     return codes.detach().cpu().double()
 
 
-def _box(bounds: float | int | Tensor | str, dim: int, codes: Tensor | None) -> Tensor:
+def _resolve_bounds(bounds: float | int | Tensor | str, dim: int, codes: Tensor | None) -> Tensor:
     if isinstance(bounds, str):
         if bounds != "codes" or codes is None:
             raise UsageError(
@@ -342,11 +342,11 @@ def _box(bounds: float | int | Tensor | str, dim: int, codes: Tensor | None) -> 
     return box
 
 
-def _mask(active: Tensor | None, dim: int, codes: Tensor | None) -> Tensor:
+def _resolve_active(active: Tensor | None, dim: int, codes: Tensor | None) -> Tensor:
     if active is None:
         if codes is None or len(codes) < 2:
             return torch.ones(dim, dtype=torch.bool)
-        active = activity.is_active(activity.mean_variance(codes))
+        active = active_units.is_active(active_units.mean_variance(codes))
         if not bool(active.any()):  # a collapsed model: nothing to split
             return torch.ones(dim, dtype=torch.bool)
     if not isinstance(active, Tensor) or tuple(active.shape) != (dim,) or not bool(active.any()):

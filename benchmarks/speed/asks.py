@@ -12,7 +12,7 @@ SIZES = (
     (20, 6),
     (100, 6),
     (100, 32),
-)  # points, dimensions; of more points our fits are cut, see `lso.black_box.bayesopt.surrogates.CUT`
+)  # points, dimensions; of more points our fits are cut, see `lso.black_box.bayesopt.surrogates.MAX_ITERATIONS`
 TARGET = 1 / 1.2
 
 

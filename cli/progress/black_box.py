@@ -2,7 +2,7 @@
 
 import time
 
-from lso.black_box.budget import ACCOUNTS, Ledger, SearchLimits
+from lso.black_box.budget import CALL_CATEGORIES, Ledger, SearchLimits
 from lso.black_box.runner import SearchCallback
 from lso.black_box.runner import SearchCallback as SearchWatch
 from lso.cli.console import Console, number, span
@@ -130,7 +130,7 @@ class PartProgress(Passing):
             for kind, word in ((False, "best"), (True, "typical"))
         )
         count = ledger.counters()
-        others = [f"{count[kind]} {kind.replace('_', ' ')}" for kind in ACCOUNTS[1:] if count[kind]]
+        others = [f"{count[kind]} {kind.replace('_', ' ')}" for kind in CALL_CATEGORIES[1:] if count[kind]]
         return f"{self._name}{best}  {', '.join([f'{ledger.unique}/{limits.budget} unique', *others])}"
 
 

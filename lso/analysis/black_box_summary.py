@@ -28,7 +28,7 @@ from lso.analysis.start_sensitivity import Sensitivity, sensitivity
 from lso.analysis.summary import PRIOR_DRAWS, PROBE_DRAWS, frozen, plain
 from lso.analysis.surrogate_calibration import foretell
 from lso.analysis.verdict import Check, Verdict
-from lso.black_box.budget import account
+from lso.black_box.budget import call_category
 from lso.black_box.result import SearchResult
 from lso.decoders import probing
 from lso.results.evaluation import ends
@@ -263,7 +263,7 @@ def _top(grouped: Mapping[str, Sequence[SearchResult]]) -> list[Found]:
     times: Counter[str] = Counter()
     for group, results in grouped.items():
         for result in results:
-            for record in (one for one in result.records if account(one) == "unique"):
+            for record in (one for one in result.records if call_category(one) == "unique"):
                 first.setdefault(record.decoded_hash, (record, group, result))
                 times[record.decoded_hash] += 1
     best = sorted(first.values(), key=lambda entry: entry[2].objective.sign * entry[0].value)[:TOP]

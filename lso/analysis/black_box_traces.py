@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lso.analysis.convergence import finite_median
-from lso.black_box.budget import account
+from lso.black_box.budget import call_category
 from lso.black_box.result import SearchResult
 from lso.optimizers import BlackBoxSpec, black_box_spec
 from lso.results.result import Evaluation
@@ -120,7 +120,7 @@ class SearchTrace:
 def trace_search(result: SearchResult, name: str = "") -> SearchTrace:
     """The numbers of one search."""
     records, space, best = result.records, result.objective.space, result.best
-    fresh = torch.tensor([account(record) == "unique" for record in records], dtype=torch.bool)
+    fresh = torch.tensor([call_category(record) == "unique" for record in records], dtype=torch.bool)
     typical, value = space.typical(result.z), result.value
     design = design_size(result.optimizer, result.settings, space.unit_dim, len(result.known))
     sign = result.objective.sign

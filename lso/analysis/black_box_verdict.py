@@ -12,7 +12,7 @@ from lso.analysis.plausibility import share_within
 from lso.analysis.surrogate_calibration import FLAT, equal
 from lso.analysis.verdict import ATYPICAL, REENCODING, Check, Level, grade
 from lso.optimizers import BLACK_BOX_OPTIMIZERS, controls
-from lso.space import OUTSIDE
+from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.utils.validation import pluralize
 
 # How often each rule speaks, measured on groups of searches whose optimum is known (benchmarks/verdict_study.py, the
@@ -196,7 +196,7 @@ def check_seeds(group: Group) -> Check:
 def check_typicality(group: Group) -> Check:
     """The best codes lie where the decoder was trained."""
     rule = (
-        f"a code is atypical if its norm is above the {100 * OUTSIDE:.1f} % point of chi; care if over "
+        f"a code is atypical if its norm is above the {100 * MAX_TYPICAL_PERCENTILE:.1f} % point of chi; care if over "
         f"{100 * ATYPICAL[0]:.0f} % of the best codes are, doubt if over {100 * ATYPICAL[1]:.0f} %; care if under "
         f"{100 * TYPICAL:.0f} % of the proposals are typical, or if the median re-encoding error of the best is over "
         f"{REENCODING:.0f} times that of prior draws"

@@ -11,10 +11,10 @@ import torch
 from lso.analysis.black_box_traces import design_size, first_failure, last_step
 from lso.analysis.black_box_verdict import COVERED, FEW, IN_DESIGN, TYPICAL, WASTED
 from lso.analysis.latent_dimensions import names
-from lso.black_box.budget import account
+from lso.black_box.budget import call_category
 from lso.optimizers import BlackBoxSpec, advised, black_box_spec, controls
 from lso.results.result import Evaluation
-from lso.space import OUTSIDE
+from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_SHARE, least
 from lso.vae.utils.validation import pluralize
 
@@ -270,18 +270,18 @@ def diagnostics_from_records(records: Sequence[Evaluation], settings: Mapping[st
     loss = [sign * record.value for record in rows]
     good = [i for i, value in enumerate(loss) if math.isfinite(value)]
     best = min(good, key=lambda i: loss[i], default=None)
-    fresh = [account(record) == "unique" for record in rows]
+    fresh = [call_category(record) == "unique" for record in rows]
     design = design_size(str(settings.get("optimizer", "")), settings, len(rows[0].z) if rows else 0, told)
     first = [loss[i] for i in [i for i in good if fresh[i]][:design]]
     z = torch.tensor([record.z for record in rows], dtype=torch.float64)
     step = last_step(z, torch.tensor(loss, dtype=torch.float64)) if rows else math.nan
     return Diagnostics(
         optimizer=str(settings.get("optimizer", "")),
-        counts={"calls": len(rows), **Counter(account(record) for record in rows)},
+        counts={"calls": len(rows), **Counter(call_category(record) for record in rows)},
         failure=first_failure(rows),
         constant=_constant([loss[i] for i in good]),
-        typical=_mean(float(record.norm_percentile <= OUTSIDE) for record in rows),
-        atypical_best=None if best is None else float(rows[best].norm_percentile > OUTSIDE),
+        typical=_mean(float(record.norm_percentile <= MAX_TYPICAL_PERCENTILE) for record in rows),
+        atypical_best=None if best is None else float(rows[best].norm_percentile > MAX_TYPICAL_PERCENTILE),
         step=step if math.isfinite(step) else None,
         in_design=None if best is None else float(sum(fresh) > design and loss[best] == min(first, default=math.nan)),
         late=None if best is None else float(_late(best, len(rows))),

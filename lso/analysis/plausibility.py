@@ -18,7 +18,7 @@ from torch import Tensor
 from lso import space
 from lso.analysis.latent_dimensions import Dimensions
 from lso.decoders.decoder import Decoder
-from lso.space import OUTSIDE, LatentSpace
+from lso.space import MAX_TYPICAL_PERCENTILE, LatentSpace
 from lso.vae.checkpoint import Codes
 from lso.vae.utils.random import generator
 
@@ -95,7 +95,7 @@ def plausibility(
     squared = None if again is None else (again.reshape(z.shape) - z) ** 2
     far, far_active, farthest = _distances(z, codes, active)
     percentile_active = norm_percentile(z[..., active])
-    atypical = percentile_active > OUTSIDE
+    atypical = percentile_active > MAX_TYPICAL_PERCENTILE
     return Plausibility(
         norm=z.norm(dim=-1),
         norm_active=z[..., active].norm(dim=-1),
@@ -142,8 +142,8 @@ def _distances(
 def distance_from_codes(
     z: Float[Tensor, "*batch latent"], mean: Float[Tensor, "code latent"], deviation: Float[Tensor, "code latent"]
 ) -> Float[Tensor, "*batch"]:
-    """Mahalanobis distance from the aggregated posterior of the data (see `typicality.whitening_of`)."""
-    return space.mahalanobis(z, mean.mean(0), space.whitening_of(mean, deviation.square()))
+    """Mahalanobis distance from the aggregated posterior of the data (see `typicality.whitening_matrix`)."""
+    return space.mahalanobis(z, mean.mean(0), space.whitening_matrix(mean, deviation.square()))
 
 
 def reencode(decoder: Decoder, decoded: Tensor, batch: int = 512) -> Float[Tensor, "n latent"] | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lso._botorch import importing_botorch
 from lso.analysis.latent_dimensions import evenly_spaced
 from lso.black_box.ask_tell import History
-from lso.black_box.bayesopt.surrogates import Surrogate, chosen, fit, isolated, standardize
+from lso.black_box.bayesopt.surrogates import Surrogate, choose_fit_points, fit, isolated_botorch, standardize
 from lso.space import LatentSpace
 from lso.vae.utils.random import mix_seed
 
@@ -59,13 +59,13 @@ def calibrate(history: History, kind: str = "gp", seed: int = 0) -> Calibration 
     x, gain = history.space.to_unit(history.z[history.feasible]), history.gain[history.feasible]
     if len(gain) < 3:
         return None
-    rows = chosen(x, gain)
-    with isolated(seed):
+    rows = choose_fit_points(x, gain)
+    with isolated_botorch(seed):
         return calibration(fit(x[rows], gain[rows], kind), history.space)
 
 
 def held_out(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp") -> float:
-    """Share of the gains' variance that refits explain of the points left out of them; call it inside `isolated`."""
+    """Share of the gains' variance that refits explain of left-out points; call it inside `isolated_botorch`."""
     targets, _, _ = standardize(gain)
     if not bool(targets.any()):
         return 0.0
@@ -77,7 +77,7 @@ def held_out(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp
 
 
 def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
-    """The calibration of a fitted surrogate over a chart; called inside `surrogates.isolated`."""
+    """The calibration of a fitted surrogate over a chart; called inside `surrogates.isolated_botorch`."""
     with importing_botorch():
         from botorch.cross_validation import loo_cv
 
@@ -155,7 +155,7 @@ def foretell(
     rows = evenly_spaced((torch.isfinite(value) & torch.isfinite(z).all(1) & chosen).nonzero().flatten(), points)
     if len(rows) < LEAST:
         return None
-    with isolated(mix_seed(0, "report/surrogate")):
+    with isolated_botorch(mix_seed(0, "report/surrogate")):
         x, y = space.to_unit(z[rows]), value[rows].double()
         return calibration(fit(x, y), space)
 

@@ -16,7 +16,7 @@ from lso.analysis.plausibility import Plausibility, share_within
 from lso.analysis.reproduction import DEVIATIONS, SHARE, Reproduction
 from lso.analysis.start_sensitivity import BASIN, Sensitivity
 from lso.decoders.decoder import DecoderFinding
-from lso.space import OUTSIDE
+from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_NATS, COLLAPSED_SHARE, FULL_NATS, LatentUse
 
 Level = Literal["fine", "care", "doubt"]
@@ -182,8 +182,8 @@ def check_starts(sensitivity: Sensitivity) -> Check:
 def check_plausibility(best: Plausibility, prior: Plausibility) -> Check:
     """The best codes lie where the decoder was trained."""
     rule = (
-        f"a code is atypical if the norm over active dimensions is above the {100 * OUTSIDE:.1f} % point of chi, or if "
-        f"it is farther "
+        "a code is atypical if the norm over active dimensions is above the "
+        f"{100 * MAX_TYPICAL_PERCENTILE:.1f} % point of chi, or if it is farther "
         f"from the codes of the data than each of them; care if over {100 * ATYPICAL[0]:.0f} % of best codes are, "
         f"doubt if over "
         f"{100 * ATYPICAL[1]:.0f} %; care if the median re-encoding error is over {REENCODING:.0f} times that of prior "

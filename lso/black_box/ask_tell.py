@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS, with_options
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS, merge_options
 from lso.space import LatentSpace
 from lso.vae.errors import ShapeError, UsageError, unknown_name
 from lso.vae.utils.lazy import resolve
@@ -24,14 +24,14 @@ from lso.vae.utils.validation import require
 # which says nothing about it.
 OUTCOMES = ("evaluated", "invalid", "failed", "timed_out", "lost")
 # What options are, in words, and whether a value is one.
-TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+OPTION_TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ("true or false", lambda value: isinstance(value, bool)),
     int: ("a whole number", lambda value: isinstance(value, Integral) and not isinstance(value, bool)),
     float: ("a number", lambda value: isinstance(value, Real) and not isinstance(value, bool)),
     str: ("a name", lambda value: isinstance(value, str)),
     type(None): ("none", lambda value: value is None),
 }
-FUNCTION: tuple[str, Callable[[Any], bool]] = ("a function", callable)
+CALLABLE_TYPE: tuple[str, Callable[[Any], bool]] = ("a function", callable)
 UNASKED = -1  # number of the ask of a point that was told without having been asked for
 
 
@@ -112,11 +112,11 @@ class BlackBox:
         self.settings = dict(settings or {})
         self._propose = propose
         self._asks = 0
-        self._told = ObservationBuffer(space.dim)
+        self._observed = ObservationBuffer(space.dim)
         self._pending: dict[tuple[float, ...], list[int]] = {}  # code -> asks that it is pending of
 
     def __repr__(self) -> str:
-        return f"BlackBox({self.name}, dim={self.space.dim}, told={len(self._told)}, pending={len(self._pending)})"
+        return f"BlackBox({self.name}, dim={self.space.dim}, told={len(self._observed)}, pending={len(self._pending)})"
 
     @property
     def asks(self) -> int:
@@ -133,9 +133,9 @@ class BlackBox:
         """What the next ask depends on."""
         return History(
             space=self.space,
-            z=self._told.z,
-            gain=self._told.gain,
-            ask=self._told.ask,
+            z=self._observed.z,
+            gain=self._observed.gain,
+            ask=self._observed.ask,
             pending=self.pending,
             number=self._asks,
             pending_ask=torch.tensor([ask for asks in self._pending.values() for ask in asks], dtype=torch.long),
@@ -153,11 +153,11 @@ class BlackBox:
         """
         require(n >= 1 and n == int(n), "a whole number n >= 1 of points", n, "Ask for one at least.")
         z = self._propose(self.history(), n, mix_seed(self.seed, "ask", self._asks))
-        return self.asked(z)
+        return self.register_ask(z)
 
-    def asked(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
+    def register_ask(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
         """Count an ask whose points are known already, as when a record is replayed."""
-        codes = self._checked(z)
+        codes = self._check_codes(z)
         for code in codes.tolist():
             self._pending.setdefault(tuple(code), []).append(self._asks)
         self._asks += 1
@@ -180,20 +180,20 @@ class BlackBox:
             ShapeError: if codes, values and outcomes do not fit together.
             UsageError: for an unknown outcome, or a value that is no number.
         """
-        codes = self._checked(z)
-        values = values_of(y, len(codes))
+        codes = self._check_codes(z)
+        values = parse_values(y, len(codes))
         outcomes = [outcome] * len(codes) if isinstance(outcome, str) else list(outcome)
         if len(values) != len(codes) or len(outcomes) != len(codes):
             raise ShapeError(
                 f"got {len(codes)} codes, {len(values)} values and {len(outcomes)} outcomes", "Give one of each a code."
             )
-        for word in outcomes:
-            if word not in OUTCOMES:
-                raise unknown_name("outcome", word, OUTCOMES)
-        for code, value, word in zip(codes, values, outcomes, strict=True):
-            self._tell(code, value if word == "evaluated" else float("nan"), word)
+        for status in outcomes:
+            if status not in OUTCOMES:
+                raise unknown_name("outcome", status, OUTCOMES)
+        for code, value, status in zip(codes, values, outcomes, strict=True):
+            self._tell(code, value if status == "evaluated" else float("nan"), status)
 
-    def _checked(self, z: Tensor) -> Tensor:
+    def _check_codes(self, z: Tensor) -> Tensor:
         if z.ndim not in (1, 2) or z.shape[-1] != self.space.dim:
             raise ShapeError(f"expected codes (n, {self.space.dim}), got {tuple(z.shape)}", "One code a row.")
         if not bool(torch.isfinite(z).all()):
@@ -208,7 +208,7 @@ class BlackBox:
             self._pending.pop(key, None)
         if outcome != "lost":
             gain = value if self.maximize else -value
-            self._told.add(code, gain if abs(gain) < float("inf") else float("nan"), ask)
+            self._observed.add(code, gain if abs(gain) < float("inf") else float("nan"), ask)
 
     def best(self, typical: bool = False) -> tuple[Float[Tensor, " latent"], float] | None:
         """The best point told.
@@ -221,8 +221,8 @@ class BlackBox:
         row = self.history().best(typical)
         if row is None:
             return None
-        gain = float(self._told.gain[row])
-        return self._told.z[row].clone(), gain if self.maximize else -gain
+        gain = float(self._observed.gain[row])
+        return self._observed.z[row].clone(), gain if self.maximize else -gain
 
 
 class ObservationBuffer:
@@ -281,41 +281,41 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
         UsageError: if there is no such optimizer or option, an option is of another type, or a package that it needs is
             missing.
     """
-    name, options = with_options(name, options)
+    name, options = merge_options(name, options)
     if name in GRADIENT_OPTIMIZERS:
         raise UsageError(f"{name} works by gradient", f"Search by lso.minimize(objective, z0, optimizer={name!r}).")
     if name not in BLACK_BOX_OPTIMIZERS:
         raise unknown_name("black-box optimizer", name, BLACK_BOX_OPTIMIZERS)
-    build, known = _builder(name), option_names(name)
+    build, known = _load_builder(name), option_names(name)
     if unknown := options.keys() - set(known):
         raise UsageError(
             f"{name} has no option {', '.join(sorted(unknown))}", f"It takes {', '.join(known) or 'none'}."
         )
     for key, value in options.items():
-        _fitting(name, key, value)
+        _check_option(name, key, value)
     return BlackBox(name, space, build(space, **options), seed=seed, maximize=maximize, settings=options)
 
 
 def option_names(name: str) -> list[str]:
     """What may be chosen of an optimizer."""
-    return list(inspect.signature(_builder(name)).parameters)[1:]  # the first is the space
+    return list(inspect.signature(_load_builder(name)).parameters)[1:]  # the first is the space
 
 
-def _fitting(name: str, key: str, value: Any) -> None:
+def _check_option(name: str, key: str, value: Any) -> None:
     """Options come from the command line as well: a word for a number must not raise somewhere inside, or pass."""
-    annotation = inspect.signature(_builder(name)).parameters[key].annotation
+    annotation = inspect.signature(_load_builder(name)).parameters[key].annotation
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    if not any(TYPES.get(kind, FUNCTION)[1](value) for kind in kinds):
-        words = " or ".join(TYPES.get(kind, FUNCTION)[0] for kind in kinds)
+    if not any(OPTION_TYPES.get(kind, CALLABLE_TYPE)[1](value) for kind in kinds):
+        words = " or ".join(OPTION_TYPES.get(kind, CALLABLE_TYPE)[0] for kind in kinds)
         raise UsageError(f"{name}: {key}={value!r} does not fit", f"It takes {words}.")
 
 
-def _builder(name: str) -> Callable[..., Proposal]:
+def _load_builder(name: str) -> Callable[..., Proposal]:
     found: Callable[..., Proposal] = resolve(BLACK_BOX_OPTIMIZERS[name].build)
     return found
 
 
-def values_of(y: Any, n: int) -> list[float]:
+def parse_values(y: Any, n: int) -> list[float]:
     """Values as they may be told.
 
     Args:

@@ -12,13 +12,13 @@ from lso.results.result import Evaluation
 from lso.vae.utils.validation import pluralize
 
 PATIENCE = 200  # calls in a row without a new valid object
-CALLS = 10  # times the budget, the calls at most
+CALLS_PER_BUDGET = 10  # times the budget, the calls at most
 # A search stands still, and its decoder is not to blame, where its last codes deviate from their mean by less than this
 # in each dimension (the prior's draws by 1), and it has seen at least so many valid objects.
-CLOSE, ENOUGH = 0.4, 20
-ACCOUNTS = ("unique", "duplicate", "invalid", "failed", "timed_out")
+STALLED_DEVIATION, MIN_STALLED_OBJECTS = 0.4, 20
+CALL_CATEGORIES = ("unique", "duplicate", "invalid", "failed", "timed_out")
 
-NOTHING_NEW = {
+STALL_SENTENCES = {
     "decoder_ignores_latent": (
         "The decoder ignores its latent: of the last {n} codes proposed, {many} decoded to data already seen. "
         "Train a model whose latents are used (lso train --method ne-vae-se), or search with another."
@@ -88,12 +88,12 @@ class Ledger:
         """
         call = int(record.call or 0)
         self.records.append(record)
-        self._count[account(record)] += 1
+        self._count[call_category(record)] += 1
         if record.outcome != "lost":
             self.known.setdefault(key, record)
         if record.duplicate_of is None:
             self.failures.add(call, record.outcome, record.reason, record.fault)
-        if account(record) == "unique":
+        if call_category(record) == "unique":
             self.unique += 1
             if call > self._newest:
                 self._newest = call
@@ -108,14 +108,14 @@ class Ledger:
             ``calls = unique + duplicate + invalid + failed + timed_out``; duplicates of whatever kind are counted as
             such, lost calls as failed.
         """
-        return {"calls": len(self.records), **{name: self._count[name] for name in ACCOUNTS}}
+        return {"calls": len(self.records), **{name: self._count[name] for name in CALL_CATEGORIES}}
 
     def retry(self) -> None:
         """Give calls that failed another chance: the search is resumed, and what made them fail may be mended."""
-        if self.idle and self._kind(self.idle) == "failed":
+        if self.idle and self._stall_kind(self.idle) == "failed":
             self.idle = []
 
-    def broken(self, limits: SearchLimits) -> ScoreError | None:
+    def score_error(self, limits: SearchLimits) -> ScoreError | None:
         """Whether the score is broken, so that all further calls would be in vain.
 
         Args:
@@ -125,62 +125,64 @@ class Ledger:
         """
         return self.failures.error(limits.max_failures)
 
-    def taken_back(self, limits: SearchLimits) -> list[int]:
+    def retracted_calls(self, limits: SearchLimits) -> list[int]:
         """Calls that are to be made again where the search is gone on with.
 
         Where a broken score has ended the search, its last failures in a row say nothing of their objects: so many of
         them as the budget has room for, and their duplicates.
         """
         row = sorted(self.failures.calls)
-        if len(row) < limits.max_failures or not (self.broken(limits) or (self.end(limits) or "")[:1] == ("failed",)):
+        if len(row) < limits.max_failures or not (
+            self.score_error(limits) or (self.end_status(limits) or "")[:1] == ("failed",)
+        ):
             return []
         calls = set(row[: limits.budget - self.unique])
         return sorted(
             int(record.call or 0) for record in self.records if record.call in calls or record.duplicate_of in calls
         )
 
-    def end(self, limits: SearchLimits) -> tuple[str, str] | None:
+    def end_status(self, limits: SearchLimits) -> tuple[str, str] | None:
         """Whether the search is over."""
         if self.unique >= limits.budget:
             over = f": {self.unique} were scored" if self.unique > limits.budget else ""  # gone on with a smaller one
             return "finished", f"The budget of {pluralize(limits.budget, 'unique valid object')} is spent{over}."
         if len(self.idle) >= limits.patience:
-            return self._nothing_new(self.idle[-limits.patience :], spent=len(self.records) >= limits.max_calls)
+            return self._stall_status(self.idle[-limits.patience :], spent=len(self.records) >= limits.max_calls)
         if len(self.records) < limits.max_calls:
             return None
         made = pluralize(limits.max_calls, "call")
         text = f"All {made} were made, for {self.unique} of {pluralize(limits.budget, 'unique valid object')}."
-        vain = [record for record in self.records if account(record) != "unique"]
+        vain = [record for record in self.records if call_category(record) != "unique"]
         if 2 * len(vain) <= len(self.records):
             return "max_calls", text
-        kind, sentence = self._nothing_new(self.records[-limits.patience :], self._kind(vain), spent=True)
+        kind, sentence = self._stall_status(self.records[-limits.patience :], self._stall_kind(vain), spent=True)
         return kind, f"{text} {sentence}"
 
-    def _kind(self, vain: Sequence[Evaluation]) -> str:
-        return Counter(map(_kind, vain)).most_common(1)[0][0]
+    def _stall_kind(self, vain: Sequence[Evaluation]) -> str:
+        return Counter(map(_stall_kind, vain)).most_common(1)[0][0]
 
-    def _nothing_new(
+    def _stall_status(
         self, last: Sequence[Evaluation], kind: str | None = None, *, spent: bool = False
     ) -> tuple[str, str]:
-        kind = kind or self._kind(last)
+        kind = kind or self._stall_kind(last)
         name = "stands_still" if kind == "decoder_ignores_latent" and self._stands_still(last) else kind
-        those = [record for record in last if account(record) != "unique" and _kind(record) == kind]
+        those = [record for record in last if call_category(record) != "unique" and _stall_kind(record) == kind]
         reason = next((record.reason for record in those if record.reason), "no reason was given")
         more = " with a larger max_calls" if spent else ""  # as it is, resuming would end at once
-        return name, NOTHING_NEW[name].format(n=len(last), many=len(those), reason=reason.rstrip("."), more=more)
+        return name, STALL_SENTENCES[name].format(n=len(last), many=len(those), reason=reason.rstrip("."), more=more)
 
     def _stands_still(self, last: Sequence[Evaluation]) -> bool:
         z = torch.tensor([record.z for record in last], dtype=torch.float64)
-        return self.unique >= ENOUGH and float((z - z.mean(0)).square().mean().sqrt()) < CLOSE
+        return self.unique >= MIN_STALLED_OBJECTS and float((z - z.mean(0)).square().mean().sqrt()) < STALLED_DEVIATION
 
 
-def account(record: Evaluation) -> str:
+def call_category(record: Evaluation) -> str:
     """What a call is counted as."""
     if record.duplicate_of is not None:
         return "duplicate"
     return {"evaluated": "unique", "lost": "failed"}.get(record.outcome, record.outcome)
 
 
-def _kind(record: Evaluation) -> str:
-    word = account(record)
+def _stall_kind(record: Evaluation) -> str:
+    word = call_category(record)
     return {"duplicate": "decoder_ignores_latent", "invalid": "invalid"}.get(word, "failed")

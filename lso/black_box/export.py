@@ -10,7 +10,7 @@ from lso.results.export import save_image, to_json
 from lso.results.result import Evaluation
 from lso.vae.utils.files import make_folder, replace_arrays, replace_table
 
-SHOWN = 20  # best objects written
+MAX_BEST_ROWS = 20  # best objects written
 COLUMNS = (
     "call",
     "ask",
@@ -39,7 +39,7 @@ def write_search_files(folder: str | Path, result: SearchResult) -> Path:
     make_folder(results)
     replace_table(results / "results.csv", COLUMNS, [to_json(record) for record in result.records])
     replace_arrays(results / "codes.npz", {"z": result.z.numpy(), "value": result.value.numpy()})
-    best = best_distinct(result, SHOWN)
+    best = best_distinct(result, MAX_BEST_ROWS)
     columns = ("value", "call", "norm_percentile", "decoded")
     replace_table(results / "best.csv", columns, [to_json(record) for record in best])
     if best and best[0].decoded is None:

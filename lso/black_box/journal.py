@@ -16,7 +16,7 @@ from lso.vae.utils.files import Lock, append, writing
 from lso.vae.utils.reading import checked_line, last_check, read_lines
 
 EVALUATIONS = "evaluations.jsonl"
-SECOND = 1.0  # between fsyncs that no ask waits for: an expensive evaluation is safe at once, cheap ones share one
+SYNC_INTERVAL = 1.0  # seconds between fsyncs: an expensive evaluation is on disk at once, cheap ones share an fsync
 ASK, KNOWN, SCORED = "ask", "known", "scored"  # events; an evaluation's rows have none
 
 
@@ -36,7 +36,7 @@ class JournalLines:
     def __init__(self, path: Path) -> None:
         self.path = path
         with writing(path):
-            _mend(path)
+            _repair_last_line(path)
             self._check = last_check(path)
             self._file = path.open("ab", buffering=0)
             _sync_folder(path.parent)
@@ -52,7 +52,7 @@ class JournalLines:
         append(self._file, self.path, line)
         self._check = check
         self._synced = False
-        if time.monotonic() - self._last > SECOND:
+        if time.monotonic() - self._last > SYNC_INTERVAL:
             self.sync()
 
     def sync(self) -> None:
@@ -98,16 +98,16 @@ class Journal:
         """
         return self._lines.rows()
 
-    def known(self, z: Tensor, value: Tensor) -> None:
+    def write_known(self, z: Tensor, value: Tensor) -> None:
         """Record what the search knew beforehand."""
         values = [v if math.isfinite(v) else None for v in value.tolist()]
         self._lines.write({"event": KNOWN, "z": z.tolist(), "value": values})
 
-    def scored(self, records: Sequence[Evaluation]) -> None:
+    def write_scored(self, records: Sequence[Evaluation]) -> None:
         """Record what earlier searches scored."""
         self._lines.write({"event": SCORED, "records": [to_json(record) for record in records]})
 
-    def ask(self, number: int, z: Tensor, seconds: float) -> None:
+    def write_ask(self, number: int, z: Tensor, seconds: float) -> None:
         """Record an ask.
 
         Args:
@@ -117,11 +117,11 @@ class Journal:
         """
         self._lines.write({"event": ASK, "ask": number, "z": z.tolist(), "seconds": seconds})
 
-    def taken_back(self, calls: Sequence[int]) -> None:
-        """Record that what became of calls does not count, see `lso.black_box.budget.Ledger.taken_back`."""
+    def write_retracted(self, calls: Sequence[int]) -> None:
+        """Record that what became of calls does not count, see `lso.black_box.budget.Ledger.retracted_calls`."""
         self._lines.write({"event": TAKEN_BACK, "calls": list(calls)})
 
-    def evaluation(self, record: Evaluation) -> None:
+    def write_evaluation(self, record: Evaluation) -> None:
         """Record an evaluation."""
         self._lines.write(to_json(record))
 
@@ -135,14 +135,14 @@ class Journal:
         self._lock.release()
 
 
-def _mend(path: Path) -> None:
+def _repair_last_line(path: Path) -> None:
     """Give a last line its end, or cut it off where it is not whole."""
     content = path.read_bytes() if path.is_file() else b""
     if not content or content.endswith(b"\n"):
         return
     start = content.rfind(b"\n") + 1
     with path.open("r+b") as file:
-        if _whole(content[start:]):
+        if _is_json_object(content[start:]):
             file.seek(0, os.SEEK_END)
             file.write(b"\n")
         else:
@@ -151,7 +151,7 @@ def _mend(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _whole(line: bytes) -> bool:
+def _is_json_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):

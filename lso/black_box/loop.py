@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lso.black_box.ask_tell import BlackBox, make_optimizer
-from lso.black_box.budget import CALLS, PATIENCE, SearchLimits
-from lso.black_box.executors import Caller, FuturesExecutor, SerialExecutor
+from lso.black_box.budget import CALLS_PER_BUDGET, PATIENCE, SearchLimits
+from lso.black_box.executors import FuturesExecutor, ScoreExecutor, SerialExecutor
 from lso.black_box.journal import Journal
 from lso.black_box.result import SearchResult
 from lso.black_box.runner import Known, Search
@@ -26,7 +26,7 @@ from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.validation import require
 
 # What must be the same for a search to be gone on with.
-SAME = (
+RESUME_KEYS = (
     "optimizer",
     "objective",
     "maximize",
@@ -125,8 +125,8 @@ def optimize(
             "a reconstruction is scored in this process, for one target at a time",
             "Leave executor and timeout out; choose a target: objective.take([0]).",
         )
-    box = _settled(optimizer, objective, seed, options)
-    most = max_calls or CALLS * budget
+    box = _resolve_optimizer(optimizer, objective, seed, options)
+    most = max_calls or CALLS_PER_BUDGET * budget
     limits = SearchLimits(budget=budget, max_calls=most, patience=patience, max_failures=max_failures)
     settings = {
         "optimizer": box.name,
@@ -148,10 +148,10 @@ def optimize(
     }
     with ExitStack() as stack:
         killed = resume and out is not None and runs.Run(out).info.get("status") == "running"
-        run, journal = _opened(out, resume, settings, facts or {})
+        run, journal = _open_run(out, resume, settings, facts or {})
         if journal is not None:
             stack.callback(journal.close)
-        caller = caller_of(objective, executor, timeout, chunk, batch)
+        caller = make_score_executor(objective, executor, timeout, chunk, batch)
         stack.callback(caller.close)
         search = Search(objective, box, caller, journal, limits, batch, asynchronous, callback or SearchCallback())
         try:
@@ -178,7 +178,9 @@ def _fingerprint(space: LatentSpace) -> str:
     return digest((space.chart, *(digest(part.numpy()) for part in parts)))
 
 
-def _settled(optimizer: str | BlackBox, objective: LatentObjective, seed: int, options: Mapping[str, Any]) -> BlackBox:
+def _resolve_optimizer(
+    optimizer: str | BlackBox, objective: LatentObjective, seed: int, options: Mapping[str, Any]
+) -> BlackBox:
     if isinstance(optimizer, str):
         return make_optimizer(optimizer, objective.space, seed=seed, maximize=objective.maximize, **options)
     if options:
@@ -192,9 +194,9 @@ def _settled(optimizer: str | BlackBox, objective: LatentObjective, seed: int, o
     return optimizer
 
 
-def caller_of(
+def make_score_executor(
     objective: LatentObjective, executor: Any, timeout: float | None, chunk: int = 1, batch: int = 1
-) -> Caller:
+) -> ScoreExecutor:
     """What carries out the calls of a search's score.
 
     Args:
@@ -213,7 +215,7 @@ def caller_of(
     return FuturesExecutor(objective.score, objective.on, executor, timeout, chunk)
 
 
-def _opened(
+def _open_run(
     out: str | Path | None, resume: bool, settings: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> tuple[runs.Run | None, Journal | None]:
     if out is None:
@@ -232,7 +234,7 @@ def _opened(
     before = run.info.get("search", {})
     if "weights" not in before:
         raise RunError(f"{out} holds no black-box search", "Resume a folder that lso.optimize made.")
-    changed = [key for key in SAME if before.get(key) != settings[key]]
+    changed = [key for key in RESUME_KEYS if before.get(key) != settings[key]]
     if changed:
         told = "; ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
         raise RunError(f"{out} is another search: {told}", "Resume with what it was begun with.")

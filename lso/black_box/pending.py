@@ -41,10 +41,10 @@ class PendingEvaluation:
     """A call: its code, decoded."""
 
     number: int
-    asked: PendingBatch
+    batch: PendingBatch
     end: End
     key: str
 
     @property
     def z(self) -> Tensor:
-        return self.asked.code(self.number)
+        return self.batch.code(self.number)

@@ -12,20 +12,20 @@ from lso.vae.utils.reading import line_error
 Rows = list[tuple[int, Mapping[str, Any]]]
 
 
-def recorded(journal: Journal, limits: SearchLimits) -> Rows:
-    """Rows that count; failures of a score that was broken are taken back first, see `Ledger.taken_back`."""
+def read_counting_rows(journal: Journal, limits: SearchLimits) -> Rows:
+    """Rows that count; failures of a score that was broken are taken back first, see `Ledger.retracted_calls`."""
     accounts = Ledger()
-    for line, row in _counting(journal):
+    for line, row in _counting_rows(journal):
         if "event" not in row:
             with at_line(journal, line):
                 record = from_json(row)
                 accounts.add(record, record.decoded_hash)
-    if calls := accounts.taken_back(limits):
-        journal.taken_back(calls)
-    return _counting(journal)
+    if calls := accounts.retracted_calls(limits):
+        journal.write_retracted(calls)
+    return _counting_rows(journal)
 
 
-def _counting(journal: Journal) -> Rows:
+def _counting_rows(journal: Journal) -> Rows:
     rows = journal.rows()
     return [(line, row) for line, (row, counts) in enumerate(zip(rows, counting(rows), strict=True), 1) if counts]
 

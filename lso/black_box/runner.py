@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.black_box.ask_tell import BlackBox, values_of
+from lso.black_box.ask_tell import BlackBox, parse_values
 from lso.black_box.budget import Ledger, SearchLimits
-from lso.black_box.executors import Call, Caller, SerialExecutor
+from lso.black_box.executors import ScoreCall, ScoreExecutor, SerialExecutor
 from lso.black_box.journal import ASK, KNOWN, SCORED, Journal
 from lso.black_box.pending import PendingBatch, PendingEvaluation
-from lso.black_box.replay import at_line, recorded
+from lso.black_box.replay import at_line, read_counting_rows
 from lso.black_box.result import SearchResult
 from lso.objectives.latent_objective import LatentObjective
 from lso.objectives.score_calls import ScoreOutcome
@@ -23,7 +23,7 @@ from lso.results.evaluation import digest, ends
 from lso.results.export import TAKEN_BACK, from_json
 from lso.results.result import Evaluation
 
-EARLIER = -1  # number of the call that an object of an earlier search was scored by
+EARLIER_CALL = -1  # number of the call that an object of an earlier search was scored by
 Known = tuple[Float[Tensor, "k latent"], Float[Tensor, " k"] | Sequence[float | None]]
 
 
@@ -67,7 +67,7 @@ class Search:
     Args:
         objective: decoder then score.
         box: the optimizer.
-        caller: carries out the calls.
+        executor: carries out the calls.
         journal: where everything is written down; None for nowhere.
         limits: where it ends.
         batch: codes asked for together; asynchronously, calls under way at once.
@@ -80,22 +80,22 @@ class Search:
         self,
         objective: LatentObjective,
         box: BlackBox,
-        caller: Caller,
+        executor: ScoreExecutor,
         journal: Journal | None,
         limits: SearchLimits,
         batch: int,
         asynchronous: bool,
         callback: SearchCallback,
     ) -> None:
-        self.objective, self.box, self.caller, self.journal = objective, box, caller, journal
+        self.objective, self.box, self.executor, self.journal = objective, box, executor, journal
         self.limits, self.batch, self.asynchronous, self.callback = limits, batch, asynchronous, callback
         self.ledger = Ledger()
         self.ask_seconds: list[float] = []
         self._known: tuple[Tensor, Tensor] = torch.zeros(0, objective.dim), torch.zeros(0)
         self._calls = 0  # proposed so far
-        self._open: dict[int, PendingBatch] = {}
-        self._flying: dict[int, PendingEvaluation] = {}  # by number of the call
-        self._twins: dict[str, list[PendingEvaluation]] = {}  # duplicates of what is flying, by key
+        self._incomplete: dict[int, PendingBatch] = {}
+        self._running: dict[int, PendingEvaluation] = {}  # by number of the call
+        self._duplicates: dict[str, list[PendingEvaluation]] = {}  # duplicates of what is flying, by key
         self._stopping = False  # no call is to begin any more
         self._begun, self._before = time.perf_counter(), 0.0
 
@@ -109,7 +109,7 @@ class Search:
             scored: evaluations of earlier searches, of which objects met again are duplicates.
             killed: whether the process that wrote the journal ended without a word.
         """
-        rows = [] if self.journal is None else recorded(self.journal, self.limits)
+        rows = [] if self.journal is None else read_counting_rows(self.journal, self.limits)
         for line, row in rows:
             assert self.journal is not None
             with at_line(self.journal, line):
@@ -117,91 +117,93 @@ class Search:
         self.ledger.retry()
         events = {row.get("event") for _, row in rows}
         if known is not None and not events:
-            self._tell_known(known[0].detach().double().cpu(), values_of(known[1], len(known[0])))
+            self._tell_known(known[0].detach().double().cpu(), parse_values(known[1], len(known[0])))
             if self.journal is not None:
-                self.journal.known(*self._known)
+                self.journal.write_known(*self._known)
         if scored and not events & {ASK, SCORED}:
-            self._remember(scored)
+            self._add_scored(scored)
             if self.journal is not None:
-                self.journal.scored(scored)
-        for asked in list(self._open.values()):
-            self._send(asked)
-        if killed and self._flying:
-            self.callback.repeated(len(self._flying))
+                self.journal.write_scored(scored)
+        for batch in list(self._incomplete.values()):
+            self._submit_batch(batch)
+        if killed and self._running:
+            self.callback.repeated(len(self._running))
 
     def _replay(self, row: Mapping[str, Any]) -> None:
         event = row.get("event")
         if event == TAKEN_BACK:
             return
         if event == KNOWN:
-            self._tell_known(_codes(row["z"], self.objective.dim), values_of(row["value"], len(row["z"])))
+            self._tell_known(_parse_codes(row["z"], self.objective.dim), parse_values(row["value"], len(row["z"])))
         elif event == SCORED:
-            self._remember([from_json(record) for record in row["records"]])
+            self._add_scored([from_json(record) for record in row["records"]])
         elif event == ASK:
             if row["ask"] != self.box.asks:
                 raise ValueError(f"ask {row['ask']} where {self.box.asks} was to come")
-            self._register(self.box.asked(_codes(row["z"], self.objective.dim)), row["ask"], row["seconds"])
+            self._register(
+                self.box.register_ask(_parse_codes(row["z"], self.objective.dim)), row["ask"], row["seconds"]
+            )
         else:
             record = from_json(row)
             if len(record.z) != self.objective.dim:
                 raise ValueError(f"its code has {len(record.z)} numbers, expected {self.objective.dim}")
-            asked = self._open[int(row["ask"])]
+            batch = self._incomplete[int(row["ask"])]
             call = int(row["call"])
-            if not asked.first <= call < asked.first + len(asked.z) or call in asked.records:
-                raise ValueError(f"call {call} in ask {asked.number}")
+            if not batch.first <= call < batch.first + len(batch.z) or call in batch.records:
+                raise ValueError(f"call {call} in ask {batch.number}")
             self._before = max(self._before, record.elapsed)
-            self._account(record, asked, self._key(record.decoded_hash, asked.code(call)))
+            self._account(record, batch, self._key(record.decoded_hash, batch.code(call)))
 
     def _tell_known(self, z: Tensor, value: Sequence[float]) -> None:
         self.box.tell(z, value)
         self._known = (z, torch.tensor(value, dtype=torch.float64))
 
-    def _remember(self, records: Sequence[Evaluation]) -> None:
+    def _add_scored(self, records: Sequence[Evaluation]) -> None:
         for record in records:
             key = self._key(record.decoded_hash, torch.tensor(record.z, dtype=torch.float64))
-            self.ledger.known.setdefault(key, replace(record, call=EARLIER))
+            self.ledger.known.setdefault(key, replace(record, call=EARLIER_CALL))
 
     def _register(self, z: Tensor, number: int, seconds: float) -> PendingBatch:
-        asked = PendingBatch(number, self._calls, z)
-        self._open[number] = asked
+        batch = PendingBatch(number, self._calls, z)
+        self._incomplete[number] = batch
         self._calls += len(z)
         self.ask_seconds.append(seconds)
-        return asked
+        return batch
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def run(self) -> tuple[str, str]:
         """Ask and tell until the end."""
         while True:
-            if broken := self.ledger.broken(self.limits):
-                raise broken
-            ended = self.ledger.end(self.limits)
-            if ended and not self._open:
+            if score_error := self.ledger.score_error(self.limits):
+                raise score_error
+            ended = self.ledger.end_status(self.limits)
+            if ended and not self._incomplete:
                 return ended
             if reason := self.callback.stop():
-                self._finish_up()
+                self._finish_running()
                 done = f"{self.ledger.unique} of {self.limits.budget} unique valid objects"
                 return "stopped", f"Stopped early ({reason}) after {done}; resume to go on."
-            room = 0 if ended else self._room()
+            room = 0 if ended else self._free_slots()
             if room:
                 self._ask(room)
-            elif self._flying:
+            elif self._running:
                 self._collect()
 
-    def _finish_up(self) -> None:
+    def _finish_running(self) -> None:
         """Wait for the calls that have begun, and begin no other: these are made when the search is gone on with."""
         self._stopping = True
-        for call in self.caller.withdraw():
-            if (proposed := self._flying.pop(call.number, None)) is not None:
-                del self._twins[proposed.key]
-        if self._flying:
-            self.callback.finishing(len(self._flying))
-        while self._flying:
+        for call in self.executor.withdraw():
+            if (proposed := self._running.pop(call.number, None)) is not None:
+                del self._duplicates[proposed.key]
+        if self._running:
+            self.callback.finishing(len(self._running))
+        while self._running:
             self._collect()
 
-    def _room(self) -> int:
+    def _free_slots(self) -> int:
         """How many codes to ask for now."""
-        under_way = sum(asked.missing for asked in self._open.values())
+        under_way = sum(batch.missing for batch in self._incomplete.values())
         if under_way and not self.asynchronous:
             return 0
         left = min(self.limits.budget - self.ledger.unique, self.limits.max_calls - len(self.ledger.records))
@@ -214,41 +216,41 @@ class Search:
         z = self.box.ask(n)
         seconds = time.perf_counter() - begun
         if self.journal is not None:
-            self.journal.ask(number, z, seconds)
-        self._send(self._register(z, number, seconds))
+            self.journal.write_ask(number, z, seconds)
+        self._submit_batch(self._register(z, number, seconds))
 
-    def _send(self, asked: PendingBatch) -> None:
+    def _submit_batch(self, batch: PendingBatch) -> None:
         """Decode all of an ask, and have scored what is not recorded yet."""
         # All of it, even where some is recorded: batches of another size could decode to slightly other numbers.
         calls = [
-            PendingEvaluation(asked.first + i, asked, end, self._key(end.decoded_hash, asked.z[i]))
-            for i, end in enumerate(ends(self.objective, asked.z))
+            PendingEvaluation(batch.first + i, batch, end, self._key(end.decoded_hash, batch.z[i]))
+            for i, end in enumerate(ends(self.objective, batch.z))
         ]
-        company, asked.alone = self._in_company(calls), self._alone(asked)
+        company, batch.alone = self._rescores_recorded(calls), self._one_by_one(batch)
         for call in calls:
-            if call.number not in asked.records:
+            if call.number not in batch.records:
                 self._submit(call)
-            elif company and asked.records[call.number].duplicate_of is None:
-                self.caller.submit(self._call(call))  # recorded already; see `_collect`
+            elif company and batch.records[call.number].duplicate_of is None:
+                self.executor.submit(self._call(call))  # recorded already; see `_collect`
 
-    def _call(self, call: PendingEvaluation) -> Call:
-        return Call(call.number, call.z, call.end.item, call.asked.alone)
+    def _call(self, call: PendingEvaluation) -> ScoreCall:
+        return ScoreCall(call.number, call.z, call.end.item, call.batch.alone)
 
-    def _alone(self, asked: PendingBatch) -> bool:
+    def _one_by_one(self, batch: PendingBatch) -> bool:
         """Whether the score is given objects one by one, in place of all that is new in an ask.
 
         So it is where each is told once it is done. And what is missing of an ask was to be scored alone where some of
         it is recorded: the score had raised on all together.
         """
-        if not isinstance(self.caller, SerialExecutor) or self.objective.on == "tensors":
+        if not isinstance(self.executor, SerialExecutor) or self.objective.on == "tensors":
             return False
-        return self.asynchronous or any(record.duplicate_of is None for record in asked.records.values())
+        return self.asynchronous or any(record.duplicate_of is None for record in batch.records.values())
 
-    def _in_company(self, calls: Sequence[PendingEvaluation]) -> bool:
+    def _rescores_recorded(self, calls: Sequence[PendingEvaluation]) -> bool:
         """Whether what is recorded of an ask is to be scored again because the rest was scored in one batch with it."""
-        here = isinstance(self.caller, SerialExecutor) and self.objective.on == "tensors" and not self.asynchronous
+        here = isinstance(self.executor, SerialExecutor) and self.objective.on == "tensors" and not self.asynchronous
         return here and any(
-            call.number not in call.asked.records and call.key not in self.ledger.known for call in calls
+            call.number not in call.batch.records and call.key not in self.ledger.known for call in calls
         )
 
     def _submit(self, call: PendingEvaluation) -> None:
@@ -256,18 +258,18 @@ class Search:
         if known is not None:
             outcome = ScoreOutcome(known.outcome, self._without_prior(known), known.reason)
             self._finish(call, outcome, known.call)
-        elif call.key in self._twins:
-            self._twins[call.key].append(call)
+        elif call.key in self._duplicates:
+            self._duplicates[call.key].append(call)
         elif not self._stopping:
-            self._twins[call.key] = []
-            self._flying[call.number] = call
-            self.caller.submit(self._call(call))
+            self._duplicates[call.key] = []
+            self._running[call.number] = call
+            self.executor.submit(self._call(call))
 
     def _collect(self) -> None:
-        for done, outcome in self.caller.done():
-            if (call := self._flying.pop(done.number, None)) is None:
+        for done, outcome in self.executor.collect():
+            if (call := self._running.pop(done.number, None)) is None:
                 continue  # scored again in company of others, recorded already
-            twins = self._twins.pop(call.key)
+            twins = self._duplicates.pop(call.key)
             self._finish(call, outcome)
             for twin in twins:
                 self._submit(twin)
@@ -288,29 +290,29 @@ class Search:
             elapsed=self._elapsed(),
             decoded=call.end.text,
             call=call.number,
-            ask=call.asked.number,
+            ask=call.batch.number,
             outcome=outcome.status,
             reason=outcome.reason,
             fault=outcome.fault,
         )
         if self.journal is not None:
-            self.journal.evaluation(record)
-        self._account(record, call.asked, call.key)
+            self.journal.write_evaluation(record)
+        self._account(record, call.batch, call.key)
         self.callback.called(self.ledger, self.limits)
 
-    def _account(self, record: Evaluation, asked: PendingBatch, key: str) -> None:
+    def _account(self, record: Evaluation, batch: PendingBatch, key: str) -> None:
         self.ledger.add(record, key)
-        asked.records[int(record.call or 0)] = record
-        whole = asked.missing == 0
+        batch.records[int(record.call or 0)] = record
+        whole = batch.missing == 0
         if self.asynchronous:
-            self._tell(asked, [record])
+            self._tell(batch, [record])
         elif whole:
-            self._tell(asked, [asked.records[call] for call in sorted(asked.records)])
+            self._tell(batch, [batch.records[call] for call in sorted(batch.records)])
         if whole:
-            del self._open[asked.number]
+            del self._incomplete[batch.number]
 
-    def _tell(self, asked: PendingBatch, records: Sequence[Evaluation]) -> None:
-        z = torch.stack([asked.code(int(record.call or 0)) for record in records])
+    def _tell(self, batch: PendingBatch, records: Sequence[Evaluation]) -> None:
+        z = torch.stack([batch.code(int(record.call or 0)) for record in records])
         self.box.tell(z, [record.value for record in records], [record.outcome for record in records])
 
     def _key(self, decoded_hash: str, z: Tensor) -> str:
@@ -345,7 +347,7 @@ class Search:
         )
 
 
-def _codes(rows: Sequence[Sequence[float]], dim: int) -> Tensor:
+def _parse_codes(rows: Sequence[Sequence[float]], dim: int) -> Tensor:
     z = torch.tensor(rows, dtype=torch.float64)
     if z.numel() and (z.ndim != 2 or z.shape[1] != dim or not bool(z.isfinite().all())):
         raise ValueError(f"expected codes of {dim} finite numbers, got {tuple(z.shape)}")

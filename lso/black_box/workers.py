@@ -18,16 +18,16 @@ from lso.objectives.score_calls import Chunk
 from lso.vae.errors import LsoError, UsageError
 from lso.vae.utils.validation import require
 
-STARTING = 120.0  # seconds that a process may take to start, and to import what a call needs
-LOOK = 0.1  # seconds between looks at whether the workers were shut down
-BEGUN = b"begun"  # no pickle begins like this
+START_SECONDS = 120.0  # seconds that a process may take to start, and to import what a call needs
+POLL_SECONDS = 0.1  # seconds between looks at whether the workers were shut down
+BEGUN_MESSAGE = b"begun"  # no pickle begins like this
 
 
 class WorkerDied(Exception):
     """The process that worked on a call died: of its own, or killed from outside."""
 
 
-class NotStarted(LsoError):
+class WorkerNotStarted(LsoError):
     """A process could not be started, so that no call can be carried out."""
 
 
@@ -43,18 +43,18 @@ class Worker:
     def __init__(self, closed: threading.Event) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_run_worker, args=(theirs,), daemon=True)
         self._closed = closed
-        _without_interrupts()
+        _block_interrupts()
         try:
             self._process.start()
             theirs.close()
-            self._heard(STARTING)
+            self._receive(START_SECONDS)
         except (OSError, WorkerDied, TimeoutError) as error:
             self.kill()
             if closed.is_set():
                 raise WorkerDied("the workers were shut down") from None
-            raise NotStarted(
+            raise WorkerNotStarted(
                 f"a worker process did not start: {error}",
                 'What it said is above. A script that uses workers does so under: if __name__ == "__main__":',
             ) from None
@@ -74,34 +74,34 @@ class Worker:
         try:
             self._pipe.send_bytes(call)
         except OSError:
-            raise WorkerDied(self._end()) from None
-        answer = self._heard(STARTING)
-        if answer == BEGUN:
-            answer = self._heard(timeout)
+            raise WorkerDied(self._describe_end()) from None
+        answer = self._receive(START_SECONDS)
+        if answer == BEGUN_MESSAGE:
+            answer = self._receive(timeout)
         try:
             found: tuple[bool, Any] = pickle.loads(answer)
         except Exception as error:  # e.g. an exception that needs more than its message
             return False, LsoError(f"the answer of the process cannot be read: {error}")
         return found
 
-    def _heard(self, limit: float | None) -> bytes:
+    def _receive(self, limit: float | None) -> bytes:
         until = float("inf") if limit is None else time.monotonic() + limit
         while (left := until - time.monotonic()) > 0:
             if self._closed.is_set():
                 raise WorkerDied("the workers were shut down")
-            wait([self._pipe, self._process.sentinel], min(left, LOOK))
+            wait([self._pipe, self._process.sentinel], min(left, POLL_SECONDS))
             # What it forked may keep pipe and sentinel open, so it is asked for; gone, it may have left its answer.
             alive = self._process.is_alive()
             try:
                 if self._pipe.poll():
                     return self._pipe.recv_bytes()
             except (EOFError, OSError):
-                raise WorkerDied(self._end()) from None
+                raise WorkerDied(self._describe_end()) from None
             if not alive:
-                raise WorkerDied(self._end())
+                raise WorkerDied(self._describe_end())
         raise TimeoutError(f"no answer within {limit:g} s")
 
-    def _end(self) -> str:
+    def _describe_end(self) -> str:
         self._process.join(1.0)
         code = self._process.exitcode
         if code is not None and code < 0:
@@ -118,29 +118,29 @@ class Worker:
         self._pipe.close()
 
 
-def _without_interrupts() -> None:
+def _block_interrupts() -> None:
     """Ctrl-C is for the parent to understand: a process inherits what this thread blocks, from the first."""
     resource_tracker.ensure_running()  # would unblock it when it is started later
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _work(pipe: "Connection[Any, Any]") -> None:
+def _run_worker(pipe: "Connection[Any, Any]") -> None:
     """What a process runs until its parent is gone."""
     os.setpgrp()  # so that what it starts can be killed with it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent is gone
-        pipe.send_bytes(BEGUN)
+        pipe.send_bytes(BEGUN_MESSAGE)
         while True:
-            pipe.send_bytes(_answer(pipe.recv_bytes(), pipe))
+            pipe.send_bytes(_answer_call(pipe.recv_bytes(), pipe))
 
 
-def _answer(call: bytes, pipe: "Connection[Any, Any]") -> bytes:
+def _answer_call(call: bytes, pipe: "Connection[Any, Any]") -> bytes:
     try:
         fn, args, kwargs = pickle.loads(call)
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         return pickle.dumps((False, LsoError(f"the call cannot be read where it is to be carried out: {what}")))
-    pipe.send_bytes(BEGUN)
+    pipe.send_bytes(BEGUN_MESSAGE)
     try:
         answer = (True, fn(*args, **kwargs))
     except Exception as error:
@@ -230,12 +230,12 @@ class Workers(Executor):
         if not wait:
             self._closed.set()
         if cancel_futures or not wait:
-            self._drop()
+            self._cancel_queued()
         self._jobs.put(None)
         for thread in self._threads:
             thread.join()
 
-    def _drop(self) -> None:
+    def _cancel_queued(self) -> None:
         while True:
             try:
                 job = self._jobs.get_nowait()

@@ -16,17 +16,17 @@ from torch.optim import Optimizer
 
 from lso.gradient import stopping
 from lso.objectives.latent_objective import LatentObjective
-from lso.optimizers import BLACK_BOX_OPTIMIZERS, COUPLING, GRADIENT_OPTIMIZERS
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, COUPLING_OPTIMIZERS, GRADIENT_OPTIMIZERS
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.random import generator
 
 Factory = Callable[[list[Tensor]], Optimizer]
 
 PROBE_STEPS = 6
-LOUD = 1e4  # how much larger the other rows' gradients get in the probe: enough to trip any clipping by a common norm
+PROBE_SCALE = 1e4  # factor on the other rows' gradients in the probe: enough to trigger clipping by a common norm
 
 
-def factory(
+def resolve_torch_optimizer(
     optimizer: str | type[Optimizer], lr: float | int | None, options: Mapping[str, Any]
 ) -> tuple[str, Factory, dict[str, Any]]:
     """Resolve an optimizer's name or class.
@@ -44,8 +44,8 @@ def factory(
     spec = GRADIENT_OPTIMIZERS.get(optimizer) if isinstance(optimizer, str) else None
     kind = _torch_class(spec.torch_name if spec else optimizer)
     name = optimizer if spec and isinstance(optimizer, str) else kind.__name__
-    if kind.__name__.lower() in COUPLING:
-        raise _couples(kind.__name__, COUPLING[kind.__name__.lower()])
+    if kind.__name__.lower() in COUPLING_OPTIMIZERS:
+        raise _coupling_error(kind.__name__, COUPLING_OPTIMIZERS[kind.__name__.lower()])
     if "maximize" in options:
         raise UsageError(
             "maximize is not an option of the optimizer", "The objective states its sense: maximize=True there."
@@ -73,12 +73,12 @@ def _torch_class(optimizer: str | type[Optimizer]) -> type[Optimizer]:
     if optimizer in BLACK_BOX_OPTIMIZERS:
         raise UsageError(f"{optimizer} takes no gradients", f"Search by lso.optimize(objective, {optimizer!r}).")
     if optimizer.lower() not in classes:
-        able = {*GRADIENT_OPTIMIZERS, *(classes.keys() - COUPLING.keys())}
+        able = {*GRADIENT_OPTIMIZERS, *(classes.keys() - COUPLING_OPTIMIZERS.keys())}
         raise unknown_name("optimizer", optimizer, {*able, *BLACK_BOX_OPTIMIZERS})
     return classes[optimizer.lower()]
 
 
-def _couples(name: str, why: str) -> UsageError:
+def _coupling_error(name: str, why: str) -> UsageError:
     own = GRADIENT_OPTIMIZERS.get(name.lower())
     instead = f"Use optimizer={name.lower()!r}: {own.summary}." if own else f"Use {', '.join(GRADIENT_OPTIMIZERS)}."
     return UsageError(f"{name} cannot run a batch of independent searches: {why}", instead)
@@ -98,8 +98,12 @@ def keep_rows(optimizer: Optimizer, z: Tensor, rows: Tensor) -> None:
 def _probe(name: str, make: Factory) -> None:
     """Try whether one row's path depends on the other rows, or on their leaving half way."""
     try:
-        alone, quiet, loud = _path(make, [0], 1.0), _path(make, [0, 1, 2], 1.0), _path(make, [0, 1, 2], LOUD)
-        left = _path(make, [0, 1, 2], 1.0, drop=True)
+        alone, quiet, loud = (
+            _probe_path(make, [0], 1.0),
+            _probe_path(make, [0, 1, 2], 1.0),
+            _probe_path(make, [0, 1, 2], PROBE_SCALE),
+        )
+        left = _probe_path(make, [0, 1, 2], 1.0, drop=True)
     except UsageError:
         raise
     except Exception as error:
@@ -108,10 +112,10 @@ def _probe(name: str, make: Factory) -> None:
         ) from error
     # Not bit for bit: a row may be summed in another vector lane.
     if not all(torch.allclose(alone, path, rtol=1e-9, atol=1e-12) for path in (quiet, loud, left)):
-        raise _couples(name, "the step of one element changed with the gradients of the others")
+        raise _coupling_error(name, "the step of one element changed with the gradients of the others")
 
 
-def _path(make: Factory, rows: list[int], scale: float, drop: bool = False) -> Tensor:
+def _probe_path(make: Factory, rows: list[int], scale: float, drop: bool = False) -> Tensor:
     random = generator(0, "elementwise")
     start, slope = (torch.randn(3, 5, generator=random, dtype=torch.float64) for _ in range(2))
     volume = torch.tensor([1.0, scale, -scale], dtype=torch.float64)[:, None]
@@ -276,7 +280,7 @@ def _run(
                 break
             running = (batch.reason == stopping.RUNNING).nonzero().squeeze(1)
             if 2 * len(running) <= len(batch.rows):
-                _shrink(batch, running, objective, targets)
+                _drop_finished(batch, running, objective, targets)
         _step(batch, budget.bounds)
     if outcome.trace_steps[-1:] != [step]:
         _trace(batch, step, outcome)
@@ -347,7 +351,7 @@ def _read_host(
     return bool(done.all()) or outcome.interrupted is not None
 
 
-def _shrink(batch: _Batch, rows: Tensor, objective: LatentObjective, targets: Tensor) -> None:
+def _drop_finished(batch: _Batch, rows: Tensor, objective: LatentObjective, targets: Tensor) -> None:
     assert batch.window is not None
     keep_rows_of = (batch.end[0][rows], batch.end[1][rows])
     grad = batch.z.grad

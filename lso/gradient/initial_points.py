@@ -24,7 +24,7 @@ STARTS = {
 }
 
 
-def make(
+def make_starts(
     kind: str | Sequence[str] | Tensor,
     space: LatentSpace,
     decoder: "Decoder",
@@ -51,19 +51,19 @@ def make(
     """
     count = 1 if targets is None else len(targets)
     if isinstance(kind, Tensor):
-        return _own(kind, count, n, space.dim)
+        return _expand_user_starts(kind, count, n, space.dim)
     kinds = [kind] * n if isinstance(kind, str) else list(kind)
     if len(kinds) != n:
         raise ShapeError(f"expected {n} starts, got a list of {len(kinds)}", "Name one kind for each start.")
-    code = _encoded(kinds, decoder, targets)
-    return torch.stack([_one(name, space, code, count, generator) for name in kinds], 1)
+    code = _encode_targets(kinds, decoder, targets)
+    return torch.stack([_draw_starts(name, space, code, count, generator) for name in kinds], 1)
 
 
-def names(kind: str | Sequence[str] | Tensor, n: int) -> list[str]:
+def name_starts(kind: str | Sequence[str] | Tensor, n: int) -> list[str]:
     """Names of the starts, for records and reports.
 
     Args:
-        kind: as for `make`.
+        kind: as for `make_starts`.
         n: starts for each target.
     Returns:
         n names, such as ``["mean", "prior 1", "prior 2"]``; numbered where a kind comes more than once.
@@ -77,7 +77,7 @@ def names(kind: str | Sequence[str] | Tensor, n: int) -> list[str]:
     return found
 
 
-def _own(codes: Tensor, count: int, n: int, dim: int) -> Tensor:
+def _expand_user_starts(codes: Tensor, count: int, n: int, dim: int) -> Tensor:
     if codes.ndim <= 3 and codes.ndim >= 1 and codes.shape[-1] == dim and codes.is_floating_point():
         try:
             return codes.detach().expand(count, n, dim).clone()
@@ -89,7 +89,9 @@ def _own(codes: Tensor, count: int, n: int, dim: int) -> Tensor:
     )
 
 
-def _encoded(kinds: Sequence[str], decoder: "Decoder", targets: Tensor | None) -> DiagonalGaussian | Tensor | None:
+def _encode_targets(
+    kinds: Sequence[str], decoder: "Decoder", targets: Tensor | None
+) -> DiagonalGaussian | Tensor | None:
     wanted = [name for name in kinds if name in ("mean", "sample")]
     if not wanted:
         return None
@@ -108,7 +110,7 @@ def _encoded(kinds: Sequence[str], decoder: "Decoder", targets: Tensor | None) -
     return code
 
 
-def _one(
+def _draw_starts(
     name: str, space: LatentSpace, code: DiagonalGaussian | Tensor | None, count: int, generator: Generator | None
 ) -> Tensor:
     if name == "zero":

@@ -90,8 +90,8 @@ def invert(
     objective = LatentObjective.reconstruct(decoder, x, loss, space=space, prior_weight=prior_weight)
     encoded = decoder.has_encoder
     kinds = ["mean"] * encoded + ["prior"] * (starts - encoded)
-    z0 = starting.make(kinds, space, decoder, objective.targets, starts, generator(seed, "invert"))
-    names = starting.names(kinds, starts)
+    z0 = starting.make_starts(kinds, space, decoder, objective.targets, starts, generator(seed, "invert"))
+    names = starting.name_starts(kinds, starts)
     result = minimize(
         objective,
         z0,

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # What a trial point that is not finite counts as, above the last accepted loss: the line search then steps back.
-PENALTY = 1e10
+NOT_FINITE_PENALTY = 1e10
 # A last change below this share of the loss counts as none: some units in the last place of single precision, in which
 # most decoders work.
-ROUNDING = 1e-6
+ROUNDING_SHARE = 1e-6
 
 
-class _Stopped(Exception):
+class _SearchStopped(Exception):
     """The search is to end; carries why."""
 
 
@@ -73,7 +73,7 @@ def descend(
     if budget.bounds is not None:
         box = [(float(a), float(b)) for a, b in budget.bounds.T]
         start = torch.minimum(torch.maximum(start, budget.bounds[0].to(start)), budget.bounds[1].to(start))
-    search = _Search(objective, targets, start.numpy(), budget, callback)
+    search = _LbfgsProblem(objective, targets, start.numpy(), budget, callback)
     messages, interrupted = [""] * len(z0), None
     try:
         # As BoTorch does: SciPy's many tiny products are slower on several threads, and much slower on a busy machine.
@@ -86,17 +86,17 @@ def descend(
                 ftol=0.0,
                 pgtol=0.0,
                 maxiter=budget.max_steps,
-                callback=search.accepted,
+                callback=search.on_accepted,
                 pass_batch_indices=True,
                 **options,
             )
         messages = [result["message"] for result in results]
-    except (KeyboardInterrupt, _Stopped) as stop:
+    except (KeyboardInterrupt, _SearchStopped) as stop:
         interrupted = str(stop) or "interrupted"
     return search.outcome(z0, messages, interrupted)
 
 
-class _Search:
+class _LbfgsProblem:
     """Serves the minimizer and writes down what it accepts. Host code for each element, as L-BFGS-B itself is."""
 
     def __init__(
@@ -124,13 +124,13 @@ class _Search:
                 if not finite[row]:  # a flat loss ends it at once
                     element.reason, f[row] = stopping.NOT_FINITE, 0.0
             elif not finite[row]:
-                element.bad, f[row] = True, element.losses[-1] + PENALTY * (1 + abs(element.losses[-1]))
+                element.bad, f[row] = True, element.losses[-1] + NOT_FINITE_PENALTY * (1 + abs(element.losses[-1]))
             element.trial = x[row].copy(), float(f[row])
         return f, g
 
-    def accepted(self, intermediate_result: Any) -> None:
+    def on_accepted(self, intermediate_result: Any) -> None:
         """One element has a new point. BoTorch does not say which: it hands over the element's own array."""
-        element = self.elements[self._whose(intermediate_result.x)]
+        element = self.elements[self._element_of(intermediate_result.x)]
         # One assignment for the pair would not help: both are read together only after the minimizer has ended.
         element.z, element.bad = intermediate_result.x.copy(), False
         element.losses.append(float(intermediate_result.fun))
@@ -143,7 +143,7 @@ class _Search:
             element.reason = stopping.TOLERANCE
             raise StopIteration
 
-    def _whose(self, x: Any) -> int:
+    def _element_of(self, x: Any) -> int:
         if id(x) not in self.owner:
             taken = set(self.owner.values())
             free = [i for i in range(len(self.elements)) if i not in taken]
@@ -159,7 +159,7 @@ class _Search:
                 max(done, 0), self.budget.max_steps, self.objective.sign * min(finite, default=float("nan"))
             )
             if why := self.callback.stop():
-                raise _Stopped(why)
+                raise _SearchStopped(why)
         self.rounds += 1
 
     def outcome(self, z0: Tensor, messages: list[str], interrupted: str | None) -> DescentResult:
@@ -200,6 +200,6 @@ def _reason(element: _Element, message: str, interrupted: bool, tol: float | int
     if element.bad:
         return stopping.NOT_FINITE
     # Where rounding alone keeps the line search from going on, the loss is exactly unchanged for all that follows.
-    level = max(tol, ROUNDING * max(1.0, abs(element.losses[-1])))
+    level = max(tol, ROUNDING_SHARE * max(1.0, abs(element.losses[-1])))
     last = abs(element.losses[-1] - element.losses[-2]) if len(element.losses) > 1 else float("inf")
     return stopping.TOLERANCE if last <= level else stopping.LINE_SEARCH

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lso.gradient import elementwise, stopping
-from lso.gradient.elementwise import Budget, DescentCallback, DescentResult, Factory, factory
+from lso.gradient.elementwise import Budget, DescentCallback, DescentResult, Factory, resolve_torch_optimizer
 from lso.objectives.latent_objective import LatentObjective
 from lso.objectives.scores import not_differentiable_error
-from lso.optimizers import GRADIENT_OPTIMIZERS, with_options
+from lso.optimizers import GRADIENT_OPTIMIZERS, merge_options
 from lso.results.evaluation import evaluations
 from lso.results.result import Evaluation, Result, Trace, status_of
 from lso.vae.errors import ShapeError, UsageError
@@ -116,7 +116,7 @@ def _as_targets_by_starts(objective: LatentObjective, z0: Tensor) -> Tensor:
         bool(torch.isfinite(z0).all()),
         "finite starts",
         "some that are NaN or infinite",
-        "See lso.gradient.initial_points.make.",
+        "See lso.gradient.initial_points.make_starts.",
     )
     return z0.detach().reshape(count, -1, d)
 
@@ -133,14 +133,14 @@ def _run(
     count, each, _ = starts.shape
     flat = starts.reshape(count * each, -1).to(objective.decoder.device)  # once, not at every step
     targets = torch.arange(count, device=flat.device).repeat_interleave(each)
-    name, make, arguments = settle(optimizer, lr, options)
+    name, make, arguments = resolve_optimizer(optimizer, lr, options)
     if make is None:
         descend = resolve(GRADIENT_OPTIMIZERS[name].descend)
         return name, descend(objective, flat, targets, arguments, budget, callback), arguments
     return name, elementwise.descend(objective, flat, targets, make, budget, callback), arguments
 
 
-def settle(
+def resolve_optimizer(
     optimizer: str | type[Optimizer], lr: float | int | None, options: Mapping[str, Any]
 ) -> tuple[str, Factory | None, dict[str, Any]]:
     """Resolve an optimizer before anything is decoded or written.
@@ -155,14 +155,14 @@ def settle(
         UsageError: if it is unknown, couples the elements of a batch, or does not take the arguments.
     """
     if isinstance(optimizer, str):
-        optimizer, options = with_options(optimizer, options)
+        optimizer, options = merge_options(optimizer, options)
     if "lr" in options:
         if lr is not None:
             raise UsageError("the learning rate is given twice, as lr and among the options", "Give it once.")
         lr, options = options["lr"], {key: value for key, value in options.items() if key != "lr"}
     spec = GRADIENT_OPTIMIZERS.get(optimizer) if isinstance(optimizer, str) else None
     if spec is None or not isinstance(optimizer, str) or not spec.descend:
-        return factory(optimizer, lr, options)
+        return resolve_torch_optimizer(optimizer, lr, options)
     if lr is not None:
         raise UsageError(f"{optimizer} has no learning rate", "Leave lr out; it finds its step itself.")
     if unknown := options.keys() - set(spec.takes):

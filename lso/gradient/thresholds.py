@@ -19,7 +19,7 @@ POLL_EVERY = 10  # steps between two looks at the caller's clock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ends:
+class ThresholdEnds:
     """Where searches stand at each threshold; k thresholds, T targets, S starts.
 
     Args:
@@ -59,8 +59,8 @@ def search_to_thresholds(
     max_steps: int = 50_000,
     as_one: bool = True,
     stop: Callable[[int], bool] | None = None,
-    begun: Ends | None = None,
-) -> Ends:
+    begun: ThresholdEnds | None = None,
+) -> ThresholdEnds:
     """Adam from every start to every target, until each search and each sum over targets met the last threshold.
 
     A search that met it leaves the batch, but not before the sums have met theirs, where they are followed.
@@ -89,27 +89,27 @@ def search_to_thresholds(
         return begun
     z = z0.detach().to(objective.decoder.device).clone().requires_grad_()
     adam = torch.optim.Adam([z], lr=lr)
-    record = _Record(falling, z0, as_one)
-    step = 0 if begun is None else _go_on(begun, record, z, adam)
-    part, running = _running(objective, record)
+    record = _ThresholdRecord(falling, z0, as_one)
+    step = 0 if begun is None else _restore(begun, record, z, adam)
+    part, running = _running_part(objective, record)
     while True:
         adam.zero_grad()
         loss = part(z if running is None else z[running])
         if step == window * len(record.losses):
-            done = record.look(step, loss.detach(), z.detach(), running)
+            done = record.observe(step, loss.detach(), z.detach(), running)
             if done or step + window > max_steps:
                 return record.ends(window)
-            part, running = _running(objective, record)
+            part, running = _running_part(objective, record)
             loss = loss if running is None else part(z[running])
         if step % POLL_EVERY == 0 and stop is not None and stop(step):
-            return record.ends(window, _state(step, z, adam))
+            return record.ends(window, _optimizer_state(step, z, adam))
         # Codes whose searches have stopped drift on by Adam's momentum; nothing reads them any more.
         torch.autograd.backward(objective.sign * loss.sum(), inputs=[z])
         adam.step()
         step += 1
 
 
-def _running(objective: LatentObjective, record: "_Record") -> tuple[LatentObjective, Tensor | None]:
+def _running_part(objective: LatentObjective, record: "_ThresholdRecord") -> tuple[LatentObjective, Tensor | None]:
     """The objective of the searches that go on, and ``(T, S)`` which those are; None while all do."""
     running = ~record.reached[-1]
     if bool(running.all()) or not record.sums_met():
@@ -117,14 +117,14 @@ def _running(objective: LatentObjective, record: "_Record") -> tuple[LatentObjec
     return objective.take(running.nonzero()), running
 
 
-def _state(step: int, z: Tensor, adam: torch.optim.Adam) -> dict[str, Tensor]:
+def _optimizer_state(step: int, z: Tensor, adam: torch.optim.Adam) -> dict[str, Tensor]:
     moments = {name: value.cpu() for name, value in adam.state[z].items()}
     return {"steps_done": torch.tensor(step), "codes": z.detach().cpu(), **moments}
 
 
-def _go_on(begun: Ends, record: "_Record", z: Tensor, adam: torch.optim.Adam) -> int:
-    """Put back what `_state` and the record hold; the steps done."""
-    record.put_back(begun)
+def _restore(begun: ThresholdEnds, record: "_ThresholdRecord", z: Tensor, adam: torch.optim.Adam) -> int:
+    """Put back what `_optimizer_state` and the record hold; the steps done."""
+    record.restore(begun)
     moments = dict(begun.state)
     step = int(moments.pop("steps_done"))
     with torch.no_grad():
@@ -134,7 +134,7 @@ def _go_on(begun: Ends, record: "_Record", z: Tensor, adam: torch.optim.Adam) ->
     return step
 
 
-class _Record:
+class _ThresholdRecord:
     """What was seen at the ends of windows; everything on the CPU."""
 
     def __init__(self, thresholds: tuple[float, ...], z0: Tensor, as_one: bool = True) -> None:
@@ -147,7 +147,7 @@ class _Record:
         self.together_reached = torch.zeros(len(thresholds), z0.shape[1], dtype=torch.bool)
         self.losses: list[Tensor] = []
 
-    def put_back(self, ends: Ends) -> None:
+    def restore(self, ends: ThresholdEnds) -> None:
         """Go on from ends."""
         self.steps, self.reached, self.value = ends.steps.clone(), ends.reached.clone(), ends.value.clone()
         self.z, self.losses = ends.z.clone(), list(ends.losses)
@@ -157,7 +157,7 @@ class _Record:
         """Whether no sum over targets is followed any more."""
         return not self.as_one or bool(self.together_reached.all())
 
-    def look(self, step: int, loss: Tensor, z: Tensor, of: Tensor | None = None) -> bool:
+    def observe(self, step: int, loss: Tensor, z: Tensor, of: Tensor | None = None) -> bool:
         """Take in a window's end; whether everything has met the last threshold.
 
         The losses may be of some searches alone, ``(T, S)`` which: the others stand where they were.
@@ -182,8 +182,8 @@ class _Record:
         self.losses.append(loss)
         return bool(self.reached.all()) and self.sums_met()
 
-    def ends(self, window: int, state: Mapping[str, Tensor] | None = None) -> Ends:
-        return Ends(
+    def ends(self, window: int, state: Mapping[str, Tensor] | None = None) -> ThresholdEnds:
+        return ThresholdEnds(
             thresholds=self.thresholds,
             window=window,
             steps=self.steps,

@@ -15,7 +15,7 @@ from lso.objectives.score_calls import call_score, copy_datum
 from lso.objectives.scores import MemoizedScore, as_objects, check_values, not_differentiable_error, score_objects
 from lso.objectives.targets import CONTEXTS as CONTEXTS
 from lso.objectives.targets import align_targets, as_target_batch, blank_context, resolve_context
-from lso.space import OUTSIDE, LatentSpace
+from lso.space import MAX_TYPICAL_PERCENTILE, LatentSpace
 from lso.vae.data.corpus import Corpus
 from lso.vae.errors import ShapeError, UsageError, unknown_name
 from lso.vae.utils.validation import require
@@ -285,7 +285,7 @@ class LatentObjective(nn.Module):
         Returns:
             ``(..., 1)``, in units of probability.
         """
-        return (OUTSIDE - self.space.norm_percentile(X, active=True)).unsqueeze(-1)
+        return (MAX_TYPICAL_PERCENTILE - self.space.norm_percentile(X, active=True)).unsqueeze(-1)
 
     def evaluate_slack_true(self, X: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch constraint"]:
         """`evaluate_slack`, which has no noise.

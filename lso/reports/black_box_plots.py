@@ -15,7 +15,7 @@ from lso.analysis.surrogate_calibration import Calibration, coverage
 from lso.analysis.verdict import ATYPICAL
 from lso.reports import search_plots as search_figures
 from lso.reports.plots import COLOURS, DARK, bottom_legend, canvas, guide, log_scale, look, mark, styled, wants_log
-from lso.space import OUTSIDE
+from lso.space import MAX_TYPICAL_PERCENTILE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +114,7 @@ def typicality(summary: BlackBoxSummary) -> "Figure":
     label = "norm over active dims" if apart else "norm percentile under the prior"
     axes[0, 0].set(title="Value and norm", xlabel=label, ylabel=value_label(summary))
     axes[0, 0].set_xlim((0, None) if apart else (-0.03, 1.03))
-    last = search_figures.shell(int(summary.main.objective.space.active.sum()))[1] if apart else OUTSIDE
+    last = search_figures.shell(int(summary.main.objective.space.active.sum()))[1] if apart else MAX_TYPICAL_PERCENTILE
     axes[0, 0].axvline(last, color=DARK, linestyle="--", linewidth=1, label="typical up to here")
     if known:
         _reencoding(axes[0, 1], summary.main)

@@ -12,7 +12,7 @@ from lso.analysis.latent_dimensions import WEAK, Dimensions
 from lso.analysis.start_sensitivity import Sensitivity
 from lso.analysis.summary import SearchSummary
 from lso.reports.plots import COLOURS, DARK, MARKERS, bottom_legend, canvas, guide, log_scale, look, styled, wants_log
-from lso.space import OUTSIDE
+from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.metrics.active_units import THRESHOLD
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def shell(count: int) -> tuple[float, float]:
     """Norms between which 99.8 % of the draws of N(0, I) lie."""
     from scipy.stats import chi
 
-    return float(chi.ppf(1 - OUTSIDE, count)), float(chi.ppf(OUTSIDE, count))
+    return float(chi.ppf(1 - MAX_TYPICAL_PERCENTILE, count)), float(chi.ppf(MAX_TYPICAL_PERCENTILE, count))
 
 
 def _against(axis: "Axes", summary: SearchSummary, x: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from lso.analysis.latent_dimensions import decode
 from lso.decoders.decoder import Decoder
 from lso.gradient import initial_points as starts
 from lso.gradient.search import minimize
-from lso.gradient.thresholds import Ends, search_to_thresholds
+from lso.gradient.thresholds import ThresholdEnds, search_to_thresholds
 from lso.objectives.latent_objective import CONTEXTS, LatentObjective
 from lso.space import LatentSpace
 from lso.tasks.datasets.loading import seen
@@ -111,7 +111,7 @@ class TargetOutcome:
             None for a factorised decoder.
         decoded: ``(T, 2, ...)`` at the last threshold.
         finished: whether it was not cut off.
-        part: fields of the `Ends` from which one that was cut off goes on; empty otherwise.
+        part: fields of the `ThresholdEnds` from which one that was cut off goes on; empty otherwise.
     """
 
     name: str
@@ -201,7 +201,7 @@ def benchmark(
     *,
     device: str = "auto",
     stop: Callable[[int], bool] | None = None,
-    begun: Ends | None = None,
+    begun: ThresholdEnds | None = None,
 ) -> TargetOutcome:
     """Search for the images through one model.
 
@@ -221,7 +221,7 @@ def benchmark(
     space = LatentSpace(model.latent_dim)
     objective = LatentObjective.reconstruct(decoder, images, "sse", space=space, context=config.context)
     draws = generator(config.seed, "image-targets")
-    z0 = starts.make(["prior", "mean"], space, decoder, objective.targets, 2, draws).to(torch.float32)
+    z0 = starts.make_starts(["prior", "mean"], space, decoder, objective.targets, 2, draws).to(torch.float32)
     ends = search_to_thresholds(
         objective,
         z0,
@@ -303,7 +303,7 @@ def _controls(
     return found
 
 
-def _free_running(objective: LatentObjective, ends: Ends) -> Tensor:
+def _free_running(objective: LatentObjective, ends: ThresholdEnds) -> Tensor:
     """``(T, 2)`` squared error of images drawn from the last codes, uniforms common to all."""
     assert objective.targets is not None
     z = ends.z[-1].to(objective.decoder.device, objective.decoder.dtype)
@@ -311,7 +311,7 @@ def _free_running(objective: LatentObjective, ends: Ends) -> Tensor:
     return (drawn - objective.targets[:, None]).square().flatten(2).sum(2).double().cpu()
 
 
-def fields_of(item: TargetOutcome | Ends) -> dict[str, Any]:
+def fields_of(item: TargetOutcome | ThresholdEnds) -> dict[str, Any]:
     """An outcome or ends as they are kept."""
     return {one.name: getattr(item, one.name) for one in dataclasses.fields(item)}
 
@@ -335,7 +335,7 @@ def cached(run: Run, config: BenchmarkConfig, folder: Path) -> TargetOutcome | N
     return found if found is not None and found.finished else None
 
 
-def begun(run: Run, config: BenchmarkConfig, folder: Path) -> Ends | None:
+def begun(run: Run, config: BenchmarkConfig, folder: Path) -> ThresholdEnds | None:
     """Where an earlier call with the same weights and settings was cut off.
 
     Args:
@@ -346,7 +346,7 @@ def begun(run: Run, config: BenchmarkConfig, folder: Path) -> Ends | None:
         For `benchmark`; None where there is nothing to go on from.
     """
     found = _kept(run, config, folder)
-    return Ends(**found.part) if found is not None and found.part else None
+    return ThresholdEnds(**found.part) if found is not None and found.part else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,7 +451,7 @@ def _require(found: TargetOutcome) -> None:
     wrong += ["decoded"] if tuple(found.decoded.shape[:2]) != (count, 2) else []
     wrong += [name for name, control in found.controls.items() if not {"gap", *DISTANCES, "loss"} <= set(control)]
     if found.part:
-        Ends(**found.part)
+        ThresholdEnds(**found.part)
     if wrong or not k:
         raise ValueError(f"other than expected: {', '.join(wrong) or 'no threshold'}")
 

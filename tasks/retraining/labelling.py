@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lso.black_box.executors import Call, Caller, SerialExecutor
+from lso.black_box.executors import ScoreCall, ScoreExecutor, SerialExecutor
 from lso.black_box.journal import JournalLines
 from lso.black_box.runner import SearchCallback
 from lso.objectives.failures import MAX_FAILURES, Failures
@@ -35,7 +35,7 @@ class LabellingStopped(Exception):
 def labelled(
     path: Path,
     x: Data,
-    caller: Callable[[], Caller],
+    caller: Callable[[], ScoreExecutor],
     on: str,
     vocabulary: Vocabulary | None = None,
     *,
@@ -131,7 +131,7 @@ class _Scoring:
         elif sent:
             self.callback.repeated(len(sent))
 
-    def run(self, caller: Caller, x: Data, on: str, vocabulary: Vocabulary | None, at_once: int) -> None:
+    def run(self, caller: ScoreExecutor, x: Data, on: str, vocabulary: Vocabulary | None, at_once: int) -> None:
         """Score what is missing."""
         numbers = self._missing(at_once if isinstance(caller, SerialExecutor) and on == "tensors" else 1)
         waiting = zip(numbers, _items(x, numbers, on, vocabulary), strict=True)
@@ -150,16 +150,16 @@ class _Scoring:
         chunks = (range(i, min(i + together, self.total)) for i in range(0, self.total, together))
         return [number for chunk in chunks if any(n not in self.values for n in chunk) for number in chunk]
 
-    def _send(self, caller: Caller, calls: Sequence[tuple[int, Any]]) -> None:
+    def _send(self, caller: ScoreExecutor, calls: Sequence[tuple[int, Any]]) -> None:
         if calls:
             self.record.write({"event": SENT, "data": [number for number, _ in calls if number not in self.values]})
         for number, item in calls:
             self._flying.add(number)
-            caller.submit(Call(number, torch.zeros(0), item))
+            caller.submit(ScoreCall(number, torch.zeros(0), item))
 
-    def _collect(self, caller: Caller) -> None:
+    def _collect(self, caller: ScoreExecutor) -> None:
         """Write down what is done."""
-        for call, outcome in caller.done():
+        for call, outcome in caller.collect():
             self._flying.discard(call.number)
             if call.number not in self.values:  # else scored again in the company of others
                 row = {"datum": call.number, "value": outcome.value if math.isfinite(outcome.value) else None}
@@ -179,7 +179,7 @@ class _Scoring:
         self._failures.add(number, outcome.status, outcome.reason, outcome.fault)
         self._answered += outcome.status in ("evaluated", "invalid")
 
-    def _finish_up(self, caller: Caller) -> None:
+    def _finish_up(self, caller: ScoreExecutor) -> None:
         """Wait for the calls that have begun."""
         self._flying -= {call.number for call in caller.withdraw()}
         if self._flying:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lso.black_box.runner import SearchCallback as SearchWatch
 from lso.objectives.latent_objective import LatentObjective
-from lso.optimizers import with_options
+from lso.optimizers import merge_options
 from lso.results.result import Evaluation
 from lso.tasks.goals import Goal
 from lso.tasks.retraining.drift import CodeStatistics, Drift
@@ -102,7 +102,7 @@ class RetrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        name, options = with_options(self.optimizer, self.options)
+        name, options = merge_options(self.optimizer, self.options)
         object.__setattr__(self, "optimizer", name)
         object.__setattr__(self, "options", options)
         require(self.budget >= 1, "a budget >= 1", self.budget, "It counts unique valid decoded objects.")

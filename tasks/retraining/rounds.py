@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lso.black_box.loop import caller_of, optimize
+from lso.black_box.loop import make_score_executor, optimize
 from lso.black_box.result import SearchResult
 from lso.decoders.decoder import Decoder
 from lso.results.export import read_evaluations
@@ -80,7 +80,7 @@ class Rounds:
         self.pool = labelled(
             self.folder / DATA,
             self.data.train[rows],
-            lambda: caller_of(goal_objective(self.goal, Decoder(self.first.model())), **calls, batch=at_once),
+            lambda: make_score_executor(goal_objective(self.goal, Decoder(self.first.model())), **calls, batch=at_once),
             self.goal.on,
             self.data.vocabulary,
             at_once=at_once,

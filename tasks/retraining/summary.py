@@ -11,11 +11,11 @@ from torch import Tensor
 from lso.analysis.black_box_verdict import TYPICAL, WASTED
 from lso.analysis.latent_dimensions import decode
 from lso.analysis.verdict import ATYPICAL, Check, Level, Verdict, conclude, grade
-from lso.black_box.budget import account
+from lso.black_box.budget import call_category
 from lso.decoders.decoder import Decoder, is_image
 from lso.reports.tables import number, percent
 from lso.results.result import Evaluation
-from lso.space import OUTSIDE
+from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.tasks.goals import Goal
 from lso.tasks.retraining.drift import same
 from lso.tasks.retraining.labelled_data import load
@@ -50,12 +50,12 @@ class Stage:
     @property
     def counters(self) -> Counter[str]:
         """Calls, and what became of them."""
-        return Counter({"calls": len(self.records)}) + Counter(account(record) for record in self.records)
+        return Counter({"calls": len(self.records)}) + Counter(call_category(record) for record in self.records)
 
     @property
     def fresh(self) -> list[Evaluation]:
         """Calls that the budget counts."""
-        return [record for record in self.records if account(record) == "unique"]
+        return [record for record in self.records if call_category(record) == "unique"]
 
     @property
     def values(self) -> Tensor:
@@ -164,7 +164,7 @@ class RetrainingSummary:
 
 def typical(record: Evaluation) -> bool:
     """Whether a code is typical of the prior."""
-    return record.norm_percentile <= OUTSIDE
+    return record.norm_percentile <= MAX_TYPICAL_PERCENTILE
 
 
 def share_typical(s: RetrainingSummary) -> float:
@@ -215,7 +215,7 @@ def _standing(decoder: Decoder, result: RetrainingResult) -> list[float | None]:
 
 def _codes(records: Sequence[Evaluation], dim: int) -> Tensor:
     """Of distinct valid objects."""
-    rows = [record.z for record in records if account(record) == "unique"]
+    rows = [record.z for record in records if call_category(record) == "unique"]
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, dim)
 
 
@@ -314,7 +314,9 @@ def check_data(s: RetrainingSummary) -> Check:
 
 def check_typicality(s: RetrainingSummary) -> Check:
     """The best codes lie where decoders are trained."""
-    rule = f"a code is atypical if its norm is above the {100 * OUTSIDE:.1f} % point of chi; care if over "
+    rule = (
+        f"a code is atypical if its norm is above the {100 * MAX_TYPICAL_PERCENTILE:.1f} % point of chi; care if over "
+    )
     rule += f"{100 * ATYPICAL[0]:.0f} % of the best {TOP} are, doubt if over {100 * ATYPICAL[1]:.0f} %; care if under "
     rule += f"{100 * TYPICAL:.0f} % of the proposals are typical"
     best = [not typical(record) for _, record in s.ranked[:TOP]]

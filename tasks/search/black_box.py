@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lso.black_box.ask_tell import make_optimizer, option_names, values_of
+from lso.black_box.ask_tell import make_optimizer, option_names, parse_values
 from lso.black_box.export import write_search_files
 from lso.black_box.loop import optimize
 from lso.black_box.result import SearchResult
@@ -18,7 +18,7 @@ from lso.black_box.workers import Workers
 from lso.decoders.decoder import Decoder
 from lso.objectives.failures import MAX_FAILURES
 from lso.objectives.latent_objective import LatentObjective
-from lso.optimizers import BLACK_BOX_OPTIMIZERS, with_options
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, merge_options
 from lso.reports.black_box_report import black_box_report
 from lso.space import LatentSpace
 from lso.tasks.goals import Goal, SearchTarget
@@ -80,7 +80,7 @@ class BlackBoxConfig:
     loss: str = "sse"
 
     def __post_init__(self) -> None:
-        name, options = with_options(self.optimizer, self.options)
+        name, options = merge_options(self.optimizer, self.options)
         object.__setattr__(self, "optimizer", name)
         object.__setattr__(self, "options", options)
         require(self.workers >= 0, "workers >= 0", self.workers, "0 scores in this process.")
@@ -146,7 +146,7 @@ def search_black_box(
     _able(config)
     known = None if goal is None or not config.known else known_codes(run, goal, decoder, config.known, seed)
     if known is not None:
-        values = torch.tensor(values_of(known[1], len(known[0])), dtype=torch.float64)
+        values = torch.tensor(parse_values(known[1], len(known[0])), dtype=torch.float64)
         known = known[0], objectives[0].with_prior(values, known[0])
     parts = [(i, number) for i in range(len(objectives)) for number in range(seeds)]
     facts = {

@@ -11,7 +11,7 @@ from torch import Tensor
 from lso.decoders.decoder import Decoder
 from lso.gradient import initial_points as starts
 from lso.gradient.elementwise import DescentCallback
-from lso.gradient.search import minimize, settle
+from lso.gradient.search import minimize, resolve_optimizer
 from lso.objectives.latent_objective import CONTEXTS, LatentObjective
 from lso.objectives.losses import LOSSES
 from lso.objectives.scores import not_differentiable_error
@@ -134,7 +134,7 @@ def search_targets(
         DataError: if the targets cannot be read or do not fit the model.
         RunError: if the run has no model, or ``out`` is taken.
     """
-    settle(config.optimizer, config.lr, {})  # a wrong name must not leave a run folder behind
+    resolve_optimizer(config.optimizer, config.lr, {})  # a wrong name must not leave a run folder behind
     decoder, space, where = frozen(run, device)
     targets = pick(run, target, pixels=pixels)
     if limit is not None:
@@ -182,7 +182,7 @@ def search_goal(
         UsageError: for a wrong name or value, or a score without gradients.
         RunError: if the run has no model, or ``out`` is taken.
     """
-    settle(config.optimizer, config.lr, {})
+    resolve_optimizer(config.optimizer, config.lr, {})
     decoder, space, where = frozen(run, device)
     objective = goal_objective(goal, decoder, space, prior_weight=config.prior_weight)
     if not objective.differentiable:
@@ -210,7 +210,7 @@ def _carry_out(
     callback: DescentCallback | None,
 ) -> Run:
     decoder, space = objective.decoder, objective.space
-    z0 = starts.make(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
+    z0 = starts.make_starts(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
     info = _facts(run, config, seed) | {"control": control, **facts}
     found = runs.create(runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", info)
     try:
@@ -256,7 +256,7 @@ def _minimize(
         lr=config.lr if optimizer == config.optimizer else None,
         tol=config.tol,
         max_steps=config.max_steps,
-        start_names=starts.names(config.kinds(), config.starts),
+        start_names=starts.name_starts(config.kinds(), config.starts),
         callback=callback,
     )
 

@@ -14,9 +14,9 @@ from lso.analysis.rank_correlation import rank_order, ranks
 from lso.analysis.start_sensitivity import pairwise
 from lso.analysis.statistics import share
 from lso.analysis.surrogate_calibration import spearman
-from lso.black_box.bayesopt.guard import make_guard, radius
+from lso.black_box.bayesopt.guard import make_guard, typical_radius
 from lso.decoders.probing import correlations
-from lso.space import OUTSIDE, LatentSpace
+from lso.space import MAX_TYPICAL_PERCENTILE, LatentSpace
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.utils.random import generator
 
@@ -63,7 +63,7 @@ def clouds(dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_mahalanobis_distances_are_0_at_the_mean_alone_and_those_of_an_inverse_covariance(dtype: torch.dtype) -> None:
     for number, (mean, variance) in enumerate(clouds(dtype)):
-        center, white = mean.mean(0), space.whitening_of(mean, variance)
+        center, white = mean.mean(0), space.whitening_matrix(mean, variance)
         assert space.mahalanobis(center, center, white).item() == 0
         steps = normal(number, 200, mean.shape[1], dtype=dtype)
         steps[:100] = 5 * normal(number + 50, 100, 1, dtype=dtype)  # along what the codes vary most in
@@ -101,17 +101,17 @@ def test_a_space_measures_codes_in_single_precision_as_the_same_codes_in_double(
 def test_the_ball_holds_every_code_whatever_the_box(dtype: torch.dtype) -> None:
     room = 1e-6 if dtype == torch.float32 else 1e-12
     for number, (d, corner) in enumerate(product((1, 2, 32), (-9.0, -1.0, 0.0, 0.5, 0.999, 1 - 1e-9))):
-        edge = corner * radius(LatentSpace(d)) / math.sqrt(d) if corner > 0 else corner
+        edge = corner * typical_radius(LatentSpace(d)) / math.sqrt(d) if corner > 0 else corner
         bounds = torch.tensor([edge, max(edge, 0.0) + 50.0], dtype=torch.float64)[:, None].expand(2, d).clone()
         space = LatentSpace(d, bounds=bounds)
         guard = make_guard(space, "ball")
         u = torch.rand(400, d, generator=generator(number, "bounds"), dtype=torch.float64) ** 3
         z = space.from_unit(u).to(dtype)
-        inside = guard.inside(z)
+        inside = guard.pull_inside(z)
         assert bool(torch.isfinite(inside).all())
-        assert float(inside.double().norm(dim=-1).max()) <= radius(space) * (1 + room), (d, corner)
+        assert float(inside.double().norm(dim=-1).max()) <= typical_radius(space) * (1 + room), (d, corner)
         if dtype == torch.float64:
-            assert bool((space.norm_percentile(inside) <= OUTSIDE).all())
+            assert bool((space.norm_percentile(inside) <= MAX_TYPICAL_PERCENTILE).all())
             assert bool((inside >= bounds[0] - 1e-12).all()) and bool((inside <= bounds[1] + 1e-12).all())
 
 

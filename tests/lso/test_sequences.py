@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from lso.analysis.latent_dimensions import token_effect
 from lso.analysis.summary import search_summary
 from lso.decoders.decoder import Decoder
-from lso.gradient.initial_points import make
+from lso.gradient.initial_points import make_starts
 from lso.gradient.search import minimize
 from lso.objectives.latent_objective import LatentObjective
 from lso.reports.key_numbers import essence_numbers
@@ -189,7 +189,7 @@ def test_a_search_finds_codes_of_given_sentences_and_shows_them(tmp_path: Path) 
     decoder = Decoder(trained())
     x = take(sentences().train, slice(0, 5))
     objective = LatentObjective.reconstruct(decoder, x, prior_weight=0.01)
-    z0 = make(["mean", "prior", "prior"], objective.space, decoder, objective.targets, 3, generator(0, "starts"))
+    z0 = make_starts(["mean", "prior", "prior"], objective.space, decoder, objective.targets, 3, generator(0, "starts"))
     result = minimize(objective, z0, max_steps=150, lr=0.1, start_names=["mean", "prior 1", "prior 2"])
     control = minimize(objective, z0, "lbfgs", max_steps=60)
     assert (result.value <= result.value0 + 1e-6).all() and (control.best_value < 1.0).all()

@@ -21,7 +21,7 @@ from lso.vae.utils.validation import require
 
 SIGMA = 0.7  # first step size, below the prior's 1: the distribution widens itself within a few generations
 KNOWN_SIGMA = 0.35  # around a known point: at 0.7 in 32 dimensions a step would be as long as the way from the origin
-FLOOR = 1e-3  # prior standard deviations; a search whose widest axis is below starts anew from a prior draw
+MIN_WIDEST_AXIS = 1e-3  # prior standard deviations; a search whose widest axis is below starts anew from a prior draw
 
 
 def build_cmaes(
@@ -54,18 +54,18 @@ def build_cmaes(
     require(population is None or population >= 4, "a population >= 4", population, "None chooses by dimension.")
     if guard not in (None, "ball"):
         raise unknown_name("guard of cmaes", str(guard), ("ball", "none"))
-    cma, memo, keep = _package(), _Memo(), make_guard(space, guard)
+    cma, memo, keep = _import_cma(), _ReplayCache(), make_guard(space, guard)
 
     def propose(history: History, n: int, seed: int) -> Float[Tensor, "n latent"]:
-        search = memo.fold(history, lambda: _Search(cma, space, sigma, population))
+        search = memo.fold(history, lambda: _CmaesState(cma, space, sigma, population))
         noise = torch.randn(n, search.free, generator=generator(seed, "cmaes"), dtype=torch.float64)
-        return space.clip(keep.inside(space.clip(search.draw(noise))))
+        return space.clip(keep.pull_inside(space.clip(search.draw(noise))))
 
     return propose
 
 
 @dataclass
-class _Search:
+class _CmaesState:
     """The state: told points go in by `tell`, in place; `draw` reads it."""
 
     cma: Any
@@ -128,7 +128,7 @@ class _Search:
             self.strategy.tell([self._coordinates(z).numpy() for z, _ in ranked], _ranks([g for _, g in ranked]))
         self.members = []
         flat = len({gain for _, gain in ranked}) == 1  # as where all decode to one object: nothing left to rank
-        if flat or self.strategy.sigma * float(self.strategy.sm.D.max()) < FLOOR:
+        if flat or self.strategy.sigma * float(self.strategy.sm.D.max()) < MIN_WIDEST_AXIS:
             self.restarts += 1
             self.strategy = self.fresh()
 
@@ -143,16 +143,16 @@ class _Search:
 
 
 @dataclass
-class _Memo:
+class _ReplayCache:
     """The last fold. A record that begins with the same tells continues it; any other is folded from the start."""
 
-    search: _Search | None = None
+    search: _CmaesState | None = None
     rows: Tensor | None = None
 
-    def fold(self, history: History, start: Callable[[], _Search]) -> _Search:
+    def fold(self, history: History, start: Callable[[], _CmaesState]) -> _CmaesState:
         rows = torch.cat([history.z, history.gain[:, None], history.ask[:, None].double()], 1)
         done = 0 if self.rows is None else len(self.rows)
-        if self.search is None or not torch.equal(_no_nan(rows[:done]), _no_nan(self.rows)):
+        if self.search is None or not torch.equal(_replace_nan(rows[:done]), _replace_nan(self.rows)):
             self.search, done = start(), 0
         for row in rows[done:]:
             self.search.tell(row[:-2], float(row[-2]), int(row[-1]))
@@ -160,7 +160,7 @@ class _Memo:
         return self.search
 
 
-def _no_nan(rows: Tensor | None) -> Tensor:
+def _replace_nan(rows: Tensor | None) -> Tensor:
     return torch.zeros(0) if rows is None else rows.nan_to_num(nan=math.inf)
 
 
@@ -170,7 +170,7 @@ def _ranks(gains: Iterable[float]) -> list[float]:
     return [float(sum(other > gain for other in gains)) for gain in gains]
 
 
-def _package() -> Any:
+def _import_cma() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

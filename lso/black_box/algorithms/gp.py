@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lso.black_box.ask_tell import History, Proposal
-from lso.black_box.bayesopt.acquisition import AcquisitionTerms, improvement, maximize, scored
-from lso.black_box.bayesopt.candidates import DESIGNS, design, on_chart, starts, unit_bounds
-from lso.black_box.bayesopt.guard import WEIGHT, Guard, make_guard
-from lso.black_box.bayesopt.surrogates import SURROGATES, chosen, fit, fit_feasibility, isolated
+from lso.black_box.bayesopt.acquisition import AcquisitionTerms, evaluate_acquisition, make_acquisition, maximize
+from lso.black_box.bayesopt.candidates import DESIGNS, draw_design, draw_starts, restrict_to_chart, unit_bounds
+from lso.black_box.bayesopt.guard import DEFAULT_GUARD_WEIGHT, Guard, make_guard
+from lso.black_box.bayesopt.surrogates import SURROGATES, choose_fit_points, fit, fit_feasibility, isolated_botorch
 from lso.optimizers import DESIGN
 from lso.space import LatentSpace
 from lso.vae.errors import unknown_name
@@ -67,7 +67,7 @@ def build_gp(
     space: LatentSpace,
     *,
     guard: str | None = "typical",
-    guard_weight: float = WEIGHT,
+    guard_weight: float = DEFAULT_GUARD_WEIGHT,
     initial: int = DESIGN,
     design: str = "prior",
     restarts: int = 8,
@@ -107,7 +107,7 @@ def build_gp(
         features=features,
         differentiable=differentiable,
     )
-    return lambda history, n, seed: propose_gp(history, n, seed, settings, _acquired)
+    return lambda history, n, seed: propose_gp(history, n, seed, settings, _propose_by_acquisition)
 
 
 def propose_gp(
@@ -119,17 +119,17 @@ def propose_gp(
 ) -> Float[Tensor, "n latent"]:
     """The next points: of the design, by feasibility alone where nothing has a value yet, or by a model of the gain."""
     space, guard = history.space, settings.guard
-    with isolated(mix_seed(seed, "botorch")):
-        if early(history, settings.initial):
-            z = design(history, n, settings.design, generator(seed, "design"))
+    with isolated_botorch(mix_seed(seed, "botorch")):
+        if in_design(history, settings.initial):
+            z = draw_design(history, n, settings.design, generator(seed, "design"))
         elif not bool(history.feasible.any()):
-            z = likely_feasible(history, n, seed, settings)
+            z = propose_feasible(history, n, seed, settings)
         else:
             z = by_model(history, n, seed, settings)
-        return space.clip(guard.inside(on_chart(space, z)))
+        return space.clip(guard.pull_inside(restrict_to_chart(space, z)))
 
 
-def early(history: History, initial: int) -> bool:
+def in_design(history: History, initial: int) -> bool:
     """Whether the initial design still goes on.
 
     Args:
@@ -142,20 +142,22 @@ def early(history: History, initial: int) -> bool:
     return len(history.z) == 0 or (known < initial and len(history.z) < 2 * initial)
 
 
-def likely_feasible(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
+def propose_feasible(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
     """Where nothing has a value: draws from the prior that the model of feasibility finds likeliest, a sample each."""
-    view, x = viewed(history, settings)
-    rows = chosen(x, history.gain)
+    view, x = surrogate_view(history, settings)
+    rows = choose_fit_points(x, history.gain)
     model = fit_feasibility(x[rows], history.feasible[rows])
     assert model is not None
-    pool = history.space.from_unit(starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=False))
-    pool = settings.guard.inside(pool)
+    pool = history.space.from_unit(
+        draw_starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=False)
+    )
+    pool = settings.guard.pull_inside(pool)
     with torch.no_grad():
         samples = model.model.posterior(view(pool)).rsample(torch.Size([n])).squeeze(-1)
-    return pool[distinct_best(samples + settings.guard.log_weight(pool, 1))]
+    return pool[pick_distinct_best(samples + settings.guard.log_weight(pool, 1))]
 
 
-def distinct_best(values: Float[Tensor, "n pool"]) -> Int[Tensor, " n"]:
+def pick_distinct_best(values: Float[Tensor, "n pool"]) -> Int[Tensor, " n"]:
     """The best column of each row that no row before has taken."""
     values = values.clone()
     taken: list[int] = []
@@ -165,7 +167,7 @@ def distinct_best(values: Float[Tensor, "n pool"]) -> Int[Tensor, " n"]:
     return torch.tensor(taken)
 
 
-def viewed(history: History, settings: GpSettings) -> tuple[Features, Float[Tensor, "m f"]]:
+def surrogate_view(history: History, settings: GpSettings) -> tuple[Features, Float[Tensor, "m f"]]:
     """What the surrogate sees of codes, and of the points told.
 
     Args:
@@ -189,10 +191,10 @@ def viewed(history: History, settings: GpSettings) -> tuple[Features, Float[Tens
     return view, (told - lower) / width
 
 
-def terms_of(history: History, settings: GpSettings) -> AcquisitionTerms:
+def fit_terms(history: History, settings: GpSettings) -> AcquisitionTerms:
     """Fit the models to what has been told."""
-    view, x = viewed(history, settings)
-    rows = chosen(x, history.gain)
+    view, x = surrogate_view(history, settings)
+    rows = choose_fit_points(x, history.gain)
     x, gain, feasible = x[rows], history.gain[rows], history.feasible[rows]
     return AcquisitionTerms(
         surrogate=fit(x[feasible], gain[feasible], settings.surrogate),
@@ -204,7 +206,7 @@ def terms_of(history: History, settings: GpSettings) -> AcquisitionTerms:
     )
 
 
-def seen(z: Float[Tensor, "b latent"], terms: AcquisitionTerms) -> Float[Tensor, "b f"]:
+def encode_inputs(z: Float[Tensor, "b latent"], terms: AcquisitionTerms) -> Float[Tensor, "b f"]:
     """Inputs of the surrogate for codes, without gradients; no decoder is asked for nothing."""
     if not len(z):
         return terms.surrogate.inputs[:0]
@@ -212,33 +214,33 @@ def seen(z: Float[Tensor, "b latent"], terms: AcquisitionTerms) -> Float[Tensor,
         return terms.view(z)
 
 
-def _acquired(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
-    terms = terms_of(history, settings)
-    pending = seen(history.pending, terms)
+def _propose_by_acquisition(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
+    terms = fit_terms(history, settings)
+    pending = encode_inputs(history.pending, terms)
     if settings.features is not None and not settings.differentiable:
-        return _from_pool(history, n, seed, settings, terms, pending)
+        return _propose_from_pool(history, n, seed, settings, terms, pending)
     picks, q, box = [], n if settings.joint else 1, settings.guard.kind is None
     bounds = unit_bounds(history.space)
     for i in range(1 if settings.joint else n):
-        raw = starts(history, settings.raw_samples * q, generator(seed, "starts", i), box=box)
+        raw = draw_starts(history, settings.raw_samples * q, generator(seed, "starts", i), box=box)
         raw = raw[torch.randperm(len(raw), generator=generator(seed, "groups", i))].reshape(-1, q, raw.shape[-1])
-        picks.append(maximize(improvement(terms, pending), raw, bounds, settings.restarts))
-        pending = torch.cat([pending, seen(terms.codes(picks[-1]), terms)])
+        picks.append(maximize(make_acquisition(terms, pending), raw, bounds, settings.restarts))
+        pending = torch.cat([pending, encode_inputs(terms.codes(picks[-1]), terms)])
     return terms.codes(torch.cat(picks))
 
 
-def _from_pool(
+def _propose_from_pool(
     history: History, n: int, seed: int, settings: GpSettings, terms: AcquisitionTerms, pending: Tensor
 ) -> Float[Tensor, "n latent"]:
     """The best of a pool, one after the other; each code of it is decoded once."""
     box = settings.guard.kind is None
-    pool = terms.codes(starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=box))
-    x = seen(pool, terms)
+    pool = terms.codes(draw_starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=box))
+    x = encode_inputs(pool, terms)
     with torch.no_grad():
         added = terms.added(pool, x)
     free = torch.ones(len(pool), dtype=torch.bool)
     for _ in range(n):
-        values = scored(improvement(terms, pending, over_inputs=True), x.unsqueeze(1)) + added
+        values = evaluate_acquisition(make_acquisition(terms, pending, over_inputs=True), x.unsqueeze(1)) + added
         best = int(torch.where(free, values, -torch.inf).argmax())
         free[best] = False
         pending = torch.cat([pending, x[best : best + 1]])

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lso.black_box.ask_tell import History, Proposal
-from lso.black_box.bayesopt.candidates import on_chart
+from lso.black_box.bayesopt.candidates import restrict_to_chart
 from lso.space import LatentSpace
 from lso.vae.utils.random import generator
 
@@ -20,6 +20,6 @@ def build_random(space: LatentSpace, kind: str = "prior") -> Proposal:
     """
 
     def propose(history: History, n: int, seed: int) -> Float[Tensor, "n latent"]:
-        return on_chart(space, space.sample(n, kind, generator(seed, "random")))
+        return restrict_to_chart(space, space.sample(n, kind, generator(seed, "random")))
 
     return propose

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.black_box.algorithms.gp import Features, GpSettings, distinct_best, propose_gp, seen, terms_of
+from lso.black_box.algorithms.gp import Features, GpSettings, encode_inputs, fit_terms, pick_distinct_best, propose_gp
 from lso.black_box.ask_tell import History, Proposal
-from lso.black_box.bayesopt.candidates import starts
-from lso.black_box.bayesopt.guard import WEIGHT, make_guard
+from lso.black_box.bayesopt.candidates import draw_starts
+from lso.black_box.bayesopt.guard import DEFAULT_GUARD_WEIGHT, make_guard
 from lso.optimizers import DESIGN
 from lso.space import LatentSpace
 from lso.vae.utils.random import generator
@@ -20,7 +20,7 @@ def build_thompson(
     space: LatentSpace,
     *,
     guard: str | None = "typical",
-    guard_weight: float = WEIGHT,
+    guard_weight: float = DEFAULT_GUARD_WEIGHT,
     initial: int = DESIGN,
     design: str = "prior",
     pool: int = 2000,
@@ -50,13 +50,13 @@ def build_thompson(
         features=features,
         differentiable=False,
     )
-    return lambda history, n, seed: propose_gp(history, n, seed, settings, _sampled)
+    return lambda history, n, seed: propose_gp(history, n, seed, settings, _propose_by_sampling)
 
 
-def _sampled(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
-    terms, box = terms_of(history, settings), settings.guard.kind is None
-    pool = terms.codes(starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=box))
-    x = seen(pool, terms)
+def _propose_by_sampling(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
+    terms, box = fit_terms(history, settings), settings.guard.kind is None
+    pool = terms.codes(draw_starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=box))
+    x = encode_inputs(pool, terms)
     with torch.no_grad():
         samples = terms.surrogate.model.posterior(x).rsample(torch.Size([n])).squeeze(-1)
-        return pool[distinct_best(samples + terms.added(pool, x))]
+        return pool[pick_distinct_best(samples + terms.added(pool, x))]

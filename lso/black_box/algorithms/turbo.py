@@ -12,27 +12,27 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from lso.black_box.ask_tell import UNASKED, History, Proposal
-from lso.black_box.bayesopt.candidates import DESIGNS, design, on_chart, perturbed, unit_bounds
-from lso.black_box.bayesopt.guard import WEIGHT, Guard, make_guard
-from lso.black_box.bayesopt.surrogates import fit, fit_feasibility, isolated
+from lso.black_box.bayesopt.candidates import DESIGNS, draw_design, perturb, restrict_to_chart, unit_bounds
+from lso.black_box.bayesopt.guard import DEFAULT_GUARD_WEIGHT, Guard, make_guard
+from lso.black_box.bayesopt.surrogates import fit, fit_feasibility, isolated_botorch
 from lso.optimizers import trust_region_design
 from lso.space import LatentSpace
 from lso.vae.errors import unknown_name
 from lso.vae.utils.random import generator, mix_seed
 from lso.vae.utils.validation import require
 
-FIRST, LONGEST, SHORTEST = 0.8, 1.6, 0.5**7  # side of the region in the chart's unit cube
+INITIAL_LENGTH, MAX_LENGTH, MIN_LENGTH = 0.8, 1.6, 0.5**7  # side of the region in the chart's unit cube
 SUCCESSES = 3
 # A success beats the best before by this share of what that is better than the median: like the 1e-3 |best|
 # of the authors, but the same whatever constant is added to the score.
-SIGNIFICANT = 1e-3
+SIGNIFICANT_SHARE = 1e-3
 # Root mean square distance in the unit cube from where a region ended, within which a point asked for before its end
 # and told after it is known for what it is. At the end sides are under 0.5**7; prior draws lie some 0.2 apart.
-ENDED = 0.02
+ENDED_RADIUS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class RegionRules:
     """When a region grows, shrinks and ends.
 
     Args:
@@ -56,7 +56,7 @@ class Rules:
 
 
 @dataclass(kw_only=True)
-class Region:
+class RegionState:
     """State of the current region.
 
     Args:
@@ -65,26 +65,26 @@ class Region:
         rows: of the record that are its own.
         center: row it lies around; None before a value is known.
         restarts: regions ended before.
-        counted: own asks that were neither of the design nor before the first value.
-        won: successes in a row.
-        lost: points without success in a row.
-        ended: rows that the regions before had for their centers in the end.
-        designing: whether the next ask still belongs to the design, as it does while no point has a value.
+        counted_asks: own asks that were neither of the design nor before the first value.
+        successes_in_row: successes in a row.
+        failures_in_row: points without success in a row.
+        ended_centers: rows that the regions before had for their centers in the end.
+        in_design: whether the next ask still belongs to the design, as it does while no point has a value.
     """
 
     first: int = 0
-    length: float = FIRST
+    length: float = INITIAL_LENGTH
     rows: list[int] = field(default_factory=list)
     center: int | None = None
     restarts: int = 0
-    counted: int = 0
-    won: int = 0
-    lost: int = 0
-    ended: list[int] = field(default_factory=list)
-    designing: bool = True
+    counted_asks: int = 0
+    successes_in_row: int = 0
+    failures_in_row: int = 0
+    ended_centers: list[int] = field(default_factory=list)
+    in_design: bool = True
 
 
-def follow(history: History, rules: Rules) -> Region:
+def replay_region(history: History, rules: RegionRules) -> RegionState:
     """Fold the record.
 
     Asks count in the order of their completion: an ask is complete once none of its points is pending, and it counts
@@ -105,13 +105,13 @@ def follow(history: History, rules: Rules) -> Region:
         if fold.own(ask):
             fold.take(rows)
     region = fold.region
-    region.designing = region.center is None or fold.designed(history.number)
+    region.in_design = region.center is None or fold.designed(history.number)
     return region
 
 
 class _Fold:
-    def __init__(self, history: History, rules: Rules) -> None:
-        self.rules, self.region = rules, Region()
+    def __init__(self, history: History, rules: RegionRules) -> None:
+        self.rules, self.region = rules, RegionState()
         self.gains: list[float] = []  # of the region, ascending
         self.gain: list[float] = history.gain.tolist()
         self.asks: list[int] = history.ask.tolist()
@@ -143,7 +143,7 @@ class _Fold:
                 yield last[row], self.complete[last[row]]
 
     def own(self, ask: int) -> bool:
-        return ask >= self.region.first and ask not in self.strangers
+        return ask >= self.region.first and ask not in self.late_asks
 
     def designed(self, ask: int) -> bool:
         """Whether an ask of the current region was, or is, of its design."""
@@ -169,16 +169,16 @@ class _Fold:
         self.take(rows)
         if bar is None or self.designed(ask) or region.center is None:
             return
-        region.counted += 1
+        region.counted_asks += 1
         if self.rank(region.center) > bar:
-            region.won, region.lost = region.won + 1, 0
+            region.successes_in_row, region.failures_in_row = region.successes_in_row + 1, 0
         else:
-            region.won, region.lost = 0, region.lost + len(rows)
-        if region.won >= self.rules.successes:
-            region.length, region.won = min(2 * region.length, LONGEST), 0
-        elif region.lost >= self.rules.patience:
-            region.length, region.lost = region.length / 2, 0
-        if region.length < SHORTEST:
+            region.successes_in_row, region.failures_in_row = 0, region.failures_in_row + len(rows)
+        if region.successes_in_row >= self.rules.successes:
+            region.length, region.successes_in_row = min(2 * region.length, MAX_LENGTH), 0
+        elif region.failures_in_row >= self.rules.patience:
+            region.length, region.failures_in_row = region.length / 2, 0
+        if region.length < MIN_LENGTH:
             self.restart(rows[-1])
 
     def bar(self) -> tuple[bool, float] | None:
@@ -187,33 +187,33 @@ class _Fold:
         if center is None:
             return None
         typical, best = self.rank(center)
-        return typical, best + max(0.0, SIGNIFICANT * (best - self.gains[len(self.gains) // 2]))
+        return typical, best + max(0.0, SIGNIFICANT_SHARE * (best - self.gains[len(self.gains) // 2]))
 
     def restart(self, row: int) -> None:
         """End the region at a row of the record and begin the next."""
         old = self.region
         assert old.center is not None
-        ended = [*old.ended, old.center]
+        ended = [*old.ended_centers, old.center]
         first = 1 + max(self.asks[: row + 1])
-        self.region, self.gains = Region(first=first, restarts=old.restarts + 1, ended=ended), []
+        self.region, self.gains = RegionState(first=first, restarts=old.restarts + 1, ended_centers=ended), []
         self._plan()
 
     def _plan(self) -> None:
         """Which asks since the region's first are strangers, and how many points came before each of the others."""
-        self.strangers: set[int] = set()
+        self.late_asks: set[int] = set()
         self.before: dict[int, int] = {}
         self.planned = 0 if self.region.restarts else self.known
         for ask in sorted(ask for ask in self.sizes if ask >= self.region.first):
             if self.planned < self.rules.design and self._at_an_end(self.sizes[ask]):
-                self.strangers.add(ask)
+                self.late_asks.add(ask)
             else:
                 self.before[ask] = self.planned
                 self.planned += len(self.sizes[ask])
 
     def _at_an_end(self, rows: list[int]) -> bool:
-        ends = self.where[self.region.ended]
+        ends = self.where[self.region.ended_centers]
         away = (self.where[rows].unsqueeze(1) - ends).square().mean(-1).sqrt()
-        return bool((away < ENDED).any())
+        return bool((away < ENDED_RADIUS).any())
 
 
 def _first_of_each(history: History) -> list[bool]:
@@ -230,9 +230,10 @@ def _first_of_each(history: History) -> list[bool]:
     return [row in standing for row in range(len(history.z))]
 
 
-PERTURBED = 20  # coordinates that a candidate moves on average
-LOCAL = 128  # points of the local model: an ask costs the same however long the record
-ITERATIONS = 50  # of a fit; the paper takes 50 steps of Adam. Without an end it takes hundreds, and most of the time
+MEAN_PERTURBED = 20  # coordinates that a candidate moves on average
+LOCAL_POINTS = 128  # points of the local model: an ask costs the same however long the record
+# Of a fit, as many as the paper's steps of Adam. Without this limit a fit takes hundreds, and most of an ask's time.
+FIT_ITERATIONS = 50
 CANDIDATES = 1000  # their joint sample costs the cube: 0.03 s, for 2,000 of them 0.2 s
 
 
@@ -240,7 +241,7 @@ CANDIDATES = 1000  # their joint sample costs the cube: 0.03 s, for 2,000 of the
 class TurboSettings:
     """Options of the search; `build_turbo` explains them."""
 
-    rules: Rules
+    rules: RegionRules
     start: str
     guard: Guard
     acquisition: str
@@ -252,16 +253,16 @@ def build_turbo(
     space: LatentSpace,
     *,
     guard: str | None = "typical",
-    guard_weight: float = WEIGHT,
+    guard_weight: float = DEFAULT_GUARD_WEIGHT,
     acquisition: str = "thompson",
     initial: int | None = None,
     design: str = "prior",
     successes: int = SUCCESSES,
     patience: int | None = None,
-    local: int = LOCAL,
+    local: int = LOCAL_POINTS,
     candidates: int = CANDIDATES,
 ) -> Proposal:
-    """TuRBO-1 in the chart's unit cube, its state a fold over the record (see `lso.black_box.algorithms.turbo.follow`).
+    """TuRBO-1 in the chart's unit cube; the trust region is recomputed from the record at each ask (`replay_region`).
 
     The region is a box around the best point of its own with base length L: 0.8 at first, twice as long (1.6 at most)
     after 3 asks with success in a row, half as long after max(4, d) points without; below 0.5**7 it ends and another
@@ -300,7 +301,7 @@ def build_turbo(
         raise unknown_name("design", design, DESIGNS)
     require(local >= 2 and candidates >= 2, "local and candidates >= 2", (local, candidates), "128 and 1000 are usual.")
     d = space.unit_dim
-    rules = Rules(
+    rules = RegionRules(
         design=trust_region_design(d) if initial is None else initial,
         patience=max(4, d) if patience is None else patience,
         successes=successes,
@@ -321,22 +322,22 @@ def propose_turbo(history: History, n: int, seed: int, settings: TurboSettings) 
     """The next points: of the region's design, by feasibility alone where twice as many found no value, or by the
     acquisition inside it.
     """
-    space, region = history.space, follow(history, settings.rules)
+    space, region = history.space, replay_region(history, settings.rules)
     if region.center is None and len(region.rows) >= 2 * settings.rules.design:
         from lso.black_box.algorithms import gp
 
-        with isolated(mix_seed(seed, "botorch")):
-            z = gp.likely_feasible(history, n, seed, gp.GpSettings(guard=settings.guard))
-    elif region.designing:
-        z = design(history, n, settings.start, generator(seed, "design"))
+        with isolated_botorch(mix_seed(seed, "botorch")):
+            z = gp.propose_feasible(history, n, seed, gp.GpSettings(guard=settings.guard))
+    elif region.in_design:
+        z = draw_design(history, n, settings.start, generator(seed, "design"))
     else:
-        with isolated(mix_seed(seed, "botorch")):
-            box = Box(history, region, settings)
+        with isolated_botorch(mix_seed(seed, "botorch")):
+            box = LocalModel(history, region, settings)
             z = ACQUISITIONS[settings.acquisition](box, n, seed)
-    return space.clip(settings.guard.inside(on_chart(space, z)))
+    return space.clip(settings.guard.pull_inside(restrict_to_chart(space, z)))
 
 
-class Box:
+class LocalModel:
     """The region with its local models.
 
     Args:
@@ -345,7 +346,7 @@ class Box:
         settings: options.
     """
 
-    def __init__(self, history: History, region: Region, settings: TurboSettings) -> None:
+    def __init__(self, history: History, region: RegionState, settings: TurboSettings) -> None:
         from lso.black_box.bayesopt.acquisition import AcquisitionTerms  # loads BoTorch
 
         assert region.center is not None
@@ -358,8 +359,8 @@ class Box:
         valued = rows[history.feasible[rows]][: settings.local]
         near = rows[: settings.local]
         self.terms = AcquisitionTerms(
-            surrogate=fit(self.view(history.z[valued]), history.gain[valued], iterations=ITERATIONS),
-            feasibility=fit_feasibility(self.view(history.z[near]), history.feasible[near], ITERATIONS),
+            surrogate=fit(self.view(history.z[valued]), history.gain[valued], iterations=FIT_ITERATIONS),
+            feasibility=fit_feasibility(self.view(history.z[near]), history.feasible[near], FIT_ITERATIONS),
             guard=settings.guard,
             evaluations=len(history.z),
             view=self.view,
@@ -385,19 +386,19 @@ class Box:
         seed = int(torch.randint(2**31, (1,), generator=generator))
         engine = torch.quasirandom.SobolEngine(k, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
         u = self.bounds[0] + (self.bounds[1] - self.bounds[0]) * engine.draw(n, dtype=torch.float64)
-        moved = torch.rand(n, k, generator=generator) < min(1.0, PERTURBED / k)
+        moved = torch.rand(n, k, generator=generator) < min(1.0, MEAN_PERTURBED / k)
         forced = torch.randint(k, (n,), generator=generator)  # any of them, the last one too
         moved[torch.arange(n), forced] |= ~moved.any(1)
         return torch.where(moved, u, self.middle)
 
 
-def thompson(box: Box, n: int, seed: int) -> Float[Tensor, "n latent"]:
+def choose_by_sampling(box: LocalModel, n: int, seed: int) -> Float[Tensor, "n latent"]:
     """For each point a joint sample over the candidates: its largest value, guard and feasibility added, is taken.
 
     Args:
         box: with its models.
         n: how many.
-        seed: of the candidates; the samples are BoTorch's, from the state that `isolated` set.
+        seed: of the candidates; the samples are BoTorch's, from the state that `isolated_botorch` set.
     Returns:
         ``(n, d)`` codes.
     """
@@ -414,19 +415,22 @@ def thompson(box: Box, n: int, seed: int) -> Float[Tensor, "n latent"]:
     return z[picks]
 
 
-def improving(box: Box, n: int, seed: int) -> Float[Tensor, "n latent"]:
+def choose_by_improvement(box: LocalModel, n: int, seed: int) -> Float[Tensor, "n latent"]:
     """The maxima of the noisy log expected improvement in the box, each pending for the next."""
-    from lso.black_box.bayesopt.acquisition import improvement, maximize
+    from lso.black_box.bayesopt.acquisition import make_acquisition, maximize
 
     picks, pending = [], box.view(box.history.pending)
     for i in range(n):
         random = generator(seed, "starts", i)
-        raw = torch.cat([box.candidates(192, random), perturbed(box.middle.unsqueeze(0), 64, random)])
+        raw = torch.cat([box.candidates(192, random), perturb(box.middle.unsqueeze(0), 64, random)])
         raw = torch.minimum(torch.maximum(raw, box.bounds[0]), box.bounds[1]).unsqueeze(1)
-        picks.append(box.terms.codes(maximize(improvement(box.terms, pending), raw, box.bounds, 4)))
+        picks.append(box.terms.codes(maximize(make_acquisition(box.terms, pending), raw, box.bounds, 4)))
         pending = torch.cat([pending, box.view(picks[-1])])
     return torch.cat(picks)
 
 
 # What chooses the points of an ask, by name.
-ACQUISITIONS: Mapping[str, Callable[[Box, int, int], Tensor]] = {"thompson": thompson, "qlognei": improving}
+ACQUISITIONS: Mapping[str, Callable[[LocalModel, int, int], Tensor]] = {
+    "thompson": choose_by_sampling,
+    "qlognei": choose_by_improvement,
+}

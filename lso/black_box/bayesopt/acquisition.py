@@ -21,7 +21,7 @@ with importing_botorch():
     from botorch.optim.optimize import optimize_acqf
 
 # Raw starts scored at once; temperature of their choice and iterations of the search, as BoTorch has them.
-CHUNK, ETA, MAXITER = 512, 2.0, 200
+RAW_CHUNK, ETA, MAXITER = 512, 2.0, 200
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,7 +55,7 @@ class AcquisitionTerms:
 
     def codes(self, unit: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch latent"]:
         """Codes at chart coordinates, where the hard guard allows them."""
-        return self.guard.inside(self.guard.space.from_unit(unit))
+        return self.guard.pull_inside(self.guard.space.from_unit(unit))
 
     def added(self, z: Float[Tensor, "*batch latent"], inputs: Float[Tensor, "*batch f"]) -> Float[Tensor, "*batch"]:
         """What guard and feasibility add to the log acquisition."""
@@ -63,7 +63,7 @@ class AcquisitionTerms:
         return total if self.feasibility is None else total + self.feasibility.log_probability(inputs)
 
 
-class _Guided(qLogNoisyExpectedImprovement):
+class _GuidedLogNEI(qLogNoisyExpectedImprovement):
     """qLogNEI over chart coordinates, with something added to each point's log improvement before the maximum over q.
 
     BoTorch's PriorGuidedAcquisitionFunction does the same for one model, but fails on an ensemble, whose axis its
@@ -82,7 +82,7 @@ class _Guided(qLogNoisyExpectedImprovement):
         return improvement + (added.unsqueeze(-2) if self.terms.surrogate.ensemble else added)  # ensemble axis
 
 
-def improvement(terms: AcquisitionTerms, pending: Float[Tensor, "p f"], *, over_inputs: bool = False) -> Any:
+def make_acquisition(terms: AcquisitionTerms, pending: Float[Tensor, "p f"], *, over_inputs: bool = False) -> Any:
     """The acquisition function: noisy log expected improvement over the points told, pending ones among them.
 
     Args:
@@ -93,7 +93,7 @@ def improvement(terms: AcquisitionTerms, pending: Float[Tensor, "p f"], *, over_
         BoTorch's acquisition function, ``(b, q, k) -> (b,)``.
     """
     bare = over_inputs or (terms.plain and not terms.adds)
-    acquisition: Any = (qLogNoisyExpectedImprovement if bare else _Guided)(
+    acquisition: Any = (qLogNoisyExpectedImprovement if bare else _GuidedLogNEI)(
         terms.surrogate.model, X_baseline=terms.surrogate.inputs, X_pending=pending if len(pending) else None
     )
     if not bare:
@@ -101,7 +101,7 @@ def improvement(terms: AcquisitionTerms, pending: Float[Tensor, "p f"], *, over_
     return acquisition
 
 
-def scored(acquisition: Any, points: Float[Tensor, "b q k"]) -> Float[Tensor, " b"]:
+def evaluate_acquisition(acquisition: Any, points: Float[Tensor, "b q k"]) -> Float[Tensor, " b"]:
     """Values of an acquisition function, in chunks and without gradients.
 
     Args:
@@ -111,7 +111,7 @@ def scored(acquisition: Any, points: Float[Tensor, "b q k"]) -> Float[Tensor, " 
         ``(b,)``; what is not finite counts as the least finite value.
     """
     with torch.no_grad():
-        values = torch.cat([acquisition(part) for part in torch.split(points, CHUNK)])
+        values = torch.cat([acquisition(part) for part in torch.split(points, RAW_CHUNK)])
     finite = torch.isfinite(values)
     least = values[finite].min() if bool(finite.any()) else values.new_zeros(())
     return torch.where(finite, values, least)
@@ -130,7 +130,7 @@ def maximize(
     Returns:
         ``(q, k)``.
     """
-    values = scored(acquisition, raw)
+    values = evaluate_acquisition(acquisition, raw)
     chosen, _ = initialize_q_batch(raw, values, min(restarts, len(raw)), eta=ETA)
     found, _ = optimize_acqf(
         acquisition,

@@ -9,14 +9,14 @@ from lso.space import LatentSpace
 
 DESIGNS = ("prior", "sobol")
 # Centers of perturbations: so many of the best points.
-CENTERS = 5
+MAX_CENTERS = 5
 # Perturbations have standard deviations between these, log-uniformly, in units of the chart's cube; and move about so
 # many coordinates, as of all of them at once hardly one step in 32 dimensions or more is an improvement.
-SMALLEST, LARGEST = 1e-3, 0.2
-MOVED = 20
+MIN_STEP, MAX_STEP = 1e-3, 0.2
+MEAN_MOVED = 20
 
 
-def design(history: History, n: int, kind: str, generator: Generator) -> Float[Tensor, "n latent"]:
+def draw_design(history: History, n: int, kind: str, generator: Generator) -> Float[Tensor, "n latent"]:
     """Points to evaluate before there is a model.
 
     Args:
@@ -29,15 +29,15 @@ def design(history: History, n: int, kind: str, generator: Generator) -> Float[T
     """
     space = history.space
     if kind == "sobol":
-        return on_chart(space, space.sample(n, "sobol", generator))
+        return restrict_to_chart(space, space.sample(n, "sobol", generator))
     z = space.sample(n, "prior", generator)
     if space.codes is not None and len(space.codes) > 1:
         turn = (len(history.z) + len(history.pending) + torch.arange(n)) % 2 == 0
         z = torch.where(turn.unsqueeze(1), space.sample(n, "codes", generator), z)
-    return on_chart(space, z)
+    return restrict_to_chart(space, z)
 
 
-def on_chart(space: LatentSpace, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
+def restrict_to_chart(space: LatentSpace, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
     """Codes inside the bounds, with dimensions that the chart leaves out at 0."""
     z = space.clip(z)
     return z * space.active if space.chart == "active" else z
@@ -49,7 +49,7 @@ def unit_bounds(space: LatentSpace) -> Float[Tensor, "2 k"]:
     return space.to_unit(space.clip(space.from_unit(corners)))
 
 
-def starts(history: History, n: int, generator: Generator, *, box: bool) -> Float[Tensor, "m k"]:
+def draw_starts(history: History, n: int, generator: Generator, *, box: bool) -> Float[Tensor, "m k"]:
     """Where the search of an acquisition starts: from the prior, from known codes and around the best points.
 
     Half of them perturb the best points, told feasible, and the best typical one; the other half are draws.
@@ -68,21 +68,22 @@ def starts(history: History, n: int, generator: Generator, *, box: bool) -> Floa
     centers = _centers(history)
     local = n // 2 if len(centers) else 0
     parts = [
-        space.sample(count, kind, generator) for kind, count in zip(kinds, _split(n - local, len(kinds)), strict=True)
+        space.sample(count, kind, generator)
+        for kind, count in zip(kinds, _split_evenly(n - local, len(kinds)), strict=True)
     ]
-    unit = space.to_unit(on_chart(space, torch.cat(parts)))
+    unit = space.to_unit(restrict_to_chart(space, torch.cat(parts)))
     if local:
-        unit = torch.cat([unit, perturbed(space.to_unit(history.z[centers]), local, generator)])
+        unit = torch.cat([unit, perturb(space.to_unit(history.z[centers]), local, generator)])
     bounds = unit_bounds(space)
     return torch.minimum(torch.maximum(unit, bounds[0]), bounds[1])
 
 
-def perturbed(centers: Float[Tensor, "c k"], n: int, generator: Generator) -> Float[Tensor, "n k"]:
+def perturb(centers: Float[Tensor, "c k"], n: int, generator: Generator) -> Float[Tensor, "n k"]:
     """Normal steps of many sizes from some centers, each in a random subset of the coordinates."""
     k = centers.shape[1]
     uniform = torch.rand(n, 1, generator=generator, dtype=torch.float64)
-    size = SMALLEST * (LARGEST / SMALLEST) ** uniform
-    moved = torch.rand(n, k, generator=generator, dtype=torch.float64) < min(1.0, MOVED / k)
+    size = MIN_STEP * (MAX_STEP / MIN_STEP) ** uniform
+    moved = torch.rand(n, k, generator=generator, dtype=torch.float64) < min(1.0, MEAN_MOVED / k)
     moved[torch.arange(n), torch.randint(k, (n,), generator=generator)] = True
     step = torch.randn(n, k, generator=generator, dtype=torch.float64) * size * moved
     return centers[torch.arange(n) % len(centers)] + step
@@ -91,10 +92,10 @@ def perturbed(centers: Float[Tensor, "c k"], n: int, generator: Generator) -> Fl
 def _centers(history: History) -> Int[Tensor, " c"]:
     """Rows of the best typical point and of the best points."""
     feasible = history.feasible.nonzero().squeeze(1)
-    order = feasible[torch.argsort(history.gain[feasible], descending=True, stable=True)][:CENTERS]
+    order = feasible[torch.argsort(history.gain[feasible], descending=True, stable=True)][:MAX_CENTERS]
     typical = history.best(typical=True)
     return order if typical is None else torch.cat([torch.tensor([typical]), order[order != typical]])
 
 
-def _split(n: int, parts: int) -> list[int]:
+def _split_evenly(n: int, parts: int) -> list[int]:
     return [n // parts + (i < n % parts) for i in range(parts)]

@@ -17,9 +17,9 @@ from lso.vae.errors import UsageError
 from lso.vae.utils.random import generator
 
 # Prior draws that the projection is fitted on, most features of images, share of the variance that they are to hold.
-DRAWS, IMAGE_FEATURES, SHARE = 256, 32, 0.99
+PROJECTION_DRAWS, MAX_IMAGE_FEATURES, VARIANCE_SHARE = 256, 32, 0.99
 # Of strings: lengths of the pieces counted, counters that they share by hash, most features.
-PIECES, COUNTERS, TEXT_FEATURES = (1, 2, 3), 4096, 64
+NGRAM_LENGTHS, HASH_BUCKETS, TEXT_FEATURES = (1, 2, 3), 4096, 64
 
 Features = Callable[[Tensor], Tensor]
 
@@ -36,11 +36,11 @@ def decoded_features(objective: LatentObjective) -> tuple[Features, bool]:
         UsageError: if the decoder makes objects that are no strings.
     """
     space = objective.space
-    draws = space.clip(space.sample(DRAWS, "prior", generator(0, "features")))
+    draws = space.clip(space.sample(PROJECTION_DRAWS, "prior", generator(0, "features")))
     with torch.no_grad():
         decoded = objective.decode(draws)
     if isinstance(decoded, Tensor):
-        return _components(objective, decoded), objective.decoder.differentiable
+        return _principal_components(objective, decoded), objective.decoder.differentiable
     if not all(isinstance(one, str) for one in decoded):
         raise UsageError(
             f"no features are known of objects of type {type(decoded[0]).__name__}", "Give features=function of codes."
@@ -53,13 +53,13 @@ def decoded_features(objective: LatentObjective) -> tuple[Features, bool]:
     return features, False
 
 
-def _components(objective: LatentObjective, decoded: Tensor) -> Features:
+def _principal_components(objective: LatentObjective, decoded: Tensor) -> Features:
     """Principal components of decoded prior draws, as many as hold 99 % of their variance, 32 at most."""
     rows = decoded.flatten(1).double()
     mean = rows.mean(0)
     _, size, axes = torch.linalg.svd(rows - mean, full_matrices=False)
     held = size.square().cumsum(0) / size.square().sum().clamp_min(1e-300)
-    axes = axes[: min(IMAGE_FEATURES, int((held < SHARE).sum()) + 1)]
+    axes = axes[: min(MAX_IMAGE_FEATURES, int((held < VARIANCE_SHARE).sum()) + 1)]
 
     def features(z: Float[Tensor, "n latent"]) -> Float[Tensor, "n f"]:
         decoded: Tensor = objective.decode(z)
@@ -75,11 +75,11 @@ def text_features(texts: Sequence[Any]) -> Float[Tensor, "n f"]:
     The root keeps a frequent piece from outweighing all others. The projection is of random signs, so that distances
     are kept up to some percent (Johnson and Lindenstrauss).
     """
-    counts = torch.zeros(len(texts), COUNTERS, dtype=torch.float64)
+    counts = torch.zeros(len(texts), HASH_BUCKETS, dtype=torch.float64)
     for row, text in enumerate(texts):
-        for size in PIECES:
+        for size in NGRAM_LENGTHS:
             for start in range(len(text) - size + 1):
-                counts[row, zlib.crc32(text[start : start + size].encode("utf-8", "surrogatepass")) % COUNTERS] += 1
-    signs = torch.randint(2, (COUNTERS, TEXT_FEATURES), generator=generator(0, "signs")).double() * 2 - 1
+                counts[row, zlib.crc32(text[start : start + size].encode("utf-8", "surrogatepass")) % HASH_BUCKETS] += 1
+    signs = torch.randint(2, (HASH_BUCKETS, TEXT_FEATURES), generator=generator(0, "signs")).double() * 2 - 1
     projected: Tensor = counts.sqrt() @ signs / TEXT_FEATURES**0.5
     return projected

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.space import OUTSIDE, LatentSpace
+from lso.space import MAX_TYPICAL_PERCENTILE, LatentSpace
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.validation import require
 
@@ -17,9 +17,9 @@ GUARDS = ("typical", "ball")
 # typicality is where the decoder was trained, of which values say nothing. After 100 draws in 20 dimensions, of 4
 # proposals for a score that grows without end 0, 1 and 4 are typical at factors of 0.01, 0.1 and 1; for one with its
 # top on the shell, or one that saturates, all are, guard or none (`benchmarks/guard_weight.py`).
-WEIGHT = 5.0
+DEFAULT_GUARD_WEIGHT = 5.0
 # The ball is this much smaller than the points that count as typical, for rounding.
-MARGIN = 1e-9
+RADIUS_MARGIN = 1e-9
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,7 +42,7 @@ class Guard:
 
     space: LatentSpace
     kind: str | None
-    weight: float = WEIGHT
+    weight: float = DEFAULT_GUARD_WEIGHT
 
     @property
     def soft(self) -> bool:
@@ -60,7 +60,7 @@ class Guard:
             return z.new_zeros(z.shape[:-1])
         return self.weight / math.sqrt(max(1, evaluations)) * self.space.log_typicality(z, active=True)
 
-    def inside(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
+    def pull_inside(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
         """Codes where the hard guard allows them; gradients flow.
 
         Args:
@@ -76,28 +76,28 @@ class Guard:
         # The largest t <= 1 with |center + t away| <= radius, in the active dimensions.
         square = away.square().sum(-1).clamp_min(1e-30)
         along = (center * away).sum(-1)
-        room = radius(self.space) ** 2 - (center * active).square().sum(-1)
+        room = typical_radius(self.space) ** 2 - (center * active).square().sum(-1)
         t = ((along.square() + square * room).clamp_min(1e-30).sqrt() - along) / square
         return z - away * (1 - t.clamp_max(1.0)).unsqueeze(-1)
 
 
-def make_guard(space: LatentSpace, kind: str | None, weight: float = WEIGHT) -> Guard:
+def make_guard(space: LatentSpace, kind: str | None, weight: float = DEFAULT_GUARD_WEIGHT) -> Guard:
     """A guard by name."""
     if kind is not None and kind not in GUARDS:
         raise unknown_name("guard", kind, GUARDS)
     require(0 <= weight < math.inf, "a guard weight >= 0", weight, "0 leaves the guard out.")
-    if kind == "ball" and float((_center(space) * space.active).norm()) >= radius(space):
+    if kind == "ball" and float((_center(space) * space.active).norm()) >= typical_radius(space):
         raise UsageError(
             "no code inside the bounds is typical, so guard='ball' leaves nothing to search", "Use wider bounds."
         )
     return Guard(space=space, kind=kind, weight=weight)
 
 
-def radius(space: LatentSpace) -> float:
+def typical_radius(space: LatentSpace) -> float:
     """Norm over the active dimensions that 99.9 % of prior draws stay within."""
     import scipy.stats
 
-    return float(scipy.stats.chi.ppf(OUTSIDE, int(space.active.sum()))) * (1 - MARGIN)
+    return float(scipy.stats.chi.ppf(MAX_TYPICAL_PERCENTILE, int(space.active.sum()))) * (1 - RADIUS_MARGIN)
 
 
 def _center(space: LatentSpace) -> Tensor:

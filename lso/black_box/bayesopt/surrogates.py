@@ -1,7 +1,7 @@
 """Surrogates on the chart's unit cube (or on features): a Gaussian process of the gain, and one of feasibility.
 
-All in double. Whatever fits or samples with BoTorch runs inside `isolated`: its samplers and refits draw from torch's
-global state, which is put back, and it warns of what is dealt with here.
+All computation is in double precision. Whatever fits or samples with BoTorch runs inside `isolated_botorch`: BoTorch's
+samplers and refits draw from torch's global random state, which is put back, and it warns of what is handled here.
 """
 
 import warnings
@@ -39,20 +39,20 @@ SURROGATES: Mapping[str, SurrogateSpec] = {
 }
 # Most points that the process is fitted on; of more, so many are chosen. An evaluation of the likelihood takes one core
 # 0.05 s at 500 points in 32 dimensions, and four times as long at 1,000.
-LIMIT = 500
+MAX_FIT_POINTS = 500
 # From so many points on, a fit is cut after so many iterations. Left to itself L-BFGS-B took 749 evaluations at 500
 # points (34 s); cut at 50 the model explained as much of points held out (0.997 of the variance against 0.9996; at 200
 # points 0.970 against 0.968).
-MANY, CUT = 100, 50
+MANY_POINTS, MAX_ITERATIONS = 100, 50
 # Deviation of a label of feasibility: amid infeasible points the probability is Phi(-3), about 0.1 %, and never so
 # small that a mistaken label shuts a region for good.
-DOUBT = 1 / 3
+LABEL_DEVIATION = 1 / 3
 # Gains whose spread is below this share of their size count as equal: rounding of single precision.
-SPREAD = 1e-9
+MIN_RELATIVE_SPREAD = 1e-9
 
 
 @contextmanager
-def isolated(seed: int) -> Iterator[None]:
+def isolated_botorch(seed: int) -> Iterator[None]:
     """Run BoTorch on a random state of its own, and without its warnings.
 
     Args:
@@ -82,7 +82,7 @@ def standardize(gain: Float[Tensor, " n"]) -> tuple[Float[Tensor, " n"], float, 
     small = gain / size
     center = small.mean()
     spread = small.std() if len(gain) > 1 else small.new_zeros(())
-    if float(spread) <= SPREAD:
+    if float(spread) <= MIN_RELATIVE_SPREAD:
         return torch.zeros_like(gain), float(center) * size, 1.0
     return (small - center) / spread, float(center) * size, float(spread) * size
 
@@ -138,7 +138,7 @@ class Surrogate:
 def fit(
     x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp", iterations: int | None = None
 ) -> Surrogate:
-    """Fit a Gaussian process to gains, from scratch; call it inside `isolated`.
+    """Fit a Gaussian process to gains, from scratch; call it inside `isolated_botorch`.
 
     ``gp`` is BoTorch's SingleTaskGP: an RBF kernel with a length scale for each input under the dimension-scaled prior
     of Hvarfner et al. (2024), which supposes inputs in the unit cube. ``saas`` is its MAP ensemble under sparse axes.
@@ -148,7 +148,7 @@ def fit(
         x: ``(n, k)`` double, in the unit cube or near it; duplicates are allowed.
         gain: ``(n,)`` double, finite.
         kind: row of `SURROGATES`.
-        iterations: see `maximized`.
+        iterations: see `maximize_likelihood`.
     Returns:
         The surrogate.
     Raises:
@@ -159,21 +159,21 @@ def fit(
     with importing_botorch():
         build = resolve(SURROGATES[kind].model)
     targets, center, scale = standardize(gain)
-    model = maximized(build(x, targets.unsqueeze(-1)), iterations)
+    model = maximize_likelihood(build(x, targets.unsqueeze(-1)), iterations)
     return Surrogate(model=model, inputs=x, targets=targets, center=center, scale=scale, kind=kind)
 
 
-def maximized(model: Any, iterations: int | None = None) -> Any:
+def maximize_likelihood(model: Any, iterations: int | None = None) -> Any:
     """Maximize a model's marginal likelihood.
 
     Args:
         model: exact BoTorch model.
-        iterations: of L-BFGS-B at most; None is `CUT` from `MANY` points on, and of fewer until it ends.
+        iterations: of L-BFGS-B at most; None is `MAX_ITERATIONS` for more than `MANY_POINTS` points, else no limit.
     Returns:
         The same, in eval mode.
     """
-    if iterations is None and model.train_targets.shape[-1] > MANY:
-        iterations = CUT
+    if iterations is None and model.train_targets.shape[-1] > MANY_POINTS:
+        iterations = MAX_ITERATIONS
     with importing_botorch():
         from botorch.exceptions.errors import ModelFittingError
         from botorch.fit import fit_gpytorch_mll
@@ -204,7 +204,7 @@ class Feasibility:
     def log_probability(self, x: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
         """Log probability that a point is feasible, log Phi(mean / sqrt(variance + 1/9)); gradients flow."""
         posterior = self.model.posterior(x.reshape(-1, 1, x.shape[-1]))
-        ratio = posterior.mean / (posterior.variance.clamp_min(0) + DOUBT**2).sqrt()
+        ratio = posterior.mean / (posterior.variance.clamp_min(0) + LABEL_DEVIATION**2).sqrt()
         log_probability: Tensor = torch.special.log_ndtr(ratio)
         return log_probability.reshape(x.shape[:-1])
 
@@ -212,7 +212,7 @@ class Feasibility:
 def fit_feasibility(
     x: Float[Tensor, "n k"], feasible: Bool[Tensor, " n"], iterations: int | None = None
 ) -> Feasibility | None:
-    """Fit a Gaussian process to +1 (feasible) and -1; call it inside `isolated`.
+    """Fit a Gaussian process to +1 (feasible) and -1; call it inside `isolated_botorch`.
 
     Labels are standardized, so far from all points the probability is near the share of feasible ones. Where every
     point is infeasible there is nothing to fit: with the prior's modes, the probability rises with the distance.
@@ -223,10 +223,12 @@ def fit_feasibility(
         from botorch.models import SingleTaskGP
 
     model = SingleTaskGP(x, feasible.to(x).unsqueeze(-1) * 2 - 1)
-    return Feasibility(maximized(model, iterations) if bool(feasible.any()) else model.eval())
+    return Feasibility(maximize_likelihood(model, iterations) if bool(feasible.any()) else model.eval())
 
 
-def chosen(x: Float[Tensor, "n k"], worth: Float[Tensor, " n"], limit: int = LIMIT) -> Int[Tensor, " m"]:
+def choose_fit_points(
+    x: Float[Tensor, "n k"], worth: Float[Tensor, " n"], limit: int = MAX_FIT_POINTS
+) -> Int[Tensor, " m"]:
     """Which points to fit on: all of them up to a limit, beyond it those that matter for the next step.
 
     Half of them are the points of most worth, the rest those nearest to the best one: a process that is exact around

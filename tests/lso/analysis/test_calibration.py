@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from lso._botorch import importing_botorch
 from lso.analysis.surrogate_calibration import calibrate, spearman
 from lso.black_box.ask_tell import make_optimizer
-from lso.black_box.bayesopt.surrogates import fit, isolated
+from lso.black_box.bayesopt.surrogates import fit, isolated_botorch
 from lso.space import LatentSpace
 from tests.lso.black_boxes import told
 
@@ -34,7 +34,7 @@ def test_left_out_predictions_are_those_of_the_model_conditioned_on_the_others()
     assert found is not None
     with importing_botorch():
         from botorch.models import SingleTaskGP
-    with isolated(0):
+    with isolated_botorch(0):
         x = history.space.to_unit(history.z)
         whole = fit(x, history.gain)
         rest = SingleTaskGP(x[1:], whole.targets[1:, None], outcome_transform=None)

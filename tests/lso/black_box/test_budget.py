@@ -59,24 +59,24 @@ def test_counters_add_up() -> None:
     ],
 )
 def test_status_says_what_ended_the_search(words: str, limits: SearchLimits, status: str) -> None:
-    end = ledger(*words).end(limits)
+    end = ledger(*words).end_status(limits)
     assert (end[0] if end else "") == status
     assert end is None or (end[1].endswith(".") and ".." not in end[1] and "  " not in end[1])
 
 
 def test_sentences_count_and_give_the_reason() -> None:
-    kind, sentence = ledger(*"efttd").end(SearchLimits(budget=2, max_calls=20, patience=4)) or ("", "")
+    kind, sentence = ledger(*"efttd").end_status(SearchLimits(budget=2, max_calls=20, patience=4)) or ("", "")
     assert kind == "failed" and "Of the last 4 calls of the score, 3 failed" in sentence and "because." in sentence
-    kind, sentence = ledger(*"eddd").end(SearchLimits(budget=2, max_calls=4)) or ("", "")
+    kind, sentence = ledger(*"eddd").end_status(SearchLimits(budget=2, max_calls=4)) or ("", "")
     assert "All 4 calls were made, for 1 of 2 unique valid objects." in sentence and "of the last 4 codes" in sentence
 
 
 @pytest.mark.parametrize("patience", [4, 200])
 def test_who_mends_the_score_is_told_what_resuming_takes(patience: int) -> None:
     """Calls that failed count: where they were all that there may be, resuming alone would end at once."""
-    _, spent = ledger(*"efft").end(SearchLimits(budget=2, max_calls=4, patience=patience)) or ("", "")
+    _, spent = ledger(*"efft").end_status(SearchLimits(budget=2, max_calls=4, patience=patience)) or ("", "")
     assert spent.endswith("and resume with a larger max_calls.")
-    _, early = ledger(*"efft").end(SearchLimits(budget=2, max_calls=40, patience=2)) or ("", "")
+    _, early = ledger(*"efft").end_status(SearchLimits(budget=2, max_calls=40, patience=2)) or ("", "")
     assert early.endswith("or raise the timeout, and resume.")
 
 
@@ -99,7 +99,7 @@ def test_lost_object_is_not_known() -> None:
 
 
 def test_a_smaller_budget_than_was_spent_is_said() -> None:
-    ends = [ledger(*"eee").end(SearchLimits(budget=budget, max_calls=20)) for budget in (3, 2)]
+    ends = [ledger(*"eee").end_status(SearchLimits(budget=budget, max_calls=20)) for budget in (3, 2)]
     assert [end and end[1] for end in ends] == [
         "The budget of 3 unique valid objects is spent.",
         "The budget of 2 unique valid objects is spent: 3 were scored.",
@@ -110,9 +110,9 @@ def test_failures_get_another_chance_and_collapse_does_not() -> None:
     limits = SearchLimits(budget=5, max_calls=50, patience=3)
     failed, collapsed = ledger(*"efff"), ledger(*"eddd")
     for one in (failed, collapsed):
-        assert one.end(limits) is not None
+        assert one.end_status(limits) is not None
         one.retry()
-    assert failed.end(limits) is None and collapsed.end(limits) is not None
+    assert failed.end_status(limits) is None and collapsed.end_status(limits) is not None
 
 
 @pytest.mark.parametrize(
@@ -134,5 +134,5 @@ def test_a_search_that_stands_still_is_told_from_a_decoder_that_ignores_its_late
             record(call, duplicate_of=None if fresh else 0), z=(code if call < 20 else spread * code).tolist()
         )
         found.add(row, str(call if fresh else 0))
-    end = found.end(SearchLimits(budget=100, max_calls=1000, patience=40))
+    end = found.end_status(SearchLimits(budget=100, max_calls=1000, patience=40))
     assert end is not None and end[0] == status

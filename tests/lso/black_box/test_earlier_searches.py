@@ -9,7 +9,7 @@ import torch
 
 from lso.black_box.journal import EVALUATIONS
 from lso.black_box.loop import optimize
-from lso.black_box.runner import EARLIER
+from lso.black_box.runner import EARLIER_CALL
 from lso.decoders.decoder import Decoder
 from lso.objectives.latent_objective import LatentObjective
 
@@ -39,7 +39,7 @@ def test_objects_of_earlier_searches_are_not_scored_or_counted_again() -> None:
     first = optimize(letters(score), "random", budget=8)
     second = optimize(letters(score), "random", budget=8, seed=1, scored=first.records)
     assert len(score.asked) == len(set(score.asked))
-    again = [record for record in second.records if record.duplicate_of == EARLIER]
+    again = [record for record in second.records if record.duplicate_of == EARLIER_CALL]
     before = {record.decoded: record.value for record in first.records if record.valid}
     assert again and all(before[record.decoded] == record.value for record in again if record.valid)
     assert second.counters["unique"] == 8 and second.counters["duplicate"] >= len(again)

@@ -38,9 +38,9 @@ def evaluation(call: int, value: float = 0.1) -> Evaluation:
 
 def written(folder: Path, calls: int = 3) -> bytes:
     journal = Journal(folder)
-    journal.ask(0, torch.tensor([[0.1, 1 / 3]] * calls, dtype=torch.float64), 0.5)
+    journal.write_ask(0, torch.tensor([[0.1, 1 / 3]] * calls, dtype=torch.float64), 0.5)
     for call in range(calls):
-        journal.evaluation(evaluation(call, float("nan") if call == 1 else 1 / 3))
+        journal.write_evaluation(evaluation(call, float("nan") if call == 1 else 1 / 3))
     journal.close()
     return journal.path.read_bytes()
 
@@ -93,7 +93,7 @@ def test_appends_after_a_repair(tmp_path: Path) -> None:
     whole = written(tmp_path)
     (tmp_path / "evaluations.jsonl").write_bytes(whole[:-5])
     journal = Journal(tmp_path)
-    journal.evaluation(evaluation(2))
+    journal.write_evaluation(evaluation(2))
     journal.close()
     assert [row.get("call") for row in reread(tmp_path)] == [None, 0, 1, 2]
 
@@ -104,7 +104,7 @@ def test_line_is_in_the_file_when_the_method_returns(tmp_path: Path, monkeypatch
     journal = Journal(tmp_path)
     monkeypatch.setattr(os, "fsync", lambda number: synced.append(len(journal.path.read_bytes())))
     for call in range(3):
-        journal.evaluation(evaluation(call))
+        journal.write_evaluation(evaluation(call))
         assert json.loads(journal.path.read_bytes().splitlines()[-1])["call"] == call
     assert len(synced) == 1
     journal.sync()

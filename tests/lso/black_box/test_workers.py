@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lso.black_box.workers import NotStarted, WorkerDied, Workers
+from lso.black_box.workers import WorkerDied, WorkerNotStarted, Workers
 from lso.vae.errors import LsoError, UsageError
 from tests.lso import scorers
 
@@ -129,7 +129,7 @@ def test_shutdown_waits_for_the_calls() -> None:
 def test_process_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lso.black_box.workers._work", scorers.plus)  # takes two arguments, is given one
     workers = Workers(1)
-    with pytest.raises(NotStarted, match="did not start: its process ended with exit code 1"):
+    with pytest.raises(WorkerNotStarted, match="did not start: its process ended with exit code 1"):
         workers.submit(scorers.plus, 1, 1).result(timeout=60)
     workers.shutdown(wait=False)
 

@@ -18,7 +18,7 @@ def vae() -> tuple[Decoder, Tensor]:
 
 def make(kind: str | list[str] | Tensor, n: int, seed: int = 0) -> Tensor:
     decoder, targets = vae()
-    return starts.make(kind, SPACE, decoder, targets, n, torch.Generator().manual_seed(seed))
+    return starts.make_starts(kind, SPACE, decoder, targets, n, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("kind", list(starts.STARTS))
@@ -46,9 +46,9 @@ def test_a_list_mixes_kinds_and_names_them() -> None:
     kinds = ["mean", "prior", "prior", "zero"]
     z = make(kinds, 4)
     assert torch.equal(z[:, :1], make("mean", 1)) and bool((z[:, 3] == 0).all())
-    assert starts.names(kinds, 4) == ["mean", "prior 1", "prior 2", "zero"]
-    assert starts.names("prior", 2) == ["prior 1", "prior 2"] and starts.names("mean", 1) == ["mean"]
-    assert starts.names(draws(2, 3), 2) == ["own 1", "own 2"]
+    assert starts.name_starts(kinds, 4) == ["mean", "prior 1", "prior 2", "zero"]
+    assert starts.name_starts("prior", 2) == ["prior 1", "prior 2"] and starts.names("mean", 1) == ["mean"]
+    assert starts.name_starts(draws(2, 3), 2) == ["own 1", "own 2"]
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 3), (5, 4, 3), (5, 1, 3)])
@@ -62,20 +62,20 @@ def test_the_users_own_codes_are_spread_over_targets(shape: tuple[int, ...]) -> 
 
 
 def test_without_targets_there_is_one_row() -> None:
-    assert starts.make("prior", SPACE, vae()[0], None, 6).shape == (1, 6, 3)
+    assert starts.make_starts("prior", SPACE, vae()[0], None, 6).shape == (1, 6, 3)
 
 
 def test_what_cannot_be_served_is_told() -> None:
     decoder, targets = vae()
     bare = Decoder(lambda z: z, latent_dim=3)
     with pytest.raises(UsageError, match="start 'mean' needs an encoder\nPass encode="):
-        starts.make("mean", SPACE, bare, draws(2, 3), 1)
+        starts.make_starts("mean", SPACE, bare, draws(2, 3), 1)
     with pytest.raises(UsageError, match="needs the encoder's variance"):
-        starts.make("sample", LatentSpace(4), planted(), planted()(draws(2, 4)), 1)
+        starts.make_starts("sample", LatentSpace(4), planted(), planted()(draws(2, 4)), 1)
     with pytest.raises(UsageError, match="encodes the target, and there is none"):
-        starts.make("sample", SPACE, decoder, None, 1)
+        starts.make_starts("sample", SPACE, decoder, None, 1)
     with pytest.raises(UsageError, match="needs the codes"):
-        starts.make("codes", LatentSpace(3), decoder, targets, 1)
+        starts.make_starts("codes", LatentSpace(3), decoder, targets, 1)
     with pytest.raises(UsageError, match="unknown start 'pior'\nDid you mean 'prior'"):
         make("pior", 1)
     with pytest.raises(UsageError, match="expected 3 starts, got a list of 1"):
@@ -87,5 +87,5 @@ def test_what_cannot_be_served_is_told() -> None:
 
 def test_a_planted_encoder_start_is_already_near() -> None:
     decoder, z = Decoder(Planted([1.0] * 3)), draws(4, 3)
-    near = starts.make("mean", LatentSpace(3), decoder, decoder(z), 1)[:, 0]
+    near = starts.make_starts("mean", LatentSpace(3), decoder, decoder(z), 1)[:, 0]
     assert float((near - z).norm(dim=1).max()) < 1.0

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from lso.decoders.decoder import Decoder
-from lso.gradient.elementwise import factory
+from lso.gradient.elementwise import resolve_torch_optimizer
 from lso.gradient.search import minimize
 from lso.objectives.latent_objective import LatentObjective
-from lso.optimizers import COUPLING, GRADIENT_OPTIMIZERS
+from lso.optimizers import COUPLING_OPTIMIZERS, GRADIENT_OPTIMIZERS
 from lso.vae.errors import LsoError, ShapeError, UsageError
 from tests.lso.example_decoders import SHIPPED, Planted, draws, planted, reconstruction, shipped
 
@@ -307,7 +307,7 @@ def test_what_is_not_differentiable_is_refused_by_name() -> None:
 @pytest.mark.parametrize("name", ["LBFGS", "Muon", "Adafactor", "SparseAdam"])
 def test_coupling_optimizers_are_refused_by_name(name: str) -> None:
     with pytest.raises(
-        UsageError, match=f"{name} cannot run a batch of independent searches: {COUPLING[name.lower()]}"
+        UsageError, match=f"{name} cannot run a batch of independent searches: {COUPLING_OPTIMIZERS[name.lower()]}"
     ):
         minimize(reconstruction(1), draws(2, 4), getattr(torch.optim, name))
 
@@ -350,11 +350,11 @@ def test_an_unknown_class_that_couples_elements_is_found_out(kind: type[torch.op
     with pytest.raises(
         UsageError, match=f"{kind.__name__} cannot run a batch .* changed with the gradients of the others"
     ):
-        factory(kind, 0.1, {})
+        resolve_torch_optimizer(kind, 0.1, {})
 
 
 def test_an_unknown_class_that_treats_rows_apart_is_taken() -> None:
-    assert factory(Rowwise, 0.1, {})[0] == "Rowwise"
+    assert resolve_torch_optimizer(Rowwise, 0.1, {})[0] == "Rowwise"
     result = minimize(reconstruction(2), draws(2, 3, 4), Rowwise, lr=0.02, max_steps=100)
     assert bool((result.value < result.value0).all())
 

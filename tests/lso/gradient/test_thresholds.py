@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lso.analysis.statistics import paired_bootstrap
 from lso.decoders.decoder import Decoder
-from lso.gradient.thresholds import Ends, _Record, search_to_thresholds
+from lso.gradient.thresholds import ThresholdEnds, _ThresholdRecord, search_to_thresholds
 from lso.objectives.latent_objective import LatentObjective
 from lso.vae.errors import ShapeError, UsageError
 from tests.lso.example_decoders import Planted, draws
@@ -21,7 +21,7 @@ def problem(targets: int = 4) -> tuple[LatentObjective, Tensor]:
 
 def test_thresholds_are_met_at_the_ends_of_windows_that_decrease_by_no_more() -> None:
     """Two targets, one start: decreases 5, 0.4, 0.05, 0 and 1, 0.2, -0.1."""
-    record = _Record((0.5, 0.1, 0.0), torch.zeros(2, 1, 1))
+    record = _ThresholdRecord((0.5, 0.1, 0.0), torch.zeros(2, 1, 1))
     losses = [(10.0, 3.0), (5.0, 2.0), (4.6, 1.8), (4.55, 1.9), (4.55, 0.0)]
     for i, pair in enumerate(losses):
         done = record.look(100 * i, torch.tensor(pair)[:, None], torch.full((2, 1, 1), float(i)))
@@ -83,7 +83,7 @@ def test_what_has_stopped_leaves_the_batch_and_changes_no_other_search() -> None
 def test_a_run_that_was_ended_goes_on_to_the_same_ends(cut: int, as_one: bool) -> None:
     objective, z0 = problem()
 
-    def search(**more: Any) -> Ends:
+    def search(**more: Any) -> ThresholdEnds:
         options: Any = {"lr": 0.05, "window": 20, "max_steps": 5000, "as_one": as_one}
         return search_to_thresholds(objective, z0, [1e-2, 1e-4], **options, **more)
 

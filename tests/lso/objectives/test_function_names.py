@@ -13,7 +13,7 @@ from lso.decoders.decoder import Decoder
 from lso.gradient.search import minimize
 from lso.objectives.function_names import display_name, plain_name, stable_name
 from lso.objectives.latent_objective import LatentObjective
-from lso.optimizers import with_options
+from lso.optimizers import merge_options
 from lso.space import LatentSpace
 from lso.tasks.retraining.records import RetrainingConfig
 from lso.tasks.search.black_box import BlackBoxConfig
@@ -112,7 +112,7 @@ def test_wrong_options_in_the_name_are_refused(text: str, options: dict[str, Any
 
 
 def test_with_options_leaves_plain_names_alone() -> None:
-    assert with_options("turbo", {"initial": 3}) == ("turbo", {"initial": 3})
+    assert merge_options("turbo", {"initial": 3}) == ("turbo", {"initial": 3})
 
 
 def test_gradient_optimizers_take_options_in_the_name_too() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from lso.analysis.latent_dimensions import decode
 from lso.analysis.summary import search_summary
 from lso.decoders.decoder import Decoder
-from lso.gradient.initial_points import make
+from lso.gradient.initial_points import make_starts
 from lso.gradient.search import minimize
 from lso.objectives.latent_objective import CONTEXTS, LatentObjective
 from lso.vae.config.architectures import ARCHITECTURES, architecture
@@ -84,7 +84,7 @@ def test_a_search_through_an_autoregressive_decoder_ends_with_its_report_numbers
     vae, x = model(), images()
     decoder = Decoder(vae)
     objective = LatentObjective.reconstruct(decoder, x, "nll", prior_weight=1.0)
-    result = minimize(objective, make(["mean", "prior"], objective.space, decoder, x, 2), max_steps=30)
+    result = minimize(objective, make_starts(["mean", "prior"], objective.space, decoder, x, 2), max_steps=30)
     assert (result.value <= result.value0 + 1e-9).all()
     summary = search_summary(result)
     best = summary.decoded[torch.arange(3), result.best]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from lso.black_box.executors import Caller, FuturesExecutor, SerialExecutor
+from lso.black_box.executors import FuturesExecutor, ScoreExecutor, SerialExecutor
 from lso.black_box.runner import SearchCallback
 from lso.black_box.workers import Workers
 from lso.decoders.decoder import Decoder
@@ -44,11 +44,11 @@ def broken(texts: Sequence[str]) -> list[float | None]:
     raise OSError("no licence")
 
 
-def threads(score: Callable[..., Any]) -> Callable[[], Caller]:
+def threads(score: Callable[..., Any]) -> Callable[[], ScoreExecutor]:
     return lambda: FuturesExecutor(score, "objects", lambda: ThreadPoolExecutor(4))
 
 
-def scored(path: Path, caller: Callable[[], Caller], count: int = 60, **options: Any) -> torch.Tensor:
+def scored(path: Path, caller: Callable[[], ScoreExecutor], count: int = 60, **options: Any) -> torch.Tensor:
     x = sentences().train[slice(0, count)]
     return labelled(path, x, caller, "objects", sentences().vocabulary, **options).value.nan_to_num(-1)
 
@@ -58,7 +58,7 @@ def truth(count: int = 60) -> torch.Tensor:
 
 
 def test_values_are_in_the_order_of_the_data_and_read_back(tmp_path: Path) -> None:
-    def never() -> Caller:
+    def never() -> ScoreExecutor:
         pytest.fail("scored again")
 
     assert torch.equal(scored(tmp_path / "d", threads(late), at_once=3), truth())
@@ -99,7 +99,7 @@ def at_25(done: int, total: int) -> str | None:
     return "time limit" if done == 25 else None
 
 
-def here(score: Callable[..., Any]) -> Callable[[], Caller]:
+def here(score: Callable[..., Any]) -> Callable[[], ScoreExecutor]:
     return lambda: SerialExecutor(
         LatentObjective(Decoder(lambda z: z, latent_dim=1), score, on="objects", maximize=True)
     )
@@ -219,7 +219,7 @@ def test_pictures_are_scored_as_tensors_or_arrays(tmp_path: Path) -> None:
     }
     for on, score in caller.items():
 
-        def away(score: Callable[..., Any] = score, on: str = on) -> Caller:
+        def away(score: Callable[..., Any] = score, on: str = on) -> ScoreExecutor:
             return FuturesExecutor(score, on, lambda: ThreadPoolExecutor(1))
 
         found = labelled(tmp_path / on, x, away, on)

@@ -11,7 +11,7 @@ from lso._botorch import importing_botorch
 from lso.black_box.ask_tell import make_optimizer
 from lso.black_box.bayesopt.candidates import starts, unit_bounds
 from lso.black_box.bayesopt.guard import make_guard
-from lso.black_box.bayesopt.surrogates import chosen, isolated
+from lso.black_box.bayesopt.surrogates import choose_fit_points, isolated_botorch
 from lso.space import LatentSpace
 from lso.vae.errors import UsageError
 from lso.vae.utils.random import generator, mix_seed
@@ -39,7 +39,7 @@ def test_an_ask_is_what_bare_botorch_proposes_from_the_same_data_bounds_and_star
     box = told("gp", space, 15, guard=None)
     history = box.history()
     raw = starts(history, 512, generator(seed, "starts", 0), box=True).unsqueeze(1)
-    with isolated(mix_seed(seed, "botorch")):
+    with isolated_botorch(mix_seed(seed, "botorch")):
         x, bounds = (history.z + 2) / 4, torch.tensor([[0.0], [1.0]]).double().expand(2, 4)
         model = SingleTaskGP(x, standardize(history.gain.unsqueeze(-1)))
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
@@ -140,7 +140,7 @@ def test_the_ball_holds_exactly_and_moves_only_what_is_outside(bounds: float | t
     space = LatentSpace(3, bounds=bounds)
     ball = make_guard(space, "ball")
     z = space.sample(500, "sobol", torch.Generator().manual_seed(0))
-    kept = ball.inside(z)
+    kept = ball.pull_inside(z)
     assert bool(space.typical(kept).all()) and bool(torch.equal(space.clip(kept), kept))
     inside = space.norm_percentile(z) < 0.99
     torch.testing.assert_close(kept[inside], z[inside])
@@ -196,7 +196,7 @@ def test_the_soft_guard_keeps_a_score_that_grows_outward_typical() -> None:
 def test_of_many_points_the_best_and_those_around_the_best_are_fitted() -> None:
     z = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     gain = bowl(z)
-    rows = chosen(z, torch.where(z[:, 0] < -1, torch.nan, gain))
+    rows = choose_fit_points(z, torch.where(z[:, 0] < -1, torch.nan, gain))
     order = gain.argsort(descending=True)
     assert len(set(rows.tolist())) == 500 and set(order[:250].tolist()) <= set(rows.tolist())
     near = (z - z[order[0]]).norm(dim=1).argsort()[:250]

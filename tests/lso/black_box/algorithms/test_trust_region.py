@@ -7,10 +7,17 @@ import torch
 from torch import Tensor
 
 from lso._botorch import importing_botorch
-from lso.black_box.algorithms.turbo import ACQUISITIONS, Box, Rules, TurboSettings, build_turbo, follow
+from lso.black_box.algorithms.turbo import (
+    ACQUISITIONS,
+    LocalModel,
+    RegionRules,
+    TurboSettings,
+    build_turbo,
+    replay_region,
+)
 from lso.black_box.ask_tell import BlackBox, make_optimizer
 from lso.black_box.bayesopt.candidates import design
-from lso.black_box.bayesopt.surrogates import isolated
+from lso.black_box.bayesopt.surrogates import isolated_botorch
 from lso.space import LatentSpace
 from lso.vae.errors import UsageError
 from lso.vae.utils.random import generator, mix_seed
@@ -35,13 +42,13 @@ def told(n: int = 16, score: Callable[[Tensor], Tensor] = bowl, **options: objec
     return opt
 
 
-def box_of(opt: BlackBox) -> Box:
+def box_of(opt: BlackBox) -> LocalModel:
     settings: TurboSettings = next(
         cell.cell_contents for cell in opt._propose.__closure__ or () if isinstance(cell.cell_contents, TurboSettings)
     )
     history = opt.history()
-    with isolated(0):
-        return Box(history, follow(history, settings.rules), settings)
+    with isolated_botorch(0):
+        return LocalModel(history, replay_region(history, settings.rules), settings)
 
 
 @pytest.mark.parametrize("acquisition", ACQUISITIONS)
@@ -158,7 +165,7 @@ def test_a_collapsed_region_is_followed_by_a_new_design() -> None:
         opt.tell(z, [0.0])
     before = opt.history()
     begun = design(before, 2, "prior", generator(mix_seed(0, "ask", 8), "design"))
-    assert torch.equal(opt.ask(2), begun) and follow(before, Rules(design=2, patience=1)).restarts == 1
+    assert torch.equal(opt.ask(2), begun) and replay_region(before, RegionRules(design=2, patience=1)).restarts == 1
 
 
 def test_options_are_checked() -> None:
