@@ -1,1 +1,1 @@
-"""Frozen decoders: our own and foreign ones, checked, probed, and drawn from."""
+"""Frozen decoders of any library: wrapping them, checking them, probing their latents, generating from them."""

@@ -1,4 +1,4 @@
-"""Foreign models: finding their decoding and encoding functions, and the tensor in what these return."""
+"""Adapters for models of other libraries: which function decodes or encodes, and where its output holds the tensor."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -13,71 +13,59 @@ from lso.vae.errors import UsageError
 from lso.vae.inference.posterior import posterior
 from lso.vae.models.vae import VAE
 
-# Where a decoded tensor hides: lso and torch.distributions, pythae, diffusers.
+# Attributes or keys that hold the decoded tensor: of lso and torch.distributions, pythae, and diffusers.
 DECODED_NAMES = ("mean", "reconstruction", "recon_x", "sample")
-# (mean, log-variance) of an encoder's output under the names of lso and of pythae.
+# Attributes or keys that hold mean and log variance of an encoder's output: of lso, and of pythae.
 POSTERIOR_NAMES = (("mean", "log_var"), ("embedding", "log_covariance"))
 
 
 def find_decode(model: Callable[..., Any], decode: str | Callable[..., Any] | None) -> Callable[..., Any]:
-    """The function ``z -> output`` of a model.
+    """Find the function ``z -> output`` of a model.
 
-    Args:
-        model: a module or any callable.
-        decode: name of the method, the function itself, or None: ``model.decode``, else ``model.decoder``, else
-            ``model``.
-    Returns:
-        The function.
-    Raises:
-        UsageError: if the named method is not there.
+    ``decode`` is the name of a method or the function itself; None takes ``model.decode``, else ``model.decoder``, else
+    the model.
     """
     if decode is None:
         for name in ("decode", "decoder"):
-            if callable(found := getattr(model, name, None)):
-                return found  # type: ignore[no-any-return]
+            if callable(function := getattr(model, name, None)):
+                return function  # type: ignore[no-any-return]
         return model
     return _find_callable(model, decode, "decode")
 
 
 def find_encode(model: Callable[..., Any], encode: str | Callable[..., Any] | None) -> Callable[..., Any] | None:
-    """The function ``x -> code`` of a model, where it has one.
+    """Find the function ``x -> code`` of a model, or None where it has none.
 
-    Args:
-        model: a module or any callable.
-        encode: name of the method, the function itself, or None: for a VAE of ours the posterior of its own method,
-            else ``model.encode``, else ``model.encoder``, else no encoder.
-    Returns:
-        The function or None.
-    Raises:
-        UsageError: if the named method is not there.
+    ``encode`` is the name of a method or the function itself; None takes ``model.encode``, else ``model.encoder``.
     """
     if encode is None and isinstance(model, VAE):
-        return partial(posterior, model)  # as its own method finds codes
+        # Not `model.encode`: the training method may refine the posterior, or find it without the encoder.
+        return partial(posterior, model)
     if encode is None:
         return next((f for name in ("encode", "encoder") if callable(f := getattr(model, name, None))), None)
     return _find_callable(model, encode, "encode")
 
 
-def _find_callable(model: object, what: str | Callable[..., Any], option: str) -> Callable[..., Any]:
-    if callable(what):
-        return what
-    found = getattr(model, what, None)
-    if not callable(found):
+def _find_callable(model: object, function: str | Callable[..., Any], option: str) -> Callable[..., Any]:
+    if callable(function):
+        return function
+    method = getattr(model, function, None)
+    if not callable(method):
         raise UsageError(
-            f"{option}={what!r}: {type(model).__name__} has no such method",
+            f"{option}={function!r}: {type(model).__name__} has no such method",
             f"Name one of its methods, or pass a function: {option}=lambda value: ...",
         )
-    return found  # type: ignore[no-any-return]
+    return method  # type: ignore[no-any-return]
 
 
 def find_owned_modules(model: object, *functions: object) -> list[nn.Module]:
-    """Modules that were handed over openly: the model itself, or the module whose bound method came."""
+    """Find the modules that the user passed: the model itself, or the module whose bound method was given."""
     candidates = (part for thing in (model, *functions) for part in (thing, getattr(thing, "__self__", None)))
     return _unique_modules(part for part in candidates if isinstance(part, nn.Module))
 
 
 def find_referenced_modules(*functions: object) -> list[nn.Module]:
-    """Modules that functions reach through closures, globals or `functools.partial`."""
+    """Find the modules that functions refer to through closures, globals or `functools.partial`."""
     values = (value for function in functions for value in _referenced_values(function))
     return _unique_modules(value for value in values if isinstance(value, nn.Module))
 
@@ -87,8 +75,8 @@ def _referenced_values(function: object) -> Iterator[object]:
         yield from (function.func, *function.args, *function.keywords.values())
         yield from _referenced_values(function.func)
     elif inspect.isfunction(function):
-        found = inspect.getclosurevars(function)
-        for value in (*found.nonlocals.values(), *found.globals.values()):
+        variables = inspect.getclosurevars(function)
+        for value in (*variables.nonlocals.values(), *variables.globals.values()):
             yield from (value, getattr(value, "__self__", None))
 
 
@@ -97,15 +85,10 @@ def _unique_modules(modules: Iterator[nn.Module]) -> list[nn.Module]:
 
 
 def extract_decoded(output: Any) -> Tensor | list[Any]:
-    """The decoded batch in what a decoder returned.
+    """Extract the decoded batch from a decoder's output: an ``(n, *event)`` tensor, or a list of n objects.
 
-    Args:
-        output: a tensor, a list of objects, an object or mapping with ``mean``, ``reconstruction``, ``recon_x`` or
-            ``sample``, or a tuple whose first item is one of these.
-    Returns:
-        ``(n, *event)`` tensor, or a list of n objects.
-    Raises:
-        UsageError: if there is no tensor to be found.
+    The output may be the batch itself, an object or a mapping that holds it under one of `DECODED_NAMES`, or a tuple
+    whose first item is one of these.
     """
     if isinstance(output, Tensor | list):
         return output
@@ -123,21 +106,16 @@ def extract_decoded(output: Any) -> Tensor | list[Any]:
 
 
 def extract_logits(output: Any) -> Tensor | list[Any]:
-    """Logits of binary pixels where the decoder gives them, else the decoded batch."""
+    """Extract the logits of binary pixels where a decoder's output has them, else the decoded batch."""
     logits = getattr(output, "logits", None)
     return logits if isinstance(logits, Tensor) else extract_decoded(output)
 
 
 def extract_posterior(output: Any) -> DiagonalGaussian | Tensor:
-    """The posterior, or the code, in what an encoder returned.
+    """Extract the posterior from an encoder's output, or the code alone where the output gives no variance.
 
-    Args:
-        output: a tensor, our posterior, ``(mean, log_var)``, a torch normal distribution, or an object with
-            ``latent_dist`` (diffusers) or ``embedding`` and ``log_covariance`` (pythae).
-    Returns:
-        The posterior where its variance is known, else the code.
-    Raises:
-        UsageError: if there is neither.
+    The output may be a tensor of codes, a `DiagonalGaussian`, ``(mean, log_var)``, a torch normal distribution, or an
+    object with ``latent_dist`` (diffusers) or with ``embedding`` and ``log_covariance`` (pythae).
     """
     if isinstance(output, Tensor | DiagonalGaussian):
         return output
@@ -158,5 +136,5 @@ def extract_posterior(output: Any) -> DiagonalGaussian | Tensor:
 def _as_posterior(mean: Tensor, log_var: Any, deviation: Any = None) -> DiagonalGaussian | Tensor:
     if not isinstance(log_var, Tensor) and isinstance(deviation, Tensor):
         log_var = 2 * torch.log(deviation)
-    known = isinstance(log_var, Tensor) and log_var.shape == mean.shape and mean.ndim == 2
-    return DiagonalGaussian(mean, log_var) if known else mean
+    diagonal = isinstance(log_var, Tensor) and log_var.shape == mean.shape and mean.ndim == 2
+    return DiagonalGaussian(mean, log_var) if diagonal else mean

@@ -1,4 +1,4 @@
-"""Frozen decoders: one adapter around our VAE, any torch module and any callable; and what can be wrong with one."""
+"""A frozen decoder around an lso VAE, any torch module or any callable, and checks that a search can rely on it."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,21 +26,23 @@ from lso.vae.models.vae import VAE
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import Vocabulary
 
-# Largest difference, relative to the output's size, that rounding alone explains when the batch is cut differently.
+# Largest difference, relative to the output's size, that rounding explains when codes are decoded in batches of another
+# size.
 ROUNDING_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-MAX_SINGLE_DECODES = 8  # draws decoded alone, to be compared with themselves in a batch
+MAX_SINGLE_DECODES = 8  # codes that `check` decodes one at a time, to compare with their decodes in a batch
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderFinding:
-    """One thing that `check` found.
+    """One problem of a decoder that `check` found.
 
     Args:
         kind: ``train-mode``, ``error``, ``shape``, ``dtype``, ``non-finite``, ``non-deterministic``,
             ``batch-dependent``, ``stateful`` (see `lso.analysis.decoder_stability`), ``no-gradient`` or ``encoder``.
-        message: what was seen.
-        hint: what to do.
-        serious: whether a search would mislead; False where freezing has already mended it or it only costs precision.
+        message: what was observed.
+        hint: what the user can do about it.
+        serious: whether it makes a search's results wrong; False where freezing has already removed the problem, or
+            where only precision is lost.
     """
 
     kind: str
@@ -50,15 +52,11 @@ class DecoderFinding:
 
 
 def check(decoder: "Decoder", n: int = 8) -> list[DecoderFinding]:
-    """Look for what makes a search through a decoder meaningless, on a few prior draws.
+    """Decode n prior draws (at least 2) and look for what would make a search through the decoder meaningless.
 
-    Args:
-        decoder: any `Decoder`.
-        n: draws to try it on together, at least 2; of these a few are decoded alone as well.
-    Returns:
-        What was found, most basic first; empty if nothing.
+    The findings come most basic first; none means that nothing was found.
     """
-    found = _check_train_mode(decoder) + _check_dtype(decoder)
+    findings = _check_train_mode(decoder) + _check_dtype(decoder)
     z = torch.randn(
         max(n, 2), decoder.latent_dim, generator=generator(0, "check"), dtype=decoder.dtype or torch.float64
     )
@@ -66,47 +64,54 @@ def check(decoder: "Decoder", n: int = 8) -> list[DecoderFinding]:
         with torch.no_grad():
             x, again = decoder.decode(z), decoder.decode(z)
     except LsoError as error:
-        return [*found, DecoderFinding("shape", error.message, error.hint)]
+        return [*findings, DecoderFinding("shape", error.message, error.hint)]
     except Exception as error:
         return [
-            *found,
+            *findings,
             DecoderFinding("error", f"decoding {tuple(z.shape)} failed: {error!r}", "Try the decoder by hand."),
         ]
     if not isinstance(x, Tensor):
         same = list(map(repr, x)) == list(map(repr, again))
-        return found if same else [*found, _nondeterministic_finding("objects differ")]
-    found += _check_finite(x)
+        return findings if same else [*findings, _nondeterministic_finding("objects differ")]
+    findings += _check_finite(x)
     if not torch.equal(torch.nan_to_num(x), torch.nan_to_num(_require_tensor(again))):
-        found.append(
+        findings.append(
             _nondeterministic_finding(f"two calls differ by up to {relative_gap(x, _require_tensor(again)):.2g}")
         )
     else:  # a noisy decoder would look batch-dependent as well
-        found += _check_batch(decoder, z, x)
-    return found + _check_gradient(decoder, z) + _check_encoder(decoder, x)
+        findings += _check_batch(decoder, z, x)
+    return findings + _check_gradient(decoder, z) + _check_encoder(decoder, x)
 
 
 def _check_train_mode(decoder: "Decoder") -> list[DecoderFinding]:
-    if still := decoder.mode_dependent_in_train_mode():
+    if layers := decoder.mode_dependent_in_train_mode():
         return [
-            DecoderFinding("train-mode", f"in train mode: {', '.join(still)}", "Call .eval() on the module before.")
+            DecoderFinding(
+                "train-mode", f"layers in train mode: {', '.join(layers)}", "Call .eval() on the module first."
+            )
         ]
     if decoder.found_in_train_mode:
         names = ", ".join(decoder.found_in_train_mode)
         return [
-            DecoderFinding("train-mode", f"came in train mode: {names}", "Frozen now; nothing to do.", serious=False)
+            DecoderFinding(
+                "train-mode",
+                f"layers were passed in train mode: {names}",
+                "They are in eval mode now; nothing to do.",
+                serious=False,
+            )
         ]
     return []
 
 
 def _check_dtype(decoder: "Decoder") -> list[DecoderFinding]:
-    types = sorted({str(t.dtype) for _, t in decoder._tensors() if t.is_floating_point()})
-    if len(types) > 1:
+    dtypes = sorted({str(t.dtype) for _, t in decoder._tensors() if t.is_floating_point()})
+    if len(dtypes) > 1:
         return [
-            DecoderFinding("dtype", f"weights of several types: {', '.join(types)}", "Cast the module to one type.")
+            DecoderFinding("dtype", f"weights of several dtypes: {', '.join(dtypes)}", "Cast the module to one dtype.")
         ]
     if decoder.dtype in (torch.float16, torch.bfloat16):
-        hint = "Cast it to float32: losses will stop changing long before they are small."
-        return [DecoderFinding("dtype", f"weights are {types[0]}", hint, serious=False)]
+        hint = "Cast the module to float32: in half precision losses stop changing long before they are small."
+        return [DecoderFinding("dtype", f"weights are {dtypes[0]}", hint, serious=False)]
     return []
 
 
@@ -115,12 +120,16 @@ def _check_finite(x: Tensor) -> list[DecoderFinding]:
     if not bad:
         return []
     return [
-        DecoderFinding("non-finite", f"{bad} of {len(x)} prior draws decode to NaN or infinity", "Look at the weights.")
+        DecoderFinding(
+            "non-finite",
+            f"{bad} of {len(x)} prior draws decode to NaN or infinity",
+            "Check the weights for NaN or infinity.",
+        )
     ]
 
 
-def _nondeterministic_finding(seen: str) -> DecoderFinding:
-    return DecoderFinding("non-deterministic", seen, "Decode the mean, not a sample; switch dropout off.")
+def _nondeterministic_finding(message: str) -> DecoderFinding:
+    return DecoderFinding("non-deterministic", message, "Decode the mean, not a sample; switch dropout off.")
 
 
 def _check_batch(decoder: "Decoder", z: Tensor, x: Tensor) -> list[DecoderFinding]:
@@ -129,8 +138,8 @@ def _check_batch(decoder: "Decoder", z: Tensor, x: Tensor) -> list[DecoderFindin
     gap = relative_gap(x[:MAX_SINGLE_DECODES], alone)
     if gap <= rounding_tolerance(x.dtype):
         return []
-    seen = f"a code decodes differently alone than in a batch, by {gap:.2g} relative"
-    return [DecoderFinding("batch-dependent", seen, "Look for batch statistics, caches, or sorting over the batch.")]
+    message = f"a code decodes differently alone than in a batch, by {gap:.2g} relative"
+    return [DecoderFinding("batch-dependent", message, "Look for batch statistics, caches, or sorting over the batch.")]
 
 
 def _check_gradient(decoder: "Decoder", z: Tensor) -> list[DecoderFinding]:
@@ -142,7 +151,7 @@ def _check_gradient(decoder: "Decoder", z: Tensor) -> list[DecoderFinding]:
         x = _require_tensor(decoder.decode(z))
         if not x.requires_grad:
             return [DecoderFinding("no-gradient", "the output does not depend on z in the graph", hint)]
-        # Random weights: the plain sum of a softmax output, say, is constant.
+        # Weighted at random, since the plain sum of an output may be constant: that of a softmax is 1.
         weight = torch.randn(x.shape, generator=generator(0, "check/weight")).to(x)
         (grad,) = torch.autograd.grad((x * weight).sum(), z, allow_unused=True)
     except RuntimeError as error:
@@ -163,12 +172,15 @@ def _check_encoder(decoder: "Decoder", x: Tensor) -> list[DecoderFinding]:
     if error is not None:
         return [
             DecoderFinding(
-                "encoder", f"encoding {tuple(x.shape)} failed: {error!r}", "Pass encode=function.", serious=False
+                "encoder",
+                f"encoding {tuple(x.shape)} failed: {error!r}",
+                "Pass a function x -> code as encode=.",
+                serious=False,
             )
         ]
     if tuple(means.shape) != (len(x), decoder.latent_dim):
-        seen = f"the encoder gives {tuple(means.shape)}, expected {(len(x), decoder.latent_dim)}"
-        return [DecoderFinding("encoder", seen, "Pass encode=function.", serious=False)]
+        message = f"the encoder gives {tuple(means.shape)}, expected {(len(x), decoder.latent_dim)}"
+        return [DecoderFinding("encoder", message, "Pass a function x -> code as encode=.", serious=False)]
     return []
 
 
@@ -176,17 +188,17 @@ def _try_call(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
     try:
         with torch.no_grad():
             return call(), None
-    except Exception as error:  # whatever a foreign encoder raises is the finding
+    except Exception as error:  # an encoder of another library may raise anything; the error is the finding
         return None, error
 
 
 def rounding_tolerance(dtype: torch.dtype) -> float:
-    """The largest relative difference that rounding alone explains."""
+    """The largest difference between decodes, relative to their size, that rounding explains; 0 for unknown dtypes."""
     return ROUNDING_TOLERANCE.get(dtype, 0.0)
 
 
 def relative_gap(x: Tensor, y: Tensor) -> float:
-    """The largest difference, as a share of 1 + the largest value."""
+    """The largest absolute difference max |x - y| divided by 1 + max |x|; infinite where the shapes differ."""
     if x.shape != y.shape:
         return float("inf")
     difference = torch.nan_to_num((x - y).double()).abs().max()
@@ -199,11 +211,11 @@ def _require_tensor(x: Tensor | list[Any]) -> Tensor:
 
 
 def is_image(event_shape: Sequence[int]) -> bool:
-    """Whether a datum can be shown as a picture: ``(1 or 3, height, width)``."""
+    """Whether data of this shape are pictures: ``(1 or 3, height, width)``."""
     return len(event_shape) == 3 and event_shape[0] in (1, 3)
 
 
-# Layers that do something else in train mode than in eval mode.
+# Layers that compute something else in train mode than in eval mode.
 MODE_DEPENDENT_LAYERS = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 
 
@@ -211,29 +223,31 @@ class Decoder:
     """A frozen decoder ``z -> x``.
 
     A module (or the module whose bound method is given) is frozen IN PLACE: eval mode, no gradients on weights;
-    gradients still flow to z. A plain function is left as it is, but the modules that it closes over are known to
-    `hash` and `check`. Inside, the model's own dtype and device; outside, the caller's.
+    gradients still flow to z. A plain function is left as it is, but `hash` and `check` cover the modules that it
+    refers to. The model computes in its own dtype and on its own device; inputs and outputs have the caller's.
 
     Args:
         model: an `lso.vae` VAE, any `nn.Module`, or any callable ``z -> x``.
-        latent_dim: size of z; read from ``model.latent_dim`` where it is there.
+        latent_dim: size of z; None reads ``model.latent_dim``.
         encode: method name or function ``x -> code``; None looks for ``model.encode``, then ``model.encoder``.
         decode: method name or function ``z -> output``; None takes ``model.decode``, else ``model.decoder``, else
             ``model``.
         differentiable: False declares that gradients through the decoder mean nothing (rounding, argmax).
-        batch_size: rows decoded at once; None is all of them, of a VAE so many that its maps or logits fit.
-        generation: how a VAE of sequences speaks where it is not forced; None is greedy decoding.
+        batch_size: codes decoded at once; None decodes all at once, or for an lso VAE as many as fit in memory with
+            their feature maps or logits.
+        generation: how a VAE of sequences generates where it is not teacher-forced; None is greedy decoding.
 
-    An autoregressive VAE of ours decodes to E[x | z, context], each pixel's mean given z and the pixels of a context
-    before it. Where no context is given it is the model's own draw for that code, from uniforms common to all codes, so
-    that the same code always decodes to the same datum; gradients flow through the last pass alone.
+    An autoregressive lso VAE of images decodes to E[x | z, context]: each pixel's mean given z and the preceding pixels
+    of a context image. Without a given context, the context is the model's own sample for that code, drawn with random
+    numbers that all codes share, so that the same code always decodes to the same datum; gradients flow through the
+    last pass alone.
 
     A VAE of sequences (`vocabulary` is not None) decodes to texts, a list of strings, without gradients. Teacher-forced
-    on a context it gives its likelihood of that, through which gradients flow: `LatentObjective.reconstruct`.
+    on a context it gives the likelihood of that context, through which gradients flow: `LatentObjective.reconstruct`.
 
     Raises:
-        UsageError: if the model is not callable, its latent size is unknown, a named method is missing, or a generation
-            is given for a model of no sequences.
+        UsageError: if the model is not callable, its latent size is unknown, a named method is missing, or
+            ``generation`` is given for a model that makes no sequences.
     """
 
     def __init__(
@@ -265,7 +279,9 @@ class Decoder:
         if isinstance(model, VAE) and model.kind == "sequence":
             self.vocabulary = vocabulary_of(model)
         elif generation is not None:
-            raise UsageError("a generation is of models of sequences", "Leave it out.")
+            raise UsageError(
+                f"generation is for VAEs of sequences, and this is {type(model).__name__}", "Leave generation out."
+            )
         self.generation = generation or Generation()
         self.batch_size = batch_size
         self._decode, self._encode = find_decode(model, decode), find_encode(model, encode)
@@ -313,11 +329,12 @@ class Decoder:
 
         Args:
             z: ``(batch, latent)``.
-            pluck: takes the batch out of what the model returns.
-            context: ``(batch or 1, *event)`` data that an autoregressive decoder is forced on; None is its own draw.
+            pluck: extracts the batch from what the model returns.
+            context: ``(batch or 1, *event)`` data that an autoregressive decoder is teacher-forced on; None is its own
+                sample.
         Returns:
-            ``(batch, *event)`` tensor, or a list of objects; of sequences texts, or what is plucked from the likelihood
-            of the context.
+            ``(batch, *event)`` tensor, or a list of objects. For sequences: texts, or with a context what ``pluck``
+            extracts from the likelihood of the context.
         Raises:
             ShapeError: if the output does not have one row for each code.
         """
@@ -327,10 +344,10 @@ class Decoder:
         chunks = torch.split(z, self.batch_size) if self.batch_size and len(z) > self.batch_size else (z,)
         contexts: list[Tensor | None] = [None] * len(chunks)
         if context is not None and self.autoregressive:
-            wide = context.to(z) if context.is_floating_point() else context.to(z.device)
-            wide = wide.expand(len(z), *context.shape[1:])
-            contexts = list(torch.split(wide, len(chunks[0])))
-        parts = [pluck(self._decode_in_context(*both)) for both in zip(chunks, contexts, strict=True)]
+            expanded = context.to(z) if context.is_floating_point() else context.to(z.device)
+            expanded = expanded.expand(len(z), *context.shape[1:])
+            contexts = list(torch.split(expanded, len(chunks[0])))
+        parts = [pluck(self._decode_in_context(*pair)) for pair in zip(chunks, contexts, strict=True)]
         for chunk, part in zip(chunks, parts, strict=True):
             if (isinstance(part, Tensor) and part.ndim == 0) or len(part) != len(chunk):
                 got = tuple(part.shape) if isinstance(part, Tensor) else f"a list of {len(part)}"
@@ -343,36 +360,37 @@ class Decoder:
         return torch.cat(tensors) if tensors else [item for part in parts for item in part]
 
     def output(self, z: Float[Tensor, "batch latent"]) -> Any:
-        """What the model itself returns for a flat batch, a likelihood for ours.
+        """The model's raw output for a flat batch of codes.
 
         Args:
             z: ``(batch, latent)``.
         Returns:
-            Anything.
+            What the model returns: for an lso VAE, a likelihood.
         """
         return self._decode_in_context(z.to(device=self.device, dtype=self.dtype), None)
 
     def own(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch ..."]:
-        """The draw of an autoregressive decoder that serves as its context: one datum for each code, without gradients.
+        """The samples that serve an autoregressive decoder as its context, one for each code, without gradients.
 
         Args:
             z: ``(batch, latent)`` in the model's dtype.
         Returns:
             ``(batch, *event)``.
         """
+        # One row of noise for all codes: the context is then a function of the code, and so is its decode.
         noise = torch.rand(self.model.shape, generator=generator(0, "context"))
-        drawn: Tensor = self.model.generate(z.detach(), "sample", noise)
-        return drawn
+        samples: Tensor = self.model.generate(z.detach(), "sample", noise)
+        return samples
 
     def _decode_in_context(self, z: Tensor, context: Tensor | None) -> Any:
-        """What the model returns for a chunk, forced on a context where it is autoregressive."""
+        """Decode a chunk to the model's raw output, teacher-forced on the context where the model is autoregressive."""
         with torch.backends.cudnn.flags(enabled=False) if self._needs_cudnn_off(z) else nullcontext():
             if not self.autoregressive:
                 return self._decode(z)
             return self._decode(z, self.own(z) if context is None else context)
 
     def _needs_cudnn_off(self, z: Tensor) -> bool:
-        """Whether gradients are wanted that cuDNN does not give: of recurrent networks in eval mode."""
+        """Whether gradients are needed that cuDNN does not compute: those of recurrent networks in eval mode."""
         return (
             torch.is_grad_enabled()
             and z.requires_grad
@@ -386,7 +404,7 @@ class Decoder:
     # --- sequences ----------------------------------------------------------------------------------------------------
 
     def tokens(self, z: Float[Tensor, "*batch latent"]) -> Int[Tensor, "*batch longest"]:
-        """What codes decode to as `generation` has it, for a VAE of sequences.
+        """Decode codes to token sequences as `generation` says; for a VAE of sequences only.
 
         Args:
             z: ``(..., latent)``.
@@ -419,10 +437,10 @@ class Decoder:
         if self._encode is None:
             return None
         if self.vocabulary is not None and x.ndim == 2:
-            given = x.to(device=self.device, dtype=torch.long)
+            inputs = x.to(device=self.device, dtype=torch.long)
         else:
-            given = x.to(device=self.device, dtype=self.dtype or x.dtype)
-        code = extract_posterior(self._encode(given))
+            inputs = x.to(device=self.device, dtype=self.dtype or x.dtype)
+        code = extract_posterior(self._encode(inputs))
         dtype = x.dtype if x.is_floating_point() else None
         if isinstance(code, DiagonalGaussian):
             return DiagonalGaussian(
@@ -443,17 +461,17 @@ class Decoder:
 
     @property
     def has_encoder(self) -> bool:
-        """Whether `encode` can answer."""
+        """Whether the model has an encoder, so that `encode` returns codes."""
         return self._encode is not None
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The model's floating dtype; None for a callable without weights, which gets the caller's."""
+        """The dtype of the model's weights; None for a callable without weights, which computes in the caller's dtype."""
         return next((t.dtype for _, t in self._tensors() if t.is_floating_point()), None)
 
     @property
     def device(self) -> torch.device | None:
-        """Where the weights lie; None for a callable without weights."""
+        """The device of the weights; None for a callable without weights."""
         return next((t.device for _, t in self._tensors()), None)
 
     @property
@@ -463,18 +481,18 @@ class Decoder:
 
     @property
     def makes_objects(self) -> bool:
-        """Whether it returns a list of objects, which are equal or not but have no distance."""
+        """Whether it decodes to a list of objects (such as strings), which can be compared for equality only."""
         return isinstance(self._decoded_origin(), list)
 
     def _decoded_origin(self) -> Any:
-        """What the origin decodes to, learned once."""
+        """The decode of z = 0, computed once: it tells the shape and kind of what the decoder makes."""
         if self._example is None:
             with torch.no_grad():
                 self._example = self.decode(torch.zeros(1, self.latent_dim))
         return self._example
 
     def weights_hash(self) -> str:
-        """sha256 over names, types, shapes and bytes of all weights and buffers as they are now.
+        """sha256 over names, dtypes, shapes and bytes of all weights and buffers as they are now.
 
         Returns:
             64 hexadecimal digits.
@@ -486,10 +504,10 @@ class Decoder:
         return digest.hexdigest()
 
     def verify(self) -> None:
-        """Make sure that weights and buffers are as they were frozen, and that the model is still in eval mode.
+        """Verify that weights and buffers are unchanged since freezing, and that the model is still in eval mode.
 
         Raises:
-            LsoError: if not.
+            LsoError: if a weight or buffer changed, or a frozen module is in train mode.
         """
         if self.weights_hash() != self.hash:
             raise LsoError("the decoder's weights or buffers changed after it was frozen", "Make a new lso.Decoder.")
@@ -502,22 +520,24 @@ class Decoder:
         """Look for what makes a search through this decoder meaningless.
 
         Args:
-            n: prior draws to try it on.
+            n: prior draws that are decoded for it, at least 2.
         Returns:
-            What was found (see `lso.decoders.decoder`); empty if nothing.
+            The findings (`lso.decoders.decoder.DecoderFinding`), most basic first; empty if there are none.
         """
         return check(self, n)
 
     def mode_dependent_in_train_mode(self) -> list[str]:
-        """Names of the layers that still behave as in training.
+        """Layers that are in train mode and compute something else there: dropout and batch normalization.
 
         Returns:
-            Names, empty after freezing.
+            Their names; empty after freezing.
         """
         return [name for module in self._modules for name in train_mode_layers(module)]
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for module in self._modules:  # one by one: a search asks for the first at every step
+        for (
+            module
+        ) in self._modules:  # lazily: `dtype` and `device` need only the first tensor, at every step of a search
             yield from module.named_parameters()
             yield from module.named_buffers()
 
@@ -531,8 +551,8 @@ def train_mode_layers(module: nn.Module) -> list[str]:
     ]
 
 
-def _resolve_latent_dim(given: int | None, model: object) -> int:
-    found = given if given is not None else getattr(model, "latent_dim", None)
-    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+def _resolve_latent_dim(latent_dim: int | None, model: object) -> int:
+    size = latent_dim if latent_dim is not None else getattr(model, "latent_dim", None)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise UsageError(f"the latent size of {type(model).__name__} is unknown", "Pass latent_dim=... to lso.Decoder.")
-    return found
+    return size

@@ -1,4 +1,4 @@
-"""Sequences from codes alone: greedy, sampled or by beam search, a function of the arguments."""
+"""Generating sequences from codes: greedily, by sampling or by beam search, deterministic for given arguments."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ from lso.vae.utils.validation import convert, require
 from lso.vae.vocabulary import PAD, SPECIALS, Vocabulary
 
 DecodingMethod = Literal["greedy", "sample", "beam"]
-MAX_LOGITS_PER_PASS = 5_000_000  # of the next tokens of all sequences in one pass
-MAX_CODES_PER_PASS = 1000  # codes in one pass
+# Memory of one pass: next-token logits of all its sequences (codes x words x beam width), and codes.
+MAX_LOGITS_PER_PASS = 5_000_000
+MAX_CODES_PER_PASS = 1000
 # The decoding methods that use each option; with another method only the option's default is accepted.
 OPTION_METHODS: Mapping[str, tuple[DecodingMethod, ...]] = {
     "temperature": ("sample",),
@@ -29,18 +30,18 @@ OPTION_METHODS: Mapping[str, tuple[DecodingMethod, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """How codes become sequences.
+    """How codes are decoded to sequences.
 
     Args:
-        how: the likeliest token after the other, tokens drawn one after the other, or beam search.
-        temperature: of a sample; see `lso.vae.models.sequence_decoding.sample`.
-        top_p: of a sample.
-        beam_width: of a beam.
-        common: whether all codes share one row of uniforms, so that a sample is a function of its code; else each code
-            has its own.
-        seed: of the uniforms.
+        how: ``greedy`` takes the likeliest token at each position, ``sample`` draws it, ``beam`` is beam search.
+        temperature: of ``sample``: logits are divided by it; see `lso.vae.models.sequence_decoding.sample`.
+        top_p: of ``sample``: tokens are drawn among the likeliest whose probabilities sum to this share.
+        beam_width: of ``beam``: candidates kept at each position.
+        common: of ``sample``: whether all codes share one row of uniform random numbers, so that the sequence is a
+            function of the code; otherwise each code has its own.
+        seed: of the uniform random numbers.
     Raises:
-        UsageError: if a value is unknown, out of range, or of another way.
+        UsageError: if a value is unknown or out of range, or an option of another decoding method is set.
     """
 
     how: DecodingMethod = "greedy"
@@ -52,22 +53,27 @@ class Generation:
 
     def __post_init__(self) -> None:
         convert(self.how, DecodingMethod, "how")
-        for key, ways in OPTION_METHODS.items():
-            usual = Generation.__dataclass_fields__[key].default
-            if self.how not in ways and getattr(self, key) != usual:
+        for key, methods in OPTION_METHODS.items():
+            default = Generation.__dataclass_fields__[key].default
+            if self.how not in methods and getattr(self, key) != default:
                 raise UsageError(
-                    f"{key} is of the way {' or '.join(ways)}, and the way is {self.how}",
-                    f"Leave it out, or ask for {ways[0]}.",
+                    f"{key} belongs to decoding by {' or '.join(methods)}, and this is decoding by {self.how}",
+                    f"Leave {key} out, or decode by {methods[0]}.",
                 )
-        require(0 < self.temperature < float("inf"), "a temperature > 0", self.temperature, "1 is the model's own.")
-        require(0 < self.top_p <= 1, "0 < top_p <= 1", self.top_p, "1 is the model's own; 0.9 is usual.")
-        require(self.beam_width >= 1, "a beam width >= 1", self.beam_width, "1 is greedy; 4 to 10 is usual.")
+        require(
+            0 < self.temperature < float("inf"),
+            "a temperature > 0",
+            self.temperature,
+            "1 draws from the model's own probabilities.",
+        )
+        require(0 < self.top_p <= 1, "0 < top_p <= 1", self.top_p, "1 draws from all tokens; 0.9 is a common choice.")
+        require(self.beam_width >= 1, "a beam width >= 1", self.beam_width, "1 is greedy; 4 to 10 are common choices.")
 
     def told(self) -> str:
-        """The way in words.
+        """The decoding method in words, for reports.
 
         Returns:
-            e.g. ``"beam search of width 5"``.
+            E.g. ``"beam search of width 5"``.
         """
         if self.how == "greedy":
             return "the likeliest tokens, one after the other"
@@ -79,65 +85,60 @@ class Generation:
         return ", ".join([f"samples {shared}", *changes])
 
     def record(self) -> dict[str, Any]:
-        """The way for JSON.
+        """The settings for JSON.
 
         Returns:
-            ``how`` and what matters to it.
+            ``how``, the options that this decoding method uses, and for ``sample`` whether codes share random numbers.
         """
-        found: dict[str, Any] = {"how": self.how}
-        found |= {key: getattr(self, key) for key, ways in OPTION_METHODS.items() if self.how in ways}
-        return found | ({"uniforms": "common" if self.common else "own"} if self.how == "sample" else {})
+        settings: dict[str, Any] = {"how": self.how}
+        settings |= {key: getattr(self, key) for key, methods in OPTION_METHODS.items() if self.how in methods}
+        return settings | ({"uniforms": "common" if self.common else "own"} if self.how == "sample" else {})
 
 
 @torch.no_grad()
 def generate(
     model: VAE,
     z: Float[Tensor, "n latent"],
-    way: Generation = Generation(),
+    generation: Generation = Generation(),
     callback: Callable[[int, int], None] | None = None,
 ) -> Int[Tensor, "n longest"]:
-    """Sequences of codes.
+    """Decode codes to token sequences ``(n, longest)``: start, tokens, end, padding.
 
-    Args:
-        model: of sequences, in eval mode.
-        z: ``(n, latent)``, of the model's dtype and device.
-        way: how.
-        callback: called with (codes done, codes to do).
-    Returns:
-        ``(n, longest)`` tokens: start, tokens, end, padding; a function of the arguments, whatever the batch.
+    The model is in eval mode, and the codes have its dtype and device. A sequence depends on the arguments alone, not
+    on the codes decoded with it. ``callback`` is called with (codes done, codes in all).
     """
     longest, words = model.shape
-    width = way.beam_width if way.how == "beam" else 1
+    width = generation.beam_width if generation.how == "beam" else 1
     size = min(MAX_CODES_PER_PASS, max(1, MAX_LOGITS_PER_PASS // (words * width)))
-    noise = _draw_uniforms(way, len(z), longest).to(z)
+    noise = _draw_uniforms(generation, len(z), longest).to(z)
     parts = []
     for first in range(0, len(z), size):
         rows = slice(first, first + size)
-        found = _generate_chunk(model, z[rows], way, noise[rows])
-        parts.append(pad(found, (0, longest - found.shape[1]), value=PAD))
+        tokens = _generate_chunk(model, z[rows], generation, noise[rows])
+        parts.append(pad(tokens, (0, longest - tokens.shape[1]), value=PAD))
         if callback is not None:
             callback(min(rows.stop, len(z)), len(z))
     return torch.cat(parts) if parts else torch.zeros(0, longest, dtype=torch.long, device=z.device)
 
 
-def _generate_chunk(model: VAE, z: Tensor, way: Generation, noise: Tensor) -> Tensor:
+def _generate_chunk(model: VAE, z: Tensor, generation: Generation, noise: Tensor) -> Tensor:
     decoder = model.stepwise
-    if way.how == "sample":
-        return sample(decoder, z, noise, way.temperature, way.top_p)
-    if way.how == "beam":
-        return beam(decoder, z, way.beam_width, model.shape[0])
+    if generation.how == "sample":
+        return sample(decoder, z, noise, generation.temperature, generation.top_p)
+    if generation.how == "beam":
+        return beam(decoder, z, generation.beam_width, model.shape[0])
     return greedy(decoder, z, model.shape[0])
 
 
-def _draw_uniforms(way: Generation, n: int, longest: int) -> Tensor:
-    if way.how != "sample":
+def _draw_uniforms(generation: Generation, n: int, longest: int) -> Tensor:
+    if generation.how != "sample":
         return torch.zeros(1, longest).expand(n, longest)
-    count = 1 if way.common else n
-    return torch.rand(count, longest, generator=generator(way.seed, "uniforms")).expand(n, longest)
+    count = 1 if generation.common else n
+    return torch.rand(count, longest, generator=generator(generation.seed, "uniforms")).expand(n, longest)
 
 
 def vocabulary_of(model: VAE) -> Vocabulary:
-    """A model's vocabulary; where it has none, the numbers of the tokens stand for them."""
+    """A model's vocabulary; for a model saved without one, the tokens' numbers serve as words."""
     if model.vocabulary is not None:
         return model.vocabulary
     return Vocabulary((*SPECIALS, *map(str, range(len(SPECIALS), model.shape[1]))))

@@ -1,4 +1,4 @@
-"""Which latent dimensions a decoder uses, found without data: for foreign models, and as a second opinion on ours."""
+"""Which latent dimensions a decoder uses, measured on prior draws: needs no data, so it serves any model."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from torch import Generator, Tensor
 from lso.decoders.decoder import Decoder
 from lso.vae.errors import UsageError
 
-# Shares of the most used dimension's root-mean-square effect. Under a tenth of it (a hundredth in squared effect, the
-# rule of `dimensions` too) a dimension is weak; below 1e-5 single precision cannot tell the effect from rounding.
+# Shares of the most used dimension's root-mean-square effect. Below a tenth (a hundredth of the squared effect) a
+# dimension is weak; below 1e-5 the effect cannot be told from rounding in single precision.
 WEAK_SHARE = 0.1
 DEAD_SHARE = 1e-5
-JACOBIAN_DRAWS = 64  # a mean over more prior draws does not change which dimensions count
+JACOBIAN_DRAWS = 64  # more prior draws do not change which dimensions count as active
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Probe:
-    """Data-free activity of each latent dimension.
+    """The effect of each latent dimension on the decoded data, over prior draws.
 
     Args:
         redraw: ``(d,)`` root mean square distance between decoded data when only z_i is redrawn from the prior.
@@ -51,21 +51,21 @@ class Probe:
 
     @property
     def active(self) -> Bool[Tensor, " latent"]:
-        """``(d,)`` the others."""
+        """``(d,)`` dimensions with at least a tenth of the most used one's effect."""
         return self.share >= WEAK_SHARE
 
 
 def probe(decoder: Decoder, n: int = 256, generator: Generator | None = None) -> Probe:
-    """Measure the activity of each dimension on prior draws.
+    """Measure how much each latent dimension changes the decoded data, on prior draws.
 
     Args:
-        decoder: any that makes tensors.
+        decoder: any that decodes to tensors.
         n: prior draws, at least 2.
         generator: CPU generator; None is torch's global one.
     Returns:
-        The activities, double, on the CPU.
+        The effects, in double precision on the CPU.
     Raises:
-        UsageError: if the decoder makes objects.
+        UsageError: if the decoder makes objects, which have no distance.
     """
     z, other = (torch.randn(max(n, 2), decoder.latent_dim, generator=generator, dtype=torch.float64) for _ in range(2))
     with torch.no_grad():
@@ -85,26 +85,19 @@ def correlations(a: Float[Tensor, "n latent"], b: Float[Tensor, "n latent"]) -> 
     """Pearson correlation of each column with its counterpart; 0 where one is constant."""
     units = []
     for x in (a, b):
-        away = x - x.mean(0)
-        away = away / away.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)  # its squares neither over- nor underflow
-        units.append(away / away.norm(dim=0).clamp_min(torch.finfo(x.dtype).tiny))
-    found: Tensor = (units[0] * units[1]).sum(0).clamp(-1.0, 1.0)
-    return found
+        centered = x - x.mean(0)
+        # Scaled to a maximum of 1 first, so that the squares in the norm neither overflow nor underflow.
+        centered = centered / centered.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)
+        units.append(centered / centered.norm(dim=0).clamp_min(torch.finfo(x.dtype).tiny))
+    correlation: Tensor = (units[0] * units[1]).sum(0).clamp(-1.0, 1.0)
+    return correlation
 
 
 def jacobian_norms(decoder: Decoder, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
-    """Column norms |dx / dz_i| of the decoder's Jacobian J, exact zeros kept.
+    """Column norms |dx / dz_i| of the decoder's Jacobian J at each code: ``(n, d)``, double, on the CPU.
 
-    J e_i is the gradient with respect to u of (J^T u)_i, so that one backward pass gives J^T u and one more for each
-    dimension a column: ordinary backward passes, because forward mode first spends seconds on compiling decompositions.
-    Central differences where an operation cannot be differentiated twice; u is then
-    left out of the graph, which autograd tells.
-
-    Args:
-        decoder: any that makes tensors; the graph is in its own dtype.
-        z: ``(n, d)`` codes.
-    Returns:
-        ``(n, d)`` double, on the CPU.
+    Computed by automatic differentiation, so that a dimension without effect has a norm of exactly 0; by central
+    differences where an operation of the decoder cannot be differentiated twice.
     """
     z = z.detach().to(device=decoder.device, dtype=decoder.dtype)
 
@@ -113,12 +106,14 @@ def jacobian_norms(decoder: Decoder, z: Float[Tensor, "n latent"]) -> Float[Tens
 
     try:
         columns = list(_double_backward(decode, z))
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, NotImplementedError):  # autograd's errors where J^T u is not differentiable in u
         columns = [_central_difference(decode, z, i) for i in range(decoder.latent_dim)]
     return torch.stack([column.detach().reshape(len(z), -1).double().norm(dim=1).cpu() for column in columns], 1)
 
 
 def _double_backward(decode: Callable[[Tensor], Tensor], z: Tensor) -> Iterator[Tensor]:
+    # The column J e_i is the gradient of (J^T u)_i with respect to u: one backward pass gives J^T u, one more each
+    # column. Forward mode would give them directly, but first spends seconds on compiling decompositions.
     with torch.enable_grad():
         z = z.clone().requires_grad_()
         x = decode(z)
@@ -148,6 +143,7 @@ def _decode_tensor(decoder: Decoder, z: Tensor) -> Tensor:
     x = decoder.decode(z)
     if not isinstance(x, Tensor):
         raise UsageError(
-            "the decoder makes objects; its activity cannot be probed", "Probe the tensors behind the objects."
+            "the decoder makes objects, and probing needs distances between decoded data",
+            "Probe a decoder that returns tensors, e.g. the one that the objects are made from.",
         )
     return x

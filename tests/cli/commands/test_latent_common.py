@@ -66,7 +66,7 @@ def test_prior_draws_are_lines_on_stdout_and_in_a_file(lso: Lso, run: Run) -> No
     ("options", "text"),
     [
         (("--how", "mean"), "--how: expected one of greedy, sample, beam"),
-        (("--how", "greedy", "--temperature", 2), "temperature is of the way sample"),
+        (("--how", "greedy", "--temperature", 2), "temperature belongs to decoding by sample"),
         (("--samples", 3), "--samples is for images"),
         (("--out", "x.png"), "x.png is not the name of a text file"),
     ],

@@ -57,8 +57,8 @@ def test_a_model_without_vocabulary_speaks_in_numbers() -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"temperature": 0.5}, "temperature is of the way sample, and the way is greedy"),
-        ({"how": "sample", "beam_width": 2}, "beam_width is of the way beam"),
+        ({"temperature": 0.5}, "temperature belongs to decoding by sample, and this is decoding by greedy"),
+        ({"how": "sample", "beam_width": 2}, "beam_width belongs to decoding by beam"),
         ({"how": "sample", "temperature": 0.0}, "temperature > 0"),
         ({"how": "sample", "top_p": 1.5}, "0 < top_p <= 1"),
         ({"how": "beam", "beam_width": 0}, "beam width >= 1"),
@@ -70,7 +70,7 @@ def test_ways_that_are_none_are_refused(values: dict[str, Any], text: str) -> No
 
 
 def test_a_generation_is_of_sequences() -> None:
-    with pytest.raises(UsageError, match="a generation is of models of sequences"):
+    with pytest.raises(UsageError, match="generation is for VAEs of sequences"):
         Decoder(planted().model, generation=Generation())
     told = Generation(how="sample", temperature=0.5, top_p=0.9)
     assert told.told() == "samples from uniforms common to all codes, temperature 0.5, the likeliest 90 %"
