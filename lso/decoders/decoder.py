@@ -466,7 +466,7 @@ class Decoder:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The dtype of the model's weights; None for a callable without weights, which computes in the caller's dtype."""
+        """The dtype of the model's weights; None for a callable without weights, which computes in the caller's."""
         return next((t.dtype for _, t in self._tensors() if t.is_floating_point()), None)
 
     @property
@@ -535,9 +535,7 @@ class Decoder:
         return [name for module in self._modules for name in train_mode_layers(module)]
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for (
-            module
-        ) in self._modules:  # lazily: `dtype` and `device` need only the first tensor, at every step of a search
+        for module in self._modules:  # lazily: `dtype` and `device` read only the first tensor, at every search step
             yield from module.named_parameters()
             yield from module.named_buffers()
 

@@ -1,1 +1,1 @@
-"""What a search minimizes or scores: distances to targets, and the user's own scores."""
+"""Objectives over latent codes: distances of decodes to targets, and the user's own scores of decodes."""

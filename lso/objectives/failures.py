@@ -1,19 +1,20 @@
-"""When a score is broken: it has given no value yet, and fails on one object after the other in the same way."""
+"""Detection of a broken score: one that has given no value yet and fails on every object in the same way."""
 
 from lso.vae.errors import LsoError
 from lso.vae.utils.validation import pluralize
 
-MAX_FAILURES = 8  # in a row; a score that fails on 7 of 10 objects is taken for broken once in 17 searches
+# Consecutive failures. A score that fails on 7 of 10 objects is taken for broken once in 17 searches: 0.7^8 = 0.058.
+MAX_FAILURES = 8
 
 
 class ScoreError(LsoError):
-    """A score that is broken: it fails on every object alike, or gives what does not fit what it was given."""
+    """The score is broken: it fails on every object in the same way, or its answer does not fit its input."""
 
 
 class Failures:
-    """Failures of a score in a row, as long as it has given no value.
+    """Consecutive failures of a score that has given no value yet.
 
-    Objects that the score calls invalid neither count nor interrupt the row: to give None is to work.
+    Objects that the score calls invalid neither count nor interrupt the sequence: a score that gives None works.
     """
 
     def __init__(self) -> None:
@@ -22,13 +23,10 @@ class Failures:
         self._fault = self._reason = ""
 
     def add(self, call: int, status: str, reason: str, fault: str) -> None:
-        """Take down what became of a call, which is no duplicate.
+        """Count the outcome of a call that was not answered from memory.
 
-        Args:
-            call: its number.
-            status: one of `lso.black_box.ask_tell.OUTCOMES`.
-            reason: why there is no value.
-            fault: what tells one failure from another; empty for the reason itself.
+        ``status`` is one of `lso.black_box.ask_tell.OUTCOMES`; ``fault`` tells one kind of failure from another, and is
+        ``reason`` where it is empty.
         """
         if status == "invalid":
             return
@@ -42,18 +40,15 @@ class Failures:
             self._fault, self._reason = fault, reason
 
     def error(self, limit: int, noun: str = "object") -> ScoreError | None:
-        """Whether the score is broken.
+        """The error for the caller to raise where ``limit`` consecutive failures show that the score is broken.
 
-        Args:
-            limit: failures in a row that are too many.
-            noun: the noun for what was scored.
-        Returns:
-            The error, to be raised by the caller; else None.
+        None as long as the score may work. ``noun`` is the word for what is scored.
         """
         if self.has_value or len(self.calls) < limit:
             return None
-        hint = "Raise the timeout, or mend the score" if self._fault == "timed_out" else "Mend the score"
+        hint = "Raise the timeout, or fix the score" if self._fault == "timed_out" else "Fix the score"
         return ScoreError(
             f"the score failed on {pluralize(len(self.calls), noun)} in a row and gave no value yet: {self._reason}",
-            f"{hint}, and resume. For an invalid {noun} it gives None; --max-failures N (max_failures=N) bears more.",
+            f"{hint}, and resume. It should give None for an invalid {noun}; --max-failures N (max_failures=N) allows "
+            "more failures.",
         )

@@ -1,4 +1,4 @@
-"""What a function of the user's is called: in reports, where readers are to know it again, and on disk."""
+"""Names of the user's functions: for reports, where a reader should recognize the function, and for run folders."""
 
 import functools
 import inspect
@@ -7,29 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MAX_ARGUMENT_CHARS = 60  # characters of what a function is given beforehand
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # as Python shows one
+MAX_ARGUMENT_CHARS = 60  # characters shown of the arguments of a `functools.partial`
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # the memory address in the repr of an object, which differs between runs
 LAMBDA = "<lambda>"
 
 
 def plain_name(function: Callable[..., Any]) -> str:
-    """A name that an edit of the file does not change: the function's own, else that of its type."""
+    """The function's own name, else that of its type: an edit elsewhere in the file does not change it."""
     return str(getattr(function, "__name__", type(function).__name__))
 
 
 def display_name(function: Callable[..., Any]) -> str:
-    """A name for people, also of functions that have none.
+    """A name for people, also of callables without a name of their own.
 
-    Args:
-        function: any callable.
-    Returns:
-        The function's own name, of a method with its class: ``Assay.score``; ``lambda (lab.py, line 12)``;
-        ``assay(target=3)`` of a `functools.partial`; of other objects the name of the class.
+    For example ``score``; ``Assay.score`` for a method; ``lambda (lab.py, line 12)``; ``assay(target=3)`` for a
+    `functools.partial`; for other objects the name of their class.
     """
     if isinstance(function, functools.partial):
         pairs = [f"{key}={value!r}" for key, value in function.keywords.items()]
-        given = ADDRESS.sub("", ", ".join([*map(repr, function.args), *pairs]))
-        shortened = given if len(given) <= MAX_ARGUMENT_CHARS else given[:MAX_ARGUMENT_CHARS] + " ..."
+        arguments = ADDRESS.sub("", ", ".join([*map(repr, function.args), *pairs]))
+        shortened = arguments if len(arguments) <= MAX_ARGUMENT_CHARS else arguments[:MAX_ARGUMENT_CHARS] + " ..."
         return f"{display_name(function.func)}({shortened})"
     name = plain_name(function)
     if inspect.ismethod(function):
@@ -42,25 +39,17 @@ def display_name(function: Callable[..., Any]) -> str:
 
 
 def stable_name(name: str, function: Callable[..., Any]) -> str:
-    """A name as a record keeps it, by which a search is told from others when it is gone on with.
+    """The name that run.json keeps, by which a resumed search is recognized: `plain_name` in place of `display_name`.
 
-    Args:
-        name: made of `display_name`, or any other.
-        function: that it is of.
-    Returns:
-        The name with `plain_name` in its place: an edit moves the line that an unnamed function stands in.
+    A display name holds the line number of a lambda, which any edit of the file may change.
     """
     return name.replace(display_name(function), plain_name(function))
 
 
 def source_location(file: str, line: int) -> str:
-    """A line of a file, the path as short as it leads there from the working folder.
+    """A line of a file for people, such as ``lab.py, line 12``, the path relative to the working folder where possible.
 
-    Args:
-        file: its path, or what stands for one, such as ``<stdin>``.
-        line: its number.
-    Returns:
-        Such as ``lab.py, line 12``.
+    ``file`` may also be a placeholder such as ``<stdin>``.
     """
     path, here = Path(file), Path.cwd()
     return f"{path.relative_to(here) if path.is_relative_to(here) else path.name}, line {line}"

@@ -1,4 +1,4 @@
-"""Objectives over codes: a frozen decoder, then a score; as a BoTorch test problem, and as an acquisition function."""
+"""Objectives over codes, a score of what a frozen decoder makes of them; also as BoTorch problem and acquisition."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,30 +27,31 @@ if TYPE_CHECKING:
 
 
 class LatentObjective(nn.Module):
-    """decoder then score: codes ``(..., d)`` to values ``(...)``, any leading axes, in the caller's dtype.
+    """The score of decoded codes: ``(..., d)`` to values ``(...)``, any leading axes, in the caller's dtype.
 
-    Values are the user's own. `maximize` states their sense; a minimizer flips the sign on entry (`loss_and_grad`) and
-    nowhere else. Towards BoTorch: ``forward`` gives the user's values, ``negate`` is ``maximize``, and
-    ``evaluate_true`` is the un-negated problem: ``forward = -evaluate_true`` where ``negate``. It evaluates outside
-    its bounds unless ``strict``.
+    Values are the user's own. `maximize` says whether larger is better; the sign is flipped for minimizers in
+    `loss_and_grad` and nowhere else. As a BoTorch test problem: ``forward`` gives the user's values, ``negate`` is
+    ``maximize``, and ``evaluate_true`` is the un-negated problem: ``forward = -evaluate_true`` where ``negate``. It
+    evaluates outside its bounds unless ``strict``.
 
-    The decoder is no submodule: ``objective.to(...)`` moves the bounds and leaves the frozen weights alone.
+    The decoder is not a submodule: ``objective.to(...)`` moves the bounds and leaves the frozen weights where they are.
 
     Args:
-        decoder: what turns codes into data.
+        decoder: the frozen decoder.
         score: decoded batch ``(n, *event)``, in the decoder's own dtype, to values ``(n,)``; with ``on="objects"`` a
             list of arrays or strings to a list of floats, None or NaN for an invalid one.
-        space: bounds and typicality; None is +-3 around the prior.
-        maximize: sense of the score; None takes ``score.maximize`` where it is stated, else False.
-        on: whether the score takes tensors or objects.
+        space: bounds and typicality; None is the box of +-3 prior standard deviations.
+        maximize: whether larger values are better; None takes ``score.maximize`` where the score has it, else False.
+        on: whether the score takes ``"tensors"`` or ``"objects"``.
         prior_weight: weight w of the prior in the value: w |z|^2 / 2, which is -w log p(z) up to a constant, is added
-            to a loss and taken from a score to be maximized. It keeps codes where the decoder was trained.
+            to a loss and subtracted from a score to be maximized. It keeps codes where the decoder was trained.
         strict: raise outside the bounds, as BoTorch's own problems do.
-        remember: ask a score on objects once for each distinct string, over all calls (see `counters`).
-        decimals: of decoded values that tell one datum from another where distinct ones are counted; 0 for a score
-            that rounds its pictures to black and white.
+        remember: call a score on objects once for each distinct string, over all calls (see `counters`).
+        decimals: to which decoded values are rounded where distinct data are counted; 0 suits a score that rounds
+            images to black and white.
     Raises:
-        UsageError: if the space has another size than the decoder, ``on`` is unknown, or a number is negative.
+        UsageError: if the space and the decoder have different latent sizes, ``on`` is unknown, or a number is
+            negative.
     """
 
     num_objectives = 1
@@ -86,7 +87,7 @@ class LatentObjective(nn.Module):
         require(decimals >= 0, "decimals >= 0", decimals, "0 rounds decoded values to whole numbers.")
         self.decoder, self.on, self.prior_weight = decoder, on, prior_weight
         self.strict, self.decimals = strict, decimals
-        # A score may be a network; kept out of the module's children so that `.to()` does not reach it.
+        # A score may be a network. In a tuple it is not registered as a submodule, so that `.to()` does not move it.
         self._score = (score,)
         self._memory = MemoizedScore(score) if on == "objects" and remember else None
         self.maximize = bool(getattr(score, "maximize", False)) if maximize is None else maximize
@@ -116,45 +117,45 @@ class LatentObjective(nn.Module):
         strict: bool = False,
         context: str = "target",
     ) -> "LatentObjective":
-        """The loss of decoding to given targets, to be minimized.
+        """The reconstruction loss of codes against given targets, to be minimized.
 
         ``loss="nll", prior_weight=1`` is -log p(x, z) up to a constant: the minimum is the maximum a posteriori code.
         ``lso optimize`` searches with these; the defaults here are the squared error alone, which serves any decoder.
 
-        Codes ``(T, ..., d)`` give ``(T, ...)``: row t is compared with target t. With a single target any leading axes
-        do. BoTorch's `gen_candidates_scipy` drops finished rows unless told ``use_parallel_mode=False``, which several
-        targets need; `value_and_grad` keeps track of them.
+        Codes ``(T, ..., d)`` give ``(T, ...)``: row t is compared with target t. A single target allows any leading
+        axes. BoTorch's `gen_candidates_scipy` drops finished rows from the batch, which mixes up several targets unless
+        it is called with ``use_parallel_mode=False``; `value_and_grad` keeps track of the rows.
 
         Args:
-            decoder: what turns codes into data.
-            targets: ``(T, *event)``, or one datum of the event's shape; bytes are divided by 255. Of sequences
+            decoder: the frozen decoder.
+            targets: ``(T, *event)``, or one datum of the event's shape; bytes are divided by 255. For sequences
                 ``(T, length)`` token numbers: start, tokens, end, padding; or a corpus of them.
-            loss: None is ``"sse"``, of sequences ``"nll"``, the only one there. ``"sse"`` (squared error summed over a
-                datum), ``"bce"`` (cross-entropy in nats summed over a datum, from logits where the decoder gives them),
-                ``"nll"`` (-log p(x|z) in nats under the decoder's own likelihood), or a function of two ``(n, *event)``
-                batches that gives ``(n,)``.
+            loss: ``"sse"`` (squared error summed over a datum), ``"bce"`` (cross-entropy in nats summed over a datum,
+                from logits where the decoder gives them), ``"nll"`` (-log p(x|z) in nats under the decoder's own
+                likelihood), or a function of two ``(n, *event)`` batches that gives ``(n,)``. None is ``"sse"``, for
+                sequences ``"nll"``, the only loss that they have.
             space: see the class.
             prior_weight: see the class.
             strict: see the class.
-            context: what an autoregressive decoder is forced on (others have none): ``"target"``, as in training, which
-                tells the decoder much of what it is to reproduce (of sequences the value is then the exact
-                likelihood); ``"own"``, its own draw for each code (images alone); or ``"blank"``, an empty datum
-                (sequences: each token unknown).
+            context: what an autoregressive decoder is teacher-forced on (others have no context): ``"target"``, as in
+                training, which tells the decoder much of what it should reproduce (for sequences the value is then the
+                exact likelihood); ``"own"``, its own sample for each code (images only); or ``"blank"``, an empty
+                datum (for sequences: every token unknown).
         Returns:
             The objective.
         Raises:
             ShapeError: if the targets do not have the shape of what the decoder makes.
-            UsageError: for an unknown loss or context or one that is not of sequences, ``"bce"`` on a decoder whose
-                output leaves [0, 1], or ``"nll"`` on one that gives no likelihood.
+            UsageError: for a loss or context that is unknown or does not suit the decoder: ``"bce"`` where the output
+                leaves [0, 1], ``"nll"`` where there is no likelihood, and all but ``"nll"`` on sequences.
         """
         context = resolve_context(context, decoder)
         loss = default_loss(decoder) if loss is None else loss
-        aims, score = as_target_batch(decoder, targets), resolve_loss(loss, decoder)
+        target_data, score = as_target_batch(decoder, targets), resolve_loss(loss, decoder)
         self = cls(decoder, score, space=space, maximize=False, prior_weight=prior_weight, strict=strict)
         prior = f" + {prior_weight:g} x prior" if prior_weight else ""
         self.name = f"reconstruct/{loss if isinstance(loss, str) else self.name}{prior}"
         self._extract = extract_logits if loss in ("bce", "nll") else extract_decoded
-        self.targets, self.context = aims, context
+        self.targets, self.context = target_data, context
         return self
 
     @property
@@ -164,7 +165,7 @@ class LatentObjective(nn.Module):
 
     @property
     def negate(self) -> bool:
-        """BoTorch's word for a problem to be maximized; equal to `maximize`."""
+        """The same as `maximize`, under BoTorch's name."""
         return self.maximize
 
     @property
@@ -174,27 +175,27 @@ class LatentObjective(nn.Module):
 
     @property
     def differentiable(self) -> bool:
-        """Whether gradients with respect to codes are claimed to mean something."""
+        """Whether gradients with respect to codes exist, as the decoder declares, for a score on tensors."""
         return self.decoder.differentiable and self.on == "tensors"
 
     @property
     def counters(self) -> dict[str, int]:
-        """Of a score on strings: calls, unique, duplicate and invalid ones (see `scores.MemoizedScore`); else empty."""
+        """Counts of scored strings: calls, unique, duplicate, invalid (see `MemoizedScore`); empty for other scores."""
         return {} if self._memory is None else self._memory.counters
 
     @property
     def sign(self) -> float:
-        """Factor that turns values into losses."""
+        """Factor that turns values into losses to be minimized: -1 for a score to be maximized, else 1."""
         return -1.0 if self.maximize else 1.0
 
     # --- values -------------------------------------------------------------------------------------------------------
 
     def forward(self, X: Float[Tensor, "*batch latent"], noise: bool = True) -> Float[Tensor, "*batch"]:
-        """Values of codes, the user's own.
+        """Values of codes, in the sense of the user's score.
 
         Args:
             X: ``(..., d)`` codes.
-            noise: accepted as BoTorch does; there is none.
+            noise: ignored; BoTorch's test problems take it.
         Returns:
             ``(...)``; NaN where an object is invalid.
         Raises:
@@ -214,13 +215,13 @@ class LatentObjective(nn.Module):
         return self.with_prior(value.to(device=X.device, dtype=X.dtype).reshape(X.shape[:-1]), X)
 
     def with_prior(self, value: Float[Tensor, "*batch"], X: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-        """Values of the score with the part of the prior.
+        """Add the prior's term to values of the score: + w |z|^2 / 2 to a loss, - w |z|^2 / 2 to a score to maximize.
 
         Args:
-            value: ``(...)`` of the score alone.
+            value: ``(...)`` values of the score alone.
             X: ``(..., d)`` codes.
         Returns:
-            ``(...)``.
+            ``(...)``; the values themselves where w, `prior_weight`, is 0.
         """
         return value + self.sign * self.prior_weight * 0.5 * (X**2).sum(-1) if self.prior_weight else value
 
@@ -251,17 +252,17 @@ class LatentObjective(nn.Module):
         targets = align_targets(self.targets, lead, self.dim).to(device=decoded.device)
         if not targets.is_floating_point():
             return check_values(self.score(decoded, targets), len(z))
-        # Differences are formed in the caller's precision where that is the finer one.
-        wide = torch.promote_types(z.dtype, decoded.dtype)
-        return check_values(self.score(decoded.to(wide), targets.to(wide)), len(z))
+        # The loss is computed in the caller's precision where that is higher than the decoder's.
+        dtype = torch.promote_types(z.dtype, decoded.dtype)
+        return check_values(self.score(decoded.to(dtype), targets.to(dtype)), len(z))
 
     def decode(self, z: Float[Tensor, "*batch latent"]) -> Any:
-        """What the objective sees of codes: their decode, an autoregressive one's in the objective's context.
+        """Decode codes as the objective does: an autoregressive decoder of images in the objective's context.
 
         Args:
             z: ``(..., d)``; with several targets ``(T, ..., d)``.
         Returns:
-            As `Decoder.decode` for the flat batch; of sequences the texts, not forced on anything.
+            As `Decoder.decode` for the flat batch; for sequences the generated texts, without teacher forcing.
         """
         context = self._context(z.shape[:-1]) if self.decoder.vocabulary is None else None
         return self.decoder.decode(z.reshape(-1, self.dim), context=context)
@@ -281,14 +282,14 @@ class LatentObjective(nn.Module):
 
         Args:
             X: ``(..., d)`` codes.
-            noise: accepted as BoTorch does; there is none.
+            noise: ignored; BoTorch's test problems take it.
         Returns:
-            ``(..., 1)``, in units of probability.
+            ``(..., 1)``: 0.999 minus the percentile of the norm over the active dimensions.
         """
         return (MAX_TYPICAL_PERCENTILE - self.space.norm_percentile(X, active=True)).unsqueeze(-1)
 
     def evaluate_slack_true(self, X: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch constraint"]:
-        """`evaluate_slack`, which has no noise.
+        """The same as `evaluate_slack`, since there is no noise.
 
         Args:
             X: ``(..., d)`` codes.
@@ -298,25 +299,25 @@ class LatentObjective(nn.Module):
         return self.evaluate_slack(X)
 
     def is_feasible(self, X: Float[Tensor, "*batch latent"], noise: bool = True) -> Shaped[Tensor, "*batch"]:
-        """Whether no slack is negative.
+        """Whether codes are typical of the prior, so that no slack is negative.
 
         Args:
             X: ``(..., d)`` codes.
-            noise: accepted as BoTorch does; there is none.
+            noise: ignored; BoTorch's test problems take it.
         Returns:
-            ``(...)`` truth values.
+            ``(...)`` booleans.
         """
         return (self.evaluate_slack(X) >= 0).all(-1)
 
     # --- other views --------------------------------------------------------------------------------------------------
 
     def take(self, indices: Tensor | Sequence[Any]) -> "LatentObjective":
-        """The objective of some (target, start) pairs: ``(n, d) -> (n,)``, row i against the target of pair i.
+        """The objective restricted to some (target, start) pairs: ``(n, d) -> (n,)``, row i against pair i's target.
 
         Args:
             indices: ``(n, 2)`` pairs (target, start), or ``(n,)`` targets.
         Returns:
-            The objective of those pairs; itself where there is at most one target.
+            The objective of those pairs; the objective itself where it has at most one target.
         Raises:
             ShapeError: if the indices have another shape.
         """
@@ -343,16 +344,16 @@ class LatentObjective(nn.Module):
         return part
 
     def acquisition(self) -> "Acquisition":
-        """The q = 1 view for `optimize_acqf`: ``b x 1 x d -> b``, larger is better.
+        """The objective as an acquisition function for BoTorch's `optimize_acqf`, one point at a time.
 
         Returns:
-            The view.
+            ``(b, 1, d) -> (b,)``, larger is better.
         Raises:
             UsageError: if there are several targets, or no gradients.
         """
         if self.targets is not None and len(self.targets) > 1:
             raise UsageError(
-                f"an acquisition function has one target, this objective {len(self.targets)}",
+                f"an acquisition function needs one target, and this objective has {len(self.targets)}",
                 "Choose one: objective.take([target]).acquisition()",
             )
         if not self.differentiable:
@@ -361,9 +362,9 @@ class LatentObjective(nn.Module):
         return Acquisition(self)
 
     def loss_and_grad(self, z: Float[Tensor, "n latent"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n latent"]]:
-        """What a minimizer needs: losses (values with the sign flipped where `maximize`) and their gradients.
+        """Losses (values, with the sign flipped where `maximize`) and their gradients, for minimizers.
 
-        Works in chunks of the decoder's ``batch_size``, so that memory does not grow with n.
+        Computed in chunks of the decoder's ``batch_size``, so that memory does not grow with n.
 
         Args:
             z: ``(n, d)`` codes.
@@ -387,11 +388,11 @@ class LatentObjective(nn.Module):
     def value_and_grad(
         self, x: "numpy.ndarray[Any, Any]", batch_indices: list[int] | None = None
     ) -> "tuple[numpy.ndarray[Any, Any], numpy.ndarray[Any, Any]]":
-        """`loss_and_grad` between numpy arrays: what `fmin_l_bfgs_b_batched` takes (``pass_batch_indices=True``).
+        """`loss_and_grad` on numpy arrays, for BoTorch's `fmin_l_bfgs_b_batched` with ``pass_batch_indices=True``.
 
         Args:
             x: ``(n, d)`` codes.
-            batch_indices: which targets the rows belong to, where the batch has shrunk.
+            batch_indices: the target of each row, where the minimizer has dropped finished rows; None is all targets.
         Returns:
             ``(n,)`` losses and ``(n, d)`` gradients, double.
         """
@@ -401,26 +402,22 @@ class LatentObjective(nn.Module):
 
 
 class Acquisition(nn.Module):
-    """An objective as a q = 1 acquisition function; `LatentObjective.acquisition` makes it.
+    """An objective with at most one target as a q = 1 acquisition function; made by `LatentObjective.acquisition`."""
 
-    The objective is known everywhere, so pending points do not change it; they are kept because BoTorch sets them.
-
-    Args:
-        objective: of one target or none.
-    """
+    # The objective is known everywhere, so pending points do not change it; they are kept because BoTorch sets them.
 
     def __init__(self, objective: LatentObjective) -> None:
         super().__init__()
-        self._objective = (objective,)  # out of reach of `.to()`
-        self.model = None  # BoTorch's sequential mode logs its type
+        self._objective = (objective,)  # in a tuple: not a submodule, so `.to()` does not move it
+        self.model = None  # BoTorch's sequential mode logs the type of `model`
         self.X_pending: Tensor | None = None
 
     def set_X_pending(self, X_pending: Tensor | None = None) -> None:
-        """Keep pending points."""
+        """Store pending points, as BoTorch's acquisition functions do."""
         self.X_pending = X_pending
 
     def forward(self, X: Float[Tensor, "... latent"]) -> Float[Tensor, "..."]:
-        """Values, larger is better."""
+        """Values ``(b,)`` of codes ``(b, 1, d)``; larger is better."""
         if X.ndim < 2 or X.shape[-2] != 1:
             raise ShapeError(
                 f"expected codes (b, 1, d), got {tuple(X.shape)}", "The objective scores one point at a time: q=1."

@@ -1,4 +1,4 @@
-"""Losses between decoded data and targets: one value for each datum."""
+"""Reconstruction losses between decoded data and targets, one value for each datum."""
 
 from typing import TYPE_CHECKING
 
@@ -21,29 +21,25 @@ if TYPE_CHECKING:
 
 
 def squared_error(x: Float[Tensor, "n ..."], target: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
-    """Sum over a datum of (x - target)^2."""
+    """Squared error (x - target)^2, summed over each datum."""
     return ((x - target) ** 2).reshape(len(x), -1).sum(1)
 
 
 def cross_entropy_of_logits(x: Float[Tensor, "n ..."], target: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
-    """Sum over a datum of the binary cross-entropy, in nats, from logits."""
+    """Binary cross-entropy in nats from logits, summed over each datum."""
     return F.binary_cross_entropy_with_logits(x, target, reduction="none").reshape(len(x), -1).sum(1)
 
 
 def cross_entropy(x: Float[Tensor, "n ..."], target: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
-    """Sum over a datum of the binary cross-entropy, in nats, from probabilities; torch keeps logarithms above -100."""
+    """Binary cross-entropy in nats from probabilities, summed over each datum; torch clamps logarithms at -100."""
     return F.binary_cross_entropy(x, target, reduction="none").reshape(len(x), -1).sum(1)
 
 
 def negative_log_likelihood(likelihood: object) -> "Callable[[Tensor, Tensor], Tensor]":
-    """-log p(x|z) in nats under a decoder's likelihood, from its decoded batch: logits of binary pixels, else means.
+    """The loss -log p(x|z) in nats under a decoder's likelihood: decoded batch and targets ``(n, *event)`` to ``(n,)``.
 
-    Args:
-        likelihood: one that the decoder gave, for its family and its scale, which is the same for all codes.
-    Returns:
-        ``(decoded (n, *event), targets (n, *event)) -> (n,)``.
-    Raises:
-        UsageError: if it is not a likelihood of `lso.vae.distributions.pixels`.
+    The decoded batch holds logits for binary pixels, else means. Family and scale, which is the same for all codes, are
+    those of ``likelihood``, an output of the decoder.
     """
     if isinstance(likelihood, Bernoulli):
         return cross_entropy_of_logits
@@ -60,13 +56,9 @@ def negative_log_likelihood(likelihood: object) -> "Callable[[Tensor, Tensor], T
 
 
 def sequence_nll(logits: Float[Tensor, "n position word"], target: Int[Tensor, "n length"]) -> Float[Tensor, " n"]:
-    """-log p of token sequences in nats, from logits, summed in double precision.
+    """-log p of token sequences in nats, summed in double precision, from the logits of the tokens after the first.
 
-    Args:
-        logits: ``(n, length - 1, words)`` of the tokens after the first.
-        target: ``(n, length)`` tokens: start, tokens, end, padding.
-    Returns:
-        ``(n,)``; the end symbol counts, start and padding do not.
+    A row of ``target`` is start, tokens, end, padding; the end symbol counts, start and padding do not.
     """
     flat = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten(), ignore_index=PAD, reduction="none")
     return flat.reshape(len(target), -1).double().sum(1)
@@ -80,30 +72,14 @@ LOSSES = {
 
 
 def default_loss(decoder: "Decoder") -> str:
-    """The loss of a reconstruction unless said otherwise.
-
-    Args:
-        decoder: any.
-    Returns:
-        Row of `LOSSES`: the squared error, which serves any decoder of numbers; of sequences the negative
-        log-likelihood.
-    """
+    """The default loss of a reconstruction: squared error, which serves any decoder of numbers; for sequences nll."""
     return "sse" if decoder.vocabulary is None else "nll"
 
 
 def resolve_loss(
     loss: "str | Callable[[Tensor, Tensor], Tensor]", decoder: "Decoder"
 ) -> "Callable[[Tensor, Tensor], Tensor]":
-    """The loss between what a decoder gives and targets.
-
-    Args:
-        loss: row of `LOSSES`, or a function of two ``(n, *event)`` batches that gives ``(n,)``.
-        decoder: see `find_loss`.
-    Returns:
-        ``(decoded or logits, targets) -> (n,)``.
-    Raises:
-        UsageError: as `find_loss`, or for a function on sequences.
-    """
+    """The loss function ``(decoded or logits, targets) -> (n,)`` for a name of `LOSSES`, or the user's own function."""
     if isinstance(loss, str):
         return find_loss(loss, decoder)
     if decoder.vocabulary is not None:
@@ -114,21 +90,15 @@ def resolve_loss(
 def _not_for_sequences(name: str) -> UsageError:
     return UsageError(
         f"the loss {name} compares numbers, and this decoder makes sequences",
-        'Take nll, -log p of the target given the code. Scores on decoded strings are for Python: on="objects".',
+        "Use the loss nll, -log p of the target given the code. "
+        'To score decoded strings, make a LatentObjective with on="objects" in Python.',
     )
 
 
 def find_loss(name: str, decoder: "Decoder") -> "Callable[[Tensor, Tensor], Tensor]":
-    """The loss of a name, in the form that fits what the decoder gives.
+    """The loss function of a name of `LOSSES` in the form that fits the decoder's output.
 
-    Args:
-        name: row of `LOSSES`; of a decoder of sequences ``"nll"`` alone.
-        decoder: tried on a few codes to see whether it gives logits.
-    Returns:
-        ``(decoded or logits, targets) -> (n,)``.
-    Raises:
-        UsageError: for an unknown name, ``"bce"`` where the output leaves [0, 1], ``"nll"`` without a likelihood, or
-            another loss than that on sequences.
+    A few codes are decoded to see whether the decoder gives logits, probabilities or a likelihood.
     """
     if name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
@@ -146,5 +116,5 @@ def find_loss(name: str, decoder: "Decoder") -> "Callable[[Tensor, Tensor], Tens
     if logits is not x and isinstance(logits, Tensor) and isinstance(x, Tensor) and not torch.equal(logits, x):
         return cross_entropy_of_logits
     if not isinstance(x, Tensor) or bool((x < 0).any()) or bool((x > 1).any()):
-        raise UsageError("bce needs a decoder that gives probabilities or an object with .logits", 'Use loss="sse".')
+        raise UsageError("bce needs a decoder that gives values in [0, 1] or an object with .logits", 'Use loss="sse".')
     return cross_entropy

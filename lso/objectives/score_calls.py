@@ -1,6 +1,6 @@
-"""What became of a call of a score, and the call itself: what other processes run.
+"""Calling the user's score, in this process or in a worker, and the outcome of a call.
 
-A process that scores objects imports this module alone, so torch is imported where tensors come.
+A worker process imports this module alone, so torch is imported only where the data are tensors.
 """
 
 import copy
@@ -19,38 +19,28 @@ from lso.objectives.function_names import source_location
 from lso.vae.utils.validation import pluralize
 
 NAN = float("nan")
-MAX_REASON_CHARS = 300  # characters kept of what went wrong
+MAX_REASON_CHARS = 300  # characters kept of an error message
 MAX_ANSWER_CHARS = 80  # characters shown of a wrong answer
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreOutcome:
-    """What became of the call for one datum.
+    """The outcome of a score's call for one datum."""
 
-    Args:
-        word: one of `lso.black_box.ask_tell.OUTCOMES`.
-        value: what the score gave, the user's own; NaN unless evaluated.
-        reason: why there is none.
-        seconds: that the score took; for several data at once their share.
-        fault: what tells one failure from another: the type of the error and the line that raised it, or the form of a
-            wrong answer.
-    """
-
-    status: str
-    value: float = NAN
-    reason: str = ""
-    seconds: float = 0.0
+    status: str  # one of `lso.black_box.ask_tell.OUTCOMES`
+    value: float = NAN  # in the user's sense; NaN unless evaluated
+    reason: str = ""  # why there is no value
+    seconds: float = 0.0  # the score's running time, divided by the number of data scored together
+    # Tells one kind of failure from another: type and line of the error, or the form of a wrong answer.
     fault: str = ""
 
 
 class Chunk:
-    """Data that the score is given together. Called without arguments, as an executor does, it scores them.
+    """Data that the score is given together; calling the chunk without arguments, as executors do, scores them.
 
-    Args:
-        score: the user's.
-        on: ``"objects"``: it is given a list; ``"tensors"``: a batch.
-        items: the data; a tensor may come as an array, which other processes are sent.
+    With ``on="objects"`` the score is given a list, with ``on="tensors"`` a batch. Tensors may come as arrays, the form
+    in which they are sent to other processes.
     """
 
     def __init__(self, score: Callable[..., Any], on: str, items: Sequence[Any]) -> None:
@@ -60,22 +50,18 @@ class Chunk:
         return len(self.items)
 
     def __call__(self) -> list[ScoreOutcome]:
-        """Score them, whatever the score does.
+        """Score the data: one outcome each, or an empty list where the score raised on several data at once.
 
-        Returns:
-            An outcome for each, or none at all where the score raised on several: then each is to be tried alone. A
-            score that raises on one datum, or gives what is not one number for each, has failed; one that gives None,
-            NaN or an infinity says that the datum is invalid.
-        Raises:
-            ScoreError: if it gives another number of values than it was given data.
+        The caller then scores each datum alone. A score that raises on one datum, or returns anything but one number,
+        has failed; None, NaN and infinities mean that the datum is invalid. A list of the wrong length is a ScoreError.
         """
         begun = time.perf_counter()
         try:
-            given = self._call()
+            answer = self._call()
         except (Exception, SystemExit) as error:  # the user's code may raise anything
             outcomes = [failed_outcome(error, _error_location(error))] if len(self) == 1 else []
         else:
-            outcomes = parse_answer(given, len(self))
+            outcomes = parse_answer(answer, len(self))
         each = (time.perf_counter() - begun) / len(self)
         return [replace(outcome, seconds=each) for outcome in outcomes]
 
@@ -89,20 +75,20 @@ class Chunk:
 
 
 def call_score(score: Callable[..., Any], *data: Any) -> Any:
-    """What a score gives. Should it fork a process that comes out of it as well, that one ends."""
+    """Call a score; a process that it forked ends when it returns from the score."""
     with _ending_forked_processes():
         return score(*data)
 
 
 @contextmanager
 def _ending_forked_processes() -> Iterator[None]:
-    """A process that the score forked ends where it leaves the score: it must not go on with the search."""
+    """End a process that the score forked where it leaves the score, so that it does not continue the search."""
     process, code = os.getpid(), 1
     try:
         yield
         code = 0
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
         raise
     except BaseException:
         if os.getpid() != process:
@@ -110,34 +96,24 @@ def _ending_forked_processes() -> Iterator[None]:
         raise
     finally:
         if os.getpid() != process:
-            os._exit(code)  # at once: what is buffered, locked and registered is its parent's
+            os._exit(code)  # without cleanup: buffers, locks and exit handlers belong to the parent process
 
 
 def copy_datum(item: Any) -> Any:
-    """A copy for a score to do with as it likes: the datum may be part of what the decoder or the search keeps.
+    """A copy of a datum that the score may change; the datum itself where it cannot be copied.
 
-    Args:
-        item: a tensor, an array, or any object.
-    Returns:
-        The copy; the object itself where it cannot be copied.
+    The datum may share memory with what the decoder or the search keeps.
     """
     if hasattr(item, "detach"):
         return item.detach().clone()
     try:
-        return copy.deepcopy(item)  # of a text, itself
-    except Exception:  # the user's own object
+        return copy.deepcopy(item)
+    except Exception:  # the user's own objects may not support copying
         return item
 
 
 def failed_outcome(error: BaseException, where: str = "") -> ScoreOutcome:
-    """The outcome of a call that raised.
-
-    Args:
-        error: what was raised.
-        where: the score raised it; empty where something else did.
-    Returns:
-        The outcome, with the error and its place in words.
-    """
+    """The outcome of a call that raised; ``where`` is the line of the score that did, empty if not the score raised."""
     kind = type(error).__name__
     reason = f"{kind}: {error}"[:MAX_REASON_CHARS]
     if not where:
@@ -146,41 +122,37 @@ def failed_outcome(error: BaseException, where: str = "") -> ScoreOutcome:
 
 
 def _error_location(error: BaseException) -> str:
-    """Where the user's code raised: the innermost line that is not a library's."""
+    """The line at which the user's code raised: the innermost one outside installed libraries."""
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     frames = [(code, line) for code, line in frames if code.co_filename != __file__]
-    own = [(code, line) for code, line in frames if not code.co_filename.startswith((*LIBRARIES, "<frozen"))]
+    user_frames = [(code, line) for code, line in frames if not code.co_filename.startswith((*LIBRARIES, "<frozen"))]
     if not frames:
         return ""
-    code, line = (own or frames)[-1]
+    code, line = (user_frames or frames)[-1]
     return f"{source_location(code.co_filename, line)}, in {code.co_name}"
 
 
-def parse_answer(given: Any, n: int) -> list[ScoreOutcome]:
-    """What a score's answer for a batch amounts to.
+def parse_answer(answer: Any, n: int) -> list[ScoreOutcome]:
+    """The outcomes of n data from what the score returned for them: n numbers in a list, an array or a tensor.
 
-    Args:
-        given: what it returned: n numbers in a list, an array or a tensor.
-        n: data in the batch.
-    Returns:
-        One outcome for each datum.
-    Raises:
-        ScoreError: if it is a list of another length, for more than one datum.
+    Another length for more than one datum is an error of the score as a whole: no value can be assigned to its datum.
     """
-    listed = hasattr(given, "__len__") and not isinstance(given, str | bytes | dict)
-    flat = listed and getattr(given, "ndim", 1) == 1
-    if flat and len(given) != n > 1:
+    is_list = hasattr(answer, "__len__") and not isinstance(answer, str | bytes | dict)
+    flat = is_list and getattr(answer, "ndim", 1) == 1
+    if flat and len(answer) != n > 1:
         raise ScoreError(
-            f"the score gave {pluralize(len(given), 'value')} for {n} data, expected {n}",
-            "It is given several at once, and gives one float (or None) for each, in their order.",
+            f"the score gave {pluralize(len(answer), 'value')} for {n} data, expected {n}",
+            "The score is called with several data at once and returns one float (or None) for each, in their order.",
         )
-    if not flat or len(given) != n:
-        what = "one number for each datum" if n == 1 else f"{n} numbers"
+    if not flat or len(answer) != n:
+        expected = "one number for each datum" if n == 1 else f"{n} numbers"
         wrong = ScoreOutcome(
-            "failed", reason=f"the score gave {_describe_answer(given)}, expected {what}", fault=_answer_form(given)
+            "failed",
+            reason=f"the score gave {_describe_answer(answer)}, expected {expected}",
+            fault=_answer_form(answer),
         )
         return [wrong] * n
-    return [_parse_value(value) for value in (given.tolist() if hasattr(given, "tolist") else given)]
+    return [_parse_value(value) for value in (answer.tolist() if hasattr(answer, "tolist") else answer)]
 
 
 def _parse_value(value: Any) -> ScoreOutcome:
@@ -201,21 +173,21 @@ def _parse_value(value: Any) -> ScoreOutcome:
     return ScoreOutcome("evaluated", number)
 
 
-def _answer_form(given: Any) -> str:
-    """The form of a wrong answer, without the values and the size of the batch in it."""
-    axes = f" of {given.ndim} axes" if hasattr(given, "ndim") else ""
-    return f"answer: {type(given).__name__}{axes}"
+def _answer_form(answer: Any) -> str:
+    """Type and number of axes of a wrong answer: the same for every batch, as its values and size are left out."""
+    axes = f" of {answer.ndim} axes" if hasattr(answer, "ndim") else ""
+    return f"answer: {type(answer).__name__}{axes}"
 
 
-def _describe_answer(given: Any) -> str:
-    if hasattr(given, "shape"):
-        return f"{type(given).__name__} of shape {tuple(given.shape)}"
-    if isinstance(given, list | tuple):
-        return f"{len(given)} values" if len(given) != 1 else f"a {type(given).__name__} of one value"
+def _describe_answer(answer: Any) -> str:
+    if hasattr(answer, "shape"):
+        return f"{type(answer).__name__} of shape {tuple(answer.shape)}"
+    if isinstance(answer, list | tuple):
+        return f"{len(answer)} values" if len(answer) != 1 else f"a {type(answer).__name__} of one value"
     try:
-        return f"{type(given).__name__} {given!r}"[:MAX_ANSWER_CHARS]
-    except Exception:  # of a number with too many digits, or the user's own
-        return f"a {type(given).__name__}"
+        return f"{type(answer).__name__} {answer!r}"[:MAX_ANSWER_CHARS]
+    except Exception:  # the repr of an integer with too many digits raises, and that of a user's object may
+        return f"a {type(answer).__name__}"
 
 
 def _has_axes(value: Any) -> bool:

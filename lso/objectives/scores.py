@@ -1,4 +1,4 @@
-"""What a score may return, the errors that say what it should have, and the memory of a score on strings."""
+"""Checks of what a score returns, and the memory of a score on strings."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,30 +13,20 @@ from lso.vae.utils.validation import pluralize
 
 
 def not_differentiable_error(name: str, why: str, optimizer: str = "a gradient optimizer") -> UsageError:
-    """The error for a gradient optimizer on an objective without gradients."""
+    """The error to raise for a gradient optimizer on an objective without gradients."""
     return UsageError(
-        f"{optimizer} cannot serve objective {name!r}: {why}",
+        f"{optimizer} cannot optimize objective {name!r}: {why}",
         "Use a black-box optimizer, or a score and a decoder made of differentiable torch operations.",
     )
 
 
 def as_objects(decoded: Tensor | list[Any]) -> list[Any]:
-    """A decoded batch as a list."""
+    """A decoded batch as a list of objects: of arrays where it is a tensor."""
     return list(decoded.detach().cpu().numpy()) if isinstance(decoded, Tensor) else decoded
 
 
 def parse_object_values(values: Any, n: int) -> Tensor:
-    """The values of a score on objects.
-
-    Args:
-        values: what it returned: n floats, None for an invalid object.
-        n: objects scored.
-    Returns:
-        ``(n,)`` double, NaN for an invalid object.
-    Raises:
-        ShapeError: if there is not one value for each object.
-        UsageError: if a value is no number.
-    """
+    """What a score returned for n objects as an ``(n,)`` double tensor, NaN where it gave None: an invalid object."""
     if values is None or isinstance(values, str) or not hasattr(values, "__len__") or len(values) != n:
         got = pluralize(len(values), "value") if hasattr(values, "__len__") else type(values).__name__
         raise ShapeError(
@@ -47,27 +37,20 @@ def parse_object_values(values: Any, n: int) -> Tensor:
         return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float64)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"the score returned what is no number: {error}", "Return a float or None for each object."
+            f"the score returned something that is not a number: {error}", "Return a float or None for each object."
         ) from error
 
 
 def score_objects(score: Callable[..., Any], objects: Sequence[Any]) -> Tensor:
-    """Values of objects, which the score gets copies of.
+    """Score copies of n objects: ``(n,)`` double, NaN for an invalid object.
 
-    Args:
-        score: list of objects -> list of floats, None or NaN for an invalid one.
-        objects: n, strings or others.
-    Returns:
-        ``(n,)`` double, NaN for an invalid object.
-    Raises:
-        ShapeError: if the score does not give one value for each object.
-        UsageError: if a value is no number.
+    The score maps a list of objects to a list of floats, with None or NaN for an invalid one.
     """
     return parse_object_values(call_score(score, [copy_datum(item) for item in objects]), len(objects))
 
 
 def check_values(value: Any, n: int) -> Tensor:
-    """The values of a score on tensors."""
+    """Check that a score on tensors returned one value for each of n data."""
     if not isinstance(value, Tensor):
         raise UsageError(
             f"the score returned {type(value).__name__}, expected a tensor ({n},)",
@@ -82,32 +65,28 @@ def check_values(value: Any, n: int) -> Tensor:
 
 
 class MemoizedScore:
-    """A score on objects that sees each distinct string once; other objects it sees every time.
-
-    Args:
-        score: list of objects -> list of floats, None or NaN for an invalid one.
-    """
+    """A score on objects that is called once for each distinct string; other objects are scored every time."""
 
     def __init__(self, score: Callable[..., Any]) -> None:
         self._score = score
-        self._known: dict[str, float] = {}
+        self._values: dict[str, float] = {}
         self._calls = 0
 
     def __call__(self, objects: Sequence[Any]) -> Tensor:
-        """Values of objects, and its errors, as of `score_objects`."""
+        """Score objects as `score_objects` does, with its errors."""
         if not all(isinstance(item, str) for item in objects):
             return score_objects(self._score, objects)
-        fresh = list(dict.fromkeys(item for item in objects if item not in self._known))
+        fresh = list(dict.fromkeys(item for item in objects if item not in self._values))
         if fresh:
-            self._known |= dict(zip(fresh, score_objects(self._score, fresh).tolist(), strict=True))
+            self._values |= dict(zip(fresh, score_objects(self._score, fresh).tolist(), strict=True))
         self._calls += len(objects)
-        return torch.tensor([self._known[item] for item in objects], dtype=torch.float64)
+        return torch.tensor([self._values[item] for item in objects], dtype=torch.float64)
 
     @property
     def counters(self) -> dict[str, int]:
-        """Strings asked for (``calls``), distinct ones (``unique``: as often was the score asked), those answered from
-        memory (``duplicate``), and distinct ones that are ``invalid``.
+        """Strings scored (``calls``), distinct ones (``unique``: the score's own calls), those answered from memory
+        (``duplicate``), and distinct ones that are ``invalid``.
         """
-        invalid = sum(math.isnan(value) for value in self._known.values())
-        unique = len(self._known)
+        invalid = sum(math.isnan(value) for value in self._values.values())
+        unique = len(self._values)
         return {"calls": self._calls, "unique": unique, "duplicate": self._calls - unique, "invalid": invalid}

@@ -1,4 +1,4 @@
-"""Targets of a reconstruction, checked against what the decoder makes, and what its decoder is forced on."""
+"""Targets of a reconstruction, checked against what the decoder makes, and the context that it is teacher-forced on."""
 
 import math
 from typing import TYPE_CHECKING
@@ -19,52 +19,30 @@ CONTEXTS = ("target", "own", "blank")
 
 
 def resolve_context(context: str, decoder: "Decoder") -> str:
-    """What a decoder is forced on.
-
-    Args:
-        context: row of `CONTEXTS`.
-        decoder: any.
-    Returns:
-        The same; ``"none"`` for a decoder that is not autoregressive.
-    Raises:
-        UsageError: for an unknown context, or ``"own"`` on sequences: an own decode of another length has no token at
-            each place of the target's.
-    """
+    """Check a context of `CONTEXTS` against the decoder; ``"none"`` for a decoder that is not autoregressive."""
     if context not in CONTEXTS:
         raise unknown_name("context", context, CONTEXTS)
     if decoder.vocabulary is not None and context == "own":
+        # A generated sequence of another length has no token at each of the target's positions.
         raise UsageError(
-            "context own is of images: an own decode is of another length than the target",
-            "Take target, whose value is the likelihood itself, or blank, unknown tokens alone.",
+            "context own is for images: a sequence that the model generates may be longer or shorter than the target",
+            "Use context target, which gives the exact likelihood, or blank, which makes every token unknown.",
         )
     return context if decoder.autoregressive else "none"
 
 
 def blank_context(targets: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "_ ..."]:
-    """An empty context.
-
-    Args:
-        targets: ``(n, *event)``.
-    Returns:
-        Of images one of zeros, ``(1, *event)``; sequences with every token unknown, of the targets' lengths.
-    """
+    """An empty context: for images one image of zeros, for sequences the targets with every token unknown."""
     if targets.is_floating_point():
         return torch.zeros_like(targets[:1])
     return torch.where(targets > UNKNOWN, UNKNOWN, targets)
 
 
 def as_target_batch(decoder: "Decoder", targets: Shaped[Tensor, "..."] | Corpus) -> Shaped[Tensor, "target ..."]:
-    """Targets as a batch that the decoder can be compared with.
+    """Targets as a batch ``(T, *event)`` that decodes can be compared with, detached and on the decoder's device.
 
-    Args:
-        decoder: any.
-        targets: ``(T, *event)``, or one datum of the event's shape; bytes are divided by 255. Of sequences
-            ``(T, length)`` token numbers, or one: start, tokens, end, padding; or a corpus of them.
-    Returns:
-        ``(T, *event)``, detached, on the decoder's device.
-    Raises:
-        ShapeError: if they do not have the shape of what the decoder makes.
-        UsageError: if sequences are no token numbers of the model, or lack their start or end.
+    They come as such a batch or as one datum; bytes are divided by 255. Sequences come as token numbers (start, tokens,
+    end, padding), or as a corpus.
     """
     if isinstance(targets, Corpus):
         targets = targets.padded()
@@ -75,7 +53,7 @@ def as_target_batch(decoder: "Decoder", targets: Shaped[Tensor, "..."] | Corpus)
     if tuple(batch.shape[1:]) != event or len(batch) == 0:
         raise ShapeError(
             f"expected targets (T >= 1, {', '.join(map(str, event))}), got {tuple(targets.shape)}",
-            "Give them the size and the channels of what the decoder makes.",
+            "Resize the targets to the size and channels of what the decoder makes.",
         )
     return to_unit(batch).detach().to(device=decoder.device)
 
@@ -85,31 +63,25 @@ def _check_sequences(targets: Tensor, words: int) -> Int[Tensor, "target length"
     if batch.ndim != 2 or batch.shape[0] < 1 or batch.shape[1] < 2 or batch.is_floating_point():
         raise ShapeError(
             f"expected token numbers (T >= 1, length >= 2), got {tuple(targets.shape)} of {targets.dtype}",
-            "Number them by the model's vocabulary: corpus.padded(), or Vocabulary.encode(tokens).",
+            "Encode them by the model's vocabulary: corpus.padded(), or Vocabulary.encode(tokens).",
         )
     x = batch.detach().long()
     low, high = x.aminmax()
     begun, ended = bool((x[:, 0] == START).all()), bool(((x == END).sum(1) == 1).all())
-    closed = torch.cat([x[:, 1:], x.new_full((len(x), 1), PAD)], 1)  # what follows each token
-    if low < 0 or high >= words or not begun or not ended or not bool((closed[(x == END) | (x == PAD)] == PAD).all()):
+    following = torch.cat([x[:, 1:], x.new_full((len(x), 1), PAD)], 1)  # the token after each token
+    padded = bool((following[(x == END) | (x == PAD)] == PAD).all())
+    if low < 0 or high >= words or not begun or not ended or not padded:
         raise UsageError(
             f"expected token numbers below {words} from {START} (start) to {END} (end), then {PAD} (padding) alone",
-            "Number them by the model's vocabulary: corpus.padded(), or Vocabulary.encode(tokens).",
+            "Encode them by the model's vocabulary: corpus.padded(), or Vocabulary.encode(tokens).",
         )
     return x
 
 
 def align_targets(targets: Shaped[Tensor, "target ..."], lead: torch.Size, dim: int) -> Shaped[Tensor, "n ..."]:
-    """The target of each code, row by row.
+    """The target of each code of a flattened batch: ``(T, *event)`` to ``(n, *event)``.
 
-    Args:
-        targets: ``(T, *event)``.
-        lead: leading axes of the codes, the first over targets; any where T is 1.
-        dim: of a code.
-    Returns:
-        ``(n, *event)``, n the product of the leading axes.
-    Raises:
-        ShapeError: if the first axis does not run over the targets.
+    ``lead`` are the leading axes of the codes, n their product; the first runs over the T targets, or T is 1.
     """
     count, event, n = len(targets), targets.shape[1:], math.prod(lead)
     if count == 1:

@@ -83,7 +83,7 @@ def test_one_sequence_is_a_target_and_a_blank_context_knows_no_token() -> None:
         ("bce", "target", "the loss bce compares numbers"),
         (lambda x, y: x, "target", "the loss lambda .*compares numbers"),
         ("mse", "target", "unknown loss 'mse'"),
-        ("nll", "own", "context own is of images"),
+        ("nll", "own", "context own is for images"),
         ("nll", "targets", "unknown context 'targets'"),
     ],
 )
@@ -144,7 +144,7 @@ def test_a_score_sees_each_text_once_over_all_calls() -> None:
     fresh = LatentObjective(decoder, score, on="objects", remember=False)
     fresh(z)
     assert len(seen) == unique + 40 and fresh.counters == {}
-    with pytest.raises(UsageError, match="adam cannot serve objective 'score'"):
+    with pytest.raises(UsageError, match="adam cannot optimize objective 'score'"):
         minimize(objective, z)
 
 

@@ -89,7 +89,7 @@ def test_a_goal_with_gradients_is_searched_by_adam_and_one_without_is_refused_by
     assert len(ends) == 2 and all(float(end["value"]) > float(end["value0"]) for end in ends)
     Path("mine.py").write_text("def ink(xs):\n    return [float(x.sum()) for x in xs]\n")
     refused = lso("optimize", "--objective", "mine:ink", "--maximize", *quick)
-    assert refused.exit_code == 2 and "adam cannot serve objective 'mine:ink'" in refused.stderr
+    assert refused.exit_code == 2 and "adam cannot optimize objective 'mine:ink'" in refused.stderr
 
 
 @pytest.mark.usefixtures("plain_report")
@@ -148,7 +148,7 @@ def test_a_broken_score_is_told_in_two_lines_after_a_few_calls_and_mended_it_goe
     *before, first, second = result.stderr.splitlines()
     assert all(line.startswith("warning: Posterior collapse: ") for line in before) and len(before) <= 1
     assert first.startswith("error: the score failed on 8 objects in a row and gave no value yet: KeyError: ")
-    assert first.endswith("(broken_score.py, line 3, in score)") and second.startswith("Mend the score, and resume.")
+    assert first.endswith("(broken_score.py, line 3, in score)") and second.startswith("Fix the score, and resume.")
     told = lso("doctor", "found")
     assert "the score failed on 8 objects in a row" in told.stdout and "lso optimize --resume found" in told.stdout
     Path("broken_score.py").write_text("def score(xs):\n    return [float(x.sum()) for x in xs]\n")

@@ -295,7 +295,7 @@ def test_what_is_not_differentiable_is_refused_by_name() -> None:
     cut = LatentObjective(planted(), lambda x: x.detach().flatten(1).sum(1))
     for optimizer in GRADIENT_OPTIMIZERS:
         with pytest.raises(
-            UsageError, match=rf"{optimizer} cannot serve objective 'lambda \(tests.*\)': its score works on objects"
+            UsageError, match=rf"{optimizer} cannot optimize objective 'lambda \(tests.*\)': its score works on objects"
         ):
             minimize(on_objects, draws(2, 4), optimizer)
         with pytest.raises(UsageError, match="declared not differentiable\nUse a black-box optimizer"):

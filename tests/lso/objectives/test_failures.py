@@ -56,7 +56,7 @@ def test_a_score_broken_from_the_start_ends_the_search_within_ten_objects(kind: 
     assert score.calls <= 10 and len(score.objects) <= 10
     message, hint = str(error.value).splitlines()
     assert "8 objects in a row" in message or "10 objects in a row" in message
-    assert hint.startswith("Mend the score, and resume.") and "--max-failures" in hint
+    assert hint.startswith("Fix the score, and resume.") and "--max-failures" in hint
 
 
 def test_so_does_one_on_tensors() -> None:

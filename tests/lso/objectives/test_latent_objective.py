@@ -329,7 +329,7 @@ def test_wrong_use_is_told_in_two_lines() -> None:
         reconstruction(3).acquisition()
     with pytest.raises(ShapeError, match="q=1"):
         bright().acquisition()(draws(5, 2, 4))
-    with pytest.raises(UsageError, match="bce needs a decoder that gives probabilities"):
+    with pytest.raises(UsageError, match="bce needs a decoder that gives values"):
         LatentObjective.reconstruct(planted(), 5 * planted()(draws(1, 4)), "bce")
     with pytest.raises(UsageError, match="unknown loss 'mse'"):
         LatentObjective.reconstruct(planted(), torch.zeros(1, *EVENT), "mse")

@@ -126,7 +126,7 @@ def test_a_search_for_sentences_leaves_lines_and_a_report(run: Run, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("values", "text"), [({"loss": "sse"}, "the loss sse"), ({"context": "own"}, "context own is of images")]
+    ("values", "text"), [({"loss": "sse"}, "the loss sse"), ({"context": "own"}, "context own is for images")]
 )
 def test_a_refused_search_leaves_no_folder(run: Run, tmp_path: Path, values: dict[str, str], text: str) -> None:
     with pytest.raises(UsageError, match=text):
