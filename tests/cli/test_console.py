@@ -178,4 +178,7 @@ def test_what_a_size_of_0_means_is_said() -> None:
     """Files of several sizes, or larger than 64 pixels, become 32x32."""
     with pytest.raises(UsageError, match="a size of 8 to 64 pixels, got 4") as error:
         DataConfig(size=4)
-    assert error.value.hint == "0, the default, is the images' own where all have one of 8 to 64 pixels, else 32."
+    assert (
+        error.value.hint
+        == "0, the default, keeps the images' own size where all have the same from 8 to 64 pixels, else takes 32."
+    )

@@ -1,1 +1,1 @@
-"""What a training is, without torch: methods and their components, architectures, protocol, data, TOML."""
+"""The configuration of a training, torch-free: methods and their components, architectures, protocol, data, TOML."""

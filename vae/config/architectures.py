@@ -1,4 +1,7 @@
-"""The table of architectures: network families with their sizes. Torch-free; `lso.vae.models.vae` makes networks."""
+"""Architectures by name: network families and their default sizes.
+
+Torch-free, so that lists and the command line load fast; `lso.vae.models.vae` makes the networks.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,24 +11,24 @@ from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.validation import convert, require
 
 Kind = Literal["image", "sequence"]
-HEADS = 4  # of attention
+HEADS = 4  # attention heads of a transformer layer; they divide the width between them
 LikelihoodName = Literal["bernoulli", "gaussian", "logistic", "categorical"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """Sizes of a VAE.
+    """The networks of a VAE: a family of `ARCHITECTURES` and its sizes.
 
     Args:
         name: row of `ARCHITECTURES`.
-        latent_dim: size of z; 0 for an autoregressive decoder alone.
-        likelihood: of the pixels: Bernoulli, Gaussian or discretized logistic; categorical of tokens.
+        latent_dim: size of z; 0 is an autoregressive decoder without latents.
+        likelihood: bernoulli, gaussian or logistic (discretized) for pixels, categorical for tokens.
         width: hidden units (mlp, sequences), channels of the first stage (conv) or of all layers (PixelCNN families).
         embedding: size of a token's embedding; 0 for images, and for the transformer, where it is the width.
-        layers: of encoder and decoder each; 0 for images, as are the following.
-        dropout: share of the features dropped at the decoder's inputs and after its layers.
-        word_drop: share of the tokens that the decoder reads as unknown (Bowman et al. 2016).
-        edition: which reading of a published network, where the family has had several: the last is nearest to the
+        layers: of the encoder and of the decoder, each; 0 for images.
+        dropout: share of the features dropped at the decoder's inputs and after its layers; 0 for images.
+        word_drop: share of the tokens that the decoder reads as unknown (Bowman et al. 2016); 0 for images.
+        edition: version of a published network where this library has had several: the newest is nearest to the
             authors' code, 0 is that of version 0.1.
     Raises:
         UsageError: for an unknown name, a likelihood of another kind of data, or a size out of range.
@@ -46,7 +49,7 @@ class Architecture:
             raise unknown_name("architecture", self.name, ARCHITECTURES)
         if self.latent_dim == 0 and not ARCHITECTURES[self.name].autoregressive:
             raise UsageError(
-                f"{self.name} decodes nothing but z, and latent_dim is 0",
+                f"{self.name} decodes from z alone, and latent_dim is 0",
                 f"Take an autoregressive architecture, e.g. --arch {BASELINES['image']}, or --latent-dim 32.",
             )
         require(self.latent_dim >= 0, "latent_dim >= 0", self.latent_dim, "2 to 64 is usual.")
@@ -57,12 +60,12 @@ class Architecture:
             fitting = [name for name, row in ARCHITECTURES.items() if (row.kind == "sequence") != sequence]
             raise UsageError(
                 f"{self.name} is for {spec.kind}s, and the likelihood {self.likelihood} is not",
-                f"Networks for such data: {', '.join(fitting)}.",
+                f"Architectures with this likelihood: {', '.join(fitting)}.",
             )
         for key in ("embedding", "layers"):
-            size, usual = getattr(self, key), getattr(spec, key)
-            remedy = f"The default is {usual} ({self.name})." if usual else f"{self.name} has none of its own."
-            require(size >= 1 if usual else size == 0, f"{key} {'>= 1' if usual else '0'}", size, remedy)
+            size, default = getattr(self, key), getattr(spec, key)
+            remedy = f"The default is {default} ({self.name})." if default else f"{self.name} has no {key} to set."
+            require(size >= 1 if default else size == 0, f"{key} {'>= 1' if default else '0'}", size, remedy)
         for key in ("dropout", "word_drop"):
             share = getattr(self, key)
             usual = f"0 switches it off; the default is {getattr(spec, key):g}."
@@ -74,54 +77,39 @@ class Architecture:
             0 <= self.edition <= spec.edition,
             f"an edition from 0 to {spec.edition}",
             self.edition,
-            f"The newest is the default ({self.name}).",
+            f"The newest edition of {self.name} is the default.",
         )
         if spec.divisor > 1:
             require(
                 self.width % spec.divisor == 0,
                 f"a width divisible by {spec.divisor}",
                 self.width,
-                f"The {spec.divisor} heads of {self.name} share it.",
+                f"The {spec.divisor} attention heads of {self.name} divide it between them.",
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchitectureSpec:
-    """A row of the table.
+    """A row of `ARCHITECTURES`: what a family of networks is, and its default sizes (see `Architecture`)."""
 
-    Args:
-        summary: one line for lists.
-        encoder: ``"module:class"``, or a function that makes one: of images ``(shape, latent_dim, width)``, of
-            sequences ``(shape, architecture)``.
-        decoder: likewise, with the likelihood of images and ``skip`` besides; see `lso.vae.models.vae.VAE`.
-        width: default of `Architecture.width`.
-        autoregressive: whether a pixel's or token's distribution depends on those before it.
-        kind: of the data.
-        embedding: default of `Architecture.embedding`, as the following of theirs.
-        layers: see above.
-        dropout: see above.
-        divisor: of the width.
-        edition: the newest, see `Architecture`.
-        optimizer: that suits it where the task's does not; empty leaves the task's.
-        batched_from: models from which on training them as one batched model is faster on a CPU; 0 is never.
-        batched_size: numbers of a datum up to which it is.
-    """
-
-    summary: str
+    summary: str  # one line for lists
+    # ``"module:name"`` of the class, or of a function that makes one, called with ``(shape, latent_dim, width)`` for
+    # images and ``(shape, architecture)`` for sequences; the decoder also with the likelihood of images and ``skip``.
+    # `lso.vae.models.vae.VAE` calls them.
     encoder: str
     decoder: str
     width: int
-    autoregressive: bool = False
-    kind: Kind = "image"
+    autoregressive: bool = False  # whether a pixel's or token's distribution depends on those before it
+    kind: Kind = "image"  # of data
     embedding: int = 0
     layers: int = 0
     dropout: float = 0.0
     word_drop: float = 0.0
-    divisor: int = 1
-    edition: int = 0
-    optimizer: str = ""
-    batched_from: int = 0
-    batched_size: int = 0
+    divisor: int = 1  # number that must divide the width
+    edition: int = 0  # the newest
+    optimizer: str = ""  # default in place of the task's; empty leaves the task's
+    batched_from: int = 0  # number of models from which one batched model trains faster on a CPU; 0 is never
+    batched_size: int = 0  # largest number of values in a datum for which that holds
 
 
 def _sequence(
@@ -247,30 +235,31 @@ ARCHITECTURES: Mapping[str, ArchitectureSpec] = {
         optimizer="adam",
     ),
 }
-BASELINES: Mapping[Kind, str] = {"image": "he2019-small", "sequence": "lstm"}  # without latents, where none is named
+# Architecture of a baseline without latents where the user names none.
+BASELINES: Mapping[Kind, str] = {"image": "he2019-small", "sequence": "lstm"}
 
 
 def architecture(
     name: str, latent_dim: int = 32, likelihood: str | None = None, width: int | None = None, **sizes: Any
 ) -> Architecture:
-    """An architecture by name, with the family's own default sizes.
+    """An architecture by name, with its family's default sizes.
 
     Args:
         name: row of `ARCHITECTURES`.
         latent_dim: size of z.
-        likelihood: of the pixels; None is Bernoulli, or categorical where data are sequences.
+        likelihood: of pixels or tokens; None is Bernoulli for images and categorical for sequences.
         width: hidden units or channels; None is the family's default.
-        sizes: other fields of `Architecture` that differ from the family's default.
+        sizes: other fields of `Architecture` that differ from the family's defaults.
     Returns:
-        The architecture.
+        The architecture, complete and checked.
     Raises:
-        UsageError: for an unknown name or a size below 1.
+        UsageError: for an unknown name or a size out of range.
     """
     if name not in ARCHITECTURES:
         raise unknown_name("architecture", name, ARCHITECTURES)
     spec = ARCHITECTURES[name]
     usual = "categorical" if spec.kind == "sequence" else "bernoulli"
-    known = convert(usual if likelihood is None else likelihood, LikelihoodName, "likelihood")
-    own = {key: getattr(spec, key) for key in ("width", "embedding", "layers", "dropout", "word_drop", "edition")}
-    own |= {"width": width} if width is not None else {}
-    return Architecture(name=name, latent_dim=latent_dim, likelihood=known, **{**own, **sizes})
+    checked = convert(usual if likelihood is None else likelihood, LikelihoodName, "likelihood")
+    defaults = {key: getattr(spec, key) for key in ("width", "embedding", "layers", "dropout", "word_drop", "edition")}
+    defaults |= {"width": width} if width is not None else {}
+    return Architecture(name=name, latent_dim=latent_dim, likelihood=checked, **{**defaults, **sizes})

@@ -1,7 +1,8 @@
-"""The axes on which methods are points: one small frozen value for each choice, torch-free.
+"""The components that methods are made of: on each axis (objective, penalty, inference, ...) one dataclass a choice.
 
-What a value does is a function in the module of its axis: `objectives`, `penalties`, `inference`, `aggressive`,
-`schedules`.
+The dataclasses hold parameters only and are torch-free; what they stand for is computed by the function registered for
+them in `lso.vae.objectives` (objective, penalty, KL schedule), `lso.vae.inference` and `lso.vae.training.aggressive`
+(encoder updates).
 """
 
 from collections.abc import Mapping
@@ -28,8 +29,8 @@ class FreeBits:
     over: Literal["datum", "batch"] = "datum"
 
     def __post_init__(self) -> None:
-        what, remedy = "a finite free-bits floor >= 0 nats", "0 is the plain ELBO; 0.05 to 0.5 is usual."
-        require(0 <= self.floor < inf, what, self.floor, remedy)
+        expected, remedy = "a finite free-bits floor >= 0 nats", "0 is the plain ELBO; 0.05 to 0.5 is usual."
+        require(0 <= self.floor < inf, expected, self.floor, remedy)
         require(self.over in ("datum", "batch"), "over=datum or over=batch", self.over, "datum is the default.")
 
 
@@ -48,8 +49,9 @@ Objective = Elbo | FreeBits | ImportanceWeighted
 # --- penalty ----------------------------------------------------------------------------------------------------------
 
 
-# What is re-encoded: expected pixels with gradients into the decoder, the same without, or drawn binary pixels whose
-# gradients are those of the expected ones (straight-through).
+# Which reconstruction is encoded again: expected pixels, with gradients into the decoder ("soft") or without
+# ("detached"), or binary pixels drawn from them, whose gradients are those of the expected ones (straight-through,
+# "hard").
 Reconstruction = Literal["soft", "detached", "hard"]
 RENAMED_PENALTY = {"shown": "reconstruction"}  # old name -> current one
 
@@ -57,7 +59,7 @@ RENAMED_PENALTY = {"shown": "reconstruction"}  # old name -> current one
 @renamed_fields(**RENAMED_PENALTY)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SquaredReencoding:
-    """Squared distance between a code and the code of its reconstruction (NE-VAE, se)."""
+    """Squared distance between a code and the posterior mean of its reconstruction (NE-VAE, se)."""
 
     weight: float = 1.0
     reduction: Literal["mean", "sum"] = "mean"
@@ -78,7 +80,7 @@ class LogProbReencoding:
     reconstruction: Reconstruction = "soft"
 
     def __post_init__(self) -> None:
-        require(self.c < inf, "a floor c below infinity", self.c, "-5 to 5 is usual; -inf is no floor.")
+        require(self.c < inf, "a floor c below infinity", self.c, "-5 to 5 is usual; -inf means no floor.")
         _check_penalty(self.weight, self.reduction, self.reconstruction)
 
 
@@ -90,7 +92,7 @@ def _check_penalty(weight: float, reduction: str, reconstruction: str) -> None:
         reduction in ("mean", "sum"),
         "reduction=mean or reduction=sum",
         reduction,
-        "Both run over the latent dimensions.",
+        "Both reduce over the latent dimensions.",
     )
 
 
@@ -101,7 +103,7 @@ Penalty = SquaredReencoding | LogProbReencoding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amortized:
-    """q(z|x) is what the encoder says."""
+    """q(z|x) is the encoder's output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,17 +113,17 @@ class Refinement:
         v <- momentum v - clip(grad / batch),  (mean, log_var) <- (mean, log_var) + step_size v,
 
     grad being that of one datum's sampled negative ELBO. The published code descends the mean loss of a batch of 50 or
-    32; ``batch`` states that number, so that a datum is refined alike in a short batch and in an evaluation.
+    32; ``batch`` is that number, so that a datum is refined alike in a short batch and in an evaluation.
 
     Args:
         steps: K; 10 in He et al. (2019), 20 in Kim et al. (2018).
-        step_size: of the descent.
-        momentum: of the descent.
+        step_size: eta.
+        momentum: factor on the previous velocity v.
         clip: largest norm of the gradient of the mean loss, for mean and log-variance each; 0 is none.
-        clip_over: the matrix of a whole batch, as published (outside training of each ``batch`` data in order), or each
-            datum alone (with clip / sqrt(batch), the same where all gradients are of one size), which makes a datum
-            independent of its neighbours.
-        batch: data whose mean loss the published step descends.
+        clip_over: what the norm runs over. ``"batch"``: the matrix of a whole batch, as published; outside training,
+            that of each ``batch`` consecutive data. ``"datum"``: each datum alone, against clip / sqrt(batch), which is
+            the same where all gradients have one norm, and makes a datum's result independent of its neighbours.
+        batch: data over which the published step takes the mean loss.
     """
 
     steps: int = 10
@@ -136,13 +138,16 @@ class Refinement:
         require(0 < self.step_size < inf, "a finite step_size > 0", self.step_size, "1 is the default.")
         require(0 <= self.momentum < 1, "0 <= momentum < 1", self.momentum, "0.5 is the default.")
         require(0 <= self.clip < inf, "a finite clip >= 0", self.clip, "5 is the default; 0 switches it off.")
-        require(self.clip_over in ("datum", "batch"), "clip_over=datum or batch", self.clip_over, "datum is ours.")
+        remedy = "datum is the default; batch is as published."
+        require(self.clip_over in ("datum", "batch"), "clip_over=datum or batch", self.clip_over, remedy)
         require(self.batch >= 1, "batch >= 1", self.batch, "50 is the default.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Svi:
-    """Stochastic variational inference: q(z|x) found for each batch anew, no encoder (Hoffman et al. 2013)."""
+    """Stochastic variational inference: q(z|x) is optimized anew for each batch, without an encoder (Hoffman et al.
+    2013).
+    """
 
     refinement: Refinement
     initial: Literal["random", "zero"] = "random"
@@ -153,21 +158,20 @@ class Svi:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SemiAmortized:
-    """SVI from the encoder's output, with gradients through it (Kim et al. 2018).
-
-    The gradient is the paper's. The released code (harvardnlp/sa-vae, `optim_n2n.py`) takes another: it clips the
-    perturbed gradients, of posterior and decoder together, subtracts unclipped ones and divides by 1e-5. Where their
-    norm is above the clip, as it is early in training, that swamps what comes through the refinement, and the encoder
-    gets the gradient of the plain ELBO at its start: its cosine with that was 1.000, with the true one 0.43 and -0.09
-    after 10 and 100 steps of training, with 20 inner ones (docs/log.md, 2026-12-01).
+    """SVI that starts from the encoder's output; the encoder is trained through its steps (Kim et al. 2018).
 
     Args:
-        refinement: of the encoder's output.
-        products: of second derivatives with vectors: ``exact``, or one-sided ``differences`` of gradients, which on
-            PixelCNNs are wrong by 1 to 3 % a product early in training, and by up to 0.14 % in the gradients of a
-            whole step.
+        refinement: the gradient steps.
+        products: how Hessian-vector products are computed: ``exact``, or as one-sided ``differences`` of gradients,
+            which on PixelCNNs are wrong by 1 to 3 % a product early in training, and by up to 0.14 % in the gradients
+            of a whole step.
     """
 
+    # The gradient is the paper's. The released code (harvardnlp/sa-vae, `optim_n2n.py`) takes another: it clips the
+    # perturbed gradients, of posterior and decoder together, subtracts unclipped ones and divides by 1e-5. Where their
+    # norm is above the clip, as it is early in training, that swamps what comes through the refinement, and the encoder
+    # gets the gradient of the plain ELBO at its start: its cosine with that was 1.000, with the true one 0.43 and -0.09
+    # after 10 and 100 steps of training, with 20 inner ones (docs/log.md, 2026-12-01).
     refinement: Refinement
     products: Literal["exact", "differences"] = "exact"
 
@@ -180,18 +184,18 @@ Inference = Amortized | Svi | SemiAmortized
 
 
 def inference_card(inference: Inference) -> dict[str, Any]:
-    """Plain values, for the file of a model."""
+    """An inference as plain values, for the metadata of a model's file."""
     return {"kind": type(inference).__name__, **asdict(inference)}
 
 
 def read_inference(card: Mapping[str, Any]) -> Inference:
-    """The value that `inference_card` wrote."""
+    """The inference that `inference_card` turned into plain values."""
     values = dict(card)
     kind = {"Amortized": Amortized, "Svi": Svi, "SemiAmortized": SemiAmortized}[values.pop("kind")]
     if "refinement" in values:
         values["refinement"] = Refinement(**values["refinement"])
-    found: Inference = kind(**values)
-    return found
+    inference: Inference = kind(**values)
+    return inference
 
 
 # --- encoder updates --------------------------------------------------------------------------------------------------
@@ -199,7 +203,7 @@ def read_inference(card: Mapping[str, Any]) -> Inference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joint:
-    """Encoder and decoder step together."""
+    """Encoder and decoder are updated together in every step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,19 +211,17 @@ class Aggressive:
     """The encoder is trained to convergence before each step of the decoder, early in training (He et al. 2019).
 
     Args:
-        window: inner steps between two looks at their mean loss; a rise ends the inner loop (10 images, 15 text).
-        cap: inner steps at most.
-        budget: a fixed number of inner steps instead; 0 waits for the rise.
-        patience: epochs whose validation MI falls short, over all of training, after which the phase ends for good.
-        against: short of the best MI so far (authors' image code, patience 5), or of the previous epoch's (the paper's
-            "MI stops climbing", patience 1).
-        tolerance: nats by which the MI may fall short; 0 is the published rule. Early on the MI moves by trifles: a
-            fall from 1.5e-4 to 7e-5 nats ended the phase after two epochs, and the model collapsed; so did 5 of 10
-            small runs on synthetic sequences, and none with 0.02 (docs/log.md, 2026-12-01). The authors' estimate has
-            noise of 0.1 nats at 32 dimensions, in which such a fall is lost; `information.mutual_information` has
-            little, so that without a tolerance trifles decide.
-        early: epochs in which the tolerance holds against the best, later falls being what the patience counts; 0 is
-            all. Against the previous one it always holds.
+        window: inner steps over which the loss is averaged; the inner loop ends when this mean rises (10 for images, 15
+            for text).
+        cap: largest number of inner steps.
+        budget: a fixed number of inner steps instead; 0 waits for the mean loss to rise.
+        patience: the aggressive phase ends for good after so many epochs whose validation mutual information (MI) fell
+            short, counted over all of training.
+        against: what the MI falls short of: the best so far (authors' image code, patience 5), or that of the previous
+            epoch (the paper's "MI stops climbing", patience 1).
+        tolerance: nats by which the MI may be below and not count as short; 0 is the published rule.
+        early: with ``against="best"``, the tolerance holds in so many first epochs, and later every fall counts; 0 is
+            all epochs. With ``against="previous"`` it always holds.
     """
 
     window: int = 10
@@ -227,6 +229,10 @@ class Aggressive:
     budget: int = 0
     patience: int = 5
     against: Literal["best", "previous"] = "best"
+    # Early in training the MI moves by trifles: a fall from 1.5e-4 to 7e-5 nats ended the phase after two epochs, and
+    # the model collapsed; so did 5 of 10 small runs on synthetic sequences, and none with 0.02 (docs/log.md,
+    # 2026-12-01). The authors' estimate has noise of 0.1 nats at 32 dimensions, in which such a fall is lost;
+    # `information.mutual_information` has little, so that without a tolerance trifles decide.
     tolerance: float = 0.02
     early: int = 5
 
@@ -238,7 +244,7 @@ class Aggressive:
         require(self.against in ("best", "previous"), "against=best or previous", self.against, "best is the default.")
         remedy = "0.02 is the default; 0 is the published rule."
         require(0 <= self.tolerance < inf, "a finite tolerance >= 0 nats", self.tolerance, remedy)
-        require(self.early >= 0, "early >= 0", self.early, "5 is the default; 0 has the tolerance in all epochs.")
+        require(self.early >= 0, "early >= 0", self.early, "5 is the default; 0 applies the tolerance in all epochs.")
 
 
 Updates = Joint | Aggressive
@@ -258,7 +264,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linear:
-    """KL weight raised in equal steps from ``start`` to ``end`` over ``length`` epochs or iterations."""
+    """KL weight that rises in equal steps from ``start`` to ``end`` over ``length`` epochs or iterations."""
 
     length: float
     unit: Literal["epochs", "iterations"] = "epochs"
@@ -272,7 +278,9 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cyclical:
-    """``cycles`` ramps of ``length``, each followed by as long a plateau, then ``end`` (Fu et al. 2019, R = 0.5)."""
+    """KL weight of ``cycles`` ramps, each ``length`` long and followed by as long a plateau; then ``end`` (Fu et al.
+    2019, R = 0.5).
+    """
 
     length: float
     cycles: int

@@ -1,4 +1,6 @@
-"""The table of methods: each is one point on the axes, built by a few lines from typed parameters. Torch-free."""
+"""Methods by name: each picks one component on every axis (objective, penalty, inference, ...), from a few typed
+parameters. Torch-free.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -31,26 +33,26 @@ from lso.vae.config.components import (
     Updates,
 )
 from lso.vae.errors import UsageError, unknown_name
-from lso.vae.utils.deprecation import current_words
+from lso.vae.utils.deprecation import translate_old_names
 from lso.vae.utils.validation import convert, require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """A way to train: one value on each axis.
+    """A way to train a VAE: one component on each axis.
 
     Args:
-        name: row of `METHODS` that it came from, or several joined by ``+``.
-        params: the parameters that it was built with, complete.
-        objective: what is minimized.
-        penalty: what is added to it, if anything.
-        inference: how q(z|x) is found.
-        updates: whether the encoder steps with the decoder or ahead of it.
+        name: row of `METHODS`, or several joined by ``+``.
+        params: the parameters that it was built with, defaults included.
+        objective: the bound whose negative is minimized.
+        penalty: added to the objective; None adds nothing.
+        inference: how q(z|x) is computed.
+        updates: whether the encoder is updated with the decoder or ahead of it.
         schedule: the KL weight over training.
         skip: whether z enters every layer of the decoder (Dieng et al. 2019).
-        latents: False for the autoregressive baseline, which has none.
+        latents: False for an autoregressive baseline without latents.
     Raises:
-        UsageError: for a pair that makes no sense.
+        UsageError: for components that exclude one another.
     """
 
     name: str
@@ -72,38 +74,29 @@ class Method:
             raise UsageError(
                 f"{self.name}: svi has no encoder that aggressive updates could train", "Take one of the two."
             )
-        if not self.latents and self._uses_latents():
+        if not self.latents and self._differs_from_plain():
             raise UsageError(f"{self.name}: a baseline has no latents for another method to act on", "Take it alone.")
 
-    def _uses_latents(self) -> bool:
-        """Whether it differs from the plain VAE on any axis."""
+    def _differs_from_plain(self) -> bool:
+        """Whether any component is another than the plain VAE's."""
         axes = (axis for axis in fields(self) if axis.name not in ("name", "params", "latents"))
         return any(getattr(self, axis.name) != axis.default for axis in axes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodSpec:
-    """A row of the table.
+    """A row of `METHODS`: a published method, and how its components are built."""
 
-    Args:
-        build: own parameters (keyword-only, typed) -> the axis values that differ from the plain VAE.
-        summary: one line for lists.
-        source: where it was published.
-        anneal: default length of the KL ramp in epochs.
-        example: values for parameters that have no default, for tests and help.
-        kind: of the data that it is for; None is any.
-        latents: False for an autoregressive baseline, which has none.
-        needs_latents: whether it acts on latents, so that there have to be some.
-    """
-
+    # The method's own parameters (keyword-only, typed) -> fields of `Method` that differ from the plain VAE's, or
+    # ``beta``, the last KL weight.
     build: Callable[..., dict[str, Any]]
-    summary: str
-    source: str
-    anneal: float = 0.0
-    example: Mapping[str, Any] = field(default_factory=dict)
-    kind: Kind | None = None
-    latents: bool = True
-    needs_latents: bool = True
+    summary: str  # one line for lists
+    source: str  # where it was published
+    anneal: float = 0.0  # default length of the KL ramp, epochs
+    example: Mapping[str, Any] = field(default_factory=dict)  # values for parameters without a default, for tests, help
+    kind: Kind | None = None  # of data that it is for; None is any
+    latents: bool = True  # False for an autoregressive baseline without latents
+    needs_latents: bool = True  # whether it cannot be used with latent_dim 0
 
 
 def _plain() -> dict[str, Any]:
@@ -145,7 +138,7 @@ def _aggressive(
     budget: int = 0,
     patience: int = 5,
     against: Literal["best", "previous"] = "best",
-    tolerance: float = 0.02,  # nats; trifles ended the phase, and models collapsed: see `Aggressive`
+    tolerance: float = 0.02,  # nats; not the published 0, for the reason given in `Aggressive`
     early: int = 5,
 ) -> dict[str, Any]:
     values = {"window": window, "cap": cap, "budget": budget, "patience": patience, "early": early}
@@ -258,19 +251,14 @@ METHODS: Mapping[str, MethodSpec] = {
 def _schedule_params(
     *, anneal: float = 0.0, unit: Literal["epochs", "iterations"] = "epochs", start: float = 0.1, cycles: int = 0
 ) -> None:
-    """Parameters that every method takes: ramp length, its unit, its first weight, and cycles (0: one ramp)."""
+    """Parameters of the KL ramp, which every method takes: length, its unit, first weight, cycles (0: a single ramp).
 
-
-def rows(name: str) -> list[MethodSpec]:
-    """The rows of a name.
-
-    Args:
-        name: row of `METHODS`, or several joined by ``+``, as in ``"sa-vae+skip-vae"``.
-    Returns:
-        One spec for each part.
-    Raises:
-        UsageError: if one is unknown or named twice.
+    The signature alone is used; `_schedule` builds the schedule.
     """
+
+
+def method_specs(name: str) -> list[MethodSpec]:
+    """The rows of `METHODS` that a name stands for: one, or several joined by ``+`` as in ``"sa-vae+skip-vae"``."""
     parts = [part.strip() for part in name.split("+")]
     for part in parts:
         if part not in METHODS:
@@ -286,24 +274,16 @@ def baselines(kind: Kind | None = None) -> str:
 
 
 def parameters(name: str) -> dict[str, inspect.Parameter]:
-    """The parameters of a method: its rows' own, then those of the KL schedule."""
-    specs = rows(name)
-    found = {key: p for spec in specs for key, p in inspect.signature(spec.build).parameters.items()}
-    found |= inspect.signature(_schedule_params).parameters
-    found["anneal"] = found["anneal"].replace(default=max(spec.anneal for spec in specs))
-    return found
+    """The parameters of a method by name: its own, then those of the KL schedule."""
+    specs = method_specs(name)
+    by_name = {key: p for spec in specs for key, p in inspect.signature(spec.build).parameters.items()}
+    by_name |= inspect.signature(_schedule_params).parameters
+    by_name["anneal"] = by_name["anneal"].replace(default=max(spec.anneal for spec in specs))
+    return by_name
 
 
 def renamed_parameters(name: str) -> dict[str, str]:
-    """Old names of a method's parameters.
-
-    Args:
-        name: as `rows` takes it.
-    Returns:
-        Old name -> current one, of those that it has.
-    Raises:
-        UsageError: if a method is unknown.
-    """
+    """Deprecated names of a method's parameters, each with the current one."""
     known = parameters(name)
     return {old: new for old, new in RENAMED_PENALTY.items() if new in known}
 
@@ -312,42 +292,43 @@ def method(name: str, /, **params: Any) -> Method:
     """Build a method by name.
 
     Args:
-        name: row of `METHODS`, or several that act on different axes joined by ``+``: ``"ne-vae-se+aggressive"``.
+        name: row of `METHODS`, or several that set different components, joined by ``+``: ``"ne-vae-se+aggressive"``.
         params: their parameters, e.g. ``beta=0.2``; see ``lso list methods``.
     Returns:
-        The method, with ``params`` completed by the defaults.
+        The method, its ``params`` completed by the defaults.
     Raises:
-        UsageError: for an unknown name or parameter, a missing one, a value of the wrong type or range, or rows that
-            act on the same axis.
+        UsageError: for an unknown name or parameter, a missing one, a value of the wrong type or range, or joined
+            methods that set the same component.
     """
     known = parameters(name)
-    params = current_words(params, renamed_parameters(name), f"method {name}")
+    params = translate_old_names(params, renamed_parameters(name), f"method {name}")
     for key in params:
         if key not in known:
             raise unknown_name(f"parameter of {name}", key, known)
     missing = [key for key, p in known.items() if p.default is p.empty and key not in params]
     if missing:
-        examples = {key: value for spec in rows(name) for key, value in spec.example.items()}
+        examples = {key: value for spec in method_specs(name) for key, value in spec.example.items()}
         example = ",".join(f"{key}={examples[key]}" for key in missing)
         raise UsageError(
             f"method {name} needs {', '.join(missing)}", f"It has no default; for example {name}:{example}"
         )
     full = {key: convert(params.get(key, p.default), p.annotation, f"{name}:{key}") for key, p in known.items()}
     values: dict[str, Any] = {}
-    for spec in rows(name):
-        own = spec.build(**{key: full[key] for key in inspect.signature(spec.build).parameters})
-        own |= {} if spec.latents else {"latents": False}
-        if taken := set(own) & set(values):
+    for spec in method_specs(name):
+        components = spec.build(**{key: full[key] for key in inspect.signature(spec.build).parameters})
+        components |= {} if spec.latents else {"latents": False}
+        if twice := set(components) & set(values):
             raise UsageError(
-                f"method {name} sets the {' and the '.join(sorted(taken))} twice", "Join methods that differ in it."
+                f"method {name} sets the {' and the '.join(sorted(twice))} twice",
+                "Join methods of which only one sets it.",
             )
-        values |= own
+        values |= components
     schedule = _schedule(values.pop("beta", 1.0), full)
     return Method(name=name, params=full, schedule=schedule, **values)
 
 
 def _schedule(end: float, params: Mapping[str, Any]) -> Schedule:
-    """The KL schedule of a method; a ramp's parameter without a ramp is refused, not ignored."""
+    """The KL schedule that parameters ask for; parameters of a ramp without a ramp are refused, not ignored."""
     defaults = {key: p.default for key, p in inspect.signature(_schedule_params).parameters.items()}
     anneal, unit, start, cycles = (params[key] for key in defaults)
     require(anneal >= 0, "anneal >= 0", anneal, "0 means a constant KL weight.")
@@ -363,15 +344,12 @@ def _schedule(end: float, params: Mapping[str, Any]) -> Schedule:
 
 
 def parse_method(text: str, defaults: Mapping[str, Any] = MappingProxyType({})) -> Method:
-    """Read ``name:key=value,key=value``.
+    """Build a method from text such as ``"ne-vae-se:weight=5,anneal=20"`` or ``"sa-vae+skip-vae:steps=20"``.
 
     Args:
-        text: e.g. ``"ne-vae-se:weight=5,anneal=20"`` or ``"sa-vae+skip-vae:steps=20"``.
-        defaults: of parameters that the text does not give, where the method has them; instead of the table's.
-    Returns:
-        The method.
-    Raises:
-        UsageError: if the text or a value is wrong.
+        text: ``name:key=value,key=value``.
+        defaults: for parameters that the text leaves out, in place of the table's; those that the method does not have
+            are ignored.
     """
     name, _, rest = text.strip().partition(":")
     params: dict[str, str] = {}

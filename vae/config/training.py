@@ -1,4 +1,7 @@
-"""What a training is: method x architecture x protocol x data, as frozen values and as `config.toml`. Torch-free."""
+"""The configuration of a training: method, architecture, protocol and data, as dataclasses and as `config.toml`.
+
+Torch-free.
+"""
 
 import dataclasses
 import math
@@ -10,9 +13,9 @@ from typing import Any, Literal, get_type_hints
 
 from lso.vae.config.architectures import ARCHITECTURES, BASELINES, Architecture, Kind, architecture
 from lso.vae.config.components import Svi
-from lso.vae.config.methods import Method, baselines, method, parameters, renamed_parameters, rows
+from lso.vae.config.methods import Method, baselines, method, method_specs, parameters, renamed_parameters
 from lso.vae.errors import UsageError, unknown_name
-from lso.vae.utils.deprecation import current_words, renamed_fields
+from lso.vae.utils.deprecation import renamed_fields, translate_old_names
 from lso.vae.utils.files import printable
 from lso.vae.utils.validation import convert, require
 
@@ -24,17 +27,11 @@ RENAMED_PROTOCOL = {"judge": "monitor", "judge_from": "monitor_from"}  # old nam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOptimizerSpec:
-    """A row of the table of optimizers that train.
+    """A row of `TRAINING_OPTIMIZERS`."""
 
-    Args:
-        torch_name: class in `torch.optim` that takes ``fused``.
-        learning_rate: the usual one.
-        capturable: whether it has to be told that CUDA graphs record its steps.
-    """
-
-    torch_name: str
-    learning_rate: float
-    capturable: bool = False
+    torch_name: str  # class in `torch.optim` that takes ``fused``
+    learning_rate: float  # default
+    capturable: bool = False  # whether the class must be told that CUDA graphs record its steps
 
 
 TrainingOptimizer = Literal["adam", "sgd"]  # the rows of the table, for types
@@ -47,48 +44,50 @@ TRAINING_OPTIMIZERS: Mapping[str, TrainingOptimizerSpec] = {
 @renamed_fields(**RENAMED_PROTOCOL)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """How a model is trained; the task gives the defaults.
+    """How a model is trained and which epoch's weights are kept; each task has defaults of its own.
 
-    Gradients are clipped by their norm. The weights of the epoch with the least of what ``monitor`` names are kept, on
-    validation data. When there is no new best for ``patience`` epochs, the learning rate is multiplied by ``decay``,
-    the best weights are reloaded and the optimizers start afresh; after ``max_decays`` decays training ends (He et al.
-    2019, arXiv:1901.05534, sec. 4 and authors' code). The best is that of the whole run, as in the authors' code for
-    images; theirs for text compares with the loss at the last decay.
+    The weights are kept of the epoch at which the quantity named by ``monitor`` is smallest on validation data. When
+    there is no new best for ``patience`` epochs, the learning rate is multiplied by ``decay``, the best weights are
+    reloaded and the optimizers start afresh; after ``max_decays`` decays training ends (He et al. 2019,
+    arXiv:1901.05534, sec. 4 and authors' code). The best is that of the whole run, as in the authors' code for images;
+    theirs for text compares with the loss at the last decay.
 
-    What is watched under each ``monitor``:
+    The quantity under each ``monitor``:
 
     - ``loss``: what the method minimizes, at its last KL weight and with its penalty, free bits or importance weights.
-      No epoch that ends within the KL ramp can be the best; until one can, the latest weights stand.
+      No epoch that ends within the KL ramp can be the best; until one can, the latest weights are kept.
     - ``elbo``: -ELBO at KL weight 1, in the ramp too, as He et al. (2019), Kim et al. (2018) and Dieng et al. (2019).
-    - ``objective``: reconstruction + last KL weight * KL, in the ramp too; what some tasks took before ``loss``.
-    - ``last``: nothing, as with a fixed schedule, or when a model is trained on with data of another distribution.
+    - ``objective``: reconstruction + last KL weight * KL, in the ramp too; the default of some tasks before ``loss``.
+    - ``last``: none; the last epoch is kept, as for a fixed schedule, or where training goes on with data of another
+      distribution.
 
     Args:
-        optimizer: Adam, or gradient descent without momentum, as the papers have it for text.
+        optimizer: Adam, or gradient descent without momentum, which the papers use for text.
         learning_rate: of the optimizer.
-        encoder_learning_rate: of the encoder's, where there is one; 0 is the same.
+        encoder_learning_rate: of the encoder, where there is one; 0 is ``learning_rate``.
         batch_size: data per step.
-        epochs: at most.
-        clip: largest gradient norm; 0 is none.
-        clip_scope: the norm is that of encoder and decoder together, whichever of them step (authors' code), or of
-            those that step, which makes the inner steps of aggressive training cheaper and longer.
-        patience: epochs without a new best before a decay, counted from the first that can be it; 0 is never.
+        epochs: largest number of passes over the training data.
+        clip: largest norm of the gradient, to which longer ones are scaled down; 0 is none.
+        clip_scope: whose gradient's norm: ``"joint"`` is encoder and decoder together, whichever of them is updated
+            (authors' code); ``"stepped"`` is those that are updated, which makes the inner steps of aggressive training
+            cheaper and longer.
+        patience: epochs without a new best before a decay, counted from the first that can be the best; 0 is never.
         decay: factor on the learning rate.
-        max_decays: training stops at this decay.
-        decay_from: a decay comes after more epochs than this (15 for text in both papers).
-        steady: after the first decay there is one each epoch, and the weights are not reloaded (Kim et al. 2018).
-        binarize: dynamic (drawn anew for every batch), fixed (once, by the run's seed) or none; of images.
-        lengths: sequences of a batch have equal lengths, as the papers', or near ones and padding; see `Corpus.groups`.
-        mi_lengths: sequences of the batches whose mutual information ends an aggressive phase: of one length, as in the
-            authors' code, or of any, as folders have it that were written before there was this key.
-        precision: of layers in a training step; weights, losses, validation and all that is measured stay in float32.
-            In bfloat16 larger networks are faster on a processor that has instructions for it; on one that has not
-            they are slower or cannot be computed, which is tried before training begins (see `lso.vae.precision`).
+        max_decays: number of the decay at which training ends.
+        decay_from: a decay comes only after more epochs than this (15 for text in both papers).
+        steady: whether, after the first decay, every epoch decays, and weights are not reloaded (Kim et al. 2018).
+        binarize: of image pixels: dynamic (drawn anew for every batch), fixed (drawn once, by the run's seed) or none.
+        lengths: sequences of a batch have equal lengths, as in the papers, or near ones and padding; see
+            `Corpus.groups`.
+        mi_lengths: the batches on which the mutual information is measured that ends an aggressive phase: sequences of
+            equal length, as in the authors' code, or of any.
+        precision: of the layers in a training step; weights, losses, validation and all metrics stay in float32.
+            In bfloat16 larger networks are faster on a processor that has instructions for it; on others they are
+            slower or cannot be computed, which is tried before training begins (see `lso.vae.precision`).
         compiled: whether the layers of a training step are fused by torch.compile, which takes minutes at first and
             pays on GPUs.
-        monitor: what the best epoch has least of: loss, elbo, objective, or last for none.
-        monitor_from: the first epoch that can be the best; 0 admits the untrained model, as folders have it that were
-            written before there was this key.
+        monitor: quantity that is smallest at the epoch whose weights are kept: loss, elbo, objective, or last for none.
+        monitor_from: the first epoch that can be the best; 0 admits the untrained model.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -131,26 +130,28 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
-    """Which data, and how files become pixels or tokens; search targets are treated the same way.
+    """Which data, and how files become pixels or tokens; targets of a search are prepared in the same way.
 
     Args:
         task: row of the task table.
-        path: file or folder; empty is the task's own source.
-        size: side in pixels; 0 is the images' own where all have one of 8 to 64, else 32, or the task's default.
-        channels: 1 or 3; 0 is what the files are.
-        invert: whether to turn polarity round, 1 - x.
-        fit: how an image of another aspect becomes square: centre crop, padded, or stretched; or as the task has it.
-        bad_files: refuse a folder with an unreadable file, or skip and count them.
-        limit: use at most so many training data; 0 is all.
-        limited: of molecules, when: before they are written as SELFIES (``"read"``), so that no others need be, or of
-            those that could be (``"encoded"``), for which all are; or as the task has it.
-        per_class: use at most so many training data of each class; 0 is all.
-        tokenizer: what splits a line of text: words, characters, selfies, or ``module:function`` of the user's; or
-            ``"task"``, the task's own.
-        vocabulary: file of one token a line; empty takes the data's own, or counts the training data.
-        vocabulary_size: keep so many of the commonest training tokens, the rest being unknown; 0 keeps all.
-        min_count: keep tokens that occur so often in training.
-        longest: leave out sequences of more tokens; 0 leaves out none.
+        path: file or folder of the data; empty is the task's own source.
+        size: side of an image in pixels; 0 is the images' own where all have the same from 8 to 64, else 32, or the
+            task's default.
+        channels: 1 (grey) or 3 (colour); 0 is that of the files.
+        invert: whether polarity is reversed, 1 - x.
+        fit: how an image that is not square becomes square: centre crop, padding, stretching, or the task's default.
+        bad_files: what to do with unreadable files of a folder: refuse the folder, or skip and count them.
+        limit: largest number of training data; 0 is all.
+        limited: when the limit of molecules applies: before they are written as SELFIES (``"read"``), so that no others
+            need be, or to those that could be written so (``"encoded"``), for which all are; or the task's default.
+        per_class: largest number of training data of each class; 0 is all.
+        tokenizer: splits a line of text: words, characters, selfies, or ``module:function`` of the user's; ``"task"``
+            is the task's default.
+        vocabulary: file with one token a line; empty takes the one that comes with the data, or counts the tokens of
+            the training data.
+        vocabulary_size: number of tokens kept, the commonest in training, the others being unknown; 0 keeps all.
+        min_count: least number of occurrences in training of a token that is kept.
+        longest: largest number of tokens of a sequence, longer ones being left out; 0 leaves out none.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -176,36 +177,36 @@ class DataConfig:
             self.size == 0 or 8 <= self.size <= 64,
             "a size of 8 to 64 pixels",
             self.size,
-            "0, the default, is the images' own where all have one of 8 to 64 pixels, else 32.",
+            "0, the default, keeps the images' own size where all have the same from 8 to 64 pixels, else takes 32.",
         )
-        require(self.channels in (0, 1, 3), "1 or 3 channels", self.channels, "0 takes what the files are.")
+        require(self.channels in (0, 1, 3), "1 or 3 channels", self.channels, "0 takes the channels of the files.")
         require(self.limit >= 0, "limit >= 0", self.limit, "0 takes all data.")
         require(self.per_class >= 0, "per_class >= 0", self.per_class, "0 takes all data.")
         require(self.vocabulary_size >= 0, "vocabulary_size >= 0", self.vocabulary_size, "0 keeps all tokens.")
         require(self.min_count >= 1, "min_count >= 1", self.min_count, "1 keeps all tokens.")
         require(self.longest >= 0, "longest >= 0", self.longest, "0 leaves out none.")
-        chosen = self.vocabulary_size > 0 or self.min_count > 1
+        counted = self.vocabulary_size > 0 or self.min_count > 1
         remedy = "Leave out the file, or vocabulary_size and min_count."
-        require(not (self.vocabulary and chosen), "a vocabulary from a file or by counting", self.vocabulary, remedy)
-        for text in (self.path, self.vocabulary, self.tokenizer):  # which config.toml could not say
-            told = printable(text)
-            require(text == told, "a name in UTF-8", told, "Rename it, or make a link to it: ln -s OLD NEW")
+        require(not (self.vocabulary and counted), "a vocabulary from a file or by counting", self.vocabulary, remedy)
+        for text in (self.path, self.vocabulary, self.tokenizer):  # config.toml cannot hold a name that is not UTF-8
+            escaped = printable(text)
+            require(text == escaped, "a name in UTF-8", escaped, "Rename it, or make a link to it: ln -s OLD NEW")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """One training, complete: this is `config.toml`.
+    """The complete configuration of a training; written to a run folder as `config.toml`.
 
     Args:
-        method: a point on the axes.
+        method: objective, penalty, inference, encoder updates and KL schedule.
         architecture: networks and their sizes.
         protocol: optimization.
-        data: dataset and pixel handling.
-        seed: of initialization, order, noise and binarization; splits are fixed by the task, so that seeds share their
-            test data.
+        data: dataset, and preparation of pixels or tokens.
+        seed: of initialization, order of the data, noise and binarization; splits do not depend on it, so that runs of
+            several seeds share their test data.
     Raises:
         UsageError: if the method needs latents and there are none, or the other way round; if there is a learning rate
-            of the encoder and no encoder; if steps on sequences are to be compiled.
+            for the encoder and no encoder; if steps on sequences are to be compiled.
     """
 
     method: Method
@@ -220,20 +221,21 @@ class TrainConfig:
                 f"{self.method.name} has no latents, and latent_dim is {self.architecture.latent_dim}",
                 "Leave --latent-dim out, or give 0.",
             )
-        needs = self.method.latents and any(row.needs_latents for row in rows(self.method.name))
+        needs = self.method.latents and any(row.needs_latents for row in method_specs(self.method.name))
         if not self.architecture.latent_dim and needs:
             raise UsageError(
                 f"{self.method.name} acts on latents, and latent_dim is 0",
-                f"Take a method without ({baselines()}), or some latents.",
+                f"Take a method without latents ({baselines()}), or give --latent-dim.",
             )
-        if any(row.kind not in (None, self.kind) for row in rows(self.method.name)):
+        if any(row.kind not in (None, self.kind) for row in method_specs(self.method.name)):
             raise UsageError(
                 f"{self.method.name} is not for {self.kind}s, and {self.architecture.name} is",
                 f"Take {baselines('image')} for images, {baselines('sequence')} for sequences.",
             )
         if self.protocol.compiled and self.kind == "sequence":
             raise UsageError(
-                f"compiled is for images, whose batches have one shape, and {self.architecture.name} is for sequences",
+                f"steps can be compiled for images, whose batches have one shape, and {self.architecture.name} is for "
+                "sequences",
                 "Leave --compiled out.",
             )
         encoder = self.architecture.latent_dim and not isinstance(self.method.inference, Svi)
@@ -249,40 +251,41 @@ class TrainConfig:
         return ARCHITECTURES[self.architecture.name].kind
 
 
-# What the config.toml of a run folder means by keys that it does not have, as it was written before there were any.
+# Values of keys that the config.toml of an old run folder lacks: what the version that wrote it did, before the key
+# existed. They differ from today's defaults.
 BEFORE = TrainConfig(
     method=method("vae"),
     protocol=Protocol(monitor="elbo", monitor_from=0, mi_lengths="any"),
     data=DataConfig(limited="encoded"),
 )
-PARAMETERS_BEFORE = {"early": 0}  # the same of parameters of methods
+PARAMETERS_BEFORE = {"early": 0}  # the same for parameters of methods
 SECTIONS: dict[str, Any] = {"architecture": Architecture, "protocol": Protocol, "data": DataConfig}
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain nested values, complete with defaults."""
+    """A configuration as plain nested values, defaults included."""
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in SECTIONS}
     return {"seed": config.seed, "method": {"name": config.method.name, **config.method.params}, **sections}
 
 
 def from_dict(values: Mapping[str, Any], defaults: TrainConfig | None = None) -> TrainConfig:
-    """Read nested values strictly; what is missing comes from ``defaults``."""
+    """Build a configuration from nested values; missing keys come from ``defaults``, unknown ones are refused."""
     for name, section in values.items():
         if name not in ("seed", "method", *SECTIONS):
             raise unknown_name("section of the configuration", name, ("seed", "method", *SECTIONS))
         if name != "seed" and not isinstance(section, Mapping):
             raise UsageError(f"expected a table [{name}], got {section!r}", f"Write [{name}] and its keys below it.")
     base = defaults or TrainConfig(method=method("vae"))
-    chosen = _method(values.get("method"), base.method)
-    networks = _other_family(base.architecture, values.get("architecture", {}))
-    parts = {name: getattr(base, name) for name in SECTIONS} | {"architecture": _without_latents(networks, chosen)}
-    parts["protocol"] = _other_optimizer(base.protocol, values.get("protocol", {}))
-    parts = {name: _update(part, name, values.get(name, {})) for name, part in parts.items()}
+    chosen = _read_method(values.get("method"), base.method)
+    networks = _with_family_defaults(base.architecture, values.get("architecture", {}))
+    parts = {name: getattr(base, name) for name in SECTIONS} | {"architecture": _fit_latents(networks, chosen)}
+    parts["protocol"] = _with_optimizer_defaults(base.protocol, values.get("protocol", {}))
+    parts = {name: _update_section(part, name, values.get(name, {})) for name, part in parts.items()}
     seed = convert(values.get("seed", base.seed), int, "seed")
     return TrainConfig(method=chosen, seed=seed, **parts)
 
 
-def _method(values: Mapping[str, Any] | None, base: Method) -> Method:
+def _read_method(values: Mapping[str, Any] | None, base: Method) -> Method:
     if values is None:
         return base
     if "name" not in values:
@@ -291,8 +294,8 @@ def _method(values: Mapping[str, Any] | None, base: Method) -> Method:
     return method(str(params.pop("name")), **params)
 
 
-def _other_family(base: Architecture, values: Mapping[str, Any]) -> Architecture:
-    """The base architecture; where another family is named, at that family's own sizes."""
+def _with_family_defaults(base: Architecture, values: Mapping[str, Any]) -> Architecture:
+    """The base architecture; where the values name another family, that family at its default sizes."""
     name = values.get("name", base.name)
     if name == base.name or name not in ARCHITECTURES:
         return base
@@ -300,15 +303,15 @@ def _other_family(base: Architecture, values: Mapping[str, Any]) -> Architecture
     return architecture(name, base.latent_dim, likelihood)
 
 
-def _other_optimizer(base: Protocol, values: Mapping[str, Any]) -> Protocol:
-    """The base protocol; where another optimizer is named, at that optimizer's own learning rate."""
+def _with_optimizer_defaults(base: Protocol, values: Mapping[str, Any]) -> Protocol:
+    """The base protocol; where the values name another optimizer, with that optimizer's default learning rate."""
     name = values.get("optimizer", base.optimizer)
-    row = TRAINING_OPTIMIZERS.get(name)  # a name that there is not is refused later, with those that there are
+    row = TRAINING_OPTIMIZERS.get(name)  # an unknown name is refused later, with the list of known ones
     return base if name == base.optimizer or row is None else dataclasses.replace(base, learning_rate=row.learning_rate)
 
 
-def _without_latents(networks: Architecture, chosen: Method) -> Architecture:
-    """The default networks of a baseline: no latents, and a decoder that can do without."""
+def _fit_latents(networks: Architecture, chosen: Method) -> Architecture:
+    """The architecture; for a baseline without latents, with none and with a decoder that needs none."""
     if chosen.latents:
         return networks
     if not ARCHITECTURES[networks.name].autoregressive:
@@ -316,10 +319,11 @@ def _without_latents(networks: Architecture, chosen: Method) -> Architecture:
     return dataclasses.replace(networks, latent_dim=0)
 
 
-def _update(part: Any, section: str, values: Mapping[str, Any]) -> Any:
+def _update_section(part: Any, section: str, values: Mapping[str, Any]) -> Any:
+    """A section's dataclass with some values replaced; keys and types are checked."""
     hints = get_type_hints(type(part))
     if section == "protocol":
-        values = current_words(values, RENAMED_PROTOCOL, "[protocol]", stacklevel=5)
+        values = translate_old_names(values, RENAMED_PROTOCOL, "[protocol]", stacklevel=5)
     for key in values:
         if key not in hints:
             raise unknown_name(f"key in [{section}]", key, hints)
@@ -328,25 +332,27 @@ def _update(part: Any, section: str, values: Mapping[str, Any]) -> Any:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """The training as TOML text."""
+    """A configuration as TOML text."""
     values = to_dict(config)
     lines = [f"seed = {values.pop('seed')}"]
     for name, section in values.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())]
+        lines += ["", f"[{name}]", *(f"{key} = {_format_toml(value)}" for key, value in section.items())]
     return "\n".join(lines) + "\n"
 
 
 def from_toml(text: str, source: str = "configuration") -> TrainConfig:
-    """Read TOML text strictly."""
+    """Read a configuration from TOML text; unknown keys are refused."""
     return from_dict(read_toml(text, source))
 
 
 def from_folder(text: str, source: str) -> TrainConfig:
     """Read the configuration of a run folder, which an earlier version may have written."""
-    values = _in_current_words(read_toml(text, source))
+    values = _translate_old_keys(read_toml(text, source))
     networks = values.get("architecture")
     if isinstance(networks, Mapping):
-        values["architecture"] = {"edition": 0, **networks}  # of the family named there, not of the default one
+        # A folder without the key holds the networks of version 0.1. `BEFORE` cannot say so: where the folder names
+        # another family than its own, the defaults are that family's, with its newest edition.
+        values["architecture"] = {"edition": 0, **networks}
     chosen = values.get("method")
     if isinstance(chosen, Mapping) and chosen.get("name"):
         known = parameters(str(chosen["name"]))
@@ -354,25 +360,25 @@ def from_folder(text: str, source: str) -> TrainConfig:
     return from_dict(values, BEFORE)
 
 
-def _in_current_words(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a folder, which keeps the words that were in use when it was written."""
+def _translate_old_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a folder under today's keys, without a warning: a folder keeps those it was written with."""
     if isinstance(protocol := values.get("protocol"), Mapping):
-        values["protocol"] = current_words(protocol, RENAMED_PROTOCOL)
+        values["protocol"] = translate_old_names(protocol, RENAMED_PROTOCOL)
     if isinstance(chosen := values.get("method"), Mapping) and chosen.get("name"):
-        values["method"] = current_words(chosen, renamed_parameters(str(chosen["name"])))
+        values["method"] = translate_old_names(chosen, renamed_parameters(str(chosen["name"])))
     return values
 
 
 def read_toml(text: str, source: str) -> dict[str, Any]:
-    """Parse TOML text."""
+    """Parse TOML text; ``source`` names it in errors."""
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also of numbers too long, of tables too deep
+    except (ValueError, RecursionError) as error:  # which numbers too long and tables too deep raise as well
         raise UsageError(f"{source} is not TOML: {error}", "`lso config init` writes one to edit.") from None
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
-    """Read a TOML file."""
+    """Read a TOML file as nested values."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -382,7 +388,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
     return read_toml(text, str(path))
 
 
-def _toml(value: Any) -> str:
+def _format_toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -1,1 +1,1 @@
-"""What every room uses: files and locks, random streams, checks of values, integrity of files."""
+"""Helpers for all sub-packages: atomic files and locks, random streams, checks of values, integrity of files."""

@@ -1,4 +1,4 @@
-"""Words of the public surface that have become others: the old ones still work, and say what they are called now."""
+"""Renamed keywords and fields of the public interface: the old name still works and warns with the current one."""
 
 import functools
 import warnings
@@ -11,47 +11,41 @@ C = TypeVar("C", bound=type)
 
 
 class RenamedWarning(FutureWarning):
-    """An old word was used for something; a later version will not know it any more."""
+    """A deprecated name was used; a later version will not accept it."""
 
 
-def current_words(
-    values: Mapping[str, Any], words: Mapping[str, str], what: str = "", *, stacklevel: int = 3
+def translate_old_names(
+    values: Mapping[str, Any], current: Mapping[str, str], owner: str = "", *, stacklevel: int = 3
 ) -> dict[str, Any]:
-    """Named values with each old name replaced by what it is called now.
-
-    Where both are given the old one counts: so ``dataclasses.replace(protocol, judge="last")`` does what it says, which
-    hands over all other values under their current names.
+    """Named values with each deprecated name replaced by the current one.
 
     Args:
         values: name -> value.
-        words: old name -> current one.
-        what: whose names they are, for the warning; empty warns of nothing, as where a folder of an earlier version is
-            read.
-        stacklevel: of the warning, as `warnings.warn` has it.
-    Returns:
-        The values, in their order.
+        current: deprecated name -> current one.
+        owner: what the names belong to, for the warning; empty gives no warning, as for folders of earlier versions.
+        stacklevel: of the warning, see `warnings.warn`.
     """
-    found = dict(values)
-    for old in [name for name in values if name in words]:
-        found[words[old]] = found.pop(old)
-        if what:
-            warnings.warn(f"{old} of {what} is called {words[old]} now", category=RenamedWarning, stacklevel=stacklevel)
-    return found
+    renamed = dict(values)
+    for old in [name for name in values if name in current]:
+        # Where both names are given the old one wins: ``dataclasses.replace(protocol, judge="last")`` passes all other
+        # fields under their current names, ``monitor`` among them.
+        renamed[current[old]] = renamed.pop(old)
+        if owner:
+            message = f"{old} of {owner} is called {current[old]} now"
+            warnings.warn(message, category=RenamedWarning, stacklevel=stacklevel)
+    return renamed
 
 
-def renamed_arguments(**words: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: old names of keywords still work, with a `RenamedWarning`.
+def renamed_arguments(**current: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator of functions: deprecated keywords (``old="new"``) still work, with a `RenamedWarning`.
 
-    Args:
-        words: old name = current one.
-    Returns:
-        What wraps the function; its signature shows the current names alone.
+    The signature of the wrapped function shows the current names only.
     """
 
     def wrap(function: Callable[P, R]) -> Callable[P, R]:
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if words.keys() & kwargs.keys():
-                kwargs = current_words(kwargs, words, f"{function.__name__}()")  # type: ignore[assignment]
+            if current.keys() & kwargs.keys():
+                kwargs = translate_old_names(kwargs, current, f"{function.__name__}()")  # type: ignore[assignment]
             return function(*args, **kwargs)
 
         return functools.update_wrapper(call, function)
@@ -59,26 +53,26 @@ def renamed_arguments(**words: str) -> Callable[[Callable[P, R]], Callable[P, R]
     return wrap
 
 
-def renamed_fields(**words: str) -> Callable[[C], C]:
-    """A decorator above that of a dataclass: old names of fields still work, to set and to read."""
+def renamed_fields(**current: str) -> Callable[[C], C]:
+    """A decorator to stand above ``@dataclass``: deprecated fields (``old="new"``) can still be set and read."""
 
     def change(cls: C) -> C:
-        plain = cls.__init__  # type: ignore[misc]
+        plain_init = cls.__init__  # type: ignore[misc]
 
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
-            if words.keys() & kwargs.keys():
-                kwargs = current_words(kwargs, words, cls.__name__)
-            plain(self, *args, **kwargs)
+            if current.keys() & kwargs.keys():
+                kwargs = translate_old_names(kwargs, current, cls.__name__)
+            plain_init(self, *args, **kwargs)
 
-        cls.__init__ = functools.update_wrapper(init, plain)  # type: ignore[misc]
-        for old, new in words.items():
-            setattr(cls, old, property(functools.partial(_read, old=old, new=new)))
+        cls.__init__ = functools.update_wrapper(init, plain_init)  # type: ignore[misc]
+        for old, new in current.items():
+            setattr(cls, old, property(functools.partial(_read_field, old=old, new=new)))
         return cls
 
     return change
 
 
-def _read(instance: Any, *, old: str, new: str) -> Any:
-    told = f"{old} of {type(instance).__name__} is called {new} now"
-    warnings.warn(told, category=RenamedWarning, stacklevel=2)
+def _read_field(instance: Any, *, old: str, new: str) -> Any:
+    message = f"{old} of {type(instance).__name__} is called {new} now"
+    warnings.warn(message, category=RenamedWarning, stacklevel=2)
     return getattr(instance, new)

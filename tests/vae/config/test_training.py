@@ -104,7 +104,7 @@ def test_another_family_comes_at_its_own_width() -> None:
         ("[protocol]\nlearning_rate = 0", "learning_rate > 0"),
         ('[protocol]\nbinarize = "some"', "expected one of dynamic, fixed, none, got 'some'"),
         ('[protocol]\nprecision = "float8"', "expected one of float32, bfloat16, got 'float8'"),
-        ('[architecture]\nname = "lstm"\n[protocol]\ncompiled = true', "compiled is for images"),
+        ('[architecture]\nname = "lstm"\n[protocol]\ncompiled = true', "steps can be compiled for images"),
         ("[data]\ninvert = 1", "data.invert: expected true or false"),
         ("[data]\nsize = 4", "a size of 8 to 64 pixels"),
         ("[data]\npath = 3", "data.path: expected a text"),
