@@ -1,58 +1,15 @@
 """The latent space of a search: prior, bounds, chart, sampling, and how typical a code is."""
 
-import math
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.distributions.gaussian import TINY_SQUARE, StandardNormal
+from lso.vae.distributions.gaussian import log_typicality as log_typicality
+from lso.vae.distributions.gaussian import norm_percentile as norm_percentile
 from lso.vae.errors import ShapeError, UsageError, unknown_name
 from lso.vae.metrics import active_units
-
-# Below these the squared norm counts as zero. They keep powers, roots and logarithms finite; no code of a search is
-# that short.
-TINY_SQUARE = 1e-30
-SOFT_SQUARE = 1e-6
-
-
-def norm_percentile(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-    """Share of prior draws with a shorter norm: the chi(d) distribution function of |z|.
-
-        P(d/2, |z|^2 / 2),  P the regularized lower incomplete gamma function.
-
-    Args:
-        z: ``(..., d)`` codes, d >= 1.
-    Returns:
-        ``(...)`` in [0, 1]; 0.5 is the middle of the shell. The gradient at z = 0 is 0.
-    """
-    half = _half_square(z)
-    kept = half.clamp_min(TINY_SQUARE)
-    percentile: Tensor = torch.special.gammainc(torch.full_like(half, 0.5 * z.shape[-1]), kept)
-    return torch.where(half <= TINY_SQUARE, 0.0, percentile).clamp(max=1.0)
-
-
-def log_typicality(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-    """Log density of the norm |z| = r under chi(d), in nats.
-
-        (d - 1) log r - r^2 / 2 - (d/2 - 1) log 2 - log Gamma(d/2),  with r^2 + 1e-6 in the logarithm.
-
-    Unlike log N(z; 0, I), which pulls to the origin, it is largest on the shell r = sqrt(d - 1).
-
-    Args:
-        z: ``(..., d)`` codes, d >= 1.
-    Returns:
-        ``(...)`` nats; finite at z = 0, with gradient 0 there.
-    """
-    d = z.shape[-1]
-    square = 2 * _half_square(z)
-    constant = (0.5 * d - 1) * math.log(2) + math.lgamma(0.5 * d)
-    return 0.5 * (d - 1) * torch.log(square + SOFT_SQUARE) - 0.5 * square - constant
-
-
-def _half_square(z: Tensor) -> Tensor:
-    """|z|^2 / 2, short of overflow."""
-    return (0.5 * (z**2).sum(-1)).clamp_max(0.25 * torch.finfo(z.dtype).max)
+from lso.vae.protocols import Posterior, Prior
 
 
 def mahalanobis(
@@ -132,7 +89,7 @@ class LatentSpace:
         self,
         dim: int,
         bounds: float | int | Tensor | str = 3.0,
-        codes: Tensor | DiagonalGaussian | None = None,
+        codes: Tensor | Posterior | None = None,
         active: Tensor | None = None,
         chart: str = "box",
     ) -> None:
@@ -141,11 +98,13 @@ class LatentSpace:
         if chart not in CHARTS:
             raise unknown_name("chart", chart, CHARTS)
         self.dim, self.chart = dim, chart
-        mean = codes.mean if isinstance(codes, DiagonalGaussian) else codes
+        self.prior: Prior = StandardNormal()
+        known = None if codes is None or isinstance(codes, Tensor) else codes
+        mean = codes if codes is None or isinstance(codes, Tensor) else codes.mean
         self.codes = None if mean is None else _check_codes(mean, dim)
-        self._variance = torch.exp(codes.log_var).cpu().double() if isinstance(codes, DiagonalGaussian) else None
-        self.bounds = _resolve_bounds(bounds, dim, self.codes)
-        self.active = _resolve_active(active, dim, self.codes)
+        self._variance = None if known is None else torch.exp(known.log_var).cpu().double()
+        self.bounds = _box(bounds, dim, self.codes)
+        self.active = _mask(active, dim, self.codes)
         self._clouds: dict[bool, tuple[Tensor, Tensor]] = {}
 
     def __repr__(self) -> str:
@@ -166,7 +125,7 @@ class LatentSpace:
             UsageError: for an unknown kind, or ``"codes"`` without codes.
         """
         if kind == "prior":
-            return torch.randn(n, self.dim, generator=generator, dtype=torch.float64)
+            return self.prior.sample(torch.randn(n, self.dim, generator=generator, dtype=torch.float64))
         if kind == "codes":
             codes = self._require_codes("sampling codes")
             return codes[torch.randint(len(codes), (n,), generator=generator)]
@@ -248,7 +207,7 @@ class LatentSpace:
         Returns:
             ``(...)`` in [0, 1].
         """
-        return norm_percentile(self._select(z, active))
+        return self.prior.typicality(self._over(z, active))
 
     def log_typicality(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
         """chi(d) log density of the norm, in nats (see `lso.space`).

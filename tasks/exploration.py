@@ -14,11 +14,12 @@ from lso.decoders.generation import Generation, generate, vocabulary_of
 from lso.vae.config.components import Amortized
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import Data, Dataset, passes, take
-from lso.vae.distributions.gaussian import DiagonalGaussian, cat
+from lso.vae.distributions.families import cat, map_tensors
 from lso.vae.errors import DataError, ShapeError, UsageError
 from lso.vae.inference.posterior import posterior
 from lso.vae.metrics.passes import pass_size
 from lso.vae.models.vae import VAE, How
+from lso.vae.protocols import Posterior
 from lso.vae.utils.files import replace_arrays
 from lso.vae.utils.random import generator
 from lso.vae.utils.validation import convert, require
@@ -33,7 +34,7 @@ CODE_KEYS = ("mean", "z", "codes", "x")  # names under which codes are looked fo
 
 
 @torch.no_grad()
-def encode(model: VAE, x: Data) -> DiagonalGaussian:
+def encode(model: VAE, x: Data) -> Posterior:
     """Posteriors of data, as the model's own method finds them.
 
     Args:
@@ -49,7 +50,7 @@ def encode(model: VAE, x: Data) -> DiagonalGaussian:
     seen = (part.to(weight) if part.is_floating_point() else part.to(weight.device) for part in given)
     found = cat([posterior(model, part, seed) for seed, part in enumerate(seen)])
     back = torch.cat([order[rows] for rows in parts]).argsort()  # the parts of a corpus are sorted by length
-    return DiagonalGaussian(found.mean.cpu()[back], found.log_var.cpu()[back])
+    return map_tensors(found, lambda value: value.cpu()[back])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +201,7 @@ def read_codes(file: Path, latent_dim: int) -> Float[Tensor, "n latent"]:
     return codes.reshape(-1, latent_dim)
 
 
-def write_codes(file: Path, q: DiagonalGaussian, names: Sequence[str], labels: Tensor | None = None) -> None:
+def write_codes(file: Path, q: Posterior, names: Sequence[str], labels: Tensor | None = None) -> None:
     """Posteriors as .npz: ``mean``, ``log_var``, ``names``, and ``labels`` where they are known."""
     arrays: dict[str, Any] = {"mean": q.mean.numpy(), "log_var": q.log_var.numpy(), "names": np.array(names)}
     if labels is not None:

@@ -22,7 +22,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "errors",
         "utils vocabulary launch",
         "config distributed",
-        "precision",
+        "precision protocols",
         "distributions",
         "models data",
         "objectives inference checkpoint",

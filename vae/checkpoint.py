@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lso.vae.config.architectures import Architecture
-from lso.vae.config.components import inference_card, read_inference
+from lso.vae.config.components import DiagonalPosterior, StandardPrior, component_card, read_component
 from lso.vae.errors import LsoError, RunError
 from lso.vae.models.vae import VAE
 from lso.vae.utils.files import replace_file
@@ -53,7 +53,8 @@ def pack_model(model: VAE, weights: dict[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
     card = {"architecture": dataclasses.asdict(model.architecture), "skip": model.skip, "shape": list(model.shape)}
-    card["inference"] = inference_card(model.inference)
+    card["inference"] = component_card(model.inference)
+    card |= {"posterior": component_card(model.posterior), "prior": component_card(model.prior_family)}
     if model.vocabulary is not None:
         card["vocabulary"] = {"tokens": model.vocabulary.tokens, "joiner": model.vocabulary.joiner}
     flat = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
@@ -92,11 +93,22 @@ def load_model(path: Path, device: str = "cpu") -> VAE:
     """Read a model, in eval mode."""
     card, weights = read_model(path)
     try:
-        inference = read_inference(card["inference"])
+        inference = read_component(card["inference"])
+        # Models written before there was a choice have the plain ones.
+        posterior = read_component(card["posterior"]) if "posterior" in card else DiagonalPosterior()
+        prior = read_component(card["prior"]) if "prior" in card else StandardPrior()
         known = card.get("vocabulary")
         vocabulary = Vocabulary(tuple(known["tokens"]), known["joiner"]) if known else None
         architecture = Architecture(**card["architecture"])
-        model = VAE(architecture, bool(card["skip"]), tuple(card["shape"]), inference, vocabulary)
+        model = VAE(
+            architecture,
+            bool(card["skip"]),
+            tuple(card["shape"]),
+            inference,
+            vocabulary,
+            posterior=posterior,
+            prior=prior,
+        )
         model.load_state_dict(weights)
         if spoiled := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
             raise ValueError(f"{spoiled[0]} has values that are not finite")

@@ -196,14 +196,14 @@ class Plain:
     def loss(self, x: Tensor, noise: StepNoise) -> Tensor:
         """Batch mean of the negative ELBO and the penalty."""
         x = x if noise.binarize is None else (noise.binarize < x).to(x.dtype)
-        q = infer(self.method.inference, self.model, x, noise.inference, 1.0)
-        z = q.sample(noise.posterior[0])
+        q = infer(self.method.inference, self.model, x, noise.drawn.get("inference"), 1.0)
+        z = q.sample(noise.drawn["posterior"][0])
         likelihood: Any = self.model.decode(z, x)
         loss = q.kl().sum(-1) - likelihood.log_prob(x)
         if self.method.penalty is not None:
-            assert noise.reencode is not None
-            again = self.model.encode(reencoded(self.method.penalty, likelihood, noise.shown))
-            loss = loss + penalize(self.method.penalty, z, again, noise.reencode)
+            drawn = {stream: values[0] for stream, values in noise.drawn.items()}
+            again = self.model.encode(reencoded(self.method.penalty, likelihood, drawn.get("pixels")))
+            loss = loss + penalize(self.method.penalty, z, again, drawn.get("reencode"))
         return loss.mean()
 
 

@@ -12,6 +12,7 @@ from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import UsageError
 from lso.vae.inference.posterior import posterior
 from lso.vae.models.vae import VAE
+from lso.vae.protocols import Posterior
 
 # Attributes or keys that hold the decoded tensor: of lso and torch.distributions, pythae, and diffusers.
 DECODED_NAMES = ("mean", "reconstruction", "recon_x", "sample")
@@ -111,13 +112,13 @@ def extract_logits(output: Any) -> Tensor | list[Any]:
     return logits if isinstance(logits, Tensor) else extract_decoded(output)
 
 
-def extract_posterior(output: Any) -> DiagonalGaussian | Tensor:
+def extract_posterior(output: Any) -> Posterior | Tensor:
     """Extract the posterior from an encoder's output, or the code alone where the output gives no variance.
 
     The output may be a tensor of codes, a `DiagonalGaussian`, ``(mean, log_var)``, a torch normal distribution, or an
     object with ``latent_dist`` (diffusers) or with ``embedding`` and ``log_covariance`` (pythae).
     """
-    if isinstance(output, Tensor | DiagonalGaussian):
+    if isinstance(output, Tensor | Posterior):
         return output
     if hasattr(output, "latent_dist"):
         return extract_posterior(output.latent_dist)

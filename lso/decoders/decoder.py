@@ -19,10 +19,11 @@ from lso.decoders.adapters import (
     find_referenced_modules,
 )
 from lso.decoders.generation import Generation, generate, vocabulary_of
-from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.distributions.families import map_tensors
 from lso.vae.errors import LsoError, ShapeError, UsageError
 from lso.vae.metrics.passes import pass_size
 from lso.vae.models.vae import VAE
+from lso.vae.protocols import Posterior
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import Vocabulary
 
@@ -425,7 +426,7 @@ class Decoder:
         assert self.vocabulary is not None
         return [self.vocabulary.text(row) for row in tokens.long().tolist()]
 
-    def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian | Tensor | None:
+    def encode(self, x: Shaped[Tensor, "batch ..."]) -> Posterior | Tensor | None:
         """Encode data, where the model has an encoder.
 
         Args:
@@ -442,11 +443,11 @@ class Decoder:
             inputs = x.to(device=self.device, dtype=self.dtype or x.dtype)
         code = extract_posterior(self._encode(inputs))
         dtype = x.dtype if x.is_floating_point() else None
-        if isinstance(code, DiagonalGaussian):
-            return DiagonalGaussian(
-                code.mean.to(device=x.device, dtype=dtype), code.log_var.to(device=x.device, dtype=dtype)
-            )
-        return code.to(device=x.device, dtype=dtype)
+
+        def as_data(value: Tensor) -> Tensor:
+            return value.to(device=x.device, dtype=dtype)
+
+        return as_data(code) if isinstance(code, Tensor) else map_tensors(code, as_data)
 
     def code_means(self, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch latent"] | None:
         """The encoder's means, where the model has an encoder.
@@ -457,7 +458,7 @@ class Decoder:
             ``(batch, latent)`` or None.
         """
         code = self.encode(x)
-        return code.mean if isinstance(code, DiagonalGaussian) else code
+        return code if code is None or isinstance(code, Tensor) else code.mean
 
     @property
     def has_encoder(self) -> bool:

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from lso.space import LatentSpace
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import ShapeError, UsageError, unknown_name
+from lso.vae.protocols import Posterior
 
 if TYPE_CHECKING:
     from lso.decoders.decoder import Decoder
@@ -89,9 +90,7 @@ def _expand_user_starts(codes: Tensor, count: int, n: int, dim: int) -> Tensor:
     )
 
 
-def _encode_targets(
-    kinds: Sequence[str], decoder: "Decoder", targets: Tensor | None
-) -> DiagonalGaussian | Tensor | None:
+def _encode_targets(kinds: Sequence[str], decoder: "Decoder", targets: Tensor | None) -> Posterior | Tensor | None:
     wanted = [name for name in kinds if name in ("mean", "sample")]
     if not wanted:
         return None
@@ -111,13 +110,13 @@ def _encode_targets(
 
 
 def _draw_starts(
-    name: str, space: LatentSpace, code: DiagonalGaussian | Tensor | None, count: int, generator: Generator | None
+    name: str, space: LatentSpace, code: Posterior | Tensor | None, count: int, generator: Generator | None
 ) -> Tensor:
     if name == "zero":
         return torch.zeros(count, space.dim, dtype=torch.float64)
     if name in ("prior", "codes"):
         return space.sample(count, name, generator)
-    mean = code.mean if isinstance(code, DiagonalGaussian) else code
+    mean = code if code is None or isinstance(code, Tensor) else code.mean
     if name == "mean" and mean is not None:
         return mean.cpu().double()
     if name == "sample" and isinstance(code, DiagonalGaussian):

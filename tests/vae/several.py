@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from lso.vae import distributed
 from lso.vae.config.training import Protocol, TrainConfig
@@ -16,7 +17,7 @@ from lso.vae.errors import LsoError
 from lso.vae.launch import process_info
 from lso.vae.runs import Run
 from lso.vae.training.loop import Limits, resume, train
-from lso.vae.training.step import BOTH, Group, StepInputs, StepNoise, draw_noise, init, step
+from lso.vae.training.step import BOTH, Group, StepInputs, draw_noise, init, step
 from tests.vae.small import Stop, batch_for, config, data_for, digits, example, kind_of, small_model
 
 SIZES = (13, 2, 1)  # of the batches: uneven shares, one datum each, fewer data than processes
@@ -68,9 +69,14 @@ def stepped(case: Case) -> dict[str, Tensor]:
     for at, size in enumerate(SIZES):
         x = batch_for(case.arch, 13)[:size]
         noise = draw_noise(method, state.model, tuple(x.shape), binarize=image, seed=0, step=at, device=cpu)
-        drawn: dict[str, Any] = {key: z.double() if isinstance(z, Tensor) else z for key, z in noise._asdict().items()}
         knobs = StepInputs(torch.tensor(0.5), torch.tensor(0.01))
-        info = step(state, x.double() if image else x, StepNoise(**drawn), knobs, case.groups[at % len(case.groups)])
+        info = step(
+            state,
+            x.double() if image else x,
+            tree_map_only(Tensor, Tensor.double, noise),
+            knobs,
+            case.groups[at % len(case.groups)],
+        )
         told.append(torch.stack(info))
     return {**state.model.state_dict(), "told": torch.stack(told)}
 

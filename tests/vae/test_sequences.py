@@ -12,13 +12,13 @@ from torch.nn.functional import one_hot
 from lso.vae.config.components import Refinement
 from lso.vae.data.corpus import Corpus
 from lso.vae.distributions.gaussian import DiagonalGaussian, prior_log_prob
-from lso.vae.distributions.pixels import Likelihood
 from lso.vae.inference.refinement import Energy, refine
 from lso.vae.metrics.evaluation import evaluate, validate
 from lso.vae.metrics.inference_gap import gaps, mirrored, neg_elbo
 from lso.vae.models.dropout import use_dropout_noise
 from lso.vae.models.sequence_decoding import greedy
 from lso.vae.models.vae import VAE
+from lso.vae.protocols import Likelihood
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import END
 from tests.vae.sequence_models import ALL, LATENT, LATENTS, WORDS, codes, forced, mixed, padded, same, tiny, uniforms
@@ -166,7 +166,7 @@ def test_metrics_are_those_of_a_loop_over_sentences_in_their_order(variant: str)
         own = made.encode(x)
         same(q.mean[i : i + 1], own.mean)
         same(q.log_var[i : i + 1], own.log_var)
-        elbo += float(made.decode(own.sample(z[i : i + 1]), x).log_prob(x) - own.kl().sum())
+        elbo += float(made.decode(own.sample(z[i : i + 1]), x).log_prob(x) - own.kl(made.prior, z[i : i + 1]).sum())
         code = own.sample(noise[:, by_length.index(i)])  # (k, latent)
         log_p = made.decode(code, x.expand(k, -1)).log_prob(x.expand(k, -1))
         nll -= float((log_p + prior_log_prob(code) - own.log_prob(code)).logsumexp(0)) - math.log(k)

@@ -3,28 +3,79 @@
 The dataclasses hold parameters only and are torch-free; what they stand for is computed by the function registered for
 them in `lso.vae.objectives` (objective, penalty, KL schedule), `lso.vae.inference` and `lso.vae.training.aggressive`
 (encoder updates).
+What a value does is a function in the module of its axis: `objectives`, `penalties`, `inference`, `aggressive`,
+`schedules`; of a posterior or prior in `distributions.families`. What it needs, it declares here: the random numbers of
+a step, and whether it can go in lockstep. The training step, batched sweeps and recorded steps follow from that.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from lso.vae.utils.deprecation import renamed_fields
 from lso.vae.utils.validation import require
+
+# --- what a value declares --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseSpec:
+    """Random numbers that a part of a method takes at each step: ``(count, batch, width)``, batch on the second axis.
+
+    Args:
+        stream: what they are for. Numbers are a function of seed, stream and step, so that a name is used once in a
+            method, and a name that changes changes the training.
+        width: numbers for each datum; None is those of a datum, ``(count, batch, ...)``.
+        count: of the first axis: samples or gradient steps.
+        kind: standard normal, or uniform in [0, 1).
+    """
+
+    stream: str
+    width: int | None
+    count: int = 1
+    kind: Literal["normal", "uniform"] = "normal"
+
+    def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the tensor for a batch of data of some shape, the batch first."""
+        return (self.count, *shape) if self.width is None else (self.count, shape[0], self.width)
+
+
+class Component:
+    """A value on an axis, with what it declares where it does not say otherwise: nothing drawn, batched as it is."""
+
+    __slots__ = ()
+    # Half a sentence where trainings with it cannot go in lockstep, as one batched model.
+    alone: ClassVar[str] = ""
+    # Whether it reads mean and log-variance of q(z|x), so that the posterior has to be the diagonal Gaussian.
+    diagonal: ClassVar[bool] = False
+
+    def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
+        """The random numbers that it takes at each step.
+
+        Args:
+            code: what one draw from the posterior takes, for values that draw codes: ``replace(code, stream=...)``.
+        Returns:
+            One declaration for each tensor.
+        """
+        return ()
+
 
 # --- objective --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Elbo:
+class Elbo(Component):
     """Negative evidence lower bound with a KL weight (Kingma & Welling 2014; Higgins et al. 2017)."""
+
+    samples: ClassVar[int] = 1  # posterior samples of each datum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FreeBits:
+class FreeBits(Component):
     """Negative ELBO whose KL counts at least ``floor`` nats in each dimension (Kingma et al. 2016)."""
 
+    samples: ClassVar[int] = 1
     floor: float
     over: Literal["datum", "batch"] = "datum"
 
@@ -35,7 +86,7 @@ class FreeBits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImportanceWeighted:
+class ImportanceWeighted(Component):
     """Importance-weighted bound with K samples (Burda et al. 2016)."""
 
     samples: int
@@ -58,7 +109,7 @@ RENAMED_PENALTY = {"shown": "reconstruction"}  # old name -> current one
 
 @renamed_fields(**RENAMED_PENALTY)
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SquaredReencoding:
+class SquaredReencoding(Component):
     """Squared distance between a code and the posterior mean of its reconstruction (NE-VAE, se)."""
 
     weight: float = 1.0
@@ -68,12 +119,17 @@ class SquaredReencoding:
     def __post_init__(self) -> None:
         _check_penalty(self.weight, self.reduction, self.reconstruction)
 
+    def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
+        """A draw of the second code, and what pixels or tokens are drawn by where they are."""
+        return (replace(code, stream="reencode"), *_pixel_noise(self.reconstruction))
+
 
 @renamed_fields(**RENAMED_PENALTY)
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogProbReencoding:
+class LogProbReencoding(Component):
     """Negative log-density of a code under the posterior of its reconstruction, floored at c per dimension (lp)."""
 
+    diagonal: ClassVar[bool] = True
     c: float
     weight: float = 1.0
     reduction: Literal["mean", "sum"] = "sum"
@@ -82,6 +138,14 @@ class LogProbReencoding:
     def __post_init__(self) -> None:
         require(self.c < inf, "a floor c below infinity", self.c, "-5 to 5 is usual; -inf means no floor.")
         _check_penalty(self.weight, self.reduction, self.reconstruction)
+
+    def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
+        """What pixels or tokens are drawn by where they are."""
+        return _pixel_noise(self.reconstruction)
+
+
+def _pixel_noise(reconstruction: Reconstruction) -> tuple[NoiseSpec, ...]:
+    return (NoiseSpec(stream="pixels", width=None, kind="uniform"),) if reconstruction == "hard" else ()
 
 
 def _check_penalty(weight: float, reduction: str, reconstruction: str) -> None:
@@ -96,13 +160,13 @@ def _check_penalty(weight: float, reduction: str, reconstruction: str) -> None:
     )
 
 
-Penalty = SquaredReencoding | LogProbReencoding
+Reencoding = SquaredReencoding | LogProbReencoding
 
 # --- inference --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Amortized:
+class Amortized(Component):
     """q(z|x) is the encoder's output."""
 
 
@@ -144,20 +208,27 @@ class Refinement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Svi:
+class Svi(Component):
     """Stochastic variational inference: q(z|x) is optimized anew for each batch, without an encoder (Hoffman et al.
     2013).
     """
 
+    alone: ClassVar[str] = "inference takes gradient steps"
+    diagonal: ClassVar[bool] = True
     refinement: Refinement
     initial: Literal["random", "zero"] = "random"
 
     def __post_init__(self) -> None:
         require(self.initial in ("random", "zero"), "initial=random or zero", self.initial, "random is the default.")
 
+    def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
+        """A draw of the code for each gradient step, and two for a random start."""
+        count = self.refinement.steps + (2 if self.initial == "random" else 0)
+        return (replace(code, stream="inference", count=count),)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SemiAmortized:
+class SemiAmortized(Component):
     """SVI that starts from the encoder's output; the encoder is trained through its steps (Kim et al. 2018).
 
     Args:
@@ -172,6 +243,8 @@ class SemiAmortized:
     # norm is above the clip, as it is early in training, that swamps what comes through the refinement, and the encoder
     # gets the gradient of the plain ELBO at its start: its cosine with that was 1.000, with the true one 0.43 and -0.09
     # after 10 and 100 steps of training, with 20 inner ones (docs/log.md, 2026-12-01).
+    alone: ClassVar[str] = "inference takes gradient steps"
+    diagonal: ClassVar[bool] = True
     refinement: Refinement
     products: Literal["exact", "differences"] = "exact"
 
@@ -179,35 +252,92 @@ class SemiAmortized:
         remedy = "exact is the default; one-sided differences need no second derivatives."
         require(self.products in ("exact", "differences"), "products=exact or differences", self.products, remedy)
 
+    def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
+        """A draw of the code for each gradient step."""
+        return (replace(code, stream="inference", count=self.refinement.steps),)
+
 
 Inference = Amortized | Svi | SemiAmortized
 
 
-def inference_card(inference: Inference) -> dict[str, Any]:
-    """An inference as plain values, for the metadata of a model's file."""
-    return {"kind": type(inference).__name__, **asdict(inference)}
+# --- posterior and prior ----------------------------------------------------------------------------------------------
 
 
-def read_inference(card: Mapping[str, Any]) -> Inference:
-    """The inference that `inference_card` turned into plain values."""
+@runtime_checkable
+class PosteriorFamily(Protocol):
+    """What a family of posteriors q(z|x) declares beside what every `Component` does."""
+
+    @property
+    def alone(self) -> str:
+        """See `Component`."""
+        ...
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether it is the diagonal Gaussian, which refinements and some penalties need."""
+        ...
+
+    def parameters(self, latent_dim: int) -> int:
+        """Numbers that an encoder gives for each datum."""
+        ...
+
+    def code_noise(self, latent_dim: int) -> NoiseSpec:
+        """What one draw of a code takes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagonalPosterior(Component):
+    """q(z|x) = N(mean, diag(exp(log_var))) (Kingma & Welling 2014)."""
+
+    diagonal: ClassVar[bool] = True
+
+    def parameters(self, latent_dim: int) -> int:
+        """Mean and log-variance of each dimension."""
+        return 2 * latent_dim
+
+    def code_noise(self, latent_dim: int) -> NoiseSpec:
+        """A standard normal for each dimension."""
+        return NoiseSpec(stream="posterior", width=latent_dim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandardPrior(Component):
+    """p(z) = N(0, I) (Kingma & Welling 2014)."""
+
+
+# --- values in the file of a model ------------------------------------------------------------------------------------
+
+# What a model is rebuilt with, by name: files are read as nothing else.
+STORED: Mapping[str, type[Any]] = {
+    kind.__name__: kind for kind in (Amortized, Svi, SemiAmortized, DiagonalPosterior, StandardPrior)
+}
+
+
+def component_card(value: Any) -> dict[str, Any]:
+    """Plain values, for the file of a model."""
+    return {"kind": type(value).__name__, **asdict(value)}
+
+
+def read_component(card: Mapping[str, Any]) -> Any:
+    """The value that `component_card` wrote."""
     values = dict(card)
-    kind = {"Amortized": Amortized, "Svi": Svi, "SemiAmortized": SemiAmortized}[values.pop("kind")]
+    kind = STORED[values.pop("kind")]
     if "refinement" in values:
         values["refinement"] = Refinement(**values["refinement"])
-    inference: Inference = kind(**values)
-    return inference
+    return kind(**values)
 
 
 # --- encoder updates --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Joint:
+class Joint(Component):
     """Encoder and decoder are updated together in every step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aggressive:
+class Aggressive(Component):
     """The encoder is trained to convergence before each step of the decoder, early in training (He et al. 2019).
 
     Args:
@@ -224,6 +354,7 @@ class Aggressive:
             all epochs. With ``against="previous"`` it always holds.
     """
 
+    alone: ClassVar[str] = "each model decides on its own inner steps"
     window: int = 10
     cap: int = 99
     budget: int = 0
@@ -253,7 +384,7 @@ Updates = Joint | Aggressive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Constant:
+class Constant(Component):
     """KL weight ``end`` from the first step on."""
 
     end: float = 1.0
@@ -263,7 +394,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Linear:
+class Linear(Component):
     """KL weight that rises in equal steps from ``start`` to ``end`` over ``length`` epochs or iterations."""
 
     length: float
@@ -277,7 +408,7 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cyclical:
+class Cyclical(Component):
     """KL weight of ``cycles`` ramps, each ``length`` long and followed by as long a plateau; then ``end`` (Fu et al.
     2019, R = 0.5).
     """

@@ -4,7 +4,7 @@ parameters. Torch-free.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -13,8 +13,10 @@ from lso.vae.config.components import (
     RENAMED_PENALTY,
     Aggressive,
     Amortized,
+    Component,
     Constant,
     Cyclical,
+    DiagonalPosterior,
     Elbo,
     FreeBits,
     ImportanceWeighted,
@@ -22,13 +24,15 @@ from lso.vae.config.components import (
     Joint,
     Linear,
     LogProbReencoding,
+    NoiseSpec,
     Objective,
-    Penalty,
+    PosteriorFamily,
     Reconstruction,
     Refinement,
     Schedule,
     SemiAmortized,
     SquaredReencoding,
+    StandardPrior,
     Svi,
     Updates,
 )
@@ -50,7 +54,9 @@ class Method:
         updates: whether the encoder is updated with the decoder or ahead of it.
         schedule: the KL weight over training.
         skip: whether z enters every layer of the decoder (Dieng et al. 2019).
-        latents: False for an autoregressive baseline without latents.
+        latents: False for the autoregressive baseline, which has none.
+        posterior: family of q(z|x).
+        prior: p(z).
     Raises:
         UsageError: for components that exclude one another.
     """
@@ -58,14 +64,23 @@ class Method:
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
     objective: Objective = Elbo()  # noqa: RUF009  (frozen)
-    penalty: Penalty | None = None
+    penalty: Component | None = None
     inference: Inference = Amortized()  # noqa: RUF009
     updates: Updates = Joint()  # noqa: RUF009
     schedule: Schedule = Constant()  # noqa: RUF009
     skip: bool = False
     latents: bool = True
+    posterior: PosteriorFamily = DiagonalPosterior()  # noqa: RUF009
+    prior: Component = StandardPrior()  # noqa: RUF009
 
     def __post_init__(self) -> None:
+        part = next((one for one in (self.penalty, self.inference) if one and one.diagonal), None)
+        if part is not None and not self.posterior.diagonal:
+            raise UsageError(
+                f"{self.name}: {type(part).__name__} reads the mean and log-variance of a diagonal Gaussian, and the "
+                f"posterior is {type(self.posterior).__name__}",
+                "Take the one without the other.",
+            )
         if isinstance(self.inference, Svi) and self.penalty is not None:
             raise UsageError(
                 f"{self.name}: svi has no encoder, and the re-encoding penalty needs one", "Take sa-vae instead of svi."
@@ -77,8 +92,26 @@ class Method:
         if not self.latents and self._differs_from_plain():
             raise UsageError(f"{self.name}: a baseline has no latents for another method to act on", "Take it alone.")
 
-    def _differs_from_plain(self) -> bool:
-        """Whether any component is another than the plain VAE's."""
+    def noise(self, latent_dim: int) -> tuple[NoiseSpec, ...]:
+        """The random numbers of a step, as its parts declare them; those of data and dropout are not the method's.
+
+        Args:
+            latent_dim: size of z.
+        Returns:
+            One declaration for each tensor: the posterior's first, for as many samples as the objective takes.
+        """
+        code = self.posterior.code_noise(latent_dim)
+        others = [spec for part in (self.penalty, self.inference) if part is not None for spec in part.noise(code)]
+        return (replace(code, count=self.objective.samples), *others)
+
+    @property
+    def alone(self) -> str:
+        """Half a sentence on why trainings with it cannot go in lockstep; empty where they can."""
+        parts = (self.objective, self.penalty, self.inference, self.updates, self.posterior, self.prior)
+        return next((part.alone for part in parts if part is not None and part.alone), "")
+
+    def _uses_latents(self) -> bool:
+        """Whether it differs from the plain VAE on any axis."""
         axes = (axis for axis in fields(self) if axis.name not in ("name", "params", "latents"))
         return any(getattr(self, axis.name) != axis.default for axis in axes)
 

@@ -1,4 +1,4 @@
-"""Diagonal Gaussians: the posterior family and the standard normal prior."""
+"""Gaussians: the diagonal posterior, the standard normal prior, and how typical a code is under it."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lso.vae.protocols import Posterior, Prior
+
 LOG_2PI = math.log(2 * math.pi)
+# Below these the squared norm counts as zero. They keep powers, roots and logarithms finite; no code of a search is
+# that short.
+TINY_SQUARE = 1e-30
+SOFT_SQUARE = 1e-6
 
 
 def normal_log_prob(
@@ -29,6 +35,93 @@ def normal_log_prob(
 def prior_log_prob(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
     """Log density of the standard normal prior N(0, I), in nats."""
     return -0.5 * (z**2 + LOG_2PI).sum(-1)
+
+
+def norm_percentile(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+    """Share of prior draws with a shorter norm: the chi(d) distribution function of |z|.
+
+        P(d/2, |z|^2 / 2),  P the regularized lower incomplete gamma function.
+
+    Args:
+        z: ``(..., d)`` codes, d >= 1.
+    Returns:
+        ``(...)`` in [0, 1]; 0.5 is the middle of the shell. The gradient at z = 0 is 0.
+    """
+    half = _half_square(z)
+    kept = half.clamp_min(TINY_SQUARE)
+    percentile: Tensor = torch.special.gammainc(torch.full_like(half, 0.5 * z.shape[-1]), kept)
+    return torch.where(half <= TINY_SQUARE, 0.0, percentile).clamp(max=1.0)
+
+
+def log_typicality(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+    """Log density of the norm |z| = r under chi(d), in nats.
+
+        (d - 1) log r - r^2 / 2 - (d/2 - 1) log 2 - log Gamma(d/2),  with r^2 + 1e-6 in the logarithm.
+
+    Unlike log N(z; 0, I), which pulls to the origin, it is largest on the shell r = sqrt(d - 1).
+
+    Args:
+        z: ``(..., d)`` codes, d >= 1.
+    Returns:
+        ``(...)`` nats; finite at z = 0, with gradient 0 there.
+    """
+    d = z.shape[-1]
+    square = 2 * _half_square(z)
+    constant = (0.5 * d - 1) * math.log(2) + math.lgamma(0.5 * d)
+    return 0.5 * (d - 1) * torch.log(square + SOFT_SQUARE) - 0.5 * square - constant
+
+
+def _half_square(z: Tensor) -> Tensor:
+    """|z|^2 / 2, short of overflow."""
+    return (0.5 * (z**2).sum(-1)).clamp_max(0.25 * torch.finfo(z.dtype).max)
+
+
+def sampled_kl(q: Posterior, prior: Prior, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 1"]:
+    """The estimate of KL(q(z|x) || p(z)) by one draw of each, log q(z|x) - log p(z), in nats.
+
+    Args:
+        q: ``(batch, latent)`` posteriors.
+        prior: p(z).
+        z: ``(batch, latent)`` draws from q.
+    Returns:
+        ``(batch, 1)``, of either sign; its expectation is the KL.
+    """
+    return (q.log_prob(z) - prior.log_prob(z)).unsqueeze(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class StandardNormal:
+    """p(z) = N(0, I), of any number of dimensions."""
+
+    def sample(self, noise: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
+        """Codes: the noise itself.
+
+        Args:
+            noise: ``(..., latent)`` standard normal.
+        Returns:
+            ``(..., latent)``.
+        """
+        return noise
+
+    def log_prob(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Log density of codes, in nats: `prior_log_prob`.
+
+        Args:
+            z: ``(..., latent)``.
+        Returns:
+            ``(...)`` log p(z).
+        """
+        return prior_log_prob(z)
+
+    def typicality(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Share of prior draws with a shorter norm: `norm_percentile`.
+
+        Args:
+            z: ``(..., latent)``.
+        Returns:
+            ``(...)`` in [0, 1].
+        """
+        return norm_percentile(z)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,15 +170,19 @@ class DiagonalGaussian:
         """
         return 0.5 * (LOG_2PI + 1 + self.log_var).sum(-1)
 
-    def kl(self) -> Float[Tensor, "batch latent"]:
+    def kl(
+        self, prior: Prior = StandardNormal(), z: Float[Tensor, "batch latent"] | None = None
+    ) -> Float[Tensor, "batch part"]:
         """KL(q(z_j|x) || N(0, 1)) for each dimension: 1/2 (mean^2 + var - 1 - log_var), in nats.
 
+        Args:
+            prior: p(z); of another than the standard normal the KL is estimated at z.
+            z: ``(batch, latent)`` one draw of each, for such an estimate.
         Returns:
-            ``(batch, latent)``, nonnegative to rounding; the sum over dimensions is the KL of the datum.
+            ``(batch, latent)``, nonnegative to rounding, the sum over dimensions being the KL of the datum; ``(batch,
+            1)`` an estimate of it, of either sign.
         """
+        if not isinstance(prior, StandardNormal):
+            assert z is not None
+            return sampled_kl(self, prior, z)
         return 0.5 * (self.mean**2 + torch.exp(self.log_var) - 1 - self.log_var)
-
-
-def cat(parts: list[DiagonalGaussian]) -> DiagonalGaussian:
-    """Concatenate posteriors along the batch."""
-    return DiagonalGaussian(torch.cat([q.mean for q in parts]), torch.cat([q.log_var for q in parts]))

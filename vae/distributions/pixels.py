@@ -6,7 +6,6 @@ decoder network into one and owns the learned scale where there is one.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,35 +15,13 @@ from torch.nn import functional as F
 from lso.vae.distributions.gaussian import LOG_2PI
 from lso.vae.errors import unknown_name
 from lso.vae.precision import to_float32
+from lso.vae.protocols import Likelihood
 
 LEVELS = 256  # grey levels of the discretized logistic
 # Soft floor of the learned log-scale: a decoder that fits exactly must not reach an infinite density, and one that came
 # near the floor must find back, which a hard clamp (no gradient below) would forbid. As the code of Rybkin et al.
 # (2021).
 MIN_LOG_SCALE = -6.0
-
-
-@runtime_checkable
-class Likelihood(Protocol):
-    """p(x|z) over a batch."""
-
-    @property
-    def mean(self) -> Tensor:
-        """``(batch, ...)`` expected datum."""
-        ...
-
-    @property
-    def mode(self) -> Tensor:
-        """``(batch, ...)`` likeliest datum."""
-        ...
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """``(batch,)`` log p(x|z) in nats."""
-        ...
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """``(batch, ...)`` a draw, from uniforms in [0, 1) of the shape of the datum."""
-        ...
 
 
 def per_datum(value: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:

@@ -6,26 +6,25 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from lso.vae.config.components import Amortized, Inference, SemiAmortized, Svi
+from lso.vae.config.components import Amortized, Inference, NoiseSpec, SemiAmortized, Svi
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.inference.refinement import Energy, descend, refine
 from lso.vae.models.vae import VAE
+from lso.vae.protocols import Posterior
 from lso.vae.utils.random import generator
 
 SMALL = 0.1  # deviation of the random start of SVI, ours
 
 
 def draws(inference: Inference) -> int:
-    """Standard normals that an inference takes for each latent of a datum.
+    """Standard normals that an inference takes for each latent of a datum, as its row declares them.
 
     Args:
         inference: a value of the axis.
     Returns:
         0 for an amortized one; one for each gradient step, and two for the random start of SVI.
     """
-    if isinstance(inference, Amortized):
-        return 0
-    return inference.refinement.steps + (2 if isinstance(inference, Svi) and inference.initial == "random" else 0)
+    return sum(spec.count for spec in inference.noise(NoiseSpec(stream="posterior", width=None)))
 
 
 def group(inference: Inference) -> int:
@@ -44,7 +43,7 @@ def group(inference: Inference) -> int:
 @singledispatch
 def infer(
     inference: Inference, model: VAE, x: Tensor, noise: Float[Tensor, "draw batch latent"] | None, w: Tensor | float
-) -> DiagonalGaussian:
+) -> Posterior:
     """The posterior of a batch under a value of the inference axis.
 
     Args:
@@ -60,7 +59,7 @@ def infer(
 
 
 @infer.register
-def _(inference: Amortized, model: VAE, x: Tensor, noise: Tensor | None, w: Tensor | float) -> DiagonalGaussian:
+def _(inference: Amortized, model: VAE, x: Tensor, noise: Tensor | None, w: Tensor | float) -> Posterior:
     return model.encode(x)
 
 
@@ -81,7 +80,7 @@ def _(inference: SemiAmortized, model: VAE, x: Tensor, noise: Tensor | None, w: 
 
 
 @torch.no_grad()
-def posterior(model: VAE, x: Shaped[Tensor, "batch ..."], seed: int = 0) -> DiagonalGaussian:
+def posterior(model: VAE, x: Shaped[Tensor, "batch ..."], seed: int = 0) -> Posterior:
     """The posterior of data as the model's own method finds it, at KL weight 1.
 
     Args:

@@ -31,6 +31,7 @@ from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import UsageError
 from lso.vae.inference.forward_ad import DualLayers
 from lso.vae.models.vae import VAE
+from lso.vae.protocols import Posterior
 
 # Root mean square of what a difference moves the entries of (mean, log_var) by. Kinks of ELUs cost an error of the root
 # of it, rounding one of its inverse, and they meet here in single precision: early in training products of a PixelCNN
@@ -122,7 +123,7 @@ def _descend(
 
 
 def refine(
-    spec: Refinement, energy: Energy, q: DiagonalGaussian, noise: Float[Tensor, "step batch latent"], exact: bool = True
+    spec: Refinement, energy: Energy, q: Posterior, noise: Float[Tensor, "step batch latent"], exact: bool = True
 ) -> DiagonalGaussian:
     """The refined posterior, differentiable in q and in the decoder's weights.
 
@@ -185,8 +186,9 @@ def _layers_in(device: str, exact: bool) -> torch.autocast:
 def _energy(energy: Energy, point: Tensor, eps: Tensor) -> Tensor:
     """f: the sampled negative ELBO, summed over the batch."""
     q = DiagonalGaussian(point[0], point[1])
-    likelihood = energy.model.decode(q.sample(eps), energy.x)
-    return (energy.w * q.kl().sum(-1) - likelihood.log_prob(energy.x)).sum()
+    z = q.sample(eps)
+    likelihood = energy.model.decode(z, energy.x)
+    return (energy.w * q.kl(energy.model.prior, z).sum(-1) - likelihood.log_prob(energy.x)).sum()
 
 
 def _gradients(energy: Energy, point: Tensor, eps: Tensor, weights: Weights) -> tuple[Tensor, ...]:

@@ -17,15 +17,16 @@ from lso.vae.config.components import Inference, Svi
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import Data, passes
 from lso.vae.distributions.categorical import tokens_of
-from lso.vae.distributions.gaussian import DiagonalGaussian, cat
-from lso.vae.distributions.pixels import Likelihood
+from lso.vae.distributions.families import cat, take_rows
+from lso.vae.distributions.gaussian import DiagonalGaussian, StandardNormal
 from lso.vae.inference.posterior import draws, group, infer
 from lso.vae.metrics.active_units import is_active, mean_variance, redraw_rise
 from lso.vae.metrics.importance import BLOCK, importance_nll
 from lso.vae.metrics.information import aggregate_kl, log_mixture, log_mixture_within, mutual_information
-from lso.vae.metrics.passes import draw_normals, eval_mode, pass_size, starts, to_model_input
+from lso.vae.metrics.passes import draw_code_noise, draw_normals, eval_mode, pass_size, starts, to_model_input
 from lso.vae.models.sequence_decoding import greedy
 from lso.vae.models.vae import VAE
+from lso.vae.protocols import Likelihood, Posterior, Prior
 from lso.vae.utils.random import generator
 from lso.vae.utils.validation import require
 from lso.vae.vocabulary import PAD
@@ -44,49 +45,65 @@ def reconstruction(likelihood: Likelihood, x: Shaped[Tensor, "batch ..."]) -> Fl
     return -likelihood.log_prob(x)
 
 
-def negative_elbo(reconstruction: Float[Tensor, " batch"], q: DiagonalGaussian) -> Float[Tensor, " batch"]:
-    """Negative evidence lower bound at KL weight 1 with an analytic KL, in nats.
+def negative_elbo(
+    reconstruction: Float[Tensor, " batch"],
+    q: Posterior,
+    prior: Prior = StandardNormal(),
+    z: Float[Tensor, "batch latent"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """Negative evidence lower bound at KL weight 1, its KL in closed form where there is one, in nats.
 
-        -ELBO = -log p(x|z) + sum_j KL(q(z_j|x) || N(0, 1)),  z ~ q(z|x).
+        -ELBO = -log p(x|z) + sum_j KL(q(z_j|x) || p(z_j)),  z ~ q(z|x).
 
     Args:
         reconstruction: ``(batch,)`` -log p(x|z).
         q: ``(batch, latent)`` posterior.
+        prior: p(z).
+        z: ``(batch, latent)`` the draw, for pairs of q and p without a closed form.
     Returns:
         ``(batch,)`` in double; at least -log p(x) in expectation, by KL(q(z|x) || p(z|x)).
     Source: Kingma & Welling (2014), arXiv:1312.6114, eq. 3 and app. B.
     """
-    return reconstruction + kl(q).sum(-1)
+    return reconstruction + kl(q, prior, z).sum(-1)
 
 
-def kl(q: DiagonalGaussian) -> Float[Tensor, "batch latent"]:
-    """KL(q(z_j|x) || N(0, 1)) as it is measured: `DiagonalGaussian.kl` in double, and nonnegative.
+def kl(
+    q: Posterior, prior: Prior = StandardNormal(), z: Float[Tensor, "batch latent"] | None = None
+) -> Float[Tensor, "batch part"]:
+    """KL(q(z|x) || p(z)) as it is measured, in double; of diagonal Gaussians to N(0, I) nonnegative.
 
         1/2 (mean^2 + (exp(log_var) - 1) - log_var)
 
     Near the prior the sum in single precision, which training takes, cancels to some 1e-7 of either sign.
     """
+    if not (isinstance(q, DiagonalGaussian) and isinstance(prior, StandardNormal)):
+        assert z is not None
+        return q.kl(prior, z).double()
     log_var = q.log_var.double()
     return 0.5 * (q.mean.double() ** 2 + (torch.expm1(log_var) - log_var).clamp(min=0))
 
 
-def kl_per_dimension(q: DiagonalGaussian) -> Float[Tensor, " latent"]:
-    """Mean over the data of KL(q(z_j|x) || N(0, 1)) = 1/2 (mean^2 + var - 1 - log var), in nats.
+def kl_per_dimension(
+    q: Posterior, prior: Prior = StandardNormal(), z: Float[Tensor, "n latent"] | None = None
+) -> Float[Tensor, " part"]:
+    """Mean over the data of `kl`; of diagonal Gaussians to N(0, 1), 1/2 (mean^2 + var - 1 - log var), in nats.
 
     Args:
         q: ``(n, latent)`` posteriors of a split.
+        prior: p(z).
+        z: ``(n, latent)`` a draw of each, for pairs of q and p without a closed form.
     Returns:
-        ``(latent,)`` in double, nonnegative; the sum is the KL.
+        ``(latent,)`` in double, nonnegative, or ``(1,)`` where there are no such parts; the sum is the KL.
     Source: Kingma & Welling (2014), arXiv:1312.6114, app. B.
     """
-    return kl(q).mean(0)
+    return kl(q, prior, z).mean(0)
 
 
 def reencoding_error(
     model: VAE,
     z: Float[Tensor, "batch latent"],
     likelihood: Likelihood,
-    noise: Float[Tensor, "batch latent"] | None = None,
+    noise: Float[Tensor, "batch width"] | None = None,
     start: Float[Tensor, "draw batch latent"] | None = None,
 ) -> Float[Tensor, "batch latent"]:
     """Squared distance of a code and the code of its soft reconstruction, for each dimension.
@@ -100,7 +117,7 @@ def reencoding_error(
         model: the VAE, in eval mode.
         z: ``(batch, latent)`` codes.
         likelihood: p(x|z), whose mean is re-encoded.
-        noise: ``(batch, latent)`` standard normal, or None for the mean.
+        noise: ``(batch, width)`` what the posterior draws the second code by, or None for the mean.
         start: what an inference without an encoder draws with.
     Returns:
         ``(batch, latent)``, dimensionless; the error is the mean over both axes.
@@ -197,7 +214,7 @@ def validate(
     inference: Inference | None = None,
     batch_size: int | None = None,
     mi_batch: int | None = None,
-) -> tuple[dict[str, float | int], DiagonalGaussian]:
+) -> tuple[dict[str, float | int], Posterior]:
     """The cheap metrics of a split, for each epoch's row, with one host read.
 
     Args:
@@ -265,7 +282,7 @@ def evaluate(
         neg_elbo=row["neg_elbo"],
         reconstruction=row["reconstruction"],
         kl=row["kl"],
-        kl_per_dimension=tuple(kl_per_dimension(codes.q).tolist()),
+        kl_per_dimension=tuple(kl_per_dimension(codes.q, model.prior, codes.z).tolist()),
         iw_nll=nll,
         iw_samples=samples,
         mi=row["mi"],
@@ -293,7 +310,7 @@ def evaluate(
 def decoder_use(
     model: VAE,
     x: Data,
-    q: DiagonalGaussian,
+    q: Posterior,
     *,
     seed: int = 0,
     batch_size: int | None = None,
@@ -312,7 +329,8 @@ def decoder_use(
     Returns:
         ``(latent,)`` in double; exactly 0 where the decoder ignores the dimension.
     """
-    z, redrawn = q.sample(draw_normals(model, x, seed, "posterior")), draw_normals(model, x, seed, "decoder-use")
+    z = q.sample(draw_code_noise(model, x, seed, "posterior"))
+    redrawn = model.prior.sample(draw_normals(model, x, seed, "decoder-use"))
     used = torch.arange(len(x))
     if model.autoregressive and len(x) > USE_DATA:
         used = torch.randperm(len(x), generator=generator(seed, "metrics/decoder-use/data"))[:USE_DATA].sort().values
@@ -328,7 +346,7 @@ def decoder_use(
 class _Codes:
     """One pass over a split: posteriors and one code each, ``(n, latent)``, and per-datum values, ``(n,)``."""
 
-    q: DiagonalGaussian
+    q: Posterior
     z: Tensor
     reconstruction: Tensor
     error: Tensor
@@ -343,7 +361,7 @@ def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_s
     how = model.inference if inference is None else inference
     unit = math.lcm(group(how), group(model.inference))  # whole groups in each pass
     batch_size = max(unit, batch_size - batch_size % unit)
-    first, second = (draw_normals(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
+    first, second = (draw_code_noise(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
     start = starts(model, x, seed, draws(how))
     again = starts(model, x, seed, draws(model.inference))
     posteriors, parts, order = [], [], []
@@ -362,7 +380,7 @@ def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_s
         order.append(torch.arange(len(x))[rows])
     back = torch.cat(order).argsort().to(first.device)  # the parts of a corpus are sorted by length
     z, loss, error, error_mean, tokens = (torch.cat(column)[back] for column in zip(*parts, strict=True))
-    q = cat(posteriors)[back]
+    q = take_rows(cat(posteriors), back)
     return _Codes(q, z, loss, error, error_mean, tokens, log_mixture(q, z))
 
 
@@ -373,12 +391,12 @@ def _row(model: VAE, x: Data, codes: _Codes, seed: int, mi_batch: int | None) ->
     order = torch.randperm(n, generator=generator(seed, "metrics/order"))
     mixed = _information(codes, torch.split(order, size))
     values = {
-        "neg_elbo": negative_elbo(codes.reconstruction.double(), q).mean(),
+        "neg_elbo": negative_elbo(codes.reconstruction.double(), q, model.prior, codes.z).mean(),
         "reconstruction": codes.reconstruction.double().mean(),
-        "kl": kl_per_dimension(q).sum(),
+        "kl": kl_per_dimension(q, model.prior, codes.z).sum(),
         "mi": mixed,
         "mi_split": mutual_information(q, codes.z, codes.log_mixture).mean(),
-        "aggregate_kl": aggregate_kl(codes.z, codes.log_mixture).mean(),
+        "aggregate_kl": aggregate_kl(codes.z, codes.log_mixture, model.prior).mean(),
         "active_units": is_active(mean_variance(q.mean)).sum().double(),
         "reencoding_error": codes.error.double().sum() / max(1, codes.error.numel()),  # 0 where there are no latents
         "reencoding_error_mean": codes.error_mean.double().sum() / max(1, codes.error.numel()),
@@ -401,7 +419,7 @@ def _information(codes: _Codes, batches: Sequence[Tensor]) -> Tensor:
 def _iw_nll(
     model: VAE,
     x: Data,
-    q: DiagonalGaussian,
+    q: Posterior,
     samples: int,
     seed: int,
     batch_size: int | None,
@@ -411,19 +429,19 @@ def _iw_nll(
     total, done = torch.zeros((), dtype=torch.float64, device=q.mean.device), 0
     for rows in passes(x, BLOCK):
         data = to_model_input(model, x, rows)
-        total += importance_nll(model, data, q[rows], draws, samples=samples, chunk=chunk).sum()
+        total += importance_nll(model, data, take_rows(q, rows), draws, samples=samples, chunk=chunk).sum()
         done += len(data)
         if callback is not None:
             callback(done, len(x))
     return total.item() / len(x)
 
 
-def _exact_match(model: VAE, x: Corpus, q: DiagonalGaussian) -> float:
+def _exact_match(model: VAE, x: Corpus, q: Posterior) -> float:
     """Share of the first sequences that the greedy decode of their posterior mean equals."""
     part, matches = x[:MATCH_DATA], 0
     for rows in passes(part, pass_size(model)):
         data = to_model_input(model, part, rows)
-        found = greedy(model.stepwise, q[:MATCH_DATA][rows].mean, data.shape[1] + 1)  # one more, to see it end
+        found = greedy(model.stepwise, q.mean[:MATCH_DATA][rows], data.shape[1] + 1)  # one more, to see it end
         both = [pad(part, (0, data.shape[1] + 1 - part.shape[1]), value=PAD) for part in (found, data)]
         matches += int((both[0] == both[1]).all(1).sum())
     return matches / len(part)

@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
-from lso.vae.distributions.gaussian import DiagonalGaussian, prior_log_prob
-from lso.vae.distributions.pixels import Likelihood
+from lso.vae.config.components import NoiseSpec
+from lso.vae.distributions.families import take_rows
 from lso.vae.errors import ShapeError
 from lso.vae.models.layers import folded
 from lso.vae.models.vae import VAE
+from lso.vae.protocols import Likelihood, Posterior, Prior
+from lso.vae.utils.random import draw
 from lso.vae.utils.validation import require
 
 # Data whose noise is drawn together. Fixed, and no option, so that the draws do not depend on how the work is cut.
@@ -54,8 +56,8 @@ def log_mean(batch: int, like: Tensor) -> LogMean:
 def log_importance_weights(
     model: VAE,
     x: Shaped[Tensor, "batch ..."],
-    q: DiagonalGaussian,
-    noise: Float[Tensor, "sample batch latent"],
+    q: Posterior,
+    noise: Float[Tensor, "sample batch width"],
 ) -> Float[Tensor, "batch sample"]:
     """Log importance weights of posterior samples, in nats.
 
@@ -70,14 +72,14 @@ def log_importance_weights(
         ``(batch, sample)``.
     Source: Burda, Grosse, Salakhutdinov (2016), arXiv:1509.00519, sec. 3. Deviations: none.
     """
-    return _log_weights(model.decode, x, q, noise)
+    return _log_weights(model.decode, model.prior, x, q, noise)
 
 
-def _log_weights(decode: Callable[..., Likelihood], x: Tensor, q: DiagonalGaussian, noise: Tensor) -> Tensor:
+def _log_weights(decode: Callable[..., Likelihood], prior: Prior, x: Tensor, q: Posterior, noise: Tensor) -> Tensor:
     z = q.sample(noise)  # (K, B, d)
     repeated = x.expand(len(noise), *x.shape).flatten(0, 1)
     log_p = decode(z.flatten(0, 1), repeated).log_prob(repeated).reshape(z.shape[:2])
-    return (log_p + prior_log_prob(z) - q.log_prob(z)).T
+    return (log_p + prior.log_prob(z) - q.log_prob(z)).T
 
 
 def importance_bound(log_weight: Float[Tensor, "batch sample"]) -> Float[Tensor, " batch"]:
@@ -101,7 +103,7 @@ def importance_bound(log_weight: Float[Tensor, "batch sample"]) -> Float[Tensor,
 def importance_nll(
     model: VAE,
     x: Shaped[Tensor, "n ..."],
-    q: DiagonalGaussian,
+    q: Posterior,
     generator: Generator,
     *,
     samples: int = 500,
@@ -132,18 +134,18 @@ def importance_nll(
     require(chunk >= 1, "chunk >= 1", chunk, "It is the number of samples decoded at a time.")
     # A folded copy has weights of its own, so that gradients would end there.
     decode = model.decode if model.training or torch.is_grad_enabled() else folded(model.decoder)
-    parts = []
+    parts, spec = [], model.posterior.code_noise(model.latent_dim)
     for start in range(0, len(x), BLOCK):
         rows = slice(start, start + BLOCK)
+        proposal = take_rows(q, rows)
         bound = log_mean(len(x[rows]), q.mean.new_zeros((), dtype=torch.float64))
         while bound.count < samples:
-            noise = _noise(min(chunk, samples - bound.count), q.mean[rows], generator)
-            bound = bound.add(_log_weights(decode, x[rows], q[rows], noise).double())
+            noise = _noise(min(chunk, samples - bound.count), spec, proposal.mean, generator)
+            bound = bound.add(_log_weights(decode, model.prior, x[rows], proposal, noise).double())
         parts.append(-bound.value())
     return torch.cat(parts)
 
 
-def _noise(count: int, like: Tensor, generator: Generator) -> Tensor:
-    """``(count, batch, latent)`` normals, one call a sample: a single call would use the stream as the count has it."""
-    draws = [torch.randn(like.shape, generator=generator, device=generator.device) for _ in range(count)]
-    return torch.stack(draws).to(like)
+def _noise(count: int, spec: NoiseSpec, like: Tensor, generator: Generator) -> Tensor:
+    """``(count, batch, width)``, one call a sample: a single call would use the stream as the count has it."""
+    return torch.cat([draw(spec.kind, spec.size((len(like),)), generator) for _ in range(count)]).to(like)

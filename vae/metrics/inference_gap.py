@@ -17,12 +17,13 @@ from torch import Generator, Tensor
 
 from lso.vae.config.components import Amortized
 from lso.vae.data.dataset import Data, passes, take, to_unit
-from lso.vae.distributions.gaussian import DiagonalGaussian, prior_log_prob
+from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import UsageError
 from lso.vae.inference.posterior import posterior
 from lso.vae.metrics.importance import importance_nll
 from lso.vae.metrics.passes import eval_mode, pass_size
 from lso.vae.models.vae import VAE
+from lso.vae.protocols import Posterior
 from lso.vae.utils.random import generator, mix_seed
 from lso.vae.utils.validation import require
 
@@ -124,6 +125,11 @@ def gaps(
     require(iw_samples >= 2, "iw_samples >= 2", iw_samples, "500 is usual.")
     if not model.latent_dim:
         raise UsageError("a model without latents has no gaps: its likelihood is exact", "Evaluate it without --gaps.")
+    if not model.posterior.diagonal:
+        raise UsageError(
+            f"gaps are those of diagonal Gaussians, and the posterior is {type(model.posterior).__name__}",
+            "Evaluate it without --gaps.",
+        )
     start, parts = time.perf_counter(), []
     flags = [p.requires_grad for p in model.parameters()]
     with eval_mode(model):
@@ -174,7 +180,7 @@ def _block(model: VAE, x: Tensor, counts: tuple[int, int, int], place: tuple[int
     refined, moved = best_gaussian(
         model, pixels, own, generator(place[0], "gaps/refinement", place[1]), steps=steps, samples=samples
     )
-    proposals = {"own": own, "refined": refined}
+    proposals: dict[str, Posterior] = {"own": own, "refined": refined}
     if model.has_encoder and not isinstance(model.inference, Amortized):
         with torch.no_grad():
             proposals["encoder"] = model.encode(pixels)
@@ -191,7 +197,7 @@ def _block(model: VAE, x: Tensor, counts: tuple[int, int, int], place: tuple[int
 def best_gaussian(
     model: VAE,
     x: Shaped[Tensor, "batch ..."],
-    q: DiagonalGaussian,
+    q: Posterior,
     draws: Generator,
     *,
     steps: int = 200,
@@ -242,7 +248,7 @@ def mirrored(
 def neg_elbo(
     model: VAE,
     x: Shaped[Tensor, "batch ..."],
-    q: DiagonalGaussian,
+    q: Posterior,
     noise: Float[Tensor, "sample batch latent"],
 ) -> Float[Tensor, " batch"]:
     """-L[q], the KL in closed form and -log p(x|z) as a mean over samples; in passes of `passing.pass_size` codes."""
@@ -266,12 +272,12 @@ def _passes(model: VAE, noise: Tensor) -> tuple[Tensor, ...]:
     return torch.split(noise, max(1, pass_size(model) // noise.shape[1]))
 
 
-def _sampled(model: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor) -> Tensor:
+def _sampled(model: VAE, x: Tensor, q: Posterior, noise: Tensor) -> Tensor:
     """``(batch,)`` mean over samples of -log p(x|z), plus the analytic KL."""
     z = q.sample(noise)
     repeated = x.expand(len(noise), *x.shape).flatten(0, 1)
     log_p = model.decode(z.flatten(0, 1), repeated).log_prob(repeated).reshape(z.shape[:2])
-    return q.kl().sum(-1) - log_p.mean(0)
+    return q.kl(model.prior, z[0]).sum(-1) - log_p.mean(0)
 
 
 def _mean(value: Tensor) -> float:
@@ -369,4 +375,4 @@ def _log_joint(model: VAE, x: Tensor, points: Tensor) -> Float[Tensor, "batch po
     z = points.repeat(len(x))[:, None]
     each = x.repeat_interleave(len(points), 0)
     likelihood = model.decode(z.to(next(model.parameters()).dtype), each).log_prob(each)
-    return (likelihood.double() + prior_log_prob(z)).reshape(len(x), len(points))
+    return (likelihood.double() + model.prior.log_prob(z)).reshape(len(x), len(points))

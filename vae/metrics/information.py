@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lso.vae.distributions.gaussian import LOG_2PI, DiagonalGaussian, prior_log_prob
+from lso.vae.distributions.families import map_tensors, take_rows
+from lso.vae.distributions.gaussian import LOG_2PI, DiagonalGaussian, StandardNormal
+from lso.vae.protocols import Posterior, Prior
 from lso.vae.utils.validation import require
 
 # Entries of the (codes x components) matrix held at a time: 4 MB of doubles stay in cache. 10,000 x 10,000 x 32 on
@@ -21,7 +23,7 @@ ENTRIES = 2**19
 ROUNDING = 1e-8
 
 
-def log_mixture(q: DiagonalGaussian, z: Float[Tensor, "code latent"]) -> Float[Tensor, " code"]:
+def log_mixture(q: Posterior, z: Float[Tensor, "code latent"]) -> Float[Tensor, " code"]:
     """Log density of the aggregated posterior at some codes, in nats.
 
         log q(z_i) = logsumexp_j log q(z_i|x_j) - log n,  j over all n data.
@@ -34,6 +36,8 @@ def log_mixture(q: DiagonalGaussian, z: Float[Tensor, "code latent"]) -> Float[T
         narrow, or so far out, that the square cannot be expanded.
     Source: Hoffman & Johnson (2016), "ELBO surgery"; as He et al. (2019), arXiv:1901.05534, estimate it.
     """
+    if not isinstance(q, DiagonalGaussian):
+        return _log_mixture_one_by_one(map_tensors(q, Tensor.double), z.double())
     # log N(z; m, v) = -1/2 (z^2/v - 2 z m/v + m^2/v + log v + log 2 pi): one matrix product over 2d columns.
     mean, precision = q.mean.double(), torch.exp(-q.log_var.double())
     columns = torch.cat([-0.5 * precision, mean * precision], 1).T  # (2d, n)
@@ -41,7 +45,7 @@ def log_mixture(q: DiagonalGaussian, z: Float[Tensor, "code latent"]) -> Float[T
     # Largest term of the expanded square, for any code and component; its rounding is what is left of a difference.
     largest = ((z.double().abs().amax(0) + mean.abs()) ** 2 * precision).sum(1).amax()
     if not bool(largest * torch.finfo(torch.float64).eps <= ROUNDING):  # an overflow too
-        return _log_mixture_by_differences(DiagonalGaussian(mean, q.log_var.double()), z.double())
+        return _log_mixture_one_by_one(map_tensors(q, Tensor.double), z.double())
     rows = max(16, ENTRIES // len(q))
     parts = []
     for start in range(0, len(z), rows):
@@ -50,8 +54,8 @@ def log_mixture(q: DiagonalGaussian, z: Float[Tensor, "code latent"]) -> Float[T
     return torch.cat(parts) - math.log(len(q))
 
 
-def _log_mixture_by_differences(q: DiagonalGaussian, z: Tensor) -> Tensor:
-    """`log_mixture` from squares of differences, in double."""
+def _log_mixture_one_by_one(q: Posterior, z: Tensor) -> Tensor:
+    """`log_mixture` from the log density of each code under each component, in double."""
     rows, parts = max(1, ENTRIES // (len(q) * z.shape[1])), []
     for part in torch.split(z, rows):
         parts.append(torch.logsumexp(q.log_prob(part[:, None].expand(-1, len(q), -1)), 1))
@@ -59,7 +63,7 @@ def _log_mixture_by_differences(q: DiagonalGaussian, z: Tensor) -> Tensor:
 
 
 def log_mixture_within(
-    q: DiagonalGaussian, z: Float[Tensor, "n latent"], batches: Sequence[Int[Tensor, " _"]]
+    q: Posterior, z: Float[Tensor, "n latent"], batches: Sequence[Int[Tensor, " _"]]
 ) -> Float[Tensor, " n"]:
     """Log density of each code under the mixture of its own batch, in nats: `log_mixture` batch by batch.
 
@@ -76,12 +80,12 @@ def log_mixture_within(
     once = torch.equal(rows.sort().values, torch.arange(len(z)))
     remedy = "Cut a permutation of them: torch.split(torch.randperm(n), 50)."
     require(once, f"batches that hold each of {len(z)} data once", f"{len(rows)} row numbers", remedy)
-    parts = [log_mixture(q[here], z[here]) for here in (batch.to(z.device) for batch in batches)]
+    parts = [log_mixture(take_rows(q, here), z[here]) for here in (batch.to(z.device) for batch in batches)]
     return torch.cat(parts)[rows.argsort().to(z.device)]
 
 
 def mutual_information(
-    q: DiagonalGaussian, z: Float[Tensor, "n latent"], log_mixture: Float[Tensor, " n"]
+    q: Posterior, z: Float[Tensor, "n latent"], log_mixture: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
     """Terms whose mean estimates the mutual information of data and codes, in nats.
 
@@ -101,10 +105,12 @@ def mutual_information(
         noise of sqrt(latent / 2) nats a datum does not cancel (theirs is negative at times); they call the estimate
         an upper bound, but with i among the j it is a lower one (InfoNCE with the true density as critic).
     """
-    return DiagonalGaussian(q.mean.double(), q.log_var.double()).log_prob(z.double()) - log_mixture
+    return map_tensors(q, Tensor.double).log_prob(z.double()) - log_mixture
 
 
-def aggregate_kl(z: Float[Tensor, "n latent"], log_mixture: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def aggregate_kl(
+    z: Float[Tensor, "n latent"], log_mixture: Float[Tensor, " n"], prior: Prior = StandardNormal()
+) -> Float[Tensor, " n"]:
     """Terms whose mean estimates the KL of the aggregated posterior from the prior, in nats.
 
         KL(q(z) || p(z)) = mean_i [ log q(z_i) - log p(z_i) ],  z_i ~ q(z).
@@ -112,8 +118,9 @@ def aggregate_kl(z: Float[Tensor, "n latent"], log_mixture: Float[Tensor, " n"])
     Args:
         z: ``(n, latent)`` one code for each datum.
         log_mixture: ``(n,)`` log q(z_i) over the whole split, from `log_mixture`.
+        prior: p(z).
     Returns:
         ``(n,)`` in double; each 0 at full collapse.
     Source: Hoffman & Johnson (2016): mean KL(q(z|x) || p) = I(x; z) + KL(q(z) || p).
     """
-    return log_mixture - prior_log_prob(z.double())
+    return log_mixture - prior.log_prob(z.double())

@@ -13,7 +13,7 @@ MAX_CODES = 5000  # codes; 5000 x 5000 x 32 take a tenth of a second
 
 
 def latent_use(codes: Codes, seed: int = 0) -> LatentUse:
-    """Measure codes.
+    """Measure codes, as diagonal Gaussians under N(0, I): of other posteriors their mean and variance.
 
     Args:
         codes: posteriors of a split, of which the first `MAX_CODES` are taken, with the decoder's use of each dimension

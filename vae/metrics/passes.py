@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lso.vae.config.architectures import HEADS
+from lso.vae.config.components import NoiseSpec
 from lso.vae.data.dataset import Data, take, to_unit
 from lso.vae.models.vae import VAE
-from lso.vae.utils.random import generator
+from lso.vae.utils.random import draw, generator
 
 LOGITS, LOGITS_GPU = 50_000_000, 400_000_000  # of sequences in one pass
 
@@ -45,6 +47,38 @@ def draw_normals(model: VAE, x: Data, seed: int, purpose: str) -> Tensor:
     """Standard normals for a whole split, drawn on the CPU in single precision whatever the model's."""
     draws = torch.randn(len(x), model.latent_dim, generator=generator(seed, f"metrics/{purpose}"))
     return draws.to(next(model.parameters()))
+
+
+def draw_declared(model: VAE, x: Data, seed: int, purpose: str, spec: NoiseSpec) -> Tensor:
+    """Noise that a part of a method declares, for a whole split, drawn on the CPU whatever the model's device.
+
+    Args:
+        model: the VAE.
+        x: a split.
+        seed: of the draws.
+        purpose: another one gives other draws; of further ones, where ``spec`` has a count, with their number behind.
+        spec: kind, width and count.
+    Returns:
+        ``(count, n, width)`` in the model's dtype, on its device; ``(count, n, ...)`` of the data's shape on the CPU.
+    """
+    names = [purpose, *(f"{purpose}/{i}" for i in range(1, spec.count))]
+    size = replace(spec, count=1).size((len(x), *x.shape[1:]))
+    found = torch.cat([draw(spec.kind, size, generator(seed, f"metrics/{name}")) for name in names])
+    return found if spec.width is None else found.to(next(model.parameters()))
+
+
+def draw_code_noise(model: VAE, x: Data, seed: int, purpose: str) -> Tensor:
+    """What one code of each datum is drawn from its posterior by.
+
+    Args:
+        model: the VAE.
+        x: a split.
+        seed: of the draws.
+        purpose: another one gives other draws.
+    Returns:
+        ``(n, width)`` in the model's dtype, on its device.
+    """
+    return draw_declared(model, x, seed, purpose, model.posterior.code_noise(model.latent_dim))[0]
 
 
 def starts(model: VAE, x: Data, seed: int, count: int) -> Tensor:

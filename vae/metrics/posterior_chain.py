@@ -9,11 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lso.vae.data.dataset import Data, passes
-from lso.vae.distributions.gaussian import prior_log_prob
 from lso.vae.inference.posterior import posterior
 from lso.vae.metrics.passes import eval_mode, pass_size, to_model_input
 from lso.vae.models.vae import VAE
-from lso.vae.utils.random import generator
+from lso.vae.utils.random import draw, generator
 from lso.vae.utils.validation import require
 
 BATCHES = 20  # of a chain, whose means tell the error of its mean where they are longer than what it remembers
@@ -126,7 +125,8 @@ def posterior_draws(
 def _first(model: VAE, x: Data, rows: list[Tensor | slice], stream: torch.Generator, seed: int) -> Tensor:
     """``(n, latent)`` draws from q(z|x), in double."""
     first = next(model.parameters()).new_zeros(len(x), model.latent_dim)
-    noise = torch.randn(first.shape, generator=stream, dtype=torch.float64).to(first)
+    spec = model.posterior.code_noise(model.latent_dim)
+    noise = draw(spec.kind, spec.size((len(x),)), stream, torch.float64)[0].to(first)
     for part in rows:
         first[part] = posterior(model, to_model_input(model, x, part), seed).sample(noise[part])
     return first.double()
@@ -134,7 +134,7 @@ def _first(model: VAE, x: Data, rows: list[Tensor | slice], stream: torch.Genera
 
 def _log_joint(model: VAE, x: Data, rows: list[Tensor | slice], z: Tensor) -> Float[Tensor, " n"]:
     """log p(x|z) + log p(z) of each datum at its own place, in double."""
-    found = prior_log_prob(z)
+    found = model.prior.log_prob(z)
     for part in rows:
         data = to_model_input(model, x, part)
         found[part] += model.decode(z[part].to(next(model.parameters()).dtype), data).log_prob(data).double()

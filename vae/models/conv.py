@@ -7,8 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lso.vae.distributions.gaussian import DiagonalGaussian
-from lso.vae.distributions.pixels import Head, Likelihood
+from lso.vae.config.architectures import Architecture
+from lso.vae.config.components import DiagonalPosterior, PosteriorFamily
+from lso.vae.distributions.families import from_output
+from lso.vae.distributions.pixels import Head
+from lso.vae.protocols import Likelihood, Posterior
 
 SMALLEST = 4  # sides are halved until none exceeds this
 
@@ -28,26 +31,29 @@ def stage_channels(stages: int, width: int) -> list[int]:
 
 
 class ConvEncoder(nn.Module):
-    """3x3 convolutions of stride 2 with ELU down to at most 4x4, then a linear layer to mean and log-variance.
+    """3x3 convolutions of stride 2 with ELU down to at most 4x4, then a linear layer.
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
-        latent_dim: size of z.
-        width: channels of the first stage.
+        architecture: its width is the channels of the first stage.
+        posterior: family of q(z|x).
     """
 
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], architecture: Architecture, posterior: PosteriorFamily = DiagonalPosterior()
+    ) -> None:
         super().__init__()
+        self.posterior = posterior
         sides = resolutions(shape[1], shape[2])
-        channels = [shape[0], *stage_channels(len(sides) - 1, width)]
+        channels = [shape[0], *stage_channels(len(sides) - 1, architecture.width)]
         self.stages = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
-        self.output = nn.Linear(channels[-1] * math.prod(sides[-1]), 2 * latent_dim)
+        self.output = nn.Linear(channels[-1] * math.prod(sides[-1]), posterior.parameters(architecture.latent_dim))
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
         """Encode a batch."""
         for stage in self.stages:
             x = F.elu(stage(x))
-        return DiagonalGaussian(*self.output(x.flatten(1)).chunk(2, dim=-1))
+        return from_output(self.posterior, self.output(x.flatten(1)))
 
 
 class ConvDecoder(nn.Module):
@@ -60,21 +66,20 @@ class ConvDecoder(nn.Module):
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
-        latent_dim: size of z.
-        width: channels of the last hidden stage.
-        likelihood: name of the pixel likelihood.
+        architecture: sizes, its width the channels of the last hidden stage, and the likelihood of pixels.
         skip: whether z enters every layer after the first, which sees nothing else.
     """
 
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int, likelihood: str, skip: bool) -> None:
+    def __init__(self, shape: tuple[int, ...], architecture: Architecture, skip: bool = False) -> None:
         super().__init__()
+        latent_dim, width = architecture.latent_dim, architecture.width
         self.sides = resolutions(shape[1], shape[2])[::-1]
         channels = [*stage_channels(len(self.sides) - 1, width)[::-1], shape[0]]
         self.first = (channels[0], *self.sides[0])
         self.input = nn.Linear(latent_dim, math.prod(self.first))
         self.stages = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(channels))
         self.edges = nn.ModuleList(nn.Linear(latent_dim, b, bias=False) for b in channels[1:] if skip)
-        self.head = Head(likelihood, shape[0])
+        self.head = Head(architecture.likelihood, shape[0])
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
         """Decode a batch of codes."""

@@ -8,10 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lso.vae.distributions.pixels import Head, Likelihood
+from lso.vae.config.architectures import Architecture
+from lso.vae.distributions.pixels import Head
 from lso.vae.models import autoregressive
 from lso.vae.models.autoregressive import CausalRowConv, Conv1x1Cache, RowCache
 from lso.vae.models.pixelcnn import ZMaps, teacher
+from lso.vae.protocols import Likelihood
 
 
 def gate(x: Float[Tensor, "batch two_width ..."]) -> Float[Tensor, "batch width ..."]:
@@ -174,14 +176,12 @@ class GatedPixelCnnDecoder(nn.Module):
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
-        latent_dim: size of z; 0 for none.
-        width: maps of each stack.
-        likelihood: name of the pixel likelihood.
+        architecture: size of z, 0 for none; width, the maps of each stack; likelihood of pixels; edition: 1 is the
+            authors' code. In 0, that of version 0.1, the output has the map of z of the last layer (301,410
+            parameters), and what a shift uncovers is the bias.
         skip: whether z enters every layer and the output.
         stacks: `KIM2018` or `DIENG2019`.
         masked_z: whether maps of z pass the causal masks.
-        edition: 1 is the authors' code. In 0, that of version 0.1, the output has the map of z of the last layer
-            (301,410 parameters), and what a shift uncovers is the bias.
     Source: Kim et al. (2018), arXiv:1802.02550; Dieng et al. (2019), arXiv:1807.04863; authors' code of both.
         Deviations: logits instead of clamped probabilities; open maps of z by default.
     """
@@ -189,15 +189,13 @@ class GatedPixelCnnDecoder(nn.Module):
     def __init__(
         self,
         shape: tuple[int, ...],
-        latent_dim: int,
-        width: int,
-        likelihood: str,
-        skip: bool,
+        architecture: Architecture,
+        skip: bool = False,
         stacks: Stacks = KIM2018,
         masked_z: bool = False,
-        edition: int = 1,
     ) -> None:
         super().__init__()
+        latent_dim, width, edition = architecture.latent_dim, architecture.width, architecture.edition
         self.shape = shape
         maps = stacks.z_maps if latent_dim else 0
         own = [maps if skip or i == 0 else 0 for i in range(len(stacks.kernels))]
@@ -222,7 +220,7 @@ class GatedPixelCnnDecoder(nn.Module):
             for i, (a, kernel, count) in enumerate(zip(inputs, stacks.kernels, own, strict=True))
         )
         self.output = nn.Conv2d(width + self.beside, shape[0], 1)
-        self.head = Head(likelihood, shape[0])
+        self.head = Head(architecture.likelihood, shape[0])
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
         """The likelihood of a batch of codes, teacher-forced.

@@ -14,10 +14,12 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from lso.vae.config.architectures import Architecture
+from lso.vae.config.components import DiagonalPosterior, PosteriorFamily
 from lso.vae.distributions.categorical import Categorical
-from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.distributions.families import from_output
 from lso.vae.models.dropout import Dropout, WordDropout
 from lso.vae.precision import to_float32
+from lso.vae.protocols import Posterior
 from lso.vae.vocabulary import PAD
 
 State = tuple[Tensor, ...]
@@ -60,22 +62,30 @@ class Lstm(nn.LSTM):
 
 
 class LstmEncoder(nn.Module):
-    """The last output of an LSTM over the sequence, start and end symbol included, mapped to mean and log-variance.
+    """The last output of an LSTM over the sequence, start and end symbol included, mapped to the posterior.
 
     Args:
         shape: ``(longest, words)``.
         architecture: sizes.
+        posterior: family of q(z|x).
         wiring: of the family.
     """
 
-    def __init__(self, shape: tuple[int, ...], architecture: Architecture, wiring: Wiring = HE2019) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        architecture: Architecture,
+        posterior: PosteriorFamily = DiagonalPosterior(),
+        wiring: Wiring = HE2019,
+    ) -> None:
         super().__init__()
+        self.posterior = posterior
         self.embedding = nn.Embedding(shape[1], architecture.embedding)
         self.lstm = Lstm(architecture.embedding, architecture.width, architecture.layers, batch_first=True)
-        self.head = nn.Linear(architecture.width, 2 * architecture.latent_dim, bias=wiring.bias)
+        self.head = nn.Linear(architecture.width, posterior.parameters(architecture.latent_dim), bias=wiring.bias)
         _initialize(self, wiring)
 
-    def forward(self, x: Shaped[Tensor, "batch length ..."]) -> DiagonalGaussian:
+    def forward(self, x: Shaped[Tensor, "batch length ..."]) -> Posterior:
         """The posterior of sequences.
 
         Args:
@@ -90,7 +100,7 @@ class LstmEncoder(nn.Module):
         outputs, _ = self.lstm(embedded)
         # Outputs before the padding do not know of it, so that the last true one is that of the sequence alone.
         at_end = outputs[torch.arange(len(x), device=x.device), last]
-        return DiagonalGaussian(*self.head(at_end).chunk(2, -1))
+        return from_output(self.posterior, self.head(at_end))
 
 
 class LstmDecoder(nn.Module):

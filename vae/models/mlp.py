@@ -7,30 +7,37 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lso.vae.distributions.gaussian import DiagonalGaussian
-from lso.vae.distributions.pixels import Head, Likelihood
+from lso.vae.config.architectures import Architecture
+from lso.vae.config.components import DiagonalPosterior, PosteriorFamily
+from lso.vae.distributions.families import from_output
+from lso.vae.distributions.pixels import Head
+from lso.vae.protocols import Likelihood, Posterior
 
 
 class MlpEncoder(nn.Module):
-    """x -> two ELU layers -> mean and log-variance.
+    """x -> two ELU layers -> the posterior's parameters.
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
-        latent_dim: size of z.
-        width: hidden units.
+        architecture: its width is that of the hidden layers.
+        posterior: family of q(z|x).
     """
 
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], architecture: Architecture, posterior: PosteriorFamily = DiagonalPosterior()
+    ) -> None:
         super().__init__()
+        self.posterior = posterior
+        width = architecture.width
         self.layers = nn.ModuleList([nn.Linear(math.prod(shape), width), nn.Linear(width, width)])
-        self.output = nn.Linear(width, 2 * latent_dim)
+        self.output = nn.Linear(width, posterior.parameters(architecture.latent_dim))
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
         """Encode a batch."""
         h = x.flatten(1)
         for layer in self.layers:
             h = F.elu(layer(h))
-        return DiagonalGaussian(*self.output(h).chunk(2, dim=-1))
+        return from_output(self.posterior, self.output(h))
 
 
 class MlpDecoder(nn.Module):
@@ -43,19 +50,18 @@ class MlpDecoder(nn.Module):
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
-        latent_dim: size of z.
-        width: hidden units.
-        likelihood: name of the pixel likelihood.
+        architecture: sizes, the hidden layers' among them, and the likelihood of pixels.
         skip: whether z enters every layer after the first, which sees nothing else.
     """
 
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int, likelihood: str, skip: bool) -> None:
+    def __init__(self, shape: tuple[int, ...], architecture: Architecture, skip: bool = False) -> None:
         super().__init__()
+        latent_dim, width = architecture.latent_dim, architecture.width
         self.shape = shape
         sizes = [latent_dim, width, width, math.prod(shape)]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.edges = nn.ModuleList(nn.Linear(latent_dim, b, bias=False) for b in sizes[2:] if skip)
-        self.head = Head(likelihood, shape[0])
+        self.head = Head(architecture.likelihood, shape[0])
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
         """Decode a batch of codes."""

@@ -21,11 +21,13 @@ from functools import partial
 
 from torch import nn
 
-from lso.vae.distributions.pixels import Head, Likelihood
+from lso.vae.config.architectures import Architecture
+from lso.vae.distributions.pixels import Head
 from lso.vae.errors import ShapeError
 from lso.vae.models import autoregressive
 from lso.vae.models.layers import BatchNorm2d, MaskedConv2d, fold, twin_of
 from lso.vae.models.resnet import convolution
+from lso.vae.protocols import Likelihood
 
 
 class MaskedColumn:
@@ -169,9 +171,7 @@ class PixelCnnDecoder(nn.Module):
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
-        latent_dim: size of z; 0 for none.
-        width: channels of every layer.
-        likelihood: name of the pixel likelihood.
+        architecture: size of z, 0 for none; width, the channels of every layer; likelihood of pixels.
         skip: whether z enters every block and the head (Dieng et al. 2019, arXiv:1807.04863).
         kernels: side of each layer's window; the long skip from layer j has that of layer j + 1.
     Source: He et al. (2019), arXiv:1901.05534, authors' code, which differs from the paper's "gated PixelCNN": it is
@@ -182,13 +182,12 @@ class PixelCnnDecoder(nn.Module):
     def __init__(
         self,
         shape: tuple[int, ...],
-        latent_dim: int,
-        width: int,
-        likelihood: str,
-        skip: bool,
+        architecture: Architecture,
+        skip: bool = False,
         kernels: tuple[int, ...] = HE2019,
     ) -> None:
         super().__init__()
+        latent_dim, width = architecture.latent_dim, architecture.width
         self.shape = shape
         edge = 1 if skip and latent_dim else 0
         self.input = ZMaps(latent_dim, Z_MAPS if latent_dim else 0, shape)
@@ -201,7 +200,7 @@ class PixelCnnDecoder(nn.Module):
         self.mix = nn.Conv2d(width + edge, width, 1, bias=False)
         self.mix_norm: nn.Module = BatchNorm2d(width)
         self.output = nn.Conv2d(width, shape[0], 1, bias=False)
-        self.head = Head(likelihood, shape[0])
+        self.head = Head(architecture.likelihood, shape[0])
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
         """The likelihood of a batch of codes, teacher-forced.

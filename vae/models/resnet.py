@@ -2,13 +2,17 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.config.architectures import Architecture
+from lso.vae.config.components import DiagonalPosterior, PosteriorFamily
+from lso.vae.distributions.families import from_output
 from lso.vae.models.conv import resolutions
 from lso.vae.models.layers import BatchNorm2d
+from lso.vae.protocols import Posterior
 
 WIDENING = 8  # channels of the last convolution, as a multiple of those of the blocks
 
@@ -20,27 +24,31 @@ class ResnetEncoder(nn.Module):
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
-        latent_dim: size of z.
-        width: channels of the blocks.
+        architecture: its width is the channels of the blocks.
+        posterior: family of q(z|x).
     Source: He et al. (2019), arXiv:1901.05534, app. B.1, and the authors' code (initialization). Deviation: as many
         blocks as the size of the image asks for.
     """
 
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], architecture: Architecture, posterior: PosteriorFamily = DiagonalPosterior()
+    ) -> None:
         super().__init__()
+        self.posterior = posterior
+        width = architecture.width
         sides = resolutions(shape[1], shape[2])
         channels = [shape[0], *[width] * (len(sides) - 1)]
         self.blocks = nn.Sequential(*(ResNetBlock(a, width) for a in channels[:-1]))
         self.last = convolution(width, WIDENING * width, sides[-1])
         self.norm = BatchNorm2d(WIDENING * width)
-        self.output = nn.Linear(WIDENING * width, 2 * latent_dim)
+        self.output = nn.Linear(WIDENING * width, posterior.parameters(architecture.latent_dim))
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
         """Encode a batch."""
         h = F.elu(self.norm(self.last(self.blocks(x))))  # a single datum has one value a channel there
-        return DiagonalGaussian(*self.output(h.flatten(1)).chunk(2, dim=-1))
+        return from_output(self.posterior, self.output(h.flatten(1)))
 
 
 class ResNetBlock(nn.Module):
@@ -81,15 +89,18 @@ class KimEncoder(nn.Module):
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
-        latent_dim: size of z.
-        width: of the decoder; the encoder has twice as many channels.
+        architecture: its width is that of the decoder; the encoder has twice as many channels.
+        posterior: family of q(z|x).
     Source: Kim et al. (2018), arXiv:1802.02550, authors' code. Deviation: as many blocks as the size of the image asks
         for; a side that is 1 already is not halved.
     """
 
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], architecture: Architecture, posterior: PosteriorFamily = DiagonalPosterior()
+    ) -> None:
         super().__init__()
-        channels, (height, breadth), inside = WIDTH * width, shape[1:], shape[0]
+        self.posterior = posterior
+        channels, (height, breadth), inside = WIDTH * architecture.width, shape[1:], shape[0]
         blocks: list[nn.Module] = []
         halvings: list[nn.Module] = []
         while max(height, breadth) > SMALLEST or not blocks:
@@ -98,18 +109,20 @@ class KimEncoder(nn.Module):
             halvings.append(nn.Conv2d(channels, channels, stride, stride))
             inside, height, breadth = channels, max(1, height // 2), max(1, breadth // 2)
         self.blocks, self.halvings = nn.ModuleList(blocks), nn.ModuleList(halvings)
-        self.mean = nn.Linear(math.prod((channels, height, breadth)), latent_dim)
-        self.log_var = nn.Linear(math.prod((channels, height, breadth)), latent_dim)
+        latent_dim, features = architecture.latent_dim, math.prod((channels, height, breadth))
+        # Two layers, as published: to the mean, and to what else the family has, by default log-variances.
+        self.mean = nn.Linear(features, latent_dim)
+        self.log_var = nn.Linear(features, posterior.parameters(latent_dim) - latent_dim)
         for linear in (self.mean, self.log_var):
             nn.init.kaiming_normal_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> DiagonalGaussian:
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
         """Encode a batch."""
         for block, halving in zip(self.blocks, self.halvings, strict=True):
             x = halving(block(x))
         h = x.flatten(1)
-        return DiagonalGaussian(self.mean(h), self.log_var(h))
+        return from_output(self.posterior, torch.cat([self.mean(h), self.log_var(h)], -1))
 
 
 class KimBlock(nn.Module):

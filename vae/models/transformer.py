@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lso.vae.config.architectures import HEADS, Architecture
+from lso.vae.config.components import DiagonalPosterior, PosteriorFamily
 from lso.vae.distributions.categorical import Categorical
-from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.distributions.families import from_output
 from lso.vae.models.dropout import Dropout, WordDropout
 from lso.vae.precision import to_float32
+from lso.vae.protocols import Posterior
 from lso.vae.vocabulary import PAD
 
 State = tuple[Tensor, ...]
@@ -90,23 +92,27 @@ def attend(
 
 
 class TransformerEncoder(nn.Module):
-    """Blocks over the sequence, start and end symbol included; the mean output mapped to mean and log-variance.
+    """Blocks over the sequence, start and end symbol included; the mean output mapped to the posterior.
 
     Args:
         shape: ``(longest, words)``; longer ones are read too.
         architecture: sizes.
+        posterior: family of q(z|x).
     """
 
-    def __init__(self, shape: tuple[int, ...], architecture: Architecture) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], architecture: Architecture, posterior: PosteriorFamily = DiagonalPosterior()
+    ) -> None:
         super().__init__()
+        self.posterior = posterior
         width = architecture.width
         self.embedding = nn.Embedding(shape[1], width)
         self.blocks = nn.ModuleList(TransformerBlock(width, 0.0) for _ in range(architecture.layers))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 2 * architecture.latent_dim)
+        self.head = nn.Linear(width, posterior.parameters(architecture.latent_dim))
         _initialize(self)
 
-    def forward(self, x: Shaped[Tensor, "batch length ..."]) -> DiagonalGaussian:
+    def forward(self, x: Shaped[Tensor, "batch length ..."]) -> Posterior:
         """The posterior of sequences.
 
         Args:
@@ -122,7 +128,7 @@ class TransformerEncoder(nn.Module):
             h, _ = block(h, inside[:, None, None])
         counted = inside.to(h.dtype).unsqueeze(-1)
         pooled = (self.norm(h) * counted).sum(1) / counted.sum(1)
-        return DiagonalGaussian(*self.head(pooled).chunk(2, -1))
+        return from_output(self.posterior, self.head(pooled))
 
 
 class TransformerDecoder(nn.Module):

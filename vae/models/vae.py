@@ -8,12 +8,19 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from lso.vae.config.architectures import ARCHITECTURES, Architecture, Kind
-from lso.vae.config.components import Amortized, Inference, Svi
-from lso.vae.distributions.gaussian import DiagonalGaussian
-from lso.vae.distributions.pixels import Likelihood
+from lso.vae.config.components import (
+    Amortized,
+    Component,
+    DiagonalPosterior,
+    Inference,
+    PosteriorFamily,
+    StandardPrior,
+    Svi,
+)
+from lso.vae.distributions.families import from_output, make_prior
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.models import sequence_decoding as decoding
-from lso.vae.precision import to_float32
+from lso.vae.protocols import DecoderNetwork, EncoderNetwork, Likelihood, Posterior, Prior
 from lso.vae.utils.lazy import resolve
 from lso.vae.utils.random import generator, mix_seed
 from lso.vae.utils.validation import convert, require
@@ -28,28 +35,30 @@ class NoEncoder(nn.Module):
     """Stands where there is no encoder: an empty posterior without latents, a clear error with them.
 
     Args:
-        latent_dim: size of z.
+        shape: of a datum.
+        architecture: gives the size of z.
+        posterior: family of q(z|x).
     """
 
-    def __init__(self, latent_dim: int) -> None:
+    def __init__(self, shape: tuple[int, ...], architecture: Architecture, posterior: PosteriorFamily) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
+        self.latent_dim = architecture.latent_dim
+        self.posterior = posterior
         self.like: Tensor  # gives dtype and device of the model, whatever those of its data
         self.register_buffer("like", torch.zeros(0), persistent=False)
 
-    def forward(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian:
+    def forward(self, x: Shaped[Tensor, "batch ..."]) -> Posterior:
         """The posterior of no latents."""
         if self.latent_dim:
             raise UsageError(
                 "this model has no encoder: its method finds posteriors by gradient steps",
                 "Call lso.vae.inference.posterior.posterior(model, x).",
             )
-        empty = self.like.new_zeros(len(x), 0)
-        return DiagonalGaussian(empty, empty)
+        return from_output(self.posterior, self.like.new_zeros(len(x), self.posterior.parameters(0)))
 
 
 class VAE(nn.Module):
-    """Encoder q(z|x) and decoder p(x|z) under a standard normal prior.
+    """Encoder q(z|x) and decoder p(x|z) under a prior p(z).
 
     Args:
         architecture: family and sizes; without latents it is the autoregressive baseline, whose likelihood is exact.
@@ -57,6 +66,8 @@ class VAE(nn.Module):
         shape: ``(channels, height, width)`` of an image, or ``(longest, words)`` of the sequences that it is made for.
         inference: how its method finds q(z|x) (see `inference.posterior`); under `Svi` there is no encoder.
         vocabulary: of sequences; None where only their numbers are known.
+        posterior: family of q(z|x).
+        prior: p(z).
     Raises:
         ShapeError: if the image is not 8x8 to 64x64 with one or three channels, the vocabulary is of another size, or
             the data are of another kind than the architecture.
@@ -69,6 +80,9 @@ class VAE(nn.Module):
         shape: tuple[int, ...],
         inference: Inference = Amortized(),
         vocabulary: Vocabulary | None = None,
+        *,
+        posterior: PosteriorFamily = DiagonalPosterior(),
+        prior: Component = StandardPrior(),
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -79,15 +93,11 @@ class VAE(nn.Module):
         self._check()
         spec = ARCHITECTURES[architecture.name]
         encoder, decoder = resolve(spec.encoder), resolve(spec.decoder)
-        sequence = self.kind == "sequence"
-        sizes = (self.shape, architecture) if sequence else (self.shape, architecture.latent_dim, architecture.width)
         self.has_encoder = architecture.latent_dim > 0 and not isinstance(inference, Svi)
-        self.encoder = encoder(*sizes) if self.has_encoder else NoEncoder(architecture.latent_dim)
-        if sequence:
-            self.decoder = decoder(*sizes, skip=skip)
-        else:
-            edition = {"edition": architecture.edition} if spec.edition else {}  # where the family has had several
-            self.decoder = decoder(*sizes, architecture.likelihood, skip, **edition)
+        self.posterior, self.prior_family = posterior, prior
+        self.encoder = (encoder if self.has_encoder else NoEncoder)(self.shape, architecture, posterior)
+        self.decoder = decoder(self.shape, architecture, skip)
+        self.prior: Prior = make_prior(prior, architecture.latent_dim)
         # Convolutions are up to 1.4 times faster with channels innermost; layers follow the layout of their weights.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -127,11 +137,17 @@ class VAE(nn.Module):
         return ARCHITECTURES[self.architecture.name].autoregressive
 
     @property
+    def halves(self) -> dict[Literal["encoder", "decoder"], list[nn.Parameter]]:
+        """Weights that step together: those of q(z|x), and those of p(x, z), of a learned prior too."""
+        prior = self.prior.parameters() if isinstance(self.prior, nn.Module) else ()
+        return {"encoder": list(self.encoder.parameters()), "decoder": [*self.decoder.parameters(), *prior]}
+
+    @property
     def stepwise(self) -> decoding.StepDecoder:
         """The decoder of sequences as `lso.vae.models.sequence_decoding` takes it."""
         return cast(decoding.StepDecoder, self.decoder)
 
-    def encode(self, x: Shaped[Tensor, "batch ..."]) -> DiagonalGaussian:
+    def encode(self, x: Shaped[Tensor, "batch ..."]) -> Posterior:
         """The encoder's posterior.
 
         Args:
@@ -142,8 +158,8 @@ class VAE(nn.Module):
         Raises:
             UsageError: if the model has latents but no encoder.
         """
-        q: DiagonalGaussian = self.encoder(x)
-        return DiagonalGaussian(to_float32(q.mean), to_float32(q.log_var))
+        encoder: EncoderNetwork = self.encoder
+        return encoder(x)
 
     def decode(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
         """The likelihood of data given codes.
@@ -156,8 +172,8 @@ class VAE(nn.Module):
         Raises:
             ShapeError: if an autoregressive decoder is given no data.
         """
-        likelihood: Likelihood = self.decoder(z, x)
-        return likelihood
+        decoder: DecoderNetwork = self.decoder
+        return decoder(z, x)
 
     def reconstruct(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Tensor:
         """The expected datum E[x|z], of an autoregressive decoder each pixel's mean given z and the data before it.
@@ -231,6 +247,9 @@ def build(
     seed: int = 0,
     inference: Inference = Amortized(),
     vocabulary: Vocabulary | None = None,
+    *,
+    posterior: PosteriorFamily = DiagonalPosterior(),
+    prior: Component = StandardPrior(),
 ) -> VAE:
     """A freshly initialized VAE; the weights are a function of the arguments alone.
 
@@ -241,6 +260,8 @@ def build(
         seed: of the initialization; the global generator is left as it was.
         inference: how its method finds posteriors.
         vocabulary: of sequences.
+        posterior: family of q(z|x).
+        prior: p(z).
     Returns:
         The model on the CPU, in train mode.
     """
@@ -248,4 +269,4 @@ def build(
         torch.default_generator.manual_seed(
             mix_seed(seed, "init")
         )  # the CPU's alone; torch.manual_seed touches GPUs too
-        return VAE(architecture, skip, shape, inference, vocabulary)
+        return VAE(architecture, skip, shape, inference, vocabulary, posterior=posterior, prior=prior)

@@ -7,43 +7,57 @@ acts mostly on the posterior's variance. Of a sequence x~ is soft too: the proba
 encoder reads as their expected embedding, with the length and the padding of x.
 """
 
+from collections.abc import Mapping
 from functools import singledispatch
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.vae.config.components import LogProbReencoding, Penalty, SquaredReencoding
+from lso.vae.config.components import Component, LogProbReencoding, Reencoding, SquaredReencoding
 from lso.vae.distributions.categorical import Categorical, one_hot
 from lso.vae.distributions.gaussian import DiagonalGaussian, normal_log_prob
-from lso.vae.distributions.pixels import Likelihood
 from lso.vae.models.vae import VAE
+from lso.vae.protocols import Likelihood, Posterior
 
 
+@singledispatch
 def penalty_of(
-    penalty: Penalty,
+    penalty: Component,
     model: VAE,
     z: Float[Tensor, "batch latent"],
     likelihood: Likelihood,
-    noise: Float[Tensor, "batch latent"],
-    shown: Tensor | None,
+    noise: Mapping[str, Tensor],
 ) -> Float[Tensor, " batch"]:
-    """The penalty of a batch from its codes on: reconstruct, encode again, compare.
+    """The penalty of a batch, weighted, from its codes on.
 
     Args:
         penalty: a value of the axis.
         model: the VAE.
         z: ``(batch, latent)`` sampled codes.
         likelihood: p(x|z) of these codes first, of further samples after them.
-        noise: ``(batch, latent)`` standard normal for z~.
-        shown: uniforms of the shape of the data for ``hard``, else None.
+        noise: stream -> ``(count, batch, ...)``, the streams that the penalty declares among them.
     Returns:
-        ``(batch,)`` see `penalize`.
+        ``(batch,)`` nats, or what the penalty is measured in, times its weight.
     """
-    again = model.encode(reencoded(penalty, likelihood, shown)[: len(z)])
-    return penalize(penalty, z, again, noise)
+    raise TypeError(f"no penalty for {type(penalty).__name__}")
 
 
-def reencoded(penalty: Penalty, likelihood: Likelihood, noise: Tensor | None) -> Tensor:
+@penalty_of.register(SquaredReencoding)
+@penalty_of.register(LogProbReencoding)
+def _(
+    penalty: Reencoding,
+    model: VAE,
+    z: Tensor,
+    likelihood: Likelihood,
+    noise: Mapping[str, Tensor],
+) -> Tensor:
+    """Reconstruct, encode again, compare."""
+    pixels, second = (noise[name][0] if name in noise else None for name in ("pixels", "reencode"))
+    again = model.encode(reencoded(penalty, likelihood, pixels)[: len(z)])
+    return penalize(penalty, z, again, second)
+
+
+def reencoded(penalty: Reencoding, likelihood: Likelihood, noise: Tensor | None) -> Tensor:
     """What of a reconstruction is encoded again.
 
     Args:
@@ -71,10 +85,10 @@ def reencoded(penalty: Penalty, likelihood: Likelihood, noise: Tensor | None) ->
 
 @singledispatch
 def penalize(
-    penalty: Penalty,
+    penalty: Reencoding,
     z: Float[Tensor, "batch latent"],
-    reencoded: DiagonalGaussian,
-    noise: Float[Tensor, "batch latent"],
+    reencoded: Posterior,
+    noise: Float[Tensor, "batch width"] | None,
 ) -> Float[Tensor, " batch"]:
     """Penalty of a batch, weighted.
 
@@ -82,7 +96,7 @@ def penalize(
         penalty: a value of the axis.
         z: ``(batch, latent)`` sampled codes.
         reencoded: posterior of their soft reconstructions.
-        noise: ``(batch, latent)`` standard normal for z~.
+        noise: ``(batch, width)`` what the posterior draws z~ by; None where none is drawn.
     Returns:
         ``(batch,)``: squared error per dimension (dimensionless) or nats, times the weight.
     """
@@ -90,13 +104,14 @@ def penalize(
 
 
 @penalize.register
-def _(penalty: SquaredReencoding, z: Tensor, reencoded: DiagonalGaussian, noise: Tensor) -> Tensor:
+def _(penalty: SquaredReencoding, z: Tensor, reencoded: Posterior, noise: Tensor | None) -> Tensor:
     """weight * mean_j (z_j - z~_j)^2 with z~ sampled; 2 per dimension at full collapse."""
+    assert noise is not None
     return penalty.weight * _reduce((z - reencoded.sample(noise)) ** 2, penalty.reduction)
 
 
 @penalize.register
-def _(penalty: LogProbReencoding, z: Tensor, reencoded: DiagonalGaussian, noise: Tensor) -> Tensor:
+def _(penalty: LogProbReencoding, z: Tensor, reencoded: DiagonalGaussian, noise: Tensor | None) -> Tensor:
     """weight * sum_j max(c, -log N(z_j; mu~_j, sigma~_j^2)); no gradient in dimensions below the floor."""
     nats = -normal_log_prob(z, reencoded.mean, reencoded.log_var)
     return penalty.weight * _reduce(nats.clamp(min=penalty.c), penalty.reduction)

@@ -5,7 +5,6 @@ from dataclasses import fields
 from typing import Any
 
 from lso.vae.config.architectures import ARCHITECTURES
-from lso.vae.config.components import Amortized, Joint
 from lso.vae.config.methods import Method
 from lso.vae.config.training import Protocol, TrainConfig
 
@@ -44,11 +43,7 @@ def reason_not_batchable(config: TrainConfig) -> str:
         return "the batches of two seeds differ in length"
     if config.protocol.compiled:
         return "compiled steps are of one model"
-    if config.method.inference != Amortized():
-        return "inference takes gradient steps"
-    if config.method.updates != Joint():
-        return "each model decides on its own inner steps"
-    return ""
+    return config.method.alone
 
 
 def max_batched_runs(config: TrainConfig, count: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from lso.vae.checkpoint import first_line
 from lso.vae.training.step import BOTH, Group, State, StepInputs, StepMetrics, StepNoise, step
@@ -158,12 +159,8 @@ class Replayed:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors of nested tuples and lists, in their order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _tensors(part)
+    """The tensors of nested tuples, lists and dictionaries, in their order."""
+    return (part for part in tree_leaves(value) if isinstance(part, Tensor))
 
 
 def _same_report(one: StepMetrics, other: StepMetrics) -> bool:

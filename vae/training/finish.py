@@ -6,7 +6,7 @@ from lso.vae import checkpoint, runs
 from lso.vae.checkpoint_selection import kept_and_last_epochs
 from lso.vae.launch import is_main_process
 from lso.vae.metrics.collapse import collapse_verdict, plain
-from lso.vae.metrics.evaluation import decoder_use
+from lso.vae.metrics.evaluation import decoder_use, validate
 from lso.vae.metrics.latent_use import latent_use
 from lso.vae.objectives.kl_schedules import warmup_steps
 from lso.vae.training.state import Trainer, elapsed, slowness_note, update_status
@@ -28,7 +28,9 @@ def finish(trainer: Trainer) -> None:
     model, config, codes = trainer.state.model, trainer.config, trainer.codes
     model.load_state_dict(trainer.best)
     assert codes is not None
-    use = decoder_use(model.eval(), trainer.validation, codes, seed=config.seed)
+    # Mean and log-variance are kept, by which only the diagonal Gaussian draws its codes.
+    q = codes if config.method.posterior.diagonal else validate(model, trainer.validation, config.seed)[1]
+    use = decoder_use(model.eval(), trainer.validation, q, seed=config.seed)
     known = checkpoint.Codes(codes.mean, codes.log_var, use)
     runs.put(trainer.run, {runs.CODES: checkpoint.pack_codes(known)})
     found, method = latent_use(known), config.method

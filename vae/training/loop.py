@@ -22,6 +22,7 @@ from lso.vae.launch import is_main_process, process_info
 from lso.vae.metrics.evaluation import validate
 from lso.vae.models.vae import VAE
 from lso.vae.objectives.kl_schedules import kl_weight
+from lso.vae.protocols import Posterior
 from lso.vae.runs import Run
 from lso.vae.training import aggressive
 from lso.vae.training import finish as closing
@@ -313,7 +314,7 @@ def _end_epoch(trainer: Trainer) -> None:
     kept = level < position.best if eligible else True
     if kept:
         trainer.best = {name: value.detach().clone() for name, value in trainer.state.model.state_dict().items()}
-        trainer.codes = q
+        trainer.codes = None if q is None else DiagonalGaussian(q.mean, q.log_var)  # what files of codes hold
     row = epoch_row(trainer, values, kept, eligible)
     lines = append_row(row, trainer.run.path / runs.METRICS) if is_main_process() else position.lines
     trainer.totals.zero_()
@@ -330,7 +331,7 @@ def _end_epoch(trainer: Trainer) -> None:
     trainer.callback.epoch(row)
 
 
-def _validated(trainer: Trainer) -> tuple[dict[str, Any], DiagonalGaussian | None]:
+def _validated(trainer: Trainer) -> tuple[dict[str, Any], Posterior | None]:
     """The metrics with what is watched, and the codes in the process that writes, which alone computes them."""
     values: dict[str, Any] = {}
     q = None

@@ -5,20 +5,23 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lso.vae.config.components import ImportanceWeighted
+from lso.vae.config.components import Elbo, FreeBits, NoiseSpec
 from lso.vae.config.methods import Method
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.dataset import Data, passes
-from lso.vae.distributions.gaussian import DiagonalGaussian
-from lso.vae.metrics.passes import draw_normals, eval_mode, pass_size, to_model_input
+from lso.vae.distributions.families import take_rows
+from lso.vae.metrics.passes import draw_code_noise, draw_declared, eval_mode, pass_size, to_model_input
 from lso.vae.models.vae import VAE
-from lso.vae.objectives.elbo import counted_kl, evaluate, samples
+from lso.vae.objectives.elbo import counted_kl, evaluate
 from lso.vae.objectives.reencoding import penalty_of
-from lso.vae.utils.random import generator
+from lso.vae.protocols import Posterior
+
+# Streams of a step under which metrics draw by other names: those of the re-encoding error, and of earlier versions.
+PURPOSES = {"reencode": "reencoding", "pixels": "watched/shown"}
 
 
 def monitored_value(
-    config: TrainConfig, model: VAE, x: Data, q: DiagonalGaussian, values: Mapping[str, float | int]
+    config: TrainConfig, model: VAE, x: Data, q: Posterior, values: Mapping[str, float | int]
 ) -> float | None:
     """What the best epoch has least of, on the validation split, as `Protocol.monitor` has it.
 
@@ -42,7 +45,7 @@ def monitored_value(
 
 
 @torch.no_grad()
-def full_loss(method: Method, model: VAE, x: Data, q: DiagonalGaussian, reconstruction: float, seed: int) -> float:
+def full_loss(method: Method, model: VAE, x: Data, q: Posterior, reconstruction: float, seed: int) -> float:
     """What a method minimizes, at its last KL weight and with its penalty, as a mean over a split.
 
     Without penalty and importance weights it follows from numbers that are there. Else the split is decoded once more
@@ -59,32 +62,39 @@ def full_loss(method: Method, model: VAE, x: Data, q: DiagonalGaussian, reconstr
         Nats a datum, with a squared re-encoding error that is dimensionless.
     """
     objective = method.objective
-    weighted = isinstance(objective, ImportanceWeighted)
-    parts = _sums(method, model, x, q, seed) / len(x) if weighted or method.penalty else torch.zeros(2)
+    follows = isinstance(objective, Elbo | FreeBits)
+    parts = _sums(method, model, x, q, seed) / len(x) if method.penalty or not follows else torch.zeros(2)
     bound, penalty = parts.tolist()
-    if not isinstance(objective, ImportanceWeighted):
-        bound = reconstruction + method.schedule.end * counted_kl(objective, q.kl().double()).mean().item()
+    if isinstance(objective, Elbo | FreeBits):
+        z = q.sample(draw_code_noise(model, x, seed, "posterior"))  # the codes of the row
+        kl = q.kl(model.prior, z).double()
+        bound = reconstruction + method.schedule.end * counted_kl(objective, kl).mean().item()
     return float(bound + penalty)
 
 
-def _sums(method: Method, model: VAE, x: Data, q: DiagonalGaussian, seed: int) -> Tensor:
+def _sums(method: Method, model: VAE, x: Data, q: Posterior, seed: int) -> Tensor:
     """Objective and penalty, summed over the data."""
-    count, penalty = samples(method.objective), method.penalty
+    count, penalty = method.objective.samples, method.penalty
     names = ["posterior", *(f"watched/{i}" for i in range(1, count))]  # the first code is that of the row
-    first = torch.stack([draw_normals(model, x, seed, name) for name in names])  # (K, n, latent)
-    second = draw_normals(model, x, seed, "reencoding")
-    stream = generator(seed, "metrics/watched/shown")
-    hard = penalty is not None and penalty.reconstruction == "hard"
-    shown = torch.rand((len(x), *x.shape[1:]), generator=stream) if hard else None
+    first = torch.stack([draw_code_noise(model, x, seed, name) for name in names])  # (K, n, width)
+    specs = penalty.noise(model.posterior.code_noise(model.latent_dim)) if penalty else ()
+    noise = {
+        spec.stream: draw_declared(model, x, seed, PURPOSES.get(spec.stream, f"watched/{spec.stream}"), spec)
+        for spec in specs
+    }
     weight = q.mean.new_tensor(method.schedule.end)
     total = torch.zeros(2, dtype=torch.float64, device=q.mean.device)
     with eval_mode(model):
         for rows in passes(x, max(1, pass_size(model) // count)):
             data = to_model_input(model, x, rows)
-            terms = evaluate(method.objective, model, data, q[rows], first[:, rows], weight)
+            terms = evaluate(method.objective, model, data, take_rows(q, rows), first[:, rows], weight)
             total[0] += terms.loss.double().sum()
             if penalty:
-                drawn = None if shown is None else shown[rows][:, : data.shape[1]].to(data.device)  # as long as these
-                cost = penalty_of(penalty, model, terms.z, terms.likelihood, second[rows], drawn)
-                total[1] += cost.double().sum()
+                drawn = {spec.stream: _for_pass(spec, noise[spec.stream][:, rows], data) for spec in specs}
+                total[1] += penalty_of(penalty, model, terms.z, terms.likelihood, drawn).double().sum()
     return total
+
+
+def _for_pass(spec: NoiseSpec, values: Tensor, data: Tensor) -> Tensor:
+    """Where it is of the shape of the data, as long as these, of which sequences may be shorter than others."""
+    return (values[:, :, : data.shape[1]] if spec.width is None else values).to(data.device)

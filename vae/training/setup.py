@@ -148,14 +148,30 @@ def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
     if start is not None:
         # Of sequences it says as many tokens as it did, even where the longest are not among these data.
         shape = (start.shape[0], *shape[1:]) if start.kind == "sequence" else shape
-        one = (start.architecture, start.skip, start.shape, start.vocabulary)
-        if one != (config.architecture, method.skip, shape, dataset.vocabulary):
+        one = (start.architecture, start.skip, start.shape, start.vocabulary, start.posterior, start.prior_family)
+        if one != (
+            config.architecture,
+            method.skip,
+            shape,
+            dataset.vocabulary,
+            method.posterior,
+            method.prior,
+        ):
             raise UsageError(
                 f"the model to go on from is {start.architecture} for data {start.shape}, expected "
                 f"{config.architecture} for {shape} and the vocabulary of the data",
                 "Give a model trained with this configuration.",
             )
-    model = build(config.architecture, method.skip, shape, config.seed, method.inference, dataset.vocabulary)
+    model = build(
+        config.architecture,
+        method.skip,
+        shape,
+        config.seed,
+        method.inference,
+        dataset.vocabulary,
+        posterior=method.posterior,
+        prior=method.prior,
+    )
     require_no_own_randomness(model)
     if start is not None:
         model.load_state_dict(start.state_dict())

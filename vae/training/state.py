@@ -75,7 +75,7 @@ class Trainer:
         position: where it stands.
         plan: of aggressive training.
         best: the weights that are kept: of the best epoch, or of the latest while none can win.
-        codes: their posteriors over the validation split, in the process that writes.
+        codes: mean and log-variance of their posteriors over the validation split, in the process that writes.
         totals: sums over the current epoch: loss, reconstruction, KL, penalty, gradient norm, data.
         callback: the caller.
         steps_per_epoch: outer steps of an epoch.

@@ -15,13 +15,13 @@ from lso.vae.config.methods import Method
 from lso.vae.config.training import TRAINING_OPTIMIZERS, Precision, Protocol
 from lso.vae.data.dataset import to_unit
 from lso.vae.distributed import sharded_batch, sum_flat
-from lso.vae.inference.posterior import draws, infer
+from lso.vae.inference.posterior import infer
 from lso.vae.models.dropout import uniform_shapes, use_dropout_noise
 from lso.vae.models.vae import VAE
-from lso.vae.objectives.elbo import evaluate, samples
+from lso.vae.objectives.elbo import evaluate
 from lso.vae.objectives.reencoding import penalty_of
 from lso.vae.precision import autocast
-from lso.vae.utils.random import generator
+from lso.vae.utils.random import draw, generator
 
 Group = Literal["encoder", "decoder"]
 BOTH: tuple[Group, ...] = ("encoder", "decoder")
@@ -31,29 +31,21 @@ class StepNoise(NamedTuple):
     """Every random number of a step, drawn outside for the global batch.
 
     Args:
-        posterior: ``(K, batch, latent)`` standard normal.
-        reencode: ``(batch, latent)`` standard normal; None without a penalty.
+        drawn: stream -> ``(count, batch, ...)``, what the method's parts declare (`Method.noise`).
         binarize: uniforms of the shape of the batch; None where pixels are used as they are.
-        inference: ``(draws, batch, latent)`` standard normal; None for an amortized inference.
-        shown: uniforms of the shape of the batch; None unless a penalty draws what it re-encodes.
         dropout: uniforms of the model's dropout, see `uniform_shapes`.
     """
 
-    posterior: Float[Tensor, "sample batch latent"]
-    reencode: Float[Tensor, "batch latent"] | None
-    binarize: Float[Tensor, "batch ..."] | None
-    inference: Float[Tensor, "draw batch latent"] | None = None
-    shown: Float[Tensor, "batch ..."] | None = None
+    drawn: dict[str, Float[Tensor, "count batch ..."]]
+    binarize: Float[Tensor, "batch ..."] | None = None
     dropout: tuple[Tensor, ...] = ()
 
     def of(self, rows: slice) -> "StepNoise":
         """That of some of the batch."""
-        drawn = None if self.inference is None else self.inference[:, rows]
-        reencode, binarize, shown = (
-            None if each is None else each[rows] for each in (self.reencode, self.binarize, self.shown)
-        )
         return StepNoise(
-            self.posterior[:, rows], reencode, binarize, drawn, shown, tuple(u[rows] for u in self.dropout)
+            {stream: values[:, rows] for stream, values in self.drawn.items()},
+            None if self.binarize is None else self.binarize[rows],
+            tuple(u[rows] for u in self.dropout),
         )
 
 
@@ -117,18 +109,13 @@ def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
     """
     device = next(model.parameters()).device
     rate = torch.tensor(protocol.learning_rate, device=device)
-    halves: dict[Group, torch.nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
-    return {
-        name: _optimizer(protocol, half, rate.clone())
-        for name, half in halves.items()
-        if any(True for _ in half.parameters())
-    }
+    return {name: _optimizer(protocol, half, rate.clone()) for name, half in model.halves.items() if half}
 
 
-def _optimizer(protocol: Protocol, half: torch.nn.Module, rate: Tensor) -> Optimizer:
+def _optimizer(protocol: Protocol, weights: list[torch.nn.Parameter], rate: Tensor) -> Optimizer:
     row = TRAINING_OPTIMIZERS[protocol.optimizer]
     graphs = {"capturable": rate.device.type == "cuda"} if row.capturable else {}  # `lso.vae.training.cuda_graphs`
-    made: Optimizer = getattr(torch.optim, row.torch_name)(half.parameters(), lr=rate, fused=True, **graphs)
+    made: Optimizer = getattr(torch.optim, row.torch_name)(weights, lr=rate, fused=True, **graphs)
     return made
 
 
@@ -146,7 +133,7 @@ def draw_noise(
     """The noise of one step, a function of (seed, purpose, step, inner) alone.
 
     Args:
-        method: says how many samples and whether there is a penalty.
+        method: declares what its parts take.
         model: has latents, and dropout or none.
         shape: ``(batch, ...)`` of the data.
         binarize: whether pixels are drawn anew.
@@ -161,14 +148,10 @@ def draw_noise(
     def stream(purpose: str) -> torch.Generator:
         return generator(seed, purpose, step, inner, device=device)
 
-    size, count = (shape[0], model.latent_dim), draws(method.inference)
-    hard = method.penalty is not None and method.penalty.reconstruction == "hard"
+    specs = method.noise(model.latent_dim)
     return StepNoise(
-        torch.randn((samples(method.objective), *size), generator=stream("posterior"), device=device),
-        torch.randn(size, generator=stream("reencode"), device=device) if method.penalty else None,
+        {spec.stream: draw(spec.kind, spec.size(shape), stream(spec.stream)) for spec in specs},
         torch.rand(shape, generator=stream("binarize"), device=device) if binarize else None,
-        torch.randn((count, *size), generator=stream("inference"), device=device) if count else None,
-        torch.rand(shape, generator=stream("pixels"), device=device) if hard else None,
         tuple(
             torch.rand(wanted, generator=stream(f"dropout/{i}"), device=device)
             for i, wanted in enumerate(uniform_shapes(model, shape))
@@ -200,11 +183,11 @@ def losses(model: VAE, method: Method, x: Shaped[Tensor, "batch ..."], noise: St
     data = to_unit(x)
     if noise.binarize is not None:
         data = (noise.binarize < data).to(data.dtype)
-    q = infer(method.inference, model, data, noise.inference, kl_weight)
-    terms = evaluate(method.objective, model, data, q, noise.posterior, kl_weight)
+    q = infer(method.inference, model, data, noise.drawn.get("inference"), kl_weight)
+    terms = evaluate(method.objective, model, data, q, noise.drawn["posterior"], kl_weight)
     penalty = torch.zeros_like(terms.loss)
-    if method.penalty is not None and noise.reencode is not None:
-        penalty = penalty_of(method.penalty, model, terms.z, terms.likelihood, noise.reencode, noise.shown)
+    if method.penalty is not None:
+        penalty = penalty_of(method.penalty, model, terms.z, terms.likelihood, noise.drawn)
     loss = (terms.loss + penalty).mean()
     return Losses(loss, terms.reconstruction.mean().detach(), terms.kl.mean().detach(), penalty.mean().detach())
 
@@ -252,8 +235,7 @@ def update(state: State, rate: Float[Tensor, ""], groups: tuple[Group, ...] = BO
 
 def _backward(state: State, found: Losses, groups: tuple[Group, ...]) -> Tensor:
     """Fill the gradients that the norm counts, sum them and the losses, clip; returns the norm before the clip."""
-    halves = {"encoder": state.model.encoder, "decoder": state.model.decoder}
-    counted = [p for name, half in halves.items() if state.joint or name in groups for p in half.parameters()]
+    counted = [p for name, half in state.model.halves.items() if state.joint or name in groups for p in half]
     state.model.zero_grad(set_to_none=True)
     torch.autograd.backward(found.loss, inputs=counted)
     gradients = [p.grad for p in counted if p.grad is not None]

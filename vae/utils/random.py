@@ -5,9 +5,10 @@ that a resumed run, a replayed step and another process draw the same numbers.
 """
 
 import hashlib
+from typing import Literal
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 
 def mix_seed(seed: int, purpose: str, *counters: int) -> int:
@@ -36,3 +37,20 @@ def generator(seed: int, purpose: str, *counters: int, device: torch.device | st
         The seeded generator.
     """
     return Generator(device).manual_seed(mix_seed(seed, purpose, *counters))
+
+
+def draw(
+    kind: Literal["normal", "uniform"], size: tuple[int, ...], stream: Generator, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Random numbers of a declared kind.
+
+    Args:
+        kind: standard normal, or uniform in [0, 1).
+        size: shape.
+        stream: where they come from, and whose device they are drawn on.
+        dtype: None is torch's default.
+    Returns:
+        Numbers of that shape.
+    """
+    make = torch.randn if kind == "normal" else torch.rand
+    return make(size, generator=stream, device=stream.device, dtype=dtype)

@@ -129,7 +129,7 @@ def test_tensors_are_found_in_what_decoders_return(output: Callable[[Tensor], An
 def test_codes_are_found_in_what_encoders_return(output: Callable[[Tensor], Any], posterior: bool) -> None:
     x = draws(3, 2)
     code = Decoder(linear, latent_dim=2, encode=lambda x: output(x / 2)).encode(x)
-    mean = code.mean if isinstance(code, DiagonalGaussian) else code
+    mean = code if code is None or isinstance(code, Tensor) else code.mean
     assert isinstance(code, DiagonalGaussian) == posterior
     assert mean is not None and torch.equal(mean, x / 2)
     if isinstance(code, DiagonalGaussian):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from lso.vae import checkpoint
 from lso.vae.config.components import (
@@ -113,10 +114,10 @@ def test_gradients_are_those_of_finite_differences(name: str, arch: str) -> None
     x = batch_for(arch)
     x = x.double() if x.is_floating_point() else x
     single = noise_for(made, x)
-    noise = StepNoise(*(value.double() if isinstance(value, Tensor) else value for value in single))  # type: ignore[arg-type]
+    noise = tree_map_only(Tensor, Tensor.double, single)
 
     def loss() -> Tensor:
-        return step(made, x, noise, knobs(single.posterior.double()), ()).loss
+        return step(made, x, noise, knobs(single.drawn["posterior"].double()), ()).loss
 
     halves = (made.model.encoder, made.model.decoder)
     for half in (half for half in halves if list(half.parameters())):

@@ -7,7 +7,8 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Normal, kl_divergence
 
-from lso.vae.distributions.gaussian import DiagonalGaussian, cat, normal_log_prob, prior_log_prob
+from lso.vae.distributions.families import cat
+from lso.vae.distributions.gaussian import DiagonalGaussian, normal_log_prob, prior_log_prob
 
 
 @pytest.fixture

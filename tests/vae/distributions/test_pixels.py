@@ -17,10 +17,10 @@ from lso.vae.distributions.pixels import (
     DiscretizedLogistic,
     Gaussian,
     Head,
-    Likelihood,
     per_datum,
 )
 from lso.vae.errors import UsageError
+from lso.vae.protocols import Likelihood
 
 SHAPE = (2, 3, 4, 5)
 GRID = torch.arange(LEVELS, dtype=torch.float64) / (LEVELS - 1)

@@ -14,6 +14,7 @@ from lso.vae.errors import UsageError
 from lso.vae.inference.posterior import draws, infer, posterior
 from lso.vae.inference.refinement import Energy, descend, frozen_statistics, refine
 from lso.vae.models.vae import VAE, build
+from lso.vae.protocols import Posterior
 from lso.vae.utils.random import generator
 from tests.vae.small import example, small_model
 
@@ -42,7 +43,7 @@ def nelbo(made: VAE, x: Tensor, mean: Tensor, log_var: Tensor, eps: Tensor) -> T
     return nll + W * kl.sum()
 
 
-def unrolled(spec: Refinement, made: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor) -> DiagonalGaussian:
+def unrolled(spec: Refinement, made: VAE, x: Tensor, q: Posterior, noise: Tensor) -> DiagonalGaussian:
     """The same descent in a loop that autograd sees, its clip factors taken as constants."""
     point, velocity = torch.stack([q.mean, q.log_var]), torch.zeros(2, B, D, dtype=torch.float64)
     for eps in noise:

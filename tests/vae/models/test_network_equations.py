@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lso.vae.config.architectures import architecture
 from lso.vae.models.gated_pixelcnn import GatedPixelCnnDecoder, Stacks
 from lso.vae.models.pixelcnn import PixelCnnDecoder
 from lso.vae.models.resnet import ResnetEncoder
@@ -68,7 +69,7 @@ def shrinking_block(x: Tensor, w: Weights, training: bool) -> Tensor:
 @pytest.mark.parametrize("training", [False, True])
 @torch.no_grad()
 def test_resnet_encoder(training: bool) -> None:
-    encoder = scattered(ResnetEncoder((3, 9, 17), 2, 4)).train(training)
+    encoder = scattered(ResnetEncoder((3, 9, 17), architecture("he2019", 2, width=4))).train(training)
     w, x = {key: value.clone() for key, value in encoder.state_dict().items()}, draw(5, 3, 9, 17)
     found, h = encoder(x), x
     for i in range(3):
@@ -89,7 +90,7 @@ def masked_block(x: Tensor, maps: list[Tensor], w: Weights, training: bool) -> T
 @torch.no_grad()
 def test_residual_pixelcnn(skip: bool, training: bool) -> None:
     """Three layers and one long skip."""
-    decoder = scattered(PixelCnnDecoder(SHAPE, 3, 4, "bernoulli", skip, (5, 3, 3))).train(training)
+    decoder = scattered(PixelCnnDecoder(SHAPE, architecture("he2019", 3, width=4), skip, (5, 3, 3))).train(training)
     w, x, z = {key: value.clone() for key, value in decoder.state_dict().items()}, draw(5, *SHAPE), draw(5, 3, seed=1)
     found = decoder(z, x).logits
     entering = torch.cat([x, z_maps(z, part(w, "input"), SHAPE[1:])], 1)
@@ -135,7 +136,8 @@ def test_gated_pixelcnn(skip: bool, projected: bool, masked_z: bool, edition: in
     """
     kernels, width = (7, 5, 3), 4
     stacks = Stacks(kernels=kernels, z_maps=2, projected=projected)
-    decoder = scattered(GatedPixelCnnDecoder(SHAPE, 3, width, "bernoulli", skip, stacks, masked_z, edition))
+    sizes = architecture("kim2018", 3, width=width, edition=edition)
+    decoder = scattered(GatedPixelCnnDecoder(SHAPE, sizes, skip, stacks, masked_z))
     w, x, z = decoder.state_dict(), draw(2, *SHAPE), draw(2, 3, seed=1)
     v = h = x
     for i, kernel in enumerate(kernels):

@@ -58,11 +58,11 @@ def small(
 
 
 def test_counts_of_he_2019_are_the_published_ones() -> None:
-    decoder = PixelCnnDecoder(OMNIGLOT, 32, 64, "bernoulli", False, HE2019)
-    assert count(ResnetEncoder(OMNIGLOT, 32, 64)) == 752_448 and count(decoder) == 894_400
+    decoder = PixelCnnDecoder(OMNIGLOT, architecture("he2019"), False, HE2019)
+    assert count(ResnetEncoder(OMNIGLOT, architecture("he2019"))) == 752_448 and count(decoder) == 894_400
     assert count(build(architecture("he2019"), False, OMNIGLOT)) == 1_646_848
-    assert count(PixelCnnDecoder(OMNIGLOT, 0, 64, "bernoulli", False, HE2019)) == 778_368
-    assert count(PixelCnnDecoder(OMNIGLOT, 32, 64, "bernoulli", True, HE2019)) == 894_400 + 621_728
+    assert count(PixelCnnDecoder(OMNIGLOT, architecture("he2019", 0), False, HE2019)) == 778_368
+    assert count(PixelCnnDecoder(OMNIGLOT, architecture("he2019"), True, HE2019)) == 894_400 + 621_728
     x = (rand(2, *OMNIGLOT) < 0.3).float()
     (-decoder(rand(2, 32).float(), x).log_prob(x).sum()).backward()
     live = sum(int((p.grad != 0).sum()) for p in decoder.parameters() if p.grad is not None)
@@ -76,18 +76,19 @@ def _taps(layer: MaskedConv2d) -> int:
 
 
 def test_counts_of_the_gated_forms_are_the_published_ones() -> None:
-    assert count(KimEncoder(OMNIGLOT, 32, 32)) == 272_448
-    assert count(GatedPixelCnnDecoder(OMNIGLOT, 32, 32, "bernoulli", False, KIM2018, masked_z=True)) == 744_801
+    assert count(KimEncoder(OMNIGLOT, architecture("kim2018"))) == 272_448
+    assert count(GatedPixelCnnDecoder(OMNIGLOT, architecture("kim2018"), False, KIM2018, masked_z=True)) == 744_801
     one_map = 20 * 784 + 784  # of z; the published count leaves out that of the output
     for skip, published, unused, left_out in ((True, 301_506, 96, one_map), (False, 297_697, 96 + 7 * one_map, 0)):
-        ours = GatedPixelCnnDecoder(OMNIGLOT, 20, 32, "bernoulli", skip, DIENG2019, masked_z=True)
+        ours = GatedPixelCnnDecoder(OMNIGLOT, architecture("dieng2019", 20), skip, DIENG2019, masked_z=True)
         assert count(ours) == published - unused + left_out
-        first = GatedPixelCnnDecoder(OMNIGLOT, 20, 32, "bernoulli", skip, DIENG2019, masked_z=True, edition=0)
+        earlier = architecture("dieng2019", 20, edition=0)
+        first = GatedPixelCnnDecoder(OMNIGLOT, earlier, skip, DIENG2019, masked_z=True)
         assert count(first) == published - unused
 
 
 def test_initialization_is_that_of_the_authors() -> None:
-    decoder = PixelCnnDecoder(OMNIGLOT, 32, 64, "bernoulli", False)
+    decoder = PixelCnnDecoder(OMNIGLOT, architecture("he2019"), False)
     for layer in decoder.modules():
         if isinstance(layer, MaskedConv2d):
             out, _, k, _ = layer.weight.shape
@@ -117,8 +118,8 @@ def test_a_pixel_sees_those_before_it_and_no_other(name: str, skip: bool, shape:
 @pytest.mark.parametrize("layers", [1, 2, 3, 5, 13])
 def test_causality_holds_at_every_depth(layers: int) -> None:
     for decoder in (
-        PixelCnnDecoder((1, 8, 8), 2, 4, "bernoulli", False, HE2019[:layers]),
-        GatedPixelCnnDecoder((1, 8, 8), 2, 4, "bernoulli", False, _cut(layers)),
+        PixelCnnDecoder((1, 8, 8), architecture("he2019", 2, width=4), False, HE2019[:layers]),
+        GatedPixelCnnDecoder((1, 8, 8), architecture("kim2018", 2, width=4), False, _cut(layers)),
     ):
         decoder = decoder.double().eval()
 
@@ -312,7 +313,7 @@ def test_generation_leaves_training_alone() -> None:
 
 @pytest.mark.parametrize("kernels", [SMALL, HE2019])
 def test_long_skips_have_the_published_kernels(kernels: tuple[int, ...]) -> None:
-    decoder = PixelCnnDecoder((1, 8, 8), 2, 4, "bernoulli", False, kernels)
+    decoder = PixelCnnDecoder((1, 8, 8), architecture("he2019", 2, width=4), False, kernels)
     found = [block.masked.kernel for block in decoder.skips]  # type: ignore[union-attr]
     assert found == list(kernels[1:-1]) and [b.masked.kernel for b in decoder.blocks] == list(kernels[1:])  # type: ignore[union-attr]
     if kernels == HE2019:

@@ -11,7 +11,8 @@ from lso.vae.config.components import Elbo, FreeBits, ImportanceWeighted, Object
 from lso.vae.distributions.gaussian import DiagonalGaussian, prior_log_prob
 from lso.vae.metrics.importance import importance_bound, log_importance_weights
 from lso.vae.models.vae import VAE, build
-from lso.vae.objectives.elbo import ObjectiveTerms, evaluate, samples
+from lso.vae.objectives.elbo import ObjectiveTerms, evaluate
+from lso.vae.protocols import Posterior
 from lso.vae.utils.random import generator
 from tests.vae.small import digits
 
@@ -31,10 +32,8 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(shape, generator=generator(0, "test"), dtype=torch.float64)
 
 
-def terms(
-    objective: Objective, model: VAE, w: float = 1.0, n: int = 20
-) -> tuple[ObjectiveTerms, DiagonalGaussian, Tensor]:
-    x, noise = data(n), normal(samples(objective), n, LATENT)
+def terms(objective: Objective, model: VAE, w: float = 1.0, n: int = 20) -> tuple[ObjectiveTerms, Posterior, Tensor]:
+    x, noise = data(n), normal(objective.samples, n, LATENT)
     q = model.encode(x)
     return evaluate(objective, model, x, q, noise, torch.tensor(w, dtype=torch.float64)), q, noise
 

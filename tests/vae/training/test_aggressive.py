@@ -147,7 +147,11 @@ def test_inner_steps_move_the_encoder_alone_and_outer_ones_the_decoder(
 def test_first_inner_batch_is_the_outer_one_and_the_others_are_drawn_anew(calls: list[Call], tmp_path: Path) -> None:
     train(config("aggressive:budget=3", anneal=0, epochs=1), digits(), tmp_path / "r")
     (_, x1, n1, *_), (_, x2, n2, *_), (_, x3, _, *_), (_, outer, noise, *_) = calls[:4]
-    assert torch.equal(x1, outer) and n1.binarize is noise.binarize and not torch.equal(n1.posterior, noise.posterior)
+    assert (
+        torch.equal(x1, outer)
+        and n1.binarize is noise.binarize
+        and not torch.equal(n1.drawn["posterior"], noise.drawn["posterior"])
+    )
     assert n1.binarize is not None and n2.binarize is not None
     assert not torch.equal(x2, x3) and not torch.equal(n2.binarize, n1.binarize)
     assert not torch.equal(x2, calls[5][1])  # nor are they those of the next outer step

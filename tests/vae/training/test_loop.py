@@ -118,7 +118,7 @@ def test_every_step_has_its_own_noise_and_weight_and_counts_in_its_row(
     monkeypatch.setattr(replay, "step", spy)
     chosen = config("vae-anneal", anneal=2)
     found = train(chosen, digits(), tmp_path / "r").metrics()
-    assert len({noise.posterior.sum().item() for noise, _, _ in calls}) == len(calls) == 2 * STEPS
+    assert len({noise.drawn["posterior"].sum().item() for noise, _, _ in calls}) == len(calls) == 2 * STEPS
     weights = [kl_weight(chosen.method.schedule, step, STEPS) for step in range(2 * STEPS)]
     assert [knobs.kl_weight.item() for _, knobs, _ in calls] == pytest.approx(weights)
     sizes = torch.tensor([32.0, 32.0, 32.0, 4.0])

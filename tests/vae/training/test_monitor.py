@@ -52,12 +52,9 @@ def test_the_full_loss_is_that_of_a_training_step_at_the_last_weight(name: str) 
     if chosen.inference != Amortized():
         assert found == pytest.approx(values["reconstruction"] + chosen.schedule.end * values["kl"])
         return
-    count = getattr(chosen.objective, "samples", 1)
-    noise = StepNoise(
-        torch.stack([draw_normals(model, x, 5, f"watched/{i}" if i else "posterior") for i in range(count)]),
-        draw_normals(model, x, 5, "reencoding") if chosen.penalty else None,
-        None,
-    )
+    count = chosen.objective.samples
+    codes = [draw_normals(model, x, 5, f"watched/{i}" if i else "posterior") for i in range(count)]
+    noise = StepNoise({"posterior": torch.stack(codes), "reencode": draw_normals(model, x, 5, "reencoding")[None]})
     with eval_mode(model), torch.no_grad():
         expected = losses(model, chosen, x, noise, torch.tensor(chosen.schedule.end, dtype=torch.float64)).loss
     assert found == pytest.approx(expected.item(), rel=1e-10)

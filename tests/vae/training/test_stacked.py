@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from lso.vae.config.methods import Method
 from lso.vae.config.training import Precision, Protocol
@@ -32,13 +33,12 @@ def _inputs(state: State, seed: int, step: int) -> tuple[Tensor, StepNoise, Step
     drawn = draw_noise(
         state.method, state.model, (BATCH, 1, 8, 8), binarize=True, seed=seed, step=step, device=torch.device("cpu")
     )
-    noise = StepNoise(*(part.double() if isinstance(part, Tensor) else part for part in drawn))  # type: ignore[arg-type]
+    noise = tree_map_only(Tensor, Tensor.double, drawn)
     return x, noise, StepInputs(torch.tensor(0.2 + 0.3 * seed), torch.tensor((1 + seed) * 1e-2))
 
 
 def _single(x: Tensor, noise: StepNoise, knobs: StepInputs) -> tuple[Tensor, StepNoise, StepInputs]:
-    parts = (part.float() if isinstance(part, Tensor) else part for part in noise)
-    return x.float(), StepNoise(*parts), knobs  # type: ignore[arg-type]
+    return x.float(), tree_map_only(Tensor, Tensor.float, noise), knobs
 
 
 @pytest.mark.parametrize(

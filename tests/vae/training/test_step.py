@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lso.vae.config.components import Reencoding
 from lso.vae.config.methods import METHODS
 from lso.vae.config.training import Protocol
 from lso.vae.objectives.reencoding import penalize
@@ -57,7 +58,7 @@ def flat(module: torch.nn.Module, gradient: bool = False) -> Tensor:
 def drawn(name: str, arch: str, *, seed: int, at: int) -> list[Tensor | None]:
     """A step's noise, the dropout's uniforms one by one."""
     found = noise(name, arch, seed=seed, at=at)
-    return [*found[:-1], *found.dropout]
+    return [*found.drawn.values(), found.binarize, *found.dropout]
 
 
 @everywhere
@@ -80,11 +81,18 @@ def test_noise_is_a_function_of_seed_purpose_and_step_alone(name: str, arch: str
 def test_streams_do_not_depend_on_each_other() -> None:
     """Binarization on or off, penalty or none: the posterior noise of a step stays the same."""
     base = noise("vae", binarize=False)
-    assert base.binarize is None and base.reencode is None
+    assert base.binarize is None and base.drawn.keys() == {"posterior"}
     for other in (noise("vae"), noise("ne-vae-se"), noise("ne-vae-se", binarize=False)):
-        assert torch.equal(base.posterior, other.posterior)
-    both = noise("ne-vae-se")
-    assert both.reencode is not None and not torch.equal(both.posterior[0], both.reencode)
+        assert torch.equal(base.drawn["posterior"], other.drawn["posterior"])
+    both = noise("ne-vae-se").drawn
+    assert not torch.equal(both["posterior"], both["reencode"])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_stream_serves_one_purpose(name: str) -> None:
+    """Two parts that named one stream would be handed the same numbers."""
+    streams = [spec.stream for spec in example(name).noise(3)]
+    assert streams[0] == "posterior" and len({*streams, "binarize", "dropout"}) == len(streams) + 2
 
 
 @everywhere
@@ -109,10 +117,11 @@ def test_loss_is_reconstruction_weighted_kl_and_penalty(w: float) -> None:
 @pytest.mark.parametrize("name", ["ne-vae-se", "ne-vae-lp"])
 def test_penalty_reencodes_the_soft_reconstruction_of_the_sampled_code(name: str) -> None:
     made, drawn = state(name), noise(name)
-    assert drawn.binarize is not None and drawn.reencode is not None and made.method.penalty is not None
+    assert drawn.binarize is not None and isinstance(made.method.penalty, Reencoding)
     x = (drawn.binarize < batch()).float()
-    z = made.model.encode(x).sample(drawn.posterior[0])
-    expected = penalize(made.method.penalty, z, made.model.encode(made.model.reconstruct(z)), drawn.reencode).mean()
+    z = made.model.encode(x).sample(drawn.drawn["posterior"][0])
+    again, second = made.model.encode(made.model.reconstruct(z)), drawn.drawn.get("reencode")
+    expected = penalize(made.method.penalty, z, again, None if second is None else second[0]).mean()
     torch.testing.assert_close(step(made, batch(), drawn, knobs()).penalty, expected)
 
 
