@@ -113,8 +113,8 @@ def test_what_is_no_sequence_of_the_model_is_refused(targets: Tensor, text: str)
 def test_a_dimension_that_the_decoder_ignores_has_no_effect() -> None:
     vae = model()
     with torch.no_grad():
-        vae.decoder.layers[0].weight_ih_l0[:, -LATENT] = 0  # type: ignore[index, union-attr]
-        vae.decoder.starts[0].weight[:, 0] = 0  # type: ignore[index, union-attr]
+        vae.decoder.layers[0].weight_ih_l0[:, -LATENT] = 0
+        vae.decoder.starts[0].weight[:, 0] = 0
     effect = token_effect(Decoder(vae, batch_size=3), draws(8, LATENT))
     assert effect[0] == 0 and bool((effect[1:] > 1e-3).all())
     torch.testing.assert_close(effect, token_effect(Decoder(vae), draws(8, LATENT)))

@@ -78,7 +78,7 @@ def pixelcnn() -> VAE:
     """An untrained autoregressive model, whose z is made to matter."""
     model = build(architecture("he2019-small", 2, width=2), False, (1, 8, 8)).eval()
     with torch.no_grad():
-        model.decoder.input.linear.weight.mul_(20)  # type: ignore[operator, union-attr]
+        model.decoder.input.linear.weight.mul_(20)
     return model
 
 

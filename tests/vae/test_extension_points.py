@@ -111,7 +111,8 @@ class Wide(nn.Module):
         return self.scale * noise
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return StandardNormal().log_prob(z / self.scale) - z.shape[-1] * self.log_scale
+        unit: Tensor = StandardNormal().log_prob(z / self.scale)
+        return unit - z.shape[-1] * self.log_scale
 
     def typicality(self, z: Tensor) -> Tensor:
         return norm_percentile(z / self.scale)

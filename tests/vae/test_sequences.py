@@ -18,7 +18,7 @@ from lso.vae.metrics.inference_gap import gaps, mirrored, neg_elbo
 from lso.vae.models.dropout import use_dropout_noise
 from lso.vae.models.sequence_decoding import greedy
 from lso.vae.models.vae import VAE
-from lso.vae.protocols import Likelihood
+from lso.vae.protocols import Likelihood, Posterior
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import END
 from tests.vae.sequence_models import ALL, LATENT, LATENTS, WORDS, codes, forced, mixed, padded, same, tiny, uniforms
@@ -96,7 +96,7 @@ def outer(made: VAE, x: Tensor, q: DiagonalGaussian, w: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(loss, list(made.parameters()), materialize_grads=True))
 
 
-def unrolled(spec: Refinement, made: VAE, x: Tensor, q: DiagonalGaussian, noise: Tensor, w: Tensor) -> DiagonalGaussian:
+def unrolled(spec: Refinement, made: VAE, x: Tensor, q: Posterior, noise: Tensor, w: Tensor) -> DiagonalGaussian:
     """The descent in a loop that autograd sees, without a clip."""
     point = torch.stack([q.mean, q.log_var])
     velocity = torch.zeros_like(point)

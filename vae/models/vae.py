@@ -216,7 +216,7 @@ class VAE(nn.Module):
             return each.reshape(len(drawn), *z.shape[:1], *self.shape).mean(0)
         noise = self._uniforms(z, noise, len(z)) if how == "sample" else None
         if self.autoregressive:
-            image: Tensor = self.decoder.generate(z, noise)  # type: ignore[operator]
+            image: Tensor = self.decoder.generate(z, noise)
             return image
         likelihood = self.decode(z)
         if how == "mean":

@@ -268,7 +268,7 @@ def test_logits_on_the_way_are_those_of_full_passes(name: str, edition: int | No
             return raw
 
     with torch.no_grad():
-        images = generate(partial(Watched, folded(model.decoder)), model.decoder.head, model.shape, noise, z)  # type: ignore[arg-type]
+        images = generate(partial(Watched, folded(model.decoder)), model.decoder.head, model.shape, noise, z)
         full = model.decode(z, images)
     torch.testing.assert_close(torch.stack(logits, -1).reshape(3, 1, 8, 8), full.logits, rtol=1e-10, atol=1e-10)  # type: ignore[attr-defined]
 

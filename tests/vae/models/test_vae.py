@@ -64,7 +64,7 @@ def test_skip_decoder_without_its_edges_is_the_plain_one(name: str, shape: tuple
     plain, skip = small(name, False, shape), small(name, True, shape)
     z = draw(4, 3)
     assert not torch.equal(plain.reconstruct(z), skip.reconstruct(z))
-    for edge in skip.decoder.edges.parameters():  # type: ignore[union-attr]
+    for edge in skip.decoder.edges.parameters():
         torch.nn.init.zeros_(edge)
     # Not bit for bit: adding zeros may change the memory layout, and with it the order of summation.
     torch.testing.assert_close(plain.reconstruct(z), skip.reconstruct(z), rtol=1e-6, atol=1e-6)
@@ -74,7 +74,7 @@ def test_skip_decoder_without_its_edges_is_the_plain_one(name: str, shape: tuple
 def test_every_layer_of_a_skip_decoder_hears_the_code(name: str) -> None:
     model, z = small(name, True), draw(2, 3)
     base = model.reconstruct(z)
-    for edge in model.decoder.edges:  # type: ignore[union-attr]
+    for edge in model.decoder.edges:
         muted = copy.deepcopy(edge.weight)
         torch.nn.init.zeros_(edge.weight)
         assert not torch.equal(model.reconstruct(z), base)
