@@ -103,8 +103,8 @@ class LatentSpace:
         mean = codes if codes is None or isinstance(codes, Tensor) else codes.mean
         self.codes = None if mean is None else _check_codes(mean, dim)
         self._variance = None if known is None else torch.exp(known.log_var).cpu().double()
-        self.bounds = _box(bounds, dim, self.codes)
-        self.active = _mask(active, dim, self.codes)
+        self.bounds = _resolve_bounds(bounds, dim, self.codes)
+        self.active = _resolve_active(active, dim, self.codes)
         self._clouds: dict[bool, tuple[Tensor, Tensor]] = {}
 
     def __repr__(self) -> str:
