@@ -110,7 +110,7 @@ class Method:
         parts = (self.objective, self.penalty, self.inference, self.updates, self.posterior, self.prior)
         return next((part.alone for part in parts if part is not None and part.alone), "")
 
-    def _uses_latents(self) -> bool:
+    def _differs_from_plain(self) -> bool:
         """Whether it differs from the plain VAE on any axis."""
         axes = (axis for axis in fields(self) if axis.name not in ("name", "params", "latents"))
         return any(getattr(self, axis.name) != axis.default for axis in axes)
