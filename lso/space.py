@@ -207,7 +207,7 @@ class LatentSpace:
         Returns:
             ``(...)`` in [0, 1].
         """
-        return self.prior.typicality(self._over(z, active))
+        return self.prior.typicality(self._select(z, active))
 
     def log_typicality(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
         """chi(d) log density of the norm, in nats (see `lso.space`).

@@ -138,7 +138,7 @@ def test_architecture_has_the_width_of_its_family_and_refuses_none() -> None:
     for bad, message in (
         ({"width": 0}, "width >= 1"),
         ({"latent_dim": -1}, "latent_dim >= 0"),
-        ({"latent_dim": 0}, "nothing but z"),
+        ({"latent_dim": 0}, "from z alone"),
     ):
         with pytest.raises(UsageError, match=message):
             architecture("mlp", **bad)  # type: ignore[arg-type]
