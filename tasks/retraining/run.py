@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lso.black_box.ask_tell import make_optimizer
-from lso.black_box.export import COLUMNS, SHOWN
+from lso.black_box.export import COLUMNS, MAX_BEST_ROWS
 from lso.black_box.workers import Workers
 from lso.decoders.decoder import Decoder
 from lso.objectives.failures import MAX_FAILURES
@@ -249,10 +249,10 @@ def _write_files(summary: RetrainingSummary) -> None:
     result, results = summary.result, summary.result.folder / "results"
     make_folder(results)
     calls = [(i, record) for i, part in enumerate(result.parts) for record in part]
-    for name, of in (("results", calls), ("best", summary.ranked[:SHOWN])):
+    for name, of in (("results", calls), ("best", summary.ranked[:MAX_BEST_ROWS])):
         rows = ({"round": i, **to_json(record)} for i, record in of)
         replace_table(results / f"{name}.csv", ("round", *COLUMNS), rows)
-    images = decoded(summary, SHOWN)
+    images = decoded(summary, MAX_BEST_ROWS)
     if images is None:
         return
     folder = results / "images"

@@ -42,7 +42,7 @@ def test_an_unknown_method_with_the_nearest_name(lso: Lso) -> None:
         (["--method", "beta-vae:beta=much"], "expected a number"),
         (["--method", "beta-vae:gamma=1"], "unknown parameter"),
         (["--method", "ne-vae-lp"], "needs c"),
-        (["--method", "vae", "--latent-dim", "0"], "nothing but z"),
+        (["--method", "vae", "--latent-dim", "0"], "from z alone"),
         (["--method", "vae", "--arch", "cnv"], "Did you mean 'conv'?"),
         (["--method", "vae", "--task", "mnits"], "Did you mean 'mnist'?"),
         (["--method", "vae", "--binarize", "maybe"], "dynamic, fixed, none"),

@@ -212,7 +212,7 @@ def test_rows_are_chosen_by_label_number_or_method() -> None:
 
 def test_a_row_that_the_networks_cannot_train_is_named() -> None:
     found = table("he2019_table2")
-    with pytest.raises(UsageError, match="row PixelCNN: mlp decodes nothing but z"):
+    with pytest.raises(UsageError, match="row PixelCNN: mlp decodes from z alone"):
         plan_table(found, chosen_rows(found, []), {"architecture": {"name": "mlp"}})
 
 
