@@ -172,11 +172,6 @@ def pack_codes(codes: Codes) -> bytes:
     return buffer.getvalue()
 
 
-def save_codes(codes: Codes, path: Path) -> None:
-    """Write codes as npz."""
-    replace_file(path, pack_codes(codes))
-
-
 def load_codes(path: Path) -> Codes:
     """Read codes."""
     try:

@@ -1,8 +1,11 @@
 """Whether two lists of numbers put the same things in the same order."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+
+from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,41 +28,32 @@ class RankOrder:
 
 
 def rank_order(a: Sequence[float], b: Sequence[float]) -> RankOrder:
-    """Compare the orders of two lists.
+    """Compare the orders of two lists, as long as each other."""
+    from scipy.stats import kendalltau  # late: scipy.stats takes a second to import
 
-        tau_b = (C - D) / sqrt((P - T_a)(P - T_b)),  P = n (n - 1) / 2 pairs, C in the same order, D in the opposite
-        one, T tied in a list.
-
-    Args:
-        a: one number for each thing.
-        b: likewise, as many.
-    Returns:
-        The comparison.
-    Source: Kendall (1945), Biometrika 33. Deviations: none.
-    """
-    pairs = list(combinations(range(len(a)), 2))
-    signs = [(i, j, _sign(a[i] - a[j]), _sign(b[i] - b[j])) for i, j in pairs]
-    same = sum(s * t > 0 for _, _, s, t in signs)
-    opposite = tuple((i, j) for i, j, s, t in signs if s * t < 0)
-    free = [sum(entry[side] != 0 for entry in signs) for side in (2, 3)]  # pairs not tied
-    kendall = (same - len(opposite)) / (free[0] * free[1]) ** 0.5 if all(free) else None
-    tied = len(pairs) - same - len(opposite)
+    signs = [(i, j, _sign(a[i] - a[j]) * _sign(b[i] - b[j])) for i, j in combinations(range(len(a)), 2)]
+    same = sum(sign > 0 for _, _, sign in signs)
+    opposite = tuple((i, j) for i, j, sign in signs if sign < 0)
+    varied = _varied(a) and _varied(b)
     return RankOrder(
-        spearman=_correlation(ranks(a), ranks(b)), kendall=kendall, same=same, opposite=opposite, tied=tied
+        spearman=spearman(a, b) if varied else None,
+        kendall=float(kendalltau(a, b).statistic) if varied else None,
+        same=same,
+        opposite=opposite,
+        tied=len(signs) - same - len(opposite),
     )
 
 
-def ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1 on, ties given their mean rank."""
-    return [1 + sum(other < value for other in values) + (values.count(value) - 1) / 2 for value in values]
+def spearman(a: Sequence[float] | Tensor, b: Sequence[float] | Tensor) -> float:
+    """Correlation of the ranks, ties given their mean rank; NaN where one list is constant."""
+    from scipy.stats import pearsonr, rankdata
+
+    # Not `spearmanr`, whose test of significance, not asked for here, warns where there are two things alone.
+    return float(pearsonr(rankdata(a), rankdata(b)).statistic) if _varied(a) and _varied(b) else math.nan
 
 
-def _correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
-    centre = (len(a) + 1) / 2  # mean of ranks
-    products = [
-        sum((x - centre) * (y - centre) for x, y in zip(one, two, strict=True)) for one, two in ((a, b), (a, a), (b, b))
-    ]
-    return products[0] / (products[1] * products[2]) ** 0.5 if products[1] and products[2] else None
+def _varied(values: Sequence[float] | Tensor) -> bool:
+    return any(value != values[0] for value in values)
 
 
 def _sign(value: float) -> int:

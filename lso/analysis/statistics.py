@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lso.vae.errors import ShapeError
-from lso.vae.utils.random import generator
+from lso.vae.utils.random import mix_seed
 from lso.vae.utils.validation import require
 from lso.vae.vocabulary import END, PAD
 
@@ -98,9 +99,19 @@ def paired_bootstrap(
     require(0 < level < 1, "a level between 0 and 1", level, "0.95 is usual.")
     if len(difference) == 0:
         raise ShapeError("expected differences of at least one target, got none", "Search for some targets.")
-    values, n = difference.double().cpu(), len(difference)
-    rows = torch.randint(n, (draws, n), generator=generator(seed, "bootstrap", n))
-    means = values[rows].mean(1)
-    tail = (1 - level) / 2
-    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return Interval(mean=values.mean().item(), low=low, high=high)
+    from scipy.stats import bootstrap  # late: it takes a second to import
+
+    values = difference.double().cpu().numpy()
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Interval(mean=mean, low=mean, high=mean)
+    stream = numpy.random.default_rng(mix_seed(seed, "bootstrap", len(values)))
+    found = bootstrap(
+        (values,),
+        numpy.mean,
+        n_resamples=draws,
+        confidence_level=level,
+        method="percentile",
+        random_state=stream,
+    ).confidence_interval
+    return Interval(mean=mean, low=float(found.low), high=float(found.high))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lso._botorch import importing_botorch
 from lso.analysis.latent_dimensions import evenly_spaced
-from lso.black_box.ask_tell import History
-from lso.black_box.bayesopt.surrogates import Surrogate, choose_fit_points, fit, isolated_botorch, standardize
+from lso.analysis.rank_correlation import spearman
+from lso.black_box.bayesopt.surrogates import Surrogate, fit, isolated_botorch, standardize
 from lso.space import LatentSpace
 from lso.vae.utils.random import mix_seed
 
@@ -52,16 +52,6 @@ class Calibration:
     def flat(self) -> bool:
         """Whether the surrogate predicts no better than the mean of all gains, so that its proposals are guesses."""
         return not self.explained >= FLAT
-
-
-def calibrate(history: History, kind: str = "gp", seed: int = 0) -> Calibration | None:
-    """Fit a surrogate over the chart to what has been told and predict each gain from the others."""
-    x, gain = history.space.to_unit(history.z[history.feasible]), history.gain[history.feasible]
-    if len(gain) < 3:
-        return None
-    rows = choose_fit_points(x, gain)
-    with isolated_botorch(seed):
-        return calibration(fit(x[rows], gain[rows], kind), history.space)
 
 
 def held_out(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp") -> float:
@@ -114,16 +104,6 @@ def latent_lengthscales(surrogate: Surrogate, space: LatentSpace) -> Float[Tenso
     on_chart = space.active if space.chart == "active" else torch.ones_like(space.active)
     width = space.bounds[1] - space.bounds[0]
     return torch.full_like(width, torch.inf).masked_scatter(on_chart, scales * width[on_chart])
-
-
-def spearman(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
-    """Rank correlation, ties given their mean rank."""
-    from scipy.stats import rankdata
-
-    ranks = torch.stack([torch.from_numpy(rankdata(values.numpy())) for values in (a, b)])
-    away = ranks - ranks.mean(1, keepdim=True)
-    norms = away.norm(dim=1).prod()
-    return max(-1.0, min(1.0, float((away[0] * away[1]).sum() / norms))) if float(norms) > 0 else math.nan
 
 
 POINTS = 200  # evaluations that the surrogate is fitted on at most, evenly spaced: a fit costs their number cubed

@@ -42,11 +42,6 @@ class TextLines:
     notes: tuple[str, ...] = ()
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """The sequences of a text file, without labels."""
-    return list(read(Path(path).expanduser()).texts)
-
-
 def read(path: Path) -> TextLines:
     """Read a text file.
 

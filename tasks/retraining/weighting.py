@@ -14,9 +14,11 @@ PUBLISHED_K = 1e-3
 
 def ranks(values: Float[Tensor, " n"], maximize: bool = False) -> Int[Tensor, " n"]:
     """How many data are better than each; equals share a rank, and those without a value come behind all others."""
+    from scipy.stats import rankdata  # late: it takes a second to import
+
     loss = (-values if maximize else values).double()
     loss = torch.where(torch.isnan(loss), torch.inf, loss)
-    return torch.searchsorted(loss.sort().values, loss, right=False)
+    return torch.from_numpy(rankdata(loss.cpu().numpy(), method="min")).long().to(loss.device) - 1
 
 
 def weights(values: Float[Tensor, " n"], k: float = PUBLISHED_K, maximize: bool = False) -> Float[Tensor, " n"]:

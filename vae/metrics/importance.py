@@ -9,7 +9,6 @@ from torch import Generator, Tensor
 
 from lso.vae.config.components import NoiseSpec
 from lso.vae.distributions.families import take_rows
-from lso.vae.errors import ShapeError
 from lso.vae.models.layers import folded
 from lso.vae.models.vae import VAE
 from lso.vae.protocols import Likelihood, Posterior, Prior
@@ -54,7 +53,8 @@ def log_mean(batch: int, like: Tensor) -> LogMean:
 
 
 def log_importance_weights(
-    model: VAE,
+    decode: Callable[..., Likelihood],
+    prior: Prior,
     x: Shaped[Tensor, "batch ..."],
     q: Posterior,
     noise: Float[Tensor, "sample batch width"],
@@ -63,41 +63,14 @@ def log_importance_weights(
 
         log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x),  z_k = mean + sigma * noise_k.
 
-    Args:
-        model: the VAE; decodes ``sample * batch`` codes in one pass.
-        x: ``(batch, ...)`` pixels in [0, 1], or tokens.
-        q: ``(batch, latent)`` proposal.
-        noise: ``(sample, batch, latent)`` standard normal.
-    Returns:
-        ``(batch, sample)``.
+    ``decode`` is asked for ``sample * batch`` codes in one pass.
+
     Source: Burda, Grosse, Salakhutdinov (2016), arXiv:1509.00519, sec. 3. Deviations: none.
     """
-    return _log_weights(model.decode, model.prior, x, q, noise)
-
-
-def _log_weights(decode: Callable[..., Likelihood], prior: Prior, x: Tensor, q: Posterior, noise: Tensor) -> Tensor:
     z = q.sample(noise)  # (K, B, d)
     repeated = x.expand(len(noise), *x.shape).flatten(0, 1)
     log_p = decode(z.flatten(0, 1), repeated).log_prob(repeated).reshape(z.shape[:2])
     return (log_p + prior.log_prob(z) - q.log_prob(z)).T
-
-
-def importance_bound(log_weight: Float[Tensor, "batch sample"]) -> Float[Tensor, " batch"]:
-    """Importance-weighted lower bound on the log evidence, in nats.
-
-        L_K = log((1/K) sum_k w_k),  w_k = p(x, z_k) / q(z_k | x);  K = 1 gives the ELBO.
-
-    Args:
-        log_weight: ``(batch, K)`` log importance weights, nats, K >= 1.
-    Returns:
-        ``(batch,)`` bound for each datum, nats; nondecreasing in K in expectation.
-    Raises:
-        ShapeError: if there is no sample.
-    Source: Burda, Grosse, Salakhutdinov (2016), arXiv:1509.00519, sec. 3. Deviations: none.
-    """
-    if log_weight.shape[1] == 0:
-        raise ShapeError("expected log weights of shape (batch, K >= 1), got K = 0", "Draw at least one sample.")
-    return log_mean(len(log_weight), log_weight).add(log_weight).value()
 
 
 def importance_nll(
@@ -141,7 +114,7 @@ def importance_nll(
         bound = log_mean(len(x[rows]), q.mean.new_zeros((), dtype=torch.float64))
         while bound.count < samples:
             noise = _noise(min(chunk, samples - bound.count), spec, proposal.mean, generator)
-            bound = bound.add(_log_weights(decode, model.prior, x[rows], proposal, noise).double())
+            bound = bound.add(log_importance_weights(decode, model.prior, x[rows], proposal, noise).double())
         parts.append(-bound.value())
     return torch.cat(parts)
 

@@ -166,8 +166,11 @@ def _replace_nan(rows: Tensor | None) -> Tensor:
 
 def _ranks(gains: Iterable[float]) -> list[float]:
     """Places from 0, best first; equal gains share one, infeasible points the last. CMA-ES asks for no more."""
-    gains = [gain if math.isfinite(gain) else -math.inf for gain in gains]
-    return [float(sum(other > gain for other in gains)) for gain in gains]
+    from scipy.stats import rankdata  # late: it takes a second to import
+
+    loss = [-gain if math.isfinite(gain) else math.inf for gain in gains]
+    ranks: list[float] = (rankdata(loss, method="min") - 1.0).tolist()
+    return ranks
 
 
 def _import_cma() -> Any:

@@ -22,7 +22,7 @@ from lso.reports.html import is_whole, render, stamped
 from lso.reports.key_numbers import essence_numbers
 from lso.reports.tables import facts, number, percent
 from lso.results.result import Result
-from lso.vae.checkpoint import Codes, save_codes
+from lso.vae.checkpoint import Codes, pack_codes
 from lso.vae.config.architectures import architecture
 from lso.vae.errors import RunError, UsageError
 from lso.vae.metrics.collapse import LatentUse, collapse_verdict, plain
@@ -178,7 +178,7 @@ def a_run(path: Path, *, verdict: str = "", provenance: Mapping[str, Any] = {}, 
     rows = [{"epoch": e, "neg_elbo": 90 - e, "active_units": e, "mi_batch": 50, "best": True} for e in range(epochs)]
     lines = [json.dumps(row | dict.fromkeys(names, 0.5 * row["epoch"])) for row in rows]
     (path / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
-    save_codes(codes(20), path / "codes.npz")
+    (path / "codes.npz").write_bytes(pack_codes(codes(20)))
     return run
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lso.tasks.datasets import text_corpora as corpora
 from lso.tasks.datasets.download import Remote, content_hash
-from lso.tasks.datasets.line_reader import read_lines
+from lso.tasks.datasets.line_reader import read
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.datasets.packing import encode_lines
 from lso.tasks.datasets.text_corpora import CORPORA, Published
@@ -42,7 +42,7 @@ def test_ptb_is_whole(data_path: Find) -> None:
     assert dataset.vocabulary is not None and len(dataset.vocabulary) == 9_998 + 4
     assert dataset.provenance["exact"] is True
     assert dataset.provenance["longest"]["train"] == 82 and dataset.shape[0] == 84
-    lines = read_lines(data_path("ptb/ptb.valid.txt.gz"))
+    lines = list(read(data_path("ptb/ptb.valid.txt.gz")).texts)
     corpus, unknown = encode_lines(lines, dataset.vocabulary, tokenizer("words"))
     assert corpus.hash() == dataset.corpus("validation").hash()
     assert int(unknown.sum()) == dataset.provenance["unknown"]["validation"] == 3_485  # no new words: all are <unk>

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lso.tasks.datasets.line_reader import LONGEST, parse, read, read_lines
+from lso.tasks.datasets.line_reader import LONGEST, parse, read
 from lso.vae.errors import DataError
 
 LINES = ["a cat sat .", "ein Käse", "日本 語"]
@@ -23,7 +23,7 @@ def written(path: Path, content: bytes) -> Path:
 def test_the_same_lines_whatever_their_ends(tmp_path: Path, mark: bytes, end: str, last: bool, packed: bool) -> None:
     content = mark + (end.join(LINES) + end * last).encode()
     path = written(tmp_path / "x.txt", gzip.compress(content) if packed else content)
-    assert read_lines(path) == LINES
+    assert list(read(path).texts) == LINES
     assert (
         read(path).notes
         == {
@@ -87,7 +87,7 @@ def test_what_is_no_text_is_one_error_of_two_lines(tmp_path: Path, content: byte
 def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(DataError, match="cannot read"):
-            read_lines(path)
+            read(path)
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lso.tasks.datasets.line_reader import read_lines
+from lso.tasks.datasets.line_reader import read
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.problems import expressions
 from lso.tasks.problems.expression_grammar import parse
@@ -29,7 +29,7 @@ def small(tmp_path: Path) -> DataConfig:
 
 def test_scores_are_the_published_ones(data_path: Callable[[str], Path]) -> None:
     rows = np.random.RandomState(0).permutation(100_000)[:2000]
-    lines = np.array(read_lines(data_path(FILE)))[rows].tolist()
+    lines = np.array(list(read(data_path(FILE)).texts))[rows].tolist()
     with np.load(data_path("expr/scores.npz")) as file:
         published = file["scores"][rows]
     np.testing.assert_allclose(np.array(score(lines), dtype=float), published, rtol=0, atol=1e-12)
@@ -45,7 +45,7 @@ def test_the_target_is_perfect_overflow_the_worst_and_what_has_no_value_invalid(
 def test_all_scores_are_the_published_ones(data_path: Callable[[str], Path]) -> None:
     with np.load(data_path("expr/scores.npz")) as file:
         published = file["scores"]
-    found = np.array(score(read_lines(data_path(FILE))), dtype=float)
+    found = np.array(score(list(read(data_path(FILE)).texts)), dtype=float)
     np.testing.assert_allclose(found, published, rtol=0, atol=1e-12)
 
 
@@ -60,7 +60,7 @@ def test_the_published_file_gives_its_worse_half(data_path: Callable[[str], Path
 def test_other_files_are_taken_for_others(small: DataConfig) -> None:
     texts = load(small)
     kept = texts.parts["all"].texts
-    assert kept == [line for line in read_lines(Path(small.path) / f"{STEM}.txt") if line.count("x") >= 7]
+    assert kept == [line for line in read(Path(small.path) / f"{STEM}.txt").texts if line.count("x") >= 7]
     assert not texts.provenance["exact"]
     assert "NOT the published" in texts.provenance["notes"][0]
     file = Path(small.path) / "equation2_15_dataset.txt"
