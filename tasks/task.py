@@ -32,6 +32,8 @@ class Task:
         load: ``"module:function"`` with signature ``(DataConfig, Progress | None) -> Raw``, or ``Texts`` of sequences.
         kind: of the data.
         prefix: which the names of a text corpus's files begin with, as in ``ptb.train.txt``.
+        suffixes: of a file that is read as this task where none is named.
+        of_folder: likewise of the files in a folder; of several tasks the first in the table takes it.
         needs_path: whether there is nothing to load without a file or folder of the user's.
         labelled: whether its data come with class labels.
         architecture: default row of ``ARCHITECTURES``.
@@ -49,6 +51,8 @@ class Task:
     load: str
     kind: Kind = "image"
     prefix: str = ""
+    suffixes: tuple[str, ...] = ()
+    of_folder: tuple[str, ...] = ()
     needs_path: bool = False
     labelled: bool = False
     architecture: str = "conv"
@@ -140,6 +144,7 @@ TASKS: Mapping[str, Task] = _table(
             name="omniglot",
             summary="32,415 characters of 50 alphabets, 28x28: a local chardata.mat or npz, or downloaded",
             load="lso.tasks.datasets.omniglot:load",
+            suffixes=(".mat",),
             labelled=True,
             protocol=Protocol(batch_size=50, epochs=100),
             data=DataConfig(task="omniglot", fit="pad"),
@@ -148,6 +153,7 @@ TASKS: Mapping[str, Task] = _table(
             name="images",
             summary="a folder of your own PNG or JPEG files, with --data FOLDER",
             load="lso.tasks.datasets.image_folder:load",
+            of_folder=IMAGE_SUFFIXES,
             needs_path=True,
             likelihood="logistic",
             protocol=USERS,
@@ -157,6 +163,7 @@ TASKS: Mapping[str, Task] = _table(
             name="arrays",
             summary="your own images as one .npy or .npz file, with --data FILE",
             load="lso.tasks.datasets.arrays:load",
+            suffixes=ARRAY_SUFFIXES,
             needs_path=True,
             likelihood="logistic",
             protocol=USERS,
@@ -166,6 +173,8 @@ TASKS: Mapping[str, Task] = _table(
             name="text",
             summary="your own text, one sequence a line, with --data FILE or a FOLDER of train.txt and so on",
             load="lso.tasks.datasets.text_files:load",
+            suffixes=(*TEXT_SUFFIXES, ".gz"),
+            of_folder=TEXT_SUFFIXES,
             kind="sequence",
             needs_path=True,
             architecture="lstm",
@@ -326,14 +335,10 @@ def infer_task(path: str | Path) -> str:
     found = existing(path)
     if found.is_dir():
         return _of_folder(found)
-    if found.name.lower().endswith((*TEXT_SUFFIXES, ".gz")):
-        return "text"
-    suffix = found.suffix.lower()
-    if suffix in ARRAY_SUFFIXES:
-        return "arrays"
-    if suffix == ".mat":
-        return "omniglot"
-    if suffix in IMAGE_SUFFIXES:
+    readers = (row.name for row in TASKS.values() if row.suffixes and found.name.lower().endswith(row.suffixes))
+    if reader := next(readers, None):
+        return reader
+    if found.suffix.lower() in IMAGE_SUFFIXES:
         raise UsageError(f"{path} is a single image, expected a dataset", "Give the folder that holds the images.")
     raise UsageError(
         f"cannot tell what {path} is",
@@ -343,11 +348,14 @@ def infer_task(path: str | Path) -> str:
 
 def _of_folder(folder: Path) -> str:
     names = [path.name.lower() for path in folder.iterdir()]
-    texts = [name for name in names if name.endswith(TEXT_SUFFIXES)]
-    if not texts or any(name.endswith(IMAGE_SUFFIXES) for name in names):
-        return "images"
-    corpora = (row.name for row in TASKS.values() if row.prefix and any(t.startswith(f"{row.prefix}.") for t in texts))
-    return next(corpora, "text")
+    readers = [row for row in TASKS.values() if row.of_folder]
+    reader = next((row for row in readers if any(name.endswith(row.of_folder) for name in names)), readers[0])
+    held = [name for name in names if name.endswith(reader.of_folder)]
+    of_kind = (
+        row for row in TASKS.values() if row.prefix and row.kind == reader.kind
+    )  # corpora, by their files' names
+    corpora = (row.name for row in of_kind if any(name.startswith(f"{row.prefix}.") for name in held))
+    return next(corpora, reader.name)
 
 
 def existing(path: str | Path) -> Path:

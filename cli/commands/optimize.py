@@ -78,8 +78,9 @@ Sense = Annotated[
 Optimizer = Annotated[
     str | None,
     typer.Option(
-        help="By gradient: adam, sgd, lbfgs, or any elementwise torch.optim class. Black box: turbo, gp, thompson, "
-        "saas, cmaes, random; options after a colon, gp:guard=ball. Default: adam for targets, else turbo.",
+        help=f"By gradient: {', '.join(GRADIENT_OPTIMIZERS)}, or any elementwise torch.optim class. Black box: "
+        f"{', '.join(BLACK_BOX_OPTIMIZERS)}; options after a colon, gp:guard=ball. Default: adam for targets, "
+        "else turbo.",
         metavar="NAME",
         show_default=False,
         rich_help_panel=HOW,
@@ -136,7 +137,9 @@ TimeLimit = Annotated[
 Control = Annotated[
     str,
     typer.Option(
-        help="A second optimizer, to judge by: lbfgs, sgd, adam or none.", metavar="NAME", rich_help_panel=HOW
+        help=f"A second optimizer, to judge by: {', '.join(GRADIENT_OPTIMIZERS)} or none.",
+        metavar="NAME",
+        rich_help_panel=HOW,
     ),
 ]
 Budget = Annotated[

@@ -187,10 +187,10 @@ def control_table(outcomes: Sequence[TargetOutcome]) -> Table:
     for outcome in outcomes:
         measures = ("gap", "distance_active", "distance_dead")
         adam = {key: getattr(outcome, key)[-1] for key in (*measures, "loss")}
-        for name, found in {"adam": adam, **outcome.controls}.items():
+        for place, (name, found) in enumerate({"adam": adam, **outcome.controls}.items()):
             cells = [_cell(outcome, key, found[key]) for key in measures]
             cells += [number(_median(found["loss"][:, s]), 4) for s in range(2)]
-            rows.append([heading(outcome, outcomes) if name == "adam" else "", name, *cells])
+            rows.append([heading(outcome, outcomes) if not place else "", name, *cells])
     columns = ["model", "optimizer", *(MEASURES[key] for key in ("gap", "distance_active", "distance_dead"))]
     columns += ["loss, prior", "loss, encoder"]
     note = "Medians over targets; Adam at its last threshold or where it was cut, the others until the loss changed by "
