@@ -90,7 +90,8 @@ def paired_bootstrap(
         draws: resamples.
         seed: of the resamples.
     Returns:
-        The interval; of a single target it is a point.
+        The interval; of a single target, or of equal differences, it is a point; where one is not finite,
+        its ends are NaN.
     Raises:
         ShapeError: if there is no target.
         UsageError: if the level is not between 0 and 1.
@@ -103,15 +104,12 @@ def paired_bootstrap(
 
     values = difference.double().cpu().numpy()
     mean = float(values.mean())
-    if len(values) == 1:
+    if not numpy.isfinite(values).all():  # of a search that broke down
+        return Interval(mean=mean, low=numpy.nan, high=numpy.nan)
+    if (values == values[0]).all():  # every resample has this mean, of which scipy warns
         return Interval(mean=mean, low=mean, high=mean)
     stream = numpy.random.default_rng(mix_seed(seed, "bootstrap", len(values)))
     found = bootstrap(
-        (values,),
-        numpy.mean,
-        n_resamples=draws,
-        confidence_level=level,
-        method="percentile",
-        random_state=stream,
+        (values,), numpy.mean, n_resamples=draws, confidence_level=level, method="percentile", random_state=stream
     ).confidence_interval
     return Interval(mean=mean, low=float(found.low), high=float(found.high))

@@ -199,7 +199,7 @@ def test_a_plan_of_text_has_the_task_s_defaults_and_absolute_paths(
         plan({"data": {"path": "x.txt"}, "protocol": {"binarize": "fixed"}})
     with pytest.raises(UsageError, match="lengths is for sequences, and task digits has images"):
         plan({"protocol": {"lengths": "near"}})
-    with pytest.raises(UsageError, match=r"lstm is for sequences, .* likelihood bernoulli is not\nNetworks .*mlp"):
+    with pytest.raises(UsageError, match=r"lstm is for sequences, .* likelihood bernoulli is not\nArchitectures .*mlp"):
         plan({"data": {"path": "x.txt"}, "architecture": {"likelihood": "bernoulli"}})
     with pytest.raises(DataError, match="no file or folder none"):
         plan({"data": {"path": "x.txt", "vocabulary": "none"}})

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,11 @@ from tests.vae.small import small_model
 
 WRONG = {"shift": 0.4, "inflate": 1.5}  # the deliberately wrong encoder of the acceptance list
 NATS = [1.0, 0.6, 0.3, 0.1]
+
+
+def world_weights(world: Any, x: Tensor, noise: Tensor) -> Tensor:
+    """Log importance weights under the encoder of a linear-Gaussian world."""
+    return log_importance_weights(world.model.decode, world.model.prior, x, world.model.encode(x), noise)
 
 
 def seeded(seed: int) -> Generator:
@@ -84,7 +90,9 @@ def test_exact_encoder_attains_the_evidence_at_every_count() -> None:
 def test_one_sample_misses_the_evidence_by_the_known_kl() -> None:
     world = linear_gaussian(NATS, **WRONG)  # gap 0.701 nats
     x = world.data(50, seeded(2))
-    log_weight = log_importance_weights(world.model.decode, world.model.prior, x, world.model.encode(x), normal(2000, 50, 4, seed=3))
+    log_weight = log_importance_weights(
+        world.model.decode, world.model.prior, x, world.model.encode(x), normal(2000, 50, 4, seed=3)
+    )
     missing = world.log_evidence(x)[:, None] - log_weight  # one distribution for all x: 100,000 draws
     assert abs(missing.mean() - world.gap()) < 3 * standard_error(missing)
 
@@ -115,7 +123,9 @@ def test_bounds_tighten_with_the_number_of_samples() -> None:
     # On one table of weights the order holds for every draw: a mean of logs of groups is at most the log of their mean.
     world = linear_gaussian(NATS, **WRONG)
     x = world.data(100, seeded(8))
-    log_weight = log_importance_weights(world.model.decode, world.model.prior, x, world.model.encode(x), normal(1000, 100, 4, seed=9))
+    log_weight = log_importance_weights(
+        world.model.decode, world.model.prior, x, world.model.encode(x), normal(1000, 100, 4, seed=9)
+    )
     bounds = [importance_bound(log_weight.reshape(-1, k)).mean().item() for k in (1, 2, 10, 100, 1000)]
     assert bounds == sorted(set(bounds))
     slack = 3 * math.sqrt(world.weight_variance() / 1000 / 100)
@@ -453,5 +463,7 @@ def test_world_is_exact() -> None:
     # The dense evidence and Bayes' rule agree: log p(x) = log p(x|z) + log p(z) - log p(z|x) at any z.
     x = world.data(5, seeded(33))
     with torch.no_grad():
-        weights = log_importance_weights(world.model.decode, world.model.prior, x, world.model.encode(x), 3 * normal(2, 5, 4, seed=34))
+        weights = log_importance_weights(
+            world.model.decode, world.model.prior, x, world.model.encode(x), 3 * normal(2, 5, 4, seed=34)
+        )
     torch.testing.assert_close(weights, world.log_evidence(x)[:, None].expand(5, 2), rtol=1e-10, atol=1e-10)

@@ -61,7 +61,9 @@ def test_one_importance_sample_is_the_elbo_with_sampled_kl(model: VAE) -> None:
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_importance_objective_is_the_bound_that_metrics_report(model: VAE, count: int) -> None:
     found, q, noise = terms(ImportanceWeighted(samples=count), model)
-    torch.testing.assert_close(found.loss, -importance_bound(log_importance_weights(model.decode, model.prior, data(), q, noise)))
+    torch.testing.assert_close(
+        found.loss, -importance_bound(log_importance_weights(model.decode, model.prior, data(), q, noise))
+    )
 
 
 def test_kl_weight_is_the_exponent_inside_the_log_weights(model: VAE) -> None:
