@@ -1,1 +1,1 @@
-"""The command line: parses, calls the library, prints. The only place that knows of typer and rich."""
+"""The command line: parses arguments, calls the library and prints. No other package imports typer or rich."""

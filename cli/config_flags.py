@@ -1,4 +1,4 @@
-"""The flags of a training's configuration, declared once for all commands that take them."""
+"""The flags that set a training's configuration, declared once for `train`, `sweep` and `config`."""
 
 import functools
 import inspect
@@ -15,37 +15,25 @@ from lso.vae.utils.deprecation import RenamedWarning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """A value of the configuration that the command line can set.
+    """A flag that sets one value of the configuration."""
 
-    Args:
-        section: of the configuration; empty for its top level.
-        key: in that section.
-        type: of the value.
-        help: one line.
-        panel: heading in ``--help``.
-        metavar: what stands for the value.
-        name: of the flag, where it is not the key's.
-        former: what the flag was called; it still works, unlisted.
-        complete: for the shell.
-    """
-
-    section: str
-    key: str
+    section: str  # of the configuration; empty for the top level
+    key: str  # in that section
     type: type
     help: str
-    panel: str
+    panel: str  # heading in --help
     metavar: str = "N"
-    name: str = ""
-    former: str = ""
-    complete: Callable[[], list[tuple[str, str]]] | None = None
+    name: str = ""  # of the flag; empty: made from the key
+    former: str = ""  # an earlier name of the flag, which still works and is not listed
+    complete: Callable[[], list[tuple[str, str]]] | None = None  # shell completion of the value
 
     @property
     def variable(self) -> str:
-        """Name of the parameter."""
+        """The flag's name as a Python identifier, by which typer passes its value."""
         return self.name.strip("-").replace("-", "_") or self.key
 
     def parameter(self, former: bool = False) -> inspect.Parameter:
-        """As a keyword of a typer command; not given is None."""
+        """The flag, or its former name, as a keyword parameter of a typer command; None when it is not given."""
         flag = self.former if former else self.name or f"--{self.key.replace('_', '-')}"
         declared = f"{flag}/--no-{flag[2:]}" if self.type is bool else flag
         option = typer.Option(
@@ -53,7 +41,7 @@ class Flag:
             help=self.help,
             rich_help_panel=self.panel,
             metavar=None if self.type is bool else self.metavar,
-            show_default=False,
+            show_default=False,  # typer would show None; the real default depends on the task, so `help` states it
             autocompletion=self.complete,
             hidden=former,
         )
@@ -62,16 +50,16 @@ class Flag:
         return inspect.Parameter(variable, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-WHAT, DATA, HOW = "What is trained", "Data", "How it is trained"
+MODEL, DATA, TRAINING = "Method and networks", "Data", "Training"
 FLAGS: tuple[Flag, ...] = (
     Flag(
         section="",
         key="method",
         type=str,
         metavar="NAME[:KEY=VALUE,...]",
-        panel=WHAT,
+        panel=MODEL,
         complete=complete_methods,
-        help="How to train, e.g. ne-vae-se:weight=5; `lso list methods` shows all.",
+        help="Training method, e.g. ne-vae-se:weight=5. `lso list methods` shows all.",
     ),
     Flag(
         section="architecture",
@@ -79,51 +67,65 @@ FLAGS: tuple[Flag, ...] = (
         name="--arch",
         type=str,
         metavar="NAME",
-        panel=WHAT,
+        panel=MODEL,
         complete=complete_architectures,
-        help="Networks, e.g. mlp, conv or he2019; `lso list architectures`. Default: the task's.",
+        help="Encoder and decoder networks, e.g. mlp, conv or he2019. `lso list architectures` shows all. Default: "
+        "the task's.",
     ),
-    Flag(section="architecture", key="latent_dim", type=int, panel=WHAT, help="Size of z; 0 for none. Default: 32."),
+    Flag(
+        section="architecture",
+        key="latent_dim",
+        type=int,
+        panel=MODEL,
+        help="Number of latent dimensions; 0: an autoregressive decoder without latents. Default: the task's, mostly "
+        "32.",
+    ),
     Flag(
         section="architecture",
         key="width",
         type=int,
-        panel=WHAT,
-        help="Hidden units (mlp, sequences) or channels. Default: the networks' own.",
+        panel=MODEL,
+        help="Hidden units (mlp and networks for sequences) or channels. Default: the architecture's.",
     ),
     Flag(
         section="architecture",
         key="embedding",
         type=int,
-        panel=WHAT,
-        help="Size of a token's embedding (lstm families).",
+        panel=MODEL,
+        help="Size of a token's embedding (LSTMs). Default: the architecture's.",
     ),
-    Flag(section="architecture", key="layers", type=int, panel=WHAT, help="Of encoder and decoder each, of sequences."),
+    Flag(
+        section="architecture",
+        key="layers",
+        type=int,
+        panel=MODEL,
+        help="Layers of the encoder and of the decoder (networks for sequences). Default: the architecture's.",
+    ),
     Flag(
         section="architecture",
         key="dropout",
         type=float,
-        metavar="X",
-        panel=WHAT,
-        help="Share dropped in the decoder of sequences. Default: the networks' own.",
+        metavar="P",
+        panel=MODEL,
+        help="Dropout probability in the decoder (networks for sequences). Default: the architecture's.",
     ),
     Flag(
         section="architecture",
         key="word_drop",
         type=float,
-        metavar="X",
-        panel=WHAT,
-        help="Share of tokens that the decoder reads as unknown. Default: 0.",
+        metavar="P",
+        panel=MODEL,
+        help="Word dropout: share of its input tokens that the decoder sees as unknown. Default: 0.",
     ),
     Flag(
         section="architecture",
         key="likelihood",
         type=str,
         metavar="NAME",
-        panel=WHAT,
-        help="Of pixels: bernoulli, gaussian or logistic.",
+        panel=MODEL,
+        help="Likelihood of pixels: bernoulli, gaussian or logistic (discretized). Default: the task's.",
     ),
-    Flag(section="", key="seed", type=int, panel=WHAT, help="Of everything random. Default: 0."),
+    Flag(section="", key="seed", type=int, panel=MODEL, help="Random seed. Default: 0."),
     Flag(
         section="data",
         key="task",
@@ -131,13 +133,24 @@ FLAGS: tuple[Flag, ...] = (
         metavar="NAME",
         panel=DATA,
         complete=complete_tasks,
-        help="Dataset, e.g. digits, ptb or text; `lso list tasks` shows all. Default: digits, or what --data is.",
+        help="Dataset, e.g. digits, ptb or text. `lso list tasks` shows all. Default: digits, or what fits --data.",
     ),
     Flag(
-        section="data", key="path", name="--data", type=str, metavar="PATH", panel=DATA, help="Your own file or folder."
+        section="data",
+        key="path",
+        name="--data",
+        type=str,
+        metavar="PATH",
+        panel=DATA,
+        help="File or folder of your own data, or of the task's where it is not downloaded.",
     ),
     Flag(
-        section="data", key="size", type=int, panel=DATA, help="Side in pixels, 8 to 64. Default, 0: the files' or 32."
+        section="data",
+        key="size",
+        type=int,
+        panel=DATA,
+        help="Height and width to which images are scaled, 8 to 64 pixels. Default (0): the task's; of your own files "
+        "their common size, else 32.",
     ),
     Flag(
         section="data",
@@ -146,14 +159,20 @@ FLAGS: tuple[Flag, ...] = (
         panel=DATA,
         help="1 (grey) or 3 (colour). Default: what the files are.",
     ),
-    Flag(section="data", key="invert", type=bool, panel=DATA, help="Turn black and white round."),
+    Flag(
+        section="data",
+        key="invert",
+        type=bool,
+        panel=DATA,
+        help="Swap black and white (x becomes 1 - x). Default: do not.",
+    ),
     Flag(
         section="data",
         key="fit",
         type=str,
         metavar="HOW",
         panel=DATA,
-        help="How an image becomes square: crop, pad or stretch.",
+        help="How an image becomes square: crop, pad or stretch. Default: the task's.",
     ),
     Flag(
         section="data",
@@ -161,21 +180,21 @@ FLAGS: tuple[Flag, ...] = (
         type=str,
         metavar="HOW",
         panel=DATA,
-        help="refuse a folder with an unreadable file (default), or skip and count them.",
+        help="What an unreadable file does: refuse the whole folder (default), or skip it and count it.",
     ),
     Flag(
         section="data",
         key="limit",
         type=int,
         panel=DATA,
-        help="Use at most so many training data, of the other parts a like share.",
+        help="Use at most N training data, and the same share of validation and test data. Default: all.",
     ),
     Flag(
         section="data",
         key="per_class",
         type=int,
         panel=DATA,
-        help="Use at most so many training data of each class, of those that --limit leaves.",
+        help="Use at most N training data of each class, counted after --limit. Default: all.",
     ),
     Flag(
         section="data",
@@ -184,7 +203,8 @@ FLAGS: tuple[Flag, ...] = (
         metavar="NAME",
         panel=DATA,
         complete=complete_tokenizers,
-        help="Of text: words (default), characters, selfies, or your own module:function.",
+        help="How text is split into tokens: words, characters, selfies, or your own module:function. Default: the "
+        "task's.",
     ),
     Flag(
         section="data",
@@ -192,64 +212,92 @@ FLAGS: tuple[Flag, ...] = (
         type=str,
         metavar="FILE",
         panel=DATA,
-        help="Tokens that the model knows, one a line. Default: those of the data.",
+        help="File of the tokens that the model knows, one a line. Default: the tokens of the training data.",
     ),
     Flag(
-        section="data", key="vocabulary_size", type=int, panel=DATA, help="Know only the N commonest training tokens."
+        section="data",
+        key="vocabulary_size",
+        type=int,
+        panel=DATA,
+        help="Keep only the N commonest training tokens; the others are unknown. Default: keep all.",
     ),
     Flag(
-        section="data", key="min_count", type=int, panel=DATA, help="Know only tokens that occur N times in training."
+        section="data",
+        key="min_count",
+        type=int,
+        panel=DATA,
+        help="Keep only tokens that occur at least N times in training. Default: 1.",
     ),
-    Flag(section="data", key="longest", type=int, panel=DATA, help="Leave out sequences of more than N tokens."),
+    Flag(
+        section="data",
+        key="longest",
+        type=int,
+        panel=DATA,
+        help="Leave out sequences of more than N tokens. Default: leave out none.",
+    ),
     Flag(
         section="protocol",
         key="binarize",
         type=str,
         metavar="HOW",
         panel=DATA,
-        help="Pixels to 0 or 1: dynamic (drawn for every batch), fixed or none.",
+        help="Draw pixels as 0 or 1: dynamic (anew for every batch), fixed (once) or none. Default: the task's.",
     ),
-    Flag(section="protocol", key="epochs", type=int, panel=HOW, help="At most. Default: the task's."),
-    Flag(section="protocol", key="batch_size", type=int, panel=HOW, help="Images or sequences in a step."),
+    Flag(
+        section="protocol",
+        key="epochs",
+        type=int,
+        panel=TRAINING,
+        help="Number of epochs at most. Default: the task's.",
+    ),
+    Flag(
+        section="protocol",
+        key="batch_size",
+        type=int,
+        panel=TRAINING,
+        help="Images or sequences in a training step. Default: the task's.",
+    ),
     Flag(
         section="protocol",
         key="lengths",
         type=str,
         metavar="HOW",
-        panel=HOW,
-        help="Sequences of a batch: of equal length (default), or near ones, padded, in fewer batches.",
+        panel=TRAINING,
+        help="Sequences of a batch: equal (all of one length), or near (similar lengths, padded), which needs fewer "
+        "batches. Default: the task's, mostly equal.",
     ),
     Flag(
         section="protocol",
         key="optimizer",
         type=str,
         metavar="NAME",
-        panel=HOW,
-        help="adam, or sgd without momentum. Default: the task's.",
+        panel=TRAINING,
+        help="adam, or sgd (without momentum). Default: the task's.",
     ),
     Flag(
         section="protocol",
         key="learning_rate",
         type=float,
         metavar="X",
-        panel=HOW,
-        help="Of the optimizer. Default: the task's, 0.001 for adam.",
+        panel=TRAINING,
+        help="Learning rate. Default: the task's; 0.001 for adam.",
     ),
     Flag(
         section="protocol",
         key="encoder_learning_rate",
         type=float,
         metavar="X",
-        panel=HOW,
-        help="Of the encoder, where it differs.",
+        panel=TRAINING,
+        help="Learning rate of the encoder, if it is to differ from the decoder's.",
     ),
     Flag(
         section="protocol",
         key="clip_scope",
         type=str,
         metavar="NAME",
-        panel=HOW,
-        help="Gradient norm: joint (of both halves) or stepped (of those that step).",
+        panel=TRAINING,
+        help="Gradients are clipped by the norm over encoder and decoder together (joint, default), or over those of "
+        "the two that the step updates (stepped).",
     ),
     Flag(
         section="protocol",
@@ -257,29 +305,34 @@ FLAGS: tuple[Flag, ...] = (
         type=str,
         former="--judge",
         metavar="RULE",
-        panel=HOW,
-        help="Keep the epoch of the least validation loss (default: the method's own), elbo or objective, or the last.",
+        panel=TRAINING,
+        help="Validation number whose least value decides which epoch's weights are kept: loss (the method's own, "
+        "default), elbo (the -ELBO) or objective (reconstruction + weighted KL); last keeps the last epoch.",
     ),
     Flag(
         section="protocol",
         key="precision",
         type=str,
         metavar="NAME",
-        panel=HOW,
-        help="Of the layers in a training step: float32, or bfloat16, faster where the processor has it.",
+        panel=TRAINING,
+        help="Number format of the layers in a training step: float32 (default), or bfloat16, which is faster where "
+        "the processor supports it.",
     ),
     Flag(
         section="protocol",
         key="compiled",
         type=bool,
-        panel=HOW,
-        help="Fuse the layers of a step by torch.compile: minutes at first, then faster on a GPU.",
+        panel=TRAINING,
+        help="Fuse the layers of a step by torch.compile: takes minutes at first, then is faster on a GPU.",
     ),
 )
 
 
 def configurable(command: Callable[..., None], flags: Sequence[Flag] = FLAGS) -> Callable[..., None]:
-    """Give a command the flags of `FLAGS`; it receives those that were given as one nested mapping, ``settings``."""
+    """Give a command the flags of `FLAGS`; its first argument is a nested mapping of the values that were given.
+
+    So a new key of the configuration needs one row of `FLAGS` and no change in any command.
+    """
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
@@ -287,30 +340,31 @@ def configurable(command: Callable[..., None], flags: Sequence[Flag] = FLAGS) ->
         for flag in flags:
             value = values.pop(flag.variable)
             if flag.former and (old := values.pop(flag.parameter(former=True).name)) is not None:
-                told = f"{flag.former} is called {flag_name(flag.section, flag.key)} now"
-                warnings.warn(told, category=RenamedWarning, stacklevel=2)
+                message = f"{flag.former} is called {flag_name(flag.section, flag.key)} now"
+                warnings.warn(message, category=RenamedWarning, stacklevel=2)
                 value = old if value is None else value
             if value is not None:
                 (settings.setdefault(flag.section, {}) if flag.section else settings)[flag.key] = value
         command(settings, **values)
 
-    own = list(inspect.signature(command).parameters.values())[1:]
-    named = [flag.parameter() for flag in flags] + [flag.parameter(former=True) for flag in flags if flag.former]
-    parameters = [*named, *(p.replace(kind=p.KEYWORD_ONLY) for p in own)]
+    own = list(inspect.signature(command).parameters.values())[1:]  # without `settings`, which typer must not see
+    added = [flag.parameter() for flag in flags] + [flag.parameter(former=True) for flag in flags if flag.former]
+    parameters = [*added, *(p.replace(kind=p.KEYWORD_ONLY) for p in own)]
+    # typer reads parameters from these two attributes, so the wrapper can offer flags that are in no source text.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
 
 
 def flag_name(section: str, key: str) -> str:
-    """The flag that sets a value of the configuration."""
+    """The name of the flag that sets a value of the configuration, such as ``--latent-dim``."""
     flag = next(flag for flag in FLAGS if (flag.section, flag.key) == (section, key))
     return flag.name or f"--{flag.key.replace('_', '-')}"
 
 
 def given_flags(settings: dict[str, Any]) -> list[str]:
-    """The flags that were given."""
-    found = []
+    """The names of the flags that set these values."""
+    names = []
     for section, value in settings.items():
-        found += [flag_name(section, key) for key in value] if isinstance(value, dict) else [flag_name("", section)]
-    return found
+        names += [flag_name(section, key) for key in value] if isinstance(value, dict) else [flag_name("", section)]
+    return names

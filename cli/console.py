@@ -1,4 +1,4 @@
-"""What the terminal sees: results on stdout, all else on stderr, or one JSON value on stdout and nothing beside it."""
+"""Output of the commands: results on stdout and all else on stderr; with ``--json`` one JSON value alone on stdout."""
 
 import atexit
 import ctypes
@@ -17,112 +17,110 @@ import typer
 
 from lso.vae.utils.files import printable
 
-# What a terminal acts on instead of showing it: ESC and the other controls of C0 and C1 but for line break and tab, and
-# the characters that turn the direction of what follows (Boucher, Anderson 2021, arXiv:2111.00169).
+# Characters that a terminal acts on instead of showing them: ESC and the other C0 and C1 controls except line break and
+# tab, and those that change the direction of the text after them (Boucher, Anderson 2021, arXiv:2111.00169).
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
 CONTROLS |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-BREAKS = {0x09: "\\t", 0x0A: "\\n"}  # which would break a table
-IN_JSON = {code: f"\\u{code:04x}" for code in CONTROLS}
+TABS_AND_BREAKS = {0x09: "\\t", 0x0A: "\\n"}  # they would break the columns of a table
+JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS}
 
-_ANSWER: ContextVar[TextIO | None] = ContextVar("answer", default=None)  # where JSON goes; None is sys.stdout
+_JSON_OUTPUT: ContextVar[TextIO | None] = ContextVar("json_output", default=None)  # None: sys.stdout
 
 
 @contextmanager
 def answer_alone() -> Iterator[None]:
-    """Keep stdout for the JSON of `Console.emit`: what else is written there goes to stderr.
+    """Reserve stdout for the JSON of `Console.emit`; everything else that is written to stdout goes to stderr.
 
-    That is what a user's score or tokenizer prints, and so do libraries in C, programs that they start and processes
-    that run them: file number 1 itself is turned to stderr for as long as the command runs. What is printed when the
-    program ends goes there as well.
+    A user's score or tokenizer may print, and so may C libraries and child processes. `sys.stdout` alone would not
+    catch the latter two, so file descriptor 1 itself points to stderr while the command runs and when Python exits.
     """
     stdout, token = sys.stdout, None
     stdout.flush()
-    kept = os.dup(1)
-    own = _number(stdout) == 1  # else something stands in for it, such as a test's record of what is printed
-    answer = os.fdopen(os.dup(1), "w", encoding=stdout.encoding, errors=stdout.errors) if own else stdout
+    original = os.dup(1)
+    real = _descriptor(stdout) == 1  # else something replaces it, such as the capture of a test
+    output = os.fdopen(os.dup(1), "w", encoding=stdout.encoding, errors=stdout.errors) if real else stdout
     try:
         os.dup2(2, 1)
         sys.stdout = sys.stderr
-        token = _ANSWER.set(answer)
+        token = _JSON_OUTPUT.set(output)
         yield
     finally:
         if token is not None:
-            _ANSWER.reset(token)
+            _JSON_OUTPUT.reset(token)
         sys.stdout = stdout
-        _flush(stdout)
-        os.dup2(kept, 1)
-        os.close(kept)
-        if own:
-            with suppress(OSError):  # whoever read it has gone
-                answer.close()
-            atexit.register(_to_stderr, stdout)
+        _flush(stdout)  # text still in buffers must go to stderr, so before descriptor 1 is restored
+        os.dup2(original, 1)
+        os.close(original)
+        if real:
+            with suppress(OSError):  # the reader has closed the pipe
+                output.close()
+            atexit.register(_redirect_to_stderr, stdout)
 
 
-def _to_stderr(stdout: TextIO) -> None:
-    """Functions that were registered before this one, such as those of a user's module, run after it."""
+def _redirect_to_stderr(stdout: TextIO) -> None:
+    """Point descriptor 1 to stderr as the program ends, for exit functions that print after the command."""
+    # atexit runs functions in reverse order of registration: those of a user's module, registered earlier, run later.
     with suppress(OSError, ValueError):
         stdout.flush()
         os.dup2(2, 1)
 
 
 def _flush(stdout: TextIO) -> None:
-    """Have written what Python and C keep back of what was printed, while it still goes to stderr."""
+    """Write out the stdout buffers of Python and of C."""
     with suppress(OSError, ValueError):
         stdout.flush()
     with suppress(OSError, AttributeError, TypeError):  # not a Unix
         ctypes.CDLL(None).fflush(None)
 
 
-def _number(stream: TextIO) -> int | None:
+def _descriptor(stream: TextIO) -> int | None:
+    """The file descriptor of a stream; None where it has none."""
     try:
         return stream.fileno()
-    except (OSError, ValueError, AttributeError):  # not a file
+    except (OSError, ValueError, AttributeError):
         return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """Where a command prints.
+    """Prints the results, notes and warnings of a command as its flags ask."""
 
-    Args:
-        json: one JSON value on stdout instead of text.
-        quiet: no progress and no notes.
-        verbose: more of them.
-    """
-
-    json: bool = False
-    quiet: bool = False
-    verbose: bool = False
+    json: bool = False  # one JSON value on stdout instead of text
+    quiet: bool = False  # neither progress nor notes
+    verbose: bool = False  # more progress: every epoch
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def result(self, text: str = "", colour: str | None = None) -> None:
-        """A line of the answer, on stdout; nothing under ``--json``."""
+        """Print a line of the result on stdout; with ``--json`` nothing."""
         if not self.json:
-            say(text, fg=colour)
+            print_line(text, fg=colour)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table of the answer, on stdout; nothing under ``--json``."""
+        """Print a table of the result on stdout; with ``--json`` nothing."""
         if self.json:
             return
         head, *lines = table_lines(columns, rows)
-        say(head, bold=True)
+        print_line(head, bold=True)
         for line in lines:
-            say(line)
+            print_line(line)
 
     def emit(self, value: Any) -> None:
-        """The answer as JSON, on stdout; nothing without ``--json``."""
+        """Print the result as JSON on stdout; without ``--json`` nothing."""
         if self.json:
-            answer = _ANSWER.get() or sys.stdout
-            text = json.dumps(strict(value), indent=2, ensure_ascii=not _unicode(getattr(answer, "encoding", None)))
-            typer.echo(printable(text).translate(IN_JSON), file=answer)  # beyond ASCII only within its texts
+            output = _JSON_OUTPUT.get() or sys.stdout
+            text = json.dumps(
+                to_strict_json(value), indent=2, ensure_ascii=not _is_utf8(getattr(output, "encoding", None))
+            )
+            # Controls stand inside JSON strings only, where an escape means the same character.
+            typer.echo(printable(text).translate(JSON_ESCAPES), file=output)
 
     def note(self, text: str) -> None:
-        """A line on stderr, unless quiet."""
+        """Print a line on stderr, unless quiet."""
         if not self.quiet:
-            say(text, err=True)
+            print_line(text, err=True)
 
     def notes(self, texts: Iterable[str]) -> None:
-        """Notes on what was done to data; warnings among them are shown as such."""
+        """Print notes on what was done to data, indented; those that begin with ``Warning:`` as warnings."""
         for text in texts:
             warning = text.removeprefix("Warning: ")
             if warning == text:
@@ -131,71 +129,64 @@ class Console:
                 self.warn(warning)
 
     def warn(self, text: str) -> None:
-        """A warning on stderr, even when quiet."""
-        say(text, "warning: ", err=True, fg="yellow")
+        """Print a warning on stderr, even when quiet."""
+        print_line(text, "warning: ", err=True, fg="yellow")
 
     def warn_once(self, text: str) -> None:
-        """A warning of what several parts of a command have in common, printed for the first of them."""
+        """Print a warning unless this console has printed it before: several trainings may give the same one."""
         if text not in self._warned:
             self._warned.add(text)
             self.warn(text)
 
     def loading(self) -> None:
-        """Say on a terminal why nothing happens for a second."""
+        """Say on a terminal that PyTorch is being imported, which takes seconds."""
         if "torch" not in sys.modules and sys.stderr.isatty():
             self.note("Loading PyTorch ...")
 
 
-def say(text: str, lead: str = "", *, err: bool = False, fg: str | None = None, bold: bool = False) -> None:
-    """A line, whatever is in it, see `visible`. The one place from which text reaches the terminal, but for bars.
+def print_line(text: str, lead: str = "", *, err: bool = False, fg: str | None = None, bold: bool = False) -> None:
+    """Print a line with its control characters escaped (`escape_controls`): all text but progress bars is printed here.
 
     Args:
-        text: the line, often with words of a file or folder that somebody else made.
-        lead: a word of ours before it.
-        err: on stderr, else on stdout.
-        fg: colour of the lead, or of the line that has none.
-        bold: its weight.
+        text: the line; it may quote a file or folder that somebody else made.
+        lead: a word of our own before it, such as ``"warning: "``.
+        err: whether to print on stderr.
+        fg: colour of the lead, or of the whole line if there is no lead.
+        bold: whether that part is bold.
     """
-    first, rest = (lead, visible(text)) if lead else (visible(text), "")
+    first, rest = (lead, escape_controls(text)) if lead else (escape_controls(text), "")
     typer.echo(typer.style(first, fg=fg, bold=bold or None) + rest if fg or bold else first + rest, err=err)
 
 
-def visible(text: str) -> str:
-    """Text as a terminal shows it and does nothing else: of what is no text, and of controls, escapes are shown.
+def escape_controls(text: str) -> str:
+    """Text that a terminal can only show: control characters and bytes that are not UTF-8 become escapes.
 
-    A name or sentence from a folder could otherwise clear the screen, turn the window's title, or write over the
-    verdict above it.
+    Otherwise a name or sentence from somebody else's folder could clear the screen, change the window's title or
+    overwrite the verdict printed above it.
     """
     return printable(text).translate(CONTROLS)
 
 
-def _unicode(encoding: str | None) -> bool:
-    """Whether a stream takes all of Unicode; escapes of others would be none of JSON's."""
+def _is_utf8(encoding: str | None) -> bool:
+    """Whether a stream can encode all of Unicode; another one would write escapes that JSON does not know."""
     return (encoding or "utf-8").lower().replace("-", "") == "utf8"
 
 
 def error(message: str, hint: str = "") -> None:
-    """An error in two lines on stderr."""
-    say(one_line(message), "error: ", err=True, fg="red", bold=True)
+    """Print an error on stderr: one line on what is wrong, one on what to do."""
+    print_line(one_line(message), "error: ", err=True, fg="red", bold=True)
     if hint:
-        say(one_line(hint), err=True)
+        print_line(one_line(hint), err=True)
 
 
 def one_line(text: str) -> str:
-    """Text with its white space collapsed."""
+    """Text in one line, each run of white space as one blank."""
     return " ".join(text.split())
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Columns lined up by blanks: numbers to the right, text to the left.
-
-    Args:
-        columns: headings.
-        rows: cells, text or numbers; None is shown as ``-``.
-    Returns:
-        The heading and one line a row, without trailing blanks.
-    """
-    cells = [[number(cell) for cell in row] for row in rows]
+    """A table as lines of text, the headings first: numbers flush right, text flush left, None as ``-``."""
+    cells = [[format_number(cell) for cell in row] for row in rows]
     right = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(columns))]
     widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
 
@@ -206,17 +197,17 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[s
     return [line(columns), *map(line, cells)]
 
 
-def number(value: Any) -> str:
-    """A cell: numbers with four digits that count, None as ``-``."""
+def format_number(value: Any) -> str:
+    """A table cell as text: floats with four significant digits, None as ``-``."""
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:z,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:z.4g}"
-    return visible(str(value)).translate(BREAKS)
+    return escape_controls(str(value)).translate(TABS_AND_BREAKS)
 
 
-def span(seconds: float) -> str:
-    """A duration as people say it."""
+def format_duration(seconds: float) -> str:
+    """A duration in words, such as ``3 min 20 s``."""
     if seconds < 9.95:
         return f"{seconds:z.1f} s"
     whole = round(seconds)
@@ -226,21 +217,20 @@ def span(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def strict(value: Any) -> Any:
-    """Nested values as strict JSON has them: what is not finite becomes null, paths become text."""
+def to_strict_json(value: Any) -> Any:
+    """Nested values that strict JSON can hold: numbers that are not finite become None, paths become text."""
     if isinstance(value, Mapping):
-        return {str(key): strict(part) for key, part in value.items()}
+        return {str(key): to_strict_json(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [strict(part) for part in value]
+        return [to_strict_json(part) for part in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path as short as it can be pasted here: relative where it lies below the working folder."""
-    found = Path(path)
+def display_path(path: str | os.PathLike[str]) -> str:
+    """A path to print: relative if it lies below the working folder, so that it is short and can be pasted."""
     try:
-        return str(found.resolve().relative_to(Path.cwd().resolve()))
+        return str(Path(path).resolve().relative_to(Path.cwd().resolve()))
     except ValueError:
-        return str(found)
+        return str(Path(path))

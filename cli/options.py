@@ -1,4 +1,4 @@
-"""Options that several commands share, what the shell completes them with, and how their values are read."""
+"""Options that several commands share: their declarations, their shell completion, and readers of their values."""
 
 import re
 from pathlib import Path
@@ -14,39 +14,40 @@ from lso.vae.config.methods import METHODS
 from lso.vae.errors import UsageError
 from lso.vae.runs import list_runs
 
-LIMITS, OUTPUT, OPENED, BLACK_BOX = "Where it stops", "Output", "How a folder is opened", "Black box"
+# Headings in --help.
+LIMITS, OUTPUT, OPENING, BLACK_BOX = "Limits and resuming", "Output", "Opening run folders", "Black-box search"
 
 # --- shell completion ------------------------------------------------------------------------------------------------
 
 
 def complete_methods() -> list[tuple[str, str]]:
-    """Names and summaries for the shell."""
+    """Names and summaries of the training methods."""
     return [(name, spec.summary) for name, spec in METHODS.items()]
 
 
 def complete_tasks() -> list[tuple[str, str]]:
-    """Names and summaries for the shell."""
+    """Names and summaries of the tasks."""
     return [(name, row.summary) for name, row in TASKS.items()]
 
 
 def complete_tokenizers() -> list[tuple[str, str]]:
-    """Names and summaries for the shell."""
+    """Names and summaries of the tokenizers."""
     return [(name, row.summary) for name, row in TOKENIZERS.items()]
 
 
 def complete_architectures() -> list[tuple[str, str]]:
-    """Names and summaries for the shell."""
+    """Names and summaries of the architectures."""
     return [(name, spec.summary) for name, spec in ARCHITECTURES.items()]
 
 
 def complete_optimizers() -> list[tuple[str, str]]:
-    """Names and summaries for the shell."""
+    """Names and summaries of the gradient and black-box optimizers."""
     gradient = [(name, spec.summary) for name, spec in GRADIENT_OPTIMIZERS.items()]
     return gradient + [(name, spec.summary) for name, spec in BLACK_BOX_OPTIMIZERS.items()]
 
 
 def complete_runs() -> list[str]:
-    """Run folders for the shell, newest first."""
+    """Run folders, newest first."""
     return [str(run.path) for run in reversed(list_runs())]
 
 
@@ -61,29 +62,42 @@ RunPath = Annotated[
         autocompletion=complete_runs,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Only JSON on stdout.", rich_help_panel=OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.", rich_help_panel=OUTPUT)]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More of them.", rich_help_panel=OUTPUT)]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.", rich_help_panel=OUTPUT)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no notes.", rich_help_panel=OUTPUT)]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Print more progress: every epoch, with more numbers.", rich_help_panel=OUTPUT
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust", help="Let code run that the folder or a --config names (module:function).", rich_help_panel=OPENED
+        "--trust",
+        help="Import and run code that the run folder or the --config file names as module:function.",
+        rich_help_panel=OPENING,
     ),
 ]
 AcceptChanges = Annotated[
     bool,
     typer.Option(
-        "--accept-changes", help="Take files that were edited or damaged as they are now.", rich_help_panel=OPENED
+        "--accept-changes",
+        help="Use files that were changed or damaged since they were written, as they are now.",
+        rich_help_panel=OPENING,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite --out if it exists.", rich_help_panel=OUTPUT)]
-Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.", metavar="NAME")]
-Seed = Annotated[int, typer.Option(help="Of everything random.", metavar="N", min=0)]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N.", metavar="NAME")
+]
+Seed = Annotated[int, typer.Option(help="Random seed.", metavar="N", min=0)]
 PictureOut = Annotated[
     Path | None,
     typer.Option(
         "--out",
-        help="A .png file, of text .txt. Default: in the run's pictures/.",
+        help="File to write: .png for images, .txt for text. Default: one in the run's pictures/.",
         metavar="FILE",
         rich_help_panel=OUTPUT,
     ),
@@ -92,58 +106,82 @@ HowDrawn = Annotated[
     str | None,
     typer.Option(
         "--how",
-        help="mean (the expected image), sample or greedy (the likeliest values). "
-        "Default: mean; sample where the decoder is autoregressive. "
-        "Of text: greedy (default), sample or beam.",
+        help="Images: mean (the expected image), sample (a draw) or greedy (the likeliest value of each pixel); "
+        "default: mean, or sample where the decoder is autoregressive. Text: greedy, sample or beam (beam search); "
+        "default: greedy, and sample for draws from the prior.",
         metavar="WORD",
         show_default=False,
     ),
 ]
 Averaged = Annotated[
-    int, typer.Option("--samples", help="Draws in the mean of an autoregressive decoder.", metavar="S", min=1)
+    int,
+    typer.Option(
+        "--samples", help="Draws that --how mean averages where the decoder is autoregressive.", metavar="S", min=1
+    ),
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(help="Of a sample of text: what logits are divided by.", metavar="X", show_default=False),
+    typer.Option(help="Temperature of sampled text (divides the logits). Default: 1.", metavar="X", show_default=False),
 ]
 TopP = Annotated[
     float | None,
-    typer.Option(help="Of a sample of text: the likeliest words of this probability.", metavar="X", show_default=False),
+    typer.Option(
+        help="Sample text from the likeliest tokens of total probability X only. Default: 1, all.",
+        metavar="X",
+        show_default=False,
+    ),
 ]
 BeamWidth = Annotated[
-    int | None, typer.Option(help="Of a beam: texts kept for each code.", metavar="N", show_default=False)
+    int | None, typer.Option(help="Width of the beam search for text. Default: 5.", metavar="N", show_default=False)
 ]
 BadFiles = Annotated[
     str | None,
-    typer.Option(help="Unreadable files: refuse or skip. Default: as in training.", metavar="HOW", show_default=False),
+    typer.Option(
+        help="What to do about unreadable files: refuse or skip. Default: as in training.",
+        metavar="HOW",
+        show_default=False,
+    ),
 ]
 Channels = Annotated[
     int | None,
-    typer.Option(help="1: convert colour files to grey. Default: as in training.", metavar="N", show_default=False),
+    typer.Option(
+        help="Channels of the model, to which files are converted: 1 turns colour to grey. Default: colour is refused.",
+        metavar="N",
+        show_default=False,
+    ),
 ]
 Invert = Annotated[
     bool | None,
     typer.Option(
-        "--invert/--no-invert", help="Turn black and white round. Default: as in training.", show_default=False
+        "--invert/--no-invert", help="Swap black and white in files. Default: as in training.", show_default=False
     ),
 ]
 Binarize = Annotated[
-    bool, typer.Option("--binarize", help="Draw each pixel of files once to black or white. Default: grey stays grey.")
+    bool, typer.Option("--binarize", help="Draw each pixel of a file once as black or white. Default: grey stays grey.")
 ]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="A config.toml, as in every run folder; flags win.", metavar="FILE")
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Take the configuration from a config.toml, as in every run folder; flags override it.",
+        metavar="FILE",
+    ),
 ]
 IwSamples = Annotated[
     int | None,
-    typer.Option(help="Samples of the importance-weighted NLL; 0 leaves it out.", metavar="N", show_default=False),
+    typer.Option(
+        help="Importance samples for the NLL; 0 leaves it out. Default: 500, or those of the published table.",
+        metavar="N",
+        show_default=False,
+    ),
 ]
-TestLimit = Annotated[int, typer.Option(help="Measure on the first N test data only; 0 is all.", metavar="N")]
+TestLimit = Annotated[int, typer.Option(help="Evaluate on the first N test data only; 0: on all.", metavar="N")]
 
 MaxFailures = Annotated[
     int,
     typer.Option(
-        help="Objects in a row on which a score may fail alike before it has given any value; then it is taken for "
-        "broken. Those that it calls invalid (None) do not count.",
+        help="Stop if the score has given no value yet and fails in the same way on N objects in a row: it is taken "
+        "to be broken. Objects that it calls invalid (None) do not count as failures.",
         metavar="N",
         min=1,
         rich_help_panel=BLACK_BOX,
@@ -152,7 +190,7 @@ MaxFailures = Annotated[
 Chunk = Annotated[
     int,
     typer.Option(
-        help="Objects that a process of --workers scores in one call; the timeout is so many times as long.",
+        help="Objects that a --workers process scores in one call; the timeout of a call is N times --timeout.",
         metavar="N",
         min=1,
         rich_help_panel=BLACK_BOX,
@@ -166,17 +204,19 @@ Chunk = Annotated[
 def pixel_changes(
     bad_files: str | None, channels: int | None, invert: bool | None, binarize: bool = False
 ) -> dict[str, Any]:
-    """What was given of the options that change how files become pixels."""
-    given = {"bad_files": bad_files, "channels": channels, "invert": invert, "binarize": binarize or None}
-    return {key: value for key, value in given.items() if value is not None}
+    """Those of the options on how files become pixels that were given; the others stay as in training."""
+    options = {"bad_files": bad_files, "channels": channels, "invert": invert, "binarize": binarize or None}
+    return {key: value for key, value in options.items() if value is not None}
 
 
-UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds(text: str) -> float:
-    """Read a duration."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|)\s*", text)
-    if not found:
-        raise UsageError(f"cannot read the time {text!r}", "Write seconds, or a unit with it: 90s, 9m or 1.5h.")
-    return float(found[1]) * UNITS[found[2]]
+    """A duration in seconds from text such as ``90``, ``90s``, ``9m`` or ``1.5h``."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|)\s*", text)
+    if not match:
+        raise UsageError(
+            f"cannot read the duration {text!r}", "Write seconds, or a number with a unit: 90s, 9m or 1.5h."
+        )
+    return float(match[1]) * SECONDS_PER_UNIT[match[2]]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag that long work asks for, so that it can save what there is."""
+"""Ctrl-C and SIGTERM as a request to stop, so that long work can save what it has."""
 
 import signal
 import sys
@@ -13,9 +13,10 @@ REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class Signals:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop; the second one kills.
+    """Turns the first Ctrl-C or SIGTERM into a request to stop; the second one kills the process.
 
-    The handlers are in place from `listen` until the end of the ``with`` block, in a program's main thread alone.
+    The handlers are in place from the call of `listen` to the end of the ``with`` block. Python allows them in the main
+    thread only; elsewhere `listen` does nothing.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class Signals:
         self._before = {}
 
     def listen(self) -> None:
-        """Put the handlers in place, once there is something worth saving."""
+        """Install the handlers: called once there is something worth saving, until then Ctrl-C ends at once."""
         try:
             for number in REASONS:
                 self._before.setdefault(number, signal.signal(number, self._handle))
@@ -41,20 +42,20 @@ class Signals:
             return
 
     def reason(self) -> str | None:
-        """Why to stop."""
+        """The reason to stop, as a word; None if no signal came."""
         return REASONS[self.caught] if self.caught else None
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number; 0 without one."""
+        """Exit code of the process: 128 + the signal's number, as shells have it; 0 if no signal came."""
         return 128 + self.caught if self.caught else 0
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.caught:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)  # the second signal: die as if nobody had listened
             signal.raise_signal(number)
         self.caught = signal.Signals(number)
-        if not is_main_process():
+        if not is_main_process():  # under torchrun every process gets the signal, and one message is enough
             return
         sys.stderr.write("\n" if sys.stderr.isatty() else "")
-        typer.echo(f"{REASONS[self.caught]}: saving, a moment (once more to quit at once) ...", err=True)
+        typer.echo(f"{REASONS[self.caught]}: stopping and saving (once more to quit at once) ...", err=True)

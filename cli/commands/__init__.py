@@ -1,1 +1,1 @@
-"""The commands, one module each; `lso.cli.main` lists them."""
+"""The commands, one module each; `lso.cli.main` registers them."""

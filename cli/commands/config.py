@@ -1,4 +1,4 @@
-"""``lso config``: the configuration that a training would have, shown or written to a file to edit; runs nothing."""
+"""``lso config``: print the configuration that a training would have, or write it to a file to edit."""
 
 from pathlib import Path
 from shlex import quote
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lso.cli.config_flags import configurable
-from lso.cli.console import Console, shown
+from lso.cli.console import Console, display_path
 from lso.cli.options import ConfigFile, Force, Json
 from lso.tasks.training.plan import plan
 from lso.vae.config.training import to_dict, to_toml
@@ -17,8 +17,8 @@ from lso.vae.utils.files import clean, replace_file, utf8
 
 @configurable
 def show(settings: dict[str, Any], config: ConfigFile = None, json: Json = False) -> None:
-    """Print the complete configuration that `lso train` with these flags would use."""
-    full = plan(settings, config, trust=True)  # nothing runs
+    """Print the complete configuration that `lso train` would use with these flags."""
+    full = plan(settings, config, trust=True)  # nothing that it names is imported
     console = Console(json=json)
     console.emit(to_dict(full))
     console.result(to_toml(full).rstrip())
@@ -33,11 +33,11 @@ def init(
     json: Json = False,
 ) -> None:
     """Write the complete configuration to a file to edit, for `lso train --config FILE`."""
-    full = plan(settings, config, trust=True)  # nothing runs
+    full = plan(settings, config, trust=True)  # nothing that it names is imported
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
     clean(out)
     replace_file(out, utf8(to_toml(full)))
     console = Console(json=json)
     console.emit({"file": out})
-    console.result(f"wrote {shown(out)}; edit it, then: lso train --config {quote(shown(out))}")
+    console.result(f"wrote {display_path(out)}; edit it, then: lso train --config {quote(display_path(out))}")

@@ -1,4 +1,4 @@
-"""``lso decode``: codes to images or text."""
+"""``lso decode``: decode a file of codes into images or text."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from lso.cli.commands import latent_common
-from lso.cli.commands.latent_common import AVERAGED, DrawOptions, decoded, drawing
-from lso.cli.console import Console, shown
+from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_images
+from lso.cli.console import Console, display_path
 from lso.cli.options import (
     AcceptChanges,
     Averaged,
@@ -22,20 +22,25 @@ from lso.cli.options import (
     TopP,
     complete_runs,
 )
-from lso.cli.output_paths import latent_run, place, variant
+from lso.cli.output_paths import name_with_way, open_latent_training, output_path
 from lso.vae.utils.validation import pluralize
 
 
 def decode(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False, autocompletion=complete_runs)
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Folder of a training run.", show_default=False, autocompletion=complete_runs
+        ),
     ],
     codes: Annotated[
         Path,
-        typer.Argument(metavar="CODES", help="An .npz or .npy file, of lso encode or of a search.", show_default=False),
+        typer.Argument(
+            metavar="CODES", help="File of codes (.npz or .npy), from lso encode or a search.", show_default=False
+        ),
     ],
     how: HowDrawn = None,
-    samples: Averaged = AVERAGED,
+    samples: Averaged = AVERAGED_DRAWS,
     temperature: Temperature = None,
     top_p: TopP = None,
     beam_width: BeamWidth = None,
@@ -44,7 +49,9 @@ def decode(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="A .png file for one picture, or a folder for one file each; of text a .txt file.", metavar="PATH"
+            help="A .png file for one picture of all images, or a folder for one file each; a .txt file for text. "
+            "Default: in the run's pictures/.",
+            metavar="PATH",
         ),
     ] = None,
     force: Force = False,
@@ -54,8 +61,8 @@ def decode(
 ) -> None:
     """Decode codes into one picture, into a folder of images, or into lines of text."""
     console = Console(json=json, quiet=quiet)
-    found = latent_run(run, console, accept_changes=accept_changes)
-    asked = DrawOptions(
+    training = open_latent_training(run, console, accept_changes=accept_changes)
+    options = DrawOptions(
         how=how,
         samples=samples,
         temperature=temperature,
@@ -64,9 +71,9 @@ def decode(
         seed=seed,
         device=device,
     )
-    if found.config.kind == "sequence":
-        return latent_common.decode(console, found, asked, codes, out, force)
-    target = place(found, out, variant(f"decoded-{codes.stem}.png", how), force)
+    if training.config.kind == "sequence":
+        return latent_common.decode_texts(console, training, options, codes, out, force)
+    target = output_path(training, out, name_with_way(f"decoded-{codes.stem}.png", how), force)
     console.loading()
     from lso.reports.images import grid, png
     from lso.results.export import save_image
@@ -74,10 +81,10 @@ def decode(
     from lso.tasks.training import experiment
     from lso.vae.utils.files import replace_file, whole_folder
 
-    z = exploration.read_codes(codes, found.config.architecture.latent_dim)
-    model = experiment.load(found, device)
-    drawn = drawing(model, asked)
-    images = decoded(console, model, z, drawn)
+    z = exploration.read_codes(codes, training.config.architecture.latent_dim)
+    model = experiment.load(training, device)
+    drawing = options.for_images(model)
+    images = decode_images(console, model, z, drawing)
     if target.suffix.lower() == ".png":
         replace_file(target, png(grid(images, columns=min(20, round(len(images) ** 0.5 + 0.499)))))
     else:
@@ -85,7 +92,9 @@ def decode(
             for index, image in enumerate(images):
                 save_image(folder / f"{index:04d}.png", image)
     console.emit(
-        {"run": found.path, "codes": codes, "n": len(images), **exploration.record(model, drawn), "out": target}
+        {"run": training.path, "codes": codes, "n": len(images), **exploration.record(model, drawing), "out": target}
     )
-    console.note(f"{pluralize(len(images), 'code')} decoded by {shown(found.path)}: {exploration.told(model, drawn)}")
-    console.result(shown(target))
+    console.note(
+        f"{pluralize(len(images), 'code')} decoded by {display_path(training.path)}: {exploration.told(model, drawing)}"
+    )
+    console.result(display_path(target))

@@ -1,4 +1,4 @@
-"""``lso encode``: data to codes."""
+"""``lso encode``: encode data into posterior means and variances."""
 
 from pathlib import Path
 from shlex import join
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lso.cli.console import Console, shown
+from lso.cli.console import Console, display_path
 from lso.cli.options import (
     AcceptChanges,
     BadFiles,
@@ -21,7 +21,7 @@ from lso.cli.options import (
     Trust,
     pixel_changes,
 )
-from lso.cli.output_paths import file_place, file_stem, latent_run
+from lso.cli.output_paths import file_stem, open_latent_training, output_file
 from lso.reports.tables import pluralize
 
 
@@ -30,7 +30,9 @@ def encode(
     data: Annotated[
         str,
         typer.Option(
-            help="Folder, image, .npy, .npz or text file, a sentence; or test, validation:100, ...", metavar="PATH"
+            help="Image, folder of images, .npy, .npz or text file, or a sentence; or data of the run: test, "
+            "validation:100 (the first 100), ...",
+            metavar="PATH",
         ),
     ] = "validation",
     bad_files: BadFiles = None,
@@ -39,7 +41,7 @@ def encode(
     binarize: Binarize = False,
     device: Device = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="An .npz file. Default: in the run's pictures/.", metavar="FILE")
+        Path | None, typer.Option(help="The .npz file to write. Default: in the run's pictures/.", metavar="FILE")
     ] = None,
     force: Force = False,
     trust: Trust = False,
@@ -47,28 +49,33 @@ def encode(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Encode data, sized and turned as in training, into an .npz file: mean, log_var, names, and labels where known."""
+    """Encode data into an .npz file: posterior mean and log_var, names, and labels where known.
+
+    Images are scaled, cropped and inverted as in training.
+    """
     console = Console(json=json, quiet=quiet)
-    found = latent_run(run, console, trust=trust, accept_changes=accept_changes)
-    named = file_stem(data.replace(":", "-"))
-    file = file_place(found, out, f"codes-{named}.npz", force)
+    training = open_latent_training(run, console, trust=trust, accept_changes=accept_changes)
+    stem = file_stem(data.replace(":", "-"))
+    file = output_file(training, out, f"codes-{stem}.npz", force)
     console.loading()
     from lso.cli.progress.bars import Reading
     from lso.tasks import exploration
     from lso.tasks.search.targets import pick
     from lso.tasks.training import experiment
 
-    model = experiment.load(found, device)
+    model = experiment.load(training, device)
     changes = pixel_changes(bad_files, channels, invert, binarize)
     reading = Reading(console)
     try:
-        targets = pick(found, data, pixels=changes, progress=reading)
+        targets = pick(training, data, pixels=changes, progress=reading)
     finally:
         reading.close()
     console.notes(targets.notes)
     q = exploration.encode(model, targets.x)
     exploration.write_codes(file, q, targets.names, targets.labels)
-    console.emit({"run": found.path, "data": data, "n": len(q), "latent_dim": model.latent_dim, "codes": file})
-    command = join(["lso", "decode", shown(found.path), shown(file)])
-    console.note(f"{pluralize(len(q), 'code')} of {pluralize(model.latent_dim, 'dimension')}; decode them: {command}")
-    console.result(shown(file))
+    console.emit({"run": training.path, "data": data, "n": len(q), "latent_dim": model.latent_dim, "codes": file})
+    command = join(["lso", "decode", display_path(training.path), display_path(file)])
+    console.note(
+        f"{pluralize(len(q), 'code')} of {pluralize(model.latent_dim, 'dimension')}; to decode them: {command}"
+    )
+    console.result(display_path(file))

@@ -1,4 +1,4 @@
-"""``lso interpolate``: the straight way from the code of one image or sentence to that of another."""
+"""``lso interpolate``: decode codes on the line from one image or sentence to another."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from lso.cli.commands import latent_common
-from lso.cli.commands.latent_common import AVERAGED, DrawOptions, decoded, drawing
-from lso.cli.console import Console, shown
+from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_images
+from lso.cli.console import Console, display_path
 from lso.cli.options import (
     AcceptChanges,
     Averaged,
@@ -28,21 +28,24 @@ from lso.cli.options import (
     complete_runs,
     pixel_changes,
 )
-from lso.cli.output_paths import file_place, latent_run, variant
+from lso.cli.output_paths import name_with_way, open_latent_training, output_file
 from lso.vae.errors import UsageError
 
-DATUM = "An image file, a sentence in quotes, or e.g. test:3, counted from 0."
+DATUM_HELP = "An image file or a sentence in quotes; or a datum of the run, e.g. test:3 (counted from 0)."
 
 
 def interpolate(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False, autocompletion=complete_runs)
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Folder of a training run.", show_default=False, autocompletion=complete_runs
+        ),
     ],
-    a: Annotated[str, typer.Argument(metavar="A", help=DATUM, show_default=False)],
-    b: Annotated[str, typer.Argument(metavar="B", help=DATUM, show_default=False)],
-    steps: Annotated[int, typer.Option(help="Codes on the way, both ends among them.", metavar="N")] = 10,
+    a: Annotated[str, typer.Argument(metavar="A", help=DATUM_HELP, show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="B", help=DATUM_HELP, show_default=False)],
+    steps: Annotated[int, typer.Option(help="Number of codes, including both ends.", metavar="N")] = 10,
     how: HowDrawn = None,
-    samples: Averaged = AVERAGED,
+    samples: Averaged = AVERAGED_DRAWS,
     temperature: Temperature = None,
     top_p: TopP = None,
     beam_width: BeamWidth = None,
@@ -58,12 +61,12 @@ def interpolate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode the straight line between the posterior means of two data; these themselves stand at the ends."""
+    """Decode codes on the straight line between the posterior means of two data, shown with the data at the ends."""
     console = Console(json=json, quiet=quiet)
-    found = latent_run(run, console, trust=trust, accept_changes=accept_changes)
+    training = open_latent_training(run, console, trust=trust, accept_changes=accept_changes)
     if steps < 2:
-        raise UsageError(f"expected at least 2 steps, got {steps}", "The two ends are among them.")
-    asked = DrawOptions(
+        raise UsageError(f"expected at least 2 steps, got {steps}", "The two ends are counted.")
+    options = DrawOptions(
         how=how,
         samples=samples,
         temperature=temperature,
@@ -73,12 +76,15 @@ def interpolate(
         device=device,
     )
     changes = pixel_changes(None, channels, invert, binarize)
-    if found.config.kind == "sequence":
+    if training.config.kind == "sequence":
         if changes:
-            raise UsageError(f"{found.path} is of sequences, which have no pixels", "Leave such flags out.")
-        return latent_common.interpolate(console, found, asked, (a, b), steps, out, force)
+            raise UsageError(
+                f"{training.path} is of sequences, which have no pixels",
+                "Leave out --channels, --invert and --binarize.",
+            )
+        return latent_common.interpolate_texts(console, training, options, (a, b), steps, out, force)
     stem = "-".join(Path(text).stem.replace(":", "") for text in (a, b))
-    file = file_place(found, out, variant(f"interpolate-{stem}.png", how), force)
+    file = output_file(training, out, name_with_way(f"interpolate-{stem}.png", how), force)
     console.loading()
     import torch
 
@@ -88,24 +94,25 @@ def interpolate(
     from lso.tasks.training import experiment
     from lso.vae.utils.files import replace_file
 
-    model = experiment.load(found, device)
-    drawn = drawing(model, asked)
-    own = [part_of(text) is not None for text in (a, b)]  # of the run's data, where nothing is to be changed
+    model = experiment.load(training, device)
+    drawing = options.for_images(model)
+    # The flags on pixels change files, not data of the run. If both ends are the run's, pick_one refuses the flags.
+    from_run = [part_of(text) is not None for text in (a, b)]
     ends = [
-        pick_one(found, text, pixels={} if part and not all(own) else changes)
-        for text, part in zip((a, b), own, strict=True)
+        pick_one(training, text, pixels={} if internal and not all(from_run) else changes)
+        for text, internal in zip((a, b), from_run, strict=True)
     ]
     for end in ends:
         console.notes(end.notes)
     pictures = torch.cat([end.batch for end in ends])
     means = exploration.encode(model, pictures).mean
-    between = decoded(console, model, exploration.path(means[0], means[1], steps), drawn)
+    between = decode_images(console, model, exploration.path(means[0], means[1], steps), drawing)
     images = torch.cat([pictures[:1], between, pictures[1:]])
     heads = [ends[0].names[0], *("" for _ in range(steps)), ends[1].names[0]]
     replace_file(file, png(sheet(images[None], [], heads, at_least=64)))
     distance = float((means[0] - means[1]).norm())
-    facts = {"run": found.path, "a": a, "b": b, "steps": steps, "distance": distance}
-    console.emit({**facts, **exploration.record(model, drawn), "picture": file})
-    kind = exploration.told(model, drawn)
-    console.note(f"{steps} steps between codes {distance:z.2f} apart, {kind}; the images themselves at the ends")
-    console.result(shown(file))
+    facts = {"run": training.path, "a": a, "b": b, "steps": steps, "distance": distance}
+    console.emit({**facts, **exploration.record(model, drawing), "picture": file})
+    way = exploration.told(model, drawing)
+    console.note(f"{steps} codes on a line of length {distance:z.2f}: {way}; A and B themselves at the ends")
+    console.result(display_path(file))

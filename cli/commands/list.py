@@ -1,4 +1,4 @@
-"""``lso list``: the names there are, with one line each."""
+"""``lso list``: names of methods, architectures, tasks, optimizers, published tables and runs, one line each."""
 
 import inspect
 from collections.abc import Sequence
@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from lso.cli.console import Console, shown
+from lso.cli.commands.reproduce import list_tables
+from lso.cli.console import Console, display_path
 from lso.cli.options import Json
 from lso.vae.errors import LsoError
 from lso.vae.runs import INFO, Run, list_runs, runs_root
 
 
-class Listing(StrEnum):
+class ListKind(StrEnum):
     """What can be listed."""
 
     methods = "methods"
@@ -27,33 +28,36 @@ class Listing(StrEnum):
 Table = tuple[Sequence[str], list[list[Any]]]
 
 
-def listing(
-    kind: Annotated[Listing, typer.Argument(help="What to list.", show_default=False)], json: Json = False
+def list_names(
+    kind: Annotated[ListKind, typer.Argument(help="What to list.", show_default=False)], json: Json = False
 ) -> None:
-    """List methods, architectures, tasks, optimizers, published tables or runs."""
+    """List the methods, architectures, tasks, optimizers, published tables or runs."""
     console = Console(json=json)
     columns, rows = {
-        Listing.methods: _methods,
-        Listing.architectures: _architectures,
-        Listing.tasks: _tasks,
-        Listing.optimizers: _optimizers,
-        Listing.tables: _tables,
-        Listing.runs: _runs,
+        ListKind.methods: _list_methods,
+        ListKind.architectures: _list_architectures,
+        ListKind.tasks: _list_tasks,
+        ListKind.optimizers: _list_optimizers,
+        ListKind.tables: list_tables,
+        ListKind.runs: _list_runs,
     }[kind]()
     console.emit([dict(zip(columns, row, strict=True)) for row in rows])
-    if kind is Listing.runs and not rows:
-        console.note(f"no runs under {runs_root()}/; make one: lso train --method ne-vae-se")
+    if kind is ListKind.runs and not rows:
+        console.note(f"no runs in {runs_root()}/; to train one: lso train --method ne-vae-se")
         return
     console.table(columns, rows)
-    if kind is Listing.methods:
+    if kind is ListKind.methods:
         console.result()
-        console.result("Parameters go after a colon: --method ne-vae-se:weight=5,anneal=20. All methods with latents")
-        console.result("also take anneal (length of the KL ramp), unit (epochs or iterations), start (its first")
-        console.result("weight) and cycles.")
-        console.result("Methods that differ in kind are joined by a plus: --method sa-vae+skip-vae:steps=20")
+        console.result(
+            "Parameters follow a colon: --method ne-vae-se:weight=5,anneal=20. All methods with latents also"
+        )
+        console.result("take those of the KL ramp: anneal (its length), unit (of anneal: epochs or iterations), start")
+        console.result("(the first KL weight) and cycles (how often it is repeated; 0: one ramp).")
+        console.result("Methods that change different parts of the training are joined by a plus:")
+        console.result("--method sa-vae+skip-vae:steps=20")
 
 
-def _methods() -> Table:
+def _list_methods() -> Table:
     from lso.vae.config.methods import METHODS, method, parameters
 
     shared = set.intersection(*(set(parameters(name)) for name in METHODS)) - {"anneal"}
@@ -62,24 +66,24 @@ def _methods() -> Table:
         latents = method(name, **spec.example).latents
         own = {key: p.default for key, p in parameters(name).items() if latents and key not in shared}
         text = ", ".join(
-            f"{key} (needed)" if value is inspect.Parameter.empty else f"{key}={_plain(value)}"
+            f"{key} (needed)" if value is inspect.Parameter.empty else f"{key}={_format_default(value)}"
             for key, value in own.items()
         )
         rows.append([name, text, spec.summary, spec.source])
     return ("method", "parameters", "what it is", "source"), rows
 
 
-def _plain(value: Any) -> str:
+def _format_default(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _architectures() -> Table:
+def _list_architectures() -> Table:
     from lso.vae.config.architectures import ARCHITECTURES
 
     return ("architecture", "width", "what it is"), [[name, s.width, s.summary] for name, s in ARCHITECTURES.items()]
 
 
-def _tasks() -> Table:
+def _list_tasks() -> Table:
     from lso.tasks.task import TASKS
 
     columns = ("task", "arch", "epochs", "batch", "binarize", "what it is")
@@ -89,7 +93,7 @@ def _tasks() -> Table:
     ]
 
 
-def _optimizers() -> Table:
+def _list_optimizers() -> Table:
     from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS
 
     columns = ("optimizer", "kind", "step size", "extra", "what it is")
@@ -99,26 +103,20 @@ def _optimizers() -> Table:
     return columns, rows
 
 
-def _tables() -> Table:
-    from lso.cli.commands.reproduce import listed
-
-    return listed()
-
-
-def _runs() -> Table:
+def _list_runs() -> Table:
     columns = ("run", "kind", "method", "status", "started", "-ELBO", "active", "note")
-    return columns, [_run_row(run) for run in reversed(_everywhere())]
+    return columns, [_run_row(run) for run in reversed(_all_runs())]
 
 
-def _everywhere() -> list[Run]:
-    """All runs, oldest first, and those of sweeps and reproductions, which lie one folder below."""
+def _all_runs() -> list[Run]:
+    """All runs, oldest first; those of sweeps and reproductions lie one folder further down."""
     root = runs_root()
     folders = [path for path in root.glob("*/") if not (path / INFO).exists() and not path.name.startswith(".")]
-    found = [*list_runs(), *(run for folder in folders for run in list_runs(folder))]
-    return sorted(found, key=lambda run: (_started(run), str(run.path)))
+    runs = [*list_runs(), *(run for folder in folders for run in list_runs(folder))]
+    return sorted(runs, key=lambda run: (_start_time(run), str(run.path)))
 
 
-def _started(run: Run) -> str:
+def _start_time(run: Run) -> str:
     try:
         return str(run.info.get("started", ""))
     except LsoError:
@@ -126,19 +124,19 @@ def _started(run: Run) -> str:
 
 
 def _run_row(run: Run) -> list[Any]:
-    """A damaged run is listed with what is wrong, not left out."""
+    """The row of a run; one that is damaged is listed with what is wrong instead of left out."""
     try:
         info = run.info
         started = str(info.get("started", ""))[:16].replace("T", " ")
-        row = [shown(run.path), info["kind"], None, info["status"], started, None, None]
+        row = [display_path(run.path), info["kind"], None, info["status"], started, None, None]
         if info["kind"] == "train":
             best = run.best()
             row[2] = run.config.method.name
             units = best.get("active_units") if run.config.architecture.latent_dim else None
             row[5:] = [best.get("neg_elbo"), units]
         else:
-            again = "every" in info["search"]
-            row[2] = info["search"]["optimizer"] + (f", retraining every {info['search']['every']}" if again else "")
+            every = info["search"].get("every")  # of searches that retrain the model
+            row[2] = info["search"]["optimizer"] + (f", retraining every {every}" if every is not None else "")
         return [*row, "latents not in use" if run.verdict else ""]
     except (LsoError, KeyError, ValueError) as error:
-        return [shown(run.path), None, None, "damaged", None, None, None, str(error).splitlines()[0]]
+        return [display_path(run.path), None, None, "damaged", None, None, None, str(error).splitlines()[0]]

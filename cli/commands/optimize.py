@@ -34,14 +34,14 @@ from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS, parse_opti
 from lso.vae.errors import UsageError, unknown_name
 
 START = "mean,prior"
-FROM, HOW = "What is searched for", "By gradient"
-RETRAINING = "Black box, training the model on"
+GOAL, GRADIENT = "Model and goal", "Gradient search"  # headings in --help
+RETRAINING = "Black-box search with retraining of the model"
 Model = Annotated[
     Path | None,
     typer.Option(
-        help="A training run. Default: the newest.",
+        help="Training run whose latent space is searched. Default: the newest, of the task if --task names one.",
         metavar="RUN",
-        rich_help_panel=FROM,
+        rich_help_panel=GOAL,
         show_default=False,
         autocompletion=complete_runs,
     ),
@@ -49,127 +49,163 @@ Model = Annotated[
 Target = Annotated[
     str | None,
     typer.Option(
-        help="Folder, image, .npy, .npz or text file, or a sentence; or test:20, the first 20 of the run's test data.",
+        help="Data to reproduce: an image, a folder of images, a .npy, .npz or text file, or a sentence; or test:20, "
+        "the first 20 test data of the run.",
         metavar="PATH",
-        rich_help_panel=FROM,
+        rich_help_panel=GOAL,
     ),
 ]
 TaskGoal = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help="A task's goal: expressions, squares, ehrlich, digits-preference, molecules[:GOAL].",
+        help="Goal of a task: expressions, squares, ehrlich, digits-preference or molecules[:GOAL].",
         metavar="NAME",
-        rich_help_panel=FROM,
+        rich_help_panel=GOAL,
     ),
 ]
 Objective = Annotated[
     str | None,
     typer.Option(
-        help="Your own score, module:function: a list of decoded objects to one float for each (None: invalid).",
+        help="Your own score as module:function; it takes a list of decoded objects and returns a float for each, or "
+        "None for an invalid one.",
         metavar="NAME",
-        rich_help_panel=FROM,
+        rich_help_panel=GOAL,
     ),
 ]
 Sense = Annotated[
     bool | None,
-    typer.Option("--maximize/--minimize", help="Sense of --objective.", rich_help_panel=FROM, show_default=False),
+    typer.Option(
+        "--maximize/--minimize",
+        help="Whether --objective is to be large or small.",
+        rich_help_panel=GOAL,
+        show_default=False,
+    ),
 ]
 Optimizer = Annotated[
     str | None,
     typer.Option(
-        help=f"By gradient: {', '.join(GRADIENT_OPTIMIZERS)}, or any elementwise torch.optim class. Black box: "
-        f"{', '.join(BLACK_BOX_OPTIMIZERS)}; options after a colon, gp:guard=ball. Default: adam for targets, "
-        "else turbo.",
+        help="Gradient: adam, sgd, lbfgs, or an elementwise class of torch.optim. Black box: turbo, gp, thompson, "
+        "saas, cmaes or random, with options after a colon, e.g. gp:guard=ball. Default: adam for --target, else "
+        "turbo.",
         metavar="NAME",
         show_default=False,
-        rich_help_panel=HOW,
+        rich_help_panel=GOAL,
         autocompletion=complete_optimizers,
     ),
 ]
-Starts = Annotated[int, typer.Option(help="Of each target.", metavar="N", rich_help_panel=HOW)]
+Starts = Annotated[int, typer.Option(help="Number of starts for each target.", metavar="N", rich_help_panel=GRADIENT)]
 Start = Annotated[
     str,
     typer.Option(
-        help="Kinds of start: mean, sample, prior, codes, zero; the last repeats.", metavar="A,B", rich_help_panel=HOW
+        help="Kinds of start in turn, the last for all others: mean or sample (of the target's posterior), prior, "
+        "codes (of training data) or zero (the origin).",
+        metavar="A,B",
+        rich_help_panel=GRADIENT,
     ),
 ]
 Loss = Annotated[
     str,
     typer.Option(
-        help="nll (of the model, nats; text has no other), sse (squared error) or bce (nats).",
+        help="Loss between a target and its reconstruction: nll (the model's likelihood, nats; the only one for "
+        "text), sse (squared error) or bce (nats).",
         metavar="NAME",
-        rich_help_panel=HOW,
+        rich_help_panel=GRADIENT,
     ),
 ]
 PriorWeight = Annotated[
     float | None,
     typer.Option(
-        help="Of |z|^2/2 in the value. 1 with nll: the most probable code; 0: reconstruction alone, codes may stray. "
-        "Default: 1 for targets by gradient, else 0.",
+        help="Weight of the prior term |z|^2/2 in the value. 1 with nll: the most probable code. 0: reconstruction "
+        "alone; codes may leave the region of the prior. Default: 1 for gradient searches for targets, else 0.",
         metavar="W",
-        rich_help_panel=FROM,
+        rich_help_panel=GOAL,
         show_default=False,
     ),
 ]
 Context = Annotated[
     str,
     typer.Option(
-        help="Of an autoregressive decoder: target (as in training), own (its own draw, images) or blank.",
+        help="What an autoregressive decoder is conditioned on: target (as in training), own (its own draw, for "
+        "images) or blank.",
         metavar="NAME",
-        rich_help_panel=HOW,
+        rich_help_panel=GRADIENT,
     ),
 ]
 Lr = Annotated[
-    float | None, typer.Option(help="Step size. Default: the optimizer's.", metavar="X", rich_help_panel=HOW)
+    float | None,
+    typer.Option(help="Learning rate. Default: that of the optimizer.", metavar="X", rich_help_panel=GRADIENT),
 ]
 Tol = Annotated[
-    float, typer.Option(help="Stop at this mean loss change over 20 steps.", metavar="X", rich_help_panel=LIMITS)
+    float,
+    typer.Option(
+        help="Stop a search once its loss changes by X or less a step, averaged over 20 steps.",
+        metavar="X",
+        rich_help_panel=LIMITS,
+    ),
 ]
-MaxSteps = Annotated[int, typer.Option(help="Stop here at the latest.", metavar="N", rich_help_panel=LIMITS)]
+MaxSteps = Annotated[int, typer.Option(help="Number of gradient steps at most.", metavar="N", rich_help_panel=LIMITS)]
 Limit = Annotated[
-    int | None, typer.Option(help="Search for the first so many targets.", metavar="N", min=1, rich_help_panel=LIMITS)
+    int | None, typer.Option(help="Search for the first N targets only.", metavar="N", min=1, rich_help_panel=LIMITS)
 ]
 TimeLimit = Annotated[
     str | None,
-    typer.Option(help="Stop after e.g. 90s or 9m and report what there is.", metavar="TIME", rich_help_panel=LIMITS),
+    typer.Option(
+        help="Stop after this time, e.g. 90s or 9m, and report what was found.", metavar="TIME", rich_help_panel=LIMITS
+    ),
 ]
 Control = Annotated[
     str,
     typer.Option(
-        help=f"A second optimizer, to judge by: {', '.join(GRADIENT_OPTIMIZERS)} or none.",
+        help="Second optimizer, run from the same starts for comparison: lbfgs, sgd, adam or none.",
         metavar="NAME",
-        rich_help_panel=HOW,
+        rich_help_panel=GRADIENT,
     ),
 ]
 Budget = Annotated[
     int | None,
     typer.Option(
-        help="Unique valid objects to score. Default: 100.",
+        help="Number of different valid objects to score. Default: 100.",
         metavar="N",
         min=1,
         rich_help_panel=BLACK_BOX,
         show_default=False,
     ),
 ]
-Batch = Annotated[int, typer.Option(help="Codes proposed together.", metavar="N", min=1, rich_help_panel=BLACK_BOX)]
+Batch = Annotated[
+    int, typer.Option(help="Number of codes proposed at a time.", metavar="N", min=1, rich_help_panel=BLACK_BOX)
+]
 Seeds = Annotated[
     int,
-    typer.Option(help="Searches from other initial designs, compared.", metavar="N", min=1, rich_help_panel=BLACK_BOX),
+    typer.Option(
+        help="Number of searches with different initial designs, which the report compares.",
+        metavar="N",
+        min=1,
+        rich_help_panel=BLACK_BOX,
+    ),
 ]
 Workers = Annotated[
     int,
-    typer.Option(help="Processes for the score; 0: this one.", metavar="N", min=0, rich_help_panel=BLACK_BOX),
+    typer.Option(
+        help="Number of processes that compute the score; 0: it is computed in this one.",
+        metavar="N",
+        min=0,
+        rich_help_panel=BLACK_BOX,
+    ),
 ]
 Timeout = Annotated[
     str | None,
-    typer.Option(help="Of the score of one object, e.g. 30s; it is killed.", metavar="TIME", rich_help_panel=BLACK_BOX),
+    typer.Option(
+        help="Time for the score of one object, e.g. 30s, after which it is killed.",
+        metavar="TIME",
+        rich_help_panel=BLACK_BOX,
+    ),
 ]
 MaxCalls = Annotated[
     int | None,
     typer.Option(
-        help="Calls at most, duplicates and invalid ones too; in each round where the model is retrained. Default: ten "
-        "times the budget.",
+        help="Number of calls at most, duplicates and invalid objects included; with --retrain-every, in each round. "
+        "Default: ten times the budget.",
         metavar="N",
         rich_help_panel=BLACK_BOX,
         show_default=False,
@@ -179,7 +215,8 @@ KnownData = Annotated[
     int | None,
     typer.Option(
         "--known",
-        help="Data whose values the task knows, told beforehand. Default: 0; 100 with --retrain-every, if it has such.",
+        help="Number of data with known values that the optimizer starts with, if the task has such. Default: 0; with "
+        "--retrain-every 100.",
         metavar="N",
         min=0,
         rich_help_panel=BLACK_BOX,
@@ -189,7 +226,7 @@ KnownData = Annotated[
 Surrogate = Annotated[
     str,
     typer.Option(
-        help="latent: a model of codes; decoded: of features of what they decode to.",
+        help="What the surrogate model predicts from: latent (codes) or decoded (features of the decoded objects).",
         metavar="NAME",
         rich_help_panel=BLACK_BOX,
     ),
@@ -197,20 +234,24 @@ Surrogate = Annotated[
 Chart = Annotated[
     str,
     typer.Option(
-        help="box, cdf (the prior's cube) or active (active dimensions alone).",
+        help="Coordinates of the search: box (codes), cdf (quantiles of the prior) or active (active dimensions only).",
         metavar="NAME",
         rich_help_panel=BLACK_BOX,
     ),
 ]
 Asynchronous = Annotated[
     bool,
-    typer.Option("--asynchronous", help="Ask again as soon as one call is done.", rich_help_panel=BLACK_BOX),
+    typer.Option(
+        "--asynchronous",
+        help="Propose a new code as soon as a call is done, not when the whole batch is.",
+        rich_help_panel=BLACK_BOX,
+    ),
 ]
 RetrainEvery = Annotated[
     int | None,
     typer.Option(
-        help="Train the model on before the search and after every N objects found, with the training data and all "
-        "that was found, the best drawn most often (weighted retraining).",
+        help="Continue the training of the model before the search and after every N new objects, on the training "
+        "data and all objects found, the best drawn most often (weighted retraining, Tripp et al. 2020).",
         metavar="N",
         min=1,
         rich_help_panel=RETRAINING,
@@ -220,7 +261,7 @@ RetrainEvery = Annotated[
 RetrainK = Annotated[
     float,
     typer.Option(
-        help="Of the weights 1 / (k n + rank): small for the best alone, inf for all alike.",
+        help="k of the weights 1 / (k n + rank): the smaller, the more the best weigh; inf: equal weights.",
         metavar="K",
         rich_help_panel=RETRAINING,
     ),
@@ -228,7 +269,7 @@ RetrainK = Annotated[
 RetrainEpochs = Annotated[
     float,
     typer.Option(
-        help="Of each retraining: draws over the number of data known, a part of 1 too.",
+        help="Epochs of each retraining, over all data known by then; may be a fraction.",
         metavar="X",
         rich_help_panel=RETRAINING,
     ),
@@ -236,7 +277,7 @@ RetrainEpochs = Annotated[
 RetrainFirstEpochs = Annotated[
     float,
     typer.Option(
-        help="Of the first retraining, which has the most to learn; 0: as many.",
+        help="Epochs of the first retraining, which has the most to learn; 0: as --retrain-epochs.",
         metavar="X",
         rich_help_panel=RETRAINING,
     ),
@@ -244,7 +285,7 @@ RetrainFirstEpochs = Annotated[
 RetrainData = Annotated[
     int,
     typer.Option(
-        help="Training data to retrain upon, 0: all; each is scored once, which the budget does not count.",
+        help="Number of training data to retrain on; 0: all. Each is scored once, outside the budget.",
         metavar="N",
         min=0,
         rich_help_panel=RETRAINING,
@@ -252,23 +293,24 @@ RetrainData = Annotated[
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option(help="Go on with a black-box search.", metavar="RUN", rich_help_panel=BLACK_BOX),
+    typer.Option(help="Continue a black-box search.", metavar="RUN", rich_help_panel=BLACK_BOX),
 ]
 Out = Annotated[
-    Path | None, typer.Option(help="Run folder. Default: a new one under runs/.", metavar="DIR", rich_help_panel=OUTPUT)
+    Path | None,
+    typer.Option(help="Run folder to make. Default: a new one in runs/.", metavar="DIR", rich_help_panel=OUTPUT),
 ]
 
 
-# Options that are of one kind of optimizer alone.
+# Names of options that only some searches have; giving one to another search is an error.
 OF_GRADIENT = {"starts", "start", "context", "lr", "control", "tol", "max_steps"}
 OF_FILES = {"bad_files", "channels", "invert", "binarize"}
 OF_BLACK_BOX = {"budget", "batch", "seeds", "workers", "timeout", "chunk", "max_calls", "max_failures", "known"}
 OF_BLACK_BOX |= {"surrogate", "chart", "asynchronous"}
 OF_RETRAINING = {"retrain_k", "retrain_epochs", "retrain_first_epochs", "retrain_data"}
-# Of a black-box search, and not of one that retrains the model.
-PLAIN = {"seeds", "surrogate", "chart", "asynchronous", "prior_weight", "loss", "limit"}
-BUDGET = 100
-CHANGES = {"budget", "workers", "timeout", "chunk", "max_calls", "max_failures"}  # of a search that is resumed
+NOT_WITH_RETRAINING = {"seeds", "surrogate", "chart", "asynchronous", "prior_weight", "loss", "limit"}
+DEFAULT_BUDGET = 100
+CHANGED_BY_RESUME = {"budget", "workers", "timeout", "chunk", "max_calls", "max_failures"}
+ALLOWED_WITH_RESUME = {"resume", "json", "quiet", "time_limit", "device", "trust", "accept_changes", "objective"}
 
 
 def optimize(
@@ -319,24 +361,27 @@ def optimize(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Freeze a trained decoder, search its latent space, and report whether to believe the result.
+    """Search the latent space of a trained model, and report whether to believe the result.
 
-    For given data (--target) by gradient or as a black box; for a task's goal or a score of your own (--task,
-    --objective) as a black box, or by gradient where the score has one.
+    Searches for codes that reproduce given data (--target), or that optimize the goal of a task (--task) or your own
+    score (--objective). The optimizer decides between gradient and black-box search; a score without gradients needs a
+    black-box search.
 
-    Ctrl-C ends the search early and writes what there is; a black-box search goes on with --resume.
+    Ctrl-C ends the search early and reports what was found; --resume continues a black-box search.
     """
-    own = {key: value for key, value in locals().items() if key in inspect.signature(optimize).parameters}
-    given = {key for key, value in own.items() if value != inspect.signature(optimize).parameters[key].default}
+    # The same function body serves three kinds of search; which options were given decides what is refused.
+    parameters = inspect.signature(optimize).parameters
+    values = {key: value for key, value in locals().items() if key in parameters}
+    given = {key for key, value in values.items() if value != parameters[key].default}
     console = Console(json=json, quiet=quiet)
     deadline = None if time_limit is None else seconds(time_limit)
-    own["timeout"] = None if timeout is None else seconds(timeout)
+    values["timeout"] = None if timeout is None else seconds(timeout)
     if resume is not None:
-        kept = {"resume", "json", "quiet", "time_limit", "device", "trust", "accept_changes", "objective"}
-        _refuse(given - kept - CHANGES, "the search has it already")
+        _refuse(given - ALLOWED_WITH_RESUME - CHANGED_BY_RESUME, "a resumed search keeps its own")
+        # Naming the score again says that its code is trusted, like --trust.
         opening = {"trust": trust or (() if objective is None else (objective,)), "accept_changes": accept_changes}
         optimize_runners.resume_black_box(
-            console, resume, {key: own[key] for key in CHANGES & given}, deadline, device, opening
+            console, resume, {key: values[key] for key in CHANGED_BY_RESUME & given}, deadline, device, opening
         )
         return
     opening = {"trust": trust, "accept_changes": accept_changes}
@@ -344,56 +389,56 @@ def optimize(
     sought["pixels"] = pixel_changes(bad_files, channels, invert, binarize)
     if not (target or task or objective):
         raise UsageError(
-            "no target given",
-            "Say what to search for: --target images/ or test:20, --task expressions, or --objective module:function",
+            "nothing to search for was given",
+            "Give one of --target images/ or test:20, --task expressions, or --objective module:function",
         )
-    _refuse(set() if target else given & OF_FILES, "no target is given")
+    _refuse(set() if target else given & OF_FILES, "only for the files of --target")
     if retrain_every is None:
-        _refuse(given & OF_RETRAINING, "nothing is retrained", "Add --retrain-every 50, or leave it out.")
+        _refuse(given & OF_RETRAINING, "only for a search that retrains", "Add --retrain-every 50, or leave it out.")
     elif target:
         raise UsageError(
-            "--retrain-every: a target is no score that training data could be weighed by",
-            "Retrain for --task or --objective.",
+            "--retrain-every weights training data by a score, and --target has none",
+            "Use it with --task or --objective.",
         )
     name, options = parse_optimizer(optimizer or ("adam" if target else "turbo"))
     if name in BLACK_BOX_OPTIMIZERS:
-        _refuse(given & OF_GRADIENT, f"{name} is no gradient optimizer")
+        _refuse(given & OF_GRADIENT, f"only for gradient optimizers, and {name} is none")
         if retrain_every is not None:
-            _refuse(given & PLAIN, "weighted retraining has no such option")
-            shared = {"optimizer": name, "options": options, "budget": budget or BUDGET, "batch": batch, "seed": seed}
-            shared |= {"max_calls": max_calls} | ({} if known is None else {"known": known})
-            told = {key: own[f"retrain_{key}"] for key in ("every", "k", "epochs", "first_epochs", "data")}
-            where = {key: own[key] for key in ("workers", "timeout", "chunk", "max_failures", "out", "device")}
-            optimize_runners.search_with_retraining(console, model, sought, shared | told, where, deadline, opening)
+            _refuse(given & NOT_WITH_RETRAINING, "not for a search that retrains")
+            config = {"optimizer": name, "options": options, "budget": budget or DEFAULT_BUDGET, "batch": batch}
+            config |= {"seed": seed, "max_calls": max_calls} | ({} if known is None else {"known": known})
+            config |= {key: values[f"retrain_{key}"] for key in ("every", "k", "epochs", "first_epochs", "data")}
+            session = {key: values[key] for key in ("workers", "timeout", "chunk", "max_failures", "out", "device")}
+            optimize_runners.search_with_retraining(console, model, sought, config, session, deadline, opening)
             return
-        chosen = {key: own[key] for key in OF_BLACK_BOX - {"seeds"}} | ({"loss": loss} if "loss" in given else {})
-        chosen |= {
+        config = {key: values[key] for key in OF_BLACK_BOX - {"seeds"}} | ({"loss": loss} if "loss" in given else {})
+        config |= {
             "known": known or 0,
-            "budget": budget or BUDGET,
+            "budget": budget or DEFAULT_BUDGET,
             "optimizer": name,
             "options": options,
             "prior_weight": prior_weight or 0.0,
         }
-        where = {"seeds": seeds, "seed": seed, "out": out, "device": device, "limit": limit}
-        optimize_runners.search_black_box(console, model, sought, chosen, where, deadline, opening)
+        session = {"seeds": seeds, "seed": seed, "out": out, "device": device, "limit": limit}
+        optimize_runners.search_black_box(console, model, sought, config, session, deadline, opening)
         return
-    _refuse(given & (OF_BLACK_BOX | {"retrain_every"}), f"{name} is no black-box optimizer")
+    _refuse(given & (OF_BLACK_BOX | {"retrain_every"}), f"only for black-box optimizers, and {name} is none")
     if options:
-        raise UsageError(f"{name} takes no options after a colon", "Its step size is --lr.")
+        raise UsageError(f"{name} takes no options after a colon", "Its learning rate is --lr.")
     if control not in (*GRADIENT_OPTIMIZERS, "none"):
         raise unknown_name("control", control, (*GRADIENT_OPTIMIZERS, "none"))
     kinds = tuple(part.strip() for part in start.split(",") if part.strip())
     if start == START:
-        kinds = kinds[: max(1, starts)] if target else ("prior",)
-    settings = {key: own[key] for key in ("starts", "loss", "lr", "tol", "max_steps", "context")}
-    settings |= {"optimizer": name, "start": kinds}
-    settings["prior_weight"] = (1.0 if target else 0.0) if prior_weight is None else prior_weight
-    where = {"seed": seed, "out": out, "device": device, "control": control}
-    files = {"limit": limit} if target else {}
-    optimize_runners.search_by_gradient(console, model, sought, settings, {**where, **files}, deadline, opening)
+        kinds = kinds[: max(1, starts)] if target else ("prior",)  # only a target has a posterior mean to start at
+    config = {key: values[key] for key in ("starts", "loss", "lr", "tol", "max_steps", "context")}
+    config |= {"optimizer": name, "start": kinds}
+    config["prior_weight"] = (1.0 if target else 0.0) if prior_weight is None else prior_weight
+    session = {"seed": seed, "out": out, "device": device, "control": control} | ({"limit": limit} if target else {})
+    optimize_runners.search_by_gradient(console, model, sought, config, session, deadline, opening)
 
 
 def _refuse(names: set[str], why: str, remedy: str = "") -> None:
+    """Refuse options that do not fit the search."""
     if names:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
         raise UsageError(f"{flags}: {why}", remedy or ("Leave it out." if len(names) == 1 else "Leave them out."))

@@ -1,13 +1,13 @@
-"""``lso optimize`` by gradient, as a black box and with retraining: what each shows and how it ends."""
+"""The three kinds of search of ``lso optimize``: by gradient, black box, and black box with retraining."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lso.cli.console import Console, shown, span
-from lso.cli.output_paths import opened, training_run
+from lso.cli.console import Console, display_path, format_duration
+from lso.cli.output_paths import open_run, open_training
 from lso.cli.signals import Signals
 from lso.tasks.task import task
 from lso.vae import runs
@@ -15,46 +15,42 @@ from lso.vae.errors import RunError
 from lso.vae.runs import Run, list_runs
 from lso.vae.utils.reading import read_json
 
-COLOURS = {"fine": "green", "care": "yellow", "doubt": "red"}
+if TYPE_CHECKING:
+    from lso.tasks.goals import SearchTarget
+
+VERDICT_COLOURS = {"fine": "green", "care": "yellow", "doubt": "red"}
 
 
 def search_by_gradient(
     console: Console,
     model: Path | None,
     sought: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    where: Mapping[str, Any],
+    config: Mapping[str, Any],
+    session: Mapping[str, Any],
     deadline: float | None,
     opening: Mapping[str, Any],
 ) -> None:
-    """Search and print what was found."""
-    run = training_run(model, console, **opening)
-    runs.choose_folder("", where["out"])
+    """Search by gradient, and print the result; the arguments are those of `search_black_box`."""
+    run = open_training(model, console, **opening)
+    runs.choose_folder("", session["out"])
     console.loading()
     from lso.cli.progress.training import SearchProgress
     from lso.tasks.goals import SearchTarget
     from lso.tasks.search.gradient import SearchConfig, search_goal, search_targets
 
-    what, config = SearchTarget(**sought), SearchConfig(**settings)
-    goal = what.goal(run)
-    latent = run.config.architecture.latent_dim
-    console.note(
-        f"Searching {latent} latents of {shown(run.path)} ({run.config.method.name}) for {what}: "
-        f"{config.optimizer}, {config.starts} starts{' each' if goal is None else ''}, seed {where['seed']}"
-    )
-    if run.verdict:
-        console.warn(run.verdict)
+    target, settings = SearchTarget(**sought), SearchConfig(**config)
+    goal = target.goal(run)
+    starts = f"{settings.starts} starts{' each' if goal is None else ''}"
+    _announce(console, run, target, f"{settings.optimizer}, {starts}, seed {session['seed']}")
     with Signals() as signals:
         signals.listen()
         callback = SearchProgress(console, signals, deadline)
         try:
             if goal is None:
-                told = console.notes
-                found = search_targets(
-                    run, str(what.target), config, pixels=what.pixels, callback=callback, told=told, **where
-                )
+                options = {"pixels": target.pixels, "callback": callback, "told": console.notes, **session}
+                found = search_targets(run, str(target.target), settings, **options)
             else:
-                found = search_goal(run, goal, config, callback=callback, **where)
+                found = search_goal(run, goal, settings, callback=callback, **session)
         finally:
             callback.close()
     _conclude_gradient(found, console)
@@ -85,44 +81,49 @@ def _conclude_gradient(found: Run, console: Console) -> None:
     table = essence_across({"median over targets": essence})
     console.table(table.columns, table.rows)
     console.result()
-    console.result(f"{info['sentence']} ({span(info['seconds'])})")
-    console.result(verdict["sentence"], COLOURS[level])
+    console.result(f"{info['sentence']} ({format_duration(info['seconds'])})")
+    console.result(verdict["sentence"], VERDICT_COLOURS[level])
     if verdict["training"]:
-        console.result(f"The training run said: {verdict['training']}")
-    console.result(f"report: {shown(found.path / runs.REPORT)}")
-    console.result(shown(found.path))
+        console.result(f"Verdict of the training: {verdict['training']}")
+    console.result(f"report: {display_path(found.path / runs.REPORT)}")
+    console.result(display_path(found.path))
 
 
 def search_black_box(
     console: Console,
     model: Path | None,
     sought: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    where: Mapping[str, Any],
+    config: Mapping[str, Any],
+    session: Mapping[str, Any],
     deadline: float | None,
     opening: Mapping[str, Any],
 ) -> None:
-    """Search and print what was found.
+    """Search as a black box, and print the result.
 
     Args:
         console: where to print.
-        model: a training run; None is the newest, of the task if one is named.
-        sought: of `lso.tasks.goals.SearchTarget`.
-        settings: of `lso.tasks.search.black_box.BlackBoxConfig`.
-        where: seeds, seed, out, device and limit.
-        deadline: seconds that this session may take.
-        opening: trust and accept_changes, see `lso.cli.output_paths.opened`.
+        model: a training run; None is the newest one, trained on the task's data if a task is named.
+        sought: fields of `lso.tasks.goals.SearchTarget`.
+        config: fields of `lso.tasks.search.black_box.BlackBoxConfig`.
+        session: further arguments of the search: seeds, seed, out, device and limit.
+        deadline: seconds that this session may take; None is no limit.
+        opening: trust and accept_changes, see `lso.cli.output_paths.open_run`.
     """
-    run = training_run(model or trained_on(sought["task"]), console, **opening)
-    runs.choose_folder("", where["out"])
+    run = open_training(model or newest_training_on(sought["task"]), console, **opening)
+    runs.choose_folder("", session["out"])
     console.loading()
     from lso.tasks.goals import SearchTarget
     from lso.tasks.search.black_box import BlackBoxConfig, search_black_box
 
-    what, config = SearchTarget(**sought), BlackBoxConfig(**settings)
-    _announce(console, run, what, config, where)
-    where = {**where, "told": console.notes}
-    carry_out(console, lambda callback: search_black_box(run, what, config, callback=callback, **where), deadline)
+    target, settings = SearchTarget(**sought), BlackBoxConfig(**config)
+    seeds, seed = session["seeds"], session["seed"]
+    seed_text = f"{seeds} seeds from {seed}" if seeds > 1 else f"seed {seed}"
+    budget = f"budget {settings.budget}, batch {settings.batch}"
+    _announce(console, run, target, f"{settings.optimizer}, {budget}, {seed_text}")
+    options = {"told": console.notes, **session}
+    run_search(
+        console, lambda callback: search_black_box(run, target, settings, callback=callback, **options), deadline
+    )
 
 
 def resume_black_box(
@@ -133,29 +134,24 @@ def resume_black_box(
     device: str,
     opening: Mapping[str, Any],
 ) -> None:
-    """Go on with a search and print what was found."""
-    run = opened(path, console, **opening)
+    """Continue a black-box search, with or without retraining, and print the result."""
+    run = open_run(path, console, **opening)
     run.require("search")
-    again = "every" in run.info["search"]
     options: dict[str, Any] = {"device": device, "trust": run.trust}
     console.loading()
-    console.note(f"Going on with {shown(path)}")
-    if again:
+    console.note(f"Continuing {display_path(path)}")
+    if "every" in run.info["search"]:  # only weighted retraining has this setting
         resume_retraining(console, path, changes, deadline, options)
         return
     from lso.tasks.search.black_box import resume_black_box
 
-    carry_out(console, lambda callback: resume_black_box(path, changes=changes, callback=callback, **options), deadline)
+    run_search(
+        console, lambda callback: resume_black_box(path, changes=changes, callback=callback, **options), deadline
+    )
 
 
-def trained_on(name: str | None) -> Path | None:
-    """The newest training on a task.
-
-    Args:
-        name: of the task, perhaps with its goal.
-    Returns:
-        The folder; None where no task is named or none was trained on its data.
-    """
+def newest_training_on(name: str | None) -> Path | None:
+    """The newest training with weights on the data of a task (``task`` or ``task:goal``); None if there is none."""
     if name is None:
         return None
     base = task(name.partition(":")[0]).name
@@ -168,29 +164,29 @@ def trained_on(name: str | None) -> Path | None:
     return None
 
 
-def _announce(console: Console, run: Run, what: Any, config: Any, where: Mapping[str, Any]) -> None:
-    seeds = f"{where['seeds']} seeds from {where['seed']}" if where["seeds"] > 1 else f"seed {where['seed']}"
-    console.note(
-        f"Searching {run.config.architecture.latent_dim} latents of {shown(run.path)} ({run.config.method.name}) "
-        f"for {what}: {config.optimizer}, budget {config.budget}, batch {config.batch}, {seeds}"
-    )
+def _announce(console: Console, run: Run, target: "SearchTarget", how: str) -> None:
+    """Say what is searched for, in which model and how; warn if its latents have collapsed."""
+    model = f"{run.config.architecture.latent_dim} latents of {display_path(run.path)} ({run.config.method.name})"
+    console.note(f"Searching {model} for {target}: {how}")
     if run.verdict:
         console.warn(run.verdict)
 
 
-def carry_out(console: Console, work: Callable[[Any], Run], deadline: float | None, retraining: bool = False) -> None:
-    """Search until it ends or is to stop, and print what was found."""
+def run_search(
+    console: Console, search: Callable[[Any], Run], deadline: float | None, retraining: bool = False
+) -> None:
+    """Run a search under signals and a deadline with its progress shown, and print the result."""
     from lso.cli.progress.black_box import BlackBoxProgress, RetrainingProgress
 
     with Signals() as signals:
         signals.listen()
         callback = (RetrainingProgress if retraining else BlackBoxProgress)(console, signals, deadline)
         try:
-            found = work(callback.part)
+            found = search(callback.part)
         finally:
             callback.close()
     _conclude_black_box(found, console)
-    code = signals.exit_code or int(found.info["status"] == "failed")  # the score, all the time
+    code = signals.exit_code or int(found.info["status"] == "failed")  # failed: the score gave errors only
     if code:
         raise typer.Exit(code)
 
@@ -219,60 +215,56 @@ def _conclude_black_box(found: Run, console: Console) -> None:
         table = essence_across({"median over seeds" if report["essence"]["seeds"] > 1 else "value": report["essence"]})
         console.table(table.columns, table.rows)
     console.result()
-    console.result(f"{info['sentence']} ({span(info['seconds'])})")
+    console.result(f"{info['sentence']} ({format_duration(info['seconds'])})")
     for page, report in zip(pages, reports, strict=True):
         verdict = report["verdict"]
-        console.result(verdict["sentence"], COLOURS[verdict["level"]])
-        console.result(f"report: {shown(page)}")
-    console.result(shown(found.path))
+        console.result(verdict["sentence"], VERDICT_COLOURS[verdict["level"]])
+        console.result(f"report: {display_path(page)}")
+    console.result(display_path(found.path))
 
 
 def search_with_retraining(
     console: Console,
     model: Path | None,
     sought: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    where: Mapping[str, Any],
+    config: Mapping[str, Any],
+    session: Mapping[str, Any],
     deadline: float | None,
     opening: Mapping[str, Any],
 ) -> None:
-    """Search, retrain and search again, and print what was found.
+    """Search as a black box, retraining the model in between, and print the result.
 
     Args:
         console: where to print.
-        model: a training run; None is the newest, of the task if one is named.
-        sought: of `lso.tasks.goals.SearchTarget`.
-        settings: of `lso.tasks.retraining.records.RetrainingConfig`.
-        where: workers, timeout, chunk, max_failures, out and device.
-        deadline: seconds that this session may take.
-        opening: trust and accept_changes, see `lso.cli.output_paths.opened`.
+        model: as of `search_black_box`.
+        sought: as of `search_black_box`.
+        config: fields of `lso.tasks.retraining.records.RetrainingConfig`.
+        session: further arguments of the search: workers, timeout, chunk, max_failures, out and device.
+        deadline: as of `search_black_box`.
+        opening: as of `search_black_box`.
     """
-    run = training_run(model or trained_on(sought["task"]), console, **opening)
-    runs.choose_folder("", where["out"])
+    run = open_training(model or newest_training_on(sought["task"]), console, **opening)
+    runs.choose_folder("", session["out"])
     console.loading()
     from lso.tasks.goals import SearchTarget
     from lso.tasks.retraining.run import search_retraining
 
-    what = SearchTarget(**sought)
-    console.note(
-        f"Searching {run.config.architecture.latent_dim} latents of {shown(run.path)} ({run.config.method.name}) "
-        f"for {what}: {settings['optimizer']}, budget {settings['budget']}, batch {settings['batch']}, "
-        f"retraining every {settings['every']} (k {settings['k']:g}), seed {settings['seed']}"
-    )
-    if run.verdict:
-        console.warn(run.verdict)
-    carry_out(
-        console, lambda callback: search_retraining(run, what, settings, callback=callback, **where), deadline, True
+    target = SearchTarget(**sought)
+    budget = f"budget {config['budget']}, batch {config['batch']}"
+    retraining = f"retraining every {config['every']} objects (k {config['k']:g})"
+    _announce(console, run, target, f"{config['optimizer']}, {budget}, {retraining}, seed {config['seed']}")
+    run_search(
+        console, lambda callback: search_retraining(run, target, config, callback=callback, **session), deadline, True
     )
 
 
 def resume_retraining(
     console: Console, path: Path, changes: Mapping[str, Any], deadline: float | None, options: Mapping[str, Any]
 ) -> None:
-    """Go on with weighted retraining and print what was found."""
+    """Continue a search with retraining, and print the result."""
     from lso.tasks.retraining.run import resume_retraining
 
-    carry_out(
+    run_search(
         console,
         lambda callback: resume_retraining(path, changes=changes, callback=callback, **options),
         deadline,

@@ -1,13 +1,13 @@
-"""``lso report``: several trainings, several searches, or a sweep, side by side."""
+"""``lso report``: compare several trainings, several searches, or the trainings of a sweep."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lso.cli.console import Console, shown
+from lso.cli.console import Console, display_path
 from lso.cli.options import AcceptChanges, Json, Quiet, complete_runs
-from lso.cli.output_paths import opened
+from lso.cli.output_paths import open_run
 from lso.reports.report_kind import kind_of
 from lso.vae import runs
 from lso.vae.errors import UsageError
@@ -20,72 +20,78 @@ def report(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RUN...", help="Run folders, or one of a sweep.", show_default=False, autocompletion=complete_runs
+            metavar="RUN...",
+            help="Run folders, or the folder of one sweep.",
+            show_default=False,
+            autocompletion=complete_runs,
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="A new folder. Default: one under runs/.", metavar="DIR")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to make. Default: a new one in runs/.", metavar="DIR")
+    ] = None,
     accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare trainings, searches, or those of a sweep: a table here, report.html and report.json in a new folder."""
+    """Compare trainings, searches, or the trainings of a sweep: print a table and write report.html in a new folder."""
     console = Console(json=json, quiet=quiet)
     if sweeps := [path for path in paths or () if kind_of(path / "report.json") == "sweep"]:
         if len(paths or ()) > 1:
             raise UsageError(
-                f"{shown(sweeps[0])} is a sweep, and other folders were named beside it",
-                "Report on a sweep alone, or name its runs.",
+                f"{display_path(sweeps[0])} is a sweep, and other folders were named with it",
+                "Name the sweep alone, or name its runs one by one.",
             )
-        return _of_sweep(sweeps[0], out, accept_changes, console)
-    found = [opened(path, console, accept_changes=accept_changes) for path in paths or ()]
-    kinds = {run.require() for run in found}
-    if not found:
-        raise UsageError("no runs named", "Name one or more run folders: `lso list runs` shows them.")
+        return _report_sweep(sweeps[0], out, accept_changes, console)
+    compared = [open_run(path, console, accept_changes=accept_changes) for path in paths or ()]
+    kinds = {run.require() for run in compared}
+    if not compared:
+        raise UsageError("no runs were named", "Name one or more run folders; `lso list runs` shows them.")
     if len(kinds) > 1:
-        names = [", ".join(shown(run.path) for run in found if run.kind == kind) for kind in ("train", "search")]
+        names = [
+            ", ".join(display_path(run.path) for run in compared if run.kind == kind) for kind in ("train", "search")
+        ]
         raise UsageError(
             f"trainings ({names[0]}) and searches ({names[1]}) cannot be compared with each other",
-            "Report on each kind alone.",
+            "Make one report of each kind.",
         )
     folder = runs.choose_folder("report", out)
     console.loading()
-    from lso.reports import comparison
-    from lso.reports import data_notes as caveats
+    from lso.reports import comparison, data_notes
 
     banners: list[str] = []
     training = kinds == {"train"}
     compare = comparison.compare_runs if training else comparison.compare_searches
     with whole_folder(folder) as half:
-        page = folder / compare(found, half).name
+        page = folder / compare(compared, half).name
     if training:
-        named = comparison.named(found)
+        named = comparison.named(compared)
         table = comparison.final_table(named)
-        banners = caveats.banners({name: run.info for name, run in named.items()})
+        banners = data_notes.banners({name: run.info for name, run in named.items()})
     else:
-        table = comparison.searches_table(comparison.search_numbers(found))
+        table = comparison.searches_table(comparison.search_numbers(compared))
     console.emit(read_json(page.with_suffix(".json")) | {"report": page})
     for banner in banners:
         console.warn(banner)
     console.table(table.columns, table.rows)
-    for run in found:
+    for run in compared:
         if doubt := run.verdict or caution(run.info):
             console.result(f"{run.path.name}: {doubt}")
     console.note(table.note)
-    console.result(f"report: {shown(page)}")
+    console.result(f"report: {display_path(page)}")
 
 
-def _of_sweep(root: Path, out: Path | None, accept_changes: bool, console: Console) -> None:
-    """A sweep's table and page from what lies in its folder, without training anything."""
+def _report_sweep(root: Path, out: Path | None, accept_changes: bool, console: Console) -> None:
+    """Print the table of a sweep and write its page, from the runs in its folder; nothing is trained."""
     from lso.tasks.training import sweep
 
-    found, asked = sweep.of_folder(root, accept_changes)
+    members, evaluation = sweep.of_folder(root, accept_changes)
     folder = runs.choose_folder("report", out)
     console.loading()
-    page = sweep.write_report(found, root, asked, folder)
+    page = sweep.write_report(members, root, evaluation, folder)
     console.emit(read_json(page.with_suffix(".json")) | {"report": page})
-    for banner in sweep.banners(found):
+    for banner in sweep.banners(members):
         console.warn(banner)
-    table = sweep.table(sweep.cells(sweep.points(found)), asked)
+    table = sweep.table(sweep.cells(sweep.points(members)), evaluation)
     console.table(table.columns, table.rows)
     console.note(table.note)
-    console.result(f"report: {shown(page)}")
+    console.result(f"report: {display_path(page)}")

@@ -1,4 +1,4 @@
-"""``lso reproduce``: a published table trained again, ours beside published; repeated, it goes on."""
+"""``lso reproduce``: train the models of a published table and compare the figures. Repeat the command to continue."""
 
 import shlex
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lso.cli.commands.sweep import again
+from lso.cli.commands.sweep import command_line
 from lso.cli.commands.train import TimeLimit
-from lso.cli.console import Console, shown
+from lso.cli.console import Console, display_path
 from lso.cli.options import (
     OUTPUT,
     AcceptChanges,
@@ -23,30 +23,29 @@ from lso.cli.options import (
 )
 from lso.cli.signals import Signals
 from lso.reports.report_kind import require_own
-from lso.tasks.papers import comparison as beside
-from lso.tasks.papers import published_tables
-from lso.tasks.papers import reproduce as reproductions
-from lso.tasks.training import run_set as members
+from lso.tasks.papers import comparison, published_tables
+from lso.tasks.papers import reproduce as reproduction
+from lso.tasks.training import run_set
 from lso.vae.runs import runs_root
 from lso.vae.utils.reading import read_json
 
 if TYPE_CHECKING:
     from lso.tasks.papers.image_targets import BenchmarkProgress
 
-CUT = "Less than the paper's protocol"
+REDUCED = "Smaller than the paper's protocol"  # heading in --help
 
 
 def complete_tables() -> list[tuple[str, str]]:
-    """Names and titles for the shell."""
+    """Names and titles of the published tables."""
     return [(name, table.title) for name, table in published_tables.published().items()]
 
 
-def listed() -> tuple[tuple[str, ...], list[list[Any]]]:
-    """The published tables as a table."""
+def list_tables() -> tuple[tuple[str, ...], list[list[Any]]]:
+    """Columns and rows of the list of published tables."""
     columns = ("table", "rows", "trainable", "scales", "what it shows", "source")
     return columns, [
-        [name, len(one.rows), sum(bool(row.train) for row in one.rows), ", ".join(one.scales), one.title, one.source]
-        for name, one in published_tables.published().items()
+        [name, len(t.rows), sum(bool(row.train) for row in t.rows), ", ".join(t.scales), t.title, t.source]
+        for name, t in published_tables.published().items()
     ]
 
 
@@ -54,46 +53,55 @@ def reproduce(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="TABLE", help="Its name or the beginning of it.", show_default=False, autocompletion=complete_tables
+            metavar="TABLE",
+            help="Name of the table, or the beginning of it. Default: list the tables.",
+            show_default=False,
+            autocompletion=complete_tables,
         ),
     ] = None,
     rows: Annotated[
         list[str] | None,
-        typer.Option(help="Train these alone: labels, numbers or methods.", metavar="ROW,...", show_default=False),
+        typer.Option(help="Train only these rows: labels, numbers or methods.", metavar="ROW,...", show_default=False),
     ] = None,
     scale: Annotated[
         str | None,
         typer.Option(
-            help="At a size for another machine: cpu, for tables that have it.", metavar="NAME", show_default=False
+            help="Train at a smaller scale: cpu, for the tables that have one.", metavar="NAME", show_default=False
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="The data. Default: downloaded.", metavar="PATH", show_default=False)
+        str | None,
+        typer.Option(help="File or folder of the data. Default: downloaded.", metavar="PATH", show_default=False),
     ] = None,
     device: Device = "auto",
     seeds: Annotated[
         int | None,
         typer.Option(
-            help="Runs of each row. Default: the paper's, or the scale's.",
+            help="Runs of each row, with seeds 0, 1, ... Default: as many as the paper, or the scale, has.",
             metavar="N",
-            rich_help_panel=CUT,
+            rich_help_panel=REDUCED,
             show_default=False,
         ),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(help="Training data.", metavar="N", rich_help_panel=CUT, show_default=False),
+        typer.Option(help="Use at most N training data.", metavar="N", rich_help_panel=REDUCED, show_default=False),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="At most; more than before go on.", metavar="N", rich_help_panel=CUT, show_default=False),
+        typer.Option(
+            help="Number of epochs at most; a higher number than before continues the trainings.",
+            metavar="N",
+            rich_help_panel=REDUCED,
+            show_default=False,
+        ),
     ] = None,
     arch: Annotated[
         str | None,
         typer.Option(
-            help="Other networks.",
+            help="Use other networks than the paper; `lso list architectures` shows all.",
             metavar="NAME",
-            rich_help_panel=CUT,
+            rich_help_panel=REDUCED,
             show_default=False,
             autocompletion=complete_architectures,
         ),
@@ -103,21 +111,25 @@ def reproduce(
     time_limit: TimeLimit = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder above reproduce-TABLE. Default: runs/.", metavar="DIR", rich_help_panel=OUTPUT),
+        typer.Option(
+            help="Folder in which the folder reproduce-TABLE is made. Default: runs/.",
+            metavar="DIR",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train the rows of a published table and show ours beside the published figures.
+    """Train the models of a published table and compare their figures with the published ones.
 
-    Without TABLE the tables are listed. Repeat the command to go on after Ctrl-C or --time-limit, with more --epochs to
-    go on beyond the end.
+    Without TABLE the tables are listed. Repeat the command to continue after Ctrl-C or --time-limit, or with more
+    --epochs.
     """
     console = Console(json=json, quiet=quiet, verbose=verbose)
     if name is None:
-        columns, lines = listed()
+        columns, lines = list_tables()
         console.emit([dict(zip(columns, line, strict=True)) for line in lines])
         console.table(columns, lines)
         return
@@ -127,23 +139,23 @@ def reproduce(
         "protocol": {"epochs": epochs},
         "architecture": {"name": arch},
     }
-    asked = {key: {k: v for k, v in part.items() if v is not None} for key, part in given.items()}
+    changes = {key: {k: v for k, v in part.items() if v is not None} for key, part in given.items()}
     published = (
         published_tables.table(name)
         if scale is None
         else published_tables.at_scale(published_tables.table(name), scale)
     )
-    chosen = reproductions.chosen_rows(published, rows or [])
-    folder, root = reproductions.places(published, out or runs_root())
+    chosen = reproduction.chosen_rows(published, rows or [])
+    folder, root = reproduction.places(published, out or runs_root())
     counts: dict[str, Any] = {"seeds": seeds, "iw_samples": iw_samples, "test_limit": test_limit}
     require_own(folder, "reproduction")
     if accept_changes:
-        members.accept_changes(reproductions.plan_table(published, chosen, asked, **counts).planned, root)
-    settings = members.as_begun(root, asked)
-    plan = reproductions.plan_table(published, chosen, settings, **counts)
-    members.check(plan.planned, root, longer=True)
+        run_set.accept_changes(reproduction.plan_table(published, chosen, changes, **counts).planned, root)
+    settings = run_set.as_begun(root, changes)
+    plan = reproduction.plan_table(published, chosen, settings, **counts)
+    run_set.check(plan.planned, root, longer=True)
     reason: str | None = None
-    found: list[members.Member] = []
+    found: list[run_set.Member] = []
     with Signals() as signals:
         if plan.jobs:
             console.loading()
@@ -151,52 +163,55 @@ def reproduce(
 
             options: dict[str, Any] = {"device": device, "console": console, "signals": signals, "seconds": time}
             reason = run_all(plan.planned, root, plan.asked, **options)[1]
-            plan = reproductions.with_finished(plan, root, settings)
-            found = members.read(plan.planned, root, plan.asked)
+            plan = reproduction.with_finished(plan, root, settings)
+            found = run_set.read(plan.planned, root, plan.asked)
         else:
-            console.warn(f"no row of {published.name} can be trained yet: only its published figures are shown")
+            console.warn(f"no row of {published.name} can be trained: only the published figures are shown")
     _conclude(plan, found, folder, reason, console)
     if signals.exit_code:
         raise typer.Exit(signals.exit_code)
 
 
 def _conclude(
-    plan: reproductions.TableReproduction,
-    found: list[members.Member],
+    plan: reproduction.TableReproduction,
+    found: list[run_set.Member],
     folder: Path,
     reason: str | None,
     console: Console,
 ) -> None:
     searches = folder / "image-targets"
-    standings = _standings(plan, found, searches)
-    counts = {name: one.steps for name, one in standings.items() if one.steps is not None}
-    numbers = beside.compare(plan, found, counts)
-    numbers["notes"] += [f"{name}: {one.why}." for name, one in standings.items() if one.why]
-    page = beside.write_report(plan, found, numbers, folder)
+    progress = _benchmark_progress(plan, found, searches)
+    counts = {name: state.steps for name, state in progress.items() if state.steps is not None}
+    numbers = comparison.compare(plan, found, counts)
+    numbers["notes"] += [f"{name}: {state.why}." for name, state in progress.items() if state.why]
+    page = comparison.write_report(plan, found, numbers, folder)
     content = read_json(page.with_suffix(".json"))
     console.emit({"folder": folder, "cut": reason or "", "report": page, **content})
-    for banner in beside.banners(numbers, found):
+    for banner in comparison.banners(numbers, found):
         console.warn(banner)
-    main = beside.table(numbers, plan.table)
+    main = comparison.table(numbers, plan.table)
     console.table(main.columns, main.rows)
-    for more in (beside.rank_table(numbers), beside.reading_table(numbers, plan.table)):
+    for more in (comparison.rank_table(numbers), comparison.reading_table(numbers, plan.table)):
         if more:
             console.result()
             console.table(more.columns, more.rows)
     console.note(main.note)
-    console.result(f"report: {shown(page)}")
-    models = [shown(m.run.path) for m in found if m.run and (s := standings.get(m.planned.name)) and s.again]
+    console.result(f"report: {display_path(page)}")
+    missing = {name for name, state in progress.items() if state.again}
+    models = [display_path(m.run.path) for m in found if m.run and m.planned.name in missing]
     if models:
-        searched = shlex.join(["lso", "benchmark", "image-targets", "--models", *models, "--out", shown(searches)])
-        console.result(f"for the iterations: {searched}, then this command again")
+        searched = shlex.join(
+            ["lso", "benchmark", "image-targets", "--models", *models, "--out", display_path(searches)]
+        )
+        console.result(f"to count the iterations of the searches: {searched}, then this command again")
     if reason:
-        console.result(f"{reason}; continue: {again()}")
+        console.result(f"{reason}; continue: {command_line()}")
 
 
-def _standings(
-    plan: reproductions.TableReproduction, found: list[members.Member], folder: Path
+def _benchmark_progress(
+    plan: reproduction.TableReproduction, found: list[run_set.Member], folder: Path
 ) -> "dict[str, BenchmarkProgress]":
-    """What `lso benchmark image-targets` left in the folder of finished trainings, for the table of its steps."""
+    """What `lso benchmark image-targets` has measured of finished trainings, for tables that compare its iterations."""
     if not any(quantity == "iterations" for _, quantity in plan.table.compared):
         return {}
     from lso.tasks.papers.image_targets import standing

@@ -1,12 +1,12 @@
-"""``lso sample``: what the decoder makes of draws from the prior."""
+"""``lso sample``: decode draws from the prior."""
 
 from typing import Annotated
 
 import typer
 
 from lso.cli.commands import latent_common
-from lso.cli.commands.latent_common import AVERAGED, DrawOptions, decoded, drawing
-from lso.cli.console import Console, shown
+from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_images
+from lso.cli.console import Console, display_path
 from lso.cli.options import (
     AcceptChanges,
     Averaged,
@@ -22,15 +22,15 @@ from lso.cli.options import (
     Temperature,
     TopP,
 )
-from lso.cli.output_paths import file_place, training_run, variant
+from lso.cli.output_paths import name_with_way, open_training, output_file
 from lso.vae.utils.validation import pluralize
 
 
 def sample(
     run: RunPath = None,
-    n: Annotated[int, typer.Option("--number", "-n", help="How many.", metavar="N", min=1)] = 64,
+    n: Annotated[int, typer.Option("--number", "-n", help="Number of draws.", metavar="N", min=1)] = 64,
     how: HowDrawn = None,
-    samples: Averaged = AVERAGED,
+    samples: Averaged = AVERAGED_DRAWS,
     temperature: Temperature = None,
     top_p: TopP = None,
     beam_width: BeamWidth = None,
@@ -42,10 +42,10 @@ def sample(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode draws from the prior into one picture, or lines of text; autoregressive decoders draw step by step."""
+    """Decode draws from the prior into one picture, or into lines of text."""
     console = Console(json=json, quiet=quiet)
-    found = training_run(run, console, accept_changes=accept_changes)
-    asked = DrawOptions(
+    training = open_training(run, console, accept_changes=accept_changes)
+    options = DrawOptions(
         how=how,
         samples=samples,
         temperature=temperature,
@@ -54,20 +54,20 @@ def sample(
         seed=seed,
         device=device,
     )
-    if found.config.kind == "sequence":
-        return latent_common.sample(console, found, asked, n, out, force)
-    file = file_place(found, out, variant(f"sample-{n}-seed{seed}.png", how), force)
+    if training.config.kind == "sequence":
+        return latent_common.sample_texts(console, training, options, n, out, force)
+    file = output_file(training, out, name_with_way(f"sample-{n}-seed{seed}.png", how), force)
     console.loading()
     from lso.reports.images import grid, png
     from lso.tasks import exploration
     from lso.tasks.training import experiment
     from lso.vae.utils.files import replace_file
 
-    model = experiment.load(found, device)
-    drawn = drawing(model, asked, common=False)
-    images = decoded(console, model, exploration.draw_prior(n, model.latent_dim, seed), drawn)
+    model = experiment.load(training, device)
+    drawing = options.for_images(model, common=False)
+    images = decode_images(console, model, exploration.draw_prior(n, model.latent_dim, seed), drawing)
     replace_file(file, png(grid(images, columns=round(n**0.5 + 0.499), at_least=48)))
-    console.emit({"run": found.path, "n": n, "seed": seed, **exploration.record(model, drawn), "picture": file})
-    what = f"{pluralize(n, 'draw')} from the prior, decoded by {shown(found.path)}"
-    console.note(f"{what}, seed {seed}: {exploration.told(model, drawn)}")
-    console.result(shown(file))
+    console.emit({"run": training.path, "n": n, "seed": seed, **exploration.record(model, drawing), "picture": file})
+    draws = f"{pluralize(n, 'draw')} from the prior, decoded by {display_path(training.path)}"
+    console.note(f"{draws}, seed {seed}: {exploration.told(model, drawing)}")
+    console.result(display_path(file))

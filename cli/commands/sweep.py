@@ -1,4 +1,4 @@
-"""``lso sweep``: methods x latent sizes x seeds, one table and one page; repeated, it goes on."""
+"""``lso sweep``: train methods x latent sizes x seeds and compare them. Repeat the command to continue."""
 
 import functools
 import shlex
@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from lso.cli.commands.train import TimeLimit
-from lso.cli.config_flags import FLAGS, WHAT, configurable
-from lso.cli.console import Console, shown
+from lso.cli.config_flags import FLAGS, MODEL, configurable
+from lso.cli.console import Console, display_path
 from lso.cli.options import (
     OUTPUT,
     AcceptChanges,
@@ -27,37 +27,43 @@ from lso.cli.options import (
 )
 from lso.cli.signals import Signals
 from lso.reports.report_kind import require_own
-from lso.tasks.training import run_set as members
+from lso.tasks.training import run_set
 from lso.tasks.training import sweep as sweeps
 from lso.tasks.training.run_set import EvaluationSpec
 from lso.vae.errors import UsageError
 from lso.vae.runs import runs_root
 from lso.vae.utils.reading import read_json
 
-OWN = ("method", "latent_dim", "seed")  # given several at a time here
-SHARED = tuple(flag for flag in FLAGS if flag.key not in OWN)
+SWEPT = ("method", "latent_dim", "seed")  # a sweep takes several values of each by flags of its own
+SHARED_FLAGS = tuple(flag for flag in FLAGS if flag.key not in SWEPT)
 
 Methods = Annotated[
     list[str] | None,
     typer.Option(
         "--method",
-        help="How to train, e.g. ne-vae-se:weight=5; give it several times.",
+        help="Training method, e.g. ne-vae-se:weight=5; give the flag several times for several.",
         metavar="NAME[:KEY=VALUE,...]",
-        rich_help_panel=WHAT,
+        rich_help_panel=MODEL,
         show_default=False,
         autocompletion=complete_methods,
     ),
 ]
 LatentDims = Annotated[
-    str, typer.Option("--latent-dim", help="Sizes of z, e.g. 8,16,32,64.", metavar="N,...", rich_help_panel=WHAT)
+    str,
+    typer.Option(
+        "--latent-dim", help="Numbers of latent dimensions, e.g. 8,16,32,64.", metavar="N,...", rich_help_panel=MODEL
+    ),
 ]
-Seeds = Annotated[int, typer.Option(help="How many runs of each: seeds 0, 1, ...", metavar="N", rich_help_panel=WHAT)]
+Seeds = Annotated[
+    int, typer.Option(help="Runs of each combination, with seeds 0, 1, ...", metavar="N", rich_help_panel=MODEL)
+]
 Together = Annotated[
     bool | None,
     typer.Option(
         "--together/--alone",
-        help="Train models that differ in seed or KL weight alone as one batched model. Default: where that is faster.",
-        rich_help_panel=WHAT,
+        help="Train models that differ in seed or KL weight only as one batched model, or one after the other. "
+        "Default: batched where that was measured to be faster.",
+        rich_help_panel=MODEL,
         show_default=False,
     ),
 ]
@@ -67,7 +73,7 @@ Out = Annotated[
 ]
 
 
-@functools.partial(configurable, flags=SHARED)
+@functools.partial(configurable, flags=SHARED_FLAGS)
 def sweep(
     settings: dict[str, Any],
     method: Methods = None,
@@ -86,51 +92,51 @@ def sweep(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train every method at every latent size with every seed, and compare them on the test split.
+    """Train every method with every latent size and seed, and compare them on the test split.
 
-    Repeat the command to go on after Ctrl-C or --time-limit: finished trainings are kept, begun ones continued.
+    Repeat the command to continue after Ctrl-C or --time-limit: finished trainings are kept, begun ones continued.
     """
     console = Console(json=json, quiet=quiet, verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)
-    asked = EvaluationSpec(iw_samples=500 if iw_samples is None else iw_samples, limit=test_limit)
-    planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, settings, config, trust)
+    evaluation = EvaluationSpec(iw_samples=500 if iw_samples is None else iw_samples, limit=test_limit)
+    planned = sweeps.plan_sweep(method or [], parse_sizes(latent_dim), seeds, settings, config, trust)
     root = out or runs_root() / f"sweep-{planned[0].config.data.task}"
     require_own(root, "sweep")
     if accept_changes:
-        members.accept_changes(planned, root)
-    as_begun = members.as_begun(root, settings)
-    planned = sweeps.plan_sweep(method or [], numbers(latent_dim), seeds, as_begun, config, trust)
+        run_set.accept_changes(planned, root)
+    as_begun = run_set.as_begun(root, settings)
+    planned = sweeps.plan_sweep(method or [], parse_sizes(latent_dim), seeds, as_begun, config, trust)
     sweeps.check(planned, root)
     console.loading()
     from lso.cli.progress.multi_run import run_all
 
     with Signals() as signals:
         options: dict[str, Any] = {"device": device, "seconds": limit, "together": together}
-        _, reason = run_all(planned, root, asked, console=console, signals=signals, **options)
-    found = members.read(sweeps.with_finished(planned, root, asked), root, asked)
-    page = sweeps.write_report(found, root, asked)
-    table = sweeps.table(sweeps.cells(sweeps.points(found)), asked)
-    numbers_ = read_json(page.with_suffix(".json"))
-    console.emit({"folder": root, "cut": reason or "", "report": page, **numbers_})
-    for sentence in sweeps.banners(found):
+        _, reason = run_all(planned, root, evaluation, console=console, signals=signals, **options)
+    members = run_set.read(sweeps.with_finished(planned, root, evaluation), root, evaluation)
+    page = sweeps.write_report(members, root, evaluation)
+    table = sweeps.table(sweeps.cells(sweeps.points(members)), evaluation)
+    content = read_json(page.with_suffix(".json"))
+    console.emit({"folder": root, "cut": reason or "", "report": page, **content})
+    for sentence in sweeps.banners(members):
         console.warn(sentence)
     console.table(table.columns, table.rows)
     console.note(table.note)
-    console.result(f"report: {shown(page)}")
+    console.result(f"report: {display_path(page)}")
     if reason:
-        console.result(f"{reason}; continue: {again()}")
+        console.result(f"{reason}; continue: {command_line()}")
     if signals.exit_code:
         raise typer.Exit(signals.exit_code)
 
 
-def numbers(text: str) -> list[int]:
-    """Read whole numbers with commas between them."""
+def parse_sizes(text: str) -> list[int]:
+    """The whole numbers of a comma-separated list."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() for part in parts):
         raise UsageError(f"cannot read the latent sizes {text!r}", "Write whole numbers: --latent-dim 8,16,32")
     return [int(part) for part in parts]
 
 
-def again() -> str:
-    """The command that was given, to be repeated."""
+def command_line() -> str:
+    """The command line that is running, to be given again."""
     return shlex.join(["lso", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""``lso train``: a new training run, or an interrupted one continued."""
+"""``lso train``: train a model into a new run folder, or continue an interrupted training."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lso.cli.config_flags import configurable, given_flags
-from lso.cli.console import Console, shown, span
+from lso.cli.console import Console, display_path, format_duration
 from lso.cli.options import (
     LIMITS,
     OUTPUT,
@@ -25,7 +25,7 @@ from lso.cli.options import (
     complete_runs,
     seconds,
 )
-from lso.cli.output_paths import training_run
+from lso.cli.output_paths import open_training
 from lso.cli.signals import Signals
 from lso.tasks.training.plan import plan
 from lso.vae import runs
@@ -44,20 +44,27 @@ if TYPE_CHECKING:
 Resume = Annotated[
     Path | None,
     typer.Option(
-        help="Continue this run to the numbers of an unbroken one.",
+        help="Continue this training; on a CPU it ends with the same numbers as one that was never interrupted.",
         metavar="RUN",
         rich_help_panel=LIMITS,
         autocompletion=complete_runs,
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option(help="Run folder. Default: a new one under runs/.", metavar="DIR", rich_help_panel=OUTPUT)
+    Path | None,
+    typer.Option(help="Run folder to make. Default: a new one in runs/.", metavar="DIR", rich_help_panel=OUTPUT),
 ]
 MaxSteps = Annotated[
-    int | None, typer.Option(help="Stop after this step; resumable.", metavar="N", min=0, rich_help_panel=LIMITS)
+    int | None,
+    typer.Option(help="Stop after training step N; --resume continues.", metavar="N", min=0, rich_help_panel=LIMITS),
 ]
 TimeLimit = Annotated[
-    str | None, typer.Option(help="Stop after e.g. 90s, 9m or 1.5h; resumable.", metavar="TIME", rich_help_panel=LIMITS)
+    str | None,
+    typer.Option(
+        help="Stop after this time, e.g. 90s, 9m or 1.5h, and save; the work can be continued.",
+        metavar="TIME",
+        rich_help_panel=LIMITS,
+    ),
 ]
 
 
@@ -76,19 +83,23 @@ def train(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a VAE into a new run folder, or continue one with --resume.
+    """Train a VAE into a new run folder, or continue a training with --resume.
 
-    Ctrl-C saves, and --resume goes on from there, on a CPU to the very same numbers, with more --epochs beyond the end.
-    Several processes train one model: torchrun --nproc-per-node 2 -m lso train ...
+    Ctrl-C saves and stops; --resume continues from there, or with more --epochs beyond the end. Several processes can
+    train one model: torchrun --nproc-per-node 2 -m lso train ...
     """
     console = Console(json=json, quiet=quiet or not is_main_process(), verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)
     if resume is not None:
-        word = settings.get("data", {}).pop("tokenizer", None)  # the folder's own may be named, as the user's word
-        epochs = settings.get("protocol", {}).pop("epochs", None)  # more of them are a longer training, not another one
+        # Two settings may stand beside --resume: the run's own tokenizer, named to say that its code is trusted, and
+        # more epochs, which make a longer training and not another one.
+        tokenizer = settings.get("data", {}).pop("tokenizer", None)
+        epochs = settings.get("protocol", {}).pop("epochs", None)
         _refuse_with_resume([*given_flags(settings), *(["--config"] if config else []), *(["--out"] if out else [])])
-        known: Trusted = trust or (() if word is None else (word,))
-        run = _to_continue(training_run(resume, console, trust=known, accept_changes=accept_changes), word)
+        trusted: Trusted = trust or (() if tokenizer is None else (tokenizer,))
+        run = open_training(resume, console, trust=trusted, accept_changes=accept_changes)
+        if tokenizer is not None and tokenizer != run.config.data.tokenizer:
+            _refuse_with_resume([f"--tokenizer {tokenizer} (this run's is {run.config.data.tokenizer})"])
         if epochs is not None:
             console.loading()
             from lso.vae.training.extension import lengthen
@@ -110,10 +121,10 @@ def train(
         run = (
             _continue(run, device, console, signals, limits)
             if resume
-            else _new(full, out, device, console, signals, limits)
+            else _train_new(full, out, device, console, signals, limits)
         )
     if not is_main_process():
-        # One in six such processes aborted in torch's clean-up, which takes the first one down with it: they skip it.
+        # torch's clean-up at exit aborted in one of six such processes, which ends the main process too: skip it.
         sys.stderr.flush()
         os._exit(signals.exit_code)
     _conclude(run, console)
@@ -129,13 +140,7 @@ def _refuse_with_resume(flags: list[str]) -> None:
         )
 
 
-def _to_continue(run: Run, tokenizer: str | None) -> Run:
-    if tokenizer is not None and tokenizer != run.config.data.tokenizer:
-        _refuse_with_resume([f"--tokenizer {tokenizer} (this run's is {run.config.data.tokenizer})"])
-    return run
-
-
-def _new(
+def _train_new(
     full: TrainConfig,
     out: Path | None,
     device: str,
@@ -151,7 +156,7 @@ def _new(
     reading = Reading(console)
     dataset = load_dataset(full.data, full.protocol.binarize, full.seed, progress=reading, trust=True)
     reading.close()
-    with _shown_progress(console, signals, dataset) as callback:
+    with _training_progress(console, signals, dataset) as callback:
         return experiment.train_planned(full, dataset, out=out, device=device, callback=callback, limits=limits)
 
 
@@ -159,17 +164,17 @@ def _continue(run: Run, device: str, console: Console, signals: Signals, limits:
     from lso.tasks.training import experiment
 
     if run.info["status"] == "finished":
-        console.note(f"{shown(run.path)} is finished already; nothing to do")
+        console.note(f"{display_path(run.path)} is already finished: there is nothing to do")
         return experiment.resume(run)
-    with _shown_progress(console, signals) as callback:
+    with _training_progress(console, signals) as callback:
         return experiment.resume(run, device=device, callback=callback, limits=limits)
 
 
 @contextmanager
-def _shown_progress(
+def _training_progress(
     console: Console, signals: Signals, dataset: "Dataset | None" = None
 ) -> "Iterator[TrainingCallback]":
-    """What a training shows in the first process, and that it listens to signals in all."""
+    """The callback of a training: the main process shows progress, and all processes stop on a signal."""
     from lso.cli.progress.training import NoProgress, TrainingProgress
 
     if not is_main_process():
@@ -187,7 +192,7 @@ def _announce(run: Run, done: int, console: Console, dataset: "Dataset | None" =
     latent = config.architecture.latent_dim
     count = f"{pluralize(len(dataset.train), config.kind)} of " if dataset else ""
     verb = f"Continuing at step {done}:" if done else "Training"
-    data = f"{config.data.task} ({count}{_size(info['shape'])})"
+    data = f"{config.data.task} ({count}{_describe_shape(info['shape'])})"
     console.note(
         f"{verb} {config.method.name} on {data}: {config.architecture.name}, "
         f"{pluralize(latent, 'latent') if latent else 'no latents'}, up to "
@@ -196,25 +201,29 @@ def _announce(run: Run, done: int, console: Console, dataset: "Dataset | None" =
     )
     console.notes(info["dataset"]["provenance"].get("notes", ()) if dataset else ())
     if console.json:
-        console.note(shown(run.path))
-    console.result(shown(run.path))
+        console.note(display_path(run.path))
+    console.result(display_path(run.path))
     sys.stdout.flush()
 
 
-def _size(shape: list[int]) -> str:
+def _describe_shape(shape: list[int]) -> str:
+    """The size of an image, or the greatest length and the vocabulary of a sequence."""
     if len(shape) == 2:
+        # The length counts the start and the end symbol.
         return f"at most {pluralize(shape[0] - 2, 'token')}, vocabulary {shape[1]:,}"
     channels, height, width = shape
     return f"{height}x{width}" + (" in colour" if channels == 3 else "")
 
 
-def _numbers(row: Mapping[str, Any], latent: int, datum: str) -> str:
-    """What an epoch's weights have on the validation split."""
+def _describe_metrics(row: Mapping[str, Any], latent: int, datum: str) -> str:
+    """The validation metrics of an epoch in one line."""
     from lso.cli.progress.training import perplexity
 
     if not latent:
         return f"no latents: the likelihood is exact, {row['neg_elbo']:z.2f} nats {datum}{perplexity(row)}"
-    information = row.get("mi_split", row.get("mi", row.get("mi_mixed")))  # rows of older runs lack the first, or two
+    information = row.get(
+        "mi_split", row.get("mi", row.get("mi_mixed"))
+    )  # rows of older versions lack the first, or the first two
     return (
         f"-ELBO {row['neg_elbo']:z.2f} = reconstruction {row['reconstruction']:z.2f} + KL {row['kl']:z.2f}, "
         f"MI {information:z.2f} nats, re-encoding error {row['reencoding_error']:z.2f}, "
@@ -226,11 +235,11 @@ def _conclude(run: Run, console: Console) -> None:
     info, best, rows = run.info, run.best(), run.metrics()
     latent = run.config.architecture.latent_dim
     datum = {"image": "an image", "sequence": "a sequence"}[run.config.kind]
-    again = f"lso train --resume {quote(shown(run.path))}"
+    resume = f"lso train --resume {quote(display_path(run.path))}"
     held_out = info["dataset"]["provenance"].get("split", {}).get("counts", {}).get("test", 20)
-    following = f"lso optimize --model {quote(shown(run.path))} --target test:{min(20, held_out)}"
+    following = f"lso optimize --model {quote(display_path(run.path))} --target test:{min(20, held_out)}"
     if not latent:
-        following = f"lso evaluate {quote(shown(run.path))}"
+        following = f"lso evaluate {quote(display_path(run.path))}"
     console.emit(
         {
             "run": run.path,
@@ -240,22 +249,22 @@ def _conclude(run: Run, console: Console) -> None:
             "best": best,
             "kept_by": run.kept_by(),
             "last": rows[-1] if rows else {},
-            "next": following if info["status"] == "finished" else again,
+            "next": following if info["status"] == "finished" else resume,
         }
     )
-    took = f", in {span(info['seconds'])}" if info.get("seconds") else ""
-    console.result(f"{info['sentence']}{took}")
+    duration = f", in {format_duration(info['seconds'])}" if info.get("seconds") else ""
+    console.result(f"{info['sentence']}{duration}")
     if best:
-        if info["status"] != "finished":  # else the sentence says so
+        if info["status"] != "finished":  # the sentence of a finished run says it already
             console.result(f"{run.kept_by()} so far")
         use = read(info) if latent else None
         used = f"; the decoder uses {use.used} of them" if use else ""
-        console.result(f"epoch {best['epoch']}: {_numbers(best, latent, datum)}{used}")
+        console.result(f"epoch {best['epoch']}: {_describe_metrics(best, latent, datum)}{used}")
         if rows[-1]["epoch"] != best["epoch"]:
-            console.result(f"the last epoch, {rows[-1]['epoch']}: {_numbers(rows[-1], latent, datum)}")
+            console.result(f"the last epoch, {rows[-1]['epoch']}: {_describe_metrics(rows[-1], latent, datum)}")
     if doubt := run.verdict or caution(info):
         console.result(doubt, "yellow")
     if (run.path / runs.REPORT).is_file():
-        console.result(f"report: {shown(run.path / runs.REPORT)}")
-    console.result(f"next: {following}" if info["status"] == "finished" else f"continue: {again}")
-    console.result(shown(run.path))
+        console.result(f"report: {display_path(run.path / runs.REPORT)}")
+    console.result(f"next: {following}" if info["status"] == "finished" else f"continue: {resume}")
+    console.result(display_path(run.path))

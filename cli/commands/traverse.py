@@ -1,4 +1,4 @@
-"""``lso traverse``: one dimension at a time, and random directions, far out of the prior."""
+"""``lso traverse``: decode along one latent dimension after the other, and along random directions."""
 
 from pathlib import Path
 from time import monotonic
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lso.cli.commands import latent_common
-from lso.cli.commands.latent_common import AVERAGED, DrawOptions, drawing
-from lso.cli.console import Console, shown, span
+from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_images
+from lso.cli.console import Console, display_path, format_duration
 from lso.cli.options import (
     AcceptChanges,
     Averaged,
@@ -23,7 +23,7 @@ from lso.cli.options import (
     Temperature,
     TopP,
 )
-from lso.cli.output_paths import latent_run, place, variant
+from lso.cli.output_paths import name_with_way, open_latent_training, output_path
 from lso.reports.tables import pluralize
 from lso.vae.errors import UsageError
 from lso.vae.utils.files import whole_folder
@@ -36,60 +36,65 @@ if TYPE_CHECKING:
     from lso.tasks.traversals import Traversal
     from lso.vae.models.vae import VAE
 
-POINTS = 100  # of a strip, as in the paper
-SMALL, LINE = 16, 1000  # least height of an image in a strip, and pixels before it goes on in the next line
+STRIP_POINTS = 100  # images in a strip, as in the paper
+STRIP_IMAGE_HEIGHT, STRIP_LINE_WIDTH = 16, 1000  # pixels: least height of an image; width at which a line breaks
 
 
 def traverse(
     run: RunPath = None,
     dim: Annotated[
-        str, typer.Option(help="Dimensions, e.g. 0,5; active for the active ones; or all.", metavar="I,J|WORD")
+        str,
+        typer.Option(
+            help="Dimensions to traverse: numbers, e.g. 0,5; active (the active units); or all.", metavar="I,J|WORD"
+        ),
     ] = "active",
     reach: Annotated[
-        float, typer.Option("--range", help="From -X to X; directions out to norm X.", metavar="X")
+        float,
+        typer.Option("--range", help="Dimensions go from -X to X, directions from the origin to norm X.", metavar="X"),
     ] = 10.0,
-    steps: Annotated[int, typer.Option(help="Images in a row of the sheets; texts in a row.", metavar="N", min=2)] = 11,
+    steps: Annotated[int, typer.Option(help="Images (or texts) in each row.", metavar="N", min=2)] = 11,
     points: Annotated[
         int | None,
         typer.Option(
-            help=f"Small images in a row of the strips; 0 for none. Default: {POINTS}; none where the decoder is "
-            "autoregressive, which takes long.",
+            help="Also draw a strip of N small images for each row; 0: no strips. "
+            f"Default: {STRIP_POINTS}; 0 where the decoder is autoregressive and drawing takes long.",
             metavar="N",
             min=0,
             show_default=False,
         ),
     ] = None,
-    directions: Annotated[int, typer.Option(help="Random directions; 0 for none.", metavar="N", min=0)] = 8,
+    directions: Annotated[int, typer.Option(help="Number of random directions; 0: none.", metavar="N", min=0)] = 8,
     hold: Annotated[
         int | None,
         typer.Option(
-            help="Also directions with the N most active dimensions held at 0. Default: a quarter of all.",
+            help="Also traverse directions in which the N most active dimensions stay at 0. Default: a quarter of all "
+            "dimensions.",
             metavar="N",
             min=0,
             show_default=False,
         ),
     ] = None,
     how: HowDrawn = None,
-    samples: Averaged = AVERAGED,
+    samples: Averaged = AVERAGED_DRAWS,
     temperature: Temperature = None,
     top_p: TopP = None,
     beam_width: BeamWidth = None,
     seed: Seed = 0,
     device: Device = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Folder. Default: the run's pictures/traverse/.", metavar="DIR")
+        Path | None, typer.Option(help="Folder to write. Default: pictures/traverse/ in the run.", metavar="DIR")
     ] = None,
     force: Force = False,
     accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode one dimension at a time from -10 to 10, the others 0, then random directions; most active rows first."""
+    """Decode along each latent dimension, the others at 0, then along random directions; the most active come first."""
     console = Console(json=json, quiet=quiet)
-    found = latent_run(run, console, accept_changes=accept_changes)
+    training = open_latent_training(run, console, accept_changes=accept_changes)
     if not reach > 0:
-        raise UsageError(f"expected --range > 0, got {reach:g}", "10 is the default.")
-    asked = DrawOptions(
+        raise UsageError(f"expected --range > 0, got {reach:g}", "The default is 10.")
+    options = DrawOptions(
         how=how,
         samples=samples,
         temperature=temperature,
@@ -98,22 +103,22 @@ def traverse(
         seed=seed,
         device=device,
     )
-    sequences = found.config.kind == "sequence"
+    sequences = training.config.kind == "sequence"
     if sequences and points is not None:
-        raise UsageError("--points is for images, and this model is of sequences", "Take --steps.")
-    folder = None if sequences else place(found, out, variant("traverse", how), force)
-    latent = found.config.architecture.latent_dim
-    wanted = _wanted(dim, latent)
+        raise UsageError("--points is for images, and this model is of sequences", "Use --steps.")
+    folder = None if sequences else output_path(training, out, name_with_way("traverse", how), force)
+    latent = training.config.architecture.latent_dim
+    chosen = _parse_dimensions(dim, latent)
     console.loading()
     from lso.reports.search_report import picture_name, pictures
     from lso.tasks import exploration, traversals
     from lso.tasks.training import experiment
     from lso.vae.metrics.active_units import THRESHOLD, mean_variance
 
-    mean = traversals.posterior_means(found)
+    mean = traversals.posterior_means(training)
     order, variance = traversals.most_active(mean), mean_variance(mean)
     active = [i for i in order if variance[i] >= THRESHOLD]
-    rows = [i for i in order if i in wanted] if wanted else order if dim == "all" else active
+    rows = [i for i in order if i in chosen] if chosen else order if dim == "all" else active
     held = sorted(order[: latent // 4 if hold is None else hold])
     paths: dict[str, Traversal] = {}
     if rows:
@@ -124,105 +129,104 @@ def traverse(
         rest = traversals.along_directions(mean, directions, reach, seed, held)
         paths[f"Random directions, {len(held)} most active held at 0"] = rest
     if folder is None:
-        return latent_common.traverse(console, found, asked, paths, steps, out, force)
-    model = experiment.load(found, device)
-    drawn = drawing(model, asked)
+        return latent_common.traverse_texts(console, training, options, paths, steps, out, force)
+    model = experiment.load(training, device)
+    drawing = options.for_images(model)
     if points is None:
-        points = 0 if model.autoregressive else POINTS
+        points = 0 if model.autoregressive else STRIP_POINTS
     begun = monotonic()
-    images = _decoded(console, model, paths, [steps, *([points] if points else [])], drawn)
-    each = (monotonic() - begun) / max(1, sum(path.activity.numel() * steps for path in paths.values()))
-    left = _left_out(paths, each) if not points and model.autoregressive else ""
-    figures = _sheets(paths, images, steps)
+    images = _decode_paths(console, model, paths, [steps, *([points] if points else [])], drawing)
+    seconds_each = (monotonic() - begun) / max(1, sum(path.activity.numel() * steps for path in paths.values()))
+    omitted = _describe_omitted_strips(paths, seconds_each) if not points and model.autoregressive else ""
+    figures = _draw_sheets(paths, images, steps)
     facts = {
-        "model": str(found.path),
-        "images": exploration.told(model, drawn),
+        "model": str(training.path),
+        "images": exploration.told(model, drawing),
         "active dimensions": f"{len(active)} of {latent}",
-        "dimensions": "one moves, the others are 0; most active first",
+        "dimensions": "one varies, the others are 0; the most active first",
         "held at 0": ", ".join(f"z{i}" for i in held) if directions and held else "none",
-        "variance": "of the posterior mean along a row's direction, validation",
-        "strips": f"{points} codes a row, left to right and on in the next line" if points else left or "none",
+        "variance": "of the posterior mean along a row's direction, over validation data",
+        "strips": f"{points} codes a row, left to right, line after line" if points else omitted or "none",
         "seed": seed,
-        "verdict": found.verdict or "none",
+        "verdict": training.verdict or "none",
     }
-    title = f"Traversals of {found.path.name}"
+    title = f"Traversals of {training.path.name}"
     subtitle = f"Dimensions from {-reach:g} to {reach:g}, directions from the origin to norm {reach:g}"
     with whole_folder(folder) as half:
         page = folder / pictures(title, figures, half, subtitle=subtitle, extra=facts).name
     files = [page.parent / f"{picture_name(heading)}.png" for heading in figures]
     console.emit(
         {
-            "run": found.path,
-            **exploration.record(model, drawn),
+            "run": training.path,
+            **exploration.record(model, drawing),
             "dimensions": [{"dimension": i, "variance": float(variance[i])} for i in rows],
             "directions": directions,
             "held": held if directions else [],
             "range": reach,
             "steps": steps,
             "points": points,
-            "strips": left,
+            "strips": omitted,
             "seed": seed,
             "report": page,
             "pictures": files,
-            "verdict": found.verdict,
+            "verdict": training.verdict,
         }
     )
     console.note(
         f"{pluralize(len(rows), 'dimension')} ({len(active)} of {latent} are active) and "
         f"{pluralize(directions, 'random direction')}"
     )
-    console.note(f"shown: {exploration.told(model, drawn)}")
-    if left:
-        console.note(f"strips of {POINTS} images a row are {left}")
-    if found.verdict:
-        console.warn(found.verdict)
+    console.note(f"images: {exploration.told(model, drawing)}")
+    if omitted:
+        console.note(f"strips of {STRIP_POINTS} images a row are {omitted}")
+    if training.verdict:
+        console.warn(training.verdict)
     for file in files:
-        console.result(shown(file))
-    console.result(shown(page))
+        console.result(display_path(file))
+    console.result(display_path(page))
 
 
-def _left_out(paths: "dict[str, Traversal]", each: float) -> str:
-    """What is said where strips are not drawn: how many images they have, how long they take, and the flag."""
-    count = POINTS * sum(path.activity.numel() for path in paths.values())
-    return (
-        f"left out: {pluralize(count, 'image')} drawn pixel after pixel, about {span(each * count)}; --points {POINTS}"
-    )
+def _describe_omitted_strips(paths: "dict[str, Traversal]", seconds_each: float) -> str:
+    """That strips were not drawn, how long they would take, and the flag that draws them."""
+    count = STRIP_POINTS * sum(path.activity.numel() for path in paths.values())
+    time = format_duration(seconds_each * count)
+    return f"left out: {pluralize(count, 'image')} drawn pixel after pixel, about {time}; --points {STRIP_POINTS}"
 
 
-def _decoded(
-    console: Console, model: "VAE", paths: "dict[str, Traversal]", counts: list[int], drawn: "Drawing"
+def _decode_paths(
+    console: Console, model: "VAE", paths: "dict[str, Traversal]", counts: list[int], drawing: "Drawing"
 ) -> "dict[tuple[str, int], Tensor]":
-    """Images of all paths, at each number of codes a row; decoded in one go, so that there is one bar."""
+    """Images of all paths at each number of codes a row, by (heading, number); decoded in one go, for one bar."""
     import torch
-
-    from lso.cli.commands.latent_common import decoded
 
     codes = {(name, n): path.codes(n) for name, path in paths.items() for n in counts}
     if not codes:
         return {}
-    flat = decoded(console, model, torch.cat([z.flatten(0, 1) for z in codes.values()]), drawn)
+    flat = decode_images(console, model, torch.cat([z.flatten(0, 1) for z in codes.values()]), drawing)
     parts = torch.split(flat, [z.shape[0] * z.shape[1] for z in codes.values()])
     return {key: part.reshape(-1, key[1], *part.shape[1:]) for key, part in zip(codes, parts, strict=True)}
 
 
-def _sheets(
+def _draw_sheets(
     paths: "dict[str, Traversal]", images: "dict[tuple[str, int], Tensor]", steps: int
 ) -> "dict[str, np.ndarray]":
-    """Heading -> picture: of each path the readable sheet, then the strips."""
+    """Pictures by heading: for each path the sheet of ``steps`` images a row, then the strips of small images."""
     from lso.reports.images import sheet
 
-    found = {}
+    sheets = {}
     for (name, n), rows in images.items():
         path = paths[name]
         if n == steps:
-            found[name] = sheet(rows, path.labels, path.heads(n))
+            sheets[name] = sheet(rows, path.labels, path.heads(n))
         else:
-            found[f"{name}, {n} points"] = sheet(rows, path.labels, at_least=SMALL, widest=LINE)
-    return found
+            sheets[f"{name}, {n} points"] = sheet(
+                rows, path.labels, at_least=STRIP_IMAGE_HEIGHT, widest=STRIP_LINE_WIDTH
+            )
+    return sheets
 
 
-def _wanted(dim: str, latent: int) -> list[int]:
-    """The dimensions that were named; empty for the words."""
+def _parse_dimensions(dim: str, latent: int) -> list[int]:
+    """The dimensions that ``--dim`` names; none for the words ``all`` and ``active``."""
     if dim in ("all", "active"):
         return []
     try:
@@ -233,5 +237,5 @@ def _wanted(dim: str, latent: int) -> list[int]:
         ) from None
     for number in numbers:
         if not 0 <= number < latent:
-            raise UsageError(f"there is no dimension {number}", f"They count from 0: 0 to {latent - 1}.")
+            raise UsageError(f"there is no dimension {number}", f"They are counted from 0 to {latent - 1}.")
     return numbers

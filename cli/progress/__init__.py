@@ -1,1 +1,1 @@
-"""Progress as the terminal shows it, one module a kind of work."""
+"""Progress on the terminal: bars, and one module for each kind of work."""

@@ -1,10 +1,10 @@
-"""What several trainings show while they run: one after the other, in one batch, and the lagging experiment's."""
+"""Progress of several trainings: one after the other, batched as one model, and those of `lso benchmark lagging`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lso.cli.console import Console, shown
+from lso.cli.console import Console, display_path
 from lso.cli.progress.bars import Counting
 from lso.cli.progress.training import EpochLines, TrainingProgress, metrics_text
 from lso.cli.signals import Signals
@@ -16,14 +16,14 @@ from lso.vae.training.callbacks import TrainingCallback
 
 
 def range_text(rows: Sequence[Mapping[str, Any]], epochs: int, latent: int) -> str:
-    """Rows of several trainings in half a line.
+    """The range of metrics over several trainings, as they fit beside a bar.
 
     Args:
-        rows: as in metrics.jsonl, the last one of each.
+        rows: the last row of metrics.jsonl of each training.
         epochs: planned.
-        latent: size of z.
+        latent: number of latent dimensions.
     Returns:
-        e.g. ``epoch 3/10  -ELBO 22.31 to 24.10  active 4 to 6/8``; the epoch is that of the last to get there.
+        e.g. ``epoch 3/10  -ELBO 22.31 to 24.10  active 4 to 6/8``; the epoch is that of the slowest training.
     """
     parts = [f"epoch {min(row['epoch'] for row in rows):>{len(str(epochs))}}/{epochs}"]
     parts.append(f"{'-ELBO' if latent else 'NLL'} {_range([row['neg_elbo'] for row in rows], '.2f')}")
@@ -37,14 +37,8 @@ def _range(values: Sequence[float], form: str) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-class AbreastProgress(EpochLines):
-    """Shows trainings in lockstep and passes on the wish to stop.
-
-    Args:
-        console: where to print.
-        signals: Ctrl-C and SIGTERM.
-        names: of their folders.
-    """
+class BatchedProgress(EpochLines):
+    """Shows trainings that run as one batched model, with one bar for all; ``names`` are those of their folders."""
 
     def __init__(self, console: Console, signals: Signals, names: Sequence[str]) -> None:
         super().__init__(console, signals)
@@ -54,15 +48,15 @@ class AbreastProgress(EpochLines):
         self._rows: dict[str, Mapping[str, Any]] = {}
 
     def callbacks(self) -> list[TrainingCallback]:
-        """The callback of each."""
-        return [_One(self, name) for name in self.names]
+        """One callback for each training."""
+        return [_MemberCallback(self, name) for name in self.names]
 
     def warn(self, text: str) -> None:
-        """Print what is to be known before they begin."""
+        """Print a warning about the trainings, once."""
         self.console.warn_once(text)
 
     def start(self, name: str, run: Run, steps: int, done: int) -> None:
-        """Name it; once all are there the bar begins, and a signal stops them cleanly."""
+        """Print the name of a training; with the last one the bar begins, and a signal then stops all cleanly."""
         self._epochs, self._latent = run.config.protocol.epochs, run.config.architecture.latent_dim
         self.console.note(f"  {name}" + f", continuing at step {done}" * (done > 0))
         self._done[name] = done
@@ -77,7 +71,7 @@ class AbreastProgress(EpochLines):
         self.bar.move(sum(self._done.values()))
 
     def epoch(self, name: str, row: Mapping[str, Any]) -> None:
-        """Show the numbers of all: beside the bar, or as a line if the last one is two seconds old."""
+        """Show the range of metrics over all trainings; if verbose, the metrics of this one."""
         self._rows[name] = row
         text = range_text(list(self._rows.values()), self._epochs, self._latent)
         if self.bar.live:
@@ -88,82 +82,78 @@ class AbreastProgress(EpochLines):
         self.tell(text)
 
 
-class _One(TrainingCallback):
-    """The view of one of them: what it sees goes to all."""
+class _MemberCallback(TrainingCallback):
+    """Callback of one training in the batch: forwards to the progress of all with the training's name."""
 
-    def __init__(self, shown: AbreastProgress, name: str) -> None:
-        self.shown, self.name = shown, name
+    def __init__(self, progress: BatchedProgress, name: str) -> None:
+        self.progress, self.name = progress, name
 
     def warn(self, text: str) -> None:
-        self.shown.warn(text)
+        self.progress.warn(text)
 
     def start(self, run: Run, steps: int, done: int) -> None:
-        self.shown.start(self.name, run, steps, done)
+        self.progress.start(self.name, run, steps, done)
 
     def step(self, done: int) -> None:
-        self.shown.step(self.name, done)
+        self.progress.step(self.name, done)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        self.shown.epoch(self.name, row)
+        self.progress.epoch(self.name, row)
 
     def stop(self) -> str | None:
-        return self.shown.stop()
+        return self.progress.stop()
 
 
-class GridProgress(MultiRunCallback):
-    """Shows trainings one after the other or in lockstep, and passes on the wish to stop.
-
-    Args:
-        console: where to print.
-        signals: Ctrl-C and SIGTERM.
-        root: the folder above the runs.
-    """
+class MultiRunProgress(MultiRunCallback):
+    """Shows trainings one after the other or batched, and their evaluations; ``root`` is the folder of their runs."""
 
     def __init__(self, console: Console, signals: Signals, root: Path) -> None:
         self.console, self.signals, self.root = console, signals, root
-        self._training: TrainingProgress | AbreastProgress | None = None
+        self._training: TrainingProgress | BatchedProgress | None = None
         self._counting: Counting | None = None
-        self._place = ""
+        self._position = ""
 
     def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
-        """Announce a training."""
-        self._place = f"[{number}/{of}] "
+        """Begin a training; it is announced once its run folder exists."""
+        self._position = f"[{number}/{of}] "
         progress = TrainingProgress(self.console, self.signals, lambda run, done: self._announce(planned, done))
         self._training = progress
         return progress
 
     def together(self, planned: Sequence[Planned], number: int, of: int) -> Sequence[TrainingCallback]:
-        """Announce trainings in lockstep; each names itself as it begins."""
+        """Announce trainings that run as one batch; each prints its name as it begins."""
         self.console.note(
-            f"[{number}-{number + len(planned) - 1}/{of}] training {len(planned)} together, as one model:"
+            f"[{number}-{number + len(planned) - 1}/{of}] training {len(planned)} together, as one batched model:"
         )
-        self._training = AbreastProgress(self.console, self.signals, [one.name for one in planned])
+        self._training = BatchedProgress(self.console, self.signals, [one.name for one in planned])
         return self._training.callbacks()
 
     def alone(self, planned: Sequence[Planned], why: str) -> None:
-        """Say what `--together` cannot be followed for."""
+        """Say which trainings cannot be batched although ``--together`` asks for it."""
         labels = ", ".join(dict.fromkeys(one.label for one in planned))
-        self.console.note(f"one after another, not together: {labels} ({pluralize(len(planned), 'training')}): {why}")
+        self.console.note(
+            f"not batched, trained one after the other: {labels} ({pluralize(len(planned), 'training')}): {why}"
+        )
 
     def _announce(self, planned: Planned, done: int) -> None:
         verb = f"continuing at step {done}" if done else "training"
-        self.console.note(f"{self._place}{verb}: {planned.name}")
+        self.console.note(f"{self._position}{verb}: {planned.name}")
 
     def evaluating(self, planned: Planned, seed: int) -> Count:
-        """Show how far an evaluation is."""
+        """Begin the bar of an evaluation."""
         self._close()
         what = f"evaluating {planned.name}" + (f", seed {seed}" * (seed > 0))
         self._counting = Counting(self.console, f"{planned.config.kind}s", what)
         return self._counting
 
     def left(self, planned: Planned) -> None:
-        """Take the bars away, and say how the training ended."""
+        """Remove the bars, and say how the training ended."""
         self._close()
         if (self.root / planned.name / INFO).is_file():
             self.console.note(f"  {planned.name}: {Run(self.root / planned.name).info['sentence']}")
 
     def stop(self) -> str | None:
-        """Whether a signal came."""
+        """The reason to stop, if a signal came."""
         return self.signals.reason()
 
     def _close(self) -> None:
@@ -176,7 +166,7 @@ class GridProgress(MultiRunCallback):
 def run_all(
     planned: Sequence[Planned],
     root: Path,
-    asked: EvaluationSpec | None,
+    evaluation: EvaluationSpec | None,
     *,
     device: str,
     console: Console,
@@ -184,44 +174,34 @@ def run_all(
     seconds: float | None,
     together: bool | None = False,
 ) -> tuple[list[Member], str | None]:
-    """`lso.tasks.training.multi_run.train_all` with its progress on stderr; from here on a signal stops it cleanly.
+    """`lso.tasks.training.multi_run.train_all` with its progress on stderr; a signal stops it cleanly.
 
-    Args:
-        planned: the trainings.
-        root: the folder above theirs.
-        asked: how finished ones are measured.
-        device: where.
-        console: where to print.
-        signals: Ctrl-C and SIGTERM.
-        seconds: of this call; None is no limit.
-        together: whether they train in lockstep, see `lso.tasks.training.multi_run.train_all`.
-    Returns:
-        The members, and why it ended early, if it did.
+    Arguments of the same name, and the results, are those of `train_all`; ``evaluation`` is its ``asked``.
     """
-    console.note(f"{pluralize(len(planned), 'training')} in {shown(root)}; what is finished there is kept")
+    console.note(f"{pluralize(len(planned), 'training')} in {display_path(root)}; those finished there are kept")
     signals.listen()
-    progress = GridProgress(console, signals, root)
+    progress = MultiRunProgress(console, signals, root)
     options: dict[str, Any] = {"device": device, "callback": progress, "seconds": seconds, "together": together}
-    return train_all(planned, root, asked=asked, longer=True, **options)
+    return train_all(planned, root, asked=evaluation, longer=True, **options)
 
 
-class LaggingProgress(GridProgress):
-    """Trainings one after the other, announced once however often they stop, and grids in between."""
+class LaggingProgress(MultiRunProgress):
+    """Shows trainings that stop at several stages and go on, and the measurements of posterior means in between."""
 
     def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
-        """Announce a training."""
-        self._place = f"[{number}/{of}] "
+        """Begin a training; it is announced once its run folder exists."""
+        self._position = f"[{number}/{of}] "
         self._training = LaggingStages(self.console, self.signals, lambda run, done: self._announce(planned, done))
         return self._training
 
     def evaluating(self, planned: Planned, seed: int) -> Count:
-        """Show how far a grid is."""
+        """Begin the bar of the true posterior means, which are integrated on a grid."""
         self._close()
         self._counting = Counting(self.console, "codes", f"true posterior means of {planned.name}")
         return self._counting
 
     def left(self, planned: Planned) -> None:
-        """Take the bars away; of a training say how it ended."""
+        """Remove the bars; after a training say how it ended."""
         if self._training is None:
             self._close()
         else:
@@ -229,7 +209,7 @@ class LaggingProgress(GridProgress):
 
 
 class LaggingStages(TrainingProgress):
-    """A training that goes on in the same bar where it stopped."""
+    """Shows a training that stops at stages in one bar, and announces it once."""
 
     def start(self, run: Run, steps: int, done: int) -> None:
         """Announce the run, the first time."""

@@ -1,11 +1,11 @@
-"""What a training and a search show while they run. Imports torch: commands import it late."""
+"""Progress of a training and of a gradient search. Imports torch, so commands import it when they run."""
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lso.cli.console import Console, number
+from lso.cli.console import Console, format_number
 from lso.cli.progress.bars import LINE_SECONDS, Bar, Counting
 from lso.cli.signals import Signals
 from lso.vae.runs import Run
@@ -13,21 +13,21 @@ from lso.vae.training.loop import TrainingCallback
 
 
 def brief_text(row: Mapping[str, Any], epochs: int, latent: int) -> str:
-    """An epoch's row beside the bar."""
+    """The most important metrics of an epoch, as they fit beside a bar."""
     epoch = f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
     if not latent:
-        return f"{epoch}  {_exact(row)}"
+        return f"{epoch}  {_likelihood_text(row)}"
     return f"{epoch}  -ELBO {row['neg_elbo']:z.2f}  KL {row['kl']:z.2f}  active {row['active_units']}/{latent}"
 
 
 def metrics_text(row: Mapping[str, Any], epochs: int, latent: int, verbose: bool = False) -> str:
-    """An epoch's row in one line."""
+    """The metrics of an epoch in one line; more of them if ``verbose``."""
     of_latents = [
         f"-ELBO {row['neg_elbo']:z.2f} = {row['reconstruction']:z.2f} + KL {row['kl']:z.2f}",
         f"active {row['active_units']}/{latent}",
         f"re-encoding {row['reencoding_error']:z.2f}",
     ]
-    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", *(of_latents if latent else [_exact(row)])]
+    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", *(of_latents if latent else [_likelihood_text(row)])]
     if verbose:
         train = row.get("train_loss")
         parts += [
@@ -39,23 +39,18 @@ def metrics_text(row: Mapping[str, Any], epochs: int, latent: int, verbose: bool
 
 
 def perplexity(row: Mapping[str, Any]) -> str:
-    """The perplexity of sequences, to be put after a likelihood."""
+    """The perplexity of sequences, to be appended to a likelihood; empty for images."""
     value = row.get("perplexity")
     return "" if value is None else f", perplexity {value:z.2f}"
 
 
-def _exact(row: Mapping[str, Any]) -> str:
-    """What there is to say without latents."""
+def _likelihood_text(row: Mapping[str, Any]) -> str:
+    """The metrics of a model without latents, whose likelihood is exact."""
     return f"NLL {row['neg_elbo']:z.2f}{perplexity(row)}"
 
 
 class EpochLines:
-    """A bar, and beside it or instead of it lines two seconds apart; what trainings show.
-
-    Args:
-        console: where to print.
-        signals: Ctrl-C and SIGTERM.
-    """
+    """A bar with the metrics of the last epoch beside it; without a terminal a line of metrics every two seconds."""
 
     def __init__(self, console: Console, signals: Signals) -> None:
         self.console, self.signals = console, signals
@@ -64,10 +59,9 @@ class EpochLines:
         self._last_line = 0.0
 
     def tell(self, text: str) -> None:
-        """Print a line if there is no bar and the last one is two seconds old, or if all is to be seen; else keep it.
+        """Print the line of an epoch: without a bar every two seconds, if verbose always.
 
-        Args:
-            text: the line; the last one that was kept is printed at the end.
+        A line that is not printed is kept until the next one comes, so that the last epoch is printed at the end.
         """
         self._pending = text
         now = time.monotonic()
@@ -76,14 +70,14 @@ class EpochLines:
             self._flush()
 
     def stop(self) -> str | None:
-        """Whether a signal came."""
+        """The reason to stop, if a signal came."""
         reason = self.signals.reason()
         if reason:
             self.bar.stop()
         return reason
 
     def close(self) -> None:
-        """Take the bar away and print the last line."""
+        """Remove the bar and print the last line."""
         self.bar.stop()
         self._flush()
 
@@ -94,12 +88,9 @@ class EpochLines:
 
 
 class TrainingProgress(EpochLines, TrainingCallback):
-    """Shows a training and passes on the wish to stop.
+    """Shows a training, and stops it on a signal.
 
-    Args:
-        console: where to print.
-        signals: Ctrl-C and SIGTERM.
-        announce: called once with the run, as soon as its folder is there.
+    ``announce`` is called once with the run and the steps already done, as soon as the run folder exists.
     """
 
     def __init__(self, console: Console, signals: Signals, announce: Callable[[Run, int], None]) -> None:
@@ -108,11 +99,11 @@ class TrainingProgress(EpochLines, TrainingCallback):
         self._epochs, self._latent, self._done = 0, 0, 0
 
     def warn(self, text: str) -> None:
-        """Print what is to be known before it begins."""
+        """Print a warning about the training, before it begins."""
         self.console.warn_once(text)
 
     def start(self, run: Run, steps: int, done: int) -> None:
-        """Announce the run; from here on a signal stops the training cleanly."""
+        """Announce the run; from now on a signal stops the training cleanly."""
         self._epochs, self._latent = run.config.protocol.epochs, run.config.architecture.latent_dim
         self.announce(run, done)
         self.signals.listen()
@@ -125,38 +116,31 @@ class TrainingProgress(EpochLines, TrainingCallback):
         self.bar.move(done)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Show the epoch's numbers: beside the bar, or as a line if the last one is two seconds old."""
+        """Show the metrics of an epoch."""
         if self.bar.live:
             self.bar.move(self._done, brief_text(row, self._epochs, self._latent))
         self.tell(metrics_text(row, self._epochs, self._latent, self.console.verbose))
 
 
 class NoProgress(TrainingCallback):
-    """Of several processes those that do not print: passes on the wish to stop.
-
-    Args:
-        signals: Ctrl-C and SIGTERM.
-    """
+    """For the processes of a distributed training that print nothing: only stops the training on a signal."""
 
     def __init__(self, signals: Signals) -> None:
         self.signals = signals
 
     def start(self, run: Run, steps: int, done: int) -> None:
-        """From here on a signal stops the training cleanly."""
+        """From now on a signal stops the training cleanly."""
         self.signals.listen()
 
     def stop(self) -> str | None:
-        """Whether a signal came."""
+        """The reason to stop, if a signal came."""
         return self.signals.reason()
 
 
 class SearchProgress:
-    """Shows a search, then its control, and passes on the wish to stop: a `lso.gradient.elementwise.TrainingCallback`.
+    """Shows a gradient search, then its control search: a `lso.gradient.elementwise.DescentCallback`.
 
-    Args:
-        console: where to print.
-        signals: Ctrl-C and SIGTERM.
-        limit: seconds after which to stop; None is no limit.
+    Stops them on a signal, or ``limit`` seconds from now.
     """
 
     def __init__(self, console: Console, signals: Signals, limit: float | None = None) -> None:
@@ -168,19 +152,19 @@ class SearchProgress:
 
     def step(self, done: int, total: int, best: float) -> None:
         """Move the bar."""
-        if self._counting is None or done < self._last:
+        if self._counting is None or done < self._last:  # fewer steps than before: the control search has begun
             self.close()
             self._counting = Counting(self._console, "steps", next(self._names, "searching"))
         self._last = done
         self._counting(done, total)
-        self._counting.bar.move(done, f"{self._counting.text}: best value {number(best)}")
+        self._counting.bar.move(done, f"{self._counting.text}: best value {format_number(best)}")
 
     def stop(self) -> str | None:
-        """Whether a signal came, or the time is up."""
+        """The reason to stop, if a signal came or the time limit was reached."""
         late = "reached the time limit" if time.monotonic() >= self._deadline else None
         return self.signals.reason() or late
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._counting is not None:
             self._counting.close()

@@ -35,14 +35,14 @@ from lso.cli import main
 from lso.cli.console import Console
 from noisy import all_ways
 
-@main.guarded
 def command(json: bool) -> None:
     all_ways("before")
     Console(json=json).emit({"caf\\u00e9": 1.0})
     all_ways("after")
 
-command(json=True)
+main.guarded(command, "command")(json=True)
 """
+CALL = 'main.guarded(command, "command")(json=True)'
 WAYS = ("print", "write", "program", "stream", "library")
 
 
@@ -62,8 +62,8 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
     reading, writing = os.pipe()
     os.close(reading)
-    ending = "try:\n    command(json=True)\nexcept typer.Exit as end:\n    raise SystemExit(end.exit_code)"
-    command = [sys.executable, "-c", PROGRAM.replace("command(json=True)", ending)]
+    ending = f"try:\n    {CALL}\nexcept typer.Exit as end:\n    raise SystemExit(end.exit_code)"
+    command = [sys.executable, "-c", PROGRAM.replace(CALL, ending)]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=120)
     os.close(writing)
     assert done.returncode == 141 and done.stderr == b""

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 import lso.cli
-from lso.cli.console import CONTROLS, Console, error, number, shown, span, strict, table_lines
+from lso.cli.console import (
+    CONTROLS,
+    Console,
+    display_path,
+    error,
+    format_duration,
+    format_number,
+    table_lines,
+    to_strict_json,
+)
 from lso.cli.options import seconds
 from lso.cli.progress.bars import Bar, Reading
 from lso.cli.progress.training import brief_text, metrics_text
@@ -35,7 +44,7 @@ def test_columns_of_numbers_stand_to_the_right_and_text_to_the_left() -> None:
     ],
 )
 def test_numbers_have_four_digits_that_count(value: float | None, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 def test_an_epoch_s_numbers_are_never_minus_zero() -> None:
@@ -52,7 +61,7 @@ def test_an_epoch_s_numbers_are_never_minus_zero() -> None:
     ("value", "text"), [(0.44, "0.4 s"), (9.96, "10 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
 )
 def test_durations_read_as_people_say_them(value: float, text: str) -> None:
-    assert span(value) == text
+    assert format_duration(value) == text
 
 
 @pytest.mark.parametrize(("text", "value"), [("90", 90), ("90s", 90), ("9m", 540), ("9min", 540), ("1.5h", 5400)])
@@ -62,13 +71,13 @@ def test_durations_are_read(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "m", "9 days", "-3", "nan"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="cannot read the time"):
+    with pytest.raises(UsageError, match="cannot read the duration"):
         seconds(text)
 
 
 def test_json_is_strict() -> None:
     value = {"a": math.nan, "b": [math.inf, 1.5], "c": Path("x"), "d": True, 3: None}
-    assert json.loads(json.dumps(strict(value), allow_nan=False)) == {
+    assert json.loads(json.dumps(to_strict_json(value), allow_nan=False)) == {
         "a": None,
         "b": [None, 1.5],
         "c": "x",
@@ -155,8 +164,8 @@ def test_quiet_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_paths_below_the_working_folder_are_relative(tmp_path: Path) -> None:
-    assert shown(Path.cwd() / "runs" / "a") == str(Path("runs") / "a")
-    assert shown("/") == "/"
+    assert display_path(Path.cwd() / "runs" / "a") == str(Path("runs") / "a")
+    assert display_path("/") == "/"
 
 
 def test_progress_says_what_is_done_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

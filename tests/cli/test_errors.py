@@ -46,7 +46,7 @@ def test_an_unknown_method_with_the_nearest_name(lso: Lso) -> None:
         (["--method", "vae", "--arch", "cnv"], "Did you mean 'conv'?"),
         (["--method", "vae", "--task", "mnits"], "Did you mean 'mnist'?"),
         (["--method", "vae", "--binarize", "maybe"], "dynamic, fixed, none"),
-        (["--method", "vae", "--time-limit", "soon"], "cannot read the time"),
+        (["--method", "vae", "--time-limit", "soon"], "cannot read the duration"),
     ],
 )
 def test_a_bad_parameter(lso: Lso, arguments: list[str], word: str) -> None:
@@ -132,7 +132,7 @@ def test_searching_before_any_training_says_in_two_lines_what_to_do(lso: Lso) ->
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ([], "no target given"),
+        ([], "nothing to search for was given"),
         (["--target", "test:0"], "test:N"),
         (["--target", "test:2", "--channels", "1"], "--channels is for files"),
         (["--target", "test:2", "--optimizer", "adm"], "adm"),

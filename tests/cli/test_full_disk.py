@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from lso.cli.main import unexpected
+from lso.cli.main import explain_unexpected
 from lso.vae import runs
 from lso.vae.errors import WriteError
 from lso.vae.runs import Run
@@ -138,5 +138,5 @@ def test_half_a_line_is_cut_off_again(tmp_path: Path) -> None:
 
 
 def test_where_stdout_cannot_be_written_the_system_is_quoted() -> None:
-    told, _ = unexpected(OSError(errno.ENOSPC, "No space left on device"))
+    told, _ = explain_unexpected(OSError(errno.ENOSPC, "No space left on device"))
     assert told == "reading or writing: No space left on device"

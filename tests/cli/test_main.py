@@ -11,7 +11,7 @@ import pytest
 from typer.testing import Result
 
 from lso.cli import main
-from lso.cli.commands import list as listing
+from lso.cli.commands import list as list_command
 
 HEAVY = ("torch", "numpy", "botorch", "gpytorch", "matplotlib", "sklearn", "scipy", "pandas", "PIL")
 COMMANDS = (
@@ -77,12 +77,12 @@ def _broken(*_: Any, **__: Any) -> None:
 
 
 def test_a_bug_is_two_lines_and_exit_code_1(lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "_methods", _broken)
+    monkeypatch.setattr(list_command, "_list_methods", _broken)
     result = lso("list", "methods")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
         "error: internal error: KeyError: 'a bug'",
-        "Run it again with --debug for the traceback.",
+        "This is a bug. Run the command again with --debug for the traceback.",
     ]
 
 
@@ -95,13 +95,13 @@ def test_a_bug_is_two_lines_and_exit_code_1(lso: Callable[..., Result], monkeypa
     ],
 )
 def test_what_the_machine_refuses_is_no_bug(error: Exception, message: str) -> None:
-    assert main.unexpected(error)[0] == message
+    assert main.explain_unexpected(error)[0] == message
 
 
 def test_debug_shows_the_traceback_wherever_it_stands(
     lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "_methods", _broken)
+    monkeypatch.setattr(list_command, "_list_methods", _broken)
     monkeypatch.setenv("LSO_DEBUG", "0")
     monkeypatch.setattr(sys, "argv", ["lso", "list", "methods", "--debug"])
     with pytest.raises(KeyError):
@@ -147,7 +147,7 @@ def test_ctrl_c_before_there_is_anything_to_save_is_130(
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(listing, "_methods", interrupt)
+    monkeypatch.setattr(list_command, "_list_methods", interrupt)
     assert lso("list", "methods").exit_code == 130
 
 

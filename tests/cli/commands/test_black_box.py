@@ -226,7 +226,10 @@ def test_a_process_that_gets_ctrl_c_keeps_what_there_is(
         (("--task", "expressions"), "is about sequences"),
         (("--objective", "nowhere:score", "--maximize"), "cannot import the objective"),
         (("--task", "digits-preference", "--target", "test:1"), "exactly one"),
-        (("--task", "digits-preference", "--optimizer", "turbo", "--lr", "0.1"), "--lr: turbo is no gradient"),
+        (
+            ("--task", "digits-preference", "--optimizer", "turbo", "--lr", "0.1"),
+            "--lr: only for gradient optimizers, and turbo is none",
+        ),
         (("--target", "test:1", "--optimizer", "adam", "--budget", "5"), "--budget: adam is no black-box"),
         (("--task", "digits-preference", "--optimizer", "turbo:colour=red"), "has no option colour"),
         (("--task", "digits-preference", "--optimizer", "turboo"), "Did you mean 'turbo'?"),

@@ -107,7 +107,7 @@ def test_other_commands_take_grey_as_it_is_too(lso: Lso, run: Run) -> None:
     refused = lso("interpolate", run.path, "test:1", "test:0", "--out", "way.png", "--force", "--invert")
     assert refused.exit_code == 2 and "--invert is for files" in refused.stderr
     refused = lso("optimize", "--task", "digits-preference", "--invert")
-    assert refused.exit_code == 2 and "--invert: no target is given" in refused.stderr
+    assert refused.exit_code == 2 and "--invert: only for the files of --target" in refused.stderr
 
 
 @pytest.mark.usefixtures("plain_report")

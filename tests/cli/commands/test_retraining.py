@@ -119,7 +119,7 @@ def test_ctrl_c_keeps_what_there_is_and_resuming_ends_as_if_nothing_had_happened
     again = lso("doctor", "broken")
     assert again.exit_code == 0 and "lso optimize --resume broken" in again.stdout
     result = lso("optimize", "--resume", "broken", "--device", "cpu", "--trust")
-    assert result.exit_code == 0 and "Going on with broken" in result.stderr
+    assert result.exit_code == 0 and "Continuing broken" in result.stderr
     assert Path("calls").stat().st_size == DATA + BUDGET  # nothing was scored twice
     assert lso(*SEARCH, "--out", "whole").exit_code == 0
     assert calls("broken") == calls("whole")
@@ -157,21 +157,24 @@ def test_defaults_are_those_of_the_configuration() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((*OBJECTIVE, "--retrain-k", "0.1"), "--retrain-k: nothing is retrained"),
+        ((*OBJECTIVE, "--retrain-k", "0.1"), "--retrain-k: only for a search that retrains"),
         ((*OBJECTIVE, "--retrain-epochs", "2", "--retrain-data", "9"), "--retrain-data, --retrain-epochs: nothing"),
-        ((*SEARCH, "--seeds", "2"), "--seeds: weighted retraining has no such option"),
+        ((*SEARCH, "--seeds", "2"), "--seeds: not for a search that retrains"),
         ((*SEARCH, "--chart", "active", "--surrogate", "decoded"), "--chart, --surrogate: weighted"),
         ((*SEARCH, "--asynchronous"), "--asynchronous: weighted"),
         ((*SEARCH, "--prior-weight", "1"), "--prior-weight: weighted"),
-        ((*SEARCH, "--optimizer", "adam"), "adam is no black-box optimizer"),
+        ((*SEARCH, "--optimizer", "adam"), "only for black-box optimizers, and adam is none"),
         ((*SEARCH, "--optimizer", "turbo:colour=red"), "has no option colour"),
         ((*SEARCH, "--known", "5"), "nothing is known beforehand of ink:score"),
         ((*SEARCH, "--retrain-k", "0"), "expected k > 0"),
         ((*SEARCH, "--retrain-epochs", "0"), "expected epochs > 0"),
         ((*SEARCH, "--retrain-first-epochs", "-1"), "expected first_epochs >= 0"),
-        ((*SEARCH, "--target", "test:1"), "a target is no score"),
-        (("optimize", "--target", "test:1", "--retrain-every", "5"), "a target is no score"),
-        (("optimize", "--resume", "runs/digits", "--retrain-every", "5"), "--retrain-every: the search has it already"),
+        ((*SEARCH, "--target", "test:1"), "weights training data by a score"),
+        (("optimize", "--target", "test:1", "--retrain-every", "5"), "weights training data by a score"),
+        (
+            ("optimize", "--resume", "runs/digits", "--retrain-every", "5"),
+            "--retrain-every: a resumed search keeps its own",
+        ),
         (("optimize", "--objective", "ink:missing", "--maximize", "--retrain-every", "5"), "ink"),
     ],
 )

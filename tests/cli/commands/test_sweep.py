@@ -86,9 +86,10 @@ def test_models_trained_together_are_named_and_stop_together(lso: Lso, monkeypat
 @pytest.mark.usefixtures("no_report")
 def test_a_wish_that_cannot_be_followed_is_told(lso: Lso) -> None:
     command = ("sweep", "--method", "vae", "--method", "aggressive", "--seeds", 2, *SMALL, "--time-limit", "0s")
-    told = "one after another, not together: aggressive (2 trainings): each model decides on its own inner steps\n"
+    reason = "aggressive (2 trainings): each model decides on its own inner steps\n"
+    told = f"not batched, trained one after the other: {reason}"
     assert told in lso(*command, "--out", "here", "--together").stderr
-    assert "not together" not in lso(*command, "--out", "here").stderr
+    assert "not batched" not in lso(*command, "--out", "here").stderr
 
 
 @pytest.mark.usefixtures("no_report")

@@ -214,7 +214,7 @@ def test_only_training_is_for_several_processes(lso: Callable[..., Result], monk
         monkeypatch.setenv(name, value)
     result = lso("evaluate", "runs/a")
     assert result.exit_code == 2
-    assert "torchrun started several processes, and evaluate is the work of one" in result.stderr
+    assert "torchrun started several processes, but `lso evaluate` runs in one" in result.stderr
 
 
 @pytest.mark.slow
