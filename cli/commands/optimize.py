@@ -85,9 +85,9 @@ Sense = Annotated[
 Optimizer = Annotated[
     str | None,
     typer.Option(
-        help="Gradient: adam, sgd, lbfgs, or an elementwise class of torch.optim. Black box: turbo, gp, thompson, "
-        "saas, cmaes or random, with options after a colon, e.g. gp:guard=ball. Default: adam for --target, else "
-        "turbo.",
+        help=f"Gradient: {', '.join(GRADIENT_OPTIMIZERS)}, or an elementwise class of torch.optim. Black box: "
+        f"{', '.join(BLACK_BOX_OPTIMIZERS)}; options follow a colon, e.g. gp:guard=ball. "
+        "Default: adam for --target, else turbo.",
         metavar="NAME",
         show_default=False,
         rich_help_panel=GOAL,
@@ -157,7 +157,7 @@ TimeLimit = Annotated[
 Control = Annotated[
     str,
     typer.Option(
-        help="Second optimizer, run from the same starts for comparison: lbfgs, sgd, adam or none.",
+        help=f"Second optimizer, run from the same starts for comparison: {', '.join(GRADIENT_OPTIMIZERS)} or none.",
         metavar="NAME",
         rich_help_panel=GRADIENT,
     ),
