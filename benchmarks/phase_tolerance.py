@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 from lso.tasks.datasets.loading import load_dataset
-from lso.tasks.papers.lagging_metrics import COLLAPSED
+from lso.tasks.papers.lagging_metrics import MAX_COLLAPSED
 from lso.tasks.training.plan import plan
 from lso.vae.data.dataset import Dataset
 from lso.vae.runs import INFO, Run
@@ -46,7 +46,7 @@ def line(method: str, runs: list[Run]) -> str:
     """A row of the table, and what each seed had."""
     mi = [float(run.best()["mi"]) for run in runs]
     ahead = [sum(row["inner_steps"] > 0 for row in run.metrics()) for run in runs]
-    collapsed = sum(value < COLLAPSED["mi"] for value in mi)
+    collapsed = sum(value < MAX_COLLAPSED["mi"] for value in mi)
     seconds = statistics.fmean(run.info["seconds"] for run in runs)
     told = f"{collapsed} of {len(runs)} | {', '.join(f'{value:z.2f}' for value in mi)} | {', '.join(map(str, ahead))}"
     return f"| `{method}` | {told} | {seconds:.0f} |"

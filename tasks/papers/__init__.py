@@ -1,1 +1,1 @@
-"""Published tables, what reproduces them, and the claims that are judged."""
+"""Published tables, the trainings that reproduce them, two experiments of papers, and tests of what they claim."""

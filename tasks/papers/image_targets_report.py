@@ -19,7 +19,7 @@ import torch
 
 from lso.analysis.convergence import finite_median
 from lso.reports.tables import NONE, Table, number, pluralize
-from lso.tasks.papers.claims import FEWEST, Claim, judge, name_of
+from lso.tasks.papers.claims import MIN_TARGETS, Claim, judge, name_of
 from lso.tasks.papers.image_targets import CONTROL_STEPS, TASK, BenchmarkConfig, TargetOutcome
 from lso.tasks.papers.published_tables import table
 from lso.tasks.search.gradient import FORCED
@@ -228,7 +228,7 @@ def claim_table(claims: Sequence[Claim]) -> Table:
     """What was claimed and what came of it."""
     rows = [[claim.judgement, claim.claim, claim.evidence] for claim in claims]
     note = "Mean difference over targets and its 95 % paired bootstrap interval (wider where the threshold was chosen "
-    note += f"by the data); undecided where that holds 0, and of fewer than {FEWEST} targets."
+    note += f"by the data); undecided where that holds 0, and of fewer than {MIN_TARGETS} targets."
     return Table(columns=["judgement", "claim", "evidence"], rows=rows, title="The paper's claims", note=note)
 
 

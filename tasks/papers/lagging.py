@@ -1,7 +1,7 @@
-"""The lagging experiment of He et al. (2019), section 3: plain against aggressive training on sequences with scalar z.
+"""The experiment of He et al. (2019), section 3: plain against aggressive training on sequences, with scalar z.
 
-While they train, models are kept at given steps; what is measured of them afterwards is kept too, so that a repeated
-call goes on. Torch-free until it trains.
+The encoder of the plain VAE lags behind the true posterior, and the model collapses. Weights are saved at given steps
+of the trainings, and measurements of them as well, so that a repeated call continues. Imports torch only to train.
 """
 
 import math
@@ -23,43 +23,35 @@ if TYPE_CHECKING:
     from lso.vae.data.dataset import Dataset
 
 Method = Literal["vae", "aggressive"]
-# As the authors' script for these data: windows of 15 inner steps, and one fall of the MI, however small, ends it.
+# As in the authors' script for these data: windows of 15 inner steps, and the first fall of the MI, however small, ends
+# the aggressive phase.
 METHODS: Mapping[Method, str] = {
     "vae": "vae",
     "aggressive": "aggressive:window=15,patience=1,against=previous,tolerance=0",
 }
-# The picture of one datum: 50 sequences are the batch of every step, inner ones too, and the phase does not end.
-ALONE: Mapping[Method, str] = {"vae": "vae", "aggressive": "aggressive:window=15,patience=1000,tolerance=0"}
+# For the picture of one datum: all steps, inner ones too, take the same 50 sequences, and the phase does not end.
+METHODS_OF_ONE: Mapping[Method, str] = {"vae": "vae", "aggressive": "aggressive:window=15,patience=1000,tolerance=0"}
 OFFSET = {"architecture": {"name": "he2019-toy-offset"}}
-FEW = 50  # sequences of that picture
-END = "end"  # stage of the best weights of a finished training
+SEQUENCES_OF_ONE = 50  # the batch of those trainings
+END = "end"  # the stage that stands for the best weights of a finished training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaggingConfig:
-    """What to train and to look at.
+    """The size of the experiment; the defaults are the paper's.
 
-    Args:
-        seeds: trainings of each method: seeds 0, 1, ...
-        limit: training sequences at most, the other splits in proportion; 0 is all.
-        epochs: at most.
-        stages: steps of the decoder at which a training is looked at, besides its end.
-        points: validation sequences that are looked at.
-        stride: of the grid on [-20, 20] that gives the true posterior means.
-        moves: steps of the picture of one datum.
-        offset: whether to train with offset initialization too, seed 0 alone.
     Raises:
         UsageError: if a value is out of range.
     """
 
-    seeds: int = 1
-    limit: int = 0
-    epochs: int = 50
-    stages: tuple[int, ...] = (0, 200, 1000, 2000)
-    points: int = 500
-    stride: float = 0.01
-    moves: int = 24
-    offset: bool = True
+    seeds: int = 1  # trainings of each method, with seeds 0, 1, ...
+    limit: int = 0  # training sequences at most, the other splits in proportion; 0 is all
+    epochs: int = 50  # at most
+    stages: tuple[int, ...] = (0, 200, 1000, 2000)  # decoder steps at which posterior means are measured
+    points: int = 500  # validation sequences whose posterior means are measured
+    stride: float = 0.01  # of the grid on [-20, 20] that integrates the true posterior
+    moves: int = 24  # steps in the picture of one datum
+    offset: bool = True  # whether to train with offset initialization too, with seed 0 only
 
     def __post_init__(self) -> None:
         require(self.seeds >= 1, "seeds >= 1", self.seeds, "Give --seeds 3, say.")
@@ -76,38 +68,33 @@ QUICK = LaggingConfig(limit=1000, epochs=20, stages=(0, 60, 125, 250), points=12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One training of the experiment.
-
-    Args:
-        planned: folder and configuration.
-        method: row of `METHODS`.
-        series: which picture it belongs to.
-        stages: steps at which its weights are kept.
-        whole: whether it is trained to its end, or to the last of them.
-    """
+    """One training of the experiment."""
 
     planned: Planned
     method: Method
-    series: Literal["plain", "offset", "one"]
-    stages: tuple[int, ...]
-    whole: bool = True
+    series: Literal["plain", "offset", "one"]  # the picture that it is for; "one": that of one datum
+    stages: tuple[int, ...]  # steps at which its weights are saved
+    whole: bool = True  # whether it is trained to its end; else to the last stage
 
 
 def parts(config: LaggingConfig, settings: Mapping[str, Any] | None = None) -> list[Part]:
-    """The trainings, in the order in which they run: the first seed with its pictures, then the others.
+    """The trainings in their order: both methods for each seed, after seed 0 also those of the other pictures.
 
     Args:
-        config: what to train.
-        settings: laid over the task's own, nested as in the TOML file.
+        config: the size of the experiment.
+        settings: changes of the task's settings, nested as in config.toml.
     Returns:
-        Both methods for each seed, and for seed 0 those of the other pictures.
+        The trainings.
     Raises:
         UsageError: for a wrong value.
     """
-    rule = {"monitor": "elbo", "monitor_from": 1}  # the paper's
+    rule = {"monitor": "elbo", "monitor_from": 1}  # the paper keeps the epoch with the best validation -ELBO
     shared = {"data": {"task": "synthetic", "limit": config.limit}, "protocol": {"epochs": config.epochs, **rule}}
     own = merge(shared, settings or {})
-    few = {"data": {"limit": FEW}, "protocol": {"batch_size": FEW, "epochs": config.moves + 1, "patience": 0}}
+    few = {
+        "data": {"limit": SEQUENCES_OF_ONE},
+        "protocol": {"batch_size": SEQUENCES_OF_ONE, "epochs": config.moves + 1, "patience": 0},
+    }
     found = []
     for seed in range(config.seeds):
         for method, label in METHODS.items():
@@ -115,7 +102,7 @@ def parts(config: LaggingConfig, settings: Mapping[str, Any] | None = None) -> l
             found.append(Part(planned=planned, method=method, series="plain", stages=config.stages))
         if seed > 0:
             continue
-        for method, label in ALONE.items():
+        for method, label in METHODS_OF_ONE.items():
             steps = tuple(range(config.moves + 1))
             one = _planned(f"one-{method}-s{seed}", label, seed, merge(own, few))
             found.append(Part(planned=one, method=method, series="one", stages=steps, whole=False))
@@ -134,36 +121,29 @@ def _planned(name: str, label: str, seed: int, settings: Mapping[str, Any]) -> P
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """What one call holds: where, until when, and the data of the last training.
+    """State of one call of the experiment: its folder, device and deadline, and the dataset read last."""
 
-    Args:
-        root: the folder above the trainings.
-        device: where to train.
-        callback: progress and stop requests.
-        deadline: of the clock.
-    """
-
-    root: Path
+    root: Path  # the folder above the trainings
     device: str
-    callback: "MultiRunCallback"
-    deadline: float = math.inf
+    callback: "MultiRunCallback"  # progress and stop requests
+    deadline: float = math.inf  # on the clock of time.monotonic
     _key: Any = None
     _dataset: Any = field(default=None)
 
     def reason(self) -> str | None:
-        """Why to stop now, if at all."""
+        """The reason to stop now; None to continue."""
         late = "reached the time limit" if time.monotonic() >= self.deadline else None
         return self.callback.stop() or late
 
     def data(self, part: Part) -> "Dataset":
-        """The data of a training, kept for the next."""
+        """The dataset of a training; it is kept, as the next training mostly has the same."""
         from lso.tasks.datasets.loading import load_dataset
 
         config = part.planned.config
         if self._dataset is None or self._key != config.data:
             self._key, self._dataset = config.data, load_dataset(config.data, "none", config.seed, trust=True)
-        found: Dataset = self._dataset
-        return found
+        dataset: Dataset = self._dataset
+        return dataset
 
 
 def begin(
@@ -173,7 +153,7 @@ def begin(
     callback: "MultiRunCallback | None" = None,
     seconds: float | None = None,
 ) -> Session:
-    """Look at the folders before anything is trained."""
+    """Check the folders of the trainings and the device before anything is trained."""
     from lso.tasks.training.experiment import resolve_device
     from lso.tasks.training.multi_run import MultiRunCallback
 
@@ -184,22 +164,22 @@ def begin(
 
 
 def stage_file(part: Part, root: Path, step: int) -> Path:
-    """Where the weights of a stage are kept."""
+    """The file of the weights that are saved at a step."""
     return root / part.planned.name / "stages" / f"{step}.safetensors"
 
 
 def train(part: Part, session: Session, place: tuple[int, int] = (1, 1)) -> str | None:
-    """Train, or go on, stopping at each stage to keep its weights.
+    """Train or continue a training, and save its weights at each stage.
 
-    A session ends at a stage and the next one begins there: as a resumed training gives the very numbers of an unbroken
-    one, the stops leave no trace.
+    The training stops at each stage and is resumed. As a resumed training gives the same numbers as one that was never
+    interrupted, the stops change nothing.
 
     Args:
         part: the training.
-        session: where and until when.
-        place: number of the training, and how many there are.
+        session: folder, device and deadline.
+        place: number of the training, and number of all trainings.
     Returns:
-        Why it was cut off; None if it is as far as it is to go.
+        Why it was cut off; None if it is complete.
     Raises:
         RunError: if the folder was begun with other stages.
         DivergedError: if a loss was not finite.
@@ -215,7 +195,7 @@ def train(part: Part, session: Session, place: tuple[int, int] = (1, 1)) -> str 
     callback = session.callback.training(part.planned, *place)
     try:
         for stop in stops:
-            if reason := _stretch(part, session, stop, callback):
+            if reason := _train_to(part, session, stop, callback):
                 return reason
             if Run(path).info["status"] == "finished":
                 return None
@@ -224,8 +204,8 @@ def train(part: Part, session: Session, place: tuple[int, int] = (1, 1)) -> str 
     return None
 
 
-def _stretch(part: Part, session: Session, stop: int | None, callback: Any) -> str | None:
-    """Train up to a stage, or to the end, and keep what is there."""
+def _train_to(part: Part, session: Session, stop: int | None, callback: Any) -> str | None:
+    """Train up to a stage, or to the end if ``stop`` is None, and save the weights; returns why it was cut off."""
     from lso.tasks.training import experiment
     from lso.vae.training.callbacks import Limits
 
@@ -239,23 +219,23 @@ def _stretch(part: Part, session: Session, stop: int | None, callback: Any) -> s
     else:
         run = training.train(part.planned.config, session.data(part), path, **options)
     if run.info["status"] == "finished":
-        experiment.resume(run)  # its report
+        experiment.resume(run)  # writes the report of the finished training
         return None
-    step = _keep(part, session, run, stop)
+    step = _save_stage(part, session, run, stop)
     if stop is None or step < stop:
         return session.reason() or str(run.info["sentence"])
     return None
 
 
-def _keep(part: Part, session: Session, run: Run, stop: int | None) -> int:
-    """Write the weights of a stage, if training is there; the step it is at."""
+def _save_stage(part: Part, session: Session, run: Run, stop: int | None) -> int:
+    """Save the weights if the training has reached the stage ``stop``; returns the step that it has reached."""
     from lso.vae.checkpoint import load_last, save_model
 
     values = load_last(run.path / LAST, "cpu")
     step = int(values["position"]["step"])
     if stop is not None and step > stop:
         raise RunError(
-            f"{run.path} is at step {step} and was not looked at in step {stop}",
+            f"{run.path} is at step {step} already, and its weights at step {stop} were not saved",
             "Give the --stages that it was begun with, or another --out.",
         )
     if step == stop:

@@ -1,4 +1,4 @@
-"""Where a model of the lagging experiment stands: means of true and approximate posteriors, and its metrics."""
+"""Measurements of the lagging experiment: means of the true and the encoder's posteriors, and metrics at the end."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -24,27 +24,23 @@ from lso.vae.runs import INFO, MODEL, Run
 from lso.vae.utils.files import make_folder, replace_arrays
 from lso.vae.utils.reading import read_json, replace_sealed
 
-DRAWS = 10  # evaluations whose mean is told: near collapse one has an error of 0.7 / sqrt(n) nats in its MI
-MEANS = ("mi", "kl", "neg_elbo")  # over those draws
-SURE = {"mi": 0.5, "correlation": 0.9}  # least of aggressive training
-COLLAPSED = {"mi": 0.05, "deviation": 0.1}  # most of plain training
+DRAWS = 10  # evaluations that are averaged: near collapse one alone has an error of 0.7 / sqrt(n) nats in its MI
+AVERAGED = ("mi", "kl", "neg_elbo")  # metrics that are averaged over those draws
+# Bounds within which the paper's claim counts as confirmed.
+MIN_WORKING = {"mi": 0.5, "correlation": 0.9}  # aggressive training: above both
+MAX_COLLAPSED = {"mi": 0.05, "deviation": 0.1}  # plain training: below both
 
 
 class TimeLimitReached(Exception):
-    """The caller's time was over while something was measured."""
+    """The time limit was reached, or a signal came, during a measurement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PosteriorMeans:
-    """Where the posteriors of some data have their means, in one stage of a training.
+    """Posterior means of n data at one stage of a training, or of one datum at several stages."""
 
-    Args:
-        true: ``(n,)`` of the model's own posterior, by grid.
-        encoder: ``(n,)`` of the encoder's.
-    """
-
-    true: Float[Tensor, " n"]
-    encoder: Float[Tensor, " n"]
+    true: Float[Tensor, " n"]  # of the true posterior p(z|x), integrated on a grid
+    encoder: Float[Tensor, " n"]  # of the encoder's q(z|x)
 
     @property
     def deviation(self) -> float:
@@ -58,7 +54,7 @@ class PosteriorMeans:
 
     @property
     def correlation(self) -> float:
-        """Of the encoder's means with the true ones; 0 where either do not vary."""
+        """Correlation of the encoder's means with the true ones; 0 where either of them do not vary."""
         both = torch.stack([self.true, self.encoder])
         varied = bool((both.std(1) > 0).all())
         return torch.corrcoef(both)[0, 1].item() if varied else 0.0
@@ -66,74 +62,61 @@ class PosteriorMeans:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FinalMetrics:
-    """A finished training, with the weights of its best validation loss.
-
-    Args:
-        part: the training.
-        mi: nats, within batches of 32 of the test split; mean over draws, as the others.
-        kl: nats.
-        active_units: 0 or 1.
-        neg_elbo: nats.
-        place: of the validation points.
-        aggressive_epochs: in which the encoder was trained ahead.
-        inner_steps: a step of the decoder, mean over those epochs.
-        epochs: trained.
-        seconds: of training.
-    """
+    """Metrics of a finished training, at its best weights; MI, KL and -ELBO are means over draws on the test split."""
 
     part: Part
-    mi: float
-    kl: float
-    active_units: int
-    neg_elbo: float
-    place: PosteriorMeans
-    aggressive_epochs: int
-    inner_steps: float
+    mi: float  # nats, within batches of 32
+    kl: float  # nats
+    active_units: int  # 0 or 1
+    neg_elbo: float  # nats
+    place: PosteriorMeans  # of the validation points
+    aggressive_epochs: int  # in which the encoder was trained ahead of the decoder
+    inner_steps: float  # for each step of the decoder, mean over those epochs
     epochs: int
-    seconds: float
+    seconds: float  # of training
 
     @property
     def as_claimed(self) -> bool:
-        """Whether plain training collapsed, aggressive training did not."""
+        """Whether the training did as the paper claims: plain training collapsed, or aggressive training did not."""
         if self.part.method == "vae":
-            return self.mi < COLLAPSED["mi"] and self.place.deviation < COLLAPSED["deviation"]
-        return self.mi > SURE["mi"] and self.place.correlation > SURE["correlation"]
+            return self.mi < MAX_COLLAPSED["mi"] and self.place.deviation < MAX_COLLAPSED["deviation"]
+        return self.mi > MIN_WORKING["mi"] and self.place.correlation > MIN_WORKING["correlation"]
 
 
-def place(
+def measure_means(
     part: Part, stage: int | str, config: LaggingConfig, session: Session, one: int | None = None
 ) -> PosteriorMeans | None:
-    """Where the points of a training are in one of its stages.
+    """Posterior means of a training at one of its stages; they are saved for the next call.
 
     Args:
-        part: the training; the points are validation data, but the training data of the picture of one.
+        part: the training. The data are validation data, or training data for the picture of one datum.
         stage: step of the decoder, or ``"end"``.
-        config: points and stride.
-        session: where.
-        one: look at this datum alone.
+        config: number of data and stride of the grid.
+        session: folder and device.
+        one: number of the datum to measure alone; None measures ``config.points`` data.
     Returns:
-        The means, kept for the next call; None where training is not that far, or ended before.
+        The means; None if the training has not reached the stage, or ended before it.
     Raises:
-        Cut: if the time is over.
+        TimeLimitReached: if the session's time is over.
     """
     weights = _weights(part, stage, session.root)
     if not weights.is_file() or (stage == END and _status(part, session.root) != "finished"):
         return None
     kept = _kept_file(part, stage, config, session.root, one)
-    if (before := _measured(kept)) is not None:
+    if (before := _read_means(kept)) is not None:
         return before
     chosen = slice(config.points) if one is None else slice(one, one + 1)
     data = seen(session.data(part), "train" if part.series == "one" else "validation")[chosen]
-    count = _counting(part, session)
-    found = locate(load_model(weights, _device(session)), data, PosteriorGrid(stride=config.stride), count)
+    count = _progress(part, session)
+    found = posterior_means(load_model(weights, _device(session)), data, PosteriorGrid(stride=config.stride), count)
     session.callback.left(part.planned)
     make_folder(kept.parent)
     replace_arrays(kept, {"true": found.true.numpy(), "encoder": found.encoder.numpy()})
     return found
 
 
-def _measured(kept: Path) -> PosteriorMeans | None:
-    """What was measured before; None where nothing was, or the file is damaged: then it is measured again."""
+def _read_means(kept: Path) -> PosteriorMeans | None:
+    """Means that were measured before; None if there are none or the file is damaged: then they are measured again."""
     if not kept.is_file():
         return None
     try:
@@ -145,10 +128,10 @@ def _measured(kept: Path) -> PosteriorMeans | None:
     return found if fits and bool(torch.stack([found.true, found.encoder]).isfinite().all()) else None
 
 
-def locate(
+def posterior_means(
     model: VAE, data: Data, grid: PosteriorGrid, callback: Callable[[int, int], None] | None = None
 ) -> PosteriorMeans:
-    """Where data are in the space of posterior means."""
+    """Measure the true and the encoder's posterior means of data."""
     device = next(model.parameters()).device
     true = posterior_mean(model, data, grid, callback=callback)
     with torch.no_grad(), eval_mode(model):
@@ -156,9 +139,9 @@ def locate(
     return PosteriorMeans(true=true.cpu(), encoder=mean[:, 0].double().cpu())
 
 
-def ending(part: Part, config: LaggingConfig, session: Session) -> FinalMetrics | None:
-    """What has become of a training."""
-    at = place(part, END, config, session)
+def measure_end(part: Part, config: LaggingConfig, session: Session) -> FinalMetrics | None:
+    """The metrics of a finished training; None if it is not finished."""
+    at = measure_means(part, END, config, session)
     if at is None:
         return None
     run = Run(session.root / part.planned.name)
@@ -177,34 +160,26 @@ def ending(part: Part, config: LaggingConfig, session: Session) -> FinalMetrics 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Findings:
-    """What there is of an experiment.
+    """All measurements of the experiment so far."""
 
-    Args:
-        endings: of finished trainings, seed by seed.
-        spaces: (series, seed) -> method -> stages: step and place.
-        paths: method -> true and encoder's means of one datum, move after move.
-        datum: number of that datum among the training data.
-        infos: name of a training -> its run.json.
-        cut: why something is missing; empty where nothing is.
-    """
-
-    endings: list[FinalMetrics] = field(default_factory=list)
+    endings: list[FinalMetrics] = field(default_factory=list)  # of finished trainings, seed by seed
+    # (series, seed) -> method -> (step, posterior means) of each stage
     spaces: dict[tuple[str, int], dict[str, list[tuple[int, PosteriorMeans]]]] = field(default_factory=dict)
-    paths: dict[str, PosteriorMeans] = field(default_factory=dict)
-    datum: int = 0
-    infos: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    cut: str = ""
+    paths: dict[str, PosteriorMeans] = field(default_factory=dict)  # method -> means of one datum, step after step
+    datum: int = 0  # number of that datum among the training data
+    infos: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # name of a training -> its run.json
+    cut: str = ""  # why something is missing; empty if nothing is
 
 
 def explore(parts: Sequence[Part], config: LaggingConfig, session: Session) -> Findings:
-    """Train what is missing and measure it, training after training; calling it again goes on.
+    """Train what is missing and measure it, one training after the other; a repeated call continues.
 
     Args:
-        parts: of `lagging.parts`.
-        config: points and stride.
-        session: of `lagging.begin`.
+        parts: from `lagging.parts`.
+        config: number of data and stride of the grid.
+        session: from `lagging.begin`.
     Returns:
-        What there is when everything is done, or the time is over.
+        All measurements, when everything is done or the session's time is over.
     """
     found, cut = Findings(), ""
     try:
@@ -212,44 +187,49 @@ def explore(parts: Sequence[Part], config: LaggingConfig, session: Session) -> F
             cut = train(part, session, (number, len(parts))) or ""
             if (session.root / part.planned.name / INFO).is_file():
                 found.infos[part.planned.name] = Run(session.root / part.planned.name).info
-                _look(part, config, session, found)
+                _measure_training(part, config, session, found)
             if cut:
                 break
-        found = replace(found, datum=_walk([part for part in parts if part.series == "one"], config, session, found))
+        ones = [part for part in parts if part.series == "one"]
+        found = replace(found, datum=_measure_path(ones, config, session, found))
     except TimeLimitReached as error:
         cut = str(error)
     return replace(found, cut=cut)
 
 
-def _look(part: Part, config: LaggingConfig, session: Session, found: Findings) -> None:
-    """Measure one training, as far as it is."""
+def _measure_training(part: Part, config: LaggingConfig, session: Session, found: Findings) -> None:
+    """Measure a training at the stages that it has reached."""
     if part.series == "one":
         return
-    stages = [(step, place(part, step, config, session)) for step in part.stages]
+    stages = [(step, measure_means(part, step, config, session)) for step in part.stages]
     rows = found.spaces.setdefault((part.series, part.planned.config.seed), {})
     rows[part.method] = [(step, at) for step, at in stages if at is not None]
-    if part.whole and (end := ending(part, config, session)) is not None:
+    if part.whole and (end := measure_end(part, config, session)) is not None:
         found.endings.append(end)
 
 
-def _walk(ones: Sequence[Part], config: LaggingConfig, session: Session, found: Findings) -> int:
-    """The way of the datum whose true means end farthest from 0, the methods' distances added up."""
-    ends = [place(part, part.stages[-1], config, session) for part in ones]
+def _measure_path(ones: Sequence[Part], config: LaggingConfig, session: Session, found: Findings) -> int:
+    """Measure one datum step after step in both trainings, and return its number.
+
+    It is the datum whose true means end farthest from 0, summed over the methods: the one with most to see.
+    """
+    ends = [measure_means(part, part.stages[-1], config, session) for part in ones]
     last = [at.true.abs() for at in ends if at is not None]
     if not ones or len(last) < len(ones):
         return 0
     datum = int(torch.stack(last).sum(0).argmax())
     for part in ones:
-        moves = [at for step in part.stages if (at := place(part, step, config, session, datum)) is not None]
+        moves = [at for step in part.stages if (at := measure_means(part, step, config, session, datum)) is not None]
         true, encoder = (torch.cat([getattr(at, key) for at in moves]) for key in ("true", "encoder"))
         found.paths[part.method] = PosteriorMeans(true=true, encoder=encoder)
     return datum
 
 
 def staircase(path: PosteriorMeans) -> PosteriorMeans:
-    """The way of aggressive training with the corners: the encoder moves first, up or down, then the decoder, aside.
+    """The path of a datum under aggressive training as a staircase: the encoder's mean moves first, then the true mean.
 
-    As inner steps leave the decoder as it is, and outer ones the encoder, the corners are known from the ends.
+    Inner steps leave the decoder as it is and outer steps the encoder, so the corners follow from the points before and
+    after.
     """
     true = path.true[:-1].repeat_interleave(2)
     encoder = path.encoder[1:].repeat_interleave(2)
@@ -257,17 +237,17 @@ def staircase(path: PosteriorMeans) -> PosteriorMeans:
 
 
 def _metrics(part: Part, run: Run, session: Session) -> dict[str, Any]:
-    """Means over draws on the test split, kept beside the weights."""
+    """Metrics on the test split, averaged over draws; they are saved beside the weights."""
     kept = run.path / "stages" / "test.json"
     try:
         before = read_json(kept)
-        if set(before) == {*MEANS, "active_units"} and all(type(one) in (int, float) for one in before.values()):
+        if set(before) == {*AVERAGED, "active_units"} and all(type(one) in (int, float) for one in before.values()):
             return before
     except RunError:  # not there, or damaged: measured again
         pass
     model, data = load_model(run.path / MODEL, _device(session)), seen(session.data(part), "test")
     draws = [validate(model, data.to(_device(session)), seed)[0] for seed in range(DRAWS)]
-    values = {key: statistics.fmean(float(one[key]) for one in draws) for key in MEANS}
+    values = {key: statistics.fmean(float(one[key]) for one in draws) for key in AVERAGED}
     values["active_units"] = round(float(draws[0]["active_units"]))
     replace_sealed(kept, values)
     return values
@@ -292,12 +272,13 @@ def _device(session: Session) -> str:
     return str(resolve_device(session.device))
 
 
-def _counting(part: Part, session: Session) -> Callable[[int, int], None]:
-    shown = session.callback.evaluating(part.planned, 0)
+def _progress(part: Part, session: Session) -> Callable[[int, int], None]:
+    """Progress callback of a measurement; it raises `TimeLimitReached` to stop it."""
+    show = session.callback.evaluating(part.planned, 0)
 
     def count(done: int, total: int) -> None:
         if done < total and (reason := session.reason()):
             raise TimeLimitReached(reason)
-        shown(done, total)
+        show(done, total)
 
     return count

@@ -1,4 +1,4 @@
-"""The page of the lagging experiment: claims, endings, the space of posterior means, the way of one datum."""
+"""The page of the lagging experiment: claims, final metrics, posterior mean spaces and the path of one datum."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -17,22 +17,30 @@ from typing import TYPE_CHECKING, Any
 
 from lso.reports.tables import Table, facts, number
 from lso.tasks.papers.lagging import METHODS, LaggingConfig
-from lso.tasks.papers.lagging_metrics import COLLAPSED, DRAWS, SURE, FinalMetrics, Findings, PosteriorMeans, staircase
+from lso.tasks.papers.lagging_metrics import (
+    DRAWS,
+    MAX_COLLAPSED,
+    MIN_WORKING,
+    FinalMetrics,
+    Findings,
+    PosteriorMeans,
+    staircase,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-REACH = 3.0  # of the axes, as the paper's
-LEFT, BELOW = 0.5, 0.62  # inches: beside each panel, below all of them
+REACH = 3.0  # half the length of the axes, as in the paper
+LEFT, BELOW = 0.5, 0.62  # inches of room: left of each panel, below all panels
 
 
 @styled
 def posterior_space(rows: Mapping[str, Sequence[tuple[str, Tensor, Tensor]]]) -> "Figure":
-    """One row a training, one panel a stage, one cross a datum; on the dashed line the encoder is right on average.
+    """Encoder's against true posterior means: a row for each training, a panel for each stage, a cross for each datum.
 
     Args:
-        rows: training -> stages: title, true means ``(n,)``, the encoder's ``(n,)``.
+        rows: training -> stages: title, true means ``(n,)``, encoder's means ``(n,)``.
     Returns:
         The figure.
     """
@@ -43,7 +51,7 @@ def posterior_space(rows: Mapping[str, Sequence[tuple[str, Tensor, Tensor]]]) ->
         for axis in line[len(stages) :]:
             axis.set_visible(False)
         for axis, (title, true, encoder) in zip(line, stages, strict=False):
-            _frame(axis, REACH)
+            _draw_frame(axis, REACH)
             inside = ((true.abs() <= REACH) & (encoder.abs() <= REACH)).numpy()
             axis.plot(*(v.numpy()[inside] for v in (true, encoder)), "x", color=COLOURS[1], markersize=3.2, mew=0.7)
             axis.set_title(title)
@@ -60,12 +68,12 @@ def posterior_space(rows: Mapping[str, Sequence[tuple[str, Tensor, Tensor]]]) ->
 
 @styled
 def paths(panels: Mapping[str, tuple[Tensor, Tensor]]) -> "Figure":
-    """The way of one datum, step after step, one panel a training on axes of one scale."""
+    """The path of one datum step after step: one panel for each training, all on the same scale."""
     figure, axes = canvas(1, len(panels), 3.9, left=0.7)
     reach = 1.15 * max(float(v.abs().max()) for both in panels.values() for v in both)
     for axis, (name, (true, encoder)) in zip(axes[0], panels.items(), strict=True):
-        _frame(axis, reach or 1.0)
-        _way(axis, true.numpy(), encoder.numpy())
+        _draw_frame(axis, reach or 1.0)
+        _draw_path(axis, true.numpy(), encoder.numpy())
         axis.set(title=name, xlabel="true posterior mean")
         axis.set_aspect("equal")
     axes[0, 0].legend(loc="upper left")
@@ -73,8 +81,8 @@ def paths(panels: Mapping[str, tuple[Tensor, Tensor]]) -> "Figure":
     return figure
 
 
-def _way(axis: "Axes", x: np.ndarray, y: np.ndarray) -> None:
-    """Arrows from place to place, early ones pale."""
+def _draw_path(axis: "Axes", x: np.ndarray, y: np.ndarray) -> None:
+    """Arrows from point to point, the early ones pale."""
     from matplotlib.colors import to_rgba
 
     ages = np.linspace(0.35, 1.0, len(x) - 1)
@@ -95,45 +103,46 @@ def _way(axis: "Axes", x: np.ndarray, y: np.ndarray) -> None:
     axis.plot(x[-1], y[-1], "s", color=COLOURS[1], markersize=7, label="last", linestyle="", zorder=4)
 
 
-def _frame(axis: "Axes", reach: float) -> None:
-    """Both axes of one reach, the origin and the dashed diagonal."""
+def _draw_frame(axis: "Axes", reach: float) -> None:
+    """Axes from -reach to reach, lines through the origin, and the dashed diagonal."""
     for line in (axis.axhline, axis.axvline):
         line(0, color="#b0b0b0", linewidth=0.8)
     axis.axline((0, 0), slope=1, linestyle="--", linewidth=1, color=DARK)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
 
 
-SHOWN = 9  # places on the way of one datum
+PATH_POINTS = 9  # points on the path of one datum
 NAMES = {"vae": "plain VAE", "aggressive": "aggressive"}
 SPACE = (
-    "Across: mean of the model's own posterior, by grid. Up: mean of the encoder's. Steps are those of the decoder. "
-    "On the dashed line the encoder is right on average; on the level line through 0 it ignores its data, at the "
-    "centre the decoder ignores z as well. Validation data as in the paper (its code shows training "
-    "data), and no dropout."
+    "Horizontal: mean of the model's true posterior, integrated on a grid. Vertical: mean of the encoder's posterior. "
+    "Steps are those of the decoder. On the dashed line the encoder is right on average; on the horizontal line "
+    "through 0 it ignores its data; at the centre the decoder ignores z as well. Validation data, as in the paper "
+    "(its code shows training data), without dropout."
 )
 PATH = (
-    f"The last {SHOWN} places of one of 50 sequences that are the batch of every step, as many as in the paper: plain "
-    "training moves both means at once; in aggressive training the encoder moves first (up or down), then the decoder "
-    "(aside). Of the 50 it is the one that the two trainings moved farthest aside. "
+    f"The last {PATH_POINTS} points of the path of one of 50 sequences that are the batch of every step, as many as in "
+    "the paper. Plain training moves both means at once; aggressive training moves the encoder's mean first "
+    "(vertical), then the true one (horizontal). Of the 50 it is the sequence whose true mean the two "
+    "trainings moved farthest. "
 )
 CLAIMS = {
-    "vae": f"plain training collapses: MI < {COLLAPSED['mi']} nats, "
-    f"deviation of encoder means < {COLLAPSED['deviation']}",
-    "aggressive": f"aggressive training does not: MI > {SURE['mi']} nats, "
-    f"correlation of encoder and true means > {SURE['correlation']}",
+    "vae": f"plain training collapses: MI < {MAX_COLLAPSED['mi']} nats, "
+    f"deviation of encoder means < {MAX_COLLAPSED['deviation']}",
+    "aggressive": f"aggressive training does not: MI > {MIN_WORKING['mi']} nats, "
+    f"correlation of encoder and true means > {MIN_WORKING['correlation']}",
 }
 
 
 def claim_table(found: Findings) -> Table:
-    """What was claimed and what came of it."""
+    """The paper's claims and whether the finished trainings support them."""
     rows = []
     for method, claim in CLAIMS.items():
         mine = [end for end in found.endings if end.part.method == method]
         held = sum(end.as_claimed for end in mine)
         word = "not reached" if not mine else "holds" if held == len(mine) else "does not hold"
         evidence = "; ".join(_evidence(end) for end in mine)
-        counted = f"in {held} of {len(mine)} trainings: {evidence}" if mine else "no training is finished"
-        rows.append([word, claim, counted])
+        support = f"in {held} of {len(mine)} trainings: {evidence}" if mine else "no training is finished"
+        rows.append([word, claim, support])
     return Table(columns=["judgement", "claim", "evidence"], rows=rows, title="The paper's claims")
 
 
@@ -148,13 +157,13 @@ def _evidence(end: FinalMetrics) -> str:
 
 def sentence(found: Findings) -> str:
     """The claims in one sentence."""
-    told = {row[1].split(":")[0]: (row[0], row[2].split(":")[0]) for row in claim_table(found).rows}
-    parts = [f"{claim}: {word} ({count})" for claim, (word, count) in told.items()]
-    return f"{'; '.join(parts)}."[0].upper() + f"{'; '.join(parts)}."[1:]
+    claims = {row[1].split(":")[0]: (row[0], row[2].split(":")[0]) for row in claim_table(found).rows}
+    text = "; ".join(f"{claim}: {word} ({count})" for claim, (word, count) in claims.items())
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def ending_table(found: Findings) -> Table:
-    """Every finished training."""
+    """The final metrics of every finished training."""
     rows = [
         [
             end.part.method,
@@ -175,14 +184,13 @@ def ending_table(found: Findings) -> Table:
     ]
     columns = ["method", "seed", "MI", "KL", "AU", "-ELBO", "deviation, encoder", "deviation, true", "correlation"]
     columns += ["aggressive epochs", "inner steps", "minutes", "as claimed"]
-    note = "Weights of the best validation -ELBO; nats. MI (within batches of 32), KL and -ELBO on the test split, "
-    note += f"means of {DRAWS} draws; deviations and correlation of the posterior means of the validation points."
+    note = "At the weights of the best validation -ELBO; nats. MI (within batches of 32), KL and -ELBO: on the test "
+    note += f"split, means of {DRAWS} draws. Deviations and correlation: of posterior means of the validation points."
     return Table(columns=columns, rows=rows, title="At the end", note=note)
 
 
 def figures(found: Findings) -> "dict[str, tuple[str, str, Figure]]":
-    """The pictures."""
-
+    """Pictures by file name: title, caption and figure."""
     drawn = {}
     for (series, seed), rows in found.spaces.items():
         lines = {NAMES[m]: [_panel(step, at) for step, at in stages] for m, stages in rows.items() if stages}
@@ -197,9 +205,9 @@ def figures(found: Findings) -> "dict[str, tuple[str, str, Figure]]":
     if len(found.paths) == len(METHODS):
         ways = {m: staircase(path) if m == "aggressive" else path for m, path in found.paths.items()}
         steps = len(found.paths["vae"].true) - 1
-        figure = paths({NAMES[m]: (way.true[-SHOWN:], way.encoder[-SHOWN:]) for m, way in ways.items()})
+        figure = paths({NAMES[m]: (way.true[-PATH_POINTS:], way.encoder[-PATH_POINTS:]) for m, way in ways.items()})
         caption = f"{PATH}Training sequence {found.datum}, up to step {steps}."
-        drawn["one-datum"] = ("The way of one datum", caption, figure)
+        drawn["one-datum"] = ("The path of one datum", caption, figure)
     return drawn
 
 
@@ -239,7 +247,7 @@ def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: 
 
 
 def numbers(found: Findings, config: LaggingConfig) -> dict[str, Any]:
-    """What there is as plain values."""
+    """All measurements as plain values, for report.json."""
     claims = claim_table(found)
     spaces = [
         {"series": series, "seed": seed, "method": method, "step": step, "true": at.true, "encoder": at.encoder}
@@ -258,7 +266,7 @@ def numbers(found: Findings, config: LaggingConfig) -> dict[str, Any]:
 
 
 def _ending(end: FinalMetrics) -> dict[str, Any]:
-    """Numbers of a finished training."""
+    """The final metrics of a training as plain values."""
     left_out = ("part", "place")
     own = {f.name: getattr(end, f.name) for f in dataclasses.fields(end) if f.name not in left_out}
     derived = {key: getattr(end.place, key) for key in ("deviation", "true_deviation", "correlation")}

@@ -1,9 +1,9 @@
-"""Published tables: every figure as it was printed, and for rows that can be trained here the configuration.
+"""Published tables: every figure as it was printed, and the configurations of the rows that can be trained here.
 
-``tables/*.toml`` hold them. A figure that is not there was not published, or is lost in our copies; none is filled in.
-Where all are, ``told`` says what is told of the trainings all the same. A file with ``[parts.NAME]`` is a table for
-each part, a data set, with the columns of that name; what a part says goes over what its file says. A row's ``train``
-is one for all parts, or a mapping by part.
+The tables are in ``tables/*.toml``. A figure that is missing there was not published, or is missing in our copy of the
+paper; none is filled in. If a table has no figures at all, its ``told`` lists the quantities to show of trainings. A
+file with ``[parts.NAME]`` holds one table for each part, a dataset, with the columns of that name; values of a part
+override or extend those of the file. A row's ``train`` is one method for all parts, or a mapping from part to method.
 """
 
 import tomllib
@@ -17,8 +17,8 @@ from typing import Any
 
 from lso.vae.errors import DataError, UsageError, unknown_name
 
-NAMES = ("model", "method", "dataset", "encoder_learning_rate", "inner_iterations")  # what a row may be known by
-NUMBERS = ("encoder_learning_rate", "inner_iterations")  # of these, what says nothing without its name
+LABEL_KEYS = ("model", "method", "dataset", "encoder_learning_rate", "inner_iterations")  # one of them labels a row
+NUMBER_KEYS = ("encoder_learning_rate", "inner_iterations")  # numbers, whose label needs the name of the key
 HEADINGS = {
     "nll": "NLL",
     "neg_elbo": "-ELBO",
@@ -32,135 +32,90 @@ HEADINGS = {
     "ppl": "perplexity",
     "ppl_bound": "perplexity bound",
 }
-SAME = {"iw_nll": "nll", "exact_nll": "nll"}  # importance-weighted for models with latents, exact for others
-Column = tuple[str, str]  # part (data set or latent size; empty where there is one alone) and quantity of `HEADINGS`
+SYNONYMS = {"iw_nll": "nll", "exact_nll": "nll"}  # importance-weighted for models with latents, exact for others
+Column = tuple[str, str]  # part (dataset or latent size; empty if there is only one) and quantity, a key of `HEADINGS`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A published number.
+    """A published number."""
 
-    Args:
-        mean: as printed.
-        text: with its deviation, for reading.
-        std: standard deviation as printed, or the root of a printed variance; None where there is none.
-        floor: half of the last printed digit, of the mean or of the deviation, whichever is more.
-    """
-
-    mean: Decimal
-    text: str
-    std: float | None = None
-    floor: float = 0.0
+    mean: Decimal  # as printed
+    text: str  # with its deviation, to print
+    std: float | None = None  # printed standard deviation, or root of a printed variance; None if there is none
+    floor: float = 0.0  # rounding error: half of the last printed digit of the mean or of the deviation, the larger one
 
     @property
     def scale(self) -> float | None:
-        """The deviation that a z-score divides by: never below what rounding hides; None without a deviation."""
+        """The deviation that a z-score divides by, at least the rounding error; None without a deviation."""
         return None if self.std is None else max(self.std, self.floor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A row of a published table.
+    """A row of a published table."""
 
-    Args:
-        label: what it is called there.
-        group: heading that it stands under, if any.
-        train: method that trains it here, ``"name:key=value,..."``; empty where only the figures are known.
-        settings: of its trainings, over those of the table.
-        figures: of each column.
-        instead: the paper's method, where a scale trains another.
-        reading_of: label of the row whose figures these are, where this is another reading of its method.
-    """
-
-    label: str
-    group: str = ""
-    train: str = ""
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    label: str  # as in the paper
+    group: str = ""  # heading above the row, if any
+    train: str = ""  # method that trains it here, "name:key=value,..."; empty if it can only be shown
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of its trainings; override the table's
     figures: Mapping[Column, Figure] = field(default_factory=dict)
-    instead: str = ""
+    instead: str = ""  # the paper's method, if a scale trains another one
+    # Label of the row whose figures these are, if this row trains another reading of its method.
     reading_of: str = ""
 
     @property
     def training(self) -> str:
-        """The method and the settings that are the row's own, e.g. ``vae, word_drop=0.25``."""
+        """The method and the settings of the row, e.g. ``vae, word_drop=0.25``."""
         own = {key: value for section in self.settings.values() for key, value in section.items()}
-        told = (f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in own.items())
-        return ", ".join((self.train, *told))
+        texts = (f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in own.items())
+        return ", ".join((self.train, *texts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """A table at a size that another machine can train.
-
-    Args:
-        name: what it is called.
-        what: it is, in a line.
-        settings: over those of the table, nested as in ``config.toml``.
-        first: labels of the rows that are trained first, in that order; the others come after, as in the table.
-        seeds: runs of some rows, by label, where they are not the paper's number.
-        train: method of some rows, by label, where it is not the table's.
-        readings: label of a row -> what its method may also mean where the paper leaves that open, label -> method.
-    """
+    """How the trainings of a table are changed so that a smaller machine can run them."""
 
     name: str
-    what: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    first: tuple[str, ...] = ()
-    seeds: Mapping[str, int] = field(default_factory=dict)
-    train: Mapping[str, str] = field(default_factory=dict)
+    what: str  # a line that describes it
+    settings: Mapping[str, Any] = field(default_factory=dict)  # override those of the table; nested as in config.toml
+    first: tuple[str, ...] = ()  # labels of the rows that are trained first, in this order; then come the others
+    seeds: Mapping[str, int] = field(default_factory=dict)  # label of a row -> runs, if not as many as in the paper
+    train: Mapping[str, str] = field(default_factory=dict)  # label of a row -> method, if it is not the table's
+    # Label of a row -> further readings of its method that the paper allows: label of the reading -> method.
     readings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedTable:
-    """A published table, and how its rows are trained.
+    """A published table, and how its rows are trained."""
 
-    Args:
-        name: of its file, and of its part where that has several.
-        title: what it shows.
-        source: where it was published.
-        note: how its figures were made.
-        rows: in the order of the paper.
-        task: row of `lso.tasks.TASKS`; empty where no row can be trained.
-        column: the part of the figures that is about that task; empty where all are.
-        told: quantities of the trainings that have a column although none was published.
-        trainings: the table whose trainings it shares, and what it does not say of task, settings, protocol and scales;
-            empty for its own.
-        seeds: runs of each row.
-        iw_samples: of the importance-weighted NLL.
-        repeats: evaluations of each run.
-        latent_dims: part -> latent size, where a row stands for several.
-        settings: of all trainings, nested as in ``config.toml``.
-        protocol: sentences on them.
-        remarks: other sentences.
-        scales: sizes that it can be trained at instead, by name.
-        scale: the one of them that this is, see `at_scale`; None for the paper's own size.
-    """
-
-    name: str
-    title: str
-    source: str
-    note: str
-    rows: tuple[Row, ...]
-    task: str = ""
-    column: str = ""
-    told: tuple[str, ...] = ()
+    name: str  # of its file, followed by that of its part if the file has several
+    title: str  # what it shows
+    source: str  # the paper
+    note: str  # how the figures were made
+    rows: tuple[Row, ...]  # in the order of the paper
+    task: str = ""  # row of `lso.tasks.TASKS`; empty if no row can be trained
+    column: str = ""  # the part of the figures that belongs to the task; empty if all do
+    told: tuple[str, ...] = ()  # quantities of the trainings that have a column although no figure was published
+    # The table whose trainings it shares, and also task, settings, protocol and scales unless it has its own; empty for
+    # trainings of its own.
     trainings: str = ""
-    seeds: int = 1
-    iw_samples: int = 500
-    repeats: int = 1
-    latent_dims: Mapping[str, int] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    protocol: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    scales: Mapping[str, Scale] = field(default_factory=dict)
-    scale: Scale | None = None
+    seeds: int = 1  # runs of each row
+    iw_samples: int = 500  # of the importance-weighted NLL
+    repeats: int = 1  # evaluations of each run
+    latent_dims: Mapping[str, int] = field(default_factory=dict)  # part -> latent size, if a row stands for several
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of all trainings, nested as in config.toml
+    protocol: tuple[str, ...] = ()  # sentences on the trainings
+    remarks: tuple[str, ...] = ()  # other sentences
+    scales: Mapping[str, Scale] = field(default_factory=dict)  # other sizes at which it can be trained, by name
+    scale: Scale | None = None  # the one that was chosen (`at_scale`); None for the size of the paper
 
     @property
     def columns(self) -> list[Column]:
-        """All columns, in the order in which they first have a figure; those of rows that are not trained come last.
+        """All columns in the order of their first figures, those that only untrained rows have after the others.
 
-        Columns without any figure are those of ``told``, after the others.
+        The columns of ``told``, which have no figures, come last.
         """
         rows = sorted(self.rows, key=lambda row: not row.train)
         figures = [column for row in rows for column in row.figures]
@@ -168,29 +123,29 @@ class PublishedTable:
 
     @property
     def compared(self) -> list[Column]:
-        """The columns in which trainings can be told beside the published figures."""
+        """The columns in which trainings can be compared with the published figures."""
         parts = tuple(self.latent_dims) or (self.column,)
         return [column for column in self.columns if column[0] in parts] if self.task else []
 
 
 def heading(column: Column, alone: bool = False) -> str:
-    """What a column is called."""
+    """The heading of a column; without its part if that is the only one (``alone``)."""
     part, quantity = column
     return HEADINGS[quantity] if alone or not part else f"{part} {HEADINGS[quantity]}"
 
 
 @cache
 def published() -> Mapping[str, PublishedTable]:
-    """All tables."""
+    """All published tables by name."""
     folder = files("lso.tasks") / "tables"
     found = sorted(path.name for path in folder.iterdir() if path.name.endswith(".toml"))
     tables = [one for name in found for one in parse_table(name[:-5], (folder / name).read_text(encoding="utf-8"))]
     known = {one.name: one for one in tables}
-    return {name: _completed(one, known) for name, one in known.items()}
+    return {name: _complete(one, known) for name, one in known.items()}
 
 
-def _completed(table: PublishedTable, known: Mapping[str, PublishedTable]) -> PublishedTable:
-    """A table with what it leaves to the one whose trainings it shares."""
+def _complete(table: PublishedTable, known: Mapping[str, PublishedTable]) -> PublishedTable:
+    """Fill in what a table takes from the one whose trainings it shares."""
     if not table.trainings:
         return table
     if table.trainings not in known:
@@ -199,12 +154,11 @@ def _completed(table: PublishedTable, known: Mapping[str, PublishedTable]) -> Pu
         )
     other = known[table.trainings]
     shared = ("task", "settings", "protocol", "scales")
-    left = {key: getattr(other, key) for key in shared if not getattr(table, key)}
-    return replace(table, **left)
+    return replace(table, **{key: getattr(other, key) for key in shared if not getattr(table, key)})
 
 
 def table(name: str) -> PublishedTable:
-    """A table by its name or the beginning of it."""
+    """A published table by its name or the beginning of it."""
     known = published()
     if name in known:
         return known[name]
@@ -218,24 +172,18 @@ def table(name: str) -> PublishedTable:
 
 
 def at_scale(table: PublishedTable, name: str) -> PublishedTable:
-    """A table as another machine can train it.
+    """A table at one of its scales, named ``TABLE-SCALE``, with the scale's methods and a row for each reading.
 
-    Args:
-        table: published.
-        name: of one of its scales.
-    Returns:
-        The table under the name ``TABLE-SCALE``, with the methods that the scale has for it; where its trainings are
-        its own with a row for each reading, after all others.
     Raises:
-        UsageError: if it has no such scale.
+        UsageError: if the table has no such scale.
     """
     if not table.scales:
         having = ", ".join(key for key, one in published().items() if one.scales)
-        raise UsageError(f"{table.name} has no other scale than the paper's", f"Those that have: {having}.")
+        raise UsageError(f"{table.name} has only the scale of the paper", f"Tables with other scales: {having}.")
     if name not in table.scales:
         raise unknown_name(f"scale of {table.name}", name, table.scales)
     scale = table.scales[name]
-    if table.trainings:  # readings are told in the table that is trained
+    if table.trainings:  # readings belong to the table whose trainings these are
         scale = replace(scale, readings={})
     rows = tuple(
         replace(row, train=scale.train[row.label], instead=row.train) if row.label in scale.train else row
@@ -252,36 +200,36 @@ def at_scale(table: PublishedTable, name: str) -> PublishedTable:
 
 
 def parse_table(name: str, text: str) -> list[PublishedTable]:
-    """Read a file of published figures."""
+    """Read the tables in a file of published figures."""
     try:
         values = tomllib.loads(text, parse_float=Decimal)
         parts, rows = values.pop("parts", {}), values.pop("row")
         if not parts:
             return [_table(name, values, rows)]
-        return [_table(f"{name}_{part}", _over(values, own), rows, part) for part, own in parts.items()]
+        return [_table(f"{name}_{part}", _merge(values, own), rows, part) for part, own in parts.items()]
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{name}.toml is not a published table: {error}", "Install lso again.") from None
 
 
-def _over(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """What a part says laid over what its file says: tables key by key, lists one after the other."""
+def _merge(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a file with those of a part: tables are merged key by key, and lists are joined."""
     merged = dict(values)
     for key, value in own.items():
         if key in merged and isinstance(value, Mapping):
-            value = _over(merged[key], value)
+            value = _merge(merged[key], value)
         merged[key] = [*merged[key], *value] if key in merged and isinstance(value, list) else value
     return merged
 
 
 def _table(name: str, values: Mapping[str, Any], rows: list[dict[str, Any]], part: str = "") -> PublishedTable:
-    """A table; of a part the rows that have figures there, and those alone."""
+    """Build a table; that of a part has only the rows with figures in that part."""
     own = {**values, "column": part} if part else dict(values)
     latent_dims = own.get("latent_dims", {})
     read = [_row(row, latent_dims, part) for row in rows]
     return PublishedTable(
         name=name,
         rows=tuple(row for row in read if row.figures or not part),
-        told=_quantities(own.pop("told", ())),
+        told=_check_quantities(own.pop("told", ())),
         remarks=tuple(own.pop("remarks", ())),
         protocol=tuple(own.pop("protocol", ())),
         settings=_floats(own.pop("settings", {})),
@@ -290,7 +238,7 @@ def _table(name: str, values: Mapping[str, Any], rows: list[dict[str, Any]], par
     )
 
 
-def _quantities(names: Sequence[str]) -> tuple[str, ...]:
+def _check_quantities(names: Sequence[str]) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in HEADINGS]:
         raise ValueError(f"quantities {', '.join(unknown)}")
     return tuple(names)
@@ -301,20 +249,20 @@ def _scale(name: str, values: Mapping[str, Any], rows: Sequence[Row]) -> Scale:
     scale = Scale(name=name, first=tuple(left.pop("first", ())), settings=_floats(left.pop("settings", {})), **left)
     labels = {row.label for row in rows}
     if unknown := {*scale.first, *scale.seeds, *scale.train, *scale.readings} - labels:
-        raise ValueError(f"rows of scale {name} that are none: {', '.join(sorted(unknown))}")
+        raise ValueError(f"scale {name} names unknown rows: {', '.join(sorted(unknown))}")
     return scale
 
 
 def _row(values: Mapping[str, Any], latent_dims: Mapping[str, int], part: str) -> Row:
     left = dict(values)
-    (name,) = [key for key in NAMES if key in left]
+    (name,) = [key for key in LABEL_KEYS if key in left]
     label, group, train = left.pop(name), left.pop("group", ""), left.pop("train", "")
-    label = f"{name.replace('_', ' ')}: {label}" if name in NUMBERS else label
+    label = f"{name.replace('_', ' ')}: {label}" if name in NUMBER_KEYS else label
     settings = _floats(left.pop("settings", {}))
     figures: dict[Column, Figure] = {}
     for of, quantity, value in _numbers(left):
         column = (quantity, of) if latent_dims else (of, quantity)
-        column = (column[0], SAME.get(column[1], column[1]))
+        column = (column[0], SYNONYMS.get(column[1], column[1]))
         if column[1] not in HEADINGS or column in figures:
             raise ValueError(f"{quantity} of {label}")
         figures[column] = _figure(value)
@@ -325,7 +273,7 @@ def _row(values: Mapping[str, Any], latent_dims: Mapping[str, int], part: str) -
 
 
 def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Part, quantity and number of each figure: one table deep where a row has several parts."""
+    """Part, quantity and number of each figure; in a row with several parts the figures are one table deeper."""
     for key, value in values.items():
         if isinstance(value, Mapping) and "mean" not in value:
             yield from ((key, inner, number) for inner, number in value.items())
@@ -344,7 +292,7 @@ def _figure(value: Any) -> Figure:
         return Figure(mean=mean, text=text, std=float(given["std"]), floor=max(floor, halves["std"]))
     if "variance" in given:
         std = float(given["variance"]) ** 0.5
-        hidden = halves["variance"] ** 0.5  # what a variance that was rounded to 0 may be the square of
+        hidden = halves["variance"] ** 0.5  # the deviation that a variance rounded to 0 may still have
         text = f"{mean} ± {std:.2g}" if std else f"{mean} ± < {hidden:.2g}"
         return Figure(mean=mean, text=text, std=std, floor=max(floor, hidden))
     return Figure(mean=mean, text=str(mean), floor=floor)
@@ -358,60 +306,39 @@ def _floats(values: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRow:
-    """A published search.
+    """A row of a published comparison of searches."""
 
-    Args:
-        label: what it is called there.
-        values: best of each seed; empty where they are not known.
-        mean: over seeds as published; None where it is not.
-        low: least of the seeds or settings, where that is known.
-        high: the most.
-    """
-
-    label: str
-    values: tuple[float, ...] = ()
-    mean: float | None = None
-    low: float | None = None
-    high: float | None = None
+    label: str  # as in the paper
+    values: tuple[float, ...] = ()  # best value of each seed; empty if they are not known
+    mean: float | None = None  # over seeds, as published; None if it is not
+    low: float | None = None  # least over seeds or settings, if known
+    high: float | None = None  # greatest
 
     @property
     def average(self) -> float | None:
-        """The mean of the values, else the published one."""
+        """The mean of the values if they are known, else the published mean."""
         return fmean(self.values) if self.values else self.mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchTable:
-    """A published comparison of searches.
+    """A published comparison of searches for one goal."""
 
-    Args:
-        name: of its file.
-        title: what it shows.
-        source: where it was published.
-        note: what the figures are.
-        task: row of `lso.tasks.TASKS` that it is about.
-        maximize: sense of the score.
-        calls: of the score, unless a row says others.
-        rows: searches.
-        protocol: sentences on how.
-        remarks: other sentences.
-    """
-
-    name: str
-    title: str
-    source: str
-    note: str
-    task: str
+    name: str  # of its file
+    title: str  # what it shows
+    source: str  # the paper
+    note: str  # what the figures are
+    task: str  # row of `lso.tasks.TASKS`
     maximize: bool
-    calls: int
+    calls: int  # of the score
     rows: tuple[SearchRow, ...]
-    protocol: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    protocol: tuple[str, ...] = ()  # sentences on how the searches were made
+    remarks: tuple[str, ...] = ()  # other sentences
 
 
 @cache
 def search_tables() -> Mapping[str, SearchTable]:
-    """All tables of searches."""
+    """All published comparisons of searches, by name."""
     folder = files("lso.tasks") / "tables" / "search"
     found = sorted((path.name, path) for path in folder.iterdir() if path.name.endswith(".toml"))
     return {
@@ -421,7 +348,7 @@ def search_tables() -> Mapping[str, SearchTable]:
 
 
 def search_table(task: str) -> SearchTable:
-    """The table about a task."""
+    """The published comparison of searches for the goal of a task."""
     known = {table.task: table for table in search_tables().values()}
     if task not in known:
         raise unknown_name("task with a published search", task, known)
@@ -429,7 +356,7 @@ def search_table(task: str) -> SearchTable:
 
 
 def parse_search_table(name: str, text: str) -> SearchTable:
-    """Read a file of published searches."""
+    """Read a file of a published comparison of searches."""
     try:
         values = tomllib.loads(text)
         rows = tuple(SearchRow(**{**row, "values": tuple(row.pop("values", ()))}) for row in values.pop("row"))

@@ -1,4 +1,4 @@
-"""A published table trained again: which trainings stand for its rows, and where a protocol was cut. Torch-free."""
+"""Reproductions of published tables: the trainings for each row, and how they differ from the paper's. Torch-free."""
 
 import math
 from collections import Counter
@@ -28,36 +28,22 @@ from lso.vae.runs import INFO, Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableJob:
-    """A training that stands for a row of a table.
+    """A training that reproduces a row of a table."""
 
-    Args:
-        row: which, from 0.
-        part: of the figures that it is told beside, where a row stands for several trainings; else empty.
-        planned: the training.
-    """
-
-    row: int
-    part: str
+    row: int  # number of the row, from 0
+    part: str  # part of the figures to compare with, if the row stands for several trainings; else empty
     planned: Planned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableReproduction:
-    """A published table and the trainings that stand for it.
-
-    Args:
-        table: as published.
-        jobs: the trainings.
-        asked: how they are measured; None where only their time or a search is told.
-        cuts: what was less than the paper's protocol.
-        notes: sentences on what leaves its levels comparable.
-    """
+    """A published table and the trainings that reproduce it."""
 
     table: PublishedTable
     jobs: tuple[TableJob, ...]
-    asked: EvaluationSpec | None
-    cuts: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    asked: EvaluationSpec | None  # how trainings are evaluated; None if only their time or a search is compared
+    cuts: tuple[str, ...] = ()  # how the protocol is smaller than the paper's: then levels do not compare
+    notes: tuple[str, ...] = ()  # differences from the paper under which levels still compare
 
     @property
     def planned(self) -> list[Planned]:
@@ -66,42 +52,47 @@ class TableReproduction:
 
 
 def chosen_rows(table: PublishedTable, names: Sequence[str]) -> list[int]:
-    """Rows of a table that can be trained.
+    """Numbers, from 0, of the rows that are to be trained, in the order of the table.
 
     Args:
-        table: published.
-        names: labels, numbers from 1 or methods, several in a text with commas between them; none is all. What is
-            written as a label is one, before it is a method.
-    Returns:
-        Row numbers from 0, in the order of the table.
+        table: the published table.
+        names: labels, numbers from 1 or methods, also several separated by commas; none means all rows that can be
+            trained. A name that is a label and a method is taken as the label.
     Raises:
-        UsageError: if a name is not of a row, or of one that has no configuration.
+        UsageError: if a name fits no row, or one that cannot be trained.
     """
     trained = [index for index, row in enumerate(table.rows) if row.train]
     if not names:
         return trained
-    parts = [part.strip() for name in names for part in ([name] if _hits(table, name) else name.split(","))]
+    # A label may contain commas itself, so the whole name is tried first.
+    parts = [part.strip() for name in names for part in ([name] if _matching_rows(table, name) else name.split(","))]
     found: set[int] = set()
     for part in filter(None, parts):
-        hits = _hits(table, part)
-        if not hits:
+        matches = _matching_rows(table, part)
+        if not matches:
             raise unknown_name(f"row of {table.name}", part, [table.rows[index].label for index in trained])
-        if not hits & set(trained):
-            raise UsageError(f"{table.rows[min(hits)].label} has published figures only", "Name another row.")
-        found |= hits & set(trained)
+        if not matches & set(trained):
+            raise UsageError(
+                f"{table.rows[min(matches)].label} has published figures only and cannot be trained",
+                "Name another row.",
+            )
+        found |= matches & set(trained)
     return sorted(found)
 
 
-def _hits(table: PublishedTable, name: str) -> set[int]:
-    """Rows of a name: VAE is the paper's label, vae the method that trains another row; 30 is inner iterations: 30."""
+def _matching_rows(table: PublishedTable, name: str) -> set[int]:
+    """Rows that a name fits, by the strictest of three comparisons that finds any.
+
+    ``VAE`` may be the label of one row and ``vae`` the method of another; ``30`` stands for ``inner iterations: 30``.
+    """
     label = "".join(name.split())
-    same: Sequence[Callable[[int, Row], bool]] = (
+    comparisons: Sequence[Callable[[int, Row], bool]] = (
         lambda index, row: label in (str(index + 1), "".join(row.label.split())),
         lambda index, row: label in (row.train, row.label.rpartition(": ")[2]),
         lambda index, row: label.lower() == "".join(row.label.lower().split()),
     )
-    found = [{index for index, row in enumerate(table.rows) if one(index, row)} for one in same]
-    return next(filter(None, found), set())
+    matches = [{index for index, row in enumerate(table.rows) if fits(index, row)} for fits in comparisons]
+    return next(filter(None, matches), set())
 
 
 def plan_table(
@@ -113,15 +104,15 @@ def plan_table(
     iw_samples: int | None = None,
     test_limit: int = 0,
 ) -> TableReproduction:
-    """The trainings that stand for rows of a table.
+    """Plan the trainings for rows of a table.
 
     Args:
-        table: published.
-        rows: of `chosen_rows`.
-        settings: laid over the table's own and those of its scale, nested as in the TOML file.
-        seeds: runs of each row; None is the paper's number, or the scale's.
-        iw_samples: of the importance-weighted NLL; None is the paper's.
-        test_limit: measure on the first so many test data; 0 is all.
+        table: the published table, or one at a scale.
+        rows: numbers from `chosen_rows`.
+        settings: override those of the table and its scale; nested as in config.toml.
+        seeds: runs of each row; None is the number of the paper or the scale.
+        iw_samples: of the importance-weighted NLL; None is the paper's number.
+        test_limit: evaluate on the first so many test data; 0 is all.
     Returns:
         The plan.
     Raises:
@@ -132,29 +123,30 @@ def plan_table(
         raise UsageError(f"expected at least 1 seed, got {seeds}", f"The paper has {table.seeds}.")
     jobs = [
         TableJob(row=index, part=part, planned=_planned(table, table.rows[index], settings, latent, seed))
-        for index in _in_order(table, rows)
+        for index in _training_order(table, rows)
         for part, latent in _parts(table).items()
         for seed in range(_runs(table, table.rows[index]) if seeds is None else seeds)
     ]
     samples = table.iw_samples if iw_samples is None else iw_samples
-    measured = any(quantity in EVALUATED for _, quantity in table.compared)
+    measured = any(quantity in METRIC_OF for _, quantity in table.compared)
     asked = EvaluationSpec(iw_samples=samples, limit=test_limit, repeats=table.repeats) if measured else None
     return _reproduction(table, jobs, asked)
 
 
 def with_finished(plan: TableReproduction, root: Path, settings: Settings) -> TableReproduction:
-    """A plan and every finished training of its protocol that lies in its folder, so that no call forgets another's.
+    """Add to a plan every finished training of the same protocol in its folder, so that reports show earlier rows too.
 
     Args:
-        plan: of `plan_table`.
+        plan: from `plan_table`.
         root: the folder above its trainings.
         settings: as for `plan_table`.
     Returns:
-        The plan with more jobs. What was measured in another way than this plan asks for is left out, with a note.
+        The plan with more jobs. Trainings that were evaluated in another way than the plan asks are left out, with a
+        note.
     """
     table = plan.table
     jobs = {(job.row, job.part, job.planned.config.seed): job for job in plan.jobs}
-    otherwise: list[str] = []
+    evaluated_otherwise: list[str] = []
     for index, (part, latent) in product(chosen_rows(table, []), _parts(table).items()):
         for seed in count(0):
             try:
@@ -167,42 +159,47 @@ def with_finished(plan: TableReproduction, root: Path, settings: Settings) -> Ta
                 if plan.asked is None or len(evaluations(Run(root / planned.name), plan.asked)) >= plan.asked.repeats:
                     jobs[index, part, seed] = TableJob(row=index, part=part, planned=planned)
                 else:
-                    otherwise.append(planned.name)
+                    evaluated_otherwise.append(planned.name)
     parts = list(_parts(table))
     ordered = [jobs[key] for key in sorted(jobs, key=lambda key: (key[0], parts.index(key[1]), key[2]))]
     found = _reproduction(table, ordered, plan.asked)
-    left = f"Left out, as they were not measured as here: {', '.join(otherwise)}; name their rows to have it done."
-    return replace(found, notes=(*found.notes, left)) if otherwise else found
+    note = (
+        f"Left out, as they were evaluated with other settings: {', '.join(evaluated_otherwise)}; name their rows to "
+    )
+    note += "evaluate them again."
+    return replace(found, notes=(*found.notes, note)) if evaluated_otherwise else found
 
 
-def _own(table: PublishedTable, row: Row) -> Settings:
+def _paper_settings(table: PublishedTable, row: Row) -> Settings:
     """The paper's settings of a row."""
     return merge(merge({"data": {"task": table.task}}, table.settings), row.settings)
 
 
-def _in_order(table: PublishedTable, rows: Sequence[int]) -> list[int]:
-    """Rows as they are trained: those that the scale has first, then as in the table."""
+def _training_order(table: PublishedTable, rows: Sequence[int]) -> list[int]:
+    """Rows in the order of training: those that the scale puts first, then as in the table."""
     first = table.scale.first if table.scale else ()
-    return sorted(rows, key=lambda index: _place(first, table.rows[index].label))
 
+    def rank(index: int) -> int:
+        label = table.rows[index].label
+        return first.index(label) if label in first else len(first)
 
-def _place(first: Sequence[str], label: str) -> int:
-    return first.index(label) if label in first else len(first)
+    return sorted(rows, key=rank)
 
 
 def _turn(table: PublishedTable, row: Row) -> int:
-    """First what the scale has first, then readings of those rows, then the others."""
+    """Priority of a row: 0 for those that the scale puts first, 1 for other readings of methods, 2 for the rest."""
     if table.scale is None or row.label in table.scale.first:
         return 0
     return 1 if row.reading_of else 2
 
 
 def _runs(table: PublishedTable, row: Row) -> int:
-    """Runs of a row: the paper's number, or the scale's."""
+    """Number of runs of a row: that of the scale, or of the paper."""
     return table.scale.seeds.get(row.label, table.seeds) if table.scale else table.seeds
 
 
 def _parts(table: PublishedTable) -> Mapping[str, int | None]:
+    """Latent size of each part of a table; None takes that of the settings."""
     return table.latent_dims or {"": None}
 
 
@@ -212,15 +209,16 @@ def _reproduction(table: PublishedTable, jobs: Sequence[TableJob], asked: Evalua
     if asked and asked.iw_samples < table.iw_samples:
         cuts.append(f"{asked.iw_samples} importance samples instead of {table.iw_samples}")
     if asked and asked.limit:
-        cuts.append(f"measured on the first {pluralize(asked.limit, f'test {kind}')} alone")
+        cuts.append(f"evaluated on the first {pluralize(asked.limit, f'test {kind}')} only")
     runs = sorted(set(Counter((job.row, job.part) for job in jobs).values()))
     here = " to ".join(str(number) for number in dict.fromkeys((runs[0], runs[-1]))) if runs else ""
     notes = (f"Runs of each row: {here} here, {table.seeds} in the paper.",) if runs not in ([], [table.seeds]) else ()
     return TableReproduction(table=table, jobs=tuple(jobs), asked=asked, cuts=tuple(cuts), notes=notes)
 
 
-WORDS = {"name": "networks"}
-EVALUATED = {  # quantity of a published table -> member of the metrics; without latents -ELBO is the exact NLL
+SETTING_WORDS = {"name": "networks"}  # words for keys of the configuration in sentences
+# Quantity of a published table -> field of the metrics; without latents -ELBO is the exact NLL.
+METRIC_OF = {
     "nll": "iw_nll",
     "neg_elbo": "neg_elbo",
     "kl": "kl",
@@ -229,29 +227,29 @@ EVALUATED = {  # quantity of a published table -> member of the metrics; without
     "ppl": "iw_nll",
     "ppl_bound": "neg_elbo",
 }
-PER_TOKEN = ("ppl", "ppl_bound")  # the exponential of that member, a token
+PER_TOKEN = ("ppl", "ppl_bound")  # exp(metric / number of tokens)
 
 
 def _planned(table: PublishedTable, row: Row, settings: Settings, latent: int | None, seed: int) -> Planned:
     scale = table.scale.settings if table.scale else {}
-    method, full = parse_method(row.train), merge(merge(_own(table, row), scale), settings)
+    method, full = parse_method(row.train), merge(merge(_paper_settings(table, row), scale), settings)
     size = {"latent_dim": latent} if latent is not None else {} if method.latents else {"latent_dim": 0}
     try:
         config = plan(merge(full, {"method": row.train, "seed": seed, "architecture": size}))
     except UsageError as error:
         raise UsageError(
-            f"row {row.label}: {error.message}", f"{error.hint} --rows trains only the rows that it names."
+            f"row {row.label}: {error.message}", f"{error.hint} With --rows only the rows that it names are trained."
         ) from None
     name = folder_name(row.training, config.architecture.latent_dim, seed)
     return Planned(name=name, label=row.training, config=config, turn=_turn(table, row))
 
 
 def _cuts(table: PublishedTable, jobs: Sequence[TableJob], kind: str) -> list[str]:
-    """How the trainings are less than, or other than, the table's protocol says."""
+    """How the trainings are smaller than, or differ from, the protocol of the table."""
     found: dict[str, None] = {}
     for job in jobs:
         row = table.rows[job.row]
-        config, own = job.planned.config, _own(table, row)
+        config, own = job.planned.config, _paper_settings(table, row)
         if config.data.limit:
             found[f"{pluralize(config.data.limit, f'training {kind}')} instead of all"] = None
         if config.data.size != own["data"].get("size", 0):
@@ -260,40 +258,33 @@ def _cuts(table: PublishedTable, jobs: Sequence[TableJob], kind: str) -> list[st
             for key, wanted in own[section].items():
                 value = getattr(getattr(config, section), key)
                 if value != wanted and not (key == "latent_dim" and not config.method.latents):
-                    found[f"{WORDS.get(key, key.replace('_', ' '))} {value} instead of {wanted}"] = None
+                    found[f"{SETTING_WORDS.get(key, key.replace('_', ' '))} {value} instead of {wanted}"] = None
         if row.instead:
             found[f"{row.train} instead of {row.instead}"] = None
     return list(found)
 
 
 def places(table: PublishedTable, out: Path) -> tuple[Path, Path]:
-    """Where a table's report and its trainings go; tables of one protocol share trainings.
-
-    Args:
-        table: published.
-        out: the folder above both.
-    Returns:
-        The folder of the report and that of the trainings.
-    """
+    """Folders of a table's report and of its trainings, in ``out``; tables of one protocol share their trainings."""
     return out / f"reproduce-{table.name}", out / f"reproduce-{table.trainings or table.name}"
 
 
 def measured(member: Member, quantity: str) -> list[float]:
-    """What a training gave for a quantity of a published table.
+    """The values of a training for a quantity of a published table.
 
     Args:
-        member: of `lso.tasks.training.multi_run.train_all`.
-        quantity: of `lso.tasks.papers.published_tables.HEADINGS`.
+        member: from `lso.tasks.training.multi_run.train_all`.
+        quantity: a key of `lso.tasks.papers.published_tables.HEADINGS`.
     Returns:
-        One number, or one for each evaluation; none where it is not finished or not measured.
+        One number, or one for each evaluation; none if the training is not finished or not evaluated.
     """
     if member.status != "finished":
         return []
     if quantity in ("hours", "relative"):
         return [member.info["seconds"] / 3600]
-    key = EVALUATED.get(quantity, quantity)
+    key = METRIC_OF.get(quantity, quantity)
     if not member.planned.config.architecture.latent_dim:
-        if key in OF_LATENTS or quantity == "ppl_bound":  # which is exact there
+        if key in OF_LATENTS or quantity == "ppl_bound":  # without latents a perplexity is exact and no bound
             return []
         key = "neg_elbo" if key == "iw_nll" else key
     found = [one for one in member.evaluations if one.get(key) is not None]
@@ -303,7 +294,7 @@ def measured(member: Member, quantity: str) -> list[float]:
 
 
 def provenance(members: Sequence[Member]) -> list[dict[str, Any]]:
-    """The data of the trainings that have begun, each once."""
+    """The provenances of the data of trainings that have begun, each data source once."""
     found: dict[str, dict[str, Any]] = {}
     for member in members:
         if here := member.info.get("dataset", {}).get("provenance"):
@@ -312,7 +303,7 @@ def provenance(members: Sequence[Member]) -> list[dict[str, Any]]:
 
 
 def source(provenance: Mapping[str, Any]) -> str:
-    """What the data of a training are called."""
+    """The name of a data source: its files, else its download source or path."""
     texts = provenance.get("files")
     if isinstance(texts, Mapping) and texts:
         return ", ".join(dict.fromkeys(str(file["name"]) for file in texts.values()))

@@ -99,7 +99,7 @@ def small_world() -> Iterator[None]:
         patch.setattr(synthetic, "COUNTS", {"train": 64, "validation": 20, "test": 16})
         patch.setattr("lso.cli.commands.benchmark.QUICK", TINY)
         patch.setattr("lso.tasks.papers.lagging.METHODS", few)
-        patch.setattr("lso.tasks.papers.lagging.ALONE", few)
+        patch.setattr("lso.tasks.papers.lagging.METHODS_OF_ONE", few)
         unpictured(patch)
         patch.setattr("lso.analysis.black_box_summary.foretell", lambda *_: None)
         yield

@@ -22,7 +22,7 @@ def fewer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("lso.cli.commands.benchmark.QUICK", TINY)
     few = {"vae": "vae", "aggressive": "aggressive:window=2,cap=4"}  # inner steps
     monkeypatch.setattr("lso.tasks.papers.lagging.METHODS", few)
-    monkeypatch.setattr("lso.tasks.papers.lagging.ALONE", few)
+    monkeypatch.setattr("lso.tasks.papers.lagging.METHODS_OF_ONE", few)
     yield
 
 

@@ -104,7 +104,7 @@ def test_everything_is_measured(done: tuple[Path, Findings]) -> None:
 
 def test_what_is_done_is_kept(done: tuple[Path, Findings], monkeypatch: pytest.MonkeyPatch) -> None:
     root, first = done
-    for module, name in ((training, "train"), (training, "resume"), (lagging_measure, "locate")):
+    for module, name in ((training, "train"), (training, "resume"), (lagging_measure, "posterior_means")):
         monkeypatch.setattr(module, name, None)
     again = explore(small(), TINY, begin(small(), root, "cpu"))
     assert [end.mi for end in again.endings] == [end.mi for end in first.endings]
@@ -139,7 +139,7 @@ def test_another_stride_measures_anew_without_training(
     monkeypatch.setattr(training, "resume", None)
     finer = dataclasses.replace(TINY, stride=0.5)
     part = small(finer)[0]
-    assert lagging_measure.place(part, 1, finer, begin([part], root, "cpu")) is not None
+    assert lagging_measure.measure_means(part, 1, finer, begin([part], root, "cpu")) is not None
 
 
 def test_it_is_cut_by_the_clock_and_goes_on(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_stage_behind_a_begun_training_is_refused(tmp_path: Path) -> None:
     part = dataclasses.replace(small()[0], stages=(3,), whole=False)
     assert lagging.train(part, begin([part], tmp_path, "cpu")) is None
     earlier = dataclasses.replace(part, stages=(1,))
-    with pytest.raises(RunError, match="was not looked at in step 1"):
+    with pytest.raises(RunError, match="its weights at step 1 were not saved"):
         lagging.train(earlier, begin([earlier], tmp_path, "cpu"))
 
 
@@ -172,7 +172,7 @@ def test_the_page_has_pictures_and_numbers(done: tuple[Path, Findings], tmp_path
     _, found = done
     page = write_report(found, TINY, tmp_path, ["Not the paper's size."])
     text, numbers = page.read_text(encoding="utf-8"), json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
-    for words in ("Posterior mean space, seed 0", "offset initialization", "The way of one datum", "Not the paper"):
+    for words in ("Posterior mean space, seed 0", "offset initialization", "The path of one datum", "Not the paper"):
         assert words in text
     assert {path.name for path in tmp_path.glob("*.png")} == {
         "posterior-means-s0.png",

@@ -150,7 +150,7 @@ def test_a_cut_protocol_is_said_and_leaves_the_order_alone(trained: Path, tmp_pa
     shutil.copytree(trained, tmp_path / "runs")
     pretend_exact(tmp_path / "runs")
     _, members, numbers = compared(tmp_path / "runs", test_limit=3)
-    assert numbers["cuts"] == ["measured on the first 3 test images alone"]
+    assert numbers["cuts"] == ["evaluated on the first 3 test images only"]
     assert not any({"z", "difference"} & cell.keys() for row in numbers["rows"] for cell in row["cells"].values())
     assert "NOT the paper's protocol" in beside.banners(numbers, members)[0]
 
@@ -258,7 +258,9 @@ def test_what_another_call_trained_is_not_forgotten(trained: Path, tmp_path: Pat
     assert [job.row for job in other.jobs] == [1]
     (root / "vae-anneal-d2-s0" / "evaluation.json").unlink()
     left = with_finished(plan, root, {})
-    assert [job.row for job in left.jobs] == [1, 3] and "not measured as here: vae-anneal-d2-s0" in left.notes[-1]
+    assert [job.row for job in left.jobs] == [1, 3] and "evaluated with other settings: vae-anneal-d2-s0" in left.notes[
+        -1
+    ]
 
 
 def test_perplexities_are_exponentials_of_a_tokens_share(read_text: tuple[Path, TableReproduction]) -> None:
@@ -292,7 +294,7 @@ def test_cuts_of_text_are_told_of_sequences() -> None:
     assert plan.cuts == (
         "1 training sequence instead of all",
         "networks lstm instead of he2019-text",
-        "measured on the first 20 test sequences alone",
+        "evaluated on the first 20 test sequences only",
     )
     with pytest.raises(UsageError, match="row encoder learning rate: 2x: mlp is for images, and task yelp has sequ"):
         plan_table(found, [1], {"architecture": {"name": "mlp"}})

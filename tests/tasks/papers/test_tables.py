@@ -282,9 +282,11 @@ def test_a_scale_changes_the_trainings_and_not_the_figures() -> None:
     assert other.figures == whole.rows[1].figures
     with pytest.raises(UsageError, match="unknown scale of t 'smal'"):
         at_scale(whole, "smal")
-    with pytest.raises(UsageError, match=r"has no other scale than the paper's\nThose that have: nevae2021_table1"):
+    with pytest.raises(
+        UsageError, match=r"has only the scale of the paper\nTables with other scales: nevae2021_table1"
+    ):
         at_scale(table("he2019_table2"), "cpu")
-    with pytest.raises(DataError, match="rows of scale small that are none: D"):
+    with pytest.raises(DataError, match="scale small names unknown rows: D"):
         parse_table("t", SCALED.replace('first = ["B"]', 'first = ["D"]'))
 
 
