@@ -10,7 +10,7 @@ leaves idle the range of their Jacobian norm as a share of the largest.
 import sys
 
 import lso
-from lso.analysis.latent_dimensions import WEAK
+from lso.analysis.latent_dimensions import WEAK_BELOW
 from lso.decoders.probing import jacobian_norms
 from lso.vae.metrics.active_units import is_active, mean_variance
 from lso.vae.utils.random import generator
@@ -27,8 +27,8 @@ def row(path: str) -> str:
     share, encoder = squared / squared.max(), is_active(mean_variance(codes.mean))
     idle = share[~encoder].sqrt()
     span = f"{idle.min():.1%} to {idle.max():.1%}" if len(idle) else "none idle"
-    same = int((encoder == (share >= WEAK)).sum())
-    counts = f"{int(encoder.sum())} | {int((share >= WEAK).sum())} | {same} of {len(share)}"
+    same = int((encoder == (share >= WEAK_BELOW)).sum())
+    counts = f"{int(encoder.sum())} | {int((share >= WEAK_BELOW).sum())} | {same} of {len(share)}"
     return f"| {run.path.name} | {counts} | {span} |"
 
 

@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 import lso
-from lso.analysis.reproduction import DEVIATIONS, nats_bound, reproduction
+from lso.analysis.reproduction import BOUND_DEVIATIONS, nats_bound, reproduction
 from lso.tasks.datasets.image_dataset import load_dataset
 from lso.tasks.datasets.preprocessing import prepare
 from lso.tasks.training.experiment import dataset_of
@@ -87,7 +87,7 @@ def measured(decoder: lso.Decoder, targets: Tensor) -> str:
     if found.nats is not None:
         bound, mean_cost = nats_bound(decoder, prior), nats_bound(decoder, prior, deviations=0)
         assert bound is not None and mean_cost is not None
-        cells.append(quartiles((found.nats - mean_cost) / (bound - mean_cost) * DEVIATIONS))
+        cells.append(quartiles((found.nats - mean_cost) / (bound - mean_cost) * BOUND_DEVIATIONS))
     turned = 0 if found.turned is None else int(found.turned.sum())
     return " | ".join([*cells, str(turned)])
 

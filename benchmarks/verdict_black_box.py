@@ -235,7 +235,7 @@ def quested(name: str, quest: Quest, out: Path) -> tuple[BlackBoxSummary, Truth]
     told = {"codes": model.codes(), "verdict": model.verdict} if ours and model is not None else {}
     # A surrogate that nobody searched by takes ten seconds to fit, and at most has "believe" become "with care".
     fitted = quest.optimizer in ("gp", "turbo")
-    with nullcontext() if fitted else patch.object(black_box_analysis, "foretell", lambda *_: None):
+    with nullcontext() if fitted else patch.object(black_box_analysis, "calibrate_evaluations", lambda *_: None):
         summary = black_box_summary(results, **told)
     if quest.wrapped:
         why = f"by construction: the decode is not the code's alone ({quest.wrapped})"

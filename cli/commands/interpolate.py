@@ -88,7 +88,7 @@ def interpolate(
     console.loading()
     import torch
 
-    from lso.reports.images import png, sheet
+    from lso.reports.images import labelled_rows, png
     from lso.tasks import exploration
     from lso.tasks.search.targets import part_of, pick_one
     from lso.tasks.training import experiment
@@ -109,7 +109,7 @@ def interpolate(
     between = decode_images(console, model, exploration.path(means[0], means[1], steps), drawing)
     images = torch.cat([pictures[:1], between, pictures[1:]])
     heads = [ends[0].names[0], *("" for _ in range(steps)), ends[1].names[0]]
-    replace_file(file, png(sheet(images[None], [], heads, at_least=64)))
+    replace_file(file, png(labelled_rows(images[None], [], heads, at_least=64)))
     distance = float((means[0] - means[1]).norm())
     facts = {"run": training.path, "a": a, "b": b, "steps": steps, "distance": distance}
     console.emit({**facts, **exploration.record(model, drawing), "picture": file})

@@ -59,7 +59,7 @@ def search_by_gradient(
 
 
 def _conclude_gradient(found: Run, console: Console) -> None:
-    from lso.reports.key_numbers import essence_across
+    from lso.reports.key_numbers import compare_key_numbers
 
     report: dict[str, Any] = read_json(found.path / "report.json")
     info, verdict = found.info, report["verdict"]
@@ -78,7 +78,7 @@ def _conclude_gradient(found: Run, console: Console) -> None:
         return
     essence = dict(report["essence"])
     level = essence.pop("verdict")
-    table = essence_across({"median over targets": essence})
+    table = compare_key_numbers({"median over targets": essence})
     console.table(table.columns, table.rows)
     console.result()
     console.result(f"{info['sentence']} ({format_duration(info['seconds'])})")
@@ -209,10 +209,12 @@ def _conclude_black_box(found: Run, console: Console) -> None:
     )
     if console.json:
         return
-    from lso.reports.key_numbers import essence_across
+    from lso.reports.key_numbers import compare_key_numbers
 
     for report in reports:
-        table = essence_across({"median over seeds" if report["essence"]["seeds"] > 1 else "value": report["essence"]})
+        table = compare_key_numbers(
+            {"median over seeds" if report["essence"]["seeds"] > 1 else "value": report["essence"]}
+        )
         console.table(table.columns, table.rows)
     console.result()
     console.result(f"{info['sentence']} ({format_duration(info['seconds'])})")

@@ -64,7 +64,7 @@ def report(
     with whole_folder(folder) as half:
         page = folder / compare(compared, half).name
     if training:
-        named = comparison.named(compared)
+        named = comparison.runs_by_name(compared)
         table = comparison.final_table(named)
         banners = data_notes.banners({name: run.info for name, run in named.items()})
     else:

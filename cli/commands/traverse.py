@@ -211,15 +211,15 @@ def _draw_sheets(
     paths: "dict[str, Traversal]", images: "dict[tuple[str, int], Tensor]", steps: int
 ) -> "dict[str, np.ndarray]":
     """Pictures by heading: for each path the sheet of ``steps`` images a row, then the strips of small images."""
-    from lso.reports.images import sheet
+    from lso.reports.images import labelled_rows
 
     sheets = {}
     for (name, n), rows in images.items():
         path = paths[name]
         if n == steps:
-            sheets[name] = sheet(rows, path.labels, path.heads(n))
+            sheets[name] = labelled_rows(rows, path.labels, path.heads(n))
         else:
-            sheets[f"{name}, {n} points"] = sheet(
+            sheets[f"{name}, {n} points"] = labelled_rows(
                 rows, path.labels, at_least=STRIP_IMAGE_HEIGHT, widest=STRIP_LINE_WIDTH
             )
     return sheets

@@ -1,4 +1,4 @@
-"""All the numbers of a report on black-box searches in one value, from which page, JSON and terminal table are made."""
+"""Computes all numbers of a report on black-box searches; page, JSON and terminal table are made from them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lso.analysis import black_box_verdict
-from lso.analysis import verdict as belief
-from lso.analysis.black_box_groups import Found, Group, group_json
+from lso.analysis import verdict as verdict_rules
+from lso.analysis.black_box_groups import BestObject, Group, group_json
 from lso.analysis.black_box_traces import SearchTrace, band, trace_search
 from lso.analysis.convergence import finite_median
-from lso.analysis.decoder_stability import objects_again
+from lso.analysis.decoder_stability import recheck_objects
 from lso.analysis.latent_dimensions import (
     MAX_POINTS,
     Dimensions,
@@ -25,13 +25,13 @@ from lso.analysis.latent_dimensions import (
 from lso.analysis.reconstruction import metric_for
 from lso.analysis.reproduction import reproduction
 from lso.analysis.start_sensitivity import Sensitivity, sensitivity
-from lso.analysis.summary import PRIOR_DRAWS, PROBE_DRAWS, frozen, plain
-from lso.analysis.surrogate_calibration import foretell
+from lso.analysis.summary import PRIOR_DRAWS, PROBE_DRAWS, is_frozen, to_json_value
+from lso.analysis.surrogate_calibration import calibrate_evaluations
 from lso.analysis.verdict import Check, Verdict
 from lso.black_box.budget import call_category
 from lso.black_box.result import SearchResult
 from lso.decoders import probing
-from lso.results.evaluation import ends
+from lso.results.evaluation import decode_codes
 from lso.results.result import Evaluation
 from lso.vae.checkpoint import Codes
 from lso.vae.distributions.gaussian import DiagonalGaussian
@@ -41,36 +41,36 @@ from lso.vae.metrics.evaluation import kl_per_dimension
 from lso.vae.metrics.latent_use import latent_use
 from lso.vae.utils.random import generator
 
-TOP = 10  # distinct objects shown
-FITS = 2  # searches of a group whose values a surrogate is fitted to, the first ones: four fits each take seconds
+TOP_OBJECTS = 10  # distinct objects that a report shows
+FITTED_SEARCHES = 2  # searches of a group, the first ones, that a surrogate is fitted to: four fits each take seconds
 AXES = ("calls", "unique", "seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BlackBoxSummary:
-    """Everything that a report on black-box searches says.
+    """All numbers of a report on black-box searches.
 
     Args:
-        groups: searches by optimizer, in the order in which they were given; the first is the one reported on, the
-            others stand beside it.
+        groups: searches by optimizer, in the order in which they were given; the report is on the first, the others are
+            compared with it.
         top: best distinct objects of all searches.
         best_possible: the best attainable value, None where not known.
-        training: the training run's own verdict, empty where it had none.
+        training: the verdict of the training run on its latents, empty where it found no fault.
     """
 
     groups: list[Group]
-    top: list[Found]
+    top: list[BestObject]
     best_possible: float | None
     training: str
 
     @property
     def main(self) -> Group:
-        """The group that is reported on."""
+        """The group that the report is on."""
         return self.groups[0]
 
     @property
     def verdict(self) -> Verdict:
-        """That of the main group."""
+        """The verdict on the main group."""
         return self.main.verdict
 
     def to_json(self) -> dict[str, Any]:
@@ -78,17 +78,17 @@ class BlackBoxSummary:
         objective = self.main.objective
         return {
             "kind": "black-box search",
-            "verdict": plain(self.verdict),
+            "verdict": to_json_value(self.verdict),
             "search": {
                 "objective": objective.name,
                 "sense": "maximize" if objective.maximize else "minimize",
                 "latent_dim": objective.dim,
-                "bounds": plain(objective.space.bounds),
+                "bounds": to_json_value(objective.space.bounds),
                 "chart": objective.space.chart,
-                "best_possible": plain(self.best_possible),
+                "best_possible": to_json_value(self.best_possible),
             },
             "groups": [group_json(group) for group in self.groups],
-            "top": plain(self.top),
+            "top": to_json_value(self.top),
         }
 
 
@@ -101,17 +101,15 @@ def black_box_summary(
     names: Sequence[str] | None = None,
     target: str = "",
 ) -> BlackBoxSummary:
-    """Compute everything that the report says.
+    """Compute all numbers of a report on black-box searches.
 
     Args:
-        results: of searches for one objective; those of one name form a group.
+        results: searches for one objective; those with the same name form a group.
         codes: posterior codes of the training's validation split.
-        verdict: the training run's own.
+        verdict: the verdict of the training run on its latents.
         best_possible: the best attainable value, where known.
         names: of the group of each result; None takes the optimizers' names.
-        target: name of what is searched for, where that is a datum.
-    Returns:
-        `BlackBoxSummary`.
+        target: name of the datum that is searched for, where there is one.
     Raises:
         UsageError: if there is no result, or they are of different objectives.
     """
@@ -127,7 +125,7 @@ def black_box_summary(
     for name, result in zip(names or [r.optimizer for r in results], results, strict=True):
         grouped.setdefault(name, []).append(result)
     groups = [_group(name, found, codes, verdict, target, best_possible) for name, found in grouped.items()]
-    return BlackBoxSummary(groups=groups, top=_top(grouped), best_possible=best_possible, training=verdict)
+    return BlackBoxSummary(groups=groups, top=_best_objects(grouped), best_possible=best_possible, training=verdict)
 
 
 def _group(
@@ -139,22 +137,25 @@ def _group(
     best_possible: float | None,
 ) -> Group:
     objective, space = results[0].objective, results[0].objective.space
-    courses = [trace_search(result, name) for result in results]
+    traces = [trace_search(result, name) for result in results]
     dims = _dimensions(results, codes)
-    fitted = [foretell(space, r.z, r.value, c.fresh) for r, c in zip(results[:FITS], courses, strict=False)]
+    fitted = [
+        calibrate_evaluations(space, r.z, r.value, c.fresh)
+        for r, c in zip(results[:FITTED_SEARCHES], traces, strict=False)
+    ]
     known = [one for one in fitted if one is not None]
     prior, best = _reencoding(results)
-    agreement = _agreement(name, results, courses, dims)
+    agreement = _agreement(name, results, traces, dims)
     bests = [result.best.decoded_hash for result in results if result.best is not None]
     carried = None if codes is None else latent_use(codes)
     numbers: dict[str, Any] = {
         "name": name,
         "objective": objective,
-        "courses": courses,
-        "bands": {axis: band(courses, axis) for axis in AXES},
+        "traces": traces,
+        "bands": {axis: band(traces, axis) for axis in AXES},
         "calibrations": known,
         "dimensions": dims,
-        "spread": _spread(results, courses),
+        "spread": _spread(results, traces),
         "mutual_information": None if carried is None else carried.mutual_information,
         "agreement": agreement,
         "distinct_best": len(set(bests)),
@@ -162,19 +163,19 @@ def _group(
         "best_reencoding": best,
         "best_possible": best_possible,
     }
-    unjudged = Group(**numbers, verdict=belief.conclude([]))
-    findings = objective.decoder.check() + next(filter(None, map(objects_again, results)), [])
+    unjudged = Group(**numbers, verdict=verdict_rules.conclude([]))
+    findings = objective.decoder.check() + next(filter(None, map(recheck_objects, results)), [])
     checks = [
-        belief.check_decoder(all(frozen(r.objective.decoder) for r in results), findings),
-        belief.check_model(dims, None, training, carried),
-        *black_box_verdict.checks(unjudged),
+        verdict_rules.check_decoder(all(is_frozen(r.objective.decoder) for r in results), findings),
+        verdict_rules.check_model(dims, None, training, carried),
+        *black_box_verdict.run_checks(unjudged),
         *_fit(results, target),
     ]
-    return Group(**numbers, verdict=belief.conclude(checks, training))
+    return Group(**numbers, verdict=verdict_rules.conclude(checks, training))
 
 
 def _dimensions(results: Sequence[SearchResult], codes: Codes | None) -> Dimensions:
-    """Activity on codes of all the searches and of the prior, and how far the best codes lie from the prior's mean."""
+    """Measure how the decoder reacts to each dimension, and how far the best codes lie from the prior's mean."""
     objective, decoder = results[0].objective, results[0].objective.decoder
     every = finite_rows(torch.cat([result.z for result in results]))
     prior = torch.randn(MAX_POINTS // 2, objective.dim, generator=generator(0, "report/points"), dtype=torch.float64)
@@ -197,7 +198,7 @@ def _dimensions(results: Sequence[SearchResult], codes: Codes | None) -> Dimensi
 
 
 def _fit(results: Sequence[SearchResult], target: str) -> list[Check]:
-    """Whether the best of all searches reproduces the target, where there is one."""
+    """Check whether the best of all searches reproduces the target, where there is one."""
     objective, sign = results[0].objective, results[0].objective.sign
     good = [result for result in results if result.best is not None]
     if objective.targets is None or not good:
@@ -207,21 +208,21 @@ def _fit(results: Sequence[SearchResult], target: str) -> list[Check]:
     found = reproduction(objective, z, decode(objective, z), prior, decode(objective.decoder, prior))
     measure = metric_for(objective.decoder)
     named = [target] if target else []
-    return [] if found is None else [belief.check_fit(found, named, measure.fitted, measure.rule)]
+    return [] if found is None else [verdict_rules.check_fit(found, named, measure.fitted, measure.rule)]
 
 
-def _spread(results: Sequence[SearchResult], courses: Sequence[SearchTrace]) -> Tensor:
+def _spread(results: Sequence[SearchResult], traces: Sequence[SearchTrace]) -> Tensor:
     """Standard deviation of each coordinate over the proposals after the design, root mean square over searches."""
-    after = [r.z[c.unique > c.design] for r, c in zip(results, courses, strict=True)]
+    after = [r.z[c.unique > c.design] for r, c in zip(results, traces, strict=True)]
     known = [z.var(0) for z in after if len(z) > 1]
     dim = results[0].objective.dim
     return torch.stack(known).mean(0).sqrt() if known else torch.full((dim,), torch.nan, dtype=torch.float64)
 
 
 def _agreement(
-    name: str, results: Sequence[SearchResult], courses: Sequence[SearchTrace], dims: Dimensions
+    name: str, results: Sequence[SearchResult], traces: Sequence[SearchTrace], dims: Dimensions
 ) -> Sensitivity | None:
-    """The best of each search against each other's, in code and in what is decoded."""
+    """Compare the best codes of the searches and what they decode to."""
     objective = results[0].objective
     good = [i for i, result in enumerate(results) if result.best is not None]
     if len(good) < 2 or len({result.weights_hash for result in results}) > 1:
@@ -230,7 +231,7 @@ def _agreement(
     decoded, measure = decode(objective, z), metric_for(objective.decoder)
     prior = torch.randn(PRIOR_DRAWS, objective.dim, generator=generator(0, "report/prior"), dtype=torch.float64)
     cost = sign * torch.tensor([[results[i].best_value for i in good]], dtype=torch.float64)
-    start = finite_median(sign * torch.tensor([courses[i].design_best for i in good], dtype=torch.float64))
+    start = finite_median(sign * torch.tensor([traces[i].design_best for i in good], dtype=torch.float64))
     return sensitivity(
         name,
         z,
@@ -246,19 +247,19 @@ def _agreement(
 
 
 def _reencoding(results: Sequence[SearchResult]) -> tuple[float | None, float | None]:
-    """Median re-encoding errors of prior draws and of the searches' bests."""
+    """Median re-encoding errors of prior draws and of the searches' best codes."""
     objective = results[0].objective
     bests = [r.best.reencoding_error for r in results if r.best is not None and r.best.reencoding_error is not None]
     if not bests:
         return None, None
     z = torch.randn(PRIOR_DRAWS, objective.dim, generator=generator(0, "report/prior"), dtype=torch.float64)
-    prior = [end.reencoding_error or 0.0 for end in ends(objective, z)]
+    prior = [end.reencoding_error or 0.0 for end in decode_codes(objective, z)]
     usual, best = (float(finite_median(torch.tensor(errors, dtype=torch.float64))) for errors in (prior, bests))
     return usual, best
 
 
-def _top(grouped: Mapping[str, Sequence[SearchResult]]) -> list[Found]:
-    """The best distinct objects of all searches, the first that found each."""
+def _best_objects(grouped: Mapping[str, Sequence[SearchResult]]) -> list[BestObject]:
+    """The best distinct objects of all searches, each with the search that found it first."""
     first: dict[str, tuple[Evaluation, str, SearchResult]] = {}
     times: Counter[str] = Counter()
     for group, results in grouped.items():
@@ -266,13 +267,13 @@ def _top(grouped: Mapping[str, Sequence[SearchResult]]) -> list[Found]:
             for record in (one for one in result.records if call_category(one) == "unique"):
                 first.setdefault(record.decoded_hash, (record, group, result))
                 times[record.decoded_hash] += 1
-    best = sorted(first.values(), key=lambda entry: entry[2].objective.sign * entry[0].value)[:TOP]
-    return [_found(rank, *entry, times[entry[0].decoded_hash]) for rank, entry in enumerate(best, 1)]
+    best = sorted(first.values(), key=lambda entry: entry[2].objective.sign * entry[0].value)[:TOP_OBJECTS]
+    return [_best_object(rank, *entry, times[entry[0].decoded_hash]) for rank, entry in enumerate(best, 1)]
 
 
-def _found(rank: int, record: Evaluation, group: str, result: SearchResult, times: int) -> Found:
+def _best_object(rank: int, record: Evaluation, group: str, result: SearchResult, times: int) -> BestObject:
     z, space = torch.tensor(record.z, dtype=torch.float64), result.objective.space
-    return Found(
+    return BestObject(
         rank=rank,
         group=group,
         seed=int(result.settings.get("seed", 0)),

@@ -1,4 +1,4 @@
-"""Convergence of a search: how far, how fast, and why each element stopped. Numbers only, from a `Result`."""
+"""Convergence of a gradient search: how far each element got, how fast, and why it stopped."""
 
 import re
 from collections import Counter
@@ -10,22 +10,23 @@ from torch import Tensor
 
 from lso.results.result import Result
 
-THRESHOLDS = (0.5, 0.9, 0.99, 0.999)  # shares of the drop from a target's median start to its best end
-LAST = 0.1  # the last tenth of an element's steps ...
-STILL = 0.01  # ... must not hold more than 1 % of its drop
+THRESHOLDS = (0.5, 0.9, 0.99, 0.999)  # shares of the gain from a target's median start to its best end
+# An element is still moving if over MOVING_SHARE of its gain came in the last LAST_SHARE of its steps.
+LAST_SHARE = 0.1
+MOVING_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StartKind:
-    """What starts of one kind (prior, mean, ...) came to; medians over targets and the kind's starts.
+    """What the starts of one kind (prior, mean, ...) reached; medians over targets and the kind's starts.
 
     Args:
         name: of the kind.
-        starts: how many of this kind each target had.
+        starts: number of starts of this kind for each target.
         value0: value at the start.
         value: value at the end.
-        steps: until the element stopped.
-        gap: share of the target's drop that is left at the end, 0 for the best start of a target.
+        steps: steps until the element stopped.
+        gap: share of the target's gain that is still missing at the end, 0 for the best start of a target.
         wins: share of targets whose best end came from this kind.
     """
 
@@ -40,7 +41,7 @@ class StartKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Convergence:
-    """Numbers of section 1 of a report. T targets, S starts, K thresholds; values are the user's own (never negated).
+    """Convergence of a search (section 1 of a report). T targets, S starts, K thresholds; values are never negated.
 
     Args:
         value0: value at the median start.
@@ -49,17 +50,16 @@ class Convergence:
         median: value of the median end.
         worst: value of the worst end.
         drop: gain from the median start to the best end, in the direction of the search.
-        gap: share of the drop left at each end.
-        thresholds: shares of the drop.
-        steps_to: steps until that share of the target's drop was reached, NaN where it never was.
+        gap: share of the gain that is missing at each end.
+        thresholds: shares of the gain.
+        steps_to: steps until that share of the target's gain was reached, NaN where it never was.
         steps: steps of each element.
         stopped: reason -> number of elements.
-        moving: elements that still gained more than 1 % of their own gain, and of the median one of their target's
-            starts, in the last tenth of their steps.
+        moving: elements that still gained when they stopped (see `still_moving`).
         failed: elements whose end is not finite.
-        kinds: by kind of start.
-        trace_steps: steps at which values were traced.
-        trace: values there.
+        kinds: results by kind of start.
+        trace_steps: steps at which values were recorded.
+        trace: the values at these steps.
     """
 
     value0: Float[Tensor, " target"]
@@ -81,7 +81,7 @@ class Convergence:
 
 
 def finite_median(x: Tensor, dim: int | None = None) -> Tensor:
-    """Median that leaves out what is not finite; NaN where nothing is left."""
+    """Median of the finite entries; NaN where there are none."""
     x = torch.where(torch.isfinite(x.double()), x.double(), torch.nan)
     x, dim = (x.flatten(), 0) if dim is None else (x, dim)
     if x.shape[dim] == 0:
@@ -90,7 +90,7 @@ def finite_median(x: Tensor, dim: int | None = None) -> Tensor:
 
 
 def start_kinds(start_names: list[str]) -> dict[str, list[int]]:
-    """Starts by kind: a name without its trailing number."""
+    """Group the starts by kind: the kind is the name without its trailing number."""
     kinds: dict[str, list[int]] = {}
     for index, name in enumerate(start_names):
         kinds.setdefault(re.sub(r"[\s_#:.-]*\d+$", "", name) or name, []).append(index)
@@ -98,13 +98,13 @@ def start_kinds(start_names: list[str]) -> dict[str, list[int]]:
 
 
 def cost_of(result: Result, value: Tensor) -> Tensor:
-    """Values as costs, lower is better, in double precision on the CPU; infinite where not finite."""
+    """Values of a search as costs (lower is better), double precision on the CPU; infinite where not finite."""
     cost = value.detach().double().cpu() * (-1 if result.objective.maximize else 1)
     return torch.where(torch.isfinite(cost), cost, torch.inf)
 
 
 def convergence(result: Result) -> Convergence:
-    """How far, how fast and why stopped."""
+    """Measure how far and how fast each element of a search got, and why it stopped."""
     cost0, cost = cost_of(result, result.value0), cost_of(result, result.value)
     trace, sign = cost_of(result, result.trace.value), -1 if result.objective.maximize else 1
     best, best_start = cost.min(1)
@@ -114,7 +114,8 @@ def convergence(result: Result) -> Convergence:
     gap = _share(cost - best[:, None], drop[:, None])
     steps = result.steps.cpu()
     own = cost0 - cost
-    # Of an element that began near its end, as at the encoder's mean, one in a hundred of its own gain is nothing.
+    # An element that starts near its end, as at the encoder's mean, gains next to nothing itself: it is compared with
+    # the median gain on its target where that is larger.
     usual = torch.maximum(own, finite_median(own.clamp_min(0), 1)[:, None])
     reasons = Counter(reason for row in result.stopped for reason in row)
     return Convergence(
@@ -129,9 +130,12 @@ def convergence(result: Result) -> Convergence:
         steps_to=steps_to(result.trace.steps.cpu(), trace, steps, best, drop),
         steps=steps,
         stopped=dict(sorted(reasons.items())),
-        moving=still_moving(result.trace.steps.cpu(), trace, steps, usual, _told(result.stopped, "tolerance")),
+        moving=still_moving(result.trace.steps.cpu(), trace, steps, usual, _stopped_by(result.stopped, "tolerance")),
         failed=~torch.isfinite(cost),
-        kinds=[_kind(name, index, result, gap, best_start) for name, index in start_kinds(result.start_names).items()],
+        kinds=[
+            _summarize_kind(name, index, result, gap, best_start)
+            for name, index in start_kinds(result.start_names).items()
+        ],
         trace_steps=result.trace.steps.cpu(),
         trace=result.trace.value.detach().double().cpu(),
     )
@@ -150,7 +154,7 @@ def steps_to(
     best: Float[Tensor, " target"],
     drop: Float[Tensor, " target"],
 ) -> Float[Tensor, "threshold target start"]:
-    """Steps until a share of the target's drop was reached, to the resolution of the trace."""
+    """Steps until each share of the target's gain was reached, to the resolution of the trace."""
     rows = []
     for share in THRESHOLDS:
         level = best + (1 - share) * drop
@@ -160,7 +164,8 @@ def steps_to(
     return torch.stack(rows)
 
 
-def _told(stopped: list[list[str]], reason: str) -> Bool[Tensor, "target start"]:
+def _stopped_by(stopped: list[list[str]], reason: str) -> Bool[Tensor, "target start"]:
+    """Which elements stopped for this reason."""
     return torch.tensor([[found == reason for found in row] for row in stopped])
 
 
@@ -171,7 +176,7 @@ def still_moving(
     gain: Float[Tensor, "target start"],
     rested: Bool[Tensor, "target start"],
 ) -> Bool[Tensor, "target start"]:
-    """Whether more than `STILL` of a gain came in the last tenth of an element's steps (at least one trace interval).
+    """Whether over `MOVING_SHARE` of a gain came in the last tenth of an element's steps (at least one trace interval).
 
     Where a single trace interval is more than half of an element's way, as when L-BFGS arrives within a few iterations,
     the trace cannot tell, and why the element stopped does.
@@ -180,23 +185,23 @@ def still_moving(
         trace_steps: ``(k,)``, increasing.
         trace: ``(k, T, S)`` costs.
         steps: ``(T, S)`` steps of each element.
-        gain: ``(T, S)`` what the last tenth is compared with: cost at the start less cost at the end.
-        rested: ``(T, S)`` whether it stopped by the tolerance.
+        gain: ``(T, S)`` the gain with which the last tenth is compared, as a reduction of cost.
+        rested: ``(T, S)`` whether the element stopped by the tolerance.
     Returns:
         ``(T, S)``; false where nothing was gained or the end is not finite.
     """
     if len(trace_steps) < 2:
         return torch.zeros_like(gain, dtype=torch.bool)
     end = torch.searchsorted(trace_steps, steps.contiguous()).clamp_max(len(trace_steps) - 1)
-    earlier = torch.searchsorted(trace_steps, ((1 - LAST) * steps).long(), right=True) - 1
+    earlier = torch.searchsorted(trace_steps, ((1 - LAST_SHARE) * steps).long(), right=True) - 1
     earlier = torch.minimum(earlier, end - 1).clamp_min(0)
     late = trace.gather(0, earlier[None])[0] - trace.gather(0, end[None])[0]
     good = torch.isfinite(gain) & torch.isfinite(late) & (gain > 0)
     coarse = 2 * trace_steps[earlier] < steps
-    return good & (late > STILL * gain) & ~(coarse & rested)
+    return good & (late > MOVING_SHARE * gain) & ~(coarse & rested)
 
 
-def _kind(name: str, index: list[int], result: Result, gap: Tensor, best_start: Tensor) -> StartKind:
+def _summarize_kind(name: str, index: list[int], result: Result, gap: Tensor, best_start: Tensor) -> StartKind:
     def over(x: Tensor) -> float:
         return float(finite_median(x.detach().cpu()[:, index]))
 

@@ -1,4 +1,4 @@
-"""The likely reasons why a black-box search failed, from the files of the run alone: rules of `lso doctor`."""
+"""Likely reasons why a black-box search failed, from the files of the run alone: the rules of `lso doctor`."""
 
 import math
 from collections import Counter
@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 
 from lso.analysis.black_box_traces import design_size, first_failure, last_step
-from lso.analysis.black_box_verdict import COVERED, FEW, IN_DESIGN, TYPICAL, WASTED
-from lso.analysis.latent_dimensions import names
+from lso.analysis.black_box_verdict import IN_DESIGN, MIN_COVERAGE, MIN_COVERAGE_VALUES, MIN_TYPICAL, WASTED_CALLS
+from lso.analysis.latent_dimensions import name_dimensions
 from lso.black_box.budget import call_category
 from lso.optimizers import BlackBoxSpec, advised, black_box_spec, controls
 from lso.results.result import Evaluation
@@ -18,21 +18,21 @@ from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_SHARE, least
 from lso.vae.utils.validation import pluralize
 
-# Typical distance of the last proposals from the best code, relative to two prior draws. A trust region at its usual
-# least size (2^-7 of a box of +-3) proposes at about 0.01 to 0.02.
+# Distance of the last proposals from the best code, relative to that of two prior draws, below which a search no longer
+# moves. A trust region at its usual least size (2^-7 of a box of +-3) proposes at about 0.01 to 0.02.
 STEP_FLOOR = 0.02
-PINNED = 0.2  # share of coordinates at a bound; of prior draws in a box of +-3 it is 0.3 %
-LATE = 0.9  # share of the calls after which a new best says that the search was still gaining
-BETTER = "Train a model whose latents are used (lso train --method ne-vae-se)."
+MAX_AT_BOUND = 0.2  # share of coordinates at a bound; of prior draws in a box of +-3 it is 0.3 %
+LATE_SHARE = 0.9  # share of the calls after which a new best says that the search was still gaining
+TRAIN_BETTER = "Train a model whose latents are used (lso train --method ne-vae-se)."
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
-    """A likely reason, or what is worth knowing.
+class Finding:
+    """A likely reason of a failure (``problem``), or something worth knowing (``note``).
 
     Args:
         level: ``problem`` or ``note``.
-        what: in a sentence, with the number.
+        what: a sentence with the number.
         remedy: what to do.
     """
 
@@ -43,29 +43,29 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostics:
-    """What the rules look at; None where the files do not tell.
+    """The measurements that the rules look at; None where the files do not have them.
 
     Args:
-        optimizer: that searched.
-        counts: calls, unique, duplicate, invalid, failed, timed_out, over all seeds.
-        failure: what the first call without a value said.
+        optimizer: name of the optimizer.
+        counts: numbers of calls, unique, duplicate, invalid, failed, timed_out, over all seeds.
+        failure: message of the first call that failed.
         constant: whether all values are equal.
         typical: share of proposals that are typical.
         atypical_best: share of searches whose best code is atypical.
         at_bound: share of coordinates at a bound.
-        step: see `lso.analysis.black_box_traces.SearchTrace.step`.
+        step: see `lso.analysis.black_box_traces.last_step`.
         in_design: share of searches that found nothing better than their initial design.
         unsearched: share of searches that spent their budget within the initial design.
         late: share of searches whose best came in the last tenth of the calls.
-        latent_dim: latent dimensions.
-        active: that the decode reacts to.
+        latent_dim: number of latent dimensions.
+        active: number of dimensions that the decoder reacts to.
         information: nats that codes carry about the data.
-        dead: dimensions without any effect on the decode.
+        dead: dimensions without any effect on the decoder.
         flat: whether the surrogate predicts no better than the mean.
-        explained: share of the variance of left-out values that the surrogate foretells.
+        explained: share of the variance of held-out values that the surrogate explains.
         coverage: share of left-out values within their 95 % intervals.
-        points: left-out values.
-        reencoding: error of the best as a multiple of that of prior draws.
+        points: number of left-out values.
+        reencoding: re-encoding error of the best codes, as a multiple of that of prior draws.
     """
 
     optimizer: str
@@ -95,15 +95,15 @@ class Diagnostics:
         return black_box_spec(self.optimizer)
 
     def share(self, *kinds: str) -> float:
-        """Share of the calls that came to this."""
+        """Share of the calls that came to one of these."""
         return sum(self.counts.get(kind, 0) for kind in kinds) / max(1, self.counts.get("calls", 0))
 
     @property
     def collapsed(self) -> bool:
-        """Whether the decode reacts to no dimension, or codes carry next to nothing, or little while few react.
+        """Whether the decoder ignores its codes, or codes carry next to nothing, or little in few active dimensions.
 
-        As in the verdict dead dimensions beside others that carry much are no collapse; where nobody knows what codes
-        carry, few dimensions are all that there is to go by.
+        As in the verdict, dead dimensions beside others that carry much are no collapse; where it is not known what
+        codes carry, few active dimensions count as one.
         """
         if self.latent_dim is None:
             return False
@@ -113,56 +113,65 @@ class Diagnostics:
         return self.active == 0 or self.information < least(self.latent_dim) or (few and self.information < AMPLE_NATS)
 
 
-def diagnose(signs: Diagnostics) -> list[Cause]:
-    """The likely reasons of a failure, the most basic first."""
+def diagnose(signs: Diagnostics) -> list[Finding]:
+    """Apply all rules; the most basic reasons come first."""
     return [cause for rule in RULES for cause in rule(signs)]
 
 
-def _scores(s: Diagnostics) -> Iterator[Cause]:
+def _scores(s: Diagnostics) -> Iterator[Finding]:
     failed, late = s.counts.get("failed", 0), s.counts.get("timed_out", 0)
-    calls, told = s.counts.get("calls", 0), f": {s.failure}" if s.failure else ""
-    level: Literal["note", "problem"] = "problem" if s.share("failed", "timed_out") > WASTED[0] else "note"
+    calls, message = s.counts.get("calls", 0), f": {s.failure}" if s.failure else ""
+    level: Literal["note", "problem"] = "problem" if s.share("failed", "timed_out") > WASTED_CALLS[0] else "note"
     if failed:
-        yield Cause(level, f"the score failed in {failed} of {pluralize(calls, 'call')}{told}", "Mend the score.")
+        yield Finding(
+            level, f"the score failed in {failed} of {pluralize(calls, 'call')}{message}", "Correct the score."
+        )
     if late:
-        what = f"{late} of {pluralize(calls, 'call')} took too long"
-        yield Cause(level, what, "Raise the timeout, or make the score faster.")
-    if s.share("invalid") > WASTED[0]:
+        what = f"{late} of {pluralize(calls, 'call')} timed out"
+        yield Finding(level, what, "Raise the timeout, or make the score faster.")
+    if s.share("invalid") > WASTED_CALLS[0]:
         what = f"{s.counts['invalid']} of {pluralize(calls, 'call')} decoded to invalid objects"
-        yield Cause("problem", what, "Look at what the model makes (lso sample), and at what the score calls invalid.")
+        yield Finding(
+            "problem",
+            what,
+            "Look at what the model decodes (lso sample), and at which objects the score calls invalid.",
+        )
 
 
-def _duplicates(s: Diagnostics) -> Iterator[Cause]:
-    if s.share("duplicate") <= WASTED[0]:
+def _duplicates(s: Diagnostics) -> Iterator[Finding]:
+    if s.share("duplicate") <= WASTED_CALLS[0]:
         return
     what = f"{s.counts['duplicate']} of {pluralize(s.counts['calls'], 'call')} decoded to objects seen before"
     if s.collapsed:
-        yield Cause("problem", f"{what}: the decoder ignores most of its latents", BETTER)
+        yield Finding("problem", f"{what}: the decoder ignores most of its latents", TRAIN_BETTER)
     elif s.step is not None and s.step < STEP_FLOOR:
-        yield Cause("problem", f"{what}: the search no longer moves", "Search again from another --seed.")
+        yield Finding("problem", f"{what}: the search no longer moves", "Search again from another --seed.")
     else:
-        yield Cause("problem", f"{what}: many codes decode to the same object", f"Widen the bounds a little. {BETTER}")
+        yield Finding(
+            "problem", f"{what}: many codes decode to the same object", f"Widen the bounds a little. {TRAIN_BETTER}"
+        )
 
 
-def _latents(s: Diagnostics) -> Iterator[Cause]:
+def _latents(s: Diagnostics) -> Iterator[Finding]:
     total = s.latent_dim
     if s.collapsed:
-        reacted = f"the decode reacts to {s.active} of {pluralize(total or 0, 'latent dimension')}"
+        reacted = f"the decoder reacts to {s.active} of {pluralize(total or 0, 'latent dimension')}"
         parts = [reacted] * (s.active is not None)
         parts += [f"the codes carry {s.information:z.2f} nats" for _ in range(s.information is not None)]
-        yield Cause("problem", f"collapsed: {', '.join(parts)}", BETTER)
-    if 0 < len(s.dead) < (s.latent_dim or 0):  # where all are, there is nothing left to search
+        yield Finding("problem", f"collapsed: {', '.join(parts)}", TRAIN_BETTER)
+    if 0 < len(s.dead) < (s.latent_dim or 0):  # where all are dead, no dimension is left to search
         what = (
-            f"{len(s.dead)} of {total} latent dimensions are dead ({names(s.dead)}): proposals differ in them in vain"
+            f"{len(s.dead)} of {total} latent dimensions are dead ({name_dimensions(s.dead)}): what is "
+            "proposed there changes nothing"
         )
-        yield Cause("note", what, 'Search the active ones alone: --chart active, LatentSpace(..., chart="active").')
+        yield Finding("note", what, 'Search the active ones only: --chart active, LatentSpace(..., chart="active").')
 
 
-def _values(s: Diagnostics) -> Iterator[Cause]:
+def _values(s: Diagnostics) -> Iterator[Finding]:
     if s.constant and s.counts.get("unique", 0) <= 1:
-        return  # of one object the score says nothing, and a surrogate less
+        return  # one object is too few to judge the score or a surrogate by
     if s.constant:
-        yield Cause(
+        yield Finding(
             "problem",
             "all values are equal: the score is flat, and there is nothing to search for",
             "Look at the score.",
@@ -174,44 +183,48 @@ def _values(s: Diagnostics) -> Iterator[Cause]:
         found = "" if s.explained is None else f" ({100 * max(0.0, s.explained):z.0f} % of their variance)"
         remedy = "Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try "
         remedy += f"{advised('flat surrogate')}."
-        what = f"the surrogate is flat: refitted without a third of the values it foretells next to nothing{found}"
-        yield Cause("problem", what, remedy)
-    elif s.coverage is not None and s.points >= FEW and s.coverage < COVERED:
+        what = (
+            f"the surrogate is flat: refitted without a third of the values, it predicts next to nothing of them{found}"
+        )
+        yield Finding("problem", what, remedy)
+    elif s.coverage is not None and s.points >= MIN_COVERAGE_VALUES and s.coverage < MIN_COVERAGE:
         what = f"the surrogate is too sure of itself: {100 * s.coverage:z.0f} % of values within their 95 % intervals"
-        yield Cause("note", what, f"Try {advised('overconfident surrogate')}, or a larger initial design.")
+        yield Finding("note", what, f"Try {advised('overconfident surrogate')}, or a larger initial design.")
 
 
-def _typicality(s: Diagnostics) -> Iterator[Cause]:
+def _typicality(s: Diagnostics) -> Iterator[Finding]:
     remedy = "Leave the guard on, and keep the bounds within +-3."
-    if s.typical is not None and s.typical < TYPICAL:
+    if s.typical is not None and s.typical < MIN_TYPICAL:
         every = "all" if s.typical == 0 else f"{100 * (1 - s.typical):z.0f} % of the"
-        yield Cause("problem", f"{every} proposals are atypical: the decoder was never trained there", remedy)
+        yield Finding("problem", f"{every} proposals are atypical: the decoder was never trained there", remedy)
     if s.atypical_best:
         what = f"the best code is atypical in {100 * s.atypical_best:z.0f} % of the searches"
-        yield Cause("problem", what, "Take the best typical one, which the report shows beside it. " + remedy)
-    if s.at_bound is not None and s.at_bound > PINNED:
-        yield Cause("note", f"{100 * s.at_bound:z.0f} % of the coordinates lie at a bound", remedy)
+        yield Finding("problem", what, "Take the best typical one, which the report also shows. " + remedy)
+    if s.at_bound is not None and s.at_bound > MAX_AT_BOUND:
+        yield Finding("note", f"{100 * s.at_bound:z.0f} % of the coordinates lie at a bound", remedy)
 
 
-def _motion(s: Diagnostics) -> Iterator[Cause]:
+def _motion(s: Diagnostics) -> Iterator[Finding]:
     if s.step is not None and s.step < STEP_FLOOR and not s.spec.control:
         what = f"the step size is at its floor: the last proposals lie within {100 * s.step:.2g} % of a prior draw's "
         what += "distance from the best code"
-        yield Cause("note", what, "More calls will not help; search again from another --seed, or with restarts.")
+        yield Finding("note", what, "More calls will not help; search again from another --seed, or with restarts.")
     if s.unsearched is not None and s.unsearched > IN_DESIGN:
-        what = f"{100 * s.unsearched:z.0f} % of the searches spent their budget within the initial design: they drew, "
+        what = (
+            f"{100 * s.unsearched:z.0f} % of the searches spent their budget within the initial design: they drew at "
+        )
         remedy = "Raise the budget, or lower the design where there is one"
         remedy += "." if s.spec.surrogate_free else f" ({s.optimizer}:initial=20)."
-        yield Cause("problem", what + "and learnt nothing", remedy)
+        yield Finding("problem", what + "random and learnt nothing", remedy)
     if s.in_design is not None and s.in_design > IN_DESIGN and not s.spec.control:
         what = f"{100 * s.in_design:z.0f} % of the searches found nothing better than their initial design"
-        yield Cause("problem", what, f"Compare with {controls()} at the same budget; raise the budget.")
+        yield Finding("problem", what, f"Compare with {controls()} at the same budget; raise the budget.")
     elif s.late is not None and s.late > 0.5:
         what = f"the best came in the last tenth of the calls in {100 * s.late:z.0f} % of the searches: still gaining"
-        yield Cause("note", what, "Go on with a larger budget (--resume).")
+        yield Finding("note", what, "Go on with a larger budget (--resume).")
 
 
-RULES: tuple[Callable[[Diagnostics], Iterator[Cause]], ...] = (
+RULES: tuple[Callable[[Diagnostics], Iterator[Finding]], ...] = (
     _scores,
     _duplicates,
     _latents,
@@ -222,7 +235,7 @@ RULES: tuple[Callable[[Diagnostics], Iterator[Cause]], ...] = (
 
 
 def diagnostics_from_report(report: Mapping[str, Any]) -> Diagnostics:
-    """What report.json tells of its main group."""
+    """Read the measurements of the main group from report.json."""
     group = report["groups"][0]
     searches, dims, surrogate = group["searches"], group["dimensions"], group["surrogate"] or {}
     counts: Counter[str] = Counter()
@@ -255,15 +268,15 @@ def diagnostics_from_report(report: Mapping[str, Any]) -> Diagnostics:
     )
 
 
-def diagnostics_from_records(records: Sequence[Evaluation], settings: Mapping[str, Any], told: int = 0) -> Diagnostics:
-    """What the record of calls tells where no report was written.
+def diagnostics_from_records(records: Sequence[Evaluation], settings: Mapping[str, Any], known: int = 0) -> Diagnostics:
+    """Derive the measurements from the record of calls, for a run without a report.
+
+    The record says nothing of the decoder and of a surrogate.
 
     Args:
         records: of evaluations.jsonl.
         settings: of run.json's ``search``.
-        told: points told beforehand.
-    Returns:
-        The signs; of the decoder and of a surrogate they say nothing.
+        known: number of data known before the search.
     """
     rows = sorted(records, key=lambda record: int(record.call or 0))
     sign = -1.0 if settings.get("maximize") else 1.0
@@ -271,7 +284,7 @@ def diagnostics_from_records(records: Sequence[Evaluation], settings: Mapping[st
     good = [i for i, value in enumerate(loss) if math.isfinite(value)]
     best = min(good, key=lambda i: loss[i], default=None)
     fresh = [call_category(record) == "unique" for record in rows]
-    design = design_size(str(settings.get("optimizer", "")), settings, len(rows[0].z) if rows else 0, told)
+    design = design_size(str(settings.get("optimizer", "")), settings, len(rows[0].z) if rows else 0, known)
     first = [loss[i] for i in [i for i in good if fresh[i]][:design]]
     z = torch.tensor([record.z for record in rows], dtype=torch.float64)
     step = last_step(z, torch.tensor(loss, dtype=torch.float64)) if rows else math.nan
@@ -294,7 +307,7 @@ def _constant(values: Sequence[float]) -> bool:
 
 
 def _late(best: int, calls: int) -> bool:
-    return calls >= FEW and best >= LATE * calls
+    return calls >= MIN_COVERAGE_VALUES and best >= LATE_SHARE * calls
 
 
 def _mean(values: Any) -> float | None:

@@ -28,24 +28,24 @@ from lso.vae.metrics.evaluation import kl_per_dimension
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import PAD
 
-WEAK = WEAK_SHARE**2  # share of the largest squared effect under which a dimension is weak
-MAX_POINTS = 64  # points at which the Jacobian is taken; d decodes each
-TOKEN_POINTS = 24  # the same of sequences, whose logits are many
+WEAK_BELOW = WEAK_SHARE**2  # share of the largest squared effect below which a dimension is weak
+MAX_POINTS = 64  # points at which the Jacobian is taken; each costs d decodes
+TOKEN_POINTS = 24  # points for sequences, whose logits are many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dimensions:
-    """One number for each latent dimension and measure; `None` where a measure needs what is not known.
+    """How much each latent dimension matters, by several measures; `None` where a measure cannot be computed.
 
     Args:
         sensitivity: mean squared Jacobian column norm of the decoder, or squared redraw distance without gradients.
-        how: in words, how ``sensitivity`` was measured: the mean of what.
+        how: what ``sensitivity`` is the mean of, in words.
         moved: mean absolute distance that the search moved the dimension, in units of z.
-        variance: unbiased variance over the split of the posterior mean.
+        variance: unbiased variance over the validation split of the posterior mean.
         kl: mean KL to the prior, nats.
         decoder_use: rise of the reconstruction NLL when the dimension is redrawn from the prior, nats.
-        redraw: root mean square change of the decode when z_i is redrawn from the prior (data-free probe).
-        correlation: between z_i and its re-encoding over prior draws (data-free probe).
+        redraw: root mean square change of the decoded data when z_i is redrawn from the prior.
+        correlation: between z_i and its re-encoding over prior draws.
         measure: what the root of ``sensitivity`` is, in a word or two.
     """
 
@@ -71,8 +71,8 @@ class Dimensions:
 
     @property
     def active(self) -> Bool[Tensor, " latent"]:
-        """Mask of dimensions that count: relative squared effect of at least `WEAK`."""
-        return self.relative >= WEAK
+        """Mask of active dimensions: relative squared effect of at least `WEAK_BELOW`."""
+        return self.relative >= WEAK_BELOW
 
     @property
     def dead(self) -> list[int]:
@@ -81,7 +81,7 @@ class Dimensions:
 
     @property
     def weak(self) -> list[int]:
-        """Dimensions, counted from 0, with some effect under `WEAK` of the largest."""
+        """Dimensions, counted from 0, with some effect, but under `WEAK_BELOW` of the largest."""
         return [int(i) for i in ((self.sensitivity > 0) & ~self.active).nonzero()]
 
     @property
@@ -99,8 +99,8 @@ class Dimensions:
         return "active" if self.active[dimension] else "weak" if self.sensitivity[dimension] > 0 else "dead"
 
 
-def names(dimensions: Sequence[int]) -> str:
-    """Dimensions in words: ``z3, z7``, counted from 0."""
+def name_dimensions(dimensions: Sequence[int]) -> str:
+    """Dimensions in words: ``z3, z7``, counted from 0; ``none`` where there are none."""
     return ", ".join(f"z{i}" for i in dimensions) or "none"
 
 
@@ -111,21 +111,18 @@ def finite_rows(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "row latent"
 
 
 def evenly_spaced(rows: Tensor, count: int) -> Tensor:
-    """At most ``count`` rows, evenly spaced."""
+    """At most ``count`` of the rows, evenly spaced."""
     if len(rows) <= count:
         return rows
     return rows[torch.linspace(0, len(rows) - 1, count).round().long()]
 
 
 def decode(decoder: Decoder | LatentObjective, z: Float[Tensor, "*batch latent"]) -> Tensor:
-    """What codes decode to, without gradients, in double precision on the CPU.
+    """Decode codes ``(..., d)`` without gradients, as numbers in double precision on the CPU.
 
-    Args:
-        decoder: frozen; or an objective, in whose context an autoregressive one decodes.
-        z: ``(..., d)``.
-    Returns:
-        ``(..., *event)``; ``(..., 1)`` for a decoder of numbers, and for one of objects: numbers that are equal where
-        the objects are; for one of sequences ``(..., longest)`` token numbers.
+    The result is ``(..., *event)``; ``(..., 1)`` for a decoder of numbers; for one of other objects ``(..., 1)``
+    numbers that are equal where the objects are; for one of sequences ``(..., longest)`` token numbers. An objective
+    decodes in its own context where its decoder is autoregressive.
     """
     own = decoder if isinstance(decoder, Decoder) else decoder.decoder
     if own.vocabulary is not None:
@@ -141,7 +138,7 @@ def decode(decoder: Decoder | LatentObjective, z: Float[Tensor, "*batch latent"]
 
 
 def redraw_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[Tensor, " latent"]:
-    """Mean squared change of the decode when a coordinate is redrawn from the prior; of objects, the share changed."""
+    """Mean squared change of the decoded data when a coordinate is redrawn from the prior; share changed of objects."""
     redrawn = torch.randn(z.shape, generator=generator(0, "report/redraw"), dtype=torch.float64).to(z)
     latent = z.shape[-1]
     codes = z.repeat(latent, 1, 1)  # (d, points, d): copy i has z_i redrawn
@@ -154,7 +151,7 @@ def redraw_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[T
 
 @torch.no_grad()
 def token_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[Tensor, " latent"]:
-    """Mean divergence of the distributions of tokens, along the decode, from those after a redraw of one coordinate.
+    """Mean KL divergence between token distributions before and after one coordinate is redrawn from the prior.
 
         s_i = mean over points of sum_t KL(p(x_t | x_<t, z) || p(x_t | x_<t, z with z_i redrawn)),  x = decode(z)
 
@@ -164,14 +161,14 @@ def token_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[Te
     total = torch.zeros(z.shape[-1], dtype=torch.float64)
     for rows in torch.split(torch.arange(len(z)), decoder.batch_size or len(z)):
         codes = z[rows].to(device=decoder.device, dtype=decoder.dtype)
-        said = decoder.tokens(codes)
-        inside = (said[:, 1:] != PAD).unsqueeze(-1)
-        before = torch.log_softmax(decoder.decode(codes, extract_logits, said), -1)  # type: ignore[arg-type]
+        tokens = decoder.tokens(codes)
+        inside = (tokens[:, 1:] != PAD).unsqueeze(-1)
+        before = torch.log_softmax(decoder.decode(codes, extract_logits, tokens), -1)  # type: ignore[arg-type]
         for i in range(z.shape[-1]):
             moved = codes.clone()
             moved[:, i] = redrawn[rows, i].to(codes)
-            after = torch.log_softmax(decoder.decode(moved, extract_logits, said), -1)  # type: ignore[arg-type]
-            # A word that is impossible before the redraw counts nothing, whatever it is after it: 0 log 0 = 0.
+            after = torch.log_softmax(decoder.decode(moved, extract_logits, tokens), -1)  # type: ignore[arg-type]
+            # A token of probability 0 before the redraw counts nothing, whatever it has after it: 0 log 0 = 0.
             change = torch.where(before > -torch.inf, before.exp() * (before - after), 0.0)
             total[i] += (change * inside).double().sum().cpu()
     return total.clamp_min(0) / max(1, len(z))
@@ -180,36 +177,29 @@ def token_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[Te
 def decoder_sensitivity(
     decoder: Decoder, z: Float[Tensor, "point latent"], differentiable: bool = True
 ) -> tuple[Float[Tensor, " latent"], str]:
-    """Mean squared effect of each dimension on what is decoded, and how it was measured.
+    """Mean squared effect ``(latent,)`` of each dimension on what is decoded, and in words what it is the mean of.
 
         s_i = mean over points of ||d decode(z) / d z_i||^2;  of sequences `token_effect`
 
-    Args:
-        decoder: frozen.
-        z: ``(points, latent)``.
-        differentiable: false takes `redraw_effect` instead.
-    Returns:
-        ``(latent,)`` in double precision on the CPU, and in words what it is the mean of.
+    Without gradients (``differentiable`` false) it is `redraw_effect`.
     """
     if decoder.vocabulary is not None:
         few = evenly_spaced(z, TOKEN_POINTS)
-        what = "change of token distributions along the decode (KL, nats a sequence) after a redraw from the prior"
+        what = "change of the token distributions (KL, nats per sequence) after a redraw from the prior"
         return token_effect(decoder, few), f"{what} at {len(few)} starts and end points"
     where = f"at {len(z)} starts and end points"
     if differentiable and not decoder.makes_objects and len(z):
         return jacobian_norms(decoder, z).square().mean(0), f"squared Jacobian column norm {where}"
-    return redraw_effect(decoder, z), f"squared change of the decode after a redraw from the prior {where}"
+    return redraw_effect(decoder, z), f"squared change of the decoded data after a redraw from the prior {where}"
 
 
 def dimensions(result: Result, codes: Codes | None = None, probe: Probe | None = None) -> Dimensions:
-    """Every activity measure that what is known allows.
+    """Measure how much each latent dimension matters, by all measures that can be computed.
 
     Args:
         result: of a search.
         codes: posterior codes of the training run's validation split, where there are any.
-        probe: data-free activity, for foreign decoders.
-    Returns:
-        `Dimensions`, in double precision on the CPU.
+        probe: how the decoder reacts to redrawn dimensions, for decoders without such codes.
     """
     objective = result.objective
     points = evenly_spaced(finite_rows(torch.cat([result.z0.flatten(0, 1), result.z.flatten(0, 1)])), MAX_POINTS)

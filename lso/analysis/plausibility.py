@@ -1,9 +1,9 @@
-"""Is what a search found plausible: does the code lie where the decoder was trained, and does the encoder agree?
+"""Plausibility of the codes that a search found: do they lie where the decoder was trained, and does the encoder agree?
 
-A good value at an atypical code is often the decoder's own artefact. Three looks at it, each over all dimensions and
-over the active ones (dead dimensions drift under Adam and stay at 0 from a zero start; neither says anything about
-what is decoded): the norm against the shell of the prior, the distance from the codes of the data, and the error of
-the code after decoding and encoding again.
+A good value at an atypical code is often an artefact of the decoder. There are three measures, each over all dimensions
+and over the active ones (dead dimensions drift under Adam and stay at 0 from a zero start; neither says anything about
+what is decoded): the norm against that of prior draws, the distance from the codes of the data, and the difference
+between a code and the encoder's mean for what it decodes to (re-encoding error).
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ CODES_PER_DIMENSION = 10  # with fewer, the covariance of the codes is too rough
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plausibility:
-    """Numbers of section 4 of a report; ``(T, S)`` for the ends of a search, ``(n,)`` for a reference.
+    """Plausibility of codes (section 4 of a report); ``(T, S)`` for the ends of a search, ``(n,)`` for prior draws.
 
     Args:
         norm: of the codes.
@@ -41,7 +41,7 @@ class Plausibility:
         reencoding_active: the same over active dimensions.
         at_bound: share of coordinates at or beyond a bound of the box.
         atypical: over active dimensions, percentile > 99.9 %, or farther from the codes of the data than each of those
-            (one posterior sample a datum), where there are at least ten codes an active dimension.
+            (one posterior sample a datum), where there are at least ten codes per active dimension.
     """
 
     norm: Tensor
@@ -63,7 +63,7 @@ class Plausibility:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reference:
-    """What prior draws look like to the same decoder: the yardstick of the tables.
+    """Prior draws under the same decoder, with which the tables compare a search's codes.
 
     Args:
         z: ``(n, d)`` draws.
@@ -85,7 +85,7 @@ def plausibility(
     space: LatentSpace,
     codes: Codes | None = None,
 ) -> Plausibility:
-    """The three looks at codes."""
+    """Measure the plausibility of codes and of what they decode to."""
     z, active, leading = z.detach().double().cpu(), dimensions.active, len(z.shape) - 1
     again = (
         None
@@ -111,20 +111,14 @@ def plausibility(
 
 
 def norm_percentile(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-    """`lso.space.norm_percentile`, and 0 where no dimension is left.
-
-    Args:
-        z: ``(..., d)``.
-    Returns:
-        ``(...)`` in [0, 1]; NaN where z is not finite.
-    """
+    """`lso.space.norm_percentile` of ``(..., d)`` codes, and 0 where d is 0."""
     return space.norm_percentile(z) if z.shape[-1] else torch.zeros(z.shape[:-1], dtype=z.dtype)
 
 
 def _distances(
     z: Float[Tensor, "*batch latent"], codes: Codes | None, active: Tensor
 ) -> tuple[Tensor | None, Tensor | None, float]:
-    """Distance from the codes of the data over all and over active dimensions; the largest active one of the codes."""
+    """Distances from the codes of the data over all and active dimensions; the largest active one of the codes."""
     if codes is None or len(codes.mean) < 2:
         return None, None, 0.0
     mean, deviation = codes.mean.double().cpu(), torch.exp(0.5 * codes.log_var.double().cpu())
@@ -135,27 +129,19 @@ def _distances(
     noise = torch.randn(known[0].shape, generator=generator(0, "report/codes"), dtype=torch.float64)
     farthest = float(distance_from_codes(known[0] + known[1] * noise, *known).max())
     if len(codes.mean) < CODES_PER_DIMENSION * int(active.sum()):
-        farthest = math.inf  # too few to say where codes end; the distance is shown all the same
+        farthest = math.inf  # too few codes to say how far they reach; the distance is still reported
     return every, distance_from_codes(z[..., active], *known), farthest
 
 
 def distance_from_codes(
     z: Float[Tensor, "*batch latent"], mean: Float[Tensor, "code latent"], deviation: Float[Tensor, "code latent"]
 ) -> Float[Tensor, "*batch"]:
-    """Mahalanobis distance from the aggregated posterior of the data (see `typicality.whitening_matrix`)."""
+    """Mahalanobis distance from the aggregated posterior of the data (see `lso.space.whitening_of`)."""
     return space.mahalanobis(z, mean.mean(0), space.whitening_matrix(mean, deviation.square()))
 
 
 def reencode(decoder: Decoder, decoded: Tensor, batch: int = 512) -> Float[Tensor, "n latent"] | None:
-    """Means of the codes of decoded data.
-
-    Args:
-        decoder: with or without an encoder.
-        decoded: ``(n, *event)``.
-        batch: rows at once.
-    Returns:
-        ``(n, latent)`` double precision on the CPU, or None without an encoder.
-    """
+    """Posterior means ``(n, latent)`` of decoded data, double precision on the CPU; None without an encoder."""
     if not decoder.has_encoder:
         return None
     rows = []
@@ -170,15 +156,14 @@ def reencode(decoder: Decoder, decoded: Tensor, batch: int = 512) -> Float[Tenso
 def decoded_scale(decoded: Float[Tensor, "draw value"]) -> float:
     """Root mean square difference between two independent rows, per value: sqrt(2 x mean variance).
 
-    Args:
-        decoded: ``(n, values)``.
-    Returns:
-        0 where all rows are equal or there is one.
+    0 where all rows are equal or there is one.
     """
     good = decoded[torch.isfinite(decoded).all(-1)].double()
-    return float((2 * (good - good[0]).var(0).mean()).sqrt()) if len(good) > 1 else 0.0  # equal rows give exactly 0
+    return (
+        float((2 * (good - good[0]).var(0).mean()).sqrt()) if len(good) > 1 else 0.0
+    )  # less the first row, so that equal rows give exactly 0
 
 
-def share_within(mask: Tensor) -> float:
-    """Mean of a mask."""
+def share_true(mask: Tensor) -> float:
+    """Share of true entries of a mask; 0 where it is empty."""
     return float(mask.double().mean()) if mask.numel() else 0.0

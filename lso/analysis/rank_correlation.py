@@ -1,4 +1,4 @@
-"""Whether two lists of numbers put the same things in the same order."""
+"""Rank correlation of two short lists, and which pairs stand in the opposite order."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankOrder:
-    """Two orders of the same things, compared.
+    """Comparison of two orders of the same items.
 
     Args:
-        spearman: correlation of the ranks, ties given their mean rank; None where one list is constant.
+        spearman: rank correlation, ties given their mean rank; None where one list is constant.
         kendall: tau-b; None where one list is constant.
-        same: pairs in the same order.
-        opposite: pairs in the opposite order, as indices.
-        tied: pairs equal in either list.
+        same: number of pairs in the same order.
+        opposite: pairs of indices in the opposite order.
+        tied: number of pairs that are equal in either list.
     """
 
     spearman: float | None
@@ -28,8 +28,8 @@ class RankOrder:
 
 
 def rank_order(a: Sequence[float], b: Sequence[float]) -> RankOrder:
-    """Compare the orders of two lists, as long as each other."""
-    from scipy.stats import kendalltau  # late: scipy.stats takes a second to import
+    """Compare the orders of two lists that hold one number for each item."""
+    from scipy.stats import kendalltau  # imported late: it takes a second
 
     signs = [(i, j, _sign(a[i] - a[j]) * _sign(b[i] - b[j])) for i, j in combinations(range(len(a)), 2)]
     same = sum(sign > 0 for _, _, sign in signs)
@@ -45,10 +45,10 @@ def rank_order(a: Sequence[float], b: Sequence[float]) -> RankOrder:
 
 
 def spearman(a: Sequence[float] | Tensor, b: Sequence[float] | Tensor) -> float:
-    """Correlation of the ranks, ties given their mean rank; NaN where one list is constant."""
+    """Spearman's rank correlation, ties given their mean rank; NaN where one list is constant."""
     from scipy.stats import pearsonr, rankdata
 
-    # Not `spearmanr`, whose test of significance, not asked for here, warns where there are two things alone.
+    # Not `spearmanr`: its test of significance, which is not needed here, warns of lists with two items.
     return float(pearsonr(rankdata(a), rankdata(b)).statistic) if _varied(a) and _varied(b) else math.nan
 
 

@@ -1,11 +1,16 @@
-"""How far apart decoded data are, and whether each target was reproduced."""
+"""Distances between decoded data, and how much of each target a search reproduces: arrays, sequences, other objects.
 
-from collections.abc import Callable
+`metric_for` gives the measure that suits what a decoder makes. Sequences are also compared token by token.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lso.analysis import statistics
@@ -14,28 +19,14 @@ from lso.analysis.start_sensitivity import pairwise
 
 if TYPE_CHECKING:
     from lso.decoders.decoder import Decoder
-from collections.abc import Sequence
-from difflib import SequenceMatcher
-from itertools import chain
-from typing import TYPE_CHECKING
-
-from jaxtyping import Bool, Int
-
-if TYPE_CHECKING:
-    from lso.decoders.decoder import Decoder
 
 
-def reaction(targets: Tensor | None, decoded: Tensor, scale: float) -> float | None:
-    """How much the decoder varies over the prior, as a share of what the targets ask for.
+def relative_variety(targets: Tensor | None, decoded: Tensor, scale: float) -> float | None:
+    """How much decoded prior draws vary, relative to how far the targets are from their mean.
 
-        RMS difference of two decoded draws / (sqrt(2) x RMS difference of the targets from the mean decode)
+        RMS difference of two decoded draws / (sqrt(2) x RMS difference of the targets from the mean of decoded draws)
 
-    Args:
-        targets: ``(T, *event)`` or None.
-        decoded: ``(n, *event)`` decoded prior draws.
-        scale: RMS difference of two decoded draws.
-    Returns:
-        0 where the decoder ignores its code; None without targets.
+    0 where the decoder ignores its code; None without comparable targets. ``scale`` is the numerator.
     """
     if targets is None or targets.shape[1:] != decoded.shape[1:]:
         return None
@@ -43,17 +34,12 @@ def reaction(targets: Tensor | None, decoded: Tensor, scale: float) -> float | N
     return scale / (2**0.5 * asked) if asked > 0 else None
 
 
-def explained(targets: Tensor | None, decoded: Tensor, prior: Tensor) -> Float[Tensor, " target"] | None:
-    """Share of each target that a result reproduces, against the answer that knows nothing, the mean decode.
+def share_explained(targets: Tensor | None, decoded: Tensor, prior: Tensor) -> Float[Tensor, " target"] | None:
+    """Share of each target that a result reproduces; 0 is what the mean of decoded prior draws reproduces.
 
         1 - |x - target|^2 / |m - target|^2,  x the decoded result, m the mean of decoded prior draws
 
-    Args:
-        targets: ``(T, *event)`` or None.
-        decoded: ``(T, *event)`` decoded results.
-        prior: ``(n, *event)`` decoded prior draws.
-    Returns:
-        ``(T,)``, at most 1; 0 or less where the mean does as well. None without targets.
+    Of ``(T, *event)`` targets and results this is ``(T,)``, at most 1; None without comparable targets.
     """
     if targets is None or targets.shape != decoded.shape or targets.shape[1:] != prior.shape[1:]:
         return None
@@ -62,23 +48,23 @@ def explained(targets: Tensor | None, decoded: Tensor, prior: Tensor) -> Float[T
     return 1 - missed / torch.where(asked > 0, asked, 1.0)
 
 
-PRIOR = 64  # decoded prior draws that each target is compared with
+DRAWS_COMPARED = 64  # decoded prior draws that each target is compared with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedMetric:
-    """A measure of the distance between decoded data, and what follows from it.
+    """A distance between decoded data of one kind, and the measures built on it. T targets, S starts, n prior draws.
 
     Args:
         unit: of a distance, in words.
         pairwise: ``(T, S, values) -> (T, S, S)`` distances between the results of each target's starts.
-        scale: ``(n, values) -> float``, that of two decoded prior draws.
-        explained: (targets, decoded, decoded prior draws) -> ``(T,)`` share of each target that is reproduced against
-            an answer that knows nothing; None where there is none.
-        reaction: (targets, decoded prior draws, scale) -> how much the decoder varies as a share of what the targets
-            ask for; None where there is no answer.
+        scale: ``(n, values) -> float`` distance of two decoded prior draws.
+        explained: (targets, results, decoded prior draws) -> ``(T,)`` share of each target that is reproduced;
+            None where targets cannot be compared.
+        reaction: (targets, decoded prior draws, scale) -> variation of decoded prior draws relative to the
+            targets; None where it is not known.
         fitted: what ``explained`` is a share of, in words.
-        rule: how it is computed, in words.
+        rule: the formula of ``explained``, in words.
     """
 
     unit: str
@@ -86,94 +72,100 @@ class DecodedMetric:
     scale: Callable[[Tensor], float]
     explained: Callable[[Tensor | None, Tensor, Tensor], Tensor | None]
     reaction: Callable[[Tensor | None, Tensor, float], float | None]
-    fitted: str = "what sets the median target apart from the mean decode"
-    rule: str = "1 - squared error / squared error of the mean decode of prior draws"
+    fitted: str = "what distinguishes the median target from the mean of decoded prior draws"
+    rule: str = "1 - squared error / squared error of the mean of decoded prior draws"
 
 
 def metric_for(decoder: "Decoder") -> DecodedMetric:
-    """The measure for what a decoder makes."""
+    """The distance and measures that suit what a decoder makes."""
     return SEQUENCES if decoder.vocabulary is not None else OBJECTS if decoder.makes_objects else ARRAYS
 
 
 # --- objects ----------------------------------------------------------------------------------------------------------
 
 
-def _different(x: Float[Tensor, "target start value"]) -> Float[Tensor, "target start start"]:
+def _pairwise_inequality(x: Float[Tensor, "target start value"]) -> Float[Tensor, "target start start"]:
+    """1 where two objects differ, 0 where they are equal."""
     return pairwise(x).clamp_max(1.0)
 
 
 # --- sequences --------------------------------------------------------------------------------------------------------
 
 
-def edited(x: Tensor) -> Float[Tensor, "target start start"]:
-    """Edit distances between the sequences of each target's starts, as shares of the longer one."""
+def pairwise_edit_distance(x: Tensor) -> Float[Tensor, "target start start"]:
+    """Edit distances between the sequences of each target's starts, as shares of the longer sequence."""
     count, starts, length = x.shape
     first, second = torch.triu_indices(starts, starts, offset=1)
-    between = statistics.share(x[:, first].reshape(-1, length), x[:, second].reshape(-1, length))
+    between = statistics.normalized_edit_distance(x[:, first].reshape(-1, length), x[:, second].reshape(-1, length))
     found = torch.zeros(count, starts, starts, dtype=torch.float64)
     found[:, first, second] = between.cpu().reshape(count, len(first))
     return found + found.transpose(1, 2)
 
 
-def _between_draws(x: Float[Tensor, "draw length"]) -> float:
-    """Mean distance of two independent rows."""
-    return float(statistics.share(x[1:], x[:-1]).mean()) if len(x) > 1 else 0.0
+def _mean_draw_distance(x: Float[Tensor, "draw length"]) -> float:
+    """Mean edit distance of two independent decoded draws."""
+    return float(statistics.normalized_edit_distance(x[1:], x[:-1]).mean()) if len(x) > 1 else 0.0
 
 
-def _from_draws(targets: Tensor, prior: Tensor) -> Float[Tensor, " target"]:
-    """Mean distance of each target from decoded prior draws."""
-    draws = prior[:PRIOR].cpu()
-    each = statistics.share(targets.cpu().repeat_interleave(len(draws), 0), draws.repeat(len(targets), 1))
+def _mean_distance_from_draws(targets: Tensor, prior: Tensor) -> Float[Tensor, " target"]:
+    """Mean edit distance of each target from decoded prior draws."""
+    draws = prior[:DRAWS_COMPARED].cpu()
+    each = statistics.normalized_edit_distance(
+        targets.cpu().repeat_interleave(len(draws), 0), draws.repeat(len(targets), 1)
+    )
     return each.reshape(len(targets), -1).mean(1)
 
 
-def _reproduced(targets: Tensor | None, decoded: Tensor, prior: Tensor) -> Tensor | None:
-    """1 - distance / mean distance of decoded prior draws."""
+def _share_of_tokens_reproduced(targets: Tensor | None, decoded: Tensor, prior: Tensor) -> Tensor | None:
+    """1 - edit distance from the target / mean edit distance of decoded prior draws from it."""
     if targets is None:
         return None
-    asked = _from_draws(targets, prior)
-    missed = statistics.share(decoded.cpu(), targets.cpu())
+    asked = _mean_distance_from_draws(targets, prior)
+    missed = statistics.normalized_edit_distance(decoded.cpu(), targets.cpu())
     return 1 - missed / torch.where(asked > 0, asked, 1.0)
 
 
-def _variety(targets: Tensor | None, prior: Tensor, scale: float) -> float | None:
+def _relative_token_variety(targets: Tensor | None, prior: Tensor, scale: float) -> float | None:
+    """Edit distance of two decoded draws (``scale``) relative to the distance of targets from decoded draws."""
     if targets is None:
         return None
-    asked = float(_from_draws(targets, prior).mean())
+    asked = float(_mean_distance_from_draws(targets, prior).mean())
     return scale / asked if asked > 0 else None
 
 
-ARRAYS = DecodedMetric(unit="RMS", pairwise=pairwise, scale=decoded_scale, explained=explained, reaction=reaction)
+ARRAYS = DecodedMetric(
+    unit="RMS", pairwise=pairwise, scale=decoded_scale, explained=share_explained, reaction=relative_variety
+)
 OBJECTS = DecodedMetric(
     unit="0 if equal, else 1",
-    pairwise=_different,
+    pairwise=_pairwise_inequality,
     scale=lambda decoded: 1.0,
     explained=lambda targets, decoded, prior: None,
     reaction=lambda targets, prior, scale: None,
 )
 SEQUENCES = DecodedMetric(
     unit="share of tokens to edit",
-    pairwise=edited,
-    scale=_between_draws,
-    explained=_reproduced,
-    reaction=_variety,
+    pairwise=pairwise_edit_distance,
+    scale=_mean_draw_distance,
+    explained=_share_of_tokens_reproduced,
+    reaction=_relative_token_variety,
     fitted="the tokens of the median target that decoded prior draws miss",
     rule="1 - token edit distance / mean edit distance of decoded prior draws, each a share of the longer sequence",
 )
 
 
-Marked = list[tuple[str, bool]]
+TextPieces = list[tuple[str, bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Said:
-    """Targets beside what the best ends decode to.
+class TextComparison:
+    """Targets that are sequences, beside what the best code of each decodes to.
 
     Args:
-        target: texts.
-        best: texts.
-        edits: ``(T,)`` tokens to insert, delete or replace.
-        tokens: ``(T,)`` of the targets.
+        target: texts of the targets.
+        best: texts decoded from the best codes.
+        edits: ``(T,)`` tokens to insert, delete or replace between the two.
+        tokens: ``(T,)`` tokens of the targets.
     """
 
     target: list[str]
@@ -187,27 +179,22 @@ class Said:
         return self.edits == 0
 
 
-def said(decoder: "Decoder", targets: Tensor | None, decoded: Tensor) -> Said | None:
-    """Targets beside the best ends, where they are sequences."""
+def compare_texts(decoder: "Decoder", targets: Tensor | None, decoded: Tensor) -> TextComparison | None:
+    """Compare the targets with what the best codes decode to; None where the decoder makes no sequences."""
     if decoder.vocabulary is None or targets is None:
         return None
-    return Said(
+    return TextComparison(
         target=decoder.texts(targets),
         best=decoder.texts(decoded),
-        edits=statistics.edits(targets.cpu(), decoded.cpu()),
-        tokens=statistics.sizes(targets.cpu()),
+        edits=statistics.edit_distance(targets.cpu(), decoded.cpu()),
+        tokens=statistics.token_counts(targets.cpu()),
     )
 
 
-def marked(decoder: "Decoder", decoded: Tensor, target: Tensor | None) -> Marked:
-    """A decode as pieces of text, each with whether the target has it too.
+def diff_tokens(decoder: "Decoder", decoded: Tensor, target: Tensor | None) -> TextPieces:
+    """Split a decoded sequence into pieces of text, each with whether it differs from the target.
 
-    Args:
-        decoder: of the search.
-        decoded: ``(longest,)`` token numbers.
-        target: ``(length,)``; None marks nothing.
-    Returns:
-        Pieces that make the text, and whether each is not the target's.
+    ``decoded`` is ``(longest,)`` token numbers, ``target`` ``(length,)``; without a target nothing differs.
     """
     assert decoder.vocabulary is not None
     joiner, tokens = decoder.vocabulary.joiner, decoder.vocabulary.decode(decoded.long().tolist())
@@ -219,9 +206,9 @@ def marked(decoder: "Decoder", decoded: Tensor, target: Tensor | None) -> Marked
     return _pieces(tokens, [i not in shared for i in range(len(tokens))], joiner)
 
 
-def _pieces(tokens: Sequence[str], off: Sequence[bool], joiner: str) -> Marked:
-    """Runs of tokens that are alike."""
-    found: Marked = []
+def _pieces(tokens: Sequence[str], off: Sequence[bool], joiner: str) -> TextPieces:
+    """Join neighbouring tokens that all differ from the target, or all agree with it."""
+    found: TextPieces = []
     for token, different in zip(tokens, off, strict=True):
         if found and found[-1][1] == different:
             found[-1] = (found[-1][0] + joiner + token, different)

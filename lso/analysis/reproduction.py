@@ -1,4 +1,4 @@
-"""Which targets a search reproduced, one by one, by stated rules; and which it would reproduce turned round (1 - x)."""
+"""Which targets a search reproduced, by stated rules; and which it would reproduce if they were inverted (1 - x)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from lso.objectives.latent_objective import LatentObjective
 from lso.vae.distributions.pixels import Bernoulli, DiscretizedLogistic, Gaussian
 from lso.vae.utils.random import generator
 
-# A target is reproduced if a result has this share of what sets it apart from the mean decode, of a picture also of
-# what sets it apart from its own mean colour, and if it costs no more nats than what the decoder draws itself: the mean
-# of -log p(x|z) over such draws and so many of its standard deviations. From `benchmarks/fit_rule.py` (docs/log.md).
-SHARE = 0.15
-DEVIATIONS = 3.0
+# A target is reproduced if a result has this share of what distinguishes it from the mean of decoded prior draws, of a
+# picture also of what distinguishes it from its own mean colour, and if its -log p(x|z) is at most the mean over data
+# that the decoder draws itself plus so many standard deviations. Both are from `benchmarks/fit_rule.py` (docs/log.md).
+MIN_SHARE = 0.15
+BOUND_DEVIATIONS = 3.0
 CONTRAST = 0.05  # root mean square from the mean colour that is hardly seen; added, so that flat pictures are no 0 / 0
-PASS = 64  # codes decoded at once
+DECODE_BATCH = 64  # codes decoded at once, to bound memory
 AUTOREGRESSIVE_DRAWS = 64  # a draw pixel by pixel costs much more than one in a single pass
 
 
@@ -30,10 +30,10 @@ class Reproduction:
     """How well each of T targets is reproduced by its best result.
 
     Args:
-        share: of what sets it apart from an answer that knows nothing, see `lso.analysis.reconstruction`.
-        shape: of pictures, the share of what sets them apart from their own mean colour: where the targets are much
-            brighter or darker than what is decoded, the level alone makes a large share; None of other data.
-        nats: -log p(target | code); None where the decoder gives no likelihood of the kind, and of sequences.
+        share: share of the target that is reproduced (see `lso.analysis.reconstruction`).
+        shape: of pictures, the share of what distinguishes the target from its own mean colour: where targets are much
+            brighter or darker than what is decoded, the brightness alone makes a large ``share``; None of other data.
+        nats: -log p(target | code); None where the decoder gives no such likelihood, and of sequences.
         bound: the nats that a reproduced target costs at most; None as above.
         turned: targets that are not reproduced, while 1 - target is by the mere code that the encoder gives it; None
             where that does not apply: no encoder, or no pixels in [0, 1].
@@ -47,13 +47,13 @@ class Reproduction:
 
     @property
     def missed(self) -> Bool[Tensor, " target"]:
-        """``(T,)`` targets that are not reproduced; one whose numbers are not finite is none that is."""
-        enough = self.share >= SHARE
-        enough = enough if self.shape is None else enough & (self.shape >= SHARE)
+        """``(T,)`` targets that are not reproduced; those whose numbers are not finite are among them."""
+        enough = self.share >= MIN_SHARE
+        enough = enough if self.shape is None else enough & (self.shape >= MIN_SHARE)
         return ~(enough if self.nats is None or self.bound is None else enough & (self.nats <= self.bound))
 
     def named(self, names: Sequence[str]) -> list[str]:
-        """Targets that are not reproduced."""
+        """Names of the targets that are not reproduced."""
         return [name for name, missed in zip(names, self.missed.tolist(), strict=True) if missed]
 
 
@@ -82,7 +82,7 @@ def reproduction(
         return None
     bound = nats_bound(decoder, prior) if objective.context in ("none", "target") else None
     cost = None if bound is None else _nats(decoder, z, targets, objective.context)
-    pixels = is_image(tuple(targets.shape[1:])) and _unit(targets)
+    pixels = is_image(tuple(targets.shape[1:])) and _in_unit_range(targets)
     shape = _shape_share(targets, decoded) if pixels else None
     found = Reproduction(share=share.cpu(), shape=shape, nats=cost, bound=bound)
     rows = found.missed.nonzero().flatten()
@@ -90,7 +90,9 @@ def reproduction(
         return found
     turned = torch.zeros_like(found.missed)
     if len(rows):
-        other = LatentObjective.reconstruct(decoder, 1 - targets[rows.to(targets.device)], context=_asked(objective))
+        other = LatentObjective.reconstruct(
+            decoder, 1 - targets[rows.to(targets.device)], context=_context_of(objective)
+        )
         assert other.targets is not None
         with torch.no_grad():
             codes = decoder.code_means(other.targets)
@@ -103,17 +105,14 @@ def reproduction(
     return dataclasses.replace(found, turned=turned)
 
 
-def nats_bound(decoder: Decoder, prior: Float[Tensor, "draw latent"], deviations: float = DEVIATIONS) -> float | None:
-    """What a datum costs at most if the decoder could have drawn it from the code that it is given.
+def nats_bound(
+    decoder: Decoder, prior: Float[Tensor, "draw latent"], deviations: float = BOUND_DEVIATIONS
+) -> float | None:
+    """Largest -log p(x|z), in nats, at which a datum could have been drawn by the decoder from its code.
 
         mean + 3 standard deviations of -log p(x|z),  z ~ p(z), x ~ p(x|z)
 
-    Args:
-        decoder: any.
-        prior: ``(n, d)`` draws from the prior.
-        deviations: how many standard deviations above the mean.
-    Returns:
-        Nats; None where the decoder gives no likelihood of images.
+    ``prior`` is ``(n, d)`` draws from the prior. None where the decoder gives no likelihood of images.
     """
     if decoder.vocabulary is not None or decoder.makes_objects:
         return None
@@ -125,36 +124,39 @@ def nats_bound(decoder: Decoder, prior: Float[Tensor, "draw latent"], deviations
         if decoder.autoregressive:
             x = decoder.model.generate(z.to(decoder.device, decoder.dtype), "sample", noise)
         else:
-            parts = zip(torch.split(z, PASS), torch.split(noise, PASS), strict=True)
-            x = torch.cat([_drawn(decoder, *part) for part in parts])
+            parts = zip(torch.split(z, DECODE_BATCH), torch.split(noise, DECODE_BATCH), strict=True)
+            x = torch.cat([_sample_data(decoder, *part) for part in parts])
     cost = _nats(decoder, z, x, "target")
     return float(cost.mean() + deviations * cost.std())
 
 
-def _drawn(decoder: Decoder, z: Tensor, noise: Tensor) -> Tensor:
+def _sample_data(decoder: Decoder, z: Tensor, noise: Tensor) -> Tensor:
     found: Tensor = decoder.output(z).sample(noise.to(decoder.device, decoder.dtype))
     return found
 
 
 def _nats(decoder: Decoder, z: Tensor, x: Tensor, context: str) -> Float[Tensor, " target"]:
-    """-log p(x|z), each datum under its own code."""
+    """-log p(x|z) of each datum under its own code."""
     asked = "target" if context == "none" else context
     with torch.no_grad():
         found: Tensor = LatentObjective.reconstruct(decoder, x, "nll", context=asked)(z[:, None])[:, 0]
     return found.double().cpu()
 
 
-def _asked(objective: LatentObjective) -> str:
+def _context_of(objective: LatentObjective) -> str:
     return "target" if objective.context == "none" else objective.context
 
 
 def _shape_share(targets: Tensor, decoded: Tensor) -> Float[Tensor, " target"]:
-    """1 - |x - target|^2 / (|m - target|^2 + n c^2), m the mean colour of the target, n its values, c `CONTRAST`."""
+    """Share of what distinguishes each target from its own mean colour that is reproduced.
+
+    1 - |x - target|^2 / (|m - target|^2 + n c^2),  m the mean colour of the target, n its values, c `CONTRAST`
+    """
     wanted, got = targets.detach().double().cpu(), decoded.detach().double().cpu()
     flat = wanted.mean((-2, -1), keepdim=True)
     missed, asked = ((x - wanted).square().flatten(1).mean(1) for x in (got, flat))
     return 1 - missed / (asked + CONTRAST**2)
 
 
-def _unit(x: Tensor) -> bool:
+def _in_unit_range(x: Tensor) -> bool:
     return x.is_floating_point() and bool(((x >= 0) & (x <= 1)).all())

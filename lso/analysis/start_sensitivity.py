@@ -1,4 +1,4 @@
-"""Sensitivity to initialization: do different starts find the same code, the same picture, the same value?
+"""Sensitivity to initialization: do different starts find the same code, the same decoded datum, the same value?
 
 Distances between codes are split into active and other dimensions: under Adam a dimension that the decoder all but
 ignores still moves by about the learning rate a step, so that dead dimensions would dominate the total (two
@@ -15,21 +15,21 @@ from torch import Tensor
 from lso.analysis.convergence import finite_median
 from lso.analysis.latent_dimensions import Dimensions, evenly_spaced
 
-BASIN = 0.1  # linking distance, as a share of the distance between two decoded prior draws
-MAX_STARTS = 64  # pairs are formed over at most so many starts
+BASIN_LINK = 0.1  # linking distance of a basin, as a share of the distance between two decoded prior draws
+MAX_STARTS = 64  # starts of which pairs are formed; their number grows with the square
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Distances:
+class PairDistances:
     """Medians over a set of pairs of starts of one target; squared distances are sums over dimensions.
 
     Args:
-        name: of the set.
-        pairs: how many.
-        total: squared distance between codes.
+        name: which pairs: all, those in the same basin, or in different basins.
+        pairs: number of pairs.
+        total: squared distance between the codes.
         active: its part over active dimensions.
         other: its part over weak and dead dimensions.
-        decoded: distance between decoded results, of arrays the root mean square difference per value.
+        decoded: distance between the decoded results; of arrays the root mean square difference per value.
     """
 
     name: str
@@ -42,22 +42,22 @@ class Distances:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sensitivity:
-    """Numbers of section 2 of a report. T targets, P pairs of starts.
+    """How far the results of a target's starts lie apart (section 2 of a report). T targets, P pairs of starts.
 
     Args:
-        optimizer: what searched.
-        starts: compared for each target.
+        optimizer: name of the optimizer.
+        starts: number of starts compared for each target.
         pairs: distances over all pairs, over pairs in one basin, over pairs in different basins.
-        baseline_active: 2 x active dimensions, what two independent prior draws have.
-        baseline_other: 2 x weak and dead dimensions.
+        baseline_active: squared distance of two independent prior draws over active dimensions: 2 for each.
+        baseline_other: the same over weak and dead dimensions.
         per_dimension: mean squared distance over all pairs.
-        basins: of each target.
-        tolerance: linking distance of decoded results.
-        spread: worst less best final value of each target.
-        relative_spread: the same as a share of the target's drop.
-        active: squared distance over active dimensions of every pair, ``(T, P)``.
-        decoded: decoded distance of every pair, ``(T, P)``.
-        same: whether the pair lies in one basin.
+        basins: number of basins of each target.
+        tolerance: distance up to which decoded results are linked into one basin.
+        spread: worst minus best final value of each target.
+        relative_spread: the same as a share of the target's gain.
+        active: ``(T, P)`` squared distance over active dimensions of every pair.
+        decoded: ``(T, P)`` decoded distance of every pair.
+        same: ``(T, P)`` whether the pair lies in one basin.
         value: median over targets and starts of the final value.
         best: median over targets of the best final value.
         unit: of distances between decoded results, in words.
@@ -65,7 +65,7 @@ class Sensitivity:
 
     optimizer: str
     starts: int
-    pairs: list[Distances]
+    pairs: list[PairDistances]
     baseline_active: float
     baseline_other: float
     per_dimension: Float[Tensor, " latent"]
@@ -82,18 +82,12 @@ class Sensitivity:
 
 
 def pairwise(x: Float[Tensor, "target start value"]) -> Float[Tensor, "target start start"]:
-    """Root mean square difference between the decoded results of a target's starts.
-
-    Args:
-        x: ``(T, S, values)``.
-    Returns:
-        ``(T, S, S)``; infinite where one of the two is not finite.
-    """
+    """Root mean square difference between the decoded results of a target's starts; infinite if one is not finite."""
     distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") / x.shape[-1] ** 0.5
     return torch.where(torch.isfinite(distance), distance, torch.inf)
 
 
-def link(distance: Float[Tensor, "target start start"], tolerance: float) -> Bool[Tensor, "target start start"]:
+def link_starts(distance: Float[Tensor, "target start start"], tolerance: float) -> Bool[Tensor, "target start start"]:
     """Single linkage: whether two starts are joined by a chain of steps no longer than the tolerance."""
     joined = (distance <= tolerance) | torch.eye(distance.shape[-1], dtype=torch.bool)
     for _ in range(max(1, distance.shape[-1].bit_length())):  # doubling the chain length each time
@@ -102,7 +96,7 @@ def link(distance: Float[Tensor, "target start start"], tolerance: float) -> Boo
 
 
 def count_basins(joined: Bool[Tensor, "target start start"]) -> Tensor:
-    """Number of classes of the equivalence `link`."""
+    """Number of groups of starts that `link_starts` joined, for each target."""
     earlier = torch.tril(joined, diagonal=-1).any(-1)
     return (~earlier).sum(-1)
 
@@ -120,21 +114,21 @@ def sensitivity(
     apart: Callable[[Tensor], Tensor] = pairwise,
     unit: str = "RMS",
 ) -> Sensitivity:
-    """Compare the ends that a target's starts came to.
+    """Compare the codes, decoded results and values at which a target's starts ended.
 
     Args:
-        optimizer: its name.
+        optimizer: name of the optimizer.
         z: ``(T, S, d)`` final codes.
-        decoded: ``(T, S, values)`` flattened.
+        decoded: ``(T, S, values)`` decoded results, flattened.
         cost: ``(T, S)`` final values, lower is better.
         dimensions: says which dimensions are active.
         drop: ``(T,)`` gain from the median start to the best end.
         scale: distance between two decoded prior draws.
-        maximize: whether costs are values with the sign turned.
+        maximize: whether costs are negated values.
         apart: distances between the decoded results of each target's starts (see `lso.analysis.reconstruction`).
-        unit: of these, in words.
+        unit: of these distances, in words.
     Returns:
-        `Sensitivity`; with one start all of its medians are NaN.
+        `Sensitivity`; with one start its medians over pairs are NaN.
     """
     keep = evenly_spaced(torch.arange(z.shape[1]), MAX_STARTS)
     finite = torch.where(torch.isfinite(cost), cost, torch.nan)
@@ -142,7 +136,7 @@ def sensitivity(
     first, second = torch.triu_indices(len(keep), len(keep), offset=1)
     squared = (z[:, first] - z[:, second]) ** 2  # (T, P, d)
     every = apart(decoded)
-    joined = link(every, BASIN * scale)
+    joined = link_starts(every, BASIN_LINK * scale)
     distance, same = every[:, first, second], joined[:, first, second]
     active = dimensions.active
     parts = (squared.sum(-1), squared[..., active].sum(-1), squared[..., ~active].sum(-1), distance)
@@ -158,7 +152,7 @@ def sensitivity(
         baseline_other=2.0 * int((~active).sum()),
         per_dimension=mean,
         basins=count_basins(joined),
-        tolerance=BASIN * scale,
+        tolerance=BASIN_LINK * scale,
         spread=spread,
         relative_spread=torch.where(drop > 0, spread / drop.clamp_min(1e-300), (spread > 0).double()),
         active=parts[1],
@@ -170,6 +164,6 @@ def sensitivity(
     )
 
 
-def _distances(name: str, chosen: Tensor, parts: tuple[Tensor, ...]) -> Distances:
+def _distances(name: str, chosen: Tensor, parts: tuple[Tensor, ...]) -> PairDistances:
     total, active, other, decoded = (float(finite_median(part[chosen])) for part in parts)
-    return Distances(name=name, pairs=int(chosen.sum()), total=total, active=active, other=other, decoded=decoded)
+    return PairDistances(name=name, pairs=int(chosen.sum()), total=total, active=active, other=other, decoded=decoded)

@@ -1,4 +1,4 @@
-"""Statistics of searches: edit distance and paired bootstrap."""
+"""Edit distances between batches of token sequences, and the paired bootstrap."""
 
 from dataclasses import dataclass
 
@@ -12,42 +12,43 @@ from lso.vae.utils.random import mix_seed
 from lso.vae.utils.validation import require
 from lso.vae.vocabulary import END, PAD
 
-PAIRS = 50_000  # compared at once
+MAX_PAIRS = 50_000  # pairs of sequences compared at once, to bound memory
 
 
-def edits(a: Tensor, b: Tensor) -> Int[Tensor, " n"]:
-    """Token edit distance (Levenshtein) of pairs of sequences; start, end and padding are no tokens of it."""
-    chunks = zip(torch.split(_bodies(a), PAIRS), torch.split(_bodies(b.to(a.device)), PAIRS), strict=True)
-    found = [_edits(*pair) for pair in chunks]
+def edit_distance(a: Tensor, b: Tensor) -> Int[Tensor, " n"]:
+    """Levenshtein distance in tokens between pairs of sequences; start, end and padding tokens do not count."""
+    chunks = zip(
+        torch.split(_strip_markers(a), MAX_PAIRS), torch.split(_strip_markers(b.to(a.device)), MAX_PAIRS), strict=True
+    )
+    found = [_edit_distance(*pair) for pair in chunks]
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.long, device=a.device)
 
 
-def sizes(x: Tensor) -> Int[Tensor, " n"]:
-    """Tokens of sequences, without start, end and padding."""
-    return (_bodies(x) != PAD).sum(1)
+def token_counts(x: Tensor) -> Int[Tensor, " n"]:
+    """Number of tokens of each sequence, without start, end and padding."""
+    return (_strip_markers(x) != PAD).sum(1)
 
 
-def share(a: Tensor, b: Tensor) -> Float[Tensor, " n"]:
-    """Edit distance as a share of the longer sequence.
+def normalized_edit_distance(a: Tensor, b: Tensor) -> Float[Tensor, " n"]:
+    """Edit distance divided by the length of the longer sequence: ``(n,)`` in [0, 1], 0 for equal sequences.
 
-    Args:
-        a: ``(n, length)``.
-        b: ``(n, length)``, of a length of its own.
-    Returns:
-        ``(n,)`` in [0, 1], double; 0 for equal sequences, empty ones too.
+    The two batches may be padded to different lengths.
     """
-    longer = torch.maximum(sizes(a), sizes(b.to(a.device)))
-    return edits(a, b).double() / longer.clamp(min=1)
+    longer = torch.maximum(token_counts(a), token_counts(b.to(a.device)))
+    return edit_distance(a, b).double() / longer.clamp(min=1)
 
 
-def _bodies(x: Tensor) -> Tensor:
-    """Without the start, the end as padding."""
+def _strip_markers(x: Tensor) -> Tensor:
+    """Drop the start token and turn the end token into padding."""
     body = x.long()[:, 1:]
     return torch.where(body == END, PAD, body)
 
 
-def _edits(a: Tensor, b: Tensor) -> Tensor:
-    """Wagner and Fischer (1974) row by row; that a row depends on itself from left to right is a running minimum."""
+def _edit_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Levenshtein distance by rows of the dynamic program of Wagner and Fischer (1974), all pairs at once.
+
+    Within a row each entry depends on the one to its left; that recursion is computed as a running minimum.
+    """
     sizes_a, sizes_b = (a != PAD).sum(1), (b != PAD).sum(1)
     columns = torch.arange(b.shape[1] + 1, device=a.device)
     row = columns.expand(len(a), -1)
@@ -61,13 +62,7 @@ def _edits(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A mean and its percentile interval.
-
-    Args:
-        mean: of the differences.
-        low: lower end.
-        high: upper end.
-    """
+    """A mean and the ends of its percentile interval."""
 
     mean: float
     low: float
@@ -82,13 +77,13 @@ class Interval:
 def paired_bootstrap(
     difference: Float[Tensor, " target"], *, level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Percentile interval of the mean of paired differences, targets drawn with replacement.
+    """Percentile interval of the mean of paired differences, with targets drawn with replacement.
 
     Args:
-        difference: ``(targets,)`` of two measures of the same target.
-        level: share of resampled means inside.
-        draws: resamples.
-        seed: of the resamples.
+        difference: ``(targets,)`` difference of two measures of the same target.
+        level: share of resampled means inside the interval.
+        draws: number of resamples.
+        seed: of the resampling.
     Returns:
         The interval; of a single target, or of equal differences, it is a point; where one is not finite,
         its ends are NaN.
@@ -99,14 +94,14 @@ def paired_bootstrap(
     """
     require(0 < level < 1, "a level between 0 and 1", level, "0.95 is usual.")
     if len(difference) == 0:
-        raise ShapeError("expected differences of at least one target, got none", "Search for some targets.")
-    from scipy.stats import bootstrap  # late: it takes a second to import
+        raise ShapeError("expected differences of at least one target, got none", "Search for at least one target.")
+    from scipy.stats import bootstrap  # imported late: it takes a second
 
     values = difference.double().cpu().numpy()
     mean = float(values.mean())
-    if not numpy.isfinite(values).all():  # of a search that broke down
+    if not numpy.isfinite(values).all():  # as of a search that broke down
         return Interval(mean=mean, low=numpy.nan, high=numpy.nan)
-    if (values == values[0]).all():  # every resample has this mean, of which scipy warns
+    if (values == values[0]).all():  # scipy warns where every resample has the same mean
         return Interval(mean=mean, low=mean, high=mean)
     stream = numpy.random.default_rng(mix_seed(seed, "bootstrap", len(values)))
     found = bootstrap(

@@ -1,4 +1,4 @@
-"""All the numbers of a search report in one value, from which the page, the JSON and the terminal table are made."""
+"""Computes all numbers of a report on a gradient search; page, JSON and terminal table are made from them."""
 
 import dataclasses
 import math
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.analysis import verdict as belief
+from lso.analysis import verdict as verdict_rules
 from lso.analysis.convergence import Convergence, convergence, cost_of, finite_median
-from lso.analysis.decoder_stability import values_again
+from lso.analysis.decoder_stability import recheck_values
 from lso.analysis.latent_dimensions import Dimensions, decode, dimensions
 from lso.analysis.plausibility import Plausibility, Reference, plausibility
-from lso.analysis.reconstruction import Said, metric_for, said
+from lso.analysis.reconstruction import TextComparison, compare_texts, metric_for
 from lso.analysis.reproduction import Reproduction, reproduction
 from lso.analysis.start_sensitivity import Sensitivity, sensitivity
 from lso.analysis.verdict import Verdict
@@ -27,31 +27,34 @@ from lso.vae.errors import LsoError
 from lso.vae.metrics.latent_use import latent_use
 from lso.vae.utils.random import generator
 
-PRIOR_DRAWS = 256
-PROBE_DRAWS = 64  # each decoded once for every dimension
-TOGETHER = (8, 64)  # draws that the decoder is tried on: as many as the search decoded together, within these
+PRIOR_DRAWS = 256  # prior draws that results are compared with
+PROBE_DRAWS = 64  # prior draws of the probe; each is decoded once for every dimension
+PROBE_BATCH_LIMITS = (
+    8,
+    64,
+)  # least and most draws that a decoder is checked on; between, as many as the search decoded together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SearchSummary:
-    """Everything a search report says. T targets, S starts, d latent dimensions.
+    """All numbers of a report on a gradient search. T targets, S starts, d latent dimensions.
 
     Args:
         result: the search itself.
         target_names: one for each target.
-        verdict: whether to believe it.
+        verdict: whether the result can be believed.
         convergence: section 1.
         sensitivity: section 2.
-        control: section 2 for the same search by another optimizer, where it was run.
+        control: section 2 of the same search by another optimizer, where that was run.
         dimensions: section 3.
-        mutual_information: of data and codes over the whole split, nats; None without codes.
+        mutual_information: of data and codes over the validation split, nats; None without codes.
         ends: section 4, of all ends, ``(T, S)``.
         starts: section 4, of the starts.
         best: section 4, of the best end of each target.
         best_typical: section 4, of the best typical end of each target.
         reference: section 4, of prior draws.
         reproduction: how well the best end reproduces each target; None without targets.
-        said: texts of targets and best ends, where they are sequences.
+        texts: targets and best ends as texts, where they are sequences.
         decoded0: ``(T, S, *event)`` what the starts decode to.
         decoded: ``(T, S, *event)`` what the ends decode to.
         counters: section 5.
@@ -71,29 +74,29 @@ class SearchSummary:
     best_typical: Plausibility
     reference: Reference
     reproduction: Reproduction | None
-    said: Said | None
+    texts: TextComparison | None
     decoded0: Tensor
     decoded: Tensor
     counters: Mapping[str, Any]
 
     @property
     def explained(self) -> Tensor | None:
-        """``(T,)`` how much of each target the best end reproduces; None without targets."""
+        """``(T,)`` share of each target that the best end reproduces; None without targets."""
         return None if self.reproduction is None else self.reproduction.share
 
     @property
     def best_index(self) -> tuple[Tensor, Tensor]:
-        """(targets, starts) of the best ends, for indexing ``(T, S, ...)``."""
+        """Indices (targets, starts) of the best ends into tensors ``(T, S, ...)``."""
         return torch.arange(len(self.convergence.best_start)), self.convergence.best_start
 
     @property
     def best_typical_index(self) -> tuple[Tensor, Tensor]:
-        """(targets, starts) of the best typical ends; the least atypical one where a target has no typical end."""
+        """The same of the best typical ends; of the least atypical end where a target has no typical one."""
         return torch.arange(len(self.convergence.best_start)), best_typical(self.result, self.ends)
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers as strict JSON values: what is not finite becomes null, floats keep six digits."""
-        result, found = self.result, plain
+        """The numbers as strict JSON: null for what is not finite, floats with six digits."""
+        result, found = self.result, to_json_value
         targets, starts, latent = result.z.shape
         dims = self.dimensions
         return {
@@ -137,49 +140,41 @@ class SearchSummary:
                 "scale": found(self.reference.scale),
             },
             "fit": {"explained": found(self.explained)}
-            | ({} if self.said is None else found(self.said))
-            | ({} if self.reproduction is None else fit_json(self.reproduction, self.target_names)),
+            | ({} if self.texts is None else found(self.texts))
+            | ({} if self.reproduction is None else reproduction_json(self.reproduction, self.target_names)),
             "counters": found(dict(self.counters)),
         }
 
 
-def fit_json(found: Reproduction, names: Sequence[str]) -> dict[str, Any]:
-    """What report.json says of each target's reproduction beside its share.
-
-    Args:
-        found: of a search.
-        names: of the targets.
-    Returns:
-        ``reproduced`` and ``turned`` for each, the names of the ``not_reproduced``, ``shape``, ``nats`` and
-        ``nats_bound`` (see `Reproduction`).
-    """
+def reproduction_json(found: Reproduction, names: Sequence[str]) -> dict[str, Any]:
+    """The entries of report.json on how well each target is reproduced, beside the share (see `Reproduction`)."""
     return {
-        "reproduced": plain(~found.missed),
+        "reproduced": to_json_value(~found.missed),
         "not_reproduced": found.named(names),
-        "turned": plain(found.turned),
-        "shape": plain(found.shape),
-        "nats": plain(found.nats),
-        "nats_bound": plain(found.bound),
+        "turned": to_json_value(found.turned),
+        "shape": to_json_value(found.shape),
+        "nats": to_json_value(found.nats),
+        "nats_bound": to_json_value(found.bound),
     }
 
 
-def plain(value: Any) -> Any:
-    """A value as strict JSON: tensors as lists, dataclasses as objects, floats to six digits, None where not finite."""
+def to_json_value(value: Any) -> Any:
+    """Strict JSON: tensors become lists, dataclasses objects, floats six digits, and null what is not finite."""
     if isinstance(value, Tensor):
-        return plain(value.detach().cpu().tolist())
+        return to_json_value(value.detach().cpu().tolist())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [plain(item) for item in value]
+        return [to_json_value(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def frozen(decoder: Decoder) -> bool:
-    """Whether weights, buffers and eval mode are as they were frozen."""
+def is_frozen(decoder: Decoder) -> bool:
+    """Whether weights, buffers and eval mode of a decoder are as they were when it was frozen."""
     try:
         decoder.verify()
     except LsoError:
@@ -187,9 +182,9 @@ def frozen(decoder: Decoder) -> bool:
     return True
 
 
-def together(result: Result) -> int:
-    """Draws to try a decoder on: what depends on the batch may show in large ones alone."""
-    return min(max(result.value.numel(), TOGETHER[0]), TOGETHER[1])
+def probe_batch_size(result: Result) -> int:
+    """Number of draws on which to check a decoder: some faults show in large batches only."""
+    return min(max(result.value.numel(), PROBE_BATCH_LIMITS[0]), PROBE_BATCH_LIMITS[1])
 
 
 def search_summary(
@@ -201,34 +196,34 @@ def search_summary(
     training_verdict: str = "",
     target_names: Sequence[str] | None = None,
 ) -> SearchSummary:
-    """Compute everything that a search report says.
+    """Compute all numbers of a report on a gradient search.
 
     Args:
         result: of the search.
         codes: posterior codes of the training's validation split.
-        probe: data-free activity; without codes it is measured here where it is not given.
+        probe: how the decoder reacts to redrawn dimensions; without codes it is measured here unless it is given.
         control: the same search by another optimizer.
-        training_verdict: the training run's own verdict.
+        training_verdict: the verdict of the training run on its latents.
         target_names: one for each target; default "target 0", ...
-    Returns:
-        `SearchSummary`.
     """
     objective, decoder = result.objective, result.objective.decoder
     if codes is None and probe is None and not decoder.makes_objects:
         probe = probing.probe(decoder, PROBE_DRAWS, generator(0, "report/probe"))
     dims, steps = dimensions(result, codes, probe), convergence(result)
-    looks: dict[str, Any] = {"dimensions": dims, "space": objective.space, "codes": codes}
+    measured_with: dict[str, Any] = {"dimensions": dims, "space": objective.space, "codes": codes}
     decoded0, decoded = decode(objective, result.z0), decode(objective, result.z)
-    ends = plausibility(decoder, result.z, decoded, **looks)
+    ends = plausibility(decoder, result.z, decoded, **measured_with)
     rows = torch.arange(len(result.z))
     typical = best_typical(result, ends)
     prior = torch.randn(PRIOR_DRAWS, result.z.shape[-1], generator=generator(0, "report/prior"), dtype=torch.float64)
     prior_decoded = decode(decoder, prior)
     measure = metric_for(decoder)
     scale = measure.scale(prior_decoded.flatten(1))
-    reference = Reference(z=prior, scale=scale, plausibility=plausibility(decoder, prior, prior_decoded, **looks))
+    reference = Reference(
+        z=prior, scale=scale, plausibility=plausibility(decoder, prior, prior_decoded, **measured_with)
+    )
     both = [
-        compare(r, dims, steps.drop, reference.scale, r is result and decoded)
+        compare_starts(r, dims, steps.drop, reference.scale, r is result and decoded)
         for r in (result, control)
         if r is not None
     ]
@@ -239,39 +234,41 @@ def search_summary(
     asked = measure.reaction(objective.targets, prior_decoded, scale)
     carried = None if codes is None else latent_use(codes)
     checks = [
-        belief.check_decoder(frozen(decoder), [*decoder.check(together(result)), *values_again(result)]),
-        belief.check_model(dims, asked, training_verdict, carried),
-        belief.check_convergence(steps),
-        belief.check_starts(both[0]),
-        belief.check_plausibility(best, reference.plausibility),
-        *([] if fitted is None else [belief.check_fit(fitted, names, measure.fitted, measure.rule)]),
+        verdict_rules.check_decoder(
+            is_frozen(decoder), [*decoder.check(probe_batch_size(result)), *recheck_values(result)]
+        ),
+        verdict_rules.check_model(dims, asked, training_verdict, carried),
+        verdict_rules.check_convergence(steps),
+        verdict_rules.check_starts(both[0]),
+        verdict_rules.check_plausibility(best, reference.plausibility),
+        *([] if fitted is None else [verdict_rules.check_fit(fitted, names, measure.fitted, measure.rule)]),
     ]
     return SearchSummary(
         result=result,
         target_names=names,
-        verdict=belief.conclude(checks, training_verdict),
+        verdict=verdict_rules.conclude(checks, training_verdict),
         convergence=steps,
         sensitivity=both[0],
         control=both[1] if control is not None else None,
         dimensions=dims,
         mutual_information=None if carried is None else carried.mutual_information,
         ends=ends,
-        starts=plausibility(decoder, result.z0, decoded0, **looks),
+        starts=plausibility(decoder, result.z0, decoded0, **measured_with),
         best=best,
         best_typical=ends[rows, typical],
         reference=reference,
         reproduction=fitted,
-        said=said(decoder, objective.targets, decoded[rows, steps.best_start]),
+        texts=compare_texts(decoder, objective.targets, decoded[rows, steps.best_start]),
         decoded0=decoded0,
         decoded=decoded,
         counters=dict(result.counters),
     )
 
 
-def compare(
+def compare_starts(
     result: Result, dims: Dimensions, drop: Tensor, scale: float, decoded: Tensor | bool = False
 ) -> Sensitivity:
-    """Section 2 for one result, by the dimensions and the drop of the search it belongs to."""
+    """Section 2 of one result, with the dimensions and gains of the search that it belongs to."""
     x = decoded if isinstance(decoded, Tensor) else decode(result.objective, result.z)
     measure = metric_for(result.objective.decoder)
     return sensitivity(
@@ -289,13 +286,9 @@ def compare(
 
 
 def best_typical(result: Result, ends: Plausibility) -> Tensor:
-    """The start of each target whose end has the best value among those that are not atypical.
+    """Index ``(T,)`` of the start of each target whose end has the best value among the typical ends.
 
-    Args:
-        result: the search.
-        ends: typicality of its ends.
-    Returns:
-        ``(T,)``; where all ends of a target are atypical, the one with the least norm percentile over active ones.
+    Where all ends of a target are atypical, it is the one with the least norm percentile over active dimensions.
     """
     cost = cost_of(result, result.value)
     typical = torch.where(ends.atypical, torch.inf, cost)
@@ -303,15 +296,8 @@ def best_typical(result: Result, ends: Plausibility) -> Tensor:
     return torch.where(torch.isfinite(typical).any(1), typical.argmin(1), least)
 
 
-def rows_of(value: Plausibility, chosen: Tensor | None = None) -> dict[str, float | None]:
-    """Medians of one row of the typicality table.
-
-    Args:
-        value: measured.
-        chosen: mask of the elements to take, or all.
-    Returns:
-        Column -> median (``atypical`` and ``at_bound``: means); None where not known.
-    """
+def median_row(value: Plausibility, chosen: Tensor | None = None) -> dict[str, float | None]:
+    """One row of the typicality table: medians, but means for ``atypical`` and ``at_bound``; None where not known."""
     row: dict[str, float | None] = {}
     for field in dataclasses.fields(value):
         x: Tensor | None = getattr(value, field.name)

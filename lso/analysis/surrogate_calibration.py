@@ -1,4 +1,4 @@
-"""What a surrogate knows: leave-one-out calibration, lengthscales, and how well it predicted a search."""
+"""Leave-one-out calibration of a surrogate: how well it predicts, and whether its intervals hold."""
 
 import math
 from collections.abc import Sequence
@@ -16,27 +16,27 @@ from lso.black_box.bayesopt.surrogates import Surrogate, fit, isolated_botorch, 
 from lso.space import LatentSpace
 from lso.vae.utils.random import mix_seed
 
-# Standard deviations that hold 68 % and 95 % of a normal distribution.
-INNER, OUTER = 0.9945, 1.9600
-# Share of the gains' variance that refits explain of points held out, below which a surrogate is flat. Leave-one-out
-# means will not do for this: with the hyperparameters held they explain 0.4 of pure noise (60 points, 20 dimensions).
-FLAT, FOLDS = 0.05, 3
+# Central intervals of so many standard deviations hold 68 % and 95 % of a normal distribution.
+DEVIATIONS_68, DEVIATIONS_95 = 0.9945, 1.9600
+# R squared of refits on held-out points below which a surrogate is flat. Leave-one-out means will not do for this: as
+# the hyperparameters were fitted to all points, they explain 0.4 of pure noise (60 points, 20 dimensions).
+MIN_EXPLAINED, FOLDS = 0.05, 3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Calibration:
-    """Leave-one-out predictions of a surrogate with its hyperparameters held, and what it finds relevant.
+    """Leave-one-out predictions of a surrogate with its hyperparameters kept.
 
     Args:
         observed: ``(n,)`` gains.
-        mean: ``(n,)`` predicted from all others.
-        deviation: ``(n,)`` of the prediction, noise included.
-        lengthscales: ``(d,)`` in latent units, infinite for dimensions outside the chart; on the cdf chart as at 0.
+        mean: ``(n,)`` each predicted from all others.
+        deviation: ``(n,)`` standard deviation of the prediction, noise included.
+        lengthscales: ``(d,)`` in latent units, infinite for dimensions outside the chart; on the cdf chart those at 0.
         coverage_68: share of the gains inside the central 68 % interval.
-        coverage_95: and inside the 95 % interval.
+        coverage_95: share of the gains inside the central 95 % interval.
         rank_correlation: Spearman's, of observed and mean; NaN where one of them is constant.
         explained: share of the gains' variance that surrogates refitted without a third of the points explain of that
-            third; 0 or less where they find no structure.
+            third (R squared); 0 or less where they find no structure.
     """
 
     observed: Float[Tensor, " n"]
@@ -51,11 +51,11 @@ class Calibration:
     @property
     def flat(self) -> bool:
         """Whether the surrogate predicts no better than the mean of all gains, so that its proposals are guesses."""
-        return not self.explained >= FLAT
+        return not self.explained >= MIN_EXPLAINED
 
 
-def held_out(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp") -> float:
-    """Share of the gains' variance that refits explain of left-out points; call it inside `isolated_botorch`."""
+def held_out_r2(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp") -> float:
+    """R squared of refits on the points left out of them, fold by fold; call it inside `isolated_botorch`."""
     targets, _, _ = standardize(gain)
     if not bool(targets.any()):
         return 0.0
@@ -67,7 +67,7 @@ def held_out(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp
 
 
 def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
-    """The calibration of a fitted surrogate over a chart; called inside `surrogates.isolated_botorch`."""
+    """The calibration of a fitted surrogate over a chart; call it inside `isolated_botorch`."""
     with importing_botorch():
         from botorch.cross_validation import loo_cv
 
@@ -82,21 +82,17 @@ def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
         mean=mean * surrogate.scale + surrogate.center,
         deviation=deviation * surrogate.scale,
         lengthscales=latent_lengthscales(surrogate, space),
-        coverage_68=float((away <= INNER * deviation).double().mean()),
-        coverage_95=float((away <= OUTER * deviation).double().mean()),
+        coverage_68=float((away <= DEVIATIONS_68 * deviation).double().mean()),
+        coverage_95=float((away <= DEVIATIONS_95 * deviation).double().mean()),
         rank_correlation=spearman(surrogate.targets, mean),
-        explained=held_out(surrogate.inputs, surrogate.targets, surrogate.kind),
+        explained=held_out_r2(surrogate.inputs, surrogate.targets, surrogate.kind),
     )
 
 
 def latent_lengthscales(surrogate: Surrogate, space: LatentSpace) -> Float[Tensor, " d"]:
-    """Lengthscales in units of the latent coordinates.
+    """Lengthscales ``(d,)`` of a surrogate over the unit cube of a chart, in units of the latent coordinates.
 
-    Args:
-        surrogate: over the unit cube of the space's chart.
-        space: that it is of.
-    Returns:
-        ``(d,)``, infinite outside the chart. The cdf chart stretches: there it is what holds at the prior's mean.
+    They are infinite outside the chart. The cdf chart is not linear: its lengthscales are those at the prior's mean.
     """
     scales = surrogate.lengthscales
     if space.chart == "cdf":
@@ -106,34 +102,34 @@ def latent_lengthscales(surrogate: Surrogate, space: LatentSpace) -> Float[Tenso
     return torch.full_like(width, torch.inf).masked_scatter(on_chart, scales * width[on_chart])
 
 
-POINTS = 200  # evaluations that the surrogate is fitted on at most, evenly spaced: a fit costs their number cubed
-LEAST = 6  # evaluations below which nothing is said
-LEVELS = (0.5, 0.8, 0.95)  # of predictive intervals
+MAX_EVALUATIONS = 200  # a fit costs the cube of their number; of more, evenly spaced ones are taken
+MIN_EVALUATIONS = 6  # with fewer no surrogate is fitted
+LEVELS = (0.5, 0.8, 0.95)  # of the predictive intervals that a report shows
 
 
-def foretell(
+def calibrate_evaluations(
     space: LatentSpace,
     z: Float[Tensor, "n latent"],
     value: Float[Tensor, " n"],
     chosen: Bool[Tensor, " n"],
-    points: int = POINTS,
+    points: int = MAX_EVALUATIONS,
 ) -> Calibration | None:
-    """Fit the default surrogate over the whole space to evaluations, whatever searched, and predict each from the rest.
+    """Fit the default surrogate to the evaluations of any search and predict each value from the others.
 
-    With the values of a random search it says whether a model could have helped, with those of a local one it is a
+    On the values of a random search this says whether a model could have helped, on those of a local one it is a
     second opinion.
 
     Args:
         space: gives the chart.
         z: ``(n, d)`` codes.
         value: ``(n,)`` the user's values; what is not finite is left out.
-        chosen: which to take: the first evaluation of each distinct object.
-        points: at most so many, evenly spaced.
+        chosen: which evaluations to take: the first of each distinct object.
+        points: at most so many evaluations, evenly spaced.
     Returns:
         The calibration, of values in place of gains; None of under six evaluations.
     """
     rows = evenly_spaced((torch.isfinite(value) & torch.isfinite(z).all(1) & chosen).nonzero().flatten(), points)
-    if len(rows) < LEAST:
+    if len(rows) < MIN_EVALUATIONS:
         return None
     with isolated_botorch(mix_seed(0, "report/surrogate")):
         x, y = space.to_unit(z[rows]), value[rows].double()
@@ -141,44 +137,41 @@ def foretell(
 
 
 def pool(found: Sequence[Calibration]) -> Calibration | None:
-    """The predictions of several surrogates together.
+    """The predictions of several surrogates together; None without any.
 
-    Args:
-        found: one a search.
-    Returns:
-        All predictions, geometric means of the lengthscales, the mean of what each explains; None without any.
+    Lengthscales are geometric means, ``explained`` is the mean.
     """
     if not found:
         return None
     observed, mean, deviation = (
         torch.cat([getattr(one, name) for one in found]) for name in ("observed", "mean", "deviation")
     )
-    away = distance(observed, mean, deviation)
+    away = standardized_error(observed, mean, deviation)
     return Calibration(
         observed=observed,
         mean=mean,
         deviation=deviation,
         lengthscales=torch.stack([one.lengthscales.log() for one in found]).mean(0).exp(),
-        coverage_68=float((away <= INNER).double().mean()),
-        coverage_95=float((away <= OUTER).double().mean()),
+        coverage_68=float((away <= DEVIATIONS_68).double().mean()),
+        coverage_95=float((away <= DEVIATIONS_95).double().mean()),
         rank_correlation=spearman(observed, mean),
         explained=sum(one.explained for one in found) / len(found),
     )
 
 
 def coverage(found: Calibration, level: float) -> float:
-    """Share of values inside their central predictive intervals."""
+    """Share of values inside their central predictive intervals of this level."""
     half = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
-    return float((distance(found.observed, found.mean, found.deviation) <= half).double().mean())
+    return float((standardized_error(found.observed, found.mean, found.deviation) <= half).double().mean())
 
 
-def distance(
+def standardized_error(
     observed: Float[Tensor, " n"], mean: Float[Tensor, " n"], deviation: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
-    """Errors in predicted standard deviations."""
+    """Absolute errors in units of the predicted standard deviation."""
     return (observed - mean).abs() / deviation.clamp_min(torch.finfo(deviation.dtype).tiny)
 
 
-def equal(found: Calibration) -> bool:
-    """Whether all values are equal, so that there is nothing to foretell."""
+def all_equal(found: Calibration) -> bool:
+    """Whether all values are equal, so that there is nothing to predict."""
     return float(found.observed.max()) == float(found.observed.min())

@@ -1,4 +1,4 @@
-"""Whether to believe a search: stated rules over its numbers, and the one or two sentences that follow from them.
+"""Checks that decide whether the result of a search can be believed, and the verdict that follows from them.
 
 Each rule is a `Check` with a level. One ``doubt`` makes the verdict "do not believe"; else one ``care`` makes it
 "believe with care".
@@ -10,11 +10,11 @@ from typing import Literal
 
 import torch
 
-from lso.analysis.convergence import STILL, Convergence, finite_median
-from lso.analysis.latent_dimensions import WEAK, Dimensions, names
-from lso.analysis.plausibility import Plausibility, share_within
-from lso.analysis.reproduction import DEVIATIONS, SHARE, Reproduction
-from lso.analysis.start_sensitivity import BASIN, Sensitivity
+from lso.analysis.convergence import MOVING_SHARE, Convergence, finite_median
+from lso.analysis.latent_dimensions import WEAK_BELOW, Dimensions, name_dimensions
+from lso.analysis.plausibility import Plausibility, share_true
+from lso.analysis.reproduction import BOUND_DEVIATIONS, MIN_SHARE, Reproduction
+from lso.analysis.start_sensitivity import BASIN_LINK, Sensitivity
 from lso.decoders.decoder import DecoderFinding
 from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_NATS, COLLAPSED_SHARE, FULL_NATS, LatentUse
@@ -23,34 +23,35 @@ Level = Literal["fine", "care", "doubt"]
 LEVELS: tuple[Level, ...] = ("fine", "care", "doubt")
 
 # How often each rule speaks, measured on searches whose truth is known (benchmarks/verdict_study.py, the half of the
-# cases that no threshold was set on; docs/log.md). Of 48 not to be believed, "doubt" is said by: frozen decoder of 8,
-# model 11, convergence 13, starts 15, typicality 11, fit 37; by one or another of 47 (missed: 2 %, at most 11 % by the
-# 95 % interval). Of 15 to be believed none is doubted by any (false alarms: at most 22 %); starts and fit say "care" of
-# one each.
-UNFINISHED = (0.1, 0.5)  # shares of elements still gaining or failed: care, doubt
-SPREAD = 0.05  # share of a target's drop by which its starts may differ
-DISAGREE = (0.25, 0.75)  # shares of targets whose starts disagree
-ATYPICAL = (0.1, 0.5)  # shares of best results that are atypical
-REENCODING = 4.0  # times the median of prior draws
-# Findings that make of a decoder no fixed function of the code.
+# cases that no threshold was set on; docs/log.md). Of 48 searches not to be believed, the check "frozen
+# decoder" doubts 8, model 11, convergence 13, starts 15, typicality 11, fit 37; one or another doubts 47 (missed: 2 %,
+# at most 11 % by the 95 % interval). Of 15 to be believed none is doubted (false alarms: at most 22 %); starts and
+# fit give "care" to one each.
+UNFINISHED_SEARCHES = (0.1, 0.5)  # shares of elements still gaining or failed: care, doubt
+MAX_SPREAD = 0.05  # by how much the final values of a target's starts may differ, as a share of its gain
+DISAGREEING_TARGETS = (0.25, 0.75)  # shares of targets whose starts disagree: care, doubt
+ATYPICAL_BEST = (0.1, 0.5)  # shares of best results that are atypical: care, doubt
+MAX_REENCODING_RATIO = 4.0  # re-encoding error, as a multiple of the median of prior draws
+# Kinds of findings after which a decoder is no fixed function of the code.
 UNSTABLE = ("train-mode", "non-deterministic", "batch-dependent", "stateful")
-# Least shares of the median target reproduced. On digits the medians are 0.5 for held-out ones, 0.2 for inverted ones,
-# 0.1 for noise, and 0 with a collapsed model (docs/log.md).
-FITTED = (0.3, 0.15)
-MISSED = 0.5  # share of targets that are not reproduced from which on the search is one for what the model cannot make
-NAMED = 8  # targets named in a sentence
-DEAF = 0.1  # the decoder's own variety as a share of what the targets ask for
+# Shares of the median target reproduced: fine from the first on, doubt below the second. On digits the medians are 0.5
+# for held-out ones, 0.2 for inverted ones, 0.1 for noise, and 0 with a collapsed model (docs/log.md).
+MEDIAN_REPRODUCED = (0.3, 0.15)
+MISSED_SHARE = 0.5  # share of targets not reproduced from which on the search is doubted
+MAX_NAMED = 8  # targets that a sentence names
+# Variation of decoded prior draws relative to that of the targets, below which the model cannot follow the targets.
+UNRESPONSIVE_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One rule and what it found.
+    """One rule, applied to one search.
 
     Args:
-        name: of the rule.
-        level: fine, care or doubt.
-        found: in words, with the number.
-        rule: in words, with the thresholds.
+        name: such as "convergence".
+        level: "fine", "care" or "doubt".
+        found: what was measured, in words with the number.
+        rule: the rule in words, with its thresholds.
     """
 
     name: str
@@ -61,13 +62,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether to believe a result.
+    """Whether a result can be believed.
 
     Args:
-        level: the worst of the checks.
+        level: the worst level of the checks.
         sentence: one or two plain sentences.
-        checks: the rules it follows from.
-        training: the training run's own verdict, empty where it had none.
+        checks: what the verdict follows from.
+        training: the verdict of the training run on its latents; empty where it found no fault.
     """
 
     level: Level
@@ -82,52 +83,51 @@ def grade(value: float, limits: tuple[float, float]) -> Level:
 
 
 def check_decoder(unchanged: bool, findings: Sequence[DecoderFinding] = ()) -> Check:
-    """The decoder was one function of the code throughout: frozen, deterministic, each code on its own.
+    """Check that the decoder was one fixed function of the code throughout the search.
 
     Args:
-        unchanged: whether the hash of weights and buffers is what it was.
-        findings: of `Decoder.check`.
-    Returns:
-        The check.
+        unchanged: whether the hash of weights and buffers is the same as before the search.
+        findings: what `Decoder.check` and decoding the found codes again brought up.
     """
     found = ["the decoder's weights changed during the search"] * (not unchanged)
     found += [f"the decoder: {finding.message}" for finding in findings if finding.kind in UNSTABLE and finding.serious]
-    rule = f"doubt if the hash over weights and buffers changed, or if the decoder is found {', '.join(UNSTABLE)}"
-    text = "; ".join(found) or "the decoder's weights are what they were"
+    rule = f"doubt if the hash of weights and buffers changed, or if the decoder was found to be {', '.join(UNSTABLE)}"
+    text = "; ".join(found) or "the decoder's weights did not change during the search"
     return Check(name="frozen decoder", level="doubt" if found else "fine", found=text, rule=rule)
 
 
 def check_model(
     dimensions: Dimensions, reaction: float | None, training: str = "", use: LatentUse | None = None
 ) -> Check:
-    """What is decoded depends on the codes, and by enough.
+    """Check that the decoder depends on its codes, and strongly enough for the targets.
 
     Args:
-        dimensions: activity.
-        reaction: distance of two decoded prior draws as a share of what the targets ask for (see `analysis.reaction`);
-            None without targets.
-        training: the training run's own verdict of a collapse; empty where there is none.
+        dimensions: how strongly the decoder reacts to each latent dimension.
+        reaction: variation of decoded prior draws relative to the targets (see `DecodedMetric.reaction`); None where
+            it is not known.
+        training: the training run's verdict that its latents are not in use; empty where they are.
         use: what the codes of the training's validation split carry, where they are known.
-    Returns:
-        The check.
     """
     total, active = len(dimensions.sensitivity), int(dimensions.active.sum())
-    deaf = reaction is not None and reaction < DEAF
+    deaf = reaction is not None and reaction < UNRESPONSIVE_SHARE
     collapsed = not active or bool(training) or (use is not None and use.collapsed)
     # Dead dimensions take nothing from what the others do: a decoder of 8 with 152 dead ones is searched as well.
     few = active < COLLAPSED_SHARE * total and use is None and reaction is None
-    carried = "" if use is None else f", the codes carry {use.information:z.2f} nats (encoder: AU {use.active_units})"
-    found = f"the decode reacts to {active} of {total} latent dimensions{carried}"
-    found += "; the training said that its latents are not in use" if training else ""
+    found = f"the decoder reacts to {active} of {total} latent dimensions"
+    if use is not None:
+        found += f", the codes carry {use.information:z.2f} nats about the data "
+        found += f"(active units of the encoder: {use.active_units})"
+    found += "; the training reported that its latents are not in use" if training else ""
     if deaf and reaction is not None:
-        found += f", and what it decodes varies by only {100 * reaction:z.1f} % of what the targets ask for"
+        found += f"; its decoded prior draws vary only {100 * reaction:z.1f} % as much as the targets do"
     rule = (
-        f"doubt if the decoder ignores its codes, if codes carry under {COLLAPSED_NATS:g} nat about the data (half of "
-        f"it of one latent), or under {AMPLE_NATS:g} in under a fifth of the dimensions, or if two decoded prior draws "
-        f"differ by under {100 * DEAF:.0f} % of what the targets do, or if the training said that the latents are not "
-        f"in use; care if codes carry under {FULL_NATS:g} nats (half of it of one latent), or if neither codes of data "
-        "nor targets are known and under a fifth of the dimensions are active, which the decode reacts to (squared "
-        f"effect on it >= {100 * WEAK:.0f} % of the largest; a training counts nats: those that the decoder uses)"
+        f"doubt if the decoder ignores its codes; if codes carry under {COLLAPSED_NATS:g} nat about the data (half of "
+        f"that with one latent dimension), or under {AMPLE_NATS:g} nats with under a fifth of the dimensions active; "
+        f"if decoded prior draws vary under {100 * UNRESPONSIVE_SHARE:.0f} % as much as the targets do; or if the "
+        f"training reported that the latents are not in use. Care if codes carry under {FULL_NATS:g} nats (half of "
+        "that with one latent dimension), or if neither codes of data nor targets are known and under a fifth of the "
+        f"dimensions are active. Active: the decoder reacts to it, with at least {100 * WEAK_BELOW:.0f} % of the "
+        "largest squared effect; a training report counts otherwise, by the nats that the decoder uses"
     )
     scanty = use is not None and use.scanty
     level: Level = "doubt" if deaf or collapsed else "care" if few or scanty else "fine"
@@ -135,126 +135,123 @@ def check_model(
 
 
 def check_convergence(convergence: Convergence) -> Check:
-    """Elements came to rest."""
+    """Check that the elements of the search no longer gained when they stopped."""
     count, moving, failed = convergence.failed.numel(), int(convergence.moving.sum()), int(convergence.failed.sum())
-    found = f"{count - moving - failed} of {count} searches had come to rest"
+    found = f"{count - moving - failed} of {count} searches had levelled off"
     found += f", {moving} still gaining" if moving else ""
     found += f", {failed} failed (not finite)" if failed else ""
     limit = convergence.stopped.get("max_steps", 0)
     found += f" ({limit} stopped at the step limit)" if limit else ""
     rule = (
-        f"a search is still gaining if over {100 * STILL:.0f} % of its gain, and of its target's median one, came in "
-        "the last tenth of its steps; care if over "
-        f"{100 * UNFINISHED[0]:.0f} % of searches were still gaining or failed, doubt if over "
-        f"{100 * UNFINISHED[1]:.0f} %; "
-        "doubt if the median target gained nothing"
+        f"a search is still gaining if its last tenth of steps brought over {100 * MOVING_SHARE:.0f} % of its own gain "
+        f"and of the median gain on its target; care if over {100 * UNFINISHED_SEARCHES[0]:.0f} % of searches were "
+        f"still gaining or failed, doubt if over {100 * UNFINISHED_SEARCHES[1]:.0f} %; doubt if the median target "
+        "gained nothing"
     )
-    level = grade((moving + failed) / max(1, count), UNFINISHED)
+    level = grade((moving + failed) / max(1, count), UNFINISHED_SEARCHES)
     if count and float(finite_median(convergence.drop)) <= 0 and not bool((convergence.gap == 0).all()):
         return Check(name="convergence", level="doubt", found=found + "; the median target gained nothing", rule=rule)
     return Check(name="convergence", level=level, found=found, rule=rule)
 
 
 def check_starts(sensitivity: Sensitivity) -> Check:
-    """Different starts come to the same value, and to the same picture."""
+    """Check that different starts end at the same value and at the same decoded datum."""
     rule = (
-        f"starts disagree where their final values differ by over {100 * SPREAD:.0f} % of the gain; care if for over "
-        f"{100 * DISAGREE[0]:.0f} % of targets, doubt if for over {100 * DISAGREE[1]:.0f} %; care if over half of the "
-        f"targets have "
-        f"several basins (single linkage of decoded results at {100 * BASIN:.0f} % of the distance between two decoded "
-        f"prior draws)"
+        f"starts disagree on a target if their final values differ by over {100 * MAX_SPREAD:.0f} % of the gain; care "
+        f"if they do on over {100 * DISAGREEING_TARGETS[0]:.0f} % of targets, doubt if on over "
+        f"{100 * DISAGREEING_TARGETS[1]:.0f} %; care if over half of the targets have several basins (single linkage "
+        f"of decoded results at {100 * BASIN_LINK:.0f} % of the distance between two decoded prior draws)"
     )
     if sensitivity.starts < 2:
-        return Check(
-            name="starts", level="care", found="there was one start a target, so agreement is unknown", rule=rule
-        )
-    apart = ~(sensitivity.relative_spread <= SPREAD)
+        found = "there was one start per target, so it is unknown whether starts agree"
+        return Check(name="starts", level="care", found=found, rule=rule)
+    apart = ~(sensitivity.relative_spread <= MAX_SPREAD)
     several = sensitivity.basins > 1
     total = len(several)
     found = f"starts end at different values on {int(apart.sum())} of {total} targets"
     found += f" and at different results on {int(several.sum())}"
-    level: Level = grade(share_within(apart), DISAGREE)
-    if level == "fine" and share_within(several) > 0.5:
+    level: Level = grade(share_true(apart), DISAGREEING_TARGETS)
+    if level == "fine" and share_true(several) > 0.5:
         level = "care"
     return Check(name="starts", level=level, found=found, rule=rule)
 
 
 def check_plausibility(best: Plausibility, prior: Plausibility) -> Check:
-    """The best codes lie where the decoder was trained."""
+    """Check that the best codes lie where the decoder was trained."""
     rule = (
-        "a code is atypical if the norm over active dimensions is above the "
-        f"{100 * MAX_TYPICAL_PERCENTILE:.1f} % point of chi, or if it is farther "
-        f"from the codes of the data than each of them; care if over {100 * ATYPICAL[0]:.0f} % of best codes are, "
-        f"doubt if over "
-        f"{100 * ATYPICAL[1]:.0f} %; care if the median re-encoding error is over {REENCODING:.0f} times that of prior "
-        f"draws"
+        f"a code is atypical if its norm over active dimensions is above the {100 * MAX_TYPICAL_PERCENTILE:.1f} % "
+        "quantile of the chi distribution (the norms of prior draws), or if it is farther from the codes of the data "
+        f"than each of those is; care if over {100 * ATYPICAL_BEST[0]:.0f} % of best codes are, doubt if over "
+        f"{100 * ATYPICAL_BEST[1]:.0f} %; care if the median re-encoding error is over {MAX_REENCODING_RATIO:.0f} "
+        "times that of prior draws"
     )
     number, total = int(best.atypical.sum()), best.atypical.numel()
     norm, usual = (float(finite_median(x.norm_active)) for x in (best, prior))
-    norms = f"median norm {norm:.3g} over active dimensions, prior draws {usual:.3g}"
+    norms = f"median norm over active dimensions {norm:.3g}, that of prior draws {usual:.3g}"
     found = f"{number} of {total} best codes are atypical ({norms})"
-    level = grade(share_within(best.atypical), ATYPICAL)
+    level = grade(share_true(best.atypical), ATYPICAL_BEST)
     if best.reencoding_active is not None and prior.reencoding_active is not None:
         ratio = float(finite_median(best.reencoding_active) / finite_median(prior.reencoding_active).clamp_min(1e-12))
         found += f"; their re-encoding error is {ratio:.3g} times that of prior draws"
-        level = "care" if level == "fine" and ratio > REENCODING else level
+        level = "care" if level == "fine" and ratio > MAX_REENCODING_RATIO else level
     return Check(name="typicality", level=level, found=found, rule=rule)
 
 
 def check_fit(
     found: Reproduction,
     names: Sequence[str] = (),
-    fitted: str = "what sets the median target apart from the mean decode",
-    measure: str = "1 - squared error / squared error of the mean decode of prior draws",
+    fitted: str = "what distinguishes the median target from the mean of decoded prior draws",
+    measure: str = "1 - squared error / squared error of the mean of decoded prior draws",
 ) -> Check:
-    """The targets were reproduced, each of them.
+    """Check that each target was reproduced; the targets that were not are named.
 
     Args:
-        found: how well each target was.
+        found: how well each target was reproduced.
         names: of the targets; without them they are numbered.
-        fitted: what the share is a share of.
-        measure: how it is computed.
-    Returns:
-        The check; it names the targets that are not reproduced.
+        fitted: what the share reproduced is a share of, in words.
+        measure: the formula of the share, in words.
     """
-    middling, missed = float(finite_median(found.share)), share_within(found.missed)
-    told = f"the best results reproduce {100 * max(middling, 0.0):z.0f} % of {fitted}"
-    shape = "" if found.shape is None else ", the same against its own mean colour"
+    middling, missed = float(finite_median(found.share)), share_true(found.missed)
+    text = f"the best results reproduce {100 * max(middling, 0.0):z.0f} % of {fitted}"
+    shape = "" if found.shape is None else " or of what distinguishes it from its own mean colour"
     cost = ""
     if found.bound is not None:
-        cost = f", or if it costs over {found.bound:.3g} nats given its best code (mean and {DEVIATIONS:g} standard "
-        cost += "deviations of data that the decoder draws itself)"
+        cost = f", or if -log p(target | its best code) is over {found.bound:.3g} nats (the mean plus "
+        cost += f"{BOUND_DEVIATIONS:g} standard deviations over data drawn from the decoder itself)"
     rule = (
-        f"a target is not reproduced if under {100 * SHARE:.0f} % of it is ({measure}){shape}{cost}; care if any "
-        f"is not or the median is under {100 * FITTED[0]:.0f} %, doubt if {100 * MISSED:.0f} % of targets or more are "
-        f"not or the median is under {100 * FITTED[1]:.0f} % or not known"
+        f"a target is not reproduced if the best result has under {100 * MIN_SHARE:.0f} % of it ({measure}){shape}"
+        f"{cost}; care if a target is not reproduced or the median share is under {100 * MEDIAN_REPRODUCED[0]:.0f} %, "
+        f"doubt if {100 * MISSED_SHARE:.0f} % of targets or more are not reproduced or the median share is under "
+        f"{100 * MEDIAN_REPRODUCED[1]:.0f} % or not known"
     )
-    level: Level = "fine" if middling >= FITTED[0] else "care" if middling >= FITTED[1] else "doubt"
+    level: Level = (
+        "fine" if middling >= MEDIAN_REPRODUCED[0] else "care" if middling >= MEDIAN_REPRODUCED[1] else "doubt"
+    )
     if missed:
-        level = max(level, "care" if missed < MISSED else "doubt", key=LEVELS.index)
-        told = f"{_missed(found, names)}; {told}"
-    return Check(name="fit", level=level, found=told, rule=rule)
+        level = max(level, "care" if missed < MISSED_SHARE else "doubt", key=LEVELS.index)
+        text = f"{_describe_missed(found, names)}; {text}"
+    return Check(name="fit", level=level, found=text, rule=rule)
 
 
-def _missed(found: Reproduction, names: Sequence[str]) -> str:
-    """Which targets are not reproduced, in words, and whether they would be turned round."""
+def _describe_missed(found: Reproduction, names: Sequence[str]) -> str:
+    """Name the targets that are not reproduced, and say whether they would be if they were inverted."""
     total = len(found.share)
     listed = found.named(names or [f"target {i}" for i in range(total)])
     count, rest = len(listed), total - len(listed)
-    which = ", ".join(listed[:NAMED]) + (f" and {count - NAMED} more" if count > NAMED else "")
+    which = ", ".join(listed[:MAX_NAMED]) + (f" and {count - MAX_NAMED} more" if count > MAX_NAMED else "")
     if rest:
-        told = f"{count} of {total} targets {'is' if count == 1 else 'are'} not reproduced ({which})"
-        told += f", so do not believe what was found for {'it' if count == 1 else 'these'}"
-        told += f"; {'the other is' if rest == 1 else f'the other {rest} are'} reproduced"
+        text = f"{count} of {total} targets {'is' if count == 1 else 'are'} not reproduced ({which})"
+        text += f", so do not believe what was found for {'it' if count == 1 else 'these'}"
+        text += f"; {'the other is' if rest == 1 else f'the other {rest} are'} reproduced"
     else:
-        told = f"{'the target is not' if total == 1 else f'none of {total} targets is'} reproduced ({which})"
+        text = f"{'the target is not' if total == 1 else f'none of {total} targets is'} reproduced ({which})"
     turned = 0 if found.turned is None else int(found.turned.sum())
     if not turned:
-        return told
+        return text
     subject = f"{turned} of them" if turned < count else "they" if count > 1 else "it"
     return (
-        f"{told}; turned round (1 - x) {subject} would be, so that the polarity seems to be the opposite of the "
-        f"model's data: --invert turns targets round (--no-invert where the model was trained with it)"
+        f"{text}; inverted (1 - x), {subject} would be: the polarity seems to be the opposite of the model's data; "
+        f"--invert inverts the targets (--no-invert where the model was trained with it)"
     )
 
 
@@ -266,11 +263,13 @@ OPENING: dict[Level, str] = {
 
 
 def conclude(checks: Sequence[Check], training: str = "") -> Verdict:
-    """The verdict that follows from the checks."""
+    """Combine checks into a verdict: its level is the worst of them, its sentence names those that are not fine."""
     levels: list[Level] = [check.level for check in checks]
     level: Level = max(levels, key=LEVELS.index, default="fine")
     if level == "fine":
-        found = [check.found for check in checks[1:]]  # that the decoder was frozen goes without saying
+        found = [
+            check.found for check in checks[1:]
+        ]  # the first is that the decoder was frozen, which goes without saying
         sentence = f"{OPENING[level]}: {'; '.join(found)}." if found else f"{OPENING[level]}."
     else:
         by_weight = sorted(checks, key=lambda check: -LEVELS.index(check.level))  # stable
@@ -279,11 +278,11 @@ def conclude(checks: Sequence[Check], training: str = "") -> Verdict:
     return Verdict(level=level, sentence=sentence, checks=list(checks), training=training)
 
 
-def inactive_sentence(dimensions: Dimensions) -> str:
-    """Dead and weak dimensions by name."""
+def describe_inactive(dimensions: Dimensions) -> str:
+    """Name the dead and weak dimensions in one sentence."""
     if not bool(torch.any(~dimensions.active)):
         return "No dimension is dead or weak."
-    parts = [f"dead: {names(dimensions.dead)}"] if dimensions.dead else []
-    parts += [f"weak: {names(dimensions.weak)}"] if dimensions.weak else []
+    parts = [f"dead: {name_dimensions(dimensions.dead)}"] if dimensions.dead else []
+    parts += [f"weak: {name_dimensions(dimensions.weak)}"] if dimensions.weak else []
     count, total = int((~dimensions.active).sum()), len(dimensions.sensitivity)
     return f"{count} of {total} dimensions do not count ({'; '.join(parts)})."

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lso.results.export import TAKEN_BACK, to_json
+from lso.results.export import TAKEN_BACK_EVENT, to_json
 from lso.results.result import Evaluation
 from lso.vae.utils.files import Lock, append, writing
 from lso.vae.utils.reading import checked_line, last_check, read_lines
@@ -119,7 +119,7 @@ class Journal:
 
     def write_retracted(self, calls: Sequence[int]) -> None:
         """Record that what became of calls does not count, see `lso.black_box.budget.Ledger.retracted_calls`."""
-        self._lines.write({"event": TAKEN_BACK, "calls": list(calls)})
+        self._lines.write({"event": TAKEN_BACK_EVENT, "calls": list(calls)})
 
     def write_evaluation(self, record: Evaluation) -> None:
         """Record an evaluation."""

@@ -17,7 +17,7 @@ from lso.black_box.workers import Workers
 from lso.objectives.failures import MAX_FAILURES
 from lso.objectives.function_names import stable_name
 from lso.objectives.latent_objective import LatentObjective
-from lso.results.evaluation import digest, unaddressed
+from lso.results.evaluation import content_hash, repr_without_address
 from lso.results.result import Evaluation
 from lso.space import LatentSpace
 from lso.vae import runs
@@ -135,12 +135,14 @@ def optimize(
         "on": objective.on,
         "prior_weight": objective.prior_weight,
         "space": _fingerprint(objective.space),
-        "targets": None if objective.targets is None else [objective.context, digest(objective.targets.cpu().numpy())],
+        "targets": None
+        if objective.targets is None
+        else [objective.context, content_hash(objective.targets.cpu().numpy())],
         "generation": None if objective.decoder.vocabulary is None else repr(objective.decoder.generation),
         "seed": box.seed,
         "batch": batch,
         "asynchronous": asynchronous,
-        "options": {key: unaddressed(value) for key, value in sorted(box.settings.items())},
+        "options": {key: repr_without_address(value) for key, value in sorted(box.settings.items())},
         "weights": objective.decoder.hash,
         "budget": budget,
         "max_calls": limits.max_calls,
@@ -175,7 +177,7 @@ def _fingerprint(space: LatentSpace) -> str:
     which they are, has other weights, its encoder's among them.
     """
     parts = [space.bounds, space.active, *([] if space.codes is None else [space.codes])]
-    return digest((space.chart, *(digest(part.numpy()) for part in parts)))
+    return content_hash((space.chart, *(content_hash(part.numpy()) for part in parts)))
 
 
 def _resolve_optimizer(

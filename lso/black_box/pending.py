@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from lso.results.evaluation import End
+from lso.results.evaluation import DecodedCode
 from lso.results.result import Evaluation
 
 
@@ -42,7 +42,7 @@ class PendingEvaluation:
 
     number: int
     batch: PendingBatch
-    end: End
+    end: DecodedCode
     key: str
 
     @property

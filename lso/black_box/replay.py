@@ -6,7 +6,7 @@ from typing import Any
 
 from lso.black_box.budget import Ledger, SearchLimits
 from lso.black_box.journal import Journal
-from lso.results.export import counting, from_json
+from lso.results.export import count_rows, from_json
 from lso.vae.utils.reading import line_error
 
 Rows = list[tuple[int, Mapping[str, Any]]]
@@ -27,7 +27,7 @@ def read_counting_rows(journal: Journal, limits: SearchLimits) -> Rows:
 
 def _counting_rows(journal: Journal) -> Rows:
     rows = journal.rows()
-    return [(line, row) for line, (row, counts) in enumerate(zip(rows, counting(rows), strict=True), 1) if counts]
+    return [(line, row) for line, (row, counts) in enumerate(zip(rows, count_rows(rows), strict=True), 1) if counts]
 
 
 @contextmanager

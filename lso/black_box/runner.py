@@ -19,8 +19,8 @@ from lso.black_box.replay import at_line, read_counting_rows
 from lso.black_box.result import SearchResult
 from lso.objectives.latent_objective import LatentObjective
 from lso.objectives.score_calls import ScoreOutcome
-from lso.results.evaluation import digest, ends
-from lso.results.export import TAKEN_BACK, from_json
+from lso.results.evaluation import content_hash, decode_codes
+from lso.results.export import TAKEN_BACK_EVENT, from_json
 from lso.results.result import Evaluation
 
 EARLIER_CALL = -1  # number of the call that an object of an earlier search was scored by
@@ -131,7 +131,7 @@ class Search:
 
     def _replay(self, row: Mapping[str, Any]) -> None:
         event = row.get("event")
-        if event == TAKEN_BACK:
+        if event == TAKEN_BACK_EVENT:
             return
         if event == KNOWN:
             self._tell_known(_parse_codes(row["z"], self.objective.dim), parse_values(row["value"], len(row["z"])))
@@ -224,7 +224,7 @@ class Search:
         # All of it, even where some is recorded: batches of another size could decode to slightly other numbers.
         calls = [
             PendingEvaluation(batch.first + i, batch, end, self._key(end.decoded_hash, batch.z[i]))
-            for i, end in enumerate(ends(self.objective, batch.z))
+            for i, end in enumerate(decode_codes(self.objective, batch.z))
         ]
         company, batch.alone = self._rescores_recorded(calls), self._one_by_one(batch)
         for call in calls:
@@ -318,7 +318,7 @@ class Search:
     def _key(self, decoded_hash: str, z: Tensor) -> str:
         """What tells objects apart: forced on a target the value depends on more than what is decoded, so the code."""
         forced = self.objective.targets is not None and self.objective.context != "none"
-        return digest(z.numpy()) if forced else decoded_hash
+        return content_hash(z.numpy()) if forced else decoded_hash
 
     def _without_prior(self, record: Evaluation) -> float:
         z = torch.tensor(record.z, dtype=torch.float64)

@@ -1,32 +1,32 @@
-"""Tables of a report on black-box searches, and the few numbers of it for a terminal."""
+"""Tables of a report on black-box searches, and their key numbers for a terminal."""
 
 from typing import Any
 
 import torch
 
 from lso.analysis.black_box_groups import Group
-from lso.analysis.black_box_summary import FITS, BlackBoxSummary
+from lso.analysis.black_box_summary import FITTED_SEARCHES, BlackBoxSummary
 from lso.analysis.black_box_traces import SearchTrace
 from lso.analysis.convergence import finite_median
-from lso.analysis.start_sensitivity import BASIN, Sensitivity
-from lso.analysis.summary import plain
-from lso.analysis.surrogate_calibration import LEVELS, POINTS, Calibration, coverage, equal
+from lso.analysis.start_sensitivity import BASIN_LINK, Sensitivity
+from lso.analysis.summary import to_json_value
+from lso.analysis.surrogate_calibration import LEVELS, MAX_EVALUATIONS, Calibration, all_equal, coverage
 from lso.optimizers import BLACK_BOX_OPTIMIZERS
-from lso.reports.key_numbers import cell
-from lso.reports.tables import NONE, Table, number, percent
+from lso.reports.key_numbers import format_key_number
+from lso.reports.tables import MISSING, Table, number, percent
 
 COUNTERS = ("calls", "unique", "duplicate", "invalid", "failed", "timed_out")
-DIMENSIONS = 40  # rows that a page shows unasked
+MAX_ROWS_SHOWN = 40  # dimensions; of more, the page folds the table
 
 
 def checks(group: Group) -> Table:
-    """What the verdict rests on."""
+    """What each check of the verdict found."""
     rows = [[check.name, check.level, check.found] for check in group.verdict.checks]
     return Table(columns=["check", "level", "found"], rows=rows, title="What the verdict rests on")
 
 
 def rules(group: Group) -> Table:
-    """The rules in words."""
+    """The rules of the checks in words."""
     rows = [[check.name, check.rule] for check in group.verdict.checks]
     return Table(columns=["check", "rule"], rows=rows, title="The rules", fold=True)
 
@@ -35,23 +35,23 @@ def searches(summary: BlackBoxSummary) -> Table:
     """What each search found, and what its calls came to."""
     rows = [
         [
-            f"{group.name}, seed {one.seed}",
-            number(one.best),
-            number(one.best_typical),
-            number(one.best_call + 1 if one.best_call >= 0 else None),
-            number(one.design_best),
-            *[number(int(one.counters.get(key, 0))) for key in COUNTERS],
-            one.status,
+            f"{group.name}, seed {trace.seed}",
+            number(trace.best),
+            number(trace.best_typical),
+            number(trace.best_call + 1 if trace.best_call >= 0 else None),
+            number(trace.design_best),
+            *[number(int(trace.counters.get(key, 0))) for key in COUNTERS],
+            trace.status,
         ]
-        for group, one in _each(summary)
+        for group, trace in _each(summary)
     ]
     columns = ["search", "best", "best typical", "at call", "initial design"]
     columns += [*(key.replace("_", " ") for key in COUNTERS), "status"]
-    sizes = ", ".join(str(size) for size in sorted({one.design for _, one in _each(summary)}) if size)
-    told = any(one.known_best == one.known_best for _, one in _each(summary))
-    design = [f"of the first {sizes} objects scored"] * bool(sizes) + ["of what was told beforehand"] * told
+    sizes = ", ".join(str(size) for size in sorted({trace.design for _, trace in _each(summary)}) if size)
+    known = any(trace.known_best == trace.known_best for _, trace in _each(summary))
+    design = [f"of the first {sizes} objects scored"] * bool(sizes) + ["of the data known before"] * known
     note = (
-        "Unique: distinct valid objects scored, which the budget counts; duplicates are answered from memory. Calls "
+        "Unique: distinct valid objects scored, which the budget counts; duplicates are not scored again. Calls "
         "count from 1 here, from 0 in the files. Initial "
         f"design: the best {' and '.join(design)}."
     )
@@ -59,16 +59,16 @@ def searches(summary: BlackBoxSummary) -> Table:
 
 
 def moves(summary: BlackBoxSummary) -> Table:
-    """Where each search looked, and what took the time."""
+    """Where each search proposed codes, and what took the time."""
     rows = [
         [
-            f"{group.name}, seed {one.seed}",
-            percent(one.typical_share),
-            percent(one.at_bound),
-            number(one.step, 3),
-            *[number(value, 3) for value in (one.ask_seconds, one.score_seconds, one.seconds)],
+            f"{group.name}, seed {trace.seed}",
+            percent(trace.typical_share),
+            percent(trace.at_bound),
+            number(trace.step, 3),
+            *[number(value, 3) for value in (trace.ask_seconds, trace.score_seconds, trace.seconds)],
         ]
-        for group, one in _each(summary)
+        for group, trace in _each(summary)
     ]
     columns = [
         "search",
@@ -80,49 +80,45 @@ def moves(summary: BlackBoxSummary) -> Table:
         "in all",
     ]
     note = (
-        "Last step: distance of the last tenth of the proposals from the best code before each; two prior draws have "
-        "1. Scoring is summed over calls, which may run side by side; the rest of the time went into decoding, records "
-        "and waiting."
+        "Last step: median distance of the last tenth of the proposals from the best code before each; two prior draws "
+        "have 1. Scoring is summed over calls, which may run in parallel; the rest of the time went into decoding, "
+        "records and waiting."
     )
-    return Table(columns=columns, rows=rows, title="Where they looked, and the time", note=note)
+    return Table(columns=columns, rows=rows, title="Where codes were proposed, and the time", note=note)
 
 
 def _each(summary: BlackBoxSummary) -> list[tuple[Group, SearchTrace]]:
-    return [(group, one) for group in summary.groups for one in group.courses]
+    return [(group, trace) for group in summary.groups for trace in group.traces]
 
 
 def endings(summary: BlackBoxSummary) -> list[str]:
     """Why each search ended."""
-    told: dict[str, list[str]] = {}
-    for group, one in _each(summary):
-        told.setdefault(one.sentence, []).append(f"{group.name} {one.seed}")
-    if len(told) == 1:
-        return list(told)
-    return [f"{', '.join(who)}: {text}" for text, who in told.items()]
+    searches_by_sentence: dict[str, list[str]] = {}
+    for group, trace in _each(summary):
+        searches_by_sentence.setdefault(trace.sentence, []).append(f"{group.name} {trace.seed}")
+    if len(searches_by_sentence) == 1:
+        return list(searches_by_sentence)
+    return [f"{', '.join(who)}: {text}" for text, who in searches_by_sentence.items()]
 
 
 def surrogate(summary: BlackBoxSummary) -> Table | None:
-    """How well a surrogate foretells left-out values, group by group.
-
-    Args:
-        summary: of searches.
-    Returns:
-        One row a group; None where no surrogate could be fitted.
-    """
+    """How well a surrogate predicts left-out values, one row a group; None where no surrogate could be fitted."""
     known = [(group, group.pooled) for group in summary.groups]
     rows = [_surrogate(group, found) for group, found in known if found is not None]
     columns = ["group", "values", "rank correlation", "explained"]
     columns += [f"within {100 * level:z.0f} %" for level in LEVELS]
     columns += ["lengthscale, active dims", "weak and dead", "judged"]
     note = (
-        f"BoTorch's default Gaussian process on the chart's unit cube, fitted afresh to the values of the first {FITS} "
-        f"searches (at most {POINTS} evenly spaced objects of each); each value is predicted from the others with the "
+        "BoTorch's default Gaussian process on the chart's unit cube, fitted afresh to the values of the first "
+        f"{FITTED_SEARCHES} "
+        f"searches (at most {MAX_EVALUATIONS} evenly spaced objects of each); each value is predicted from the "
+        "others with the "
         "hyperparameters kept. Explained: share of the variance of each third of the values that a surrogate refitted "
-        "to the others foretells; under 5 % it is flat. Lengthscales: medians, in standard deviations of the prior; a "
+        "to the others predicts; under 5 % it is flat. Lengthscales: medians, in standard deviations of the prior; a "
         "dimension whose lengthscale is many times the box does not matter to the surrogate. A trust region fits its "
-        "own model to its own neighbourhood; to "
-        f"{' and '.join(row.label for row in BLACK_BOX_OPTIMIZERS.values() if row.surrogate_free)} this one is a "
-        "bystander."
+        "own model to its own neighbourhood; "
+        f"{' and '.join(row.label for row in BLACK_BOX_OPTIMIZERS.values() if row.surrogate_free)} use no model, so "
+        "that this one is fitted for the report alone."
     )
     return Table(columns=columns, rows=rows, title="Leave-one-out calibration", note=note) if rows else None
 
@@ -131,7 +127,11 @@ def _surrogate(group: Group, found: Calibration) -> list[str]:
     active = group.dimensions.active
     scales = [float(finite_median(found.lengthscales[mask])) for mask in (active, ~active)]
     judged = (
-        "flat: all values are equal" if equal(found) else "flat: no better than the mean" if group.flat else "foretells"
+        "flat: all values are equal"
+        if all_equal(found)
+        else "flat: no better than the mean"
+        if group.flat
+        else "predicts"
     )
     return [
         group.name,
@@ -145,13 +145,7 @@ def _surrogate(group: Group, found: Calibration) -> list[str]:
 
 
 def dimensions(group: Group) -> Table:
-    """All measures of each dimension.
-
-    Args:
-        group: of searches.
-    Returns:
-        One row a dimension, by falling effect on the decode.
-    """
+    """All measures of each dimension, by falling effect on what is decoded."""
     dims = group.dimensions
     measures = {
         dims.measure: dims.jacobian_norm,
@@ -166,12 +160,12 @@ def dimensions(group: Group) -> Table:
     }
     known = {name: value for name, value in measures.items() if value is not None and bool(torch.isfinite(value).any())}
     rows = [[f"z{i}", dims.status(i), *[number(float(value[i]), 3) for value in known.values()]] for i in dims.order]
-    fold = len(rows) > DIMENSIONS
+    fold = len(rows) > MAX_ROWS_SHOWN
     return Table(columns=["dimension", "status", *known], rows=rows, title="Each dimension", fold=fold)
 
 
 def seeds(group: Group) -> Table | None:
-    """Distances between the seeds' bests."""
+    """Distances between the seeds' best codes and objects."""
     found = group.agreement
     if found is None:
         return None
@@ -186,18 +180,21 @@ def seeds(group: Group) -> Table | None:
         ],
         ["squared code distance, weak and dead", f"{number(every.other)} (prior draws: {found.baseline_other:g})"],
         [f"distance of decoded results ({found.unit})", f"{number(every.decoded)} (two prior draws: {_scale(found)})"],
-        ["groups of like results", number(int(found.basins[0]))],
+        ["groups of similar results", number(int(found.basins[0]))],
     ]
-    note = "Distances are medians over pairs of seeds. Like: linked by steps of a tenth of two prior draws' distance."
+    note = (
+        "Distances are medians over pairs of seeds. Similar: linked by steps of at most a tenth of the "
+        "distance of two prior draws."
+    )
     return Table(columns=["number", "over seeds"], rows=rows, title="The seeds' bests", note=note)
 
 
 def _scale(found: Sensitivity) -> str:
-    return number(found.tolerance / BASIN, 3)
+    return number(found.tolerance / BASIN_LINK, 3)
 
 
 def top(summary: BlackBoxSummary) -> Table:
-    """The best distinct objects."""
+    """The best distinct objects of all searches."""
     texts = any(found.text is not None for found in summary.top)
     rows = [
         [
@@ -213,23 +210,20 @@ def top(summary: BlackBoxSummary) -> Table:
         for found in summary.top
     ]
     columns = ["rank", "value", *(["object"] if texts else []), "typical", "norm percentile", "re-encoding error"]
-    return Table(columns=[*columns, "found by", "searches"], rows=rows, fold=True, title="More on each")
+    return Table(columns=[*columns, "found by", "searches"], rows=rows, fold=True, title="Details of each")
 
 
-def essence_numbers(group: Group) -> dict[str, Any]:
-    """The few numbers that one compares searches by.
+def black_box_key_numbers(group: Group) -> dict[str, Any]:
+    """The few numbers by which one compares searches; None where not known.
 
-    Args:
-        group: of searches.
-    Returns:
-        Key -> plain value; None where not known. Medians over seeds unless the key says otherwise.
+    They are medians over seeds unless the key says otherwise.
     """
     dims, found, pooled = group.dimensions, group.agreement, group.pooled
     calls = max(1, group.total("calls"))
     numbers = {
         "verdict": group.verdict.level,
         "optimizer": group.name,
-        "seeds": len(group.courses),
+        "seeds": len(group.traces),
         "best value": group.median("best"),
         "best typical value": group.median("best_typical"),
         "best value, best seed": group.best,
@@ -254,21 +248,15 @@ def essence_numbers(group: Group) -> dict[str, Any]:
         "seconds asking": group.median("ask_seconds"),
         "seconds scoring": group.median("score_seconds"),
     }
-    known: dict[str, Any] = plain(numbers)
+    known: dict[str, Any] = to_json_value(numbers)
     return known
 
 
-def essence(summary: BlackBoxSummary) -> Table:
-    """The essence of black-box searches for a terminal.
-
-    Args:
-        summary: of searches.
-    Returns:
-        One column a group; the verdict on the first is the note.
-    """
-    columns = {group.name: essence_numbers(group) for group in summary.groups}
+def black_box_key_number_table(summary: BlackBoxSummary) -> Table:
+    """The key numbers of black-box searches, one column a group; the note is the verdict on the first."""
+    columns = {group.name: black_box_key_numbers(group) for group in summary.groups}
     keys = [key for key in columns[summary.main.name] if key not in ("verdict", "optimizer")]
-    rows = [[key, *[cell(key, found[key]) for found in columns.values()]] for key in keys]
-    rows = [row for row in rows if any(text != NONE for text in row[1:])]
+    rows = [[key, *[format_key_number(key, found[key]) for found in columns.values()]] for key in keys]
+    rows = [row for row in rows if any(text != MISSING for text in row[1:])]
     note = " ".join(filter(None, (summary.verdict.sentence, summary.verdict.training)))
     return Table(columns=["number", *columns], rows=rows, title="Black-box search, median over seeds", note=note)

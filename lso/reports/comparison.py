@@ -1,82 +1,81 @@
-"""Tables of what models of sequences say, for the reports of trainings."""
+"""Reports on one or several trainings, and on several searches side by side.
 
-from collections.abc import Mapping
+`compare_runs` and `training_report` read the metrics of training runs, `compare_searches` the report.json of searches.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lso.reports.plots import bottom_legend, canvas, log_scale, look, styled, wants_log
-from lso.reports.tables import Table
-from lso.vae.errors import UsageError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-import math
-import os
-from collections.abc import Sequence
-from pathlib import Path
-
-from lso.analysis.summary import plain
+from lso.analysis.summary import to_json_value
 from lso.analysis.verdict import Level
 from lso.reports import plots
 from lso.reports.data_notes import banners, data_notes
-from lso.reports.html import WORDS, places, render, uri, write
-from lso.reports.key_numbers import essence_across
-from lso.reports.tables import NONE, flat, number
+from lso.reports.html import VERDICT_WORDS, figure_uri, render, report_paths, write_report
+from lso.reports.key_numbers import compare_key_numbers
+from lso.reports.plots import bottom_legend, canvas, log_scale, series_style, use_chart_style, wants_log
+from lso.reports.tables import MISSING, Table, flatten, number
 from lso.vae.checkpoint import Codes
 from lso.vae.config.training import to_dict
-from lso.vae.errors import RunError
+from lso.vae.errors import RunError, UsageError
 from lso.vae.metrics.active_units import is_active, mean_variance
 from lso.vae.metrics.collapse import COLLAPSED_SHARE, read
 from lso.vae.runs import REPORT, Run
 from lso.vae.utils.files import printable
 from lso.vae.utils.reading import read_json
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 def reconstruction_table(infos: Mapping[str, Mapping[str, Any]]) -> Table | None:
-    """Validation sequences beside what their posterior means decode to, from each run's examples."""
+    """Validation sequences and what their posterior means decode to, from the examples that each run kept."""
     pairs = {name: info.get("examples", {}).get("reconstructions", ()) for name, info in infos.items()}
-    rows = [[name, given, said] for name, both in pairs.items() for given, said in both]
-    note = "The likeliest tokens, one after the other, from the posterior mean of each sequence alone."
+    rows = [[name, sequence, decoded] for name, both in pairs.items() for sequence, decoded in both]
+    note = "Each token is the likeliest after those before it; the decoder is given only the posterior mean."
     columns = ["name", "validation sequence", "greedy reconstruction"]
     return Table(columns=columns, rows=rows, title="Reconstructions", note=note) if rows else None
 
 
 def sample_table(infos: Mapping[str, Mapping[str, Any]]) -> Table | None:
-    """What draws from the prior decode to, from each run's examples."""
+    """Sequences decoded from prior draws, from the examples that each run kept."""
     rows = [[name, text] for name, info in infos.items() for text in info.get("examples", {}).get("samples", ())]
-    note = "Codes from the prior, tokens drawn one after the other."
+    note = "Codes are drawn from the prior; tokens are drawn one after the other."
     return Table(columns=["name", "prior sample"], rows=rows, title="Prior samples", note=note) if rows else None
 
 
-CAPTION = (
-    "Best so far: median over seeds, with the band of the seeds (all of fewer than five, else the middle half). "
+BLACK_BOX_CAPTION = (
+    "Best value so far: median over seeds, and a band over the middle half of the seeds (over all of fewer than five). "
     "Left: against the distinct valid objects scored, which the budget counts. Right: against seconds."
 )
-AXES = {"unique": "distinct valid objects scored", "seconds": "seconds"}
+PROGRESS_AXES = {"unique": "distinct valid objects scored", "seconds": "seconds"}
 
 
 def are_black_box(found: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether these are reports of black-box searches."""
+    """Whether these are reports of black-box searches; a mixture of both kinds is refused."""
     which = {name: "groups" in numbers for name, numbers in found.items()}
     if len(set(which.values())) > 1:
         names = [", ".join(name for name in which if which[name] == kind) for kind in (True, False)]
         raise UsageError(
             f"black-box searches ({names[0]}) and gradient searches ({names[1]}) cannot be compared",
-            "Report on each kind alone.",
+            "Report on each kind on its own.",
         )
     if not all(which.values()):
         return False
     about = {(numbers["search"]["objective"], numbers["search"]["sense"]) for numbers in found.values()}
     if len(about) > 1:
-        told = "; ".join(f"{name} ({sense}d)" for name, sense in sorted(about))
-        raise UsageError(f"the searches have different objectives: {told}", "Compare searches for one objective.")
+        objectives = "; ".join(f"{name} ({sense}d)" for name, sense in sorted(about))
+        raise UsageError(f"the searches have different objectives: {objectives}", "Compare searches for one objective.")
     return True
 
 
 def settings_in_common(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """What one report says of how it was searched; of several seeds the first, which the others share."""
+    """Settings of one black-box search; of several seeds those that they share."""
     first: dict[str, Any] = next(iter(numbers["settings"].values()), {})
     shared = {key: value for key, value in first.items() if key != "seed"}
     seeds = [one["seed"] for one in numbers["groups"][0]["searches"]]
@@ -84,14 +83,14 @@ def settings_in_common(numbers: Mapping[str, Any]) -> dict[str, Any]:
     return about | shared | {"seeds": seeds} | dict(numbers.get("extra", {}))
 
 
-@styled
+@use_chart_style
 def best_so_far(found: Mapping[str, Mapping[str, Any]]) -> "Figure":
-    """Median and band of each search's best so far, against objects scored and against seconds."""
+    """Plot the median and band of each search's best value so far, against objects scored and against seconds."""
     figure, axes = canvas(1, 2, 3.4)
     one = next(iter(found.values()))["search"]
-    for axis, (over, label) in zip(axes[0], AXES.items(), strict=True):
+    for axis, (over, label) in zip(axes[0], PROGRESS_AXES.items(), strict=True):
         for place, (name, numbers) in enumerate(found.items()):
-            _line(axis, numbers["groups"][0]["best_so_far"][over], name, place)
+            _draw_band(axis, numbers["groups"][0]["best_so_far"][over], name, place)
         axis.set(xlabel=label)
     longest = [numbers["groups"][0]["best_so_far"]["seconds"]["x"][-1] for numbers in found.values()]
     if wants_log(np.array(longest, dtype=float)):
@@ -101,11 +100,11 @@ def best_so_far(found: Mapping[str, Mapping[str, Any]]) -> "Figure":
     return figure
 
 
-def _line(axis: "Axes", band: Mapping[str, Any], name: str, number: int) -> None:
+def _draw_band(axis: "Axes", band: Mapping[str, Any], name: str, number: int) -> None:
     x, median, low, high = (np.array(band[key], dtype=float) for key in ("x", "median", "low", "high"))  # null is NaN
     style: dict[str, Any] = {"where": "post", "linewidth": 1.8, "markevery": max(1, len(x) // 6), "markersize": 5}
-    axis.step(x, median, label=name, **style, **look(number))
-    axis.fill_between(x, low, high, step="post", color=look(number)["color"], alpha=0.15, linewidth=0)
+    axis.step(x, median, label=name, **style, **series_style(number))
+    axis.fill_between(x, low, high, step="post", color=series_style(number)["color"], alpha=0.15, linewidth=0)
 
 
 FINAL = {
@@ -120,10 +119,10 @@ FINAL = {
     "reencoding_error": "re-encoding, sampled",
     "reencoding_error_mean": "re-encoding, mean",
 }
-# Of sequences, where rows have them.
-SPOKEN = {"mi_mixed": "MI, mixed lengths", "perplexity": "perplexity", "tokens": "tokens"}
+# Columns for sequences, where rows have them.
+FINAL_OF_SEQUENCES = {"mi_mixed": "MI, mixed lengths", "perplexity": "perplexity", "tokens": "tokens"}
 # Metrics that a model without latents does not have.
-OF_LATENTS = (
+LATENT_METRICS = (
     "kl",
     "mi",
     "mi_split",
@@ -133,14 +132,14 @@ OF_LATENTS = (
     "reencoding_error",
     "reencoding_error_mean",
 )
-SEARCHES = (
-    "Left: best end of each target. Middle: median value per step over targets and starts. Right: squared distance "
-    "between the codes of two starts, per dimension; two unrelated draws have 2."
+GRADIENT_CAPTION = (
+    "Left: best final value of each target. Middle: median value over targets and starts at each step. Right: squared "
+    "distance between the codes that two starts found, per dimension; two independent prior draws have 2."
 )
-DATA_KEYS = ("notes", "substitute", "exact")  # told in banners, not in the table
+DATA_KEYS = ("notes", "substitute", "exact")  # shown above the tables, not in them
 
 
-def named(runs: Sequence[Run]) -> dict[str, Run]:
+def runs_by_name(runs: Sequence[Run]) -> dict[str, Run]:
     """Runs by folder name; by path where names repeat."""
     if not runs:
         raise UsageError("no runs to report on", "Name at least one run folder; `lso list runs` shows them.")
@@ -159,11 +158,11 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         runs: training runs, finished or not, with at least one epoch.
         path: a file ending in ``.html``, or a folder.
     Returns:
-        Where the page is.
+        The path of the page.
     Raises:
         RunError: if a run has no metrics yet.
     """
-    known = named(runs)
+    known = runs_by_name(runs)
     rows = {name: run.metrics() for name, run in known.items()}
     for name, table in rows.items():
         if not table:
@@ -181,10 +180,14 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         banners=banners(infos),
         notes=data_notes(infos),
         charts={
-            "training": uri(plots.training({name: _shown(table, latent[name]) for name, table in rows.items()})),
-            "information": uri(plots.information(coded)) if coded else "",
-            "reencoding": uri(plots.reencoding({name: coded.get(name, []) for name in known})) if coded else "",
-            "dimensions": uri(plots.dimensions_across({name: codes.get(name) for name in known})) if codes else "",
+            "training": figure_uri(
+                plots.training({name: _blank_without_latents(table, latent[name]) for name, table in rows.items()})
+            ),
+            "information": figure_uri(plots.information(coded)) if coded else "",
+            "reencoding": figure_uri(plots.reencoding({name: coded.get(name, []) for name in known})) if coded else "",
+            "dimensions": figure_uri(plots.dimensions_across({name: codes.get(name) for name in known}))
+            if codes
+            else "",
         },
         tables={
             "final": final_table(known),
@@ -193,12 +196,12 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
             "dimensions": dimension_table(codes) if codes else None,
             "config": side_by_side("Configuration", {name: to_dict(run.config) for name, run in known.items()}),
             "data": side_by_side("Data", {name: _data(info) for name, info in infos.items()}),
-            "made": side_by_side("How it was made", {name: _made(info) for name, info in infos.items()}),
+            "made": side_by_side("How it was made", {name: _provenance(info) for name, info in infos.items()}),
         },
-        json_name=places(path)[1].name,
+        json_name=report_paths(path)[1].name,
     )
     numbers = {name: _numbers(run, rows[name], codes.get(name)) for name, run in known.items()}
-    return write(path, html, {"banners": banners(infos), "runs": plain(numbers)}, "trainings")
+    return write_report(path, html, {"banners": banners(infos), "runs": to_json_value(numbers)}, "trainings")
 
 
 def training_report(run: Run) -> Path:
@@ -209,17 +212,17 @@ def training_report(run: Run) -> Path:
 def training_verdict(
     name: str, info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], latent_dim: int
 ) -> dict[str, str]:
-    """The verdict of a training as the template takes it: its own on collapse, and what was measured.
+    """The verdict on a training, as the template takes it: that of the run on collapse, with what was measured.
 
-    A training that ended within its warm-up has no verdict of its own, which is no all-clear.
+    A training that ended within its warm-up has no verdict of its own on collapse; that does not mean that all is well.
     """
-    told, status = str(info.get("verdict", "")), str(info.get("status", ""))
+    collapse, status = str(info.get("verdict", "")), str(info.get("status", ""))
     best = next((row for row in reversed(rows) if row.get("best")), rows[-1])
     use = read(info)
-    # Folders written before there was a measure say little of a training that ended within its warm-up.
+    # Older run folders do not say whether a training ended within its warm-up; few active units suggest that it did.
     early = not info["judged"] if "judged" in info else best["active_units"] < COLLAPSED_SHARE * latent_dim
     little = use is not None and use.scanty
-    level: Level = "doubt" if told else "care" if early or little or status != "finished" else "fine"
+    level: Level = "doubt" if collapse else "care" if early or little or status != "finished" else "fine"
     information = number(best.get("mi_split", best.get("mi", best.get("mi_mixed"))), 3)
     carried = use.told() if use else f"MI {information} nats, {best['active_units']} active units"
     numbers = f"{carried}, -ELBO {number(best['neg_elbo'])} nats."
@@ -240,43 +243,45 @@ def training_verdict(
     return {
         "level": level,
         "word": f"{word} · {name}",
-        "sentence": (told or f"{opening}: {numbers}") + state,
+        "sentence": (collapse or f"{opening}: {numbers}") + state,
         "training": "",
     }
 
 
-def _shown(table: Sequence[Mapping[str, Any]], latent: int) -> list[dict[str, Any]]:
-    """Rows for a chart: without latents those of latents are None."""
-    none = {} if latent else dict.fromkeys(OF_LATENTS)
+def _blank_without_latents(table: Sequence[Mapping[str, Any]], latent: int) -> list[dict[str, Any]]:
+    """Rows of metrics for a chart; without latents the metrics of latents are None."""
+    none = {} if latent else dict.fromkeys(LATENT_METRICS)
     return [{**row, **none} for row in table]
 
 
 def final_table(runs: Mapping[str, Run]) -> Table:
-    """Metrics of the weights that each run kept, and of the last epoch where that is another.
-
-    Args:
-        runs: by name, each with at least one epoch.
-    Returns:
-        The table; without latents what is of latents is left empty.
-    """
+    """Metrics of the weights that each run kept, and of its last epoch where that is another one."""
     found: dict[str, dict[str, Any]] = {}
     rules: dict[str, str] = {}
     for name, run in runs.items():
         best, last = run.best(), run.metrics()[-1]
-        none = {} if run.config.architecture.latent_dim else dict.fromkeys(OF_LATENTS)
+        none = {} if run.config.architecture.latent_dim else dict.fromkeys(LATENT_METRICS)
         found[name] = best | none
         if last["epoch"] != best["epoch"]:
             found[f"{name}, last epoch"] = last | none
         rules[name] = run.kept_by()
-    shown = FINAL | {key: word for key, word in SPOKEN.items() if any(row.get(key) for row in found.values())}
+    shown = FINAL | {
+        key: word for key, word in FINAL_OF_SEQUENCES.items() if any(row.get(key) for row in found.values())
+    }
     rows = [[name, *(number(row.get(key)) for key in shown)] for name, row in found.items()]
     batch = next((row["mi_batch"] for row in found.values() if row.get("mi_batch") and row.get("kl") is not None), None)
-    said = [told if len(runs) == 1 else f"{name}: {told}" for name, told in rules.items()]
-    note = f"Validation split; nats per datum. {'. '.join(part[:1].upper() + part[1:] for part in said)}. "
-    note += "Re-encoding errors are per dimension."
-    note += f" MI within batches of {batch}: at most log {batch} = {math.log(batch):z.2f}." if batch else ""
+    kept = [rule if len(runs) == 1 else f"{name}: {rule}" for name, rule in rules.items()]
+    note = f"Validation split; nats per datum. {'. '.join(part[:1].upper() + part[1:] for part in kept)}. "
+    note += "Re-encoding errors are squared and per dimension."
+    note += (
+        f" MI is estimated within batches of {batch}, so that it is at most log {batch} = {math.log(batch):z.2f}."
+        if batch
+        else ""
+    )
     if batch and any(row.get("mi_mixed") is not None for row in found.values()):
-        note += " Sequences of a batch are of one length, as in published tables; where they are mixed, their length "
+        note += (
+            " Sequences of a batch have the same length, as in published tables; where they are mixed, their length "
+        )
         note += "counts as known."
     return Table(columns=["run", *shown.values()], rows=rows, title="Final metrics", note=note)
 
@@ -300,7 +305,7 @@ def dimension_table(codes: Mapping[str, Codes]) -> Table:
                 ]
             )
     columns = ["run", "dimension", "encoder", "variance of means", "KL (nats)", "decoder use (nats)"]
-    return Table(columns=columns, rows=rows, title="Every dimension", fold=True)
+    return Table(columns=columns, rows=rows, title="Each dimension", fold=True)
 
 
 def _dimensions(codes: Codes) -> dict[str, Any]:
@@ -313,10 +318,12 @@ def _dimensions(codes: Codes) -> dict[str, Any]:
 
 
 def side_by_side(title: str, columns: Mapping[str, Any]) -> Table:
-    """Settings of several runs as one table; what differs comes first."""
-    flats = {name: flat(values) for name, values in columns.items()}
+    """Settings of several runs as one table; rows that differ come first."""
+    flats = {name: flatten(values) for name, values in columns.items()}
     keys = list(dict.fromkeys(key for found in flats.values() for key in found))
-    rows = [[key, *(NONE if found.get(key) is None else str(found[key]) for found in flats.values())] for key in keys]
+    rows = [
+        [key, *(MISSING if found.get(key) is None else str(found[key]) for found in flats.values())] for key in keys
+    ]
     rows.sort(key=lambda row: len(set(row[1:])) == 1)  # stable
     differing = sum(len(set(row[1:])) > 1 for row in rows)
     rows_differ = "row differs" if differing == 1 else f"{differing} rows differ"
@@ -336,7 +343,7 @@ def _data(info: Mapping[str, Any]) -> dict[str, Any]:
     return {**dataset, **provenance}
 
 
-def _made(info: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(info: Mapping[str, Any]) -> dict[str, Any]:
     keys = (
         "status",
         "sentence",
@@ -358,13 +365,13 @@ def _numbers(run: Run, rows: list[dict[str, Any]], codes: Codes | None) -> dict[
     info = run.info
     return {
         "verdict": info.get("verdict", ""),
-        "best": run.best() | ({} if run.config.architecture.latent_dim else dict.fromkeys(OF_LATENTS)),
+        "best": run.best() | ({} if run.config.architecture.latent_dim else dict.fromkeys(LATENT_METRICS)),
         "kept_by": run.kept_by(),
         "metrics": rows,
         "dimensions": None if codes is None else _dimensions(codes),
-        "config": flat(to_dict(run.config)),
+        "config": flatten(to_dict(run.config)),
         "dataset": info.get("dataset", {}),
-        "made": _made(info),
+        "made": _provenance(info),
     }
 
 
@@ -375,29 +382,29 @@ def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     """Write the report of several searches side by side, from each one's ``report.json``."""
     found = search_numbers(runs)
     box = are_black_box(found)
-    settings = {name: settings_in_common(told) for name, told in found.items()} if box else _settings(found)
+    settings = {name: settings_in_common(numbers) for name, numbers in found.items()} if box else _settings(found)
     chart = best_so_far(found) if box else plots.searches(found)
     html = render(
         "searches.html",
         title="Search report" if len(found) == 1 else f"{len(found)} searches compared",
         subtitle=", ".join(found),
         verdicts=[_named_verdict(name, numbers["verdict"]) for name, numbers in found.items()],
-        charts={"searches": uri(chart)},
-        caption=CAPTION if box else SEARCHES,
+        charts={"searches": figure_uri(chart)},
+        caption=BLACK_BOX_CAPTION if box else GRADIENT_CAPTION,
         tables={"essence": searches_table(found), "settings": side_by_side("Settings", settings)},
-        json_name=places(path)[1].name,
+        json_name=report_paths(path)[1].name,
     )
     numbers = {
-        name: {"verdict": told["verdict"], "essence": told["essence"], "settings": settings[name]}
-        for name, told in found.items()
+        name: {"verdict": report["verdict"], "essence": report["essence"], "settings": settings[name]}
+        for name, report in found.items()
     }
-    return write(path, html, {"searches": plain(numbers)}, "searches")
+    return write_report(path, html, {"searches": to_json_value(numbers)}, "searches")
 
 
 def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """The reports of searches as numbers."""
+    """Read the report.json of each search."""
     found = {}
-    for name, run in named(runs).items():
+    for name, run in runs_by_name(runs).items():
         try:
             found[name] = read_json(run.path / "report.json")
         except RunError as error:
@@ -409,15 +416,15 @@ def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
 
 
 def searches_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The essence of several searches for a terminal or a page."""
-    return essence_across({name: numbers["essence"] for name, numbers in found.items()})
+    """The key numbers of several searches side by side, for a terminal or a page."""
+    return compare_key_numbers({name: numbers["essence"] for name, numbers in found.items()})
 
 
 def _named_verdict(name: str, verdict: Mapping[str, Any]) -> dict[str, str]:
     level: Level = verdict["level"]
     return {
         "level": level,
-        "word": f"{WORDS[level]} · {name}",
+        "word": f"{VERDICT_WORDS[level]} · {name}",
         "sentence": str(verdict["sentence"]),
         "training": str(verdict["training"]),
     }

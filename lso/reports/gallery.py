@@ -1,4 +1,4 @@
-"""The pictures or texts of a search report: targets, starts and results side by side, with what was left out."""
+"""The pictures or texts of a search report: targets, starts and results side by side."""
 
 from typing import Any
 
@@ -6,24 +6,21 @@ import torch
 from torch import Tensor
 
 from lso.analysis.convergence import cost_of
-from lso.analysis.reconstruction import marked
+from lso.analysis.reconstruction import diff_tokens
 from lso.analysis.summary import SearchSummary
 from lso.decoders.decoder import is_image
 from lso.reports.images import data_uri, image_png
 from lso.reports.tables import number
 
 MAX_TARGETS, MAX_STARTS = 20, 8
-MAX_BYTES = 1_000_000  # of pixels in all; larger images make fewer rows
+MAX_BYTES = 1_000_000  # of all pixels of a page; of larger images fewer rows are shown
 
 
 def gallery(summary: SearchSummary) -> dict[str, Any]:
     """Rows of pictures for the template.
 
-    Args:
-        summary: of a search.
-    Returns:
-        ``rows`` (name, whether the target was missed, and tiles), ``starts`` (names), ``targets`` (whether targets are
-        pictures) and ``note``.
+    The keys are ``rows`` (name, whether the target was missed, and tiles), ``starts`` (names), ``targets`` (whether
+    targets are pictures) and ``note``.
     """
     result, event = summary.result, tuple(summary.decoded.shape[2:])
     if summary.result.objective.decoder.vocabulary is not None:
@@ -33,18 +30,18 @@ def gallery(summary: SearchSummary) -> dict[str, Any]:
             "rows": [],
             "starts": [],
             "targets": False,
-            "note": f"What is decoded has shape {event}; only images are shown.",
+            "note": f"Decoded data have shape {event}; only images are shown.",
         }
     targets, starts = result.z.shape[:2]
     columns = list(range(min(starts, MAX_STARTS)))
     fits = max(1, MAX_BYTES // (torch.Size(event).numel() * (3 + 2 * len(columns))))
     rows = chosen_targets(cost_of(result, result.value).min(1).values, min(MAX_TARGETS, fits))
     images = result.objective.targets
-    note = "Under each picture its value; green: the start that won. "
+    note = "The value stands under each picture; green marks the start with the best end. "
     if len(rows) < targets:
         note += f"Shown: {len(rows)} of {targets} targets, evenly spaced from the best to the worst result. "
     if len(columns) < starts:
-        note += f"Shown: the first {len(columns)} of {starts} starts (best and best typical are over all)."
+        note += f"Shown: the first {len(columns)} of {starts} starts (best and best typical are taken from all)."
     return {
         "rows": [_row(summary, t) | {"tiles": tiles(summary, t, columns, images)} for t in rows],
         "starts": [result.start_names[s] for s in columns],
@@ -54,13 +51,10 @@ def gallery(summary: SearchSummary) -> dict[str, Any]:
 
 
 def text_rows(summary: SearchSummary) -> list[dict[str, Any]]:
-    """Rows of texts for the template, where sequences are decoded.
+    """Rows of texts for the template where sequences are decoded, one for each shown target; else empty.
 
-    Args:
-        summary: of a search.
-    Returns:
-        One dict a shown target: ``name``, ``missed`` (whether it is not reproduced) and ``lines`` (what, value, pieces
-        of text with whether they differ from the target, and whether it is the winning start); empty for other data.
+    The keys are ``name``, ``missed`` (whether it is not reproduced) and ``lines`` (what, value, pieces of text with
+    whether they differ from the target, and whether it is the winning start).
     """
     result, decoder = summary.result, summary.result.objective.decoder
     if decoder.vocabulary is None:
@@ -84,7 +78,7 @@ def _lines(summary: SearchSummary, target: int) -> list[dict[str, Any]]:
         what: str, value: Tensor | None, tokens: Tensor, against: Tensor | None, best: bool = False
     ) -> dict[str, Any]:
         shown = "" if value is None else _value(value)
-        return {"what": what, "value": shown, "pieces": marked(decoder, tokens, against), "won": best}
+        return {"what": what, "value": shown, "pieces": diff_tokens(decoder, tokens, against), "won": best}
 
     found = [] if wanted is None else [line("target", None, wanted, None)]
     found.append(line("best", result.value[target, won], summary.decoded[target, won], wanted, True))
@@ -100,15 +94,15 @@ def _lines(summary: SearchSummary, target: int) -> list[dict[str, Any]]:
 
 def _text_note(summary: SearchSummary) -> str:
     targets, starts = summary.result.z.shape[:2]
-    note = f"What codes decode to ({summary.result.objective.decoder.generation.told()}), with the value of each code; "
-    note += "green: the start that won; underlined: tokens that the target does not have there. "
+    note = f"What codes decode to ({summary.result.objective.decoder.generation.told()}), with the value of each code. "
+    note += "Green marks the start with the best end; tokens that the target does not have there are underlined. "
     if targets > MAX_TARGETS:
         note += f"Shown: {MAX_TARGETS} of {targets} targets, evenly spaced from the best to the worst result. "
     return note + (f"Shown: the first {MAX_STARTS} of {starts} starts." if starts > MAX_STARTS else "")
 
 
 def chosen_targets(best: Tensor, limit: int) -> list[int]:
-    """All targets in order, or evenly spaced ranks from best to worst."""
+    """All targets in order, or evenly spaced ranks from the best value to the worst."""
     if len(best) <= limit:
         return list(range(len(best)))
     ranks = torch.linspace(0, len(best) - 1, limit).round().long()
@@ -116,7 +110,7 @@ def chosen_targets(best: Tensor, limit: int) -> list[int]:
 
 
 def tiles(summary: SearchSummary, target: int, columns: list[int], images: Tensor | None) -> list[dict[str, Any]]:
-    """The pictures of one target: itself, best, best typical, then start and end of each start."""
+    """The pictures of one target: the target, best, best typical, then start and end of each start."""
     result = summary.result
     won, typical = int(summary.best_index[1][target]), int(summary.best_typical_index[1][target])
     row = [] if images is None else [_tile(images[target].double().cpu(), "target", "")]

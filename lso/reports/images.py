@@ -1,4 +1,4 @@
-"""Images as bytes: grids, enlarged pixels, PNG, and sheets of labelled rows. Charts are in `plots`."""
+"""Images as bytes: grids, enlarged pixels, PNG, and labelled rows. Charts are in `plots`."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -16,16 +16,14 @@ if TYPE_CHECKING:
 
 
 GAP = 255  # grey level between the images of a grid
-BINARY_GAP = 150  # where they are black and white alone, whose edges would be lost in either
+BINARY_GAP = 150  # between images that are black and white alone, whose edges would be lost in white
 
 
-def to_bytes(images: Shaped[Tensor, "*batch channels height width"]) -> UInt8[Tensor, "*batch height width colour"]:
-    """Pixels as RGB bytes: bytes pass, floats in [0, 1] are scaled; floats that reach below -0.1 are read as [-1, 1].
+def to_rgb_bytes(images: Shaped[Tensor, "*batch channels height width"]) -> UInt8[Tensor, "*batch height width colour"]:
+    """Images ``(..., 1 or 3, H, W)`` as RGB bytes ``(..., H, W, 3)``.
 
-    Args:
-        images: ``(..., 1 or 3, H, W)``.
-    Returns:
-        ``(..., H, W, 3)``; what is not finite becomes 0, what is out of range is clipped.
+    Bytes pass unchanged; floats in [0, 1] are scaled; floats that reach below -0.1 are taken to lie in [-1, 1]. What is
+    not finite becomes 0, what is out of range is clipped.
     """
     if images.dtype != torch.uint8:
         x = images.detach().cpu().double().nan_to_num(nan=0.0, posinf=1.0, neginf=0.0)
@@ -36,8 +34,8 @@ def to_bytes(images: Shaped[Tensor, "*batch channels height width"]) -> UInt8[Te
     return images.cpu().expand(shape).movedim(-3, -1)
 
 
-def enlarged(side: int, at_least: int) -> int:
-    """Whole factor that brings an image side to at least so many pixels."""
+def enlarge_factor(side: int, at_least: int) -> int:
+    """Whole factor that enlarges the side of an image to at least so many pixels."""
     return max(1, ceil(at_least / max(1, side)))
 
 
@@ -49,24 +47,22 @@ def grid(
     pad: int = 2,
     gap: int | None = None,
 ) -> np.ndarray:
-    """Images side by side, row by row, each pixel enlarged by one whole factor.
+    """Arrange images row by row, each pixel enlarged by one whole factor: ``(rows, columns, 3)`` bytes.
 
     Args:
         images: ``(n, 1 or 3, H, W)``.
         columns: images in a row.
         at_least: least height of an image in the grid, pixels.
         pad: pixels between images.
-        gap: their grey level; None is white, or grey between images that are black and white alone.
-    Returns:
-        ``(rows, columns, 3)`` bytes.
+        gap: grey level between images; None is white, or grey between images that are black and white alone.
     """
-    pixels = to_bytes(images)
-    factor = enlarged(pixels.shape[1], at_least)
+    pixels = to_rgb_bytes(images)
+    factor = enlarge_factor(pixels.shape[1], at_least)
     pixels = pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     columns = max(1, min(columns, len(pixels)))
     rows = ceil(len(pixels) / columns)
     height, width = pixels.shape[1] + pad, pixels.shape[2] + pad
-    level = gap_of(pixels) if gap is None else gap
+    level = gap_level(pixels) if gap is None else gap
     sheet = torch.full((rows * columns, height, width, 3), level, dtype=torch.uint8)
     sheet[: len(pixels), pad:, pad:] = pixels
     sheet[len(pixels) :] = GAP
@@ -74,20 +70,14 @@ def grid(
     return np.pad(whole.numpy(), ((0, pad), (0, pad), (0, 0)), constant_values=level)
 
 
-def gap_of(images: Shaped[Tensor, "*batch channels height width"]) -> int:
-    """Grey level that sets images apart.
-
-    Args:
-        images: floats in [0, 1] or bytes.
-    Returns:
-        White, or grey where the images are black and white alone.
-    """
+def gap_level(images: Shaped[Tensor, "*batch channels height width"]) -> int:
+    """Grey level between images (floats in [0, 1] or bytes): white, or grey where they are black and white alone."""
     most = 255 if images.dtype == torch.uint8 else 1
     return BINARY_GAP if bool(((images == 0) | (images == most)).all()) else GAP
 
 
 def png(pixels: np.ndarray, colours: int = 0) -> bytes:
-    """Bytes of a PNG file."""
+    """Encode pixels as a PNG file."""
     from PIL import Image
 
     grey = bool((pixels == pixels[..., :1]).all())
@@ -100,12 +90,12 @@ def png(pixels: np.ndarray, colours: int = 0) -> bytes:
 
 
 def image_png(image: Float[Tensor, "channels height width"]) -> bytes:
-    """One image as a PNG at its own size (a page enlarges it)."""
-    return png(to_bytes(image).numpy())
+    """One image as a PNG file of its own size (the page enlarges it)."""
+    return png(to_rgb_bytes(image).numpy())
 
 
 def figure_png(figure: "Figure", dpi: int = 130) -> bytes:
-    """A chart as a small PNG: rendered by Agg, 128 colours."""
+    """A chart as a small PNG file: rendered by Agg, 128 colours."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(dpi)
@@ -115,53 +105,51 @@ def figure_png(figure: "Figure", dpi: int = 130) -> bytes:
 
 
 def data_uri(content: bytes) -> str:
-    """A PNG as text that an HTML page can hold."""
+    """A PNG file as a data URI that an HTML page can hold."""
     return "data:image/png;base64," + b64encode(content).decode("ascii")
 
 
-LABEL = 13  # text height, pixels
-APART = 8  # pixels between rows that take several lines
+LABEL_HEIGHT = 13  # text height, pixels
+ROW_GAP = 8  # pixels between rows that take several lines
 
 
-def sheet(
+def labelled_rows(
     images: Float[Tensor, "row step channels height width"],
     labels: Sequence[str],
     heads: Sequence[str] = (),
     at_least: int = 40,
     widest: int = 0,
 ) -> np.ndarray:
-    """Rows of images with a label before each row and a heading above the columns that have one.
+    """Rows of images with a label before each row and a heading above columns: ``(H, W, 3)`` bytes.
 
     Args:
         images: ``(rows, steps, C, H, W)``.
-        labels: one a row.
-        heads: one a column; empty ones are left out. Not for rows of several lines.
+        labels: one for each row.
+        heads: one for each column; empty ones are left out. Not for rows of several lines.
         at_least: least height of an image, pixels.
-        widest: pixels after which a row goes on in another line, the lines of one length if may be; 0 never breaks.
-    Returns:
-        ``(H, W, 3)`` bytes.
+        widest: width in pixels at which a row is broken into lines, of equal length if possible; 0 never breaks.
     """
     steps, pad = images.shape[1], 2
-    cell = enlarged(images.shape[3], at_least) * images.shape[4] + pad
-    lines = _lines(steps, steps * cell / widest) if widest else 1
-    gap = gap_of(images)
+    cell = enlarge_factor(images.shape[3], at_least) * images.shape[4] + pad
+    lines = _count_lines(steps, steps * cell / widest) if widest else 1
+    gap = gap_level(images)
     rows = [grid(row, ceil(steps / lines), at_least=at_least, pad=pad, gap=gap) for row in images]
     height = rows[0].shape[0]
     if lines > 1:
-        rows = [np.pad(row, ((0, APART), (0, 0), (0, 0)), constant_values=255) for row in rows]
+        rows = [np.pad(row, ((0, ROW_GAP), (0, 0), (0, 0)), constant_values=255) for row in rows]
     body = np.concatenate(rows)
-    left = max(_width(text) for text in labels) + 12 if labels else 0
-    top = LABEL + 10 if any(heads) else 0
+    left = max(_text_width(text) for text in labels) + 12 if labels else 0
+    top = LABEL_HEIGHT + 10 if any(heads) else 0
     whole = np.full((top + body.shape[0], left + body.shape[1], 3), 255, dtype=np.uint8)
     whole[top:, left:] = body
     pitch, apart = body.shape[1] / ceil(steps / lines), rows[0].shape[0]
     texts = [(left - 6, top + i * apart + height / 2, "rm", text) for i, text in enumerate(labels)]
     texts += [(left + (i + 0.5) * pitch, top / 2, "mm", text) for i, text in enumerate(heads) if text]
-    return _written(whole, texts)
+    return _draw_labels(whole, texts)
 
 
-def _lines(steps: int, least: float) -> int:
-    """Lines for a row: the fewest that are as long as each other, unless that needs twice as many as would do."""
+def _count_lines(steps: int, least: float) -> int:
+    """Number of lines of a row: the fewest of equal length, unless that takes twice as many as needed."""
     fewest = max(1, ceil(least))
     return next((lines for lines in range(fewest, 2 * fewest) if steps % lines == 0), fewest)
 
@@ -169,16 +157,16 @@ def _lines(steps: int, least: float) -> int:
 def _font() -> object:
     from PIL import ImageFont
 
-    return ImageFont.load_default(LABEL)
+    return ImageFont.load_default(LABEL_HEIGHT)
 
 
-def _width(text: str) -> int:
+def _text_width(text: str) -> int:
     from PIL import Image, ImageDraw
 
     return round(ImageDraw.Draw(Image.new("L", (1, 1))).textlength(text, font=_font()))  # type: ignore[arg-type]
 
 
-def _written(pixels: np.ndarray, texts: Sequence[tuple[float, float, str, str]]) -> np.ndarray:
+def _draw_labels(pixels: np.ndarray, texts: Sequence[tuple[float, float, str, str]]) -> np.ndarray:
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(pixels)

@@ -1,4 +1,4 @@
-"""Charts of the search reports, as matplotlib figures drawn by Agg. Numbers come from `analysis`."""
+"""Charts of the reports on gradient searches, as matplotlib figures drawn by Agg; `lso.analysis` has the numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,10 +8,21 @@ import torch
 from torch import Tensor
 
 from lso.analysis.convergence import start_kinds
-from lso.analysis.latent_dimensions import WEAK, Dimensions
+from lso.analysis.latent_dimensions import WEAK_BELOW, Dimensions
 from lso.analysis.start_sensitivity import Sensitivity
 from lso.analysis.summary import SearchSummary
-from lso.reports.plots import COLOURS, DARK, MARKERS, bottom_legend, canvas, guide, log_scale, look, styled, wants_log
+from lso.reports.plots import (
+    COLOURS,
+    DARK,
+    MARKERS,
+    add_guide_line,
+    bottom_legend,
+    canvas,
+    log_scale,
+    series_style,
+    use_chart_style,
+    wants_log,
+)
 from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.metrics.active_units import THRESHOLD
 
@@ -22,14 +33,17 @@ if TYPE_CHECKING:
 STATUS = {"active": "#0072B2", "weak": "#E69F00", "dead": "#7F7F7F"}
 HATCH = {"active": "", "weak": "///", "dead": "xxx"}
 THIN_LINES = 200
-FEW = 10  # dimensions whose bars are not drawn as wide as they could be
-FLOOR = 1e-4  # of shares on a log axis
-Row = tuple[str, Tensor | None, float | None]  # label, a number for each dimension, where to draw a line
+MIN_BARS = 10  # with fewer dimensions bars are narrower than their places
+FLOOR = 1e-4  # smallest share that a log axis shows
+Row = tuple[str, Tensor | None, float | None]  # label, a number for each dimension, height of a guide line
 
 
-@styled
+@use_chart_style
 def convergence(summary: SearchSummary) -> "Figure":
-    """Value, and share of the target's gain that is left, per step: elements thin, medians by kind bold."""
+    """Value per step, and the share of the target's gain that is still missing.
+
+    Elements are thin lines, medians by kind of start bold ones.
+    """
     found, sign = summary.convergence, summary.result.objective.sign
     steps, value = found.trace_steps.numpy(), found.trace.numpy()  # (k,), (k, T, S)
     best, drop = found.best.numpy()[:, None], np.maximum(found.drop.numpy()[:, None], 1e-300)
@@ -37,11 +51,11 @@ def convergence(summary: SearchSummary) -> "Figure":
     figure, axes = canvas(1, 2, 3.3)
     kinds = start_kinds(list(summary.result.start_names))
     for axis, curves in zip(axes[0], (value, left), strict=True):
-        _bundle(axis, steps, curves, kinds)
+        _draw_traces(axis, steps, curves, kinds)
         axis.set_xlabel("step")
         axis.set_xlim(0, max(1, steps[-1]))
     axes[0, 0].set(title="Value", ylabel=value_label(summary))
-    axes[0, 1].set(title="Share of the gain that is left", ylabel=f"share (floor {FLOOR:.0e})")
+    axes[0, 1].set(title="Share of the gain still missing", ylabel=f"share (floor {FLOOR:.0e})")
     if wants_log(value):
         log_scale(axes[0, 0])
     log_scale(axes[0, 1])
@@ -55,20 +69,20 @@ def value_label(summary: SearchSummary) -> str:
     return f"{objective.name} ({'maximized' if objective.maximize else 'minimized'})"
 
 
-def _bundle(axis: "Axes", steps: np.ndarray, curves: np.ndarray, kinds: Mapping[str, Sequence[int]]) -> None:
+def _draw_traces(axis: "Axes", steps: np.ndarray, curves: np.ndarray, kinds: Mapping[str, Sequence[int]]) -> None:
     every = max(1, -(-curves[0].size // THIN_LINES))
     for number, (kind, index) in enumerate(kinds.items()):
         chosen = curves[:, :, list(index)].reshape(len(steps), -1)
-        axis.plot(steps, chosen[:, ::every], color=look(number)["color"], linewidth=0.5, alpha=0.3)
+        axis.plot(steps, chosen[:, ::every], color=series_style(number)["color"], linewidth=0.5, alpha=0.3)
         good = np.isfinite(chosen).any(1)
         median = np.array([np.median(row[np.isfinite(row)]) for row in chosen[good]])
         axis.plot(steps[good], median, color="white", linewidth=3.4, zorder=3)
         options: dict[str, Any] = {"markevery": max(1, len(steps) // 6), "markersize": 5, "linewidth": 2, "zorder": 4}
-        axis.plot(steps[good], median, label=f"median from {kind}", **options, **look(number))
+        axis.plot(steps[good], median, label=f"median from {kind}", **options, **series_style(number))
 
 
-@styled
-def finals(summary: SearchSummary, limit: int = 60) -> "Figure":
+@use_chart_style
+def final_values(summary: SearchSummary, limit: int = 60) -> "Figure":
     """Start and end values of each target, one mark per start."""
     figure, axes = canvas(1, 1, 2.9)
     axis, result = axes[0, 0], summary.result
@@ -79,7 +93,9 @@ def finals(summary: SearchSummary, limit: int = 60) -> "Figure":
     offsets = np.linspace(-0.28, 0.28, starts) if starts > 1 else np.zeros(1)
     for number, (kind, index) in enumerate(start_kinds(list(result.start_names)).items()):
         x = at[:, None] + offsets[index][None]
-        axis.scatter(x, value[:, index], s=18, alpha=0.85, linewidths=0, label=f"end from {kind}", **look(number))
+        axis.scatter(
+            x, value[:, index], s=18, alpha=0.85, linewidths=0, label=f"end from {kind}", **series_style(number)
+        )
     axis.set(xlabel="target", ylabel=value_label(summary), title="Where each start ended", xlim=(-0.7, count - 0.3))
     axis.set_xticks(at[:: max(1, count // 20)])
     if wants_log(np.concatenate([start, value.ravel()])):
@@ -88,7 +104,7 @@ def finals(summary: SearchSummary, limit: int = 60) -> "Figure":
     return figure
 
 
-@styled
+@use_chart_style
 def distances(summary: SearchSummary) -> "Figure":
     """Distance between the codes of a target's starts for each dimension, and every pair: codes against results."""
     figure, axes = canvas(1, 2, 3.4, width_ratios=(1.7, 1))
@@ -105,7 +121,7 @@ def distances(summary: SearchSummary) -> "Figure":
     left.set(ylabel="mean squared distance", title="Between the codes that a target's starts found, by dimension")
     log_scale(left)
     left.set_ylim(min(0.5, every.min(initial=1.0)) / 2, max(4.0, every.max(initial=0.0)) * 2)
-    guide(left, 2.0, "two prior draws: 2", right=True)
+    add_guide_line(left, 2.0, "two prior draws: 2", right=True)
     pairs(axes[0, 1], summary.sensitivity)
     bottom_legend(figure, axes[0], columns=6)
     return figure
@@ -114,8 +130,8 @@ def distances(summary: SearchSummary) -> "Figure":
 def bars(axis: "Axes", dims: Dimensions, values: np.ndarray) -> None:
     """Bars in the order of the dimensions' sensitivity, coloured and hatched by status."""
     words = np.array([dims.status(i) for i in dims.order])
-    few = len(values) < FEW
-    width = 0.8 * len(values) / FEW if few else 0.8  # two dimensions are no two walls
+    few = len(values) < MIN_BARS
+    width = 0.8 * len(values) / MIN_BARS if few else 0.8  # the bars of two dimensions would look like walls
     for status, colour in STATUS.items():
         at = np.flatnonzero(words == status)
         if at.size:
@@ -141,7 +157,7 @@ def pairs(axis: "Axes", found: Sensitivity, size: float = 11) -> None:
             axis.scatter(code[chosen], seen[chosen], s=size, alpha=0.55, linewidths=0, label=label, **marker)
     for which in ("x", "y"):
         log_scale(axis, which)
-    guide(axis, found.tolerance, "linking distance")
+    add_guide_line(axis, found.tolerance, "linking distance")
     axis.set(
         title="Every pair of starts",
         xlabel="squared code distance, active dims",
@@ -149,19 +165,11 @@ def pairs(axis: "Axes", found: Sensitivity, size: float = 11) -> None:
     )
 
 
-@styled
+@use_chart_style
 def activity(dims: Dimensions, moved: bool = True, extra: Sequence[Row] = ()) -> "Figure":
-    """Each measure of activity, one panel a measure, dimensions by falling decoder sensitivity.
-
-    Args:
-        dims: measures.
-        moved: whether to show the distance that a search moved them.
-        extra: further panels.
-    Returns:
-        Two to six panels, and the further ones.
-    """
+    """Each measure of activity in a panel of its own, dimensions by falling sensitivity; ``extra`` adds panels."""
     rows: list[Row] = [
-        (f"decoder:\n{dims.measure}", dims.jacobian_norm, WEAK**0.5 * float(dims.jacobian_norm.max())),
+        (f"decoder:\n{dims.measure}", dims.jacobian_norm, WEAK_BELOW**0.5 * float(dims.jacobian_norm.max())),
         ("decoder:\nuse (nats)", dims.decoder_use, None),
         ("encoder:\nKL (nats)", dims.kl, None),
         ("encoder: vari-\nance of means", dims.variance, THRESHOLD),
@@ -182,27 +190,27 @@ def activity(dims: Dimensions, moved: bool = True, extra: Sequence[Row] = ()) ->
         else:
             axis.yaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))  # no power of ten above the panel
         if line:
-            guide(axis, line)
-    axes[0, 0].set_title("Activity per dimension, by falling effect on the decode (dashed: active from here up)")
+            add_guide_line(axis, line)
+    axes[0, 0].set_title("Activity per dimension, by falling effect on the decoded data (dashed: active from here up)")
     figure.subplots_adjust(hspace=0.2)
     bottom_legend(figure, [axes[0, 0]], labels=0.35)
     return figure
 
 
-@styled
+@use_chart_style
 def plausibility(summary: SearchSummary) -> "Figure":
-    """Norms against the prior's shell, values against norms, values against re-encoding errors."""
+    """Norms against those of prior draws, values against norms, values against re-encoding errors."""
     error = summary.ends.reencoding_active
     figure, axes = canvas(1, 2 if error is None else 3, 3.3)
-    _shell(axes[0, 0], summary)
-    _against(axes[0, 1], summary, summary.ends.norm_active.numpy())
+    _draw_norms(axes[0, 0], summary)
+    _draw_values_against(axes[0, 1], summary, summary.ends.norm_active.numpy())
     axes[0, 1].set(title="Value and norm", xlabel="norm over active dims", ylabel=value_label(summary))
     count = int(summary.dimensions.active.sum())
     if count:
-        axes[0, 1].axvspan(*shell(count), color="#dddddd", linewidth=0, zorder=0, label="99.8 % of the prior")
+        axes[0, 1].axvspan(*prior_shell(count), color="#dddddd", linewidth=0, zorder=0, label="99.8 % of the prior")
     if error is not None:
         x, prior = error.numpy(), summary.reference.plausibility.reencoding_active
-        _against(axes[0, 2], summary, x)
+        _draw_values_against(axes[0, 2], summary, x)
         if wants_log(x):
             log_scale(axes[0, 2], "x")
         axes[0, 2].set(title="Value and re-encoding error", xlabel="squared error per active dim")
@@ -214,15 +222,15 @@ def plausibility(summary: SearchSummary) -> "Figure":
     return figure
 
 
-def shell(count: int) -> tuple[float, float]:
+def prior_shell(count: int) -> tuple[float, float]:
     """Norms between which 99.8 % of the draws of N(0, I) lie."""
     from scipy.stats import chi
 
     return float(chi.ppf(1 - MAX_TYPICAL_PERCENTILE, count)), float(chi.ppf(MAX_TYPICAL_PERCENTILE, count))
 
 
-def _against(axis: "Axes", summary: SearchSummary, x: np.ndarray) -> None:
-    """Values of all ends against a measure, atypical ends marked, best ends circled."""
+def _draw_values_against(axis: "Axes", summary: SearchSummary, x: np.ndarray) -> None:
+    """Plot values of all ends against a measure; atypical ends are marked, best ends circled."""
     value = summary.result.value.detach().double().cpu().numpy()
     strange, best = summary.ends.atypical.numpy(), np.zeros(value.shape, dtype=bool)
     best[tuple(index.numpy() for index in summary.best_index)] = True
@@ -236,7 +244,7 @@ def _against(axis: "Axes", summary: SearchSummary, x: np.ndarray) -> None:
         log_scale(axis)
 
 
-def _shell(axis: "Axes", summary: SearchSummary) -> None:
+def _draw_norms(axis: "Axes", summary: SearchSummary) -> None:
     """Histogram of norms over active dimensions with the density of chi(k)."""
     from scipy.stats import chi
 

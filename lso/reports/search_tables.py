@@ -1,25 +1,25 @@
-"""Tables of a search report, section by section."""
+"""Tables of a report on a gradient search, section by section."""
 
 from typing import Any
 
 import torch
 
 from lso.analysis.convergence import finite_median
-from lso.analysis.plausibility import share_within
-from lso.analysis.reproduction import SHARE
-from lso.analysis.start_sensitivity import Distances, Sensitivity
-from lso.analysis.summary import SearchSummary, rows_of
-from lso.reports.tables import NONE, Table, number, percent
+from lso.analysis.plausibility import share_true
+from lso.analysis.reproduction import MIN_SHARE
+from lso.analysis.start_sensitivity import PairDistances, Sensitivity
+from lso.analysis.summary import SearchSummary, median_row
+from lso.reports.tables import MISSING, Table, number, percent
 
 
 def checks(summary: SearchSummary) -> Table:
-    """What the verdict rests on."""
+    """What each check of the verdict found."""
     rows = [[check.name, check.level, check.found] for check in summary.verdict.checks]
     return Table(columns=["check", "level", "found"], rows=rows, title="What the verdict rests on")
 
 
 def rules(summary: SearchSummary) -> Table:
-    """The rules in words."""
+    """The rules of the checks in words."""
     rows = [[check.name, check.rule] for check in summary.verdict.checks]
     return Table(columns=["check", "rule"], rows=rows, title="The rules", fold=True)
 
@@ -55,12 +55,12 @@ def final_values(summary: SearchSummary) -> Table:
         "basins",
         "steps (median)",
     ]
-    note = "Spread is worst less best over a target's starts; the gain is from its median start to its best end."
+    note = "Spread: worst minus best final value of a target's starts. Gain: from its median start to its best end."
     return Table(columns=columns, rows=rows, title="Final values", note=note, fold=len(rows) > 12)
 
 
 def targets(summary: SearchSummary) -> Table | None:
-    """How well each target is reproduced, those that are not first."""
+    """How well each target is reproduced; those that are not come first."""
     found = summary.reproduction
     if found is None:
         return None
@@ -72,14 +72,15 @@ def targets(summary: SearchSummary) -> Table | None:
             percent(max(0.0, float(found.share[t]))),
             *([] if found.shape is None else [percent(max(0.0, float(found.shape[t])))]),
             *([] if found.nats is None else [number(float(found.nats[t]))]),
-            "reproduced turned round (1 - x): the opposite polarity" if bool(turned[t]) else "",
+            "reproduced if inverted (1 - x): opposite polarity" if bool(turned[t]) else "",
         ]
         for t in sorted(range(len(missed)), key=lambda t: not missed[t])  # stable
     ]
-    cost = "" if found.bound is None else f" and costs at most {number(found.bound, 3)} nats given its code"
+    cost = "" if found.bound is None else f" and -log p(target | code) is at most {number(found.bound, 3)} nats"
     note = (
-        f"A target is reproduced if at least {percent(SHARE)} of it is{cost} (the rule of the check fit). The share is "
-        "of what sets it apart from an answer that knows nothing."
+        f"A target is reproduced if at least {percent(MIN_SHARE)} of it is{cost} (the rule of the check fit). "
+        "The share is "
+        "of what distinguishes the target from decoded prior draws, which know nothing of it."
     )
     shape = [] if found.shape is None else ["against its mean colour"]
     columns = ["target", "", "share reproduced", *shape, *([] if found.nats is None else ["nats"]), ""]
@@ -88,8 +89,8 @@ def targets(summary: SearchSummary) -> Table | None:
 
 
 def reproduction(summary: SearchSummary) -> Table | None:
-    """Of sequences, each target beside what its best end decodes to."""
-    found = summary.said
+    """Each target that is a sequence, beside what its best end decodes to."""
+    found = summary.texts
     if found is None:
         return None
     value = summary.convergence.best
@@ -106,26 +107,26 @@ def reproduction(summary: SearchSummary) -> Table | None:
     ]
     note = (
         f"{int(found.exact.sum())} of {len(rows)} are reproduced token for token. Edits: tokens to insert, delete or "
-        "replace in what the best code decodes to. The value is of the target itself, given the code."
+        "replace in what the best code decodes to. The value is that of the target itself, given the code."
     )
     columns = ["name", "target", "decoded from the best code", "edits", "tokens", "value"]
     return Table(columns=columns, rows=rows, title="Reproduction", note=note, fold=True)
 
 
 def thresholds(summary: SearchSummary) -> Table:
-    """Steps until a share of the gain was there."""
+    """Steps until each share of the gain was reached."""
     steps = summary.convergence
     rows = []
     for level, reached in zip(steps.thresholds, steps.steps_to, strict=True):
         good = reached[torch.isfinite(reached)]
         quartiles = [float(torch.quantile(good, q)) if len(good) else None for q in (0.1, 0.5, 0.9)]
         rows.append(
-            [f"{100 * level:g} % of the gain", percent(share_within(torch.isfinite(reached))), *map(number, quartiles)]
+            [f"{100 * level:g} % of the gain", percent(share_true(torch.isfinite(reached))), *map(number, quartiles)]
         )
     note = (
         "The gain of a target is from the value at its median start to the best end over its starts, so that every "
         "start is held "
-        f"to one level. Steps are known to the resolution of the trace ({_resolution(summary)} steps)."
+        f"to one level. Steps are known to the resolution at which values were recorded ({_resolution(summary)} steps)."
     )
     columns = ["threshold", "reached by", "steps: 10 %", "median", "90 %"]
     return Table(columns=columns, rows=rows, title="Steps to each threshold", note=note)
@@ -151,12 +152,14 @@ def stopped(summary: SearchSummary) -> Table:
     rows = [[REASONS.get(reason, reason), number(n), percent(n / total)] for reason, n in found.items()]
     moving = int(summary.convergence.moving.sum())
     rows.append(["still gaining when it stopped (any reason)", number(moving), percent(moving / total)])
-    note = "Still gaining: over 1 % of the search's own gain came in the last tenth of its steps."
+    note = (
+        "Still gaining: the last tenth of its steps brought over 1 % of its own gain and of the median on its target."
+    )
     return Table(columns=["reason", "searches", "share"], rows=rows, title="Why each stopped", note=note)
 
 
 def by_kind(summary: SearchSummary) -> Table:
-    """What starts of each kind came to."""
+    """What starts of each kind reached."""
     kinds = summary.convergence.kinds
     rows = [
         [
@@ -169,19 +172,16 @@ def by_kind(summary: SearchSummary) -> Table:
         ]
         for k in kinds
     ]
-    columns = ["kind of start", "starts", "value at start", "value at end", "gain left", "steps", "best of target"]
-    note = "Medians over targets and starts. Gain left: share of the gain that an end is short of its target's best."
+    columns = ["kind of start", "starts", "value at start", "value at end", "gain left", "steps", "targets won"]
+    note = (
+        "Medians over targets and starts. Gain left: share of its target's gain that an end misses. Targets "
+        "won: share of targets whose best end is of this kind."
+    )
     return Table(columns=columns, rows=rows, title="By kind of start", note=note)
 
 
 def distances(summary: SearchSummary) -> Table:
-    """Distances between the ends of a target's starts, split into active and other dimensions.
-
-    Args:
-        summary: of a search.
-    Returns:
-        Rows for all pairs, pairs in one basin, pairs in different basins, the control, and the baseline.
-    """
+    """Distances between the ends of a target's starts, split into active and other dimensions."""
     found, active = summary.sensitivity, int(summary.dimensions.active.sum())
     other = len(summary.dimensions.sensitivity) - active
     rows = [_pairs(p.name, p) for p in found.pairs]
@@ -189,7 +189,7 @@ def distances(summary: SearchSummary) -> Table:
         rows.append(_pairs(f"all pairs, control ({summary.control.optimizer})", summary.control.pairs[0]))
     baseline = [found.baseline_active + found.baseline_other, found.baseline_active, found.baseline_other]
     rows.append(
-        ["baseline: two independent prior draws", NONE, *map(number, baseline), number(summary.reference.scale)]
+        ["baseline: two independent prior draws", MISSING, *map(number, baseline), number(summary.reference.scale)]
     )
     columns = [
         "pairs of starts",
@@ -210,23 +210,26 @@ def distances(summary: SearchSummary) -> Table:
     return Table(columns=columns, rows=rows, title="Distance between what the starts found", note=note)
 
 
-def _pairs(name: str, found: Distances) -> list[str]:
+def _pairs(name: str, found: PairDistances) -> list[str]:
     return [name, number(found.pairs), *map(number, (found.total, found.active, found.other, found.decoded))]
 
 
 def control(summary: SearchSummary) -> Table | None:
-    """The search beside its control."""
+    """The search beside the same search by the control optimizer."""
     if summary.control is None:
         return None
     columns = ["optimizer", "best", "all starts", "spread", "of gain", "targets with several basins"]
     rows = [_search_row(found) for found in (summary.sensitivity, summary.control)]
-    note = "The same targets and starts with another optimizer: what both show is the landscape, the rest is their own."
+    note = (
+        "The same targets and starts with another optimizer: what both show belongs to the landscape, the "
+        "rest to one of them."
+    )
     return Table(columns=columns, rows=rows, title="Control", note=note + " Medians over targets.")
 
 
 def _search_row(found: Sensitivity) -> list[str]:
     spread = [number(float(finite_median(found.spread))), percent(float(finite_median(found.relative_spread)))]
-    return [found.optimizer, number(found.best), number(found.value), *spread, percent(share_within(found.basins > 1))]
+    return [found.optimizer, number(found.best), number(found.value), *spread, percent(share_true(found.basins > 1))]
 
 
 def activity(summary: SearchSummary) -> Table:
@@ -245,10 +248,10 @@ def activity(summary: SearchSummary) -> Table:
     }
     known = {name: value for name, value in known.items() if value is not None}
     rows = [[f"z{i}", dims.status(i), *(number(float(value[i]), 3) for value in known.values())] for i in dims.order]
-    return Table(columns=["dimension", "status", *known], rows=rows, title="Every dimension", fold=True)
+    return Table(columns=["dimension", "status", *known], rows=rows, title="Each dimension", fold=True)
 
 
-LOOKS = {
+PLAUSIBILITY_COLUMNS = {
     "norm": "norm",
     "percentile": "percentile",
     "norm_active": "norm, active",
@@ -263,42 +266,36 @@ LOOKS = {
 
 
 def plausibility(summary: SearchSummary) -> Table:
-    """Typicality of starts, ends, best and best typical beside prior draws."""
+    """Plausibility of starts, ends, best and best typical ends beside that of prior draws."""
     sets = {
-        "prior draws (yardstick)": summary.reference.plausibility,
+        "prior draws (for comparison)": summary.reference.plausibility,
         "starts": summary.starts,
         "ends": summary.ends,
         "best of each target": summary.best,
         "best typical of each target": summary.best_typical,
     }
-    found = {name: rows_of(value) for name, value in sets.items()}
-    keys = [key for key in LOOKS if any(row[key] is not None for row in found.values())]
-    rows = [[name, *(_look(key, row[key]) for key in keys)] for name, row in found.items()]
+    found = {name: median_row(value) for name, value in sets.items()}
+    keys = [key for key in PLAUSIBILITY_COLUMNS if any(row[key] is not None for row in found.values())]
+    rows = [[name, *(_format_plausibility(key, row[key]) for key in keys)] for name, row in found.items()]
     note = (
-        "Medians; at a bound and atypical are means. Percentile: of the norm under chi(d), 50 % is the middle of the "
-        "prior's shell. "
+        "Medians; at a bound and atypical are means. Percentile: of the norm among prior draws, whose norms "
+        "follow chi(d). "
         "Mahalanobis: against the codes of the validation data. Re-encoding error: mean over dimensions of the squared "
         "difference between "
         "a code and the mean code of what it decodes to. At a bound: share of coordinates at or beyond the box. "
         "Atypical: norm over active "
-        "dimensions above the 99.9 % point of chi, or farther from the codes than each of the codes themselves. Inside "
-        "the shell is no fault: the most probable codes lie there."
+        "dimensions above the 99.9 % point of chi, or farther from the codes than each of the codes themselves. A "
+        "small norm is no fault: the most probable codes have it."
     )
-    return Table(columns=["codes", *(LOOKS[key] for key in keys)], rows=rows, note=note)
+    return Table(columns=["codes", *(PLAUSIBILITY_COLUMNS[key] for key in keys)], rows=rows, note=note)
 
 
-def _look(key: str, value: float | None) -> str:
+def _format_plausibility(key: str, value: float | None) -> str:
     return percent(value) if key.startswith(("percentile", "at_bound", "atypical")) else number(value, 3)
 
 
 def best_and_typical(summary: SearchSummary) -> Table:
-    """What insisting on a typical code costs, target by target.
-
-    Args:
-        summary: of a search.
-    Returns:
-        One row a target whose best and best typical end differ.
-    """
+    """How much value a typical code costs, for each target whose best and best typical end differ."""
     value = summary.result.value.detach().double().cpu()
     best, typical = value[summary.best_index], value[summary.best_typical_index]
     rows = [
@@ -313,15 +310,11 @@ def best_and_typical(summary: SearchSummary) -> Table:
         if summary.best_index[1][t] != summary.best_typical_index[1][t] or bool(summary.best_typical.atypical[t])
     ]
     columns = ["target", "best", "best typical", "percentile of best", "of best typical", ""]
-    note = (
-        "Best and best typical are the same end on every target."
-        if not rows
-        else "Targets not listed: best and best typical agree."
-    )
+    note = "The best end is typical on every target." if not rows else "On targets not listed the best end is typical."
     return Table(columns=columns, rows=rows, title="Best against best typical", note=note, fold=len(rows) > 12)
 
 
 def counters(summary: SearchSummary) -> Table:
-    """Decoder calls and what became of them."""
+    """Numbers of decoder calls by what they came to."""
     rows = [[str(key).replace("_", " "), number(value)] for key, value in summary.counters.items()]
     return Table(columns=["counter", "count"], rows=rows, title="")

@@ -1,4 +1,4 @@
-"""Charts over many trainings: a sweep's active units and likelihood, and our numbers against published ones."""
+"""Charts over many trainings: active units and likelihood of a sweep, and our numbers beside published ones."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -6,24 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lso.reports.plots import COLOURS, DARK, WIDTH, bottom_legend, canvas, log_scale, look, styled, wants_log
+from lso.reports.plots import (
+    COLOURS,
+    DARK,
+    WIDTH,
+    bottom_legend,
+    canvas,
+    log_scale,
+    series_style,
+    use_chart_style,
+    wants_log,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-@styled
+@use_chart_style
 def sweep(points: Sequence[Mapping[str, Any]]) -> "Figure":
     """Active units against latent size, and NLL against active units with one point a run (He et al. 2019, Figure 4).
 
-    Methods are set a little beside one another, so that equal ones do not hide each other. A run without latents has
-    no active units: it is a level in the second panel.
+    Methods stand slightly beside one another, so that equal ones do not hide each other. A run without latents has no
+    active units: it is a level in the second panel. The NLL is importance-weighted if all runs have it, else -ELBO.
 
     Args:
         points: method, latent_dim, and for runs that were measured active_units, neg_elbo and iw_nll or None.
-    Returns:
-        Two panels; the NLL is importance-weighted where all runs have it, else -ELBO.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -51,15 +59,11 @@ def sweep(points: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
-@styled
+@use_chart_style
 def units_and_likelihood(points: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]] = ()) -> "Figure":
     """NLL against active units with one point a run (He et al. 2019, Figure 4), beside published means.
 
-    Args:
-        points: as for `sweep`.
-        published: likewise, one for each method that has figures; none for ours alone.
-    Returns:
-        A panel of the published ones, if there are, and one of ours, each with a scale of its own.
+    Each has a panel with a scale of its own; ``points`` and ``published`` are as for `sweep`.
     """
     given = [part for part in (published, points) if part]
     methods = list(dict.fromkeys(point["method"] for part in given for point in part))
@@ -67,7 +71,7 @@ def units_and_likelihood(points: Sequence[Mapping[str, Any]], published: Sequenc
     figure, axes = canvas(1, len(given), 4.0)
     for axis, part in zip(axes[0], given, strict=True):
         printed = part is published
-        _against_units(axis, _measured(part), methods, key, 0.0 if printed else BESIDE)
+        _against_units(axis, _measured(part), methods, key, 0.0 if printed else METHOD_SPREAD)
         axis.set(title="Published, means" if printed else "Ours, one point a run")
     bottom_legend(figure, axes[0])
     return figure
@@ -81,13 +85,13 @@ def _likelihood_of(measured: Sequence[Mapping[str, Any]]) -> str:
     return "iw_nll" if all(point.get("iw_nll") is not None for point in measured) else "neg_elbo"
 
 
-BESIDE = 0.7  # of a unit, from the first method to the last
+METHOD_SPREAD = 0.7  # distance between the first method and the last, in active units
 
 
 def _against_units(
-    axis: "Axes", measured: Sequence[Mapping[str, Any]], methods: Sequence[str], key: str, spread: float = BESIDE
+    axis: "Axes", measured: Sequence[Mapping[str, Any]], methods: Sequence[str], key: str, spread: float = METHOD_SPREAD
 ) -> None:
-    """A point a run; methods stand beside one another, all of them nearer to their number of units than to another."""
+    """Plot a point a run; methods stand beside one another, nearer to their own number of units than to the next."""
     from matplotlib.ticker import MaxNLocator
 
     apart = spread / max(1, len(methods) - 1)
@@ -96,33 +100,38 @@ def _against_units(
         coded = [point for point in mine if point["latent_dim"]]
         units = [point["active_units"] + apart * place for point in coded]
         if coded:
-            axis.plot(units, [point[key] for point in coded], linestyle="", alpha=0.8, label=method, **_mark(index))
+            axis.plot(
+                units, [point[key] for point in coded], linestyle="", alpha=0.8, label=method, **_point_style(index)
+            )
         for number, point in enumerate(point for point in mine if not point["latent_dim"]):
             name = f"{method}, no latents" if not number else ""
-            axis.axhline(point[key], linestyle=":", linewidth=1.5, color=look(index)["color"], label=name)
+            axis.axhline(point[key], linestyle=":", linewidth=1.5, color=series_style(index)["color"], label=name)
     name = "NLL, importance-weighted" if key == "iw_nll" else "-ELBO"
     axis.set(title="Likelihood, one point a run", xlabel="active units", ylabel=f"{name} (nats)")
     left, right = axis.get_xlim()
     axis.set_xlim(min(left, -0.5) if left < 0.5 else left, max(right, 0.5))
     axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    _cut_above(axis, [(point["method"], float(point[key])) for point in measured])
+    _cut_outliers(axis, [(point["method"], float(point[key])) for point in measured])
 
 
-def _mark(index: int) -> dict[str, Any]:
-    """As `look`; after the eighth, of which colours repeat, markers are open."""
-    return look(index) | ({"markerfacecolor": "white"} if index // len(COLOURS) % 2 else {})
+def _point_style(index: int) -> dict[str, Any]:
+    """The style of a series; after the eighth, when colours repeat, markers are open."""
+    return series_style(index) | ({"markerfacecolor": "white"} if index // len(COLOURS) % 2 else {})
 
 
-FAR, SHOWN = 15.0, 6.0  # times the median's height over the least: what is beyond the first is cut off at the second
+CUT_ABOVE, CUT_AT = (
+    15.0,
+    6.0,
+)  # times the median's height over the least: what is beyond the first is cut off at the second
 
 
-def _cut_above(axis: "Axes", values: Sequence[tuple[str, float]]) -> None:
-    """Where a few lie so high that the others cannot be told apart, name them instead, as He et al. leave them out."""
+def _cut_outliers(axis: "Axes", values: Sequence[tuple[str, float]]) -> None:
+    """Cut the axis where a few values lie so high that the others could not be told apart, and name them instead."""
     levels = [value for _, value in values]
     least, middle = min(levels, default=0.0), statistics.median(levels or [0.0])
-    if max(levels, default=0.0) - least <= FAR * (middle - least) or middle == least:
+    if max(levels, default=0.0) - least <= CUT_ABOVE * (middle - least) or middle == least:
         return
-    top = least + SHOWN * (middle - least)
+    top = least + CUT_AT * (middle - least)
     above: dict[str, list[float]] = {}
     for method, value in values:
         if value > top:
@@ -140,23 +149,23 @@ def _against_size(axis: "Axes", points: Sequence[Mapping[str, Any]], index: int,
     errors = [statistics.stdev(value) if len(value) > 1 else 0.0 for value in values]
     if sizes:
         places = [size * beside for size in sizes]
-        axis.errorbar(places, means, yerr=errors, capsize=3, linewidth=1.5, markersize=5, label=method, **_mark(index))
+        axis.errorbar(
+            places, means, yerr=errors, capsize=3, linewidth=1.5, markersize=5, label=method, **_point_style(index)
+        )
 
 
-@styled
+@use_chart_style
 def beside_published(columns: Mapping[str, Sequence[tuple[int, float, float]]], names: Mapping[int, str]) -> "Figure":
-    """Our numbers and published ones, one panel a column, one line a row of the table.
+    """Our numbers and published ones, one panel for each column, one line for each row of the table.
 
     Args:
         columns: heading -> (number of the row, published, ours); at least one column, each with an entry.
         names: of the rows, by number.
-    Returns:
-        As many panels as columns, side by side; logarithmic where the numbers span much.
     """
     rows = sorted({number for entries in columns.values() for number, _, _ in entries})
     places = {number: place for place, number in enumerate(rows)}
     figure, axes = canvas(1, len(columns), 1.2 + 0.21 * len(rows), left=0.3, sharey=True)
-    figure.subplots_adjust(left=LABELS / WIDTH)
+    figure.subplots_adjust(left=LABEL_INCHES / WIDTH)
     for axis, (name, entries) in zip(axes[0], columns.items(), strict=True):
         numbers, published, ours = zip(*entries, strict=True)
         lines = [places[number] for number in numbers]
@@ -165,7 +174,7 @@ def beside_published(columns: Mapping[str, Sequence[tuple[int, float, float]]], 
         axis.plot(ours, lines, linestyle="", marker="D", markersize=4.5, color=COLOURS[1])
         _plain_axis(axis, np.array([*published, *ours], dtype=float))
         axis.set(title=name)
-    axes[0, 0].set_yticks(range(len(rows)), [f"{number} {_cut(names.get(number, ''))}".strip() for number in rows])
+    axes[0, 0].set_yticks(range(len(rows)), [f"{number} {_truncate(names.get(number, ''))}".strip() for number in rows])
     axes[0, 0].set_ylim(len(rows) - 0.4, -0.6)
     for line, name in zip(axes[0, 0].lines, ("published", "ours"), strict=True):
         line.set_label(name)
@@ -173,16 +182,16 @@ def beside_published(columns: Mapping[str, Sequence[tuple[int, float, float]]], 
     return figure
 
 
-LABELS = 2.1  # inches for the names of rows
-LONGEST = 28  # characters of a name
+LABEL_INCHES = 2.1  # room for the names of rows
+MAX_NAME = 28  # characters of a row's name
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1].rstrip()}…"
+def _truncate(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1].rstrip()}…"
 
 
 def _plain_axis(axis: "Axes", values: np.ndarray) -> None:
-    """Plain numbers, never as an offset or a power beside the axis, with room for few."""
+    """Label an axis with few plain numbers, never with an offset or a power beside it."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
     axis.margins(x=0.12)

@@ -1,4 +1,4 @@
-"""Tables as data: words and numbers in cells, for a page or a terminal to lay out."""
+"""Tables as data: text in cells, for a page or a terminal to lay out."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,12 @@ from typing import Any
 
 from lso.vae.utils.validation import pluralize as pluralize
 
-NONE = "–"
+MISSING = "–"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table whose cells are text already.
+    """A table whose cells are text.
 
     Args:
         columns: headings; the first column names the row.
@@ -20,7 +20,7 @@ class Table:
         title: of the table.
         note: what a reader needs to know to read it.
         fold: whether a page shows it only on demand.
-        marked: rows to set off from the others.
+        marked: numbers of rows to highlight.
     """
 
     columns: Sequence[str]
@@ -32,16 +32,12 @@ class Table:
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A number for reading: significant digits, no exponent between 1e-3 and 1e6.
+    """Format a number for reading: significant digits, no exponent between 1e-3 and 1e6.
 
-    Args:
-        value: number, text or None.
-        digits: significant ones.
-    Returns:
-        Text; a dash for None and for what is not finite.
+    Text passes unchanged; None and what is not finite become a dash.
     """
     if value is None or (isinstance(value, float) and not abs(value) < float("inf")):
-        return NONE
+        return MISSING
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, int):
@@ -53,28 +49,25 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share as a percentage.
+    """Format a share in [0, 1] as a percentage such as ``12 %``.
 
-    Args:
-        value: in [0, 1].
-    Returns:
-        Such as ``12 %``; tenths under 10 % and from 99 to 100 %.
+    It has tenths under 10 % and from 99 to 100 %; None and what is not finite become a dash.
     """
     if value is None or not abs(value) < float("inf"):
-        return NONE
+        return MISSING
     hundred = 100 * value
     whole = hundred == round(hundred) or 10 <= hundred <= 99 or hundred > 100
     return f"{hundred:z.0f} %" if whole else f"{hundred:z.1f} %" if hundred >= 0.1 else f"{hundred:z.2g} %"
 
 
 def facts(title: str, values: Mapping[str, Any], note: str = "") -> Table:
-    """Settings or provenance as two columns; nested mappings are flattened with dots."""
+    """Settings or provenance as a table of two columns; nested mappings are flattened with dots."""
     return Table(
-        columns=["name", "value"], rows=[[k, number(v)] for k, v in flat(values).items()], title=title, note=note
+        columns=["name", "value"], rows=[[k, number(v)] for k, v in flatten(values).items()], title=title, note=note
     )
 
 
-def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings and dataclasses as one mapping with dotted names; lists become text."""
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
         values = {field.name: getattr(values, field.name) for field in dataclasses.fields(values)}
@@ -82,7 +75,7 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
-            found |= flat(value, f"{name}.")
+            found |= flatten(value, f"{name}.")
         else:
             found[name] = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
     return found

@@ -1,4 +1,4 @@
-"""What a search leaves on disk: `evaluations.jsonl`, and `results/` with images or lines, codes and a table."""
+"""Writes what a gradient search leaves on disk: `evaluations.jsonl`, and `results/` with data, codes and a table."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from lso.vae.utils.reading import checked_lines, line_error, read_lines
 if TYPE_CHECKING:
     import numpy
 
-TAKEN_BACK = "taken back"  # event of a row that names calls whose evaluations before it do not count
+TAKEN_BACK_EVENT = "taken back"  # event of a row that names calls; their evaluations in earlier rows do not count
 
 COLUMNS = (
     "target",
@@ -48,7 +48,7 @@ def write_evaluations(folder: str | Path, result: Result, *, names: Sequence[str
         objects, and targets.txt beside it for sequences: one a line
 
     Args:
-        folder: made where it is missing; files of these names are replaced.
+        folder: is made if it does not exist; files of these names are replaced.
         result: of the search.
         names: of the targets, for the table; None numbers them.
     Returns:
@@ -67,20 +67,18 @@ def write_evaluations(folder: str | Path, result: Result, *, names: Sequence[str
 
 
 def read_evaluations(folder: str | Path) -> list[Evaluation]:
-    """Read `evaluations.jsonl` back.
+    """Read the `evaluations.jsonl` of a gradient or black-box search back, in the order of writing.
 
-    Args:
-        folder: of a search, gradient or black-box.
-    Returns:
-        The records in the order of writing; a null value is NaN. Left out are the asks of a black-box search, what was
-        taken back later, and a last line that was cut off when the search was killed.
+    A null value becomes NaN. Left out are the asks of a black-box search, calls that were taken back later, and a last
+    line that was cut off when the search was killed.
+
     Raises:
         RunError: if another line is damaged.
     """
     path = Path(folder) / "evaluations.jsonl"
     found: list[Evaluation] = []
     rows = read_lines(path)
-    for number, (row, counts) in enumerate(zip(rows, counting(rows), strict=True), 1):
+    for number, (row, counts) in enumerate(zip(rows, count_rows(rows), strict=True), 1):
         if "event" in row or not counts:
             continue
         try:
@@ -92,12 +90,12 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     return found
 
 
-def counting(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+def count_rows(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
     """Which rows of a record count: all but evaluations of calls that a later row takes back."""
     taken: list[Any] = []
     found = []
     for row in reversed(rows):
-        if row.get("event") == TAKEN_BACK:
+        if row.get("event") == TAKEN_BACK_EVENT:
             taken += calls if isinstance(calls := row.get("calls"), list) else []
         counts = "event" in row or row.get("call") not in taken
         if not counts:
@@ -106,23 +104,23 @@ def counting(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
     return found[::-1]
 
 
-NUMBER, WHOLE = (int, float), (int,)
-# What the fields of a record may be, null apart.
-KINDS: Mapping[str, tuple[type, ...]] = {
+NUMBER, INTEGER = (int, float), (int,)
+# Types that the fields of a record may have; those in NULLABLE may be null as well.
+FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
     "decoded_hash": (str,),
     "value": NUMBER,
     "valid": (bool,),
-    "duplicate_of": WHOLE,
+    "duplicate_of": INTEGER,
     "norm_percentile": NUMBER,
     "reencoding_error": NUMBER,
     "seconds": NUMBER,
     "decoded": (str,),
-    "target": WHOLE,
-    "start": WHOLE,
-    "steps": WHOLE,
+    "target": INTEGER,
+    "start": INTEGER,
+    "steps": INTEGER,
     "stopped": (str,),
-    "call": WHOLE,
-    "ask": WHOLE,
+    "call": INTEGER,
+    "ask": INTEGER,
     "outcome": (str,),
     "reason": (str,),
     "elapsed": NUMBER,
@@ -131,19 +129,19 @@ NULLABLE = ("value", "duplicate_of", "norm_percentile", "reencoding_error", "dec
 
 
 def from_json(row: Mapping[str, Any]) -> Evaluation:
-    """A record from what `to_json` made."""
+    """Make a record from a row that `to_json` made."""
     for name, value in row.items():
         if name == "z":
             fits = isinstance(value, list) and all(type(part) in NUMBER and math.isfinite(part) for part in value)
         else:
-            fits = type(value) in KINDS.get(name, (type(value),)) or (value is None and name in NULLABLE)
+            fits = type(value) in FIELD_TYPES.get(name, (type(value),)) or (value is None and name in NULLABLE)
         if not fits:
             raise ValueError(f"{name} is {str(value)[:60]!r}")
     return Evaluation(**{**row, "value": math.nan if row.get("value") is None else row["value"]})
 
 
 def to_json(record: Evaluation) -> dict[str, Any]:
-    """A record as JSON takes it."""
+    """A record as a JSON object; what is not finite becomes null."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, list):
@@ -196,22 +194,19 @@ def _save_arrays(path: Path, arrays: dict[str, Tensor]) -> None:
     replace_arrays(path, {name: array.detach().cpu().numpy() for name, array in arrays.items()})
 
 
-def to_bytes(image: Tensor) -> "numpy.ndarray[Any, Any]":
-    """Pixels in [0, 1] as bytes, channels last.
+def to_uint8(image: Tensor) -> "numpy.ndarray[Any, Any]":
+    """Pixels of an image as bytes, channels last: ``(C, H, W)`` becomes ``(H, W)`` or ``(H, W, 3)``.
 
-    Args:
-        image: ``(C, H, W)``, C 1 or 3; values outside are clipped, NaN is 0.
-    Returns:
-        ``(H, W)`` or ``(H, W, 3)`` uint8.
+    Values outside [0, 1] are clipped, NaN becomes 0; C is 1 or 3.
     """
     pixels = (torch.nan_to_num(image.detach().float()).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     return pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
 
 
 def save_image(path: Path, image: Tensor) -> None:
-    """Write one image as PNG."""
+    """Write one image as a PNG file."""
     from PIL import Image
 
     content = BytesIO()
-    Image.fromarray(to_bytes(image)).save(content, "PNG")
+    Image.fromarray(to_uint8(image)).save(content, "PNG")
     replace_file(path, content.getvalue())

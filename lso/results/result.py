@@ -1,4 +1,4 @@
-"""What a search ends in: one record for each element, the way there, and a result with status and sentence."""
+"""The result of a gradient search: one record for each element, values along the way, status and sentence."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,27 +19,27 @@ class Evaluation:
     black-box search.
 
     Args:
-        z: code.
+        z: the code.
         decoded_hash: of the decoded datum; equal where all values agree to the objective's ``decimals``.
-        value: the user's own, never negated; NaN where there is none.
+        value: as the objective gives it, never negated; NaN where there is none.
         valid: whether the value is finite.
         duplicate_of: number of the first evaluation of this search with the same decoded datum, or None;
             -1 where an earlier search scored it.
-        norm_percentile: of the code under the prior, in [0, 1].
+        norm_percentile: percentile of the code's norm under the prior, in [0, 1].
         reencoding_error: mean over dimensions of (z - encoder mean of the decoded datum)^2; None without an encoder.
-        seconds: of a gradient search from its start until the element was seen to have stopped; of a call its own.
+        seconds: time until the element of a gradient search was seen to have stopped, or time that the call took.
         decoded: the decoded datum itself, where it is a text.
         target: index of the target, 0 without targets.
         start: index of the start.
-        steps: at which a gradient search stopped.
-        stopped: why it did: tolerance, max_steps, not_finite, line_search (L-BFGS only: no lower loss along the
-            gradient) or stopped; empty of a call.
+        steps: number of steps after which a gradient search stopped.
+        stopped: why it stopped: tolerance, max_steps, not_finite, line_search (L-BFGS only: no lower loss along the
+            gradient) or stopped; empty for a call.
         call: number of the call in a black-box search; None in a gradient search.
         ask: number of the ask that proposed it.
         outcome: of a call: evaluated, invalid, failed, timed_out or lost (see `lso.black_box.ask_tell.OUTCOMES`).
         reason: why there is no value.
-        fault: what tells one failure of the score from another, see `lso.objectives.score_calls.ScoreOutcome`.
-        elapsed: of a call, seconds from the start of the search until it was recorded, over all its sessions.
+        fault: distinguishes failures of the score, see `lso.objectives.score_calls.ScoreOutcome`.
+        elapsed: seconds from the start of the search until the call was recorded, over all its sessions.
     """
 
     z: list[float]
@@ -65,11 +65,11 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trace:
-    """Values of all elements along the search; a finished element keeps its last.
+    """Values of all elements along the search; a finished element keeps its last value.
 
     Args:
-        steps: ``(k,)`` steps, the first 0, the last the search's last.
-        value: ``(k, T, S)`` values, the user's own.
+        steps: ``(k,)`` steps at which values were recorded, from 0 to the last step of the search.
+        value: ``(k, T, S)`` values, never negated.
     """
 
     steps: Int[Tensor, " k"]
@@ -78,14 +78,14 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
-    """A finished search over T targets (1 without targets) from S starts each. Values are the user's own.
+    """A finished gradient search over T targets (1 without targets) from S starts each; values are never negated.
 
     Args:
         status: ``converged`` (all by tolerance, or by a line search that found nothing lower), ``max_steps`` (all
             there), ``failed`` (all not finite), ``mixed``, or ``stopped`` (from outside).
         sentence: the status in words, with counts.
-        objective: what was searched over, whole.
-        optimizer: its name.
+        objective: what was optimized, with all its targets.
+        optimizer: name of the optimizer.
         settings: learning rate, tolerance, window, steps and further options.
         z0: ``(T, S, d)`` starts.
         z: ``(T, S, d)`` ends.
@@ -95,7 +95,7 @@ class Result:
         stopped: for each target a list of S reasons (see `Evaluation`).
         start_names: S names.
         trace: values along the way.
-        seconds: of the whole search.
+        seconds: duration of the whole search.
         counters: calls, unique, duplicate, invalid, failed, timed_out, seconds.
         weights_hash: of the frozen decoder, verified after the search.
         records: one for each element, targets first.
@@ -163,8 +163,8 @@ class Result:
 
         Args:
             path: ``.html`` file, or a folder for ``report.html``; the numbers go beside it as JSON.
-            **facts: what else is known, as `lso.reports.search_report.search_report` takes it; ``codes=run.codes()``
-                and ``verdict=run.verdict`` bring in what the training knows of each dimension.
+            **facts: further arguments of `lso.reports.search_report.search_report`; ``codes=run.codes()`` and
+                ``verdict=run.verdict`` bring in what the training knows of each dimension.
         Returns:
             The HTML file.
         """
@@ -174,7 +174,7 @@ class Result:
 
 
 def status_of(reasons: list[str], interrupted: str | None) -> tuple[str, str]:
-    """Status and sentence of a search."""
+    """Status and sentence of a search, from why its elements stopped."""
     count = Counter(reasons)
     words = {
         "tolerance": "met the tolerance",
@@ -183,8 +183,8 @@ def status_of(reasons: list[str], interrupted: str | None) -> tuple[str, str]:
         "line_search": "found no lower loss along the gradient",
         "stopped": "were cut off",
     }
-    told = ", ".join(f"{count[reason]} {text}" for reason, text in words.items() if count[reason])
-    sentence = f"Of {len(reasons)} searches {told}."
+    counts = ", ".join(f"{count[reason]} {text}" for reason, text in words.items() if count[reason])
+    sentence = f"Of {len(reasons)} searches {counts}."
     if count["tolerance"] + count["line_search"] == len(reasons) and interrupted is None:
         return "converged", sentence
     if interrupted is not None:

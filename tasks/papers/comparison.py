@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lso.analysis.rank_correlation import rank_order
-from lso.reports.tables import NONE, Table, number
+from lso.reports.tables import MISSING, Table, number
 from lso.tasks.papers.published_tables import Column, PublishedTable, heading
 from lso.tasks.papers.reproduce import TableReproduction, measured, provenance, source
 from lso.tasks.training.run_set import Member, spread
@@ -148,7 +148,7 @@ def table(numbers: Mapping[str, Any], published: PublishedTable) -> Table:
         if row["reading_of"]:
             continue
         cells = [row["cells"][name] for name in names]
-        shown = [cell["published"]["text"] if cell["published"] else NONE for cell in cells]
+        shown = [cell["published"]["text"] if cell["published"] else MISSING for cell in cells]
         lines.append([f"{index} {row['label']}", "published", *shown])
         if not row["planned"]:
             continue
@@ -167,7 +167,7 @@ def table(numbers: Mapping[str, Any], published: PublishedTable) -> Table:
 
 def _own(ours: Ours | None) -> str:
     if ours is None:
-        return NONE
+        return MISSING
     mean, std = ours["mean"], ours["std"]
     if std is None:
         return f"{mean:z,.0f}" if mean.is_integer() else f"{mean:z,.2f}" if abs(mean) >= 0.1 else number(mean, 3)
@@ -218,7 +218,7 @@ def reading_table(numbers: Mapping[str, Any], published: PublishedTable) -> Tabl
 
 def _moved(row: Mapping[str, Any], plain: Mapping[str, Any], name: str, side: str) -> str:
     one, other = row["cells"][name][side], plain["cells"][name][side]
-    return f"{one['mean'] - other['mean']:+z.2f}" if one and other else NONE
+    return f"{one['mean'] - other['mean']:+z.2f}" if one and other else MISSING
 
 
 def opposite_table(numbers: Mapping[str, Any]) -> Table | None:
@@ -234,10 +234,10 @@ def write_report(
     reproduction: TableReproduction, members: Sequence[Member], numbers: Mapping[str, Any], folder: Path
 ) -> Path:
     """Write ``report.html`` and ``report.json`` of a reproduction."""
-    from lso.analysis.summary import plain
+    from lso.analysis.summary import to_json_value
     from lso.reports.comparison import side_by_side
     from lso.reports.data_notes import data_notes
-    from lso.reports.html import places, render, uri, write
+    from lso.reports.html import figure_uri, render, report_paths, write_report
     from lso.reports.sweep_plots import beside_published, units_and_likelihood
     from lso.tasks.papers import latent_use as use_of_latents
     from lso.vae.config.training import to_dict
@@ -246,11 +246,15 @@ def write_report(
     sections: list[dict[str, Any]] = [{"table": table(numbers, published)}]
     if panels := _panels(numbers):
         names = {index: row["label"] for index, row in enumerate(numbers["rows"], start=1)}
-        chart = {"chart": uri(beside_published(panels, names)), "caption": FIGURE}
+        chart = {"chart": figure_uri(beside_published(panels, names)), "caption": FIGURE}
         sections.append({"title": "Ours against published", **chart})
     if found := _points(reproduction, members):
         sections.append(
-            {"title": "Likelihood and active units", "chart": uri(units_and_likelihood(*found)), "caption": UNITS}
+            {
+                "title": "Likelihood and active units",
+                "chart": figure_uri(units_and_likelihood(*found)),
+                "caption": UNITS,
+            }
         )
     tables = (rank_table(numbers), opposite_table(numbers), reading_table(numbers, published))
     sections += [{"table": found} for found in tables if found]
@@ -268,15 +272,15 @@ def write_report(
         banners=banners(numbers, members),
         notes=[*data_notes(infos), *_devices(infos)],
         sections=sections,
-        json_name=places(folder)[1].name,
+        json_name=report_paths(folder)[1].name,
     )
     told = {"table": published.name, "source": published.source, "banners": banners(numbers, members)}
     trainings = {
         name: {key: info.get(key) for key in ("status", "sentence", "seconds", "device")}
         for name, info in infos.items()
     }
-    content = plain({**told, **numbers, "asked": reproduction.asked, "trainings": trainings})
-    return write(folder, html, content, "reproduction")
+    content = to_json_value({**told, **numbers, "asked": reproduction.asked, "trainings": trainings})
+    return write_report(folder, html, content, "reproduction")
 
 
 def labels_of(published: PublishedTable) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from lso.reports.plots import DARK, bottom_legend, canvas, look, styled
+from lso.reports.plots import DARK, bottom_legend, canvas, series_style, use_chart_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lso.analysis.convergence import finite_median
-from lso.reports.tables import NONE, Table, number, pluralize
+from lso.reports.tables import MISSING, Table, number, pluralize
 from lso.tasks.papers.claims import MIN_TARGETS, Claim, judge, name_of
 from lso.tasks.papers.image_targets import CONTROL_STEPS, TASK, BenchmarkConfig, TargetOutcome
 from lso.tasks.papers.published_tables import table
@@ -31,7 +31,7 @@ WIDE = 20.0  # largest median over smallest from which an axis is logarithmic
 Line = tuple[Sequence[float], Tensor, Tensor]  # thresholds, values (k, T), whether the threshold was met (k, T)
 
 
-@styled
+@use_chart_style
 def thresholds(panels: Mapping[str, Mapping[str, Line]]) -> "Figure":
     """One panel a measure; thresholds tighten to the right; median and middle half over the targets that met each.
 
@@ -83,7 +83,7 @@ def _line(
         if good.size:
             quartiles[:, k] = np.quantile(good, [0.25, 0.5, 0.75])
     low, middle, high = quartiles
-    places, style = np.arange(len(levels)) + shift, look(index)
+    places, style = np.arange(len(levels)) + shift, series_style(index)
     axis.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
     axis.set_xlim(-0.3, len(levels) - 0.7)
     if not bool(values.isnan().all()):
@@ -177,7 +177,7 @@ def _published() -> dict[str, int]:
 
 def _together(outcome: TargetOutcome, start: int) -> str:
     if not outcome.together[-1, start]:  # not counted
-        return NONE
+        return MISSING
     return f"{'' if outcome.together_reached[-1, start] else '> '}{int(outcome.together[-1, start]):,}"
 
 
@@ -254,8 +254,8 @@ def write_report(
     Returns:
         Where the page is.
     """
-    from lso.analysis.summary import plain
-    from lso.reports.html import places, render, uri, write
+    from lso.analysis.summary import to_json_value
+    from lso.reports.html import figure_uri, render, report_paths, write_report
 
     rate, first = next(iter(outcomes.items()))
     claims = judge(first)
@@ -266,7 +266,11 @@ def write_report(
     sections: list[dict[str, Any]] = [
         *([{"table": claim_table(claims)}] if claims else []),
         {"table": iteration_table(first)},
-        *([{"title": "Thresholds", "chart": uri(thresholds(_panels(first))), "caption": caption}] if met else []),
+        *(
+            [{"title": "Thresholds", "chart": figure_uri(thresholds(_panels(first))), "caption": caption}]
+            if met
+            else []
+        ),
         {"table": threshold_table(first)},
         {"table": control_table(first)},
         {"title": "Pictures", "chart": _pictures(first, images), "caption": PICTURED},
@@ -286,15 +290,15 @@ def write_report(
         banners=list(banners),
         notes=notes,
         sections=sections,
-        json_name=places(folder)[1].name,
+        json_name=report_paths(folder)[1].name,
     )
     numbers = {
-        "settings": plain(dataclasses.asdict(config)),
+        "settings": to_json_value(dataclasses.asdict(config)),
         "banners": list(banners),
-        "claims": [plain({"claim": c.claim, "judgement": c.judgement, "evidence": c.evidence}) for c in claims],
-        "learning_rates": {f"{lr:g}": [plain(numbers_of(o)) for o in found] for lr, found in outcomes.items()},
+        "claims": [to_json_value({"claim": c.claim, "judgement": c.judgement, "evidence": c.evidence}) for c in claims],
+        "learning_rates": {f"{lr:g}": [to_json_value(numbers_of(o)) for o in found] for lr, found in outcomes.items()},
     }
-    return write(folder, html, numbers, "image-targets")
+    return write_report(folder, html, numbers, "image-targets")
 
 
 def _panels(outcomes: Sequence[TargetOutcome]) -> dict[str, dict[str, Any]]:
@@ -344,7 +348,7 @@ def numbers_of(outcome: TargetOutcome) -> dict[str, Any]:
 
 def _pictures(outcomes: Sequence[TargetOutcome], images: Tensor) -> str:
     from lso.decoders.decoder import is_image
-    from lso.reports.images import data_uri, png, sheet
+    from lso.reports.images import data_uri, labelled_rows, png
 
     if not is_image(tuple(images.shape[1:])):
         return ""
@@ -352,4 +356,4 @@ def _pictures(outcomes: Sequence[TargetOutcome], images: Tensor) -> str:
     for outcome in outcomes:
         rows += [outcome.decoded[:SHOWN, 0], outcome.decoded[:SHOWN, 1]]
         labels += [f"{heading(outcome, outcomes)}, {start}" for start in ("prior", "encoder")]
-    return data_uri(png(sheet(torch.stack(rows), labels, at_least=64)))
+    return data_uri(png(labelled_rows(torch.stack(rows), labels, at_least=64)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from lso.reports.plots import COLOURS, DARK, canvas, styled
+from lso.reports.plots import COLOURS, DARK, canvas, use_chart_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ REACH = 3.0  # half the length of the axes, as in the paper
 LEFT, BELOW = 0.5, 0.62  # inches of room: left of each panel, below all panels
 
 
-@styled
+@use_chart_style
 def posterior_space(rows: Mapping[str, Sequence[tuple[str, Tensor, Tensor]]]) -> "Figure":
     """Encoder's against true posterior means: a row for each training, a panel for each stage, a cross for each datum.
 
@@ -66,7 +66,7 @@ def posterior_space(rows: Mapping[str, Sequence[tuple[str, Tensor, Tensor]]]) ->
     return figure
 
 
-@styled
+@use_chart_style
 def paths(panels: Mapping[str, tuple[Tensor, Tensor]]) -> "Figure":
     """The path of one datum step after step: one panel for each training, all on the same scale."""
     figure, axes = canvas(1, len(panels), 3.9, left=0.7)
@@ -217,9 +217,9 @@ def _panel(step: int, at: PosteriorMeans) -> tuple[str, Any, Any]:
 
 def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: Sequence[str] = ()) -> Path:
     """Write ``report.html``, ``report.json`` and the pictures as PNG files."""
-    from lso.analysis.summary import plain
+    from lso.analysis.summary import to_json_value
     from lso.reports.data_notes import data_notes
-    from lso.reports.html import places, render, write
+    from lso.reports.html import render, report_paths, write_report
     from lso.reports.images import data_uri, figure_png
     from lso.vae.utils.files import replace_file
 
@@ -238,9 +238,9 @@ def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: 
         banners=[*banners, sentence(found)],
         notes=data_notes(whole),
         sections=sections,
-        json_name=places(folder)[1].name,
+        json_name=report_paths(folder)[1].name,
     )
-    page = write(folder, html, plain(numbers(found, config) | {"banners": list(banners)}), "lagging")
+    page = write_report(folder, html, to_json_value(numbers(found, config) | {"banners": list(banners)}), "lagging")
     for name, content in pictures.items():
         replace_file(folder / f"{name}.png", content)
     return page

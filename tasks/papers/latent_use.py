@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.reports.tables import NONE, Table, number
+from lso.reports.tables import MISSING, Table, number
 from lso.tasks import exploration, traversals
 from lso.tasks.training.run_set import Member
 from lso.vae.checkpoint import Codes
@@ -37,7 +37,7 @@ def sections(members: Sequence[Member], labels: Mapping[str, str] = {}) -> list[
         Charts and tables for ``sections.html``; none where nothing is begun.
     """
     from lso.reports import plots
-    from lso.reports.html import uri
+    from lso.reports.html import figure_uri
 
     runs = _first(members, labels)
     codes = {name: found for name, run in runs.items() if (found := run.codes()) is not None}
@@ -47,13 +47,13 @@ def sections(members: Sequence[Member], labels: Mapping[str, str] = {}) -> list[
     made: list[dict[str, Any]] = [
         {
             "title": "Activity of each dimension",
-            "chart": uri(plots.dimensions_across(codes)),
+            "chart": figure_uri(plots.dimensions_across(codes)),
             "caption": ACTIVITY,
             "table": activity_table(codes),
         },
         {
             "title": "Re-encoding error over training",
-            "chart": uri(plots.reencoding(rows)),
+            "chart": figure_uri(plots.reencoding(rows)),
             "caption": REENCODING,
         },
     ]
@@ -99,7 +99,7 @@ def activity_table(codes: dict[str, Codes]) -> Table:
     for name, found in codes.items():
         variance, use = mean_variance(found.mean), found.decoder_use
         counts = [int((variance >= level).sum()) for level in (THRESHOLD, 0.1)]
-        heard = NONE if use is None else f"{int((use > 0.01).sum())}"
+        heard = MISSING if use is None else f"{int((use > 0.01).sum())}"
         total = None if use is None else float(use.clamp_min(0).sum())
         lines.append([name, str(len(variance)), *map(str, counts), number(float(variance.max()), 3), heard])
         lines[-1].append(number(total, 3))
@@ -155,7 +155,7 @@ def moved_table(moved: dict[str, Moved]) -> Table:
 
 
 def _mean(change: Tensor, which: Tensor) -> str:
-    return number(float(change[which].mean()), 3) if bool(which.any()) else NONE
+    return number(float(change[which].mean()), 3) if bool(which.any()) else MISSING
 
 
 def _drawing(model: VAE) -> exploration.Drawing:
@@ -164,7 +164,7 @@ def _drawing(model: VAE) -> exploration.Drawing:
 
 def _sheet(model: VAE, codes: Codes) -> str:
     """The picture of a model's traversals."""
-    from lso.reports.images import data_uri, png, sheet
+    from lso.reports.images import data_uri, labelled_rows, png
 
     mean, latent = codes.mean, model.latent_dim
     order, variance = traversals.most_active(mean), mean_variance(mean)
@@ -180,4 +180,4 @@ def _sheet(model: VAE, codes: Codes) -> str:
     kinds = ["live" if variance[i] >= THRESHOLD else "dead" for i in shown]
     labels = [f"{label}, {kind}" for label, kind in zip(paths[0].labels, kinds, strict=True)]
     labels += [*paths[1].names, *(f"{name}, {len(held)} held" for name in paths[2].names)]
-    return data_uri(png(sheet(images, labels)))
+    return data_uri(png(labelled_rows(images, labels)))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lso.reports.plots import COLOURS, MARKERS, bottom_legend, canvas, guide, mark, styled
+from lso.reports.plots import COLOURS, MARKERS, add_guide_line, bottom_legend, canvas, mark_level, use_chart_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 INDEPENDENT = 2.0  # mean squared distance of two independent draws from the prior, for each dimension
 
 
-@styled
+@use_chart_style
 def progress(values: Sequence[np.ndarray], maximize: bool, of: str, levels: Mapping[str, float | None]) -> "Figure":
     """Every distinct object in the order of its finding, the best so far, and the moments of retraining.
 
@@ -42,13 +42,13 @@ def progress(values: Sequence[np.ndarray], maximize: bool, of: str, levels: Mapp
             )
     axis.step(x, best, where="post", color=COLOURS[0], linewidth=2, label="best so far")
     for number, (name, level) in enumerate((key, value) for key, value in levels.items() if value is not None):
-        mark(axis, level, name, ("--", ":")[number % 2])
+        mark_level(axis, level, name, ("--", ":")[number % 2])
     axis.set(title="Best so far", xlabel="distinct valid objects scored", ylabel=of, xlim=(0, len(every) + 1))
     bottom_legend(figure, [axis], columns=6)
     return figure
 
 
-@styled
+@use_chart_style
 def codes(shares: Mapping[str, Sequence[float | None]], drift: Sequence[float]) -> "Figure":
     """What each retraining did to codes: shares of data that still are what their codes decode to, and drift.
 
@@ -68,7 +68,7 @@ def codes(shares: Mapping[str, Sequence[float | None]], drift: Sequence[float]) 
     right.bar(range(len(drift)), drift, color=COLOURS[0], width=0.7)
     top = max([*drift, 0.05])
     if top > INDEPENDENT / 4:
-        guide(right, INDEPENDENT, "two independent codes: 2", right=True)
+        add_guide_line(right, INDEPENDENT, "two independent codes: 2", right=True)
         top = max(top, 1.1 * INDEPENDENT)
     right.set(title="Drift of codes by each retraining", xlabel="round", ylim=(0, 1.08 * top))
     right.set_ylabel("for an active dimension")

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from lso.analysis.summary import plain
+from lso.analysis.summary import to_json_value
 from lso.reports.comparison import side_by_side
-from lso.reports.html import extra_tables, places, render, shown, uri, write
+from lso.reports.html import extra_tables, figure_uri, render, report_paths, verdict_values, write_report
 from lso.reports.images import data_uri, image_png
 from lso.reports.tables import Table, number, percent
 from lso.results.result import Evaluation
@@ -59,7 +59,7 @@ def write_retraining(summary: RetrainingSummary, path: str | Path) -> Path:
         title="Weighted retraining report",
         subtitle=f"{goal.name} ({_sense(goal)}) · {settings['optimizer']} · {pluralize(rows, 'round')} · "
         f"{pluralize(summary.latent_dim, 'latent dimension')}",
-        v=shown(summary.verdict),
+        v=verdict_values(summary.verdict),
         cards=_cards(summary, best),
         charts=_charts(summary),
         tables={
@@ -85,10 +85,10 @@ def write_retraining(summary: RetrainingSummary, path: str | Path) -> Path:
         stale=_capital(check_codes(summary).found),
         ending=result.sentence,
         models=f"The model of round NN is a training run, {ROUNDS}/NN/train: lso sample, encode and decode take it.",
-        json_name=places(path)[1].name,
+        json_name=report_paths(path)[1].name,
         tile=72,
     )
-    return write(path, html, retraining_numbers(summary, settings, extra), "search")
+    return write_report(path, html, retraining_numbers(summary, settings, extra), "search")
 
 
 def retraining_numbers(
@@ -125,7 +125,7 @@ def retraining_numbers(
         "settings": {name: dict(settings)},
         "extra": dict(extra),
     }
-    told: dict[str, Any] = plain(numbers)
+    told: dict[str, Any] = to_json_value(numbers)
     return told
 
 
@@ -233,8 +233,8 @@ def _charts(summary: RetrainingSummary) -> dict[str, str]:
         "the round's codes, by the last model": [stage.standing for stage in summary.whole],
     }
     progress = figures.progress(values, goal.maximize, f"{goal.name} ({_sense(goal)})", levels)
-    codes = uri(figures.codes(shares, [row.drift.per_active for row in rows])) if rows else ""
-    return {"progress": uri(progress), "codes": codes}
+    codes = figure_uri(figures.codes(shares, [row.drift.per_active for row in rows])) if rows else ""
+    return {"progress": figure_uri(progress), "codes": codes}
 
 
 def search_table(summary: RetrainingSummary) -> Table:

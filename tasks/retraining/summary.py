@@ -8,9 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lso.analysis.black_box_verdict import TYPICAL, WASTED
+from lso.analysis.black_box_verdict import MIN_TYPICAL, WASTED_CALLS
 from lso.analysis.latent_dimensions import decode
-from lso.analysis.verdict import ATYPICAL, Check, Level, Verdict, conclude, grade
+from lso.analysis.verdict import ATYPICAL_BEST, Check, Level, Verdict, conclude, grade
 from lso.black_box.budget import call_category
 from lso.decoders.decoder import Decoder, is_image
 from lso.reports.tables import number, percent
@@ -261,14 +261,14 @@ def check_model(s: RetrainingSummary) -> Check:
 
 def check_calls(s: RetrainingSummary) -> Check:
     """Most calls scored an object that was new and valid."""
-    rule = f"care if over {100 * WASTED[0]:.0f} % of the calls scored no new valid object, doubt if over "
-    rule += f"{100 * WASTED[1]:.0f} % or if there was none"
+    rule = f"care if over {100 * WASTED_CALLS[0]:.0f} % of the calls scored no new valid object, doubt if over "
+    rule += f"{100 * WASTED_CALLS[1]:.0f} % or if there was none"
     calls, unique = s.counters["calls"], s.counters["unique"]
     kinds = ("duplicate", "invalid", "failed", "timed_out")
     lost = [f"{s.counters[kind]} {kind.replace('_', ' ')}" for kind in kinds if s.counters[kind]]
     found = f"{unique} of {pluralize(calls, 'call')} scored a new valid object"
     found += f" ({', '.join(lost)})" if lost else ""
-    level: Level = "doubt" if not unique else grade(1 - unique / max(1, calls), WASTED)
+    level: Level = "doubt" if not unique else grade(1 - unique / max(1, calls), WASTED_CALLS)
     return Check(name="calls", level=level, found=found, rule=rule)
 
 
@@ -317,14 +317,17 @@ def check_typicality(s: RetrainingSummary) -> Check:
     rule = (
         f"a code is atypical if its norm is above the {100 * MAX_TYPICAL_PERCENTILE:.1f} % point of chi; care if over "
     )
-    rule += f"{100 * ATYPICAL[0]:.0f} % of the best {TOP} are, doubt if over {100 * ATYPICAL[1]:.0f} %; care if under "
-    rule += f"{100 * TYPICAL:.0f} % of the proposals are typical"
+    rule += (
+        f"{100 * ATYPICAL_BEST[0]:.0f} % of the best {TOP} are, doubt if over {100 * ATYPICAL_BEST[1]:.0f} "
+        "%; care if under "
+    )
+    rule += f"{100 * MIN_TYPICAL:.0f} % of the proposals are typical"
     best = [not typical(record) for _, record in s.ranked[:TOP]]
     usual = share_typical(s)
     found = f"{sum(best)} of the best {pluralize(len(best), 'code')} are atypical"
     found += f", {percent(usual)} of the proposals typical"
-    level = grade(sum(best) / max(1, len(best)), ATYPICAL)
-    level = "care" if level == "fine" and usual < TYPICAL else level
+    level = grade(sum(best) / max(1, len(best)), ATYPICAL_BEST)
+    level = "care" if level == "fine" and usual < MIN_TYPICAL else level
     return Check(name="typicality", level=level, found=found, rule=rule)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lso.reports.report_kind import kind_of
-from lso.reports.tables import NONE, Table, number, pluralize
+from lso.reports.tables import MISSING, Table, number, pluralize
 from lso.tasks.training.plan import Settings, merge, plan
 from lso.tasks.training.run_set import (
     OF_LATENTS,
@@ -266,7 +266,7 @@ def table(rows: Sequence[Mapping[str, Any]], asked: EvaluationSpec) -> Table:
 def with_spread(value: Mapping[str, Any] | None) -> str:
     """A mean with its deviation."""
     if value is None:
-        return NONE
+        return MISSING
     mean = value["mean"]
     if value["std"] is None and float(mean).is_integer():
         return f"{mean:z,.0f}"
@@ -289,10 +289,10 @@ def unfinished(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def write_report(members: Sequence[Member], root: Path, asked: EvaluationSpec, out: Path | None = None) -> Path:
     """Write ``report.html`` and ``report.json`` of a sweep into its folder."""
-    from lso.analysis.summary import plain
+    from lso.analysis.summary import to_json_value
     from lso.reports.comparison import side_by_side
     from lso.reports.data_notes import data_notes
-    from lso.reports.html import places, render, uri, write
+    from lso.reports.html import figure_uri, render, report_paths, write_report
     from lso.reports.sweep_plots import sweep
     from lso.vae.config.training import to_dict
 
@@ -301,7 +301,7 @@ def write_report(members: Sequence[Member], root: Path, asked: EvaluationSpec, o
     configs = {name: to_dict(config) for name, config in _first_seeds(members).items()}
     sections: list[dict[str, Any]] = [{"table": table(rows, asked)}]
     if any("neg_elbo" in point for point in found):
-        sections.append({"title": "Active units and likelihood", "chart": uri(sweep(found)), "caption": FIGURE})
+        sections.append({"title": "Active units and likelihood", "chart": figure_uri(sweep(found)), "caption": FIGURE})
     sections.append({"title": "Configuration", "table": side_by_side("", configs)})
     sections.append({"table": _every(found)})
     html = render(
@@ -311,10 +311,15 @@ def write_report(members: Sequence[Member], root: Path, asked: EvaluationSpec, o
         banners=banners(members),
         notes=data_notes(infos),
         sections=sections,
-        json_name=places(out or root)[1].name,
+        json_name=report_paths(out or root)[1].name,
     )
-    told = {"banners": banners(members), "cells": plain(rows), "trainings": plain(found), "asked": plain(asked)}
-    return write(out or root, html, told, "sweep")
+    told = {
+        "banners": banners(members),
+        "cells": to_json_value(rows),
+        "trainings": to_json_value(found),
+        "asked": to_json_value(asked),
+    }
+    return write_report(out or root, html, told, "sweep")
 
 
 FIGURE = "Left: active units against latent size, mean and deviation over seeds. Right: NLL against active units, a "

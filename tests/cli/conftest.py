@@ -69,7 +69,7 @@ def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports on searches without what takes their seconds: charts and surrogates."""
     for module in ("lso.reports.search_report", "lso.reports.black_box_report"):
         monkeypatch.setattr(f"{module}._charts", lambda summary: defaultdict(str))
-    monkeypatch.setattr("lso.analysis.black_box_summary.foretell", lambda *_: None)
+    monkeypatch.setattr("lso.analysis.black_box_summary.calibrate_evaluations", lambda *_: None)
 
 
 @pytest.fixture

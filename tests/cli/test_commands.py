@@ -141,7 +141,7 @@ def test_report_says_that_runs_differ_in_their_data(lso: Lso, run: Run) -> None:
     assert "different data" not in lso("report", run.path, other.path).stderr  # the seed of the binarization alone
     runs.update(other, dataset={**dataset, "hash": "x", "provenance": {"source": "y", "substitute": True}})
     result = lso("report", run.path, other.path, "--out", "page")
-    assert "Trained on different data: levels do not compare (digits; other)." in result.stderr
+    assert "Trained on different data, so that values cannot be compared (digits; other)." in result.stderr
     assert "The data of other are a substitute for digits" in Path("page/report.html").read_text()
 
 

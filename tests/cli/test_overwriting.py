@@ -93,5 +93,5 @@ def test_ones_own_report_is_known_by_its_kind_and_older_ones_by_what_they_hold(t
     require_own(tmp_path, "lagging")
     for content in ('{"report_kind": "lagging"}', "[]", "{", "[" * 100_000, "\xff"):
         (tmp_path / "report.json").write_text(content, encoding="latin-1")
-        with pytest.raises(RunError, match="would be written over"):
+        with pytest.raises(RunError, match="would be overwritten"):
             require_own(tmp_path, "sweep")

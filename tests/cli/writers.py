@@ -101,7 +101,7 @@ def small_world() -> Iterator[None]:
         patch.setattr("lso.tasks.papers.lagging.METHODS", few)
         patch.setattr("lso.tasks.papers.lagging.METHODS_OF_ONE", few)
         unpictured(patch)
-        patch.setattr("lso.analysis.black_box_summary.foretell", lambda *_: None)
+        patch.setattr("lso.analysis.black_box_summary.calibrate_evaluations", lambda *_: None)
         yield
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 import lso
 from lso.analysis import black_box_summary as black_box_analysis
 from lso.analysis.black_box_summary import BlackBoxSummary, black_box_summary
-from lso.analysis.surrogate_calibration import foretell
+from lso.analysis.surrogate_calibration import calibrate_evaluations
 from lso.black_box.ask_tell import BlackBox, History
 from lso.black_box.result import SearchResult
 from lso.decoders.decoder import Decoder
@@ -39,23 +39,23 @@ def near(x: Tensor) -> Tensor:
 @pytest.fixture
 def unfitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the surrogates out: each takes a second to fit."""
-    monkeypatch.setattr(black_box_analysis, "foretell", lambda *_: None)
+    monkeypatch.setattr(black_box_analysis, "calibrate_evaluations", lambda *_: None)
 
 
 @pytest.fixture
 def fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Surrogates of the same tensors are fitted once: those of `seeds`."""
-    monkeypatch.setattr(black_box_analysis, "foretell", fitted)
+    monkeypatch.setattr(black_box_analysis, "calibrate_evaluations", fitted)
 
 
 _FITTED: dict[tuple[Any, ...], Any] = {}
 
 
 def fitted(space: LatentSpace, z: Tensor, value: Tensor, counts: Tensor) -> Any:
-    """`foretell`, remembered."""
+    """`calibrate_evaluations`, remembered."""
     key = tuple(tuple(one.flatten().tolist()) for one in (space.bounds, z, value, counts))
     if key not in _FITTED:
-        _FITTED[key] = foretell(space, z, value, counts)
+        _FITTED[key] = calibrate_evaluations(space, z, value, counts)
     return _FITTED[key]
 
 

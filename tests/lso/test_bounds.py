@@ -12,7 +12,7 @@ from lso.analysis import reconstruction
 from lso.analysis.plausibility import decoded_scale, distance_from_codes
 from lso.analysis.rank_correlation import rank_order, spearman
 from lso.analysis.start_sensitivity import pairwise
-from lso.analysis.statistics import share
+from lso.analysis.statistics import normalized_edit_distance
 from lso.black_box.bayesopt.guard import make_guard, typical_radius
 from lso.decoders.probing import correlations
 from lso.space import MAX_TYPICAL_PERCENTILE, LatentSpace
@@ -173,13 +173,13 @@ def test_decoded_distances_are_0_between_equal_results_alone_however_large_they_
 def test_shares_of_targets_that_are_reproduced_are_at_most_1_and_1_for_the_target_itself() -> None:
     for number, offset in enumerate((0.0, 1e4, 1e8)):
         targets, prior = offset + normal(number, 5, 9), offset + normal(number + 9, 30, 9)
-        found = reconstruction.explained(targets, targets + normal(number + 20, 5, 9), prior)
+        found = reconstruction.share_explained(targets, targets + normal(number + 20, 5, 9), prior)
         assert found is not None and float(found.max()) <= 1
-        same = reconstruction.explained(targets, targets, prior)
+        same = reconstruction.share_explained(targets, targets, prior)
         assert same is not None and same.tolist() == [1.0] * 5
         mean = prior.mean(0, keepdim=True)
-        known = reconstruction.explained(mean, mean, prior)
+        known = reconstruction.share_explained(mean, mean, prior)
         assert known is not None and known.tolist() == [1.0]
     tokens = torch.randint(0, 8, (60, 9), generator=generator(0, "tokens"))
-    found = share(tokens, tokens.flip(0))
-    assert bool(((found >= 0) & (found <= 1)).all()) and not share(tokens, tokens).any()
+    found = normalized_edit_distance(tokens, tokens.flip(0))
+    assert bool(((found >= 0) & (found <= 1)).all()) and not normalized_edit_distance(tokens, tokens).any()

@@ -17,7 +17,7 @@ from lso.decoders.decoder import Decoder
 from lso.gradient.initial_points import make_starts
 from lso.gradient.search import minimize
 from lso.objectives.latent_objective import LatentObjective
-from lso.reports.key_numbers import essence_numbers
+from lso.reports.key_numbers import key_numbers
 from lso.results.export import read_evaluations, write_evaluations
 from lso.vae.config.architectures import architecture
 from lso.vae.data.corpus import Corpus
@@ -194,10 +194,10 @@ def test_a_search_finds_codes_of_given_sentences_and_shows_them(tmp_path: Path) 
     control = minimize(objective, z0, "lbfgs", max_steps=60)
     assert (result.value <= result.value0 + 1e-6).all() and (control.best_value < 1.0).all()
     summary = search_summary(result, control=control)
-    assert summary.said is not None and summary.said.target == decoder.texts(x)
-    assert summary.said.exact.sum() >= 4 and summary.explained is not None and float(summary.explained.median()) > 0.9
+    assert summary.texts is not None and summary.texts.target == decoder.texts(x)
+    assert summary.texts.exact.sum() >= 4 and summary.explained is not None and float(summary.explained.median()) > 0.9
     assert {check.name for check in summary.verdict.checks} >= {"model", "fit", "starts", "typicality"}
-    essence = essence_numbers(summary)
+    essence = key_numbers(summary)
     assert essence["share of targets reproduced exactly"] >= 0.8 and essence["tokens to edit"] == 0
     assert summary.best.reencoding is not None and bool(summary.best.reencoding.isfinite().all())
 
@@ -211,6 +211,6 @@ def test_a_search_finds_codes_of_given_sentences_and_shows_them(tmp_path: Path) 
 
     page = result.report(tmp_path, control=control).read_text()
     numbers = json.loads((tmp_path / "report.json").read_text())
-    assert f"{int(summary.said.exact.sum())} of 5" in page and "decoded from the best code" in page
-    assert numbers["fit"]["best"] == texts and numbers["fit"]["edits"] == summary.said.edits.tolist()
+    assert f"{int(summary.texts.exact.sum())} of 5" in page and "decoded from the best code" in page
+    assert numbers["fit"]["best"] == texts and numbers["fit"]["edits"] == summary.texts.edits.tolist()
     assert "share of tokens to edit" in page and "KL, nats a sequence" in numbers["dimensions"]["how"]

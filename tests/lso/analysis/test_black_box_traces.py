@@ -1,11 +1,11 @@
-"""The course of a search: best so far, design, steps, and bands over seeds."""
+"""The trace of a search: best so far, design, steps, and bands over seeds."""
 
 import pytest
 import torch
 from torch import Tensor
 
 import lso
-from lso.analysis.black_box_traces import abscissa, band, last_step, trace_search
+from lso.analysis.black_box_traces import band, last_step, progress_axis, trace_search
 from tests.lso.black_box_cases import objective, search, seeds, uniform
 from tests.lso.example_decoders import draws
 
@@ -45,10 +45,10 @@ def test_the_last_step_is_one_for_prior_draws_and_nothing_for_a_search_that_stan
 
 
 def test_a_band_is_the_median_and_the_range_of_what_the_seeds_had() -> None:
-    courses = [trace_search(result) for result in seeds()]
-    found = band(courses, "calls")
+    traces = [trace_search(result) for result in seeds()]
+    found = band(traces, "calls")
     assert found.x.tolist() == list(range(1, 25))
-    every = torch.stack([one.best_so_far for one in courses])
+    every = torch.stack([one.best_so_far for one in traces])
     for row, wanted in (
         (found.median, every.median(0).values),
         (found.low, every.amin(0)),
@@ -62,7 +62,7 @@ def test_a_band_over_seconds_never_runs_ahead_of_the_clock() -> None:
     found = band([one], "seconds")
 
     def at(second: float) -> Tensor:
-        done = one.best_so_far[abscissa(one, "seconds") <= second]
+        done = one.best_so_far[progress_axis(one, "seconds") <= second]
         return done[-1] if len(done) else torch.tensor(torch.nan, dtype=torch.float64)
 
     wanted = torch.stack([at(float(second)) for second in found.x])

@@ -6,9 +6,9 @@ from torch import Tensor
 
 import lso
 from lso.analysis.black_box_summary import black_box_summary
-from lso.analysis.decoder_stability import objects_again, values_again
+from lso.analysis.decoder_stability import recheck_objects, recheck_values
 from lso.analysis.summary import search_summary
-from lso.results.evaluation import ends
+from lso.results.evaluation import decode_codes
 
 
 class Fading:
@@ -35,11 +35,11 @@ def by_gradient(calls: int) -> lso.Result:
 @pytest.mark.parametrize("calls", [30, 10**9])
 def test_a_decoder_that_changed_during_a_search_by_gradient_is_doubted(calls: int) -> None:
     result = by_gradient(10**9)
-    assert not values_again(result)
+    assert not recheck_values(result)
     decoder = result.objective.decoder.model
     assert isinstance(decoder, Fading)
     decoder.left = min(decoder.left, calls - 30)
-    found = values_again(result)
+    found = recheck_values(result)
     assert [finding.kind for finding in found] == ["stateful"] * (calls == 30)
     check = search_summary(result).verdict.checks[0]
     assert check.level == ("doubt" if calls == 30 else "fine")
@@ -52,7 +52,7 @@ def test_a_decoder_that_changed_during_a_black_box_search_is_doubted(calls: int)
     objective = lso.LatentObjective(decoder, lambda x: x.square().sum(-1))
     result = lso.optimize(objective, "random", budget=60, batch=3)
     assert not decoder.check()
-    assert [finding.kind for finding in objects_again(result)] == ["stateful"] * (calls == 20)
+    assert [finding.kind for finding in recheck_objects(result)] == ["stateful"] * (calls == 20)
     check = black_box_summary([result]).verdict.checks[0]
     assert check.level == ("doubt" if calls == 20 else "fine")
 
@@ -68,9 +68,9 @@ def test_other_last_digits_as_on_another_machine_are_no_change(factor: float, fo
     result = lso.optimize(lso.LatentObjective(decoder, lambda x: x.square().sum(-1)), "random", budget=40, batch=4)
     scale[0] = factor
     asked = torch.tensor([record.z for record in result.records], dtype=torch.float64)
-    hashes = [end.decoded_hash for end in ends(result.objective, asked)]
+    hashes = [end.decoded_hash for end in decode_codes(result.objective, asked)]
     assert sum(a != b.decoded_hash for a, b in zip(hashes, result.records, strict=True)) > 35
-    assert [finding.kind for finding in objects_again(result)] == found
+    assert [finding.kind for finding in recheck_objects(result)] == found
 
 
 def test_what_shows_in_large_batches_alone_is_found_at_the_size_of_the_search() -> None:

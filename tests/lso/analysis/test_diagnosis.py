@@ -28,11 +28,11 @@ PLANTED = [
     ({"counts": {"calls": 100, "unique": 30, "duplicate": 70}}, "many codes decode to the same object"),
     ({"counts": {"calls": 100, "unique": 30, "duplicate": 70}, "active": 1}, "the decoder ignores most"),
     ({"counts": {"calls": 100, "unique": 30, "duplicate": 70}, "step": 1e-3}, "no longer moves"),
-    ({"active": 1}, "collapsed: the decode reacts to 1 of 10 latent dimensions"),
-    ({"information": 0.3}, "collapsed: the decode reacts to 9 of 10 latent dimensions, the codes carry 0.30 nats"),
+    ({"active": 1}, "collapsed: the decoder reacts to 1 of 10 latent dimensions"),
+    ({"information": 0.3}, "collapsed: the decoder reacts to 9 of 10 latent dimensions, the codes carry 0.30 nats"),
     ({"dead": [3, 4]}, "are dead (z3, z4)"),
     ({"constant": True}, "all values are equal"),
-    ({"flat": True, "explained": -0.02}, "foretells next to nothing (0 % of their variance)"),
+    ({"flat": True, "explained": -0.02}, "predicts next to nothing of them (0 % of their variance)"),
     ({"flat": False, "coverage": 0.5, "points": 50}, "too sure of itself"),
     ({"typical": 0.0}, "all proposals are atypical"),
     ({"atypical_best": 1.0}, "best code is atypical"),
@@ -97,7 +97,7 @@ def test_a_constant_decoder_is_named(tmp_path: Path) -> None:
     result = lso.optimize(aim, "random", 10, patience=20, out=tmp_path / "run")
     noted([result], tmp_path / "run")
     told = found(tmp_path / "run")
-    assert "decoder_ignores_latent" in told and "collapsed: the decode reacts to 0 of 2" in told
+    assert "decoder_ignores_latent" in told and "collapsed: the decoder reacts to 0 of 2" in told
     assert "2 of 2 latent dimensions are dead" not in told  # nor is there an active one to search
     assert "the score is flat" not in told  # it saw one object
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lso.analysis.reconstruction import explained
+from lso.analysis.reconstruction import share_explained
 from lso.analysis.reproduction import Reproduction
 from lso.analysis.summary import search_summary
 from lso.analysis.verdict import check_fit
@@ -17,9 +17,9 @@ def test_the_share_is_one_for_the_target_and_zero_for_the_mean() -> None:
     prior, target = draws(50, 3, 2, seed=1), draws(4, 3, 2, seed=2)
     mean = prior.mean(0).expand(4, 3, 2)
     for decoded, share in ((target, 1.0), (mean, 0.0), (mean + 0.5 * (target - mean), 0.75), (2 * mean - target, -3.0)):
-        found = explained(target, decoded, prior)
+        found = share_explained(target, decoded, prior)
         torch.testing.assert_close(found, torch.full((4,), share, dtype=torch.float64))
-    assert explained(None, mean, prior) is None and explained(target, target[:, 0], prior) is None
+    assert share_explained(None, mean, prior) is None and share_explained(target, target[:, 0], prior) is None
 
 
 @pytest.mark.parametrize(("share", "level"), [(0.9, "fine"), (0.2, "care"), (0.1, "doubt"), (float("nan"), "doubt")])

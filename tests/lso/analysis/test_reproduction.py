@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lso.analysis.reproduction import DEVIATIONS, Reproduction, nats_bound, reproduction
+from lso.analysis.reproduction import BOUND_DEVIATIONS, Reproduction, nats_bound, reproduction
 from lso.analysis.summary import search_summary
 from lso.analysis.verdict import check_fit, conclude
 from lso.black_box.loop import optimize
@@ -54,10 +54,10 @@ def test_the_bound_is_that_of_the_decoder_s_own_draws() -> None:
     mean, variance = -(p * p.log() + (1 - p) * (1 - p).log()).sum(), (p * (1 - p) * odds.double() ** 2).sum()
     decoder = Decoder(lambda z: Bernoulli(odds.expand(len(z), 1, 8, 8)), latent_dim=2)
     bound = nats_bound(decoder, draws(4000, 2))
-    assert bound == pytest.approx(float(mean + DEVIATIONS * variance.sqrt()), rel=0.01)
+    assert bound == pytest.approx(float(mean + BOUND_DEVIATIONS * variance.sqrt()), rel=0.01)
     scale = torch.zeros(1, 1, 1)
     normal = Decoder(lambda z: Gaussian(odds.sigmoid().expand(len(z), 1, 8, 8), scale), latent_dim=2)
-    expected = 32 * (1 + math.log(2 * math.pi)) + DEVIATIONS * math.sqrt(32)  # half a chi-square of 64
+    expected = 32 * (1 + math.log(2 * math.pi)) + BOUND_DEVIATIONS * math.sqrt(32)  # half a chi-square of 64
     assert nats_bound(normal, draws(4000, 2)) == pytest.approx(expected, rel=0.01)
     assert nats_bound(Decoder(lambda z: odds.expand(len(z), 1, 8, 8), latent_dim=2), draws(4, 2)) is None
 
@@ -112,7 +112,7 @@ def test_a_few_missed_targets_are_named_and_the_others_are_said_to_be_fine() -> 
     none = check_fit(Reproduction(share=torch.tensor([0.01])), ["lone.png"])
     assert none.level == "doubt" and none.found.startswith("the target is not reproduced (lone.png); ")
     turned = torch.arange(10) == 2
-    assert "turned round (1 - x) 1 of them would be" in check_fit(Reproduction(share=share, turned=turned)).found
+    assert "inverted (1 - x), 1 of them would be" in check_fit(Reproduction(share=share, turned=turned)).found
 
 
 def test_a_good_median_does_not_hide_a_target_in_any_part_of_the_report(tmp_path: Path) -> None:

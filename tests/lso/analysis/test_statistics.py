@@ -39,17 +39,17 @@ def textbook(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 def test_the_edit_distance_is_that_of_the_textbook(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = sequences(60, 5, 0), sequences(60, 7, 1)
     wanted = [textbook(words(x), words(y)) for x, y in zip(a, b, strict=True)]
-    assert statistics.edits(a, b).tolist() == wanted
-    assert statistics.edits(b.double(), pad(a, (0, 3))).tolist() == wanted
-    monkeypatch.setattr(statistics, "PAIRS", 7)
-    assert statistics.edits(a, b).tolist() == wanted
+    assert statistics.edit_distance(a, b).tolist() == wanted
+    assert statistics.edit_distance(b.double(), pad(a, (0, 3))).tolist() == wanted
+    monkeypatch.setattr(statistics, "MAX_PAIRS", 7)
+    assert statistics.edit_distance(a, b).tolist() == wanted
 
 
 def test_a_share_is_of_the_longer_sequence() -> None:
     a = torch.tensor([[START, 4, 5, END], [START, END, PAD, PAD], [START, 4, 5, END]])
     b = torch.tensor([[START, 4, 6, 5, END], [START, END, PAD, PAD, PAD], [START, END, PAD, PAD, PAD]])
-    assert statistics.share(a, b).tolist() == pytest.approx([1 / 3, 0, 1])
-    assert statistics.sizes(b).tolist() == [3, 0, 0]
+    assert statistics.normalized_edit_distance(a, b).tolist() == pytest.approx([1 / 3, 0, 1])
+    assert statistics.token_counts(b).tolist() == [3, 0, 0]
 
 
 def test_what_is_reproduced_is_measured_against_prior_draws() -> None:

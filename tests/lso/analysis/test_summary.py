@@ -13,8 +13,8 @@ from lso.analysis import verdict as belief
 from lso.analysis.convergence import convergence, finite_median, start_kinds, steps_to, still_moving
 from lso.analysis.latent_dimensions import Dimensions, dimensions
 from lso.analysis.plausibility import decoded_scale, distance_from_codes
-from lso.analysis.start_sensitivity import count_basins, link, pairwise
-from lso.analysis.summary import plain, search_summary
+from lso.analysis.start_sensitivity import count_basins, link_starts, pairwise
+from lso.analysis.summary import search_summary, to_json_value
 from lso.analysis.verdict import Check, check_model, conclude
 from lso.decoders.decoder import Decoder
 from lso.gradient.search import minimize
@@ -34,7 +34,7 @@ def test_planted_dead_and_weak_dimensions_are_named() -> None:
     dims = summary().dimensions
     assert dims.dead == [DEAD] and dims.weak == [WEAK]
     assert dims.active.nonzero().flatten().tolist() == ACTIVE
-    sentence = belief.inactive_sentence(dims)
+    sentence = belief.describe_inactive(dims)
     assert f"z{DEAD}" in sentence and f"z{WEAK}" in sentence
 
 
@@ -139,7 +139,7 @@ def test_starts_are_grouped_by_kind() -> None:
 
 def test_single_linkage_joins_a_chain_and_leaves_out_a_stranger() -> None:
     x = torch.tensor([[[0.0], [1.0], [2.0], [9.0]], [[0.0], [0.0], [0.0], [0.0]]], dtype=torch.float64)
-    joined = link(pairwise(x), 1.0)
+    joined = link_starts(pairwise(x), 1.0)
     assert count_basins(joined).tolist() == [2, 1]
     assert joined[0, 0].tolist() == [True, True, True, False]
 
@@ -174,7 +174,7 @@ def test_ends_that_are_not_finite_leave_every_number_finite_or_null() -> None:
 
 
 def test_strict_json_has_six_digits_and_null() -> None:
-    assert plain({"a": torch.tensor([1 / 3, math.nan, math.inf]), 2: (True, None, "x")}) == {
+    assert to_json_value({"a": torch.tensor([1 / 3, math.nan, math.inf]), 2: (True, None, "x")}) == {
         "a": [0.333333, None, None],
         "2": [True, None, "x"],
     }
@@ -212,7 +212,7 @@ def test_a_good_search_is_believed_unless_the_training_collapsed() -> None:
     assert found.level == "fine", found.sentence
     told = search_summary(planted_search(), codes=codes(), training_verdict="Collapsed, said the training.").verdict
     assert told.training == "Collapsed, said the training."
-    assert told.level == "doubt" and "the training said that its latents are not in use" in told.sentence
+    assert told.level == "doubt" and "the training reported that its latents are not in use" in told.sentence
 
 
 def test_a_search_in_codes_that_carry_little_is_believed_with_care() -> None:

@@ -14,7 +14,7 @@ from lso.analysis.diagnosis import diagnose, diagnostics_from_report
 from lso.decoders.decoder import Decoder
 from lso.objectives.latent_objective import LatentObjective
 from lso.reports.black_box_report import black_box_report, write_black_box
-from lso.reports.black_box_tables import essence
+from lso.reports.black_box_tables import black_box_key_number_table
 from lso.reports.tables import number
 from lso.vae.checkpoint import Codes
 from lso.vae.config.architectures import architecture
@@ -63,8 +63,8 @@ def test_page_and_json_and_table_say_the_same(tmp_path: Path) -> None:
     assert text.count("data:image/png") == 5 + 10 and where.stat().st_size < 1_500_000
     best = max(result.best_value for result in seeds())
     assert numbers["groups"][0]["best"] == pytest.approx(best, rel=1e-5) and number(best) in text
-    assert numbers["verdict"]["level"] == "doubt" and "the training said" in numbers["verdict"]["sentence"]
-    table = {row[0]: row[1] for row in essence(summary()).rows}
+    assert numbers["verdict"]["level"] == "doubt" and "the training reported" in numbers["verdict"]["sentence"]
+    table = {row[0]: row[1] for row in black_box_key_number_table(summary()).rows}
     assert table["best value, best seed"] == number(numbers["essence"]["best value, best seed"])
     assert table["unique, all seeds"] == "72"
 
@@ -89,7 +89,7 @@ def test_a_constant_score_is_flat_and_not_believed() -> None:
     result = search(uniform, score=lambda x: torch.ones(len(x)))
     found = black_box_summary([result])
     assert levels_of(found)["progress"] == "doubt" and levels_of(found)["surrogate"] == "care"
-    assert "there is nothing to foretell" in found.verdict.sentence and "nan" not in found.verdict.sentence
+    assert "there is nothing to predict" in found.verdict.sentence and "nan" not in found.verdict.sentence
 
 
 @pytest.mark.usefixtures("unfitted", "uncharted")
@@ -118,7 +118,7 @@ def test_searches_that_stay_with_their_design_are_marked() -> None:
         return torch.full((n, 4), BEST).double() + (0.0 if len(history.z) == 0 else 1.0) * draws(n, 4, seed=seed % 97)
 
     found = black_box_summary([search(best_first)])
-    assert found.main.courses[0].in_design and levels_of(found)["progress"] == "care"
+    assert found.main.traces[0].in_design and levels_of(found)["progress"] == "care"
 
 
 @pytest.mark.usefixtures("unfitted")
@@ -127,7 +127,7 @@ def test_searches_that_never_leave_their_design_are_marked() -> None:
     found = black_box_summary([lso.optimize(aim, "turbo", 2 * aim.dim)])  # its design has two points a dimension
     progress = next(check for check in found.verdict.checks if check.name == "progress")
     assert progress.level == "care" and "0 of 1 searches improved" in progress.found
-    assert "1 ended within it and only drew" in progress.found
+    assert "1 ended within it and only drew at random" in progress.found
     told = diagnostics_from_report(json.loads(json.dumps(found.to_json())))
     assert any("spent their budget within the initial design" in cause.what for cause in diagnose(told))
 

@@ -12,7 +12,7 @@ import torch
 from lso.analysis.summary import SearchSummary
 from lso.reports import plots
 from lso.reports import search_plots as search_figures
-from lso.reports.images import data_uri, figure_png, grid, image_png, png, to_bytes
+from lso.reports.images import data_uri, figure_png, grid, image_png, png, to_rgb_bytes
 from tests.lso.searched import codes, summary
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def opened(content: bytes) -> np.ndarray:
     "draw",
     [
         search_figures.convergence,
-        search_figures.finals,
+        search_figures.final_values,
         search_figures.distances,
         lambda found: search_figures.activity(found.dimensions),
         search_figures.plausibility,
@@ -62,27 +62,27 @@ def test_a_grid_puts_every_pixel_where_it_belongs() -> None:
 
 
 def test_pixels_are_clipped_and_symmetric_ranges_are_recognised() -> None:
-    assert to_bytes(torch.tensor([[[[0.0, 0.5, 2.0, float("nan")]]]]))[0, 0, :, 0].tolist() == [0, 128, 255, 0]
-    assert to_bytes(torch.tensor([[[[-1.0, 0.0, 1.0]]]]))[0, 0, :, 0].tolist() == [0, 128, 255]
+    assert to_rgb_bytes(torch.tensor([[[[0.0, 0.5, 2.0, float("nan")]]]]))[0, 0, :, 0].tolist() == [0, 128, 255, 0]
+    assert to_rgb_bytes(torch.tensor([[[[-1.0, 0.0, 1.0]]]]))[0, 0, :, 0].tolist() == [0, 128, 255]
 
 
 def test_png_keeps_colours_and_grey() -> None:
     colour = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(0))
-    assert np.array_equal(opened(image_png(colour)), to_bytes(colour).numpy())
+    assert np.array_equal(opened(image_png(colour)), to_rgb_bytes(colour).numpy())
     grey = np.full((4, 4, 3), 7, dtype=np.uint8)
     assert np.array_equal(opened(png(grey)), grey)
     assert data_uri(png(grey)).startswith("data:image/png;base64,")
 
 
 def test_charts_need_no_display() -> None:
-    assert "pyplot" not in str(type(search_figures.finals(summary()).canvas.manager))
+    assert "pyplot" not in str(type(search_figures.final_values(summary()).canvas.manager))
 
 
 def test_a_level_far_from_the_data_is_told_in_the_legend_and_leaves_the_axis_alone() -> None:
     _, axes = plots.canvas(1, 2, 2.0)
     for axis, level in zip(axes[0], (25.0, 400.0), strict=True):
         axis.plot([0, 1], [10, 20])
-        plots.mark(axis, level, "best attainable")
+        plots.mark_level(axis, level, "best attainable")
     near, far = axes[0]
     assert near.get_ylim()[1] > 25 and far.get_ylim()[1] < 21
     told = [axis.get_legend_handles_labels()[1] for axis in (near, far)]

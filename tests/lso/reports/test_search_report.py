@@ -18,8 +18,8 @@ from lso.objectives.latent_objective import LatentObjective
 from lso.reports import search_report as report
 from lso.reports.comparison import compare_runs, compare_searches, training_report, training_verdict
 from lso.reports.gallery import MAX_STARTS, MAX_TARGETS, chosen_targets, gallery
-from lso.reports.html import is_whole, render, stamped
-from lso.reports.key_numbers import essence_numbers
+from lso.reports.html import append_hash, is_whole, render
+from lso.reports.key_numbers import key_numbers
 from lso.reports.tables import facts, number, percent
 from lso.results.result import Result
 from lso.vae.checkpoint import Codes, pack_codes
@@ -119,7 +119,7 @@ def test_the_gallery_says_what_it_cut() -> None:
 
 
 def test_a_page_shows_whether_it_is_whole_whatever_its_line_ends() -> None:
-    raw = stamped("<html>\n<p>a</p>\n</html>")
+    raw = append_hash("<html>\n<p>a</p>\n</html>")
     assert is_whole(raw) and is_whole(raw.replace(b"\n", b"\r\n"))
     assert not is_whole(raw.replace(b">a<", b">b<")) and not is_whole(raw[:-10])
 
@@ -130,12 +130,12 @@ def test_names_from_outside_are_escaped() -> None:
     assert "<script>" not in text and text.count("&lt;script&gt;") == 6
 
 
-def test_the_essence_is_a_table_of_text() -> None:
-    table = report.essence(summary())
+def test_the_key_numbers_are_a_table_of_text() -> None:
+    table = report.key_number_table(summary())
     assert all(len(row) == len(table.columns) and all(isinstance(cell, str) for cell in row) for row in table.rows)
     assert summary().verdict.sentence in table.note
     assert ["active dims (decoder)", "5"] in table.rows
-    json.dumps(essence_numbers(summary()))
+    json.dumps(key_numbers(summary()))
 
 
 @pytest.mark.parametrize(

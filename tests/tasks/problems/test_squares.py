@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lso.decoders.decoder import Decoder
-from lso.results.evaluation import ends
+from lso.results.evaluation import decode_codes
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.goals import Goal
 from lso.tasks.problems.squares import grid_search, known, load, one_square, score, squares
@@ -86,7 +86,7 @@ def test_pictures_that_round_to_the_same_are_one_object() -> None:
     z = torch.tensor([[0.0, 0.0], [0.1, 0.0], [1.0, 0.0]])
     for given, distinct in ((goal, 2), (dataclasses.replace(goal, decimals=4), 3)):
         objective = goal_objective(given, Decoder(grey, latent_dim=2))
-        assert len({end.decoded_hash for end in ends(objective, z)}) == distinct
+        assert len({end.decoded_hash for end in decode_codes(objective, z)}) == distinct
 
 
 def test_known_pictures_are_distinct_and_of_the_training_part() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lso.reports.tables import NONE
+from lso.reports.tables import MISSING
 from lso.results.result import Evaluation
 from lso.tasks.goals import Goal
 from lso.tasks.retraining.drift import CodeStatistics, Drift
@@ -128,7 +128,7 @@ def test_pictures_and_what_was_hardly_known_are_not_called_forgotten(exact: bool
 
 def test_numbers_are_told_apart_where_they_differ() -> None:
     assert apart(0.99997, 0.99998) == ("0.99997", "0.99998") and apart(1.0, 1.0) == ("1", "1")
-    assert apart(None, 2.0) == (NONE, "2")
+    assert apart(None, 2.0) == (MISSING, "2")
 
 
 def test_nothing_better_than_the_training_data_is_told() -> None:
