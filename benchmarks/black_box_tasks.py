@@ -8,8 +8,8 @@
 method said below (squares: a KL weight raised to 10, as published); retraining over the best begins with it (k = 1e-3,
 every 50 objects) and searches with `turbo`. Searches are told 500 training data and their values beforehand
 (expressions: the 100 best of a pool and 400 at random, the published proportion of one to four), `random` and `grid`
-have no use for them. `genetic` works on the sequences themselves and starts from the same data. `grid` is the published
-search of the squares: the true area at 50 x 50 points of [-3, 3]^2, 2,500 calls in truth.
+have no use for them. `genetic_search` works on the sequences themselves and starts from the same data. `grid` is the
+published search of the squares: the true area at 50 x 50 points of [-3, 3]^2, 2,500 calls in truth.
 """
 
 import argparse
@@ -24,10 +24,10 @@ from typing import Any
 import lso
 from lso.tasks.goals import task_goal
 from lso.tasks.papers.published_tables import search_tables
-from lso.tasks.problems.genetic_baseline import genetic
-from lso.tasks.problems.squares import grid_search, one_square
+from lso.tasks.problems.genetic_baseline import genetic_search
+from lso.tasks.problems.squares import grid_search, is_one_square
 from lso.tasks.retraining.run import weighted_retraining
-from lso.tasks.search.gradient import frozen
+from lso.tasks.search.gradient import freeze_decoder
 from lso.tasks.search.initial_data import goal_objective, known_codes
 from lso.vae import runs
 from lso.vae.runs import Run
@@ -65,7 +65,7 @@ def model_of(task: str, data: str | None, out: Path) -> Run:
 
 def over_latents(task: str, run: Run, name: str, seed: int, path: Path) -> dict[str, Any]:
     """A search by an optimizer."""
-    decoder, space, _ = frozen(run, "cpu")
+    decoder, space, _ = freeze_decoder(run, "cpu")
     goal = task_goal(task, run)
     objective = goal_objective(goal, decoder, space)
     known = known_codes(run, goal, decoder, KNOWN, seed)
@@ -81,12 +81,12 @@ def _told(task: str, text: str | None, objective: Any, result: Any) -> str:
     if task != "squares" or result.best is None:
         return str(text)
     image = objective.decode(result.best_z[None])[0]
-    return "one square" if one_square(image.numpy()) else "no square"
+    return "one square" if is_one_square(image.numpy()) else "no square"
 
 
 def on_a_grid(task: str, run: Run, name: str, seed: int, path: Path) -> dict[str, Any]:
     """The published search of the squares."""
-    found = grid_search(frozen(run, "cpu")[0])
+    found = grid_search(freeze_decoder(run, "cpu")[0])
     best = int(found.values.argmax())
     told = "one square" if found.square[best] else "no square"
     return {"value": float(found.values[best]), "best": told, "status": "finished", "calls": found.evaluations}
@@ -96,7 +96,7 @@ def over_data(task: str, run: Run, name: str, seed: int, path: Path) -> dict[str
     """The genetic baseline."""
     goal = task_goal(task, run)
     assert goal.known is not None
-    found = genetic(goal.score, goal.known(KNOWN, seed), BUDGET, seed, maximize=goal.maximize)
+    found = genetic_search(goal.score, goal.known(KNOWN, seed), BUDGET, seed, maximize=goal.maximize)
     valid = [(value, text) for text, value in found if value is not None]
     value, text = (max if goal.maximize else min)(valid)
     return {"value": value, "best": text, "status": "finished", "calls": len(found), "unique": len(valid)}

@@ -30,9 +30,9 @@ import lso
 from lso.analysis.statistics import paired_bootstrap
 from lso.tasks.goals import Goal, task_goal
 from lso.tasks.problems.digits_preference import Preference
-from lso.tasks.search.gradient import frozen
+from lso.tasks.search.gradient import freeze_decoder
 from lso.tasks.search.initial_data import goal_objective
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.training.experiment import reload_dataset
 from lso.vae import runs
 from lso.vae.runs import Run
 
@@ -84,7 +84,7 @@ def account(run: Run) -> dict[str, Any]:
     """What there is to know of a model."""
     path = run.path / "account.json"
     if not path.is_file():
-        values = json.loads(lso.evaluate(lso.load(run), dataset_of(run), iw_samples=0).to_json())
+        values = json.loads(lso.evaluate(lso.load(run), reload_dataset(run), iw_samples=0).to_json())
         used = sum(use > USED for use in values["decoder_use"])
         kept = {key: values[key] for key in ("neg_elbo", "kl", "active_units", "mi", "reencoding_error")}
         runs.replace_file(path, json.dumps({**kept, "used": used, "seconds": run.info["seconds"]}).encode())
@@ -104,7 +104,7 @@ def searched(name: str, case: Case, run: Run, optimizer: str, seed: int) -> dict
     path = run.path / f"search-{optimizer}-{seed}"
     done = path / "outcome.json"
     if not done.is_file():
-        decoder, space, _ = frozen(run, "cpu")
+        decoder, space, _ = freeze_decoder(run, "cpu")
         objective = goal_objective(goal_of(name, run), decoder, space)
         result = lso.optimize(
             objective, optimizer, case.budget, 4, out=path, resume=(path / runs.INFO).is_file(), seed=seed

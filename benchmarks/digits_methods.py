@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lso
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.training.experiment import reload_dataset
 from lso.vae import runs
 
 METHODS = (
@@ -57,7 +57,7 @@ def measure(method: str, seed: int, epochs: int, out: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(cached.read_text())
         return found
     run = lso.resume(path) if path.exists() else lso.train(method, epochs=epochs, seed=seed, out=path)
-    dataset = dataset_of(run)
+    dataset = reload_dataset(run)
     values: dict[str, Any] = json.loads(lso.evaluate(lso.load(run), dataset).to_json())
     values["used"] = sum(use > 0.01 for use in values["decoder_use"])
     values["seconds"] = run.info["seconds"]

@@ -20,8 +20,8 @@ from torch import Tensor
 import lso
 from lso.analysis.reproduction import BOUND_DEVIATIONS, nats_bound, reproduction
 from lso.tasks.datasets.image_dataset import load_dataset
-from lso.tasks.datasets.preprocessing import prepare
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.datasets.preprocessing import prepare_images
+from lso.tasks.training.experiment import reload_dataset
 from lso.vae.data.dataset import to_unit
 from lso.vae.utils.random import generator
 
@@ -30,7 +30,7 @@ N = 24
 
 def kinds(run: lso.Run) -> dict[str, Tensor]:
     """Targets by kind, as far as the model may know them."""
-    known = to_unit(dataset_of(run).pixels("test")[:N])
+    known = to_unit(reload_dataset(run).pixels("test")[:N])
     grey = to_unit(load_dataset(run.config.data, "none", 0).pixels("test")[:N])
     size = known.shape[-2], known.shape[-1]
     uniform = torch.rand(N, 1, *size, generator=generator(0, "fit-rule/noise"))
@@ -56,7 +56,7 @@ def letters(size: tuple[int, int]) -> Tensor:
         image = Image.new("L", (64, 64))
         ImageDraw.Draw(image).text((32, 32), letter, fill=255, font=font, anchor="mm")
         found.append(np.asarray(image))
-    return to_unit(prepare(torch.from_numpy(np.stack(found))[:, None], size, 1, how="pad", invert=False))
+    return to_unit(prepare_images(torch.from_numpy(np.stack(found))[:, None], size, 1, how="pad", invert=False))
 
 
 def photographs(size: tuple[int, int]) -> Tensor:
@@ -66,7 +66,7 @@ def photographs(size: tuple[int, int]) -> Tensor:
         side = random.integers(60, 400)
         top, left = random.integers(0, 427 - side), random.integers(0, 640 - side)
         part = torch.from_numpy(load_sample_images().images[i % 2][top : top + side, left : left + side].copy())
-        found.append(prepare(part.permute(2, 0, 1)[None], size, 1, how="crop", invert=False))
+        found.append(prepare_images(part.permute(2, 0, 1)[None], size, 1, how="crop", invert=False))
     return to_unit(torch.cat(found))
 
 

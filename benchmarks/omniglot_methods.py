@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import lso
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.training.experiment import reload_dataset
 from lso.vae import runs
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.dataset import Dataset
@@ -69,7 +69,7 @@ def measure(method: str, data: Path, out: Path) -> dict[str, Any]:
     options: dict[str, Any] = {"task": "omniglot", "data": data, "arch": "he2019-small", "epochs": 2}
     run = lso.resume(path) if path.exists() else lso.train(method, out=path, settings=settings, **options)
     values: dict[str, Any] = json.loads(
-        lso.evaluate(lso.load(run), dataset_of(run), iw_samples=100, limit=200).to_json()
+        lso.evaluate(lso.load(run), reload_dataset(run), iw_samples=100, limit=200).to_json()
     )
     runs.replace_file(cached, json.dumps(values).encode())
     return values

@@ -22,9 +22,9 @@ import torch
 from lso.tasks.papers.published_tables import search_tables
 from lso.tasks.problems.squares import SquareGrid, grid_search
 from lso.tasks.retraining.rounds import retraining_config
-from lso.tasks.retraining.weighting import PUBLISHED_K, draw, weights
-from lso.tasks.search.gradient import frozen
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.retraining.weighting import PUBLISHED_K, draw_rows, rank_weights
+from lso.tasks.search.gradient import freeze_decoder
+from lso.tasks.training.experiment import reload_dataset
 from lso.vae.data.dataset import Dataset
 from lso.vae.runs import Run
 from lso.vae.training.loop import train
@@ -45,12 +45,12 @@ def searched(model: Run, data: Dataset, k: float, every: int, seed: int) -> list
     with tempfile.TemporaryDirectory() as folder:
         for number in range(QUERIES // every):
             count = round((LATER if number else FIRST) * len(x))
-            rows = draw(weights(value, k, maximize=True), count, seed, number)
+            rows = draw_rows(rank_weights(value, k, maximize=True), count, seed, number)
             config = retraining_config(model.config, mix_seed(seed, "retraining", number))
             config = dataclasses.replace(config, protocol=dataclasses.replace(config.protocol, batch_size=BATCH))
             drawn = dataclasses.replace(data, train=x[rows])
             run = train(config, drawn, Path(folder) / str(number), start=run.model())
-            found.append(grid_search(frozen(run, "cpu")[0]))
+            found.append(grid_search(freeze_decoder(run, "cpu")[0]))
             best = found[-1].images[:every, None]
             x = torch.cat([x, 255 * best.to(torch.uint8)])
             value = torch.cat([value, found[-1].values[:every]])
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     model = Run(options.model)
-    data = dataset_of(model)
+    data = reload_dataset(model)
     published = {row.label: row for row in search_tables()["tripp2020_squares"].rows}
     print("| search | best of each seed | mean | published | largest true square | s |\n" + "| --- " * 6 + "|")
     for label, (k, every) in ROWS.items():

@@ -29,7 +29,7 @@ from torch import Tensor
 
 import lso
 from lso.decoders.adapters import extract_logits
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.training.experiment import reload_dataset
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import Dataset
 from lso.vae.distributions.gaussian import DiagonalGaussian
@@ -213,7 +213,7 @@ def data_of(path: Path) -> Dataset:
     Returns:
         Its dataset.
     """
-    return dataset_of(Run(path))
+    return reload_dataset(Run(path))
 
 
 def rows(data: Tensor | Corpus, count: int, first: int = 0) -> Tensor:

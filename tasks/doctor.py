@@ -1,4 +1,4 @@
-"""What went wrong in a run, and what to do about it: `lso doctor RUN`."""
+"""Checks a run folder and says what went wrong in it and what to do about it: `lso doctor RUN`."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lso.tasks.task import existing
+from lso.tasks.task import require_path
 from lso.vae import runs
 from lso.vae.errors import LsoError
 from lso.vae.metrics.collapse import caution, read
@@ -14,54 +14,42 @@ from lso.vae.runs import Run
 from lso.vae.utils.reading import changed, content, read_json
 from lso.vae.utils.validation import pluralize
 
-# Ends of a black-box search whose sentence has the remedy.
-TOLD = ("decoder_ignores_latent", "stands_still", "invalid", "max_calls")
+# Statuses of a black-box search whose sentence already says what to do.
+SELF_EXPLAINING_STATUSES = ("decoder_ignores_latent", "stands_still", "invalid", "max_calls")
 
 EVALUATIONS = "evaluations.jsonl"
-UNSEALED = "it was written before runs kept hashes of their files: damage that leaves them readable is not seen"
-LEVELS: Mapping[str, Literal["ok", "note", "problem"]] = {"fine": "ok", "care": "note", "doubt": "problem"}
-LATER = (runs.REPORT, "report.json")  # written after the search
+UNSEALED_NOTE = "it was written before runs kept hashes of their files: damage that leaves them readable is not seen"
+FINDING_LEVELS: Mapping[str, Literal["ok", "note", "problem"]] = {"fine": "ok", "care": "note", "doubt": "problem"}
+WRITTEN_AFTER_SEARCH = (runs.REPORT, "report.json")  # written after the search
 
 
 @dataclass(frozen=True, slots=True)
 class RunFinding:
-    """One thing seen.
-
-    Args:
-        level: whether it is as it should be.
-        what: in a sentence.
-        remedy: what to do, if anything.
-    """
+    """One finding about a run folder: how serious it is, what it is in a sentence, and what to do, if anything."""
 
     level: Literal["ok", "note", "problem"]
     what: str
     remedy: str = ""
 
 
-def checkup(path: str | Path, *, accept_changes: bool = False) -> list[RunFinding]:
-    """Look into a run folder; what is called sound was read, and compared with what was written.
+def check_run(path: str | Path, *, accept_changes: bool = False) -> list[RunFinding]:
+    """Check the folder of a training or search, reading its files and comparing them with the recorded hashes.
 
-    Args:
-        path: of a training or search.
-        accept_changes: see `Run`.
-    Returns:
-        What was found, in the order of the run's life.
-    Raises:
-        RunError: if it is no run folder, or run.json is damaged.
+    Findings come in the order in which a run makes its files. ``accept_changes`` is that of `Run`.
     """
     run = Run(path, accept_changes=accept_changes)
     kind, info = run.require(), run.info
     found = [_status(run, info)]
     if run.seals is None:
-        found.append(RunFinding("note", UNSEALED, "What is there is sealed when work on it goes on."))
+        found.append(RunFinding("note", UNSEALED_NOTE, "The hashes are written when the run is continued."))
     if kind == "train":
         for look in (_config, _data, _model, _last, _metrics, _pages):
-            found += _caught(look, run)
+            found += _run_check(look, run)
     elif "every" in info.get("search", {}):
-        found += _caught(_retraining, run)
+        found += _run_check(_retraining, run)
     else:
-        found += _caught(_search, run)
-        found += _caught(_black_box, run) if _is_black_box(run) else []
+        found += _run_check(_search, run)
+        found += _run_check(_black_box, run) if _is_black_box(run) else []
     if run.verdict:
         found.append(RunFinding("problem", run.verdict))
     if told := caution(info):
@@ -69,7 +57,7 @@ def checkup(path: str | Path, *, accept_changes: bool = False) -> list[RunFindin
     return [*found, *_versions(info)]
 
 
-def _caught(look: Callable[[Run], Iterator[RunFinding]], run: Run) -> list[RunFinding]:
+def _run_check(look: Callable[[Run], Iterator[RunFinding]], run: Run) -> list[RunFinding]:
     try:
         return list(look(run))
     except LsoError as error:
@@ -88,14 +76,14 @@ def _status(run: Run, info: dict[str, Any]) -> RunFinding:
         )
     if status == "stopped":
         return RunFinding("note", f"stopped: {sentence}", again)
-    if status in TOLD:
+    if status in SELF_EXPLAINING_STATUSES:
         return RunFinding("problem", f"{status}: {sentence}")
     of_score = "Mend the score" in sentence or sentence.startswith("the score ")
-    remedy = again if of_score else _after_failure(sentence)
+    remedy = again if of_score else _remedy_for_failure(sentence)
     return RunFinding("problem", f"{status}: {sentence}", remedy)
 
 
-def _after_failure(sentence: str) -> str:
+def _remedy_for_failure(sentence: str) -> str:
     if "not finite" in sentence:
         return "Train anew with a lower --learning-rate, or check the data; resuming meets the same loss again."
     return "Read the sentence above; LSO_DEBUG=1 shows the traceback of a new try."
@@ -110,12 +98,12 @@ def _config(run: Run) -> Iterator[RunFinding]:
 def _data(run: Run) -> Iterator[RunFinding]:
     path = run.config.data.path
     try:
-        gone = bool(path) and existing(path) is None
+        gone = bool(path) and require_path(path) is None
     except LsoError:
         gone = True
     if gone:
         yield RunFinding(
-            "problem", f"the data are gone: {path}", "Resuming and evaluating need them; searching does not."
+            "problem", f"the data are missing: {path}", "Resuming and evaluating need them; searching does not."
         )
     notes = run.info["dataset"]["provenance"].get("notes", ())
     for note in notes if isinstance(notes, list) else ():
@@ -173,7 +161,9 @@ def _search(run: Run) -> Iterator[RunFinding]:
     for name in (runs.REPORT, "report.json", EVALUATIONS):
         there = (run.path / name).is_file() or (name == EVALUATIONS and bool(_parts(run)))
         # lso.optimize leaves the report to its caller, and one report over several seeds lies a folder above them.
-        lacking: Literal["note", "problem"] = "note" if _is_black_box(run) and name in LATER else "problem"
+        lacking: Literal["note", "problem"] = (
+            "note" if _is_black_box(run) and name in WRITTEN_AFTER_SEARCH else "problem"
+        )
         yield RunFinding("ok" if there else lacking, f"{name} is {'there' if there else 'missing'}")
     yield from _pages(run)
     for place in _parts(run):
@@ -181,7 +171,7 @@ def _search(run: Run) -> Iterator[RunFinding]:
 
 
 def _pages(run: Run) -> Iterator[RunFinding]:
-    """The reports are as they were written; nothing is said of one that is not there."""
+    """Check that the reports are as they were written; one that is missing is no finding here."""
     from lso.reports.html import is_whole
 
     for page in sorted(run.path.glob("*.html")):
@@ -197,7 +187,7 @@ def _is_black_box(run: Run) -> bool:
 
 
 def _parts(run: Run) -> list[Path]:
-    """Folders with evaluations: the run's own, or one a seed and target below it."""
+    """Folders with evaluations: the run's own, or one below it for each seed and target."""
     places = [run.path, *sorted(path for path in run.path.iterdir() if path.is_dir())]
     return [path for path in places if (path / EVALUATIONS).is_file()]
 
@@ -222,10 +212,10 @@ def _black_box(run: Run) -> Iterator[RunFinding]:
     for cause in causes:
         yield RunFinding(cause.level, cause.what, cause.remedy)
     if not causes:
-        yield RunFinding("ok", f"no reason of a failure found in {pluralize(signs.counts.get('calls', 0), 'call')}")
+        yield RunFinding("ok", f"no reason for a failure found in {pluralize(signs.counts.get('calls', 0), 'call')}")
 
 
-# What to do about a rule of `lso.tasks.retraining.summary` that was not met.
+# What to do where a check of `lso.tasks.retraining.summary` failed, by the name of the check.
 REMEDIES = {
     "model": "Begin with a model whose latents are used (lso train --method ne-vae-se), or retrain less.",
     "retraining": "Retrain over the best alone (--retrain-k 1e-4) or for longer (--retrain-epochs), or search plainly.",
@@ -246,12 +236,12 @@ def _retraining(run: Run) -> Iterator[RunFinding]:
     for place in places:
         if (place / "train" / runs.INFO).is_file() and (told := Run(place / "train").info)["status"] == "failed":
             yield RunFinding(
-                "problem", f"retraining {place.name}: {told['sentence']}", _after_failure(told["sentence"])
+                "problem", f"retraining {place.name}: {told['sentence']}", _remedy_for_failure(told["sentence"])
             )
     report = run.path / "report.json"
     if report.is_file():
         for check in read_json(report)["verdict"]["checks"]:
-            level: Literal["ok", "note", "problem"] = LEVELS[check["level"]]
+            level: Literal["ok", "note", "problem"] = FINDING_LEVELS[check["level"]]
             yield RunFinding(level, check["found"], "" if level == "ok" else REMEDIES.get(check["name"], ""))
     else:
         yield RunFinding("note", "report.json is missing", "It is written when a session ends.")
@@ -264,19 +254,19 @@ def _retraining(run: Run) -> Iterator[RunFinding]:
 
 
 def _parts_of_rounds(run: Run, places: Sequence[Path]) -> Iterator[RunFinding]:
-    """What of a retraining cannot be read, or is not as it was written."""
-    from lso.tasks.retraining.labelled_data import load
+    """Problems with the files of each round: those that cannot be read, or differ from what was written."""
+    from lso.tasks.retraining.labelled_data import load_labelled
     from lso.tasks.retraining.records import Round
 
     for data in sorted([*run.path.glob("*.safetensors"), *run.path.glob("rounds/*/*.safetensors")]):
-        load(data)
+        load_labelled(data)
     for place in places:
         if (place / "round.json").is_file():
             Round.read(place / "round.json")
         for name, looks in (("train", (_config, _model, _last, _metrics)), ("search", (_search_ends,))):
             if (place / name / runs.INFO).is_file():
                 for look in looks:
-                    wrong = [found for found in _caught(look, Run(place / name)) if found.level == "problem"]
+                    wrong = [found for found in _run_check(look, Run(place / name)) if found.level == "problem"]
                     yield from (replace(found, what=f"round {place.name}: {found.what}") for found in wrong)
     yield from _pages(run)
 

@@ -1,4 +1,4 @@
-"""What one looks at in a latent space: draws, codes, decodes and paths, as images or as texts."""
+"""Looking at a latent space: encodes data, decodes codes and paths to images or texts, and reads and writes codes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from lso.vae.utils.files import replace_arrays
 from lso.vae.utils.random import generator
 from lso.vae.utils.validation import convert, require
 
-BATCH = 1000
-MAPS = 100  # the same where whole feature maps are held for each datum, which should fit a CPU's cache
-SAMPLES = 16  # draws that the mean of an autoregressive decoder averages
+CODES_PER_PASS = 1000
+FEATURE_MAPS_PER_PASS = 100  # of autoregressive decoders, which hold whole feature maps: these should fit a CPU's cache
+AVERAGED_SAMPLES = 16  # draws that the mean of an autoregressive decoder averages
 CODE_KEYS = ("mean", "z", "codes", "x")  # names under which codes are looked for in an .npz file
 
 
@@ -35,16 +35,15 @@ CODE_KEYS = ("mean", "z", "codes", "x")  # names under which codes are looked fo
 
 @torch.no_grad()
 def encode(model: VAE, x: Data) -> Posterior:
-    """Posteriors of data, as the model's own method finds them.
+    """Approximate posteriors q(z|x), ``(n, latent)`` on the CPU, found by the inference of the model's own method.
 
-    Args:
-        model: in eval mode.
-        x: ``(n, C, H, W)`` in [0, 1], or sequences.
-    Returns:
-        q(z|x), ``(n, latent)``, on the CPU; a function of the arguments.
+    Data are ``(n, C, H, W)`` in [0, 1] or sequences, the model is in eval mode, and the same arguments give the same
+    result.
     """
     weight = next(model.parameters())
-    size = BATCH if isinstance(model.inference, Amortized) else _pass(model)  # others run the decoder
+    size = (
+        CODES_PER_PASS if isinstance(model.inference, Amortized) else _codes_per_pass(model)
+    )  # others run the decoder
     parts, order = passes(x, size), torch.arange(len(x))
     given = (take(x, rows) for rows in parts)
     seen = (part.to(weight) if part.is_floating_point() else part.to(weight.device) for part in given)
@@ -58,38 +57,30 @@ class Drawing:
     """How codes become images.
 
     Args:
-        how: the expected image, a sample or the likeliest values (see `VAE.generate`).
-        common: whether all codes share one image of uniforms, so that nothing but z tells their images apart; else
+        how: the expected image, a sample, or the most probable values (see `VAE.generate`).
+        common: whether all codes share the uniform random numbers of a sample, so that images differ by z alone; else
             each code has its own.
-        seed: of the uniforms.
-        samples: S, the draws that the mean of an autoregressive decoder averages, always from common uniforms.
-    Raises:
-        UsageError: if a value is unknown or out of range.
+        seed: seed of the uniform numbers.
+        samples: number of draws that the mean of an autoregressive decoder averages; they always share their uniforms.
     """
 
     how: How = "mean"
     common: bool = True
     seed: int = 0
-    samples: int = SAMPLES
+    samples: int = AVERAGED_SAMPLES
 
     def __post_init__(self) -> None:
         convert(self.how, How, "how")
-        require(self.samples >= 1, "samples >= 1", self.samples, f"{SAMPLES} is the default.")
+        require(self.samples >= 1, "samples >= 1", self.samples, f"{AVERAGED_SAMPLES} is the default.")
 
 
 def default_how(model: VAE) -> How:
-    """What is shown of a decoder unless said otherwise.
-
-    Args:
-        model: the VAE.
-    Returns:
-        The expected image; of an autoregressive decoder, where that costs many draws, a sample.
-    """
+    """How a decoder's images are made by default: the mean, but a sample where the mean would average many draws."""
     return "sample" if model.autoregressive else "mean"
 
 
-def told(model: VAE, drawing: Drawing) -> str:
-    """A drawing in words."""
+def describe_drawing(model: VAE, drawing: Drawing) -> str:
+    """How images are drawn from codes, in words."""
     kind = "ancestral samples" if model.autoregressive else "samples"
     shared = "from uniforms common to all codes" if drawing.common else "from uniforms of each code's own"
     if drawing.how == "sample":
@@ -99,8 +90,8 @@ def told(model: VAE, drawing: Drawing) -> str:
     return f"means of {drawing.samples} {kind} from common uniforms" if model.autoregressive else "expected images"
 
 
-def record(model: VAE, drawing: Drawing) -> dict[str, Any]:
-    """A drawing for JSON: ``how``, and where they matter ``uniforms`` and ``samples`` (S of the mean)."""
+def drawing_record(model: VAE, drawing: Drawing) -> dict[str, Any]:
+    """How images are drawn, for JSON: ``how``, and where they matter ``uniforms`` and ``samples``."""
     averaged = drawing.how == "mean" and model.autoregressive
     found: dict[str, Any] = {"how": drawing.how}
     if averaged or drawing.how == "sample":
@@ -115,20 +106,15 @@ def decode(
     drawing: Drawing = Drawing(),
     callback: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "*batch channels height width"]:
-    """Images of codes.
+    """Decode codes ``(..., latent)`` to images ``(..., C, H, W)`` in [0, 1], on the CPU.
 
-    Args:
-        model: in eval mode.
-        z: ``(..., latent)``; nothing is read of z but its shape where the model has no latents.
-        drawing: how; the default is the expected image.
-        callback: called with (codes done, codes to do).
-    Returns:
-        ``(..., C, H, W)`` in [0, 1], on the CPU; a function of the arguments.
+    The model is in eval mode, and the same arguments give the same images. ``callback`` is called with the numbers of
+    codes done and of all codes.
     """
     flat = z.reshape(z.shape[:-1].numel(), z.shape[-1]).to(next(model.parameters()))
     noise = _uniforms(model, drawing, len(flat))
     own = noise is not None and drawing.how == "sample" and not drawing.common
-    size = _pass(model, drawing.samples if drawing.how == "mean" else 1)
+    size = _codes_per_pass(model, drawing.samples if drawing.how == "mean" else 1)
     images = []
     for start in range(0, len(flat), size):
         rows = slice(start, start + size)
@@ -142,29 +128,31 @@ def decode(
 
 
 def _uniforms(model: VAE, drawing: Drawing, n: int) -> Tensor | None:
-    """What `VAE.generate` draws with: of each code, common to all, or those of S averaged draws."""
+    """The uniform numbers of `VAE.generate`: one image for each code, one for all, or one for each averaged draw."""
     if drawing.how == "greedy" or (drawing.how == "mean" and not model.autoregressive):
         return None
     count = (drawing.samples,) if drawing.how == "mean" else () if drawing.common else (n,)
     return torch.rand(*count, *model.shape, generator=generator(drawing.seed, "uniforms"))
 
 
-def _pass(model: VAE, copies: int = 1) -> int:
-    """Data in one pass."""
+def _codes_per_pass(model: VAE, copies: int = 1) -> int:
+    """How many codes are decoded in one pass, when each takes ``copies`` draws."""
     if not model.autoregressive:
-        return BATCH
+        return CODES_PER_PASS
     if model.kind == "sequence":
         return pass_size(model)
-    return max(1, (BATCH if next(model.parameters()).is_cuda else MAPS) // copies)
+    return max(1, (CODES_PER_PASS if next(model.parameters()).is_cuda else FEATURE_MAPS_PER_PASS) // copies)
 
 
 def draw_prior(n: int, latent_dim: int, seed: int) -> Float[Tensor, "n latent"]:
-    """Codes from the prior."""
+    """Draw codes from the prior N(0, I)."""
     return torch.randn(n, latent_dim, generator=generator(seed, "sample"))
 
 
-def path(start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], steps: int) -> Float[Tensor, "steps latent"]:
-    """A straight line of codes, ends included."""
+def interpolate(
+    start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], steps: int
+) -> Float[Tensor, "steps latent"]:
+    """Evenly spaced codes on the straight line between two codes, ends included."""
     if steps < 2:
         raise UsageError(f"expected at least 2 steps, got {steps}", "The two ends are among them.")
     share = torch.linspace(0, 1, steps, dtype=start.dtype)[:, None]
@@ -177,9 +165,9 @@ def path(start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], steps: 
 def read_codes(file: Path, latent_dim: int) -> Float[Tensor, "n latent"]:
     """Codes from an .npy or .npz file, such as `lso encode` and every run and search write."""
     from lso.tasks.datasets.arrays import load_arrays
-    from lso.tasks.task import existing
+    from lso.tasks.task import require_path
 
-    arrays = load_arrays(existing(file))
+    arrays = load_arrays(require_path(file))
     key = next((name for name in CODE_KEYS if name in arrays), "")
     if not key and len(arrays) == 1:
         key = next(iter(arrays))
@@ -191,7 +179,8 @@ def read_codes(file: Path, latent_dim: int) -> Float[Tensor, "n latent"]:
     codes = torch.from_numpy(np.ascontiguousarray(arrays[key])).float()
     if codes.ndim == 0 or codes.shape[-1] != latent_dim or codes.numel() == 0:
         raise ShapeError(
-            f"{file}: codes have shape {tuple(codes.shape)}, expected (n, {latent_dim})", "They are of another model."
+            f"{file}: codes have shape {tuple(codes.shape)}, expected (n, {latent_dim})",
+            "Give codes of this model; these seem to be of another one.",
         )
     if wrong := int((~codes.isfinite()).sum()):
         raise DataError(
@@ -202,59 +191,53 @@ def read_codes(file: Path, latent_dim: int) -> Float[Tensor, "n latent"]:
 
 
 def write_codes(file: Path, q: Posterior, names: Sequence[str], labels: Tensor | None = None) -> None:
-    """Posteriors as .npz: ``mean``, ``log_var``, ``names``, and ``labels`` where they are known."""
+    """Write posteriors as .npz with ``mean``, ``log_var``, ``names``, and ``labels`` where they are known."""
     arrays: dict[str, Any] = {"mean": q.mean.numpy(), "log_var": q.log_var.numpy(), "names": np.array(names)}
     if labels is not None:
         arrays["labels"] = labels.cpu().numpy()
     replace_arrays(file, arrays)
 
 
-SHOWN = 12  # examples of each kind in a report
+REPORT_EXAMPLES = 12  # examples of each kind in a report
 
 
-def speak(
+def decode_texts(
     model: VAE,
     z: Float[Tensor, "*batch latent"],
     way: Generation = Generation(),
     callback: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Texts of codes.
-
-    Args:
-        model: of sequences, in eval mode.
-        z: ``(..., latent)``.
-        way: how.
-        callback: called with (codes done, codes to do).
-    Returns:
-        One text a code, leading axes flattened; a function of the arguments.
-    """
+    """Decode codes ``(..., latent)`` to one text each, leading axes flattened, by a model of sequences in eval mode."""
     flat = z.reshape(z.shape[:-1].numel(), z.shape[-1]).to(next(model.parameters()))
     vocabulary = vocabulary_of(model)
     return [vocabulary.text(row) for row in generate(model, flat, way, callback).tolist()]
 
 
-def texts(model: VAE, corpus: Corpus) -> list[str]:
-    """Sequences as texts."""
+def corpus_texts(model: VAE, corpus: Corpus) -> list[str]:
+    """The sequences of a corpus as texts, in the vocabulary of the model."""
     vocabulary = vocabulary_of(model)
     return [vocabulary.text(row) for row in corpus.padded().tolist()]
 
 
-def examples(model: VAE, dataset: Dataset) -> dict[str, Any]:
-    """A few validation sequences with what the posterior mean decodes to, and draws from the prior.
+def text_examples(model: VAE, dataset: Dataset) -> dict[str, Any]:
+    """A few texts for a report, as plain values: ``reconstructions`` and ``samples``.
 
-    Args:
-        model: of sequences, in eval mode.
-        dataset: its data.
-    Returns:
-        ``reconstructions`` (pairs of texts; none without latents) and ``samples`` (texts); plain values.
+    Reconstructions pair validation sequences with what their posterior means decode to, and are none for a model
+    without latents; samples are decoded from draws of the prior.
     """
-    found = {"samples": speak(model, draw_prior(SHOWN, model.latent_dim, 0), Generation(how="sample", common=False))}
+    found = {
+        "samples": decode_texts(
+            model, draw_prior(REPORT_EXAMPLES, model.latent_dim, 0), Generation(how="sample", common=False)
+        )
+    }
     corpus = dataset.validation
     if not model.latent_dim or not isinstance(corpus, Corpus):
         return {"reconstructions": [], **found}
-    step = max(1, len(corpus) // SHOWN)
-    part = corpus[torch.arange(0, len(corpus), step)[:SHOWN]]
+    step = max(1, len(corpus) // REPORT_EXAMPLES)
+    part = corpus[torch.arange(0, len(corpus), step)[:REPORT_EXAMPLES]]
     return {
-        "reconstructions": list(zip(texts(model, part), speak(model, encode(model, part).mean), strict=True)),
+        "reconstructions": list(
+            zip(corpus_texts(model, part), decode_texts(model, encode(model, part).mean), strict=True)
+        ),
         **found,
     }

@@ -1,4 +1,4 @@
-"""What a search is for: goals of tasks and functions of the user's, by name. Torch-free until a goal is asked for."""
+"""Goals of searches by name: those of tasks, users' functions, and targets. Torch-free until a goal is built."""
 
 import inspect
 import sys
@@ -17,19 +17,19 @@ from lso.vae.utils.trust import Trust, require_trust
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """A score on decoded data, its sense, and what is known of it beforehand.
+    """A score of decoded data that a search optimizes, with its direction and initial data.
 
     Args:
-        name: for reports.
-        score: picklable, so that other processes can run it. ``on="objects"``: a list of strings or arrays to a list of
-            floats, None for an invalid one; ``on="tensors"``: a batch ``(n, *event)`` to values ``(n,)``.
-        maximize: sense of the score.
-        on: what the score takes.
-        best: the best value that can be attained; None where nobody knows.
-        known: ``(count, seed)`` to data and their values that the search may start from without paying for them: a list
-            of strings or a tensor ``(n, *event)`` as the model's encoder takes it, and n floats; None where there are
-            none.
-        decimals: of decoded values that tell one datum from another, see
+        name: name in reports and run folders.
+        score: function to optimize, picklable, so that other processes can run it. With ``on="objects"`` it maps a list
+            of strings or arrays to a list of floats, None for an invalid one; with ``on="tensors"`` a batch
+            ``(n, *event)`` to values ``(n,)``.
+        maximize: whether larger values are better.
+        on: ``"objects"`` or ``"tensors"``, what the score takes.
+        best: best attainable value; None if it is unknown.
+        known: function from (count, seed) to data and their values, which a search may start from at no cost: a list of
+            strings or a tensor ``(n, *event)`` as the model's encoder takes it, and n floats; None if there are none.
+        decimals: number of decimals by which two decoded data are told apart, see
             `lso.objectives.latent_objective.LatentObjective`.
         summary: one line for reports.
     """
@@ -44,11 +44,11 @@ class Goal:
     summary: str = ""
 
 
-def imported(what: str, noun: str) -> Any:
-    """A user's function by name, also from the current folder."""
+def import_function(what: str, noun: str) -> Any:
+    """Import a user's function named ``"module:function"``, also from the current folder."""
     name, _, path = what.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:  # and there it stays: other processes that are to run the function look there too
+    if here not in sys.path:  # it stays there, as worker processes that run the function look there too
         sys.path.append(here)
     try:
         found: Any = import_module(name)
@@ -59,21 +59,15 @@ def imported(what: str, noun: str) -> Any:
             f"cannot import the {noun} {what}: {error}", "Write module:function, importable from this folder."
         ) from None
     if not callable(found):
-        raise UsageError(f"the {noun} {what} is no function", "Name a function: module:function.")
+        raise UsageError(f"the {noun} {what} is not a function", "Name a function: module:function.")
     return found
 
 
 def task_goal(name: str, run: Run) -> Goal:
-    """The goal of a task.
+    """The goal of a task, for a training run on data of the same kind.
 
-    Args:
-        name: ``"task"``, or ``"task:goal"`` for another than the task's usual one (a row of its module's ``GOALS``),
-            such as ``molecules:plogp`` or ``digits-preference:7``.
-        run: a training run, of the task or of data of the same kind.
-    Returns:
-        The goal.
-    Raises:
-        UsageError: if there is no such task or goal, or the run is of another kind of data.
+    The name is ``"task"`` for the task's default goal, or ``"task:goal"`` for a row of its module's ``GOALS``, such as
+    ``molecules:plogp`` or ``digits-preference:7``.
     """
     base, _, variant = name.partition(":")
     row = task(base)
@@ -97,25 +91,17 @@ def task_goal(name: str, run: Run) -> Goal:
     return build(run)
 
 
-def own_goal(what: str, maximize: bool | None, on: str | None = None) -> Goal:
-    """A goal from a function of the user's.
+def goal_from_function(what: str, maximize: bool | None, on: str | None = None) -> Goal:
+    """Make a goal of a user's function, named ``"module:function"``, as `Goal.score` describes it.
 
-    Args:
-        what: ``"module:function"``: list of decoded objects (strings or arrays) to a list of floats, None for an
-            invalid one. Its attributes ``maximize`` and ``on`` (``"objects"`` or ``"tensors"``), where it has them,
-            state its sense and what it takes.
-        maximize: sense; None is the function's own.
-        on: what it takes; None is the function's own, else ``"objects"``.
-    Returns:
-        The goal.
-    Raises:
-        UsageError: if it cannot be imported, is no function of one argument, or nobody says its sense.
+    Where ``maximize`` or ``on`` is None, the function's own attribute of that name is used; ``on`` is else
+    ``"objects"``, and a function that does not state its direction is refused.
     """
-    score = imported(what, "objective")
+    score = import_function(what, "objective")
     sense = getattr(score, "maximize", None) if maximize is None else maximize
     if sense is None:
         raise UsageError(f"{what} does not say whether more is better", "Add --maximize or --minimize.")
-    if not _takes_one(score):
+    if not _takes_one_argument(score):
         raise UsageError(
             f"the objective {what} does not take one argument",
             "It is given a list of decoded objects, and gives one float (or None) for each.",
@@ -123,7 +109,7 @@ def own_goal(what: str, maximize: bool | None, on: str | None = None) -> Goal:
     return Goal(name=what, score=score, maximize=bool(sense), on=on or str(getattr(score, "on", "objects")))
 
 
-def _takes_one(function: Any) -> bool:
+def _takes_one_argument(function: Any) -> bool:
     try:
         inspect.signature(function).bind(None)
     except TypeError:
@@ -135,15 +121,15 @@ def _takes_one(function: Any) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchTarget:
-    """What is searched for: one of a task's goal, a function of the user's, or targets.
+    """What a search is for: a task's goal, a user's function, or targets to reproduce; exactly one of them.
 
     Args:
         task: ``"name"`` or ``"name:goal"``.
         objective: ``"module:function"``.
-        target: as `lso.tasks.search.targets.pick` takes it.
-        maximize: sense of a function that does not state it.
-        pixels: of targets, how files become pixels where that differs from the run, as `lso.tasks.search.targets.pick`
-            takes it.
+        target: name of the data to reproduce, as `lso.tasks.search.targets.load_data` takes it.
+        maximize: whether larger values are better, for a function that does not state it.
+        pixels: how files of targets become pixels where that differs from the run, as
+            `lso.tasks.search.targets.load_data` takes it.
     Raises:
         UsageError: unless exactly one of the three is given, or if pixels are given without targets.
     """
@@ -162,19 +148,21 @@ class SearchTarget:
                 "Say what to search for: --target images/, --task expressions, or --objective module:function",
             )
         if self.pixels and self.target is None:
-            raise UsageError(f"pixels are changed of targets, and there are none: {dict(self.pixels)}", "Leave it out.")
+            raise UsageError(
+                f"pixel settings {dict(self.pixels)} apply to targets, and the search has none", "Leave them out."
+            )
 
     def goal(self, run: Run) -> Goal | None:
-        """The goal."""
+        """The goal to optimize; None for a search that reproduces targets."""
         if self.task is not None:
             return task_goal(self.task, run)
-        return None if self.objective is None else own_goal(self.objective, self.maximize)
+        return None if self.objective is None else goal_from_function(self.objective, self.maximize)
 
     @classmethod
     def recorded(cls, info: Mapping[str, Any], trust: Trust) -> "SearchTarget":
-        """What a search was begun for, as its folder says."""
-        told = info["sought"]
-        known = dict(told) if isinstance(told, Mapping) else {}
+        """Read what a search is for from the run.json of its folder; a user's function there needs the user's trust."""
+        recorded = info["sought"]
+        known = dict(recorded) if isinstance(recorded, Mapping) else {}
         try:
             found = cls(**known)
         except (TypeError, UsageError):
@@ -182,7 +170,10 @@ class SearchTarget:
         changes = known.pop("pixels", {})
         plain = [*known.values(), *(changes.values() if isinstance(changes, Mapping) else [changes])]
         if found is None or not all(isinstance(value, str | bool | int | None) for value in plain):
-            raise RunError(f"run.json does not say what is sought: {told!r}", "It is damaged; start the search again.")
+            raise RunError(
+                f"run.json does not say what the search is for: {recorded!r}",
+                "The file is damaged; start the search again.",
+            )
         if isinstance(trust, tuple) and trust and found.objective not in trust:
             raise UsageError(f"{', '.join(trust)} is not what this search is for: {found}", "Leave --objective out.")
         if found.objective is not None:

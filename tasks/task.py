@@ -1,4 +1,7 @@
-"""The noun: a task says what to learn from and how, by default. Torch-free; `datasets.load_dataset` reads the data."""
+"""The table of tasks: a dataset by name, with the architecture, protocol and settings that suit it by default.
+
+Torch-free, as the command line lists the table; `lso.tasks.datasets.loading.load_dataset` reads the data.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,8 +18,8 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 TEXT_SUFFIXES = (".txt", ".txt.gz")
 
 DATA_WORDS: Mapping[Kind, str] = {"image": "images", "sequence": "text"}
-# What of a `DataConfig` is for data of one kind alone.
-SETTINGS: Mapping[Kind, tuple[str, ...]] = {
+# Fields of `DataConfig` that apply to data of one kind only.
+KIND_SETTINGS: Mapping[Kind, tuple[str, ...]] = {
     "image": ("size", "channels", "invert", "fit", "bad_files"),
     "sequence": ("tokenizer", "vocabulary", "vocabulary_size", "min_count", "longest", "limited"),
 }
@@ -29,21 +32,21 @@ class Task:
     Args:
         name: what the user types.
         summary: one line for lists.
-        load: ``"module:function"`` with signature ``(DataConfig, Progress | None) -> Raw``, or ``Texts`` of sequences.
-        kind: of the data.
-        prefix: which the names of a text corpus's files begin with, as in ``ptb.train.txt``.
-        suffixes: of a file that is read as this task where none is named.
-        of_folder: likewise of the files in a folder; of several tasks the first in the table takes it.
-        needs_path: whether there is nothing to load without a file or folder of the user's.
-        labelled: whether its data come with class labels.
+        load: ``"module:function"`` with signature ``(DataConfig, Progress | None) -> RawImages`` or ``RawTexts``.
+        kind: images or sequences.
+        prefix: how the file names of a text corpus begin, as in ``ptb.train.txt``.
+        suffixes: file name suffixes by which a file is read as this task where the user names none.
+        of_folder: the same for the files in a folder; if several tasks match, the first in the table is taken.
+        needs_path: whether the user has to give a file or folder.
+        labelled: whether the data have class labels.
         architecture: default row of ``ARCHITECTURES``.
-        latent_dim: default size of z.
-        sizes: of the default architecture, where they are others than its row's.
-        likelihood: of pixels that are not binarized, or of tokens; see `likelihood_for`.
+        latent_dim: default number of latent dimensions.
+        sizes: sizes of the default architecture that differ from those of its row.
+        likelihood: likelihood of tokens, or of pixels that are not binarized; see `likelihood_for`.
         protocol: default training protocol.
-        data: default pixel or token handling.
-        goal: ``"module:function"`` that gives the `lso.tasks.goals.Goal` of a run trained on this task, ``(Run) ->
-            Goal``; empty where there is nothing to optimize but reconstruction.
+        data: default settings of how files become pixels or tokens.
+        goal: ``"module:function"`` from a run trained on this task to the `lso.tasks.goals.Goal` that a search
+            optimizes; empty for a task that is no optimization problem.
     """
 
     name: str
@@ -65,28 +68,26 @@ class Task:
 
 
 def likelihood_for(task: Task, binarize: str) -> str:
-    """The likelihood that suits a task's pixels: Bernoulli where they are binarized, else the task's own.
-
-    Users' folders and arrays take the discretized logistic: their pixels are 256 levels with many at the two ends,
-    where a Gaussian density can grow without bound, and a Bernoulli one is not a probability of the data at all.
-    """
+    """The default likelihood: Bernoulli for binarized pixels, else that of the task's row."""
+    # Users' images take the discretized logistic: their pixels are 256 levels with many at the two ends, where a
+    # Gaussian density can grow without bound, and a Bernoulli one is not a probability of the data at all.
     return task.likelihood if binarize == "none" or task.kind == "sequence" else "bernoulli"
 
 
-# What of a `DataConfig` may be left to the task, and what it is where a task has none of its own.
-USUAL: Mapping[str, str] = {"fit": "crop", "tokenizer": "words", "limited": "encoded"}
+# Fields of `DataConfig` that may be left to the task (value "task"), with the values where its row has none.
+USUAL_SETTINGS: Mapping[str, str] = {"fit": "crop", "tokenizer": "words", "limited": "encoded"}
 
 
 def _table(rows: Iterable[Task]) -> Mapping[str, Task]:
-    return {row.name: replace(row, data=_filled(row.data, USUAL)) for row in rows}
+    return {row.name: replace(row, data=_replace_task_values(row.data, USUAL_SETTINGS)) for row in rows}
 
 
-def _filled(data: DataConfig, own: Mapping[str, Any]) -> DataConfig:
-    return replace(data, **{key: own[key] for key in USUAL if getattr(data, key) == "task"})
+def _replace_task_values(data: DataConfig, own: Mapping[str, Any]) -> DataConfig:
+    return replace(data, **{key: own[key] for key in USUAL_SETTINGS if getattr(data, key) == "task"})
 
 
-# He et al. (2019), text: gradient descent, halved after two epochs without a new best, but not before the 15th.
-TEXT = Protocol(
+# He et al. (2019), text: SGD; the learning rate is halved after two epochs without a new best, from the 15th epoch on.
+TEXT_PROTOCOL = Protocol(
     optimizer="sgd",
     learning_rate=1.0,
     batch_size=32,
@@ -109,17 +110,17 @@ def _corpus(name: str, summary: str, architecture: str, prefix: str = "", labell
         labelled=labelled,
         architecture=architecture,
         likelihood="categorical",
-        protocol=TEXT,
+        protocol=TEXT_PROTOCOL,
         data=DataConfig(task=name),
     )
 
 
-# Sequences to search among: small networks without dropout, as their data are many and exact.
-GENERATED = Protocol(learning_rate=2e-3, batch_size=128, epochs=15, patience=0, binarize="none")
-SMALL: Mapping[str, Any] = {"width": 128, "embedding": 32, "dropout": 0.0}
+# Problems over generated sequences: small networks without dropout, as the data are many and free of noise.
+GENERATED_PROTOCOL = Protocol(learning_rate=2e-3, batch_size=128, epochs=15, patience=0, binarize="none")
+SMALL_NETWORK: Mapping[str, Any] = {"width": 128, "embedding": 32, "dropout": 0.0}
 
-# Users' sets are small and not binary.
-USERS = Protocol(batch_size=32, epochs=200, binarize="none")
+# Users' own image sets are usually small, and not binary.
+USER_PROTOCOL = Protocol(batch_size=32, epochs=200, binarize="none")
 
 TASKS: Mapping[str, Task] = _table(
     (
@@ -156,7 +157,7 @@ TASKS: Mapping[str, Task] = _table(
             of_folder=IMAGE_SUFFIXES,
             needs_path=True,
             likelihood="logistic",
-            protocol=USERS,
+            protocol=USER_PROTOCOL,
             data=DataConfig(task="images", fit="crop"),
         ),
         Task(
@@ -166,7 +167,7 @@ TASKS: Mapping[str, Task] = _table(
             suffixes=ARRAY_SUFFIXES,
             needs_path=True,
             likelihood="logistic",
-            protocol=USERS,
+            protocol=USER_PROTOCOL,
             data=DataConfig(task="arrays", fit="crop"),
         ),
         Task(
@@ -179,7 +180,7 @@ TASKS: Mapping[str, Task] = _table(
             needs_path=True,
             architecture="lstm",
             likelihood="categorical",
-            protocol=TEXT,
+            protocol=TEXT_PROTOCOL,
             data=DataConfig(task="text"),
         ),
         _corpus("ptb", "Penn Treebank, 49,199 sentences of 10,000 words: local, or downloaded", "lstm"),
@@ -206,7 +207,7 @@ TASKS: Mapping[str, Task] = _table(
             architecture="he2019-toy",
             latent_dim=1,
             likelihood="categorical",
-            protocol=replace(TEXT, batch_size=16, epochs=50, decay_from=0),
+            protocol=replace(TEXT_PROTOCOL, batch_size=16, epochs=50, decay_from=0),
             data=DataConfig(task="synthetic"),
         ),
         Task(
@@ -217,9 +218,9 @@ TASKS: Mapping[str, Task] = _table(
             prefix="equation2_15_dataset",
             architecture="kim2018-text",
             latent_dim=25,  # Tripp et al. (2020)
-            sizes=SMALL,
+            sizes=SMALL_NETWORK,
             likelihood="categorical",
-            protocol=GENERATED,
+            protocol=GENERATED_PROTOCOL,
             data=DataConfig(task="expressions"),
             goal="lso.tasks.problems.expressions:goal",
         ),
@@ -229,9 +230,9 @@ TASKS: Mapping[str, Task] = _table(
             load="lso.tasks.problems.ehrlich:load",
             kind="sequence",
             architecture="kim2018-text",
-            sizes=SMALL,
+            sizes=SMALL_NETWORK,
             likelihood="categorical",
-            protocol=replace(GENERATED, batch_size=32, epochs=20),
+            protocol=replace(GENERATED_PROTOCOL, batch_size=32, epochs=20),
             data=DataConfig(task="ehrlich"),
             goal="lso.tasks.problems.ehrlich:goal",
         ),
@@ -272,34 +273,25 @@ TASKS: Mapping[str, Task] = _table(
 
 
 def task(name: str) -> Task:
-    """A task by name."""
+    """The row of a task, by its name."""
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
     return TASKS[name]
 
 
-def settled(data: DataConfig) -> DataConfig:
-    """A configuration of data without gaps: what it leaves to the task is as the task has it.
-
-    Whatever loads data goes through here, so that ``DataConfig(task="molecules")`` is the command line's.
-
-    Args:
-        data: as the user, or a run folder, has it; a folder leaves nothing open.
-    Returns:
-        The same, complete.
-    Raises:
-        UsageError: if something is left to a task that is not there.
-    """
-    if any(getattr(data, key) == "task" for key in USUAL):
+def fill_defaults(data: DataConfig) -> DataConfig:
+    """Replace the settings that a data configuration leaves to its task by the values of the task."""
+    # All loading of data goes through here, so that DataConfig(task="molecules") in Python is that of the command line.
+    if any(getattr(data, key) == "task" for key in USUAL_SETTINGS):
         own = task(data.task).data
-        data = _filled(data, {key: getattr(own, key) for key in USUAL})
+        data = _replace_task_values(data, {key: getattr(own, key) for key in USUAL_SETTINGS})
     return data if data.limit or data.limited == "encoded" else replace(data, limited="encoded")  # nothing is limited
 
 
-def suits(data: DataConfig, binarize: str = "none", lengths: str = "equal") -> Task:
-    """The task of a configuration, after a look at the settings beside it."""
-    row, data = task(data.task), settled(data)
-    for kind, keys in SETTINGS.items():
+def check_settings(data: DataConfig, binarize: str = "none", lengths: str = "equal") -> Task:
+    """The row of a configuration's task, after refusing settings that are for another kind of data."""
+    row, data = task(data.task), fill_defaults(data)
+    for kind, keys in KIND_SETTINGS.items():
         changed = [key for key in keys if getattr(data, key) != getattr(row.data, key)]
         if kind != row.kind and changed:
             which = f"{' and '.join(changed)} {'is' if len(changed) == 1 else 'are'}"
@@ -311,9 +303,9 @@ def suits(data: DataConfig, binarize: str = "none", lengths: str = "equal") -> T
     return row
 
 
-def source(data: DataConfig) -> Callable[..., Any]:
-    """The function that reads a configuration's files."""
-    row = suits(data)
+def find_loader(data: DataConfig) -> Callable[..., Any]:
+    """The function that reads the files of a configuration's task, after checking the settings and the path."""
+    row = check_settings(data)
     if row.needs_path and not data.path:
         raise UsageError(f"task {row.name} needs a path to your {DATA_WORDS[row.kind]}", "Give it with --data PATH.")
     found: Callable[..., Any] = resolve(row.load)
@@ -321,20 +313,14 @@ def source(data: DataConfig) -> Callable[..., Any]:
 
 
 def infer_task(path: str | Path) -> str:
-    """The task that reads a path given without one.
+    """The task that reads a path for which the user named none.
 
-    Args:
-        path: what the user gave with ``--data``.
-    Returns:
-        ``"images"`` for a folder, ``"arrays"`` for .npy and .npz, ``"omniglot"`` for .mat, ``"text"`` for .txt, .gz
-        and a folder of .txt or .txt.gz files, or the corpus that they are named after.
-    Raises:
-        DataError: if there is nothing at the path.
-        UsageError: if it is a file of another kind.
+    That is ``"images"`` for a folder, ``"arrays"`` for .npy and .npz, ``"omniglot"`` for .mat, ``"text"`` for .txt, .gz
+    and a folder of .txt or .txt.gz files, or the corpus that these files are named after.
     """
-    found = existing(path)
+    found = require_path(path)
     if found.is_dir():
-        return _of_folder(found)
+        return _infer_from_folder(found)
     readers = (row.name for row in TASKS.values() if row.suffixes and found.name.lower().endswith(row.suffixes))
     if reader := next(readers, None):
         return reader
@@ -346,7 +332,7 @@ def infer_task(path: str | Path) -> str:
     )
 
 
-def _of_folder(folder: Path) -> str:
+def _infer_from_folder(folder: Path) -> str:
     names = [path.name.lower() for path in folder.iterdir()]
     readers = [row for row in TASKS.values() if row.of_folder]
     reader = next((row for row in readers if any(name.endswith(row.of_folder) for name in names)), readers[0])
@@ -358,8 +344,8 @@ def _of_folder(folder: Path) -> str:
     return next(corpora, reader.name)
 
 
-def existing(path: str | Path) -> Path:
-    """A path that is there, with ``~`` expanded."""
+def require_path(path: str | Path) -> Path:
+    """The path with ``~`` expanded, after checking that it exists."""
     found = Path(path).expanduser()
     try:
         there = found.exists()

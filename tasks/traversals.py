@@ -1,4 +1,4 @@
-"""Traversals: straight paths through the origin or from it, along one dimension or a random direction each.
+"""Latent traversals: straight paths of codes through the origin, each along one dimension or a random direction.
 
 Source: the NE-VAE paper (2021), sec. 5.3: one dimension from -10 to 10 in 100 steps, the others 0; from the origin to
 random points at distance 10; the same with the most active dimensions held at 0.
@@ -20,21 +20,13 @@ from lso.vae.utils.random import generator
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Traversal:
-    """Straight paths, one a row, by falling activity.
+    """Straight paths of codes, one a row, sorted by falling activity."""
 
-    Args:
-        names: of the rows.
-        unit: ``(row, latent)`` directions of norm 1.
-        activity: ``(row,)`` variance of the posterior mean along each direction.
-        low: where a path begins, in prior standard deviations from the origin.
-        high: where it ends.
-    """
-
-    names: tuple[str, ...]
-    unit: Float[Tensor, "row latent"]
-    activity: Float[Tensor, " row"]
-    low: float
-    high: float
+    names: tuple[str, ...]  # of the rows
+    unit: Float[Tensor, "row latent"]  # directions of norm 1
+    activity: Float[Tensor, " row"]  # variance of the posterior mean along each direction
+    low: float  # where a path begins, in prior standard deviations from the origin
+    high: float  # where it ends
 
     def codes(self, steps: int) -> Float[Tensor, "row steps latent"]:
         """Evenly spaced codes of each path, ends included."""
@@ -61,7 +53,7 @@ class Traversal:
 
 
 def along_dimensions(mean: Float[Tensor, "n latent"], dims: Sequence[int], reach: float) -> Traversal:
-    """One dimension at a time from ``-reach`` to ``reach``, the others 0."""
+    """Paths that change one dimension from ``-reach`` to ``reach``, the others being 0."""
     latent = mean.shape[1]
     for dim in dims:
         if not 0 <= dim < latent:
@@ -72,21 +64,10 @@ def along_dimensions(mean: Float[Tensor, "n latent"], dims: Sequence[int], reach
 def along_directions(
     mean: Float[Tensor, "n latent"], rows: int, reach: float, seed: int, hold: Sequence[int] = ()
 ) -> Traversal:
-    """From the origin outwards along random directions, up to norm ``reach``.
+    """Paths from the origin along random directions, up to norm ``reach``; ``mean`` gives the activity along each.
 
-    With dimensions held at 0 the same directions are projected onto the others, so that the k-th of both belong
-    together.
-
-    Args:
-        mean: ``(n, latent)`` posterior means, for the activity.
-        rows: how many directions, uniform on the sphere of the free dimensions.
-        reach: the last norm.
-        seed: of the directions.
-        hold: dimensions that stay 0.
-    Returns:
-        One row a direction.
-    Raises:
-        UsageError: if every dimension is held.
+    Dimensions in ``hold`` stay 0: the same random directions are projected onto the others, so that the k-th path with
+    held dimensions can be compared with the k-th path without.
     """
     latent = mean.shape[1]
     if len(set(hold)) >= latent:
@@ -104,14 +85,14 @@ def _ordered(mean: Tensor, unit: Tensor, names: Sequence[str], ends: tuple[float
 
 
 def posterior_means(run: Run) -> Float[Tensor, "n latent"]:
-    """Posterior means of the run's validation split."""
+    """Posterior means of the validation split, from the run's codes.npz."""
     codes = run.codes()
     if codes is None:
-        raise DataError(f"{run.path} has no codes.npz", f"It was cut early; continue it: lso train --resume {run.path}")
+        raise DataError(f"{run.path} has no codes.npz", f"It ended early; continue it: lso train --resume {run.path}")
     mean: Tensor = codes.mean
     return mean
 
 
 def most_active(mean: Float[Tensor, "n latent"]) -> list[int]:
-    """Dimensions by falling variance of the posterior mean."""
+    """Indices of the dimensions, by falling variance of the posterior mean."""
     return [int(i) for i in mean_variance(mean).argsort(descending=True, stable=True)]

@@ -300,8 +300,8 @@ def lagging(
     settings = {"data": {"path": str(data)}} if data else {}
     if accept_changes:
         run_set.accept_changes([part.planned for part in parts(config, settings)], folder)
-    planned = parts(config, run_set.as_begun(folder, settings))
-    run_set.check([part.planned for part in planned], folder)
+    planned = parts(config, run_set.settings_as_begun(folder, settings))
+    run_set.check_folders([part.planned for part in planned], folder)
     console.loading()
     from lso.cli.progress.multi_run import LaggingProgress
     from lso.tasks.papers.lagging import begin

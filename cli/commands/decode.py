@@ -92,9 +92,14 @@ def decode(
             for index, image in enumerate(images):
                 save_image(folder / f"{index:04d}.png", image)
     console.emit(
-        {"run": training.path, "codes": codes, "n": len(images), **exploration.record(model, drawing), "out": target}
+        {
+            "run": training.path,
+            "codes": codes,
+            "n": len(images),
+            **exploration.drawing_record(model, drawing),
+            "out": target,
+        }
     )
-    console.note(
-        f"{pluralize(len(images), 'code')} decoded by {display_path(training.path)}: {exploration.told(model, drawing)}"
-    )
+    way = exploration.describe_drawing(model, drawing)
+    console.note(f"{pluralize(len(images), 'code')} decoded by {display_path(training.path)}: {way}")
     console.result(display_path(target))

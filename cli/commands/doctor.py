@@ -33,9 +33,9 @@ def doctor(run: DoctorRun = None, accept_changes: AcceptChanges = False, json: J
     console = Console(json=json)
     console.loading()
     if run is not None:
-        from lso.tasks.doctor import checkup
+        from lso.tasks.doctor import check_run
 
-        findings = checkup(run, accept_changes=accept_changes)
+        findings = check_run(run, accept_changes=accept_changes)
         console.emit(
             {"run": run, "findings": [{"level": f.level, "what": f.what, "remedy": f.remedy} for f in findings]}
         )

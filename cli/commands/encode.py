@@ -60,14 +60,14 @@ def encode(
     console.loading()
     from lso.cli.progress.bars import Reading
     from lso.tasks import exploration
-    from lso.tasks.search.targets import pick
+    from lso.tasks.search.targets import load_data
     from lso.tasks.training import experiment
 
     model = experiment.load(training, device)
     changes = pixel_changes(bad_files, channels, invert, binarize)
     reading = Reading(console)
     try:
-        targets = pick(training, data, pixels=changes, progress=reading)
+        targets = load_data(training, data, pixels=changes, progress=reading)
     finally:
         reading.close()
     console.notes(targets.notes)

@@ -76,7 +76,7 @@ def evaluate(
     from lso.tasks.training import experiment, repeated_evaluation
 
     model = experiment.load(training, device)
-    dataset = experiment.dataset_of(training)
+    dataset = experiment.reload_dataset(training)
     data = dataset.split(split.value)
     n = min(len(data), limit or len(data))
     samples = f", {pluralize(iw_samples, 'importance sample')} each" if iw_samples and model.latent_dim else ""
@@ -90,14 +90,16 @@ def evaluate(
     options: dict[str, Any] = {"split": split.value, "iw_samples": iw_samples, "limit": limit, "seed": seed}
     counting = Counting(console, f"{model.kind}s", "evaluating")
     try:
-        evaluations = repeated_evaluation.repeats(model, dataset, repeats, callback=counting, **options)
+        evaluations = repeated_evaluation.evaluate_repeatedly(model, dataset, repeats, callback=counting, **options)
         measured_gaps = None
         if gaps:
             counting = Counting(console, f"{model.kind}s", "refining posteriors")
-            measured_gaps = repeated_evaluation.gaps(model, dataset, steps=gap_steps, callback=counting, **options)
+            measured_gaps = repeated_evaluation.estimate_gaps(
+                model, dataset, steps=gap_steps, callback=counting, **options
+            )
     finally:
         counting.close()
-    metrics, spreads = evaluations[0], repeated_evaluation.spread_of(evaluations) if repeats > 1 else {}
+    metrics, spreads = evaluations[0], repeated_evaluation.summarize_repeats(evaluations) if repeats > 1 else {}
     spreads = {name: spread for name, spread in spreads.items() if name not in _undefined_metrics(metrics)}
     cut = f"--limit: {n:,} of {whole}" if n < len(data) else ""
     values = dataclasses.asdict(metrics) | dict.fromkeys(_undefined_metrics(metrics))

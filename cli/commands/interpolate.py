@@ -90,29 +90,29 @@ def interpolate(
 
     from lso.reports.images import labelled_rows, png
     from lso.tasks import exploration
-    from lso.tasks.search.targets import part_of, pick_one
+    from lso.tasks.search.targets import load_datum, parse_split
     from lso.tasks.training import experiment
     from lso.vae.utils.files import replace_file
 
     model = experiment.load(training, device)
     drawing = options.for_images(model)
     # The flags on pixels change files, not data of the run. If both ends are the run's, pick_one refuses the flags.
-    from_run = [part_of(text) is not None for text in (a, b)]
+    from_run = [parse_split(text) is not None for text in (a, b)]
     ends = [
-        pick_one(training, text, pixels={} if internal and not all(from_run) else changes)
+        load_datum(training, text, pixels={} if internal and not all(from_run) else changes)
         for text, internal in zip((a, b), from_run, strict=True)
     ]
     for end in ends:
         console.notes(end.notes)
     pictures = torch.cat([end.batch for end in ends])
     means = exploration.encode(model, pictures).mean
-    between = decode_images(console, model, exploration.path(means[0], means[1], steps), drawing)
+    between = decode_images(console, model, exploration.interpolate(means[0], means[1], steps), drawing)
     images = torch.cat([pictures[:1], between, pictures[1:]])
     heads = [ends[0].names[0], *("" for _ in range(steps)), ends[1].names[0]]
     replace_file(file, png(labelled_rows(images[None], [], heads, at_least=64)))
     distance = float((means[0] - means[1]).norm())
     facts = {"run": training.path, "a": a, "b": b, "steps": steps, "distance": distance}
-    console.emit({**facts, **exploration.record(model, drawing), "picture": file})
-    way = exploration.told(model, drawing)
+    console.emit({**facts, **exploration.drawing_record(model, drawing), "picture": file})
+    way = exploration.describe_drawing(model, drawing)
     console.note(f"{steps} codes on a line of length {distance:z.2f}: {way}; A and B themselves at the ends")
     console.result(display_path(file))

@@ -141,18 +141,20 @@ def interpolate_texts(
     file = output_file(run, out, name_with_way(f"interpolate-{stem}.txt", options.how, "sequence"), force)
     console.loading()
     from lso.tasks import exploration
-    from lso.tasks.search.targets import pick_one
+    from lso.tasks.search.targets import load_datum
     from lso.tasks.training import experiment
     from lso.vae.data.corpus import Corpus
 
     way = options.for_text("greedy")
     model = experiment.load(run, options.device)
-    targets = [pick_one(run, text) for text in ends]
+    targets = [load_datum(run, text) for text in ends]
     for target in targets:
         console.notes(target.notes)
     first, last = (exploration.encode(model, target.x).mean[0] for target in targets)
-    given = [text for target in targets if isinstance(target.x, Corpus) for text in exploration.texts(model, target.x)]
-    texts = _decode_texts(console, model, exploration.path(first, last, steps), way)
+    given = [
+        text for target in targets if isinstance(target.x, Corpus) for text in exploration.corpus_texts(model, target.x)
+    ]
+    texts = _decode_texts(console, model, exploration.interpolate(first, last, steps), way)
     distance = float((first - last).norm())
     shares = [f"{100 * i / (steps - 1):z.0f} %" for i in range(steps)]
     rows = [["A", given[0]], *map(list, zip(shares, texts, strict=True)), ["B", given[1]]]
@@ -210,10 +212,10 @@ def traverse_texts(
 def _decode_texts(console: Console, model: "VAE", z: "Tensor", way: "Generation") -> list[str]:
     """Decode codes into texts, with a progress bar."""
     from lso.cli.progress.bars import Counting
-    from lso.tasks.exploration import speak
+    from lso.tasks.exploration import decode_texts
 
     bar = Counting(console, "sequences", "decoding token after token")
     try:
-        return speak(model, z, way, bar)
+        return decode_texts(model, z, way, bar)
     finally:
         bar.close()

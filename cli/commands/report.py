@@ -84,14 +84,14 @@ def _report_sweep(root: Path, out: Path | None, accept_changes: bool, console: C
     """Print the table of a sweep and write its page, from the runs in its folder; nothing is trained."""
     from lso.tasks.training import sweep
 
-    members, evaluation = sweep.of_folder(root, accept_changes)
+    members, evaluation = sweep.read_sweep(root, accept_changes)
     folder = runs.choose_folder("report", out)
     console.loading()
     page = sweep.write_report(members, root, evaluation, folder)
     console.emit(read_json(page.with_suffix(".json")) | {"report": page})
-    for banner in sweep.banners(members):
+    for banner in sweep.sweep_banners(members):
         console.warn(banner)
-    table = sweep.table(sweep.cells(sweep.points(members)), evaluation)
+    table = sweep.sweep_table(sweep.sweep_cells(sweep.sweep_points(members)), evaluation)
     console.table(table.columns, table.rows)
     console.note(table.note)
     console.result(f"report: {display_path(page)}")

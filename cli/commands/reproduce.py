@@ -151,9 +151,9 @@ def reproduce(
     require_own(folder, "reproduction")
     if accept_changes:
         run_set.accept_changes(reproduction.plan_table(published, chosen, changes, **counts).planned, root)
-    settings = run_set.as_begun(root, changes)
+    settings = run_set.settings_as_begun(root, changes)
     plan = reproduction.plan_table(published, chosen, settings, **counts)
-    run_set.check(plan.planned, root, longer=True)
+    run_set.check_folders(plan.planned, root, longer=True)
     reason: str | None = None
     found: list[run_set.Member] = []
     with Signals() as signals:
@@ -164,7 +164,7 @@ def reproduce(
             options: dict[str, Any] = {"device": device, "console": console, "signals": signals, "seconds": time}
             reason = run_all(plan.planned, root, plan.asked, **options)[1]
             plan = reproduction.with_finished(plan, root, settings)
-            found = run_set.read(plan.planned, root, plan.asked)
+            found = run_set.read_members(plan.planned, root, plan.asked)
         else:
             console.warn(f"no row of {published.name} can be trained: only the published figures are shown")
     _conclude(plan, found, folder, reason, console)

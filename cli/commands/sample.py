@@ -67,7 +67,9 @@ def sample(
     drawing = options.for_images(model, common=False)
     images = decode_images(console, model, exploration.draw_prior(n, model.latent_dim, seed), drawing)
     replace_file(file, png(grid(images, columns=round(n**0.5 + 0.499), at_least=48)))
-    console.emit({"run": training.path, "n": n, "seed": seed, **exploration.record(model, drawing), "picture": file})
+    console.emit(
+        {"run": training.path, "n": n, "seed": seed, **exploration.drawing_record(model, drawing), "picture": file}
+    )
     draws = f"{pluralize(n, 'draw')} from the prior, decoded by {display_path(training.path)}"
-    console.note(f"{draws}, seed {seed}: {exploration.told(model, drawing)}")
+    console.note(f"{draws}, seed {seed}: {exploration.describe_drawing(model, drawing)}")
     console.result(display_path(file))

@@ -104,21 +104,21 @@ def sweep(
     require_own(root, "sweep")
     if accept_changes:
         run_set.accept_changes(planned, root)
-    as_begun = run_set.as_begun(root, settings)
+    as_begun = run_set.settings_as_begun(root, settings)
     planned = sweeps.plan_sweep(method or [], parse_sizes(latent_dim), seeds, as_begun, config, trust)
-    sweeps.check(planned, root)
+    sweeps.check_sweep(planned, root)
     console.loading()
     from lso.cli.progress.multi_run import run_all
 
     with Signals() as signals:
         options: dict[str, Any] = {"device": device, "seconds": limit, "together": together}
         _, reason = run_all(planned, root, evaluation, console=console, signals=signals, **options)
-    members = run_set.read(sweeps.with_finished(planned, root, evaluation), root, evaluation)
+    members = run_set.read_members(sweeps.add_finished(planned, root, evaluation), root, evaluation)
     page = sweeps.write_report(members, root, evaluation)
-    table = sweeps.table(sweeps.cells(sweeps.points(members)), evaluation)
+    table = sweeps.sweep_table(sweeps.sweep_cells(sweeps.sweep_points(members)), evaluation)
     content = read_json(page.with_suffix(".json"))
     console.emit({"folder": root, "cut": reason or "", "report": page, **content})
-    for sentence in sweeps.banners(members):
+    for sentence in sweeps.sweep_banners(members):
         console.warn(sentence)
     console.table(table.columns, table.rows)
     console.note(table.note)

@@ -141,7 +141,7 @@ def traverse(
     figures = _draw_sheets(paths, images, steps)
     facts = {
         "model": str(training.path),
-        "images": exploration.told(model, drawing),
+        "images": exploration.describe_drawing(model, drawing),
         "active dimensions": f"{len(active)} of {latent}",
         "dimensions": "one varies, the others are 0; the most active first",
         "held at 0": ", ".join(f"z{i}" for i in held) if directions and held else "none",
@@ -158,7 +158,7 @@ def traverse(
     console.emit(
         {
             "run": training.path,
-            **exploration.record(model, drawing),
+            **exploration.drawing_record(model, drawing),
             "dimensions": [{"dimension": i, "variance": float(variance[i])} for i in rows],
             "directions": directions,
             "held": held if directions else [],
@@ -176,7 +176,7 @@ def traverse(
         f"{pluralize(len(rows), 'dimension')} ({len(active)} of {latent} are active) and "
         f"{pluralize(directions, 'random direction')}"
     )
-    console.note(f"images: {exploration.told(model, drawing)}")
+    console.note(f"images: {exploration.describe_drawing(model, drawing)}")
     if omitted:
         console.note(f"strips of {STRIP_POINTS} images a row are {omitted}")
     if training.verdict:

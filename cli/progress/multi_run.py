@@ -9,8 +9,8 @@ from lso.cli.progress.bars import Counting
 from lso.cli.progress.training import EpochLines, TrainingProgress, metrics_text
 from lso.cli.signals import Signals
 from lso.reports.tables import pluralize
-from lso.tasks.training.multi_run import Count, MultiRunCallback, train_all
-from lso.tasks.training.run_set import EvaluationSpec, Member, Planned
+from lso.tasks.training.multi_run import CountCallback, MultiRunCallback, train_all
+from lso.tasks.training.run_set import EvaluationSpec, Member, PlannedRun
 from lso.vae.runs import INFO, Run
 from lso.vae.training.callbacks import TrainingCallback
 
@@ -113,14 +113,14 @@ class MultiRunProgress(MultiRunCallback):
         self._counting: Counting | None = None
         self._position = ""
 
-    def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
+    def training(self, planned: PlannedRun, number: int, of: int) -> TrainingCallback:
         """Begin a training; it is announced once its run folder exists."""
         self._position = f"[{number}/{of}] "
         progress = TrainingProgress(self.console, self.signals, lambda run, done: self._announce(planned, done))
         self._training = progress
         return progress
 
-    def together(self, planned: Sequence[Planned], number: int, of: int) -> Sequence[TrainingCallback]:
+    def together(self, planned: Sequence[PlannedRun], number: int, of: int) -> Sequence[TrainingCallback]:
         """Announce trainings that run as one batch; each prints its name as it begins."""
         self.console.note(
             f"[{number}-{number + len(planned) - 1}/{of}] training {len(planned)} together, as one batched model:"
@@ -128,25 +128,25 @@ class MultiRunProgress(MultiRunCallback):
         self._training = BatchedProgress(self.console, self.signals, [one.name for one in planned])
         return self._training.callbacks()
 
-    def alone(self, planned: Sequence[Planned], why: str) -> None:
+    def alone(self, planned: Sequence[PlannedRun], why: str) -> None:
         """Say which trainings cannot be batched although ``--together`` asks for it."""
         labels = ", ".join(dict.fromkeys(one.label for one in planned))
         self.console.note(
             f"not batched, trained one after the other: {labels} ({pluralize(len(planned), 'training')}): {why}"
         )
 
-    def _announce(self, planned: Planned, done: int) -> None:
+    def _announce(self, planned: PlannedRun, done: int) -> None:
         verb = f"continuing at step {done}" if done else "training"
         self.console.note(f"{self._position}{verb}: {planned.name}")
 
-    def evaluating(self, planned: Planned, seed: int) -> Count:
+    def evaluating(self, planned: PlannedRun, seed: int) -> CountCallback:
         """Begin the bar of an evaluation."""
         self._close()
         what = f"evaluating {planned.name}" + (f", seed {seed}" * (seed > 0))
         self._counting = Counting(self.console, f"{planned.config.kind}s", what)
         return self._counting
 
-    def left(self, planned: Planned) -> None:
+    def left(self, planned: PlannedRun) -> None:
         """Remove the bars, and say how the training ended."""
         self._close()
         if (self.root / planned.name / INFO).is_file():
@@ -164,7 +164,7 @@ class MultiRunProgress(MultiRunCallback):
 
 
 def run_all(
-    planned: Sequence[Planned],
+    planned: Sequence[PlannedRun],
     root: Path,
     evaluation: EvaluationSpec | None,
     *,
@@ -182,25 +182,25 @@ def run_all(
     signals.listen()
     progress = MultiRunProgress(console, signals, root)
     options: dict[str, Any] = {"device": device, "callback": progress, "seconds": seconds, "together": together}
-    return train_all(planned, root, asked=evaluation, longer=True, **options)
+    return train_all(planned, root, spec=evaluation, longer=True, **options)
 
 
 class LaggingProgress(MultiRunProgress):
     """Shows trainings that stop at several stages and go on, and the measurements of posterior means in between."""
 
-    def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
+    def training(self, planned: PlannedRun, number: int, of: int) -> TrainingCallback:
         """Begin a training; it is announced once its run folder exists."""
         self._position = f"[{number}/{of}] "
         self._training = LaggingStages(self.console, self.signals, lambda run, done: self._announce(planned, done))
         return self._training
 
-    def evaluating(self, planned: Planned, seed: int) -> Count:
+    def evaluating(self, planned: PlannedRun, seed: int) -> CountCallback:
         """Begin the bar of the true posterior means, which are integrated on a grid."""
         self._close()
         self._counting = Counting(self.console, "codes", f"true posterior means of {planned.name}")
         return self._counting
 
-    def left(self, planned: Planned) -> None:
+    def left(self, planned: PlannedRun) -> None:
         """Remove the bars; after a training say how it ended."""
         if self._training is None:
             self._close()

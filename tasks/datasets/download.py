@@ -1,4 +1,4 @@
-"""Files from the internet: mirrors tried in order, a checksum before anything is kept, one cache folder."""
+"""Downloads: mirrors are tried in order, checksums are compared before a file is kept, and one folder caches them."""
 
 import hashlib
 import os
@@ -13,27 +13,20 @@ from urllib.request import urlopen
 
 from lso.vae.errors import DataError, UsageError
 
-CHUNK = 1 << 18  # bytes
+CHUNK_BYTES = 1 << 18  # bytes
 
-# What is being read, how much is done, and of how much (0 where not known): bytes of a download, files of a folder.
+# A callback with (what is being read, amount done, total amount or 0 if unknown): bytes of a download, files of a
+# folder.
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remote:
-    """A file on the internet.
+class RemoteFile:
+    """A file to download, with its mirrors and the checksums that it must match."""
 
-    Args:
-        name: its name in the cache.
-        urls: where it lies, in the order to try.
-        checksums: ``"sha256:..."``, ``"md5:..."`` or ``"blob:..."`` (git's id); all must agree, and there must be one.
-    Raises:
-        UsageError: without a checksum, or with one of another kind.
-    """
-
-    name: str
-    urls: tuple[str, ...]
-    checksums: tuple[str, ...]
+    name: str  # path in the cache folder
+    urls: tuple[str, ...]  # in the order in which they are tried
+    checksums: tuple[str, ...]  # "sha256:...", "md5:..." or "blob:..." (git's object id), at least one; all must agree
 
     def __post_init__(self) -> None:
         kinds = [text.partition(":")[0] for text in self.checksums]
@@ -44,58 +37,47 @@ class Remote:
             )
 
 
-class _Rejected(Exception):
-    """A mirror's file that is not the one wanted."""
+class _WrongDownload(Exception):
+    """A mirror sent a file that is incomplete or fails a checksum."""
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept."""
+    """The folder that keeps downloads: $LSO_CACHE, else ~/.cache/lso."""
     return Path(os.environ.get("LSO_CACHE") or "~/.cache/lso").expanduser()
 
 
-def _blob(size: int) -> Any:
+def _git_blob_hash(size: int) -> Any:
     return hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
 
 
 HASHES: dict[str, Callable[[int], Any]] = {
     "sha256": lambda size: hashlib.sha256(),
     "md5": lambda size: hashlib.md5(usedforsecurity=False),
-    "blob": _blob,
+    "blob": _git_blob_hash,
 }
 
 
 def file_hash(path: Path, kind: str = "sha256") -> str:
-    """Checksum of a file.
+    """Hexadecimal checksum of a file: ``"sha256"``, ``"md5"``, or ``"blob"``, git's object id.
 
-    Args:
-        path: the file.
-        kind: ``"sha256"``, ``"md5"``, or ``"blob"``: git's object id, SHA-1 over ``blob <size>\\0<content>``.
-    Returns:
-        hexadecimal digits.
+    Git's object id of a file is SHA-1 over ``blob <size>\\0<content>``.
     """
     digest = HASHES[kind](path.stat().st_size)
     with path.open("rb") as file:
-        while block := file.read(CHUNK):
+        while block := file.read(CHUNK_BYTES):
             digest.update(block)
     return str(digest.hexdigest())
 
 
 def content_hash(content: bytes, kind: str = "sha256") -> str:
-    """Checksum of what a file would hold."""
+    """Hexadecimal checksum of bytes, as `file_hash` gives of a file that holds them."""
     digest = HASHES[kind](len(content))
     digest.update(content)
     return str(digest.hexdigest())
 
 
-def mismatch(path: Path, checksums: tuple[str, ...]) -> str:
-    """What is wrong with a file.
-
-    Args:
-        path: the file.
-        checksums: as in `Remote`.
-    Returns:
-        The first sum that differs, in words; empty if all agree.
-    """
+def find_mismatch(path: Path, checksums: tuple[str, ...]) -> str:
+    """The first checksum of a file that differs from the expected one, in words; an empty string if all agree."""
     for text in checksums:
         kind, _, expected = text.partition(":")
         if (got := file_hash(path, kind)) != expected.lower():
@@ -104,36 +86,28 @@ def mismatch(path: Path, checksums: tuple[str, ...]) -> str:
 
 
 def fetch(
-    remote: Remote, folder: Path | None = None, *, timeout: float = 30.0, progress: Progress | None = None
+    remote: RemoteFile, folder: Path | None = None, *, timeout: float = 30.0, progress: Progress | None = None
 ) -> Path:
-    """The file, from the cache if a right one is there, else from the first mirror that has it.
+    """Path of a file with the right checksums: from the cache if it is there, else from the first mirror that has it.
 
-    A file in the cache is checked again every time. Nothing is left behind by a failure.
-
-    Args:
-        remote: what to get.
-        folder: where to keep it; None for `cache_folder`.
-        timeout: seconds of silence after which a mirror is given up.
-        progress: told the bytes that have come.
-    Returns:
-        Path of the checked file.
-    Raises:
-        DataError: if no mirror gives the right file, naming what each did, or if the folder cannot be written.
+    A cached file is checked again at each call, and a failed download leaves nothing behind. A mirror that is silent
+    for ``timeout`` seconds is given up.
     """
     target = (folder or cache_folder()) / remote.name
-    if target.is_file() and not mismatch(target, remote.checksums):
+    if target.is_file() and not find_mismatch(target, remote.checksums):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"cannot write to the download cache {target.parent}: {error}", "Set LSO_CACHE to a folder of your own."
+            f"cannot write to the download cache {target.parent}: {error}",
+            "Set the environment variable LSO_CACHE to a folder of your own.",
         ) from None
     failures = []
     for url in remote.urls:
         try:
             _download(url, target, remote, timeout, progress)
-        except (OSError, HTTPException, _Rejected) as error:
+        except (OSError, HTTPException, _WrongDownload) as error:
             failures.append(f"{url}: {error}")
             if isinstance(error, HTTPError):
                 error.close()
@@ -141,25 +115,26 @@ def fetch(
             return target
     raise DataError(
         f"cannot download {remote.name} ({'; '.join(failures)})",
-        "Try again with a connection, or get the file by other means and give it with --data PATH.",
+        "Check the network connection and try again, or get the file by other means and give it with --data PATH.",
     )
 
 
-def _download(url: str, target: Path, remote: Remote, timeout: float, progress: Progress | None) -> None:
+def _download(url: str, target: Path, remote: RemoteFile, timeout: float, progress: Progress | None) -> None:
+    # The file takes its name in the cache only when it is complete and checked.
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file, urlopen(url, timeout=timeout) as response:
             length = response.headers.get("Content-Length", "")
             done, total = 0, int(length) if length.isdigit() else 0
-            while block := response.read(CHUNK):
+            while block := response.read(CHUNK_BYTES):
                 done += file.write(block)
                 if progress:
                     progress(f"downloading {remote.name}", done, total)
         if total and done != total:
-            raise _Rejected(f"the transfer broke off after {done:,} of {total:,} bytes")
-        if wrong := mismatch(part, remote.checksums):
-            raise _Rejected(f"not the expected file: {wrong}")
+            raise _WrongDownload(f"the transfer broke off after {done:,} of {total:,} bytes")
+        if wrong := find_mismatch(part, remote.checksums):
+            raise _WrongDownload(f"not the expected file: {wrong}")
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)

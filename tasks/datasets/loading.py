@@ -1,4 +1,4 @@
-"""The data of any task, whatever their kind."""
+"""Loads the dataset of any task, images or sequences."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -24,26 +24,27 @@ def load_dataset(
     trust: Trust = False,
     files: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """The dataset that a configuration names.
+    """Load the dataset that a configuration names, in three splits.
 
-    A function of ``data`` alone, but for the binarization noise of images, which ``seed`` fixes: validation and test
-    are drawn once (``"dynamic"``), or train too (``"fixed"``), or nothing is (``"none"``).
+    The result depends on ``data`` alone, except for the binarization of images, whose noise ``seed`` fixes: under
+    ``"dynamic"`` validation and test images are drawn once, under ``"fixed"`` training images as well, under
+    ``"none"`` no image is.
 
     Args:
-        data: task, path, and how files become pixels or tokens; what it does not say is as the task has it.
-        binarize: of the run's protocol; None is the task's own. Sequences have nothing to binarize.
-        seed: of the run.
-        progress: told the bytes downloaded and the files read.
-        trust: whether a tokenizer ``module:function`` may be imported and run, or the names that may be: ``data`` can
-            come from a run folder, and then names what its maker likes.
-        files: of text, as ``provenance`` had them when they were read before: others are refused before a tokenizer of
-            the user's is given their lines. With one of ours the caller compares what they hold (`Dataset.hash`).
+        data: task, path, and how files become pixels or tokens; settings left open take the task's values.
+        binarize: how images are binarized; None takes the task's protocol. Sequences are not binarized.
+        seed: seed of the binarization.
+        progress: called with the bytes downloaded and the files read.
+        trust: whether a tokenizer ``module:function`` may be imported and run, or the names of those that may be. Ask
+            the user where ``data`` comes from a run folder, which can name any function.
+        files: ``provenance["files"]`` of the text that an earlier run read. A user's tokenizer is then run only if
+            the files are still the same; with a built-in tokenizer the caller compares the result (`Dataset.hash`).
     Returns:
         Three splits on the CPU; ``provenance`` has source, checksums, split and what was done to the data.
     Raises:
-        UsageError: if there is no such task, it needs a path and has none, a setting is for other data, or its
-            tokenizer is not to be trusted.
-        DataError: if the data cannot be had, read or split, or the files are others.
+        UsageError: if there is no such task, its path is missing, a setting is for another kind of data, or the
+            tokenizer is not trusted.
+        DataError: if the data cannot be found, read or split, or the files differ from ``files``.
     """
     row = task(data.task)
     of_text: dict[str, Any] = {"trust": trust, "files": files} if row.kind == "sequence" else {}
@@ -52,14 +53,10 @@ def load_dataset(
     return loaded
 
 
-def seen(dataset: Dataset, split: Split) -> Data:
-    """A split as the model sees data, for measuring and searching: binary wherever training was on binary pixels.
+def model_inputs(dataset: Dataset, split: Split) -> Data:
+    """A split as the model takes it when it is evaluated or searched: binarized wherever training used binary pixels.
 
-    Args:
-        dataset: of `load_dataset`, or any.
-        split: which part.
-    Returns:
-        The split; training images under dynamic binarization drawn once, by the seed of the other splits.
+    Training images under dynamic binarization are drawn once here, with the seed of the other splits.
     """
     how = dataset.provenance.get("binarize", {})
     x = dataset.split(split)

@@ -9,7 +9,7 @@ from lso.analysis.rank_correlation import rank_order
 from lso.reports.tables import MISSING, Table, number
 from lso.tasks.papers.published_tables import Column, PublishedTable, heading
 from lso.tasks.papers.reproduce import TableReproduction, measured, provenance, source
-from lso.tasks.training.run_set import Member, spread
+from lso.tasks.training.run_set import Member, mean_and_deviation
 from lso.vae.config.methods import parse_method
 
 Ours = Mapping[str, Any]  # mean, std, n
@@ -70,7 +70,7 @@ def _ours(column: Column, mine: Sequence[tuple[str, Member]], extra: Mapping[str
             values += [extra[member.planned.name]] if member.planned.name in extra else measured(member, quantity)
     if not values:
         return None
-    mean, std = spread(values)
+    mean, std = mean_and_deviation(values)
     return {"mean": mean, "std": std, "n": len(values)}
 
 

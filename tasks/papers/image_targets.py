@@ -25,8 +25,8 @@ from lso.gradient.search import minimize
 from lso.gradient.thresholds import ThresholdEnds, search_to_thresholds
 from lso.objectives.latent_objective import CONTEXTS, LatentObjective
 from lso.space import LatentSpace
-from lso.tasks.datasets.loading import seen
-from lso.tasks.training.experiment import dataset_of, resolve_device
+from lso.tasks.datasets.loading import model_inputs
+from lso.tasks.training.experiment import reload_dataset, resolve_device
 from lso.vae.checkpoint import first_line, load_last
 from lso.vae.config.components import Constant, Linear
 from lso.vae.config.training import TrainConfig
@@ -194,7 +194,7 @@ def annealed(config: TrainConfig) -> bool:
 
 def target_images(run: Run, config: BenchmarkConfig) -> Tensor:
     """The images that are searched for: the first of the test split."""
-    found = seen(dataset_of(run), "test")
+    found = model_inputs(reload_dataset(run), "test")
     if isinstance(found, Corpus):
         raise UsageError(f"{run.path} is of sequences, and this benchmark searches for images", "Leave it out.")
     return found[: config.targets]

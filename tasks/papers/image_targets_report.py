@@ -22,7 +22,7 @@ from lso.reports.tables import MISSING, Table, number, pluralize
 from lso.tasks.papers.claims import MIN_TARGETS, Claim, judge, name_of
 from lso.tasks.papers.image_targets import CONTROL_STEPS, TASK, BenchmarkConfig, TargetOutcome
 from lso.tasks.papers.published_tables import table
-from lso.tasks.search.gradient import FORCED
+from lso.tasks.search.gradient import IMAGE_CONTEXTS
 from lso.vae.runs import Run
 
 WIDE = 20.0  # largest median over smallest from which an axis is logarithmic
@@ -280,7 +280,7 @@ def write_report(
         sections.append({"title": f"Learning rate {other:g}", "table": iteration_table(found)})
         if judged := judge(found):
             sections.append({"table": claim_table(judged)})
-    context = FORCED[config.context] if any(o.free_running is not None for o in first) else ""
+    context = IMAGE_CONTEXTS[config.context] if any(o.free_running is not None for o in first) else ""
     notes = [f"The decoder's context: {context}."] if context else []
     sizes = f"{pluralize(len(first), 'model')}, {pluralize(len(images), 'image')}"
     html = render(

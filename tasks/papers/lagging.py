@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lso.tasks.training.plan import merge, plan
-from lso.tasks.training.run_set import Planned, check
+from lso.tasks.training.run_set import PlannedRun, check_folders
 from lso.vae.errors import RunError
 from lso.vae.runs import INFO, LAST, Run
 from lso.vae.utils.files import make_folder
@@ -70,7 +70,7 @@ QUICK = LaggingConfig(limit=1000, epochs=20, stages=(0, 60, 125, 250), points=12
 class Part:
     """One training of the experiment."""
 
-    planned: Planned
+    planned: PlannedRun
     method: Method
     series: Literal["plain", "offset", "one"]  # the picture that it is for; "one": that of one datum
     stages: tuple[int, ...]  # steps at which its weights are saved
@@ -112,8 +112,8 @@ def parts(config: LaggingConfig, settings: Mapping[str, Any] | None = None) -> l
     return found
 
 
-def _planned(name: str, label: str, seed: int, settings: Mapping[str, Any]) -> Planned:
-    return Planned(name=name, label=label, config=plan(merge(settings, {"method": label, "seed": seed})))
+def _planned(name: str, label: str, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
+    return PlannedRun(name=name, label=label, config=plan(merge(settings, {"method": label, "seed": seed})))
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def begin(
     from lso.tasks.training.experiment import resolve_device
     from lso.tasks.training.multi_run import MultiRunCallback
 
-    check([part.planned for part in parts], root)
+    check_folders([part.planned for part in parts], root)
     resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     return Session(root=root, device=device, callback=callback or MultiRunCallback(), deadline=deadline)

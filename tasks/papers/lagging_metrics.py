@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lso.tasks.datasets.arrays import load_arrays
-from lso.tasks.datasets.loading import seen
+from lso.tasks.datasets.loading import model_inputs
 from lso.tasks.papers.lagging import END, LaggingConfig, Part, Session, stage_file, train
 from lso.vae.checkpoint import load_model
 from lso.vae.data.dataset import Data, take
@@ -106,7 +106,7 @@ def measure_means(
     if (before := _read_means(kept)) is not None:
         return before
     chosen = slice(config.points) if one is None else slice(one, one + 1)
-    data = seen(session.data(part), "train" if part.series == "one" else "validation")[chosen]
+    data = model_inputs(session.data(part), "train" if part.series == "one" else "validation")[chosen]
     count = _progress(part, session)
     found = posterior_means(load_model(weights, _device(session)), data, PosteriorGrid(stride=config.stride), count)
     session.callback.left(part.planned)
@@ -245,7 +245,7 @@ def _metrics(part: Part, run: Run, session: Session) -> dict[str, Any]:
             return before
     except RunError:  # not there, or damaged: measured again
         pass
-    model, data = load_model(run.path / MODEL, _device(session)), seen(session.data(part), "test")
+    model, data = load_model(run.path / MODEL, _device(session)), model_inputs(session.data(part), "test")
     draws = [validate(model, data.to(_device(session)), seed)[0] for seed in range(DRAWS)]
     values = {key: statistics.fmean(float(one[key]) for one in draws) for key in AVERAGED}
     values["active_units"] = round(float(draws[0]["active_units"]))

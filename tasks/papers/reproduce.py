@@ -13,13 +13,13 @@ from lso.tasks.papers.published_tables import PublishedTable, Row
 from lso.tasks.task import TASKS
 from lso.tasks.training.plan import Settings, merge, plan
 from lso.tasks.training.run_set import (
-    OF_LATENTS,
+    LATENT_METRICS,
     EvaluationSpec,
     Member,
-    Planned,
-    evaluations,
+    PlannedRun,
     folder_name,
     is_finished,
+    stored_evaluations,
 )
 from lso.vae.config.methods import parse_method
 from lso.vae.errors import UsageError, unknown_name
@@ -32,7 +32,7 @@ class TableJob:
 
     row: int  # number of the row, from 0
     part: str  # part of the figures to compare with, if the row stands for several trainings; else empty
-    planned: Planned
+    planned: PlannedRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class TableReproduction:
     notes: tuple[str, ...] = ()  # differences from the paper under which levels still compare
 
     @property
-    def planned(self) -> list[Planned]:
+    def planned(self) -> list[PlannedRun]:
         """The trainings."""
         return [job.planned for job in self.jobs]
 
@@ -156,7 +156,10 @@ def with_finished(plan: TableReproduction, root: Path, settings: Settings) -> Ta
             if not (root / planned.name / INFO).is_file():
                 break
             if (index, part, seed) not in jobs and is_finished(planned, root):
-                if plan.asked is None or len(evaluations(Run(root / planned.name), plan.asked)) >= plan.asked.repeats:
+                if (
+                    plan.asked is None
+                    or len(stored_evaluations(Run(root / planned.name), plan.asked)) >= plan.asked.repeats
+                ):
                     jobs[index, part, seed] = TableJob(row=index, part=part, planned=planned)
                 else:
                     evaluated_otherwise.append(planned.name)
@@ -230,7 +233,7 @@ METRIC_OF = {
 PER_TOKEN = ("ppl", "ppl_bound")  # exp(metric / number of tokens)
 
 
-def _planned(table: PublishedTable, row: Row, settings: Settings, latent: int | None, seed: int) -> Planned:
+def _planned(table: PublishedTable, row: Row, settings: Settings, latent: int | None, seed: int) -> PlannedRun:
     scale = table.scale.settings if table.scale else {}
     method, full = parse_method(row.train), merge(merge(_paper_settings(table, row), scale), settings)
     size = {"latent_dim": latent} if latent is not None else {} if method.latents else {"latent_dim": 0}
@@ -241,7 +244,7 @@ def _planned(table: PublishedTable, row: Row, settings: Settings, latent: int | 
             f"row {row.label}: {error.message}", f"{error.hint} With --rows only the rows that it names are trained."
         ) from None
     name = folder_name(row.training, config.architecture.latent_dim, seed)
-    return Planned(name=name, label=row.training, config=config, turn=_turn(table, row))
+    return PlannedRun(name=name, label=row.training, config=config, turn=_turn(table, row))
 
 
 def _cuts(table: PublishedTable, jobs: Sequence[TableJob], kind: str) -> list[str]:
@@ -284,7 +287,7 @@ def measured(member: Member, quantity: str) -> list[float]:
         return [member.info["seconds"] / 3600]
     key = METRIC_OF.get(quantity, quantity)
     if not member.planned.config.architecture.latent_dim:
-        if key in OF_LATENTS or quantity == "ppl_bound":  # without latents a perplexity is exact and no bound
+        if key in LATENT_METRICS or quantity == "ppl_bound":  # without latents a perplexity is exact and no bound
             return []
         key = "neg_elbo" if key == "iw_nll" else key
     found = [one for one in member.evaluations if one.get(key) is not None]

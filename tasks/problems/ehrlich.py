@@ -1,4 +1,7 @@
-"""Ehrlich functions (Stanton et al. 2024): hidden motifs to put into sequences that a chain must not forbid."""
+"""The task `ehrlich`: Ehrlich functions (Stanton et al. 2024), scores of sequences with known optimum 1.
+
+A sequence scores by how much it contains of several hidden motifs, and must avoid the banned transitions of a chain.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +17,8 @@ from numpy.random import RandomState
 from lso.tasks.datasets.download import Progress
 from lso.tasks.datasets.line_reader import TextLines
 from lso.tasks.datasets.loading import load_dataset
-from lso.tasks.datasets.splits import WHOLE
-from lso.tasks.datasets.text_dataset import Texts
+from lso.tasks.datasets.splits import UNSPLIT
+from lso.tasks.datasets.text_dataset import RawTexts
 from lso.tasks.goals import Goal
 from lso.vae.config.training import DataConfig
 from lso.vae.data.dataset import Dataset
@@ -24,9 +27,9 @@ from lso.vae.runs import Run
 from lso.vae.utils.random import generator, mix_seed
 from lso.vae.utils.validation import require
 
-COUNT = 10_000  # sequences to learn from
-BANNED = 0.4  # share of the steps from each word that are forbidden
-TEMPERATURE = 0.5  # of the softmax over Gaussian numbers that gives the chances of the others
+TRAINING_SEQUENCES = 10_000  # sequences to learn from
+BANNED_SHARE = 0.4  # share of the steps from each word that are forbidden
+TEMPERATURE = 0.5  # of the softmax over Gaussian numbers that gives the probabilities of the other steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +75,14 @@ class Ehrlich:
             )
 
     def __call__(self, sequences: Sequence[Any]) -> list[float | None]:
-        """Values, to be maximized."""
+        """Values of sequences, to be maximized; None for an infeasible one."""
         return [self._value(text) for text in sequences]
 
     def _value(self, text: Any) -> float | None:
         x = self._read(text)
         if x is None:
             return None
-        hidden, value = structure(self), 1.0
+        hidden, value = build_structure(self), 1.0
         for motif, offsets in zip(hidden.motifs, hidden.offsets, strict=True):
             places = self.length - offsets[-1]
             hits = sum((x[o : o + places] == word).astype(int) for word, o in zip(motif, offsets, strict=True))
@@ -87,68 +90,53 @@ class Ehrlich:
         return value
 
     def _read(self, text: Any) -> Int[ndarray, " length"] | None:
-        """The words of a feasible sequence."""
+        """The words of a sequence as numbers; None if it is infeasible."""
         tokens = text.split() if isinstance(text, str) else []
         tokens += tokens[-1:] * (self.length - len(tokens)) if self.fill else []
-        names = _names(self.words)
+        names = _word_numbers(self.words)
         if len(tokens) != self.length or not all(token in names for token in tokens):
             return None
         x = np.array([names[token] for token in tokens])
-        return x if (structure(self).transition[x[:-1], x[1:]] > 0).all() else None
+        return x if (build_structure(self).transition[x[:-1], x[1:]] > 0).all() else None
 
     def optimum(self) -> str:
         """A feasible sequence of value 1: one motif after the other, each word repeated until the next one's place."""
-        hidden, x = structure(self), list[int]()
+        hidden, x = build_structure(self), list[int]()
         for motif, offsets in zip(hidden.motifs, hidden.offsets, strict=True):
             ends = [*offsets[1:], offsets[-1] + 1]
             for word, start, end in zip(motif, offsets, ends, strict=True):
                 x += [word] * (end - start)
-        return _text(x + x[-1:] * (self.length - len(x)))
+        return _join_words(x + x[-1:] * (self.length - len(x)))
 
     def sample(self, count: int, seed: int) -> list[str]:
-        """Sequences of the chain, all feasible: the first word uniform, the others by the transition matrix.
-
-        Args:
-            count: how many.
-            seed: of the draws.
-        Returns:
-            Texts; a longer list begins with a shorter one only by chance.
-        """
-        stream, total = _stream(seed, "sample"), structure(self).transition.cumsum(1)
+        """Draw sequences from the chain, all feasible: the first word uniform, the others by the transition matrix."""
+        stream, total = _stream(seed, "sample"), build_structure(self).transition.cumsum(1)
         x = [stream.randint(self.words, size=count)]
         for _ in range(self.length - 1):
             reach = stream.random_sample(count) * total[x[-1], -1]
             x.append((total[x[-1]] <= reach[:, None]).sum(1))
-        return [_text(row) for row in np.stack(x, 1).tolist()]
+        return [_join_words(row) for row in np.stack(x, 1).tolist()]
 
 
-TASK = Ehrlich(fill=True)  # 32 words, sequences of 32, four motifs of four
+TASK_FUNCTION = Ehrlich(fill=True)  # 32 words, sequences of 32, four motifs of four
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Structure:
-    """What an Ehrlich function hides.
+class HiddenStructure:
+    """The hidden parts of an Ehrlich function."""
 
-    Args:
-        transition: ``(V, V)`` chances of each step; 0 where it is banned. Steps to itself never are.
-        motifs: ``(c, k)`` words.
-        offsets: ``(c, k)`` places of a motif's words from its first.
-    """
-
-    transition: Float[ndarray, "words words"]
-    motifs: list[list[int]]
-    offsets: list[list[int]]
+    transition: Float[ndarray, "words words"]  # probability of each step; 0 where banned, which repeating never is
+    motifs: list[list[int]]  # k words of each of c motifs
+    offsets: list[list[int]]  # the positions of a motif's words relative to its first
 
 
 @cache
-def structure(function: Ehrlich) -> Structure:
-    """Matrix, motifs and spacings of a function.
-
-    The motifs one after the other are one path of the chain without a step to itself, so that a sequence with all of
-    them is feasible.
-    """
+def build_structure(function: Ehrlich) -> HiddenStructure:
+    """Draw the transition matrix, motifs and spacings of a function from its seed."""
+    # The motifs one after the other are one path of the chain without repeated words, so that a sequence with all of
+    # them is feasible.
     stream = _stream(function.seed, "structure")
-    transition = _transition(function.words, stream)
+    transition = _random_transition(function.words, stream)
     moves = transition * (1 - np.eye(function.words))
     path = [int(stream.randint(function.words))]
     while len(path) < function.motifs * function.motif_length:
@@ -156,17 +144,17 @@ def structure(function: Ehrlich) -> Structure:
     size, span = function.motif_length, function.length // function.motifs
     motifs = [path[start : start + size] for start in range(0, len(path), size)]
     inner = [np.sort(stream.permutation(span - 1)[: size - 1]) + 1 for _ in motifs]
-    return Structure(transition=transition, motifs=motifs, offsets=[[0, *places.tolist()] for places in inner])
+    return HiddenStructure(transition=transition, motifs=motifs, offsets=[[0, *places.tolist()] for places in inner])
 
 
-def _transition(words: int, stream: RandomState) -> Float[ndarray, "words words"]:
+def _random_transition(words: int, stream: RandomState) -> Float[ndarray, "words words"]:
     """A random ergodic matrix: a cycle through all words and the steps to themselves are never banned."""
     weights = np.exp(stream.standard_normal((words, words)) / TEMPERATURE)
     cycle = stream.permutation(words)
     following = dict(zip(cycle.tolist(), np.roll(cycle, -1).tolist(), strict=True))
     for word in range(words):
         others = [other for other in range(words) if other not in (word, following[word])]
-        weights[word, stream.permutation(others)[: int(BANNED * words)]] = 0
+        weights[word, stream.permutation(others)[: int(BANNED_SHARE * words)]] = 0
     total: Float[ndarray, "words words"] = weights / weights.sum(1, keepdims=True)
     return total
 
@@ -176,37 +164,31 @@ def _stream(seed: int, purpose: str) -> RandomState:
 
 
 @cache
-def _names(words: int) -> dict[str, int]:
+def _word_numbers(words: int) -> dict[str, int]:
     return {str(word): word for word in range(words)}
 
 
-def _text(words: Sequence[int]) -> str:
+def _join_words(words: Sequence[int]) -> str:
     return " ".join(map(str, words))
 
 
-def load(data: DataConfig, progress: Progress | None = None) -> Texts:
-    """10,000 sequences of the default function's chain, all feasible, to be split 80/10/10."""
+def load(data: DataConfig, progress: Progress | None = None) -> RawTexts:
+    """Generate 10,000 feasible sequences from the default function's chain, to be split 80/10/10."""
     if data.path:
         raise UsageError(f"task ehrlich is generated and reads no path, got {data.path}", "Leave --data out.")
-    function = TASK
-    note = f"Generated: {COUNT:,} sequences of the chain of {function}, its first word uniform."
-    part = TextLines(name="ehrlich", texts=function.sample(COUNT, seed=0))
+    function = TASK_FUNCTION
+    note = f"Generated: {TRAINING_SEQUENCES:,} sequences of the chain of {function}, its first word uniform."
+    part = TextLines(name="ehrlich", texts=function.sample(TRAINING_SEQUENCES, seed=0))
     words = [str(word) for word in range(function.words)]
-    return Texts(parts={WHOLE: part}, words=words, provenance={"source": "generated", "notes": [note]})
+    return RawTexts(parts={UNSPLIT: part}, words=words, provenance={"source": "generated", "notes": [note]})
 
 
 def goal(run: Run) -> Goal:
-    """What sequences of words are searched for.
-
-    Args:
-        run: a training on this task.
-    Returns:
-        The default function; known are training sequences and their values.
-    """
+    """The goal of maximizing the default Ehrlich function; initial data are training sequences."""
     data = run.config.data
     return Goal(
         name="ehrlich",
-        score=TASK,
+        score=TASK_FUNCTION,
         maximize=True,
         best=1.0,
         known=lambda count, seed: known(count, seed, load_dataset(data, "none", 0, trust=run.trust)),
@@ -215,10 +197,10 @@ def goal(run: Run) -> Goal:
 
 
 def known(count: int, seed: int, dataset: Dataset) -> tuple[list[str], list[float]]:
-    """Training sequences at random, with their values."""
+    """Initial data of a search: random training sequences with their values."""
     if dataset.vocabulary is None:
         raise DataError("expected a dataset of sequences, got images", "Give a run of the task ehrlich.")
     rows = torch.randperm(len(dataset.train), generator=generator(seed, "ehrlich/known"))[:count]
     texts = [dataset.vocabulary.text(row) for row in dataset.corpus("train")[rows].padded().tolist()]
-    values = TASK(texts)
+    values = TASK_FUNCTION(texts)
     return texts, [value for value in values if value is not None]

@@ -1,4 +1,4 @@
-"""A genetic algorithm on sequences themselves: what a search over latents has to beat at the same number of calls."""
+"""A genetic algorithm on the sequences themselves: the baseline for a search over latents at equal numbers of calls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,28 +14,16 @@ Found = list[tuple[str, float | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Genetic:
-    """Settings of the algorithm.
+class GeneticSettings:
+    """Settings of the genetic algorithm."""
 
-    Args:
-        population: survivors of each generation, the best of all so far.
-        children: scored together in one generation.
-        tournament: survivors of whom the best becomes a parent.
-        crossover: share of the children with two parents.
-        mutations: expected tokens of a child that change.
-        max_calls: scored sequences, valid or not, at most, as a multiple of the budget.
-        patience: generations in a row without anything new, after which it ends.
-    Raises:
-        UsageError: if a number is out of range.
-    """
-
-    population: int = 50
-    children: int = 20
-    tournament: int = 3
-    crossover: float = 0.5
-    mutations: float = 1.0
-    max_calls: int = 10
-    patience: int = 50
+    population: int = 50  # survivors of each generation, the best of all so far
+    children: int = 20  # sequences scored together in one generation
+    tournament: int = 3  # survivors drawn, of which the best becomes a parent
+    crossover: float = 0.5  # share of the children with two parents
+    mutations: float = 1.0  # expected number of tokens of a child that change
+    max_calls: int = 10  # largest number of scored sequences, valid or not, as a multiple of the budget
+    patience: int = 50  # the search ends after so many generations in a row without a new sequence
 
     def __post_init__(self) -> None:
         require(self.population >= 2, "population >= 2", self.population, "50 is the default.")
@@ -45,7 +33,7 @@ class Genetic:
         require(self.mutations > 0, "mutations > 0", self.mutations, "1 is the default.")
 
 
-def genetic(
+def genetic_search(
     score: Score,
     start: tuple[Sequence[str], Sequence[float]],
     budget: int,
@@ -53,7 +41,7 @@ def genetic(
     *,
     maximize: bool = True,
     alphabet: Sequence[str] | None = None,
-    settings: Genetic = Genetic(),
+    settings: GeneticSettings = GeneticSettings(),
 ) -> Found:
     """Search among sequences by mutation, crossover and survival of the best.
 
@@ -81,8 +69,8 @@ def genetic(
     if len(texts) < 2 or len(texts) != len(values):
         raise UsageError(f"got {len(texts)} sequences and {len(values)} values to start from", "Give two at least.")
     sign, stream = (1.0 if maximize else -1.0), Random(mix_seed(seed, "genetic"))
-    alive = _survivors([(sign * value, text) for text, value in zip(texts, values, strict=True)], settings)
-    breed = _Breeder(stream, settings, sorted(set(alphabet or " ".join(texts).split())), _equal(texts))
+    alive = _select_survivors([(sign * value, text) for text, value in zip(texts, values, strict=True)], settings)
+    breed = _Breeder(stream, settings, sorted(set(alphabet or " ".join(texts).split())), _have_equal_length(texts))
     seen, found, valid, idle = set(texts), Found(), 0, 0
     while valid < budget and len(found) < settings.max_calls * budget and idle < settings.patience:
         room = min(settings.children, budget - valid, settings.max_calls * budget - len(found))
@@ -92,28 +80,28 @@ def genetic(
         found += scored
         fresh = [(sign * value, text) for text, value in scored if value is not None]
         valid, idle = valid + len(fresh), 0 if children else idle + 1
-        alive = _survivors([*alive, *fresh], settings)
+        alive = _select_survivors([*alive, *fresh], settings)
     return found
 
 
 Scored = list[tuple[float, str]]  # gain, larger is better, and text
 
 
-def _survivors(scored: Scored, settings: Genetic) -> Scored:
+def _select_survivors(scored: Scored, settings: GeneticSettings) -> Scored:
     """The best, ties in the order of the text so that nothing depends on the order of calls."""
     return sorted(scored, key=lambda one: (-one[0], one[1]))[: settings.population]
 
 
-def _equal(texts: Sequence[str]) -> bool:
+def _have_equal_length(texts: Sequence[str]) -> bool:
     return len({len(text.split()) for text in texts}) == 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Breeder:
-    """Makes a child of survivors."""
+    """Makes children of survivors by crossover and mutation."""
 
     stream: Random
-    settings: Genetic
+    settings: GeneticSettings
     alphabet: Sequence[str]
     equal: bool
 

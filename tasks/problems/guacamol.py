@@ -23,8 +23,8 @@ ZALEPLON = "O=C(C)N(CC)C1=CC=CC(C2=CC=NC3=C(C=NN23)C#N)=C1"
 TADALAFIL = "O=C1N(CC(N2C1CC3=C(C2C4=CC5=C(OCO5)C=C4)NC6=C3C=CC=C6)=O)C"
 SILDENAFIL = "CCCC1=NN(C2=C1N=C(NC2=O)C3=C(C=CC(=C3)S(=O)(=O)N4CCN(CC4)C)OCC)C"
 SITAGLIPTIN = "NC(CC(=O)N1CCn2c(nnc2C(F)(F)F)C1)Cc1cc(F)c(F)cc1F"
-VALSARTAN = "CN(C=O)Cc1ccc(c2ccccc2)cc1"  # the pattern that is to occur
-FORMULA = {"C": 19, "H": 17, "N": 3, "O": 2}  # that zaleplon's likeness is to have
+VALSARTAN_PATTERN = "CN(C=O)Cc1ccc(c2ccccc2)cc1"  # substructure that is to occur
+ZALEPLON_FORMULA = {"C": 19, "H": 17, "N": 3, "O": 2}  # that zaleplon's likeness is to have
 
 Curve = Callable[[float], float]
 
@@ -47,13 +47,13 @@ def at_least(x: float, mu: float, sigma: float) -> float:
     return bell(min(x, mu), mu, sigma)
 
 
-def clipped(x: float, full: float) -> float:
+def ramp(x: float, full: float) -> float:
     """Rising from 0 at 0 to 1 at ``full`` and beyond."""
     return min(max(x / full, 0.0), 1.0)
 
 
-def geometric(values: Sequence[float]) -> float:
-    """The n-th root of their product: 0 where one is."""
+def geometric_mean(values: Sequence[float]) -> float:
+    """The n-th root of the product of n values, which is 0 if one of them is."""
     return math.prod(values) ** (1 / len(values))
 
 
@@ -74,8 +74,8 @@ def _fingerprint(kind: str) -> Callable[[Mol], Any]:
     return found
 
 
-def _like(target: str, kind: str, curve: Curve = float) -> Property:
-    """Tanimoto similarity to a molecule."""
+def _similarity(target: str, kind: str, curve: Curve = float) -> Property:
+    """The property that is a curve of the Tanimoto similarity to a target molecule."""
     from rdkit import Chem, DataStructs
 
     fingerprint = _fingerprint(kind)
@@ -90,51 +90,51 @@ def _descriptors() -> tuple[Property, Property, Property, Property]:
     return Crippen.MolLogP, rdMolDescriptors.CalcTPSA, GraphDescriptors.BertzCT, rdMolDescriptors.CalcNumAromaticRings
 
 
-def _elements(mol: Mol) -> Counter[str]:
-    """Atoms of each element, hydrogens that are not drawn too."""
+def _count_elements(mol: Mol) -> Counter[str]:
+    """Number of atoms of each element, implicit hydrogens included."""
     atoms = list(mol.GetAtoms())
     found = Counter(atom.GetSymbol() for atom in atoms)
     found["H"] += sum(atom.GetTotalNumHs() for atom in atoms)
     return found
 
 
-def _formula(mol: Mol) -> float:
+def _formula_similarity(mol: Mol) -> float:
     """Likeness of a molecular formula: a bell for each element, a wider one for all atoms, their geometric mean."""
-    found = _elements(mol)
-    bells = [bell(found[element], count, 1.0) for element, count in FORMULA.items()]
-    return geometric([*bells, bell(found.total(), sum(FORMULA.values()), 2.0)])
+    found = _count_elements(mol)
+    bells = [bell(found[element], count, 1.0) for element, count in ZALEPLON_FORMULA.items()]
+    return geometric_mean([*bells, bell(found.total(), sum(ZALEPLON_FORMULA.values()), 2.0)])
 
 
 # --- the benchmarks ---------------------------------------------------------------------------------------------------
 
 
 def _zale() -> list[Property]:
-    return [_like(ZALEPLON, "ECFP4"), _formula]
+    return [_similarity(ZALEPLON, "ECFP4"), _formula_similarity]
 
 
 def _pdop() -> list[Property]:
     *_, aromatic = _descriptors()
-    return [_like(PERINDOPRIL, "ECFP4"), lambda mol: bell(aromatic(mol), 2, 0.5)]
+    return [_similarity(PERINDOPRIL, "ECFP4"), lambda mol: bell(aromatic(mol), 2, 0.5)]
 
 
 def _osmb() -> list[Property]:
     logp, surface, *_ = _descriptors()
     return [
-        _like(OSIMERTINIB, "FCFP4", lambda x: clipped(x, 0.8)),
-        _like(OSIMERTINIB, "ECFP6", lambda x: at_most(x, 0.85, 0.1)),
+        _similarity(OSIMERTINIB, "FCFP4", lambda x: ramp(x, 0.8)),
+        _similarity(OSIMERTINIB, "ECFP6", lambda x: at_most(x, 0.85, 0.1)),
         lambda mol: at_least(surface(mol), 100, 10),
         lambda mol: at_most(logp(mol), 1, 1),
     ]
 
 
 def _med2() -> list[Property]:
-    return [_like(TADALAFIL, "ECFP6"), _like(SILDENAFIL, "ECFP6")]
+    return [_similarity(TADALAFIL, "ECFP6"), _similarity(SILDENAFIL, "ECFP6")]
 
 
 def _valt() -> list[Property]:
     from rdkit import Chem
 
-    pattern, model = Chem.MolFromSmarts(VALSARTAN), Chem.MolFromSmiles(SITAGLIPTIN)
+    pattern, model = Chem.MolFromSmarts(VALSARTAN_PATTERN), Chem.MolFromSmiles(SITAGLIPTIN)
     wanted = [(of, of(model), sigma) for of, sigma in zip(_descriptors(), (0.2, 5.0, 30.0), strict=False)]
     near: list[Property] = [lambda mol, of=of, mu=mu, s=s: bell(of(mol), mu, s) for of, mu, s in wanted]  # type: ignore[misc]
     return [lambda mol: float(mol.HasSubstructMatch(pattern)), *near]
@@ -143,9 +143,9 @@ def _valt() -> list[Property]:
 def _rano() -> list[Property]:
     logp, surface, *_ = _descriptors()
     return [
-        _like(RANOLAZINE, "AP", lambda x: clipped(x, 0.7)),
+        _similarity(RANOLAZINE, "AP", lambda x: ramp(x, 0.7)),
         lambda mol: at_least(logp(mol), 7, 1),
-        lambda mol: bell(_elements(mol)["F"], 1, 1),
+        lambda mol: bell(_count_elements(mol)["F"], 1, 1),
         lambda mol: at_least(surface(mol), 95, 20),
     ]
 
@@ -167,8 +167,8 @@ def _terms(name: str) -> list[Property]:
 
 
 def score(name: str, mol: Mol) -> float:
-    """The score of a molecule."""
-    return geometric([term(mol) for term in _terms(name)])
+    """The score of a molecule in one of `BENCHMARKS`."""
+    return geometric_mean([term(mol) for term in _terms(name)])
 
 
 zale = Score("zale", partial(score, "zale"))

@@ -1,9 +1,9 @@
-"""The scores of molecules by name: what a search of the task ``molecules`` can be for. No torch, no chemistry yet."""
+"""The scores of molecules by name, which are the goals of the task ``molecules``. Imports neither torch nor RDKit."""
 
 from collections.abc import Mapping
 
 from lso.tasks.problems import chemistry, guacamol
-from lso.tasks.problems.chemistry import HEAVY_ATOMS, Score
+from lso.tasks.problems.chemistry import MAX_HEAVY_ATOMS, Score
 from lso.vae.errors import UsageError, unknown_name
 
 SCORES: Mapping[str, Score] = {
@@ -18,7 +18,7 @@ SCORES: Mapping[str, Score] = {
 }
 SUMMARIES: Mapping[str, str] = {
     "qed": "drug-likeness (QED), in (0, 1)",
-    "plogp": f"penalized logP; more than {HEAVY_ATOMS} heavy atoms, the most that ZINC 250k has, are invalid",
+    "plogp": f"penalized logP; more than {MAX_HEAVY_ATOMS} heavy atoms, the most that ZINC 250k has, are invalid",
     **guacamol.SUMMARIES,
 }
 
@@ -30,9 +30,9 @@ def score_smiles(goal: str, smiles: str) -> float | None:
 
     Args:
         goal: row of `SCORES`: ``qed``, ``plogp``, ``zale``, ``pdop``, ``osmb``, ``med2``, ``valt`` or ``rano``.
-        smiles: of the molecule; SELFIES are read too.
+        smiles: SMILES of the molecule; SELFIES are read too.
     Returns:
-        The score, more being better; None for what is no molecule, or has no such score.
+        The score, larger being better; None for text that is no molecule, or a molecule without such a score.
     Raises:
         UsageError: if there is no such goal, ``smiles`` is no text, or RDKit and selfies are not installed.
     """

@@ -1,4 +1,4 @@
-"""Molecules as SELFIES, by default ZINC 250k; and the scores that a search of a model's latent space can be for."""
+"""The task `molecules`: molecules as SELFIES, by default ZINC 250k, and the goals of searches among them."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -7,22 +7,29 @@ from pathlib import Path
 
 import torch
 
-from lso.tasks.datasets.download import Progress, Remote, cache_folder, content_hash, fetch, file_hash
-from lso.tasks.datasets.line_reader import TextLines, content
-from lso.tasks.datasets.splits import SPLIT_SEED, WHOLE, division, permutation
-from lso.tasks.datasets.text_dataset import Texts
+from lso.tasks.datasets.download import Progress, RemoteFile, cache_folder, content_hash, fetch, file_hash
+from lso.tasks.datasets.line_reader import TextLines, read_unpacked
+from lso.tasks.datasets.splits import SPLIT_SEED, UNSPLIT, permutation, plan_splits
+from lso.tasks.datasets.text_dataset import RawTexts
 from lso.tasks.goals import Goal
-from lso.tasks.problems.chemistry import Score, need_extra
-from lso.tasks.problems.molecule_files import Molecules, encoded, is_selfies, read_molecules, read_tokens, write_tokens
+from lso.tasks.problems.chemistry import Score, require_chemistry
+from lso.tasks.problems.molecule_files import (
+    Molecules,
+    encode_selfies,
+    is_selfies,
+    read_molecules,
+    read_tokens,
+    write_tokens,
+)
 from lso.tasks.problems.molecule_scores import SCORES, SUMMARIES
-from lso.tasks.task import existing, settled
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.task import fill_defaults, require_path
+from lso.tasks.training.experiment import reload_dataset
 from lso.vae.config.training import DataConfig
 from lso.vae.errors import DataError
 from lso.vae.runs import Run
 from lso.vae.utils.random import generator
 
-ZINC = Remote(
+ZINC = RemoteFile(
     name="molecules/250k_rndm_zinc_drugs_clean_3.csv",
     urls=(
         "https://raw.githubusercontent.com/aspuru-guzik-group/chemical_vae/master/models/zinc_properties/"
@@ -30,17 +37,18 @@ ZINC = Remote(
     ),
     checksums=("blob:d31726bf929d35cb52fa109db90411c90a000dfe",),
 )
-TOTAL, TEST, VALIDATION = 249_455, 5_000, 24_445  # ZINC 250k, and the parts of Jin et al. (2018)
-HOW = (
-    f"sizes of JT-VAE: the first {TEST:,} molecules are its test part; {VALIDATION:,} of the others, shuffled with "
-    f"seed {SPLIT_SEED}, are validation, as its list is not at hand"
+ZINC_MOLECULES = 249_455  # in ZINC 250k
+TEST_MOLECULES, VALIDATION_MOLECULES = 5_000, 24_445  # the splits of Jin et al. (2018)
+SPLIT_DESCRIPTION = (
+    f"sizes of JT-VAE: the first {TEST_MOLECULES:,} molecules are its test part; {VALIDATION_MOLECULES:,} of the "
+    f"others, shuffled with seed {SPLIT_SEED}, are validation, as its list is not at hand"
 )
 
 
 # --- the data ---------------------------------------------------------------------------------------------------------
 
 
-def load(data: DataConfig, progress: Progress | None = None) -> Texts:
+def load(data: DataConfig, progress: Progress | None = None) -> RawTexts:
     """ZINC 250k, or the user's molecules, as SELFIES.
 
     What a file's SMILES become is kept in the cache folder by the file's checksum, so that the minutes that it takes
@@ -57,16 +65,16 @@ def load(data: DataConfig, progress: Progress | None = None) -> Texts:
         UsageError: if SMILES are to be written as SELFIES and the extra is not installed.
         DataError: if the file cannot be had or read.
     Source: Gomez-Bombarelli et al. (2018), arXiv:1610.02415; parts of Jin et al. (2018), arXiv:1802.04364; SELFIES of
-    Krenn et al. (2020), arXiv:1905.13741. Deviations: see `HOW`, where the file has no column ``split``.
+    Krenn et al. (2020), arXiv:1905.13741. Deviations: see `SPLIT_DESCRIPTION`, where the file has no column ``split``.
     """
-    path = existing(data.path) if data.path else fetch(ZINC, progress=progress)
+    path = require_path(data.path) if data.path else fetch(ZINC, progress=progress)
     carried = path.suffix.lower() == ".npz"
-    limit = data.limit if settled(data).limited == "read" else 0
-    found = read_tokens(path) if carried else _of_text(path, limit, progress)
+    limit = data.limit if fill_defaults(data).limited == "read" else 0
+    found = read_tokens(path) if carried else _read_text_file(path, limit, progress)
     record = {"source": "a local file" if data.path else "downloaded", **found.record}
     blob = file_hash(path, "blob") if carried else str(record["blob"])
     parts = {part: TextLines(name=f"{path.name} {part}", texts=texts, blob=blob) for part, texts in found.parts.items()}
-    return Texts(parts=parts, provenance=record)
+    return RawTexts(parts=parts, provenance=record)
 
 
 def write(source: str | Path, target: str | Path, progress: Progress | None = None) -> None:
@@ -76,67 +84,61 @@ def write(source: str | Path, target: str | Path, progress: Progress | None = No
     write_tokens(Molecules(parts=parts, record=texts.provenance), target)
 
 
-def _of_text(path: Path, limit: int, progress: Progress | None) -> Molecules:
-    raw = content(path)
+def _read_text_file(path: Path, limit: int, progress: Progress | None) -> Molecules:
+    raw = read_unpacked(path)
     blob = content_hash(raw, "blob")
     kept = cache_folder() / "molecules" / f"selfies-{blob}{f'-{limit}' if limit else ''}.npz"
     if kept.is_file():
         with suppress(DataError):  # a damaged one is made again
             return read_tokens(kept)
-    found = _parted(read_molecules(raw, path.name))
+    found = _assign_zinc_splits(read_molecules(raw, path.name))
     found = Molecules(parts=found.parts, record={**found.record, "file": path.name, "blob": blob})
     if is_selfies(found):
         return found
-    made = encoded(_limited(found, limit), path.name, progress)
+    made = encode_selfies(_limit_molecules(found, limit), path.name, progress)
     write_tokens(made, kept)
     return made
 
 
-def _limited(found: Molecules, limit: int) -> Molecules:
-    """The molecules that a limit leaves of a file's, so that minutes are not spent on others."""
+def _limit_molecules(found: Molecules, limit: int) -> Molecules:
+    """The molecules of a file that a limit keeps, so that no time is spent on encoding the others."""
     if not limit:
         return found
     sizes = {part: len(texts) for part, texts in found.parts.items()}
-    cut = division(sizes, {}, limit=limit, how=found.record.get("split", ""), kind="sequence")
+    cut = plan_splits(sizes, {}, limit=limit, how=found.record.get("split", ""), kind="sequence")
     rows = {part: index.tolist() for part, index in cut.rows.items()}
     parts = {part: [found.parts[cut.origin[part]][row] for row in rows[part]] for part in rows}
     return Molecules(parts=parts, record={**found.record, "split": cut.record["how"]})
 
 
-def _parted(found: Molecules) -> Molecules:
-    """The parts of JT-VAE, where all of ZINC 250k come without any."""
-    if found.parts.keys() != {WHOLE} or len(found.parts[WHOLE]) != TOTAL:
+def _assign_zinc_splits(found: Molecules) -> Molecules:
+    """Split the whole of ZINC 250k as JT-VAE does, if it comes without splits; other molecules are left as they are."""
+    if found.parts.keys() != {UNSPLIT} or len(found.parts[UNSPLIT]) != ZINC_MOLECULES:
         return found
-    texts = found.parts[WHOLE]
-    held = {TEST + row for row in permutation(TOTAL - TEST, "split/molecules")[:VALIDATION].tolist()}
-    parts = {
-        "train": [texts[row] for row in range(TEST, TOTAL) if row not in held],
-        "validation": [texts[row] for row in sorted(held)],
-        "test": texts[:TEST],
+    texts = found.parts[UNSPLIT]
+    held = {
+        TEST_MOLECULES + row
+        for row in permutation(ZINC_MOLECULES - TEST_MOLECULES, "split/molecules")[:VALIDATION_MOLECULES].tolist()
     }
-    return Molecules(parts=parts, record={**found.record, "split": HOW})
+    parts = {
+        "train": [texts[row] for row in range(TEST_MOLECULES, ZINC_MOLECULES) if row not in held],
+        "validation": [texts[row] for row in sorted(held)],
+        "test": texts[:TEST_MOLECULES],
+    }
+    return Molecules(parts=parts, record={**found.record, "split": SPLIT_DESCRIPTION})
 
 
-# --- what a search is for ---------------------------------------------------------------------------------------------
+# --- the goals --------------------------------------------------------------------------------------------------------
 
-POOL = 5_000  # training molecules that are scored for `known`: seconds, where all of them would take minutes
+KNOWN_POOL = 5_000  # training molecules that are scored for `known`: seconds, where all of them would take minutes
 
 
 def known(run: Run, score: Score, count: int, seed: int) -> tuple[list[str], list[float]]:
-    """Training molecules and their scores: a fifth of them the best of 5,000 random ones, the rest random.
-
-    Args:
-        run: a training run on molecules.
-        score: of molecules.
-        count: how many.
-        seed: of the draw.
-    Returns:
-        SELFIES and their scores, the best first; fewer where there are fewer.
-    """
-    dataset = dataset_of(run)
+    """Initial data of a search: training molecules and their scores, a fifth of them the best of 5,000 random ones."""
+    dataset = reload_dataset(run)
     corpus, vocabulary = dataset.corpus("train"), dataset.vocabulary
     assert vocabulary is not None, "a corpus comes with one"
-    rows = torch.randperm(len(corpus), generator=generator(seed, "molecules/known"))[: max(POOL, count)]
+    rows = torch.randperm(len(corpus), generator=generator(seed, "molecules/known"))[: max(KNOWN_POOL, count)]
     texts = [vocabulary.text(corpus[row].tolist()) for row in rows.tolist()]
     scored = [(text, value) for text, value in zip(texts, score(texts), strict=True) if value is not None]
     order = sorted(range(len(scored)), key=lambda i: -scored[i][1])
@@ -147,17 +149,8 @@ def known(run: Run, score: Score, count: int, seed: int) -> tuple[list[str], lis
 
 
 def goal(name: str, run: Run) -> Goal:
-    """A score to maximize over the molecules that a model decodes.
-
-    Args:
-        name: row of `SCORES`.
-        run: a training run on molecules.
-    Returns:
-        The goal; what the best attainable value is nobody knows, for any of them.
-    Raises:
-        UsageError: if the extra is not installed.
-    """
-    need_extra()
+    """The goal of maximizing a row of `SCORES` over the molecules that a model decodes."""
+    require_chemistry()
     return Goal(
         name=name,
         score=SCORES[name],

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lso.decoders.decoder import Decoder
-from lso.tasks.search.initial_data import codes_of
+from lso.tasks.search.initial_data import encode_means
 from lso.vae.metrics.active_units import is_active, mean_variance
 
 
@@ -29,7 +29,7 @@ class Drift:
     per_active: float
 
 
-def drift(before: Float[Tensor, "n latent"], after: Float[Tensor, "n latent"]) -> Drift:
+def measure_drift(before: Float[Tensor, "n latent"], after: Float[Tensor, "n latent"]) -> Drift:
     """How far codes moved."""
     alive: Bool[Tensor, " latent"] = is_active(mean_variance(before)) | is_active(mean_variance(after))
     moved = ((after.double() - before.double()) ** 2).mean(0)
@@ -54,7 +54,7 @@ class CodeStatistics:
 
 
 @torch.no_grad()
-def code_statistics(decoder: Decoder, x: Shaped[Tensor, "n ..."], z: Float[Tensor, "n latent"]) -> CodeStatistics:
+def measure_codes(decoder: Decoder, x: Shaped[Tensor, "n ..."], z: Float[Tensor, "n latent"]) -> CodeStatistics:
     """How a model stands to data.
 
     Args:
@@ -65,14 +65,14 @@ def code_statistics(decoder: Decoder, x: Shaped[Tensor, "n ..."], z: Float[Tenso
         The account.
     """
     decoded = decoder(z) if decoder.vocabulary is None else decoder.tokens(z)
-    error = ((z - codes_of(decoder, decoded)) ** 2).mean().item()
+    error = ((z - encode_means(decoder, decoded)) ** 2).mean().item()
     units = int(is_active(mean_variance(z)).sum())
     return CodeStatistics(
-        active_units=units, reencoding_error=error, reproduced=same(decoded, x).double().mean().item()
+        active_units=units, reencoding_error=error, reproduced=is_reproduced(decoded, x).double().mean().item()
     )
 
 
-def same(decoded: Shaped[Tensor, "n ..."], x: Shaped[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
+def is_reproduced(decoded: Shaped[Tensor, "n ..."], x: Shaped[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
     """Whether what is decoded equals data.
 
     Args:

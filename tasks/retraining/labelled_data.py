@@ -19,7 +19,7 @@ from lso.vae.vocabulary import END, PAD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Labelled:
+class LabelledData:
     """Data with their values.
 
     Args:
@@ -33,19 +33,19 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.value)
 
-    def __add__(self, other: "Labelled") -> "Labelled":
-        return Labelled(x=join(self.x, other.x), value=torch.cat([self.value, other.value]))
+    def __add__(self, other: "LabelledData") -> "LabelledData":
+        return LabelledData(x=join(self.x, other.x), value=torch.cat([self.value, other.value]))
 
     def seen(self) -> Tensor:
         """The data as an encoder takes them."""
         return to_unit(take(self.x, slice(None)))
 
 
-NOTHING = Labelled(x=torch.zeros(0), value=torch.zeros(0, dtype=torch.float64))
+EMPTY = LabelledData(x=torch.zeros(0), value=torch.zeros(0, dtype=torch.float64))
 
 
 @torch.no_grad()
-def found_by(result: SearchResult, like: Data, binary: bool) -> Labelled:
+def label_found_objects(result: SearchResult, like: Data, binary: bool) -> LabelledData:
     """The distinct valid objects of a search, decoded once more.
 
     Args:
@@ -58,22 +58,24 @@ def found_by(result: SearchResult, like: Data, binary: bool) -> Labelled:
     fresh = [record for record in result.records if record.valid and record.duplicate_of is None]
     value = torch.tensor([record.value for record in fresh], dtype=torch.float64)
     if not fresh:
-        return Labelled(x=like[slice(0, 0)], value=value)
+        return LabelledData(x=like[slice(0, 0)], value=value)
     z = torch.tensor([record.z for record in fresh], dtype=torch.float64)
     if isinstance(like, Corpus):
-        return Labelled(x=_corpus(result.objective.decoder.tokens(z)), value=value)
+        return LabelledData(x=_strip_padding(result.objective.decoder.tokens(z)), value=value)
     x = result.objective.decode(z).clamp(0, 1)
     x = x.round() if binary else x
-    return Labelled(x=(255 * x).round().to(torch.uint8) if like.dtype == torch.uint8 else x.to(like.dtype), value=value)
+    return LabelledData(
+        x=(255 * x).round().to(torch.uint8) if like.dtype == torch.uint8 else x.to(like.dtype), value=value
+    )
 
 
-def _corpus(tokens: Tensor) -> Corpus:
+def _strip_padding(tokens: Tensor) -> Corpus:
     """Sequences without their padding; one that was cut off has no end."""
     rows = tokens.tolist()
     return Corpus.of([row[: row.index(END) + 1] if END in row else [t for t in row if t != PAD] for row in rows])
 
 
-def save(data: Labelled, path: Path) -> None:
+def save_labelled(data: LabelledData, path: Path) -> None:
     """Write data and values."""
     from safetensors.torch import save as packed
 
@@ -89,7 +91,7 @@ def _seal(tensors: Mapping[str, Tensor]) -> str:
     return digest(b"".join(parts))
 
 
-def load(path: Path) -> Labelled:
+def load_labelled(path: Path) -> LabelledData:
     """Read data and values."""
     from safetensors import SafetensorError, safe_open
 
@@ -103,16 +105,16 @@ def load(path: Path) -> Labelled:
         if x.ndim < 1 or tensors["value"].shape != x.shape[:1] or tensors["value"].dtype != torch.float64:
             raise ValueError("expected a value for each datum")
         if "lengths" not in tensors:
-            return Labelled(x=x, value=tensors["value"])
+            return LabelledData(x=x, value=tensors["value"])
         lengths = tensors["lengths"]
         starts = torch.arange(len(x)) * x.shape[1]
-        return Labelled(x=Corpus(x.flatten().int(), starts, lengths).packed(), value=tensors["value"])
+        return LabelledData(x=Corpus(x.flatten().int(), starts, lengths).packed(), value=tensors["value"])
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"cannot read {path}: {error}", "The file is damaged; restore it or begin anew.") from None
 
 
-def kept(path: Path, make: Callable[[], Labelled]) -> Labelled:
+def load_or_make(path: Path, make: Callable[[], LabelledData]) -> LabelledData:
     """Data from a file, which is made where it is missing."""
     if not path.is_file():
-        save(make(), path)
-    return load(path)
+        save_labelled(make(), path)
+    return load_labelled(path)

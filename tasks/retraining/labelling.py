@@ -15,35 +15,35 @@ from lso.black_box.runner import SearchCallback
 from lso.objectives.failures import MAX_FAILURES, Failures
 from lso.objectives.score_calls import ScoreOutcome
 from lso.objectives.scores import as_objects
-from lso.tasks.retraining.labelled_data import Labelled, load, save
+from lso.tasks.retraining.labelled_data import LabelledData, load_labelled, save_labelled
 from lso.vae.data.dataset import Data, take, to_unit
 from lso.vae.errors import UsageError
 from lso.vae.utils.reading import line_error
 from lso.vae.vocabulary import Vocabulary
 
-AT_ONCE = 256  # tensors scored together, and data made ready together
-GIVEN_UP = 50  # data from the first on that fail, in whatever way: the score is broken
+SCORING_BATCH = 256  # tensors scored together, and data made ready together
+MAX_INITIAL_FAILURES = 50  # data from the first on that fail, in whatever way: the score is broken
 SENT, STOPPED = "sent", "stopped"  # events of the record; a value's rows have none
 
-Tell = Callable[[int, int], str | None]
+StopCheck = Callable[[int, int], str | None]
 
 
 class LabellingStopped(Exception):
     """The session ends before all data are scored; its text says why."""
 
 
-def labelled(
+def label_data(
     path: Path,
     x: Data,
     caller: Callable[[], ScoreExecutor],
     on: str,
     vocabulary: Vocabulary | None = None,
     *,
-    at_once: int = AT_ONCE,
-    tell: Tell | None = None,
+    at_once: int = SCORING_BATCH,
+    tell: StopCheck | None = None,
     callback: SearchCallback | None = None,
     max_failures: int = MAX_FAILURES,
-) -> Labelled:
+) -> LabelledData:
     """Data with their values: from a file, or scored and written there.
 
     Each value is in a record beside the file before the next is asked for, and the file is written once all are known.
@@ -65,27 +65,27 @@ def labelled(
     Raises:
         Cut: if there was a reason to stop.
         ScoreError: if the score is broken.
-        UsageError: if the score failed on all of them, or on the first `GIVEN_UP`.
+        UsageError: if the score failed on all of them, or on the first `MAX_INITIAL_FAILURES`.
         RunError: if the record is damaged.
     """
     if path.is_file():
-        return load(path)
+        return load_labelled(path)
     part = path.with_name(f"{path.name}.part")  # the first values, as earlier versions kept them
     with closing(JournalLines(path.with_suffix(".jsonl"))) as record:
         scoring = _Scoring(
             record, len(x), tell or (lambda done, total: None), callback or SearchCallback(), max_failures
         )
-        scoring.replay(load(part).value.tolist() if part.is_file() else [])
+        scoring.replay(load_labelled(part).value.tolist() if part.is_file() else [])
         made = caller()
         try:
             scoring.run(made, x, on, vocabulary, at_once)
         finally:
             made.close()
     values = torch.tensor([scoring.values[number] for number in range(len(x))], dtype=torch.float64)
-    save(Labelled(x=x, value=values), path)
+    save_labelled(LabelledData(x=x, value=values), path)
     for left in (record.path, part):
         left.unlink(missing_ok=True)
-    return load(path)
+    return load_labelled(path)
 
 
 class _Scoring:
@@ -94,13 +94,13 @@ class _Scoring:
     Args:
         record: where each value is written.
         total: of the data.
-        tell: see `labelled`.
-        callback: see `labelled`.
-        max_failures: see `labelled`.
+        tell: see `label_data`.
+        callback: see `label_data`.
+        max_failures: see `label_data`.
     """
 
     def __init__(
-        self, record: JournalLines, total: int, tell: Tell, callback: SearchCallback, max_failures: int
+        self, record: JournalLines, total: int, tell: StopCheck, callback: SearchCallback, max_failures: int
     ) -> None:
         self.record, self.total, self.tell, self.callback = record, total, tell, callback
         self.max_failures, self._failures = max_failures, Failures()
@@ -134,7 +134,7 @@ class _Scoring:
     def run(self, caller: ScoreExecutor, x: Data, on: str, vocabulary: Vocabulary | None, at_once: int) -> None:
         """Score what is missing."""
         numbers = self._missing(at_once if isinstance(caller, SerialExecutor) and on == "tensors" else 1)
-        waiting = zip(numbers, _items(x, numbers, on, vocabulary), strict=True)
+        waiting = zip(numbers, _scoring_inputs(x, numbers, on, vocabulary), strict=True)
         while True:
             self._send(caller, list(islice(waiting, at_once - len(self._flying))))
             if not self._flying:
@@ -168,7 +168,7 @@ class _Scoring:
                 self._keep(call.number, outcome)
                 if error := self._failures.error(self.max_failures, "training object"):
                     raise error
-                if not self._answered and len(self.values) >= min(self.total, GIVEN_UP):
+                if not self._answered and len(self.values) >= min(self.total, MAX_INITIAL_FAILURES):
                     raise UsageError(
                         f"the score failed on the first {len(self.values)} training data: {outcome.reason}",
                         "Retraining needs their values: mend the score, or search without --retrain-every.",
@@ -189,10 +189,10 @@ class _Scoring:
         self.record.write({"event": STOPPED})
 
 
-def _items(x: Data, numbers: Sequence[int], on: str, vocabulary: Vocabulary | None) -> Iterator[Any]:
+def _scoring_inputs(x: Data, numbers: Sequence[int], on: str, vocabulary: Vocabulary | None) -> Iterator[Any]:
     """What the score is given, datum by datum."""
-    for first in range(0, len(numbers), AT_ONCE):
-        rows = take(x, torch.tensor(numbers[first : first + AT_ONCE]))
+    for first in range(0, len(numbers), SCORING_BATCH):
+        rows = take(x, torch.tensor(numbers[first : first + SCORING_BATCH]))
         if vocabulary is not None:
             yield from map(vocabulary.text, rows.tolist())
         else:

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INDEPENDENT = 2.0  # mean squared distance of two independent draws from the prior, for each dimension
+INDEPENDENT_DISTANCE = 2.0  # mean squared distance of two independent draws from the prior, for each dimension
 
 
 @use_chart_style
-def progress(values: Sequence[np.ndarray], maximize: bool, of: str, levels: Mapping[str, float | None]) -> "Figure":
+def plot_progress(
+    values: Sequence[np.ndarray], maximize: bool, of: str, levels: Mapping[str, float | None]
+) -> "Figure":
     """Every distinct object in the order of its finding, the best so far, and the moments of retraining.
 
     Args:
@@ -49,7 +51,7 @@ def progress(values: Sequence[np.ndarray], maximize: bool, of: str, levels: Mapp
 
 
 @use_chart_style
-def codes(shares: Mapping[str, Sequence[float | None]], drift: Sequence[float]) -> "Figure":
+def plot_codes(shares: Mapping[str, Sequence[float | None]], drift: Sequence[float]) -> "Figure":
     """What each retraining did to codes: shares of data that still are what their codes decode to, and drift.
 
     Args:
@@ -67,9 +69,9 @@ def codes(shares: Mapping[str, Sequence[float | None]], drift: Sequence[float]) 
     left.set(title="Reproduced", xlabel="round", ylabel="share", ylim=(-0.03, 1.03))
     right.bar(range(len(drift)), drift, color=COLOURS[0], width=0.7)
     top = max([*drift, 0.05])
-    if top > INDEPENDENT / 4:
-        add_guide_line(right, INDEPENDENT, "two independent codes: 2", right=True)
-        top = max(top, 1.1 * INDEPENDENT)
+    if top > INDEPENDENT_DISTANCE / 4:
+        add_guide_line(right, INDEPENDENT_DISTANCE, "two independent codes: 2", right=True)
+        top = max(top, 1.1 * INDEPENDENT_DISTANCE)
     right.set(title="Drift of codes by each retraining", xlabel="round", ylim=(0, 1.08 * top))
     right.set_ylabel("for an active dimension")
     for axis in (left, right):

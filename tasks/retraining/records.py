@@ -17,7 +17,7 @@ from lso.optimizers import merge_options
 from lso.results.result import Evaluation
 from lso.tasks.goals import Goal
 from lso.tasks.retraining.drift import CodeStatistics, Drift
-from lso.tasks.retraining.labelled_data import Labelled
+from lso.tasks.retraining.labelled_data import LabelledData
 from lso.tasks.retraining.weighting import PUBLISHED_K
 from lso.vae.runs import Run
 from lso.vae.training.callbacks import TrainingCallback
@@ -72,7 +72,7 @@ class RetrainingConfig:
         options: of the optimizer.
         budget: unique valid objects to be scored, over all rounds.
         every: of them between two retrainings.
-        k: see `lso.tasks.retraining.weighting.weights`; infinite retrains without weights.
+        k: see `lso.tasks.retraining.weighting.rank_weights`; infinite retrains without weights.
         epochs: draws of a retraining, over the number of data known.
         first_epochs: of the first retraining; 0 is as many.
         data: training data that are retrained upon, drawn once by the seed; 0 is all.
@@ -182,7 +182,7 @@ class RetrainingResult:
     sentence: str
     rounds: tuple[Round, ...]
     parts: tuple[tuple[Evaluation, ...], ...] = field(repr=False)
-    data: Labelled | None = field(repr=False)
+    data: LabelledData | None = field(repr=False)
     goal: Goal
     run: Run
     folder: Path

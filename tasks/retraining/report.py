@@ -15,14 +15,14 @@ from lso.reports.tables import Table, number, percent
 from lso.results.result import Evaluation
 from lso.tasks.goals import Goal
 from lso.tasks.retraining.records import RetrainingResult
-from lso.tasks.retraining.rounds import ANCHORS, ROUNDS
+from lso.tasks.retraining.rounds import ANCHORS, ROUNDS_FOLDER
 from lso.tasks.retraining.summary import (
-    TOP,
+    SHOWN_OBJECTS,
     RetrainingSummary,
     Stage,
     check_codes,
     check_retraining,
-    decoded,
+    decode_best,
     retraining_summary,
     share_typical,
     typical,
@@ -45,10 +45,10 @@ def retraining_report(result: RetrainingResult, path: str | Path | None = None) 
     Raises:
         UsageError: if no call was made yet.
     """
-    return write_retraining(retraining_summary(result), path or result.folder)
+    return write_report_page(retraining_summary(result), path or result.folder)
 
 
-def write_retraining(summary: RetrainingSummary, path: str | Path) -> Path:
+def write_report_page(summary: RetrainingSummary, path: str | Path) -> Path:
     """`retraining_report` from numbers that are there already."""
     result, goal = summary.result, summary.goal
     info = Run(result.folder).info
@@ -57,7 +57,7 @@ def write_retraining(summary: RetrainingSummary, path: str | Path) -> Path:
     html = render(
         "retraining.html",
         title="Weighted retraining report",
-        subtitle=f"{goal.name} ({_sense(goal)}) · {settings['optimizer']} · {pluralize(rows, 'round')} · "
+        subtitle=f"{goal.name} ({_sense_word(goal)}) · {settings['optimizer']} · {pluralize(rows, 'round')} · "
         f"{pluralize(summary.latent_dim, 'latent dimension')}",
         v=verdict_values(summary.verdict),
         cards=_cards(summary, best),
@@ -74,17 +74,18 @@ def write_retraining(summary: RetrainingSummary, path: str | Path) -> Path:
                 title="The rules",
                 fold=True,
             ),
-            "top": top_table(summary),
+            "top": best_table(summary),
             "searches": search_table(summary),
             "retrainings": retraining_table(summary),
             "settings": side_by_side("", {"": settings}),
             "extra": extra_tables(extra),
         },
-        tiles=_tiles(summary),
-        paid=_capital(check_retraining(summary).found),
-        stale=_capital(check_codes(summary).found),
+        tiles=_image_tiles(summary),
+        paid=_capitalize(check_retraining(summary).found),
+        stale=_capitalize(check_codes(summary).found),
         ending=result.sentence,
-        models=f"The model of round NN is a training run, {ROUNDS}/NN/train: lso sample, encode and decode take it.",
+        models=f"The model of round NN is a training run, {ROUNDS_FOLDER}/NN/train: lso sample, encode and decode "
+        "take it.",
         json_name=report_paths(path)[1].name,
         tile=72,
     )
@@ -117,11 +118,11 @@ def retraining_numbers(
                 "searches": [{"seed": settings["seed"], "counters": dict(summary.counters)}],
             }
         ],
-        "rounds": [_stage(summary, number) for number in range(len(summary.stages))],
-        "top": [_found(number, record) for number, record in summary.ranked[:TOP]],
+        "rounds": [_round_entry(summary, number) for number in range(len(summary.stages))],
+        "top": [_best_entry(number, record) for number, record in summary.ranked[:SHOWN_OBJECTS]],
         "best_of_data": summary.best_of_data,
         "earlier_codes": None if summary.stale is None else dict(zip(("objects", "share"), summary.stale, strict=True)),
-        "essence": essence_numbers(summary, name),
+        "essence": key_numbers(summary, name),
         "settings": {name: dict(settings)},
         "extra": dict(extra),
     }
@@ -129,7 +130,7 @@ def retraining_numbers(
     return told
 
 
-def essence_numbers(summary: RetrainingSummary, name: str) -> dict[str, Any]:
+def key_numbers(summary: RetrainingSummary, name: str) -> dict[str, Any]:
     """The few numbers that one compares searches by, named as those of black-box searches are."""
     best, calls, rows = summary.result.best, max(1, summary.counters["calls"]), summary.rows
     whole = summary.whole
@@ -156,7 +157,7 @@ def essence_numbers(summary: RetrainingSummary, name: str) -> dict[str, Any]:
     }
 
 
-def _stage(summary: RetrainingSummary, number: int) -> dict[str, Any]:
+def _round_entry(summary: RetrainingSummary, number: int) -> dict[str, Any]:
     stage = summary.stages[number]
     row = {"number": number} if stage.row is None else dataclasses.asdict(stage.row)
     found = {"best_of_round": summary.best_of(stage.values), "median": stage.median, "values": stage.values.tolist()}
@@ -164,7 +165,7 @@ def _stage(summary: RetrainingSummary, number: int) -> dict[str, Any]:
     return row | {"complete": stage.row is not None, "counters": counters, **found, "still_standing": stage.standing}
 
 
-def _found(number: int, record: Evaluation) -> dict[str, Any]:
+def _best_entry(number: int, record: Evaluation) -> dict[str, Any]:
     again = {"reencoding": record.reencoding_error, "percentile": record.norm_percentile, "z": record.z}
     about = {"value": record.value, "round": number, "call": record.call, "text": record.decoded}
     return about | {"typical": typical(record), **again}
@@ -175,7 +176,7 @@ def _seconds(summary: RetrainingSummary) -> list[float]:
     found, before = [], 0.0
     for i, stage in enumerate(summary.stages):
         row = stage.row
-        place = summary.result.folder / ROUNDS / f"{i:02d}" / "train"
+        place = summary.result.folder / ROUNDS_FOLDER / f"{i:02d}" / "train"
         before += float(Run(place).info["seconds"]) if row is None else row.training_seconds
         found += [before + record.elapsed for record in stage.fresh]
         before += 0.0 if row is None else row.search_seconds
@@ -193,11 +194,11 @@ def _extra(summary: RetrainingSummary, info: Mapping[str, Any]) -> dict[str, Any
     return told | ({"goal": summary.goal.summary} if summary.goal.summary else {})
 
 
-def _capital(text: str) -> str:
+def _capitalize(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _sense(goal: Goal) -> str:
+def _sense_word(goal: Goal) -> str:
     return "maximized" if goal.maximize else "minimized"
 
 
@@ -232,8 +233,8 @@ def _charts(summary: RetrainingSummary) -> dict[str, str]:
         "objects found before": [None if row.history is None else row.history.reproduced for row in rows],
         "the round's codes, by the last model": [stage.standing for stage in summary.whole],
     }
-    progress = figures.progress(values, goal.maximize, f"{goal.name} ({_sense(goal)})", levels)
-    codes = figure_uri(figures.codes(shares, [row.drift.per_active for row in rows])) if rows else ""
+    progress = figures.plot_progress(values, goal.maximize, f"{goal.name} ({_sense_word(goal)})", levels)
+    codes = figure_uri(figures.plot_codes(shares, [row.drift.per_active for row in rows])) if rows else ""
     return {"progress": figure_uri(progress), "codes": codes}
 
 
@@ -263,7 +264,7 @@ def search_table(summary: RetrainingSummary) -> Table:
 
 def retraining_table(summary: RetrainingSummary) -> Table:
     """What each retraining did."""
-    rows = [_retraining(stage) for stage in summary.whole]
+    rows = [_retraining_row(stage) for stage in summary.whole]
     columns = ["round", "drawn", "effective size", "drift", "active", "dead", "for an active dimension", "active units"]
     columns += ["re-encoding error", "training data reproduced", "earlier objects reproduced", "codes that still stand"]
     columns += ["seconds"]
@@ -278,7 +279,7 @@ def retraining_table(summary: RetrainingSummary) -> Table:
     return Table(columns=columns, rows=rows, title="The retrainings", note=note)
 
 
-def _retraining(stage: Stage) -> list[str]:
+def _retraining_row(stage: Stage) -> list[str]:
     row = stage.row
     assert row is not None
     moved = [row.drift.total, row.drift.active, row.drift.dead, row.drift.per_active]
@@ -296,9 +297,9 @@ def _retraining(stage: Stage) -> list[str]:
     ]
 
 
-def top_table(summary: RetrainingSummary) -> Table:
+def best_table(summary: RetrainingSummary) -> Table:
     """The best distinct objects."""
-    texts = any(record.decoded is not None for _, record in summary.ranked[:TOP])
+    texts = any(record.decoded is not None for _, record in summary.ranked[:SHOWN_OBJECTS])
     rows = [
         [
             str(rank),
@@ -310,22 +311,22 @@ def top_table(summary: RetrainingSummary) -> Table:
             percent(record.norm_percentile),
             number(record.reencoding_error, 3),
         ]
-        for rank, (i, record) in enumerate(summary.ranked[:TOP], 1)
+        for rank, (i, record) in enumerate(summary.ranked[:SHOWN_OBJECTS], 1)
     ]
     columns = ["rank", "value", *(["object"] if texts else []), "round", "call", "typical", "norm percentile"]
     return Table(columns=[*columns, "re-encoding error"], rows=rows, fold=True, title="More on each")
 
 
-def _tiles(summary: RetrainingSummary) -> dict[str, Any]:
+def _image_tiles(summary: RetrainingSummary) -> dict[str, Any]:
     """The best distinct objects, decoded by the model of the round that found each."""
-    top = summary.ranked[:TOP]
+    top = summary.ranked[:SHOWN_OBJECTS]
     if not top:
         return {"rows": [], "note": "No object was valid."}
     note = "The best distinct objects of all rounds, best first, with value and round."
     if any(record.decoded is not None for _, record in top):
-        texts = [(number(one.value), one.decoded, f"round {i}{_strange(one)}") for i, one in top]
+        texts = [(number(one.value), one.decoded, f"round {i}{_atypical_suffix(one)}") for i, one in top]
         return {"rows": [], "texts": texts, "note": note}
-    images = decoded(summary, TOP)
+    images = decode_best(summary, SHOWN_OBJECTS)
     if images is None:
         return {"rows": [], "note": "Only images and texts are shown."}
     rows = [
@@ -333,7 +334,7 @@ def _tiles(summary: RetrainingSummary) -> dict[str, Any]:
             "uri": data_uri(image_png(image)),
             "alt": f"rank {rank}, value {number(record.value)}",
             "value": number(record.value),
-            "small": f"round {i}{_strange(record)}",
+            "small": f"round {i}{_atypical_suffix(record)}",
             "strange": not typical(record),
         }
         for rank, (image, (i, record)) in enumerate(zip(images, top, strict=True), 1)
@@ -342,5 +343,5 @@ def _tiles(summary: RetrainingSummary) -> dict[str, Any]:
     return {"rows": rows, "note": note + strange}
 
 
-def _strange(record: Evaluation) -> str:
+def _atypical_suffix(record: Evaluation) -> str:
     return "" if typical(record) else ", atypical"

@@ -14,14 +14,14 @@ from lso.results.export import read_evaluations
 from lso.results.result import Evaluation
 from lso.space import LatentSpace
 from lso.tasks.goals import Goal
-from lso.tasks.retraining.drift import code_statistics, drift
-from lso.tasks.retraining.labelled_data import NOTHING, Labelled, found_by, kept, load
-from lso.tasks.retraining.labelling import AT_ONCE, LabellingStopped, labelled
+from lso.tasks.retraining.drift import measure_codes, measure_drift
+from lso.tasks.retraining.labelled_data import EMPTY, LabelledData, label_found_objects, load_labelled, load_or_make
+from lso.tasks.retraining.labelling import SCORING_BATCH, LabellingStopped, label_data
 from lso.tasks.retraining.records import RetrainingCallback, RetrainingConfig, RetrainingResult, Round
-from lso.tasks.retraining.weighting import draw, effective_size, weights
-from lso.tasks.search.gradient import frozen
-from lso.tasks.search.initial_data import codes_of, goal_objective, known_data
-from lso.tasks.training.experiment import GIVEN, resolve_device
+from lso.tasks.retraining.weighting import draw_rows, effective_size, rank_weights
+from lso.tasks.search.gradient import freeze_decoder
+from lso.tasks.search.initial_data import encode_means, goal_objective, known_data
+from lso.tasks.training.experiment import IN_MEMORY, resolve_device
 from lso.vae.config.methods import method
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.dataset import Dataset
@@ -31,14 +31,14 @@ from lso.vae.utils.files import make_folder
 from lso.vae.utils.random import generator, mix_seed
 from lso.vae.utils.validation import pluralize
 
-DATA, ROUND, ROUNDS, FOUND = "data.safetensors", "round.json", "rounds", "found.safetensors"
+DATA_FILE, ROUND_FILE, ROUNDS_FOLDER, FOUND_FILE = "data.safetensors", "round.json", "rounds", "found.safetensors"
 ANCHORS = 500  # known data whose codes are followed
-MEASURED = 1000  # validation data of a retraining
-ENDED = ("stopped", "failed")  # a search that is gone on with
-RAMP = ("anneal", "unit", "start", "cycles")
+VALIDATION_DATA = 1000  # validation data of a retraining
+RESUMABLE_STATUSES = ("stopped", "failed")  # a search that is gone on with
+RAMP_PARAMETERS = ("anneal", "unit", "start", "cycles")
 
 
-class Rounds:
+class RetrainingLoop:
     """Rounds done and to do.
 
     Args:
@@ -65,7 +65,7 @@ class Rounds:
     ) -> None:
         self.goal, self.config, self.folder, self.data, self.calls = goal, config, folder, data, calls
         self.first, self.run, self.device, self.callback = run, run, device, callback
-        self.pool = self.known = self.found = NOTHING
+        self.pool = self.known = self.found = EMPTY
         self.rounds: list[Round] = []
         self.parts: list[Sequence[Evaluation]] = []
         self.seconds = 0.0
@@ -76,9 +76,9 @@ class Rounds:
         rows = torch.randperm(len(self.data.train), generator=generator(self.config.seed, "retraining/data"))[:count]
         calls = {key: self.calls[key] for key in ("executor", "timeout", "chunk")}
         cheap = calls["executor"] is None and self.goal.on == "tensors"
-        at_once = AT_ONCE if cheap else max(self.config.batch, calls["chunk"])
-        self.pool = labelled(
-            self.folder / DATA,
+        at_once = SCORING_BATCH if cheap else max(self.config.batch, calls["chunk"])
+        self.pool = label_data(
+            self.folder / DATA_FILE,
             self.data.train[rows],
             lambda: make_score_executor(goal_objective(self.goal, Decoder(self.first.model())), **calls, batch=at_once),
             self.goal.on,
@@ -88,19 +88,19 @@ class Rounds:
             callback=self.callback.search,
             max_failures=self.calls["max_failures"],
         )
-        self.known = kept(self.folder / "known.safetensors", self._known)
-        self.anchors = Labelled(x=self.pool.x[:ANCHORS], value=self.pool.value[:ANCHORS]).seen()
+        self.known = load_or_make(self.folder / "known.safetensors", self._known)
+        self.anchors = LabelledData(x=self.pool.x[:ANCHORS], value=self.pool.value[:ANCHORS]).seen()
 
     def _scoring(self, done: int, total: int) -> str | None:
         self.callback.labelled(done, total)
         return self.callback.search.stop()
 
-    def _known(self) -> Labelled:
+    def _known(self) -> LabelledData:
         """What is told to the optimizer."""
         if not self.config.known or self.goal.known is None:
-            return NOTHING
+            return EMPTY
         x, value = known_data(self.first, self.goal, self.data.vocabulary, self.config.known, self.config.seed)
-        return Labelled(x=x, value=torch.tensor(value, dtype=torch.float64))
+        return LabelledData(x=x, value=torch.tensor(value, dtype=torch.float64))
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -136,22 +136,22 @@ class Rounds:
     def _round(self) -> tuple[str, str] | None:
         """One round; status and sentence are returned where it was cut."""
         number = len(self.rounds)
-        place = self.folder / ROUNDS / f"{number:02d}"
-        if (place / ROUND).is_file():
+        place = self.folder / ROUNDS_FOLDER / f"{number:02d}"
+        if (place / ROUND_FILE).is_file():
             self._read(place)
             return None
         trained = self._train(number, place / "train")
         self.seconds += float(trained.info["seconds"])
         if trained.info["status"] != "finished":
             return "stopped", f"Retraining {number}: {trained.info['sentence']}"
-        decoder, space, _ = frozen(trained, self.device, bounds=self.config.bounds)
+        decoder, space, _ = freeze_decoder(trained, self.device, bounds=self.config.bounds)
         accounts = self._accounts(decoder)
         result = self._search(number, place / "search", decoder, space)
         self.seconds += float(result.counters["seconds"])
-        if result.status in ENDED:
+        if result.status in RESUMABLE_STATUSES:
             self.parts.append(result.records)
             return result.status, result.sentence
-        fresh = kept(place / FOUND, lambda: found_by(result, self.data.train, self._binary))
+        fresh = load_or_make(place / FOUND_FILE, lambda: label_found_objects(result, self.data.train, self._binary))
         self._take(trained, fresh, result.records)
         row = Round(
             number=number,
@@ -165,7 +165,7 @@ class Rounds:
             training_seconds=float(trained.info["seconds"]),
             search_seconds=float(result.counters["seconds"]),
         )
-        row.write(place / ROUND)
+        row.write(place / ROUND_FILE)
         self.rounds.append(row)
         self.callback.round(row)
         return None
@@ -173,12 +173,12 @@ class Rounds:
     def _read(self, place: Path) -> None:
         """Take a complete round from its files."""
         records = sorted(read_evaluations(place / "search"), key=lambda record: int(record.call or 0))
-        self._take(Run(place / "train"), load(place / FOUND), records)
-        row = Round.read(place / ROUND)
+        self._take(Run(place / "train"), load_labelled(place / FOUND_FILE), records)
+        row = Round.read(place / ROUND_FILE)
         self.seconds += row.training_seconds + row.search_seconds
         self.rounds.append(row)
 
-    def _take(self, trained: Run, fresh: Labelled, records: Sequence[Evaluation]) -> None:
+    def _take(self, trained: Run, fresh: LabelledData, records: Sequence[Evaluation]) -> None:
         self.run = trained
         self.parts.append(records)
         if len(fresh):
@@ -213,37 +213,37 @@ class Rounds:
     def _drawn(self, number: int) -> Dataset:
         """The data of a retraining: drawn with replacement from all that is known, by their weights."""
         everything = self.pool + self.found if len(self.found) else self.pool
-        weight = weights(everything.value, self.config.k, self.goal.maximize)
+        weight = rank_weights(everything.value, self.config.k, self.goal.maximize)
         epochs = self.config.epochs if number else self.config.first_epochs or self.config.epochs
         count = max(1, round(epochs * len(everything)))
-        rows = draw(weight, count, self.config.seed, number)
+        rows = draw_rows(weight, count, self.config.seed, number)
         told = {"k": repr(self.config.k), "known": len(everything), "drawn": count}
         told |= {"effective_size": effective_size(weight), "distinct": len(set(rows.tolist()))}
         return dataclasses.replace(
             self.data,
             train=everything.x[rows],
-            validation=self.data.validation[:MEASURED],
+            validation=self.data.validation[:VALIDATION_DATA],
             labels={},
             provenance={**self.data.provenance, "weighted": told},
         )
 
     def _accounts(self, decoder: Decoder) -> dict[str, Any]:
         """Drift by the retraining, and how the new model stands to the anchors and the history."""
-        before = codes_of(Decoder(self.run.model(str(resolve_device(self.device)))), self.anchors)
-        after = codes_of(decoder, self.anchors)
+        before = encode_means(Decoder(self.run.model(str(resolve_device(self.device)))), self.anchors)
+        after = encode_means(decoder, self.anchors)
         found: dict[str, Any] = {
-            "drift": drift(before, after),
-            "anchors": code_statistics(decoder, self.anchors, after),
+            "drift": measure_drift(before, after),
+            "anchors": measure_codes(decoder, self.anchors, after),
         }
         if not len(self.found):
             return found | {"history": None}
         seen = self.found.seen()
-        return found | {"history": code_statistics(decoder, seen, codes_of(decoder, seen))}
+        return found | {"history": measure_codes(decoder, seen, encode_means(decoder, seen))}
 
     def _search(self, number: int, path: Path, decoder: Decoder, space: LatentSpace) -> SearchResult:
         """The search of a round, gone on with where it was cut."""
         data = [part for part in (self.known, self.found) if len(part)]
-        codes = [codes_of(decoder, part.seen()) for part in data]
+        codes = [encode_means(decoder, part.seen()) for part in data]
         known = (torch.cat(codes), torch.cat([part.value for part in data]).tolist()) if data else None
         objective = goal_objective(self.goal, decoder, space)
         scored = [
@@ -270,8 +270,8 @@ class Rounds:
 
 def retraining_config(first: TrainConfig, seed: int) -> TrainConfig:
     """The configuration of a retraining: one pass, no KL ramp, and the last weights are kept."""
-    params = {key: value for key, value in first.method.params.items() if key not in RAMP}
+    params = {key: value for key, value in first.method.params.items() if key not in RAMP_PARAMETERS}
     protocol = dataclasses.replace(first.protocol, epochs=1, patience=0, monitor="last")
-    data = dataclasses.replace(first.data, task=GIVEN)
+    data = dataclasses.replace(first.data, task=IN_MEMORY)
     chosen = method(first.method.name, **params, anneal=0.0)
     return dataclasses.replace(first, method=chosen, protocol=protocol, data=data, seed=seed)

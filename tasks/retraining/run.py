@@ -17,10 +17,10 @@ from lso.tasks.retraining.records import RetrainingCallback as RetrainingCallbac
 from lso.tasks.retraining.records import RetrainingConfig
 from lso.tasks.retraining.records import RetrainingResult as RetrainingResult
 from lso.tasks.retraining.records import Round as Round
-from lso.tasks.retraining.report import write_retraining
-from lso.tasks.retraining.rounds import Rounds
-from lso.tasks.retraining.summary import RetrainingSummary, decoded, retraining_summary
-from lso.tasks.training.experiment import GIVEN, dataset_of
+from lso.tasks.retraining.report import write_report_page
+from lso.tasks.retraining.rounds import RetrainingLoop
+from lso.tasks.retraining.summary import RetrainingSummary, decode_best, retraining_summary
+from lso.tasks.training.experiment import IN_MEMORY, reload_dataset
 from lso.vae import runs
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import RunError, UsageError
@@ -29,7 +29,7 @@ from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock, make_folder, replace_table
 from lso.vae.utils.trust import Trust
 
-CHANGEABLE = ("budget", "max_calls")  # in going on
+CHANGEABLE_SETTINGS = ("budget", "max_calls")  # in going on
 
 
 @renamed_arguments(watch="callback")
@@ -96,16 +96,16 @@ def weighted_retraining(
     own = {key: value for key, value in config.items() if key in names}
     own["options"] = {**own.get("options", {}), **{key: config[key] for key in config if key not in names}}
     chosen = RetrainingConfig(optimizer=optimizer, **own)
-    data = dataset_of(run) if dataset is None else dataset
-    _require_able(run, chosen)
-    folder = _opened(run, _settings(run, goal, chosen), out, resume)
+    data = reload_dataset(run) if dataset is None else dataset
+    _check_settings(run, chosen)
+    folder = _open_folder(run, _search_settings(run, goal, chosen), out, resume)
     calls = {"executor": executor, "timeout": timeout, "chunk": chunk, "max_failures": max_failures}
     with Lock(folder.path):
         runs.sweep(folder)
-        about = {"status": "running", "sentence": "", "search": _settings(run, goal, chosen), **(facts or {})}
+        about = {"status": "running", "sentence": "", "search": _search_settings(run, goal, chosen), **(facts or {})}
         runs.update(folder, **about)
         try:
-            result = Rounds(
+            result = RetrainingLoop(
                 run, goal, chosen, folder.path, data, device, callback or RetrainingCallback(), calls
             ).finish()
         except BaseException as error:
@@ -121,7 +121,7 @@ def is_retraining(run: Run) -> bool:
     return "every" in run.info.get("search", {})
 
 
-def _require_able(run: Run, config: RetrainingConfig) -> None:
+def _check_settings(run: Run, config: RetrainingConfig) -> None:
     """Refuse what would fail in the first search."""
     latent = run.config.architecture.latent_dim
     if not latent:
@@ -130,14 +130,14 @@ def _require_able(run: Run, config: RetrainingConfig) -> None:
     make_optimizer(config.optimizer, space, **config.options)
 
 
-def _settings(run: Run, goal: Goal, config: RetrainingConfig) -> dict[str, Any]:
+def _search_settings(run: Run, goal: Goal, config: RetrainingConfig) -> dict[str, Any]:
     """What tells searches apart."""
     settings = {**dataclasses.asdict(config), "goal": goal.name, "maximize": goal.maximize}
     settings |= {"model": Decoder(run.model()).hash, "k": repr(config.k)}  # JSON has no infinity
     return settings | {"options": {key: repr(value) for key, value in sorted(config.options.items())}}
 
 
-def _opened(run: Run, settings: Mapping[str, Any], out: str | Path | None, resume: bool) -> Run:
+def _open_folder(run: Run, settings: Mapping[str, Any], out: str | Path | None, resume: bool) -> Run:
     """The folder, new or of the same search."""
     if not resume:
         path = runs.choose_folder(f"{run.config.data.task}-retraining", out)
@@ -147,14 +147,14 @@ def _opened(run: Run, settings: Mapping[str, Any], out: str | Path | None, resum
     if not (folder / runs.INFO).is_file() or not is_retraining(Run(folder)):
         raise RunError(f"{folder} is no weighted retraining", "Leave resume out, or name the folder of one.")
     before = Run(folder).info["search"]
-    changed = [key for key in settings if key not in CHANGEABLE and before.get(key) != settings[key]]
+    changed = [key for key in settings if key not in CHANGEABLE_SETTINGS and before.get(key) != settings[key]]
     if changed:
         told = "; ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
         raise RunError(f"{folder} is another search: {told}", "Go on with what it was begun with.")
     return Run(folder)
 
 
-CALLS = ("workers", "timeout", "chunk", "max_failures")  # how the score is called, which may differ in going on
+CALL_SETTINGS = ("workers", "timeout", "chunk", "max_failures")  # how the score is called, which may differ in going on
 
 
 def search_retraining(
@@ -198,8 +198,8 @@ def search_retraining(
             "a target is no score that training data could be weighed by", "Retrain for --task or --objective."
         )
     if not resume and settings.get("known") and goal.known is None:  # the default takes what there is
-        raise UsageError(f"nothing is known beforehand of {goal.name}", "Leave --known out (known=0).")
-    if run.config.data.task == GIVEN:
+        raise UsageError(f"there are no data with known values for {goal.name}", "Leave --known out (known=0).")
+    if run.config.data.task == IN_MEMORY:
         raise UsageError(
             f"the data of {run.path} were given in Python, and there is nothing to retrain with",
             "Retrain in Python: lso.weighted_retraining(run, goal, dataset=...).",
@@ -213,8 +213,8 @@ def search_retraining(
     result = weighted_retraining(run, goal, **own, **calls, **given)
     if result.records:
         summary = retraining_summary(result)
-        write_retraining(summary, result.folder)
-        _write_files(summary)
+        write_report_page(summary, result.folder)
+        _write_result_files(summary)
     return Run(result.folder)
 
 
@@ -233,13 +233,13 @@ def resume_retraining(
     if not Path(info.get("model", "")).is_dir() or not info.get("model"):
         raise RunError(f"the model of {path} is gone: {info.get('model')}", "Put it back there.")
     told = {**info["config"], **info["calls"], **(changes or {})}
-    calls = {key: told.pop(key) for key in CALLS if key in told}
+    calls = {key: told.pop(key) for key in CALL_SETTINGS if key in told}
     settings = told | {"k": float(told["k"])}
     run, sought = Run(info["model"], trust=trust), SearchTarget.recorded(info, trust)
     return search_retraining(run, sought, settings, **calls, out=path, resume=True, device=device, callback=callback)
 
 
-def _write_files(summary: RetrainingSummary) -> None:
+def _write_result_files(summary: RetrainingSummary) -> None:
     """The results as files.
 
     results/results.csv    one line a call
@@ -252,7 +252,7 @@ def _write_files(summary: RetrainingSummary) -> None:
     for name, of in (("results", calls), ("best", summary.ranked[:MAX_BEST_ROWS])):
         rows = ({"round": i, **to_json(record)} for i, record in of)
         replace_table(results / f"{name}.csv", ("round", *COLUMNS), rows)
-    images = decoded(summary, MAX_BEST_ROWS)
+    images = decode_best(summary, MAX_BEST_ROWS)
     if images is None:
         return
     folder = results / "images"

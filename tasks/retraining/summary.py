@@ -17,19 +17,19 @@ from lso.reports.tables import number, percent
 from lso.results.result import Evaluation
 from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.tasks.goals import Goal
-from lso.tasks.retraining.drift import same
-from lso.tasks.retraining.labelled_data import load
+from lso.tasks.retraining.drift import is_reproduced
+from lso.tasks.retraining.labelled_data import load_labelled
 from lso.tasks.retraining.records import RetrainingResult, Round
-from lso.tasks.retraining.rounds import FOUND, ROUNDS
-from lso.tasks.search.gradient import frozen
+from lso.tasks.retraining.rounds import FOUND_FILE, ROUNDS_FOLDER
+from lso.tasks.search.gradient import freeze_decoder
 from lso.vae.errors import UsageError
 from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_NATS, FULL_NATS, LatentUse
 from lso.vae.metrics.latent_use import latent_use
 from lso.vae.runs import Run
 from lso.vae.utils.validation import pluralize
 
-TOP = 10  # objects shown
-NONE = torch.zeros(0, dtype=torch.float64)
+SHOWN_OBJECTS = 10  # objects shown
+NO_VALUES = torch.zeros(0, dtype=torch.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,7 +134,7 @@ class RetrainingSummary:
     def ends(self) -> tuple[float | None, float | None]:
         """The best of the first round, and that of the other complete ones; None where there is none."""
         parts = [stage.values for stage in self.whole]
-        return self.best_of(torch.cat([*parts[:1], NONE])), self.best_of(torch.cat([*parts[1:], NONE]))
+        return self.best_of(torch.cat([*parts[:1], NO_VALUES])), self.best_of(torch.cat([*parts[1:], NO_VALUES]))
 
     @property
     def gain(self) -> tuple[float, float] | None:
@@ -177,7 +177,7 @@ def retraining_summary(result: RetrainingResult) -> RetrainingSummary:
     """Compute everything that the report says."""
     if not result.records:
         raise UsageError("no call was made yet, and there is nothing to report on", "Go on with it: resume=True.")
-    decoder, count = frozen(result.run, "cpu")[0], len(result.rounds)
+    decoder, count = freeze_decoder(result.run, "cpu")[0], len(result.rounds)
     standing = _standing(decoder, result)
     codes = result.run.codes() if count else None
     whole = [
@@ -197,14 +197,19 @@ def retraining_summary(result: RetrainingResult) -> RetrainingSummary:
 @torch.no_grad()
 def _standing(decoder: Decoder, result: RetrainingResult) -> list[float | None]:
     """Of each complete round the share of its objects that a decoder still makes of their codes."""
-    places = [result.folder / ROUNDS / f"{row.number:02d}" for row in result.rounds]
+    places = [result.folder / ROUNDS_FOLDER / f"{row.number:02d}" for row in result.rounds]
     codes = [_codes(part, decoder.latent_dim) for part in result.parts[: len(places)]]
     if not any(map(len, codes)):
         return [None] * len(codes)
     if decoder.vocabulary is not None:
-        alike = [same(decoder.tokens(z), load(place / FOUND).seen()) for z, place in zip(codes, places, strict=True)]
+        alike = [
+            is_reproduced(decoder.tokens(z), load_labelled(place / FOUND_FILE).seen())
+            for z, place in zip(codes, places, strict=True)
+        ]
     else:
-        were = [decode(frozen(Run(place / "train"), "cpu")[0], z) for z, place in zip(codes, places, strict=True)]
+        were = [
+            decode(freeze_decoder(Run(place / "train"), "cpu")[0], z) for z, place in zip(codes, places, strict=True)
+        ]
         every = torch.cat([x.flatten(1) for x in were])
         now = decode(decoder, torch.cat(codes)).flatten(1)
         # By differences: of more than 25 rows torch expands the square, in which near pictures are all the same.
@@ -219,7 +224,7 @@ def _codes(records: Sequence[Evaluation], dim: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, dim)
 
 
-def decoded(summary: RetrainingSummary, count: int) -> list[Tensor] | None:
+def decode_best(summary: RetrainingSummary, count: int) -> list[Tensor] | None:
     """The best distinct objects as pictures, each decoded by the model of the round that found it.
 
     Args:
@@ -231,7 +236,7 @@ def decoded(summary: RetrainingSummary, count: int) -> list[Tensor] | None:
     top = summary.ranked[:count]
     found: dict[tuple[int, int | None], Tensor] = {}
     for i in sorted({i for i, _ in top}):
-        decoder = frozen(Run(summary.result.folder / ROUNDS / f"{i:02d}" / "train"), "cpu")[0]
+        decoder = freeze_decoder(Run(summary.result.folder / ROUNDS_FOLDER / f"{i:02d}" / "train"), "cpu")[0]
         mine = [record for of, record in top if of == i]
         x = decode(decoder, torch.tensor([record.z for record in mine], dtype=torch.float64))
         if not is_image(x.shape[1:]):
@@ -240,9 +245,13 @@ def decoded(summary: RetrainingSummary, count: int) -> list[Tensor] | None:
     return [found[i, record.call] for i, record in top] or None
 
 
-STALE = 0.5  # share of earlier codes that still decode to their objects, below which they are called stale
-FORGOTTEN = 0.5  # share of the anchors that the first retrained model reproduced, below which the data are forgotten
-JUDGED = 0.1  # share of the anchors reproduced by the first retrained model, below which forgetting is not judged
+STALE_SHARE = 0.5  # share of earlier codes that still decode to their objects, below which they are called stale
+FORGOTTEN_SHARE = (
+    0.5  # share of the anchors that the first retrained model reproduced, below which the data are forgotten
+)
+MIN_JUDGED_SHARE = (
+    0.1  # share of the anchors reproduced by the first retrained model, below which forgetting is not judged
+)
 
 
 def check_model(s: RetrainingSummary) -> Check:
@@ -286,12 +295,12 @@ def check_retraining(s: RetrainingSummary) -> Check:
         return Check(name=name, level="care", found=found, rule=rule)
     gained = s.gain is not None
     others = "that after the second" if len(whole) == 2 else f"those after the other {len(whole) - 1}"
-    told = apart(first, later)
+    told = format_distinct(first, later)
     found = f"the search after the first retraining came to {told[0]}, {others} to {told[1]}"
     found += "" if gained else ", which is no better"
     before, after = whole[0].median, whole[-1].median
     better = before is not None and after is not None and s.sign * after < s.sign * before
-    told = apart(before, after)
+    told = format_distinct(before, after)
     found += f"; the median object of the first round is worth {told[0]}, that of the last {told[1]}"
     found += "" if better else ", which is no better"
     return Check(name=name, level="fine" if gained and better else "care", found=found, rule=rule)
@@ -304,7 +313,7 @@ def check_data(s: RetrainingSummary) -> Check:
     if known is None or best is None:
         return Check(name="data", level="care", found="there are no values to compare", rule=rule)
     better = s.sign * best.value < s.sign * known
-    told = apart(known, best.value)
+    told = format_distinct(known, best.value)
     found = (
         f"the best of {len(s.result.data or ()):,} training data is worth {told[0]}, the best object found {told[1]}"
     )
@@ -318,11 +327,11 @@ def check_typicality(s: RetrainingSummary) -> Check:
         f"a code is atypical if its norm is above the {100 * MAX_TYPICAL_PERCENTILE:.1f} % point of chi; care if over "
     )
     rule += (
-        f"{100 * ATYPICAL_BEST[0]:.0f} % of the best {TOP} are, doubt if over {100 * ATYPICAL_BEST[1]:.0f} "
+        f"{100 * ATYPICAL_BEST[0]:.0f} % of the best {SHOWN_OBJECTS} are, doubt if over {100 * ATYPICAL_BEST[1]:.0f} "
         "%; care if under "
     )
     rule += f"{100 * MIN_TYPICAL:.0f} % of the proposals are typical"
-    best = [not typical(record) for _, record in s.ranked[:TOP]]
+    best = [not typical(record) for _, record in s.ranked[:SHOWN_OBJECTS]]
     usual = share_typical(s)
     found = f"{sum(best)} of the best {pluralize(len(best), 'code')} are atypical"
     found += f", {percent(usual)} of the proposals typical"
@@ -336,7 +345,7 @@ def check_control(s: RetrainingSummary) -> Check:
     rule = "care: a plain search of the same budget is the control, and other seeds say how much is chance"
     found = "this is one search by one seed"
     if (ends := s.gain) is not None and check_retraining(s).level == "fine":
-        told = apart(*ends)
+        told = format_distinct(*ends)
         found = f"the best went from {told[0]} after the first retraining to {told[1]} in the end, by "
         found += "one seed, and more calls alone find more as well"
     found += ": a plain search of the same budget beside it (lso report) tells what retraining is worth"
@@ -345,14 +354,16 @@ def check_control(s: RetrainingSummary) -> Check:
 
 def check_anchors(s: RetrainingSummary) -> Check:
     """The model still knows its training data."""
-    rule = f"care if the last model reproduces under {100 * FORGOTTEN:.0f} % of the share of training data that the "
-    rule += f"first retrained one did; not judged where that is under {100 * JUDGED:.0f} %, nor of images, which count "
-    rule += "only if every pixel agrees as 0 and 1"
+    rule = (
+        f"care if the last model reproduces under {100 * FORGOTTEN_SHARE:.0f} % of the share of training data that the "
+    )
+    rule += f"first retrained one did; not judged where that is under {100 * MIN_JUDGED_SHARE:.0f} %, nor of images, "
+    rule += "which count only if every pixel agrees as 0 and 1"
     if not s.rows:
         return Check(name="anchors", level="fine", found="no round is complete", rule=rule)
     first, last = s.rows[0].anchors.reproduced, s.rows[-1].anchors.reproduced
-    judged = s.exact and first >= JUDGED
-    forgot = judged and last < FORGOTTEN * first
+    judged = s.exact and first >= MIN_JUDGED_SHARE
+    forgot = judged and last < FORGOTTEN_SHARE * first
     found = f"the first retrained model reproduces {percent(first)} of the training data that are followed, the last "
     found += percent(last) + (": it has forgotten them" if forgot else ", which is not judged" * (not judged))
     return Check(name="anchors", level="care" if forgot else "fine", found=found, rule=rule)
@@ -360,7 +371,9 @@ def check_anchors(s: RetrainingSummary) -> Check:
 
 def check_codes(s: RetrainingSummary) -> Check:
     """The codes of earlier rounds still stand for their objects."""
-    rule = f"care if the last model decodes under {100 * STALE:.0f} % of the objects that earlier rounds found from "
+    rule = (
+        f"care if the last model decodes under {100 * STALE_SHARE:.0f} % of the objects that earlier rounds found from "
+    )
     rule += "the codes they were found at; an image counts where the decode is nearer to it than to any other found"
     if s.stale is None:
         found = "no object was found before the last retraining"
@@ -370,9 +383,9 @@ def check_codes(s: RetrainingSummary) -> Check:
     found = f"of {pluralize(total, 'object')} found before the last retraining, {percent(share)} are still {what} the "
     found += "last model decodes from their codes"
     found += ": codes of earlier rounds are stale, keep the objects, or each code with its round's model" * (
-        share < STALE
+        share < STALE_SHARE
     )
-    return Check(name="codes", level="care" if share < STALE else "fine", found=found, rule=rule)
+    return Check(name="codes", level="care" if share < STALE_SHARE else "fine", found=found, rule=rule)
 
 
 CHECKS = (
@@ -387,7 +400,7 @@ CHECKS = (
 )
 
 
-def apart(one: float | None, other: float | None) -> tuple[str, str]:
+def format_distinct(one: float | None, other: float | None) -> tuple[str, str]:
     """Two numbers with as many digits as tell them apart."""
     pairs = [(number(one, digits), number(other, digits)) for digits in range(4, 9)]
     return next((pair for pair in pairs if pair[0] != pair[1] or one == other), pairs[-1])

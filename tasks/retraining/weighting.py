@@ -12,7 +12,7 @@ from lso.vae.utils.validation import require
 PUBLISHED_K = 1e-3
 
 
-def ranks(values: Float[Tensor, " n"], maximize: bool = False) -> Int[Tensor, " n"]:
+def rank_data(values: Float[Tensor, " n"], maximize: bool = False) -> Int[Tensor, " n"]:
     """How many data are better than each; equals share a rank, and those without a value come behind all others."""
     from scipy.stats import rankdata  # late: it takes a second to import
 
@@ -21,7 +21,7 @@ def ranks(values: Float[Tensor, " n"], maximize: bool = False) -> Int[Tensor, " 
     return torch.from_numpy(rankdata(loss.cpu().numpy(), method="min")).long().to(loss.device) - 1
 
 
-def weights(values: Float[Tensor, " n"], k: float = PUBLISHED_K, maximize: bool = False) -> Float[Tensor, " n"]:
+def rank_weights(values: Float[Tensor, " n"], k: float = PUBLISHED_K, maximize: bool = False) -> Float[Tensor, " n"]:
     """Weight of each datum in retraining.
 
         w_i = 1 / (k N + rank_i), scaled to a sum of 1;  rank_i = |{j: f(x_j) better than f(x_i)}|
@@ -40,7 +40,7 @@ def weights(values: Float[Tensor, " n"], k: float = PUBLISHED_K, maximize: bool 
     require(k > 0, "k > 0", k, f"{PUBLISHED_K:g} is published; inf weighs all data alike.")
     if math.isinf(k):
         return torch.full((len(values),), 1 / len(values), dtype=torch.float64)
-    raw = 1 / (1 + ranks(values, maximize).double() / (k * len(values)))  # times k N, which may be next to nothing
+    raw = 1 / (1 + rank_data(values, maximize).double() / (k * len(values)))  # times k N, which may be next to nothing
     return raw / raw.sum()
 
 
@@ -57,7 +57,7 @@ def effective_size(weight: Float[Tensor, " n"]) -> float:
     return min(float(len(weight)), max(1.0, float(share.sum() ** 2 / (share**2).sum())))
 
 
-def draw(weight: Float[Tensor, " n"], count: int, seed: int, *counters: int) -> Int[Tensor, " count"]:
+def draw_rows(weight: Float[Tensor, " n"], count: int, seed: int, *counters: int) -> Int[Tensor, " count"]:
     """Rows drawn with replacement."""
     stream = generator(seed, "weighted draws", *counters)
     return torch.multinomial(weight, count, replacement=True, generator=stream)

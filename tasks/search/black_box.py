@@ -1,4 +1,4 @@
-"""A black-box search from names to a run folder: a goal or targets, an optimizer, several initial designs, a report."""
+"""Black-box searches from names to run folders: a goal or targets, an optimizer, one or more seeds, a report."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +22,9 @@ from lso.optimizers import BLACK_BOX_OPTIMIZERS, merge_options
 from lso.reports.black_box_report import black_box_report
 from lso.space import LatentSpace
 from lso.tasks.goals import Goal, SearchTarget
-from lso.tasks.search.gradient import frozen
+from lso.tasks.search.gradient import freeze_decoder
 from lso.tasks.search.initial_data import goal_objective, known_codes
-from lso.tasks.search.targets import Targets, part_of, pick
+from lso.tasks.search.targets import Targets, load_data, parse_split
 from lso.vae import runs
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
@@ -34,32 +34,30 @@ from lso.vae.utils.validation import require
 
 SURROGATES = ("latent", "decoded")
 # Statuses other than ``finished``: of several searches the first of these stands for all.
-EARLY = ("stopped", "failed", "decoder_ignores_latent", "stands_still", "invalid", "max_calls")
+EARLY_STATUSES = ("stopped", "failed", "decoder_ignores_latent", "stands_still", "invalid", "max_calls")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlackBoxConfig:
-    """How to search.
+    """Settings of a black-box search.
 
     Args:
         optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`; options in its name become `options`.
-        options: of the optimizer.
-        budget: unique valid objects to be scored, of each search.
-        batch: codes proposed together.
-        max_calls: calls in all; None is ten times the budget.
-        asynchronous: whether to ask again as soon as one call is finished.
-        workers: processes for the score; 0 scores in this one.
-        timeout: seconds for one object.
-        chunk: objects that a process scores together.
+        options: options of the optimizer.
+        budget: number of unique valid objects that each search scores.
+        batch: number of codes proposed at a time.
+        max_calls: largest number of calls of the score; None is ten times the budget.
+        asynchronous: whether new codes are proposed as soon as one call is finished.
+        workers: number of processes for the score; 0 scores in this process.
+        timeout: time limit for one object, in seconds.
+        chunk: number of objects that a process scores together.
         max_failures: see `lso.black_box.loop.optimize`.
-        known: data whose values are known beforehand and told to the optimizer, where the goal has such.
-        surrogate: whether a model is fitted on codes (``latent``) or on features of what they decode to (``decoded``).
-        chart: see `LatentSpace`.
+        known: number of data with known values that the optimizer begins with, where the goal has such data.
+        surrogate: whether the surrogate takes codes (``latent``) or features of decoded data (``decoded``).
+        chart: coordinates in which the search moves, see `LatentSpace`.
         bounds: half-width of the box, or ``"codes"``.
         prior_weight: weight of |z|^2/2 in the value.
-        loss: of targets, see `LatentObjective.reconstruct`.
-    Raises:
-        UsageError: if a number is out of range.
+        loss: loss of targets, see `LatentObjective.reconstruct`.
     """
 
     optimizer: str = "turbo"
@@ -109,27 +107,21 @@ def search_black_box(
 ) -> Run:
     """Search a trained model's latent space by a black-box optimizer, and write a run folder with records and report.
 
-    Several seeds (other initial designs) or targets are searched one after the other, each in a folder of its own
-    below, so that an interrupted one goes on where it was.
+    Several seeds or targets are searched one after the other, each in a folder of its own below, so that an
+    interrupted search can be resumed.
 
     Args:
-        run: a training run.
-        sought: what is searched for.
-        config: how.
-        seeds: searches with other initial designs; the report says how much they differ.
-        seed: of the first.
-        out: run folder to make, or to go on with; None makes one under ``runs/``.
-        resume: go on with ``out``.
-        device: of the decoder.
-        limit: of targets, the first so many.
-        callback: progress and stop requests of a part, by its name and objective.
-        told: called once, before the search, with what was done to the targets, where there are any.
-    Returns:
-        The search run.
-    Raises:
-        UsageError: for a wrong name or value.
-        DataError: if targets or known data cannot be read.
-        RunError: if ``out`` is taken or of another search, or another process searches there.
+        run: the training run of the model.
+        sought: the goal, function or targets to search for.
+        config: settings of the search.
+        seeds: number of searches with different initial designs; the report says how much they differ.
+        seed: seed of the first.
+        out: run folder to make or to resume; None makes one under ``runs/``.
+        resume: whether to resume the search in ``out``.
+        device: device of the decoder.
+        limit: search for the first ``limit`` targets only.
+        callback: makes the callback of one search, from its name and objective.
+        told: called once, before the search, with sentences on how the targets were read, if there are any.
     """
     require(seeds >= 1, "seeds >= 1", seeds, "3 to 10 show whether the initial design matters.")
     goal = sought.goal(run)
@@ -137,13 +129,13 @@ def search_black_box(
         raise UsageError(
             "a reconstruction is scored in this process, without a timeout", "Leave workers and timeout out."
         )
-    decoder, space, _ = frozen(run, device, bounds=config.bounds, chart=config.chart)
-    targets = _targets(run, sought, limit)
+    decoder, space, _ = freeze_decoder(run, device, bounds=config.bounds, chart=config.chart)
+    targets = _load_targets(run, sought, limit)
     if targets is not None and told is not None:
         told(targets.notes)
-    objectives = _objectives(goal, targets, decoder, space, config)
+    objectives = _build_objectives(goal, targets, decoder, space, config)
     make_optimizer(config.optimizer, space, **config.options)  # a wrong name must not leave a run folder behind
-    _able(config)
+    _check_surrogate(config)
     known = None if goal is None or not config.known else known_codes(run, goal, decoder, config.known, seed)
     if known is not None:
         values = torch.tensor(parse_values(known[1], len(known[0])), dtype=torch.float64)
@@ -164,7 +156,7 @@ def search_black_box(
     about = {"status": "running", "sentence": "", "search": facts["config"], **facts}
     with ExitStack() as held:
         if not alone and not resume:
-            runs.create(path, "search", {**about, **here()})
+            runs.create(path, "search", {**about, **provenance_facts()})
         if not alone:
             held.enter_context(Lock(path))
             runs.sweep(Run(path))
@@ -181,7 +173,7 @@ def search_black_box(
                 if results[i][-1].status == "stopped":
                     break
             found = Run(path)
-            _conclude(found, run, results, goal, targets, alone)
+            _write_reports(found, run, results, goal, targets, alone)
         except RunError:  # another process may be searching in the folder of a part
             raise
         except BaseException as error:
@@ -199,31 +191,24 @@ def resume_black_box(
     trust: Trust = False,
     callback: Callable[[str, LatentObjective], SearchCallback] | None = None,
 ) -> Run:
-    """Go on with an interrupted search, or with a finished one and a larger budget.
+    """Resume an interrupted search, or continue a finished one with a larger budget.
 
-    Args:
-        path: its run folder.
-        changes: of `BlackBoxConfig`, where they do not make it another search: budget, max_calls, max_failures,
-            workers, timeout, chunk.
-        device: of the decoder.
-        trust: what may run of the code that the folder and that of its model name, see `lso.vae.utils.trust`.
-        callback: see `search_black_box`.
-    Returns:
-        The search run.
-    Raises:
-        RunError: if it is no black-box search of `search_black_box`, its model is gone, or another process searches
-            there.
-        UsageError: if a change makes it another search, or the folder names a score that is not to be trusted.
+    Settings of `BlackBoxConfig` that may be changed are budget, max_calls, max_failures, workers, timeout and chunk;
+    others would make it another search. ``trust`` says which code named by the folder and by that of its model may
+    run, see `lso.vae.utils.trust`.
     """
     info = Run(path).info
     if "sought" not in info:
-        raise RunError(f"{path} is no black-box search of the command line", "Only those are resumed; start it again.")
+        raise RunError(
+            f"{path} is no black-box search of the command line",
+            "Only those can be resumed here; start the search again.",
+        )
     if not Path(info.get("model", "")).is_dir() or not info.get("model"):
-        raise RunError(f"the model of {path} is gone: {info.get('model')}", "Put it back there.")
+        raise RunError(f"the model of {path} is missing: {info.get('model')}", "Restore its run folder there.")
     run = Run(info["model"], trust=trust)
     return search_black_box(
         run,
-        _sought(run, info, trust),
+        _recorded_target(run, info, trust),
         BlackBoxConfig(**{**info["config"], **(changes or {})}),
         seeds=info["seeds"],
         seed=info["seed"],
@@ -235,12 +220,12 @@ def resume_black_box(
     )
 
 
-def here() -> dict[str, Any]:
-    """Where and with what, for run.json."""
+def provenance_facts() -> dict[str, Any]:
+    """Machine, versions and command of this process, for run.json."""
     return dataclasses.asdict(runs.Provenance.here())
 
 
-def _conclude(
+def _write_reports(
     found: Run,
     run: Run,
     results: Sequence[Sequence[SearchResult]],
@@ -248,7 +233,7 @@ def _conclude(
     targets: Targets | None,
     alone: bool,
 ) -> None:
-    """Reports, and where there are several searches, the status of them all."""
+    """Write the reports and, where there are several searches, their common status."""
     best_possible = None if goal is None else goal.best
     told: dict[str, Any] = {"codes": run.codes(), "verdict": run.verdict, "best_possible": best_possible}
     model = f"{run.path.name} ({run.config.method.name}, {run.config.architecture.name}, {run.info['sentence']})"
@@ -263,7 +248,7 @@ def _conclude(
     if alone:
         return
     every = [result for group in groups for result in group]
-    early = [result for word in EARLY for result in every if result.status == word]
+    early = [result for word in EARLY_STATUSES for result in every if result.status == word]
     best = ["none" if result.best is None else f"{result.best_value:z.4g}" for result in every]
     runs.update(
         found,
@@ -305,13 +290,13 @@ def _search(
         callback=callback,
         facts=facts,
         **config.options,
-        **_features(config, objective),
+        **_feature_options(config, objective),
     )
     write_search_files(folder, result)
     return result
 
 
-def _features(config: BlackBoxConfig, objective: LatentObjective) -> dict[str, Any]:
+def _feature_options(config: BlackBoxConfig, objective: LatentObjective) -> dict[str, Any]:
     if config.surrogate == "latent":
         return {}
     from lso.black_box.bayesopt.features import decoded_features
@@ -321,7 +306,7 @@ def _features(config: BlackBoxConfig, objective: LatentObjective) -> dict[str, A
     return {key: found[key] for key in option_names(config.optimizer) if key in found}  # thompson needs no gradients
 
 
-def _able(config: BlackBoxConfig) -> None:
+def _check_surrogate(config: BlackBoxConfig) -> None:
     if config.surrogate == "latent":
         return
     able = [name for name in BLACK_BOX_OPTIMIZERS if "features" in option_names(name)]
@@ -329,22 +314,23 @@ def _able(config: BlackBoxConfig) -> None:
         raise UsageError(f"{config.optimizer} has no model of decoded objects", f"These have: {', '.join(able)}.")
 
 
-def _sought(run: Run, info: Mapping[str, Any], trust: Trust) -> SearchTarget:
-    """What a recorded search is for; earlier versions drew files to black and white wherever training did."""
+def _recorded_target(run: Run, info: Mapping[str, Any], trust: Trust) -> SearchTarget:
+    """Read what a recorded search is for."""
+    # Earlier versions binarized target files wherever training did; a search begun by them keeps doing so.
     found = SearchTarget.recorded(info, trust)
-    files = found.target is not None and run.config.kind == "image" and part_of(found.target) is None
+    files = found.target is not None and run.config.kind == "image" and parse_split(found.target) is None
     drew = files and "pixels" not in info["sought"] and run.config.protocol.binarize != "none"
     return dataclasses.replace(found, pixels={"binarize": True}) if drew else found
 
 
-def _targets(run: Run, sought: SearchTarget, limit: int | None) -> Targets | None:
+def _load_targets(run: Run, sought: SearchTarget, limit: int | None) -> Targets | None:
     if sought.target is None:
         return None
-    targets = pick(run, sought.target, pixels=sought.pixels)
+    targets = load_data(run, sought.target, pixels=sought.pixels)
     return targets if limit is None else targets.first(limit)
 
 
-def _objectives(
+def _build_objectives(
     goal: Goal | None, targets: Targets | None, decoder: Decoder, space: LatentSpace, config: BlackBoxConfig
 ) -> list[LatentObjective]:
     if goal is not None:

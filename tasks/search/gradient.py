@@ -1,4 +1,8 @@
-"""A search from names to a run folder: freeze a decoder, look for given data in its latent space, write the report."""
+"""Searches by gradient from names to run folders: `lso.tasks.search_targets` and `search_goal`.
+
+A run's decoder is frozen, codes are optimized so that they reproduce targets or improve a goal, and records and report
+are written.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +25,7 @@ from lso.results.result import Result
 from lso.space import LatentSpace
 from lso.tasks.goals import Goal
 from lso.tasks.search.initial_data import goal_objective
-from lso.tasks.search.targets import GREY, Targets, pick
+from lso.tasks.search.targets import GREY, Targets, load_data
 from lso.tasks.training.experiment import resolve_device
 from lso.vae import runs
 from lso.vae.distributions.gaussian import DiagonalGaussian
@@ -32,14 +36,14 @@ from lso.vae.utils.random import generator
 from lso.vae.utils.validation import require
 
 DEFAULT_START = ("mean", "prior")
-# What a report says of an autoregressive decoder's context.
-FORCED = {
+# What a report says of the values before a pixel or token, on which an autoregressive decoder is conditioned.
+IMAGE_CONTEXTS = {
     "target": "teacher-forced on the target, as in training: the context tells it much of what it is to reproduce, so "
     "a good value says less about the code than a factorised decoder's would",
     "own": "its own draw for each code, from common uniforms; gradients flow through the last pass alone",
     "blank": "an empty image",
 }
-SPOKEN = {
+TEXT_CONTEXTS = {
     "target": "teacher-forced on the target: the value is the exact likelihood; texts are decoded from codes alone",
     "blank": "unknown tokens alone, as many as the target has; texts are decoded from codes alone",
 }
@@ -47,21 +51,20 @@ SPOKEN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchConfig:
-    """How to search.
+    """Settings of a search by gradient.
 
     Args:
         optimizer: row of `lso.optimizers.GRADIENT_OPTIMIZERS`, or the name of an elementwise torch optimizer.
-        starts: of each target.
+        starts: number of starting codes for each target.
         start: kinds of start (rows of `lso.gradient.initial_points.STARTS`), the last repeated until there are enough.
         loss: row of `lso.objectives.losses.LOSSES`.
-        prior_weight: weight of -log p(z) in the value; with ``nll`` and 1 the search is for the maximum a posteriori
-            code. 0 is the pure reconstruction of NE-VAE's toy search, whose codes may leave what the model knows.
+        prior_weight: weight of -log p(z) in the value. With ``nll`` and 1 the search is for the maximum a posteriori
+            code; 0 is the pure reconstruction of NE-VAE's toy search, whose codes may leave the region of training.
         lr: learning rate; None is the optimizer's default.
-        tol: mean absolute loss change over 20 steps at which an element stops.
-        max_steps: steps at most.
-        context: what an autoregressive decoder is forced on: target, own or blank (see `LatentObjective.reconstruct`).
-    Raises:
-        UsageError: if a value is out of range.
+        tol: a code stops at this mean absolute change of its loss over 20 steps.
+        max_steps: largest number of steps.
+        context: the values that an autoregressive decoder is conditioned on: target, own or blank (see
+            `LatentObjective.reconstruct`).
     """
 
     optimizer: str = "adam"
@@ -89,11 +92,7 @@ class SearchConfig:
                 raise unknown_name("start", kind, starts.STARTS)
 
     def kinds(self) -> list[str]:
-        """One kind for each start.
-
-        Returns:
-            ``starts`` rows of the table.
-        """
+        """The kind of each start, ``starts`` in number."""
         return [*self.start, *[self.start[-1]] * (self.starts - len(self.start))][: self.starts]
 
 
@@ -112,31 +111,33 @@ def search_targets(
     callback: DescentCallback | None = None,
     told: Callable[[Sequence[str]], None] | None = None,
 ) -> Run:
-    """Look for codes that reproduce given data, and write a run folder with records and report.
+    """Search by gradient for codes that reproduce target data, and write a run folder with records and report.
 
     Args:
-        run: a training run.
-        target: a folder, image file or array file, or ``"test:20"``: the first 20 of a split of the run's own data.
-            For a run on sequences a text file of one a line, or a sentence as it is.
-        config: how to search.
-        seed: of random starts.
+        run: the training run of the model.
+        target: a folder, image file or array file, or ``"test:20"`` for the first 20 data of a split of the run's own
+            data. For a model of sequences, a text file with one sequence a line, or the sentence itself.
+        config: settings of the search.
+        seed: seed of random starts.
         out: run folder to make; None makes one under ``runs/``.
-        device: where to search.
-        pixels: how files become pixels where that differs from the run: channels, invert, fit, bad_files, binarize.
-        control: a second optimizer from the same starts, for the report; ``"none"`` leaves it out.
-        limit: search for the first so many targets.
-        callback: progress and stop requests.
-        told: called once, before the search, with what was done to the targets.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda[:N]"``.
+        pixels: settings of how files become pixels that differ from the run's: channels, invert, fit, bad_files,
+            binarize.
+        control: a second optimizer that starts from the same codes, for comparison in the report; ``"none"`` leaves
+            it out.
+        limit: search for the first ``limit`` targets only.
+        callback: gets the progress, and may ask to stop.
+        told: called once, before the search, with sentences on how the targets were read.
     Returns:
-        The search run: ``report.html``, ``report.json``, ``evaluations.jsonl`` and ``results/`` lie in it.
+        The search run, whose folder has ``report.html``, ``report.json``, ``evaluations.jsonl`` and ``results/``.
     Raises:
         UsageError: for a wrong name or value.
         DataError: if the targets cannot be read or do not fit the model.
-        RunError: if the run has no model, or ``out`` is taken.
+        RunError: if the run has no model, or the folder ``out`` is taken.
     """
     resolve_optimizer(config.optimizer, config.lr, {})  # a wrong name must not leave a run folder behind
-    decoder, space, where = frozen(run, device)
-    targets = pick(run, target, pixels=pixels)
+    decoder, space, where = freeze_decoder(run, device)
+    targets = load_data(run, target, pixels=pixels)
     if limit is not None:
         require(limit >= 1, "limit >= 1", limit, "Leave it out to search for all targets.")
         targets = targets.first(limit)
@@ -151,7 +152,7 @@ def search_targets(
         context=config.context,
     )
     facts = {"target": str(target), "notes": list(targets.notes), "pixels": dict(pixels or {}), "device": where}
-    return _carry_out(run, objective, targets, config, facts, seed, out, control, callback)
+    return _run_search(run, objective, targets, config, facts, seed, out, control, callback)
 
 
 def search_goal(
@@ -165,40 +166,28 @@ def search_goal(
     control: str = "lbfgs",
     callback: DescentCallback | None = None,
 ) -> Run:
-    """Look by gradient for codes of good value, and write a run folder with records and report.
+    """Search by gradient for codes whose decoded data score well, and write a run folder as `search_targets` does.
 
-    Args:
-        run: a training run.
-        goal: what is sought; its score must be made of differentiable torch operations, ``on="tensors"``.
-        config: how to search; starts encode no target.
-        seed: of random starts.
-        out: run folder to make; None makes one under ``runs/``.
-        device: where to search.
-        control: see `search_targets`.
-        callback: progress and stop requests.
-    Returns:
-        The search run.
-    Raises:
-        UsageError: for a wrong name or value, or a score without gradients.
-        RunError: if the run has no model, or ``out`` is taken.
+    The goal's score must consist of differentiable torch operations (``on="tensors"``), and starts cannot encode a
+    target. The other arguments are those of `search_targets`.
     """
     resolve_optimizer(config.optimizer, config.lr, {})
-    decoder, space, where = frozen(run, device)
+    decoder, space, where = freeze_decoder(run, device)
     objective = goal_objective(goal, decoder, space, prior_weight=config.prior_weight)
     if not objective.differentiable:
         raise not_differentiable_error(goal.name, "its score takes objects, not tensors", config.optimizer)
-    return _carry_out(run, objective, None, config, {"goal": goal.name, "device": where}, seed, out, control, callback)
+    return _run_search(run, objective, None, config, {"goal": goal.name, "device": where}, seed, out, control, callback)
 
 
-def frozen(run: Run, device: str, **options: Any) -> tuple[Decoder, LatentSpace, str]:
-    """The decoder of a run and the space of its codes."""
+def freeze_decoder(run: Run, device: str, **options: Any) -> tuple[Decoder, LatentSpace, str]:
+    """The frozen decoder of a run, its latent space with the codes of the data, and the device."""
     where = resolve_device(device)
     model, codes = run.model(str(where)), run.codes()
     known = DiagonalGaussian(codes.mean, codes.log_var) if codes else None
     return Decoder(model), LatentSpace(model.latent_dim, codes=known, **options), str(where)
 
 
-def _carry_out(
+def _run_search(
     run: Run,
     objective: LatentObjective,
     targets: Targets | None,
@@ -211,16 +200,16 @@ def _carry_out(
 ) -> Run:
     decoder, space = objective.decoder, objective.space
     z0 = starts.make_starts(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
-    info = _facts(run, config, seed) | {"control": control, **facts}
+    info = _run_facts(run, config, seed) | {"control": control, **facts}
     found = runs.create(runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", info)
     try:
         result = _minimize(objective, z0, config, config.optimizer, callback)
-        # The same search by another optimizer; none where it would be the same one, or the search was cut.
+        # The same search by another optimizer, unless that is the same one or the search was stopped.
         second = control not in ("none", config.optimizer) and result.status != "stopped"
         other = _minimize(objective, z0, config, control, callback) if second else None
         if other is not None and other.status == "stopped":
-            other = None  # half a control would be read as a whole one
-        _write(found, run, targets, result, other)
+            other = None  # half a control would be read as a complete one
+        _write_results(found, run, targets, result, other)
     except BaseException as error:
         runs.note_end(found, error)
         raise
@@ -234,7 +223,7 @@ def _carry_out(
     return found
 
 
-def _facts(run: Run, config: SearchConfig, seed: int) -> dict[str, Any]:
+def _run_facts(run: Run, config: SearchConfig, seed: int) -> dict[str, Any]:
     return {
         "status": "running",
         "sentence": "",
@@ -261,10 +250,10 @@ def _minimize(
     )
 
 
-def _write(found: Run, run: Run, targets: Targets | None, result: Result, control: Result | None) -> None:
+def _write_results(found: Run, run: Run, targets: Targets | None, result: Result, control: Result | None) -> None:
     names = None if targets is None else targets.names
     write_evaluations(found.path, result, names=names)
-    told = FORCED if result.objective.decoder.vocabulary is None else SPOKEN
+    told = IMAGE_CONTEXTS if result.objective.decoder.vocabulary is None else TEXT_CONTEXTS
     context = told.get(result.objective.context, "")
     if targets is not None and GREY in targets.notes and result.objective.context == "target":
         context += "; in training it saw no grey before a pixel, as here"

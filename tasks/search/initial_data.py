@@ -1,4 +1,4 @@
-"""A goal over the codes of a model, and codes of data whose values are known beforehand."""
+"""Goals as objectives over the codes of a model, and initial data of searches: codes of data with known values."""
 
 import torch
 from torch import Tensor
@@ -9,20 +9,20 @@ from lso.objectives.latent_objective import LatentObjective
 from lso.space import LatentSpace
 from lso.tasks.datasets.packing import encode_lines
 from lso.tasks.goals import Goal
-from lso.tasks.search.targets import tokenizer_of
+from lso.tasks.search.targets import tokenizer_for_run
 from lso.vae.data.dataset import to_unit
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run
 from lso.vae.utils.random import mix_seed
 from lso.vae.vocabulary import Vocabulary
 
-ENCODED = 256  # data encoded at once
+ENCODING_BATCH = 256  # data encoded at once
 
 
 def goal_objective(
     goal: Goal, decoder: Decoder, space: LatentSpace | None = None, *, prior_weight: float = 0.0
 ) -> LatentObjective:
-    """A goal over the codes of a decoder."""
+    """The objective of a goal over the codes of a decoder."""
     objective = LatentObjective(
         decoder,
         goal.score,
@@ -37,56 +37,34 @@ def goal_objective(
 
 
 def known_codes(run: Run, goal: Goal, decoder: Decoder, count: int, seed: int) -> Known:
-    """Codes of data whose values are known, for the optimizer to begin with.
-
-    Args:
-        run: whose model it is.
-        goal: has such data.
-        decoder: its encoder gives the codes.
-        count: of data.
-        seed: of the choice among them.
-    Returns:
-        ``(k, d)`` posterior means, and values; sequences longer than the model was made for are left out.
-    Raises:
-        UsageError: if the goal knows nothing beforehand, or there is no encoder.
-    """
+    """Posterior means ``(k, d)`` of up to ``count`` data with known values, and these values; see `known_data`."""
     if not decoder.has_encoder:
         raise UsageError("the model has no encoder that could place known data", "Leave --known out.")
     x, values = known_data(run, goal, decoder.vocabulary, count, seed)
-    return codes_of(decoder, x), values
+    return encode_means(decoder, x), values
 
 
 def known_data(
     run: Run, goal: Goal, vocabulary: Vocabulary | None, count: int, seed: int
 ) -> tuple[Tensor, list[float]]:
-    """Data whose values are known, as a model's encoder takes them.
+    """Up to ``count`` data with known values, ``(k, *event)`` as the model's encoder takes them, and these values.
 
-    Args:
-        run: whose model it is.
-        goal: has such data.
-        vocabulary: the model's, of sequences.
-        count: of data.
-        seed: of the choice among them.
-    Returns:
-        ``(k, *event)`` pixels in [0, 1] or token numbers, and values; sequences longer than the model was made for are
-        left out.
-    Raises:
-        UsageError: if the goal knows nothing beforehand.
+    Sequences longer than the model was made for are left out.
     """
     if goal.known is None:
-        raise UsageError(f"nothing is known beforehand of {goal.name}", "Leave --known out (known=0).")
+        raise UsageError(f"there are no data with known values for {goal.name}", "Leave --known out (known=0).")
     data, found = goal.known(count, mix_seed(seed, "known"))
     values = torch.as_tensor(found, dtype=torch.float64)
     if isinstance(data, Tensor):
         return to_unit(data).to(torch.get_default_dtype()), values.tolist()
     assert vocabulary is not None
-    corpus, _ = encode_lines(data, vocabulary, tokenizer_of(run, vocabulary.joiner))
+    corpus, _ = encode_lines(data, vocabulary, tokenizer_for_run(run, vocabulary.joiner))
     kept = (corpus.lengths <= int(run.info["shape"][0])).nonzero().flatten()
     return corpus[kept].padded(), values[kept].tolist()
 
 
 @torch.no_grad()
-def codes_of(decoder: Decoder, x: Tensor) -> Tensor:
-    """Posterior means of data."""
-    parts = [decoder.code_means(part) for part in torch.split(x, ENCODED)]
+def encode_means(decoder: Decoder, x: Tensor) -> Tensor:
+    """Encode data to posterior means, in double on the CPU."""
+    parts = [decoder.code_means(part) for part in torch.split(x, ENCODING_BATCH)]
     return torch.cat([part for part in parts if part is not None]).double().cpu()

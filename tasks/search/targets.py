@@ -9,16 +9,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lso.tasks.datasets.arrays import KEYS, REDUCED, as_images, first_key, load_arrays, sixteen_bits, sole_key
+from lso.tasks.datasets.arrays import (
+    REDUCED_TO_8_BITS,
+    SPLIT_KEYS,
+    as_images,
+    find_images_key,
+    find_key,
+    has_16_bit_images,
+    load_arrays,
+)
 from lso.tasks.datasets.download import Progress
 from lso.tasks.datasets.image_folder import image_files, read_files
-from lso.tasks.datasets.line_reader import TextLines, read
-from lso.tasks.datasets.loading import seen
-from lso.tasks.datasets.packing import encode_lines, unknown
-from lso.tasks.datasets.preprocessing import border, mean_intensity, prepare
+from lso.tasks.datasets.line_reader import TextLines, read_text_lines
+from lso.tasks.datasets.loading import model_inputs
+from lso.tasks.datasets.packing import count_unknown, encode_lines
+from lso.tasks.datasets.preprocessing import border_median, mean_intensity, prepare_images
 from lso.tasks.datasets.tokenizers import TOKENIZERS, Tokenizer, tokenizer
-from lso.tasks.task import ARRAY_SUFFIXES, TASKS, TEXT_SUFFIXES, existing, settled
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.task import ARRAY_SUFFIXES, TASKS, TEXT_SUFFIXES, fill_defaults, require_path
+from lso.tasks.training.experiment import reload_dataset
 from lso.vae.config.training import Binarize, DataConfig, from_dict
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import SPLITS, Data, Split, take, to_unit
@@ -34,27 +42,20 @@ MARGIN = 0.1  # by which the opposite polarity must fit the training mean better
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Targets:
-    """Data to search for.
+    """Data to search for, as the model takes them."""
 
-    Args:
-        x: as the model sees data: images ``(n, channels, height, width)``, or sequences.
-        names: one for each, of its file, or file and number.
-        notes: sentences on what was done to them, warnings among them.
-        labels: ``(n,)`` classes, where they are known.
-    """
-
-    x: Data
-    names: tuple[str, ...]
-    notes: tuple[str, ...]
-    labels: Tensor | None = None
+    x: Data  # images (n, channels, height, width), or sequences
+    names: tuple[str, ...]  # the file of each, or its file and number
+    notes: tuple[str, ...]  # sentences on how they were read, warnings among them
+    labels: Tensor | None = None  # (n,) classes, where they are known
 
     @property
     def batch(self) -> Tensor:
-        """``(n, ...)`` all of them, sequences padded to the longest."""
+        """All targets as one tensor ``(n, ...)``, sequences padded to the longest."""
         return take(self.x, slice(None))
 
     def first(self, count: int) -> "Targets":
-        """The first so many, with a note where that leaves some out."""
+        """The first ``count`` targets, with a note if that leaves some out."""
         if count >= len(self.x):
             return self
         cut = f"Cut to the first {count} of {len(self.x)} targets."
@@ -73,31 +74,31 @@ def load_targets(
     reference_mean: float | None = None,
     progress: Progress | None = None,
 ) -> Targets:
-    """Read a folder, an image file or an .npy or .npz file.
+    """Read target images from a folder, an image file, or an .npy or .npz file.
 
     Args:
-        path: what the user gave.
-        data: of the run: fit, polarity, bad files, and ``channels=1`` for colour converted to grey; size and limit are
-            not used.
-        shape: of the model's data, ``(channels, height, width)``.
-        binarize: of the run, to say so where grey pixels meet a model of black and white.
-        seed: of the run.
-        drawn: whether each pixel is drawn once to black or white by that seed, grey being the probability of white.
-            Else grey stays grey: the cross-entropy of a grey pixel is its mean over such draws, without their noise.
+        path: the folder or file.
+        data: data configuration of the run: fit, polarity, bad files, and ``channels=1`` to convert colour to grey;
+            size and limit are not used.
+        shape: ``(channels, height, width)`` of the model's data.
+        binarize: how the run binarized images, to say so where grey pixels meet a model of black and white.
+        seed: seed of the binarization.
+        drawn: whether each pixel is drawn once to black or white, its grey value being the probability of white.
+            Otherwise grey stays grey: its cross-entropy is the mean over such draws, without their noise.
         reference_mean: mean intensity of the training images (``provenance["mean"]``), to warn of opposite polarity.
-        progress: told the files read.
+        progress: called with the files read.
     Returns:
         The targets.
     Raises:
         DataError: if there is nothing to read, or the channels do not fit the model.
     """
-    found, data = existing(path), settled(data)
+    found, data = require_path(path), fill_defaults(data)
     read = _from_arrays if found.suffix.lower() in ARRAY_SUFFIXES and found.is_file() else _from_files
     x, names, notes = read(found, data, shape, progress)
-    x = to_unit(prepare(x, (shape[1], shape[2]), shape[0], how=data.fit, invert=data.invert))
+    x = to_unit(prepare_images(x, (shape[1], shape[2]), shape[0], how=data.fit, invert=data.invert))
     notes = [f"{len(x)} target{'s' * (len(x) != 1)} from {path}.", *notes]
-    notes.append("Polarity turned round (1 - x)." if data.invert else "Polarity as in the files.")
-    notes += _warnings(x, names, reference_mean, data.invert)
+    notes.append("Polarity inverted (1 - x)." if data.invert else "Polarity as in the files.")
+    notes += _polarity_warnings(x, names, reference_mean, data.invert)
     grey = bool(((x > 0) & (x < 1)).any())
     if drawn:
         x = draw(x, seed, "targets")
@@ -107,10 +108,10 @@ def load_targets(
     return Targets(x=x, names=tuple(names), notes=tuple(notes))
 
 
-Found = tuple[Tensor, list[str], list[str]]
+LoadedImages = tuple[Tensor, list[str], list[str]]
 
 
-def _from_files(path: Path, data: DataConfig, shape: tuple[int, ...], progress: Progress | None) -> Found:
+def _from_files(path: Path, data: DataConfig, shape: tuple[int, ...], progress: Progress | None) -> LoadedImages:
     files = image_files(path) if path.is_dir() else [path]
     root = path if path.is_dir() else path.parent
     pictures = read_files(files, root, (shape[1], shape[2]), data=data, progress=progress)
@@ -128,10 +129,10 @@ def _from_files(path: Path, data: DataConfig, shape: tuple[int, ...], progress: 
     return pictures.stack(shape[0]), list(pictures.names), notes
 
 
-def _from_arrays(path: Path, data: DataConfig, shape: tuple[int, ...], progress: Progress | None) -> Found:
+def _from_arrays(path: Path, data: DataConfig, shape: tuple[int, ...], progress: Progress | None) -> LoadedImages:
     arrays = load_arrays(path)
-    key = first_key(arrays, ("targets", *KEYS["test"])) or sole_key(arrays, path)
-    deep = sixteen_bits(arrays.values())
+    key = find_key(arrays, ("targets", *SPLIT_KEYS["test"])) or find_images_key(arrays, path)
+    deep = has_16_bit_images(arrays.values())
     x = as_images(arrays[key], f"{path.name}:{key}", deep=deep)
     if x.shape[1] != shape[0] and data.channels != shape[0]:
         raise DataError(
@@ -140,20 +141,20 @@ def _from_arrays(path: Path, data: DataConfig, shape: tuple[int, ...], progress:
         )
     same = tuple(x.shape[2:]) == tuple(shape[1:])
     done = "not resized" if same else f"resized to {shape[1]}x{shape[2]} ({data.fit})"
-    notes = [f"Images are {x.shape[2]}x{x.shape[3]}, {done}.", *[REDUCED] * deep]
+    notes = [f"Images are {x.shape[2]}x{x.shape[3]}, {done}.", *[REDUCED_TO_8_BITS] * deep]
     return x, [f"{path.stem}[{i}]" for i in range(len(x))], notes
 
 
-def _warnings(x: Tensor, names: list[str], reference_mean: float | None, inverted: bool) -> list[str]:
+def _polarity_warnings(x: Tensor, names: list[str], reference_mean: float | None, inverted: bool) -> list[str]:
     flat = (x.flatten(1).amax(dim=1) - x.flatten(1).amin(dim=1) < 1 / 255).nonzero().flatten().tolist()
     found = [f"Warning: {names[i]} is one flat colour." for i in flat]
-    if reference_mean is not None and opposite(x, reference_mean):
+    if reference_mean is not None and has_opposite_polarity(x, reference_mean):
         remedy = "--no-invert" if inverted else "--invert"
         found.append(
             f"Warning: the targets look like the opposite polarity: mean intensity {mean_intensity(x):z.2f} against "
-            f"{reference_mean:z.2f} in training; to turn them round pass {remedy}."
+            f"{reference_mean:z.2f} in training; to invert them pass {remedy}."
         )
-    elif reference_mean is not None and len(x) >= SEVERAL and unlike(x, reference_mean):
+    elif reference_mean is not None and len(x) >= SEVERAL and has_unlike_ink(x, reference_mean):
         found.append(
             f"Warning: the targets look unlike the training images: mean intensity {mean_intensity(x):z.2f} against "
             f"{reference_mean:z.2f} in training; the model can only answer with what it learned."
@@ -161,14 +162,10 @@ def _warnings(x: Tensor, names: list[str], reference_mean: float | None, inverte
     return found
 
 
-def unlike(x: Float[Tensor, "n channels height width"], reference_mean: float) -> bool:
-    """Whether images hold less than half or more than twice the ink of the training images, whichever polarity is ink.
+def has_unlike_ink(x: Float[Tensor, "n channels height width"], reference_mean: float) -> bool:
+    """Whether images have less than half or more than twice the ink of the training images, dark or bright.
 
-    Args:
-        x: images in [0, 1].
-        reference_mean: mean intensity of the training images.
-    Returns:
-        Such as True for thin digits in a wide margin where training digits fill the frame.
+    Thin digits in a wide margin are an example, where the training digits fill the frame.
     """
     mean, reference = mean_intensity(x), reference_mean
     if reference > 0.5:
@@ -176,39 +173,32 @@ def unlike(x: Float[Tensor, "n channels height width"], reference_mean: float) -
     return not reference / 2 <= mean <= 2 * reference
 
 
-def opposite(x: Float[Tensor, "n channels height width"], reference_mean: float) -> bool:
+def has_opposite_polarity(x: Float[Tensor, "n channels height width"], reference_mean: float) -> bool:
     """Whether images seem to have the other polarity than training data that are mainly dark or mainly bright.
 
     The mean of 1 - x must fit the training mean clearly better than that of x, and the background (the median of the
     border) must lie on the other side of mid-grey.
     """
-    mean, background = mean_intensity(x), border(x).float().mean().item()
+    mean, background = mean_intensity(x), border_median(x).float().mean().item()
     if abs(reference_mean - 0.5) < DARK_OR_BRIGHT:
         return False
     gain = abs(mean - reference_mean) - abs(1 - mean - reference_mean)
     return gain > MARGIN and (background > 0.5) != (reference_mean > 0.5)
 
 
-MANY = 0.1  # share of unknown tokens from which on they are worth a warning
+UNKNOWN_WARNING_SHARE = 0.1  # share of unknown tokens from which on they are worth a warning
 
 
 def load_sentences(run: Run, what: str | Path) -> Targets:
-    """Read a text file, or take a sentence as it is written.
+    """Read target sequences for a model from a text file, or take the text itself where there is no such file.
 
-    Args:
-        run: a training run on sequences: its vocabulary and tokenizer.
-        what: a file with one sequence a line, or the sequence itself where there is no such file.
-    Returns:
-        The targets; notes say how many tokens are unknown and what was too long.
-    Raises:
-        DataError: if the file cannot be read, or nothing in it can be searched for.
-        UsageError: if nothing was given.
+    Sequences too long for the model are left out; notes say which, and how many tokens are unknown.
     """
-    lines, names = _lines(what)
+    lines, names = _read_lines_or_sentence(what)
     vocabulary = run.model().vocabulary
     if vocabulary is None:
         raise DataError(f"{run.path} does not know its vocabulary", "Search in Python, for token numbers.")
-    corpus, _ = encode_lines(lines.texts, vocabulary, tokenizer_of(run, vocabulary.joiner))
+    corpus, _ = encode_lines(lines.texts, vocabulary, tokenizer_for_run(run, vocabulary.joiner))
     longest = int(run.info["shape"][0])
     kept = (corpus.lengths <= longest).nonzero().flatten()
     notes = [*lines.notes]
@@ -217,31 +207,34 @@ def load_sentences(run: Run, what: str | Path) -> Targets:
         if not len(kept):
             raise DataError(f"{lines.name}: every sequence is {why}", "Shorten them, or train with longer ones.")
         long = [names[i] for i in range(len(corpus)) if corpus.lengths[i] > longest]
-        notes.append(f"Warning: {len(long)} of {len(corpus)} sequences are {why} and left out: {_few(long)}.")
+        notes.append(f"Warning: {len(long)} of {len(corpus)} sequences are {why} and left out: {_list_few(long)}.")
     found = corpus[kept]
-    if int(unknown(found).sum()) == int(found.lengths.sum()) - 2 * len(found):
+    if int(count_unknown(found).sum()) == int(found.lengths.sum()) - 2 * len(found):
         raise DataError(
             f"{lines.name}: no token is known to the model",
             "Give text of the kind that it was trained on, split as there.",
         )
     notes += unknown_notes(found)
     return Targets(
-        x=found, names=tuple(names[i] for i in kept.tolist()), notes=tuple(notes), labels=_labels(run, lines, kept)
+        x=found,
+        names=tuple(names[i] for i in kept.tolist()),
+        notes=tuple(notes),
+        labels=_training_labels(run, lines, kept),
     )
 
 
-def _lines(what: str | Path) -> tuple[TextLines, list[str]]:
-    """Texts and their names."""
+def _read_lines_or_sentence(what: str | Path) -> tuple[TextLines, list[str]]:
+    """The lines of a text file, or one sentence, and a name for each."""
     text = str(what)
     try:
         there = Path(what).expanduser().exists()
     except OSError:  # a sentence longer than any name of a file
         there = False
     if there or text.lower().endswith(TEXT_SUFFIXES):
-        path = existing(what)
+        path = require_path(what)
         if path.is_dir():
             raise DataError(f"{what} is a folder, expected a text file", "Give a file with one sequence a line.")
-        found = read(path)
+        found = read_text_lines(path)
         count = f"{len(found.texts)} target{'s' * (len(found.texts) != 1)} from {what}."
         names = [f"sequence {i + 1}" for i in range(len(found.texts))]
         return TextLines(name=found.name, texts=found.texts, labels=found.labels, notes=(count, *found.notes)), names
@@ -251,84 +244,67 @@ def _lines(what: str | Path) -> tuple[TextLines, list[str]]:
     return TextLines(name=f"{text.strip()[:40]!r}, which is no file", texts=[text.strip()], notes=(note,)), ["sentence"]
 
 
-def tokenizer_of(run: Run, joiner: str) -> Tokenizer:
-    """The tokenizer of a run; of data that were given in Python that of their joiner."""
+def tokenizer_for_run(run: Run, joiner: str) -> Tokenizer:
+    """The tokenizer of a run; for data given in Python the built-in one with their joiner."""
     if run.config.data.task in TASKS:
-        return tokenizer(settled(run.config.data).tokenizer, run.trust)
+        return tokenizer(fill_defaults(run.config.data).tokenizer, run.trust)
     return next((one for one in TOKENIZERS.values() if one.joiner == joiner), TOKENIZERS["words"])
 
 
 def unknown_notes(corpus: Corpus) -> list[str]:
-    """What is to be said of unknown tokens.
-
-    Args:
-        corpus: sequences.
-    Returns:
-        At most one sentence; a warning from a tenth of the tokens on.
-    """
-    missed = unknown(corpus)
+    """A note on the unknown tokens of a corpus, if there are any; a warning if they are a tenth of all or more."""
+    missed = count_unknown(corpus)
     count, total = int(missed.sum()), int(corpus.lengths.sum()) - 2 * len(corpus)
     if not count:
         return []
     where = f"in {int((missed > 0).sum())} of {len(corpus)} sequences"
     told = f"{count} of {total:,} tokens, {where}, are unknown to the model."
-    return [f"Warning: {told}" if count >= MANY * total else told]
+    return [f"Warning: {told}" if count >= UNKNOWN_WARNING_SHARE * total else told]
 
 
-def _labels(run: Run, lines: TextLines, kept: Tensor) -> Int[Tensor, " n"] | None:
-    """Classes by the numbers that training gave them, where all are known."""
+def _training_labels(run: Run, lines: TextLines, kept: Tensor) -> Int[Tensor, " n"] | None:
+    """Class labels by the numbers that training gave them, or None if a label is new."""
     known = {label: i for i, label in enumerate(run.info["dataset"]["provenance"].get("labels") or ())}
     if not lines.labels or not set(lines.labels) <= known.keys():
         return None
     return torch.tensor([known[label] for label in lines.labels])[kept]
 
 
-def _few(names: list[str]) -> str:
+def _list_few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def part_of(what: str | Path) -> tuple[Split, str] | None:
-    """Read ``"test"`` or ``"test:20"``.
-
-    Args:
-        what: what the user gave.
-    Returns:
-        (split, what follows the colon); None where it is a path.
-    """
+def parse_split(what: str | Path) -> tuple[Split, str] | None:
+    """Split ``"test:20"`` into the split and what follows the colon; None for a path or anything else."""
     name, _, number = str(what).partition(":")
     split = next((split for split in SPLITS if split == name), None)
     return None if split is None or Path(what).exists() else (split, number)
 
 
-def pick(
+def load_data(
     run: Run, what: str | Path, *, pixels: Mapping[str, Any] | None = None, progress: Progress | None = None
 ) -> Targets:
-    """Data to search for or to encode.
+    """Load data to search for or to encode, as the model takes them.
 
     Args:
-        run: a training run.
-        what: ``"test:20"`` (the first 20 of a split of the run's own data), ``"validation"`` (all of one), or a folder,
-            image, .npy or .npz file; for a run on sequences a text file of one a line, or a sentence as it is.
-        pixels: changes of how files become pixels, over the run's own (`config.DataConfig`): channels, invert, fit,
-            bad_files; and ``binarize``, see `lso.tasks.search.targets.load_targets`.
-        progress: told the files read.
-    Returns:
-        The data as the model sees them, images in [0, 1].
-    Raises:
-        UsageError: if a part of the data is asked for that is not there, or changes are given with it.
-        DataError: if the files cannot be read or do not fit the model, or the run's own data have changed.
+        run: the training run of the model.
+        what: ``"test:20"`` (the first 20 data of a split of the run's own data), ``"validation"`` (a whole split), or a
+            folder, image, .npy or .npz file; for a model of sequences a text file, or the sentence itself.
+        pixels: settings of how files become pixels that differ from the run's (`config.DataConfig`): channels, invert,
+            fit, bad_files; and ``binarize``, see `load_targets`.
+        progress: called with the files read.
     """
-    part = part_of(what)
+    part = parse_split(what)
     if part is None:
-        return _from_outside(run, what, pixels or {}, progress)
-    _only_files(what, pixels)
+        return _load_outside_data(run, what, pixels or {}, progress)
+    _refuse_pixel_changes(what, pixels)
     split, number = part
-    dataset = dataset_of(run)
-    x, labels = seen(dataset, split), dataset.labels.get(split)
+    dataset = reload_dataset(run)
+    x, labels = model_inputs(dataset, split), dataset.labels.get(split)
     if number and (not number.isdigit() or not 1 <= int(number) <= len(x)):
         raise UsageError(f"expected {split}:N with N from 1 to {len(x)}, got {what}", f"For example {split}:20.")
     first = slice(int(number) if number else None)
-    chosen = _as_seen(x, first)
+    chosen = _to_model_input(x, first)
     more = unknown_notes(chosen) if isinstance(chosen, Corpus) else []
     return Targets(
         x=chosen,
@@ -338,49 +314,51 @@ def pick(
     )
 
 
-def pick_one(run: Run, what: str | Path, *, pixels: Mapping[str, Any] | None = None) -> Targets:
-    """One datum: ``"test:3"`` is number 3 of the test split, counted from 0; else a file, or a sentence."""
-    part = part_of(what)
+def load_datum(run: Run, what: str | Path, *, pixels: Mapping[str, Any] | None = None) -> Targets:
+    """Load one datum: ``"test:3"`` is number 3 of the test split, counted from 0; else a file or a sentence."""
+    part = parse_split(what)
     if part is None:
-        found = _from_outside(run, what, pixels or {}, None)
+        found = _load_outside_data(run, what, pixels or {}, None)
         if len(found.x) != 1:
             instead = "Give an image file" if run.config.kind == "image" else "Write a sentence in quotes"
             raise UsageError(
                 f"{what} holds {len(found.x)} {run.config.kind}s, expected one", f"{instead}, or e.g. test:3."
             )
         return found
-    _only_files(what, pixels)
+    _refuse_pixel_changes(what, pixels)
     split, number = part
-    x = seen(dataset_of(run), split)
+    x = model_inputs(reload_dataset(run), split)
     if not number.isdigit() or int(number) >= len(x):
         raise UsageError(f"expected {split}:N with N from 0 to {len(x) - 1}, got {what}", f"For example {split}:3.")
     index = int(number)
-    return Targets(x=_as_seen(x, slice(index, index + 1)), names=(f"{split} {index}",), notes=())
+    return Targets(x=_to_model_input(x, slice(index, index + 1)), names=(f"{split} {index}",), notes=())
 
 
-def _as_seen(x: Data, rows: slice) -> Data:
+def _to_model_input(x: Data, rows: slice) -> Data:
     part = x[rows]
     return part if isinstance(part, Corpus) else to_unit(part).to(torch.get_default_dtype())
 
 
-def _from_outside(run: Run, what: str | Path, pixels: Mapping[str, Any], progress: Progress | None) -> Targets:
+def _load_outside_data(run: Run, what: str | Path, pixels: Mapping[str, Any], progress: Progress | None) -> Targets:
     if run.config.kind == "image":
-        return _training_like_files(run, what, pixels, progress)
+        return _load_images(run, what, pixels, progress)
     if pixels:
-        raise UsageError(f"{_flags(pixels)} is for images, and {run.path} is of sequences", "Leave it out.")
+        raise UsageError(f"{_as_flags(pixels)} is for images, and {run.path} is of sequences", "Leave it out.")
     return load_sentences(run, what)
 
 
-def _only_files(what: str | Path, pixels: Mapping[str, Any] | None) -> None:
+def _refuse_pixel_changes(what: str | Path, pixels: Mapping[str, Any] | None) -> None:
     if pixels:
-        raise UsageError(f"{_flags(pixels)} is for files, and {what} is a part of the run's own data", "Leave it out.")
+        raise UsageError(
+            f"{_as_flags(pixels)} is for files, and {what} is a part of the run's own data", "Leave it out."
+        )
 
 
-def _flags(pixels: Mapping[str, Any]) -> str:
+def _as_flags(pixels: Mapping[str, Any]) -> str:
     return " and ".join(f"--{key.replace('_', '-')}" for key in pixels)
 
 
-def _training_like_files(run: Run, what: str | Path, pixels: Mapping[str, Any], progress: Progress | None) -> Targets:
+def _load_images(run: Run, what: str | Path, pixels: Mapping[str, Any], progress: Progress | None) -> Targets:
     changes = dict(pixels)
     drawn = bool(changes.pop("binarize", False))
     return load_targets(

@@ -1,4 +1,4 @@
-"""Trainings from names to run folders: what `lso.train`, `lso.resume`, `lso.load` and `lso.evaluate` do."""
+"""The functions `lso.train`, `lso.resume`, `lso.load` and `lso.evaluate`: from names to models in run folders."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from lso.tasks.datasets.loading import load_dataset, seen
-from lso.tasks.datasets.overlap import with_overlap
+from lso.tasks.datasets.loading import load_dataset, model_inputs
+from lso.tasks.datasets.overlap import add_overlap
 from lso.tasks.training.plan import Settings, merge
 from lso.tasks.training.plan import plan as plan
 from lso.vae import checkpoint, runs
@@ -32,20 +32,14 @@ from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock
 from lso.vae.utils.trust import Trust
 
-GIVEN = "given"  # task of a run whose dataset came as tensors
-GIVEN_AS: dict[Kind, str] = {"image": "arrays", "sequence": "text"}  # the task that it takes its defaults from
+IN_MEMORY = "given"  # task of a run whose dataset came as tensors
+DEFAULTS_TASK: dict[Kind, str] = {"image": "arrays", "sequence": "text"}  # the task that it takes its defaults from
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device of a name.
+    """The torch device of a name: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
-    Args:
-        name: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` (of several processes each has its own) or
-            ``"cuda:N"``.
-    Returns:
-        The device.
-    Raises:
-        UsageError: if there is no such device here.
+    With ``"cuda"`` each of several processes on a machine gets a GPU of its own.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -85,32 +79,32 @@ def train(
 ) -> Run:
     """Train a VAE into a new run folder and write its report.
 
-    What is None comes from ``config``, then from the task, then from the method; the defaults are the plain VAE, the
-    embedded digits, 32 latents, seed 0.
+    Arguments that are None take their values from ``config``, then from the task, then from the method. Without any,
+    a plain VAE with 32 latents is trained on the embedded digits with seed 0.
 
     Args:
         method: ``"name"``, ``"name:key=value,..."`` or a built method.
         task: row of `lso.tasks.TASKS`.
-        data: file or folder in that task's format; without ``task`` the format is inferred.
+        data: file or folder in the task's format; without ``task`` the task is inferred from it.
         arch: row of `lso.vae.ARCHITECTURES`.
-        latent_dim: size of z.
-        epochs: at most.
-        seed: of everything random.
+        latent_dim: number of latent dimensions.
+        epochs: largest number of epochs.
+        seed: seed of everything random.
         out: run folder; None makes one under ``runs/``.
         device: ``"auto"``, ``"cpu"`` or ``"cuda[:N]"``.
-        config: a TOML file as in a run folder.
+        config: a TOML file like the config.toml of a run folder.
         settings: any other configuration values, nested as in the TOML file.
-        dataset: the data themselves, instead of ``task`` and ``data``; defaults are those of the task ``arrays`` or
-            ``text``, and what reads the data again (`resume`, `evaluate`) has to be given them again.
-        callback: progress and stop requests.
-        limits: where this session ends.
-        trust: whether a tokenizer that ``config`` names may run; one in ``settings`` needs no further word.
+        dataset: the dataset itself, in place of ``task`` and ``data``; defaults are those of the task ``arrays`` or
+            ``text``. `resume` and `evaluate` then need the dataset again.
+        callback: gets the progress, and may ask to stop.
+        limits: steps, epochs or seconds after which this session stops.
+        trust: whether a tokenizer that ``config`` names may run; one that ``settings`` name is always trusted.
     Returns:
         The run, finished, or stopped and ready for `resume`.
     Raises:
-        UsageError: for a wrong name, parameter or device, or code in ``config`` that is not to be trusted.
+        UsageError: for a wrong name, parameter or device, or code in ``config`` that is not trusted.
         DataError: if the data cannot be read.
-        RunError: if ``out`` is taken, or another process is at work there.
+        RunError: if the folder ``out`` is taken, or another process works there.
         DivergedError: if a loss was not finite.
     """
     named: dict[str, dict[str, Any]] = {
@@ -121,16 +115,16 @@ def train(
     given: dict[str, Any] = {name: {k: v for k, v in part.items() if v is not None} for name, part in named.items()}
     given |= {k: v for k, v in {"method": method, "seed": seed}.items() if v is not None}
     if dataset is not None:
-        given["data"] = {**given["data"], "task": GIVEN_AS[dataset.kind]}
+        given["data"] = {**given["data"], "task": DEFAULTS_TASK[dataset.kind]}
     full = plan(merge(settings or {}, {k: v for k, v in given.items() if v != {}}), config, trust)
     if dataset is None:
-        resolve_device(device)  # mistakes first: reading the data can take a while
+        resolve_device(device)  # mistakes show before the data are read, which can take a while
         runs.choose_folder("", out)
         dataset = load_dataset(full.data, full.protocol.binarize, full.seed, trust=True)
     else:
-        dataset = with_overlap(dataset)
+        dataset = add_overlap(dataset)
         own = {"tokenizer": split["name"]} if (split := dataset.provenance.get("tokenizer")) else {}
-        full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=GIVEN, **own))
+        full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=IN_MEMORY, **own))
     return train_planned(full, dataset, out=out, device=device, callback=callback, limits=limits)
 
 
@@ -143,68 +137,54 @@ def train_planned(
     callback: TrainingCallback | None = None,
     limits: Limits = Limits(),
 ) -> Run:
-    """`train` once the configuration is complete and the data are read."""
+    """Train as `train` does, with a complete configuration and the loaded dataset."""
     path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
     run = training.train(config, dataset, path, device=resolve_device(device), callback=callback, limits=limits)
-    run.trust = _said(config)
-    return _reported(_heard(run, dataset)) if is_main_process() else run
+    run.trust = _trusted_code(config)
+    return _write_report(_record_text_examples(run, dataset)) if is_main_process() else run
 
 
-def _said(config: TrainConfig) -> tuple[str, ...]:
-    """The code that a configuration of the user's own names, for what is done with the run in this process."""
+def _trusted_code(config: TrainConfig) -> tuple[str, ...]:
+    """Names of the code that the user's own configuration names: trusted for this run within this process."""
     return (config.data.tokenizer,)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
-    """One training of several in lockstep.
-
-    Args:
-        config: from `plan`.
-        dataset: what its data section says.
-        path: its run folder; where there is a run it goes on.
-        callback: progress and stop requests.
-    """
+    """One of several trainings that run as one batched model."""
 
     config: TrainConfig
     dataset: Dataset
-    path: Path
+    path: Path  # run folder; a run that is there is resumed
     callback: TrainingCallback
 
 
-def train_together(jobs: Sequence[TrainingJob], *, device: str = "auto", limits: Limits = Limits()) -> list[Run]:
-    """Trainings begun or continued in lockstep, as one batched model; see `lso.vae.training.batched.train`.
+def train_batched(jobs: Sequence[TrainingJob], *, device: str = "auto", limits: Limits = Limits()) -> list[Run]:
+    """Begin or resume several trainings as one batched model, see `lso.vae.training.batched.train`.
 
-    Args:
-        jobs: of one `lso.vae.training.batchable.batch_key`; those that are finished are left as they are.
-        device: see `train`.
-        limits: where this session ends.
-    Returns:
-        The runs, in order; the status of one that diverged is ``failed``.
-    Raises:
-        UsageError: if they cannot be trained together.
-        RunError: if the data of a run changed, its checkpoint is damaged, or another process is at work there.
+    All jobs share one `lso.vae.training.batchable.batch_key`; finished ones are left as they are, and one that diverges
+    gets the status ``failed``.
     """
     where = resolve_device(device)
     trainers: list[Trainer] = []
     with ExitStack() as holds:
         try:
             for job in jobs:
-                trainers += _opened(job, where, holds)
+                trainers += _open_job(job, where, holds)
         except BaseException:
             leave(trainers, batched.ALONE)
             raise
         if trainers:
             batched.train(trainers, limits)
-    done = [Run(job.path, trust=_said(job.config)) for job in jobs]
+    done = [Run(job.path, trust=_trusted_code(job.config)) for job in jobs]
     for run, job in zip(done, jobs, strict=True):
         if run.info["status"] != "failed":
-            _reported(_heard(run, job.dataset))
+            _write_report(_record_text_examples(run, job.dataset))
     return done
 
 
-def _opened(job: TrainingJob, device: torch.device, holds: ExitStack) -> list[Trainer]:
-    """One training, begun or where it was, its folder held; none if it is finished."""
+def _open_job(job: TrainingJob, device: torch.device, holds: ExitStack) -> list[Trainer]:
+    """Create or restore the trainer of a job and lock its folder; no trainer if the run is finished."""
     if not (job.path / runs.INFO).is_file():
         trainer = create_trainer(job.config, job.dataset, job.path, device=device, callback=job.callback)
         holds.enter_context(lock_run(job.path))
@@ -231,53 +211,54 @@ def resume(
 
     Args:
         run: the run or its folder.
-        device: where to train.
-        dataset: the data of a run that was given them as tensors; None reads them again.
-        callback: progress and stop requests.
-        limits: where this session ends.
-        trust: what may run of the code that a folder given by its path names, see `lso.vae.utils.trust`.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda[:N]"``.
+        dataset: the dataset of a run that was trained on one given in Python; None reads the data again.
+        callback: gets the progress, and may ask to stop.
+        limits: steps, epochs or seconds after which this session stops.
+        trust: which code named by the folder may run, if ``run`` is a path; see `lso.vae.utils.trust`.
     Returns:
-        The run; a finished one as it is, with its report if it was killed before that was written.
+        The run. A finished one is left as it is, but for its report if that is missing.
     Raises:
-        UsageError: if the folder names a tokenizer that is not to be trusted.
-        RunError: if it is not a training run, its data changed, its checkpoint is damaged, or another process is at
-            work there.
+        UsageError: if the folder names a tokenizer that is not trusted.
+        RunError: if it is not a training run, its data changed, its checkpoint is damaged, or another process works
+            there.
     """
     found = run if isinstance(run, Run) else Run(run, trust=trust)
     found.require("train")
     if found.info["status"] == "finished":
         page = found.path / runs.REPORT
         there = page.is_file() and page.with_suffix(".json").is_file()
-        return found if there or not is_main_process() else _reported(found)
-    data = dataset_of(found) if dataset is None else dataset
+        return found if there or not is_main_process() else _write_report(found)
+    data = reload_dataset(found) if dataset is None else dataset
     done = training.resume(found, data, device=resolve_device(device), callback=callback, limits=limits)
-    return _reported(_heard(done, data)) if is_main_process() else done
+    return _write_report(_record_text_examples(done, data)) if is_main_process() else done
 
 
-def _heard(run: Run, dataset: Dataset) -> Run:
-    """Write examples of what a model of sequences says into run.json."""
+def _record_text_examples(run: Run, dataset: Dataset) -> Run:
+    """Write examples of texts that a model of sequences decodes into run.json."""
     if dataset.kind == "sequence":
-        from lso.tasks.exploration import examples
+        from lso.tasks.exploration import text_examples
 
-        told = examples(run.model(), dataset)
-        with suppress(RunError), Lock(run.path):  # another process that goes on with it by now tells its own
-            runs.update(run, examples=told)
+        decoded = text_examples(run.model(), dataset)
+        with suppress(RunError), Lock(run.path):  # another process may have resumed the run, and writes its own
+            runs.update(run, examples=decoded)
     return run
 
 
-def _reported(run: Run) -> Run:
-    """Write the run's report beside its numbers."""
+def _write_report(run: Run) -> Run:
+    """Write the run's report.html and report.json."""
     from lso.reports.search_report import training_report
 
     training_report(run)
     return run
 
 
-def dataset_of(run: Run) -> Dataset:
-    """The data of a training run, read again from where its configuration says."""
-    if run.config.data.task == GIVEN:
+def reload_dataset(run: Run) -> Dataset:
+    """Read the data of a training run again from where its configuration says, and check that they are the same."""
+    if run.config.data.task == IN_MEMORY:
         raise DataError(
-            f"the data of {run.path} were given in Python, not as a task or file", "Pass them again, as dataset=...."
+            f"the data of {run.path} were given in Python, not as a task or file",
+            "Pass the same dataset again, as dataset=....",
         )
     dataset = load_dataset(
         run.config.data,
@@ -289,17 +270,17 @@ def dataset_of(run: Run) -> Dataset:
     if dataset.hash() != run.info["dataset"]["hash"]:
         raise DataError(
             f"the data of {run.path} have changed since it was trained",
-            "Bring the same files back, or train a new run; images to search for can be given as files.",
+            "Restore the same files, or train a new run; images to search for can be given as files.",
         )
     return dataset
 
 
 def load(run: str | Path | Run, device: str = "cpu") -> VAE:
-    """The best model of a run, in eval mode.
+    """Load the model that a run kept, in eval mode.
 
     Args:
         run: the run, its folder, or a model.safetensors file.
-        device: where to put it.
+        device: device of the model.
     Returns:
         The model.
     Raises:
@@ -323,19 +304,19 @@ def evaluate(
     seed: int = 0,
     callback: Callable[[int, int], None] | None = None,
 ) -> Metrics:
-    """All metrics of a model on one split, in nats per datum.
+    """Compute all metrics of a model on one split, in nats per datum.
 
     Args:
         model: the VAE.
         dataset: the data.
-        split: which part of them.
-        iw_samples: importance samples for the NLL; 0 leaves it out.
-        limit: use the first so many data.
-        seed: of the samples.
-        callback: called with (data done, data to do) of the importance-weighted NLL, where the time goes.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        iw_samples: number of importance samples for the NLL; 0 leaves it out.
+        limit: use only the first ``limit`` data.
+        seed: seed of the samples.
+        callback: called with (data done, all data) of the importance-weighted NLL, which takes most of the time.
     Returns:
         The metrics.
     """
     device = next(model.parameters()).device
-    x = seen(dataset, split)[:limit].to(device)
+    x = model_inputs(dataset, split)[:limit].to(device)
     return evaluation.evaluate(model, x, iw_samples=iw_samples, seed=seed, split=split, callback=callback)

@@ -1,4 +1,4 @@
-"""Several trainings below one folder: what is missing is trained, what is begun goes on, what is finished stays."""
+"""Runs several trainings below one folder: begins those that are missing, resumes unfinished ones, evaluates all."""
 
 import dataclasses
 import json
@@ -11,15 +11,15 @@ from typing import Any
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.training import experiment
 from lso.tasks.training.run_set import (
-    EVALUATION,
+    EVALUATION_FILE,
     EvaluationSpec,
     Member,
-    Planned,
-    check,
-    evaluations,
-    how,
+    PlannedRun,
+    check_folders,
+    evaluation_options,
     is_finished,
-    read,
+    read_members,
+    stored_evaluations,
 )
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError, DivergedError
@@ -30,78 +30,42 @@ from lso.vae.training.extension import lengthen
 from lso.vae.utils.files import clean_below
 from lso.vae.utils.reading import replace_sealed
 
-Count = Callable[[int, int], None]
+CountCallback = Callable[[int, int], None]
 
 
 class MultiRunCallback:
-    """What a caller may see and say while several trainings run; every method may be left as it is."""
+    """Callback of several trainings: override the methods that are needed."""
 
-    def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
-        """A training begins or goes on.
-
-        Args:
-            planned: which.
-            number: from 1.
-            of: how many there are.
-        Returns:
-            Its callback.
-        """
+    def training(self, planned: PlannedRun, number: int, of: int) -> TrainingCallback:
+        """Training ``number`` (from 1) of ``of`` begins or is resumed; gives the callback of this training."""
         return TrainingCallback()
 
-    def together(self, planned: Sequence[Planned], number: int, of: int) -> Sequence[TrainingCallback]:
-        """Trainings begin or go on in lockstep.
-
-        Args:
-            planned: which.
-            number: of the first, from 1.
-            of: how many there are in all.
-        Returns:
-            The callback of each.
-        """
+    def together(self, planned: Sequence[PlannedRun], number: int, of: int) -> Sequence[TrainingCallback]:
+        """A batch of trainings begins or is resumed, the first being ``number`` of ``of``; gives their callbacks."""
         return [TrainingCallback() for _ in planned]
 
-    def alone(self, planned: Sequence[Planned], why: str) -> None:
-        """Trainings were to go in lockstep and cannot.
+    def alone(self, planned: Sequence[PlannedRun], why: str) -> None:
+        """Trainings that were to be batched run one by one, for a reason given in half a sentence."""
 
-        Args:
-            planned: which.
-            why: half a sentence.
-        """
-
-    def evaluating(self, planned: Planned, seed: int) -> Count:
-        """A finished run is measured.
-
-        Args:
-            planned: which.
-            seed: of the evaluation.
-        Returns:
-            Called with (data done, data to do).
-        """
+    def evaluating(self, planned: PlannedRun, seed: int) -> CountCallback:
+        """The evaluation of a finished run begins; gives a callback for (data done, all data)."""
         return lambda done, total: None
 
-    def left(self, planned: Planned) -> None:
-        """The session leaves a training: it is finished, failed or cut.
-
-        Args:
-            planned: which.
-        """
+    def left(self, planned: PlannedRun) -> None:
+        """This session is done with a training, which is finished, failed or interrupted."""
 
     def stop(self) -> str | None:
-        """Asked between trainings and, by way of their own callback, in them.
-
-        Returns:
-            A reason to stop now, else None.
-        """
+        """A reason to stop now, or None; asked between trainings."""
         return None
 
 
-class _Cut(Exception):
-    """An evaluation was cut off."""
+class _EvaluationInterrupted(Exception):
+    """An evaluation was interrupted; the text says why."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class _Session:
-    """What one call of `train_all` holds. The datasets of the last trainings are kept: their neighbours share them."""
+    """State of one call of `train_all`; it keeps the last datasets, as neighbouring trainings mostly share them."""
 
     root: Path
     device: str
@@ -114,7 +78,7 @@ class _Session:
         late = "reached the time limit" if time.monotonic() >= self.deadline else None
         return self.callback.stop() or late
 
-    def data(self, planned: Planned) -> Dataset:
+    def data(self, planned: PlannedRun) -> Dataset:
         config = planned.config
         mode = config.protocol.binarize
         key = (config.data, mode, 0 if mode == "none" else config.seed)  # which fixes the noise of pixels alone
@@ -124,8 +88,8 @@ class _Session:
             self.datasets[key] = load_dataset(*key, trust=True)  # planned by the user
         return self.datasets[key]
 
-    def faster(self, group: Sequence[Planned]) -> bool:
-        """Whether trainings of one kind are faster in lockstep, as far as was measured: on a CPU."""
+    def faster(self, group: Sequence[PlannedRun]) -> bool:
+        """Whether batching these trainings was measured to be faster, which was done on CPUs only."""
         on_cpu = experiment.resolve_device(self.device).type == "cpu"
         most = max_batched_runs(group[0].config, len(group)) if on_cpu else 0
         return most > 0 and math.prod(self.data(group[0]).shape) <= most
@@ -136,62 +100,61 @@ class _Session:
 
 
 def train_all(
-    planned: Sequence[Planned],
+    planned: Sequence[PlannedRun],
     root: Path,
     *,
-    asked: EvaluationSpec | None = None,
+    spec: EvaluationSpec | None = None,
     device: str = "auto",
     callback: MultiRunCallback | None = None,
     seconds: float | None = None,
     together: bool | None = False,
     longer: bool = False,
 ) -> tuple[list[Member], str | None]:
-    """Train and measure what is planned; calling it again goes on where it was cut.
+    """Train and evaluate all planned trainings; a call after an interruption continues where the last one stopped.
 
-    They run in order of their turns, then of their seeds, so that every method of a turn has one run before any has
-    two, and that those which share their data come together; or those that can in lockstep, as one batched model, which
-    gives each the same numbers to rounding (see `lso.vae.training.batched`). A training that diverges is recorded as
-    failed and the others go on; at the next call it is tried again from its last checkpoint. One process at a time may
-    work below a folder.
+    Trainings run in the order of their turns, then of their seeds: every method of a turn has one run before any has
+    two, and runs that share their data are neighbours. Those that can be batched may train as one batched model, which
+    gives each the same numbers up to rounding (see `lso.vae.training.batched`). A training that diverges is recorded as
+    failed, and tried again from its last checkpoint by the next call. One process at a time may work below a folder.
 
     Args:
         planned: the trainings.
         root: the folder above theirs.
-        asked: how finished ones are measured, beside the weights in ``evaluation.json``; None measures nothing.
-        device: where.
-        callback: progress and stop requests.
-        seconds: of this call; None is no limit.
-        together: whether they train in lockstep where they can; None where that was measured to be faster.
-        longer: whether trainings that were begun for fewer epochs go on to those that are planned.
+        spec: how finished runs are evaluated, into their ``evaluation.json``; None evaluates nothing.
+        device: see `lso.tasks.training.experiment.resolve_device`.
+        callback: gets the progress, and may ask to stop.
+        seconds: time limit of this call; None is no limit.
+        together: whether trainings are batched where they can be; None batches where that was measured to be faster.
+        longer: whether trainings that were begun with fewer epochs are extended to those planned.
     Returns:
-        All members in the order planned, and why the call ended early, None if everything is done.
-    Raises:
-        UsageError: if two have one name, or a device or configuration is wrong.
-        RunError: if a folder holds another training, or a checkpoint is damaged.
-        DataError: if the data cannot be read or changed.
+        All members in the order planned, and why the call ended early, or None if everything is done.
     """
-    check(planned, root, longer=longer)
+    check_folders(planned, root, longer=longer)
     clean_below(root)
     experiment.resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     session = _Session(root=root, device=device, callback=callback or MultiRunCallback(), deadline=deadline)
     reason, done = None, 0
-    groups = _groups(session, sorted(planned, key=lambda one: (one.turn, one.config.seed)), together)
+    groups = _group_batchable(session, sorted(planned, key=lambda one: (one.turn, one.config.seed)), together)
     if together:
-        _tell_alone(session, groups)
+        _report_unbatched(session, groups)
     for group in groups:
         place = (done + 1, len(planned))
         session.room = len(group)
-        reason = _group(session, group, asked, place) if len(group) > 1 else _member(session, group[0], asked, place)
+        reason = (
+            _train_group(session, group, spec, place)
+            if len(group) > 1
+            else _train_member(session, group[0], spec, place)
+        )
         if reason:
             break
         done += len(group)
-    return read(planned, root, asked), reason
+    return read_members(planned, root, spec), reason
 
 
-def _groups(session: _Session, planned: Sequence[Planned], together: bool | None) -> list[list[Planned]]:
-    """What is trained in lockstep, in the order of the first of each; what is finished goes alone."""
-    of_kind: dict[Any, list[Planned]] = {}
+def _group_batchable(session: _Session, planned: Sequence[PlannedRun], together: bool | None) -> list[list[PlannedRun]]:
+    """Groups of trainings to be batched, in the order of their first members; a finished one is a group by itself."""
+    of_kind: dict[Any, list[PlannedRun]] = {}
     for number, one in enumerate(planned):
         alike = None if together is False or _is_done(one, session.root) else batch_key(one.config)
         of_kind.setdefault(number if alike is None else alike, []).append(one)
@@ -204,9 +167,9 @@ def _groups(session: _Session, planned: Sequence[Planned], together: bool | None
     return sorted(made, key=lambda group: planned.index(group[0]))
 
 
-def _tell_alone(session: _Session, groups: Sequence[Sequence[Planned]]) -> None:
-    """Say which trainings go alone although they were to go in lockstep, once for each reason."""
-    of_reason: dict[str, list[Planned]] = {}
+def _report_unbatched(session: _Session, groups: Sequence[Sequence[PlannedRun]]) -> None:
+    """Tell the callback which trainings run one by one although batching was asked for, once for each reason."""
+    of_reason: dict[str, list[PlannedRun]] = {}
     for group in groups:
         if len(group) == 1 and not _is_done(group[0], session.root):
             why = (
@@ -218,17 +181,19 @@ def _tell_alone(session: _Session, groups: Sequence[Sequence[Planned]]) -> None:
         session.callback.alone(alone, why)
 
 
-def _is_done(planned: Planned, root: Path) -> bool:
+def _is_done(planned: PlannedRun, root: Path) -> bool:
     return (root / planned.name / INFO).is_file() and is_finished(planned, root)
 
 
-def _group(session: _Session, group: list[Planned], asked: EvaluationSpec | None, place: tuple[int, int]) -> str | None:
-    """Train several in lockstep and measure each; a reason is returned where the session ends here."""
+def _train_group(
+    session: _Session, group: list[PlannedRun], spec: EvaluationSpec | None, place: tuple[int, int]
+) -> str | None:
+    """Train a group as one batched model and evaluate each run; gives a reason if the session ends here."""
     if reason := session.reason():
         return reason
     for one in group:
         if (session.root / one.name / INFO).is_file():
-            _lengthened(Run(session.root / one.name), one)
+            _extend(Run(session.root / one.name), one)
     callbacks = session.callback.together(group, *place)
     try:
         jobs = [
@@ -237,19 +202,21 @@ def _group(session: _Session, group: list[Planned], asked: EvaluationSpec | None
             )
             for one, callback in zip(group, callbacks, strict=True)
         ]
-        runs = experiment.train_together(jobs, device=session.device, limits=session.limits())
+        runs = experiment.train_batched(jobs, device=session.device, limits=session.limits())
     finally:
         done = [one for one in group if _is_done(one, session.root)]
         for one in group:
-            if asked is None or one not in done:
-                session.callback.left(one)  # of the others it is told after they are measured
+            if spec is None or one not in done:
+                session.callback.left(one)  # for the others the call comes after their evaluation
     if cut := [run.info["sentence"] for run in runs if run.info["status"] == "stopped"]:
         return session.reason() or str(cut[0])
-    return next(filter(None, (_member(session, one, asked, place) for one in done)), None)
+    return next(filter(None, (_train_member(session, one, spec, place) for one in done)), None)
 
 
-def _member(session: _Session, planned: Planned, asked: EvaluationSpec | None, place: tuple[int, int]) -> str | None:
-    """Train and measure one; a reason is returned where the session ends here."""
+def _train_member(
+    session: _Session, planned: PlannedRun, spec: EvaluationSpec | None, place: tuple[int, int]
+) -> str | None:
+    """Train and evaluate one training; gives a reason if the session ends here."""
     path = session.root / planned.name
     run = Run(path) if (path / INFO).is_file() else None
     begun = False
@@ -257,7 +224,7 @@ def _member(session: _Session, planned: Planned, asked: EvaluationSpec | None, p
         if run is not None and run.config.protocol.epochs < planned.config.protocol.epochs:
             if reason := session.reason():
                 return reason
-            run = _lengthened(run, planned)
+            run = _extend(run, planned)
         if run is None or run.info["status"] != "finished":
             if reason := session.reason():
                 return reason
@@ -265,12 +232,12 @@ def _member(session: _Session, planned: Planned, asked: EvaluationSpec | None, p
             run = _train(session, planned, run, session.callback.training(planned, *place))
         if run.info["status"] != "finished":
             return session.reason() or run.info["sentence"]
-        if asked and len(evaluations(run, asked)) < asked.repeats:
+        if spec and len(stored_evaluations(run, spec)) < spec.repeats:
             begun = True
-            _evaluate(session, planned, run, asked)
+            _evaluate(session, planned, run, spec)
     except DivergedError:
         return None  # its run.json says so
-    except _Cut as cut:
+    except _EvaluationInterrupted as cut:
         return f"{cut} while {planned.name} was evaluated"
     finally:
         if begun:
@@ -278,15 +245,15 @@ def _member(session: _Session, planned: Planned, asked: EvaluationSpec | None, p
     return None
 
 
-def _lengthened(run: Run, planned: Planned) -> Run:
-    """A run with at least the epochs of its plan; what was measured after fewer is forgotten, before it grows stale."""
+def _extend(run: Run, planned: PlannedRun) -> Run:
+    """Extend a run to the epochs of its plan, and delete the evaluation that was made after fewer epochs."""
     if run.config.protocol.epochs < planned.config.protocol.epochs:
-        (run.path / EVALUATION).unlink(missing_ok=True)
+        (run.path / EVALUATION_FILE).unlink(missing_ok=True)
         return lengthen(run, planned.config.protocol.epochs)
     return run
 
 
-def _train(session: _Session, planned: Planned, run: Run | None, callback: TrainingCallback) -> Run:
+def _train(session: _Session, planned: PlannedRun, run: Run | None, callback: TrainingCallback) -> Run:
     dataset = session.data(planned)
     options: Any = {"device": session.device, "callback": callback, "limits": session.limits()}
     if run is None:
@@ -294,25 +261,25 @@ def _train(session: _Session, planned: Planned, run: Run | None, callback: Train
     return experiment.resume(run, dataset=dataset, **options)
 
 
-def _evaluate(session: _Session, planned: Planned, run: Run, asked: EvaluationSpec) -> None:
-    """Measure a finished run with each evaluation seed, writing after each, so that little is lost by a cut."""
-    done, dataset = evaluations(run, asked), session.data(planned)
+def _evaluate(session: _Session, planned: PlannedRun, run: Run, spec: EvaluationSpec) -> None:
+    """Evaluate a finished run with each evaluation seed, writing after each, so that an interruption loses little."""
+    done, dataset = stored_evaluations(run, spec), session.data(planned)
     if dataset.hash() != run.info["dataset"]["hash"]:
         raise DataError(f"the data of {run.path} have changed since it was trained", "Bring the same files back.")
     model = experiment.load(run, session.device)
-    for seed in range(len(done), asked.repeats):
+    for seed in range(len(done), spec.repeats):
         shown = session.callback.evaluating(planned, seed)
 
-        def count(measured: int, of: int, shown: Count = shown) -> None:
+        def count(measured: int, of: int, shown: CountCallback = shown) -> None:
             if measured < of and (reason := session.reason()):
-                raise _Cut(reason)
+                raise _EvaluationInterrupted(reason)
             shown(measured, of)
 
         if reason := session.reason():
-            raise _Cut(reason)
+            raise _EvaluationInterrupted(reason)
         metrics = experiment.evaluate(
-            model, dataset, iw_samples=asked.iw_samples, limit=asked.limit or None, seed=seed, callback=count
+            model, dataset, iw_samples=spec.iw_samples, limit=spec.limit or None, seed=seed, callback=count
         )
         done.append(json.loads(metrics.to_json()))
-        content = {"how": how(asked), "metrics": done}
-        replace_sealed(run.path / EVALUATION, content, indent=1)
+        content = {"how": evaluation_options(spec), "metrics": done}
+        replace_sealed(run.path / EVALUATION_FILE, content, indent=1)

@@ -1,4 +1,4 @@
-"""From names, flags and a file to the configuration of a training. Torch-free, so that mistakes show at once."""
+"""Builds the complete configuration of a training from names, flags and a file. Torch-free: mistakes show at once."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lso.tasks.datasets.tokenizers import TOKENIZERS
-from lso.tasks.task import existing, infer_task, likelihood_for, settled, suits, task
+from lso.tasks.task import check_settings, fill_defaults, infer_task, likelihood_for, require_path, task
 from lso.vae.config.architectures import ARCHITECTURES, architecture
 from lso.vae.config.methods import Method, method, parse_method
 from lso.vae.config.training import Protocol, TrainConfig, from_dict, load_config
@@ -14,29 +14,25 @@ from lso.vae.errors import UsageError
 from lso.vae.utils.trust import Trust, require_trust
 
 Settings = Mapping[str, Any]
-PARAMETERS = "parameters"  # of methods, in settings
+METHOD_PARAMETERS = "parameters"  # of methods, in settings
 
 
 def plan(settings: Settings, file: str | Path | None = None, trust: Trust = False) -> TrainConfig:
-    """The complete configuration of a training: settings over the file over the task's defaults.
+    """The complete configuration of a training: settings override the file, and the file the task's defaults.
 
     Args:
         settings: nested partial values as in `config.from_dict`; ``method`` may be ``"name:key=value"``, and
-            ``parameters`` say what its own parameters are where that leaves them out, instead of their defaults.
+            ``parameters`` replace the defaults of method parameters that it leaves out.
         file: a TOML file, or None.
-        trust: what may run of the code that the file names; what the settings name, the user said.
+        trust: which code named by the file may run; code that the settings name comes from the user and is trusted.
     Returns:
-        The configuration; its paths are absolute.
-    Raises:
-        UsageError: for an unknown name or key, a value of the wrong type or range, one for other data, or code in the
-            file that is not to be trusted.
-        DataError: if the path of the data or of a vocabulary does not exist.
+        The configuration, with absolute paths.
     """
-    own = {name: value for name, value in settings.items() if name != PARAMETERS}
+    own = {name: value for name, value in settings.items() if name != METHOD_PARAMETERS}
     values = merge(load_config(file) if file else {}, own)
     chosen = values.setdefault("method", {"name": "vae"})
     if isinstance(chosen, str):
-        chosen = parse_method(chosen, settings.get(PARAMETERS, {}))
+        chosen = parse_method(chosen, settings.get(METHOD_PARAMETERS, {}))
     if isinstance(chosen, Method):
         if method(chosen.name, **chosen.params) != chosen:
             raise UsageError(
@@ -50,28 +46,28 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
         values["data"] = {
             **data,
             "task": data.get("task") or infer_task(data["path"]),
-            "path": str(existing(data["path"]).resolve()),
+            "path": str(require_path(data["path"]).resolve()),
         }
     if isinstance(data, Mapping) and data.get("vocabulary"):
-        values["data"] = {**values["data"], "vocabulary": str(existing(data["vocabulary"]).resolve())}
+        values["data"] = {**values["data"], "vocabulary": str(require_path(data["vocabulary"]).resolve())}
     full = from_dict(values, _task_defaults(values))
-    full = replace(full, data=settled(full.data))
+    full = replace(full, data=fill_defaults(full.data))
     said = settings.get("data", {})
     if full.data.tokenizer not in TOKENIZERS and not (isinstance(said, Mapping) and "tokenizer" in said):
         require_trust(full.data.tokenizer, "tokenizer", trust)
-    suits(full.data, full.protocol.binarize, full.protocol.lengths)
+    check_settings(full.data, full.protocol.binarize, full.protocol.lengths)
     return full
 
 
 def merge(base: Settings, over: Settings) -> dict[str, Any]:
-    """Lay settings over others: sections key by key, but a method is one value, its parameters go with its name."""
+    """Merge settings over others key by key within sections; a method is replaced as a whole, with its parameters."""
     merged = dict(base)
     for name, value in over.items():
         both = name != "method" and isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
         merged[name] = {**merged[name], **value} if both else (dict(value) if isinstance(value, Mapping) else value)
         other = both and name == "architecture" and value.get("name", base[name].get("name")) != base[name].get("name")
         if other and "width" not in value:
-            merged[name].pop("width", None)  # it was meant for the other family
+            merged[name].pop("width", None)  # the width was meant for the other architecture
     return merged
 
 
@@ -90,12 +86,12 @@ def _task_defaults(values: Settings) -> TrainConfig:
         )
     sizes = chosen.sizes if name == chosen.architecture else {}
     networks = architecture(name, chosen.latent_dim, likelihood=likelihood_for(chosen, binarize), **sizes)
-    protocol = _suiting(chosen.protocol, ARCHITECTURES[networks.name].optimizer)
+    protocol = _adapt_optimizer(chosen.protocol, ARCHITECTURES[networks.name].optimizer)
     return TrainConfig(method=method("vae"), architecture=networks, protocol=protocol, data=chosen.data)
 
 
-def _suiting(protocol: Protocol, optimizer: str) -> Protocol:
-    """A task's protocol with the optimizer that suits the networks, at its own learning rate."""
+def _adapt_optimizer(protocol: Protocol, optimizer: str) -> Protocol:
+    """The task's protocol with the optimizer that the architecture needs, at that optimizer's default learning rate."""
     if optimizer in ("", protocol.optimizer):
         return protocol
     return from_dict(

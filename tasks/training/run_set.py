@@ -1,4 +1,4 @@
-"""Trainings planned side by side, below one folder, and what has become of each. Torch-free, as it reads JSON alone."""
+"""Several planned trainings below one folder, and the state of each on disk. Torch-free, as it only reads JSON."""
 
 import re
 import statistics
@@ -7,51 +7,36 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lso.tasks.training.plan import PARAMETERS, Settings, merge
+from lso.tasks.training.plan import METHOD_PARAMETERS, Settings, merge
 from lso.vae.config.training import PARAMETERS_BEFORE, TrainConfig, load_config, to_dict
 from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.runs import CONFIG, INFO, Run
 from lso.vae.utils.reading import read_json
 from lso.vae.utils.validation import require
 
-# Metrics of a model with latents; without them there is nothing to measure.
-OF_LATENTS = ("kl", "mi", "active_units", "reencoding_error")
-PHASE_BEFORE = {"tolerance": 0.0, **PARAMETERS_BEFORE}  # what `aggressive` was by default
-EVALUATION = "evaluation.json"  # in the folder of a finished run
+# Metrics that a model without latents does not have.
+LATENT_METRICS = ("kl", "mi", "active_units", "reencoding_error")
+OLD_PHASE_DEFAULTS = {"tolerance": 0.0, **PARAMETERS_BEFORE}  # what `aggressive` was by default
+EVALUATION_FILE = "evaluation.json"  # in the folder of a finished run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """One training of several.
+class PlannedRun:
+    """One of several planned trainings."""
 
-    Args:
-        name: of its folder.
-        label: of its method, as it was asked for.
-        config: the training.
-        turn: those of a later turn are trained after all of an earlier one.
-    """
-
-    name: str
-    label: str
+    name: str  # of its folder
+    label: str  # its method as the user wrote it
     config: TrainConfig
-    turn: int = 0
+    turn: int = 0  # trainings of a later turn run after all of an earlier one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSpec:
-    """How finished runs are measured, on the test split.
+    """How finished runs are evaluated on the test split."""
 
-    Args:
-        iw_samples: of the importance-weighted NLL; 0 leaves it out.
-        limit: use the first so many data; 0 is all.
-        repeats: how often, with the evaluation seeds 0, 1, ...
-    Raises:
-        UsageError: if a number is out of range.
-    """
-
-    iw_samples: int = 500
-    limit: int = 0
-    repeats: int = 1
+    iw_samples: int = 500  # samples of the importance-weighted NLL; 0 leaves it out
+    limit: int = 0  # use only the first so many data; 0 uses all
+    repeats: int = 1  # number of evaluations, with the seeds 0, 1, ...
 
     def __post_init__(self) -> None:
         require(self.iw_samples >= 0, "iw_samples >= 0", self.iw_samples, "500 is usual; 0 leaves the estimate out.")
@@ -61,17 +46,11 @@ class EvaluationSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A planned training as it lies on disk.
+    """A planned training with its run on disk."""
 
-    Args:
-        planned: what it is.
-        run: its run, None before it began.
-        evaluations: metrics of the finished run, one mapping for each evaluation seed.
-    """
-
-    planned: Planned
-    run: Run | None = None
-    evaluations: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    planned: PlannedRun
+    run: Run | None = None  # None before the training began
+    evaluations: Sequence[Mapping[str, Any]] = field(default_factory=tuple)  # test metrics, one entry a seed
 
     @property
     def info(self) -> dict[str, Any]:
@@ -85,95 +64,72 @@ class Member:
 
 
 def folder_name(label: str, latent_dim: int, seed: int) -> str:
-    """A folder's name for a training, the same at every call."""
+    """The name of a training's folder, made of method, latent size and seed."""
     method = re.sub(r"[^A-Za-z0-9.+=-]+", "-", label).strip("-")
     return method + (f"-d{latent_dim}" if latent_dim else "") + f"-s{seed}"
 
 
-def check(planned: Sequence[Planned], root: Path, *, longer: bool = False) -> None:
-    """Refuse folders that hold another training than the one planned.
+def check_folders(planned: Sequence[PlannedRun], root: Path, *, longer: bool = False) -> None:
+    """Refuse folders that hold another training than the one planned under their name.
 
-    A folder of trainings is of one protocol: under a name that told the configuration's hash instead, two protocols
-    would lie side by side and a table would mix them.
-
-    Args:
-        planned: the trainings.
-        root: the folder above theirs.
-        longer: whether a folder may be of fewer epochs than planned, to go on to them.
-    Raises:
-        UsageError: if two have one name.
-        RunError: if a folder's configuration differs; the message names the first difference.
+    With ``longer`` a folder may have fewer epochs than planned, as it is going to be extended.
     """
+    # Names do not hold a hash of the configuration: trainings of two protocols would then lie side by side below one
+    # folder, and a table of it would mix them.
     names = [one.name for one in planned]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise UsageError(f"{twice[0]} is planned twice", "Name each method, latent size and row once.")
+        raise UsageError(f"the training {twice[0]} is planned twice", "Name each method, latent size and row once.")
     for one in planned:
         if not (root / one.name / INFO).is_file():
             continue
         there = Run(root / one.name).config
-        if found := _differences(lengthened(there, one.config) if longer else there, one.config):
+        if found := _differences(with_planned_epochs(there, one.config) if longer else there, one.config):
             others = f", and {len(found) - 1} more differ" if found[1:] else ""
             raise RunError(
-                f"{root / one.name} is another training: {found[0]}{others}",
-                "Give the settings it was begun with to go on, or another --out to begin anew.",
+                f"{root / one.name} holds another training: {found[0]}{others}",
+                "Give the settings it was begun with to resume it, or another --out to begin anew.",
             )
 
 
-def lengthened(there: TrainConfig, asked: TrainConfig) -> TrainConfig:
-    """A folder's configuration once it goes on for as many epochs as are asked for.
-
-    Args:
-        there: of the folder.
-        asked: the training as it is planned.
-    Returns:
-        That of the folder with the epochs of the plan, where these are more.
-    """
-    most = max(there.protocol.epochs, asked.protocol.epochs)
+def with_planned_epochs(there: TrainConfig, planned: TrainConfig) -> TrainConfig:
+    """The configuration of an existing run, with the epochs of the plan where these are more."""
+    most = max(there.protocol.epochs, planned.protocol.epochs)
     return replace(there, protocol=replace(there.protocol, epochs=most))
 
 
-def as_begun(root: Path, settings: Settings) -> Settings:
-    """Settings under which a folder's trainings go on, where some were begun by version 0.1.
+def settings_as_begun(root: Path, settings: Settings) -> Settings:
+    """Add the defaults of version 0.1 to the settings of new trainings, where the folder holds trainings begun by it.
 
-    What has not begun yet keeps its weights by the same rule, has networks of the same edition and ends its aggressive
-    phase alike then, so that a table does not mix two.
-
-    Args:
-        root: the folder above the trainings.
-        settings: nested as in the TOML file; what they say of these wins.
-    Returns:
-        The settings, with those of the folder below them.
+    New trainings then keep their weights by the same rule, have networks of the same edition and end the aggressive
+    phase by the same rule as those begun before, so that a table does not mix two protocols. Given settings win.
     """
     for path in sorted(root.glob(f"*/{CONFIG}")):
         try:
             said = load_config(path).get("protocol", {})
             old = Run(path.parent).config
-        except LsoError:  # damaged, or of something else
+        except LsoError:  # damaged, or no training
             continue
         before: Settings = {}
         if not {"monitor_from", "judge_from"} & said.keys():  # whichever word the folder has
             rule = {"monitor": old.protocol.monitor, "monitor_from": old.protocol.monitor_from}
             before = {"protocol": rule, "architecture": {"edition": old.architecture.edition}}
         if "mi_lengths" not in said:
-            before = merge(before, {"protocol": {"mi_lengths": old.protocol.mi_lengths}, PARAMETERS: PHASE_BEFORE})
+            before = merge(
+                before, {"protocol": {"mi_lengths": old.protocol.mi_lengths}, METHOD_PARAMETERS: OLD_PHASE_DEFAULTS}
+            )
         if before:
             return merge(before, settings)
     return settings
 
 
-def accept_changes(planned: Sequence[Planned], root: Path) -> None:
-    """Take the files of trainings that are there as they are now, see `Run`.
-
-    Args:
-        planned: the trainings; what else lies below the folder is left alone.
-        root: the folder above theirs.
-    """
+def accept_changes(planned: Sequence[PlannedRun], root: Path) -> None:
+    """Accept the files of existing planned trainings as they are now, see `Run`; other folders are left alone."""
     for one in planned:
         if (root / one.name / INFO).is_file():
             Run(root / one.name, accept_changes=True)
 
 
-def is_finished(planned: Planned, root: Path) -> bool:
+def is_finished(planned: PlannedRun, root: Path) -> bool:
     """Whether a folder holds a training, finished and as planned."""
     run = Run(root / planned.name)
     try:
@@ -182,8 +138,8 @@ def is_finished(planned: Planned, root: Path) -> bool:
         return False
 
 
-def _differences(there: TrainConfig, asked: TrainConfig) -> list[str]:
-    old, new = to_dict(there), to_dict(asked)
+def _differences(there: TrainConfig, planned: TrainConfig) -> list[str]:
+    old, new = to_dict(there), to_dict(planned)
     found = [f"seed {old['seed']}, not {new['seed']}"] if old["seed"] != new["seed"] else []
     for section in [name for name in new if name != "seed"]:
         for key in {**old[section], **new[section]}:
@@ -193,55 +149,36 @@ def _differences(there: TrainConfig, asked: TrainConfig) -> list[str]:
     return found
 
 
-def read(planned: Sequence[Planned], root: Path, asked: EvaluationSpec | None = None) -> list[Member]:
-    """The trainings as they lie on disk.
-
-    Args:
-        planned: what they are.
-        root: the folder above theirs.
-        asked: how they should have been measured; None reads no evaluations.
-    Returns:
-        One member for each, in order.
-    """
+def read_members(planned: Sequence[PlannedRun], root: Path, spec: EvaluationSpec | None = None) -> list[Member]:
+    """Read the planned trainings from disk, in order, with the evaluations made as ``spec`` says, or without any."""
     found = []
     for one in planned:
         path = root / one.name
         run = Run(path) if (path / INFO).is_file() else None
-        done = evaluations(run, asked) if run and asked else []
+        done = stored_evaluations(run, spec) if run and spec else []
         found.append(Member(planned=one, run=run, evaluations=done))
     return found
 
 
-def evaluations(run: Run, asked: EvaluationSpec) -> list[dict[str, Any]]:
-    """What was measured of a run before, in the way asked for.
-
-    Args:
-        run: the run.
-        asked: how it should have been measured.
-    Returns:
-        Metrics for the evaluation seeds 0, 1, ...; empty where it was measured otherwise, or a file is damaged.
-    """
+def stored_evaluations(run: Run, spec: EvaluationSpec) -> list[dict[str, Any]]:
+    """The stored metrics of a run for the evaluation seeds 0, 1, ...; none if made otherwise or damaged."""
     try:
-        content = read_json(run.path / EVALUATION)
+        content = read_json(run.path / EVALUATION_FILE)
         found = [dict(one) for one in content["metrics"]]
-        # Of sequences, mutual information was once that of batches of mixed lengths, and is measured anew.
-        same = content["how"] == how(asked) and all("mi_mixed" in one or one.get("tokens") is None for one in found)
-        return found[: asked.repeats] if same else []
+        # Earlier versions estimated the mutual information of sequences in batches of mixed lengths; it is made anew.
+        same = content["how"] == evaluation_options(spec) and all(
+            "mi_mixed" in one or one.get("tokens") is None for one in found
+        )
+        return found[: spec.repeats] if same else []
     except (RunError, ValueError, KeyError, TypeError):
         return []
 
 
-def how(asked: EvaluationSpec) -> dict[str, Any]:
-    """The part of the question that one evaluation answers."""
-    return {key: value for key, value in asdict(asked).items() if key != "repeats"}
+def evaluation_options(spec: EvaluationSpec) -> dict[str, Any]:
+    """The settings of an `EvaluationSpec` that one evaluation depends on."""
+    return {key: value for key, value in asdict(spec).items() if key != "repeats"}
 
 
-def spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation.
-
-    Args:
-        values: at least one.
-    Returns:
-        Both; the deviation (n - 1) is None for a single value.
-    """
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (n - 1), which is None for a single value."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

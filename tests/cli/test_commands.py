@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.training.experiment import reload_dataset
 from lso.vae import runs
 from lso.vae.runs import Run
 from tests.cli.test_errors import refused
@@ -67,7 +67,7 @@ def test_codes_go_to_a_file_and_back_to_images(lso: Lso, run: Run) -> None:
     with np.load("codes.npz") as codes:
         assert codes["mean"].shape == codes["log_var"].shape == (6, 4)
         assert list(codes["names"]) == [f"test {i}" for i in range(6)]
-        assert codes["labels"].tolist() == dataset_of(run).labels["test"][:6].tolist()
+        assert codes["labels"].tolist() == reload_dataset(run).labels["test"][:6].tolist()
     assert lso("decode", run.path, "codes.npz", "--out", "images").exit_code == 0
     assert [path.name for path in sorted(Path("images").iterdir())] == [f"{i:04d}.png" for i in range(6)]
     sheet = Path(lso("decode", run.path, "codes.npz", "-q").stdout.strip())

@@ -82,7 +82,7 @@ def test_a_picture_of_the_users_stays(lso: Lso) -> None:
 def test_the_sweep_of_another_protocol_stays(lso: Lso) -> None:
     shutil.copytree(FOLDERS / "sweep-stopped", OUT)
     done = lso("sweep", "--method", "ne-vae-se", "--width", "9", "--out", OUT)
-    assert done.exit_code == 1 and "vae-d2-s0 is of another protocol" in done.stderr
+    assert done.exit_code == 1 and "vae-d2-s0 has another protocol" in done.stderr
     assert contents(Path(OUT)) == contents(FOLDERS / "sweep-stopped")
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import Result
 
 import lso as face
-from lso.tasks.training.experiment import dataset_of
+from lso.tasks.training.experiment import reload_dataset
 from lso.vae.errors import DataError, LsoError, UsageError
 from lso.vae.runs import Run, update
 from tests.tasks.search.test_sentences import LINES, SIZES
@@ -39,7 +39,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data.txt").write_text("\n".join(LINES))
     settings = {"architecture": SIZES, "protocol": {"epochs": 1, "batch_size": 8}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lso.tasks.training.experiment._reported", lambda run: run)
+        patch.setattr("lso.tasks.training.experiment._write_report", lambda run: run)
         return face.train("vae", data=folder / "data.txt", settings=settings, out=folder / "run", device="cpu").path
 
 
@@ -97,11 +97,11 @@ def test_a_command_of_the_systems_is_not_run_with_the_lines_of_the_data(lso: Lso
     Run(foreign, accept_changes=True)
     assert lso("evaluate", foreign).exit_code == 2 and not traces()
     with pytest.raises(UsageError, match="os:system"):
-        dataset_of(Run(foreign))
+        reload_dataset(Run(foreign))
     with pytest.raises(UsageError, match="os:system"):
         face.load_dataset(Run(foreign).config.data, "none", 0)
     with pytest.raises(DataError, match="have changed"):  # the word is given, and other data are not touched
-        dataset_of(Run(foreign, trust=True))
+        reload_dataset(Run(foreign, trust=True))
     assert not traces()
 
 
@@ -110,18 +110,18 @@ def test_text_with_other_line_ends_is_the_same(spoken: Path, tmp_path: Path) -> 
     folder, data = shutil.copytree(spoken, tmp_path / "run"), tmp_path / "data.txt"
     rename(folder / "config.toml", str(spoken.parent / "data.txt"), str(data))
     data.write_bytes("\r\n".join(LINES).encode())
-    assert len(dataset_of(Run(folder, accept_changes=True)).train)
+    assert len(reload_dataset(Run(folder, accept_changes=True)).train)
     data.write_text("\n".join(LINES[1:]))
     with pytest.raises(DataError, match="have changed"):
-        dataset_of(Run(folder))
+        reload_dataset(Run(folder))
 
 
 def test_a_folder_that_is_trusted_runs_what_it_names(lso: Lso, foreign: Path) -> None:
     told = lso("evaluate", foreign, "--iw-samples", 0, "--trust")
     assert told.exit_code == 0 and traces() == {"imported", "called"}, told.output
-    assert len(dataset_of(Run(foreign, trust={"evil:halves"})).train)
+    assert len(reload_dataset(Run(foreign, trust={"evil:halves"})).train)
     with pytest.raises(UsageError, match="evil:halves"):
-        dataset_of(Run(foreign, trust={"evil:others"}))
+        reload_dataset(Run(foreign, trust={"evil:others"}))
 
 
 @pytest.mark.usefixtures("no_report")
@@ -146,7 +146,7 @@ def test_what_the_user_names_runs_and_the_run_can_be_used(lso: Lso, elsewhere: P
     small = {"architecture": {"latent_dim": 2, "width": 4}, "protocol": {"epochs": 1}}
     settings: dict[str, Any] = small | {"data": {"tokenizer": "evil:halves"}}
     run = face.train("vae", data="own.txt", settings=settings, out="python", device="cpu")
-    assert len(dataset_of(run).train)  # trained by this very process, in which the user named it
+    assert len(reload_dataset(run).train)  # trained by this very process, in which the user named it
     with pytest.raises(UsageError, match="evil:halves"):
         face.train("vae", config="python/config.toml", out="again")
     assert face.train(config="python/config.toml", out="again", trust=True, device="cpu").info["status"] == "finished"
@@ -180,5 +180,5 @@ def test_a_score_that_a_search_names_is_not_imported(
 def test_a_search_that_does_not_say_what_is_sought_is_refused(told: object) -> None:
     from lso.tasks.goals import SearchTarget
 
-    with pytest.raises(LsoError, match="does not say what is sought"):
+    with pytest.raises(LsoError, match="does not say what the search is for"):
         SearchTarget.recorded({"sought": told}, True)

@@ -96,7 +96,7 @@ def small_world() -> Iterator[None]:
     """Charts, data and inner steps that take seconds are left out or made few."""
     few = {"vae": "vae", "aggressive": "aggressive:window=2,cap=4"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "COUNTS", {"train": 64, "validation": 20, "test": 16})
+        patch.setattr(synthetic, "SPLIT_SIZES", {"train": 64, "validation": 20, "test": 16})
         patch.setattr("lso.cli.commands.benchmark.QUICK", TINY)
         patch.setattr("lso.tasks.papers.lagging.METHODS", few)
         patch.setattr("lso.tasks.papers.lagging.METHODS_OF_ONE", few)

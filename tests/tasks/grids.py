@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lso.tasks.training.run_set import Planned
+from lso.tasks.training.run_set import PlannedRun
 from lso.tasks.training.sweep import plan_sweep
 
 SMALL: dict[str, Any] = {
@@ -12,7 +12,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def small(*methods: str, latent_dims: tuple[int, ...] = (2,), seeds: int = 1, epochs: int = 1) -> list[Planned]:
+def small(*methods: str, latent_dims: tuple[int, ...] = (2,), seeds: int = 1, epochs: int = 1) -> list[PlannedRun]:
     """Trainings on 40 digits that take a blink each."""
     settings = {**SMALL, "protocol": {**SMALL["protocol"], "epochs": epochs}}
     return plan_sweep(methods or ("vae",), latent_dims, seeds, settings)

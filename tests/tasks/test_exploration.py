@@ -26,7 +26,7 @@ def test_decoding_keeps_leading_axes_and_does_not_depend_on_the_batch(
 ) -> None:
     z = exploration.draw_prior(10, 3, seed=0)
     whole = exploration.decode(model, z)
-    monkeypatch.setattr(exploration, "BATCH", 3)
+    monkeypatch.setattr(exploration, "CODES_PER_PASS", 3)
     assert torch.allclose(exploration.decode(model, z), whole, atol=1e-6)
     assert exploration.decode(model, z.reshape(5, 2, 3)).shape == (5, 2, 1, 8, 8)
 
@@ -45,10 +45,10 @@ def test_draws_are_a_function_of_the_seed() -> None:
 
 def test_a_path_is_straight_and_has_both_ends() -> None:
     a, b = torch.zeros(2), torch.tensor([3.0, -6.0])
-    found = exploration.path(a, b, 4)
+    found = exploration.interpolate(a, b, 4)
     assert torch.allclose(found, torch.tensor([[0.0, 0], [1, -2], [2, -4], [3, -6]]))
     with pytest.raises(UsageError, match="at least 2 steps"):
-        exploration.path(a, b, 1)
+        exploration.interpolate(a, b, 1)
 
 
 @pytest.mark.parametrize("key", exploration.CODE_KEYS)
@@ -96,8 +96,8 @@ def test_images_are_a_function_of_code_and_seed_whatever_the_batch(
     z = exploration.draw_prior(6, model.latent_dim, seed=0)
     whole = exploration.decode(model, z, drawing)
     assert whole.min() >= 0 and whole.max() <= 1
-    monkeypatch.setattr(exploration, "BATCH", 4)
-    monkeypatch.setattr(exploration, "MAPS", 4)
+    monkeypatch.setattr(exploration, "CODES_PER_PASS", 4)
+    monkeypatch.setattr(exploration, "FEATURE_MAPS_PER_PASS", 4)
     assert torch.allclose(exploration.decode(model, z, drawing), whole, atol=1e-6)
     other = exploration.decode(model, z, replace(drawing, seed=1))
     random = drawing.how == "sample" or (drawing.how == "mean" and model.autoregressive)
@@ -125,15 +125,19 @@ def test_the_mean_of_an_autoregressive_decoder_averages_s_draws(pixelcnn: VAE) -
     z = exploration.draw_prior(3, 2, seed=0)
     mean = exploration.decode(pixelcnn, z, Drawing(samples=4))
     assert set((4 * mean).flatten().tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0}
-    assert exploration.record(pixelcnn, Drawing(samples=4)) == {"how": "mean", "uniforms": "common", "samples": 4}
-    assert "means of 4 ancestral samples" in exploration.told(pixelcnn, Drawing(samples=4))
+    assert exploration.drawing_record(pixelcnn, Drawing(samples=4)) == {
+        "how": "mean",
+        "uniforms": "common",
+        "samples": 4,
+    }
+    assert "means of 4 ancestral samples" in exploration.describe_drawing(pixelcnn, Drawing(samples=4))
 
 
 def test_the_default_is_the_expected_image_or_a_sample(model: VAE, pixelcnn: VAE) -> None:
     assert (exploration.default_how(model), exploration.default_how(pixelcnn)) == ("mean", "sample")
     assert (
-        exploration.record(model, Drawing()) == {"how": "mean"}
-        and exploration.told(model, Drawing()) == "expected images"
+        exploration.drawing_record(model, Drawing()) == {"how": "mean"}
+        and exploration.describe_drawing(model, Drawing()) == "expected images"
     )
     with torch.no_grad():
         assert torch.equal(exploration.decode(model, torch.zeros(1, 3)), model.reconstruct(torch.zeros(1, 3)))
@@ -142,7 +146,7 @@ def test_the_default_is_the_expected_image_or_a_sample(model: VAE, pixelcnn: VAE
 def test_a_baseline_without_latents_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(architecture("he2019-small", 0, width=2), False, (1, 8, 8)).eval()
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(exploration, "MAPS", 2)
+    monkeypatch.setattr(exploration, "FEATURE_MAPS_PER_PASS", 2)
     z = exploration.draw_prior(3, 0, seed=0)
     drawing = Drawing(how="sample", common=False)
     images = exploration.decode(model, z, drawing, lambda done, total: seen.append((done, total)))

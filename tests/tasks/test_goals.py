@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lso.decoders.decoder import Decoder
-from lso.tasks.goals import Goal, SearchTarget, own_goal, task_goal
+from lso.tasks.goals import Goal, SearchTarget, goal_from_function, task_goal
 from lso.tasks.search.initial_data import goal_objective, known_codes
 from lso.tasks.task import TASKS
 from lso.vae.errors import UsageError
@@ -50,14 +50,14 @@ def test_a_goal_of_a_task_may_be_chosen_after_a_colon(trained: Run) -> None:
 def test_a_function_of_ones_own_says_its_sense_or_is_told() -> None:
     write("def ink(xs):\n    return [float(x.sum()) for x in xs]\n")
     with pytest.raises(UsageError, match="more is better"):
-        own_goal("my_scores:ink", None)
-    goal = own_goal("my_scores:ink", maximize=True)
+        goal_from_function("my_scores:ink", None)
+    goal = goal_from_function("my_scores:ink", maximize=True)
     assert goal.maximize and goal.on == "objects" and goal.score([torch.ones(3).numpy()]) == [3.0]
 
 
 def test_a_functions_own_attributes_are_taken() -> None:
     write("def ink(x):\n    return x.flatten(1).sum(1)\nink.maximize, ink.on = False, 'tensors'\n")
-    goal = own_goal("my_scores:ink", None)
+    goal = goal_from_function("my_scores:ink", None)
     assert not goal.maximize and goal.on == "tensors"
 
 
@@ -65,7 +65,7 @@ def test_a_functions_own_attributes_are_taken() -> None:
 def test_what_cannot_score_is_refused(text: str) -> None:
     write(text)
     with pytest.raises(UsageError, match="objective"):
-        own_goal("my_scores:ink", maximize=True)
+        goal_from_function("my_scores:ink", maximize=True)
 
 
 def test_exactly_one_thing_is_sought() -> None:
@@ -95,5 +95,5 @@ def test_known_data_come_with_the_codes_of_their_encoder(trained: Run) -> None:
 
 def test_known_data_of_a_goal_that_knows_none_are_refused(trained: Run) -> None:
     goal = Goal(name="ink", score=len, maximize=True)
-    with pytest.raises(UsageError, match="nothing is known beforehand"):
+    with pytest.raises(UsageError, match="there are no data with known values"):
         known_codes(trained, goal, Decoder(trained.model()), 5, seed=0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lso.tasks.task import TASKS, infer_task, likelihood_for, settled, task
+from lso.tasks.task import TASKS, fill_defaults, infer_task, likelihood_for, task
 from lso.tasks.training.plan import plan
 from lso.vae.config.architectures import ARCHITECTURES
 from lso.vae.config.training import DataConfig
@@ -46,10 +46,10 @@ def test_a_tasks_own_sizes_are_those_of_its_default_network_alone() -> None:
 def test_data_named_in_python_are_those_of_the_command_line(name: str) -> None:
     """And what is said, as by every run folder, stays."""
     path: Any = {"path": str(Path(__file__).parent)} if TASKS[name].needs_path else {}
-    assert settled(DataConfig(task=name, **path)) == plan({"data": {"task": name, **path}}).data
+    assert fill_defaults(DataConfig(task=name, **path)) == plan({"data": {"task": name, **path}}).data
     said = DataConfig(task=name, fit="crop", tokenizer="words", limited="encoded")
-    assert settled(said) is said
-    assert settled(DataConfig(task=name, fit="stretch")).tokenizer == task(name).data.tokenizer
+    assert fill_defaults(said) is said
+    assert fill_defaults(DataConfig(task=name, fit="stretch")).tokenizer == task(name).data.tokenizer
 
 
 def test_a_file_may_leave_things_to_the_task_in_so_many_words() -> None:
@@ -58,7 +58,7 @@ def test_a_file_may_leave_things_to_the_task_in_so_many_words() -> None:
     assert full.data.limited == "encoded"  # no limit
     assert plan({"data": {"task": "molecules", "limit": 9}}).data.limited == "read"
     with pytest.raises(UsageError, match="unknown task 'nothing'"):
-        settled(DataConfig(task="nothing"))
+        fill_defaults(DataConfig(task="nothing"))
 
 
 def test_a_wrong_name_gets_the_nearest_one() -> None:

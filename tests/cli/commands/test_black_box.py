@@ -15,7 +15,7 @@ import pytest
 from typer.testing import Result
 
 from lso.results.export import read_evaluations
-from lso.tasks.search.black_box import _sought
+from lso.tasks.search.black_box import _recorded_target
 from lso.vae.runs import Run
 
 Lso = Callable[..., Result]
@@ -66,9 +66,9 @@ def test_a_file_is_read_as_asked_and_an_earlier_search_goes_on_with_what_it_had(
     assert [record.value for record in read_evaluations("six")] == [r.value for r in read_evaluations("drawn")]
     earlier = json.loads(Path("drawn/run.json").read_text())
     del earlier["sought"]["pixels"]  # as version 0.1.0 wrote, which drew every file
-    assert _sought(Run("runs/digits"), earlier, ()).pixels == {"binarize": True}
+    assert _recorded_target(Run("runs/digits"), earlier, ()).pixels == {"binarize": True}
     earlier["sought"]["target"] = "test:1"
-    assert _sought(Run("runs/digits"), earlier, ()).pixels == {}
+    assert _recorded_target(Run("runs/digits"), earlier, ()).pixels == {}
 
 
 def test_a_target_is_searched_for_without_gradients(lso: Lso, run: Run) -> None:
@@ -233,7 +233,7 @@ def test_a_process_that_gets_ctrl_c_keeps_what_there_is(
         (("--target", "test:1", "--optimizer", "adam", "--budget", "5"), "--budget: adam is no black-box"),
         (("--task", "digits-preference", "--optimizer", "turbo:colour=red"), "has no option colour"),
         (("--task", "digits-preference", "--optimizer", "turboo"), "Did you mean 'turbo'?"),
-        (("--task", "digits-preference", "--known", "5"), "nothing is known beforehand"),
+        (("--task", "digits-preference", "--known", "5"), "there are no data with known values"),
         (("--resume", "nowhere"), "does not exist"),
         (("--resume", "runs/digits"), "is a training run, expected a search"),
     ],

@@ -18,7 +18,7 @@ TINY = LaggingConfig(limit=32, epochs=1, stages=(0, 1), points=5, stride=2.0, mo
 @pytest.fixture(autouse=True)
 def fewer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A quick size of 32 sequences."""
-    monkeypatch.setattr(synthetic, "COUNTS", {"train": 64, "validation": 20, "test": 16})
+    monkeypatch.setattr(synthetic, "SPLIT_SIZES", {"train": 64, "validation": 20, "test": 16})
     monkeypatch.setattr("lso.cli.commands.benchmark.QUICK", TINY)
     few = {"vae": "vae", "aggressive": "aggressive:window=2,cap=4"}  # inner steps
     monkeypatch.setattr("lso.tasks.papers.lagging.METHODS", few)

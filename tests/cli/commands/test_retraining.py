@@ -165,7 +165,7 @@ def test_defaults_are_those_of_the_configuration() -> None:
         ((*SEARCH, "--prior-weight", "1"), "--prior-weight: weighted"),
         ((*SEARCH, "--optimizer", "adam"), "only for black-box optimizers, and adam is none"),
         ((*SEARCH, "--optimizer", "turbo:colour=red"), "has no option colour"),
-        ((*SEARCH, "--known", "5"), "nothing is known beforehand of ink:score"),
+        ((*SEARCH, "--known", "5"), "there are no data with known values for ink:score"),
         ((*SEARCH, "--retrain-k", "0"), "expected k > 0"),
         ((*SEARCH, "--retrain-epochs", "0"), "expected epochs > 0"),
         ((*SEARCH, "--retrain-first-epochs", "-1"), "expected first_epochs >= 0"),

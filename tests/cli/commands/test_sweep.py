@@ -58,7 +58,7 @@ def test_a_sweep_is_reported_from_its_folder(lso: Lso, elsewhere: Path) -> None:
         short = {key: value for key, value in content.items() if key not in (missing, "seal")}
         (elsewhere / "here/report.json").write_text(json.dumps(short))
         damaged = lso("report", "here", "--out", "damaged")
-        assert damaged.exit_code == 1 and "is not that of a sweep" in damaged.stderr
+        assert damaged.exit_code == 1 and "is not the report of a sweep" in damaged.stderr
         assert len(damaged.stderr.splitlines()) == 2 and not Path("damaged").exists()
 
 

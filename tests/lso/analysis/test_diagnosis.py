@@ -13,7 +13,7 @@ from lso.analysis.diagnosis import STEP_FLOOR, Diagnostics, diagnose, diagnostic
 from lso.black_box.ask_tell import BlackBox
 from lso.decoders.decoder import Decoder
 from lso.objectives.latent_objective import LatentObjective
-from lso.tasks.doctor import checkup
+from lso.tasks.doctor import check_run
 from tests.lso.black_box_cases import SCALES, far, noted, objective, seeds, unfitted, uniform
 from tests.lso.example_decoders import Planted, draws
 
@@ -72,7 +72,7 @@ def test_dead_dimensions_beside_full_ones_are_no_collapse() -> None:
 
 
 def found(path: Path) -> str:
-    return " | ".join(f"{one.level}: {one.what}" for one in checkup(path))
+    return " | ".join(f"{one.level}: {one.what}" for one in check_run(path))
 
 
 def test_the_doctor_reads_the_report_of_a_run_whose_model_is_gone(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_arrays_of_16_bits_are_read_as_png_files_of_16_bits_are(kind: str, tmp_p
     np.save(tmp_path / "x.npy", deep.astype(kind))
     arrays, files = load(tmp_path / "x.npy"), folder_of(tmp_path / "folder")
     assert torch.equal(arrays.pixels("train"), files.pixels("train")) and arrays.pixels("train").dtype == torch.uint8
-    assert "16 bits reduced to 8, 65535 being white." in arrays.provenance["notes"]
+    assert "16-bit pixels were reduced to 8 bits, 65535 being white." in arrays.provenance["notes"]
     np.testing.assert_allclose(as_images(deep.astype(kind), "x").numpy()[:, 0] / 255, deep / 65535, atol=0.501 / 255)
 
 
@@ -86,7 +86,7 @@ def test_the_arrays_of_a_file_share_one_scale(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("y", "words"),
     [
-        (np.arange(19), r"one label for each of 20 images, got shape \(19,\)\nImages and labels belong together"),
+        (np.arange(19), r"one label for each of 20 images, got shape \(19,\)\nTake images and labels from one source"),
         (np.eye(20), r"got shape \(20, 20\)"),
         (np.zeros((4, 5)), r"got shape \(4, 5\)"),
         (np.full(20, 0.5), r"expected whole numbers, got float64\nNumber the classes"),
@@ -116,8 +116,8 @@ def test_labels_of_every_type_and_of_one_row_or_column_are_read() -> None:
         (GREY.astype(np.int16) - 1, r"whole numbers 0 to 255, got -1 to 254 of type int16"),
         ((GREY // 128).astype(np.uint16), r"only 0 and 1, nearly black"),
         (GREY // 128, r"only 0 and 1, nearly black\nSave masks as booleans"),
-        (np.where(GREY > 5, np.nan, 0.5), r"not finite\nRemove or replace"),
-        (np.where(GREY > 5, np.inf, 0.5), r"not finite"),
+        (np.where(GREY > 5, np.nan, 0.5), r"finite values, got NaN or infinity\nRemove or replace"),
+        (np.where(GREY > 5, np.inf, 0.5), r"finite values, got NaN"),
         (GREY[:, 0], r"expected images of shape \(n, H, W\).*got \(20, 12\)"),
         (GREY[0, :, :, None], r"got \(10, 12, 1\)"),
         (GREY[:, None].repeat(4, axis=1), r"got \(20, 4, 10, 12\)"),
@@ -166,7 +166,7 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
     np.save(tmp_path / "object.npy", np.array([Trap(mark)], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "object.npz", x=np.array([None, 1], dtype=object))
     for name in ("raw.npy", "object.npy", "object.npz"):
-        with pytest.raises(DataError, match=r"pickled objects, which are never loaded.*\nSave plain numbers"):
+        with pytest.raises(DataError, match=r"pickled objects, which are never loaded.*\nSave arrays of numbers"):
             load(tmp_path / name)
     assert not mark.exists()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lso.tasks.datasets.download import Remote, cache_folder, fetch, file_hash
+from lso.tasks.datasets.download import RemoteFile, cache_folder, fetch, file_hash
 from lso.vae.errors import DataError, UsageError
 
 CONTENT = bytes(range(256)) * 3000
@@ -50,9 +50,9 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def remote(server: str, *pages: str, kinds: tuple[str, ...] = ("sha256", "md5", "blob")) -> Remote:
+def remote(server: str, *pages: str, kinds: tuple[str, ...] = ("sha256", "md5", "blob")) -> RemoteFile:
     sums = tuple(f"{kind}:{SUMS[kind]}" for kind in kinds)
-    return Remote(name="set/file.bin", urls=tuple(f"{server}/{page}" for page in pages), checksums=sums)
+    return RemoteFile(name="set/file.bin", urls=tuple(f"{server}/{page}" for page in pages), checksums=sums)
 
 
 @pytest.mark.parametrize("kind", SUMS)
@@ -112,11 +112,13 @@ def test_the_cache_folder_is_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.delenv("LSO_CACHE")
     assert cache_folder() == Path.home() / ".cache" / "lso"
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot write to the download cache.*\nSet LSO_CACHE"):
+    with pytest.raises(
+        DataError, match=r"cannot write to the download cache.*\nSet the environment variable LSO_CACHE"
+    ):
         fetch(remote("http://127.0.0.1:9", "good"), tmp_path / "file")
 
 
 def test_a_remote_needs_a_known_checksum() -> None:
     for sums in [(), ("crc:0",)]:
         with pytest.raises(UsageError, match="expected checksums of kind sha256, md5, blob"):
-            Remote(name="x", urls=("http://x",), checksums=sums)
+            RemoteFile(name="x", urls=("http://x",), checksums=sums)

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from lso.tasks.datasets import mnist, omniglot
-from lso.tasks.datasets.download import Remote, file_hash
-from lso.tasks.datasets.image_dataset import Raw, divide, load_dataset
+from lso.tasks.datasets.download import RemoteFile, file_hash
+from lso.tasks.datasets.image_dataset import RawImages, load_dataset, split_images
 from lso.tasks.datasets.loading import load_dataset as load_any
-from lso.tasks.datasets.splits import WHOLE
+from lso.tasks.datasets.splits import UNSPLIT
 from lso.vae.config.training import Binarize, DataConfig
 from lso.vae.data.dataset import SPLITS, Dataset, to_unit
 from lso.vae.errors import DataError, UsageError
@@ -32,7 +32,7 @@ def sizes(dataset: Dataset) -> list[int]:
 
 def test_splits_are_disjoint_complete_and_always_the_same() -> None:
     x = numbered(103)
-    first, second = (divide(Raw(splits={WHOLE: x})).splits for _ in range(2))
+    first, second = (split_images(RawImages(splits={UNSPLIT: x})).splits for _ in range(2))
     assert [len(first[name]) for name in SPLITS] == [83, 10, 10]
     assert all(torch.equal(first[name], second[name]) for name in SPLITS)
     together = torch.cat([first[name] for name in SPLITS])[:, 0, 0, 0]
@@ -41,7 +41,9 @@ def test_splits_are_disjoint_complete_and_always_the_same() -> None:
 
 
 def test_a_missing_split_is_cut_from_train_and_given_ones_stay() -> None:
-    raw = divide(Raw(splits={"train": numbered(50), "test": numbered(7)}, labels={"train": torch.arange(50)}))
+    raw = split_images(
+        RawImages(splits={"train": numbered(50), "test": numbered(7)}, labels={"train": torch.arange(50)})
+    )
     assert [len(raw.splits[name]) for name in SPLITS] == [45, 5, 7]
     assert torch.equal(raw.splits["test"], numbered(7))
     assert set(raw.labels) == {"train", "validation"}
@@ -50,21 +52,24 @@ def test_a_missing_split_is_cut_from_train_and_given_ones_stay() -> None:
 
 
 def test_a_limit_keeps_part_of_each_split_in_proportion() -> None:
-    full, part = divide(Raw(splits={WHOLE: numbered(200)})), divide(Raw(splits={WHOLE: numbered(200)}), 40)
+    full, part = (
+        split_images(RawImages(splits={UNSPLIT: numbered(200)})),
+        split_images(RawImages(splits={UNSPLIT: numbered(200)}), 40),
+    )
     assert [len(part.splits[name]) for name in SPLITS] == [40, 5, 5]
     for name in SPLITS:
         assert set(part.splits[name].flatten().tolist()) <= set(full.splits[name].flatten().tolist())
     assert part.provenance["split"]["limit"] == 40
 
 
-def classed(n: int = 300, classes: int = 5) -> Raw:
+def classed(n: int = 300, classes: int = 5) -> RawImages:
     """Images that tell their number, of classes with unequal shares in mixed order."""
     labels = torch.arange(n).square() % classes
-    return Raw(splits={WHOLE: numbered(n)}, labels={WHOLE: labels})
+    return RawImages(splits={UNSPLIT: numbered(n)}, labels={UNSPLIT: labels})
 
 
 def test_so_many_training_images_of_each_class_stay_in_their_order_and_the_rest_untouched() -> None:
-    full, part = divide(classed()), divide(classed(), per_class=4)
+    full, part = split_images(classed()), split_images(classed(), per_class=4)
     assert part.labels["train"].bincount().tolist() == [min(4, n) for n in full.labels["train"].bincount().tolist()]
     for name in ("validation", "test"):
         assert torch.equal(part.splits[name], full.splits[name]) and torch.equal(part.labels[name], full.labels[name])
@@ -75,19 +80,21 @@ def test_so_many_training_images_of_each_class_stay_in_their_order_and_the_rest_
 
 
 def test_fewer_of_each_class_are_among_more_and_always_the_same() -> None:
-    some, more, again = (set(divide(classed(), per_class=k).splits["train"][:, 0, 0, 0].tolist()) for k in (3, 7, 3))
+    some, more, again = (
+        set(split_images(classed(), per_class=k).splits["train"][:, 0, 0, 0].tolist()) for k in (3, 7, 3)
+    )
     assert some == again and some < more
 
 
 def test_short_classes_are_counted_and_a_limit_comes_first() -> None:
     raw = classed(classes=7)  # squares mod 7: four classes, 0 half as often as the others
-    counts = divide(raw).labels["train"].bincount()
+    counts = split_images(raw).labels["train"].bincount()
     most = int(counts[counts > 0].min()) + 1
-    assert divide(raw, per_class=most).provenance["notes"] == [
+    assert split_images(raw, per_class=most).provenance["notes"] == [
         f"4 classes with at most {most} training images each, fewer in 1 of them."
     ]
-    both = divide(raw, limit=60, per_class=2)
-    limited = divide(raw, limit=60)
+    both = split_images(raw, limit=60, per_class=2)
+    limited = split_images(raw, limit=60)
     assert [len(both.splits[name]) for name in SPLITS] == [8, len(limited.splits["validation"]), 8]
     assert set(both.splits["train"].flatten().tolist()) <= set(limited.splits["train"].flatten().tolist())
 
@@ -95,7 +102,7 @@ def test_short_classes_are_counted_and_a_limit_comes_first() -> None:
 def test_classes_that_are_not_known_cannot_be_asked_for() -> None:
     having = r"have none\nTasks that have them: digits, mnist, omniglot, digits-preference\."
     with pytest.raises(DataError, match=having):
-        divide(Raw(splits={WHOLE: numbered(50)}), per_class=3)
+        split_images(RawImages(splits={UNSPLIT: numbered(50)}), per_class=3)
 
 
 def test_so_many_of_each_digit_reach_the_dataset() -> None:
@@ -106,7 +113,7 @@ def test_so_many_of_each_digit_reach_the_dataset() -> None:
 
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(DataError, match=r"only 9 images to split.*at least 10"):
-        divide(Raw(splits={WHOLE: numbered(9)}))
+        split_images(RawImages(splits={UNSPLIT: numbered(9)}))
 
 
 def test_digits_are_embedded() -> None:
@@ -149,7 +156,7 @@ def test_polarity_and_size_are_switchable_and_stated() -> None:
     assert turned.provenance["inverted"] is True
     notes = " ".join(turned.provenance["notes"])
     assert "resized from 8x8 to 16x16" in notes
-    assert "turned round" in notes
+    assert "inverted" in notes
     assert "as in the source" in " ".join(plain.provenance["notes"])
 
 
@@ -199,14 +206,14 @@ def test_mnist_is_downloaded_with_its_checksums(tmp_path: Path, monkeypatch: pyt
         write_idx(tmp_path / f"{mnist.STEMS[key]}.gz", np.zeros((60, 28, 28) if key.endswith("x") else (60,)))
     asked = []
 
-    def fetch(remote: Remote, progress: object = None) -> Path:
+    def fetch(remote: RemoteFile, progress: object = None) -> Path:
         asked.append(remote)
         return tmp_path / Path(remote.name).name
 
     monkeypatch.setattr(mnist, "fetch", fetch)
     dataset = load_dataset(DataConfig(task="mnist"), "none", 0)
     assert sizes(dataset) == [50, 10, 60]
-    assert [remote.checksums for remote in asked] == [(f"md5:{md5}",) for md5 in mnist.MD5.values()]
+    assert [remote.checksums for remote in asked] == [(f"md5:{md5}",) for md5 in mnist.GZ_MD5.values()]
     assert asked[0].urls == tuple(f"{mirror}train-images-idx3-ubyte.gz" for mirror in mnist.MIRRORS)
 
 
@@ -316,7 +323,7 @@ def test_chardata_s_images_are_transposed_back(tmp_path: Path, monkeypatch: pyte
     assert dataset.provenance["substitute"] is True
     assert "its MD5 differs" in dataset.provenance["notes"][0]
     sums = (f"md5:{file_hash(path, 'md5')}",)
-    monkeypatch.setattr(omniglot, "CHARDATA", Remote(name="x", urls=(), checksums=sums))
+    monkeypatch.setattr(omniglot, "CHARDATA", RemoteFile(name="x", urls=(), checksums=sums))
     true = load_dataset(DataConfig(task="omniglot", path=str(path)), "none", 0)
     assert (true.provenance["substitute"], true.provenance["exact"]) == (False, True)
 

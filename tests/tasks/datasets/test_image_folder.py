@@ -13,7 +13,7 @@ from PIL import Image
 
 from lso.tasks.datasets import image_folder as folders
 from lso.tasks.datasets.image_dataset import load_dataset
-from lso.tasks.datasets.image_folder import Pictures, image_files, read_files
+from lso.tasks.datasets.image_folder import ImageFiles, image_files, read_files
 from lso.vae.config.training import DataConfig
 from lso.vae.data.dataset import SPLITS
 from lso.vae.errors import DataError
@@ -22,7 +22,7 @@ from tests.tasks.pictures import folder_of_digits, photo, shade
 SKIP = DataConfig(task="images", bad_files="skip", fit="stretch")
 
 
-def read(folder: Path, size: tuple[int, int] | None = None, data: DataConfig = SKIP) -> Pictures:
+def read(folder: Path, size: tuple[int, int] | None = None, data: DataConfig = SKIP) -> ImageFiles:
     return read_files(image_files(folder), folder, size, data=data)
 
 
@@ -46,7 +46,7 @@ def test_every_mode_of_one_grey_picture_reads_the_same(tmp_path: Path) -> None:
     assert len(pictures.images) == 8
     assert pictures.colour_names() == []
     assert all(torch.equal(x, torch.from_numpy(shade())[None]) for x in pictures.images)
-    assert "2 of 8 files: 16 bits reduced to 8, 65535 being white." in pictures.notes
+    assert "2 of 8 files: 16-bit pixels were reduced to 8 bits, 65535 being white." in pictures.notes
 
 
 def test_jpeg_cmyk_and_bilevel_files_are_read(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_very_large_pictures_of_every_mode_are_averaged_in_blocks_and_look_the_s
     deep.save(tmp_path / "8.tiff")
     Image.fromarray((big / 255).astype(np.float32)).save(tmp_path / "9.tiff")
     usual = read(tmp_path, (24, 24))
-    monkeypatch.setattr(folders, "LARGE", 10_000)
+    monkeypatch.setattr(folders, "BLOCK_AVERAGE_PIXELS", 10_000)
     averaged = read(tmp_path, (24, 24))
     for one, other in zip(usual.images, averaged.images, strict=True):
         assert (one.float() - other.float()).abs().max() <= 3
@@ -188,7 +188,7 @@ def test_no_folder_no_files_and_too_few_are_told(tmp_path: Path) -> None:
         load_dataset(DataConfig(task="images", path=str(tmp_path)), "none", 0)
     for name in (".hidden.png", "notes.txt", "a.heic", "b.heic"):
         (tmp_path / name).touch()
-    with pytest.raises(DataError, match=r"it holds 2 \.heic, 1 \.txt\nPNG, JPEG"):
+    with pytest.raises(DataError, match=r"it holds 2 \.heic, 1 \.txt\nExpected files that end in \.png"):
         load_dataset(DataConfig(task="images", path=str(tmp_path)), "none", 0)
     with pytest.raises(DataError, match="is a file, expected a folder"):
         load_dataset(DataConfig(task="images", path=str(tmp_path / "notes.txt")), "none", 0)

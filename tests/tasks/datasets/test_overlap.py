@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lso.reports.data_notes import banners
 from lso.tasks.datasets.loading import load_dataset
-from lso.tasks.datasets.overlap import overlap, overlap_notes
+from lso.tasks.datasets.overlap import count_overlap, overlap_notes
 from lso.tasks.datasets.text_files import text_dataset
 from lso.tasks.training.experiment import train
 from lso.vae.config.training import Binarize, DataConfig
@@ -31,13 +31,13 @@ def test_shared_images_are_counted(kind: torch.dtype) -> None:
     few = torch.randint(0, 2, (90, 1, 2, 3), generator=stream).to(kind)  # of 64 pictures, so that many are shared
     splits = {"train": few[:50], "validation": few[50:70], "test": few[70:]}
     expected = searched({name: [str(row.tolist()) for row in x] for name, x in splits.items()})
-    assert overlap(splits) == expected and min(expected.values()) > 0
+    assert count_overlap(splits) == expected and min(expected.values()) > 0
 
 
 def test_images_that_differ_in_one_bit_are_not_shared() -> None:
     x = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
     x[1, 0, 7, 7], x[2, 0, 0, 0] = 1, 1
-    assert set(overlap({"train": x[:1], "validation": x[1:2], "test": x[2:]}).values()) == {0}
+    assert set(count_overlap({"train": x[:1], "validation": x[1:2], "test": x[2:]}).values()) == {0}
 
 
 def test_shared_sequences_are_counted_whatever_of_the_corpus_was_chosen() -> None:
@@ -47,7 +47,7 @@ def test_shared_sequences_are_counted_whatever_of_the_corpus_was_chosen() -> Non
     order = {"train": [*range(30, 60, 2)], "validation": [*range(29, 9, -1)], "test": [*range(10)]}
     splits = {name: corpus[torch.tensor(index)] for name, index in order.items()}
     expected = searched({name: [str(rows[i]) for i in index] for name, index in order.items()})
-    assert overlap(splits) == expected and min(expected.values()) > 0
+    assert count_overlap(splits) == expected and min(expected.values()) > 0
 
 
 def test_what_nobody_shares_is_not_spoken_of_and_what_is_shared_is_one_sentence() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from lso.tasks.datasets import synthetic_text as synthetic
 from lso.tasks.datasets.loading import load_dataset
-from lso.tasks.task import settled, task
+from lso.tasks.task import fill_defaults, task
 from lso.tasks.training.plan import plan
 from lso.vae.config.training import DataConfig
 from lso.vae.data.dataset import Dataset, take
@@ -18,7 +18,7 @@ from lso.vae.vocabulary import END, START
 def fewer() -> object:
     """2,000 sequences in place of 20,000."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "COUNTS", {"train": 1600, "validation": 200, "test": 200})
+        patch.setattr(synthetic, "SPLIT_SIZES", {"train": 1600, "validation": 200, "test": 200})
         yield
 
 
@@ -28,7 +28,7 @@ def load(**data: object) -> Dataset:
 
 
 def test_the_codes_are_a_mixture_of_four() -> None:
-    z = synthetic.codes(20_000)
+    z = synthetic.draw_codes(20_000)
     quadrant = (z > 0).long() @ torch.tensor([1, 2])
     shares = torch.bincount(quadrant, minlength=4) / len(z)
     assert ((shares - 0.25).abs() < 4 * (0.25 * 0.75 / 20_000) ** 0.5).all()
@@ -37,22 +37,24 @@ def test_the_codes_are_a_mixture_of_four() -> None:
 
 
 def test_weights_fill_their_intervals() -> None:
-    weights = synthetic.language()
+    weights = synthetic.build_language_model()
     for name, reach in (("embedding", 1), ("inputs", 1), ("hidden_words", 1), ("latent_words", 5)):
         values = getattr(weights, name)
         assert 0.98 * reach < values.abs().max() < reach and values.mean().abs() < 0.1 * reach
 
 
 def test_a_seed_gives_the_same_sequences_again_and_another_one_others() -> None:
-    first = synthetic.sequences(300)
-    synthetic.sequences.cache_clear()
-    assert torch.equal(first, synthetic.sequences(300)) and not torch.equal(first, synthetic.sequences(300, 1))
+    first = synthetic.generate_sequences(300)
+    synthetic.generate_sequences.cache_clear()
+    assert torch.equal(first, synthetic.generate_sequences(300)) and not torch.equal(
+        first, synthetic.generate_sequences(300, 1)
+    )
     assert first.shape == (300, 10) and first.min() >= 0 and first.max() < 1000
 
 
 def test_first_words_are_uniform_and_later_ones_depend_on_z() -> None:
     """Two sequences share words by chance, but many where their codes are of one component."""
-    x, z = synthetic.sequences(2000), synthetic.codes(2000)
+    x, z = synthetic.generate_sequences(2000), synthetic.draw_codes(2000)
     counts = torch.bincount(x[:, 0] // 100, minlength=10)
     assert (((counts - 200) ** 2 / 200).sum()) < 27.9  # chi squared of 9 degrees: 0.001
     quadrant = (z > 0).long() @ torch.tensor([1, 2])
@@ -64,7 +66,7 @@ def test_first_words_are_uniform_and_later_ones_depend_on_z() -> None:
 
 def test_words_are_drawn_as_their_probabilities_say() -> None:
     """The second word of a fixed first word and code: observed against expected counts of the likeliest words."""
-    weights, z, n = synthetic.language(), torch.tensor([[0.3, -0.2]], dtype=torch.float64), 1500
+    weights, z, n = synthetic.build_language_model(), torch.tensor([[0.3, -0.2]], dtype=torch.float64), 1500
     uniforms = torch.rand(n, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     uniforms[:, 0] = 0.1234
     seconds = torch.cat([synthetic._draw(weights, z.expand(250, 2), part)[:, 1] for part in torch.split(uniforms, 250)])
@@ -95,7 +97,7 @@ def test_the_dataset_says_how_it_was_made() -> None:
     assert data.shape == (12, 1004) and data.vocabulary is not None and data.vocabulary.tokens[4] == "0"
     x = take(data.train, slice(None))
     assert (x[:, 0] == START).all() and (x[:, -1] == END).all() and (x[:, 1:-1] >= 4).all()
-    assert torch.equal(x[:, 1:-1] - 4, synthetic.sequences(2000)[:1600])
+    assert torch.equal(x[:, 1:-1] - 4, synthetic.generate_sequences(2000)[:1600])
     told = data.provenance
     assert told["source"] == "generated" and "+-5" in told["uncertain"] and load().hash() == data.hash()
 
@@ -114,4 +116,4 @@ def test_files_of_such_sequences_are_read(tmp_path: Path) -> None:
 
 
 def test_there_is_no_path_by_default() -> None:
-    assert task("synthetic").data == settled(DataConfig(task="synthetic"))
+    assert task("synthetic").data == fill_defaults(DataConfig(task="synthetic"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lso.tasks.datasets.loading import load_dataset, seen
+from lso.tasks.datasets.loading import load_dataset, model_inputs
 from lso.tasks.datasets.text_files import text_dataset
 from lso.tasks.datasets.tokenizers import tokenizer
 from lso.tasks.task import infer_task
@@ -52,7 +52,7 @@ def test_a_file_is_split_and_nothing_is_lost(tmp_path: Path) -> None:
     together = [line for name in SPLITS for line in lines_of(dataset, name)]
     assert known >= set("".join(lines)) and Counter(together) == Counter(lines)
     assert dataset.provenance["tokens"]["train"] == sum(map(len, lines_of(dataset, "train")))
-    assert seen(dataset, "train") is dataset.train
+    assert model_inputs(dataset, "train") is dataset.train
 
 
 def test_loading_is_a_function_of_the_file_alone(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_vocabulary_is_of_the_training_part_that_is_used(tmp_path: Path) -> 
     assert dataset.provenance["unknown"] == {"train": 0, "validation": 2, "test": 1}
     assert lines_of(dataset, "validation") == ["a <unk> <unk>"]
     assert (
-        "Unknown tokens, or written <unk>: train 0 (0.00%), validation 2 (66.67%), test 1 (50.00%)."
+        "Unknown tokens, or tokens written <unk>: train 0 (0.00%), validation 2 (66.67%), test 1 (50.00%)."
         in (dataset.provenance["notes"])
     )
     assert dataset.shape == (5, 7)
@@ -117,7 +117,7 @@ def test_labels_are_numbered_alike_in_all_parts_and_classes_can_be_limited(tmp_p
     assert dataset.labels["train"].bincount().tolist() == [4, 4, 4]
     assert dataset.labels["validation"].tolist() == [2] and "test" not in dataset.labels
     notes = dataset.provenance["notes"]
-    assert "Labels: 3 kinds, in train, validation; they are no part of the text." in notes
+    assert "Labels: 3 kinds, in train, validation; they are not part of the text." in notes
     assert "3 classes with at most 4 training sequences each." in notes
     for line, label in zip(lines_of(dataset, "train"), dataset.labels["train"].tolist(), strict=True):
         assert int(line.split()[1]) % 3 == label
@@ -143,7 +143,7 @@ def test_one_huge_line_is_an_error_unless_long_ones_are_left_out(tmp_path: Path)
     assert sum(sizes(loaded(path, longest=200))) == 20
     with pytest.raises(DataError, match=r"sequence 1 has 20,000 tokens"):
         loaded(write(path, ["word " * 20_000]))
-    with pytest.raises(DataError, match=r"no sequences left of x.txt. x.txt: 1 of 1 sequences have more than 5"):
+    with pytest.raises(DataError, match=r"no sequences of x.txt are left. x.txt: 1 of 1 sequences have more than 5"):
         loaded(path, longest=5)
     with pytest.raises(DataError, match=r"only 9 sequences to split.*at least 10"):
         loaded(write(path, sentences(9)))
@@ -247,7 +247,7 @@ def test_a_path_tells_that_it_is_text(tmp_path: Path) -> None:
 def test_the_tokenizer_is_recovered_from_a_run_whose_lines_were_given_in_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "_reported", lambda run: run)
+    monkeypatch.setattr(experiment, "_write_report", lambda run: run)
     dataset = text_dataset([f"ab{i % 7}cd" for i in range(30)], split=halves)
     sizes = {"architecture": {"width": 4, "embedding": 4, "latent_dim": 2}}
     run = experiment.train("vae", dataset=dataset, out=tmp_path / "run", epochs=0, settings=sizes)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lso.tasks.datasets.packing import Types, counts, encode_lines, pack, renumber
-from lso.tasks.datasets.tokenizers import TOKENIZERS, joiner_for, split_all, tokenizer
-from lso.tasks.datasets.vocabulary import commonest, read_vocabulary
+from lso.tasks.datasets.packing import TokenTypes, count_tokens, encode_lines, pack, renumber
+from lso.tasks.datasets.tokenizers import TOKENIZERS, choose_joiner, tokenize_lines, tokenizer
+from lso.tasks.datasets.vocabulary import commonest_tokens, read_vocabulary
 from lso.vae.errors import DataError, UsageError
 from lso.vae.vocabulary import END, START, UNKNOWN, Vocabulary
 
@@ -25,9 +25,9 @@ def pairs(text: str) -> list[str]:
 def test_decoded_text_reads_as_the_original(name: str) -> None:
     chosen = tokenizer(name)
     lines = ["the cat , it sat .", "naïve 日本"]
-    joiner, exact = joiner_for(chosen, lines)
+    joiner, exact = choose_joiner(chosen, lines)
     assert exact
-    vocabulary = Vocabulary.of((token for found in split_all(lines, chosen) for token in found), joiner)
+    vocabulary = Vocabulary.of((token for found in tokenize_lines(lines, chosen) for token in found), joiner)
     corpus, unknown = encode_lines(lines, vocabulary, chosen)
     assert [vocabulary.text(row) for row in corpus.padded().tolist()] == lines
     assert unknown.tolist() == [0, 0]
@@ -50,9 +50,9 @@ def test_a_function_itself_has_a_name_that_can_be_imported_again() -> None:
 
 
 def test_the_joiner_of_a_function_is_found_from_the_text() -> None:
-    assert joiner_for(tokenizer(pairs), LINES) == ("", True)
-    assert joiner_for(tokenizer(str.split), LINES) == (" ", False)  # two spaces
-    assert joiner_for(tokenizer(lambda text: text.upper().split()), ["b a", "a b"])[1] is False
+    assert choose_joiner(tokenizer(pairs), LINES) == ("", True)
+    assert choose_joiner(tokenizer(str.split), LINES) == (" ", False)  # two spaces
+    assert choose_joiner(tokenizer(lambda text: text.upper().split()), ["b a", "a b"])[1] is False
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_joiner_of_a_function_is_found_from_the_text() -> None:
         ("wrods", "unknown tokenizer 'wrods'\nDid you mean 'words'"),
         ("no_such_module:f", "cannot import the tokenizer no_such_module:f: No module"),
         ("os:no_such_function", "cannot import the tokenizer os:no_such_function"),
-        ("os:sep", "the tokenizer os:sep is no function"),
+        ("os:sep", "the tokenizer os:sep is not a function"),
     ],
 )
 def test_a_wrong_name_is_told(name: str, message: str) -> None:
@@ -71,12 +71,12 @@ def test_a_wrong_name_is_told(name: str, message: str) -> None:
 
 @pytest.mark.parametrize("wrong", [lambda text: 1 / 0, lambda text: None, lambda text: text, lambda text: [1]])
 def test_a_function_that_fails_or_gives_no_strings_is_told(wrong: object) -> None:
-    with pytest.raises(UsageError, match=r"the tokenizer .*lambda.* (failed|gives).*\nIt takes a text"):
-        pack(["a"], tokenizer(wrong), Types())  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"the tokenizer .*lambda.* (failed|returned).*\nA tokenizer takes a text"):
+        pack(["a"], tokenizer(wrong), TokenTypes())  # type: ignore[arg-type]
 
 
 def test_packed_lines_are_those_of_a_loop_over_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lso.tasks.datasets.packing.CHUNK", 7)
+    monkeypatch.setattr("lso.tasks.datasets.packing.CHUNK_LINES", 7)
     rng = random.Random(0)
     lines = [" ".join(rng.choices(["a", "b", "<unk>", "zz", "</s>", "<pad>"], k=rng.randrange(5))) for _ in range(40)]
     vocabulary = Vocabulary.of(["b", "a"])
@@ -89,23 +89,23 @@ def test_packed_lines_are_those_of_a_loop_over_tokens(monkeypatch: pytest.Monkey
 
 
 def test_a_part_is_numbered_without_the_rest() -> None:
-    types = Types()
+    types = TokenTypes()
     corpus = pack(["a b", "c", "b d"], tokenizer("words"), types)[torch.tensor([2, 0])]
     found = renumber(corpus, types.table(Vocabulary.of(["b"])))
     assert found.tokens.tolist() == [START, 4, UNKNOWN, END, START, UNKNOWN, 4, END]
-    assert counts(corpus, 8).tolist() == [0, 2, 2, 0, 1, 2, 0, 1]
+    assert count_tokens(corpus, 8).tolist() == [0, 2, 2, 0, 1, 2, 0, 1]
 
 
 def test_the_commonest_tokens_come_first_and_ties_keep_their_order() -> None:
     lines = ["c a b a", "b d c <unk> <unk> <unk>"]
-    types = Types()
-    number = counts(pack(lines, tokenizer("words"), types), 20)
+    types = TokenTypes()
+    number = count_tokens(pack(lines, tokenizer("words"), types), 20)
     tally = Counter(token for line in lines for token in line.split() if token != "<unk>")
-    assert commonest(types, number) == [token for token, _ in tally.most_common()] == ["c", "a", "b", "d"]
-    assert commonest(types, number, size=2) == ["c", "a"]
-    assert commonest(types, number, min_count=2) == ["c", "a", "b"]
+    assert commonest_tokens(types, number) == [token for token, _ in tally.most_common()] == ["c", "a", "b", "d"]
+    assert commonest_tokens(types, number, size=2) == ["c", "a"]
+    assert commonest_tokens(types, number, min_count=2) == ["c", "a", "b"]
     with pytest.raises(DataError, match=r"no token occurs 9 times in training, the commonest 3\nLower --min-count"):
-        commonest(types, number, min_count=9)
+        commonest_tokens(types, number, min_count=9)
 
 
 def test_a_vocabulary_file_is_one_token_a_line(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ FEW = {"vae": "vae", "aggressive": "aggressive:window=2,cap=4,patience=1,against
 def fewer() -> Iterator[None]:
     """100 sequences in place of 20,000."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "COUNTS", {"train": 64, "validation": 20, "test": 16})
+        patch.setattr(synthetic, "SPLIT_SIZES", {"train": 64, "validation": 20, "test": 16})
         yield
 
 

@@ -11,7 +11,7 @@ from lso.tasks.papers import latent_use as use_of_latents
 from lso.tasks.papers.latent_use import activity_table, moved_table, sections, travel
 from lso.tasks.training import experiment
 from lso.tasks.training.multi_run import train_all
-from lso.tasks.training.run_set import Member, Planned, read
+from lso.tasks.training.run_set import Member, PlannedRun, read_members
 from lso.vae.checkpoint import Codes
 from lso.vae.config.architectures import architecture
 from lso.vae.data.dataset import Dataset
@@ -47,9 +47,9 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> list[Member]:
     planned = small("vae", "ne-vae-se", seeds=2)
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "_reported", lambda run: run)
+        patch.setattr(experiment, "_write_report", lambda run: run)
         train_all(planned, root, device="cpu")
-    return read(planned, root)
+    return read_members(planned, root)
 
 
 def test_a_dimension_that_the_decoder_does_not_hear_changes_no_pixel() -> None:
@@ -105,19 +105,19 @@ def test_sections_show_one_training_a_method(members: list[Member]) -> None:
 def test_a_training_under_way_says_how_far_it_is_and_yields_to_a_finished_one(tmp_path: Path) -> None:
     planned = small("vae", seeds=2, epochs=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "_reported", lambda run: run)
+        patch.setattr(experiment, "_write_report", lambda run: run)
         experiment.train_planned(
             planned[0].config, _data(planned[0]), out=tmp_path / planned[0].name, device="cpu", limits=Limits(steps=3)
         )
-        begun = sections(read(planned, tmp_path))
+        begun = sections(read_members(planned, tmp_path))
         assert [row[0] for row in begun[0]["table"].rows] == ["vae (epoch 1 of 2)"]
         assert begun[0]["table"].rows[0][-2:] == ["–", "–"]  # what the decoder uses is measured at the end
         train_all(planned[1:], tmp_path, device="cpu")
-    done = sections(read(planned, tmp_path))
+    done = sections(read_members(planned, tmp_path))
     assert [row[0] for row in done[0]["table"].rows] == ["vae"] and done[0]["table"].rows[0][-1] != "–"
-    assert sections(read(small("ne-vae-se"), tmp_path)) == [] and sections([]) == []
+    assert sections(read_members(small("ne-vae-se"), tmp_path)) == [] and sections([]) == []
 
 
-def _data(planned: Planned) -> Dataset:
+def _data(planned: PlannedRun) -> Dataset:
     config = planned.config
     return load_dataset(config.data, config.protocol.binarize, config.seed)

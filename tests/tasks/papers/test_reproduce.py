@@ -14,7 +14,7 @@ from lso.tasks.papers.published_tables import PublishedTable, at_scale, parse_ta
 from lso.tasks.papers.reproduce import TableReproduction, chosen_rows, measured, places, plan_table, with_finished
 from lso.tasks.training import experiment
 from lso.tasks.training.multi_run import train_all
-from lso.tasks.training.run_set import Member, read
+from lso.tasks.training.run_set import Member, read_members
 from lso.vae.errors import UsageError
 from lso.vae.utils.reading import read_json, replace_sealed
 
@@ -94,8 +94,8 @@ def read_text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TableRepr
     (found,) = parse_table("text_table2", TEXT)
     plan = plan_table(found, chosen_rows(found, []), {"data": {"path": str(folder / "own.txt")}})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "_reported", lambda run: run)
-        train_all(plan.planned, folder / "runs", asked=plan.asked, device="cpu")
+        patch.setattr(experiment, "_write_report", lambda run: run)
+        train_all(plan.planned, folder / "runs", spec=plan.asked, device="cpu")
     return folder / "runs", plan
 
 
@@ -105,8 +105,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, found = tmp_path_factory.mktemp("trained"), digits_table()
     plan = plan_table(found, chosen_rows(found, []), {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "_reported", lambda run: run)
-        train_all(plan.planned, folder / "runs", asked=plan.asked, device="cpu")
+        patch.setattr(experiment, "_write_report", lambda run: run)
+        train_all(plan.planned, folder / "runs", spec=plan.asked, device="cpu")
     return folder / "runs"
 
 
@@ -121,7 +121,7 @@ def pretend_exact(root: Path) -> None:
 def compared(root: Path, **options: Any) -> tuple[TableReproduction, list[Member], dict[str, Any]]:
     found = digits_table()
     plan = plan_table(found, chosen_rows(found, []), {}, **options)
-    members = read(plan.planned, root, plan.asked)
+    members = read_members(plan.planned, root, plan.asked)
     return plan, members, beside.compare(plan, members)
 
 
@@ -232,7 +232,7 @@ def test_times_are_told_relative_to_the_row_published_as_one(trained: Path, tmp_
     )  # fmt: skip
     plan = plan_table(found, [0, 1], {})
     assert plan.asked is None  # nothing is measured for a table of times
-    members = read(plan.planned, tmp_path / "runs")
+    members = read_members(plan.planned, tmp_path / "runs")
     numbers = beside.compare(plan, members)
     one, other = (member.info["seconds"] for member in members)
     assert numbers["rows"][1]["cells"]["relative time"]["ours"]["mean"] == pytest.approx(other / one)
@@ -265,7 +265,7 @@ def test_what_another_call_trained_is_not_forgotten(trained: Path, tmp_path: Pat
 
 def test_perplexities_are_exponentials_of_a_tokens_share(read_text: tuple[Path, TableReproduction]) -> None:
     root, plan = read_text
-    language, plain, drops = members = read(plan.planned, root, plan.asked)
+    language, plain, drops = members = read_members(plan.planned, root, plan.asked)
     (exact,), (one,) = language.evaluations, plain.evaluations
     assert measured(language, "ppl") == [pytest.approx(math.exp(exact["neg_elbo"] / exact["tokens"]))]
     assert measured(language, "ppl") == [pytest.approx(exact["perplexity"])] and not measured(language, "ppl_bound")
@@ -282,7 +282,7 @@ def test_rows_with_settings_of_their_own_are_told_apart(read_text: tuple[Path, T
     settings = {"data": {"path": plan.jobs[0].planned.config.data.path}}
     whole = with_finished(plan_table(plan.table, [1], settings), root, settings)
     assert [job.planned.name for job in whole.jobs] == ["lstm-lm-s0", "vae-d2-s0", "vae-word-drop=0.5-d2-s0"]
-    lines = beside.table(beside.compare(plan, read(plan.planned, root, plan.asked)), plan.table).rows
+    lines = beside.table(beside.compare(plan, read_members(plan.planned, root, plan.asked)), plan.table).rows
     assert [line[0] for line in lines][-1] == "vae, word_drop=0.5"
     assert chosen_rows(plan.table, ["vae"]) == [1, 2] and chosen_rows(plan.table, ["VAE"]) == [1]
 
@@ -324,7 +324,7 @@ def test_readings_are_told_by_how_far_they_move_from_the_plain_row_and_have_no_r
     scale = '[scales.same]\nwhat = "as it is"\nfirst = ["VAE"]\n[scales.same.readings.annealed]\n"annealed, light" = '
     found = at_scale(parse_table("digits_table1", TABLE + scale + '"beta-vae:beta=0.2"\n')[0], "same")
     plan = plan_table(found, [1, 2, 4], {})
-    members = read(plan.planned, trained, plan.asked)
+    members = read_members(plan.planned, trained, plan.asked)
     numbers = beside.compare(plan, members)
     plain, annealed, light = (member.evaluations[0]["kl"] for member in members)
     lines = beside.reading_table(numbers, found)
@@ -337,7 +337,7 @@ def test_readings_are_told_by_how_far_they_move_from_the_plain_row_and_have_no_r
     assert lines.rows[0][3] == "–" and numbers["ranks"]["KL"] is None  # of two rows, the reading being none of its own
     assert [line[0] for line in beside.table(numbers, found).rows][-2:] == ["vae-anneal", "4 beta"]
     assert beside.reading_table(numbers, digits_table()) is None
-    nothing = beside.compare(plan, read(plan.planned, trained / "none", plan.asked))
+    nothing = beside.compare(plan, read_members(plan.planned, trained / "none", plan.asked))
     assert beside.reading_table(nothing, found) is None
 
 

@@ -21,15 +21,15 @@ pytest.importorskip("selfies", reason="extra lso[molecules]")
 
 from lso.tasks.problems import chemistry, guacamol
 from lso.tasks.problems.chemistry import (
-    ACCESS,
-    CYCLE,
-    LOGP,
-    SMALL_RING,
-    bounded,
-    inaccessibility,
-    molecule,
-    need_extra,
-    scores,
+    ACCESSIBILITY_MEAN_STD,
+    LOGP_MEAN_STD,
+    MAX_FREE_RING,
+    RING_MEAN_STD,
+    bound_accessibility,
+    parse_molecule,
+    raw_accessibility,
+    require_chemistry,
+    score_molecules,
 )
 from lso.tasks.problems.molecule_scores import SCORES
 from lso.vae.errors import UsageError
@@ -47,20 +47,20 @@ def zinc(request: pytest.FixtureRequest) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize(
     ("column", "of"),
-    [("logP", chemistry.solubility), ("SAS", chemistry.accessibility), ("qed", chemistry.drug_likeness)],
+    [("logP", chemistry.crippen_logp), ("SAS", chemistry.accessibility), ("qed", chemistry.drug_likeness)],
 )
 def test_properties_are_those_of_the_data_set(
     zinc: list[dict[str, str]], column: str, of: Callable[[Any], float]
 ) -> None:
     """Five significant digits are all that the file has."""
     rows = zinc[:500] if column == "qed" else zinc
-    found = scores(of, [row["smiles"] for row in rows])
+    found = score_molecules(of, [row["smiles"] for row in rows])
     assert found == pytest.approx([float(row[column]) for row in rows], rel=5e-5)
 
 
 def test_rings_are_those_of_the_cycle_basis_but_for_bridges(zinc: list[dict[str, str]]) -> None:
     """Smallest rings are never larger; of all 249,455 molecules of ZINC 250k 1,226 differ."""
-    pairs = [(chemistry.longest_ring(molecule(row["smiles"])), int(row["max_cycle"])) for row in zinc]
+    pairs = [(chemistry.longest_ring(parse_molecule(row["smiles"])), int(row["max_cycle"])) for row in zinc]
     assert all(ours <= theirs for ours, theirs in pairs)
     assert sum(ours != theirs for ours, theirs in pairs) <= 20
 
@@ -94,14 +94,16 @@ def strange(count: int) -> list[Any]:
     symbols = sorted(get_semantic_robust_alphabet())
     stream = random.Random(0)
     texts = ["".join(stream.choices(symbols, k=stream.randint(5, 60))) for _ in range(count)]
-    return [mol for text in texts if (mol := molecule(decoder(text) or "?")) is not None]
+    return [mol for text in texts if (mol := parse_molecule(decoder(text) or "?")) is not None]
 
 
 def test_accessibility_goes_on_from_8_where_rdkits_dips() -> None:
-    mol = molecule(JUST_ABOVE_8)
-    assert inaccessibility(mol) == pytest.approx(8.006, abs=5e-4)
-    assert chemistry.accessibility(mol) == bounded(inaccessibility(mol)) > 8
-    assert bounded(inaccessibility(mol)) == pytest.approx(8 + math.log(1 + inaccessibility(mol) - 8), rel=1e-12)
+    mol = parse_molecule(JUST_ABOVE_8)
+    assert raw_accessibility(mol) == pytest.approx(8.006, abs=5e-4)
+    assert chemistry.accessibility(mol) == bound_accessibility(raw_accessibility(mol)) > 8
+    assert bound_accessibility(raw_accessibility(mol)) == pytest.approx(
+        8 + math.log(1 + raw_accessibility(mol) - 8), rel=1e-12
+    )
     assert chemistry.penalized_logp(mol) == pytest.approx(-5.66, abs=0.005)
     assert chemistry.plogp([JUST_ABOVE_8]) == [chemistry.penalized_logp(mol)]
 
@@ -115,31 +117,38 @@ def test_accessibility_is_rdkits_but_for_its_last_logarithm(zinc: list[dict[str,
     assert source.count("math.log(sascore + 1. - 9.)") == 1
     mended.__file__ = str(path)
     exec(source.replace("math.log(sascore + 1. - 9.)", "math.log(sascore + 1. - 8.)"), mended.__dict__)
-    mols = [*(molecule(row["smiles"]) for row in zinc[:100]), *strange(400)]
+    mols = [*(parse_molecule(row["smiles"]) for row in zinc[:100]), *strange(400)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # its table's file
         ours, theirs = [chemistry.accessibility(mol) for mol in mols], [mended.calculateScore(mol) for mol in mols]
         old = [sascorer.calculateScore(mol) for mol in mols]
     assert ours == theirs
-    easy = [inaccessibility(mol) <= 8 for mol in mols]
+    easy = [raw_accessibility(mol) <= 8 for mol in mols]
     assert [a for a, low in zip(ours, easy, strict=True) if low] == [a for a, low in zip(old, easy, strict=True) if low]
     assert 30 < easy.count(False) < len(easy) - 200  # both kinds are among them
 
 
 def test_accessibility_never_falls_and_never_jumps_with_the_raw_score() -> None:
     raw = [n / 1000 for n in range(-2000, 20_000)] + [math.nextafter(8, 0), 8.0, math.nextafter(8, 9), 7 + math.e**2]
-    found = [bounded(x) for x in sorted(raw)]
+    found = [bound_accessibility(x) for x in sorted(raw)]
     rises = [b - a for a, b in pairwise(found)]
     assert min(rises) >= 0 and max(rises) <= 0.001 + 1e-12  # no steeper than the raw score itself
-    assert (found[0], bounded(5.25), bounded(8.0), found[-1]) == (1, 5.25, 8, 10)
+    assert (found[0], bound_accessibility(5.25), bound_accessibility(8.0), found[-1]) == (1, 5.25, 8, 10)
 
 
 def test_penalized_logp_rises_for_no_molecule_as_it_gets_harder_to_make() -> None:
     """The bonus that a dip gave: with all else equal, the harder molecule scores no more."""
     for mol in strange(300):
         if (found := chemistry.penalized_logp(mol)) is not None:
-            easy = (chemistry.solubility(mol) - LOGP[0]) / LOGP[1] + CYCLE[0] / CYCLE[1]
-            assert found <= easy - (min(inaccessibility(mol), 8) - ACCESS[0]) / ACCESS[1] + 1e-9
+            easy = (chemistry.crippen_logp(mol) - LOGP_MEAN_STD[0]) / LOGP_MEAN_STD[1] + RING_MEAN_STD[
+                0
+            ] / RING_MEAN_STD[1]
+            assert (
+                found
+                <= easy
+                - (min(raw_accessibility(mol), 8) - ACCESSIBILITY_MEAN_STD[0]) / ACCESSIBILITY_MEAN_STD[1]
+                + 1e-9
+            )
 
 
 # --- rings, texts, errors ---------------------------------------------------------------------------------------------
@@ -147,8 +156,8 @@ def test_penalized_logp_rises_for_no_molecule_as_it_gets_harder_to_make() -> Non
 
 def test_a_large_ring_costs_its_atoms_beyond_six() -> None:
     """Cyclodecane's largest ring has 4 atoms more than 6."""
-    ring = chemistry.longest_ring(molecule("C1CCCCCCCCC1"))
-    assert ring - SMALL_RING == 4 and chemistry.longest_ring(molecule("CCC")) == 0
+    ring = chemistry.longest_ring(parse_molecule("C1CCCCCCCCC1"))
+    assert ring - MAX_FREE_RING == 4 and chemistry.longest_ring(parse_molecule("CCC")) == 0
 
 
 def test_what_is_no_molecule_has_no_score_and_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +183,7 @@ def test_scores_can_be_pickled() -> None:
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(UsageError, match=r"rdkit and selfies.*\nInstall them: pip install 'lso\[molecules\]'"):
-        need_extra()
+        require_chemistry()
 
 
 def test_without_a_score_no_chemistry_is_imported() -> None:

@@ -8,7 +8,7 @@ import torch
 from lso.decoders.decoder import Decoder
 from lso.objectives.latent_objective import LatentObjective
 from lso.tasks.problems import digits_preference
-from lso.tasks.problems.digits_preference import Preference, accuracy, classifier
+from lso.tasks.problems.digits_preference import Preference, accuracy, train_classifier
 from lso.vae.errors import UsageError
 
 
@@ -17,9 +17,9 @@ def test_the_classifier_is_right_on_most_held_out_digits() -> None:
 
 
 def test_it_is_the_same_in_every_process() -> None:
-    first = classifier().state_dict()
-    classifier.cache_clear()
-    assert all(torch.equal(first[name], value) for name, value in classifier().state_dict().items())
+    first = train_classifier().state_dict()
+    train_classifier.cache_clear()
+    assert all(torch.equal(first[name], value) for name, value in train_classifier().state_dict().items())
 
 
 def test_values_are_the_probability_of_the_digit_in_the_images_own_dtype() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.problems import ehrlich
-from lso.tasks.problems.ehrlich import Ehrlich, known, structure
+from lso.tasks.problems.ehrlich import Ehrlich, build_structure, known
 from lso.tasks.training.plan import plan
 from lso.vae.config.training import DataConfig
 from lso.vae.errors import UsageError
@@ -34,7 +34,7 @@ def test_the_constructed_solution_is_feasible_and_worth_exactly_one(function: Eh
 
 @pytest.mark.parametrize("function", (*SIZES, LONG))
 def test_the_matrix_is_ergodic_with_banned_steps_and_none_to_itself(function: Ehrlich) -> None:
-    p = structure(function).transition
+    p = build_structure(function).transition
     np.testing.assert_allclose(p.sum(1), 1)
     assert (np.diag(p) > 0).all() and ((p == 0).sum(1) == int(0.4 * function.words)).all()
     assert (np.linalg.matrix_power((p > 0).astype(float), function.words) > 0).all()
@@ -43,7 +43,7 @@ def test_the_matrix_is_ergodic_with_banned_steps_and_none_to_itself(function: Eh
 def test_values_are_the_product_of_quantized_shares() -> None:
     """Against the definition, written out: every place, every motif."""
     function = Ehrlich(words=6, length=24, motifs=3, motif_length=4, levels=2)
-    hidden = structure(function)
+    hidden = build_structure(function)
     for text, value in zip(texts := function.sample(50, 1), function(texts), strict=True):
         x = [int(word) for word in text.split()]
         best = [
@@ -58,7 +58,7 @@ def test_values_are_the_product_of_quantized_shares() -> None:
 
 def test_banned_steps_other_lengths_and_strange_texts_have_no_value() -> None:
     function = Ehrlich()
-    a, b = np.argwhere(structure(function).transition == 0)[0]
+    a, b = np.argwhere(build_structure(function).transition == 0)[0]
     x = function.optimum().split()
     banned = " ".join([str(a), str(b), *x[2:]])
     strange = ["", " ".join(x[:-1]), " ".join([*x, x[-1]]), " ".join(["32", *x[1:]]), " ".join(["<unk>", *x[1:]]), None]
@@ -84,7 +84,7 @@ def test_motifs_that_do_not_fit_are_refused() -> None:
 
 
 def test_a_search_starts_from_feasible_training_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ehrlich, "COUNT", 300)
+    monkeypatch.setattr(ehrlich, "TRAINING_SEQUENCES", 300)
     config = plan({"data": {"task": "ehrlich"}})
     dataset = load_dataset(config.data, "none", 0)
     texts, values = known(50, 0, dataset)

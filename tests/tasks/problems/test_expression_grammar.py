@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lso.tasks.problems.expression_grammar import WORDS, Evaluator, count, draw, parse
+from lso.tasks.problems.expression_grammar import WORDS, Evaluator, count_expressions, draw_expressions, parse
 from lso.vae.errors import UsageError
 
 POINTS = np.array([-2.0, 0.5, 3.0])
@@ -46,19 +46,19 @@ def test_overflow_is_infinite_and_undefined_is_nan_without_a_warning() -> None:
 
 def test_small_expressions_are_counted_as_written_out() -> None:
     """Two productions: the four leaves. Four: three brackets around a leaf, and 4 x 3 x 4 of two leaves."""
-    assert [count("S", size) for size in (1, 2, 3, 4)] == [0, 4, 0, 3 * 4 + 4 * 3 * 4]
+    assert [count_expressions("S", size) for size in (1, 2, 3, 4)] == [0, 4, 0, 3 * 4 + 4 * 3 * 4]
 
 
 def test_draws_are_distinct_and_readable() -> None:
-    found = draw(400, 6, np.random.RandomState(0))
+    found = draw_expressions(400, 6, np.random.RandomState(0))
     assert len(set(found)) == 400 and all(parse(text) is not None for text in found)
     assert {token for text in found for token in text.split()} == set(WORDS)
     with pytest.raises(UsageError, match=r"600 distinct expressions of 1,108"):
-        draw(600, 6, np.random.RandomState(0))
+        draw_expressions(600, 6, np.random.RandomState(0))
 
 
 def test_draws_are_uniform() -> None:
     """3,200 draws of the 64 expressions of at most four productions: chi squared of 63 degrees, 0.001 quantile."""
     stream = np.random.RandomState(0)
-    counts = Counter(draw(1, 4, stream)[0] for _ in range(3200))
+    counts = Counter(draw_expressions(1, 4, stream)[0] for _ in range(3200))
     assert len(counts) == 64 and sum((seen - 50) ** 2 / 50 for seen in counts.values()) < 103.4

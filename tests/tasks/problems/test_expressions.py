@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lso.tasks.datasets.line_reader import read
+from lso.tasks.datasets.line_reader import read_text_lines
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.problems import expressions
 from lso.tasks.problems.expression_grammar import parse
-from lso.tasks.problems.expressions import STEM, TARGET, known, load, score
+from lso.tasks.problems.expressions import FILE_STEM, TARGET, known, load, score
 from lso.tasks.training.plan import plan
 from lso.vae.config.training import DataConfig
 from lso.vae.errors import DataError
@@ -29,7 +29,7 @@ def small(tmp_path: Path) -> DataConfig:
 
 def test_scores_are_the_published_ones(data_path: Callable[[str], Path]) -> None:
     rows = np.random.RandomState(0).permutation(100_000)[:2000]
-    lines = np.array(list(read(data_path(FILE)).texts))[rows].tolist()
+    lines = np.array(list(read_text_lines(data_path(FILE)).texts))[rows].tolist()
     with np.load(data_path("expr/scores.npz")) as file:
         published = file["scores"][rows]
     np.testing.assert_allclose(np.array(score(lines), dtype=float), published, rtol=0, atol=1e-12)
@@ -45,7 +45,7 @@ def test_the_target_is_perfect_overflow_the_worst_and_what_has_no_value_invalid(
 def test_all_scores_are_the_published_ones(data_path: Callable[[str], Path]) -> None:
     with np.load(data_path("expr/scores.npz")) as file:
         published = file["scores"]
-    found = np.array(score(list(read(data_path(FILE)).texts)), dtype=float)
+    found = np.array(score(list(read_text_lines(data_path(FILE)).texts)), dtype=float)
     np.testing.assert_allclose(found, published, rtol=0, atol=1e-12)
 
 
@@ -60,7 +60,9 @@ def test_the_published_file_gives_its_worse_half(data_path: Callable[[str], Path
 def test_other_files_are_taken_for_others(small: DataConfig) -> None:
     texts = load(small)
     kept = texts.parts["all"].texts
-    assert kept == [line for line in read(Path(small.path) / f"{STEM}.txt").texts if line.count("x") >= 7]
+    assert kept == [
+        line for line in read_text_lines(Path(small.path) / f"{FILE_STEM}.txt").texts if line.count("x") >= 7
+    ]
     assert not texts.provenance["exact"]
     assert "NOT the published" in texts.provenance["notes"][0]
     file = Path(small.path) / "equation2_15_dataset.txt"
@@ -76,7 +78,7 @@ def test_without_the_file_expressions_are_drawn_from_the_grammar(monkeypatch: py
         raise DataError("no connection", "Get one.")
 
     monkeypatch.setattr(expressions, "fetch", nothing)
-    monkeypatch.setattr(expressions, "COUNT", 500)
+    monkeypatch.setattr(expressions, "EXPRESSIONS", 500)
     texts, again = load(DataConfig(task="expressions")), load(DataConfig(task="expressions"))
     assert texts.parts["all"].texts == again.parts["all"].texts and len(texts.parts["all"].texts) >= 250
     assert all(parse(text) is not None for text in texts.parts["all"].texts)

@@ -17,13 +17,13 @@ from lso.decoders.generation import Generation
 from lso.objectives.latent_objective import LatentObjective
 from lso.space import LatentSpace
 from lso.tasks.datasets.loading import load_dataset
-from lso.tasks.datasets.splits import division
+from lso.tasks.datasets.splits import plan_splits
 from lso.tasks.datasets.tokenizers import tokenizer
 from lso.tasks.goals import Goal
 from lso.tasks.problems import molecule_files, molecules
-from lso.tasks.problems.chemistry import canonical
+from lso.tasks.problems.chemistry import canonical_smiles
 from lso.tasks.problems.molecule_scores import SCORES
-from lso.tasks.problems.molecules import GOALS, TEST, TOTAL, VALIDATION
+from lso.tasks.problems.molecules import GOALS, TEST_MOLECULES, VALIDATION_MOLECULES, ZINC_MOLECULES
 from lso.tasks.task import task
 from lso.tasks.training.experiment import train
 from lso.tasks.training.plan import plan
@@ -33,7 +33,7 @@ from lso.vae.errors import DataError
 from lso.vae.runs import Run
 from lso.vae.utils.random import generator
 
-encode = molecule_files._selfies
+encode = molecule_files._encode_molecule
 ROWS = [("CCO", "train"), ("c1ccccc1F", "train"), ("C[C@@H](N)C(=O)O\n", "train"), ("C1CC", "train")]
 ROWS += [("CC(=O)C", "valid"), ("OCc1ccccc1", "test")]  # of symbols that occur in training
 
@@ -63,11 +63,11 @@ def texts(dataset: Dataset) -> dict[str, list[str]]:
 
 def test_a_table_becomes_the_same_molecules_in_its_own_parts(table: Path) -> None:
     dataset = loaded(table)
-    read = {name: [canonical(text) for text in found] for name, found in texts(dataset).items()}
+    read = {name: [canonical_smiles(text) for text in found] for name, found in texts(dataset).items()}
     assert read == {
-        "train": [canonical(smiles.strip()) for smiles, _ in ROWS[:3]],
-        "validation": [canonical("CC(=O)C")],
-        "test": [canonical("OCc1ccccc1")],
+        "train": [canonical_smiles(smiles.strip()) for smiles, _ in ROWS[:3]],
+        "validation": [canonical_smiles("CC(=O)C")],
+        "test": [canonical_smiles("OCc1ccccc1")],
     }
     assert dataset.provenance["dropped"] == {"unreadable": 1, "not encodable": 0, "changed": 0}
     assert "column split" in dataset.provenance["split"]["how"]
@@ -89,22 +89,22 @@ def many(tmp_path: Path) -> Path:
 
 
 def test_a_limit_has_no_other_molecules_encoded(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows are those that the limit leaves of the file's, in the order that `division` gives them."""
+    """The rows are those that the limit leaves of the file's, in the order that `plan_splits` gives them."""
     asked: list[str] = []
 
     def counted(text: str) -> tuple[str, str]:
         asked.append(text)
         return encode(text)
 
-    monkeypatch.setattr(molecule_files, "_selfies", counted)
+    monkeypatch.setattr(molecule_files, "_encode_molecule", counted)
     limited = loaded(many, limit=16)
     lines = many.read_text().split("\n")
-    cut = division({"all": 100}, {}, limit=16)
+    cut = plan_splits({"all": 100}, {}, limit=16)
     rows = {part: [lines[row] for row in index.tolist()] for part, index in cut.rows.items()}
     assert sorted(asked) == sorted(text for part in rows.values() for text in part) and len(asked) == 20
-    written = {part: [canonical(text) for text in found] for part, found in texts(limited).items()}
-    assert written["train"] == [found for text in rows["train"] if (found := canonical(text))]
-    assert limited.provenance["dropped"]["unreadable"] == sum(canonical(text) is None for text in asked) > 0
+    written = {part: [canonical_smiles(text) for text in found] for part, found in texts(limited).items()}
+    assert written["train"] == [found for text in rows["train"] if (found := canonical_smiles(text))]
+    assert limited.provenance["dropped"]["unreadable"] == sum(canonical_smiles(text) is None for text in asked) > 0
     assert "reduced to 0.2" in limited.provenance["split"]["how"] and limited.provenance["split"]["limit"] == 16
     asked.clear()
     assert loaded(many, limit=16).hash() == limited.hash() and not asked  # kept, beside those of other limits
@@ -118,7 +118,7 @@ def test_a_limit_of_a_folder_from_before_is_taken_of_what_could_be_encoded(many:
     assert 'limited = "read"' in text
     (tmp_path / "config.toml").write_text(text.replace('limited = "read"\n', ""))
     whole = loaded(many)  # 90 molecules: 72, 9 and 9
-    index = division({"train": 72, "validation": 9, "test": 9}, {}, limit=16).rows["train"].tolist()
+    index = plan_splits({"train": 72, "validation": 9, "test": 9}, {}, limit=16).rows["train"].tolist()
     config = Run(tmp_path).config.data
     assert config.limited == "encoded"
     before = load_dataset(config)
@@ -190,11 +190,11 @@ def test_a_table_without_molecules_says_what_it_has(tmp_path: Path) -> None:
 
 
 def test_all_of_zinc_without_parts_takes_the_sizes_of_jt_vae() -> None:
-    whole = molecule_files.Molecules(parts={"all": [str(i) for i in range(TOTAL)]})
-    parts = molecules._parted(whole).parts
-    assert [len(parts[name]) for name in SPLITS] == [220_010, VALIDATION, TEST]
-    assert list(parts["test"]) == [str(i) for i in range(TEST)]
-    assert len({text for part in parts.values() for text in part}) == TOTAL
+    whole = molecule_files.Molecules(parts={"all": [str(i) for i in range(ZINC_MOLECULES)]})
+    parts = molecules._assign_zinc_splits(whole).parts
+    assert [len(parts[name]) for name in SPLITS] == [220_010, VALIDATION_MOLECULES, TEST_MOLECULES]
+    assert list(parts["test"]) == [str(i) for i in range(TEST_MOLECULES)]
+    assert len({text for part in parts.values() for text in part}) == ZINC_MOLECULES
 
 
 def test_the_tokenizer_loses_nothing() -> None:
@@ -231,7 +231,7 @@ def test_what_is_decoded_is_a_molecule_or_no_atoms(run: Run) -> None:
     decoded = decoder(LatentSpace(decoder.latent_dim).sample(50, generator=generator(0, "test")))
     known = [text for text in decoded if "<unk>" not in text]
     assert len(set(known)) > 10
-    assert [canonical(text) is not None for text in known] == [read(text) != "" for text in known]
+    assert [canonical_smiles(text) is not None for text in known] == [read(text) != "" for text in known]
 
 
 def test_a_goal_scores_what_is_decoded_and_knows_training_molecules(run: Run) -> None:

@@ -12,7 +12,7 @@ from lso.decoders.decoder import Decoder
 from lso.results.evaluation import decode_codes
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.goals import Goal
-from lso.tasks.problems.squares import grid_search, known, load, one_square, score, squares
+from lso.tasks.problems.squares import draw_squares, grid_search, is_one_square, known, load, score
 from lso.tasks.search.initial_data import goal_objective
 from lso.tasks.training.plan import plan
 from lso.vae.config.training import DataConfig
@@ -27,11 +27,11 @@ def rectangle(z: Tensor) -> Tensor:
 
 
 def test_pictures_are_those_of_the_recipe() -> None:
-    x = squares()
+    x = draw_squares()
     assert x.shape == (1090, 1, 64, 64) and len(torch.unique(x, dim=0)) == 1090
     areas = score(list((x / 255).numpy()))
     assert areas == [float(side**2) for side in range(1, 21) for _ in range(65 - side)]
-    assert all(map(one_square, (x / 255).numpy()))
+    assert all(map(is_one_square, (x / 255).numpy()))
     columns = (x > 0).any(2).nonzero()[:, 2]
     assert columns.min() == 32 and columns.max() == 51
 
@@ -55,13 +55,13 @@ def test_the_area_counts_pixels_that_round_to_one_and_nothing_else() -> None:
 
 def test_one_filled_square_is_told_from_other_pictures() -> None:
     image = np.zeros((8, 8))
-    assert not one_square(image)
+    assert not is_one_square(image)
     image[2:5, 1:4] = 1
-    assert one_square(image) and one_square(image[None])
+    assert is_one_square(image) and is_one_square(image[None])
     for row, column, value in ((3, 2, 0.0), (2, 4, 1.0), (7, 7, 1.0)):
         other = image.copy()
         other[row, column] = value
-        assert not one_square(other)
+        assert not is_one_square(other)
 
 
 def test_the_grid_finds_all_pictures_of_a_known_decoder() -> None:

@@ -17,8 +17,8 @@ from lso.black_box.workers import Workers
 from lso.decoders.decoder import Decoder
 from lso.objectives.failures import ScoreError
 from lso.objectives.latent_objective import LatentObjective
-from lso.tasks.retraining.labelled_data import Labelled, save
-from lso.tasks.retraining.labelling import GIVEN_UP, LabellingStopped, labelled
+from lso.tasks.retraining.labelled_data import LabelledData, save_labelled
+from lso.tasks.retraining.labelling import MAX_INITIAL_FAILURES, LabellingStopped, label_data
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import take
 from lso.vae.errors import RunError, UsageError
@@ -50,7 +50,7 @@ def threads(score: Callable[..., Any]) -> Callable[[], ScoreExecutor]:
 
 def scored(path: Path, caller: Callable[[], ScoreExecutor], count: int = 60, **options: Any) -> torch.Tensor:
     x = sentences().train[slice(0, count)]
-    return labelled(path, x, caller, "objects", sentences().vocabulary, **options).value.nan_to_num(-1)
+    return label_data(path, x, caller, "objects", sentences().vocabulary, **options).value.nan_to_num(-1)
 
 
 def truth(count: int = 60) -> torch.Tensor:
@@ -147,23 +147,23 @@ def test_tensors_are_scored_again_in_the_company_in_which_they_were(tmp_path: Pa
         return batch.flatten(1).sum(1) + 1e-5 * len(batch)
 
     objective = LatentObjective(Decoder(lambda z: z, latent_dim=1), uneven, maximize=True)
-    whole = labelled(tmp_path / "whole", x, lambda: SerialExecutor(objective, 4), "tensors", at_once=4)
+    whole = label_data(tmp_path / "whole", x, lambda: SerialExecutor(objective, 4), "tensors", at_once=4)
 
     def die(done: int, total: int) -> str | None:
         raise Killed
 
     with pytest.raises(Killed):
-        labelled(tmp_path / "d", x, lambda: SerialExecutor(objective, 4), "tensors", at_once=4, tell=die)
+        label_data(tmp_path / "d", x, lambda: SerialExecutor(objective, 4), "tensors", at_once=4, tell=die)
     lines = (tmp_path / "d.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "d.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:9])  # within the third value
-    again = labelled(tmp_path / "d", x, lambda: SerialExecutor(objective, 4), "tensors", at_once=4)
+    again = label_data(tmp_path / "d", x, lambda: SerialExecutor(objective, 4), "tensors", at_once=4)
     assert torch.equal(again.value, whole.value) and sizes == [4, 4, 3, 4, 4, 4, 3]
 
 
 def test_values_that_an_earlier_version_kept_are_taken(tmp_path: Path) -> None:
     asked: list[str] = []
     x = sentences().train[slice(0, 60)]
-    save(Labelled(x=x[slice(0, 40)], value=truth(40)), tmp_path / "d.part")
+    save_labelled(LabelledData(x=x[slice(0, 40)], value=truth(40)), tmp_path / "d.part")
     assert torch.equal(scored(tmp_path / "d", here(counting(asked))), truth())
     assert len(asked) == 20 and [path.name for path in tmp_path.iterdir()] == ["d"]
 
@@ -184,7 +184,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 def test_a_call_that_hangs_is_killed_and_gives_no_value(tmp_path: Path) -> None:
     numbers, first = Vocabulary.of(("3", "-1")), len(SPECIALS)
     x = Corpus.of([[START, first + (i == 1), END] for i in range(4)])
-    found = labelled(
+    found = label_data(
         tmp_path / "d",
         x,
         lambda: FuturesExecutor(hanging, "objects", lambda: Workers(2, 0.5)),
@@ -205,7 +205,9 @@ def test_a_score_that_only_fails_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(ScoreError, match=r"on 8 training objects in a row .* OSError: no licence .*, in broken"):
         scored(tmp_path / "d", threads(counted), at_once=2)
     assert len(seen) <= 10
-    with pytest.raises(UsageError, match=f"failed on the first {GIVEN_UP} training data: OSError: no licence"):
+    with pytest.raises(
+        UsageError, match=f"failed on the first {MAX_INITIAL_FAILURES} training data: OSError: no licence"
+    ):
         scored(tmp_path / "d", threads(broken), max_failures=100)
     with pytest.raises(UsageError, match="failed on the first 3"):
         scored(tmp_path / "d", threads(broken), 3)
@@ -222,5 +224,5 @@ def test_pictures_are_scored_as_tensors_or_arrays(tmp_path: Path) -> None:
         def away(score: Callable[..., Any] = score, on: str = on) -> ScoreExecutor:
             return FuturesExecutor(score, on, lambda: ThreadPoolExecutor(1))
 
-        found = labelled(tmp_path / on, x, away, on)
+        found = label_data(tmp_path / on, x, away, on)
         assert torch.allclose(found.value, x.flatten(1).sum(1).double())

@@ -16,8 +16,8 @@ import torch
 
 from lso.black_box.runner import SearchCallback as SearchWatch
 from lso.tasks.goals import Goal
-from lso.tasks.retraining.drift import drift
-from lso.tasks.retraining.labelled_data import Labelled, load, save
+from lso.tasks.retraining.drift import measure_drift
+from lso.tasks.retraining.labelled_data import LabelledData, load_labelled, save_labelled
 from lso.tasks.retraining.run import RetrainingCallback, RetrainingResult, weighted_retraining
 from lso.vae.data.dataset import take
 from lso.vae.errors import RunError, UsageError
@@ -170,7 +170,7 @@ def test_each_round_goes_on_from_the_model_before_and_knows_what_was_found(run: 
     weighted = second["dataset"]["provenance"]["weighted"]
     assert weighted["known"] == 60 + 4 and weighted["drawn"] == 64
     assert 1 < weighted["effective_size"] < 64
-    result = load(first / "found.safetensors")
+    result = load_labelled(first / "found.safetensors")
     texts = [sentences().vocabulary.text(row) for row in take(result.x, slice(None)).tolist()]  # type: ignore[union-attr]
     assert texts == [record.decoded for record in whole.fresh[:4]]
     asked = (whole.folder / "rounds" / "01" / "search" / "evaluations.jsonl").read_text().splitlines()
@@ -193,7 +193,7 @@ def test_a_round_says_how_the_model_stands(whole: RetrainingResult) -> None:
 def test_drift_is_the_squared_distance_by_activity() -> None:
     before = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
     after = before + torch.tensor([0.5, 0.1, 0.0])
-    found = drift(before, after)
+    found = measure_drift(before, after)
     assert (found.active, found.dead, found.per_active) == pytest.approx((0.25, 0.01, 0.25))
 
 
@@ -248,16 +248,16 @@ def test_images_are_found_as_training_has_them(tmp_path: Path) -> None:
     goal = Goal(name="ink", score=lambda x: x.flatten(1).sum(1), maximize=True, on="tensors")
     given: dict[str, Any] = {"budget": 4, "every": 2, "known": 0, "data": 50, "out": tmp_path / "r"}
     found = weighted_retraining(first, goal, "random", dataset=digits(), **given)
-    kept = load(found.folder / "rounds" / "00" / "found.safetensors")
+    kept = load_labelled(found.folder / "rounds" / "00" / "found.safetensors")
     assert found.status == "finished" and len(found.rounds) == 2 and len(kept) == 2
     assert set(take(kept.x, slice(None)).flatten().tolist()) <= {0.0, 1.0}
 
 
 def test_data_and_values_are_read_back(tmp_path: Path) -> None:
     for x in (sentences().train, digits().train):
-        told = Labelled(x=x, value=torch.tensor([math.nan, *range(1, len(x))], dtype=torch.float64))
-        save(told, tmp_path / "d.safetensors")
-        back = load(tmp_path / "d.safetensors")
+        told = LabelledData(x=x, value=torch.tensor([math.nan, *range(1, len(x))], dtype=torch.float64))
+        save_labelled(told, tmp_path / "d.safetensors")
+        back = load_labelled(tmp_path / "d.safetensors")
         assert torch.equal(take(back.x, slice(None)), take(x, slice(None)))
         assert torch.equal(back.value.nan_to_num(-1), told.value.nan_to_num(-1))
-        assert isinstance(back + told, Labelled) and len(back + told) == 2 * len(x)
+        assert isinstance(back + told, LabelledData) and len(back + told) == 2 * len(x)

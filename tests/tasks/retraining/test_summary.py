@@ -11,11 +11,11 @@ from lso.reports.tables import MISSING
 from lso.results.result import Evaluation
 from lso.tasks.goals import Goal
 from lso.tasks.retraining.drift import CodeStatistics, Drift
-from lso.tasks.retraining.labelled_data import Labelled
-from lso.tasks.retraining.plots import codes, progress
+from lso.tasks.retraining.labelled_data import LabelledData
+from lso.tasks.retraining.plots import plot_codes, plot_progress
 from lso.tasks.retraining.records import RetrainingResult, Round
-from lso.tasks.retraining.report import essence_numbers, retraining_table, search_table
-from lso.tasks.retraining.summary import RetrainingSummary, Stage, apart, retraining_summary
+from lso.tasks.retraining.report import key_numbers, retraining_table, search_table
+from lso.tasks.retraining.summary import RetrainingSummary, Stage, format_distinct, retraining_summary
 from lso.vae.errors import UsageError
 from lso.vae.metrics.collapse import LatentUse
 from lso.vae.runs import Run
@@ -41,7 +41,7 @@ def round_row(number: int, unique: int, reproduced: float = 0.9) -> Round:
 
 
 def result(parts: list[list[Evaluation]], rows: list[Round], maximize: bool = False) -> RetrainingResult:
-    data = Labelled(x=torch.zeros(3, 1), value=torch.tensor([9.0, torch.nan, 6.0], dtype=torch.float64))
+    data = LabelledData(x=torch.zeros(3, 1), value=torch.tensor([9.0, torch.nan, 6.0], dtype=torch.float64))
     about: dict[str, Any] = {"status": "finished", "sentence": "Done.", "data": data, "goal": goal(maximize)}
     about |= {"run": Run(HERE, made=False), "folder": HERE, "seconds": 6.0}
     return RetrainingResult(rounds=tuple(rows), parts=tuple(map(tuple, parts)), **about)
@@ -127,8 +127,8 @@ def test_pictures_and_what_was_hardly_known_are_not_called_forgotten(exact: bool
 
 
 def test_numbers_are_told_apart_where_they_differ() -> None:
-    assert apart(0.99997, 0.99998) == ("0.99997", "0.99998") and apart(1.0, 1.0) == ("1", "1")
-    assert apart(None, 2.0) == (MISSING, "2")
+    assert format_distinct(0.99997, 0.99998) == ("0.99997", "0.99998") and format_distinct(1.0, 1.0) == ("1", "1")
+    assert format_distinct(None, 2.0) == (MISSING, "2")
 
 
 def test_nothing_better_than_the_training_data_is_told() -> None:
@@ -145,7 +145,7 @@ def test_duplicates_count_as_calls_alone() -> None:
     rows = [round_row(0, 1), round_row(1, 2)]
     stages = [Stage(row=row, records=part, standing=1.0) for row, part in zip(rows, parts, strict=True)]
     told = RetrainingSummary(result=result(parts, rows), stages=stages, training="", latent_dim=8)
-    numbers = essence_numbers(told, "random, retraining")
+    numbers = key_numbers(told, "random, retraining")
     assert (numbers["calls, all seeds"], numbers["unique, all seeds"], numbers["duplicate, all seeds"]) == (4, 2, 2)
     assert numbers["share of calls wasted"] == 0.5 and numbers["seconds retraining"] == 2.0
     assert [row[1:5] for row in search_table(told).rows] == [["3", "3", "3", "2"], ["1", "1", "1", "2"]]
@@ -167,13 +167,13 @@ def test_nothing_to_report_on_is_said() -> None:
 
 def test_the_charts_show_each_object_and_each_retraining() -> None:
     levels = {"best of the training data": 2.0, "best attainable": None}
-    figure = progress([np.array([3.0, 1.0]), np.array([2.0])], False, "made up", levels)
+    figure = plot_progress([np.array([3.0, 1.0]), np.array([2.0])], False, "made up", levels)
     axis = figure.axes[0]
     lines = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axis.get_lines()}
     assert lines["an object"] == [3.0, 1.0, 2.0] and lines["best so far"] == [3.0, 1.0, 1.0]
     upright = [line.get_xdata() for line in axis.get_lines() if len(set(np.asarray(line.get_xdata()).tolist())) == 1]
     assert [float(np.asarray(x)[0]) for x in upright][:2] == [0.5, 2.5]
     assert "best of the training data" in lines and "best attainable" not in lines
-    figure = codes({"training data": [0.9, 0.8], "before": [None, 0.5]}, [0.1, 1.5])
+    figure = plot_codes({"training data": [0.9, 0.8], "before": [None, 0.5]}, [0.1, 1.5])
     assert [len(line.get_xdata()) for line in figure.axes[0].get_lines()] == [2, 1]  # type: ignore[arg-type]
     assert [bar.get_height() for bar in figure.axes[1].containers[0]] == [0.1, 1.5]

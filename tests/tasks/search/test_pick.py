@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lso.tasks.datasets.image_dataset import load_dataset
-from lso.tasks.doctor import checkup
-from lso.tasks.search.targets import pick, pick_one
+from lso.tasks.doctor import check_run
+from lso.tasks.search.targets import load_data, load_datum
 from lso.tasks.training import experiment
 from lso.vae import runs
 from lso.vae.errors import DataError, UsageError
@@ -23,31 +23,31 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_part_of_the_runs_own_data_is_as_the_model_sees_it(run: Run) -> None:
     own = load_dataset(run.config.data, "dynamic", 0).pixels("test")
-    assert torch.equal(pick(run, "test:5").batch, own[:5])
-    assert torch.equal(pick(run, "test").batch, own)
-    train = pick(run, "train").batch
+    assert torch.equal(load_data(run, "test:5").batch, own[:5])
+    assert torch.equal(load_data(run, "test").batch, own)
+    train = load_data(run, "train").batch
     assert bool(((train == 0) | (train == 1)).all())  # drawn once, where training draws anew for every batch
-    assert torch.equal(pick_one(run, "test:4").batch, own[4:5])
-    assert pick(run, "test:2").names == ("test 0", "test 1")
+    assert torch.equal(load_datum(run, "test:4").batch, own[4:5])
+    assert load_data(run, "test:2").names == ("test 0", "test 1")
 
 
 @pytest.mark.parametrize("what", ["test:0", "test:100000", "test:x", "test:-1"])
 def test_a_part_that_is_not_there_is_refused(run: Run, what: str) -> None:
     with pytest.raises(UsageError, match="expected test:N"):
-        pick(run, what)
+        load_data(run, what)
 
 
 def test_grey_files_are_drawn_to_black_and_white_on_request_alone(run: Run, tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(1, 255, (2, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "grey.npy", grey)
-    found = pick(run, tmp_path / "grey.npy").batch
+    found = load_data(run, tmp_path / "grey.npy").batch
     torch.testing.assert_close(found, torch.from_numpy(grey)[:, None] / 255)
-    drawn = pick(run, tmp_path / "grey.npy", pixels={"binarize": True}).batch
+    drawn = load_data(run, tmp_path / "grey.npy", pixels={"binarize": True}).batch
     assert bool(((drawn == 0) | (drawn == 1)).all())
     np.save(tmp_path / "one.npy", grey[:1])
-    assert torch.equal(pick_one(run, tmp_path / "one.npy").batch, found[:1])
-    assert torch.equal(pick_one(run, tmp_path / "one.npy", pixels={"binarize": True}).batch, drawn[:1])
-    for ask in (pick, pick_one):
+    assert torch.equal(load_datum(run, tmp_path / "one.npy").batch, found[:1])
+    assert torch.equal(load_datum(run, tmp_path / "one.npy", pixels={"binarize": True}).batch, drawn[:1])
+    for ask in (load_data, load_datum):
         with pytest.raises(UsageError, match="--binarize is for files, and test:1 is a part"):
             ask(run, "test:1", pixels={"binarize": True})
 
@@ -56,16 +56,16 @@ def test_a_file_of_the_name_of_a_split_is_a_file(run: Run, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "test").mkdir()
     with pytest.raises(DataError, match="test"):
-        pick(run, "test")
+        load_data(run, "test")
 
 
 def test_data_that_changed_are_not_the_runs_own(run: Run) -> None:
     before = run.info["dataset"]
     runs.update(run, dataset={**before, "hash": "other"})
     with pytest.raises(DataError, match="have changed"):
-        pick(run, "test:5")
+        load_data(run, "test:5")
     with pytest.raises(DataError, match="have changed"):
-        experiment.dataset_of(run)  # what `lso evaluate` measures
+        experiment.reload_dataset(run)  # what `lso evaluate` measures
     runs.update(run, dataset=before)
 
 
@@ -80,7 +80,7 @@ def test_data_that_changed_are_not_the_runs_own(run: Run) -> None:
 def test_a_checkup_says_what_to_do(run: Run, status: str, sentence: str, remedy: str) -> None:
     before = run.info
     runs.update(run, status=status, sentence=sentence)
-    first = checkup(run.path)[0]
+    first = check_run(run.path)[0]
     runs.update(run, **before)
     assert first.level != "ok" and remedy in first.remedy
 
@@ -88,6 +88,6 @@ def test_a_checkup_says_what_to_do(run: Run, status: str, sentence: str, remedy:
 def test_a_checkup_of_a_run_whose_data_are_gone_says_so(run: Run) -> None:
     text = (run.path / runs.CONFIG).read_text()
     runs.put(run, {runs.CONFIG: text.replace('path = ""', 'path = "/nowhere/at/all"').encode()})
-    found = [finding.what for finding in checkup(run.path) if finding.level == "problem"]
+    found = [finding.what for finding in check_run(run.path) if finding.level == "problem"]
     runs.put(run, {runs.CONFIG: text.encode()})
-    assert found[0] == "the data are gone: /nowhere/at/all"
+    assert found[0] == "the data are missing: /nowhere/at/all"

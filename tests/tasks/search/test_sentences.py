@@ -11,9 +11,9 @@ import torch
 
 from lso.tasks import exploration
 from lso.tasks.search.gradient import SearchConfig, search_targets
-from lso.tasks.search.targets import pick, pick_one
+from lso.tasks.search.targets import load_data, load_datum
 from lso.tasks.training import experiment
-from lso.tasks.training.repeated_evaluation import gaps
+from lso.tasks.training.repeated_evaluation import estimate_gaps
 from lso.vae.data.corpus import Corpus
 from lso.vae.errors import DataError, UsageError
 from lso.vae.inference.posterior import posterior
@@ -34,22 +34,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def texts(run: Run, x: object) -> list[str]:
     assert isinstance(x, Corpus)
-    return exploration.texts(run.model(), x)
+    return exploration.corpus_texts(run.model(), x)
 
 
 def test_a_part_of_the_runs_own_data_is_picked(run: Run) -> None:
-    data = experiment.dataset_of(run)
-    found = pick(run, "test:2")
+    data = experiment.reload_dataset(run)
+    found = load_data(run, "test:2")
     assert found.names == ("test 0", "test 1") and found.notes[0] == f"2 of {len(data.test)} test sequences of text."
     assert texts(run, found.x) == texts(run, data.test)[:2]
-    assert texts(run, pick_one(run, "test:1").x) == texts(run, data.test)[1:2]
+    assert texts(run, load_datum(run, "test:1").x) == texts(run, data.test)[1:2]
     assert found.labels is not None and torch.equal(found.labels, data.labels["test"][:2])
 
 
 def test_a_file_and_a_sentence_are_numbered_as_in_training(run: Run, tmp_path: Path) -> None:
     long = " ".join(["soup"] * 20)
     (tmp_path / "own.txt").write_text(f"1\tthe soup is lovely .\n\n0\t{long}\n0\ttea\n")
-    found = pick(run, tmp_path / "own.txt")
+    found = load_data(run, tmp_path / "own.txt")
     assert texts(run, found.x) == ["the soup is <unk> .", "tea"] and found.names == ("sequence 1", "sequence 3")
     assert found.labels is not None and found.labels.tolist() == [1, 0]
     notes = " ".join(found.notes)
@@ -59,7 +59,7 @@ def test_a_file_and_a_sentence_are_numbered_as_in_training(run: Run, tmp_path: P
         in notes
     )
     assert "Warning: 1 of 6 tokens, in 1 of 2 sequences, are unknown to the model." in notes
-    one = pick_one(run, "  the fish is cold . ")
+    one = load_datum(run, "  the fish is cold . ")
     assert texts(run, one.x) == ["the fish is cold ."] and one.names == ("sentence",)
     assert one.notes == ("Taken as a sentence, as there is no such file.",)
 
@@ -77,15 +77,15 @@ def test_what_cannot_be_searched_for_is_refused(run: Run, tmp_path: Path) -> Non
     ]
     for what, error, text in cases:
         with pytest.raises(error, match=text):
-            pick(run, what)  # type: ignore[arg-type]
+            load_data(run, what)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="holds 2 sequences, expected one"):
-        pick_one(run, tmp_path / "two.txt")
+        load_datum(run, tmp_path / "two.txt")
     with pytest.raises(UsageError, match="--invert is for images"):
-        pick(run, "soup", pixels={"invert": True})
+        load_data(run, "soup", pixels={"invert": True})
 
 
 def test_codes_of_a_corpus_are_in_its_order(run: Run) -> None:
-    model, data = run.model(), experiment.dataset_of(run)
+    model, data = run.model(), experiment.reload_dataset(run)
     q = exploration.encode(model, data.train)
     assert isinstance(data.train, Corpus) and len(q) == len(data.train)
     x = data.train.padded()
@@ -94,15 +94,17 @@ def test_codes_of_a_corpus_are_in_its_order(run: Run) -> None:
 
 def test_the_report_of_a_training_shows_what_the_model_says(run: Run) -> None:
     found = run.info["examples"]
-    data = experiment.dataset_of(run)
-    assert [given for given, _ in found["reconstructions"]] == texts(run, data.validation)[: exploration.SHOWN]
-    assert len(found["samples"]) == exploration.SHOWN
+    data = experiment.reload_dataset(run)
+    assert [given for given, _ in found["reconstructions"]] == texts(run, data.validation)[
+        : exploration.REPORT_EXAMPLES
+    ]
+    assert len(found["samples"]) == exploration.REPORT_EXAMPLES
     page = (run.path / "report.html").read_text()
     assert "greedy reconstruction" in page and found["reconstructions"][0][0] in page and "prior sample" in page
 
 
 def test_gaps_of_sequences_are_measured(run: Run) -> None:
-    found = gaps(run.model(), experiment.dataset_of(run), steps=3, iw_samples=4, limit=2)
+    found = estimate_gaps(run.model(), experiment.reload_dataset(run), steps=3, iw_samples=4, limit=2)
     assert found.n == 2 and found.nll > 0
 
 

@@ -104,7 +104,7 @@ def test_notes_say_what_was_done(tmp_path: Path) -> None:
     assert "Images resized from 20x20 (height x width) to 16x16 (pad)." in notes
     assert "Polarity as in the files." in notes
     turned = load(tmp_path, data=DataConfig(task="mnist", invert=True))
-    assert "Polarity turned round (1 - x)." in turned.notes
+    assert "Polarity inverted (1 - x)." in turned.notes
     torch.testing.assert_close(turned.batch, 1 - load(tmp_path, data=DataConfig(task="mnist")).batch)
 
 
@@ -118,7 +118,7 @@ def test_opposite_polarity_is_suspected_only_where_there_is_one(tmp_path: Path) 
         targets = load(tmp_path / name, data=DataConfig(task="arrays", invert=invert), mean=mean)
         return " ".join(note for note in targets.notes if "the opposite polarity" in note)
 
-    assert suspected("dark.npy", 0.13).endswith("to turn them round pass --invert.")
+    assert suspected("dark.npy", 0.13).endswith("to invert them pass --invert.")
     assert suspected("bright.npy", 0.13, invert=True).endswith("pass --no-invert.")
     assert suspected("bright.npy", 0.87)
     assert suspected("bright.npy", 0.13) == suspected("dark.npy", 0.87) == suspected("dark.npy", 0.5) == ""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lso.tasks.training.experiment import dataset_of, evaluate, load, resolve_device, resume, train
+from lso.tasks.training.experiment import evaluate, load, reload_dataset, resolve_device, resume, train
 from lso.tasks.training.plan import plan
 from lso.vae.config.components import Constant
 from lso.vae.config.methods import method
@@ -65,7 +65,7 @@ def test_ctrl_c_in_python_leaves_a_run_that_resumes(tmp_path: Path) -> None:
         train("vae", settings=SMALL, out=tmp_path / "run", callback=Interrupt())
     run = resume(tmp_path / "run")
     assert run.info["status"] == "finished" and len(run.metrics()) == 3
-    assert dataset_of(run).name == "digits"
+    assert reload_dataset(run).name == "digits"
 
 
 def test_a_width_does_not_follow_into_another_family(tmp_path: Path) -> None:

@@ -11,10 +11,17 @@ import pytest
 
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.training import experiment
-from lso.tasks.training.multi_run import Count, MultiRunCallback, train_all
+from lso.tasks.training.multi_run import CountCallback, MultiRunCallback, train_all
 from lso.tasks.training.plan import plan
-from lso.tasks.training.run_set import EVALUATION, EvaluationSpec, Planned, check, folder_name, spread
-from lso.tasks.training.sweep import cells, plan_sweep, points, table
+from lso.tasks.training.run_set import (
+    EVALUATION_FILE,
+    EvaluationSpec,
+    PlannedRun,
+    check_folders,
+    folder_name,
+    mean_and_deviation,
+)
+from lso.tasks.training.sweep import plan_sweep, sweep_cells, sweep_points, sweep_table
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError, DivergedError, RunError, UsageError
@@ -34,7 +41,7 @@ ASKED = EvaluationSpec(iw_samples=3, limit=10)
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "_reported", lambda run: run)
+    monkeypatch.setattr(experiment, "_write_report", lambda run: run)
 
 
 class Seen(MultiRunCallback):
@@ -46,7 +53,7 @@ class Seen(MultiRunCallback):
         self.evaluated: list[tuple[str, int]] = []
         self._trainings, self.steps = trainings, steps
 
-    def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
+    def training(self, planned: PlannedRun, number: int, of: int) -> TrainingCallback:
         self.trained.append(planned.name)
         outer = self
 
@@ -59,11 +66,11 @@ class Seen(MultiRunCallback):
 
         return Steps()
 
-    def together(self, planned: Sequence[Planned], number: int, of: int) -> list[TrainingCallback]:
+    def together(self, planned: Sequence[PlannedRun], number: int, of: int) -> list[TrainingCallback]:
         self.groups.append([one.name for one in planned])
         return [self.training(one, number, of) for one in planned]
 
-    def evaluating(self, planned: Planned, seed: int) -> Count:
+    def evaluating(self, planned: PlannedRun, seed: int) -> CountCallback:
         self.evaluated.append((planned.name, seed))
         return lambda done, total: None
 
@@ -92,10 +99,10 @@ def test_all_are_trained_once_with_seeds_outermost(tmp_path: Path) -> None:
 
 def test_an_interrupted_grid_ends_with_the_numbers_of_an_unbroken_one(tmp_path: Path) -> None:
     planned = small("vae", "ne-vae-se", epochs=2)
-    whole, _ = train_all(planned, tmp_path / "whole", asked=ASKED, device="cpu")
-    cut, reason = train_all(planned, tmp_path / "cut", asked=ASKED, device="cpu", callback=Seen(steps=3))
+    whole, _ = train_all(planned, tmp_path / "whole", spec=ASKED, device="cpu")
+    cut, reason = train_all(planned, tmp_path / "cut", spec=ASKED, device="cpu", callback=Seen(steps=3))
     assert reason == "interrupted" and [member.status for member in cut] == ["stopped", "not begun"]
-    cut, reason = train_all(planned, tmp_path / "cut", asked=ASKED, device="cpu")
+    cut, reason = train_all(planned, tmp_path / "cut", spec=ASKED, device="cpu")
     assert reason is None
     for one, other in zip(whole, cut, strict=True):
         same = [{**dict(member.evaluations[0]), "seconds": 0} for member in (one, other)]
@@ -123,7 +130,7 @@ def test_folders_are_held_while_their_trainings_go_on_and_no_longer(together: bo
     planned, held_at = small(seeds=2), []
 
     class Tries(MultiRunCallback):
-        def training(self, planned: Planned, number: int, of: int) -> TrainingCallback:
+        def training(self, planned: PlannedRun, number: int, of: int) -> TrainingCallback:
             class Tried(TrainingCallback):
                 def step(self, done: int) -> None:
                     with pytest.raises(RunError, match="this process is at work"):
@@ -132,7 +139,7 @@ def test_folders_are_held_while_their_trainings_go_on_and_no_longer(together: bo
 
             return Tried()
 
-        def together(self, planned: Sequence[Planned], number: int, of: int) -> list[TrainingCallback]:
+        def together(self, planned: Sequence[PlannedRun], number: int, of: int) -> list[TrainingCallback]:
             return [self.training(one, number, of) for one in planned]
 
     train_all(planned, tmp_path, device="cpu", together=together, callback=Tries())
@@ -195,7 +202,7 @@ def test_a_training_that_diverges_is_recorded_and_the_others_go_on(
 
     advance = training._advance
     monkeypatch.setattr(training, "_advance", fail)
-    (bad, good), reason = train_all(small("vae", "vae-anneal"), tmp_path, asked=ASKED, device="cpu")
+    (bad, good), reason = train_all(small("vae", "vae-anneal"), tmp_path, spec=ASKED, device="cpu")
     assert reason is None and (bad.status, good.status) == ("failed", "finished")
     assert "not finite" in bad.info["sentence"] and not bad.evaluations and good.evaluations
 
@@ -207,13 +214,13 @@ def test_a_folder_of_another_protocol_is_refused_and_left_alone(tmp_path: Path) 
         train_all(small(epochs=2), tmp_path, device="cpu")
     assert (tmp_path / "vae-d2-s0" / "run.json").read_bytes() == before
     with pytest.raises(UsageError, match="planned twice"):
-        check([*small(), *small()], tmp_path)
+        check_folders([*small(), *small()], tmp_path)
 
 
 @pytest.mark.parametrize("together", [False, True])
 def test_finished_trainings_go_on_to_more_epochs_and_are_measured_anew(together: bool, tmp_path: Path) -> None:
     short, long = small("vae", "beta-vae:beta=0.5"), small("vae", "beta-vae:beta=0.5", epochs=2)
-    options = dict[str, Any](asked=ASKED, device="cpu", together=together)
+    options = dict[str, Any](spec=ASKED, device="cpu", together=together)
     first, _ = train_all(short, tmp_path / "cut", **options)
     before = [dict(member.evaluations[0]) for member in first]
     cut, reason = train_all(long, tmp_path / "cut", callback=Seen(steps=0), longer=True, **options)
@@ -231,13 +238,13 @@ def test_finished_trainings_go_on_to_more_epochs_and_are_measured_anew(together:
 
 def test_evaluations_are_kept_and_missing_seeds_added(tmp_path: Path) -> None:
     planned, callback = small(), Seen()
-    train_all(planned, tmp_path, asked=ASKED, device="cpu")
+    train_all(planned, tmp_path, spec=ASKED, device="cpu")
     three = EvaluationSpec(iw_samples=3, limit=10, repeats=3)
-    (member,), _ = train_all(planned, tmp_path, asked=three, device="cpu", callback=callback)
+    (member,), _ = train_all(planned, tmp_path, spec=three, device="cpu", callback=callback)
     assert callback.evaluated == [("vae-d2-s0", 1), ("vae-d2-s0", 2)]
     assert [one["seed"] for one in member.evaluations] == [0, 1, 2] and member.evaluations[0]["n"] == 5
     assert len({one["neg_elbo"] for one in member.evaluations}) == 3
-    content = json.loads((tmp_path / "vae-d2-s0" / EVALUATION).read_text())
+    content = json.loads((tmp_path / "vae-d2-s0" / EVALUATION_FILE).read_text())
     assert content["how"] == {"iw_samples": 3, "limit": 10}
 
 
@@ -245,9 +252,9 @@ def test_an_evaluation_that_is_cut_is_told_and_done_again(tmp_path: Path) -> Non
     planned = small()
     train_all(planned, tmp_path, device="cpu")
     callback = Seen(steps=0)
-    (member,), reason = train_all(planned, tmp_path, asked=ASKED, device="cpu", callback=callback)
+    (member,), reason = train_all(planned, tmp_path, spec=ASKED, device="cpu", callback=callback)
     assert reason == "interrupted while vae-d2-s0 was evaluated" and not member.evaluations
-    (member,), reason = train_all(planned, tmp_path, asked=ASKED, device="cpu")
+    (member,), reason = train_all(planned, tmp_path, spec=ASKED, device="cpu")
     assert reason is None and len(member.evaluations) == 1
 
 
@@ -257,7 +264,7 @@ def test_runs_whose_data_changed_are_not_evaluated(tmp_path: Path) -> None:
     run = Run(tmp_path / "vae-d2-s0")
     replace_sealed(run.path / "run.json", {**run.info, "dataset": {**run.info["dataset"], "hash": "0" * 64}})
     with pytest.raises(DataError, match="have changed"):
-        train_all(planned, tmp_path, asked=ASKED, device="cpu")
+        train_all(planned, tmp_path, spec=ASKED, device="cpu")
 
 
 def test_folder_names_are_plain_and_tell_method_size_and_seed() -> None:
@@ -266,7 +273,7 @@ def test_folder_names_are_plain_and_tell_method_size_and_seed() -> None:
 
 
 def test_spread_is_the_sample_deviation() -> None:
-    assert spread([1.0, 2.0, 3.0]) == (2.0, 1.0) and spread([4.0]) == (4.0, None)
+    assert mean_and_deviation([1.0, 2.0, 3.0]) == (2.0, 1.0) and mean_and_deviation([4.0]) == (4.0, None)
 
 
 # --- in lockstep ------------------------------------------------------------------------------------------------------
@@ -275,20 +282,20 @@ def test_spread_is_the_sample_deviation() -> None:
 def test_trainings_together_give_the_numbers_of_trainings_alone(tmp_path: Path) -> None:
     """The methods that differ in the KL weight alone go together, and one of another penalty with its own seeds."""
     planned = small("vae", "beta-vae:beta=0.5", "ne-vae-se", seeds=2, epochs=2)
-    alone, _ = train_all(planned, tmp_path / "alone", asked=ASKED, device="cpu")
+    alone, _ = train_all(planned, tmp_path / "alone", spec=ASKED, device="cpu")
     callback = Seen()
     found, reason = train_all(
-        planned, tmp_path / "together", asked=ASKED, device="cpu", callback=callback, together=True
+        planned, tmp_path / "together", spec=ASKED, device="cpu", callback=callback, together=True
     )
     assert reason is None and callback.groups == [
         ["vae-d2-s0", "beta-vae-beta=0.5-d2-s0", "vae-d2-s1", "beta-vae-beta=0.5-d2-s1"],
         ["ne-vae-se-d2-s0", "ne-vae-se-d2-s1"],
     ]
-    tables = [table(cells(points(members)), ASKED).rows for members in (alone, found)]
+    tables = [sweep_table(sweep_cells(sweep_points(members)), ASKED).rows for members in (alone, found)]
     assert [row[:-1] for row in tables[0]] == [row[:-1] for row in tables[1]]  # but for the seconds
-    assert "trained together" in table(cells(points(found)), ASKED).note
+    assert "trained together" in sweep_table(sweep_cells(sweep_points(found)), ASKED).note
     again = Seen()
-    train_all(planned, tmp_path / "together", asked=ASKED, device="cpu", callback=again, together=True)
+    train_all(planned, tmp_path / "together", spec=ASKED, device="cpu", callback=again, together=True)
     assert not again.groups and not again.evaluated
 
 
@@ -314,12 +321,12 @@ def test_one_of_a_group_that_diverges_is_recorded_and_tried_again(
 
     monkeypatch.setattr(training, "validate", validate)
     planned = small(seeds=3)
-    found, reason = train_all(planned, tmp_path, asked=ASKED, device="cpu", together=True)
+    found, reason = train_all(planned, tmp_path, spec=ASKED, device="cpu", together=True)
     assert reason is None and [member.status for member in found] == ["finished", "failed", "finished"]
     assert [len(member.evaluations) for member in found] == [1, 0, 1]
     monkeypatch.setattr(training, "validate", real)
     callback = Seen()
-    found, _ = train_all(planned, tmp_path, asked=ASKED, device="cpu", callback=callback, together=True)
+    found, _ = train_all(planned, tmp_path, spec=ASKED, device="cpu", callback=callback, together=True)
     assert callback.trained == ["vae-d2-s1"] and found[1].status == "finished"
 
 
@@ -360,7 +367,7 @@ def test_a_damaged_one_leaves_no_other_of_its_group_running(tmp_path: Path) -> N
 
 def test_what_cannot_go_together_is_told_with_the_reason(tmp_path: Path) -> None:
     class Told(Seen):
-        def alone(self, planned: Sequence[Planned], why: str) -> None:
+        def alone(self, planned: Sequence[PlannedRun], why: str) -> None:
             told.append(([one.label for one in planned], why))
 
     told: list[tuple[list[str], str]] = []
@@ -383,8 +390,8 @@ def test_of_data_that_no_seed_changes_there_is_one_copy(tmp_path: Path, monkeypa
         given.extend(job.dataset for job in jobs)
         return real(jobs, **options)
 
-    real = experiment.train_together
-    monkeypatch.setattr(experiment, "train_together", together)
+    real = experiment.train_batched
+    monkeypatch.setattr(experiment, "train_batched", together)
     settings = {**SMALL, "protocol": {**SMALL["protocol"], "binarize": "none"}}
     train_all(plan_sweep(["vae"], (2,), 3, settings), tmp_path, device="cpu", together=True)
     assert len(given) == 3 and all(dataset is given[0] for dataset in given)

@@ -9,15 +9,23 @@ import pytest
 
 from lso.tasks.training import experiment
 from lso.tasks.training.multi_run import train_all
-from lso.tasks.training.run_set import EVALUATION, EvaluationSpec, Member, as_begun, check, evaluations, how
+from lso.tasks.training.run_set import (
+    EVALUATION_FILE,
+    EvaluationSpec,
+    Member,
+    check_folders,
+    evaluation_options,
+    settings_as_begun,
+    stored_evaluations,
+)
 from lso.tasks.training.sweep import (
-    cells,
+    add_finished,
+    format_with_deviation,
     plan_sweep,
-    points,
-    table,
-    unfinished,
-    with_finished,
-    with_spread,
+    sweep_cells,
+    sweep_points,
+    sweep_table,
+    unfinished_notes,
     write_report,
 )
 from lso.vae.config.components import Aggressive
@@ -47,9 +55,20 @@ def test_a_model_without_latents_has_no_numbers_of_latents(tmp_path: Path) -> No
     (planned,) = plan_sweep(["pixelcnn"], [2], 1, {})
     known = {"neg_elbo": 90.5, "iw_nll": 90.5, "kl": 0.0, "mi": 0.0, "active_units": 0, "reencoding_error": 0.0}
     (tmp_path / "run.json").write_text('{"status": "finished", "seconds": 2.0}')
-    (point,) = points([Member(planned=planned, run=Run(tmp_path), evaluations=[known])])
+    (point,) = sweep_points([Member(planned=planned, run=Run(tmp_path), evaluations=[known])])
     assert point["neg_elbo"] == point["iw_nll"] == 90.5 and point["active_units"] is None is point["kl"]
-    assert table(cells([point]), ASKED).rows[0] == ["pixelcnn", "0", "1", "90.50", "90.50", "–", "–", "–", "–", "2"]
+    assert sweep_table(sweep_cells([point]), ASKED).rows[0] == [
+        "pixelcnn",
+        "0",
+        "1",
+        "90.50",
+        "90.50",
+        "–",
+        "–",
+        "–",
+        "–",
+        "2",
+    ]
 
 
 def test_a_sweep_of_nothing_is_refused() -> None:
@@ -66,30 +85,32 @@ def test_a_cell_is_the_mean_and_deviation_over_its_seeds() -> None:
     numbers = {"kl": 0.0, "mi": 0.0, "active_units": 1, "reencoding_error": 1.0, "seconds": 2.0, "iw_nll": None}
     values = [30.0, 32.0, 37.0]
     found = [{**common, **numbers, "neg_elbo": value} for value in values]
-    (cell,) = cells([*found, {**common, "status": "stopped"}])
+    (cell,) = sweep_cells([*found, {**common, "status": "stopped"}])
     assert cell["neg_elbo"] == {"mean": 33.0, "std": statistics.stdev(values)} and "iw_nll" not in cell
     assert (cell["done"], cell["planned"]) == (3, 4)
-    assert with_spread(cell["neg_elbo"]) == "33.00 ± 3.61" and with_spread(None) == "–"
-    assert table([cell], ASKED).rows[0][2:5] == ["3 of 4", "–", "33.00 ± 3.61"]
+    assert format_with_deviation(cell["neg_elbo"]) == "33.00 ± 3.61" and format_with_deviation(None) == "–"
+    assert sweep_table([cell], ASKED).rows[0][2:5] == ["3 of 4", "–", "33.00 ± 3.61"]
 
 
 def test_the_report_holds_the_numbers_of_every_run_and_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "_reported", lambda run: run)
+    monkeypatch.setattr(experiment, "_write_report", lambda run: run)
     planned = small("vae", latent_dims=(2, 3))
-    train_all(planned[:1], tmp_path, asked=ASKED, device="cpu")
-    members, _ = train_all(planned, tmp_path, asked=ASKED, device="cpu", seconds=0.0)
-    assert unfinished(points(members)) == ["1 of 2 trainings is not finished and measured: repeat the command."]
+    train_all(planned[:1], tmp_path, spec=ASKED, device="cpu")
+    members, _ = train_all(planned, tmp_path, spec=ASKED, device="cpu", seconds=0.0)
+    assert unfinished_notes(sweep_points(members)) == [
+        "1 of 2 trainings is not finished and measured: repeat the command."
+    ]
     page = write_report(members, tmp_path, ASKED)
     other = small("ne-vae-se:weight=5")
-    train_all(other, tmp_path, asked=ASKED, device="cpu")
-    assert [(one.name, one.label) for one in with_finished(other, tmp_path, ASKED)] == [
+    train_all(other, tmp_path, spec=ASKED, device="cpu")
+    assert [(one.name, one.label) for one in add_finished(other, tmp_path, ASKED)] == [
         ("ne-vae-se-weight=5-d2-s0", "ne-vae-se:weight=5"),
         ("vae-d2-s0", "vae"),
     ]
-    assert len(with_finished(other, tmp_path, EvaluationSpec(iw_samples=3))) == 1  # not measured so
-    assert len(with_finished(small(epochs=2), tmp_path, ASKED)) == 1  # another protocol
+    assert len(add_finished(other, tmp_path, EvaluationSpec(iw_samples=3))) == 1  # not measured so
+    assert len(add_finished(small(epochs=2), tmp_path, ASKED)) == 1  # another protocol
     numbers = json.loads(page.with_suffix(".json").read_text())
     done = members[0].evaluations[0]
     assert numbers["trainings"][0]["neg_elbo"] == pytest.approx(done["neg_elbo"], rel=1e-5)
@@ -99,25 +120,25 @@ def test_the_report_holds_the_numbers_of_every_run_and_says_what_is_missing(
 
 def test_a_folder_begun_before_there_was_a_choice_goes_on_by_its_own_rule(tmp_path: Path) -> None:
     """What had not begun there keeps its weights alike, so that no table mixes two rules; a wish of the user's wins."""
-    assert small()[0].config.protocol.monitor == "loss" and as_begun(tmp_path, SMALL) == SMALL
+    assert small()[0].config.protocol.monitor == "loss" and settings_as_begun(tmp_path, SMALL) == SMALL
     old = replace(small()[0].config, protocol=replace(small()[0].config.protocol, monitor="elbo", monitor_from=0))
     run = create(tmp_path / "vae-d2-s0", "train", {"status": "stopped"}, old)
     text = to_toml(old).replace("monitor_from = 0\n", "").replace('mi_lengths = "equal"\n', "")
     put(run, {CONFIG: text.encode()})
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / CONFIG).write_text("[")
-    planned = plan_sweep(["vae", "ne-vae-se"], (2,), 1, as_begun(tmp_path, SMALL))
+    planned = plan_sweep(["vae", "ne-vae-se"], (2,), 1, settings_as_begun(tmp_path, SMALL))
     assert {(one.config.protocol.monitor, one.config.protocol.monitor_from) for one in planned} == {("elbo", 0)}
-    check(planned, tmp_path)
+    check_folders(planned, tmp_path)
     # The aggressive phase, too, ended otherwise; a tolerance that is asked for wins.
     methods = ["aggressive", "aggressive:tolerance=0.1", "vae"]
-    found = plan_sweep(methods, (2,), 1, as_begun(tmp_path, SMALL))
+    found = plan_sweep(methods, (2,), 1, settings_as_begun(tmp_path, SMALL))
     updates = [one.config.method.updates for one in found[:2]]
     assert updates == [Aggressive(tolerance=tolerance, early=0) for tolerance in (0.0, 0.1)]
     assert {one.config.protocol.mi_lengths for one in found} == {"any"} and found[0].name == "aggressive-d2-s0"
     asked = {**SMALL, "protocol": {**SMALL["protocol"], "monitor": "last"}}
     with pytest.raises(RunError, match=r"another training: protocol\.monitor = 'elbo', not 'last'"):
-        check(plan_sweep(["vae"], (2,), 1, as_begun(tmp_path, asked)), tmp_path)
+        check_folders(plan_sweep(["vae"], (2,), 1, settings_as_begun(tmp_path, asked)), tmp_path)
 
 
 @pytest.mark.parametrize(("tokens", "known", "again"), [(9.5, True, False), (9.5, False, True), (None, False, False)])
@@ -126,5 +147,5 @@ def test_sequences_whose_information_was_that_of_mixed_lengths_are_measured_anew
 ) -> None:
     one = {"neg_elbo": 1.0, "mi": 2.0, "tokens": tokens} | ({"mi_mixed": 2.5} if known else {})
     (tmp_path / "run.json").write_text("{}")
-    (tmp_path / EVALUATION).write_text(json.dumps({"how": how(ASKED), "metrics": [one]}))
-    assert (evaluations(Run(tmp_path), ASKED) == []) == again
+    (tmp_path / EVALUATION_FILE).write_text(json.dumps({"how": evaluation_options(ASKED), "metrics": [one]}))
+    assert (stored_evaluations(Run(tmp_path), ASKED) == []) == again
