@@ -119,10 +119,10 @@ def check_model(
         found += f"(active units of the encoder: {use.active_units})"
     found += "; the training reported that its latents are not in use" if training else ""
     if deaf and reaction is not None:
-        found += f"; its decoded prior draws vary only {100 * reaction:z.1f} % as much as the targets do"
+        found += f"; decoded prior draws vary only {100 * reaction:z.1f} % as much as the targets do"
     rule = (
         f"doubt if the decoder ignores its codes; if codes carry under {COLLAPSED_NATS:g} nat about the data (half of "
-        f"that with one latent dimension), or under {AMPLE_NATS:g} nats with under a fifth of the dimensions active; "
+        f"that with one latent dimension), or under {AMPLE_NATS:g} nats in under a fifth of the dimensions; "
         f"if decoded prior draws vary under {100 * UNRESPONSIVE_SHARE:.0f} % as much as the targets do; or if the "
         f"training reported that the latents are not in use. Care if codes carry under {FULL_NATS:g} nats (half of "
         "that with one latent dimension), or if neither codes of data nor targets are known and under a fifth of the "
@@ -138,7 +138,7 @@ def check_convergence(convergence: Convergence) -> Check:
     """Check that the elements of the search no longer gained when they stopped."""
     count, moving, failed = convergence.failed.numel(), int(convergence.moving.sum()), int(convergence.failed.sum())
     found = f"{count - moving - failed} of {count} searches had levelled off"
-    found += f", {moving} still gaining" if moving else ""
+    found += f", {moving} {'was' if moving == 1 else 'were'} still gaining" if moving else ""
     found += f", {failed} failed (not finite)" if failed else ""
     limit = convergence.stopped.get("max_steps", 0)
     found += f" ({limit} stopped at the step limit)" if limit else ""

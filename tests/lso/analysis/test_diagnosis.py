@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("unfitted")
 FINE: dict[str, Any] = {"optimizer": "gp", "counts": {"calls": 100, "unique": 100}, "latent_dim": 10, "active": 9}
 PLANTED = [
     ({"counts": {"calls": 100, "unique": 30, "failed": 70}, "failure": "no licence"}, "no licence"),
-    ({"counts": {"calls": 100, "unique": 90, "timed_out": 10}}, "too long"),
+    ({"counts": {"calls": 100, "unique": 90, "timed_out": 10}}, "timed out"),
     ({"counts": {"calls": 100, "unique": 30, "invalid": 70}}, "invalid objects"),
     ({"counts": {"calls": 100, "unique": 30, "duplicate": 70}}, "many codes decode to the same object"),
     ({"counts": {"calls": 100, "unique": 30, "duplicate": 70}, "active": 1}, "the decoder ignores most"),

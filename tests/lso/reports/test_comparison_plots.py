@@ -65,7 +65,7 @@ def test_trainings_without_latents_have_no_panels_of_them_and_collapsed_ones_loo
 def test_activity_is_sorted_and_has_the_line_of_au() -> None:
     mean = torch.tensor([0.01, 1.0, 0.2]) * torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
     left, right = plots.dimensions_across({"vae": Codes(mean, torch.zeros(300, 3), None)}).axes
-    assert [text.get_text() for text in right.texts] == ["measured when a training has ended"] and not right.lines
+    assert [text.get_text() for text in right.texts] == ["measured when the training has ended"] and not right.lines
     heard = plots.dimensions_across({"vae": Codes(mean, torch.zeros(300, 3), torch.tensor([0.0, 1.0, 0.1]))}).axes[1]
     assert not heard.texts and np.asarray(heard.lines[0].get_ydata()).tolist() == pytest.approx([1.0, 0.1, 1e-4])
     curve = next(line for line in left.lines if line.get_label() == "vae")
