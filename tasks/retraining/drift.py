@@ -1,4 +1,4 @@
-"""What retraining does to codes: how far those of known data moved, and whether they still stand for them."""
+"""Measures what retraining does to codes: how far those of known data move, and whether they still decode to them."""
 
 from dataclasses import dataclass
 
@@ -14,23 +14,16 @@ from lso.vae.metrics.active_units import is_active, mean_variance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """Mean over data of the squared distance between their codes before and after.
+    """Mean squared distance between the codes of data before and after a retraining."""
 
-    Args:
-        total: over all dimensions.
-        active: over those active before or after.
-        dead: over the others.
-        per_active: ``is_active`` for one dimension; 2 is that of two independent draws from the prior.
-    """
-
-    total: float
-    active: float
-    dead: float
-    per_active: float
+    total: float  # over all dimensions
+    active: float  # over the dimensions active before or after
+    dead: float  # over the others
+    per_active: float  # `active` for one dimension; two independent draws from the prior have 2
 
 
 def measure_drift(before: Float[Tensor, "n latent"], after: Float[Tensor, "n latent"]) -> Drift:
-    """How far codes moved."""
+    """Measure how far codes moved, over active and other dimensions."""
     alive: Bool[Tensor, " latent"] = is_active(mean_variance(before)) | is_active(mean_variance(after))
     moved = ((after.double() - before.double()) ** 2).mean(0)
     parts = moved.sum().item(), moved[alive].sum().item(), moved[~alive].sum().item()
@@ -73,13 +66,9 @@ def measure_codes(decoder: Decoder, x: Shaped[Tensor, "n ..."], z: Float[Tensor,
 
 
 def is_reproduced(decoded: Shaped[Tensor, "n ..."], x: Shaped[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
-    """Whether what is decoded equals data.
+    """Whether decoded data ``(n, *event)`` equal the data: token numbers exactly, pixels when rounded to 0 and 1.
 
-    Args:
-        decoded: ``(n, *event)`` pixels in [0, 1], compared as 0 and 1, or token numbers.
-        x: ``(n, *event)``; sequences may be padded to another length.
-    Returns:
-        ``(n,)``.
+    Sequences may be padded to different lengths.
     """
     if not x.is_floating_point():
         longest = max(decoded.shape[1], x.shape[1])

@@ -1,4 +1,4 @@
-"""Data with their values: training data of which they are known, and what searches found."""
+"""Data with their values, for retraining: scored training data and objects that searches found."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class LabelledData:
         return LabelledData(x=join(self.x, other.x), value=torch.cat([self.value, other.value]))
 
     def seen(self) -> Tensor:
-        """The data as an encoder takes them."""
+        """The data as an encoder takes them, images in [0, 1]."""
         return to_unit(take(self.x, slice(None)))
 
 
@@ -70,13 +70,13 @@ def label_found_objects(result: SearchResult, like: Data, binary: bool) -> Label
 
 
 def _strip_padding(tokens: Tensor) -> Corpus:
-    """Sequences without their padding; one that was cut off has no end."""
+    """Sequences without their padding; one that was cut off has no end symbol."""
     rows = tokens.tolist()
     return Corpus.of([row[: row.index(END) + 1] if END in row else [t for t in row if t != PAD] for row in rows])
 
 
 def save_labelled(data: LabelledData, path: Path) -> None:
-    """Write data and values."""
+    """Write data and values to a safetensors file, with a hash of the content."""
     from safetensors.torch import save as packed
 
     tensors = {"x": take(data.x, slice(None)).contiguous(), "value": data.value}
@@ -86,13 +86,13 @@ def save_labelled(data: LabelledData, path: Path) -> None:
 
 
 def _seal(tensors: Mapping[str, Tensor]) -> str:
-    """The hash of what the file holds, in its own header: it is seen where one value is another."""
+    """The hash of the file's content, kept in its header, by which a changed value is detected."""
     parts = [f"{name} {tuple(x.shape)} {x.dtype}".encode() + x.numpy().tobytes() for name, x in sorted(tensors.items())]
     return digest(b"".join(parts))
 
 
 def load_labelled(path: Path) -> LabelledData:
-    """Read data and values."""
+    """Read data and values from a file of `save_labelled`, checking the hash."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -114,7 +114,7 @@ def load_labelled(path: Path) -> LabelledData:
 
 
 def load_or_make(path: Path, make: Callable[[], LabelledData]) -> LabelledData:
-    """Data from a file, which is made where it is missing."""
+    """Load data from a file, after making it if it is missing."""
     if not path.is_file():
         save_labelled(make(), path)
     return load_labelled(path)

@@ -1,4 +1,4 @@
-"""Scoring training data: one call a datum, by what carries out the calls of a search; each value is kept at once."""
+"""Scores training data for retraining, with the executor of the search; each value is written before the next."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ StopCheck = Callable[[int, int], str | None]
 
 
 class LabellingStopped(Exception):
-    """The session ends before all data are scored; its text says why."""
+    """The session ends before all data are scored; the text says why."""
 
 
 def label_data(
@@ -180,7 +180,7 @@ class _Scoring:
         self._answered += outcome.status in ("evaluated", "invalid")
 
     def _finish_up(self, caller: ScoreExecutor) -> None:
-        """Wait for the calls that have begun."""
+        """Wait for the calls that are under way."""
         self._flying -= {call.number for call in caller.withdraw()}
         if self._flying:
             self.callback.finishing(len(self._flying))
@@ -190,7 +190,7 @@ class _Scoring:
 
 
 def _scoring_inputs(x: Data, numbers: Sequence[int], on: str, vocabulary: Vocabulary | None) -> Iterator[Any]:
-    """What the score is given, datum by datum."""
+    """The inputs of the score, datum by datum: texts, tensors or arrays."""
     for first in range(0, len(numbers), SCORING_BATCH):
         rows = take(x, torch.tensor(numbers[first : first + SCORING_BATCH]))
         if vocabulary is not None:

@@ -1,4 +1,4 @@
-"""Charts of weighted retraining: the best so far with the moments of retraining, and what each of them did to codes."""
+"""Charts of weighted retraining: the best value so far with the retrainings, and what each of them did to codes."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What weighted retraining is told and what it gives: configuration, rounds, result."""
+"""The configuration, callback, rounds and result of weighted retraining."""
 
 import dataclasses
 import math
@@ -65,25 +65,24 @@ class RetrainingCallback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainingConfig:
-    """How to search and retrain.
+    """Settings of weighted retraining.
 
     Args:
         optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`; options in its name become `options`.
-        options: of the optimizer.
-        budget: unique valid objects to be scored, over all rounds.
-        every: of them between two retrainings.
+        options: options of the optimizer.
+        budget: number of unique valid objects to score, over all rounds.
+        every: number of unique valid objects between two retrainings.
         k: see `lso.tasks.retraining.weighting.rank_weights`; infinite retrains without weights.
-        epochs: draws of a retraining, over the number of data known.
-        first_epochs: of the first retraining; 0 is as many.
-        data: training data that are retrained upon, drawn once by the seed; 0 is all.
-        known: data told to the optimizer in each round, beside all that was found, where the goal knows such.
-        batch: codes proposed together.
-        learning_rate: of retraining; 0 is that of the first training.
-        max_calls: of each round; None is ten times its budget.
+        epochs: data drawn for a retraining, as a multiple of the number of data known.
+        first_epochs: the same for the first retraining; 0 takes ``epochs``.
+        data: number of training data used in retraining, drawn once by the seed; 0 uses all.
+        known: number of data with known values given to the optimizer in each round, beside all objects found, where
+            the goal has such data.
+        batch: number of codes proposed at a time.
+        learning_rate: learning rate of retraining; 0 takes that of the first training.
+        max_calls: largest number of calls in each round; None is ten times its budget.
         bounds: half-width of the box to search, or ``"codes"``.
-        seed: of everything random.
-    Raises:
-        UsageError: if a number is out of range.
+        seed: seed of everything random.
     """
 
     optimizer: str
@@ -116,10 +115,10 @@ class RetrainingConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """A retraining and the search after it.
+    """One round: a retraining and the search after it.
 
     Args:
-        number: from 0.
+        number: number of the round, from 0.
         drawn: data drawn for the retraining.
         effective_size: of the weights, see `lso.tasks.retraining.weighting.effective_size`.
         drift: of the anchors' codes by this retraining.
@@ -148,7 +147,7 @@ class Round:
 
     @classmethod
     def read(cls, path: Path) -> "Round":
-        """Read a round."""
+        """Read a round from its round.json."""
         row = read_json(path)
         try:
             row["drift"], row["anchors"] = Drift(**row["drift"]), CodeStatistics(**row["anchors"])
@@ -158,13 +157,13 @@ class Round:
             raise unreadable(path, error) from None
 
     def write(self, path: Path) -> None:
-        """Write the round."""
+        """Write the round to its round.json."""
         replace_sealed(path, dataclasses.asdict(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RetrainingResult:
-    """What weighted retraining ended in. Values are the user's own.
+    """The result of weighted retraining; values are those of the user's score.
 
     Args:
         status: ``finished``, ``stopped`` (from outside), or that of a search that found nothing new.
@@ -195,23 +194,23 @@ class RetrainingResult:
 
     @property
     def records(self) -> tuple[Evaluation, ...]:
-        """All of them."""
+        """All calls and duplicates of all rounds."""
         return tuple(record for part in self.parts for record in part)
 
     @property
     def fresh(self) -> list[Evaluation]:
-        """The calls that the budget counts."""
+        """The evaluations that the budget counts: of new valid objects."""
         return [record for record in self.records if record.duplicate_of is None and record.outcome == "evaluated"]
 
     @property
     def best(self) -> Evaluation | None:
-        """The best of them, the first of equals; None where nothing was valid."""
+        """The best evaluation, the first of equals; None if no object was valid."""
         sign = -1 if self.maximize else 1
         return min(self.fresh, key=lambda record: sign * record.value, default=None)
 
     @property
     def best_value(self) -> float:
-        """Its value; NaN where nothing was valid."""
+        """The best value; NaN if no object was valid."""
         return math.nan if self.best is None else self.best.value
 
     @property

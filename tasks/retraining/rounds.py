@@ -1,4 +1,4 @@
-"""The rounds of weighted retraining: what is complete on disk is read, the rest is done."""
+"""The loop of weighted retraining: rounds that are complete on disk are read, the others are carried out."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ class RetrainingLoop:
         self.seconds = 0.0
 
     def _prepare(self) -> None:
-        """The data retrained upon, scored, and those told to the optimizer."""
+        """Load or score the training data of retraining, and the data with known values for the optimizer."""
         count = self.config.data or len(self.data.train)
         rows = torch.randperm(len(self.data.train), generator=generator(self.config.seed, "retraining/data"))[:count]
         calls = {key: self.calls[key] for key in ("executor", "timeout", "chunk")}
@@ -105,7 +105,7 @@ class RetrainingLoop:
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def finish(self) -> RetrainingResult:
-        """All rounds."""
+        """Carry out all rounds that are left, and give the result."""
         status = sentence = ""
         try:
             self._prepare()
@@ -116,7 +116,7 @@ class RetrainingLoop:
             status, sentence = self._round() or ("", "")
             if not status and self.rounds[-1].unique >= self.config.budget:
                 status, sentence = "finished", f"{self._spent()} is spent, over {pluralize(len(self.rounds), 'round')}."
-            elif not status and self.rounds[-1].unique == begun:  # another retraining could repeat this for ever
+            elif not status and self.rounds[-1].unique == begun:  # further retrainings could repeat this for ever
                 status, sentence = self.rounds[-1].status, f"Nothing new in a round. {self.rounds[-1].sentence}"
         return RetrainingResult(
             status=status,
@@ -134,7 +134,7 @@ class RetrainingLoop:
         return f"The budget of {pluralize(self.config.budget, 'unique valid object')}"
 
     def _round(self) -> tuple[str, str] | None:
-        """One round; status and sentence are returned where it was cut."""
+        """Carry out or read one round; gives status and sentence if it was interrupted."""
         number = len(self.rounds)
         place = self.folder / ROUNDS_FOLDER / f"{number:02d}"
         if (place / ROUND_FILE).is_file():
@@ -171,7 +171,7 @@ class RetrainingLoop:
         return None
 
     def _read(self, place: Path) -> None:
-        """Take a complete round from its files."""
+        """Read a complete round from its files."""
         records = sorted(read_evaluations(place / "search"), key=lambda record: int(record.call or 0))
         self._take(Run(place / "train"), load_labelled(place / FOUND_FILE), records)
         row = Round.read(place / ROUND_FILE)
@@ -196,7 +196,7 @@ class RetrainingLoop:
     # --- its parts ----------------------------------------------------------------------------------------------------
 
     def _train(self, number: int, path: Path) -> Run:
-        """The retraining, gone on with where it was cut."""
+        """Retrain the model, or resume an interrupted retraining."""
         device = resolve_device(self.device)
         data = self._drawn(number)
         if path.is_dir():
@@ -241,7 +241,7 @@ class RetrainingLoop:
         return found | {"history": measure_codes(decoder, seen, encode_means(decoder, seen))}
 
     def _search(self, number: int, path: Path, decoder: Decoder, space: LatentSpace) -> SearchResult:
-        """The search of a round, gone on with where it was cut."""
+        """Carry out the search of a round, or resume an interrupted one."""
         data = [part for part in (self.known, self.found) if len(part)]
         codes = [encode_means(decoder, part.seen()) for part in data]
         known = (torch.cat(codes), torch.cat([part.value for part in data]).tolist()) if data else None
@@ -269,7 +269,7 @@ class RetrainingLoop:
 
 
 def retraining_config(first: TrainConfig, seed: int) -> TrainConfig:
-    """The configuration of a retraining: one pass, no KL ramp, and the last weights are kept."""
+    """The configuration of a retraining: one epoch over the drawn data, no ramp of the KL weight, last weights kept."""
     params = {key: value for key, value in first.method.params.items() if key not in RAMP_PARAMETERS}
     protocol = dataclasses.replace(first.protocol, epochs=1, patience=0, monitor="last")
     data = dataclasses.replace(first.data, task=IN_MEMORY)

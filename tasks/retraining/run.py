@@ -1,4 +1,4 @@
-"""Weighted retraining (Tripp et al. 2020): search, train the model on with the best found drawn most often, repeat."""
+"""Weighted retraining (Tripp et al. 2020): searches alternate with training on data weighted by value."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock, make_folder, replace_table
 from lso.vae.utils.trust import Trust
 
-CHANGEABLE_SETTINGS = ("budget", "max_calls")  # in going on
+CHANGEABLE_SETTINGS = ("budget", "max_calls")  # may differ when a search is resumed
 
 
 @renamed_arguments(watch="callback")
@@ -122,7 +122,7 @@ def is_retraining(run: Run) -> bool:
 
 
 def _check_settings(run: Run, config: RetrainingConfig) -> None:
-    """Refuse what would fail in the first search."""
+    """Refuse settings that would fail in the first search."""
     latent = run.config.architecture.latent_dim
     if not latent:
         raise UsageError(f"{run.path} is a baseline without latents", "Give a VAE, e.g. lso train --method ne-vae-se")
@@ -131,14 +131,14 @@ def _check_settings(run: Run, config: RetrainingConfig) -> None:
 
 
 def _search_settings(run: Run, goal: Goal, config: RetrainingConfig) -> dict[str, Any]:
-    """What tells searches apart."""
+    """The settings for run.json, by which a resumed search is recognized as the same."""
     settings = {**dataclasses.asdict(config), "goal": goal.name, "maximize": goal.maximize}
     settings |= {"model": Decoder(run.model()).hash, "k": repr(config.k)}  # JSON has no infinity
     return settings | {"options": {key: repr(value) for key, value in sorted(config.options.items())}}
 
 
 def _open_folder(run: Run, settings: Mapping[str, Any], out: str | Path | None, resume: bool) -> Run:
-    """The folder, new or of the same search."""
+    """Create the folder, or open that of the same search to resume it."""
     if not resume:
         path = runs.choose_folder(f"{run.config.data.task}-retraining", out)
         about = {"status": "running", "sentence": "", "model": str(run.path.resolve()), "verdict": run.verdict}

@@ -1,4 +1,4 @@
-"""The numbers of a report on weighted retraining, and whether to believe it, by stated rules."""
+"""The numbers of a report on weighted retraining, and its verdict: whether to trust the result, by stated rules."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RetrainingSummary:
-    """Everything that a report on weighted retraining says.
+    """The numbers of a report on weighted retraining.
 
     Args:
         result: of it.
@@ -219,7 +219,7 @@ def _standing(decoder: Decoder, result: RetrainingResult) -> list[float | None]:
 
 
 def _codes(records: Sequence[Evaluation], dim: int) -> Tensor:
-    """Of distinct valid objects."""
+    """``(n, d)`` codes of the distinct valid objects."""
     rows = [record.z for record in records if call_category(record) == "unique"]
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, dim)
 
@@ -401,6 +401,6 @@ CHECKS = (
 
 
 def format_distinct(one: float | None, other: float | None) -> tuple[str, str]:
-    """Two numbers with as many digits as tell them apart."""
+    """Two numbers as text, with as many digits as are needed to distinguish them."""
     pairs = [(number(one, digits), number(other, digits)) for digits in range(4, 9)]
     return next((pair for pair in pairs if pair[0] != pair[1] or one == other), pairs[-1])

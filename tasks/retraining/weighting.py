@@ -1,4 +1,4 @@
-"""How often each datum is drawn in retraining: by the rank of its value (Tripp et al. 2020)."""
+"""Weights of data in retraining, by the rank of their values (Tripp et al. 2020)."""
 
 import math
 
@@ -13,7 +13,7 @@ PUBLISHED_K = 1e-3
 
 
 def rank_data(values: Float[Tensor, " n"], maximize: bool = False) -> Int[Tensor, " n"]:
-    """How many data are better than each; equals share a rank, and those without a value come behind all others."""
+    """Rank of each datum, the number of better ones; equal values share a rank, and NaN comes last."""
     from scipy.stats import rankdata  # late: it takes a second to import
 
     loss = (-values if maximize else values).double()
@@ -58,6 +58,6 @@ def effective_size(weight: Float[Tensor, " n"]) -> float:
 
 
 def draw_rows(weight: Float[Tensor, " n"], count: int, seed: int, *counters: int) -> Int[Tensor, " count"]:
-    """Rows drawn with replacement."""
+    """Draw row indices with replacement, with probabilities proportional to the weights."""
     stream = generator(seed, "weighted draws", *counters)
     return torch.multinomial(weight, count, replacement=True, generator=stream)
