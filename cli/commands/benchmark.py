@@ -84,8 +84,8 @@ def image_targets(
 ) -> None:
     """Search for the codes of the same images in several models; compare starts, distances and steps.
 
-    The experiment of NE-VAE (2021), section 5.4: Adam on the squared error, started at a draw from the prior and at the
-    encoder's code.
+    The experiment of NE-VAE (2021), section 5.4: Adam on the squared error,
+    started at a draw from the prior and at the encoder's code.
     """
     console = Console(json=json, quiet=quiet)
     limit = None if time_limit is None else seconds(time_limit)
@@ -285,8 +285,9 @@ def lagging(
 ) -> None:
     """Train a VAE that collapses and one that does not, and compare their true posterior means with the encoder's.
 
-    The experiment of He et al. (2019), section 3: plain against aggressive training, with one latent dimension. True
-    posteriors are integrated on a grid. Repeat the command to continue.
+    The experiment of He et al. (2019), section 3: plain against aggressive
+    training, with one latent dimension. True posteriors are integrated on a
+    grid. Repeat the command to continue.
     """
     console = Console(json=json, quiet=quiet, verbose=verbose)
     time = None if time_limit is None else seconds(time_limit)

@@ -363,11 +363,13 @@ def optimize(
 ) -> None:
     """Search the latent space of a trained model, and report whether to believe the result.
 
-    Searches for codes that reproduce given data (--target), or that optimize the goal of a task (--task) or your own
-    score (--objective). The optimizer decides between gradient and black-box search; a score without gradients needs a
-    black-box search.
+    Searches for codes that reproduce given data (--target), or that optimize
+    the goal of a task (--task) or your own score (--objective). The optimizer
+    decides between gradient and black-box search; a score without gradients
+    needs a black-box search.
 
-    Ctrl-C ends the search early and reports what was found; --resume continues a black-box search.
+    Ctrl-C ends the search early and reports what was found;
+    --resume continues a black-box search.
     """
     # The same function body serves three kinds of search; which options were given decides what is refused.
     parameters = inspect.signature(optimize).parameters

@@ -124,8 +124,8 @@ def reproduce(
 ) -> None:
     """Train the models of a published table and compare their figures with the published ones.
 
-    Without TABLE the tables are listed. Repeat the command to continue after Ctrl-C or --time-limit, or with more
-    --epochs.
+    Without TABLE the tables are listed. Repeat the command to continue after
+    Ctrl-C or --time-limit, or with more --epochs.
     """
     console = Console(json=json, quiet=quiet, verbose=verbose)
     if name is None:

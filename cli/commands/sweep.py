@@ -94,7 +94,8 @@ def sweep(
 ) -> None:
     """Train every method with every latent size and seed, and compare them on the test split.
 
-    Repeat the command to continue after Ctrl-C or --time-limit: finished trainings are kept, begun ones continued.
+    Repeat the command to continue after Ctrl-C or --time-limit: finished
+    trainings are kept, begun ones continued.
     """
     console = Console(json=json, quiet=quiet, verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)

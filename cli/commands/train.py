@@ -85,8 +85,9 @@ def train(
 ) -> None:
     """Train a VAE into a new run folder, or continue a training with --resume.
 
-    Ctrl-C saves and stops; --resume continues from there, or with more --epochs beyond the end. Several processes can
-    train one model: torchrun --nproc-per-node 2 -m lso train ...
+    Ctrl-C saves and stops; --resume continues from there, or with more
+    --epochs beyond the end. Several processes can train one model:
+    torchrun --nproc-per-node 2 -m lso train ...
     """
     console = Console(json=json, quiet=quiet or not is_main_process(), verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)
