@@ -28,7 +28,7 @@ def test_gaps_add_up_and_say_how_far_the_refinement_got(lso: Lso, run: Run) -> N
     gaps: Any = told(lso(*command, "--json"))["gaps"]
     assert gaps["inference"] == pytest.approx(gaps["approximation"] + gaps["amortization"])
     assert gaps["amortization"] > 0 and gaps["n"] == 20
-    assert "at least so much: 50 samples understate it" in result.stdout
+    assert "a lower bound, as 50 samples understate it" in result.stdout
     for few in (0, 49):
         refused(lso("evaluate", run.path, "--gaps", "--iw-samples", few), 2, "understate the approximation gap")
 
@@ -53,5 +53,5 @@ def test_a_baseline_has_an_exact_likelihood_and_no_gaps(lso: Lso) -> None:
     report = lso("report", "px", "--out", "page")
     row = next(line.split() for line in report.stdout.splitlines() if line.startswith("px "))
     assert row[4:] == ["–"] * 7
-    refused(lso("evaluate", "px", "--gaps"), 2, "has no gaps")
+    refused(lso("evaluate", "px", "--gaps"), 2, "has no inference gaps")
     refused(lso("optimize", "--model", "px", "--target", "test:2"), 2, "nothing to search")

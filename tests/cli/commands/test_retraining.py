@@ -58,7 +58,7 @@ def test_a_search_that_retrains_ends_in_a_table_a_verdict_and_a_report(lso: Lso,
     found, done = Run("found"), rounds("found")
     assert (found.kind, found.info["status"]) == ("search", "finished")
     assert [row.unique for row in done] == [3, 6, 8]
-    assert "random, budget 8, batch 2, retraining every 3 (k 0.001), seed 0" in result.stderr
+    assert "random, budget 8, batch 2, retraining every 3 objects (k 0.001), seed 0" in result.stderr
     for row in done:  # one line each
         assert f"round {row.number}: {row.unique} unique  best {row.best:.4g}  drift {row.drift.per_active:.2g}" in (
             result.stderr

@@ -74,7 +74,7 @@ def test_models_trained_together_are_named_and_stop_together(lso: Lso, monkeypat
     command = ("sweep", "--method", "vae", "--seeds", 2, *SMALL, "--epochs", 4, "--out", "here", "--together")
     done = lso(*command)
     assert done.exit_code == 130 and f"interrupted; continue: {line(*command)}\n" in done.stdout
-    assert "[1-2/2] training 2 together, as one model:\n  vae-d32-s0\n  vae-d32-s1\n" in done.stderr
+    assert "[1-2/2] training 2 together, as one batched model:\n  vae-d32-s0\n  vae-d32-s1\n" in done.stderr
     assert Run(Path("here/vae-d32-s1")).info["sentence"] == "interrupted after 1 epoch and 3 steps"
     monkeypatch.setattr(batched, "after_step", after)
     again = lso(*command)

@@ -132,7 +132,7 @@ def test_a_cut_training_says_how_it_goes_on_and_does(lso: Callable[..., Result])
     assert "Continuing at step 5: vae" in second.stderr
     assert Run("cut").info["status"] == "finished"
     third = lso("train", "--resume", "cut")
-    assert "finished already" in third.stderr and third.exit_code == 0
+    assert "already finished" in third.stderr and third.exit_code == 0
 
 
 def test_the_configuration_of_a_resumed_run_cannot_be_changed(lso: Callable[..., Result], run: Run) -> None:
