@@ -1,4 +1,4 @@
-"""The entry of ``lso`` and of ``python -m lso``; light at the top, as a process that scores imports it, too."""
+"""The entry point of ``lso`` and ``python -m lso``; imports little, since every worker process imports it again."""
 
 import os
 import signal
@@ -9,8 +9,8 @@ INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 def main() -> None:
-    """Run the command. Ctrl-C ends it without a traceback from the first moment to the last."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or the host program's
+    """Run the command line. Ctrl-C ends it without a traceback, even during imports and after the command returned."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or handled by a host program
         return _command()
     signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -18,7 +18,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _end()
     finally:
-        signal.signal(signal.SIGINT, _end)  # nothing is left to be saved
+        signal.signal(signal.SIGINT, _end)  # from here on there is nothing to save, so the process may end at once
 
 
 def _command() -> None:
@@ -28,7 +28,7 @@ def _command() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, but not into an import, where others catch it, print it or turn it into an error."""
+    """Raise KeyboardInterrupt; during an import end at once, as modules catch it, print it or raise another error."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             _end()

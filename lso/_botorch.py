@@ -1,4 +1,4 @@
-"""Importing BoTorch without a warning that is not ours to mend."""
+"""Importing BoTorch without a deprecation warning of its dependencies."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,11 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def importing_botorch() -> Iterator[None]:
-    """Silence what linear_operator, below GPyTorch, says on import under torch >= 2.12: `torch.jit.script` is
-    deprecated.
+    """Ignore the warning that `torch.jit.script` is deprecated, in imports inside the block.
 
-    Yields:
-        Nothing; imports inside the block are quiet about this one thing.
+    linear_operator, a dependency of GPyTorch, causes it under torch >= 2.12.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.script", category=DeprecationWarning)

@@ -1,4 +1,4 @@
-"""The latent space of a search: prior, bounds, chart, sampling, and how typical a code is."""
+"""The latent space of a search: prior, bounds, chart (search coordinates), sampling, and typicality of codes."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,18 +15,12 @@ from lso.vae.protocols import Posterior, Prior
 def mahalanobis(
     z: Float[Tensor, "*batch latent"], mean: Float[Tensor, " latent"], whitening: Float[Tensor, "latent latent"]
 ) -> Float[Tensor, "*batch"]:
-    """Distance |W (z - m)| = sqrt((z - m)^T C^-1 (z - m)) from a cloud of codes of covariance C.
+    """Distance |W (z - m)| = sqrt((z - m)^T C^-1 (z - m)) of codes from a cloud with mean m and covariance C.
 
-    As a norm it is never below 0, and as sharp as its dtype; the quadratic form of C^-1 is neither in single precision
-    where C is ill-conditioned, as it is with dead dimensions.
-
-    Args:
-        z: ``(..., d)`` codes.
-        mean: ``(d,)`` mean m of the cloud.
-        whitening: ``(d, d)`` W, see `whitening_matrix`.
-    Returns:
-        ``(...)`` distance in standard deviations; at z = m it is 0, and so is its gradient.
+    In standard deviations, ``(...)``; W is of `whitening_matrix`. At z = m the distance is 0, and so is its gradient.
     """
+    # Computed as a norm, since in single precision the quadratic form of C^-1 is inexact and may become negative where
+    # C is ill-conditioned, as it is with dead dimensions.
     square = ((z - mean) @ whitening.T).square().sum(-1)
     return torch.where(square <= TINY_SQUARE, 0.0, square.clamp_min(TINY_SQUARE).sqrt())
 
@@ -34,55 +28,48 @@ def mahalanobis(
 def whitening_matrix(
     mean: Float[Tensor, "n latent"], variance: Float[Tensor, "n latent"] | None = None
 ) -> Float[Tensor, "latent latent"]:
-    """What makes the aggregated posterior of n data white: W = L^-1, L L^T = C.
+    """The matrix W that whitens the aggregated posterior of n >= 2 data: W = L^-1, L L^T = C, so that W^T W = C^-1.
 
-    C is the covariance of the means + the mean posterior variance.
-
-    The covariance of the means alone would call prior draws far out: posterior means of weak dimensions hardly vary.
-    A ridge of 1e-6 of the mean variance makes it exist.
-
-    Args:
-        mean: ``(n, d)`` posterior means, n >= 2.
-        variance: ``(n, d)`` posterior variances; None where only points are known.
-    Returns:
-        ``(d, d)`` W, lower triangular, W^T W = C^-1; NaN where a code is not finite.
+    C is the covariance of the posterior means + the mean posterior variance (None where only points are known). W is
+    lower triangular; it is NaN where a code is not finite.
     """
-    away = mean.double() - mean.double().mean(0)
-    covariance = away.T @ away / (len(mean) - 1)
+    centered = mean.double() - mean.double().mean(0)
+    covariance = centered.T @ centered / (len(mean) - 1)
+    # Without the variances prior draws would count as far away: posterior means of weak dimensions hardly vary.
     if variance is not None:
         covariance = covariance + torch.diag(variance.double().mean(0))
-    ridge = 1e-6 * covariance.diagonal().mean() + 1e-12
-    one = torch.eye(mean.shape[1], dtype=covariance.dtype, device=mean.device)
-    factor, failed = torch.linalg.cholesky_ex(covariance + ridge * one)
-    whitening: Tensor = torch.linalg.solve_triangular(factor, one, upper=False)
+    ridge = 1e-6 * covariance.diagonal().mean() + 1e-12  # makes C positive definite
+    identity = torch.eye(mean.shape[1], dtype=covariance.dtype, device=mean.device)
+    factor, failed = torch.linalg.cholesky_ex(covariance + ridge * identity)
+    whitening: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
     return torch.where(failed == 0, whitening, torch.nan).to(mean.dtype)
 
 
 CHARTS = ("box", "cdf", "active")
 SAMPLINGS = ("prior", "codes", "sobol")
 
-CODE_QUANTILES = (0.0005, 0.9995)  # bounds="codes"; as T-LBO (Grosnit et al. 2021)
-CDF_EDGE = 0.001  # the cube of the cdf chart ends at +-3.09 prior standard deviations
-MIN_WIDTH = 0.2  # of a side of bounds="codes", where a dead dimension's codes all lie at one point
+CODE_QUANTILES = (0.0005, 0.9995)  # of bounds="codes", as in T-LBO (Grosnit et al. 2021)
+CDF_EDGE = 0.001  # the cdf chart is clipped to [0.001, 0.999]: +-3.09 prior standard deviations
+MIN_WIDTH = 0.2  # smallest side of bounds="codes": the codes of a dead dimension all lie at one point
 MAX_TYPICAL_PERCENTILE = 0.999  # norm percentile above which a code is atypical
-BOUND_TOLERANCE = 1e-6  # of the width of the box
+BOUND_TOLERANCE = 1e-6  # share of a side of the box within which a code counts as lying on its bound
 
 
 class LatentSpace:
-    """The prior N(0, I) over d dimensions, the box to search, a chart on it, and typicality.
+    """The prior N(0, I) over d dimensions, the box to search, the coordinates of the search, and typicality.
 
     Args:
         dim: number of dimensions d.
         bounds: half-width of the box, a ``2 x d`` tensor of lower and upper bounds, or ``"codes"``: the 0.05 % and
             99.95 % quantiles of the codes in each dimension.
-        codes: of known data, for ``bounds="codes"``, for sampling and for Mahalanobis distances: ``(n, d)`` posterior
-            means, or the posteriors themselves.
-        active: ``(d,)`` mask of the dimensions that the decoder uses, a tensor; None takes the active units of the
-            codes (variance of at least 0.01), or all of them without codes.
-        chart: what the unit cube stands for: the box, the prior's distribution function, or the box's active
-            dimensions.
+        codes: codes of known data, for ``bounds="codes"``, for sampling and for Mahalanobis distances: ``(n, d)``
+            posterior means, or the posteriors themselves.
+        active: ``(d,)`` boolean tensor of the dimensions that the decoder uses; None takes the active units of the
+            codes (variance of at least 0.01), or all dimensions without codes.
+        chart: what the unit cube, in which optimizers search, is mapped to: ``box``, the box; ``cdf``, the space by
+            the prior's distribution function; ``active``, the box's active dimensions, the others being 0.
     Raises:
-        UsageError: if the pieces do not fit.
+        UsageError: if the arguments do not fit together.
     """
 
     def __init__(
@@ -116,8 +103,9 @@ class LatentSpace:
         """Draw codes.
 
         Args:
-            n: how many.
-            kind: from the prior, among the known codes, or a scrambled Sobol sequence through the chart.
+            n: number of codes.
+            kind: ``prior``; ``codes``, drawn among the known codes; or ``sobol``, a scrambled Sobol sequence over the
+                chart's unit cube.
             generator: CPU generator; None is torch's global one.
         Returns:
             ``(n, d)`` double. Uniform points of a box are NOT prior draws: use Sobol with the cdf chart for those.
@@ -141,12 +129,12 @@ class LatentSpace:
         return int(self.active.sum()) if self.chart == "active" else self.dim
 
     def to_unit(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch unit"]:
-        """Chart coordinates of codes.
+        """The chart coordinates of codes.
 
         Args:
             z: ``(..., d)``.
         Returns:
-            ``(..., unit_dim)``; inside [0, 1] for codes inside the box (cdf: for all).
+            ``(..., unit_dim)``; in [0, 1] for codes inside the box (with the cdf chart for all codes).
         """
         if self.chart == "cdf":
             share: Tensor = torch.special.ndtr(z)
@@ -156,7 +144,7 @@ class LatentSpace:
         return unit[..., self.active.to(z.device)] if self.chart == "active" else unit
 
     def from_unit(self, u: Float[Tensor, "*batch unit"]) -> Float[Tensor, "*batch latent"]:
-        """Codes at chart coordinates; dimensions outside the chart are at the prior mean 0.
+        """The codes at chart coordinates; dimensions that the chart leaves out are at the prior mean 0.
 
         Args:
             u: ``(..., unit_dim)`` in [0, 1]; the cdf chart clips to [0.001, 0.999].
@@ -185,12 +173,12 @@ class LatentSpace:
         return torch.minimum(torch.maximum(z, lower), upper)
 
     def at_bound(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch latent"]:
-        """Which coordinates lie on a bound or beyond it, to a millionth of the box's width.
+        """Which coordinates lie on a bound or beyond it, within a millionth of the box's side.
 
         Args:
             z: ``(..., d)``.
         Returns:
-            ``(..., d)``.
+            ``(..., d)`` booleans.
         """
         lower, upper = self._sides(z)
         slack = BOUND_TOLERANCE * (upper - lower)
@@ -199,7 +187,7 @@ class LatentSpace:
     # --- typicality ---------------------------------------------------------------------------------------------------
 
     def norm_percentile(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
-        """chi(d) percentile of the norm (see `lso.space`).
+        """The share of prior draws that have a shorter norm (`lso.space.norm_percentile`).
 
         Args:
             z: ``(..., d)``.
@@ -210,7 +198,7 @@ class LatentSpace:
         return self.prior.typicality(self._select(z, active))
 
     def log_typicality(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
-        """chi(d) log density of the norm, in nats (see `lso.space`).
+        """The log density of the norm under chi(d), in nats (`lso.space.log_typicality`).
 
         Args:
             z: ``(..., d)``.
@@ -221,7 +209,7 @@ class LatentSpace:
         return log_typicality(self._select(z, active))
 
     def mahalanobis(self, z: Float[Tensor, "*batch latent"], *, active: bool = False) -> Float[Tensor, "*batch"]:
-        """Distance from the cloud of known codes, in standard deviations (see `lso.space`).
+        """The Mahalanobis distance from the known codes, in standard deviations (`lso.space.mahalanobis`).
 
         Args:
             z: ``(..., d)``.
@@ -236,18 +224,20 @@ class LatentSpace:
             variance = None if self._variance is None else self._select(self._variance, active)
             self._clouds[active] = codes.mean(0), whitening_matrix(codes, variance)
         mean, whitening = self._clouds[active]
-        codes = self._select(z, active).double()  # means far from 0 are not those of single precision
+        codes = self._select(
+            z, active
+        ).double()  # in single precision z - mean loses digits where the mean is far from 0
         return mahalanobis(codes, mean.to(z.device), whitening.to(z.device)).to(z.dtype)
 
     def typical(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch"]:
-        """Whether the norm over the active dimensions is within the 99.9 % point of chi.
+        """Whether the norm over the active dimensions is at most the 99.9 % point of the chi distribution.
 
-        A short norm is no fault: the most probable codes lie nearer to the origin than draws from the prior.
+        A short norm is typical, too: the most probable codes lie nearer to the origin than draws from the prior.
 
         Args:
             z: ``(..., d)``.
         Returns:
-            ``(...)``.
+            ``(...)`` booleans.
         """
         return self.norm_percentile(z, active=True) <= MAX_TYPICAL_PERCENTILE
 
@@ -258,22 +248,23 @@ class LatentSpace:
     def _select(self, z: Tensor, active: bool) -> Tensor:
         return z[..., self.active.to(z.device)] if active else z
 
-    def _require_codes(self, what: str) -> Tensor:
+    def _require_codes(self, purpose: str) -> Tensor:
         if self.codes is None or len(self.codes) < 2:
-            raise UsageError(f"{what} needs the codes of known data", "Pass codes=(n, d) posterior means, n >= 2.")
+            raise UsageError(f"{purpose} needs the codes of known data", "Pass codes=(n, d) posterior means, n >= 2.")
         return self.codes
 
 
 def _interpolate(lower: Tensor, upper: Tensor, u: Tensor) -> Tensor:
-    """At share u of the way, inside the sides; rounding could lead a unit in the last place beyond them."""
+    """The point at share u of the way from lower to upper."""
     z = lower + u * (upper - lower)
-    return z + (z.clamp(lower, upper) - z).detach()  # exact, and the gradient is as it was
+    # Rounding may lead a unit in the last place beyond a side. Detached, the correction leaves the gradient as it is.
+    return z + (z.clamp(lower, upper) - z).detach()
 
 
 def _check_codes(codes: Tensor, dim: int) -> Tensor:
     if codes.ndim != 2 or codes.shape[1] != dim or not bool(torch.isfinite(codes).all()):
         raise ShapeError(
-            f"expected finite codes (n, {dim}), got {tuple(codes.shape)}", "Give one posterior mean a row."
+            f"expected finite codes (n, {dim}), got {tuple(codes.shape)}", "Give one posterior mean in each row."
         )
     return codes.detach().cpu().double()
 
@@ -296,7 +287,7 @@ def _resolve_bounds(bounds: float | int | Tensor | str, dim: int, codes: Tensor 
     if tuple(box.shape) != (2, dim) or not bool((box[0] < box[1]).all()):
         raise ShapeError(
             f"expected bounds (2, {dim}) with lower < upper, got {tuple(box.shape)}",
-            "Row 0 is the lower bounds, row 1 the upper.",
+            "Row 0 holds the lower bounds, row 1 the upper ones.",
         )
     return box
 
@@ -306,9 +297,12 @@ def _resolve_active(active: Tensor | None, dim: int, codes: Tensor | None) -> Te
         if codes is None or len(codes) < 2:
             return torch.ones(dim, dtype=torch.bool)
         active = active_units.is_active(active_units.mean_variance(codes))
-        if not bool(active.any()):  # a collapsed model: nothing to split
+        if not bool(active.any()):  # a collapsed model has no active units; then no dimension is set apart
             return torch.ones(dim, dtype=torch.bool)
     if not isinstance(active, Tensor) or tuple(active.shape) != (dim,) or not bool(active.any()):
         got = tuple(active.shape) if isinstance(active, Tensor) else type(active).__name__
-        raise ShapeError(f"expected a mask ({dim},) with an active dimension, got {got}", "A tensor, True is active.")
+        raise ShapeError(
+            f"expected a mask ({dim},) with an active dimension, got {got}",
+            "Give a boolean tensor, True for active dimensions.",
+        )
     return active.detach().cpu().bool()

@@ -1,1 +1,1 @@
-"""Searches by gradient: starts, optimizers, stopping rules, inversion."""
+"""Search by gradient: initial points, optimizers, stopping rules, inversion."""

@@ -1,7 +1,9 @@
-"""Elementwise torch optimizers: one loop over all elements of a search at once.
+"""Gradient search by torch optimizers: all elements (pairs of target and start) of a search advance as one batch.
 
-Finished elements are frozen at the code and loss at which they stopped, and leave the batch when half of it is done.
-The host is read every `READ_EVERY` steps, never in between."""
+A finished element is frozen at the code and loss at which it stopped; finished elements leave the batch once they are
+half of it. Results are copied from the device to the host every `READ_EVERY` steps, never in between, as each copy
+waits for the device.
+"""
 
 import inspect
 import time
@@ -29,17 +31,10 @@ PROBE_SCALE = 1e4  # factor on the other rows' gradients in the probe: enough to
 def resolve_torch_optimizer(
     optimizer: str | type[Optimizer], lr: float | int | None, options: Mapping[str, Any]
 ) -> tuple[str, Factory, dict[str, Any]]:
-    """Resolve an optimizer's name or class.
+    """Resolve a torch optimizer to its name, a function ``[z] -> optimizer`` and the class's arguments.
 
-    Args:
-        optimizer: row of the table, name of a class in `torch.optim` (any case), or a class.
-        lr: step size; None is the table's, or the class's own default.
-        options: further arguments for the class.
-    Returns:
-        Its name, a function ``[z] -> optimizer``, and the arguments it was given.
-    Raises:
-        UsageError: for an unknown name, an optimizer that couples the elements of a batch, or ``maximize`` among the
-            options.
+    ``optimizer`` is a row of the table, the name of a class in `torch.optim` in any case, or a class. Optimizers that
+    couple the elements of a batch are refused. A learning rate of None is the table's, else the class's own default.
     """
     spec = GRADIENT_OPTIMIZERS.get(optimizer) if isinstance(optimizer, str) else None
     kind = _torch_class(spec.torch_name if spec else optimizer)
@@ -47,13 +42,11 @@ def resolve_torch_optimizer(
     if kind.__name__.lower() in COUPLING_OPTIMIZERS:
         raise _coupling_error(kind.__name__, COUPLING_OPTIMIZERS[kind.__name__.lower()])
     if "maximize" in options:
-        raise UsageError(
-            "maximize is not an option of the optimizer", "The objective states its sense: maximize=True there."
-        )
+        raise UsageError("maximize is not an option of the optimizer", "Pass maximize=True to the objective instead.")
     arguments = dict(spec.options if spec else {}) | dict(options)
-    rate = lr if lr is not None else (spec.learning_rate if spec else None)
-    if rate is not None:
-        arguments["lr"] = rate
+    learning_rate = lr if lr is not None else (spec.learning_rate if spec else None)
+    if learning_rate is not None:
+        arguments["lr"] = learning_rate
 
     def make(parameters: list[Tensor]) -> Optimizer:
         return kind(parameters, **arguments)
@@ -73,8 +66,8 @@ def _torch_class(optimizer: str | type[Optimizer]) -> type[Optimizer]:
     if optimizer in BLACK_BOX_OPTIMIZERS:
         raise UsageError(f"{optimizer} takes no gradients", f"Search by lso.optimize(objective, {optimizer!r}).")
     if optimizer.lower() not in classes:
-        able = {*GRADIENT_OPTIMIZERS, *(classes.keys() - COUPLING_OPTIMIZERS.keys())}
-        raise unknown_name("optimizer", optimizer, {*able, *BLACK_BOX_OPTIMIZERS})
+        elementwise = {*GRADIENT_OPTIMIZERS, *(classes.keys() - COUPLING_OPTIMIZERS.keys())}
+        raise unknown_name("optimizer", optimizer, {*elementwise, *BLACK_BOX_OPTIMIZERS})
     return classes[optimizer.lower()]
 
 
@@ -85,7 +78,7 @@ def _coupling_error(name: str, why: str) -> UsageError:
 
 
 def keep_rows(optimizer: Optimizer, z: Tensor, rows: Tensor) -> None:
-    """Drop the other rows from a parameter and from the optimizer's state, in place."""
+    """Keep only these rows of a parameter and of the optimizer's state of it, in place."""
     n = len(z)
     state = optimizer.state[z]
     for key, value in state.items():
@@ -96,7 +89,7 @@ def keep_rows(optimizer: Optimizer, z: Tensor, rows: Tensor) -> None:
 
 
 def _probe(name: str, make: Factory) -> None:
-    """Try whether one row's path depends on the other rows, or on their leaving half way."""
+    """Run a few steps to verify that a row's path depends neither on the other rows nor on their leaving half way."""
     try:
         alone, quiet, loud = (
             _probe_path(make, [0], 1.0),
@@ -108,9 +101,10 @@ def _probe(name: str, make: Factory) -> None:
         raise
     except Exception as error:
         raise UsageError(
-            f"{name} cannot be run on codes: {error}", "Check its options; a closure is not given."
+            f"{name} cannot be run on codes: {error}",
+            "Check its options. Optimizers that need a closure cannot be used.",
         ) from error
-    # Not bit for bit: a row may be summed in another vector lane.
+    # Compared with a tolerance, since a row of a larger batch may be computed by other vector instructions.
     if not all(torch.allclose(alone, path, rtol=1e-9, atol=1e-12) for path in (quiet, loud, left)):
         raise _coupling_error(name, "the step of one element changed with the gradients of the others")
 
@@ -135,82 +129,52 @@ READ_EVERY = 20
 
 @runtime_checkable
 class DescentCallback(Protocol):
-    """What a search tells, and asks, while it runs; polled at the host reads."""
+    """Progress and stop requests of a search; called whenever results are copied to the host."""
 
     def step(self, done: int, total: int, best: float) -> None:
-        """Hear how far it is.
-
-        Args:
-            done: steps taken.
-            total: steps at most.
-            best: best value so far, in the user's own sense.
-        """
+        """Receive the steps taken, the steps at most, and the best value so far in the user's sense."""
 
     def stop(self) -> str | None:
-        """Say whether to stop.
-
-        Returns:
-            Why to stop now, or None.
-        """
+        """Return the reason to stop now, or None to continue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """When elements stop, and what is kept of the way.
+    """When elements stop, how often losses are traced, and the box that codes are kept in."""
 
-    Args:
-        tol: mean absolute loss change over the window at which an element stops.
-        window: steps that it is averaged over.
-        max_steps: steps at most.
-        trace_every: steps between entries of the trace.
-        bounds: ``(2, d)`` box that codes are clipped to, or None.
-    """
-
-    tol: float | int
-    window: int
+    tol: float | int  # an element stops where its mean absolute loss change over the window is at most this
+    window: int  # steps
     max_steps: int
-    trace_every: int
-    bounds: Tensor | None = None
+    trace_every: int  # steps between entries of the trace
+    bounds: Tensor | None = None  # (2, d) box that codes are clipped to
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class DescentResult:
-    """Where each of N elements ended. Losses, not values: the sign is still flipped.
+    """Where each of N elements ended, as losses to be minimized: minus the value where the objective is maximized."""
 
-    Args:
-        z: ``(N, d)`` codes; the last finite one where a loss was not finite.
-        loss: ``(N,)`` losses there.
-        steps: ``(N,)`` steps at which each stopped.
-        reason: ``(N,)`` index into `stopping.REASONS`.
-        seconds: ``(N,)`` seconds at the host read that saw it stopped.
-        trace_steps: steps of the trace.
-        trace: losses of all elements at those steps; finished ones keep their last.
-        calls: codes decoded.
-        interrupted: why the search was stopped from outside, or None.
-    """
-
-    z: Tensor
-    loss: Tensor
-    steps: Tensor
-    reason: Tensor
-    seconds: Tensor
+    z: Tensor  # (N, d) codes; the last finite one where a loss was not finite
+    loss: Tensor  # (N,) losses at these codes
+    steps: Tensor  # (N,) step at which each stopped
+    reason: Tensor  # (N,) index into `stopping.REASONS`
+    seconds: Tensor  # (N,) time of the first host read that saw the element stopped
     trace_steps: list[int] = field(default_factory=list)
-    trace: list[Tensor] = field(default_factory=list)
-    calls: int = 0
-    interrupted: str | None = None
+    trace: list[Tensor] = field(
+        default_factory=list
+    )  # losses of all elements at those steps; finished ones keep theirs
+    calls: int = 0  # codes decoded
+    interrupted: str | None = None  # why the search was stopped from outside
 
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """The elements still in the batch; changed in place.
+    """The elements that are still in the batch; changed in place."""
 
-    `end` pairs the last finite codes with their losses in one assignment, so that an interrupt never tears them apart.
-    """
-
-    rows: Tensor
+    rows: Tensor  # their numbers among all elements of the search
     objective: LatentObjective
     z: Tensor
     optimizer: Optimizer
+    # Last finite codes and their losses, replaced by one assignment, so that Ctrl-C cannot separate them.
     end: tuple[Tensor, Tensor]
     reason: Tensor
     steps: Tensor
@@ -231,21 +195,21 @@ def descend(
         budget = replace(budget, bounds=budget.bounds.to(z0))
     z = _clip(z0.detach().clone(), budget.bounds).requires_grad_()
     zeros = torch.zeros(len(z0), dtype=torch.long, device=z0.device)
-    nothing = torch.full((len(z0),), torch.nan, dtype=z0.dtype, device=z0.device)
+    nan = torch.full((len(z0),), torch.nan, dtype=z0.dtype, device=z0.device)
     outcome = DescentResult(
         z=z.detach().clone(),
-        loss=nothing,
+        loss=nan,
         steps=zeros,
         reason=zeros.clone(),
         seconds=torch.full((len(z0),), torch.nan, dtype=torch.float64),
     )
-    everyone = torch.arange(len(z0), device=z0.device)
+    all_rows = torch.arange(len(z0), device=z0.device)
     batch = _Batch(
-        everyone,
+        all_rows,
         objective.take(targets),
         z,
         make([z]),
-        (z.detach().clone(), nothing.clone()),
+        (z.detach().clone(), nan.clone()),
         zeros.clone(),
         zeros.clone(),
     )
@@ -254,7 +218,7 @@ def descend(
     except KeyboardInterrupt:
         outcome.interrupted = "interrupted"
     if len({len(batch.rows), len(batch.end[1]), len(batch.reason), len(batch.steps)}) == 1:
-        _commit(batch, outcome)  # else cut inside `_shrink`, right after a commit
+        _commit(batch, outcome)  # other lengths: interrupted inside `_drop_finished`, right after a commit
     outcome.reason[outcome.reason == stopping.RUNNING] = stopping.STOPPED
     outcome.seconds[outcome.seconds.isnan()] = time.perf_counter() - started
     return outcome
@@ -287,23 +251,23 @@ def _run(
 
 
 def _evaluate(batch: _Batch, step: int, budget: Budget, outcome: DescentResult) -> None:
-    """Losses and gradients at the current codes, and who stops there."""
+    """Compute losses and gradients at the current codes, and mark the elements that stop there."""
     z = batch.z.detach()
     loss, grad = batch.objective.loss_and_grad(z)
     outcome.calls += len(z)
     finite = torch.isfinite(loss) & torch.isfinite(z).all(-1)
     running = batch.reason == stopping.RUNNING
-    # A start that is not finite already keeps its own loss as the record of that.
-    good = running & (finite if step else torch.ones_like(finite))
-    batch.end = torch.where(good[:, None], z, batch.end[0]), torch.where(good, loss, batch.end[1])
+    # At step 0 a loss that is not finite is kept as well: there is no earlier one to report.
+    accepted = running & (finite if step else torch.ones_like(finite))
+    batch.end = torch.where(accepted[:, None], z, batch.end[0]), torch.where(accepted, loss, batch.end[1])
     if batch.window is None:
         batch.window = stopping.init(loss, budget.window)
-        still = torch.zeros_like(finite)
+        converged = torch.zeros_like(finite)
     else:
-        still = stopping.observe(batch.window, loss) <= budget.tol
-    # What is written last counts: not finite before tolerance before the end of the budget.
+        converged = stopping.observe(batch.window, loss) <= budget.tol
+    # Later lines take precedence: not finite over tolerance, tolerance over the maximum of steps.
     reason = torch.full_like(batch.reason, stopping.MAX_STEPS if step == budget.max_steps else stopping.RUNNING)
-    reason = torch.where(still, stopping.TOLERANCE, reason)
+    reason = torch.where(converged, stopping.TOLERANCE, reason)
     reason = torch.where(finite, reason, stopping.NOT_FINITE)
     batch.reason = torch.where(running, reason, batch.reason)
     batch.steps = torch.where(running, step, batch.steps)
@@ -339,7 +303,7 @@ def _read_host(
     sign: float,
     clock: Callable[[], float],
 ) -> bool:
-    """The one look at the device: who is done, and how good the best is. True ends the search."""
+    """Copy stop reasons and the best loss to the host, in one transfer; True where the search is to end."""
     worst = torch.full_like(outcome.loss, torch.inf)
     best = torch.where(torch.isfinite(outcome.loss), outcome.loss, worst).min()
     read = torch.cat([outcome.reason.to(outcome.loss.dtype), best[None]]).cpu()
@@ -353,11 +317,11 @@ def _read_host(
 
 def _drop_finished(batch: _Batch, rows: Tensor, objective: LatentObjective, targets: Tensor) -> None:
     assert batch.window is not None
-    keep_rows_of = (batch.end[0][rows], batch.end[1][rows])
+    end = (batch.end[0][rows], batch.end[1][rows])
     grad = batch.z.grad
     keep_rows(batch.optimizer, batch.z, rows)
     batch.z.grad = None if grad is None else grad[rows]
     stopping.keep(batch.window, rows)
-    batch.end, batch.reason, batch.steps = keep_rows_of, batch.reason[rows], batch.steps[rows]
+    batch.end, batch.reason, batch.steps = end, batch.reason[rows], batch.steps[rows]
     batch.rows = batch.rows[rows]
     batch.objective = objective.take(targets[batch.rows])

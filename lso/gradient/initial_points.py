@@ -1,4 +1,4 @@
-"""Where searches start: for each target a row of codes."""
+"""Initial points of gradient searches: several codes for each target."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -33,22 +33,11 @@ def make_starts(
     n: int,
     generator: Generator | None = None,
 ) -> Float[Tensor, "target n latent"]:
-    """Starting codes of every target.
+    """The initial codes of every target: ``(T, n, d)`` for n starts of T targets (T = 1 without targets).
 
-    Args:
-        kind: a row of `STARTS`, a list of n of them, or the user's own codes: ``(d,)`` or ``(n, d)`` for all targets
-            alike, or ``(T, n, d)``.
-        space: prior and known codes.
-        decoder: its encoder serves ``mean`` and ``sample``.
-        targets: ``(T, *event)``; None for an objective without targets (T = 1).
-        n: starts for each target.
-        generator: CPU generator; None is torch's global one.
-    Returns:
-        ``(T, n, d)``, double for the kinds, the user's own dtype for the user's own codes. Random kinds draw anew for
-        every target.
-    Raises:
-        UsageError: for an unknown kind, or one that the decoder or space cannot serve.
-        ShapeError: if the user's codes do not fit.
+    ``kind`` is a row of `STARTS` or a list of n of them, which give double precision and draw anew for every target; or
+    the user's own codes ``(d,)``, ``(n, d)`` or ``(T, n, d)``, which keep their dtype. ``generator`` is on the CPU;
+    None is torch's global one.
     """
     count = 1 if targets is None else len(targets)
     if isinstance(kind, Tensor):
@@ -61,21 +50,14 @@ def make_starts(
 
 
 def name_starts(kind: str | Sequence[str] | Tensor, n: int) -> list[str]:
-    """Names of the starts, for records and reports.
-
-    Args:
-        kind: as for `make_starts`.
-        n: starts for each target.
-    Returns:
-        n names, such as ``["mean", "prior 1", "prior 2"]``; numbered where a kind comes more than once.
-    """
+    """The names of n starts for records and reports, such as ``["mean", "prior 1", "prior 2"]``."""
     kinds = ["own"] * n if isinstance(kind, Tensor) else [kind] * n if isinstance(kind, str) else list(kind)
-    many, seen = Counter(kinds), Counter[str]()
-    found = []
+    totals, counts = Counter(kinds), Counter[str]()
+    names = []
     for name in kinds:
-        seen[name] += 1
-        found.append(f"{name} {seen[name]}" if many[name] > 1 else name)
-    return found
+        counts[name] += 1
+        names.append(f"{name} {counts[name]}" if totals[name] > 1 else name)
+    return names
 
 
 def _expand_user_starts(codes: Tensor, count: int, n: int, dim: int) -> Tensor:
@@ -91,21 +73,21 @@ def _expand_user_starts(codes: Tensor, count: int, n: int, dim: int) -> Tensor:
 
 
 def _encode_targets(kinds: Sequence[str], decoder: "Decoder", targets: Tensor | None) -> Posterior | Tensor | None:
-    wanted = [name for name in kinds if name in ("mean", "sample")]
-    if not wanted:
+    encoded = [name for name in kinds if name in ("mean", "sample")]
+    if not encoded:
         return None
     if targets is None:
         raise UsageError(
-            f"start {wanted[0]!r} encodes the target, and there is none", "Start from prior, codes or zero."
+            f"start {encoded[0]!r} encodes the target, and there is no target", "Start from prior, codes or zero."
         )
     with torch.no_grad():
         code = decoder.encode(targets)
     if code is None:
         raise UsageError(
-            f"start {wanted[0]!r} needs an encoder", "Pass encode=... to lso.Decoder, or start from prior."
+            f"start {encoded[0]!r} needs an encoder", "Pass encode=... to lso.Decoder, or start from prior."
         )
-    if "sample" in wanted and not isinstance(code, DiagonalGaussian):
-        raise UsageError("start 'sample' needs the encoder's variance, which it does not give", "Start from mean.")
+    if "sample" in encoded and not isinstance(code, DiagonalGaussian):
+        raise UsageError("start 'sample' needs the encoder's variance, and the encoder gives none", "Start from mean.")
     return code
 
 

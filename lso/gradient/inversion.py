@@ -1,4 +1,4 @@
-"""Inversion: codes that decode to given data, by gradient from many starts."""
+"""Inversion of a decoder: finding codes that decode to given data, by gradient from many starts."""
 
 from dataclasses import dataclass
 
@@ -20,13 +20,13 @@ from lso.vae.utils.validation import require
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Inversion:
-    """What `invert` found.
+    """The best code of each target.
 
     Args:
-        z: ``(T, d)`` code of each target, on the CPU in double.
-        error: ``(T,)`` loss of its decode against the target, prior term included.
-        encoder_error: ``(T,)`` loss at the encoder's mean; NaN where there is no encoder.
-        result: of the whole search, all starts.
+        z: ``(T, d)`` codes, on the CPU in double.
+        error: ``(T,)`` losses of their decodes against the targets, the prior's term included.
+        encoder_error: ``(T,)`` losses at the encoder's means; NaN without an encoder.
+        result: the whole search, all starts.
     """
 
     z: Float[Tensor, "target latent"]
@@ -36,7 +36,7 @@ class Inversion:
 
     @property
     def gain(self) -> Float[Tensor, " target"]:
-        """``(T,)`` by how much the error is below the encoder mean's; never negative, NaN without an encoder."""
+        """``(T,)`` the encoder mean's error minus the error: never negative; NaN without an encoder."""
         return self.encoder_error - self.error
 
 
@@ -55,28 +55,30 @@ def invert(
     bounds: Tensor | str | None = "space",
     seed: int = 0,
 ) -> Inversion:
-    """Codes that decode to given data: the encoder's mean and prior draws, each improved by gradient; the best stays.
+    """Find codes that decode to given data, by gradient from the encoder's mean and prior draws; the best is kept.
 
-    A search that learns from pairs (code, value) needs the code that really decodes to the known datum; an encoder's
-    mean mostly decodes to something near it. Where the decode cannot equal x, ``error`` says what is left. Sequences
-    are teacher-forced on x, as in training: the error is -log p(x|z), whose minimum need not decode to x greedily.
+    A search that learns from pairs (code, value) needs the code that really decodes to the known datum, and an
+    encoder's mean often decodes to something near it only. Where no code decodes to x exactly, ``error`` is what
+    remains. Sequences are teacher-forced on x, as in training: the error is -log p(x|z), whose minimum need not decode
+    to x greedily.
 
     Args:
-        decoder: differentiable.
+        decoder: a differentiable one.
         x: ``(T, *event)`` data, or a corpus.
-        starts: for each target, >= 1. The first is the encoder's mean where there is one, the others are prior draws.
-        space: prior and size; None is the usual.
-        loss: see `LatentObjective.reconstruct`; None is the squared error, of sequences the likelihood.
+        starts: starts for each target, >= 1. The first is the encoder's mean where there is an encoder, the others are
+            prior draws.
+        space: prior and bounds; None is ``LatentSpace(decoder.latent_dim)``.
+        loss: see `LatentObjective.reconstruct`; None is the squared error, for sequences -log p(x|z).
         prior_weight: see `LatentObjective.reconstruct`; 0 lets codes go as far out as error and bounds allow.
         optimizer: see `minimize`.
         lr: see `minimize`.
-        tol: see `minimize`; 0 goes on until the loss does not change any more.
+        tol: see `minimize`; 0 continues until the loss does not change any more.
         max_steps: see `minimize`.
-        bounds: ``(2, d)`` box that codes are kept in; ``"space"`` is the space's, so that a search can be told of the
-            codes. None is none: coordinates in the thousands may come of it, where the decoder saturates.
+        bounds: ``(2, d)`` box that codes are kept in; ``"space"`` is the space's, so that a search in that space can
+            use the codes. None is no box: coordinates may reach the thousands where the decoder saturates.
         seed: of the prior draws.
     Returns:
-        Codes and errors.
+        The codes and their errors.
     Raises:
         UsageError: if the decoder is declared not differentiable, or a number is out of range.
         ShapeError: if the data do not have the shape of what the decoder makes.
@@ -88,7 +90,7 @@ def invert(
         raise not_differentiable_error("invert", "its decoder is declared not differentiable", optimizer)
     space = space or LatentSpace(decoder.latent_dim)
     objective = LatentObjective.reconstruct(decoder, x, loss, space=space, prior_weight=prior_weight)
-    encoded = decoder.has_encoder
+    encoded = decoder.has_encoder  # a bool, counted as 0 or 1 below
     kinds = ["mean"] * encoded + ["prior"] * (starts - encoded)
     z0 = starting.make_starts(kinds, space, decoder, objective.targets, starts, generator(seed, "invert"))
     names = starting.name_starts(kinds, starts)
@@ -108,9 +110,9 @@ def invert(
 
 def _best(result: Result, z0: Tensor, objective: LatentObjective, encoded: bool) -> Inversion:
     z, error = result.best_z, result.best_value
-    first = torch.full_like(error, torch.nan)
+    encoder_error = torch.full_like(error, torch.nan)
     if encoded:
-        first = result.value0[:, 0]
-        worse = ~(error <= first)  # an optimizer may end above its start
-        z, error = torch.where(worse[:, None], z0[:, 0], z), torch.where(worse, first, error)
-    return Inversion(z=z, error=error, encoder_error=first, result=result)
+        encoder_error = result.value0[:, 0]
+        worse = ~(error <= encoder_error)  # an optimizer may end above its start
+        z, error = torch.where(worse[:, None], z0[:, 0], z), torch.where(worse, encoder_error, error)
+    return Inversion(z=z, error=error, encoder_error=encoder_error, result=result)

@@ -1,8 +1,8 @@
-"""BoTorch's batched L-BFGS-B under the stopping rule of all optimizers.
+"""Gradient search by BoTorch's batched L-BFGS-B, with the stopping rule that all optimizers share.
 
-A step is an iteration (one accepted point). The rule of `lso.gradient.stopping` is applied to each element after each
-of its iterations; L-BFGS-B's own tolerances are set to 0, so that by itself it stops only where the loss does not fall
-any more.
+A step is an iteration: one accepted point. The rule of `lso.gradient.stopping` is applied to each element after each of
+its iterations. L-BFGS-B's own tolerances are 0, so that by itself it stops only where the loss does not decrease any
+more.
 """
 
 import time
@@ -23,36 +23,28 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
-# What a trial point that is not finite counts as, above the last accepted loss: the line search then steps back.
+# The loss reported for a trial point that is not finite lies this factor above the last accepted loss: the line search
+# then steps back.
 NOT_FINITE_PENALTY = 1e10
-# A last change below this share of the loss counts as none: some units in the last place of single precision, in which
-# most decoders work.
+# A last change below this share of the loss counts as none: a few units in the last place of single precision, in which
+# most decoders compute.
 ROUNDING_SHARE = 1e-6
 
 
 class _SearchStopped(Exception):
-    """The search is to end; carries why."""
+    """Raised inside the minimizer to end the search; its message is the reason."""
 
 
 @dataclass(slots=True, eq=False)
 class _Element:
-    """One element as the callbacks see it.
+    """The state of one element (a pair of target and start) of the search."""
 
-    Args:
-        z: last accepted code.
-        losses: losses of the start and of every accepted point.
-        trial: code last evaluated, and its loss.
-        bad: whether a trial since the last accepted point was not finite.
-        reason: why it stopped, so far as we stopped it ourselves.
-        seconds: when it last moved.
-    """
-
-    z: "NDArray[numpy.float64]"
-    losses: list[float]
-    trial: "tuple[NDArray[numpy.float64], float]"
-    bad: bool = False
-    reason: int = stopping.RUNNING
-    seconds: float = 0.0
+    z: "NDArray[numpy.float64]"  # last accepted code
+    losses: list[float]  # at the start and at every accepted point
+    trial: "tuple[NDArray[numpy.float64], float]"  # code last evaluated, and its loss
+    not_finite: bool = False  # whether a trial since the last accepted point was not finite
+    reason: int = stopping.RUNNING  # why it stopped, where the stop was not L-BFGS-B's own
+    seconds: float = 0.0  # time of the last accepted point
 
 
 def descend(
@@ -76,7 +68,7 @@ def descend(
     search = _LbfgsProblem(objective, targets, start.numpy(), budget, callback)
     messages, interrupted = [""] * len(z0), None
     try:
-        # As BoTorch does: SciPy's many tiny products are slower on several threads, and much slower on a busy machine.
+        # As BoTorch does: SciPy's many tiny products are slower on several threads, much slower on a busy machine.
         with threadpool_limits(limits=1, user_api="blas"):
             _, _, results = fmin_l_bfgs_b_batched(  # type: ignore[no-untyped-call]
                 search.losses,
@@ -97,19 +89,19 @@ def descend(
 
 
 class _LbfgsProblem:
-    """Serves the minimizer and writes down what it accepts. Host code for each element, as L-BFGS-B itself is."""
+    """Losses for the minimizer, and a record of the points that it accepts, in host code like L-BFGS-B itself."""
 
     def __init__(
         self, objective: LatentObjective, targets: Tensor, start: Any, budget: Budget, callback: DescentCallback | None
     ) -> None:
         self.objective, self.targets, self.budget, self.callback = objective, targets, budget, callback
         self.elements = [_Element(row.copy(), [], (row.copy(), 0.0)) for row in start]
-        self.owner: dict[int, int] = {}
+        self.element_of_array: dict[int, int] = {}  # id of the minimizer's array -> number of its element
         self.calls = self.rounds = 0
         self.started = time.perf_counter()
 
     def losses(self, x: Any, batch_indices: list[int]) -> tuple[Any, Any]:
-        """Losses and gradients of the trial points of some elements."""
+        """Losses and gradients ``(n,)``, ``(n, d)`` of the trial points of some elements."""
         import numpy
 
         self._poll()
@@ -121,18 +113,20 @@ class _LbfgsProblem:
             element = self.elements[index]
             if not element.losses:
                 element.losses.append(float(f[row]))
-                if not finite[row]:  # a flat loss ends it at once
+                if not finite[row]:  # a loss of 0 with gradient 0 ends the element at once
                     element.reason, f[row] = stopping.NOT_FINITE, 0.0
             elif not finite[row]:
-                element.bad, f[row] = True, element.losses[-1] + NOT_FINITE_PENALTY * (1 + abs(element.losses[-1]))
+                element.not_finite, f[row] = (
+                    True,
+                    element.losses[-1] + NOT_FINITE_PENALTY * (1 + abs(element.losses[-1])),
+                )
             element.trial = x[row].copy(), float(f[row])
         return f, g
 
     def on_accepted(self, intermediate_result: Any) -> None:
-        """One element has a new point. BoTorch does not say which: it hands over the element's own array."""
+        """The minimizer's callback: record an accepted point of one element, and end the element by StopIteration."""
         element = self.elements[self._element_of(intermediate_result.x)]
-        # One assignment for the pair would not help: both are read together only after the minimizer has ended.
-        element.z, element.bad = intermediate_result.x.copy(), False
+        element.z, element.not_finite = intermediate_result.x.copy(), False
         element.losses.append(float(intermediate_result.fun))
         element.seconds = time.perf_counter() - self.started
         window = element.losses[-self.budget.window - 1 :]
@@ -144,12 +138,14 @@ class _LbfgsProblem:
             raise StopIteration
 
     def _element_of(self, x: Any) -> int:
-        if id(x) not in self.owner:
-            taken = set(self.owner.values())
+        # BoTorch does not say which element a point belongs to, but passes the same array for an element each time. At
+        # its first point the element is the one whose last trial point this is: an accepted point was just evaluated.
+        if id(x) not in self.element_of_array:
+            taken = set(self.element_of_array.values())
             free = [i for i in range(len(self.elements)) if i not in taken]
-            # An accepted point is the trial point last evaluated.
-            self.owner[id(x)] = min(free, key=lambda i: float(abs(self.elements[i].trial[0] - x).max()))
-        return self.owner[id(x)]
+            nearest = min(free, key=lambda i: float(abs(self.elements[i].trial[0] - x).max()))
+            self.element_of_array[id(x)] = nearest
+        return self.element_of_array[id(x)]
 
     def _poll(self) -> None:
         if self.callback is not None and self.rounds % READ_EVERY == 0:
@@ -158,30 +154,31 @@ class _LbfgsProblem:
             self.callback.step(
                 max(done, 0), self.budget.max_steps, self.objective.sign * min(finite, default=float("nan"))
             )
-            if why := self.callback.stop():
-                raise _SearchStopped(why)
+            if reason := self.callback.stop():
+                raise _SearchStopped(reason)
         self.rounds += 1
 
     def outcome(self, z0: Tensor, messages: list[str], interrupted: str | None) -> DescentResult:
-        """What came of every element."""
+        """The end of every element, from the minimizer's message for each and the reason of an interruption."""
         losses = [element.losses or [float("nan")] for element in self.elements]
-        steps = torch.tensor([len(one) - 1 for one in losses])
+        steps = torch.tensor([len(path) - 1 for path in losses])
         end = int(steps.max())
-        marks = list(range(0, end + 1, self.budget.trace_every))
-        marks += [end] if marks[-1] != end else []
+        trace_steps = list(range(0, end + 1, self.budget.trace_every))
+        trace_steps += [end] if trace_steps[-1] != end else []
         reasons = [
             _reason(e, m, interrupted is not None, self.budget.tol)
             for e, m in zip(self.elements, messages, strict=True)
         ]
         return DescentResult(
             z=torch.stack([torch.from_numpy(e.z) for e in self.elements]).to(z0),
-            loss=torch.tensor([one[-1] for one in losses], dtype=torch.float64).to(z0),
+            loss=torch.tensor([path[-1] for path in losses], dtype=torch.float64).to(z0),
             steps=steps.to(z0.device),
             reason=torch.tensor(reasons, device=z0.device),
             seconds=torch.tensor([e.seconds for e in self.elements], dtype=torch.float64),
-            trace_steps=marks,
+            trace_steps=trace_steps,
             trace=[
-                torch.tensor([one[min(k, len(one) - 1)] for one in losses], dtype=torch.float64).to(z0) for k in marks
+                torch.tensor([path[min(k, len(path) - 1)] for path in losses], dtype=torch.float64).to(z0)
+                for k in trace_steps
             ],
             calls=self.calls,
             interrupted=interrupted,
@@ -197,9 +194,9 @@ def _reason(element: _Element, message: str, interrupted: bool, tol: float | int
         return stopping.TOLERANCE
     if "ITERATIONS" in message:
         return stopping.MAX_STEPS
-    if element.bad:
+    if element.not_finite:
         return stopping.NOT_FINITE
-    # Where rounding alone keeps the line search from going on, the loss is exactly unchanged for all that follows.
+    # A line search that fails by rounding alone has converged: further steps would leave the loss as it is.
     level = max(tol, ROUNDING_SHARE * max(1.0, abs(element.losses[-1])))
     last = abs(element.losses[-1] - element.losses[-2]) if len(element.losses) > 1 else float("inf")
     return stopping.TOLERANCE if last <= level else stopping.LINE_SEARCH

@@ -1,4 +1,4 @@
-"""Gradient search: all targets and all starts as one batch, each element on its own."""
+"""Gradient search: all targets and all starts as one batch of independent elements."""
 
 import time
 from collections.abc import Mapping
@@ -38,44 +38,44 @@ def minimize(
     callback: DescentCallback | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Search from every start for every target at once; follows the objective's sense (a score to maximize is
-    maximized).
+    """Search by gradient from every start for every target at once; an objective with ``maximize`` is maximized.
 
-    An element stops at the first step where its mean absolute loss change over the last ``window`` steps is at most
-    ``tol`` (0: exactly unchanged), or at ``max_steps``. Its answer does not depend on the others in the batch. For
-    ``lbfgs`` a step is an iteration, and the same rule is applied to iterations; L-BFGS-B's own tolerances are 0. A
-    step of ``adam`` or ``sgd`` costs one decode and one backward pass, one of ``lbfgs`` a little more than one.
+    An element (a pair of target and start) stops at the first step where its mean absolute loss change over the last
+    ``window`` steps is at most ``tol`` (0: exactly unchanged), or at ``max_steps``. Its result does not depend on the
+    others in the batch. For ``lbfgs`` a step is an iteration, and the same rule is applied to iterations; L-BFGS-B's
+    own tolerances are 0. A step of ``adam`` or ``sgd`` costs one decode and one backward pass, one of ``lbfgs`` a
+    little more.
 
     Args:
-        objective: what to search over.
+        objective: the objective to minimize or maximize.
         z0: ``(T, S, d)`` starts, or ``(T, d)`` for one start each; without targets, or with one, any leading axes.
         optimizer: ``adam`` (learning rate 0.05), ``sgd`` (0.01, momentum 0.9), ``lbfgs``, or the name or class of any
-            torch optimizer that treats the rows of a batch by themselves, at its own default learning rate. A name may
+            torch optimizer that treats the rows of a batch independently, at its own default learning rate. A name may
             have options: ``"sgd:momentum=0.5"``.
-        lr: learning rate; None is the default; ``lbfgs`` has none.
+        lr: learning rate; None is the optimizer's default; ``lbfgs`` has none.
         tol: see above; in the units of the loss. At 1e-3 Adam stops after some hundreds of steps on summed squared
-            errors of digits.
+            errors of images of digits.
         window: see above.
         max_steps: steps at most, >= 1.
         trace_every: steps between entries of the trace.
-        bounds: ``(2, d)`` box that codes are kept in; None is none, or the objective's where that is strict.
+        bounds: ``(2, d)`` box that codes are kept in; None is no box, or the objective's where that is strict.
         start_names: S names of the starts.
-        callback: hears of progress and may stop the search early; Ctrl-C does, too. Values so far are returned.
+        callback: receives progress and may stop the search early, as Ctrl-C does; the result so far is then returned.
         options: further arguments of the optimizer, e.g. ``{"betas": (0.9, 0.99)}``; for ``lbfgs`` maxcor and maxls.
     Returns:
-        The result: ends, values, trace, one evaluation for each element; tensors on z0's device and in its dtype.
+        The result: final codes, values, trace, one evaluation for each element; tensors on z0's device in its dtype.
     Raises:
         UsageError: if the objective is not differentiable, the optimizer is unknown or couples the elements of a batch,
             or a number is out of range.
         ShapeError: if the starts do not fit the objective.
-        LsoError: if the decoder's weights changed on the way.
+        LsoError: if the decoder's weights changed during the search.
     """
     name = optimizer if isinstance(optimizer, str) else optimizer.__name__
     if not objective.differentiable:
-        what = (
+        reason = (
             "its score works on objects" if objective.on == "objects" else "its decoder is declared not differentiable"
         )
-        raise not_differentiable_error(objective.name, what, name)
+        raise not_differentiable_error(objective.name, reason, name)
     require(tol >= 0, "tol >= 0", tol, "0 stops where the loss is exactly unchanged.")
     require(
         window >= 1 and max_steps >= 1,
@@ -116,7 +116,7 @@ def _as_targets_by_starts(objective: LatentObjective, z0: Tensor) -> Tensor:
         bool(torch.isfinite(z0).all()),
         "finite starts",
         "some that are NaN or infinite",
-        "See lso.gradient.initial_points.make_starts.",
+        "lso.gradient.initial_points.make_starts makes finite ones.",
     )
     return z0.detach().reshape(count, -1, d)
 
@@ -131,7 +131,7 @@ def _run(
     callback: DescentCallback | None,
 ) -> tuple[str, DescentResult, dict[str, Any]]:
     count, each, _ = starts.shape
-    flat = starts.reshape(count * each, -1).to(objective.decoder.device)  # once, not at every step
+    flat = starts.reshape(count * each, -1).to(objective.decoder.device)  # here, so that the steps copy nothing
     targets = torch.arange(count, device=flat.device).repeat_interleave(each)
     name, make, arguments = resolve_optimizer(optimizer, lr, options)
     if make is None:
@@ -143,16 +143,10 @@ def _run(
 def resolve_optimizer(
     optimizer: str | type[Optimizer], lr: float | int | None, options: Mapping[str, Any]
 ) -> tuple[str, Factory | None, dict[str, Any]]:
-    """Resolve an optimizer before anything is decoded or written.
+    """Resolve an optimizer to its name, a function ``[z] -> optimizer`` and its arguments, or refuse it.
 
-    Args:
-        optimizer: see `minimize`.
-        lr: learning rate, or None.
-        options: further arguments.
-    Returns:
-        Its name, a function ``[z] -> optimizer`` (None for what is not torch's, as ``lbfgs``), and its arguments.
-    Raises:
-        UsageError: if it is unknown, couples the elements of a batch, or does not take the arguments.
+    The function is None for an optimizer that is not torch's, such as ``lbfgs``. Called before anything is decoded or
+    written, so that a wrong name or option costs nothing.
     """
     if isinstance(optimizer, str):
         optimizer, options = merge_options(optimizer, options)
@@ -164,7 +158,7 @@ def resolve_optimizer(
     if spec is None or not isinstance(optimizer, str) or not spec.descend:
         return resolve_torch_optimizer(optimizer, lr, options)
     if lr is not None:
-        raise UsageError(f"{optimizer} has no learning rate", "Leave lr out; it finds its step itself.")
+        raise UsageError(f"{optimizer} has no learning rate", "Leave lr out; the optimizer chooses its steps itself.")
     if unknown := options.keys() - set(spec.takes):
         taken = " and ".join(spec.takes) or "none"
         raise UsageError(f"{optimizer} has no option {', '.join(sorted(unknown))}", f"It takes {taken}.")

@@ -1,8 +1,8 @@
-"""A gradient search run once, and read off at every stopping threshold: NE-VAE (2021), section 5.4.
+"""One run of Adam that gives the results of gradient searches for many stopping thresholds: NE-VAE (2021), section 5.4.
 
-The change of an image's loss is its decrease over a window of steps. A search with threshold t stops at the end of the
-first window in which the loss decreased by t or less; threshold 0 is the first window without a decrease. As stopping
-changes nothing before it, one trajectory holds the ends for all thresholds.
+A search with threshold t stops at the end of the first window of steps in which its loss decreased by t or less;
+threshold 0 is the first window without a decrease. As the threshold only decides when to stop, one trajectory holds the
+results for all thresholds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,25 +15,25 @@ from torch import Tensor
 from lso.objectives.latent_objective import LatentObjective
 from lso.vae.utils.validation import require
 
-POLL_EVERY = 10  # steps between two looks at the caller's clock
+POLL_EVERY = 10  # steps between two calls of the caller's `stop`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ThresholdEnds:
-    """Where searches stand at each threshold; k thresholds, T targets, S starts.
+    """The result of every search at each threshold: k thresholds in falling order, T targets, S starts.
 
     Args:
-        thresholds: falling.
-        window: steps in one.
-        steps: ``(k, T, S)`` steps done; the last ones where the threshold was not reached.
-        reached: ``(k, T, S)`` whether it was.
-        value: ``(k, T, S)`` losses there.
-        z: ``(k, T, S, d)`` codes there.
-        together_steps: ``(k, S)`` the same for the sum over targets run as one problem; 0 where it is not followed.
-        together_reached: ``(k, S)``.
-        losses: ``(w, T, S)`` at the start and at the end of each window; of a search that left, its last one.
-        finished: whether the run ended by its own rule or cap, not by the caller.
-        state: where the run stood when the caller ended it: codes, Adam's moments, steps done; empty otherwise.
+        thresholds: in falling order.
+        window: steps in a window.
+        steps: ``(k, T, S)`` steps at which the search stopped; the steps of the whole run where it did not.
+        reached: ``(k, T, S)`` whether the search stopped by the threshold.
+        value: ``(k, T, S)`` losses at these steps.
+        z: ``(k, T, S, d)`` codes at these steps.
+        together_steps: ``(k, S)`` the same for the sum of losses over targets, as one problem; 0 where not followed.
+        together_reached: ``(k, S)`` whether that sum reached the threshold.
+        losses: ``(w, T, S)`` at the start and at the end of each window; for a search that left the batch, its last.
+        finished: whether the run ended by its own rule or ``max_steps``, rather than by the caller's ``stop``.
+        state: where ``stop`` ended the run: codes, Adam's moments, steps done; empty otherwise.
     """
 
     thresholds: tuple[float, ...]
@@ -61,29 +61,31 @@ def search_to_thresholds(
     stop: Callable[[int], bool] | None = None,
     begun: ThresholdEnds | None = None,
 ) -> ThresholdEnds:
-    """Adam from every start to every target, until each search and each sum over targets met the last threshold.
-
-    A search that met it leaves the batch, but not before the sums have met theirs, where they are followed.
+    """Run Adam from every start to every target until each search and each sum over targets met the last threshold.
 
     Args:
         objective: to be minimized; its targets along the first axis.
         z0: ``(T, S, d)`` starts.
-        thresholds: decreases of the loss over a window at which to stop; taken in falling order.
-        lr: of Adam.
-        window: steps between two looks, each a host read.
+        thresholds: decreases of the loss over a window at which to stop, in any order.
+        lr: learning rate of Adam.
+        window: steps in a window; at the end of each the losses are copied to the host.
         max_steps: steps at most.
-        as_one: also follow the sum over targets of each start, which takes all of them as long as the slowest one.
-        stop: called with the steps done, every ten; true ends the run.
-        begun: what an earlier call with the same arguments returned when it was ended; this one goes on from there,
-            to the same ends.
+        as_one: also follow the sum over targets of each start; no search then leaves the batch before the sums have met
+            their last threshold.
+        stop: called with the steps done, every ten steps; true ends the run.
+        begun: what an earlier call with the same arguments returned when ``stop`` ended it; this call continues from
+            there, to the same results.
     Returns:
-        The ends, on the CPU.
-    Raises:
-        UsageError: if a value is out of range.
+        The results, on the CPU.
     """
     falling = tuple(sorted(set(thresholds), reverse=True))
-    require(bool(falling) and falling[-1] >= 0, "thresholds >= 0", thresholds, "For example 0.01,0.005,0.")
-    require(window >= 1 and max_steps >= window, "max_steps >= window >= 1", (max_steps, window), "100 is the window.")
+    require(bool(falling) and falling[-1] >= 0, "thresholds >= 0", thresholds, "For example 0.01, 0.005 and 0.")
+    require(
+        window >= 1 and max_steps >= window,
+        "max_steps >= window >= 1",
+        (max_steps, window),
+        "100 and 50,000 are the defaults.",
+    )
     require(0 < lr < float("inf"), "a finite lr > 0", lr, "0.01 is the default.")
     if begun is not None and begun.finished:
         return begun
@@ -110,7 +112,7 @@ def search_to_thresholds(
 
 
 def _running_part(objective: LatentObjective, record: "_ThresholdRecord") -> tuple[LatentObjective, Tensor | None]:
-    """The objective of the searches that go on, and ``(T, S)`` which those are; None while all do."""
+    """The objective of the searches that are still running, and their ``(T, S)`` mask; None while all are running."""
     running = ~record.reached[-1]
     if bool(running.all()) or not record.sums_met():
         return objective, None
@@ -123,7 +125,7 @@ def _optimizer_state(step: int, z: Tensor, adam: torch.optim.Adam) -> dict[str, 
 
 
 def _restore(begun: ThresholdEnds, record: "_ThresholdRecord", z: Tensor, adam: torch.optim.Adam) -> int:
-    """Put back what `_optimizer_state` and the record hold; the steps done."""
+    """Restore codes, optimizer and record of an ended run, in place; return the steps done."""
     record.restore(begun)
     moments = dict(begun.state)
     step = int(moments.pop("steps_done"))
@@ -135,7 +137,7 @@ def _restore(begun: ThresholdEnds, record: "_ThresholdRecord", z: Tensor, adam: 
 
 
 class _ThresholdRecord:
-    """What was seen at the ends of windows; everything on the CPU."""
+    """Losses and codes at the ends of windows, and which thresholds they have met; everything on the CPU."""
 
     def __init__(self, thresholds: tuple[float, ...], z0: Tensor, as_one: bool = True) -> None:
         size = (len(thresholds), *z0.shape[:2])
@@ -148,33 +150,30 @@ class _ThresholdRecord:
         self.losses: list[Tensor] = []
 
     def restore(self, ends: ThresholdEnds) -> None:
-        """Go on from ends."""
+        """Continue from the results of an ended run."""
         self.steps, self.reached, self.value = ends.steps.clone(), ends.reached.clone(), ends.value.clone()
         self.z, self.losses = ends.z.clone(), list(ends.losses)
         self.together, self.together_reached = ends.together_steps.clone(), ends.together_reached.clone()
 
     def sums_met(self) -> bool:
-        """Whether no sum over targets is followed any more."""
+        """Whether every sum over targets has met the last threshold, or none is followed."""
         return not self.as_one or bool(self.together_reached.all())
 
-    def observe(self, step: int, loss: Tensor, z: Tensor, of: Tensor | None = None) -> bool:
-        """Take in a window's end; whether everything has met the last threshold.
+    def observe(self, step: int, loss: Tensor, z: Tensor, running: Tensor | None = None) -> bool:
+        """Record the end of a window; True where everything has met the last threshold.
 
-        The losses may be of some searches alone, ``(T, S)`` which: the others stand where they were.
+        ``running`` is the ``(T, S)`` mask of the searches that the losses belong to; the others keep their last loss.
         """
         loss, z = loss.double().cpu(), z.double().cpu()
-        if of is not None:
-            loss = self.losses[-1].masked_scatter(of, loss)
-        running, together = ~self.reached, ~self.together_reached
-        self.steps[running] = step
-        self.value, self.z = (
-            torch.where(running, loss, self.value),
-            torch.where(running[..., None], z, self.z),
-        )
+        if running is not None:
+            loss = self.losses[-1].masked_scatter(running, loss)
+        unmet = ~self.reached
+        self.steps[unmet] = step
+        self.value, self.z = torch.where(unmet, loss, self.value), torch.where(unmet[..., None], z, self.z)
         if self.as_one:
-            self.together[together] = step
+            self.together[~self.together_reached] = step
         if self.losses:
-            # A loss that is not finite can only stand still from here on.
+            # A loss that is not finite stays so, which counts as no decrease.
             decrease = torch.nan_to_num(self.losses[-1] - loss, nan=0.0)
             self.reached |= decrease <= self.limits
             if self.as_one:

@@ -72,7 +72,7 @@ def test_what_cannot_be_served_is_told() -> None:
         starts.make_starts("mean", SPACE, bare, draws(2, 3), 1)
     with pytest.raises(UsageError, match="needs the encoder's variance"):
         starts.make_starts("sample", LatentSpace(4), planted(), planted()(draws(2, 4)), 1)
-    with pytest.raises(UsageError, match="encodes the target, and there is none"):
+    with pytest.raises(UsageError, match="encodes the target, and there is no target"):
         starts.make_starts("sample", SPACE, decoder, None, 1)
     with pytest.raises(UsageError, match="needs the codes"):
         starts.make_starts("codes", LatentSpace(3), decoder, targets, 1)

@@ -364,7 +364,7 @@ def test_an_unknown_class_that_treats_rows_apart_is_taken() -> None:
     [
         ("adm", {}, "unknown optimizer 'adm'\nDid you mean 'adam'"),
         ("adam", {"lr": -1.0}, "Adam cannot be run on codes: Invalid learning rate"),
-        ("adam", {"options": {"maximize": True}}, "objective states its sense"),
+        ("adam", {"options": {"maximize": True}}, "maximize=True to the objective"),
         ("adam", {"options": {"speed": 3}}, "unexpected keyword argument 'speed'"),
         ("lbfgs", {"lr": 0.1}, "lbfgs has no learning rate"),
         ("lbfgs", {"options": {"speed": 3}}, "lbfgs has no option speed"),
