@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lso._botorch import importing_botorch
 from lso.black_box.ask_tell import BlackBox, History, make_optimizer
-from lso.black_box.bayesopt.candidates import starts
+from lso.black_box.bayesopt.candidates import draw_starts
 from lso.black_box.bayesopt.surrogates import isolated_botorch, standardize
 from lso.optimizers import BLACK_BOX_OPTIMIZERS
 from lso.space import LatentSpace
@@ -52,7 +52,7 @@ def bare(history: History, seed: int) -> Tensor:
         from botorch.optim.optimize import optimize_acqf
         from gpytorch.mlls import ExactMarginalLogLikelihood
 
-    raw = starts(history, 512, generator(seed, "starts", 0), box=True).unsqueeze(1)
+    raw = draw_starts(history, 512, generator(seed, "starts", 0), box=True).unsqueeze(1)
     raw = raw[torch.randperm(len(raw), generator=generator(seed, "groups", 0))]
     with isolated_botorch(mix_seed(seed, "botorch")):
         x = history.space.to_unit(history.z)

@@ -1,1 +1,1 @@
-"""Black-box searches: ask and tell, journal, budget, executors and workers."""
+"""Black-box search: optimizers with ask and tell, the search loop, its journal and budget, executors and workers."""

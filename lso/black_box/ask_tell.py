@@ -1,4 +1,4 @@
-"""Black-box optimizers: an ask/tell record around a pure proposal function."""
+"""Black-box optimizers with ask and tell: a record of asks and tells around a pure function that proposes codes."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +19,11 @@ from lso.vae.utils.lazy import resolve
 from lso.vae.utils.random import mix_seed
 from lso.vae.utils.validation import require
 
-# evaluated: a finite value. invalid: the decoded object has none. failed: the score raised, or gave what is no number.
-# timed_out: it took too long. These three tell a feasibility model something about the point. lost: its process died,
-# which says nothing about it.
+# evaluated: a finite value. invalid: the decoded object has none. failed: the score raised, or returned something else
+# than a number. timed_out: it took too long. lost: its process died. A feasibility model learns from the first four; a
+# lost call says nothing about its point.
 OUTCOMES = ("evaluated", "invalid", "failed", "timed_out", "lost")
-# What options are, in words, and whether a value is one.
+# Types of options: the words for error messages, and whether a value has the type.
 OPTION_TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ("true or false", lambda value: isinstance(value, bool)),
     int: ("a whole number", lambda value: isinstance(value, Integral) and not isinstance(value, bool)),
@@ -32,20 +32,20 @@ OPTION_TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
     type(None): ("none", lambda value: value is None),
 }
 CALLABLE_TYPE: tuple[str, Callable[[Any], bool]] = ("a function", callable)
-UNASKED = -1  # number of the ask of a point that was told without having been asked for
+UNASKED = -1  # in place of the number of an ask, for a point that was told without having been asked for
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class History:
-    """All that a proposal may depend on, beside its seed.
+    """Everything that a proposal may depend on, apart from its seed.
 
     Args:
-        space: to search.
-        z: ``(m, d)`` double, points told, in the order of telling.
+        space: the space to search.
+        z: ``(m, d)`` double, the points told, in the order of telling.
         gain: ``(m,)`` double, larger is better whatever the sense of the user's values; NaN where infeasible.
-        ask: ``(m,)`` number of the ask that each came from, -1 where it was told unasked.
-        pending: ``(p, d)`` double, points asked for and not yet told.
-        number: asks so far, which is the number of this one.
+        ask: ``(m,)`` number of the ask that proposed each point, -1 where it was told unasked.
+        pending: ``(p, d)`` double, the points asked for and not yet told.
+        number: number of this ask, counted from 0.
         pending_ask: ``(p,)`` number of the ask of each pending point.
     """
 
@@ -68,13 +68,7 @@ class History:
         return self.space.typical(self.z)
 
     def best(self, typical: bool = False) -> int | None:
-        """Where the best point stands.
-
-        Args:
-            typical: among the typical points only.
-        Returns:
-            Its row, the first of equals; None where there is none.
-        """
+        """The row of the best point, or of the best typical one: the first of equals, None without any."""
         allowed = self.feasible & self.typical if typical else self.feasible
         return int(torch.where(allowed, self.gain, -torch.inf).argmax()) if bool(allowed.any()) else None
 
@@ -86,16 +80,17 @@ Proposal = Callable[[History, int, int], Float[Tensor, "n latent"]]
 class BlackBox:
     """An optimizer of a score without gradients: ``z = opt.ask(4); opt.tell(z, y)``. `make_optimizer` makes it.
 
-    Ask number k is a pure function of (seed, k, the tells in their order, the points pending): no state is carried but
-    the record, every model is fitted afresh, and torch's global random state is neither read nor moved.
+    Ask number k is a pure function of (seed, k, the tells in their order, the pending points): the record of asks and
+    tells is the only state, models are fitted from scratch, and torch's global random state is neither read nor
+    advanced.
 
     Args:
-        name: of the optimizer.
-        space: to search.
-        propose: the method itself.
-        seed: of its random draws.
-        maximize: sense of the values told.
-        settings: of the method, for records.
+        name: name of the optimizer.
+        space: the space to search.
+        propose: the proposal function.
+        seed: seed of its random draws.
+        maximize: whether larger values are better.
+        settings: the options of the method, for records.
     """
 
     def __init__(
@@ -113,24 +108,24 @@ class BlackBox:
         self._propose = propose
         self._asks = 0
         self._observed = ObservationBuffer(space.dim)
-        self._pending: dict[tuple[float, ...], list[int]] = {}  # code -> asks that it is pending of
+        self._pending: dict[tuple[float, ...], list[int]] = {}  # code -> numbers of the asks that proposed it
 
     def __repr__(self) -> str:
         return f"BlackBox({self.name}, dim={self.space.dim}, told={len(self._observed)}, pending={len(self._pending)})"
 
     @property
     def asks(self) -> int:
-        """Asks so far."""
+        """The number of asks so far."""
         return self._asks
 
     @property
     def pending(self) -> Float[Tensor, "p latent"]:
-        """``(p, d)`` points asked for and not yet told, each as often as it was asked for."""
+        """``(p, d)`` points asked for and not yet told; a point asked for twice stands twice."""
         rows = [code for code, asks in self._pending.items() for _ in asks]
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, self.space.dim)
 
     def history(self) -> History:
-        """What the next ask depends on."""
+        """The record that the next ask depends on."""
         return History(
             space=self.space,
             z=self._observed.z,
@@ -142,21 +137,13 @@ class BlackBox:
         )
 
     def ask(self, n: int = 1) -> Float[Tensor, "n latent"]:
-        """Propose points to evaluate; they are pending until told.
-
-        Args:
-            n: how many.
-        Returns:
-            ``(n, d)`` double on the CPU, inside the bounds of the space.
-        Raises:
-            UsageError: if n is no whole number, or below 1.
-        """
-        require(n >= 1 and n == int(n), "a whole number n >= 1 of points", n, "Ask for one at least.")
+        """Propose n points to evaluate, ``(n, d)`` double on the CPU, inside the bounds; pending until told."""
+        require(n >= 1 and n == int(n), "a whole number n >= 1 of points", n, "Ask for at least one point.")
         z = self._propose(self.history(), n, mix_seed(self.seed, "ask", self._asks))
         return self.register_ask(z)
 
     def register_ask(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
-        """Count an ask whose points are known already, as when a record is replayed."""
+        """Register an ask whose points are given, such as one of a journal that is replayed."""
         codes = self._check_codes(z)
         for code in codes.tolist():
             self._pending.setdefault(tuple(code), []).append(self._asks)
@@ -169,35 +156,38 @@ class BlackBox:
         y: Float[Tensor, "..."] | Sequence[float | None] | float | None,
         outcome: str | Sequence[str] = "evaluated",
     ) -> None:
-        """Report what became of points: in any order, some or all of those asked for, or others.
+        """Report the values of points: of those asked for, some or all in any order, or of others.
 
         Args:
             z: ``(n, d)`` or ``(d,)`` codes. A pending one is recognized by its exact coordinates.
-            y: ``(n,)`` values in the user's sense; None or one that is not finite is an ``invalid`` outcome.
-            outcome: one of `OUTCOMES`, for all or for each. The value counts for ``evaluated`` alone; a ``lost`` point
-                only ceases to be pending.
-        Raises:
-            ShapeError: if codes, values and outcomes do not fit together.
-            UsageError: for an unknown outcome, or a value that is no number.
+            y: ``(n,)`` values in the user's sense; None and values that are not finite mark infeasible points.
+            outcome: one of `OUTCOMES`, for all points or for each. Only ``evaluated`` points have their value; a
+                ``lost`` point is no longer pending, and nothing is learned of it.
         """
         codes = self._check_codes(z)
         values = parse_values(y, len(codes))
         outcomes = [outcome] * len(codes) if isinstance(outcome, str) else list(outcome)
         if len(values) != len(codes) or len(outcomes) != len(codes):
             raise ShapeError(
-                f"got {len(codes)} codes, {len(values)} values and {len(outcomes)} outcomes", "Give one of each a code."
+                f"got {len(codes)} codes, {len(values)} values and {len(outcomes)} outcomes",
+                "Give one value and one outcome for each code.",
             )
-        for status in outcomes:
-            if status not in OUTCOMES:
-                raise unknown_name("outcome", status, OUTCOMES)
-        for code, value, status in zip(codes, values, outcomes, strict=True):
-            self._tell(code, value if status == "evaluated" else float("nan"), status)
+        for name in outcomes:
+            if name not in OUTCOMES:
+                raise unknown_name("outcome", name, OUTCOMES)
+        for code, value, name in zip(codes, values, outcomes, strict=True):
+            self._tell(code, value if name == "evaluated" else float("nan"), name)
 
     def _check_codes(self, z: Tensor) -> Tensor:
         if z.ndim not in (1, 2) or z.shape[-1] != self.space.dim:
-            raise ShapeError(f"expected codes (n, {self.space.dim}), got {tuple(z.shape)}", "One code a row.")
+            raise ShapeError(
+                f"expected codes (n, {self.space.dim}), got {tuple(z.shape)}", "Give one code in each row."
+            )
         if not bool(torch.isfinite(z).all()):
-            raise ShapeError(f"expected finite codes, got {int((~torch.isfinite(z)).sum())} numbers that are not", "")
+            raise ShapeError(
+                f"expected finite codes, got {int((~torch.isfinite(z)).sum())} coordinates that are NaN or infinite",
+                "Leave out the codes that are not finite.",
+            )
         return z.detach().double().cpu().reshape(-1, self.space.dim)
 
     def _tell(self, code: Tensor, value: float, outcome: str) -> None:
@@ -211,13 +201,7 @@ class BlackBox:
             self._observed.add(code, gain if abs(gain) < float("inf") else float("nan"), ask)
 
     def best(self, typical: bool = False) -> tuple[Float[Tensor, " latent"], float] | None:
-        """The best point told.
-
-        Args:
-            typical: among the typical ones only.
-        Returns:
-            Code and value in the user's sense; None where there is none.
-        """
+        """Code and value, in the user's sense, of the best point told, or of the best typical one; None without any."""
         row = self.history().best(typical)
         if row is None:
             return None
@@ -226,11 +210,7 @@ class BlackBox:
 
 
 class ObservationBuffer:
-    """Points told, in tensors that grow as a list does: an ask does not copy them.
-
-    Args:
-        dim: of a code.
-    """
+    """The points told, in tensors whose capacity doubles as a list's does, so that an ask does not copy them."""
 
     def __init__(self, dim: int) -> None:
         self._size = 0
@@ -252,38 +232,38 @@ class ObservationBuffer:
 
     @property
     def ask(self) -> Int[Tensor, " m"]:
-        """``(m,)`` numbers of asks."""
+        """``(m,)`` numbers of the asks that proposed the points."""
         return self._ask[: self._size]
 
     def add(self, code: Float[Tensor, " latent"], gain: float, ask: int) -> None:
-        """Take a point in."""
+        """Append a point."""
         if self._size == len(self._z):
-            more = max(16, self._size)
-            self._z = torch.cat([self._z, self._z.new_empty(more, self._z.shape[1])])
-            self._gain = torch.cat([self._gain, self._gain.new_empty(more)])
-            self._ask = torch.cat([self._ask, self._ask.new_empty(more)])
+            added = max(16, self._size)
+            self._z = torch.cat([self._z, self._z.new_empty(added, self._z.shape[1])])
+            self._gain = torch.cat([self._gain, self._gain.new_empty(added)])
+            self._ask = torch.cat([self._ask, self._ask.new_empty(added)])
         self._z[self._size], self._gain[self._size], self._ask[self._size] = code, gain, ask
         self._size += 1
 
 
 def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bool = True, **options: Any) -> BlackBox:
-    """An optimizer by name.
+    """Make a black-box optimizer by its name.
 
     Args:
-        name: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, perhaps with options: ``"turbo:guard=none"``.
-        space: to search.
-        seed: of its random draws.
-        maximize: sense of the values that it will be told.
-        **options: of the method; see the function that the row names.
+        name: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, optionally with options: ``"turbo:guard=none"``.
+        space: the space to search.
+        seed: seed of its random draws.
+        maximize: whether larger values are better.
+        **options: options of the method: the arguments of the function that the row names.
     Returns:
         The optimizer.
     Raises:
-        UsageError: if there is no such optimizer or option, an option is of another type, or a package that it needs is
-            missing.
+        UsageError: if the optimizer or an option is unknown, an option has the wrong type, or a package that the
+            optimizer needs is missing.
     """
     name, options = merge_options(name, options)
     if name in GRADIENT_OPTIMIZERS:
-        raise UsageError(f"{name} works by gradient", f"Search by lso.minimize(objective, z0, optimizer={name!r}).")
+        raise UsageError(f"{name} needs gradients", f"Search with lso.minimize(objective, z0, optimizer={name!r}).")
     if name not in BLACK_BOX_OPTIMIZERS:
         raise unknown_name("black-box optimizer", name, BLACK_BOX_OPTIMIZERS)
     build, known = _load_builder(name), option_names(name)
@@ -297,17 +277,17 @@ def make_optimizer(name: str, space: LatentSpace, *, seed: int = 0, maximize: bo
 
 
 def option_names(name: str) -> list[str]:
-    """What may be chosen of an optimizer."""
+    """The names of an optimizer's options."""
     return list(inspect.signature(_load_builder(name)).parameters)[1:]  # the first is the space
 
 
 def _check_option(name: str, key: str, value: Any) -> None:
-    """Options come from the command line as well: a word for a number must not raise somewhere inside, or pass."""
+    """Raise where an option has the wrong type, as one from the command line may."""
     annotation = inspect.signature(_load_builder(name)).parameters[key].annotation
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     if not any(OPTION_TYPES.get(kind, CALLABLE_TYPE)[1](value) for kind in kinds):
         words = " or ".join(OPTION_TYPES.get(kind, CALLABLE_TYPE)[0] for kind in kinds)
-        raise UsageError(f"{name}: {key}={value!r} does not fit", f"It takes {words}.")
+        raise UsageError(f"{name}: {key}={value!r} has the wrong type", f"{key} takes {words}.")
 
 
 def _load_builder(name: str) -> Callable[..., Proposal]:
@@ -316,20 +296,11 @@ def _load_builder(name: str) -> Callable[..., Proposal]:
 
 
 def parse_values(y: Any, n: int) -> list[float]:
-    """Values as they may be told.
-
-    Args:
-        y: a number or None, a tensor, an array or a list of them.
-        n: codes that they are of.
-    Returns:
-        Numbers; None is NaN.
-    Raises:
-        UsageError: if something is no number.
-    """
+    """Values told for n codes (a number or None, or a tensor, an array or a list of them) as floats, NaN for None."""
     if hasattr(y, "tolist"):
         y = y.detach().reshape(-1).tolist() if isinstance(y, Tensor) else y.tolist()
     rows = [y] * n if y is None else [y] if isinstance(y, float | int | str) else list(y)
     try:
         return [float("nan") if value is None else float(value) for value in rows]
     except (TypeError, ValueError) as error:
-        raise UsageError(f"a value is no number: {error}", "Tell floats; None where there is no value.") from None
+        raise UsageError(f"a value is not a number: {error}", "Tell floats; None where there is no value.") from None

@@ -1,4 +1,4 @@
-"""The accounts of a black-box search: what was evaluated, what is known already, and when it ends."""
+"""The budget of a black-box search: counts of evaluations, values known by object, and when the search ends."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from lso.optimizers import advised
 from lso.results.result import Evaluation
 from lso.vae.utils.validation import pluralize
 
-PATIENCE = 200  # calls in a row without a new valid object
-CALLS_PER_BUDGET = 10  # times the budget, the calls at most
-# A search stands still, and its decoder is not to blame, where its last codes deviate from their mean by less than this
-# in each dimension (the prior's draws by 1), and it has seen at least so many valid objects.
+PATIENCE = 200  # consecutive calls without a new valid object, after which a search ends
+CALLS_PER_BUDGET = 10  # the default limit of calls, duplicates and invalid ones included, is this times the budget
+# Where codes decode to data already seen, the cause is a search that stands still, not a decoder that ignores its
+# latent, if the last codes deviate from their mean by less than this in each dimension (prior draws deviate by 1) and
+# at least this many valid objects were found before.
 STALLED_DEVIATION, MIN_STALLED_OBJECTS = 0.4, 20
 CALL_CATEGORIES = ("unique", "duplicate", "invalid", "failed", "timed_out")
 
@@ -30,62 +31,43 @@ STALL_SENTENCES = {
     ),
     "invalid": (
         "Of the last {n} codes proposed, {many} decoded to data that the score calls invalid. "
-        "Look at what the model makes (lso sample), and at the score."
+        "Look at what the model makes (lso sample), and check the score."
     ),
     "failed": (
         "Of the last {n} calls of the score, {many} failed, timed out or were lost. The first of them: {reason}. "
-        "Mend the score, or raise the timeout, and resume{more}."
+        "Fix the score, or raise the timeout, and resume{more}."
     ),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchLimits:
-    """Where a search ends.
+    """The limits at which a search ends."""
 
-    Args:
-        budget: unique valid decoded objects to be scored.
-        max_calls: calls in all, with duplicates and invalid ones.
-        patience: calls in a row without a new valid object.
-        max_failures: of a score that has given no value yet, in a row and alike.
-    """
-
-    budget: int
-    max_calls: int
-    patience: int = PATIENCE
-    max_failures: int = MAX_FAILURES
+    budget: int  # unique valid decoded objects to be scored
+    max_calls: int  # calls in all, duplicates and invalid ones included
+    patience: int = PATIENCE  # consecutive calls without a new valid object
+    max_failures: int = MAX_FAILURES  # consecutive equal failures of a score that has given no value yet
 
 
 @dataclass(slots=True, eq=False)
 class Ledger:
-    """Evaluations in the order in which they were finished.
+    """The evaluations of a search, with their counts.
 
-    Its accounts do not depend on that order, so that a search with synchronous batches ends where it would have ended,
-    whichever call of a batch is finished first.
-
-    Args:
-        records: them.
-        known: what objects are worth, by key: the first evaluation of each.
-        unique: valid objects so far, which the budget counts.
-        idle: calls proposed since the last new valid object.
-        failures: of the score, in a row.
+    The counts do not depend on the order in which the calls of a batch finish, so that a search with synchronous
+    batches ends at the same call whichever is first.
     """
 
-    records: list[Evaluation] = field(default_factory=list)
-    known: dict[str, Evaluation] = field(default_factory=dict)
-    unique: int = 0
-    idle: list[Evaluation] = field(default_factory=list)
-    failures: Failures = field(default_factory=Failures)
-    _count: Counter[str] = field(default_factory=Counter)
-    _newest: int = -1  # call that gave the last new valid object
+    records: list[Evaluation] = field(default_factory=list)  # in the order in which the calls finished
+    known: dict[str, Evaluation] = field(default_factory=dict)  # key of an object -> its first evaluation
+    unique: int = 0  # valid objects so far, which the budget counts
+    idle: list[Evaluation] = field(default_factory=list)  # calls proposed since the last new valid object
+    failures: Failures = field(default_factory=Failures)  # consecutive failures of the score
+    _count: Counter[str] = field(default_factory=Counter)  # calls by category
+    _newest: int = -1  # number of the call that gave the last new valid object
 
     def add(self, record: Evaluation, key: str) -> None:
-        """Take an evaluation down.
-
-        Args:
-            record: a new one.
-            key: of its object; a lost one is not known by it.
-        """
+        """Add a new evaluation; ``key`` identifies its object, whose value is known from now on unless it was lost."""
         call = int(record.call or 0)
         self.records.append(record)
         self._count[call_category(record)] += 1
@@ -102,74 +84,67 @@ class Ledger:
             self.idle.append(record)
 
     def counters(self) -> dict[str, int]:
-        """Calls, and what became of them.
+        """The number of calls by category: ``calls = unique + duplicate + invalid + failed + timed_out``.
 
-        Returns:
-            ``calls = unique + duplicate + invalid + failed + timed_out``; duplicates of whatever kind are counted as
-            such, lost calls as failed.
+        Duplicates of any outcome count as duplicates, lost calls as failed.
         """
         return {"calls": len(self.records), **{name: self._count[name] for name in CALL_CATEGORIES}}
 
     def retry(self) -> None:
-        """Give calls that failed another chance: the search is resumed, and what made them fail may be mended."""
+        """Forget idle calls that failed: the search is resumed, and the cause of the failures may have been removed."""
         if self.idle and self._stall_kind(self.idle) == "failed":
             self.idle = []
 
     def score_error(self, limits: SearchLimits) -> ScoreError | None:
-        """Whether the score is broken, so that all further calls would be in vain.
-
-        Args:
-            limits: of the search.
-        Returns:
-            The error, to be raised by the caller; else None.
-        """
+        """The error for the caller to raise where the score is broken, so that further calls are useless; else None."""
         return self.failures.error(limits.max_failures)
 
     def retracted_calls(self, limits: SearchLimits) -> list[int]:
-        """Calls that are to be made again where the search is gone on with.
+        """The numbers of calls that are made again when the search is resumed; empty unless a broken score ended it.
 
-        Where a broken score has ended the search, its last failures in a row say nothing of their objects: so many of
-        them as the budget has room for, and their duplicates.
+        The last consecutive failures of a broken score say nothing about their objects. They are repeated, with their
+        duplicates, as far as the budget has room for them.
         """
-        row = sorted(self.failures.calls)
-        if len(row) < limits.max_failures or not (
+        failed = sorted(self.failures.calls)
+        if len(failed) < limits.max_failures or not (
             self.score_error(limits) or (self.end_status(limits) or "")[:1] == ("failed",)
         ):
             return []
-        calls = set(row[: limits.budget - self.unique])
+        calls = set(failed[: limits.budget - self.unique])
         return sorted(
             int(record.call or 0) for record in self.records if record.call in calls or record.duplicate_of in calls
         )
 
     def end_status(self, limits: SearchLimits) -> tuple[str, str] | None:
-        """Whether the search is over."""
+        """Status and sentence of the search where it is over, else None."""
         if self.unique >= limits.budget:
-            over = f": {self.unique} were scored" if self.unique > limits.budget else ""  # gone on with a smaller one
+            # More than the budget where a search was resumed with a smaller budget.
+            over = f": {self.unique} were scored" if self.unique > limits.budget else ""
             return "finished", f"The budget of {pluralize(limits.budget, 'unique valid object')} is spent{over}."
         if len(self.idle) >= limits.patience:
             return self._stall_status(self.idle[-limits.patience :], spent=len(self.records) >= limits.max_calls)
         if len(self.records) < limits.max_calls:
             return None
-        made = pluralize(limits.max_calls, "call")
-        text = f"All {made} were made, for {self.unique} of {pluralize(limits.budget, 'unique valid object')}."
-        vain = [record for record in self.records if call_category(record) != "unique"]
-        if 2 * len(vain) <= len(self.records):
+        calls = pluralize(limits.max_calls, "call")
+        text = f"All {calls} were made, for {self.unique} of {pluralize(limits.budget, 'unique valid object')}."
+        fruitless = [record for record in self.records if call_category(record) != "unique"]
+        if 2 * len(fruitless) <= len(self.records):
             return "max_calls", text
-        kind, sentence = self._stall_status(self.records[-limits.patience :], self._stall_kind(vain), spent=True)
+        kind, sentence = self._stall_status(self.records[-limits.patience :], self._stall_kind(fruitless), spent=True)
         return kind, f"{text} {sentence}"
 
-    def _stall_kind(self, vain: Sequence[Evaluation]) -> str:
-        return Counter(map(_stall_kind, vain)).most_common(1)[0][0]
+    def _stall_kind(self, fruitless: Sequence[Evaluation]) -> str:
+        return Counter(map(_stall_kind, fruitless)).most_common(1)[0][0]
 
     def _stall_status(
         self, last: Sequence[Evaluation], kind: str | None = None, *, spent: bool = False
     ) -> tuple[str, str]:
         kind = kind or self._stall_kind(last)
         name = "stands_still" if kind == "decoder_ignores_latent" and self._stands_still(last) else kind
-        those = [record for record in last if call_category(record) != "unique" and _stall_kind(record) == kind]
-        reason = next((record.reason for record in those if record.reason), "no reason was given")
-        more = " with a larger max_calls" if spent else ""  # as it is, resuming would end at once
-        return name, STALL_SENTENCES[name].format(n=len(last), many=len(those), reason=reason.rstrip("."), more=more)
+        stalled = [record for record in last if call_category(record) != "unique" and _stall_kind(record) == kind]
+        reason = next((record.reason for record in stalled if record.reason), "no reason was given")
+        more = " with a larger max_calls" if spent else ""  # with the same one, the resumed search would end at once
+        return name, STALL_SENTENCES[name].format(n=len(last), many=len(stalled), reason=reason.rstrip("."), more=more)
 
     def _stands_still(self, last: Sequence[Evaluation]) -> bool:
         z = torch.tensor([record.z for record in last], dtype=torch.float64)
@@ -177,12 +152,12 @@ class Ledger:
 
 
 def call_category(record: Evaluation) -> str:
-    """What a call is counted as."""
+    """The category of `CALL_CATEGORIES` that a call is counted in."""
     if record.duplicate_of is not None:
         return "duplicate"
     return {"evaluated": "unique", "lost": "failed"}.get(record.outcome, record.outcome)
 
 
 def _stall_kind(record: Evaluation) -> str:
-    word = call_category(record)
-    return {"duplicate": "decoder_ignores_latent", "invalid": "invalid"}.get(word, "failed")
+    category = call_category(record)
+    return {"duplicate": "decoder_ignores_latent", "invalid": "invalid"}.get(category, "failed")

@@ -1,4 +1,4 @@
-"""What a black-box search leaves in ``results/``: every call in a table, all codes, and the best distinct objects."""
+"""The result files of a black-box search: a table of all calls, their codes, and the best distinct objects."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from lso.results.export import save_image, to_json
 from lso.results.result import Evaluation
 from lso.vae.utils.files import make_folder, replace_arrays, replace_table
 
-MAX_BEST_ROWS = 20  # best objects written
+MAX_BEST_ROWS = 20  # best objects that are written
 COLUMNS = (
     "call",
     "ask",
@@ -28,12 +28,12 @@ COLUMNS = (
 
 
 def write_search_files(folder: str | Path, result: SearchResult) -> Path:
-    """Write the results of a search.
+    """Write the results of a search:
 
-    results/results.csv    one line a call
+    results/results.csv    one row for each call
     results/codes.npz      z (n, d), value (n,)
-    results/best.csv       the best distinct objects, best first: value, call, and the text where it is one
-    results/images/        NNNN_best.png of images; best.npz of other arrays
+    results/best.csv       the best distinct objects, best first: value, call, and the text of an object that is one
+    results/images/        images as NNNN_best.png; other arrays are in best.npz instead
     """
     results = Path(folder) / "results"
     make_folder(results)
@@ -48,7 +48,7 @@ def write_search_files(folder: str | Path, result: SearchResult) -> Path:
 
 
 def best_distinct(result: SearchResult, count: int) -> list[Evaluation]:
-    """The best calls whose objects differ."""
+    """The best valid calls with distinct objects, best first."""
     fresh = [record for record in result.records if record.valid and record.duplicate_of is None]
     return sorted(fresh, key=lambda record: result.objective.sign * record.value)[:count]
 

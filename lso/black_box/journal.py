@@ -1,4 +1,4 @@
-"""Records on disk, each on a line of its own that is written before the work goes on."""
+"""The journal of a black-box search: JSON lines on disk, each written before the search continues."""
 
 import json
 import math
@@ -17,20 +17,16 @@ from lso.vae.utils.reading import checked_line, last_check, read_lines
 
 EVALUATIONS = "evaluations.jsonl"
 SYNC_INTERVAL = 1.0  # seconds between fsyncs: an expensive evaluation is on disk at once, cheap ones share an fsync
-ASK, KNOWN, SCORED = "ask", "known", "scored"  # events; an evaluation's rows have none
+ASK, KNOWN, SCORED = "ask", "known", "scored"  # values of ``event``; rows of evaluations have no event
 
 
 class JournalLines:
-    """A file of JSON objects, one a line, appended.
+    """A file of JSON objects, one in each line, to which lines are appended.
 
-    A line is with the operating system when `write` returns, so that killing the process takes nothing. Against loss of
-    power it is fsynced at once, unless a line was within the last second; `sync` makes up for those. A line that was
-    being written when the process died is cut off, or given its end where it was whole; nothing else is changed.
-
-    Args:
-        path: of the file, which is made where it is missing. One process at a time may have it open: see `Lock`.
-    Raises:
-        WriteError: if it cannot be written.
+    A line is handed to the operating system when `write` returns, so that killing the process loses nothing. Against
+    loss of power it is fsynced at once, unless the last fsync was within a second; `sync` makes up for those. On
+    opening, a last line that was cut off when the process died is removed, or gets its line end where it is complete;
+    nothing else is changed. The file is made where it is missing; one process at a time may have it open (`Lock`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,11 +39,11 @@ class JournalLines:
         self._synced, self._last = True, 0.0
 
     def rows(self) -> list[dict[str, Any]]:
-        """What is recorded."""
+        """All recorded objects."""
         return read_lines(self.path)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Record an object."""
+        """Append an object."""
         line, check = checked_line(row, self._check)
         append(self._file, self.path, line)
         self._check = check
@@ -56,26 +52,21 @@ class JournalLines:
             self.sync()
 
     def sync(self) -> None:
-        """Have what is recorded written to the disk itself."""
+        """Fsync the lines that were not fsynced yet."""
         if not self._synced:
             with writing(self.path):
                 os.fsync(self._file.fileno())
             self._synced, self._last = True, time.monotonic()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 class Journal:
-    """``evaluations.jsonl`` of a search: every ask and every evaluation, `JournalLines` that are synced before each
-    ask.
+    """``evaluations.jsonl`` in a run folder: every ask and every evaluation of a search, synced before each ask.
 
-    Args:
-        folder: of the run.
-    Raises:
-        RunError: if another process holds the folder, or a line is damaged.
-        WriteError: if it cannot be written.
+    Opening it locks the folder: a RunError says that another process holds it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -88,37 +79,24 @@ class Journal:
             raise
 
     def rows(self) -> list[dict[str, Any]]:
-        """What is recorded.
-
-        Returns:
-            Rows in order; of asks and of what was known or scored before ``event`` says so, of evaluations there are
-            their fields.
-        Raises:
-            RunError: if a line cannot be read.
-        """
+        """All rows in order: evaluations by their fields, other rows with an ``event``; RunError for a damaged line."""
         return self._lines.rows()
 
     def write_known(self, z: Tensor, value: Tensor) -> None:
-        """Record what the search knew beforehand."""
+        """Record the codes and values that were told to the optimizer before the search."""
         values = [v if math.isfinite(v) else None for v in value.tolist()]
         self._lines.write({"event": KNOWN, "z": z.tolist(), "value": values})
 
     def write_scored(self, records: Sequence[Evaluation]) -> None:
-        """Record what earlier searches scored."""
+        """Record the evaluations of earlier searches whose objects are answered from memory."""
         self._lines.write({"event": SCORED, "records": [to_json(record) for record in records]})
 
     def write_ask(self, number: int, z: Tensor, seconds: float) -> None:
-        """Record an ask.
-
-        Args:
-            number: of the ask.
-            z: ``(n, d)`` what was proposed; doubles are written so that they are read back exactly.
-            seconds: that it took.
-        """
+        """Record an ask: its number, the proposed codes and the seconds it took; doubles are read back exactly."""
         self._lines.write({"event": ASK, "ask": number, "z": z.tolist(), "seconds": seconds})
 
     def write_retracted(self, calls: Sequence[int]) -> None:
-        """Record that what became of calls does not count, see `lso.black_box.budget.Ledger.retracted_calls`."""
+        """Record that the evaluations of these calls do not count (`lso.black_box.budget.Ledger.retracted_calls`)."""
         self._lines.write({"event": TAKEN_BACK_EVENT, "calls": list(calls)})
 
     def write_evaluation(self, record: Evaluation) -> None:
@@ -126,17 +104,17 @@ class Journal:
         self._lines.write(to_json(record))
 
     def sync(self) -> None:
-        """Have what is recorded written to the disk itself."""
+        """Fsync the lines that were not fsynced yet."""
         self._lines.sync()
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the file and unlock the folder."""
         self._lines.close()
         self._lock.release()
 
 
 def _repair_last_line(path: Path) -> None:
-    """Give a last line its end, or cut it off where it is not whole."""
+    """Give a last line without end its line end where it is a complete object, or else remove it."""
     content = path.read_bytes() if path.is_file() else b""
     if not content or content.endswith(b"\n"):
         return
@@ -159,10 +137,10 @@ def _is_json_object(line: bytes) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the name of a new file written to the disk as well."""
+    """Have the directory entry of a new file written to the disk as well."""
     if hasattr(os, "O_DIRECTORY"):
-        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(number)
+            os.fsync(descriptor)
         finally:
-            os.close(number)
+            os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What a black-box search has under way: its asks, and the calls of each."""
+"""The asks of a black-box search that are not finished, and their calls."""
 
 from dataclasses import dataclass, field
 
@@ -10,35 +10,27 @@ from lso.results.result import Evaluation
 
 @dataclass(slots=True, eq=False)
 class PendingBatch:
-    """An ask whose calls are not all finished.
+    """An ask whose calls are not all finished."""
 
-    Args:
-        number: of the ask.
-        first: number of its first call.
-        z: ``(n, d)`` what was proposed.
-        records: of the calls that are finished, by number.
-        alone: whether the score is given its data one by one.
-    """
-
-    number: int
-    first: int
-    z: Tensor
-    records: dict[int, Evaluation] = field(default_factory=dict)
-    alone: bool = False
+    number: int  # of the ask
+    first: int  # number of its first call
+    z: Tensor  # (n, d) proposed codes
+    records: dict[int, Evaluation] = field(default_factory=dict)  # number of a finished call -> its evaluation
+    alone: bool = False  # whether the score is given its data one by one
 
     def code(self, call: int) -> Tensor:
-        """The code of a call."""
+        """The code of a call, by the call's number."""
         return self.z[call - self.first]
 
     @property
     def missing(self) -> int:
-        """Calls not finished."""
+        """The number of calls that are not finished."""
         return len(self.z) - len(self.records)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingEvaluation:
-    """A call: its code, decoded."""
+    """A call that is not finished: its ask, its decoded object, and the key that identifies the object."""
 
     number: int
     batch: PendingBatch

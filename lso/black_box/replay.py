@@ -1,4 +1,4 @@
-"""What a journal says of a search: its rows that count, each with the number of its line."""
+"""Reading a journal for a resumed search: the rows that count, each with the number of its line."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,14 +13,14 @@ Rows = list[tuple[int, Mapping[str, Any]]]
 
 
 def read_counting_rows(journal: Journal, limits: SearchLimits) -> Rows:
-    """Rows that count; failures of a score that was broken are taken back first, see `Ledger.retracted_calls`."""
-    accounts = Ledger()
+    """Read the rows that count, after retracting the failures of a broken score (`Ledger.retracted_calls`)."""
+    ledger = Ledger()
     for line, row in _counting_rows(journal):
         if "event" not in row:
             with at_line(journal, line):
                 record = from_json(row)
-                accounts.add(record, record.decoded_hash)
-    if calls := accounts.retracted_calls(limits):
+                ledger.add(record, record.decoded_hash)
+    if calls := ledger.retracted_calls(limits):
         journal.write_retracted(calls)
     return _counting_rows(journal)
 
@@ -32,7 +32,7 @@ def _counting_rows(journal: Journal) -> Rows:
 
 @contextmanager
 def at_line(journal: Journal, line: int) -> Iterator[None]:
-    """Turn what cannot be understood of a row into the error that names its line."""
+    """Turn an error about the content of a row into the error that names its line."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""What a black-box search ends in."""
+"""The result of a black-box search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,22 +15,22 @@ from lso.results.result import Evaluation
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SearchResult:
-    """A black-box search. Values are the user's own.
+    """The result of a black-box search. Values are in the sense of the user's score.
 
     Args:
         status: ``finished`` (the budget is spent), ``max_calls``, ``decoder_ignores_latent``, ``stands_still``,
-            ``invalid``, ``failed``, or ``stopped`` (from outside).
+            ``invalid``, ``failed``, or ``stopped`` (by the caller).
         sentence: the status in words.
-        objective: what was searched over.
-        optimizer: its name.
-        settings: seed, batch, budget, calls at most, timeout and the optimizer's options.
-        records: one for each call, in the order of their numbers.
-        known: ``(k, d)`` codes told beforehand, not paid for.
+        objective: the objective that was optimized.
+        optimizer: name of the optimizer.
+        settings: seed, batch, budget, limit of calls, timeout and the optimizer's options.
+        records: the evaluation of each call, in the order of their numbers.
+        known: ``(k, d)`` codes whose values were told beforehand, outside the budget.
         known_value: ``(k,)`` their values.
-        ask_seconds: of each ask.
+        ask_seconds: seconds that each ask took.
         counters: calls, unique, duplicate, invalid, failed, timed_out, seconds.
-        weights_hash: of the frozen decoder, verified after the search.
-        folder: where it is recorded, or None.
+        weights_hash: hash of the frozen decoder, verified after the search.
+        folder: the run folder, or None.
     """
 
     status: str
@@ -58,7 +58,7 @@ class SearchResult:
 
     @property
     def value(self) -> Float[Tensor, " n"]:
-        """``(n,)`` values of all calls; NaN where there is none."""
+        """``(n,)`` values of all calls; NaN for a call without a value."""
         return torch.tensor([record.value for record in self.records], dtype=torch.float64)
 
     @property
@@ -93,24 +93,24 @@ class SearchResult:
         """The best value up to each call.
 
         Args:
-            unique: up to each unique valid object, which the budget counts, instead of each call.
+            unique: one entry for each unique valid object, which the budget counts, instead of each call.
         Returns:
             ``(n,)``; NaN before the first value.
         """
-        sign, best, found = self.objective.sign, float("inf"), []
+        sign, best, values = self.objective.sign, float("inf"), []
         for record in self.records:
             if record.valid:
                 best = min(best, sign * record.value)
             if not unique or (record.duplicate_of is None and record.outcome == "evaluated"):
-                found.append(sign * best if best < float("inf") else float("nan"))
-        return torch.tensor(found, dtype=torch.float64)
+                values.append(sign * best if best < float("inf") else float("nan"))
+        return torch.tensor(values, dtype=torch.float64)
 
     def report(self, path: str | Path, **facts: Any) -> Path:
         """Write the report of this search.
 
         Args:
-            path: ``.html`` file, or a folder for ``report.html``; the numbers go beside it as JSON.
-            **facts: what else is known, as `lso.reports.black_box_report.black_box_report` takes it.
+            path: ``.html`` file, or a folder for ``report.html``; the numbers are written beside it as JSON.
+            **facts: further facts for the report, as `lso.reports.black_box_report.black_box_report` takes it.
         Returns:
             The HTML file.
         """

@@ -29,7 +29,7 @@ def replayed(box: BlackBox) -> BlackBox:
     waiting = [z for z in history.pending if not any(torch.equal(z, done) for done in history.z)]
     asked[box.asks - 1] += waiting
     for number in range(box.asks):
-        other.asked(torch.stack(asked[number]))
+        other.register_ask(torch.stack(asked[number]))
     other.tell(history.z, history.gain if box.maximize else -history.gain)
     return other
 

@@ -47,7 +47,7 @@ def test_a_list_mixes_kinds_and_names_them() -> None:
     z = make(kinds, 4)
     assert torch.equal(z[:, :1], make("mean", 1)) and bool((z[:, 3] == 0).all())
     assert starts.name_starts(kinds, 4) == ["mean", "prior 1", "prior 2", "zero"]
-    assert starts.name_starts("prior", 2) == ["prior 1", "prior 2"] and starts.names("mean", 1) == ["mean"]
+    assert starts.name_starts("prior", 2) == ["prior 1", "prior 2"] and starts.name_starts("mean", 1) == ["mean"]
     assert starts.name_starts(draws(2, 3), 2) == ["own 1", "own 2"]
 
 

@@ -24,7 +24,7 @@ def test_thresholds_are_met_at_the_ends_of_windows_that_decrease_by_no_more() ->
     record = _ThresholdRecord((0.5, 0.1, 0.0), torch.zeros(2, 1, 1))
     losses = [(10.0, 3.0), (5.0, 2.0), (4.6, 1.8), (4.55, 1.9), (4.55, 0.0)]
     for i, pair in enumerate(losses):
-        done = record.look(100 * i, torch.tensor(pair)[:, None], torch.full((2, 1, 1), float(i)))
+        done = record.observe(100 * i, torch.tensor(pair)[:, None], torch.full((2, 1, 1), float(i)))
     ends = record.ends(100)
     assert done and ends.reached.all()
     assert ends.steps[:, :, 0].tolist() == [[200, 200], [300, 300], [400, 300]]

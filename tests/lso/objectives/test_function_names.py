@@ -103,7 +103,7 @@ def test_options_may_stand_in_the_name_as_on_the_command_line(tmp_path: Path) ->
         ("turbo:guard", {}, "cannot read 'guard'"),
         ("turbo:colour=red", {}, "has no option colour"),
         ("turboo:guard=none", {}, "Did you mean 'turbo'"),
-        ("adam:lr=1", {}, "adam works by gradient"),
+        ("adam:lr=1", {}, "adam needs gradients"),
     ],
 )
 def test_wrong_options_in_the_name_are_refused(text: str, options: dict[str, Any], words: str) -> None:

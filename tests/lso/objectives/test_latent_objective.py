@@ -305,7 +305,7 @@ def test_the_acquisition_view_has_one_point_and_keeps_pending_ones() -> None:
         (lambda x: x.flatten(1).sum(1, keepdim=True), "tensors", r"shape \(3, 1\)"),
         (lambda objects: 1.0, "objects", "returned float for 3 objects"),
         (lambda objects: [1.0], "objects", "returned 1 value for 3 objects"),
-        (lambda objects: ["a"] * 3, "objects", "no number"),
+        (lambda objects: ["a"] * 3, "objects", "not a number"),
     ],
 )
 def test_scores_of_the_wrong_kind_are_told(score: Callable[[Any], Any], on: str, text: str) -> None:
@@ -325,7 +325,7 @@ def test_wrong_use_is_told_in_two_lines() -> None:
         reconstruction(3)(draws(2, 4))
     with pytest.raises(ShapeError, match=r"expected targets \(T >= 1, 1, 4, 4\), got \(2, 3, 4, 4\)"):
         LatentObjective.reconstruct(planted(), torch.zeros(2, 3, 4, 4))
-    with pytest.raises(UsageError, match="has one target, this objective 3"):
+    with pytest.raises(UsageError, match="needs one target, and this objective has 3"):
         reconstruction(3).acquisition()
     with pytest.raises(ShapeError, match="q=1"):
         bright().acquisition()(draws(5, 2, 4))

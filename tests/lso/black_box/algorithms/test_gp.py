@@ -9,7 +9,7 @@ import torch
 
 from lso._botorch import importing_botorch
 from lso.black_box.ask_tell import make_optimizer
-from lso.black_box.bayesopt.candidates import starts, unit_bounds
+from lso.black_box.bayesopt.candidates import draw_starts, unit_bounds
 from lso.black_box.bayesopt.guard import make_guard
 from lso.black_box.bayesopt.surrogates import choose_fit_points, isolated_botorch
 from lso.space import LatentSpace
@@ -38,7 +38,7 @@ def test_an_ask_is_what_bare_botorch_proposes_from_the_same_data_bounds_and_star
     space, seed = LatentSpace(4, bounds=2.0), mix_seed(0, "ask", 0)
     box = told("gp", space, 15, guard=None)
     history = box.history()
-    raw = starts(history, 512, generator(seed, "starts", 0), box=True).unsqueeze(1)
+    raw = draw_starts(history, 512, generator(seed, "starts", 0), box=True).unsqueeze(1)
     with isolated_botorch(mix_seed(seed, "botorch")):
         x, bounds = (history.z + 2) / 4, torch.tensor([[0.0], [1.0]]).double().expand(2, 4)
         model = SingleTaskGP(x, standardize(history.gain.unsqueeze(-1)))

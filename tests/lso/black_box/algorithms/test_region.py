@@ -28,7 +28,7 @@ def recorder(d: int = 4, **space: object) -> BlackBox:
 
 
 def ask(opt: BlackBox, z: Tensor, gain: Sequence[float | None] | None = None) -> RegionState:
-    opt.asked(z)
+    opt.register_ask(z)
     if gain is not None:
         opt.tell(z, gain)
     return replay_region(opt.history(), RULES)
@@ -79,7 +79,7 @@ def test_an_ask_counts_once_all_of_its_points_are_told_in_the_order_of_completio
     z = batches(4)
     ask(opt, z[0], [0.0, 0.0])
     for late in z[1:]:
-        opt.asked(late)
+        opt.register_ask(late)
     opt.tell(z[3], [3.0, 0.0])
     opt.tell(z[1][:1], [9.0])  # the first half of ask 1: may be the center, counts for nothing yet
     region = replay_region(opt.history(), RULES)
@@ -94,7 +94,7 @@ def test_lost_points_complete_an_ask_and_tells_again_change_nothing() -> None:
     opt = recorder()
     z = batches(2)
     ask(opt, z[0], [0.0, 0.0])
-    opt.asked(z[1])
+    opt.register_ask(z[1])
     opt.tell(z[1][:1], [1.0])
     opt.tell(z[1][1:], None, "lost")
     region = replay_region(opt.history(), RULES)
@@ -138,8 +138,8 @@ def test_an_ask_still_out_when_its_region_ends_stays_out_of_the_next() -> None:
     for one in z[:14]:
         ask(opt, one, [1.0, 1.0])
     late = z[0] + 1e-3  # around the center, as the last proposals are
-    opt.asked(z[14])
-    opt.asked(late)
+    opt.register_ask(z[14])
+    opt.register_ask(late)
     opt.tell(z[14], [1.0, 1.0])
     opt.tell(late, [2.0, 2.0])
     region = replay_region(opt.history(), RULES)

@@ -16,7 +16,7 @@ from lso.black_box.algorithms.turbo import (
     replay_region,
 )
 from lso.black_box.ask_tell import BlackBox, make_optimizer
-from lso.black_box.bayesopt.candidates import design
+from lso.black_box.bayesopt.candidates import draw_design
 from lso.black_box.bayesopt.surrogates import isolated_botorch
 from lso.space import LatentSpace
 from lso.vae.errors import UsageError
@@ -55,7 +55,7 @@ def box_of(opt: BlackBox) -> LocalModel:
 def test_the_same_record_asks_the_same_and_no_random_state_moves(acquisition: str) -> None:
     state = torch.get_rng_state()
     opt = told(acquisition=acquisition)
-    opt.asked(draws(1, 4, seed=3))  # pending
+    opt.register_ask(draws(1, 4, seed=3))  # pending
     record = opt.history()
     first = opt._propose(record, 2, 7)
     assert torch.equal(first, turbo(acquisition=acquisition)._propose(record, 2, 7))
@@ -122,7 +122,7 @@ def test_where_a_design_and_more_found_no_value_the_model_of_feasibility_is_aske
         opt, gp = (make_optimizer(name, space, initial=4, seed=3) for name in ("turbo", "gp"))
         for box in (opt, gp):
             box.tell(failed[:count], None, "failed")
-        drawn = design(opt.history(), 8, "prior", generator(mix_seed(opt.seed, "ask", 0), "design"))
+        drawn = draw_design(opt.history(), 8, "prior", generator(mix_seed(opt.seed, "ask", 0), "design"))
         assert torch.equal(opt.ask(8), gp.ask(8) if learns else drawn)
 
 
@@ -138,7 +138,7 @@ def test_one_value_or_equal_values_are_enough(acquisition: str) -> None:
 def test_pending_points_keep_the_expected_improvement_elsewhere() -> None:
     opt = told(acquisition="qlognei")
     first = opt._propose(opt.history(), 1, 3)
-    opt.asked(first)
+    opt.register_ask(first)
     assert float((opt._propose(opt.history(), 1, 3) - first).norm()) > 1e-2
 
 
@@ -164,7 +164,7 @@ def test_a_collapsed_region_is_followed_by_a_new_design() -> None:
         z = opt.ask(1)
         opt.tell(z, [0.0])
     before = opt.history()
-    begun = design(before, 2, "prior", generator(mix_seed(0, "ask", 8), "design"))
+    begun = draw_design(before, 2, "prior", generator(mix_seed(0, "ask", 8), "design"))
     assert torch.equal(opt.ask(2), begun) and replay_region(before, RegionRules(design=2, patience=1)).restarts == 1
 
 
