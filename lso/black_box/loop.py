@@ -1,4 +1,4 @@
-"""The loop around ask and tell: decode, score, record, tell; interrupted anywhere, it goes on where it was."""
+"""`lso.optimize`: ask, decode, score, record and tell until a limit is reached; interrupted searches resume."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ from lso.vae.errors import RunError, UsageError, WriteError
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.validation import require
 
-# What must be the same for a search to be gone on with.
+# Settings in run.json that must be the same for a search to be resumed.
 RESUME_KEYS = (
     "optimizer",
     "objective",
@@ -66,68 +66,74 @@ def optimize(
     facts: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> SearchResult:
-    """Search for codes of good value with as few calls of the score as may be.
+    """Search for codes with good values of a black-box score, in few calls of the score.
 
-    Decoding happens here, in batches; each distinct decoded object is scored once. In this process the score is given
-    what is new in a batch together, and where it raises, each object alone; an executor gives it one object a call, or
-    ``chunk``. With ``out`` every ask and every evaluation is on disk (``evaluations.jsonl``) before the next ask.
-    Killed at any moment, the same call with ``resume=True`` goes on: codes asked for and not yet evaluated are
-    submitted again, and with synchronous batches the search proposes exactly what the unbroken one would have (same
-    machine, torch and threads).
+    Codes are decoded here, in batches, and each distinct decoded object is scored once. In this process the score is
+    given the new objects of a batch together, and where it raises, each object alone; an executor gives it one object
+    in each call, or ``chunk``. With ``out`` every ask and every evaluation is on disk (``evaluations.jsonl``) before
+    the next ask. A search that was killed at any moment is continued by the same call with ``resume=True``: codes asked
+    for and not yet evaluated are submitted again, and with synchronous batches the search proposes exactly what the
+    unbroken one would have proposed (same machine, torch and number of threads).
 
     Args:
-        objective: decoder then score.
-        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, perhaps with options (``"turbo:guard=none"``), or an
+        objective: a score of decoded codes.
+        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, optionally with options (``"turbo:guard=none"``), or an
             optimizer not yet used.
         budget: unique valid decoded objects to be scored. Duplicates are answered from memory and cost nothing.
-        batch: codes proposed together; asynchronously, calls under way at once.
-        executor: None scores in this process. Else an executor as in `concurrent.futures`, or a function that makes
-            one, which is called again where the last one broke; calls that it took with it are recorded as lost. Score
-            and data must be picklable for other processes.
-        timeout: seconds for one object. Without an executor the calls then go to one process of our own, which is
-            killed; a foreign executor's call is given up, from when it was handed over.
-        chunk: objects that the score is given together in another process; the timeout is then so many times as long,
-            and where such a call is lost, late or raises, each object is tried alone.
-        max_calls: objects proposed in all, duplicates and invalid ones with them; None is ten times the budget.
-        max_failures: objects in a row on which a score may fail alike (the same error from the same line, the same
-            wrong form of answer) before it has given any value; then it is taken for broken. Invalid ones do not count.
-        out: run folder to make, or to go on with.
-        resume: go on with ``out``; budget, max_calls, max_failures, timeout, chunk and executor may differ. Where the
-            score was broken, and failures of it ended the search, those objects are scored again.
-        asynchronous: ask again as soon as one call is finished, in place of waiting for the batch.
+        batch: codes proposed together; asynchronously, calls running at once.
+        executor: None scores in this process. Otherwise an executor as in `concurrent.futures`, or a function that
+            makes one, which is called again when an executor breaks; calls lost with an executor are recorded as lost.
+            Score and data must be picklable for other processes.
+        timeout: seconds for one object. Without an executor the calls then run in one worker process, which is killed
+            at the timeout; with an executor a call is given up this long after its submission.
+        chunk: objects that the score is given together in another process, with a timeout that many times as long.
+            Where such a call is lost, late or raises, each object is scored alone.
+        max_calls: objects proposed in all, duplicates and invalid ones included; None is ten times the budget.
+        max_failures: consecutive objects on which a score that has given no value yet may fail in the same way (the
+            same error from the same line, the same wrong form of answer) before it counts as broken. Invalid objects
+            do not count.
+        out: run folder to make or to resume.
+        resume: continue the search in ``out``; budget, max_calls, max_failures, timeout, chunk and executor may differ.
+            Objects on which a broken score failed, which ended the search, are scored again.
+        asynchronous: ask again as soon as one call has finished, instead of waiting for the whole batch.
         known: codes ``(k, d)`` and their values, told to the optimizer beforehand and not counted.
-        scored: evaluations of earlier searches. Their objects are answered from memory where they are met again, as
-            duplicates of call -1, and not counted; their codes are not told: ``known`` is for those.
-        seed: of the optimizer's draws.
-        patience: calls in a row without a new valid object at which the search ends.
-        callback: progress and stop requests.
-        facts: what else is to stand in run.json.
-        **options: of the optimizer.
+        scored: evaluations of earlier searches. Where the search meets their objects again, these are answered from
+            memory as duplicates of call -1, and not counted. Their codes are not told to the optimizer; for that there
+            is ``known``.
+        seed: seed of the optimizer's random draws.
+        patience: consecutive calls without a new valid object after which the search ends.
+        callback: receives progress, and may stop the search.
+        facts: further entries for run.json.
+        **options: options of the optimizer.
     Returns:
-        The result; a search that ends early says why in its status.
+        The result; the status of a search that ended early says why.
     Raises:
-        UsageError: if an argument is wrong, or the search to go on with is another one.
-        ScoreError: if the score is broken: ``max_failures``, or an answer of another length than what it was given.
-        RunError: if ``out`` is taken, damaged, or another process searches there.
-    Source: pieces in `lso.black_box.ask_tell`; counting of unique valid objects as Tripp et al. (2020).
+        UsageError: if an argument is wrong or does not fit the others.
+        ScoreError: if the score is broken: ``max_failures``, or a list of values of the wrong length.
+        RunError: if ``out`` is taken, damaged, in use by another process, or holds a different search.
+    Source: counting of unique valid objects as Tripp et al. (2020); the optimizers' sources stand in their modules.
     """
     require(budget >= 1, "a budget >= 1", budget, "It counts unique valid decoded objects.")
-    require(batch >= 1, "batch >= 1", batch, "Codes proposed together.")
+    require(batch >= 1, "batch >= 1", batch, "It is the number of codes proposed together.")
     require(max_calls is None or max_calls >= 1, "max_calls >= 1", max_calls, "None is ten times the budget.")
     require(timeout is None or timeout > 0, "a timeout > 0 seconds", timeout, "None is no limit.")
-    require(max_failures >= 1, "max_failures >= 1", max_failures, f"{MAX_FAILURES} unless you know better.")
-    require(chunk >= 1, "chunk >= 1", chunk, "Objects that another process scores together.")
+    require(max_failures >= 1, "max_failures >= 1", max_failures, f"{MAX_FAILURES} is the default.")
+    require(chunk >= 1, "chunk >= 1", chunk, "It is the number of objects that another process scores together.")
     if chunk > 1 and executor is None and timeout is None:
-        raise UsageError("chunk is for other processes", "Leave it out: in this one the score is given each batch.")
-    require(patience >= 1, "patience >= 1", patience, "Calls in a row without a new valid object.")
+        raise UsageError(
+            "chunk needs an executor or a timeout",
+            "Leave chunk out: in this process the score is given each batch as a whole.",
+        )
+    require(patience >= 1, "patience >= 1", patience, "It counts consecutive calls without a new valid object.")
     if objective.targets is not None and (executor is not None or timeout is not None or len(objective.targets) > 1):
         raise UsageError(
             "a reconstruction is scored in this process, for one target at a time",
-            "Leave executor and timeout out; choose a target: objective.take([0]).",
+            "Leave out executor and timeout, and choose a target: objective.take([0]).",
         )
     box = _resolve_optimizer(optimizer, objective, seed, options)
-    most = max_calls or CALLS_PER_BUDGET * budget
-    limits = SearchLimits(budget=budget, max_calls=most, patience=patience, max_failures=max_failures)
+    limits = SearchLimits(
+        budget=budget, max_calls=max_calls or CALLS_PER_BUDGET * budget, patience=patience, max_failures=max_failures
+    )
     settings = {
         "optimizer": box.name,
         "objective": stable_name(objective.name, objective.score),
@@ -149,15 +155,17 @@ def optimize(
         "timeout": timeout,
     }
     with ExitStack() as stack:
-        killed = resume and out is not None and runs.Run(out).info.get("status") == "running"
+        was_killed = resume and out is not None and runs.Run(out).info.get("status") == "running"
         run, journal = _open_run(out, resume, settings, facts or {})
         if journal is not None:
             stack.callback(journal.close)
-        caller = make_score_executor(objective, executor, timeout, chunk, batch)
-        stack.callback(caller.close)
-        search = Search(objective, box, caller, journal, limits, batch, asynchronous, callback or SearchCallback())
+        score_executor = make_score_executor(objective, executor, timeout, chunk, batch)
+        stack.callback(score_executor.close)
+        search = Search(
+            objective, box, score_executor, journal, limits, batch, asynchronous, callback or SearchCallback()
+        )
         try:
-            search.begin(known, scored, killed)
+            search.begin(known, scored, was_killed)
             status, sentence = search.run()
             objective.decoder.verify()
         except BaseException as error:
@@ -171,11 +179,9 @@ def optimize(
 
 
 def _fingerprint(space: LatentSpace) -> str:
-    """What tells spaces apart: bounds, chart, active dimensions and known codes.
-
-    The variances of the codes are left out: no proposal and no record of a search rests on them, and another model, of
-    which they are, has other weights, its encoder's among them.
-    """
+    """A hash that identifies a space: of its bounds, chart, active dimensions and known codes."""
+    # Not of the codes' variances: no proposal and no record of a search depends on them, and a model that gives others
+    # differs in the weights of its encoder, which are compared as well.
     parts = [space.bounds, space.active, *([] if space.codes is None else [space.codes])]
     return content_hash((space.chart, *(content_hash(part.numpy()) for part in parts)))
 
@@ -186,12 +192,16 @@ def _resolve_optimizer(
     if isinstance(optimizer, str):
         return make_optimizer(optimizer, objective.space, seed=seed, maximize=objective.maximize, **options)
     if options:
-        raise UsageError(f"{', '.join(options)}: the optimizer is made already", "Give them to lso.make_optimizer.")
+        raise UsageError(
+            f"options {', '.join(options)} with an optimizer that is already made",
+            "Give them to lso.make_optimizer, or name the optimizer.",
+        )
     used = optimizer.asks or len(optimizer.history().z)
     if optimizer.maximize != objective.maximize or optimizer.space.dim != objective.dim or used:
         raise UsageError(
             f"{optimizer!r} does not fit {objective!r}, or was used before",
-            f"Make one: lso.make_optimizer(name, objective.space, maximize={objective.maximize}); tell by known=.",
+            f"Make a new one: lso.make_optimizer(name, objective.space, maximize={objective.maximize}). "
+            "Values that are known already go into known=.",
         )
     return optimizer
 
@@ -199,17 +209,7 @@ def _resolve_optimizer(
 def make_score_executor(
     objective: LatentObjective, executor: Any, timeout: float | None, chunk: int = 1, batch: int = 1
 ) -> ScoreExecutor:
-    """What carries out the calls of a search's score.
-
-    Args:
-        objective: holds the score.
-        executor: see `optimize`.
-        timeout: seconds for one object.
-        chunk: objects that the score is given together in another process.
-        batch: data that it is given together in this one.
-    Returns:
-        The caller, to be closed.
-    """
+    """Make what executes the calls of an objective's score, to be closed by the caller; arguments as of `optimize`."""
     if executor is None and timeout is None:
         return SerialExecutor(objective, batch)
     if executor is None:  # a call in this process cannot be killed
@@ -222,7 +222,7 @@ def _open_run(
 ) -> tuple[runs.Run | None, Journal | None]:
     if out is None:
         if resume:
-            raise UsageError("resume without out", "Name the run folder to go on with.")
+            raise UsageError("resume needs a run folder", "Pass out=, the folder of the search to resume.")
         return None, None
     if not resume:
         about = {"status": "running", "sentence": "", **facts, "search": settings, **asdict(runs.Provenance.here())}
@@ -238,9 +238,9 @@ def _open_run(
         raise RunError(f"{out} holds no black-box search", "Resume a folder that lso.optimize made.")
     changed = [key for key in RESUME_KEYS if before.get(key) != settings[key]]
     if changed:
-        told = "; ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
-        raise RunError(f"{out} is another search: {told}", "Resume with what it was begun with.")
+        changes = "; ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
+        raise RunError(f"{out} is another search: {changes}", "Resume with the settings that it was started with.")
     journal = Journal(run.path)
     runs.sweep(run)
-    runs.update(run, status="running", **facts, search=settings)  # facts: the budget may be another
+    runs.update(run, status="running", **facts, search=settings)  # facts: they may state another budget
     return run, journal

@@ -1,4 +1,4 @@
-"""A black-box search under way: what is asked, decoded, scored, recorded and told."""
+"""The state of a running black-box search: asking, decoding, scoring, recording and telling."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -23,41 +23,24 @@ from lso.results.evaluation import content_hash, decode_codes
 from lso.results.export import TAKEN_BACK_EVENT, from_json
 from lso.results.result import Evaluation
 
-EARLIER_CALL = -1  # number of the call that an object of an earlier search was scored by
+EARLIER_CALL = -1  # in place of the number of the call by which an earlier search scored an object
 Known = tuple[Float[Tensor, "k latent"], Float[Tensor, " k"] | Sequence[float | None]]
 
 
 class SearchCallback:
-    """What a caller may see and say while a search runs; every method may be left as it is."""
+    """Progress and stop requests of a running search; the methods do nothing unless a subclass overrides them."""
 
     def called(self, ledger: Ledger, limits: SearchLimits) -> None:
-        """A call was finished and recorded.
-
-        Args:
-            ledger: with the call last.
-            limits: of the search.
-        """
+        """Called when a call was finished and recorded; it is the last record of the ledger."""
 
     def repeated(self, calls: int) -> None:
-        """The process that searched before was killed, and calls that it had handed over are made again.
-
-        Args:
-            calls: how many had no answer on record.
-        """
+        """Called on resuming a search whose process was killed; so many calls without recorded answer are repeated."""
 
     def finishing(self, calls: int) -> None:
-        """The search is to stop, and waits for the calls that have begun, whose answers are kept.
-
-        Args:
-            calls: how many.
-        """
+        """Called when the search stops and waits for the answers of so many calls that have begun, which are kept."""
 
     def stop(self) -> str | None:
-        """Asked between calls.
-
-        Returns:
-            A reason to stop now, e.g. ``"interrupted"``, else None.
-        """
+        """Called between calls; returns a reason to stop now, e.g. ``"interrupted"``, or None to continue."""
         return None
 
 
@@ -65,14 +48,14 @@ class Search:
     """The state of a search between calls.
 
     Args:
-        objective: decoder then score.
+        objective: a score of decoded codes.
         box: the optimizer.
-        executor: carries out the calls.
-        journal: where everything is written down; None for nowhere.
-        limits: where it ends.
-        batch: codes asked for together; asynchronously, calls under way at once.
-        asynchronous: whether to tell each call as it is finished, instead of each ask once all of it is, in the order
-            of its calls.
+        executor: executes the calls of the score.
+        journal: records asks and evaluations on disk; None records nothing.
+        limits: where the search ends.
+        batch: codes asked for together; asynchronously, calls running at once.
+        asynchronous: whether each call is told as soon as it has finished. Otherwise an ask is told once all of its
+            calls have finished, in their order.
         callback: progress and stop requests.
     """
 
@@ -95,19 +78,16 @@ class Search:
         self._calls = 0  # proposed so far
         self._incomplete: dict[int, PendingBatch] = {}
         self._running: dict[int, PendingEvaluation] = {}  # by number of the call
-        self._duplicates: dict[str, list[PendingEvaluation]] = {}  # duplicates of what is flying, by key
-        self._stopping = False  # no call is to begin any more
-        self._begun, self._before = time.perf_counter(), 0.0
+        self._duplicates: dict[str, list[PendingEvaluation]] = {}  # key of a running call -> duplicates of it
+        self._stopping = False  # whether no further call may begin
+        self._begun, self._before = time.perf_counter(), 0.0  # start now; seconds of the processes before
 
     # --- beginning ----------------------------------------------------------------------------------------------------
 
     def begin(self, known: Known | None, scored: Sequence[Evaluation] = (), killed: bool = False) -> None:
-        """Replay the journal; before the first ask, take down what is known and was scored beforehand.
+        """Replay the journal, or for a new search record known codes and the evaluations of earlier searches.
 
-        Args:
-            known: codes and values.
-            scored: evaluations of earlier searches, of which objects met again are duplicates.
-            killed: whether the process that wrote the journal ended without a word.
+        ``killed`` says that the process that wrote the journal was killed.
         """
         rows = [] if self.journal is None else read_counting_rows(self.journal, self.limits)
         for line, row in rows:
@@ -139,7 +119,7 @@ class Search:
             self._add_scored([from_json(record) for record in row["records"]])
         elif event == ASK:
             if row["ask"] != self.box.asks:
-                raise ValueError(f"ask {row['ask']} where {self.box.asks} was to come")
+                raise ValueError(f"ask {row['ask']}, expected ask {self.box.asks}")
             self._register(
                 self.box.register_ask(_parse_codes(row["z"], self.objective.dim)), row["ask"], row["seconds"]
             )
@@ -150,7 +130,7 @@ class Search:
             batch = self._incomplete[int(row["ask"])]
             call = int(row["call"])
             if not batch.first <= call < batch.first + len(batch.z) or call in batch.records:
-                raise ValueError(f"call {call} in ask {batch.number}")
+                raise ValueError(f"call {call} does not belong to ask {batch.number}, or is recorded twice")
             self._before = max(self._before, record.elapsed)
             self._account(record, batch, self._key(record.decoded_hash, batch.code(call)))
 
@@ -173,7 +153,7 @@ class Search:
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def run(self) -> tuple[str, str]:
-        """Ask and tell until the end."""
+        """Ask and tell until a limit or a stop request ends the search; return its status and sentence."""
         while True:
             if score_error := self.ledger.score_error(self.limits):
                 raise score_error
@@ -184,30 +164,30 @@ class Search:
                 self._finish_running()
                 done = f"{self.ledger.unique} of {self.limits.budget} unique valid objects"
                 return "stopped", f"Stopped early ({reason}) after {done}; resume to go on."
-            room = 0 if ended else self._free_slots()
-            if room:
-                self._ask(room)
+            slots = 0 if ended else self._free_slots()
+            if slots:
+                self._ask(slots)
             elif self._running:
                 self._collect()
 
     def _finish_running(self) -> None:
-        """Wait for the calls that have begun, and begin no other: these are made when the search is gone on with."""
+        """Wait for the calls that have begun, and begin no others; these are made when the search is resumed."""
         self._stopping = True
         for call in self.executor.withdraw():
-            if (proposed := self._running.pop(call.number, None)) is not None:
-                del self._duplicates[proposed.key]
+            if (withdrawn := self._running.pop(call.number, None)) is not None:
+                del self._duplicates[withdrawn.key]
         if self._running:
             self.callback.finishing(len(self._running))
         while self._running:
             self._collect()
 
     def _free_slots(self) -> int:
-        """How many codes to ask for now."""
-        under_way = sum(batch.missing for batch in self._incomplete.values())
-        if under_way and not self.asynchronous:
+        """The number of codes to ask for now."""
+        running = sum(batch.missing for batch in self._incomplete.values())
+        if running and not self.asynchronous:
             return 0
         left = min(self.limits.budget - self.ledger.unique, self.limits.max_calls - len(self.ledger.records))
-        return max(0, min(self.batch, left) - under_way)
+        return max(0, min(self.batch, left) - running)
 
     def _ask(self, n: int) -> None:
         if self.journal is not None:
@@ -220,36 +200,38 @@ class Search:
         self._submit_batch(self._register(z, number, seconds))
 
     def _submit_batch(self, batch: PendingBatch) -> None:
-        """Decode all of an ask, and have scored what is not recorded yet."""
-        # All of it, even where some is recorded: batches of another size could decode to slightly other numbers.
+        """Decode the codes of an ask, and submit those whose evaluations are not recorded yet."""
+        # All codes are decoded, even recorded ones: in a batch of another size the decodes could differ slightly.
         calls = [
             PendingEvaluation(batch.first + i, batch, end, self._key(end.decoded_hash, batch.z[i]))
             for i, end in enumerate(decode_codes(self.objective, batch.z))
         ]
-        company, batch.alone = self._rescores_recorded(calls), self._one_by_one(batch)
+        rescore, batch.alone = self._rescores_recorded(calls), self._one_by_one(batch)
         for call in calls:
             if call.number not in batch.records:
                 self._submit(call)
-            elif company and batch.records[call.number].duplicate_of is None:
-                self.executor.submit(self._call(call))  # recorded already; see `_collect`
+            elif rescore and batch.records[call.number].duplicate_of is None:
+                self.executor.submit(self._call(call))  # `_collect` ignores the result
 
     def _call(self, call: PendingEvaluation) -> ScoreCall:
         return ScoreCall(call.number, call.z, call.end.item, call.batch.alone)
 
     def _one_by_one(self, batch: PendingBatch) -> bool:
-        """Whether the score is given objects one by one, in place of all that is new in an ask.
+        """Whether the score is given objects one by one, instead of all new objects of an ask together.
 
-        So it is where each is told once it is done. And what is missing of an ask was to be scored alone where some of
-        it is recorded: the score had raised on all together.
+        This is so asynchronously, and for the rest of an ask of which some objects are recorded: in one process that
+        happens only where the score had raised on all of them together.
         """
         if not isinstance(self.executor, SerialExecutor) or self.objective.on == "tensors":
             return False
         return self.asynchronous or any(record.duplicate_of is None for record in batch.records.values())
 
     def _rescores_recorded(self, calls: Sequence[PendingEvaluation]) -> bool:
-        """Whether what is recorded of an ask is to be scored again because the rest was scored in one batch with it."""
-        here = isinstance(self.executor, SerialExecutor) and self.objective.on == "tensors" and not self.asynchronous
-        return here and any(
+        """Whether recorded data of an ask are scored again, to score the missing ones in the same batch as before."""
+        in_batches = (
+            isinstance(self.executor, SerialExecutor) and self.objective.on == "tensors" and not self.asynchronous
+        )
+        return in_batches and any(
             call.number not in call.batch.records and call.key not in self.ledger.known for call in calls
         )
 
@@ -268,11 +250,11 @@ class Search:
     def _collect(self) -> None:
         for done, outcome in self.executor.collect():
             if (call := self._running.pop(done.number, None)) is None:
-                continue  # scored again in company of others, recorded already
-            twins = self._duplicates.pop(call.key)
+                continue  # recorded already, and scored again only to complete the batch of others
+            duplicates = self._duplicates.pop(call.key)
             self._finish(call, outcome)
-            for twin in twins:
-                self._submit(twin)
+            for duplicate in duplicates:
+                self._submit(duplicate)
 
     # --- recording ----------------------------------------------------------------------------------------------------
 
@@ -303,12 +285,12 @@ class Search:
     def _account(self, record: Evaluation, batch: PendingBatch, key: str) -> None:
         self.ledger.add(record, key)
         batch.records[int(record.call or 0)] = record
-        whole = batch.missing == 0
+        complete = batch.missing == 0
         if self.asynchronous:
             self._tell(batch, [record])
-        elif whole:
+        elif complete:
             self._tell(batch, [batch.records[call] for call in sorted(batch.records)])
-        if whole:
+        if complete:
             del self._incomplete[batch.number]
 
     def _tell(self, batch: PendingBatch, records: Sequence[Evaluation]) -> None:
@@ -316,20 +298,20 @@ class Search:
         self.box.tell(z, [record.value for record in records], [record.outcome for record in records])
 
     def _key(self, decoded_hash: str, z: Tensor) -> str:
-        """What tells objects apart: forced on a target the value depends on more than what is decoded, so the code."""
-        forced = self.objective.targets is not None and self.objective.context != "none"
-        return content_hash(z.numpy()) if forced else decoded_hash
+        """The key that identifies an object: its hash, or the code's where the value also depends on a context."""
+        in_context = self.objective.targets is not None and self.objective.context != "none"
+        return content_hash(z.numpy()) if in_context else decoded_hash
 
     def _without_prior(self, record: Evaluation) -> float:
         z = torch.tensor(record.z, dtype=torch.float64)
-        nothing = torch.zeros((), dtype=torch.float64)
-        return record.value - float(self.objective.with_prior(nothing, z))
+        zero = torch.zeros((), dtype=torch.float64)
+        return record.value - float(self.objective.with_prior(zero, z))
 
     def _elapsed(self) -> float:
         return self._before + time.perf_counter() - self._begun
 
     def result(self, status: str, sentence: str, settings: Mapping[str, Any], folder: Path | None) -> SearchResult:
-        """What there is."""
+        """The result of the search as it is now."""
         records = sorted(self.ledger.records, key=lambda record: int(record.call or 0))
         return SearchResult(
             status=status,

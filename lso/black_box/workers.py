@@ -1,4 +1,4 @@
-"""Processes of our own for expensive scores, which a timeout kills."""
+"""`lso.Workers`: processes for expensive scores, which are killed at a timeout and replaced when they die."""
 
 import multiprocessing
 import os
@@ -18,37 +18,31 @@ from lso.objectives.score_calls import Chunk
 from lso.vae.errors import LsoError, UsageError
 from lso.vae.utils.validation import require
 
-START_SECONDS = 120.0  # seconds that a process may take to start, and to import what a call needs
-POLL_SECONDS = 0.1  # seconds between looks at whether the workers were shut down
-BEGUN_MESSAGE = b"begun"  # no pickle begins like this
+START_SECONDS = 120.0  # longest time for a process to start, and to import what a call needs
+POLL_SECONDS = 0.1  # longest wait for an answer, after which a thread checks whether the workers were shut down
+BEGUN_MESSAGE = b"begun"  # cannot be confused with an answer: no pickle begins like this
 
 
 class WorkerDied(Exception):
-    """The process that worked on a call died: of its own, or killed from outside."""
+    """The process that executed a call died, by itself or killed from outside."""
 
 
 class WorkerNotStarted(LsoError):
-    """A process could not be started, so that no call can be carried out."""
+    """A worker process could not be started, so that no call can be executed."""
 
 
 class Worker:
-    """A spawned process and the pipe to it.
-
-    Args:
-        closed: set where the workers are shut down at once.
-    Raises:
-        NotStarted: if it does not start.
-    """
+    """A spawned process and the pipe to it; the event ``closed`` is set when the workers are shut down at once."""
 
     def __init__(self, closed: threading.Event) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_run_worker, args=(theirs,), daemon=True)
+        self._pipe, worker_end = context.Pipe()
+        self._process = context.Process(target=_run_worker, args=(worker_end,), daemon=True)
         self._closed = closed
         _block_interrupts()
         try:
             self._process.start()
-            theirs.close()
+            worker_end.close()
             self._receive(START_SECONDS)
         except (OSError, WorkerDied, TimeoutError) as error:
             self.kill()
@@ -56,20 +50,14 @@ class Worker:
                 raise WorkerDied("the workers were shut down") from None
             raise WorkerNotStarted(
                 f"a worker process did not start: {error}",
-                'What it said is above. A script that uses workers does so under: if __name__ == "__main__":',
+                'Its own messages are above. A script must make its workers under: if __name__ == "__main__":',
             ) from None
 
     def call(self, call: bytes, timeout: float | None) -> tuple[bool, Any]:
-        """Have a function called.
+        """Execute a pickled function with its arguments: whether it returned, and what it returned or raised.
 
-        Args:
-            call: the function and its arguments, pickled.
-            timeout: seconds, from when it is called; what has to be imported for it comes before.
-        Returns:
-            Whether it returned, and what it returned or raised.
-        Raises:
-            WorkerDied: if the process died.
-            TimeoutError: if it took too long.
+        The timeout in seconds begins with the function, after the imports that it needs; TimeoutError says that it
+        expired, WorkerDied that the process died.
         """
         try:
             self._pipe.send_bytes(call)
@@ -79,18 +67,19 @@ class Worker:
         if answer == BEGUN_MESSAGE:
             answer = self._receive(timeout)
         try:
-            found: tuple[bool, Any] = pickle.loads(answer)
-        except Exception as error:  # e.g. an exception that needs more than its message
-            return False, LsoError(f"the answer of the process cannot be read: {error}")
-        return found
+            result: tuple[bool, Any] = pickle.loads(answer)
+        except Exception as error:  # e.g. an exception whose constructor takes more than its message
+            return False, LsoError(f"the answer of the worker process cannot be unpickled: {error}")
+        return result
 
     def _receive(self, limit: float | None) -> bytes:
-        until = float("inf") if limit is None else time.monotonic() + limit
-        while (left := until - time.monotonic()) > 0:
+        deadline = float("inf") if limit is None else time.monotonic() + limit
+        while (left := deadline - time.monotonic()) > 0:
             if self._closed.is_set():
                 raise WorkerDied("the workers were shut down")
             wait([self._pipe, self._process.sentinel], min(left, POLL_SECONDS))
-            # What it forked may keep pipe and sentinel open, so it is asked for; gone, it may have left its answer.
+            # Checked by `is_alive`, since processes that it forked may keep pipe and sentinel open. A process that is
+            # gone may have left its answer in the pipe, so the pipe is read first.
             alive = self._process.is_alive()
             try:
                 if self._pipe.poll():
@@ -109,9 +98,9 @@ class Worker:
         return f"its process ended with exit code {code}"
 
     def kill(self) -> None:
-        """End it and what it started, whatever they do."""
+        """Kill the process and what it started."""
         if self._process.pid is not None:
-            with suppress(OSError):  # it leads a group of its own, unless it did not come so far
+            with suppress(OSError):  # it leads a process group of its own, unless it died before it made one
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()
             self._process.join()
@@ -119,14 +108,14 @@ class Worker:
 
 
 def _block_interrupts() -> None:
-    """Ctrl-C is for the parent to understand: a process inherits what this thread blocks, from the first."""
-    resource_tracker.ensure_running()  # would unblock it when it is started later
+    """Block Ctrl-C in this thread: a process inherits that from its start, and the parent alone handles Ctrl-C."""
+    resource_tracker.ensure_running()  # started later, it would unblock the signal
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _run_worker(pipe: "Connection[Any, Any]") -> None:
-    """What a process runs until its parent is gone."""
-    os.setpgrp()  # so that what it starts can be killed with it
+    """Answer calls until the parent process is gone; the main function of a worker process."""
+    os.setpgrp()  # a group of its own, so that what a call starts can be killed with the process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent is gone
         pipe.send_bytes(BEGUN_MESSAGE)
@@ -138,8 +127,8 @@ def _answer_call(call: bytes, pipe: "Connection[Any, Any]") -> bytes:
     try:
         fn, args, kwargs = pickle.loads(call)
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        return pickle.dumps((False, LsoError(f"the call cannot be read where it is to be carried out: {what}")))
+        reason = f"{type(error).__name__}: {error}"
+        return pickle.dumps((False, LsoError(f"the worker process cannot unpickle the call: {reason}")))
     pipe.send_bytes(BEGUN_MESSAGE)
     try:
         answer = (True, fn(*args, **kwargs))
@@ -148,7 +137,7 @@ def _answer_call(call: bytes, pipe: "Connection[Any, Any]") -> bytes:
     try:
         return pickle.dumps(answer)
     except Exception as error:
-        return pickle.dumps((False, LsoError(f"the answer cannot be sent: {error}")))
+        return pickle.dumps((False, LsoError(f"the worker process cannot pickle the answer: {error}")))
 
 
 def _end_with_parent() -> None:
@@ -159,30 +148,30 @@ def _end_with_parent() -> None:
 
 
 class Workers(Executor):
-    """N spawned processes behind `concurrent.futures.Executor`.
+    """A `concurrent.futures.Executor` of spawned processes.
 
-    Unlike a `ProcessPoolExecutor` it kills a process whose call takes longer than ``timeout``, and a process that dies
-    takes no call but its own with it; both are replaced. What a call started of its own (a docking program) is killed
-    with it. They end with their parent, however that ends.
+    Unlike a `ProcessPoolExecutor`, it kills a process whose call takes longer than ``timeout``, and a process that dies
+    fails no other call than its own; both are replaced. Programs that a call started (such as a docking program) are
+    killed with its process. The processes end with their parent, however that ends.
 
-    Functions and arguments must be picklable, and importable where the processes start: a script that makes workers
-    does so under ``if __name__ == "__main__":``. A call cannot use `multiprocessing` itself.
+    Functions and arguments must be picklable and importable in the new processes: a script must make its workers under
+    ``if __name__ == "__main__":``. A call cannot use `multiprocessing` itself.
 
     Args:
-        count: of processes.
-        timeout: seconds that a call may take, from when its process begins with it, imports done; a
-            `lso.objectives.score_calls.Chunk` of several data so many times that. None is no limit.
+        count: number of processes.
+        timeout: seconds that a call may take, counted from when its process begins with it, after imports; for a
+            `lso.objectives.score_calls.Chunk` of several data that many times as long. None is no limit.
     Raises:
-        UsageError: if a number is out of range, or a process that is being started makes workers.
+        UsageError: if a number is out of range, or if the script makes workers when a worker imports it.
     """
 
     def __init__(self, count: int, timeout: float | None = None) -> None:
-        require(count >= 1, "1 worker or more", count, "One for each core is usual.")
+        require(count >= 1, "1 worker or more", count, "One for each core is a common choice.")
         require(timeout is None or timeout > 0, "a timeout > 0 seconds", timeout, "None is no limit.")
         if getattr(current_process(), "_inheriting", False):  # a spawned process imports the script that started it
             raise UsageError(
-                "this script makes workers when it is imported, which every worker does",
-                'Put what it does under: if __name__ == "__main__":',
+                "this script makes workers when it is imported, and every worker imports it",
+                'Move its code under: if __name__ == "__main__":',
             )
         self._timeout = timeout
         self._jobs: queue.SimpleQueue[tuple[Future[Any], bytes, float | None] | None] = queue.SimpleQueue()
@@ -192,25 +181,30 @@ class Workers(Executor):
             thread.start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        """Have a function called.
+        """Schedule a call of a function.
 
         Args:
-            fn: picklable.
-            *args: for it.
-            **kwargs: for it.
+            fn: a picklable function.
+            *args: its arguments, picklable.
+            **kwargs: its keyword arguments, picklable.
         Returns:
-            Its future; it raises `TimeoutError` where it took too long, `WorkerDied` where its process died, `LsoError`
-            where something could not be sent, or what the function raised.
+            The future of the call. Its result raises `TimeoutError` where the call took too long, `WorkerDied` where
+            its process died, `LsoError` where call or answer could not be pickled, or what the function raised.
         Raises:
             LsoError: after `shutdown`.
         """
         future: Future[Any] = Future()
         limit = self._timeout and self._timeout * (len(fn) if isinstance(fn, Chunk) else 1)
         try:
-            # Plain pickle: the one of multiprocessing would move tensors into memory shared with this process.
+            # The pickler of multiprocessing would move tensors into memory shared with this process.
             call = pickle.dumps((fn, args, kwargs))
         except Exception as error:
-            future.set_exception(LsoError(f"the call cannot be sent to a process: {error}", "Use module-level names."))
+            future.set_exception(
+                LsoError(
+                    f"the call cannot be pickled for a worker process: {error}",
+                    "Define functions and classes at the top level of a module.",
+                )
+            )
             return future
         with self._lock:
             if self._shut:
@@ -219,11 +213,11 @@ class Workers(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes; none is left afterwards.
+        """End all processes.
 
         Args:
-            wait: for the calls; else those under way are killed, the others cancelled.
-            cancel_futures: those that have not begun.
+            wait: finish the calls first; otherwise running calls are killed and the others cancelled.
+            cancel_futures: cancel the calls that have not begun.
         """
         with self._lock:
             self._shut = True
@@ -245,7 +239,7 @@ class Workers(Executor):
                 job[0].cancel()
 
     def _serve(self) -> None:
-        """One thread for each process: hands it calls and replaces it where it is gone."""
+        """Pass calls to a process, and replace it where it died; one thread runs this for each process."""
         worker: Worker | None = None
         while (job := self._jobs.get()) is not None:
             future, call, limit = job
@@ -253,15 +247,15 @@ class Workers(Executor):
                 continue
             try:
                 worker = worker or Worker(self._closed)
-                good, found = worker.call(call, limit)
+                returned, result = worker.call(call, limit)
             except Exception as error:
                 if worker is not None:
                     worker.kill()
-                worker, good, found = None, False, error
-            if good:
-                future.set_result(found)
+                worker, returned, result = None, False, error
+            if returned:
+                future.set_result(result)
             else:
-                future.set_exception(found)
-        self._jobs.put(None)  # for the next thread
+                future.set_exception(result)
+        self._jobs.put(None)  # tells the next thread to end
         if worker is not None:
             worker.kill()

@@ -130,7 +130,7 @@ def test_executor_that_is_shut_down_says_what_to_do(tmp_path: Path) -> None:
 def test_score_that_cannot_be_pickled_is_said(tmp_path: Path) -> None:
     with Workers(1) as workers:
         result = run(objects(lambda words: [1.0]), 3, executor=workers, max_calls=3)
-    assert result.status == "failed" and "cannot be sent" in result.records[0].reason
+    assert result.status == "failed" and "cannot be pickled" in result.records[0].reason
 
 
 # --- several data at once ---------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_processes_are_given_as_many_as_wished() -> None:
         assert rows(run(tensors(), 8, batch=4, executor=threads, chunk=4)) == rows(run(tensors(), 8, batch=4))
         with pytest.raises(ScoreError, match="1 value for 3 data"):
             run(objects(lambda words: [1.0]), 6, batch=6, executor=threads, chunk=3)
-    with pytest.raises(UsageError, match="chunk is for other processes"):
+    with pytest.raises(UsageError, match="chunk needs an executor or a timeout"):
         run(objects(), chunk=2)
 
 

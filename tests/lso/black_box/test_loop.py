@@ -281,7 +281,7 @@ def test_other_decoder_and_other_targets_are_refused(tmp_path: Path) -> None:
 
 
 def test_folders_that_hold_no_search_are_left_alone(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="resume without out"):
+    with pytest.raises(UsageError, match="resume needs a run folder"):
         run(objects(), resume=True)
     with pytest.raises(RunError, match="does not exist"):
         run(objects(), out=tmp_path / "none", resume=True)
@@ -391,7 +391,7 @@ def test_optimizer_that_was_used_or_does_not_fit_is_refused() -> None:
         run(objects(), optimizer=used)
     with pytest.raises(UsageError, match="does not fit"):
         run(objects(maximize=False), optimizer=climber(objects()))
-    with pytest.raises(UsageError, match="the optimizer is made already"):
+    with pytest.raises(UsageError, match="with an optimizer that is already made"):
         run(objects(), optimizer=climber(objects()), kind="sobol")
 
 

@@ -77,9 +77,9 @@ def test_what_cannot_be_sent_is_an_error_of_that_call_alone(
     pool: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = pool.submit(scorers.process_id).result()
-    with pytest.raises(LsoError, match="the call cannot be sent"):
+    with pytest.raises(LsoError, match="the call cannot be pickled"):
         pool.submit(lambda: None).result()
-    with pytest.raises(LsoError, match="the answer cannot be sent"):
+    with pytest.raises(LsoError, match="cannot pickle the answer"):
         pool.submit(scorers.unpicklable).result()
     with pytest.raises(LsoError, match="the answer of the process cannot be read"):
         pool.submit(scorers.awkward).result()
@@ -87,7 +87,7 @@ def test_what_cannot_be_sent_is_an_error_of_that_call_alone(
     with monkeypatch.context() as patch:  # the processes were started with another path
         patch.syspath_prepend(tmp_path)
         call = pool.submit(import_module("only_here").score, 1)
-    with pytest.raises(LsoError, match="cannot be read where it is to be carried out: ModuleNotFoundError"):
+    with pytest.raises(LsoError, match="cannot unpickle the call: ModuleNotFoundError"):
         call.result()
     assert before in {pool.submit(scorers.process_id).result() for _ in range(8)}  # nobody was replaced
 
