@@ -1,7 +1,8 @@
-"""Gaussian-process search: BoTorch's default model of the gain on the chart's unit cube, qLogNEI, and a guard.
+"""Bayesian optimization: a Gaussian process of the gain on the chart's unit cube, the acquisition qLogNEI, and a guard.
 
-``saas`` is the same with BoTorch's MAP ensemble of SAAS processes (Eriksson & Jankowiak 2021, arXiv:2103.00349): few
-dimensions matter, as where most of a latent space has collapsed."""
+``saas`` is the same with BoTorch's MAP ensemble of SAAS processes (Eriksson & Jankowiak 2021, arXiv:2103.00349), whose
+prior is that few dimensions matter, as in a latent space of which most dimensions have collapsed.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,20 +28,18 @@ Features = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GpSettings:
-    """Options of a search by surrogate.
+    """Options of a search by a surrogate model.
 
     Args:
-        guard: typicality.
-        initial: points to know (feasible ones, and pending ones) before there is a model.
-        design: of those: ``prior`` (with codes, half of them codes) or ``sobol``.
-        restarts: searches of the acquisition.
-        raw_samples: points that compete to start them.
+        guard: keeps proposals typical of the prior.
+        initial: points (feasible and pending ones) of the initial design, before a model is fitted.
+        design: how they are drawn: ``prior`` (with known codes, half of them are codes) or ``sobol``.
+        restarts: starts of the search for the acquisition's maximum.
+        raw_samples: points from which these starts are chosen.
         joint: optimize the points of an ask together; else one after the other, each pending for the next.
         surrogate: see `lso.black_box.bayesopt.surrogates.SURROGATES`.
-        features: codes ``(n, d)`` to features ``(n, f)`` of what they decode to; the model is then of these.
-        differentiable: whether gradients through the features mean something.
-    Raises:
-        UsageError: if an option is out of range.
+        features: function of codes ``(n, d)`` to features ``(n, f)`` of what they decode to, the model's inputs then.
+        differentiable: whether the features have gradients; else the acquisition is maximized over a pool of points.
     """
 
     guard: Guard
@@ -54,9 +53,14 @@ class GpSettings:
     differentiable: bool = True
 
     def __post_init__(self) -> None:
-        require(self.initial >= 1, "initial >= 1 points", self.initial, "A model needs one at least.")
-        require(self.restarts >= 1, "restarts >= 1", self.restarts, "One search at least.")
-        require(self.raw_samples >= 8, "8 points to choose from, or more", self.raw_samples, "Give more.")
+        require(self.initial >= 1, "initial >= 1 points", self.initial, "A model needs at least one point.")
+        require(self.restarts >= 1, "restarts >= 1", self.restarts, "8 is the default.")
+        require(
+            self.raw_samples >= 8,
+            "raw_samples (of thompson: pool) >= 8",
+            self.raw_samples,
+            "The defaults are 512 and, of thompson, 2000.",
+        )
         if self.design not in DESIGNS:
             raise unknown_name("design", self.design, DESIGNS)
         if self.surrogate not in SURROGATES:
@@ -77,24 +81,10 @@ def build_gp(
     differentiable: bool = True,
     surrogate: str = "gp",
 ) -> Proposal:
-    """Bayesian optimization.
+    """Bayesian optimization; for the options see `GpSettings`.
 
-    Args:
-        space: to search.
-        guard: see `lso.black_box.bayesopt.guard`: ``typical``, ``ball`` or None.
-        guard_weight: of the soft guard, over the square root of the evaluations so far.
-        initial: see `GpSettings`.
-        design: see `GpSettings`.
-        restarts: see `GpSettings`.
-        raw_samples: see `GpSettings`.
-        joint: see `GpSettings`.
-        features: see `GpSettings` and `lso.black_box.bayesopt.features`.
-        differentiable: whether gradients through the features mean something; else the acquisition chooses from a pool.
-        surrogate: see `lso.black_box.bayesopt.surrogates.SURROGATES`.
-    Returns:
-        The proposal.
-    Raises:
-        UsageError: if an option is out of range.
+    ``guard`` is ``typical``, ``ball`` or None (`lso.black_box.bayesopt.guard`), ``guard_weight`` the weight of the soft
+    guard, which is divided by the square root of the evaluations so far.
     """
     settings = GpSettings(
         guard=make_guard(space, guard, guard_weight),
@@ -117,7 +107,7 @@ def propose_gp(
     settings: GpSettings,
     by_model: Callable[[History, int, int, GpSettings], Tensor],
 ) -> Float[Tensor, "n latent"]:
-    """The next points: of the design, by feasibility alone where nothing has a value yet, or by a model of the gain."""
+    """The next points: of the design; by feasibility alone while no point has a value; else by a model of the gain."""
     space, guard = history.space, settings.guard
     with isolated_botorch(mix_seed(seed, "botorch")):
         if in_design(history, settings.initial):
@@ -130,20 +120,13 @@ def propose_gp(
 
 
 def in_design(history: History, initial: int) -> bool:
-    """Whether the initial design still goes on.
-
-    Args:
-        history: so far.
-        initial: points to know first, feasible or pending. Where most are infeasible, twice as many are enough.
-    Returns:
-        Whether.
-    """
+    """Whether the initial design goes on: until ``initial`` points are feasible or pending, or twice as many told."""
     known = int(history.feasible.sum()) + len(history.pending)
     return len(history.z) == 0 or (known < initial and len(history.z) < 2 * initial)
 
 
 def propose_feasible(history: History, n: int, seed: int, settings: GpSettings) -> Float[Tensor, "n latent"]:
-    """Where nothing has a value: draws from the prior that the model of feasibility finds likeliest, a sample each."""
+    """The points for an ask while no point has a value: prior draws, each the likeliest by a sample of feasibility."""
     view, x = surrogate_view(history, settings)
     rows = choose_fit_points(x, history.gain)
     model = fit_feasibility(x[rows], history.feasible[rows])
@@ -158,7 +141,7 @@ def propose_feasible(history: History, n: int, seed: int, settings: GpSettings) 
 
 
 def pick_distinct_best(values: Float[Tensor, "n pool"]) -> Int[Tensor, " n"]:
-    """The best column of each row that no row before has taken."""
+    """The best column of each row that no earlier row has taken."""
     values = values.clone()
     taken: list[int] = []
     for row in values:
@@ -168,31 +151,27 @@ def pick_distinct_best(values: Float[Tensor, "n pool"]) -> Int[Tensor, " n"]:
 
 
 def surrogate_view(history: History, settings: GpSettings) -> tuple[Features, Float[Tensor, "m f"]]:
-    """What the surrogate sees of codes, and of the points told.
+    """The function of codes ``(..., d)`` to the surrogate's inputs ``(..., f)``, and the inputs of the points told.
 
-    Args:
-        history: so far.
-        settings: options.
-    Returns:
-        The function, ``(..., d)`` to ``(..., f)`` near the unit cube, and its values at the points told.
+    Inputs are chart coordinates, or features scaled so that those of the points told lie in the unit cube.
     """
     if settings.features is None:
         return history.space.to_unit, history.space.to_unit(history.z)
     features, dim = settings.features, history.space.dim
     with torch.no_grad():
-        told = features(history.z).double()
-    lower, width = told.amin(0), told.amax(0) - told.amin(0)
-    width = torch.where(width > 0, width, 1.0)  # a feature that never varied says nothing yet
+        observed = features(history.z).double()
+    lower, width = observed.amin(0), observed.amax(0) - observed.amin(0)
+    width = torch.where(width > 0, width, 1.0)  # a feature that has not varied yet is left unscaled
 
     def view(z: Tensor) -> Tensor:
         scaled = (features(z.reshape(-1, dim)).double() - lower) / width
         return scaled.reshape(*z.shape[:-1], len(width))
 
-    return view, (told - lower) / width
+    return view, (observed - lower) / width
 
 
 def fit_terms(history: History, settings: GpSettings) -> AcquisitionTerms:
-    """Fit the models to what has been told."""
+    """Fit the models of gain and feasibility to the points told."""
     view, x = surrogate_view(history, settings)
     rows = choose_fit_points(x, history.gain)
     x, gain, feasible = x[rows], history.gain[rows], history.feasible[rows]
@@ -207,7 +186,7 @@ def fit_terms(history: History, settings: GpSettings) -> AcquisitionTerms:
 
 
 def encode_inputs(z: Float[Tensor, "b latent"], terms: AcquisitionTerms) -> Float[Tensor, "b f"]:
-    """Inputs of the surrogate for codes, without gradients; no decoder is asked for nothing."""
+    """Inputs of the surrogate for codes, without gradients; for no codes nothing is decoded."""
     if not len(z):
         return terms.surrogate.inputs[:0]
     with torch.no_grad():
@@ -232,7 +211,7 @@ def _propose_by_acquisition(history: History, n: int, seed: int, settings: GpSet
 def _propose_from_pool(
     history: History, n: int, seed: int, settings: GpSettings, terms: AcquisitionTerms, pending: Tensor
 ) -> Float[Tensor, "n latent"]:
-    """The best of a pool, one after the other; each code of it is decoded once."""
+    """The best points of a pool, one after the other; each code of the pool is decoded once."""
     box = settings.guard.kind is None
     pool = terms.codes(draw_starts(history, max(settings.raw_samples, n), generator(seed, "pool"), box=box))
     x = encode_inputs(pool, terms)

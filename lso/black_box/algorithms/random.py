@@ -1,4 +1,4 @@
-"""Prior draws: the control that every search is to be compared with."""
+"""Random search: draws from the prior, the control that every other optimizer is compared with."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,13 +10,9 @@ from lso.vae.utils.random import generator
 
 
 def build_random(space: LatentSpace, kind: str = "prior") -> Proposal:
-    """Random search.
+    """Random search by `LatentSpace.sample`, whose ``kind`` is prior, codes or sobol.
 
-    Args:
-        space: to search.
-        kind: of draw, see `LatentSpace.sample`: prior, codes or sobol.
-    Returns:
-        The proposal. Draws are clipped to the bounds; dimensions that the chart leaves out are at 0.
+    Draws are clipped to the bounds; dimensions that the chart leaves out are at 0.
     """
 
     def propose(history: History, n: int, seed: int) -> Float[Tensor, "n latent"]:

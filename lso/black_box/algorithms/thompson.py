@@ -1,6 +1,7 @@
-"""Thompson sampling over a pool: each point asked for is the best of one draw from the posterior, so batches are cheap.
+"""Thompson sampling over a pool: each point asked for maximizes one sample of the posterior, so batches are cheap.
 
-Pending points need no account of: a draw is as likely to choose a point as that is to be the best.
+Pending points need no treatment: a sample chooses a point with the probability that it is the best, so that different
+samples choose different points.
 """
 
 import torch
@@ -29,18 +30,15 @@ def build_thompson(
     """Thompson sampling.
 
     Args:
-        space: to search.
-        guard: see `lso.black_box.bayesopt.guard`. The soft one counts a nat as a standard deviation of the gain.
-        guard_weight: of the soft guard, over the square root of the evaluations so far.
+        space: the space to search.
+        guard: see `lso.black_box.bayesopt.guard`. The soft guard's log density in nats is added to a sample of the gain
+            in standard deviations.
+        guard_weight: weight of the soft guard, divided by the square root of the evaluations so far.
         initial: see `lso.black_box.algorithms.gp.GpSettings`.
         design: see `lso.black_box.algorithms.gp.GpSettings`.
-        pool: points to choose from, drawn afresh for each ask: half from the prior (and known codes), half around the
+        pool: points to choose from, drawn anew for each ask: half from the prior (and known codes), half around the
             best points.
-        features: see `lso.black_box.algorithms.gp.GpSettings`; gradients through them are not asked for.
-    Returns:
-        The proposal.
-    Raises:
-        UsageError: if an option is out of range.
+        features: see `lso.black_box.algorithms.gp.GpSettings`; they need no gradients.
     """
     settings = GpSettings(
         guard=make_guard(space, guard, guard_weight),

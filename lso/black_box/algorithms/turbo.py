@@ -1,6 +1,7 @@
-"""TuRBO: Bayesian optimization inside one trust region around the best typical point, from a local model alone.
+"""TuRBO: Bayesian optimization inside one trust region around the best typical point, by a local model.
 
-The trust region is a fold over the record: where it is, how long its sides are, and which points are its own."""
+Position and size of the trust region, and which points belong to it, are recomputed from the record at each ask.
+"""
 
 import math
 from bisect import insort
@@ -21,79 +22,61 @@ from lso.vae.errors import unknown_name
 from lso.vae.utils.random import generator, mix_seed
 from lso.vae.utils.validation import require
 
-INITIAL_LENGTH, MAX_LENGTH, MIN_LENGTH = 0.8, 1.6, 0.5**7  # side of the region in the chart's unit cube
-SUCCESSES = 3
-# A success beats the best before by this share of what that is better than the median: like the 1e-3 |best|
-# of the authors, but the same whatever constant is added to the score.
+INITIAL_LENGTH, MAX_LENGTH, MIN_LENGTH = 0.8, 1.6, 0.5**7  # of the region's sides in the chart's unit cube
+SUCCESSES = 3  # consecutive successful asks until the sides double
+# A success must exceed the best gain before by this share of (best - median). The authors take 1e-3 |best|, which
+# depends on a constant added to the score; this does not.
 SIGNIFICANT_SHARE = 1e-3
-# Root mean square distance in the unit cube from where a region ended, within which a point asked for before its end
-# and told after it is known for what it is. At the end sides are under 0.5**7; prior draws lie some 0.2 apart.
+# Root mean square distance in the unit cube from a region's last center, within which a point that was told after the
+# region's end is recognized as one of its asks. Sides are then below 0.5**7 = 0.008; prior draws lie about 0.2 apart.
 ENDED_RADIUS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionRules:
-    """When a region grows, shrinks and ends.
+    """When a trust region grows, shrinks and ends."""
 
-    Args:
-        design: points of the design that each region begins with.
-        patience: points without success until the sides halve. The paper's ceil(max(4, d) / q) asks of q points each.
-        successes: asks with success, one after the other, until the sides double.
-        typical: whether the center has to be typical, where a typical point has a value at all.
-    Raises:
-        UsageError: if a number is below 1.
-    """
-
-    design: int
-    patience: int
-    successes: int = SUCCESSES
-    typical: bool = True
+    design: int  # points of the initial design of each region
+    patience: int  # consecutive points without success until the sides halve; the paper's ceil(max(4, d) / q) asks of q
+    successes: int = SUCCESSES  # consecutive successful asks until the sides double
+    typical: bool = True  # whether the center must be typical of the prior, where a typical point has a value
 
     def __post_init__(self) -> None:
-        require(self.design >= 1, "initial >= 1 points", self.design, "A region has to begin somewhere.")
-        require(self.patience >= 1, "patience >= 1 points", self.patience, "None takes the paper's.")
-        require(self.successes >= 1, "successes >= 1 asks", self.successes, f"{SUCCESSES} is the paper's.")
+        require(
+            self.design >= 1, "initial >= 1 points", self.design, "A region needs at least one point to begin with."
+        )
+        require(self.patience >= 1, "patience >= 1 points", self.patience, "None takes max(4, d), as in the paper.")
+        require(
+            self.successes >= 1, "successes >= 1 asks", self.successes, f"{SUCCESSES} is the default, as in the paper."
+        )
 
 
 @dataclass(kw_only=True)
 class RegionState:
-    """State of the current region.
+    """The state of the current trust region; rows are those of the record, `History.z`."""
 
-    Args:
-        first: number of the first ask that may be its own.
-        length: base length of the sides.
-        rows: of the record that are its own.
-        center: row it lies around; None before a value is known.
-        restarts: regions ended before.
-        counted_asks: own asks that were neither of the design nor before the first value.
-        successes_in_row: successes in a row.
-        failures_in_row: points without success in a row.
-        ended_centers: rows that the regions before had for their centers in the end.
-        in_design: whether the next ask still belongs to the design, as it does while no point has a value.
-    """
-
-    first: int = 0
-    length: float = INITIAL_LENGTH
-    rows: list[int] = field(default_factory=list)
-    center: int | None = None
-    restarts: int = 0
-    counted_asks: int = 0
-    successes_in_row: int = 0
-    failures_in_row: int = 0
-    ended_centers: list[int] = field(default_factory=list)
-    in_design: bool = True
+    first: int = 0  # number of the first ask that may belong to it
+    length: float = INITIAL_LENGTH  # base length of the sides
+    rows: list[int] = field(default_factory=list)  # of its points
+    center: int | None = None  # row of its center; None before a point has a value
+    restarts: int = 0  # regions that ended before
+    counted_asks: int = 0  # asks that succeeded or failed: those after the design and after the first value
+    successes_in_row: int = 0  # asks
+    failures_in_row: int = 0  # points
+    ended_centers: list[int] = field(default_factory=list)  # rows of the last centers of the regions before
+    in_design: bool = True  # whether the next ask belongs to the design, as it does while no point has a value
 
 
 def replay_region(history: History, rules: RegionRules) -> RegionState:
-    """Fold the record.
+    """Recompute the current trust region from the record.
 
-    Asks count in the order of their completion: an ask is complete once none of its points is pending, and it counts
-    where its last told point stands. It is a success if its best point beats the best that the region had by then. Told
-    points of asks that are not complete are the region's own already, and may be its center, but count for nothing
-    yet. Points told unasked belong to the region that is current when they are told; before the first ask they take
-    the place of its design. A code told again counts once, with the first value that was told of it. Where the sides
-    fall below 0.5**7 the region ends, and asks numbered after all that were told by then belong to the next; an ask
-    that was still out at that moment is told from the design of the next by lying where the old region ended.
+    Asks count in the order of their completion: an ask is complete once none of its points is pending, and counts at
+    the position of its last told point. It is a success if its best point beats the best point of the region by then.
+    Told points of incomplete asks belong to the region and may be its center, but are no success or failure yet. Points
+    told unasked belong to the region that is current when they are told; before the first ask they take the place of
+    the design. A code told several times counts once, with the first value told for it. Where the sides fall below
+    0.5**7 the region ends, and asks numbered after all that were told by then belong to the next region. An ask that
+    was pending at that moment is told apart from the next region's design by its distance to the old center.
     """
     fold = _Fold(history, rules)
     for ask, rows in fold.events():
@@ -110,31 +93,35 @@ def replay_region(history: History, rules: RegionRules) -> RegionState:
 
 
 class _Fold:
+    """The replay of a record: regions begin, grow, shrink and end as its asks are completed."""
+
     def __init__(self, history: History, rules: RegionRules) -> None:
         self.rules, self.region = rules, RegionState()
-        self.gains: list[float] = []  # of the region, ascending
+        self.gains: list[float] = []  # of the region's points, ascending
         self.gain: list[float] = history.gain.tolist()
         self.asks: list[int] = history.ask.tolist()
         self.typical: list[bool] = history.typical.tolist() if rules.typical else [True] * len(self.asks)
         self.waiting: list[int] = history.pending_ask.tolist()
-        self.where = history.space.to_unit(torch.cat([history.z, history.pending]))
+        self.positions = history.space.to_unit(torch.cat([history.z, history.pending]))  # in the unit cube
         self.fresh = _first_of_each(history)
-        self.sizes: dict[int, list[int]] = {}  # of each ask, its rows in `where`
+        self.rows_of_ask: dict[int, list[int]] = {}  # rows in `positions`
         for row, ask in enumerate(self.asks + self.waiting):
-            self.sizes.setdefault(ask, []).append(row)
+            self.rows_of_ask.setdefault(ask, []).append(row)
         self.known = 0
         for ask in self.asks:
             if ask != UNASKED:
                 break
             self.known += 1
         out = set(self.waiting)
-        told = {ask: [r for r in rows if r < len(self.asks)] for ask, rows in self.sizes.items() if ask != UNASKED}
+        told = {
+            ask: [r for r in rows if r < len(self.asks)] for ask, rows in self.rows_of_ask.items() if ask != UNASKED
+        }
         self.complete = {ask: rows for ask, rows in told.items() if rows and ask not in out}
         self.open = {ask: rows for ask, rows in told.items() if rows and ask in out}
         self._plan()
 
     def events(self) -> Iterator[tuple[int, list[int]]]:
-        """Completed asks and points told unasked, in order."""
+        """Complete asks and points told unasked, with their rows, in the order of the record."""
         last = {rows[-1]: ask for ask, rows in self.complete.items()}
         for row, ask in enumerate(self.asks):
             if ask == UNASKED:
@@ -146,11 +133,11 @@ class _Fold:
         return ask >= self.region.first and ask not in self.late_asks
 
     def designed(self, ask: int) -> bool:
-        """Whether an ask of the current region was, or is, of its design."""
+        """Whether an ask of the current region belongs to its design."""
         return self.before.get(ask, self.planned) < self.rules.design
 
     def take(self, rows: Iterable[int]) -> None:
-        """Make points the region's own."""
+        """Add points to the region, and move its center to the best."""
         region = self.region
         for row in rows:
             if self.fresh[row]:
@@ -164,7 +151,7 @@ class _Fold:
         return self.typical[row], self.gain[row]
 
     def count(self, ask: int, rows: list[int]) -> None:
-        """Take an ask and let it succeed or fail."""
+        """Add a complete ask, and count it as a success or a failure."""
         region, bar = self.region, self.bar()
         self.take(rows)
         if bar is None or self.designed(ask) or region.center is None:
@@ -182,7 +169,7 @@ class _Fold:
             self.restart(rows[-1])
 
     def bar(self) -> tuple[bool, float] | None:
-        """What a success has to beat."""
+        """What the best point of an ask must exceed for a success; None before a point has a value."""
         center = self.region.center
         if center is None:
             return None
@@ -199,47 +186,47 @@ class _Fold:
         self._plan()
 
     def _plan(self) -> None:
-        """Which asks since the region's first are strangers, and how many points came before each of the others."""
+        """Find the asks of an earlier region that were told late, and the number of points before each other ask."""
         self.late_asks: set[int] = set()
         self.before: dict[int, int] = {}
         self.planned = 0 if self.region.restarts else self.known
-        for ask in sorted(ask for ask in self.sizes if ask >= self.region.first):
-            if self.planned < self.rules.design and self._at_an_end(self.sizes[ask]):
+        for ask in sorted(ask for ask in self.rows_of_ask if ask >= self.region.first):
+            if self.planned < self.rules.design and self._at_an_end(self.rows_of_ask[ask]):
                 self.late_asks.add(ask)
             else:
                 self.before[ask] = self.planned
-                self.planned += len(self.sizes[ask])
+                self.planned += len(self.rows_of_ask[ask])
 
     def _at_an_end(self, rows: list[int]) -> bool:
-        ends = self.where[self.region.ended_centers]
-        away = (self.where[rows].unsqueeze(1) - ends).square().mean(-1).sqrt()
-        return bool((away < ENDED_RADIUS).any())
+        ends = self.positions[self.region.ended_centers]
+        distance = (self.positions[rows].unsqueeze(1) - ends).square().mean(-1).sqrt()
+        return bool((distance < ENDED_RADIUS).any())
 
 
 def _first_of_each(history: History) -> list[bool]:
-    """Which rows stand for their code: the first with a value, or else the first."""
+    """Which rows count for their code: of a code told several times the first with a value, or else the first."""
     chosen: dict[bytes, int] = {}
     valued: set[bytes] = set()
     for row, (code, finite) in enumerate(zip(history.z.numpy(), history.feasible.tolist(), strict=True)):
-        name = code.tobytes()
-        if name not in chosen or (finite and name not in valued):
-            chosen[name] = row
+        key = code.tobytes()
+        if key not in chosen or (finite and key not in valued):
+            chosen[key] = row
         if finite:
-            valued.add(name)
-    standing = set(chosen.values())
-    return [row in standing for row in range(len(history.z))]
+            valued.add(key)
+    counted = set(chosen.values())
+    return [row in counted for row in range(len(history.z))]
 
 
-MEAN_PERTURBED = 20  # coordinates that a candidate moves on average
-LOCAL_POINTS = 128  # points of the local model: an ask costs the same however long the record
+MEAN_PERTURBED = 20  # coordinates in which a candidate differs from the center, on average
+LOCAL_POINTS = 128  # points of the local model at most: the time of an ask does not grow with the record
 # Of a fit, as many as the paper's steps of Adam. Without this limit a fit takes hundreds, and most of an ask's time.
 FIT_ITERATIONS = 50
-CANDIDATES = 1000  # their joint sample costs the cube: 0.03 s, for 2,000 of them 0.2 s
+CANDIDATES = 1000  # the time of their joint sample grows with the cube: 0.03 s, for 2,000 candidates 0.2 s
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TurboSettings:
-    """Options of the search; `build_turbo` explains them."""
+    """Options of the search, explained at `build_turbo`."""
 
     rules: RegionRules
     start: str
@@ -264,32 +251,30 @@ def build_turbo(
 ) -> Proposal:
     """TuRBO-1 in the chart's unit cube; the trust region is recomputed from the record at each ask (`replay_region`).
 
-    The region is a box around the best point of its own with base length L: 0.8 at first, twice as long (1.6 at most)
-    after 3 asks with success in a row, half as long after max(4, d) points without; below 0.5**7 it ends and another
-    begins with a design of its own, and what was known before stays out of its model. A side is L times the length
-    scale of its dimension over their geometric mean. A candidate moves a random subset of about 20 coordinates. Points
-    told unasked before the first ask, thousands of them if need be, stand for the first design.
+    The region is a box around its best point with base length L: 0.8 at first, doubled (1.6 at most) after 3 successful
+    asks in a row, halved after max(4, d) points without success. Below 0.5**7 it ends, and another begins with a design
+    of its own, whose model does not use the points known before. A side is L times the length scale of its dimension
+    over their geometric mean. A candidate differs from the center in a random subset of about 20 coordinates. Points
+    told unasked before the first ask, even thousands, take the place of the first design.
 
-    The model is of the points nearest to the center, in coordinates in which the region's base box is the unit cube:
-    there the prior over length scales means the same at every L.
+    The model is fitted to the points nearest to the center, in coordinates in which the region's base box is the unit
+    cube: there the prior over length scales means the same at every L.
 
     Args:
-        space: to search.
-        guard: see `lso.black_box.bayesopt.guard`: ``typical``, ``ball`` or None. With one the center is the best
-            typical point, where any typical one has a value.
-        guard_weight: of the soft guard, over the square root of the evaluations so far.
-        acquisition: ``thompson``, a joint sample over the candidates for each point of an ask, or ``qlognei``, the
-            noisy log expected improvement, by gradient in the region, the points of an ask one after the other.
+        space: the space to search.
+        guard: see `lso.black_box.bayesopt.guard`: ``typical``, ``ball`` or None. With a guard the center is the best
+            typical point, as soon as a typical point has a value.
+        guard_weight: weight of the soft guard, divided by the square root of the evaluations so far.
+        acquisition: ``thompson``: each point of an ask maximizes a joint sample over the candidates; or ``qlognei``:
+            noisy log expected improvement, maximized by gradient in the region for one point of an ask after the other.
         initial: points of a design; None is 2 d, at most 64.
-        design: of those: ``prior`` (with codes, half of them codes) or ``sobol``.
-        successes: see above.
-        patience: points without success until the region shrinks; None is max(4, d).
+        design: how they are drawn: ``prior`` (with known codes, half of them are codes) or ``sobol``.
+        successes: consecutive successful asks until the sides double.
+        patience: consecutive points without success until the sides halve; None is max(4, d).
         local: points of the local model at most.
-        candidates: to choose from.
+        candidates: number of candidates of an ask.
     Returns:
         The proposal.
-    Raises:
-        UsageError: if an option is out of range.
     Source: Eriksson, Pearce, Gardner, Turner, Poloczek (2019), arXiv:1910.01739, sec. 2; the typical center after
         Maus et al. (2022), arXiv:2201.11872, whose center is the best point. Deviations: points instead of asks count
         towards shrinking (the same for asks of one size), what counts as better, the local model and its coordinates,
@@ -299,7 +284,12 @@ def build_turbo(
         raise unknown_name("acquisition", acquisition, ACQUISITIONS)
     if design not in DESIGNS:
         raise unknown_name("design", design, DESIGNS)
-    require(local >= 2 and candidates >= 2, "local and candidates >= 2", (local, candidates), "128 and 1000 are usual.")
+    require(
+        local >= 2 and candidates >= 2,
+        "local and candidates >= 2",
+        (local, candidates),
+        "128 and 1000 are the defaults.",
+    )
     d = space.unit_dim
     rules = RegionRules(
         design=trust_region_design(d) if initial is None else initial,
@@ -319,8 +309,9 @@ def build_turbo(
 
 
 def propose_turbo(history: History, n: int, seed: int, settings: TurboSettings) -> Float[Tensor, "n latent"]:
-    """The next points: of the region's design, by feasibility alone where twice as many found no value, or by the
-    acquisition inside it.
+    """The next points: of the region's design, or by the acquisition inside the region.
+
+    Where twice as many points as the design has have no value, they are chosen by feasibility alone.
     """
     space, region = history.space, replay_region(history, settings.rules)
     if region.center is None and len(region.rows) >= 2 * settings.rules.design:
@@ -332,19 +323,13 @@ def propose_turbo(history: History, n: int, seed: int, settings: TurboSettings) 
         z = draw_design(history, n, settings.start, generator(seed, "design"))
     else:
         with isolated_botorch(mix_seed(seed, "botorch")):
-            box = LocalModel(history, region, settings)
-            z = ACQUISITIONS[settings.acquisition](box, n, seed)
+            model = LocalModel(history, region, settings)
+            z = ACQUISITIONS[settings.acquisition](model, n, seed)
     return space.clip(settings.guard.pull_inside(restrict_to_chart(space, z)))
 
 
 class LocalModel:
-    """The region with its local models.
-
-    Args:
-        history: all that is known.
-        region: the current one; it has a center.
-        settings: options.
-    """
+    """The current trust region, which has a center, with the models that are fitted to its points."""
 
     def __init__(self, history: History, region: RegionState, settings: TurboSettings) -> None:
         from lso.black_box.bayesopt.acquisition import AcquisitionTerms  # loads BoTorch
@@ -354,8 +339,8 @@ class LocalModel:
         self.space = history.space
         self.center = self.space.to_unit(history.z[region.center])
         rows = torch.tensor(region.rows)
-        away = (self.space.to_unit(history.z[rows]) - self.center).square().sum(-1)
-        rows = rows[away.argsort(stable=True)]
+        distance = (self.space.to_unit(history.z[rows]) - self.center).square().sum(-1)
+        rows = rows[distance.argsort(stable=True)]
         valued = rows[history.feasible[rows]][: settings.local]
         near = rows[: settings.local]
         self.terms = AcquisitionTerms(
@@ -369,7 +354,7 @@ class LocalModel:
         scales = self.terms.surrogate.lengthscales
         side = self.length * scales / scales.log().mean().exp()
         cube = unit_bounds(self.space)
-        # The center itself may lie outside the cube where it was told unasked.
+        # A center that was told unasked may lie outside the cube.
         middle = torch.minimum(torch.maximum(self.center, cube[0]), cube[1])
         self.bounds = torch.stack(
             [torch.maximum(middle - side / 2, cube[0]), torch.minimum(middle + side / 2, cube[1])]
@@ -377,7 +362,7 @@ class LocalModel:
         self.middle = middle
 
     def view(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch k"]:
-        """Inputs of the local models: the base box of the region is the unit cube."""
+        """Inputs of the local models: coordinates in which the region's base box is the unit cube."""
         return (self.space.to_unit(z) - self.center) / self.length + 0.5
 
     def candidates(self, n: int, generator: Generator) -> Float[Tensor, "n k"]:
@@ -387,27 +372,22 @@ class LocalModel:
         engine = torch.quasirandom.SobolEngine(k, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
         u = self.bounds[0] + (self.bounds[1] - self.bounds[0]) * engine.draw(n, dtype=torch.float64)
         moved = torch.rand(n, k, generator=generator) < min(1.0, MEAN_PERTURBED / k)
-        forced = torch.randint(k, (n,), generator=generator)  # any of them, the last one too
+        forced = torch.randint(k, (n,), generator=generator)  # moved where the random subset is empty
         moved[torch.arange(n), forced] |= ~moved.any(1)
         return torch.where(moved, u, self.middle)
 
 
-def choose_by_sampling(box: LocalModel, n: int, seed: int) -> Float[Tensor, "n latent"]:
-    """For each point a joint sample over the candidates: its largest value, guard and feasibility added, is taken.
+def choose_by_sampling(model: LocalModel, n: int, seed: int) -> Float[Tensor, "n latent"]:
+    """Thompson sampling: n candidates, each the maximum of a joint sample plus the terms of guard and feasibility.
 
-    Args:
-        box: with its models.
-        n: how many.
-        seed: of the candidates; the samples are BoTorch's, from the state that `isolated_botorch` set.
-    Returns:
-        ``(n, d)`` codes.
+    ``seed`` is that of the candidates; the samples are BoTorch's, from the random state that `isolated_botorch` set.
     """
-    count = max(box.settings.candidates, n)
-    z = box.terms.codes(box.candidates(count, generator(seed, "candidates")))
-    x = box.view(z)
+    count = max(model.settings.candidates, n)
+    z = model.terms.codes(model.candidates(count, generator(seed, "candidates")))
+    x = model.view(z)
     with torch.no_grad():
-        sample = box.terms.surrogate.model.posterior(x).rsample(torch.Size([n])).squeeze(-1)
-        score = sample + box.terms.added(z, x)
+        sample = model.terms.surrogate.model.posterior(x).rsample(torch.Size([n])).squeeze(-1)
+        score = sample + model.terms.added(z, x)
     picks: list[int] = []
     for row in score.nan_to_num(nan=-torch.inf):
         row[picks] = -torch.inf
@@ -415,21 +395,21 @@ def choose_by_sampling(box: LocalModel, n: int, seed: int) -> Float[Tensor, "n l
     return z[picks]
 
 
-def choose_by_improvement(box: LocalModel, n: int, seed: int) -> Float[Tensor, "n latent"]:
-    """The maxima of the noisy log expected improvement in the box, each pending for the next."""
+def choose_by_improvement(model: LocalModel, n: int, seed: int) -> Float[Tensor, "n latent"]:
+    """n maxima of the noisy log expected improvement in the region, each pending for the next."""
     from lso.black_box.bayesopt.acquisition import make_acquisition, maximize
 
-    picks, pending = [], box.view(box.history.pending)
+    picks, pending = [], model.view(model.history.pending)
     for i in range(n):
         random = generator(seed, "starts", i)
-        raw = torch.cat([box.candidates(192, random), perturb(box.middle.unsqueeze(0), 64, random)])
-        raw = torch.minimum(torch.maximum(raw, box.bounds[0]), box.bounds[1]).unsqueeze(1)
-        picks.append(box.terms.codes(maximize(make_acquisition(box.terms, pending), raw, box.bounds, 4)))
-        pending = torch.cat([pending, box.view(picks[-1])])
+        raw = torch.cat([model.candidates(192, random), perturb(model.middle.unsqueeze(0), 64, random)])
+        raw = torch.minimum(torch.maximum(raw, model.bounds[0]), model.bounds[1]).unsqueeze(1)
+        picks.append(model.terms.codes(maximize(make_acquisition(model.terms, pending), raw, model.bounds, 4)))
+        pending = torch.cat([pending, model.view(picks[-1])])
     return torch.cat(picks)
 
 
-# What chooses the points of an ask, by name.
+# The functions that choose the points of an ask, by the name of the acquisition.
 ACQUISITIONS: Mapping[str, Callable[[LocalModel, int, int], Tensor]] = {
     "thompson": choose_by_sampling,
     "qlognei": choose_by_improvement,

@@ -1,1 +1,1 @@
-"""Parts of Bayesian optimizers: surrogates, acquisition, candidates, features, the guard."""
+"""Parts of Bayesian optimizers: surrogate models, acquisition, candidates, features, and the guard of typicality."""

@@ -1,6 +1,6 @@
-"""The acquisition of Gaussian-process searches: qLogNEI over chart coordinates, with guard and feasibility added.
+"""The acquisition of Bayesian optimization: qLogNEI over chart coordinates, plus the terms of guard and feasibility.
 
-Loads BoTorch; only what has been asked for a model imports it.
+Loads BoTorch, so it is imported only once a search needs a model.
 """
 
 from collections.abc import Callable
@@ -20,33 +20,24 @@ with importing_botorch():
     from botorch.optim.initializers import initialize_q_batch
     from botorch.optim.optimize import optimize_acqf
 
-# Raw starts scored at once; temperature of their choice and iterations of the search, as BoTorch has them.
+# Raw points evaluated at once; temperature of the choice of starts, and iterations of L-BFGS-B: BoTorch's defaults.
 RAW_CHUNK, ETA, MAXITER = 512, 2.0, 200
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AcquisitionTerms:
-    """What is acquired.
+    """The models and the guard that an acquisition is made of."""
 
-    Args:
-        surrogate: of the gain.
-        feasibility: None where every point told is feasible.
-        guard: typicality.
-        evaluations: told so far, for the guard.
-        view: codes ``(..., d)`` to inputs of the surrogate.
-        plain: whether chart coordinates are the surrogate's inputs as they are.
-    """
-
-    surrogate: Surrogate
-    feasibility: Feasibility | None
+    surrogate: Surrogate  # model of the gain
+    feasibility: Feasibility | None  # None where every point told is feasible
     guard: Guard
-    evaluations: int
-    view: Callable[[Tensor], Tensor]
-    plain: bool
+    evaluations: int  # points told so far, for the guard's weight
+    view: Callable[[Tensor], Tensor]  # codes (..., d) to inputs of the surrogate
+    plain: bool  # whether the surrogate's inputs are the chart coordinates themselves
 
     @property
     def adds(self) -> bool:
-        """Whether anything is added to the log acquisition."""
+        """Whether guard or feasibility add a term to the log acquisition."""
         return self.guard.soft or self.feasibility is not None
 
     def inputs(self, unit: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch f"]:
@@ -54,21 +45,20 @@ class AcquisitionTerms:
         return unit if self.plain else self.view(self.codes(unit))
 
     def codes(self, unit: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch latent"]:
-        """Codes at chart coordinates, where the hard guard allows them."""
+        """Codes at chart coordinates, pulled into the ball by a hard guard."""
         return self.guard.pull_inside(self.guard.space.from_unit(unit))
 
     def added(self, z: Float[Tensor, "*batch latent"], inputs: Float[Tensor, "*batch f"]) -> Float[Tensor, "*batch"]:
-        """What guard and feasibility add to the log acquisition."""
+        """The terms of guard and feasibility in the log acquisition."""
         total = self.guard.log_weight(z, self.evaluations)
         return total if self.feasibility is None else total + self.feasibility.log_probability(inputs)
 
 
 class _GuidedLogNEI(qLogNoisyExpectedImprovement):
-    """qLogNEI over chart coordinates, with something added to each point's log improvement before the maximum over q.
+    """qLogNEI over chart coordinates, with terms added to each point's log improvement before the maximum over q."""
 
-    BoTorch's PriorGuidedAcquisitionFunction does the same for one model, but fails on an ensemble, whose axis its
-    `forward` averages twice; and its prior would see the surrogate's inputs, not the code.
-    """
+    # BoTorch's PriorGuidedAcquisitionFunction does the same for one model, but fails on an ensemble, whose axis its
+    # `forward` averages twice; and its prior would get the surrogate's inputs, not the code.
 
     terms: AcquisitionTerms
 
@@ -83,14 +73,9 @@ class _GuidedLogNEI(qLogNoisyExpectedImprovement):
 
 
 def make_acquisition(terms: AcquisitionTerms, pending: Float[Tensor, "p f"], *, over_inputs: bool = False) -> Any:
-    """The acquisition function: noisy log expected improvement over the points told, pending ones among them.
+    """Make the acquisition function ``(b, q, k) -> (b,)``: noisy log expected improvement over told and pending points.
 
-    Args:
-        terms: what is acquired.
-        pending: ``(p, f)`` inputs of the surrogate.
-        over_inputs: take the surrogate's inputs, with nothing added, instead of chart coordinates.
-    Returns:
-        BoTorch's acquisition function, ``(b, q, k) -> (b,)``.
+    It takes chart coordinates; with ``over_inputs`` the surrogate's inputs instead, and adds no further terms.
     """
     bare = over_inputs or (terms.plain and not terms.adds)
     acquisition: Any = (qLogNoisyExpectedImprovement if bare else _GuidedLogNEI)(
@@ -102,13 +87,9 @@ def make_acquisition(terms: AcquisitionTerms, pending: Float[Tensor, "p f"], *, 
 
 
 def evaluate_acquisition(acquisition: Any, points: Float[Tensor, "b q k"]) -> Float[Tensor, " b"]:
-    """Values of an acquisition function, in chunks and without gradients.
+    """Values ``(b,)`` of an acquisition function, in chunks and without gradients.
 
-    Args:
-        acquisition: ``(b, q, k) -> (b,)``.
-        points: ``(b, q, k)``.
-    Returns:
-        ``(b,)``; what is not finite counts as the least finite value.
+    Values that are not finite are replaced by the smallest finite one.
     """
     with torch.no_grad():
         values = torch.cat([acquisition(part) for part in torch.split(points, RAW_CHUNK)])
@@ -120,24 +101,18 @@ def evaluate_acquisition(acquisition: Any, points: Float[Tensor, "b q k"]) -> Fl
 def maximize(
     acquisition: Any, raw: Float[Tensor, "b q k"], bounds: Float[Tensor, "2 k"], restarts: int
 ) -> Float[Tensor, "q k"]:
-    """The best point that L-BFGS-B finds from the most promising of some starts.
+    """Maximize an acquisition function by L-BFGS-B from several starts: the best ``(q, k)`` points.
 
-    Args:
-        acquisition: ``(b, q, k) -> (b,)``.
-        raw: ``(b, q, k)`` points; `restarts` of them are drawn with probability by value, the best always.
-        bounds: ``(2, k)`` lower and upper.
-        restarts: searches.
-    Returns:
-        ``(q, k)``.
+    Of the ``raw`` points, ``restarts`` become starts: the best one, and others drawn with probabilities by value.
     """
     values = evaluate_acquisition(acquisition, raw)
-    chosen, _ = initialize_q_batch(raw, values, min(restarts, len(raw)), eta=ETA)
+    initial, _ = initialize_q_batch(raw, values, min(restarts, len(raw)), eta=ETA)
     found, _ = optimize_acqf(
         acquisition,
         bounds=bounds,
         q=raw.shape[1],
-        num_restarts=len(chosen),
-        batch_initial_conditions=chosen,
+        num_restarts=len(initial),
+        batch_initial_conditions=initial,
         options={"maxiter": MAXITER},
         retry_on_optimization_warning=False,
     )

@@ -1,4 +1,4 @@
-"""Points to evaluate first, and points where the search of an acquisition starts."""
+"""Points of the initial design, and starts of the search for an acquisition's maximum."""
 
 import torch
 from jaxtyping import Float, Int
@@ -8,24 +8,18 @@ from lso.black_box.ask_tell import History
 from lso.space import LatentSpace
 
 DESIGNS = ("prior", "sobol")
-# Centers of perturbations: so many of the best points.
-MAX_CENTERS = 5
-# Perturbations have standard deviations between these, log-uniformly, in units of the chart's cube; and move about so
-# many coordinates, as of all of them at once hardly one step in 32 dimensions or more is an improvement.
+MAX_CENTERS = 5  # best points that are perturbed
+# Standard deviations of perturbations are log-uniform between these, in units of the chart's cube. A perturbation moves
+# about MEAN_MOVED coordinates: in 32 or more dimensions hardly any step in all coordinates at once is an improvement.
 MIN_STEP, MAX_STEP = 1e-3, 0.2
 MEAN_MOVED = 20
 
 
 def draw_design(history: History, n: int, kind: str, generator: Generator) -> Float[Tensor, "n latent"]:
-    """Points to evaluate before there is a model.
+    """Draw n points ``(n, d)`` of the initial design, inside the bounds.
 
-    Args:
-        history: so far; its space may hold codes.
-        n: how many.
-        kind: ``prior`` draws, every other one a known code where the space has codes; or ``sobol`` through the chart.
-        generator: of the draws.
-    Returns:
-        ``(n, d)`` inside the bounds.
+    ``prior`` draws from the prior, where the space has known codes every other point among these; ``sobol`` draws a
+    Sobol sequence over the chart.
     """
     space = history.space
     if kind == "sobol":
@@ -38,29 +32,22 @@ def draw_design(history: History, n: int, kind: str, generator: Generator) -> Fl
 
 
 def restrict_to_chart(space: LatentSpace, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
-    """Codes inside the bounds, with dimensions that the chart leaves out at 0."""
+    """Clip codes to the bounds, and set the dimensions that the chart leaves out to 0."""
     z = space.clip(z)
     return z * space.active if space.chart == "active" else z
 
 
 def unit_bounds(space: LatentSpace) -> Float[Tensor, "2 k"]:
-    """Bounds of the search on the chart."""
+    """The bounds of the search in chart coordinates."""
     corners = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, space.unit_dim)
     return space.to_unit(space.clip(space.from_unit(corners)))
 
 
 def draw_starts(history: History, n: int, generator: Generator, *, box: bool) -> Float[Tensor, "m k"]:
-    """Where the search of an acquisition starts: from the prior, from known codes and around the best points.
+    """Draw n points in chart coordinates, from which the search for an acquisition's maximum starts.
 
-    Half of them perturb the best points, told feasible, and the best typical one; the other half are draws.
-
-    Args:
-        history: so far.
-        n: how many.
-        generator: of the draws.
-        box: also draw from the whole box, where nothing keeps the search near the prior.
-    Returns:
-        ``(n, k)`` chart coordinates inside the bounds.
+    Half are perturbations of the best feasible points and of the best typical one, the other half draws from the prior
+    and among known codes; with ``box`` also from the whole box, for a search that no guard keeps near the prior.
     """
     space = history.space
     kinds = ["prior", *(["codes"] if space.codes is not None and len(space.codes) > 1 else [])]
@@ -79,7 +66,7 @@ def draw_starts(history: History, n: int, generator: Generator, *, box: bool) ->
 
 
 def perturb(centers: Float[Tensor, "c k"], n: int, generator: Generator) -> Float[Tensor, "n k"]:
-    """Normal steps of many sizes from some centers, each in a random subset of the coordinates."""
+    """Normal steps of many sizes from the centers, each in a random subset of the coordinates."""
     k = centers.shape[1]
     uniform = torch.rand(n, 1, generator=generator, dtype=torch.float64)
     size = MIN_STEP * (MAX_STEP / MIN_STEP) ** uniform

@@ -1,7 +1,7 @@
-"""Features of what codes decode to, for a surrogate of these instead of the codes (the decoupled surrogate).
+"""Features of decoded objects, as inputs of a surrogate in place of the codes (a decoupled surrogate).
 
-Where a Gaussian process over codes predicts badly, one over the decoded objects may not, and the latent space then only
-proposes (Moss et al. 2025, COWBOYS). Features are a fixed function: of the decoder and nothing else.
+Where a Gaussian process over codes predicts badly, one over the decoded objects may predict well; the latent space then
+only proposes (Moss et al. 2025, COWBOYS). Features are a fixed function that depends on the decoder alone.
 """
 
 import zlib
@@ -16,24 +16,19 @@ from lso.objectives.latent_objective import LatentObjective
 from lso.vae.errors import UsageError
 from lso.vae.utils.random import generator
 
-# Prior draws that the projection is fitted on, most features of images, share of the variance that they are to hold.
+# Prior draws that the principal components are computed from, their largest number, and the share of variance to keep.
 PROJECTION_DRAWS, MAX_IMAGE_FEATURES, VARIANCE_SHARE = 256, 32, 0.99
-# Of strings: lengths of the pieces counted, counters that they share by hash, most features.
+# For strings: lengths of the character n-grams that are counted, hash buckets of the counts, and number of features.
 NGRAM_LENGTHS, HASH_BUCKETS, TEXT_FEATURES = (1, 2, 3), 4096, 64
 
 Features = Callable[[Tensor], Tensor]
 
 
 def decoded_features(objective: LatentObjective) -> tuple[Features, bool]:
-    """Features of decoded objects: principal components of tensors, projected counts of short pieces of strings.
+    """Features of decoded objects: principal components of tensors, projected n-gram counts of strings.
 
-    Args:
-        objective: whose decoder is asked.
-    Returns:
-        Codes ``(n, d)`` to ``(n, f)`` double, and whether gradients through it mean something: the options ``features``
-        and ``differentiable`` of `lso.black_box.algorithms.gp.build_gp`.
-    Raises:
-        UsageError: if the decoder makes objects that are no strings.
+    Returns the function of codes ``(n, d)`` to features ``(n, f)``, double, and whether it has gradients: the options
+    ``features`` and ``differentiable`` of `lso.black_box.algorithms.gp.build_gp`.
     """
     space = objective.space
     draws = space.clip(space.sample(PROJECTION_DRAWS, "prior", generator(0, "features")))
@@ -41,9 +36,10 @@ def decoded_features(objective: LatentObjective) -> tuple[Features, bool]:
         decoded = objective.decode(draws)
     if isinstance(decoded, Tensor):
         return _principal_components(objective, decoded), objective.decoder.differentiable
-    if not all(isinstance(one, str) for one in decoded):
+    if not all(isinstance(item, str) for item in decoded):
         raise UsageError(
-            f"no features are known of objects of type {type(decoded[0]).__name__}", "Give features=function of codes."
+            f"there are no features for objects of type {type(decoded[0]).__name__}",
+            "Pass features=, a function of codes (n, d) to features (n, f).",
         )
 
     def features(z: Float[Tensor, "n latent"]) -> Float[Tensor, "n f"]:
@@ -54,7 +50,7 @@ def decoded_features(objective: LatentObjective) -> tuple[Features, bool]:
 
 
 def _principal_components(objective: LatentObjective, decoded: Tensor) -> Features:
-    """Principal components of decoded prior draws, as many as hold 99 % of their variance, 32 at most."""
+    """Principal components of decoded prior draws, as many as explain 99 % of their variance, at most 32."""
     rows = decoded.flatten(1).double()
     mean = rows.mean(0)
     _, size, axes = torch.linalg.svd(rows - mean, full_matrices=False)
@@ -70,11 +66,9 @@ def _principal_components(objective: LatentObjective, decoded: Tensor) -> Featur
 
 
 def text_features(texts: Sequence[Any]) -> Float[Tensor, "n f"]:
-    """Square roots of the counts of pieces of 1 to 3 characters, hashed to 4,096 counters, projected to 64 features.
-
-    The root keeps a frequent piece from outweighing all others. The projection is of random signs, so that distances
-    are kept up to some percent (Johnson and Lindenstrauss).
-    """
+    """Square roots of the counts of n-grams of 1 to 3 characters, hashed to 4,096 buckets, projected to 64 features."""
+    # The root keeps a frequent n-gram from outweighing all others. The projection by random signs preserves distances
+    # up to some percent (Johnson and Lindenstrauss).
     counts = torch.zeros(len(texts), HASH_BUCKETS, dtype=torch.float64)
     for row, text in enumerate(texts):
         for size in NGRAM_LENGTHS:

@@ -1,4 +1,4 @@
-"""Surrogates on the chart's unit cube (or on features): a Gaussian process of the gain, and one of feasibility.
+"""Surrogate models on the chart's unit cube or on features: a Gaussian process of the gain, and one of feasibility.
 
 All computation is in double precision. Whatever fits or samples with BoTorch runs inside `isolated_botorch`: BoTorch's
 samplers and refits draw from torch's global random state, which is put back, and it warns of what is handled here.
@@ -37,47 +37,38 @@ SURROGATES: Mapping[str, SurrogateSpec] = {
     "gp": SurrogateSpec(model="botorch.models:SingleTaskGP"),
     "saas": SurrogateSpec(model="botorch.models.map_saas:EnsembleMapSaasSingleTaskGP", ensemble=True),
 }
-# Most points that the process is fitted on; of more, so many are chosen. An evaluation of the likelihood takes one core
-# 0.05 s at 500 points in 32 dimensions, and four times as long at 1,000.
+# A process is fitted to at most this many points, chosen from those known. An evaluation of its likelihood takes 0.05 s
+# on one core at 500 points in 32 dimensions, and four times as long at 1,000.
 MAX_FIT_POINTS = 500
-# From so many points on, a fit is cut after so many iterations. Left to itself L-BFGS-B took 749 evaluations at 500
-# points (34 s); cut at 50 the model explained as much of points held out (0.997 of the variance against 0.9996; at 200
-# points 0.970 against 0.968).
+# Above this many points a fit ends after this many iterations. Without the limit L-BFGS-B took 749 evaluations at 500
+# points (34 s); limited to 50 the model explained as much of held-out points (0.997 of the variance against 0.9996; at
+# 200 points 0.970 against 0.968).
 MANY_POINTS, MAX_ITERATIONS = 100, 50
-# Deviation of a label of feasibility: amid infeasible points the probability is Phi(-3), about 0.1 %, and never so
-# small that a mistaken label shuts a region for good.
+# Standard deviation of the labels of feasibility: amid infeasible points the probability is Phi(-3), about 0.1 %, never
+# so small that a wrong label excludes a region for good.
 LABEL_DEVIATION = 1 / 3
-# Gains whose spread is below this share of their size count as equal: rounding of single precision.
+# Gains whose standard deviation is below this share of their size count as equal; they differ by rounding alone.
 MIN_RELATIVE_SPREAD = 1e-9
 
 
 @contextmanager
 def isolated_botorch(seed: int) -> Iterator[None]:
-    """Run BoTorch on a random state of its own, and without its warnings.
+    """Run BoTorch in the block with a random state of its own, and without its warnings.
 
-    Args:
-        seed: of torch's global CPU generator inside the block; its state, and that of other devices, is as before
-            afterwards.
-    Yields:
-        Nothing.
+    ``seed`` seeds torch's global CPU generator inside the block; afterwards all generators are as before.
     """
     with importing_botorch():
-        import_module("botorch")  # here, so that importing neither draws nor warns inside
+        import_module("botorch")  # outside the block below: importing may draw random numbers and warn
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.default_generator.manual_seed(seed % 2**63)  # torch.manual_seed would seed other devices too
-        # Ill-conditioned covariances, line searches that end early, inputs outside the cube: retried or harmless.
+        torch.default_generator.manual_seed(seed % 2**63)  # torch.manual_seed would seed other devices as well
+        # Of ill-conditioned covariances, line searches that end early, inputs outside the cube: retried, or harmless.
         warnings.simplefilter("ignore")
         yield
 
 
 def standardize(gain: Float[Tensor, " n"]) -> tuple[Float[Tensor, " n"], float, float]:
-    """Gains with mean 0 and standard deviation 1, whatever their size: halves of 1e308 do not overflow.
-
-    Args:
-        gain: ``(n,)`` finite, n >= 1.
-    Returns:
-        ``(n,)`` standardized (0 where all are equal), their center and their scale.
-    """
+    """Finite gains ``(n,)`` scaled to mean 0 and standard deviation 1 (0 where all are equal), and center and scale."""
+    # Divided by their size first, so that gains near the largest double do not overflow.
     size = float(gain.abs().max()) or 1.0
     small = gain / size
     center = small.mean()
@@ -89,23 +80,14 @@ def standardize(gain: Float[Tensor, " n"]) -> tuple[Float[Tensor, " n"], float, 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Surrogate:
-    """A fitted model of the gain.
+    """A fitted model of the gain."""
 
-    Args:
-        model: BoTorch model in eval mode, of the standardized gain over `inputs`.
-        inputs: ``(n, k)`` what it was fitted on.
-        targets: ``(n,)`` standardized gains.
-        center: gain of a standardized 0.
-        scale: gain of a standardized 1; 1 where all gains are equal.
-        kind: row of `SURROGATES`.
-    """
-
-    model: Any
-    inputs: Float[Tensor, "n k"]
-    targets: Float[Tensor, " n"]
+    model: Any  # BoTorch model in eval mode, of the standardized gain over `inputs`
+    inputs: Float[Tensor, "n k"]  # that it was fitted to
+    targets: Float[Tensor, " n"]  # standardized gains: (gain - center) / scale
     center: float
-    scale: float
-    kind: str = "gp"
+    scale: float  # 1 where all gains are equal
+    kind: str = "gp"  # row of `SURROGATES`
 
     @property
     def ensemble(self) -> bool:
@@ -114,18 +96,18 @@ class Surrogate:
 
     @property
     def lengthscales(self) -> Float[Tensor, " k"]:
-        """Lengthscale of each input, in its unit; the ensemble's is the geometric mean of its members'."""
+        """The length scale of each input, in its unit; for an ensemble the geometric mean of its members'."""
         covar = self.model.covar_module
         scales: Tensor = getattr(covar, "base_kernel", covar).lengthscale.detach()
         return scales.reshape(-1, scales.shape[-1]).log().mean(0).exp()
 
     @property
     def equal(self) -> bool:
-        """Whether all gains are equal, so that the model knows nothing."""
+        """Whether all gains are equal, so that nothing can be learned from them."""
         return not bool(self.targets.any())
 
     def predict(self, x: Float[Tensor, "b k"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """Mean and standard deviation of the gain, noise left out."""
+        """Mean and standard deviation of the gain, without observation noise."""
         with torch.no_grad():
             posterior = self.model.posterior(x.unsqueeze(1))
             mean, variance = getattr(posterior, "mixture_mean", None), getattr(posterior, "mixture_variance", None)
@@ -138,21 +120,11 @@ class Surrogate:
 def fit(
     x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = "gp", iterations: int | None = None
 ) -> Surrogate:
-    """Fit a Gaussian process to gains, from scratch; call it inside `isolated_botorch`.
+    """Fit a Gaussian process to finite gains ``(n,)`` at ``(n, k)`` inputs, in double; call it in `isolated_botorch`.
 
     ``gp`` is BoTorch's SingleTaskGP: an RBF kernel with a length scale for each input under the dimension-scaled prior
-    of Hvarfner et al. (2024), which supposes inputs in the unit cube. ``saas`` is its MAP ensemble under sparse axes.
-    Where no fit succeeds the model keeps its prior's modes.
-
-    Args:
-        x: ``(n, k)`` double, in the unit cube or near it; duplicates are allowed.
-        gain: ``(n,)`` double, finite.
-        kind: row of `SURROGATES`.
-        iterations: see `maximize_likelihood`.
-    Returns:
-        The surrogate.
-    Raises:
-        UsageError: for an unknown kind.
+    of Hvarfner et al. (2024), which assumes inputs in the unit cube or near it. ``saas`` is BoTorch's MAP ensemble
+    under a prior of sparse axes. Where no fit succeeds, the model keeps the modes of its priors.
     """
     if kind not in SURROGATES:
         raise unknown_name("surrogate", kind, SURROGATES)
@@ -164,13 +136,9 @@ def fit(
 
 
 def maximize_likelihood(model: Any, iterations: int | None = None) -> Any:
-    """Maximize a model's marginal likelihood.
+    """Maximize the marginal likelihood of an exact BoTorch model in place, and return it in eval mode.
 
-    Args:
-        model: exact BoTorch model.
-        iterations: of L-BFGS-B at most; None is `MAX_ITERATIONS` for more than `MANY_POINTS` points, else no limit.
-    Returns:
-        The same, in eval mode.
+    ``iterations`` of L-BFGS-B at most; None is `MAX_ITERATIONS` for more than `MANY_POINTS` points, else no limit.
     """
     if iterations is None and model.train_targets.shape[-1] > MANY_POINTS:
         iterations = MAX_ITERATIONS
@@ -193,13 +161,9 @@ def maximize_likelihood(model: Any, iterations: int | None = None) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Feasibility:
-    """A fitted model of which inputs have a value at all.
+    """A fitted model of which inputs have a value at all."""
 
-    Args:
-        model: BoTorch model in eval mode, of +1 where feasible and -1 where not.
-    """
-
-    model: Any
+    model: Any  # BoTorch model in eval mode, of +1 where feasible and -1 where not
 
     def log_probability(self, x: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
         """Log probability that a point is feasible, log Phi(mean / sqrt(variance + 1/9)); gradients flow."""
@@ -214,8 +178,9 @@ def fit_feasibility(
 ) -> Feasibility | None:
     """Fit a Gaussian process to +1 (feasible) and -1; call it inside `isolated_botorch`.
 
-    Labels are standardized, so far from all points the probability is near the share of feasible ones. Where every
-    point is infeasible there is nothing to fit: with the prior's modes, the probability rises with the distance.
+    Labels are standardized, so that far from all points the probability is near the share of feasible ones. Where every
+    point is infeasible, the hyperparameters stay at the modes of their priors: the probability then grows with the
+    distance from the points. None where every point is feasible.
     """
     if bool(feasible.all()):
         return None
@@ -229,10 +194,10 @@ def fit_feasibility(
 def choose_fit_points(
     x: Float[Tensor, "n k"], worth: Float[Tensor, " n"], limit: int = MAX_FIT_POINTS
 ) -> Int[Tensor, " m"]:
-    """Which points to fit on: all of them up to a limit, beyond it those that matter for the next step.
+    """Choose the points to fit a model to: all of them up to a limit; beyond it, half the best, half near the best one.
 
-    Half of them are the points of most worth, the rest those nearest to the best one: a process that is exact around
-    the incumbent and knows the other good regions. What it forgets are poor points far away.
+    The model is then accurate around the best point and knows the other good regions; it leaves out bad points that are
+    far away.
     """
     if len(x) <= limit:
         return torch.arange(len(x))
