@@ -1,4 +1,4 @@
-"""The tables of optimizers, gradient and black-box: torch-free, read by the command line and the docs."""
+"""The tables of gradient and black-box optimizers; torch-free, since the command line and the docs read them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,28 +9,19 @@ from lso.vae.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerSpec:
-    """A row of the table.
+    """A row of the table of gradient optimizers."""
 
-    Args:
-        summary: one line for lists.
-        torch_name: class in `torch.optim`; empty where the optimizer is not torch's.
-        learning_rate: default step size; None where there is none to choose.
-        options: further defaults for the class.
-        descend: ``"module:function"`` of an optimizer that is not torch's, see `lso.gradient.lbfgs.descend`.
-        takes: options that such a function takes.
-    """
-
-    summary: str
-    torch_name: str = ""
-    learning_rate: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    descend: str = ""
-    takes: tuple[str, ...] = ()
+    summary: str  # one line for lists
+    torch_name: str = ""  # class in `torch.optim`; empty where the optimizer is not torch's
+    learning_rate: float | None = None  # default; None where the optimizer has none
+    options: Mapping[str, Any] = field(default_factory=dict)  # further defaults for the class
+    descend: str = ""  # "module:function" of an optimizer that is not torch's, see `lso.gradient.lbfgs.descend`
+    option_names: tuple[str, ...] = ()  # options of such a function
 
 
 GRADIENT_OPTIMIZERS: Mapping[str, OptimizerSpec] = {
-    # 0.05: codes are of order 1, so a coordinate crosses the prior's bulk in some tens of steps. Dead coordinates drift
-    # by about as much a step, which is why reports split distances into active and dead dimensions.
+    # 0.05: codes are of order 1, so that a coordinate crosses the bulk of the prior in some tens of steps. Dead
+    # coordinates drift by about as much in each step, which is why reports separate distances by active and dead ones.
     "adam": OptimizerSpec(
         summary="Adam, each element on its own (Kingma & Ba 2015)", torch_name="Adam", learning_rate=0.05
     ),
@@ -45,11 +36,11 @@ GRADIENT_OPTIMIZERS: Mapping[str, OptimizerSpec] = {
     "lbfgs": OptimizerSpec(
         summary="BoTorch's batched L-BFGS-B, in double precision on the host",
         descend="lso.gradient.lbfgs:descend",
-        takes=("maxcor", "maxls"),
+        option_names=("maxcor", "maxls"),
     ),
 }
 
-# Optimizers that mix the rows of a batch, or cannot run here: name in lower case -> why.
+# Optimizers of torch and other packages that couple the rows of a batch, or cannot run here: name in lower case -> why.
 COUPLING_OPTIMIZERS: Mapping[str, str] = {
     "lbfgs": "its curvature and line search are over the whole batch",
     "muon": "it orthogonalizes the whole batch as one matrix",
@@ -66,47 +57,36 @@ COUPLING_OPTIMIZERS: Mapping[str, str] = {
 }
 
 
-# What may be wrong with a search that another optimizer could mend.
-Trouble = Literal["flat surrogate", "overconfident surrogate", "stands still"]
-DESIGN = 10  # points that a surrogate is first fitted on
+# What may be wrong with a search, where another optimizer may do better.
+Symptom = Literal["flat surrogate", "overconfident surrogate", "stands still"]
+DEFAULT_DESIGN_SIZE = 10  # points of the initial design, before a surrogate is fitted
 
 
-def fixed_design(dim: int) -> int:
-    """The same number of points in any dimension."""
-    return DESIGN
+def fixed_design_size(dim: int) -> int:
+    """The size of an initial design that does not depend on the dimension."""
+    return DEFAULT_DESIGN_SIZE
 
 
-def trust_region_design(dim: int) -> int:
-    """Two points a dimension, as in Eriksson et al. (2019), and 64 at most."""
+def trust_region_design_size(dim: int) -> int:
+    """The size of a trust region's initial design: 2 points a dimension as in Eriksson et al. (2019), at most 64."""
     return min(2 * dim, 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlackBoxSpec:
-    """A row of the table of black-box optimizers.
+    """A row of the table of black-box optimizers."""
 
-    Args:
-        summary: one line for lists.
-        build: ``"module:function"``, ``(space, **options) -> Proposal`` (see `lso.black_box.ask_tell`).
-        source: paper.
-        extra: extra of the installation that it needs; empty for none.
-        label: what sentences call it.
-        control: whether it learns nothing, so that it cannot fail to.
-        surrogate_free: whether it fits no model of the values.
-        design_size: dimensions of the chart -> distinct valid objects of the initial design, where the options of a
-            search do not say. One without a design is judged as if its first proposals were one.
-        mends: what of other searches' troubles it is advised for.
-    """
-
-    summary: str
-    build: str
-    source: str = ""
-    extra: str = ""
-    label: str
-    control: bool = False
-    surrogate_free: bool = False
-    design_size: Callable[[int], int] = fixed_design
-    mends: tuple[Trouble, ...] = ()
+    summary: str  # one line for lists
+    build: str  # "module:function", (space, **options) -> Proposal, see `lso.black_box.ask_tell`
+    source: str = ""  # paper
+    extra: str = ""  # extra of the installation that it needs, as in lso[cma]
+    label: str  # name in sentences
+    control: bool = False  # whether it does not learn from values, so that others are compared with it
+    surrogate_free: bool = False  # whether it fits no model of the values
+    # Dimensions of the chart -> distinct valid objects of the initial design, where a search has no option for it. The
+    # first proposals of an optimizer without a design are judged as if they were one.
+    design_size: Callable[[int], int] = fixed_design_size
+    recommended_for: tuple[Symptom, ...] = ()  # symptoms of other searches for which reports recommend it
 
 
 BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
@@ -124,7 +104,7 @@ BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
         extra="cma",
         label="CMA-ES",
         surrogate_free=True,
-        mends=("flat surrogate",),
+        recommended_for=("flat surrogate",),
     ),
     "gp": BlackBoxSpec(
         summary="Gaussian process with the dimension-scaled prior, qLogNEI",
@@ -137,15 +117,15 @@ BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
         build="lso.black_box.algorithms.turbo:build_turbo",
         source="Eriksson, Pearce, Gardner, Turner, Poloczek (2019), arXiv:1910.01739",
         label="TuRBO",
-        design_size=trust_region_design,
-        mends=("overconfident surrogate", "stands still"),
+        design_size=trust_region_design_size,
+        recommended_for=("overconfident surrogate", "stands still"),
     ),
     "saas": BlackBoxSpec(
         summary="as gp, with an ensemble that looks for few relevant dimensions",
         build="lso.black_box.algorithms.gp:build_saas",
         source="Eriksson, Jankowiak (2021), arXiv:2103.00349",
         label="SAASBO",
-        mends=("overconfident surrogate",),
+        recommended_for=("overconfident surrogate",),
     ),
     "thompson": BlackBoxSpec(
         summary="Thompson sampling over a pool, for large batches",
@@ -157,29 +137,24 @@ BLACK_BOX_OPTIMIZERS: Mapping[str, BlackBoxSpec] = {
 
 
 def black_box_spec(name: str) -> BlackBoxSpec:
-    """The row of an optimizer; of a user's own, what holds for most: it learns, by a model of the values."""
+    """The row of an optimizer; for a user's own optimizer a default row: it learns by a model of the values."""
     return BLACK_BOX_OPTIMIZERS.get(name) or BlackBoxSpec(summary="", build="", label=name)
 
 
-def advised(trouble: Trouble) -> str:
-    """The optimizers to try against a trouble, as in "saas or turbo"."""
-    return " or ".join(sorted(name for name, row in BLACK_BOX_OPTIMIZERS.items() if trouble in row.mends))
+def recommended_optimizers(symptom: Symptom) -> str:
+    """The names of the optimizers recommended for a symptom, as in "saas or turbo"."""
+    return " or ".join(sorted(name for name, row in BLACK_BOX_OPTIMIZERS.items() if symptom in row.recommended_for))
 
 
-def controls() -> str:
-    """What sentences call the optimizers that learn nothing."""
+def control_labels() -> str:
+    """The labels of the control optimizers, for sentences."""
     return " and ".join(row.label for row in BLACK_BOX_OPTIMIZERS.values() if row.control)
 
 
 def parse_optimizer(text: str) -> tuple[str, dict[str, Any]]:
-    """Read ``name:key=value,key=value``.
+    """Parse ``name:key=value,key=value``, such as ``gp:guard=ball,initial=20``, to the name and its options.
 
-    Args:
-        text: e.g. ``"gp:guard=ball,initial=20"``.
-    Returns:
-        The name and its options: numbers, true, false, none or text.
-    Raises:
-        UsageError: if it cannot be read.
+    Values are numbers, true, false, none or text.
     """
     name, _, rest = text.strip().partition(":")
     options: dict[str, Any] = {}
@@ -192,11 +167,13 @@ def parse_optimizer(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def merge_options(text: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """An optimizer's name and all its options: those in its name, as `parse_optimizer` reads them, and others."""
-    name, found = parse_optimizer(text)
-    if twice := sorted(found.keys() & options.keys()):
-        raise UsageError(f"{', '.join(twice)} is given twice, in {text!r} and beside it", "Give it once.")
-    return name, {**found, **options}
+    """An optimizer's name and all its options: those written after its name (`parse_optimizer`), and others."""
+    name, written = parse_optimizer(text)
+    if twice := sorted(written.keys() & options.keys()):
+        raise UsageError(
+            f"{', '.join(twice)} is given twice, in {text!r} and as an option of its own", "Give each option once."
+        )
+    return name, {**written, **options}
 
 
 def _parse_value(text: str) -> Any:

@@ -11,7 +11,7 @@ from lso.analysis.black_box_traces import SearchTrace
 from lso.analysis.plausibility import share_true
 from lso.analysis.surrogate_calibration import MIN_EXPLAINED, all_equal
 from lso.analysis.verdict import ATYPICAL_BEST, MAX_REENCODING_RATIO, Check, Level, grade
-from lso.optimizers import BLACK_BOX_OPTIMIZERS, controls
+from lso.optimizers import BLACK_BOX_OPTIMIZERS, control_labels
 from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.utils.validation import pluralize
 
@@ -62,7 +62,7 @@ def check_progress(group: Group) -> Check:
     """Check that the searches found something better than their initial designs and than the data known before."""
     rule = (
         f"doubt if all values are equal; care if over {100 * IN_DESIGN:.0f} % of the searches found nothing better "
-        f"than their initial design or than the data known before, or ended within the design; {controls()}, the "
+        f"than their initial design or than the data known before, or ended within the design; {control_labels()}, the "
         "control, is not judged by it"
     )
     value = group.joined("value")
@@ -92,7 +92,7 @@ def check_drawing(group: Group) -> Check:
         "the initial designs of all seeds are draws from the prior; doubt if the median search found nothing better "
         "than as many draws would (their median best; the best known draw, if there are fewer), or if late proposals "
         f"(the second half of those after the design) beat draws in under {100 * WINS_DOUBT:.0f} % of pairs; "
-        f"care if in under {100 * WINS_CARE:.0f} %, or for {controls()}, which only draws; not judged with under "
+        f"care if in under {100 * WINS_CARE:.0f} %, or for {control_labels()}, which only draws; not judged with under "
         f"{MIN_DRAWS} draws, or where the best attainable value was found"
     )
     name, sign = "drawing", group.objective.sign
@@ -171,7 +171,7 @@ def check_seeds(group: Group) -> Check:
     rule = (
         f"care if the best values of the seeds differ by over {100 * SEEDS_APART[0]:.0f} % of the gain over the median "
         f"initial design, doubt if by over {100 * SEEDS_APART[1]:.0f} % "
-        f"({controls()}, the control, gains little: care); care if there was one search"
+        f"({control_labels()}, the control, gains little: care); care if there was one search"
     )
     if group.agreement is None:
         found = "there was one search, so it is unknown whether different initial designs agree"

@@ -12,7 +12,7 @@ from lso.analysis.black_box_traces import design_size, first_failure, last_step
 from lso.analysis.black_box_verdict import IN_DESIGN, MIN_COVERAGE, MIN_COVERAGE_VALUES, MIN_TYPICAL, WASTED_CALLS
 from lso.analysis.latent_dimensions import name_dimensions
 from lso.black_box.budget import call_category
-from lso.optimizers import BlackBoxSpec, advised, black_box_spec, controls
+from lso.optimizers import BlackBoxSpec, black_box_spec, control_labels, recommended_optimizers
 from lso.results.result import Evaluation
 from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_SHARE, least
@@ -182,14 +182,16 @@ def _values(s: Diagnostics) -> Iterator[Finding]:
     if s.flat:
         found = "" if s.explained is None else f" ({100 * max(0.0, s.explained):z.0f} % of their variance)"
         remedy = "Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try "
-        remedy += f"{advised('flat surrogate')}."
+        remedy += f"{recommended_optimizers('flat surrogate')}."
         what = (
             f"the surrogate is flat: refitted without a third of the values, it predicts next to nothing of them{found}"
         )
         yield Finding("problem", what, remedy)
     elif s.coverage is not None and s.points >= MIN_COVERAGE_VALUES and s.coverage < MIN_COVERAGE:
         what = f"the surrogate is too sure of itself: {100 * s.coverage:z.0f} % of values within their 95 % intervals"
-        yield Finding("note", what, f"Try {advised('overconfident surrogate')}, or a larger initial design.")
+        yield Finding(
+            "note", what, f"Try {recommended_optimizers('overconfident surrogate')}, or a larger initial design."
+        )
 
 
 def _typicality(s: Diagnostics) -> Iterator[Finding]:
@@ -218,7 +220,7 @@ def _motion(s: Diagnostics) -> Iterator[Finding]:
         yield Finding("problem", what + "random and learnt nothing", remedy)
     if s.in_design is not None and s.in_design > IN_DESIGN and not s.spec.control:
         what = f"{100 * s.in_design:z.0f} % of the searches found nothing better than their initial design"
-        yield Finding("problem", what, f"Compare with {controls()} at the same budget; raise the budget.")
+        yield Finding("problem", what, f"Compare with {control_labels()} at the same budget; raise the budget.")
     elif s.late is not None and s.late > 0.5:
         what = f"the best came in the last tenth of the calls in {100 * s.late:z.0f} % of the searches: still gaining"
         yield Finding("note", what, "Go on with a larger budget (--resume).")

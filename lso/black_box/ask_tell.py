@@ -291,8 +291,8 @@ def _check_option(name: str, key: str, value: Any) -> None:
 
 
 def _load_builder(name: str) -> Callable[..., Proposal]:
-    found: Callable[..., Proposal] = resolve(BLACK_BOX_OPTIMIZERS[name].build)
-    return found
+    build: Callable[..., Proposal] = resolve(BLACK_BOX_OPTIMIZERS[name].build)
+    return build
 
 
 def parse_values(y: Any, n: int) -> list[float]:

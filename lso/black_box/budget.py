@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lso.objectives.failures import MAX_FAILURES, Failures, ScoreError
-from lso.optimizers import advised
+from lso.optimizers import recommended_optimizers
 from lso.results.result import Evaluation
 from lso.vae.utils.validation import pluralize
 
@@ -27,7 +27,7 @@ STALL_SENTENCES = {
     "stands_still": (
         "The search stands still: the last {n} codes proposed lie close together, and {many} of them decoded to data "
         "already seen. Search from another --seed, or with an optimizer that starts "
-        f"anew ({advised('stands still')})."
+        f"anew ({recommended_optimizers('stands still')})."
     ),
     "invalid": (
         "Of the last {n} codes proposed, {many} decoded to data that the score calls invalid. "

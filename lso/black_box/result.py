@@ -70,7 +70,7 @@ class SearchResult:
     def best_typical(self) -> Evaluation | None:
         """The best call whose code is typical of the prior (see `LatentSpace.typical`)."""
         typical = self.objective.space.typical(self.z).tolist()
-        return self._best([record.valid and usual for record, usual in zip(self.records, typical, strict=True)])
+        return self._best([record.valid and flag for record, flag in zip(self.records, typical, strict=True)])
 
     @property
     def best_value(self) -> float:
@@ -86,7 +86,7 @@ class SearchResult:
 
     def _best(self, allowed: Sequence[bool]) -> Evaluation | None:
         sign = self.objective.sign
-        rows = [record for record, good in zip(self.records, allowed, strict=True) if good]
+        rows = [record for record, flag in zip(self.records, allowed, strict=True) if flag]
         return min(rows, key=lambda record: sign * record.value, default=None)
 
     def best_so_far(self, unique: bool = True) -> Float[Tensor, " n"]:

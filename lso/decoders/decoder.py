@@ -117,13 +117,13 @@ def _check_dtype(decoder: "Decoder") -> list[DecoderFinding]:
 
 
 def _check_finite(x: Tensor) -> list[DecoderFinding]:
-    bad = int((~torch.isfinite(x)).reshape(len(x), -1).any(1).sum())
-    if not bad:
+    count = int((~torch.isfinite(x)).reshape(len(x), -1).any(1).sum())
+    if not count:
         return []
     return [
         DecoderFinding(
             "non-finite",
-            f"{bad} of {len(x)} prior draws decode to NaN or infinity",
+            f"{count} of {len(x)} prior draws decode to NaN or infinity",
             "Check the weights for NaN or infinity.",
         )
     ]

@@ -159,8 +159,8 @@ def resolve_optimizer(
         return resolve_torch_optimizer(optimizer, lr, options)
     if lr is not None:
         raise UsageError(f"{optimizer} has no learning rate", "Leave lr out; the optimizer chooses its steps itself.")
-    if unknown := options.keys() - set(spec.takes):
-        taken = " and ".join(spec.takes) or "none"
+    if unknown := options.keys() - set(spec.option_names):
+        taken = " and ".join(spec.option_names) or "none"
         raise UsageError(f"{optimizer} has no option {', '.join(sorted(unknown))}", f"It takes {taken}.")
     return optimizer, None, dict(options)
 

@@ -75,7 +75,7 @@ class Chunk:
 
 
 def call_score(score: Callable[..., Any], *data: Any) -> Any:
-    """Call a score; a process that it forked ends when it returns from the score."""
+    """Call a score. A process that the score forked ends as soon as it returns from the score."""
     with _ending_forked_processes():
         return score(*data)
 

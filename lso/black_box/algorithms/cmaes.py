@@ -117,7 +117,7 @@ class _CmaesState:
             return self.cma.CMAEvolutionStrategy(self._coordinates(mean).numpy(), sigma, options)
 
     def _end_generation(self) -> None:
-        """Tell the strategy of a generation once it is complete, and restart where the search has converged."""
+        """Once the current generation is complete, update the strategy by it; restart a search that has converged."""
         size = self.strategy.popsize
         feasible = sum(math.isfinite(gain) for _, gain in self.members)
         if len(self.members) < size or feasible < size // 2:

@@ -17,7 +17,7 @@ from lso.black_box.bayesopt.acquisition import AcquisitionTerms, evaluate_acquis
 from lso.black_box.bayesopt.candidates import DESIGNS, draw_design, draw_starts, restrict_to_chart, unit_bounds
 from lso.black_box.bayesopt.guard import DEFAULT_GUARD_WEIGHT, Guard, make_guard
 from lso.black_box.bayesopt.surrogates import SURROGATES, choose_fit_points, fit, fit_feasibility, isolated_botorch
-from lso.optimizers import DESIGN
+from lso.optimizers import DEFAULT_DESIGN_SIZE
 from lso.space import LatentSpace
 from lso.vae.errors import unknown_name
 from lso.vae.utils.random import generator, mix_seed
@@ -43,7 +43,7 @@ class GpSettings:
     """
 
     guard: Guard
-    initial: int = DESIGN
+    initial: int = DEFAULT_DESIGN_SIZE
     design: str = "prior"
     restarts: int = 8
     raw_samples: int = 512
@@ -72,7 +72,7 @@ def build_gp(
     *,
     guard: str | None = "typical",
     guard_weight: float = DEFAULT_GUARD_WEIGHT,
-    initial: int = DESIGN,
+    initial: int = DEFAULT_DESIGN_SIZE,
     design: str = "prior",
     restarts: int = 8,
     raw_samples: int = 512,

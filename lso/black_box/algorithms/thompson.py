@@ -12,7 +12,7 @@ from lso.black_box.algorithms.gp import Features, GpSettings, encode_inputs, fit
 from lso.black_box.ask_tell import History, Proposal
 from lso.black_box.bayesopt.candidates import draw_starts
 from lso.black_box.bayesopt.guard import DEFAULT_GUARD_WEIGHT, make_guard
-from lso.optimizers import DESIGN
+from lso.optimizers import DEFAULT_DESIGN_SIZE
 from lso.space import LatentSpace
 from lso.vae.utils.random import generator
 
@@ -22,7 +22,7 @@ def build_thompson(
     *,
     guard: str | None = "typical",
     guard_weight: float = DEFAULT_GUARD_WEIGHT,
-    initial: int = DESIGN,
+    initial: int = DEFAULT_DESIGN_SIZE,
     design: str = "prior",
     pool: int = 2000,
     features: Features | None = None,

@@ -16,7 +16,7 @@ from lso.black_box.ask_tell import UNASKED, History, Proposal
 from lso.black_box.bayesopt.candidates import DESIGNS, draw_design, perturb, restrict_to_chart, unit_bounds
 from lso.black_box.bayesopt.guard import DEFAULT_GUARD_WEIGHT, Guard, make_guard
 from lso.black_box.bayesopt.surrogates import fit, fit_feasibility, isolated_botorch
-from lso.optimizers import trust_region_design
+from lso.optimizers import trust_region_design_size
 from lso.space import LatentSpace
 from lso.vae.errors import unknown_name
 from lso.vae.utils.random import generator, mix_seed
@@ -292,7 +292,7 @@ def build_turbo(
     )
     d = space.unit_dim
     rules = RegionRules(
-        design=trust_region_design(d) if initial is None else initial,
+        design=trust_region_design_size(d) if initial is None else initial,
         patience=max(4, d) if patience is None else patience,
         successes=successes,
         typical=guard is not None,

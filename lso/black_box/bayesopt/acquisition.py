@@ -107,7 +107,7 @@ def maximize(
     """
     values = evaluate_acquisition(acquisition, raw)
     initial, _ = initialize_q_batch(raw, values, min(restarts, len(raw)), eta=ETA)
-    found, _ = optimize_acqf(
+    optimum, _ = optimize_acqf(
         acquisition,
         bounds=bounds,
         q=raw.shape[1],
@@ -116,5 +116,5 @@ def maximize(
         options={"maxiter": MAXITER},
         retry_on_optimization_warning=False,
     )
-    best: Tensor = found if bool(torch.isfinite(found).all()) else raw[values.argmax()]
+    best: Tensor = optimum if bool(torch.isfinite(optimum).all()) else raw[values.argmax()]
     return best.detach()

@@ -22,15 +22,10 @@ from lso.vae.utils.lazy import resolve
 
 @dataclass(frozen=True, kw_only=True)
 class SurrogateSpec:
-    """A row of the table of surrogates.
+    """A row of the table of surrogates."""
 
-    Args:
-        model: ``"module:class"`` of a BoTorch model, ``(inputs, targets)``.
-        ensemble: whether it is several models, over whose predictions one averages.
-    """
-
-    model: str
-    ensemble: bool = False
+    model: str  # "module:class" of a BoTorch model, made from (inputs, targets)
+    ensemble: bool = False  # whether it holds several models, whose predictions are averaged
 
 
 SURROGATES: Mapping[str, SurrogateSpec] = {
@@ -91,7 +86,7 @@ class Surrogate:
 
     @property
     def ensemble(self) -> bool:
-        """See `SurrogateSpec`."""
+        """Whether the model is an ensemble, whose predictions are averaged."""
         return SURROGATES[self.kind].ensemble
 
     @property
