@@ -78,47 +78,49 @@ def replay_region(history: History, rules: RegionRules) -> RegionState:
     0.5**7 the region ends, and asks numbered after all that were told by then belong to the next region. An ask that
     was pending at that moment is told apart from the next region's design by its distance to the old center.
     """
-    fold = _Fold(history, rules)
-    for ask, rows in fold.events():
+    replay = _RegionReplay(history, rules)
+    for ask, rows in replay.events():
         if ask == UNASKED:
-            fold.take(rows)
-        elif fold.own(ask):
-            fold.count(ask, rows)
-    for ask, rows in fold.open.items():
-        if fold.own(ask):
-            fold.take(rows)
-    region = fold.region
-    region.in_design = region.center is None or fold.designed(history.number)
+            replay.add_points(rows)
+        elif replay.owns(ask):
+            replay.count_ask(ask, rows)
+    for ask, rows in replay.incomplete.items():
+        if replay.owns(ask):
+            replay.add_points(rows)
+    region = replay.region
+    region.in_design = region.center is None or replay.is_in_design(history.number)
     return region
 
 
-class _Fold:
+class _RegionReplay:
     """The replay of a record: regions begin, grow, shrink and end as its asks are completed."""
 
     def __init__(self, history: History, rules: RegionRules) -> None:
         self.rules, self.region = rules, RegionState()
-        self.gains: list[float] = []  # of the region's points, ascending
-        self.gain: list[float] = history.gain.tolist()
+        self.sorted_gains: list[float] = []  # of the region's points, ascending
+        self.gain_of_row: list[float] = history.gain.tolist()
         self.asks: list[int] = history.ask.tolist()
         self.typical: list[bool] = history.typical.tolist() if rules.typical else [True] * len(self.asks)
-        self.waiting: list[int] = history.pending_ask.tolist()
+        self.pending_asks: list[int] = history.pending_ask.tolist()
         self.positions = history.space.to_unit(torch.cat([history.z, history.pending]))  # in the unit cube
-        self.fresh = _first_of_each(history)
+        # Whether a row counts: of the rows of one code only one does.
+        self.counts = _first_of_each(history)
         self.rows_of_ask: dict[int, list[int]] = {}  # rows in `positions`
-        for row, ask in enumerate(self.asks + self.waiting):
+        for row, ask in enumerate(self.asks + self.pending_asks):
             self.rows_of_ask.setdefault(ask, []).append(row)
-        self.known = 0
+        self.known_points = 0  # told unasked before the first ask
         for ask in self.asks:
             if ask != UNASKED:
                 break
-            self.known += 1
-        out = set(self.waiting)
-        told = {
+            self.known_points += 1
+        pending = set(self.pending_asks)
+        told_rows = {
             ask: [r for r in rows if r < len(self.asks)] for ask, rows in self.rows_of_ask.items() if ask != UNASKED
         }
-        self.complete = {ask: rows for ask, rows in told.items() if rows and ask not in out}
-        self.open = {ask: rows for ask, rows in told.items() if rows and ask in out}
-        self._plan()
+        # Told rows by ask: of asks without pending points, and of the others.
+        self.complete = {ask: rows for ask, rows in told_rows.items() if rows and ask not in pending}
+        self.incomplete = {ask: rows for ask, rows in told_rows.items() if rows and ask in pending}
+        self._assign_asks()
 
     def events(self) -> Iterator[tuple[int, list[int]]]:
         """Complete asks and points told unasked, with their rows, in the order of the record."""
@@ -129,35 +131,35 @@ class _Fold:
             elif row in last:
                 yield last[row], self.complete[last[row]]
 
-    def own(self, ask: int) -> bool:
+    def owns(self, ask: int) -> bool:
         return ask >= self.region.first and ask not in self.late_asks
 
-    def designed(self, ask: int) -> bool:
+    def is_in_design(self, ask: int) -> bool:
         """Whether an ask of the current region belongs to its design."""
-        return self.before.get(ask, self.planned) < self.rules.design
+        return self.points_before.get(ask, self.region_points) < self.rules.design
 
-    def take(self, rows: Iterable[int]) -> None:
+    def add_points(self, rows: Iterable[int]) -> None:
         """Add points to the region, and move its center to the best."""
         region = self.region
         for row in rows:
-            if self.fresh[row]:
+            if self.counts[row]:
                 region.rows.append(row)
-                if math.isfinite(self.gain[row]):
-                    insort(self.gains, self.gain[row])
+                if math.isfinite(self.gain_of_row[row]):
+                    insort(self.sorted_gains, self.gain_of_row[row])
                     if region.center is None or self.rank(row) > self.rank(region.center):
                         region.center = row
 
     def rank(self, row: int) -> tuple[bool, float]:
-        return self.typical[row], self.gain[row]
+        return self.typical[row], self.gain_of_row[row]
 
-    def count(self, ask: int, rows: list[int]) -> None:
+    def count_ask(self, ask: int, rows: list[int]) -> None:
         """Add a complete ask, and count it as a success or a failure."""
-        region, bar = self.region, self.bar()
-        self.take(rows)
-        if bar is None or self.designed(ask) or region.center is None:
+        region, threshold = self.region, self.success_threshold()
+        self.add_points(rows)
+        if threshold is None or self.is_in_design(ask) or region.center is None:
             return
         region.counted_asks += 1
-        if self.rank(region.center) > bar:
+        if self.rank(region.center) > threshold:
             region.successes_in_row, region.failures_in_row = region.successes_in_row + 1, 0
         else:
             region.successes_in_row, region.failures_in_row = 0, region.failures_in_row + len(rows)
@@ -168,13 +170,13 @@ class _Fold:
         if region.length < MIN_LENGTH:
             self.restart(rows[-1])
 
-    def bar(self) -> tuple[bool, float] | None:
+    def success_threshold(self) -> tuple[bool, float] | None:
         """What the best point of an ask must exceed for a success; None before a point has a value."""
         center = self.region.center
         if center is None:
             return None
         typical, best = self.rank(center)
-        return typical, best + max(0.0, SIGNIFICANT_SHARE * (best - self.gains[len(self.gains) // 2]))
+        return typical, best + max(0.0, SIGNIFICANT_SHARE * (best - self.sorted_gains[len(self.sorted_gains) // 2]))
 
     def restart(self, row: int) -> None:
         """End the region at a row of the record and begin the next."""
@@ -182,22 +184,22 @@ class _Fold:
         assert old.center is not None
         ended = [*old.ended_centers, old.center]
         first = 1 + max(self.asks[: row + 1])
-        self.region, self.gains = RegionState(first=first, restarts=old.restarts + 1, ended_centers=ended), []
-        self._plan()
+        self.region, self.sorted_gains = RegionState(first=first, restarts=old.restarts + 1, ended_centers=ended), []
+        self._assign_asks()
 
-    def _plan(self) -> None:
+    def _assign_asks(self) -> None:
         """Find the asks of an earlier region that were told late, and the number of points before each other ask."""
         self.late_asks: set[int] = set()
-        self.before: dict[int, int] = {}
-        self.planned = 0 if self.region.restarts else self.known
+        self.points_before: dict[int, int] = {}
+        self.region_points = 0 if self.region.restarts else self.known_points
         for ask in sorted(ask for ask in self.rows_of_ask if ask >= self.region.first):
-            if self.planned < self.rules.design and self._at_an_end(self.rows_of_ask[ask]):
+            if self.region_points < self.rules.design and self._is_near_ended_center(self.rows_of_ask[ask]):
                 self.late_asks.add(ask)
             else:
-                self.before[ask] = self.planned
-                self.planned += len(self.rows_of_ask[ask])
+                self.points_before[ask] = self.region_points
+                self.region_points += len(self.rows_of_ask[ask])
 
-    def _at_an_end(self, rows: list[int]) -> bool:
+    def _is_near_ended_center(self, rows: list[int]) -> bool:
         ends = self.positions[self.region.ended_centers]
         distance = (self.positions[rows].unsqueeze(1) - ends).square().mean(-1).sqrt()
         return bool((distance < ENDED_RADIUS).any())
