@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
 
 def test_proposal_that_is_no_code_is_refused() -> None:
     box = BlackBox("bad", SPACE, lambda history, n, seed: torch.full((n, 2), torch.nan))
-    with pytest.raises(ShapeError, match="2 numbers that are not"):
+    with pytest.raises(ShapeError, match="2 coordinates that are NaN or infinite"):
         box.ask()
     assert box.asks == 0
 

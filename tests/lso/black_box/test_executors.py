@@ -396,7 +396,7 @@ def test_pool_that_breaks_loses_its_calls_and_is_made_anew(tmp_path: Path, facto
                 result = run(objects(scorers.dying), 6, batch=3, executor=make(), out=out, resume=out.exists())
                 break
             except LsoError as error:
-                assert "give a function that makes executors" in error.hint
+                assert "A function that makes executors is called again" in error.hint
     check(result, 6)
     assert len(made) > 1 and {r.outcome for r in result.records} == {"evaluated", "lost"}
     for pool in made:

@@ -81,7 +81,7 @@ def test_what_cannot_be_sent_is_an_error_of_that_call_alone(
         pool.submit(lambda: None).result()
     with pytest.raises(LsoError, match="cannot pickle the answer"):
         pool.submit(scorers.unpicklable).result()
-    with pytest.raises(LsoError, match="the answer of the process cannot be read"):
+    with pytest.raises(LsoError, match="the answer of the worker process cannot be unpickled"):
         pool.submit(scorers.awkward).result()
     (tmp_path / "only_here.py").write_text("def score(x): return x\n")
     with monkeypatch.context() as patch:  # the processes were started with another path
@@ -127,7 +127,7 @@ def test_shutdown_waits_for_the_calls() -> None:
 
 
 def test_process_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lso.black_box.workers._work", scorers.plus)  # takes two arguments, is given one
+    monkeypatch.setattr("lso.black_box.workers._run_worker", scorers.plus)  # takes two arguments, is given one
     workers = Workers(1)
     with pytest.raises(WorkerNotStarted, match="did not start: its process ended with exit code 1"):
         workers.submit(scorers.plus, 1, 1).result(timeout=60)
