@@ -130,12 +130,12 @@ def optimize(
             "a reconstruction is scored in this process, for one target at a time",
             "Leave out executor and timeout, and choose a target: objective.take([0]).",
         )
-    box = _resolve_optimizer(optimizer, objective, seed, options)
+    black_box = _resolve_optimizer(optimizer, objective, seed, options)
     limits = SearchLimits(
         budget=budget, max_calls=max_calls or CALLS_PER_BUDGET * budget, patience=patience, max_failures=max_failures
     )
     settings = {
-        "optimizer": box.name,
+        "optimizer": black_box.name,
         "objective": stable_name(objective.name, objective.score),
         "maximize": objective.maximize,
         "on": objective.on,
@@ -145,10 +145,10 @@ def optimize(
         if objective.targets is None
         else [objective.context, content_hash(objective.targets.cpu().numpy())],
         "generation": None if objective.decoder.vocabulary is None else repr(objective.decoder.generation),
-        "seed": box.seed,
+        "seed": black_box.seed,
         "batch": batch,
         "asynchronous": asynchronous,
-        "options": {key: repr_without_address(value) for key, value in sorted(box.settings.items())},
+        "options": {key: repr_without_address(value) for key, value in sorted(black_box.settings.items())},
         "weights": objective.decoder.hash,
         "budget": budget,
         "max_calls": limits.max_calls,
@@ -162,7 +162,7 @@ def optimize(
         score_executor = make_score_executor(objective, executor, timeout, chunk, batch)
         stack.callback(score_executor.close)
         search = Search(
-            objective, box, score_executor, journal, limits, batch, asynchronous, callback or SearchCallback()
+            objective, black_box, score_executor, journal, limits, batch, asynchronous, callback or SearchCallback()
         )
         try:
             search.begin(known, scored, was_killed)

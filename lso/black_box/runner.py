@@ -49,7 +49,7 @@ class Search:
 
     Args:
         objective: a score of decoded codes.
-        box: the optimizer.
+        black_box: the optimizer.
         executor: executes the calls of the score.
         journal: records asks and evaluations on disk; None records nothing.
         limits: where the search ends.
@@ -62,7 +62,7 @@ class Search:
     def __init__(
         self,
         objective: LatentObjective,
-        box: BlackBox,
+        black_box: BlackBox,
         executor: ScoreExecutor,
         journal: Journal | None,
         limits: SearchLimits,
@@ -70,7 +70,7 @@ class Search:
         asynchronous: bool,
         callback: SearchCallback,
     ) -> None:
-        self.objective, self.box, self.executor, self.journal = objective, box, executor, journal
+        self.objective, self.black_box, self.executor, self.journal = objective, black_box, executor, journal
         self.limits, self.batch, self.asynchronous, self.callback = limits, batch, asynchronous, callback
         self.ledger = Ledger()
         self.ask_seconds: list[float] = []
@@ -80,7 +80,7 @@ class Search:
         self._running: dict[int, PendingEvaluation] = {}  # by number of the call
         self._duplicates: dict[str, list[PendingEvaluation]] = {}  # key of a running call -> duplicates of it
         self._stopping = False  # whether no further call may begin
-        self._begun, self._before = time.perf_counter(), 0.0  # start now; seconds of the processes before
+        self._begun, self._earlier_seconds = time.perf_counter(), 0.0  # start now; seconds of the processes before
 
     # --- beginning ----------------------------------------------------------------------------------------------------
 
@@ -118,10 +118,10 @@ class Search:
         elif event == SCORED:
             self._add_scored([from_json(record) for record in row["records"]])
         elif event == ASK:
-            if row["ask"] != self.box.asks:
-                raise ValueError(f"ask {row['ask']}, expected ask {self.box.asks}")
+            if row["ask"] != self.black_box.asks:
+                raise ValueError(f"ask {row['ask']}, expected ask {self.black_box.asks}")
             self._register(
-                self.box.register_ask(_parse_codes(row["z"], self.objective.dim)), row["ask"], row["seconds"]
+                self.black_box.register_ask(_parse_codes(row["z"], self.objective.dim)), row["ask"], row["seconds"]
             )
         else:
             record = from_json(row)
@@ -131,11 +131,11 @@ class Search:
             call = int(row["call"])
             if not batch.first <= call < batch.first + len(batch.z) or call in batch.records:
                 raise ValueError(f"call {call} does not belong to ask {batch.number}, or is recorded twice")
-            self._before = max(self._before, record.elapsed)
-            self._account(record, batch, self._key(record.decoded_hash, batch.code(call)))
+            self._earlier_seconds = max(self._earlier_seconds, record.elapsed)
+            self._add_record(record, batch, self._key(record.decoded_hash, batch.code(call)))
 
     def _tell_known(self, z: Tensor, value: Sequence[float]) -> None:
-        self.box.tell(z, value)
+        self.black_box.tell(z, value)
         self._known = (z, torch.tensor(value, dtype=torch.float64))
 
     def _add_scored(self, records: Sequence[Evaluation]) -> None:
@@ -192,8 +192,8 @@ class Search:
     def _ask(self, n: int) -> None:
         if self.journal is not None:
             self.journal.sync()
-        number, begun = self.box.asks, time.perf_counter()
-        z = self.box.ask(n)
+        number, begun = self.black_box.asks, time.perf_counter()
+        z = self.black_box.ask(n)
         seconds = time.perf_counter() - begun
         if self.journal is not None:
             self.journal.write_ask(number, z, seconds)
@@ -211,9 +211,9 @@ class Search:
             if call.number not in batch.records:
                 self._submit(call)
             elif rescore and batch.records[call.number].duplicate_of is None:
-                self.executor.submit(self._call(call))  # `_collect` ignores the result
+                self.executor.submit(self._score_call(call))  # `_collect` ignores the result
 
-    def _call(self, call: PendingEvaluation) -> ScoreCall:
+    def _score_call(self, call: PendingEvaluation) -> ScoreCall:
         return ScoreCall(call.number, call.z, call.end.item, call.batch.alone)
 
     def _one_by_one(self, batch: PendingBatch) -> bool:
@@ -245,7 +245,7 @@ class Search:
         elif not self._stopping:
             self._duplicates[call.key] = []
             self._running[call.number] = call
-            self.executor.submit(self._call(call))
+            self.executor.submit(self._score_call(call))
 
     def _collect(self) -> None:
         for done, outcome in self.executor.collect():
@@ -279,10 +279,10 @@ class Search:
         )
         if self.journal is not None:
             self.journal.write_evaluation(record)
-        self._account(record, call.batch, call.key)
+        self._add_record(record, call.batch, call.key)
         self.callback.called(self.ledger, self.limits)
 
-    def _account(self, record: Evaluation, batch: PendingBatch, key: str) -> None:
+    def _add_record(self, record: Evaluation, batch: PendingBatch, key: str) -> None:
         self.ledger.add(record, key)
         batch.records[int(record.call or 0)] = record
         complete = batch.missing == 0
@@ -295,7 +295,7 @@ class Search:
 
     def _tell(self, batch: PendingBatch, records: Sequence[Evaluation]) -> None:
         z = torch.stack([batch.code(int(record.call or 0)) for record in records])
-        self.box.tell(z, [record.value for record in records], [record.outcome for record in records])
+        self.black_box.tell(z, [record.value for record in records], [record.outcome for record in records])
 
     def _key(self, decoded_hash: str, z: Tensor) -> str:
         """The key that identifies an object: its hash, or the code's where the value also depends on a context."""
@@ -308,7 +308,7 @@ class Search:
         return record.value - float(self.objective.with_prior(zero, z))
 
     def _elapsed(self) -> float:
-        return self._before + time.perf_counter() - self._begun
+        return self._earlier_seconds + time.perf_counter() - self._begun
 
     def result(self, status: str, sentence: str, settings: Mapping[str, Any], folder: Path | None) -> SearchResult:
         """The result of the search as it is now."""
@@ -317,7 +317,7 @@ class Search:
             status=status,
             sentence=sentence,
             objective=self.objective,
-            optimizer=self.box.name,
+            optimizer=self.black_box.name,
             settings=settings,
             records=tuple(records),
             known=self._known[0],
