@@ -69,7 +69,12 @@ def test_what_has_stopped_leaves_the_batch_and_changes_no_other_search() -> None
     sizes: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         value = LatentObjective.forward
-        patch.setattr(LatentObjective, "forward", lambda self, z: sizes.append(z[..., 0].numel()) or value(self, z))
+
+        def forward(self: LatentObjective, z: Tensor) -> Tensor:
+            sizes.append(z[..., 0].numel())
+            return value(self, z)
+
+        patch.setattr(LatentObjective, "forward", forward)
         left = search_to_thresholds(objective, z0, [1e-2, 1e-4], as_one=False, **options)
     assert sizes[0] == 8 and sizes[-1] == 1
     assert sum(sizes) <= int(whole.steps[-1].sum()) + 8 * len(left.losses)  # and once more at the end of a window

@@ -128,5 +128,5 @@ def test_what_cannot_be_served_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UsageError, match=text):
             make_optimizer("cmaes", LatentSpace(5), **option)
     monkeypatch.setitem(sys.modules, "cma", None)
-    with pytest.raises(UsageError, match=r"cmaes needs the package cma.*\npip install 'lso\[cma\]'"):
+    with pytest.raises(UsageError, match=r"cmaes needs the package cma.*\nInstall it: pip install 'lso\[cma\]'"):
         make_optimizer("cmaes", LatentSpace(5))
