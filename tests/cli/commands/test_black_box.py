@@ -230,7 +230,10 @@ def test_a_process_that_gets_ctrl_c_keeps_what_there_is(
             ("--task", "digits-preference", "--optimizer", "turbo", "--lr", "0.1"),
             "--lr: only for gradient optimizers, and turbo is none",
         ),
-        (("--target", "test:1", "--optimizer", "adam", "--budget", "5"), "--budget: adam is no black-box"),
+        (
+            ("--target", "test:1", "--optimizer", "adam", "--budget", "5"),
+            "--budget: only for black-box optimizers, and adam is none",
+        ),
         (("--task", "digits-preference", "--optimizer", "turbo:colour=red"), "has no option colour"),
         (("--task", "digits-preference", "--optimizer", "turboo"), "Did you mean 'turbo'?"),
         (("--task", "digits-preference", "--known", "5"), "there are no data with known values"),
