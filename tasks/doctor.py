@@ -11,7 +11,7 @@ from lso.vae import runs
 from lso.vae.errors import LsoError
 from lso.vae.metrics.collapse import caution, read
 from lso.vae.runs import Run
-from lso.vae.utils.reading import changed, content, read_json
+from lso.vae.utils.reading import changed_error, read_content, read_json
 from lso.vae.utils.validation import pluralize
 
 # Statuses of a black-box search whose sentence already says what to do.
@@ -116,7 +116,7 @@ def _model(run: Run) -> Iterator[RunFinding]:
     model, codes = run.model(), run.codes()
     if codes is not None and codes.mean.shape[1] != model.latent_dim:
         what = f"codes of {codes.mean.shape[1]} latents, the model has {model.latent_dim}"
-        raise changed(run.path / runs.CODES, what)
+        raise changed_error(run.path / runs.CODES, what)
     there = f"{runs.MODEL} and {runs.CODES} can be read" if codes is not None else f"{runs.MODEL} can be read"
     yield RunFinding("ok", there if run.seals is None else there.replace("can be read", "are as they were written"))
     if (run.path / runs.START).is_file():
@@ -175,8 +175,8 @@ def _pages(run: Run) -> Iterator[RunFinding]:
     from lso.reports.html import is_whole
 
     for page in sorted(run.path.glob("*.html")):
-        if not is_whole(content(page)):
-            raise changed(page)
+        if not is_whole(read_content(page)):
+            raise changed_error(page)
     for numbers in sorted(run.path.glob("*.json")):
         read_json(numbers)
     yield from ()

@@ -13,12 +13,12 @@ from lso.vae.errors import LsoError, RunError, UsageError, WriteError
 from lso.vae.launch import is_main_process
 from lso.vae.utils import integrity as seals
 from lso.vae.utils import run_schema as facts
-from lso.vae.utils.files import clean_below, overwrite, replace_file, utf8, whole_folder
+from lso.vae.utils.files import overwrite, remove_leftovers_below, replace_file, utf8, whole_folder
 from lso.vae.utils.integrity import SEALS, digest
 from lso.vae.utils.provenance import Provenance as Provenance
 from lso.vae.utils.provenance import now as now
 from lso.vae.utils.provenance import versions as versions
-from lso.vae.utils.reading import changed, content, read_json, read_lines, sealed, unreadable
+from lso.vae.utils.reading import changed_error, format_sealed, read_content, read_json, read_lines, unreadable_error
 from lso.vae.utils.trust import Trust
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Run:
             what = "is not a run folder (no run.json)" if self.path.exists() else "does not exist"
             raise RunError(f"{self.path} {what}", "`lso list runs` shows the runs there are.")
         if accept_changes:
-            seals.accept(self.path)
+            seals.accept_files(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -79,14 +79,14 @@ class Run:
         info = read_json(self.path / INFO)
         info.pop(SEALS, None)
         facts.require_known_format(info, self.path)
-        if told := facts.wrong(info):
-            raise changed(self.path / INFO, told)
+        if told := facts.find_mistyped(info):
+            raise changed_error(self.path / INFO, told)
         return info
 
     @property
     def seals(self) -> seals.Seals | None:
         """The hashes of its files, read anew; None of a folder that was written before there were any."""
-        return seals.seals_of(read_json(self.path / INFO), self.path)
+        return seals.read_seals(read_json(self.path / INFO), self.path)
 
     def checked(self, name: str) -> Path:
         """A file of the run, after a look whether it is as it was written.
@@ -99,7 +99,7 @@ class Run:
             RunError: if it is not.
         """
         before = self.seals
-        while before is not None and (error := seals.fault(self.path, name, before)):
+        while before is not None and (error := seals.find_damage(self.path, name, before)):
             now = self.seals
             if now == before:  # else it was written anew since run.json was read
                 raise error
@@ -123,10 +123,10 @@ class Run:
         if not path.is_file():
             raise RunError(f"{self.path} has no {CONFIG}", "Only a training run has one; is this a search?")
         try:
-            text = content(self.checked(CONFIG)).decode()
+            text = read_content(self.checked(CONFIG)).decode()
             return from_folder(text, str(path))
         except UnicodeDecodeError as error:
-            raise unreadable(path, error) from None
+            raise unreadable_error(path, error) from None
         except UsageError as error:
             raise RunError(f"{path}: {error.message}", error.hint) from None
 
@@ -144,8 +144,8 @@ class Run:
         if kind is not None and found != kind:
             what = {"train": ("search", "training run"), "search": ("training run", "search")}[kind]
             raise RunError(f"{self.path} is a {what[0]}, expected a {what[1]}", "`lso list runs` tells which is which.")
-        if told := facts.lacking(found, info):
-            raise changed(self.path / INFO, f"it does not say its {told}")
+        if told := facts.find_missing(found, info):
+            raise changed_error(self.path / INFO, f"it does not say its {told}")
         return found
 
     @property
@@ -164,7 +164,7 @@ class Run:
         rows = read_lines(path) if path.is_file() else []
         for row in rows:
             if not isinstance(row.get("epoch"), int) or not isinstance(row.get("best"), bool):
-                raise changed(path, "a row is not that of an epoch")
+                raise changed_error(path, "a row is not that of an epoch")
             if "tokens" in row and "mi" in row and "mi_mixed" not in row:
                 row["mi_mixed"] = row.pop("mi")
         return rows
@@ -258,7 +258,7 @@ def create(
         raise _taken(path)
     parts = dict(files or {}) | ({} if config is None else {CONFIG: utf8(to_toml(config))})
     hashes = {name: [digest(part)] for name, part in parts.items()}
-    parts[INFO] = sealed({"format": facts.FORMAT, "kind": kind, **info, SEALS: hashes})
+    parts[INFO] = format_sealed({"format": facts.FORMAT, "kind": kind, **info, SEALS: hashes})
     with whole_folder(path) as half:
         for name, part in parts.items():
             replace_file(half / name, part)
@@ -272,7 +272,7 @@ def update(run: Run, **values: Any) -> None:
     try:
         _write(run, info, known)
     except WriteError:  # the disk is full, and how a session ended is to be known all the same
-        overwrite(run.path / INFO, sealed({**info, SEALS: known}))
+        overwrite(run.path / INFO, format_sealed({**info, SEALS: known}))
 
 
 def put(run: Run, files: Mapping[str, bytes]) -> None:
@@ -280,7 +280,7 @@ def put(run: Run, files: Mapping[str, bytes]) -> None:
     info, known = run.info, _known(run)
     after = {name: [digest(raw)] for name, raw in files.items()}
     both = {name: [*dict.fromkeys([*known.get(name, [seals.ABSENT]), *after[name]])] for name in files}
-    rows = seals.grown(run.path)
+    rows = seals.seal_metrics(run.path)
     _write(run, info, known | both | rows)
     for name, raw in files.items():
         replace_file(run.path / name, raw)
@@ -295,11 +295,11 @@ def shorten(run: Run) -> None:
 def _known(run: Run) -> seals.Seals:
     """The hashes of its files; a folder from before there were any has them from now on."""
     found = run.seals
-    return seals.present(run.path) if found is None else found
+    return seals.seal_files(run.path) if found is None else found
 
 
 def _write(run: Run, info: Mapping[str, Any], known: seals.Seals) -> None:
-    replace_file(run.path / INFO, sealed({**info, "format": facts.FORMAT, SEALS: known}))
+    replace_file(run.path / INFO, format_sealed({**info, "format": facts.FORMAT, SEALS: known}))
 
 
 def ended(error: BaseException) -> dict[str, str]:
@@ -318,7 +318,7 @@ def note_end(run: Run, error: BaseException) -> None:
 
 def sweep(run: Run) -> None:
     """Remove the half-written files of processes that were killed; only the process that holds a run may call it."""
-    clean_below(run.path)
+    remove_leftovers_below(run.path)
     for name in (INFO, MODEL, LAST, CODES):  # as version 0.1 called them
         for leftover in run.path.glob(f".{name}.[0-9]*"):
             leftover.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from lso.cli.options import ConfigFile, Force, Json
 from lso.tasks.training.plan import plan
 from lso.vae.config.training import to_dict, to_toml
 from lso.vae.errors import UsageError
-from lso.vae.utils.files import clean, replace_file, utf8
+from lso.vae.utils.files import remove_leftovers, replace_file, utf8
 
 
 @configurable
@@ -36,7 +36,7 @@ def init(
     full = plan(settings, config, trust=True)  # nothing that it names is imported
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
-    clean(out)
+    remove_leftovers(out)
     replace_file(out, utf8(to_toml(full)))
     console = Console(json=json)
     console.emit({"file": out})

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lso.results.result import Evaluation, Result
 from lso.vae.utils.files import make_folder, replace_arrays, replace_file, replace_lines, replace_table
-from lso.vae.utils.reading import checked_lines, line_error, read_lines
+from lso.vae.utils.reading import format_checked_lines, line_error, read_lines
 
 if TYPE_CHECKING:
     import numpy
@@ -58,7 +58,7 @@ def write_evaluations(folder: str | Path, result: Result, *, names: Sequence[str
     results = folder / "results"
     make_folder(results)
     records = result.evaluations()
-    replace_file(folder / "evaluations.jsonl", checked_lines([to_json(record) for record in records]))
+    replace_file(folder / "evaluations.jsonl", format_checked_lines([to_json(record) for record in records]))
     known = list(names) if names is not None else [str(i) for i in range(len(result.z))]
     _write_table(results / "results.csv", result, records, known)
     _write_codes(results / "codes.npz", result)

@@ -481,4 +481,4 @@ def _key(run: Run, config: BenchmarkConfig) -> str:
 
 
 def _weights(run: Run) -> str:
-    return hashlib.sha256(reading.content(run.path / MODEL)).hexdigest()
+    return hashlib.sha256(reading.read_content(run.path / MODEL)).hexdigest()

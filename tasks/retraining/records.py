@@ -21,7 +21,7 @@ from lso.tasks.retraining.labelled_data import LabelledData
 from lso.tasks.retraining.weighting import PUBLISHED_K
 from lso.vae.runs import Run
 from lso.vae.training.callbacks import TrainingCallback
-from lso.vae.utils.reading import read_json, replace_sealed, unreadable
+from lso.vae.utils.reading import read_json, replace_sealed, unreadable_error
 from lso.vae.utils.validation import require
 
 
@@ -154,7 +154,7 @@ class Round:
             row["history"] = None if row["history"] is None else CodeStatistics(**row["history"])
             return cls(**row)
         except (KeyError, TypeError) as error:
-            raise unreadable(path, error) from None
+            raise unreadable_error(path, error) from None
 
     def write(self, path: Path) -> None:
         """Write the round to its round.json."""

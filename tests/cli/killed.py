@@ -32,7 +32,7 @@ def main(folder: str, arguments: list[str], at: int, part: float) -> None:
     """
     os.chdir(folder)
     sys.path.insert(0, folder)
-    put, count = files.put, [0]
+    put, count = files.write_fully, [0]
 
     def fatal(file: FileIO, content: bytes) -> None:
         if count[0] == at:
@@ -41,7 +41,7 @@ def main(folder: str, arguments: list[str], at: int, part: float) -> None:
         count[0] += 1
         put(file, content)
 
-    files.put = fatal
+    files.write_fully = fatal
     with small_world():
         done = CliRunner().invoke(app, arguments)
     Path("writes").write_text(f"{count[0]}")

@@ -31,7 +31,7 @@ def full(after: int) -> Iterator[list[int]]:
 
     Yields the number of writes so far.
     """
-    put, count = files.put, [0]
+    put, count = files.write_fully, [0]
 
     def fail(file: FileIO, content: bytes) -> None:
         count[0] += 1
@@ -41,7 +41,7 @@ def full(after: int) -> Iterator[list[int]]:
         put(file, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "put", fail)
+        patch.setattr(files, "write_fully", fail)
         yield count
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from lso.tasks.datasets import synthetic_text as synthetic
 from lso.tasks.papers.lagging import LaggingConfig
-from lso.vae.utils.files import HALF, LOCK
+from lso.vae.utils.files import LOCK, TEMPORARY_SUFFIX
 
 OUT = "made"  # file or folder that a command is to make
 MODEL = "--limit 40 --epochs 2 --width 8 --batch-size 20 --device cpu"
@@ -136,8 +136,8 @@ def workplace(folder: Path, trained: Path, search: Path) -> None:
 
 
 def pieces(folder: Path) -> list[str]:
-    """What half-finished work is called, see `lso.vae.utils.files.beside`."""
-    return [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.name.endswith(HALF)]
+    """What half-finished work is called, see `lso.vae.utils.files.temporary_path`."""
+    return [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.name.endswith(TEMPORARY_SUFFIX)]
 
 
 CLOCKS = ("seconds", "elapsed", "started", "finished", "command", "git", "hours")

@@ -29,7 +29,7 @@ from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.training.cuda_graphs import Replayed, cuda_graphs
 from lso.vae.training.step import State
 from lso.vae.utils.files import append, replace_file, utf8, writing
-from lso.vae.utils.reading import content, unix
+from lso.vae.utils.reading import normalize_line_ends, read_content
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +273,9 @@ def _truncate(run: Run, size: int) -> None:
     """Drop rows written after the checkpoint; they are written again, the same."""
     run.metrics()  # they are as they were written
     path = run.path / runs.METRICS
-    raw = content(path) if path.is_file() else b""
-    if raw != unix(raw):  # sizes are those of LF line ends
-        replace_file(path, unix(raw))
+    raw = read_content(path) if path.is_file() else b""
+    if raw != normalize_line_ends(raw):  # sizes are those of LF line ends
+        replace_file(path, normalize_line_ends(raw))
     found = path.stat().st_size if path.is_file() else 0
     if found < size:
         raise RunError(f"{path} has lost rows since the checkpoint was written", "The run is damaged; train a new one.")

@@ -18,11 +18,11 @@ from typing import Any
 
 from lso.vae.errors import RunError, WriteError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 MAKE_ROOM = "Make room on the disk, then give the command again; what can be resumed goes on where it was."
-LOOK = "Check the path and its permissions, or choose another place."
-HALF = ".half"  # end of the names of what is being written
-PIECE = re.compile(r"\..+\.([0-9a-f]{8})\.([0-9]{1,9})\.half", re.DOTALL)  # with machine and process, see `beside`
+CHECK_PATH = "Check the path and its permissions, or choose another place."
+TEMPORARY_SUFFIX = ".half"  # end of the names of what is being written
+TEMPORARY_NAME = re.compile(r"\..+\.([0-9a-f]{8})\.([0-9]{1,9})\.half", re.DOTALL)  # machine, process
 
 
 # --- what fails -------------------------------------------------------------------------------------------------------
@@ -35,10 +35,10 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or str(error)
-        raise WriteError(f"cannot write {path}: {why}", MAKE_ROOM if error.errno in FULL else LOOK) from None
+        raise WriteError(f"cannot write {path}: {why}", MAKE_ROOM if error.errno in DISK_FULL else CHECK_PATH) from None
 
 
-def put(file: FileIO, content: bytes) -> None:
+def write_fully(file: FileIO, content: bytes) -> None:
     """Hand all of a content to the operating system. All that is written passes here, so tests let it fail here.
 
     Args:
@@ -53,24 +53,24 @@ def put(file: FileIO, content: bytes) -> None:
 # --- whole or not at all ----------------------------------------------------------------------------------------------
 
 
-def beside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """A hidden name next to a path, this process's own, on the same file system."""
-    return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}{HALF}")
+    return path.with_name(f".{path.name}.{_machine_id()}.{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
 @cache
-def _machine() -> str:
+def _machine_id() -> str:
     """What tells machines apart that write to one disk: a process is asked for where it runs alone."""
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file beside and put it in place, so that a reader never sees half of it."""
-    half = beside(path)
+    half = temporary_path(path)
     with writing(path):
         try:
             with half.open("wb", buffering=0) as file:
-                put(file, content)
+                write_fully(file, content)
             os.replace(half, path)
         except BaseException:
             with suppress(OSError):
@@ -84,7 +84,7 @@ def overwrite(path: Path, content: bytes) -> None:
         size = os.fstat(file.fileno()).st_size
         if len(content) > size and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), size, len(content) - size)  # fails before anything is changed
-        put(file, content)
+        write_fully(file, content)
         file.truncate(len(content))
 
 
@@ -93,7 +93,7 @@ def append(file: FileIO, path: Path, content: bytes) -> None:
     size = os.fstat(file.fileno()).st_size
     with writing(path):
         try:
-            put(file, content)
+            write_fully(file, content)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(file.fileno(), size)
@@ -120,8 +120,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     if path.is_dir() and any(path.iterdir()):
         yield path
         return
-    half = beside(path.absolute())
-    clean(path)
+    half = temporary_path(path.absolute())
+    remove_leftovers(path)
     try:
         with writing(path):
             half.mkdir(parents=True)
@@ -136,20 +136,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def clean(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Remove what processes that were killed left of a file or folder beside it."""
-    _remove(path.absolute().parent.glob(f".{_literal(path.name)}.*{HALF}"))
+    _remove_abandoned(path.absolute().parent.glob(f".{_escape_glob(path.name)}.*{TEMPORARY_SUFFIX}"))
 
 
-def clean_below(folder: Path) -> None:
+def remove_leftovers_below(folder: Path) -> None:
     """Remove what processes that were killed left anywhere in a folder; nothing that has another name than theirs."""
-    _remove(list(folder.rglob(f".*{HALF}")))
+    _remove_abandoned(list(folder.rglob(f".*{TEMPORARY_SUFFIX}")))
 
 
-def _remove(found: Iterable[Path]) -> None:
+def _remove_abandoned(found: Iterable[Path]) -> None:
     for leftover in found:
-        match = PIECE.fullmatch(leftover.name)
-        if match is None or match[1] != _machine() or (int(match[2]) != os.getpid() and _alive(int(match[2]))):
+        match = TEMPORARY_NAME.fullmatch(leftover.name)
+        if match is None or match[1] != _machine_id() or (int(match[2]) != os.getpid() and _is_running(int(match[2]))):
             continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -157,11 +157,11 @@ def _remove(found: Iterable[Path]) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _literal(name: str) -> str:
+def _escape_glob(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
-def _alive(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -216,14 +216,14 @@ def replace_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = 
 
 
 LOCK = ".lock"
-HELD: set[Path] = set()  # lock files held by this process
+HELD_LOCKS: set[Path] = set()  # lock files held by this process
 
 
 class Lock:
     """A lock on a folder, which the system lets go of however the process ends.
 
     It is the process's own: processes that an executor forks do not inherit it, and cannot keep it when the process is
-    killed. For the same reason it does not keep out this process itself; `HELD` does. The empty file stays: to remove
+    killed. For the same reason it does not keep out this process itself; `HELD_LOCKS` does. The empty file stays: to remove
     it would take it from under a process that has just opened it.
 
     Args:
@@ -236,8 +236,8 @@ class Lock:
     def __init__(self, folder: Path) -> None:
         path = folder / LOCK
         self._path = path.resolve()
-        if self._path in HELD:
-            raise _taken("this process", path)
+        if self._path in HELD_LOCKS:
+            raise _locked_error("this process", path)
         with writing(path):
             self._file = path.open("a")
         try:
@@ -246,15 +246,15 @@ class Lock:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # which of them is up to the system
             self._file.close()
-            raise _taken("another process", path) from None
+            raise _locked_error("another process", path) from None
         except (ImportError, OSError):
             pass  # not a Unix, or a file system without locks: there is none that a killed process would give back
-        HELD.add(self._path)
+        HELD_LOCKS.add(self._path)
 
     def release(self) -> None:
         """Let go of the folder."""
         self._file.close()
-        HELD.discard(self._path)
+        HELD_LOCKS.discard(self._path)
 
     def __enter__(self) -> "Lock":
         return self
@@ -263,5 +263,5 @@ class Lock:
         self.release()
 
 
-def _taken(who: str, path: Path) -> RunError:
+def _locked_error(who: str, path: Path) -> RunError:
     return RunError(f"{who} is at work in {path.parent}", "Wait for it, or choose another folder.")

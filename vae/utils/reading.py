@@ -16,51 +16,51 @@ from lso.vae.errors import RunError
 from lso.vae.utils.files import replace_file, utf8
 
 SEAL, CHECK = "seal", "check"
-HEX = re.compile(r"[0-9a-f]{64}")
+HASH = re.compile(r"[0-9a-f]{64}")
 CHECKED = re.compile(rb'(.*), "check": "([0-9a-f]{8})"\}', re.DOTALL)
 RESTORE = "Restore it from a copy, or make the run anew."
 ACCEPT = "Restore it from a copy; if you meant the change, add --accept-changes (accept_changes=True in Python)."
 
 
-def unreadable(path: Path, why: object, remedy: str = RESTORE) -> RunError:
+def unreadable_error(path: Path, why: object, remedy: str = RESTORE) -> RunError:
     """The error for a file that cannot be read."""
     told = f"{type(why).__name__}: {why}" if isinstance(why, RecursionError | KeyError) else str(why)
     return RunError(f"cannot read {path}: {(told.strip() or type(why).__name__).splitlines()[0][:200]}", remedy)
 
 
-def changed(path: Path, what: str = "its content is not what lso wrote") -> RunError:
+def changed_error(path: Path, what: str = "its content is not what lso wrote") -> RunError:
     """The error for a file that can be read and is not as it was written."""
     return RunError(f"{path} was damaged or edited: {what}", ACCEPT)
 
 
-def content(path: Path) -> bytes:
+def read_content(path: Path) -> bytes:
     """The bytes of a file."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise unreadable(path, error.strerror or error) from None
+        raise unreadable_error(path, error.strerror or error) from None
 
 
-def unix(raw: bytes) -> bytes:
+def normalize_line_ends(raw: bytes) -> bytes:
     """Text with the line ends that lso writes, which git and file transfers may turn into those of another system."""
     return raw.replace(b"\r\n", b"\n")
 
 
-def parse(raw: bytes, path: Path) -> dict[str, Any]:
+def parse_object(raw: bytes, path: Path) -> dict[str, Any]:
     """A JSON object."""
     try:
         values = json.loads(raw)
     except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError is one
-        raise unreadable(path, error) from None
+        raise unreadable_error(path, error) from None
     if not isinstance(values, dict):
-        raise unreadable(path, f"expected a JSON object, got {type(values).__name__}")
+        raise unreadable_error(path, f"expected a JSON object, got {type(values).__name__}")
     return values
 
 
 # --- JSON that carries its own seal -----------------------------------------------------------------------------------
 
 
-def seal_of(values: Mapping[str, Any]) -> str:
+def compute_seal(values: Mapping[str, Any]) -> str:
     """What a JSON object's own seal should be: the sha256 of its values in a form that no layout changes.
 
     Args:
@@ -73,42 +73,42 @@ def seal_of(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sealed(values: Mapping[str, Any], indent: int | None = 2) -> bytes:
+def format_sealed(values: Mapping[str, Any], indent: int | None = 2) -> bytes:
     """A JSON object with its seal."""
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    plain[SEAL] = seal_of(plain)
+    plain[SEAL] = compute_seal(plain)
     return utf8(json.dumps(plain, indent=indent, ensure_ascii=False) + "\n")
 
 
 def replace_sealed(path: Path, values: Mapping[str, Any], indent: int | None = 2) -> None:
     """Write a JSON object with its seal, see `replace_file`."""
     json.dumps(values, allow_nan=False)  # strict, as browsers and other languages read it
-    replace_file(path, sealed(values, indent))
+    replace_file(path, format_sealed(values, indent))
 
 
-def unsealed(raw: bytes, path: Path) -> dict[str, Any]:
+def check_seal(raw: bytes, path: Path) -> dict[str, Any]:
     """A JSON object, its seal broken."""
-    values = parse(raw, path)
+    values = parse_object(raw, path)
     found = values.pop(SEAL, None)
     name, last = next(reversed(values.items()), ("", ""))
     # The seal is last; under another name of as many letters it is a damaged one. Files of version 0.1, which have
     # none, may end in a hash too: that of the model that a retraining began with, until its first session ended.
-    if found is None and not (len(name) == len(SEAL) and HEX.fullmatch(str(last))):
+    if found is None and not (len(name) == len(SEAL) and HASH.fullmatch(str(last))):
         return values
-    if found != seal_of(values):
-        raise changed(path)
+    if found != compute_seal(values):
+        raise changed_error(path)
     return values
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A file of one JSON object."""
-    return unsealed(content(path), path)
+    return check_seal(read_content(path), path)
 
 
 # --- lines of JSON, each with a check that goes on from the one before ------------------------------------------------
 
 
-def checked_line(row: Mapping[str, Any], previous: str) -> tuple[bytes, str]:
+def format_checked_line(row: Mapping[str, Any], previous: str) -> tuple[bytes, str]:
     """A line to append.
 
     Its check is the CRC-32 of its text, begun with the check before it: a changed, lost or exchanged line is seen.
@@ -124,11 +124,11 @@ def checked_line(row: Mapping[str, Any], previous: str) -> tuple[bytes, str]:
     return text + f', "{CHECK}": "{check}"}}\n'.encode(), check
 
 
-def checked_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def format_checked_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """All lines of a file at once."""
     lines, previous = [], ""
     for row in rows:
-        line, previous = checked_line(row, previous)
+        line, previous = format_checked_line(row, previous)
         lines.append(line)
     return b"".join(lines)
 
@@ -141,7 +141,7 @@ def last_check(path: Path) -> str:
     Returns:
         Eight digits; empty where there is no line or it has none.
     """
-    lines = unix(content(path)).split(b"\n")[:-1] if path.is_file() else []
+    lines = normalize_line_ends(read_content(path)).split(b"\n")[:-1] if path.is_file() else []
     match = CHECKED.fullmatch(lines[-1]) if lines else None
     return match[2].decode() if match else ""
 
@@ -159,9 +159,9 @@ def read_lines(path: Path, *, verify: bool = True) -> list[dict[str, Any]]:
     """
     previous, rows = "", []
     checked = False
-    for number, line in enumerate(unix(content(path)).split(b"\n")[:-1], 1):
+    for number, line in enumerate(normalize_line_ends(read_content(path)).split(b"\n")[:-1], 1):
         try:
-            values = parse(line, path)
+            values = parse_object(line, path)
         except RunError as error:
             raise line_error(path, number, error.message.partition(": ")[2]) from None
         match = CHECKED.fullmatch(line)

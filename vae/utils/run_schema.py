@@ -13,7 +13,7 @@ Types = type | tuple[type, ...]
 FORMAT = 2
 
 # What keys are, where they are there.
-FACTS: Mapping[str, Types] = {
+KEY_TYPES: Mapping[str, Types] = {
     **dict.fromkeys(("kind", "status", "sentence", "verdict", "device", "model", "started", "finished", "start"), str),
     **dict.fromkeys(("format", "seed", "seeds", "threads", "processes"), int),
     **dict.fromkeys(("dataset", "search", "config", "calls", "versions"), dict),
@@ -21,16 +21,16 @@ FACTS: Mapping[str, Types] = {
     "shape": list,
 }
 # What work on a run needs.
-NEEDED: Mapping[str, tuple[str, ...]] = {
+REQUIRED_KEYS: Mapping[str, tuple[str, ...]] = {
     "train": ("status", "sentence", "device", "threads", "dataset", "shape"),
     "search": ("status", "search"),  # one of a decoder given in Python has no model
 }
-DATASET: Mapping[str, Types] = {"name": str, "hash": str, "provenance": dict}
+DATASET_KEYS: Mapping[str, Types] = {"name": str, "hash": str, "provenance": dict}
 
 
-def wrong(info: Mapping[str, Any]) -> str:
+def find_mistyped(info: Mapping[str, Any]) -> str:
     """What in a run.json is of another kind than it should be."""
-    told = [key for key, kind in FACTS.items() if key in info and not _is(info[key], kind)]
+    told = [key for key, kind in KEY_TYPES.items() if key in info and not _has_type(info[key], kind)]
     told += [key for key in ("shape",) if not told and not all(type(size) is int for size in info.get(key, ()))]
     return f"{told[0]} is {str(info[told[0]])[:40]!r}" if told else ""
 
@@ -44,14 +44,14 @@ def require_known_format(info: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def lacking(kind: str, info: Mapping[str, Any]) -> str:
+def find_missing(kind: str, info: Mapping[str, Any]) -> str:
     """What a run.json does not say, or not in the right form, that work on such a run needs."""
     told = info.get("dataset", {})
-    parts = [key for key in NEEDED[kind] if key not in info]
+    parts = [key for key in REQUIRED_KEYS[kind] if key not in info]
     if kind == "train":
-        parts += [f"dataset.{key}" for key, of in DATASET.items() if not _is(told.get(key), of)]
+        parts += [f"dataset.{key}" for key, of in DATASET_KEYS.items() if not _has_type(told.get(key), of)]
     return next(iter(parts), "")
 
 
-def _is(value: Any, kind: Types) -> bool:
+def _has_type(value: Any, kind: Types) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)

@@ -16,7 +16,7 @@ from lso.vae.errors import LsoError, RunError
 from lso.vae.runs import Run
 from lso.vae.utils import integrity as seals
 from lso.vae.utils.files import replace_file
-from lso.vae.utils.reading import checked_lines, last_check, read_json, read_lines, replace_sealed, sealed
+from lso.vae.utils.reading import format_checked_lines, format_sealed, last_check, read_json, read_lines, replace_sealed
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_other_line_ends_are_no_change(copy: Run, tmp_path: Path) -> None:
         with_crlf(copy.path / name)
     again = Run(copy.path)
     assert (again.config, again.metrics(), again.info["seed"]) == (config, rows, 0)
-    (tmp_path / "lines").write_bytes(checked_lines([{"a": 1}, {"a": 2}]))
+    (tmp_path / "lines").write_bytes(format_checked_lines([{"a": 1}, {"a": 2}]))
     last = last_check(tmp_path / "lines")
     with_crlf(tmp_path / "lines")
     assert read_lines(tmp_path / "lines") == [{"a": 1}, {"a": 2}] and last_check(tmp_path / "lines") == last != ""
@@ -221,7 +221,7 @@ def test_other_line_ends_are_no_change(copy: Run, tmp_path: Path) -> None:
 
 def test_lines_have_checks_that_go_on_from_the_one_before(tmp_path: Path) -> None:
     path, rows = tmp_path / "x.jsonl", [{"a": i, "b": [0.1 * i]} for i in range(6)]
-    path.write_bytes(checked_lines(rows))
+    path.write_bytes(format_checked_lines(rows))
     assert read_lines(path) == rows and json.loads(path.read_text().splitlines()[2])["a"] == 2
     lines = path.read_bytes().splitlines(keepends=True)
     wrong = {
@@ -234,7 +234,7 @@ def test_lines_have_checks_that_go_on_from_the_one_before(tmp_path: Path) -> Non
         path.write_bytes(b"".join(parts))
         with pytest.raises(RunError, match=rf"line {number + 1} is damaged"):
             read_lines(path)
-    path.write_bytes(b'{"a": 0}\n{"a": 1}\n' + checked_lines(rows))  # begun before there were checks
+    path.write_bytes(b'{"a": 0}\n{"a": 1}\n' + format_checked_lines(rows))  # begun before there were checks
     assert len(read_lines(path)) == 8
     path.write_bytes(b"".join(lines) + b'{"a": 6, "b"')  # being written
     assert read_lines(path) == rows
@@ -242,14 +242,14 @@ def test_lines_have_checks_that_go_on_from_the_one_before(tmp_path: Path) -> Non
 
 def test_names_that_are_not_utf_8_are_sealed_too(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    path.write_bytes(sealed({"name": os.fsdecode(b"caf\xe9"), "plain": "é", "path": path}))
+    path.write_bytes(format_sealed({"name": os.fsdecode(b"caf\xe9"), "plain": "é", "path": path}))
     assert read_json(path) == {"name": "caf\udce9", "plain": "é", "path": str(path)}
 
 
 def test_a_line_with_a_number_that_is_none_cannot_be_accepted(copy: Run) -> None:
     journal = copy.path / seals.JOURNAL
-    journal.write_bytes(checked_lines([{"value": 0.5}, {"value": 1.5}]).replace(b"1.5", b"NaN"))
+    journal.write_bytes(format_checked_lines([{"value": 0.5}, {"value": 1.5}]).replace(b"1.5", b"NaN"))
     before = journal.read_bytes()
     with pytest.raises(RunError, match=r"line 2 is damaged: .*not finite"):
-        seals.accept(copy.path)
+        seals.accept_files(copy.path)
     assert journal.read_bytes() == before
