@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the lock that keeps a run folder to one process."""
+"""Files and folders that appear complete or not at all, and the lock that keeps a run folder to one process."""
 
 import csv
 import errno
@@ -21,16 +21,16 @@ from lso.vae.errors import RunError, WriteError
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 MAKE_ROOM = "Make room on the disk, then give the command again; what can be resumed goes on where it was."
 CHECK_PATH = "Check the path and its permissions, or choose another place."
-TEMPORARY_SUFFIX = ".half"  # end of the names of what is being written
+TEMPORARY_SUFFIX = ".half"  # of the names of files that are being written
 TEMPORARY_NAME = re.compile(r"\..+\.([0-9a-f]{8})\.([0-9]{1,9})\.half", re.DOTALL)  # machine, process
 
 
-# --- what fails -------------------------------------------------------------------------------------------------------
+# --- failures of the file system --------------------------------------------------------------------------------------
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns what the system says of a file that cannot be written into an error of ours."""
+    """Turn the system's error about a file that cannot be written into a `WriteError`."""
     try:
         yield
     except OSError as error:
@@ -39,33 +39,31 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_fully(file: FileIO, content: bytes) -> None:
-    """Hand all of a content to the operating system. All that is written passes here, so tests let it fail here.
+    """Write all bytes to a file that was opened unbuffered.
 
-    Args:
-        file: open for writing, unbuffered: what a buffer holds would be written later, when the file is closed.
-        content: its bytes.
+    Every writer of this module ends here, so that tests can let any of them fail.
     """
-    left = memoryview(content)
+    left = memoryview(content)  # unbuffered: a buffer would be written later, when the file is closed
     while left:
         left = left[file.write(left) :]
 
 
-# --- whole or not at all ----------------------------------------------------------------------------------------------
+# --- writing completely or not at all ---------------------------------------------------------------------------------
 
 
 def temporary_path(path: Path) -> Path:
-    """A hidden name next to a path, this process's own, on the same file system."""
+    """A hidden name in the same folder that no other process uses, from which a rename to the path is atomic."""
     return path.with_name(f".{path.name}.{_machine_id()}.{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
 @cache
 def _machine_id() -> str:
-    """What tells machines apart that write to one disk: a process is asked for where it runs alone."""
+    """An identifier of this machine: on a shared disk only the machine of a process can tell whether it still runs."""
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file beside and put it in place, so that a reader never sees half of it."""
+    """Write a file under a temporary name and rename it, so that a reader never sees half of it."""
     half = temporary_path(path)
     with writing(path):
         try:
@@ -79,17 +77,17 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def overwrite(path: Path, content: bytes) -> None:
-    """Write over a file in place, which a full disk allows where it has the blocks already."""
+    """Overwrite a file in place, which works on a full disk as long as the content is not longer than the old one."""
     with writing(path), path.open("r+b", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if len(content) > size and hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), size, len(content) - size)  # fails before anything is changed
+            os.posix_fallocate(file.fileno(), size, len(content) - size)  # a full disk fails here, nothing changed yet
         write_fully(file, content)
         file.truncate(len(content))
 
 
 def append(file: FileIO, path: Path, content: bytes) -> None:
-    """Write behind what a file holds, all of it or nothing."""
+    """Append bytes to an open file, all of them or none."""
     size = os.fstat(file.fileno()).st_size
     with writing(path):
         try:
@@ -101,21 +99,16 @@ def append(file: FileIO, path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are missing."""
+    """Make a folder and its missing parents."""
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder that is made beside and put in place at the end, so that it appears complete or not at all.
+    """Yield a temporary folder to write into, which becomes ``path`` at the end: it appears complete or not at all.
 
-    Args:
-        path: where. What is in a folder there stays; then it is written into as it is.
-    Yields:
-        The folder to write into.
-    Raises:
-        WriteError: if it cannot be made; nothing is left behind then.
+    Where ``path`` is a folder that is not empty, that folder itself is yielded. A failure leaves nothing behind.
     """
     if path.is_dir() and any(path.iterdir()):
         yield path
@@ -128,7 +121,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield half
         with writing(path):
             os.replace(half, path)
-    except WriteError as error:  # which names what is to be, not what was made beside
+    except WriteError as error:  # the message names the final path, not the temporary one
         shutil.rmtree(half, ignore_errors=True)
         raise WriteError(error.message.replace(str(half), str(path)), error.hint) from None
     except BaseException:
@@ -137,17 +130,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what processes that were killed left of a file or folder beside it."""
+    """Remove the temporary files and folders that killed processes left when they wrote ``path``."""
     _remove_abandoned(path.absolute().parent.glob(f".{_escape_glob(path.name)}.*{TEMPORARY_SUFFIX}"))
 
 
 def remove_leftovers_below(folder: Path) -> None:
-    """Remove what processes that were killed left anywhere in a folder; nothing that has another name than theirs."""
+    """Remove the temporary files and folders that killed processes left anywhere in a folder, and nothing else."""
     _remove_abandoned(list(folder.rglob(f".*{TEMPORARY_SUFFIX}")))
 
 
-def _remove_abandoned(found: Iterable[Path]) -> None:
-    for leftover in found:
+def _remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove temporary files of processes of this machine that no longer run."""
+    for leftover in paths:
         match = TEMPORARY_NAME.fullmatch(leftover.name)
         if match is None or match[1] != _machine_id() or (int(match[2]) != os.getpid() and _is_running(int(match[2]))):
             continue
@@ -175,25 +169,23 @@ def _is_running(process: int) -> bool:
 
 
 def utf8(text: str) -> bytes:
-    """Text as bytes; what is no text, as a file name that is not UTF-8 may hold, is written as an escape.
-
-    Inside JSON the escape is JSON's own, which is read back as what it was.
-    """
+    """Text as UTF-8; a surrogate, as a file name that is not UTF-8 holds, becomes an escape such as ``\\udce9``."""
+    # Inside a JSON string this escape is JSON's own and is read back as the surrogate.
     return text.encode("utf-8", "backslashreplace")
 
 
 def printable(text: str) -> str:
-    """Text that any file, terminal or chart takes, see `utf8`."""
+    """Text that any file, terminal or plot can hold: surrogates are escaped, see `utf8`."""
     return utf8(text).decode()
 
 
 def replace_json(path: Path, value: Any, indent: int | None = None) -> None:
-    """Write a value as strict JSON, see `replace_file`."""
+    """Write a value as strict JSON (no NaN or infinity), see `replace_file`."""
     replace_file(path, utf8(json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"))
 
 
 def replace_lines(path: Path, lines: Iterable[Any]) -> None:
-    """Write texts, one a line, see `replace_file`."""
+    """Write one line of text for each value, see `replace_file`."""
     replace_file(path, utf8("".join(f"{line}\n" for line in lines)))
 
 
@@ -207,7 +199,7 @@ def replace_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str
 
 
 def replace_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
-    """Write arrays as npz, see `replace_file`."""
+    """Write named arrays as npz, see `replace_file`."""
     import numpy
 
     content = io.BytesIO()
@@ -220,18 +212,13 @@ HELD_LOCKS: set[Path] = set()  # lock files held by this process
 
 
 class Lock:
-    """A lock on a folder, which the system lets go of however the process ends.
+    """A lock on a folder, which the system releases however the process ends. A folder in use raises a `RunError`.
 
-    It is the process's own: processes that an executor forks do not inherit it, and cannot keep it when the process is
-    killed. For the same reason it does not keep out this process itself; `HELD_LOCKS` does. The empty file stays: to remove
-    it would take it from under a process that has just opened it.
-
-    Args:
-        folder: to be held.
-    Raises:
-        RunError: if it is held.
-        WriteError: if it cannot be written in.
+    The empty lock file stays after the release: another process may just have opened it, and would lock a removed file.
     """
+
+    # A POSIX record lock (`lockf`) belongs to the process: those that an executor forks do not inherit it and cannot
+    # hold it after this one was killed. It does not keep out this process itself; `HELD_LOCKS` does.
 
     def __init__(self, folder: Path) -> None:
         path = folder / LOCK
@@ -244,15 +231,15 @@ class Lock:
             import fcntl
 
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # which of them is up to the system
+        except (BlockingIOError, PermissionError):  # systems differ in which of them they raise
             self._file.close()
             raise _locked_error("another process", path) from None
         except (ImportError, OSError):
-            pass  # not a Unix, or a file system without locks: there is none that a killed process would give back
+            pass  # not a Unix, or a file system without locks: no other lock would be released by a killed process
         HELD_LOCKS.add(self._path)
 
     def release(self) -> None:
-        """Let go of the folder."""
+        """Release the folder."""
         self._file.close()
         HELD_LOCKS.discard(self._path)
 

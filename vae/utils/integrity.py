@@ -1,10 +1,10 @@
-"""Hashes of a run's files, which stand in its run.json: what was written there is what is read. Torch-free.
+"""Seals: hashes of a run's files, kept in its run.json, by which damage and edits are seen. Torch-free.
 
-A file that is written anew has two hashes for a moment, that of before and that of after, of which either will do: a
-process that is killed between the two leaves nothing that looks like damage. An empty hash stands for no file. Of
-metrics.jsonl, which grows, there is the hash of so many bytes from its start: ``1234:hash``. The lines of a search's
-evaluations.jsonl have checks of their own, and once it has ended that of its last line stands here. Text with other
-line ends, as git may check it out, is the same.
+While a file is being replaced it has two valid hashes, the old and the new one: a process that is killed in between
+leaves nothing that looks like damage. An empty hash stands for no file. The seal of metrics.jsonl, which grows, is the
+hash of its first bytes with their number: ``1234:hash``. The lines of a search's evaluations.jsonl carry checks of
+their own (see `lso.vae.utils.reading`); once the search has ended, the check of the last line is kept here. Text with
+other line ends, as git may check it out, counts as unchanged.
 """
 
 import hashlib
@@ -31,33 +31,27 @@ from lso.vae.utils.reading import (
 SEALS = "seals"  # key of run.json
 RUN_INFO = "run.json"
 HASHED = ("config.toml", "model.safetensors", "codes.npz", "start.safetensors")
-TEXT_FILES = ("config.toml",)  # of them; other line ends are no change
+TEXT_FILES = ("config.toml",)  # those of `HASHED` in which other line ends are no change
 METRICS, JOURNAL = "metrics.jsonl", "evaluations.jsonl"
-SELF_SEALED = ("report.json", "evaluation.json", "round.json")  # which carry their own seals
-ABSENT = ""
-PREFIX_SEAL = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")  # so many bytes, and their hash
+SELF_SEALED = ("report.json", "evaluation.json", "round.json")  # JSON objects with a seal of their own
+ABSENT = ""  # the hash of a file that does not exist
+PREFIX_SEAL = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")  # number of bytes, and their hash
 
-Seals = dict[str, list[str]]
+Seals = dict[str, list[str]]  # file name -> its valid hashes
 
 
 def digest(raw: bytes) -> str:
-    """The hash of a file's content."""
+    """The sha256 of a file's content, as 64 hexadecimal digits."""
     return hashlib.sha256(raw).hexdigest()
 
 
 def seal_files(folder: Path) -> Seals:
-    """The seals of the files that lie in a folder."""
+    """The seals of a run folder's files as they are now."""
     return {name: [_digest_file(folder / name)] for name in HASHED if (folder / name).is_file()} | seal_metrics(folder)
 
 
 def seal_metrics(folder: Path) -> Seals:
-    """The seal of what metrics.jsonl holds by now.
-
-    Args:
-        folder: of a run.
-    Returns:
-        By its name; nothing where there is no such file.
-    """
+    """The seal of metrics.jsonl as long as it is now; empty where there is no such file."""
     path = folder / METRICS
     if not path.is_file():
         return {}
@@ -66,13 +60,13 @@ def seal_metrics(folder: Path) -> Seals:
 
 
 def _starts_as_sealed(path: Path, seal: str) -> bool:
-    """Whether a file begins with what a seal is of."""
+    """Whether a file begins with the bytes that a `PREFIX_SEAL` was made of."""
     match = PREFIX_SEAL.fullmatch(seal)
     if match is None:
         return False
     size = int(match[1])
     raw = read_content(path) if path.is_file() else b""
-    return any(digest(one[:size]) == match[2] for one in (raw, normalize_line_ends(raw)))
+    return any(digest(version[:size]) == match[2] for version in (raw, normalize_line_ends(raw)))
 
 
 def _digest_file(path: Path) -> str:
@@ -83,101 +77,84 @@ def _digest_file(path: Path) -> str:
 
 
 def read_seals(info: Mapping[str, Any], folder: Path) -> Seals | None:
-    """The seals that a run.json holds.
-
-    Args:
-        info: its content.
-        folder: of the run, for errors.
-    Returns:
-        By name; None in a folder that was written before there were seals.
-    Raises:
-        RunError: if they are none.
-    """
-    found = info.get(SEALS)
-    if found is None:
+    """The seals in the content of a run.json; None where the folder was written before there were seals."""
+    seals = info.get(SEALS)
+    if seals is None:
         return None
-    if not isinstance(found, dict) or not all(_list_of_text(one) for one in found.values()):
+    if not isinstance(seals, dict) or not all(_is_list_of_text(hashes) for hashes in seals.values()):
         raise changed_error(folder / RUN_INFO, "its list of hashes cannot be read")
-    return found
+    return seals
 
 
-def _list_of_text(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def find_damage(folder: Path, name: str, seals: Seals) -> RunError | None:
-    """What is wrong with a file.
-
-    Args:
-        folder: of the run.
-        name: of the file; of evaluations.jsonl its end alone is looked at, its lines are by who reads them.
-        seals: of the run.
-    Returns:
-        The error, or None.
-    """
+    """The error for a run's file that differs from its seals, or None; a file without seals is not checked."""
     path = folder / name
-    told = seals.get(name, [])
-    if name == JOURNAL:
-        fits = not told or last_check(path) in told
-        return None if fits else changed_error(path, "its last line is not the one that was written last")
+    valid = seals.get(name, [])
+    if name == JOURNAL:  # the check of a line covers those before it, and `read_lines` compares them all
+        unchanged = not valid or last_check(path) in valid
+        return None if unchanged else changed_error(path, "its last line is not the one that was written last")
     if name == METRICS:
-        fits = not told or any(_starts_as_sealed(path, seal) for seal in told)
-        return None if fits else changed_error(path, "its rows are not what lso wrote")
-    found = _digest_file(path)
-    if found in (told or [found]):  # one that is not listed was put there by somebody else
+        unchanged = not valid or any(_starts_as_sealed(path, seal) for seal in valid)
+        return None if unchanged else changed_error(path, "its rows are not what lso wrote")
+    actual = _digest_file(path)
+    if actual in (valid or [actual]):  # a file without seals was put there by somebody else
         return None
-    if name in TEXT_FILES and found != ABSENT and digest(normalize_line_ends(read_content(path))) in told:
+    if name in TEXT_FILES and actual != ABSENT and digest(normalize_line_ends(read_content(path))) in valid:
         return None
-    return changed_error(path, "it is missing" if found == ABSENT else "its content is not what lso wrote")
+    return changed_error(path, "it is missing" if actual == ABSENT else "its content is not what lso wrote")
 
 
 def journal_seal(info: Mapping[str, Any], folder: Path) -> Seals:
-    """What is said of evaluations.jsonl: nothing while lines are appended, and its end once nobody does any more.
+    """The seal of a search's evaluations.jsonl: none while lines are appended, its last check once it has ended.
 
-    Args:
-        info: of the run, with the status that it is to have.
-        folder: of the run.
-    Returns:
-        By its name.
+    ``info`` holds the status that the run is going to have.
     """
     end = last_check(folder / JOURNAL)
     return {JOURNAL: [end] if end and info.get("status") != "running" else []} if info.get("kind") == "search" else {}
 
 
 def accept_files(folder: Path) -> list[Path]:
-    """Take a run folder, and those below it, as they are now."""
-    found: list[Path] = []
+    """Seal the files of a run folder, and of runs below it, as they are now.
+
+    Returns:
+        The files that differed from their seals.
+    """
+    accepted: list[Path] = []
     for info in sorted(folder.rglob(RUN_INFO)):
         if info.parent.name.startswith("."):
             continue
         with Lock(info.parent):
-            found += _accept_run(info.parent)
-    return found
+            accepted += _accept_run(info.parent)
+    return accepted
 
 
 def _accept_run(folder: Path) -> list[Path]:
-    own = [path for path in map(folder.joinpath, SELF_SEALED) if path.is_file()]
-    found = [path for path in own if _reseal(path, parse_object(read_content(path), path))]
+    self_sealed = [path for path in map(folder.joinpath, SELF_SEALED) if path.is_file()]
+    accepted = [path for path in self_sealed if _reseal(path, parse_object(read_content(path), path))]
     info = parse_object(read_content(folder / RUN_INFO), folder / RUN_INFO)
     if (folder / JOURNAL).is_file() and _recheck(folder / JOURNAL):
-        found.append(folder / JOURNAL)
+        accepted.append(folder / JOURNAL)
     if info.get(SEALS) is not None:
         try:
             before = read_seals(info, folder)
         except RunError:  # then run.json itself is what changed
             before = None
-        found += [folder / name for name in (*HASHED, METRICS) if find_damage(folder, name, before or {})]
+        accepted += [folder / name for name in (*HASHED, METRICS) if find_damage(folder, name, before or {})]
         info[SEALS] = seal_files(folder) | journal_seal(info, folder)
     if _reseal(folder / RUN_INFO, info):
-        found.append(folder / RUN_INFO)
-    return found
+        accepted.append(folder / RUN_INFO)
+    return accepted
 
 
 def _reseal(path: Path, values: dict[str, Any]) -> bool:
-    """Seal an object anew; whether that changed anything."""
+    """Write a JSON object with a new seal; returns whether that changed the file."""
     before = parse_object(read_content(path), path)
     after = format_sealed(values)
-    if SEALS not in values and "seal" not in before:  # of before there were seals
+    if SEALS not in values and "seal" not in before:  # written before there were seals
         return False
     if parse_object(after, path) == before:
         return False
@@ -186,7 +163,7 @@ def _reseal(path: Path, values: dict[str, Any]) -> bool:
 
 
 def _recheck(path: Path) -> bool:
-    """Check lines anew, those that had a check; whether that changed anything."""
+    """Write new checks for the lines that had one; returns whether that changed the file."""
     before, previous = read_content(path), ""
     after = b""
     for number, (row, line) in enumerate(zip(read_lines(path, verify=False), before.split(b"\n"), strict=False), 1):

@@ -1,4 +1,4 @@
-"""Names that resolve at first use: of lazy module faces (PEP 562), and ``"module:name"`` in the rows of tables."""
+"""Imports at first use: of the public names of a package (PEP 562), and of ``"module:name"`` in the rows of tables."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -6,13 +6,7 @@ from typing import Any
 
 
 def resolve(name: str) -> Any:
-    """What the row of a table names.
-
-    Args:
-        name: ``"module:name"`` of a function, class or other object of this project.
-    Returns:
-        It.
-    """
+    """Import the function, class or other object that ``"module:name"`` names."""
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)
 

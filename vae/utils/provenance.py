@@ -24,7 +24,7 @@ class Provenance:
 
     @classmethod
     def here(cls) -> "Provenance":
-        """Read it off this process."""
+        """The provenance of a run that this process makes."""
         return cls(
             command=shlex.join(sys.argv),
             versions=versions(("lso", "torch", "botorch", "gpytorch", "numpy")),
@@ -36,30 +36,30 @@ class Provenance:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Installed versions, without importing anything."""
+    """Installed versions of packages, without importing them."""
 
-    def one(name: str) -> str:
+    def installed(name: str) -> str:
         try:
             return version(name)
         except PackageNotFoundError:
             return "not installed"
 
-    return {name: one(name) for name in packages}
+    return {name: installed(name) for name in packages}
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
+    """The current time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _git_commit() -> str:
-    """Commit of the code's checkout, with a + when it has changes; empty outside one."""
+    """The commit of the checkout that this code runs from, with a + if it has changes; empty where it is installed."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return ""
     command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()
+    return process.stdout.strip()

@@ -1,7 +1,7 @@
-"""Randomness as a pure function of (seed, purpose, counters): the base of bit-identical resume.
+"""Random streams as a pure function of (seed, purpose, counters), which makes a resumed run bit-identical.
 
-No generator state is carried along or stored. A stream is named by what it is for and where in the run it is used, so
-that a resumed run, a replayed step and another process draw the same numbers.
+No generator state is carried along or stored. A stream is named by its purpose and its position in the run, so that a
+resumed run, a replayed step and another process draw the same numbers.
 """
 
 import hashlib
@@ -12,30 +12,15 @@ from torch import Generator, Tensor
 
 
 def mix_seed(seed: int, purpose: str, *counters: int) -> int:
-    """A 63-bit seed from a base seed, a purpose and counters.
-
-    Args:
-        seed: the run's seed.
-        purpose: what the stream is for, e.g. ``"posterior"``.
-        counters: position of the draw, e.g. outer and inner step.
-    Returns:
-        The first 63 bits of blake2b over the written-out arguments.
+    """A 63-bit seed: the first bits of blake2b over the run's seed, a purpose (``"posterior"``) and counters, such as
+    the outer and the inner step.
     """
     text = "/".join((str(seed), purpose, *map(str, counters)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def generator(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> Generator:
-    """A fresh generator for one stream.
-
-    Args:
-        seed: the run's seed.
-        purpose: what the stream is for.
-        counters: position of the draw.
-        device: where the numbers are drawn; CPU and GPU streams differ.
-    Returns:
-        The seeded generator.
-    """
+    """A new generator for the stream of a seed, purpose and counters; CPU and GPU draw different numbers from it."""
     return Generator(device).manual_seed(mix_seed(seed, purpose, *counters))
 
 

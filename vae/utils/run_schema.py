@@ -1,4 +1,4 @@
-"""What a run.json holds, by kind: looked at before it is worked with, as anybody may have left it. Torch-free."""
+"""The keys of run.json and their types, checked before a run is worked with: it may have been edited. Torch-free."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +8,11 @@ from lso.vae.errors import RunError
 
 Types = type | tuple[type, ...]
 
-# Of run folders. 1, which run.json does not state: up to version 0.1. 2: config.toml has `monitor` where it had `judge`
-# and `reconstruction` where it had `shown`. What CONTRIBUTING says under "What may change" raises it.
+# Format of run folders. 1, which run.json does not state: up to version 0.1. 2: config.toml has `monitor` in place of
+# `judge` and `reconstruction` in place of `shown`. CONTRIBUTING says under "What may change" when it is raised.
 FORMAT = 2
 
-# What keys are, where they are there.
+# Types of keys; a key may be missing.
 KEY_TYPES: Mapping[str, Types] = {
     **dict.fromkeys(("kind", "status", "sentence", "verdict", "device", "model", "started", "finished", "start"), str),
     **dict.fromkeys(("format", "seed", "seeds", "threads", "processes"), int),
@@ -20,37 +20,37 @@ KEY_TYPES: Mapping[str, Types] = {
     "seconds": (int, float),
     "shape": list,
 }
-# What work on a run needs.
+# Keys without which a run of a kind cannot be worked with.
 REQUIRED_KEYS: Mapping[str, tuple[str, ...]] = {
     "train": ("status", "sentence", "device", "threads", "dataset", "shape"),
-    "search": ("status", "search"),  # one of a decoder given in Python has no model
+    "search": ("status", "search"),  # no "model": a search may be over a decoder given in Python
 }
 DATASET_KEYS: Mapping[str, Types] = {"name": str, "hash": str, "provenance": dict}
 
 
 def find_mistyped(info: Mapping[str, Any]) -> str:
-    """What in a run.json is of another kind than it should be."""
-    told = [key for key, kind in KEY_TYPES.items() if key in info and not _has_type(info[key], kind)]
-    told += [key for key in ("shape",) if not told and not all(type(size) is int for size in info.get(key, ()))]
-    return f"{told[0]} is {str(info[told[0]])[:40]!r}" if told else ""
+    """The first key of a run.json whose value has another type than it should, as ``key is 'value'``; empty if none."""
+    keys = [key for key, kind in KEY_TYPES.items() if key in info and not _has_type(info[key], kind)]
+    keys += [key for key in ("shape",) if not keys and not all(type(size) is int for size in info.get(key, ()))]
+    return f"{keys[0]} is {str(info[keys[0]])[:40]!r}" if keys else ""
 
 
 def require_known_format(info: Mapping[str, Any], path: Path) -> None:
-    """Look whether a run folder is of a format that this version reads."""
-    if isinstance(told := info.get("format", 1), int) and told > FORMAT:
+    """Refuse a run folder of a later format than this version reads."""
+    if isinstance(stated := info.get("format", 1), int) and stated > FORMAT:
         raise RunError(
-            f"{path} has format {told}, expected at most {FORMAT}: a later version of lso wrote it",
+            f"{path} has format {stated}, expected at most {FORMAT}: a later version of lso wrote it",
             "Update lso: pip install --upgrade lso",
         )
 
 
 def find_missing(kind: str, info: Mapping[str, Any]) -> str:
-    """What a run.json does not say, or not in the right form, that work on such a run needs."""
-    told = info.get("dataset", {})
-    parts = [key for key in REQUIRED_KEYS[kind] if key not in info]
+    """The first key that work on a run of this kind needs and its run.json lacks or mistypes; empty if none."""
+    dataset = info.get("dataset", {})
+    missing = [key for key in REQUIRED_KEYS[kind] if key not in info]
     if kind == "train":
-        parts += [f"dataset.{key}" for key, of in DATASET_KEYS.items() if not _has_type(told.get(key), of)]
-    return next(iter(parts), "")
+        missing += [f"dataset.{key}" for key, of in DATASET_KEYS.items() if not _has_type(dataset.get(key), of)]
+    return next(iter(missing), "")
 
 
 def _has_type(value: Any, kind: Types) -> bool:

@@ -1,18 +1,18 @@
-"""Single values checked: a two-line error where one is out of range or of the wrong type; and counts. Torch-free."""
+"""Checks of single values, with a two-line error for one out of range or of a wrong type; and plurals. Torch-free."""
 
 from typing import Any, Literal, get_args, get_origin
 
 from lso.vae.errors import UsageError
 
 
-def require(condition: bool, what: str, got: object, remedy: str) -> None:
-    """Raise a two-line error unless a parameter is in range."""
+def require(condition: bool, expected: str, got: object, remedy: str) -> None:
+    """Raise a two-line error (what was expected, what came, what to do) unless a condition holds."""
     if not condition:
-        raise UsageError(f"expected {what}, got {got!r}", remedy)
+        raise UsageError(f"expected {expected}, got {got!r}", remedy)
 
 
 def convert(value: Any, annotation: Any, where: str) -> Any:
-    """Check a value against a plain annotation, reading strings as the command line gives them."""
+    """A value as its annotation (bool, int, float, str or a Literal) wants it; text is read as on the command line."""
     if get_origin(annotation) is Literal:
         if value in get_args(annotation):
             return value
@@ -26,7 +26,7 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
         if annotation is str and isinstance(value, str):
             return value
         if annotation is int and isinstance(value, int | str) and not isinstance(value, bool):
-            return int(value)  # not by way of float, which holds 53 bits
+            return int(value)  # not by way of float, which is exact up to 53 bits only
         if annotation in (int, float) and not isinstance(value, bool) and isinstance(value, int | float | str):
             number = float(value)
             if number == number and (annotation is float or number.is_integer()):
@@ -37,5 +37,5 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
 
 
 def pluralize(count: int, word: str) -> str:
-    """A number with its noun."""
+    """A count with its noun: ``1 run``, ``1,200 runs``."""
     return f"{count:,} {word}{'s' * (count != 1)}"
