@@ -83,7 +83,7 @@ def check(network: str, device: torch.device) -> float:
         return torch.autograd.grad((q.mean + q.log_var).sum(), list(model.parameters()))
 
     found = gradients()
-    with mock.patch.object(refinement, "_exact_product", refinement._doubly_backward):
+    with mock.patch.object(refinement, "_exact_product", refinement._double_backward_product):
         difference = error(found, gradients())
     assert difference < 1e-9, difference
     return difference

@@ -35,7 +35,7 @@ def work(row: str, folder: Path, count: int) -> dict[str, Any]:
 
     import lso
     from lso.tasks.training.plan import plan
-    from lso.vae.data.dataset import take
+    from lso.vae.data.dataset import take_batch
     from lso.vae.models.vae import build
     from lso.vae.training import step
     from lso.vae.training.step import BOTH, Group, StepInputs
@@ -55,7 +55,7 @@ def work(row: str, folder: Path, count: int) -> dict[str, Any]:
     groups: tuple[Group, ...] = BOTH if what == "both" else ("encoder",)
     knobs, seconds = StepInputs(torch.tensor(1.0), torch.tensor(1.0)), []
     for at in range(count):
-        x = take(train, rows[torch.arange(at * BATCH, (at + 1) * BATCH) % len(rows)])
+        x = take_batch(train, rows[torch.arange(at * BATCH, (at + 1) * BATCH) % len(rows)])
         noise = step.draw_noise(config.method, model, tuple(x.shape), binarize=False, seed=0, step=at, device=x.device)
         begin = time.perf_counter()
         info = step.step(state, x, noise, knobs, groups)

@@ -184,7 +184,7 @@ class Plain:
 
     def __call__(self, x: Tensor, noise: StepNoise) -> float:
         """One step; its loss is read."""
-        twice = mock.patch.object(refinement, "_exact_product", refinement._doubly_backward)
+        twice = mock.patch.object(refinement, "_exact_product", refinement._double_backward_product)
         with use_dropout_noise(self.model, noise.dropout), twice:
             loss = self.loss(x, noise)
             self.model.zero_grad()

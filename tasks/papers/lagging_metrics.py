@@ -14,7 +14,7 @@ from lso.tasks.datasets.arrays import load_arrays
 from lso.tasks.datasets.loading import model_inputs
 from lso.tasks.papers.lagging import END, LaggingConfig, Part, Session, stage_file, train
 from lso.vae.checkpoint import load_model
-from lso.vae.data.dataset import Data, take
+from lso.vae.data.dataset import Data, take_batch
 from lso.vae.errors import DataError, RunError
 from lso.vae.metrics.evaluation import validate
 from lso.vae.metrics.inference_gap import PosteriorGrid, posterior_mean
@@ -135,7 +135,7 @@ def posterior_means(
     device = next(model.parameters()).device
     true = posterior_mean(model, data, grid, callback=callback)
     with torch.no_grad(), eval_mode(model):
-        mean = model.encode(take(data, slice(None)).to(device)).mean
+        mean = model.encode(take_batch(data, slice(None)).to(device)).mean
     return PosteriorMeans(true=true.cpu(), encoder=mean[:, 0].double().cpu())
 
 

@@ -21,7 +21,7 @@ from lso.reports.key_numbers import key_numbers
 from lso.results.export import read_evaluations, write_evaluations
 from lso.vae.config.architectures import architecture
 from lso.vae.data.corpus import Corpus
-from lso.vae.data.dataset import take
+from lso.vae.data.dataset import take_batch
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.models.vae import VAE, build
 from lso.vae.utils.random import generator
@@ -167,7 +167,7 @@ def test_scores_on_other_objects_are_asked_every_time() -> None:
 def trained() -> VAE:
     """An autoencoder of a few short sentences: an LSTM that has learned them by heart."""
     data = sentences()
-    x = take(data.train, slice(0, 24))
+    x = take_batch(data.train, slice(0, 24))
     made = build(
         architecture("lstm", 4, width=24, embedding=8, dropout=0.0), False, data.shape, vocabulary=data.vocabulary
     )
@@ -187,7 +187,7 @@ def trained() -> VAE:
 
 def test_a_search_finds_codes_of_given_sentences_and_shows_them(tmp_path: Path) -> None:
     decoder = Decoder(trained())
-    x = take(sentences().train, slice(0, 5))
+    x = take_batch(sentences().train, slice(0, 5))
     objective = LatentObjective.reconstruct(decoder, x, prior_weight=0.01)
     z0 = make_starts(["mean", "prior", "prior"], objective.space, decoder, objective.targets, 3, generator(0, "starts"))
     result = minimize(objective, z0, max_steps=150, lr=0.1, start_names=["mean", "prior 1", "prior 2"])

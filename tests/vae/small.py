@@ -13,7 +13,7 @@ from lso.vae.config.architectures import ARCHITECTURES, BASELINES, Architecture,
 from lso.vae.config.methods import METHODS, Method, method, parse_method
 from lso.vae.config.training import Protocol, TrainConfig
 from lso.vae.data.corpus import Corpus
-from lso.vae.data.dataset import Dataset, binarize, take
+from lso.vae.data.dataset import Dataset, binarize, take_batch
 from lso.vae.models.vae import VAE, build
 from lso.vae.runs import Run
 from lso.vae.training import loop as training
@@ -75,7 +75,7 @@ def data_for(chosen: TrainConfig) -> Dataset:
 def batch_for(arch: str, n: int = 12) -> Tensor:
     """Random pixels, or sequences of different lengths."""
     if kind_of(arch) == "sequence":
-        return take(sentences().train, slice(0, n))
+        return take_batch(sentences().train, slice(0, n))
     return torch.rand(n, 1, 8, 8, generator=generator(0, "test"))
 
 

@@ -20,7 +20,7 @@ from lso.vae.config import components, methods
 from lso.vae.config.components import Component, NoiseSpec
 from lso.vae.config.methods import Method, MethodSpec
 from lso.vae.config.training import Monitor, Protocol
-from lso.vae.data.dataset import take
+from lso.vae.data.dataset import take_batch
 from lso.vae.distributions.categorical import Categorical
 from lso.vae.distributions.families import make_posterior, make_prior, take_rows
 from lso.vae.distributions.gaussian import norm_percentile, sampled_kl
@@ -259,7 +259,7 @@ def test_our_distributions_answer_what_the_protocols_ask() -> None:
         torch.zeros(1, 1, 1),
     )
     assert isinstance(q, Posterior) and isinstance(StandardNormal(), Prior)
-    tokens = take(sentences().train, slice(2))
+    tokens = take_batch(sentences().train, slice(2))
     for made in (
         Bernoulli(pixels),
         Gaussian(pixels, scale),

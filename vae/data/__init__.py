@@ -1,1 +1,1 @@
-"""Data in memory: images, and corpora packed by length."""
+"""Datasets in memory: images as tensors, sequences as packed corpora; their splits and batches."""

@@ -1,4 +1,4 @@
-"""Sequences of one split as one packed tensor, and the batches that they make."""
+"""The token sequences of a split, packed into one tensor, and their batches of like length."""
 
 import hashlib
 from array import array
@@ -16,22 +16,23 @@ Lengths = Literal["equal", "near"]
 
 
 class Corpus:
-    """Sequences of token numbers, packed: no padding is stored, and choosing some of them copies no token.
+    """Sequences of token numbers, packed: no padding is stored, and a selection of them copies no tokens.
 
     Args:
         tokens: ``(total,)`` int32, one sequence after another, each with its start and end symbol.
-        starts: ``(n,)`` where each begins.
-        lengths: ``(n,)`` tokens of each, on the CPU, so that the shape of a batch is known without asking a GPU.
+        starts: ``(n,)`` index of each sequence's first token.
+        lengths: ``(n,)`` number of tokens of each, on the CPU, so that a batch's shape is known without a GPU sync.
     """
 
     def __init__(self, tokens: Int[Tensor, " total"], starts: Int[Tensor, " n"], lengths: Int[Tensor, " n"]) -> None:
         self.tokens, self.starts, self.lengths = tokens, starts.to(tokens.device), lengths.cpu()
         self._sizes = self.lengths.to(tokens.device, non_blocking=True)
-        self._equal: dict[int, list[Tensor]] = {}  # batches of equal length, which aggressive training asks for often
+        # Batches of equal length by batch size: aggressive training draws one of them in every inner step.
+        self._equal: dict[int, list[Tensor]] = {}
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence[int]]) -> "Corpus":
-        """Pack sequences."""
+        """Pack sequences of token numbers; at least one."""
         flat, lengths = array("i"), []
         for sequence in sequences:
             flat.extend(sequence)
@@ -54,62 +55,60 @@ class Corpus:
     def __getitem__(self, rows: slice | Tensor) -> "Corpus": ...
 
     def __getitem__(self, rows: int | slice | Tensor) -> "Corpus | Tensor":
-        """Some of the sequences, in the order of ``rows``, no token copied; or one, ``(length,)`` int64."""
+        """One sequence, ``(length,)`` int64; or a corpus of some, in the order of ``rows``, which copies no tokens."""
         if isinstance(rows, int):
             begin, length = int(self.starts[rows]), int(self.lengths[rows])
             return self.tokens[begin : begin + length].long()
-        here = rows if isinstance(rows, slice) else rows.cpu()
-        there = here if isinstance(here, slice) else here.to(self.device, non_blocking=True)  # no wait for a GPU
-        return Corpus(self.tokens, self.starts[there], self.lengths[here])
+        on_cpu = rows if isinstance(rows, slice) else rows.cpu()
+        on_device = on_cpu if isinstance(on_cpu, slice) else on_cpu.to(self.device, non_blocking=True)  # no GPU sync
+        return Corpus(self.tokens, self.starts[on_device], self.lengths[on_cpu])
 
     @property
     def shape(self) -> tuple[int, int]:
-        """``(n, longest)``, that of `padded`."""
+        """``(n, longest)``, the shape of `padded`."""
         return len(self), int(self.lengths.max()) if len(self) else 0
 
     @property
     def device(self) -> torch.device:
-        """Where the tokens are."""
+        """The device that holds the tokens."""
         return self.tokens.device
 
     def to(self, device: torch.device | str) -> "Corpus":
-        """The same on a device."""
+        """The corpus on a device."""
         return Corpus(self.tokens.to(device), self.starts.to(device), self.lengths)
 
     def padded(self) -> Int[Tensor, "n longest"]:
-        """All sequences as one matrix, filled up with ``<pad>``."""
+        """All sequences as one matrix, padded with ``<pad>`` to the longest."""
         column = torch.arange(self.shape[1], device=self.device)
         inside = column < self._sizes[:, None]
-        # Past its end a sequence reads a token of another, or the last one: any that exists, as it is masked.
-        where = (self.starts[:, None] + column).clamp(max=len(self.tokens) - 1)
-        return torch.where(inside, self.tokens[where].long(), PAD)
+        # Positions past the end of a sequence may index any token that exists, as they are masked.
+        index = (self.starts[:, None] + column).clamp(max=len(self.tokens) - 1)
+        return torch.where(inside, self.tokens[index].long(), PAD)
 
     def packed(self) -> "Corpus":
-        """The same with the tokens of the chosen sequences alone, in order."""
+        """A corpus that holds the tokens of these sequences only, in their order; a selection holds all tokens."""
         row = torch.repeat_interleave(torch.arange(len(self), device=self.device), self._sizes)
-        first = (self._sizes.cumsum(0) - self._sizes).to(self.device)
-        where = self.starts[row] + torch.arange(len(row), device=self.device) - first[row]
-        return Corpus(self.tokens[where], first, self.lengths)
+        starts = (self._sizes.cumsum(0) - self._sizes).to(self.device)
+        index = self.starts[row] + torch.arange(len(row), device=self.device) - starts[row]
+        return Corpus(self.tokens[index], starts, self.lengths)
 
     def hash(self) -> str:
-        """sha256 over the tokens and lengths of the chosen sequences."""
-        own = self.packed()
-        digest = hashlib.sha256(f"corpus {len(own)}".encode())
-        for part in (own.tokens, own.lengths):
+        """sha256 over the tokens and lengths of these sequences."""
+        packed = self.packed()
+        digest = hashlib.sha256(f"corpus {len(packed)}".encode())
+        for part in (packed.tokens, packed.lengths):
             digest.update(part.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def groups(self, size: int, lengths: Lengths = "equal", stream: Generator | None = None) -> list[Tensor]:
-        """Batches of sequences of like length, in the order of their lengths.
+        """Batches of at most ``size`` sequences of like length, as row numbers on the CPU, the shortest first.
 
         Args:
-            size: sequences in one, at most.
-            lengths: ``"equal"``: of exactly one length, no padding; the batches are the same whatever the stream, as He
-                et al. (2019) have them. ``"near"``: all but the last are full and padded to their longest, sequences of
-                one length being shuffled among them by the stream.
+            size: largest number of sequences in a batch.
+            lengths: ``"equal"``: every batch has sequences of one length and no padding, and is the same whatever the
+                stream, as in He et al. (2019). ``"near"``: all batches but the last are full and padded to their
+                longest sequence; the stream shuffles which sequences of one length come together.
             stream: of that shuffle; None keeps the order of the corpus.
-        Returns:
-            Row numbers, on the CPU.
         """
         if lengths == "equal":
             if size not in self._equal:

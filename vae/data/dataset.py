@@ -1,4 +1,4 @@
-"""Datasets: three splits, where they came from, and how pixels or packed sequences become what the model sees."""
+"""Datasets of three splits with their provenance, and the batches in which models take pixels or sequences."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,42 +11,42 @@ from torch import Generator, Tensor
 
 from lso.vae.config.architectures import Kind
 from lso.vae.data.corpus import Corpus, Lengths
-from lso.vae.distributions.categorical import tokens_of
+from lso.vae.distributions.categorical import count_tokens
 from lso.vae.errors import DataError
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import Vocabulary
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-Data = Tensor | Corpus  # of a split: images one behind the other, or packed sequences
+Data = Tensor | Corpus  # of a split: images along the first axis, or packed sequences
 
 
 def to_unit(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
-    """Pixels in [0, 1]: bytes are divided by 255, floats pass, and so do the numbers of tokens (``int64``)."""
+    """Pixels in [0, 1]: bytes are divided by 255; floats and token numbers (``int64``) are returned as they are."""
     return x.float() / 255 if x.dtype == torch.uint8 else x
 
 
 def binarize(x: Shaped[Tensor, "*shape"], seed: int, purpose: str) -> Float[Tensor, "*shape"]:
-    """One fixed Bernoulli draw of every pixel, a function of the seed alone."""
+    """Binary pixels, each drawn once from the Bernoulli distribution of its grey value by a stream of the seed."""
     probability = to_unit(x).cpu()
     return (torch.rand(x.shape, generator=generator(seed, f"binarize/{purpose}")) < probability).float()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """Three splits of images or sequences, ready for the model.
+    """Three splits of images or sequences, ready for a model.
 
-    Validation and test are final: where the protocol binarizes, they are binarized already. Training data stay
-    real-valued under dynamic binarization, which draws anew for every batch.
+    Where the protocol binarizes, the validation and test splits are binarized already. Training data stay real-valued
+    under dynamic binarization, which draws anew for every batch.
 
     Args:
         name: for reports, e.g. ``"digits"``.
         train: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or a `Corpus`.
         validation: as ``train``.
         test: as ``train``.
-        provenance: where the data came from: source, checksums, counts, what was skipped or substituted.
-        labels: class labels of the splits where known, ``(n,)`` integers.
-        vocabulary: of sequences.
+        provenance: source of the data, checksums, counts, and what was skipped or substituted.
+        labels: split name -> ``(n,)`` integer class labels, where known.
+        vocabulary: the tokens of sequences; None for images.
     Raises:
         DataError: if a split is empty, holds pixels outside [0, 1], or the splits differ in shape or kind.
     """
@@ -105,15 +105,15 @@ class Dataset:
         Args:
             name: ``"train"``, ``"validation"`` or ``"test"``.
         Returns:
-            ``(n, ...)``.
+            Images, ``(n, channels, height, width)``, or a `Corpus`.
         """
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
     def pixels(self, name: Split) -> Tensor:
-        """One split of images.
+        """One split of images by name.
 
         Args:
-            name: of the split.
+            name: ``"train"``, ``"validation"`` or ``"test"``.
         Returns:
             ``(n, channels, height, width)``.
         Raises:
@@ -125,12 +125,12 @@ class Dataset:
         return x
 
     def corpus(self, name: Split) -> Corpus:
-        """One split of sequences.
+        """One split of sequences by name.
 
         Args:
-            name: of the split.
+            name: ``"train"``, ``"validation"`` or ``"test"``.
         Returns:
-            Packed sequences.
+            The packed sequences.
         Raises:
             DataError: if the dataset holds images.
         """
@@ -165,8 +165,8 @@ class Dataset:
         return digest.hexdigest()
 
 
-def join(first: Data, second: Data) -> Data:
-    """Two lots of data, one behind the other."""
+def concatenate_data(first: Data, second: Data) -> Data:
+    """The images or sequences of both arguments, the second after the first."""
     if isinstance(first, Corpus) and isinstance(second, Corpus):
         starts = torch.cat([first.starts, second.starts + len(first.tokens)])
         lengths = torch.cat([first.lengths, second.lengths])
@@ -175,25 +175,19 @@ def join(first: Data, second: Data) -> Data:
     return torch.cat([first, second])
 
 
-# --- what is taken from a split at a time -----------------------------------------------------------------------------
+# --- batches ----------------------------------------------------------------------------------------------------------
 
 
-def take(data: Data, rows: Tensor | slice) -> Tensor:
-    """Some of a split as one tensor, sequences padded to the longest of them."""
+def take_batch(data: Data, rows: Tensor | slice) -> Tensor:
+    """Some rows of a split as one tensor; sequences are padded to the longest of them."""
     part = data[rows]
     return part.padded() if isinstance(part, Corpus) else part
 
 
-def batches(data: Data, size: int, stream: Generator, lengths: Lengths = "equal") -> list[Tensor]:
-    """The training batches of an epoch, in a random order: all data once.
+def epoch_batches(data: Data, size: int, stream: Generator, lengths: Lengths = "equal") -> list[Tensor]:
+    """The training batches of an epoch in random order, which hold all data once, as row numbers for `take_batch`.
 
-    Args:
-        data: a split.
-        size: data in a batch, at most.
-        stream: of the order; an image's batch is random, those of sequences as `Corpus.groups` has them.
-        lengths: of the sequences of a batch.
-    Returns:
-        Row numbers of each batch, where `take` needs them.
+    Images are shuffled among batches of at most ``size``; sequences are batched by length, see `Corpus.groups`.
     """
     if isinstance(data, Corpus):
         groups = data.groups(size, lengths, stream)
@@ -201,8 +195,8 @@ def batches(data: Data, size: int, stream: Generator, lengths: Lengths = "equal"
     return list(torch.split(torch.randperm(len(data), generator=stream).to(data.device), size))
 
 
-def steps(data: Data, size: int, lengths: Lengths = "equal") -> int:
-    """How many batches `batches` makes."""
+def count_batches(data: Data, size: int, lengths: Lengths = "equal") -> int:
+    """The number of batches in an epoch, see `epoch_batches`."""
     if isinstance(data, Corpus) and lengths == "equal":
         return len(data.groups(size, lengths))
     return -(-len(data) // size)
@@ -216,21 +210,16 @@ def draw_batch(data: Data, size: int, stream: Generator, lengths: Lengths = "equ
     return torch.randperm(len(data), generator=stream)[:size].to(data.device)
 
 
-def units(data: Data, batch: Tensor) -> int | Tensor:
-    """What the summed loss of a batch is divided by to be compared with that of other batches.
+def count_units(data: Data, batch: Tensor) -> int | Tensor:
+    """The number of images, or of predicted tokens (0-d, on the device), by which a batch's summed loss is divided.
 
-    Args:
-        data: the split that it is from.
-        batch: of it, as `take` gives.
-    Returns:
-        The number of images; of sequences that of the tokens that are predicted, as the batches of a corpus differ in
-        length (He et al. 2019, authors' code), ``()`` on its device.
+    Batches of a corpus differ in length, so that losses compare per token only (He et al. 2019, authors' code).
     """
-    return tokens_of(batch).sum() if isinstance(data, Corpus) else len(batch)
+    return count_tokens(batch).sum() if isinstance(data, Corpus) else len(batch)
 
 
-def passes(data: Data, size: int) -> list[Tensor | slice]:
-    """A split in parts for measuring: images in their order, sequences by length, so that little is padded."""
+def split_passes(data: Data, size: int) -> list[Tensor | slice]:
+    """A split in parts of at most ``size`` for evaluation: images in order, sequences by length to save padding."""
     if isinstance(data, Corpus):
         return list(data.groups(size, "near"))
     return [slice(start, start + size) for start in range(0, len(data), size)]

@@ -1,1 +1,1 @@
-"""Posteriors and likelihoods: Gaussians over codes, families over pixels, categoricals over tokens."""
+"""Distributions: Gaussian posteriors over codes, likelihoods of pixels, and the categorical likelihood of tokens."""

@@ -1,4 +1,4 @@
-"""The likelihood of token sequences."""
+"""The categorical likelihood of token sequences, and draws of tokens."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ from lso.vae.vocabulary import PAD, START
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Categorical:
-    """Tokens one after another, each given those before it: log p(x|z) = sum_{t>0} log softmax(l_t)[x_t].
+    """Tokens in order, each given those before it: log p(x|z) = sum_{t>0} log softmax(l_t)[x_t].
 
-    The start symbol is given and costs nothing, the end symbol is predicted, padding counts nothing.
+    The start symbol is given and adds nothing, the end symbol is predicted, padding adds nothing.
 
     Args:
         logits: ``(batch, length - 1, words)``, of the tokens after the first.
-        forced: ``(batch, length)`` the sequences that the decoder was forced on.
+        forced: ``(batch, length)`` the sequences that the decoder read (teacher forcing).
     """
 
     logits: Float[Tensor, "batch position word"]
@@ -44,14 +44,11 @@ class Categorical:
         return -flat.reshape(len(x), -1).sum(1)
 
     def sample(self, noise: Float[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
-        """Each token drawn by its inverse distribution function, given the true ones before it.
+        """``(batch, length)`` each token drawn from uniforms in [0, 1), given the true ones before it.
 
-        Args:
-            noise: uniforms of the shape of the batch; the first of each is not used.
-        Returns:
-            ``(batch, length)``.
+        The uniform of the start symbol is not used.
         """
-        return self._sequence(draw(torch.softmax(self.logits, -1), noise[:, 1:]))
+        return self._sequence(draw_tokens(torch.softmax(self.logits, -1), noise[:, 1:]))
 
     def _sequence(self, tokens: Tensor) -> Tensor:
         start = torch.full_like(tokens[:, :1], START)
@@ -59,19 +56,22 @@ class Categorical:
 
 
 def one_hot(tokens: Int[Tensor, "*batch"], words: int) -> Bool[Tensor, "*batch word"]:
-    """Rows with one truth value each, without the host reads of torch's own."""
+    """One-hot rows of truth values."""
+    # `torch.nn.functional.one_hot` checks the values on the host, which waits for a GPU.
     return tokens.unsqueeze(-1) == torch.arange(words, device=tokens.device)
 
 
-def draw(probabilities: Float[Tensor, "*batch word"], uniforms: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
-    """Inverse distribution function: the first word at which the running sum exceeds u."""
+def draw_tokens(
+    probabilities: Float[Tensor, "*batch word"], uniforms: Float[Tensor, "*batch"]
+) -> Int[Tensor, "*batch"]:
+    """Draw tokens by the inverse distribution function: the first word whose cumulative probability exceeds u."""
     total = probabilities.cumsum(-1)
     below = total <= (uniforms * total[..., -1]).unsqueeze(-1)
-    # Rounding may leave u * total at the total itself: the last word that has any probability is the answer then.
+    # Where u * total rounds to the total, no word exceeds it: the last word of positive probability is drawn.
     last = (total < total[..., -1:]).sum(-1)
     return torch.minimum(below.sum(-1), last)
 
 
-def tokens_of(x: Int[Tensor, "batch length"]) -> Int[Tensor, " batch"]:
-    """Tokens that a sequence's likelihood counts: the end symbol, not the start, no padding."""
+def count_tokens(x: Int[Tensor, "batch length"]) -> Int[Tensor, " batch"]:
+    """The number of tokens in each sequence's likelihood: without start symbol and padding, with the end symbol."""
     return (x[:, 1:] != PAD).sum(1)

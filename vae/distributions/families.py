@@ -89,7 +89,7 @@ def take_rows(q: SomePosterior, rows: Tensor | slice) -> SomePosterior:
     return map_tensors(q, lambda value: value[rows])
 
 
-def cat(parts: Sequence[SomePosterior]) -> SomePosterior:
+def concatenate_posteriors(parts: Sequence[SomePosterior]) -> SomePosterior:
     """Concatenate posteriors along the batch.
 
     Args:

@@ -19,14 +19,8 @@ SOFT_SQUARE = 1e-6
 def normal_log_prob(
     z: Float[Tensor, "*batch latent"], mean: Float[Tensor, "*#batch latent"], log_var: Float[Tensor, "*#batch latent"]
 ) -> Float[Tensor, "*batch latent"]:
-    """Log density of N(mean, exp(log_var)) for each dimension, in nats.
-
-    Args:
-        z: ``(..., latent)`` points.
-        mean: ``(..., latent)`` means.
-        log_var: ``(..., latent)`` log-variances.
-    Returns:
-        ``(..., latent)`` with -1/2 (log 2 pi + log_var + (z - mean)^2 / exp(log_var)).
+    """Log density of N(mean, exp(log_var)) in each dimension, nats:
+    -1/2 (log 2 pi + log_var + (z - mean)^2 / exp(log_var)).
     """
     # Scaled before it is squared: exp(-log_var) alone overflows in single precision below log_var = -88.
     return -0.5 * (LOG_2PI + log_var + ((z - mean) * torch.exp(-0.5 * log_var)) ** 2)
@@ -146,7 +140,7 @@ class DiagonalGaussian:
         """Reparameterised draws mean + sigma * noise (Kingma & Welling 2014).
 
         Args:
-            noise: ``(..., batch, latent)`` standard normal.
+            noise: ``(..., batch, latent)`` standard normal draws.
         Returns:
             ``(..., batch, latent)`` codes.
         """
@@ -156,7 +150,7 @@ class DiagonalGaussian:
         """Log density of codes, in nats.
 
         Args:
-            z: ``(..., batch, latent)``.
+            z: ``(..., batch, latent)`` codes.
         Returns:
             ``(..., batch)`` log q(z|x).
         """
@@ -166,21 +160,21 @@ class DiagonalGaussian:
         """Differential entropy 1/2 sum_j (log 2 pi + 1 + log_var_j), in nats.
 
         Returns:
-            ``(batch,)``.
+            ``(batch,)`` entropies.
         """
         return 0.5 * (LOG_2PI + 1 + self.log_var).sum(-1)
 
     def kl(
         self, prior: Prior = StandardNormal(), z: Float[Tensor, "batch latent"] | None = None
     ) -> Float[Tensor, "batch part"]:
-        """KL(q(z_j|x) || N(0, 1)) for each dimension: 1/2 (mean^2 + var - 1 - log_var), in nats.
+        """KL(q(z_j|x) || N(0, 1)) in each dimension: 1/2 (mean^2 + var - 1 - log_var), in nats.
 
         Args:
             prior: p(z); of another than the standard normal the KL is estimated at z.
             z: ``(batch, latent)`` one draw of each, for such an estimate.
         Returns:
-            ``(batch, latent)``, nonnegative to rounding, the sum over dimensions being the KL of the datum; ``(batch,
-            1)`` an estimate of it, of either sign.
+            ``(batch, latent)``, nonnegative up to rounding, the sum over dimensions being the KL of a datum; or
+            ``(batch, 1)`` an estimate of that KL, of either sign.
         """
         if not isinstance(prior, StandardNormal):
             assert z is not None

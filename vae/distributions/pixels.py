@@ -1,7 +1,7 @@
-"""Likelihoods of images: log-probabilities from logits, summed over a datum, in nats.
+"""Likelihoods of images: Bernoulli, Gaussian and discretized logistic pixels, with log-probabilities in nats.
 
-Every likelihood is a small value object over ``(batch, channels, height, width)``; `Head` turns the raw output of a
-decoder network into one and owns the learned scale where there is one.
+A likelihood is a frozen dataclass over ``(batch, channels, height, width)``; `Head` makes one of the raw output of a
+decoder network and holds the learned scale where there is one.
 """
 
 import math
@@ -18,20 +18,20 @@ from lso.vae.precision import to_float32
 from lso.vae.protocols import Likelihood
 
 LEVELS = 256  # grey levels of the discretized logistic
-# Soft floor of the learned log-scale: a decoder that fits exactly must not reach an infinite density, and one that came
-# near the floor must find back, which a hard clamp (no gradient below) would forbid. As the code of Rybkin et al.
+# Soft floor of the learned log-scale: a decoder that fits exactly must not reach an infinite density, and one near the
+# floor must be able to leave it, which a hard clamp (no gradient below) would prevent. As in the code of Rybkin et al.
 # (2021).
 MIN_LOG_SCALE = -6.0
 
 
 def per_datum(value: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
-    """Sum all but the first axis."""
+    """Sum over all axes but the first."""
     return value.flatten(1).sum(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bernoulli:
-    """Independent binary pixels: log p = x l - softplus(l), from logits l; real-valued x in [0, 1] give the
+    """Independent binary pixels with logits l: log p = x l - softplus(l); for real-valued x in [0, 1] this is minus the
     cross-entropy.
 
     Args:
@@ -115,13 +115,9 @@ class DiscretizedLogistic:
         return (self.mean * (LEVELS - 1)).round() / (LEVELS - 1)
 
     def log_prob(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, " batch"]:
-        """Log-probability of a datum's levels, in nats (never positive).
+        """Log-probability of the levels of each datum, in nats (never positive).
 
-        Args:
-            x: ``(batch, channels, height, width)`` in [0, 1]; a value between two levels is scored in the bin around
-                itself.
-        Returns:
-            ``(batch,)``.
+        A value between two levels is given the mass of a bin around itself.
         """
         half = 0.5 / (LEVELS - 1)
         inverse = torch.exp(-self.log_scale)
@@ -141,13 +137,11 @@ class DiscretizedLogistic:
 
 
 class Head(nn.Module):
-    """Turns a decoder's raw output into a likelihood; holds the learned scale of the two continuous ones.
+    """Makes a likelihood of a decoder's raw output; holds the learned scales of the Gaussian and the logistic.
 
     Args:
-        likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"logistic"``.
-        channels: channels of the image.
-    Raises:
-        UsageError: if the likelihood is unknown.
+        likelihood: row of `LIKELIHOODS`.
+        channels: of the images, each with one scale.
     """
 
     def __init__(self, likelihood: str, channels: int) -> None:
@@ -160,13 +154,7 @@ class Head(nn.Module):
             self.log_scale = nn.Parameter(torch.full((channels, 1, 1), math.log(0.1)))
 
     def forward(self, raw: Float[Tensor, "batch channels height width"]) -> Likelihood:
-        """Build the likelihood.
-
-        Args:
-            raw: ``(batch, channels, height, width)`` network output; sigmoid(raw) is the mean of every likelihood.
-        Returns:
-            The likelihood of the batch.
-        """
+        """The likelihood of a batch from the network's output; sigmoid(raw) is the mean of every likelihood."""
         raw = to_float32(raw)
         if self.likelihood == "bernoulli":
             return Bernoulli(raw)

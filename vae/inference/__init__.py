@@ -1,1 +1,1 @@
-"""Posteriors of data: amortized by an encoder, and refined by gradient steps (SVI, SA-VAE)."""
+"""Approximate posteriors: amortized by an encoder, optimized by gradient steps (SVI), or both (SA-VAE)."""

@@ -1,4 +1,4 @@
-"""How q(z|x) is found: the only door to the encoder for objectives and metrics."""
+"""The posterior q(z|x) of data under a method's inference; objectives and metrics call the encoder only through it."""
 
 from functools import singledispatch
 
@@ -8,32 +8,26 @@ from torch import Tensor
 
 from lso.vae.config.components import Amortized, Inference, NoiseSpec, SemiAmortized, Svi
 from lso.vae.distributions.gaussian import DiagonalGaussian
-from lso.vae.inference.refinement import Energy, descend, refine
+from lso.vae.inference.refinement import Energy, refine, run_descent
 from lso.vae.models.vae import VAE
 from lso.vae.protocols import Posterior
 from lso.vae.utils.random import generator
 
-SMALL = 0.1  # deviation of the random start of SVI, ours
+INITIAL_DEVIATION = 0.1  # standard deviation of SVI's random start; our choice, not a published one
 
 
-def draws(inference: Inference) -> int:
-    """Standard normals that an inference takes for each latent of a datum, as its row declares them.
+def count_draws(inference: Inference) -> int:
+    """The number of standard normal draws that an inference declares for each latent dimension of a datum.
 
-    Args:
-        inference: a value of the axis.
-    Returns:
-        0 for an amortized one; one for each gradient step, and two for the random start of SVI.
+    One for each gradient step, and two for the random start of SVI; none where the encoder alone gives q(z|x).
     """
     return sum(spec.count for spec in inference.noise(NoiseSpec(stream="posterior", width=None)))
 
 
-def group(inference: Inference) -> int:
-    """Data whose posteriors are found together outside training, by position: passes should hold whole groups.
+def clip_group_size(inference: Inference) -> int:
+    """The number of consecutive data whose gradients are clipped together outside training, else 1.
 
-    Args:
-        inference: a value of the axis.
-    Returns:
-        The refinement's own batch where it clips over that, else 1.
+    Passes over a split should hold whole groups, so that a datum's posterior does not depend on the pass.
     """
     if isinstance(inference, Amortized) or inference.refinement.clip_over == "datum":
         return 1
@@ -44,16 +38,14 @@ def group(inference: Inference) -> int:
 def infer(
     inference: Inference, model: VAE, x: Tensor, noise: Float[Tensor, "draw batch latent"] | None, w: Tensor | float
 ) -> Posterior:
-    """The posterior of a batch under a value of the inference axis.
+    """The posterior q(z|x) of a batch, differentiable in the weights that it depends on (that of SVI is a constant).
 
     Args:
-        inference: a value of the axis.
+        inference: the method's inference.
         model: the VAE.
         x: ``(batch, ...)`` pixels in [0, 1], or tokens.
-        noise: ``(draws, batch, latent)`` standard normal, as many as `draws` says; None for none.
-        w: KL weight of the step.
-    Returns:
-        q(z|x), ``(batch, latent)``, differentiable in what it depends on: SVI's is a constant.
+        noise: ``(draw, batch, latent)`` standard normal, `count_draws` of them; None where it needs none.
+        w: KL weight in the ELBO that the gradient steps optimize.
     """
     raise TypeError(f"no inference for {type(inference).__name__}")
 
@@ -67,8 +59,8 @@ def _(inference: Amortized, model: VAE, x: Tensor, noise: Tensor | None, w: Tens
 def _(inference: Svi, model: VAE, x: Tensor, noise: Tensor | None, w: Tensor | float) -> DiagonalGaussian:
     assert noise is not None
     steps = inference.refinement.steps
-    start = SMALL * noise[steps:] if inference.initial == "random" else noise.new_zeros(2, *noise.shape[1:])
-    end, _, _ = descend(inference.refinement, Energy(model, x, w), start, noise[:steps])
+    start = INITIAL_DEVIATION * noise[steps:] if inference.initial == "random" else noise.new_zeros(2, *noise.shape[1:])
+    end, _, _ = run_descent(inference.refinement, Energy(model, x, w), start, noise[:steps])
     return DiagonalGaussian(end[0], end[1])
 
 
@@ -81,15 +73,13 @@ def _(inference: SemiAmortized, model: VAE, x: Tensor, noise: Tensor | None, w: 
 
 @torch.no_grad()
 def posterior(model: VAE, x: Shaped[Tensor, "batch ..."], seed: int = 0) -> Posterior:
-    """The posterior of data as the model's own method finds it, at KL weight 1.
+    """The posterior of data under the model's own inference, at KL weight 1.
 
     Args:
         model: the VAE, in eval mode.
         x: ``(batch, ...)`` pixels in [0, 1], of the model's dtype, or tokens; on its device.
-        seed: of the draws of an inference that has some.
-    Returns:
-        q(z|x), ``(batch, latent)``.
+        seed: of the noise of gradient steps.
     """
-    size = (draws(model.inference), len(x), model.latent_dim)
+    size = (count_draws(model.inference), len(x), model.latent_dim)
     noise = torch.randn(size, generator=generator(seed, "inference")).to(next(model.parameters())) if size[0] else None
     return infer(model.inference, model, x, noise, 1.0)

@@ -4,15 +4,16 @@ With f the sampled negative ELBO summed over the batch, c_k the factor of the cl
 
     v_{k+1} = m v_k - s c_k grad f(l_k; noise_k, theta),   l_{k+1} = l_k + eta v_{k+1},   l = (mean, log_var).
 
-The reverse pass takes the clip factors as constants. With bars for gradients of the outer loss, from k = K - 1 down:
+The reverse pass takes the clip factors as constants. With l~ for the gradient of the outer loss in l, from k = K - 1
+down:
 
     v~ += eta l~;   u = s c_k v~;   l~ -= H_ll u;   theta~ -= H_tl u;   v~ *= m,
 
-H the second derivatives of f at l_k with the noise of that step. (H_ll u, H_tl u) is the gradient of the slope of f
-along u: in units of a forward pass, 2 for values and slopes and 4 back. Memory is that of one such product, twice that
-of a plain gradient. By differences it is that of a plain gradient, and K gradients in the decoder's weights, kept from
-the descent, so that a product takes one gradient more. A decoder's dropout has one mask for all steps and the outer
-loss; the published code draws one for each step.
+H being the second derivatives of f at l_k with the noise of that step. (H_ll u, H_tl u) is the gradient of the slope of
+f along u: it costs about 2 forward passes for values and slopes and 4 for the backward pass, and twice the memory of a
+plain gradient. By differences it costs one gradient more a product, the memory of a plain gradient, and K gradients in
+the decoder's weights, kept from the descent. A decoder's dropout has one mask for all steps and the outer loss; the
+published code draws one for each step.
 """
 
 import math
@@ -33,22 +34,17 @@ from lso.vae.inference.forward_ad import DualLayers
 from lso.vae.models.vae import VAE
 from lso.vae.protocols import Posterior
 
-# Root mean square of what a difference moves the entries of (mean, log_var) by. Kinks of ELUs cost an error of the root
-# of it, rounding one of its inverse, and they meet here in single precision: early in training products of a PixelCNN
-# are wrong by 1.1 to 3.2 % (`he2019` after 15 steps: 1.39 % along the posterior, 2.89 % in the weights; docs/log.md).
-# It is the gradients of a whole step that hold 1 %: 0.14 % at most on the networks of the log. Central differences
-# would be better by a third to a half, and cost what exact products do.
+# Root mean square of the displacement of the entries of (mean, log_var) in a difference. The error from the kinks of
+# ELUs grows with its root, that from rounding with its inverse, and in single precision they are equal about here:
+# early in training products of a PixelCNN are wrong by 1.1 to 3.2 % (`he2019` after 15 steps: 1.39 % along the
+# posterior, 2.89 % in the weights; docs/log.md). The gradients of a whole step are what has to be right to 1 %: they
+# are wrong by 0.14 % at most on the networks of the log. Central differences would be better by a third to a half, and
+# cost as much as exact products.
 DISPLACEMENT = 1e-3
 
 
 class Energy(NamedTuple):
-    """The function that is descended: everything of f but l.
-
-    Args:
-        model: the VAE.
-        x: ``(batch, ...)`` data in [0, 1].
-        w: KL weight.
-    """
+    """The function f that is minimized over l: the negative ELBO of data ``x`` at KL weight ``w``."""
 
     model: VAE
     x: Shaped[Tensor, "batch ..."]
@@ -57,7 +53,7 @@ class Energy(NamedTuple):
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch-norm inside uses the statistics of the batch in train mode, and moves no running ones."""
+    """A context in which batch-norm in train mode uses the batch's statistics and leaves the running ones alone."""
     layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     training = [layer for layer in layers if layer.training]
     for layer in training:
@@ -69,7 +65,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             layer.track_running_stats = True
 
 
-def descend(
+def run_descent(
     spec: Refinement,
     energy: Energy,
     start: Float[Tensor, "two batch latent"],
@@ -79,44 +75,38 @@ def descend(
 
     Args:
         spec: steps, sizes and clip.
-        energy: what is descended; where the model is in eval mode, a clip over the batch is one over each
-            ``spec.batch`` data by position, so that a datum's result does not depend on the size of a pass.
+        energy: the function to minimize. Where the model is in eval mode, a clip over the batch is one over each
+            ``spec.batch`` consecutive data, so that a datum's result does not depend on the size of a pass.
         start: ``(2, batch, latent)`` mean and log-variance.
         noise: ``(K, batch, latent)`` standard normal.
     Returns:
-        the result, and for each step the point that it started from and the factor on its gradient.
+        The result, and for each step the point that it started from and the factor on its gradient.
     """
-    end, steps = _descend(spec, energy, start, noise, ())
+    end, steps = _run_descent(spec, energy, start, noise, ())
     return end, [step.point for step in steps], [step.factor for step in steps]
 
 
-class Step(NamedTuple):
-    """What the reverse pass is to know of a step: its point, the factor on its gradient, and gradients there.
+class RefinementStep(NamedTuple):
+    """What the reverse pass needs of a step of the descent."""
 
-    Args:
-        point: ``(2, batch, latent)``.
-        factor: ``(2, batch or 1, 1)``.
-        gradients: of f in the point and in such weights as were asked for.
-    """
-
-    point: Tensor
-    factor: Tensor
-    gradients: tuple[Tensor, ...]
+    point: Tensor  # (2, batch, latent), where the step started
+    factor: Tensor  # (2, batch or 1, 1), on its gradient
+    gradients: tuple[Tensor, ...]  # of f at the point, in the point and in the weights that were asked for
 
 
 Weights = tuple[Tensor, ...]
 
 
-def _descend(
+def _run_descent(
     spec: Refinement, energy: Energy, start: Tensor, noise: Tensor, weights: Weights
-) -> tuple[Tensor, list[Step]]:
+) -> tuple[Tensor, list[RefinementStep]]:
     point, velocity = start.detach(), torch.zeros_like(start)
     steps, together = [], len(energy.x) if energy.model.training else spec.batch
     with frozen_statistics(energy.model):
         for eps in noise:
             gradients = _gradients(energy, point, eps, weights)
             factor = _clip_factor(spec, gradients[0] / spec.batch, together) / spec.batch
-            steps.append(Step(point, factor, gradients))
+            steps.append(RefinementStep(point, factor, gradients))
             velocity = spec.momentum * velocity - factor * gradients[0]
             point = point + spec.step_size * velocity
     return point, steps
@@ -125,16 +115,16 @@ def _descend(
 def refine(
     spec: Refinement, energy: Energy, q: Posterior, noise: Float[Tensor, "step batch latent"], exact: bool = True
 ) -> DiagonalGaussian:
-    """The refined posterior, differentiable in q and in the decoder's weights.
+    """The posterior after K steps of the descent from q, differentiable in q and in the decoder's weights.
+
+    It has no second derivatives: a backward pass with ``create_graph`` raises a UsageError.
 
     Args:
         spec: steps, sizes and clip.
-        energy: what is descended; in train mode with the statistics of the batch, which are not moved.
-        q: ``(batch, latent)`` where it starts.
+        energy: the function to minimize; in train mode batch-norm uses the batch's statistics and moves no others.
+        q: where the descent starts.
         noise: ``(K, batch, latent)`` standard normal.
         exact: second derivatives by automatic differentiation, else by one-sided differences.
-    Returns:
-        ``(batch, latent)``. It has no second derivatives: a backward pass with ``create_graph`` raises a UsageError.
     """
     weights = [p for p in energy.model.decoder.parameters() if p.requires_grad]
     start = torch.stack([q.mean, q.log_var])
@@ -142,22 +132,22 @@ def refine(
 
 
 class _Refine(torch.autograd.Function):
-    """`descend` with the reverse pass of the module's docstring; a function of the start and the decoder's weights."""
+    """`run_descent` as a function of the start and the decoder's weights, with the reverse pass of this module."""
 
     @staticmethod
     def forward(
         ctx: Any, spec: Refinement, energy: Energy, exact: bool, start: Tensor, noise: Tensor, *weights: Tensor
     ) -> Tensor:
-        ctx.autocast = _layers_in(start.device.type, exact)
+        ctx.autocast = _autocast_for_backward(start.device.type, exact)
         with ctx.autocast:
-            end, steps = _descend(spec, energy, start, noise, () if exact else weights)
+            end, steps = _run_descent(spec, energy, start, noise, () if exact else weights)
         ctx.spec, ctx.energy, ctx.exact, ctx.weights = spec, energy, exact, weights
         ctx.save_for_backward(noise, *(t for step in steps for t in (step.point, step.factor, *step.gradients)))
         return end
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # `once_differentiable` lets autograd.grad go round it, which gives a part only
+        if torch.is_grad_enabled():  # `once_differentiable` would let autograd.grad return a part of the derivative
             raise UsageError("a refined posterior has no second derivatives", "Leave create_graph out.")
         spec, (noise, *kept) = ctx.spec, ctx.saved_tensors
         each = len(kept) // spec.steps
@@ -178,12 +168,15 @@ class _Refine(torch.autograd.Function):
         return None, None, None, point_bar, None, *weights_bar
 
 
-def _layers_in(device: str, exact: bool) -> torch.autocast:
-    """The precision of the layers as it is now, for a backward pass too; single for differences, lost in bfloat16."""
+def _autocast_for_backward(device: str, exact: bool) -> torch.autocast:
+    """The current precision of the layers, to be used again in the backward pass.
+
+    Differences of gradients are computed in single precision: they would be lost in bfloat16.
+    """
     return torch.autocast(device, torch.get_autocast_dtype(device), exact and torch.is_autocast_enabled(device))
 
 
-def _energy(energy: Energy, point: Tensor, eps: Tensor) -> Tensor:
+def _evaluate_energy(energy: Energy, point: Tensor, eps: Tensor) -> Tensor:
     """f: the sampled negative ELBO, summed over the batch."""
     q = DiagonalGaussian(point[0], point[1])
     z = q.sample(eps)
@@ -192,14 +185,17 @@ def _energy(energy: Energy, point: Tensor, eps: Tensor) -> Tensor:
 
 
 def _gradients(energy: Energy, point: Tensor, eps: Tensor, weights: Weights) -> tuple[Tensor, ...]:
-    """Of f, in the point and in weights."""
+    """The gradients of f in the point and in weights."""
     with torch.enable_grad():
         point = point.detach().requires_grad_()
-        return torch.autograd.grad(_energy(energy, point, eps), (point, *weights), materialize_grads=True)
+        return torch.autograd.grad(_evaluate_energy(energy, point, eps), (point, *weights), materialize_grads=True)
 
 
 def _clip_factor(spec: Refinement, gradient: Tensor, together: int) -> Tensor:
-    """``(2, batch or 1, 1)``, at most 1: mean and log-variance are clipped each for itself, as published."""
+    """The factors, at most 1, that clip the gradients in mean and log-variance, each by its own norm, as published.
+
+    ``together`` is the number of consecutive data over which a clip over the batch takes the norm.
+    """
     if spec.clip == 0:
         return gradient.new_ones(2, 1, 1)
     norm, limit = gradient.norm(dim=2, keepdim=True), spec.clip / math.sqrt(spec.batch)
@@ -211,30 +207,34 @@ def _clip_factor(spec: Refinement, gradient: Tensor, together: int) -> Tensor:
 
 
 def _exact_product(energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights) -> tuple[Tensor, ...]:
-    """H_ll u, and H_tl u for each of the weights: the gradient of the slope of f along u."""
+    """H_ll u, and H_tl u for each of the weights: the gradient of the slope of f along u, by `DualLayers`."""
     if energy.model.kind == "sequence" or shared() is not None:
-        return _doubly_backward(energy, point, eps, u, weights)
+        return _double_backward_product(energy, point, eps, u, weights)
     point = point.detach().requires_grad_()
     with torch.enable_grad(), DualLayers(), forward_ad.dual_level():
-        value = _energy(energy, forward_ad.make_dual(point, u), eps)  # type: ignore[no-untyped-call]
+        value = _evaluate_energy(energy, forward_ad.make_dual(point, u), eps)  # type: ignore[no-untyped-call]
         slope = forward_ad.unpack_dual(value).tangent  # type: ignore[no-untyped-call]
     return torch.autograd.grad(slope, (point, *weights), materialize_grads=True)
 
 
-def _doubly_backward(energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights) -> tuple[Tensor, ...]:
-    """The same by differentiating the gradient along u: for recurrent layers and shared batch-norms."""
+def _double_backward_product(
+    energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights
+) -> tuple[Tensor, ...]:
+    """The product of `_exact_product` by differentiating the gradient along u: `DualLayers` has no recurrent layers,
+    and no batch-norms whose statistics are summed over processes.
+    """
     # The recurrent networks of cuDNN cannot be differentiated twice; torch's own can.
     recurrent = any(isinstance(module, nn.RNNBase) for module in energy.model.modules())
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
         point = point.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(_energy(energy, point, eps), point, create_graph=True)
+        (gradient,) = torch.autograd.grad(_evaluate_energy(energy, point, eps), point, create_graph=True)
         return torch.autograd.grad(gradient, (point, *weights), grad_outputs=u, materialize_grads=True)
 
 
 def _difference_product(
     energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights, there: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """The same by one-sided differences of the gradient, known at the point itself."""
+    """The product of `_exact_product` by one-sided differences; ``there`` are the gradients at the point itself."""
     part = shared()
     entries = u.numel() if part is None else u.numel() * part.size // part.mine
     step = DISPLACEMENT * math.sqrt(entries) / norm_over_batch(u).clamp(min=torch.finfo(u.dtype).tiny)

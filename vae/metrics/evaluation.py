@@ -15,11 +15,11 @@ from torch.nn.functional import pad
 
 from lso.vae.config.components import Inference, Svi
 from lso.vae.data.corpus import Corpus
-from lso.vae.data.dataset import Data, passes
-from lso.vae.distributions.categorical import tokens_of
-from lso.vae.distributions.families import cat, take_rows
+from lso.vae.data.dataset import Data, split_passes
+from lso.vae.distributions.categorical import count_tokens
+from lso.vae.distributions.families import concatenate_posteriors, take_rows
 from lso.vae.distributions.gaussian import DiagonalGaussian, StandardNormal
-from lso.vae.inference.posterior import draws, group, infer
+from lso.vae.inference.posterior import clip_group_size, count_draws, infer
 from lso.vae.metrics.active_units import is_active, mean_variance, redraw_rise
 from lso.vae.metrics.importance import BLOCK, importance_nll
 from lso.vae.metrics.information import aggregate_kl, log_mixture, log_mixture_within, mutual_information
@@ -337,7 +337,7 @@ def decoder_use(
     total = z.new_zeros(model.latent_dim, dtype=torch.float64)
     with eval_mode(model):
         part, z, redrawn = x[used], z[used.to(z.device)], redrawn[used.to(z.device)]
-        for rows in passes(part, batch_size or pass_size(model)):
+        for rows in split_passes(part, batch_size or pass_size(model)):
             total += redraw_rise(model, to_model_input(model, part, rows), z[rows], redrawn[rows]).double().sum(0)
     return total / len(used)
 
@@ -359,13 +359,13 @@ def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_s
     batch_size = pass_size(model) if batch_size is None else batch_size
     require(batch_size >= 1, "batch_size >= 1", batch_size, "1000 is the default; less needs less memory.")
     how = model.inference if inference is None else inference
-    unit = math.lcm(group(how), group(model.inference))  # whole groups in each pass
+    unit = math.lcm(clip_group_size(how), clip_group_size(model.inference))  # whole groups in each pass
     batch_size = max(unit, batch_size - batch_size % unit)
     first, second = (draw_code_noise(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
-    start = starts(model, x, seed, draws(how))
-    again = starts(model, x, seed, draws(model.inference))
+    start = starts(model, x, seed, count_draws(how))
+    again = starts(model, x, seed, count_draws(model.inference))
     posteriors, parts, order = [], [], []
-    for rows in passes(x, batch_size):
+    for rows in split_passes(x, batch_size):
         data = to_model_input(model, x, rows)
         q = infer(how, model, data, start[:, rows], 1.0)
         z = q.sample(first[rows])
@@ -376,11 +376,13 @@ def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_s
             error = reencoding_error(model, z, likelihood, second[rows], again[:, rows])
             error_mean = reencoding_error(model, q.mean, model.decode(q.mean, data), start=again[:, rows])
         posteriors.append(q)
-        parts.append((z, loss, error, error_mean, tokens_of(data) if isinstance(x, Corpus) else torch.ones_like(loss)))
+        parts.append(
+            (z, loss, error, error_mean, count_tokens(data) if isinstance(x, Corpus) else torch.ones_like(loss))
+        )
         order.append(torch.arange(len(x))[rows])
     back = torch.cat(order).argsort().to(first.device)  # the parts of a corpus are sorted by length
     z, loss, error, error_mean, tokens = (torch.cat(column)[back] for column in zip(*parts, strict=True))
-    q = take_rows(cat(posteriors), back)
+    q = take_rows(concatenate_posteriors(posteriors), back)
     return _Codes(q, z, loss, error, error_mean, tokens, log_mixture(q, z))
 
 
@@ -427,7 +429,7 @@ def _iw_nll(
 ) -> float:
     draws, chunk = generator(seed, "metrics/importance"), max(1, (batch_size or pass_size(model)) // BLOCK)
     total, done = torch.zeros((), dtype=torch.float64, device=q.mean.device), 0
-    for rows in passes(x, BLOCK):
+    for rows in split_passes(x, BLOCK):
         data = to_model_input(model, x, rows)
         total += importance_nll(model, data, take_rows(q, rows), draws, samples=samples, chunk=chunk).sum()
         done += len(data)
@@ -439,7 +441,7 @@ def _iw_nll(
 def _exact_match(model: VAE, x: Corpus, q: Posterior) -> float:
     """Share of the first sequences that the greedy decode of their posterior mean equals."""
     part, matches = x[:MATCH_DATA], 0
-    for rows in passes(part, pass_size(model)):
+    for rows in split_passes(part, pass_size(model)):
         data = to_model_input(model, part, rows)
         found = greedy(model.stepwise, q.mean[:MATCH_DATA][rows], data.shape[1] + 1)  # one more, to see it end
         both = [pad(part, (0, data.shape[1] + 1 - part.shape[1]), value=PAD) for part in (found, data)]

@@ -16,7 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
 from lso.vae.config.components import Amortized
-from lso.vae.data.dataset import Data, passes, take, to_unit
+from lso.vae.data.dataset import Data, split_passes, take_batch, to_unit
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import UsageError
 from lso.vae.inference.posterior import posterior
@@ -356,8 +356,8 @@ def posterior_mean(
     require(size >= 1, "codes >= 1", size, "They are decoded in one pass.")
     points, parts, order, done = grid.points().to(weight.device), [], [], 0
     with eval_mode(model):
-        for rows in passes(x, min(ROWS, size)):
-            data = to_unit(take(x, rows).to(weight.device))
+        for rows in split_passes(x, min(ROWS, size)):
+            data = to_unit(take_batch(x, rows).to(weight.device))
             data = data.to(weight.dtype) if data.is_floating_point() else data
             joint = []
             for part in torch.split(points, max(1, size // len(data))):

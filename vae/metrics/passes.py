@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lso.vae.config.architectures import HEADS
 from lso.vae.config.components import NoiseSpec
-from lso.vae.data.dataset import Data, take, to_unit
+from lso.vae.data.dataset import Data, take_batch, to_unit
 from lso.vae.models.vae import VAE
 from lso.vae.utils.random import draw, generator
 
@@ -39,7 +39,7 @@ def to_model_input(model: VAE, x: Data, rows: Tensor | slice) -> Tensor:
         Pixels in [0, 1] and in the model's dtype, or tokens.
     """
     weight = next(model.parameters())
-    data = to_unit(take(x, rows).to(weight.device))
+    data = to_unit(take_batch(x, rows).to(weight.device))
     return data.to(weight.dtype) if data.is_floating_point() else data
 
 

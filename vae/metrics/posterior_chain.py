@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.vae.data.dataset import Data, passes
+from lso.vae.data.dataset import Data, split_passes
 from lso.vae.inference.posterior import posterior
 from lso.vae.metrics.passes import eval_mode, pass_size, to_model_input
 from lso.vae.models.vae import VAE
@@ -101,7 +101,7 @@ def posterior_draws(
         last one lacks the function that the chain begins with). Deviations: acceptance is decided in log space.
     """
     weight, n = next(model.parameters()), len(x)
-    rows = passes(x, pass_size(model))
+    rows = split_passes(x, pass_size(model))
     stream = generator(seed, "posterior-chain")
     with eval_mode(model):
         z = _first(model, x, rows, stream, seed)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lso.vae.distributions.categorical import draw
+from lso.vae.distributions.categorical import draw_tokens
 from lso.vae.utils.validation import require
 from lso.vae.vocabulary import END, PAD, START
 
@@ -80,7 +80,7 @@ def sample(
 
     def choose(logits: Tensor, position: int) -> Tensor:
         probabilities = torch.softmax(logits / temperature, -1)
-        return draw(_nucleus(probabilities, top_p) if top_p < 1 else probabilities, noise[:, position])
+        return draw_tokens(_nucleus(probabilities, top_p) if top_p < 1 else probabilities, noise[:, position])
 
     return _one_by_one(decoder, z, noise.shape[1], choose)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lso.vae import distributed, runs
 from lso.vae.checkpoint_selection import is_eligible
 from lso.vae.config.training import TrainConfig
-from lso.vae.data.dataset import Dataset, batches, draw_batch, take, units
+from lso.vae.data.dataset import Dataset, count_units, draw_batch, epoch_batches, take_batch
 from lso.vae.distributed import threads
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import RunError
@@ -205,7 +205,7 @@ def _batches(trainer: Trainer) -> Iterator[Tensor]:
     """Rows of the batches still to come in this epoch."""
     position, protocol = trainer.position, trainer.config.protocol
     stream = generator(trainer.config.seed, "order", position.epoch)
-    return iter(batches(trainer.data, protocol.batch_size, stream, protocol.lengths)[position.batch :])
+    return iter(epoch_batches(trainer.data, protocol.batch_size, stream, protocol.lengths)[position.batch :])
 
 
 def _advance(trainer: Trainer, rows: Tensor) -> None:
@@ -225,7 +225,7 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
 
 def inputs(trainer: Trainer, rows: Tensor) -> tuple[Tensor, StepNoise, StepInputs]:
     """What the coming outer step takes beside the weights."""
-    x = take(trainer.data, rows)
+    x = take_batch(trainer.data, rows)
     weight = kl_weight(trainer.config.method.schedule, trainer.position.step, trainer.steps_per_epoch)
     # Filled there: a copy of a host number would wait for the GPU at each step.
     knobs = StepInputs(*(torch.full((), value, device=x.device) for value in (weight, trainer.position.learning_rate)))
@@ -278,10 +278,10 @@ def _train_encoder(trainer: Trainer, x: Tensor, noise: StepNoise, knobs: StepInp
             done += 1
             batch, own = (x, _noise(trainer, x, done)._replace(binarize=noise.binarize))
             if done > 1:
-                batch = take(trainer.data, _inner_rows(trainer, done))
+                batch = take_batch(trainer.data, _inner_rows(trainer, done))
                 own = _noise(trainer, batch, done)
             total += trainer.step(batch, own, knobs, ("encoder",)).loss.double() * len(batch)
-            count += units(trainer.data, batch)
+            count += count_units(trainer.data, batch)
         mean = distributed.broadcast_object((total / count).item())
         trainer.plan, more = aggressive.after_window(updates, trainer.plan, mean)
     return done

@@ -8,7 +8,7 @@ from torch import Tensor
 from lso.vae.config.components import Elbo, FreeBits, NoiseSpec
 from lso.vae.config.methods import Method
 from lso.vae.config.training import TrainConfig
-from lso.vae.data.dataset import Data, passes
+from lso.vae.data.dataset import Data, split_passes
 from lso.vae.distributions.families import take_rows
 from lso.vae.metrics.passes import draw_code_noise, draw_declared, eval_mode, pass_size, to_model_input
 from lso.vae.models.vae import VAE
@@ -85,7 +85,7 @@ def _sums(method: Method, model: VAE, x: Data, q: Posterior, seed: int) -> Tenso
     weight = q.mean.new_tensor(method.schedule.end)
     total = torch.zeros(2, dtype=torch.float64, device=q.mean.device)
     with eval_mode(model):
-        for rows in passes(x, max(1, pass_size(model) // count)):
+        for rows in split_passes(x, max(1, pass_size(model) // count)):
             data = to_model_input(model, x, rows)
             terms = evaluate(method.objective, model, data, take_rows(q, rows), first[:, rows], weight)
             total[0] += terms.loss.double().sum()

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from lso.vae import checkpoint, runs
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.corpus import Corpus
-from lso.vae.data.dataset import Data, Dataset, steps
+from lso.vae.data.dataset import Data, Dataset, count_batches
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.launch import is_main_process, process_info
@@ -129,7 +129,7 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, call
         codes=None,
         totals=torch.zeros(6, dtype=torch.float64, device=device),
         callback=callback,
-        steps_per_epoch=steps(dataset.train, config.protocol.batch_size, config.protocol.lengths),
+        steps_per_epoch=count_batches(dataset.train, config.protocol.batch_size, config.protocol.lengths),
     )
 
 

@@ -10,7 +10,7 @@ from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.task import fill_defaults, task
 from lso.tasks.training.plan import plan
 from lso.vae.config.training import DataConfig
-from lso.vae.data.dataset import Dataset, take
+from lso.vae.data.dataset import Dataset, take_batch
 from lso.vae.vocabulary import END, START
 
 
@@ -95,7 +95,7 @@ def test_the_dataset_says_how_it_was_made() -> None:
     data = load()
     assert [len(data.split(name)) for name in ("train", "validation", "test")] == [1600, 200, 200]
     assert data.shape == (12, 1004) and data.vocabulary is not None and data.vocabulary.tokens[4] == "0"
-    x = take(data.train, slice(None))
+    x = take_batch(data.train, slice(None))
     assert (x[:, 0] == START).all() and (x[:, -1] == END).all() and (x[:, 1:-1] >= 4).all()
     assert torch.equal(x[:, 1:-1] - 4, synthetic.generate_sequences(2000)[:1600])
     told = data.provenance
@@ -112,7 +112,7 @@ def test_files_of_such_sequences_are_read(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text("7 8 999 \n1 2 3 \n")
     data = load(path=str(tmp_path))
     assert data.shape == (5, 1004)
-    assert take(data.train, slice(1)).tolist() == [[START, 11, 12, 1003, END]]
+    assert take_batch(data.train, slice(1)).tolist() == [[START, 11, 12, 1003, END]]
 
 
 def test_there_is_no_path_by_default() -> None:

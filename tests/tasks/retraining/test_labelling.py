@@ -20,13 +20,13 @@ from lso.objectives.latent_objective import LatentObjective
 from lso.tasks.retraining.labelled_data import LabelledData, save_labelled
 from lso.tasks.retraining.labelling import MAX_INITIAL_FAILURES, LabellingStopped, label_data
 from lso.vae.data.corpus import Corpus
-from lso.vae.data.dataset import take
+from lso.vae.data.dataset import take_batch
 from lso.vae.errors import RunError, UsageError
 from lso.vae.vocabulary import END, SPECIALS, START, Vocabulary
 from tests.lso.scorers import hanging
 from tests.vae.small import digits, sentences
 
-TEXTS = [sentences().vocabulary.text(row) for row in take(sentences().train, slice(0, 60)).tolist()]  # type: ignore[union-attr]
+TEXTS = [sentences().vocabulary.text(row) for row in take_batch(sentences().train, slice(0, 60)).tolist()]  # type: ignore[union-attr]
 
 
 def length(texts: Sequence[str]) -> list[float | None]:
@@ -140,7 +140,7 @@ def test_cut_it_waits_for_the_calls_that_have_begun_and_keeps_them(tmp_path: Pat
 
 def test_tensors_are_scored_again_in_the_company_in_which_they_were(tmp_path: Path) -> None:
     """Killed between two values of one batch, as last digits depend on its size."""
-    x, sizes = take(digits().train, slice(0, 11)), []
+    x, sizes = take_batch(digits().train, slice(0, 11)), []
 
     def uneven(batch: torch.Tensor) -> torch.Tensor:
         sizes.append(len(batch))
@@ -214,7 +214,7 @@ def test_a_score_that_only_fails_is_given_up(tmp_path: Path) -> None:
 
 
 def test_pictures_are_scored_as_tensors_or_arrays(tmp_path: Path) -> None:
-    x = take(digits().train, slice(0, 9))
+    x = take_batch(digits().train, slice(0, 9))
     caller = {
         "tensors": lambda batch: batch.flatten(1).sum(1),
         "objects": lambda arrays: [float(array.sum()) for array in arrays],

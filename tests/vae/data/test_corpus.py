@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lso.vae.data.corpus import Corpus
-from lso.vae.data.dataset import batches, passes, steps, take
+from lso.vae.data.dataset import count_batches, epoch_batches, split_passes, take_batch
 from lso.vae.errors import DataError
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import PAD
@@ -35,7 +35,7 @@ def test_views_choose_and_copy_no_token() -> None:
     assert plain(corpus[-2:].packed()) == SEQUENCES[-2:] and len(corpus[-2:].packed().tokens) < len(corpus.tokens)
     empty = corpus[5:5]
     assert len(empty) == 0 and empty.shape == (0, 0) and empty.padded().shape == (0, 0)
-    assert torch.equal(take(corpus, rows), view.padded())
+    assert torch.equal(take_batch(corpus, rows), view.padded())
 
 
 def test_one_sequence_is_its_tokens_and_a_corpus_says_what_it_is() -> None:
@@ -65,18 +65,18 @@ def test_groups_cover_all_data_once(lengths: str, size: int) -> None:
         assert max(map(len, groups)) <= size
         if lengths == "equal":
             assert all(len(set(corpus.lengths[group].tolist())) == 1 for group in groups)
-            assert not any(bool((take(corpus, group) == PAD).any()) for group in groups)
+            assert not any(bool((take_batch(corpus, group) == PAD).any()) for group in groups)
         else:
             assert [len(group) for group in groups[:-1]] == [size] * (len(groups) - 1)
             assert torch.equal(corpus.lengths[torch.cat(groups)], corpus.lengths.sort().values)
-    assert steps(corpus, size, lengths) == len(corpus.groups(size, lengths))  # type: ignore[arg-type]
+    assert count_batches(corpus, size, lengths) == len(corpus.groups(size, lengths))  # type: ignore[arg-type]
 
 
 def test_equal_batches_are_fixed_and_near_ones_are_not() -> None:
     corpus = Corpus.of(SEQUENCES)
 
     def made(lengths: str, seed: int) -> list[list[int]]:
-        return [rows.tolist() for rows in batches(corpus, 8, generator(seed, "x"), lengths)]  # type: ignore[arg-type]
+        return [rows.tolist() for rows in epoch_batches(corpus, 8, generator(seed, "x"), lengths)]  # type: ignore[arg-type]
 
     assert made("equal", 0) != made("equal", 1) and sorted(made("equal", 0)) == sorted(made("equal", 1))
     assert {frozenset(rows) for rows in made("near", 0)} != {frozenset(rows) for rows in made("near", 1)}
@@ -84,7 +84,7 @@ def test_equal_batches_are_fixed_and_near_ones_are_not() -> None:
     # They are made once: aggressive training asks for them at each inner step.
     one, other = corpus.groups(8), corpus.groups(8)
     assert one is not other and all(a is b for a, b in zip(one, other, strict=True))
-    assert [rows.tolist() for rows in passes(corpus, 8)] == [rows.tolist() for rows in passes(corpus, 8)]  # type: ignore[union-attr]
+    assert [rows.tolist() for rows in split_passes(corpus, 8)] == [rows.tolist() for rows in split_passes(corpus, 8)]  # type: ignore[union-attr]
 
 
 def test_nothing_is_no_corpus() -> None:
@@ -105,10 +105,10 @@ def test_a_corpus_on_a_gpu_is_the_same() -> None:
 @pytest.mark.gpu
 def test_a_batch_is_taken_without_waiting_for_the_gpu() -> None:
     there, rows = Corpus.of(SEQUENCES).to("cuda"), torch.tensor([5, 0, 69])
-    wanted = take(there, rows)
+    wanted = take_batch(there, rows)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        found = take(there, rows)
+        found = take_batch(there, rows)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(found, wanted)

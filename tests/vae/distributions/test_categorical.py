@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lso.vae.distributions.categorical import Categorical, draw, tokens_of
+from lso.vae.distributions.categorical import Categorical, count_tokens, draw_tokens
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import PAD, START
 from tests.vae.sequence_models import WORDS, mixed, padded
@@ -26,8 +26,8 @@ def test_log_prob_is_the_sum_over_all_tokens_after_the_first() -> None:
 
 
 def test_tokens_count_the_end_and_not_the_start() -> None:
-    assert tokens_of(X).tolist() == [len(sequence) - 1 for sequence in mixed()]
-    assert tokens_of(torch.tensor([[1, 2, 0]])).tolist() == [1]
+    assert count_tokens(X).tolist() == [len(sequence) - 1 for sequence in mixed()]
+    assert count_tokens(torch.tensor([[1, 2, 0]])).tolist() == [1]
 
 
 def test_the_mean_is_a_soft_sequence_of_the_same_length() -> None:
@@ -48,15 +48,15 @@ def test_mode_and_sample_keep_the_lengths() -> None:
 def test_draws_are_as_frequent_as_probable() -> None:
     n, p = 40_000, torch.tensor([0.0, 0.1, 0.0, 0.6, 0.3, 0.0])
     u = torch.rand(n, generator=generator(0, "u"))
-    share = draw((7 * p).expand(n, -1), u).bincount(minlength=6) / n  # not normalized
+    share = draw_tokens((7 * p).expand(n, -1), u).bincount(minlength=6) / n  # not normalized
     assert bool(((share - p).abs() <= 4 * (p * (1 - p) / n).sqrt()).all())
 
 
 def test_the_ends_of_the_interval_draw_nothing_impossible() -> None:
     p: Tensor = torch.tensor([0.0, 0.1, 0.0, 0.6, 0.3, 0.0])
     almost = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
-    assert draw(p.expand(2, -1), torch.stack([torch.tensor(0.0), almost])).tolist() == [1, 4]
-    assert draw(p, torch.tensor(1.0)).item() == 4  # a uniform in double that was rounded
+    assert draw_tokens(p.expand(2, -1), torch.stack([torch.tensor(0.0), almost])).tolist() == [1, 4]
+    assert draw_tokens(p, torch.tensor(1.0)).item() == 4  # a uniform in double that was rounded
     many = torch.rand(200, 1000, generator=generator(0, "p")) ** 3
     many[:, 990:] = 0.0
-    assert int(draw(many, almost.expand(200)).max()) == 989
+    assert int(draw_tokens(many, almost.expand(200)).max()) == 989

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Normal, kl_divergence
 
-from lso.vae.distributions.families import cat
+from lso.vae.distributions.families import concatenate_posteriors
 from lso.vae.distributions.gaussian import DiagonalGaussian, normal_log_prob, prior_log_prob
 
 
@@ -71,6 +71,6 @@ def test_log_prob_of_own_draws_is_finite_in_single_precision(log_var: float) -> 
 
 
 def test_rows_and_cat_are_inverse(q: DiagonalGaussian) -> None:
-    again = cat([q[:2], q[2:4], q[torch.tensor([4])]])
+    again = concatenate_posteriors([q[:2], q[2:4], q[torch.tensor([4])]])
     assert len(again) == len(q) == 5
     assert torch.equal(again.mean, q.mean) and torch.equal(again.log_var, q.log_var)

@@ -27,7 +27,7 @@ def assert_products_agree(made: VAE, x: Tensor) -> None:
     point, u, eps = (normal(*size, seed=i) for i, size in enumerate([(2, len(x), 4), (2, len(x), 4), (len(x), 4)]))
     with frozen_statistics(made):
         found = refinement._exact_product(energy, point, eps, u, weights)
-        wanted = refinement._doubly_backward(energy, point, eps, u, weights)
+        wanted = refinement._double_backward_product(energy, point, eps, u, weights)
     assert float(wanted[0].norm()) > 1e-3
     for a, b in zip(found, wanted, strict=True):
         assert (a - b).norm() <= 1e-12 * b.norm() + 1e-13

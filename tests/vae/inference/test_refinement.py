@@ -11,8 +11,8 @@ from lso.vae.config.architectures import Architecture
 from lso.vae.config.components import Refinement, SemiAmortized, Svi
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import UsageError
-from lso.vae.inference.posterior import draws, infer, posterior
-from lso.vae.inference.refinement import Energy, descend, frozen_statistics, refine
+from lso.vae.inference.posterior import count_draws, infer, posterior
+from lso.vae.inference.refinement import Energy, frozen_statistics, refine, run_descent
 from lso.vae.models.vae import VAE, build
 from lso.vae.protocols import Posterior
 from lso.vae.utils.random import generator
@@ -126,7 +126,7 @@ def test_clips_of_these_tests_are_active_where_they_should_be() -> None:
     for over, clip in CLIPS:
         spec = Refinement(steps=K, clip=clip, clip_over=over, batch=8)  # type: ignore[arg-type]
         start = torch.stack([made.encode(x).mean, made.encode(x).log_var])
-        _, _, factors = descend(spec, Energy(made, x, W), start, noise)
+        _, _, factors = run_descent(spec, Energy(made, x, W), start, noise)
         assert bool((torch.stack(factors) * 8 < 0.999).any()) == (clip in (1.0, 0.5))
 
 
@@ -138,7 +138,7 @@ def test_reverse_pass_is_the_published_recursion() -> None:
     q = refine(spec, Energy(made, x, W), DiagonalGaussian(start[0], start[1]), noise)
     bar = torch.randn(2, B, D, generator=generator(2, "bar"), dtype=torch.float64)
     found = torch.autograd.grad(torch.stack([q.mean, q.log_var]), start, bar)[0]
-    _, points, factors = descend(spec, Energy(made, x, W), start, noise)
+    _, points, factors = run_descent(spec, Energy(made, x, W), start, noise)
     velocity = torch.zeros_like(bar)
     for k in reversed(range(K)):
 
@@ -158,7 +158,7 @@ def test_descent_is_that_of_the_batch_mean_as_published() -> None:
     made, (x, noise) = model(), data()
     spec = Refinement(steps=K, clip=0.5, clip_over="batch", batch=B)
     mean, log_var = (t.detach() for t in (made.encode(x).mean, made.encode(x).log_var))
-    end, _, _ = descend(spec, Energy(made, x, W), torch.stack([mean, log_var]), noise)
+    end, _, _ = run_descent(spec, Energy(made, x, W), torch.stack([mean, log_var]), noise)
     v_mean, v_log_var = torch.zeros_like(mean), torch.zeros_like(mean)
     for eps in noise:
         mean, log_var = mean.detach().requires_grad_(), log_var.detach().requires_grad_()
@@ -173,8 +173,8 @@ def test_a_datum_is_refined_alike_in_any_batch() -> None:
     made, (x, noise) = model(), data()
     spec = Refinement(steps=K, clip=1.0, batch=8)
     start = torch.randn(2, B, D, generator=generator(3, "start"), dtype=torch.float64)
-    together, _, _ = descend(spec, Energy(made, x, W), start, noise)
-    alone, _, _ = descend(spec, Energy(made, x[2:3], W), start[:, 2:3], noise[:, 2:3])
+    together, _, _ = run_descent(spec, Energy(made, x, W), start, noise)
+    alone, _, _ = run_descent(spec, Energy(made, x[2:3], W), start[:, 2:3], noise[:, 2:3])
     torch.testing.assert_close(together[:, 2:3], alone, rtol=1e-10, atol=1e-12)
 
 
@@ -197,11 +197,11 @@ def test_svi_has_no_encoder_and_its_codes_are_constants() -> None:
     chosen = example("svi", steps=3)
     made = small_model(chosen)
     assert not list(made.encoder.parameters()) and isinstance(made.inference, Svi)
-    x, noise = torch.rand(5, 1, 8, 8, generator=generator(0, "x")), torch.randn(draws(made.inference), 5, 4)
+    x, noise = torch.rand(5, 1, 8, 8, generator=generator(0, "x")), torch.randn(count_draws(made.inference), 5, 4)
     assert not infer(made.inference, made, x, noise, 1.0).mean.requires_grad
     assert torch.equal(posterior(made, x).mean, posterior(made, x).mean)
     zero = small_model(example("svi", steps=3, initial="zero")).inference
-    assert draws(zero) == 3
+    assert count_draws(zero) == 3
     one = infer(zero, made, x, noise[:3], 1.0)
     assert one.mean.shape == (5, 4) and not torch.equal(one.mean, torch.zeros(5, 4))
 
@@ -209,7 +209,7 @@ def test_svi_has_no_encoder_and_its_codes_are_constants() -> None:
 def test_random_start_of_svi_has_deviation_a_tenth() -> None:
     """8,000 draws each of mean and log-variance: a standard error of 0.8 %."""
     made = small_model(example("svi", steps=2, step_size=1e-9))
-    noise = torch.randn(draws(made.inference), 2000, 4, generator=generator(0, "noise"))
+    noise = torch.randn(count_draws(made.inference), 2000, 4, generator=generator(0, "noise"))
     q = infer(made.inference, made, torch.zeros(2000, 1, 8, 8), noise, 1.0)
     assert q.mean.std().item() == pytest.approx(0.1, rel=0.025) == q.log_var.std().item()
     assert abs(q.mean.mean()) < 0.0035 > abs(q.log_var.mean()) and not torch.isclose(q.mean, q.log_var).all()

@@ -10,7 +10,7 @@ from lso.vae.config.components import Refinement, SemiAmortized, Svi
 from lso.vae.config.methods import method
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import UsageError
-from lso.vae.inference.posterior import draws, infer, posterior
+from lso.vae.inference.posterior import count_draws, infer, posterior
 from lso.vae.metrics import inference_gap as gaps_module
 from lso.vae.metrics.inference_gap import best_gaussian, gaps, mirrored, neg_elbo
 from lso.vae.metrics.passes import pass_size
@@ -89,7 +89,7 @@ def test_svi_of_training_approaches_the_same_optimum() -> None:
     world, precision = correlated()
     x = world.data(4, generator(0, "x"))
     chosen = Svi(refinement=Refinement(steps=1500, step_size=0.006, momentum=0.5, clip=0.0, batch=1))
-    noise = torch.randn(draws(chosen), 4, 3, generator=generator(0, "noise"), dtype=torch.float64)
+    noise = torch.randn(count_draws(chosen), 4, 3, generator=generator(0, "noise"), dtype=torch.float64)
     q = infer(chosen, world.model, x, noise, 1.0)
     torch.testing.assert_close(q.mean, exact_mean(world, precision, x), rtol=0, atol=0.15)
     torch.testing.assert_close(q.log_var, -precision.diagonal().log().expand(4, 3), rtol=0, atol=0.25)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lso.vae import checkpoint, runs
 from lso.vae.config.methods import METHODS
-from lso.vae.data.dataset import steps
+from lso.vae.data.dataset import count_batches
 from lso.vae.errors import DivergedError, RunError
 from lso.vae.metrics import evaluation
 from lso.vae.objectives.kl_schedules import kl_weight
@@ -38,7 +38,7 @@ every_method = pytest.mark.parametrize("name", METHODS)
 def test_two_epochs_lower_the_loss_and_fill_the_folder(name: str, tmp_path: Path) -> None:
     data = data_for(config(name))
     run = train(config(name, learning_rate=3e-3), data, tmp_path / "r")
-    found, length = run.metrics(), steps(data.train, 32)
+    found, length = run.metrics(), count_batches(data.train, 32)
     assert length == STEPS or data.kind == "sequence"
     assert [(row["epoch"], row["step"]) for row in found] == [(0, 0), (1, length), (2, 2 * length)]
     assert found[-1]["neg_elbo"] < found[1]["neg_elbo"] < found[0]["neg_elbo"]
