@@ -28,7 +28,7 @@ from lso.tasks.training.run_set import folder_name
 from lso.vae.config.architectures import architecture
 from lso.vae.config.methods import parse_method
 from lso.vae.models.vae import build
-from lso.vae.precision import slower, unsupported
+from lso.vae.precision import explain_slowdown, explain_unsupported
 from lso.vae.runs import Run
 from lso.vae.utils.files import replace_arrays, replace_file
 
@@ -168,7 +168,7 @@ def steps(name: str, seconds: float, place: "Place") -> "Outcome":
     method = parse_method(case.method)
     torch.manual_seed(0)
     model = build(architecture(case.arch, 32), method.skip, case.shape).to(device)
-    if why := unsupported(case.precision, model, device) or slower(case.precision, model, device):
+    if why := explain_unsupported(case.precision, model, device) or explain_slowdown(case.precision, model, device):
         raise Cannot(why)
     ways: tuple[training.Way, ...] = ("eager", "captured")
     ways = ("compiled", "compiled and captured") if name.endswith("compiled") else ways

@@ -1,4 +1,7 @@
-"""Files of weights and codes: safetensors for the model, plain tensors for resuming, npz for codes; none runs code."""
+"""Files of weights and codes: safetensors for models, torch's format for resuming, npz for codes.
+
+Reading one never runs code: nothing is unpickled but plain tensors and values.
+"""
 
 import dataclasses
 import io
@@ -23,33 +26,29 @@ from lso.vae.models.vae import VAE
 from lso.vae.utils.files import replace_file
 from lso.vae.vocabulary import Vocabulary
 
-# What zipfile, and torch or numpy by way of it, may raise of a file that is damaged.
+# What zipfile, and torch or numpy through it, may raise for a damaged file.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
-WRONG = (TypeError, ValueError, LookupError, AttributeError, RecursionError, OverflowError)  # values of another kind
+# What reading a file may raise that holds other values than expected.
+INVALID_VALUES = (TypeError, ValueError, LookupError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Codes:
-    """Posteriors over the validation split, so that a search needs no dataset.
-
-    Args:
-        mean: ``(n, latent)`` posterior means.
-        log_var: ``(n, latent)`` posterior log-variances.
-        decoder_use: ``(latent,)`` nats, or None while the run is not finished.
-    """
+    """The posteriors of the validation split, kept with a run so that a search needs no dataset."""
 
     mean: Float[Tensor, "n latent"]
     log_var: Float[Tensor, "n latent"]
+    # Nats that the decoder takes from each dimension; None while the run is not finished.
     decoder_use: Float[Tensor, " latent"] | None = None
 
 
 def save_model(model: VAE, weights: dict[str, Tensor], path: Path) -> None:
-    """Write weights with what is needed to rebuild the model."""
+    """Write weights together with what is needed to rebuild their model."""
     replace_file(path, pack_model(model, weights))
 
 
 def pack_model(model: VAE, weights: dict[str, Tensor]) -> bytes:
-    """The content of a model's file, see `save_model`."""
+    """The bytes of a model's file, see `save_model`."""
     from safetensors.torch import save
 
     card = {"architecture": dataclasses.asdict(model.architecture), "skip": model.skip, "shape": list(model.shape)}
@@ -63,14 +62,9 @@ def pack_model(model: VAE, weights: dict[str, Tensor]) -> bytes:
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a model's file holds, nothing of it built yet.
+    """The metadata and the weights (on the CPU) in a model's safetensors file, without building the model.
 
-    Args:
-        path: the safetensors file.
-    Returns:
-        What is needed to rebuild the model, see `save_model`, and its weights, on the CPU.
-    Raises:
-        RunError: if the file is missing, truncated, of another program, or not safetensors; it is never unpickled.
+    A file that is missing, truncated or not written by lso raises a `RunError`.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -84,13 +78,13 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         if not isinstance(card, dict):
             raise ValueError(f"expected named values, got a {type(card).__name__}")
-    except (SafetensorError, OSError, *WRONG, RuntimeError) as error:
-        raise _no_model(path, error) from None
+    except (SafetensorError, OSError, *INVALID_VALUES, RuntimeError) as error:
+        raise _model_error(path, error) from None
     return card, weights
 
 
 def load_model(path: Path, device: str = "cpu") -> VAE:
-    """Read a model, in eval mode."""
+    """Read a model from its file, in eval mode."""
     card, weights = read_model(path)
     try:
         inference = read_component(card["inference"])
@@ -110,60 +104,63 @@ def load_model(path: Path, device: str = "cpu") -> VAE:
             prior=prior,
         )
         model.load_state_dict(weights)
-        if spoiled := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
-            raise ValueError(f"{spoiled[0]} has values that are not finite")
-    except (*WRONG, RuntimeError, LsoError) as error:
-        raise _no_model(path, error) from None
+        if non_finite := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
+            raise ValueError(f"{non_finite[0]} has values that are not finite")
+    except (*INVALID_VALUES, RuntimeError, LsoError) as error:
+        raise _model_error(path, error) from None
     return model.to(device).eval()
 
 
-def _no_model(path: Path, error: Exception) -> RunError:
-    what = f"{path} is not a model that lso wrote ({first_line(error)})"
-    return RunError(what, "It is truncated or of another kind; train again or give another run.")
+def _model_error(path: Path, error: Exception) -> RunError:
+    message = f"{path} is not a model that lso wrote ({first_line(error)})"
+    return RunError(message, "It is truncated or of another kind; train again or give another run.")
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says, on one line."""
+    """The first line of another library's error message, shortened."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:100]
 
 
 def save_last(values: dict[str, Any], path: Path) -> None:
-    """Write the state for resuming."""
+    """Write the state from which a training is resumed."""
     buffer = io.BytesIO()
-    torch.save(tree_map_only(Tensor, _own, values), buffer)
+    torch.save(tree_map_only(Tensor, _without_storage_of_others, values), buffer)
     replace_file(path, buffer.getvalue())
 
 
-def _own(value: Tensor) -> Tensor:
-    """A tensor that holds its own numbers only: of a view all that it is a view of would be written."""
+def _without_storage_of_others(value: Tensor) -> Tensor:
+    """The tensor, copied if it is a view: `torch.save` writes the whole storage behind a view."""
     return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
 
 
 def load_last(
     path: Path, device: torch.device | str, what: str = "a checkpoint", remedy: str = "train again"
 ) -> dict[str, Any]:
-    """Read the state for resuming, or other named tensors that `torch.save` wrote."""
+    """Read named tensors that `torch.save` wrote, such as the state from which a training is resumed.
+
+    ``what`` and ``remedy`` are words for the error: what the file should be, and what to do.
+    """
     try:
         content = path.read_bytes()
-        if not content.startswith(b"PK"):  # a bare pickle, of which torch would warn before it refuses it
+        if not content.startswith(b"PK"):  # not a zip file: torch would warn of a bare pickle before refusing it
             raise ValueError("not a file that torch.save wrote")
-        with zipfile.ZipFile(io.BytesIO(content)) as parts:  # torch compares no checksums
+        with zipfile.ZipFile(io.BytesIO(content)) as parts:  # torch itself compares no checksums
             if broken := parts.testzip():
                 raise ValueError(f"bad checksum of {broken}")
         values = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if not isinstance(values, dict):
             raise ValueError(f"expected named values, got a {type(values).__name__}")
-    except (pickle.UnpicklingError, EOFError, OSError, *WRONG, *DAMAGED_ZIP) as error:
+    except (pickle.UnpicklingError, EOFError, OSError, *INVALID_VALUES, *DAMAGED_ZIP) as error:
         why = first_line(error)
         raise RunError(
             f"{path} cannot be read as {what} ({why})",
-            f"It is damaged or not ours, and was not executed; {remedy}.",
+            f"It is damaged or not written by lso, and nothing in it was executed; {remedy}.",
         ) from None
     return values
 
 
 def pack_codes(codes: Codes) -> bytes:
-    """The content of a file of codes."""
+    """The bytes of a file of codes, see `save_codes`."""
     arrays = {"mean": codes.mean, "log_var": codes.log_var}
     if codes.decoder_use is not None:
         arrays["decoder_use"] = codes.decoder_use
@@ -173,14 +170,14 @@ def pack_codes(codes: Codes) -> bytes:
 
 
 def load_codes(path: Path) -> Codes:
-    """Read codes."""
+    """Read codes from an npz file."""
     try:
         # From memory, as numpy leaves a file open that it cannot read.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            found = {name: torch.from_numpy(file[name]) for name in ("mean", "log_var", "decoder_use") if name in file}
-        codes = Codes(**found)
+            arrays = {name: torch.from_numpy(file[name]) for name in ("mean", "log_var", "decoder_use") if name in file}
+        codes = Codes(**arrays)
         _require_codes(codes)
-    except (EOFError, OSError, *WRONG, *DAMAGED_ZIP) as error:
+    except (EOFError, OSError, *INVALID_VALUES, *DAMAGED_ZIP) as error:
         raise RunError(f"cannot read {path}: {first_line(error)}", "The file is damaged; train again.") from None
     return codes
 

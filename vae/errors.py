@@ -1,4 +1,4 @@
-"""The error tree. One class per kind of remedy; each message says what was expected, what came and what to do.
+"""The errors of lso: one class per kind of remedy; each message says what was expected, what came and what to do.
 
 LsoError
 |- UsageError     a name, parameter or configuration is wrong: change the call (exit code 2)
@@ -6,7 +6,7 @@ LsoError
 |- DataError      a file or dataset cannot be used
 |- RunError       a run folder is missing, taken, damaged or of another kind
 |- WriteError     a file cannot be written: the disk is full, or it is not allowed
-`- DivergedError  training met a loss that is not finite
+`- DivergedError  a loss of a training is not finite
 """
 
 from collections.abc import Iterable
@@ -59,7 +59,7 @@ class DivergedError(LsoError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that is not in a table, with the nearest known name."""
+    """The error for a name that is not in a table, with the nearest known name and all others."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f"Did you mean {near[0]!r}? " if near else ""

@@ -1,47 +1,38 @@
-"""Which of several processes this is, as `torchrun` says. Torch-free, so that a command knows who prints."""
+"""The rank of this process in a launch by `torchrun`, from its environment variables.
+
+Torch-free, so that a command can tell at once whether it is the one that prints.
+"""
 
 import os
 from dataclasses import dataclass
 
 from lso.vae.errors import UsageError
 
-NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
-    """One of the processes of a launch.
-
-    Args:
-        rank: its number, from 0.
-        count: of processes, on all machines.
-        local: its number on this machine.
-    """
+    """The position of a process in a launch."""
 
     rank: int = 0
-    count: int = 1
-    local: int = 0
+    count: int = 1  # number of processes on all machines
+    local: int = 0  # rank among the processes of this machine
 
 
 def process_info() -> ProcessInfo:
-    """Where this process stands, by ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and the address of the first one.
-
-    Returns:
-        The only one of one where they are not all set.
-    Raises:
-        UsageError: if they are not the numbers of a launch.
-    """
-    if not all(os.environ.get(name) for name in NEEDED):
+    """The position of this process, from the variables of a launch; the only process where they are not all set."""
+    if not all(os.environ.get(name) for name in VARIABLES):
         return ProcessInfo()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     try:
-        found = ProcessInfo(*(int(os.environ.get(name, "0")) for name in names))
+        info = ProcessInfo(*(int(os.environ.get(name, "0")) for name in names))
     except ValueError:
-        found = ProcessInfo(count=0)
-    if not 0 <= found.rank < found.count or found.local < 0:
-        said = ", ".join(f"{name}={os.environ.get(name, '')}" for name in names)
-        raise UsageError(f"expected 0 <= RANK < WORLD_SIZE, got {said}", "Start with torchrun, or unset them.")
-    return found
+        info = ProcessInfo(count=0)  # refused below
+    if not 0 <= info.rank < info.count or info.local < 0:
+        got = ", ".join(f"{name}={os.environ.get(name, '')}" for name in names)
+        raise UsageError(f"expected 0 <= RANK < WORLD_SIZE, got {got}", "Start with torchrun, or unset them.")
+    return info
 
 
 def is_main_process() -> bool:

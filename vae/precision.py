@@ -1,8 +1,8 @@
-"""Reduced precision of a training step: layers in bfloat16, weights, sums and losses in single precision.
+"""Mixed precision of a training step: layers in bfloat16; weights, sums and losses in single precision.
 
 Not every processor has bfloat16 instructions. Without them some layers cannot be computed at all (oneDNN has no such
-LSTM), and the others are computed in single precision after conversions that cost several times what they save. So one
-small layer of each kind that a model has is tried before training begins, once in a process.
+LSTM), and others are computed in single precision after conversions that cost several times what they save. So one
+small layer of each kind in the model is tried before training begins, once in a process.
 """
 
 import time
@@ -18,11 +18,11 @@ from lso.vae.config.training import Precision
 
 Layer = Literal["LSTM", "convolution", "linear layer"]
 
-TRIES = 5  # of which the fastest counts, as other work on the machine only adds
-SLOWER = 1.2  # from this ratio of seconds on it is told; below lies what two tries of the same layer differ by
+REPEATS = 5  # timings of which the fastest counts, as other work on the machine only adds time
+MIN_SLOWDOWN = 1.2  # ratio of times above which a slowdown is reported; two timings of one layer differ by less
 
-# Large enough that computing, not launching, takes the time: some 5 to 50 ms on one core.
-_SMALL: Mapping[Layer, Callable[[], tuple[nn.Module, Tensor]]] = {
+# Large enough that computing takes longer than launching: some 5 to 50 ms on one core.
+_SMALL_LAYERS: Mapping[Layer, Callable[[], tuple[nn.Module, Tensor]]] = {
     "LSTM": lambda: (nn.LSTM(128, 128, batch_first=True), torch.randn(32, 16, 128)),
     "convolution": lambda: (nn.Conv2d(64, 64, 3, padding=1), torch.randn(16, 64, 14, 14)),
     "linear layer": lambda: (nn.Linear(512, 512), torch.randn(256, 512)),
@@ -30,74 +30,69 @@ _SMALL: Mapping[Layer, Callable[[], tuple[nn.Module, Tensor]]] = {
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Matrix products and convolutions inside are computed in this precision (`torch.autocast`)."""
+    """A context in which matrix products and convolutions are computed in a precision (`torch.autocast`)."""
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
 
 
 @cache
-def seconds(layer: Layer, precision: Precision, device: torch.device) -> float:
-    """What the processor answers when it is asked to compute one small layer, forward and backward."""
+def time_layer(layer: Layer, precision: Precision, device: torch.device) -> float:
+    """Seconds for one small layer, forward and backward; a RuntimeError where the processor cannot compute it."""
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left as they were
-        module, x = _SMALL[layer]()
+        module, x = _SMALL_LAYERS[layer]()
     module, x = module.to(device), x.to(device)
-    found = []
-    for _ in range(1 + TRIES):
-        begun = time.perf_counter()
+    times = []
+    for _ in range(1 + REPEATS):
+        start = time.perf_counter()
         with autocast(precision, device):
             y = module(x)
         (y[0] if isinstance(y, tuple) else y).float().sum().backward()
         next(module.parameters()).sum().item()  # waits for a GPU
-        found.append(time.perf_counter() - begun)
-    return min(found[1:])  # in the first one libraries choose their ways
+        times.append(time.perf_counter() - start)
+    return min(times[1:])  # during the first, libraries choose their algorithms
 
 
-def layers_of(model: nn.Module) -> tuple[Layer, ...]:
-    """The kinds of layers that a model spends its time in."""
+def list_layers(model: nn.Module) -> tuple[Layer, ...]:
+    """The kinds of layers in which a model spends its time."""
     axes = {weight.ndim for weight in model.parameters()}
     has: dict[Layer, bool] = {
         "LSTM": any(isinstance(module, nn.LSTM) for module in model.modules()),
         "convolution": 4 in axes,
         "linear layer": 2 in axes,
     }
-    return tuple(layer for layer, there in has.items() if there)
+    return tuple(layer for layer, present in has.items() if present)
 
 
-def unsupported(precision: Precision, model: nn.Module, device: torch.device) -> str:
-    """Why a model's layers cannot be computed in a precision, by trying one of each kind."""
+def explain_unsupported(precision: Precision, model: nn.Module, device: torch.device) -> str:
+    """Why a model's layers cannot be computed in a precision, by trying one of each kind; empty if they can."""
     if precision == "float32":
         return ""
-    for layer in layers_of(model):
+    for layer in list_layers(model):
         try:
-            seconds(layer, precision, device)
+            time_layer(layer, precision, device)
         except RuntimeError as error:
-            why = str(error).splitlines()[0].partition(". ")[0]
-            return f"this {_name(device)} cannot compute the model's layers in {precision}: one {layer} failed ({why})"
+            why = f"one {layer} failed ({str(error).splitlines()[0].partition('. ')[0]})"
+            return f"this {_device_name(device)} cannot compute the model's layers in {precision}: {why}"
     return ""
 
 
-def slower(precision: Precision, model: nn.Module, device: torch.device) -> str:
-    """What a reduced precision costs where it makes steps slower, by timing one of each kind of the model's layers.
+def explain_slowdown(precision: Precision, model: nn.Module, device: torch.device) -> str:
+    """By how much a precision slows a model's layers down, by timing one of each kind; empty if it does not.
 
-    Args:
-        precision: of the layers, in which they can be computed.
-        model: whose layers.
-        device: where they are to be computed.
-    Returns:
-        A sentence with the measured times; empty where they are about as fast as in single precision, or faster.
+    The layers must be such that can be computed in this precision, see `explain_unsupported`.
     """
-    layers = () if precision == "float32" else layers_of(model)
-    reduced, single = (sum(seconds(layer, each, device) for layer in layers) for each in (precision, "float32"))
-    if reduced <= SLOWER * single:
+    layers = () if precision == "float32" else list_layers(model)
+    reduced, single = (sum(time_layer(layer, each, device) for layer in layers) for each in (precision, "float32"))
+    if reduced <= MIN_SLOWDOWN * single:
         return ""
     names = " and ".join(f"one small {layer}" for layer in layers)
     times = f"{reduced / single:z.1f} times as long ({1e3 * reduced:.3g} against {1e3 * single:.3g} ms)"
-    return f"{precision} is slower on this {_name(device)}: {names} took {times}"
+    return f"{precision} is slower on this {_device_name(device)}: {names} took {times}"
 
 
-def _name(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     return "GPU" if device.type == "cuda" else "CPU"
 
 
 def to_float32(x: Tensor) -> Tensor:
-    """What leaves a network, in at least single precision, as logarithms and sums over pixels go on from it."""
+    """The output of a network in at least single precision, for the logarithms and sums over pixels that follow."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -1,4 +1,4 @@
-"""The run folder: everything needed to repeat, resume or read a training or a search."""
+"""Run folders, which hold all that is needed to repeat, resume or read a training or a search."""
 
 import os
 from collections.abc import Mapping
@@ -39,18 +39,18 @@ CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT, START = (
 
 
 def runs_root() -> Path:
-    """Where new runs go: ``$LSO_RUNS``, else ``runs/`` below the working folder."""
+    """The folder of new runs: ``$LSO_RUNS``, else ``runs/`` below the working folder."""
     return Path(os.environ.get("LSO_RUNS", "runs"))
 
 
 class Run:
-    """A run folder, read as it lies on disk.
+    """A run folder; its files are read when they are asked for.
 
     Args:
         path: the folder.
-        made: False where another process makes it, which this one may not see yet.
-        trust: what the user lets run of the code that the folder names, see `lso.vae.utils.trust`.
-        accept_changes: whether files that are not as they were written are what the user means: they are sealed anew.
+        made: False where another process makes the folder, which this one may not see yet.
+        trust: which code named in the folder may run: all (True), none (False), or these names.
+        accept_changes: whether to accept files that differ from what was written: they are sealed anew.
     Raises:
         RunError: if it is not a run folder.
     """
@@ -65,8 +65,8 @@ class Run:
     ) -> None:
         self.path, self.trust = Path(path), trust
         if made and not (self.path / INFO).is_file():
-            what = "is not a run folder (no run.json)" if self.path.exists() else "does not exist"
-            raise RunError(f"{self.path} {what}", "`lso list runs` shows the runs there are.")
+            fault = "is not a run folder (no run.json)" if self.path.exists() else "does not exist"
+            raise RunError(f"{self.path} {fault}", "`lso list runs` shows the runs there are.")
         if accept_changes:
             seals.accept_files(self.path)
 
@@ -75,33 +75,33 @@ class Run:
 
     @property
     def info(self) -> dict[str, Any]:
-        """The content of run.json, read anew, without the hashes of other files."""
+        """The content of run.json, read at each access, without the seals of other files."""
         info = read_json(self.path / INFO)
         info.pop(SEALS, None)
         facts.require_known_format(info, self.path)
-        if told := facts.find_mistyped(info):
-            raise changed_error(self.path / INFO, told)
+        if mistyped := facts.find_mistyped(info):
+            raise changed_error(self.path / INFO, mistyped)
         return info
 
     @property
     def seals(self) -> seals.Seals | None:
-        """The hashes of its files, read anew; None of a folder that was written before there were any."""
+        """The seals of the run's files, read at each access; None in a folder written before there were seals."""
         return seals.read_seals(read_json(self.path / INFO), self.path)
 
     def checked(self, name: str) -> Path:
-        """A file of the run, after a look whether it is as it was written.
+        """The path of a file of the run, once it was checked to be as it was written.
 
         Args:
-            name: of the file.
+            name: of the file, e.g. ``"model.safetensors"``.
         Returns:
-            Where it is.
+            The path.
         Raises:
-            RunError: if it is not.
+            RunError: if the file was damaged or edited.
         """
         before = self.seals
         while before is not None and (error := seals.find_damage(self.path, name, before)):
             now = self.seals
-            if now == before:  # else it was written anew since run.json was read
+            if now == before:  # otherwise another process replaced the file after run.json was read: check again
                 raise error
             before = now
         return self.path / name
@@ -131,57 +131,58 @@ class Run:
             raise RunError(f"{path}: {error.message}", error.hint) from None
 
     def require(self, kind: Kind | None = None) -> Kind:
-        """Look whether run.json has what work on such a run needs.
+        """Check that run.json has the keys that work on a run of its kind needs.
 
         Args:
-            kind: that it should be; None is either.
+            kind: the kind that it must be; None allows either.
         Returns:
-            What it is.
+            Its kind.
         Raises:
-            RunError: if it is another one, or something is missing.
+            RunError: if it is of the other kind, or a key is missing.
         """
-        found, info = self.kind, self.info
-        if kind is not None and found != kind:
-            what = {"train": ("search", "training run"), "search": ("training run", "search")}[kind]
-            raise RunError(f"{self.path} is a {what[0]}, expected a {what[1]}", "`lso list runs` tells which is which.")
-        if told := facts.find_missing(found, info):
-            raise changed_error(self.path / INFO, f"it does not say its {told}")
-        return found
+        actual, info = self.kind, self.info
+        if kind is not None and actual != kind:
+            got, expected = {"train": ("search", "training run"), "search": ("training run", "search")}[kind]
+            raise RunError(f"{self.path} is a {got}, expected a {expected}", "`lso list runs` tells which is which.")
+        if missing := facts.find_missing(actual, info):
+            raise changed_error(self.path / INFO, f"it does not say its {missing}")
+        return actual
 
     @property
     def verdict(self) -> str:
-        """One sentence if the latents are not in use, else empty."""
+        """A sentence on latents that the decoder does not use; empty where it uses them."""
         return str(self.info.get("verdict", ""))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, one an epoch.
+        """The rows of metrics.jsonl, one for each epoch.
 
         Returns:
-            Rows in order; empty before the first. Those of sequences that were written before there was ``mi_mixed``
-            had it under ``mi``, and have no ``mi`` here.
+            The rows in order; empty before the first evaluation.
         """
         path = self.checked(METRICS)
         rows = read_lines(path) if path.is_file() else []
         for row in rows:
             if not isinstance(row.get("epoch"), int) or not isinstance(row.get("best"), bool):
                 raise changed_error(path, "a row is not that of an epoch")
+            # Before there was ``mi_mixed``, rows of sequences held its value under ``mi``.
             if "tokens" in row and "mi" in row and "mi_mixed" not in row:
                 row["mi_mixed"] = row.pop("mi")
         return rows
 
     def best(self) -> dict[str, Any]:
-        """The row of the weights in model.safetensors, which `Protocol.monitor` chose; see `describe_selection`.
+        """The row of metrics.jsonl of the epoch whose weights are kept, see `Protocol.monitor`.
 
         Returns:
-            The row; empty before the first.
+            The row; empty before the first evaluation.
         """
         return next((row for row in reversed(self.metrics()) if row["best"]), {})
 
     def kept_by(self) -> str:
-        """Which epoch's weights are in model.safetensors, and by what rule.
+        """Which epoch's weights are kept, and by what rule.
 
         Returns:
-            Words to go on with; empty before the first epoch.
+            Part of a sentence, such as ``kept epoch 17, of the least validation -ELBO (24.31)``; empty before the first
+            evaluation.
         """
         from lso.vae.checkpoint_selection import describe_selection
 
@@ -189,25 +190,25 @@ class Run:
         return describe_selection(self.config, row) if row else ""
 
     def model(self, device: str = "cpu") -> "VAE":
-        """The weights that were kept, in eval mode.
+        """The model with the weights that were kept, in eval mode.
 
         Args:
-            device: where to put them.
+            device: of its weights.
         Returns:
             The model.
         Raises:
-            RunError: if there are none or the file is damaged.
+            RunError: if there are no weights or the file is damaged.
         """
         from lso.vae.checkpoint import load_model, read_model
 
         try:
             return load_model(self.checked(MODEL), device)
         except RunError:
-            read_model(self.path / MODEL)  # what cannot be read at all is told as such
+            read_model(self.path / MODEL)  # raises first where the file cannot be read at all: a clearer error
             raise
 
     def codes(self) -> "Codes | None":
-        """Validation posteriors of the weights that were kept.
+        """The posteriors of the validation data under the weights that were kept.
 
         Returns:
             The codes, or None where the run has none yet.
@@ -219,20 +220,16 @@ class Run:
 
 
 def choose_folder(label: str, out: str | Path | None = None) -> Path:
-    """A folder for a new run that does not exist yet.
+    """A path for a new run, not yet made: ``out``, which must be free, or the label with date and time.
 
     Args:
-        label: e.g. ``"digits-ne-vae-se"``; the date and time are appended.
-        out: the user's own choice; only the first of several processes looks whether it is free.
-    Returns:
-        The path, not yet made.
-    Raises:
-        RunError: if ``out`` is there already.
+        label: e.g. ``"digits-ne-vae-se"``.
+        out: the user's own choice.
     """
-    if out is not None:
+    if out is not None:  # only the first of several processes checks it: the folder may be made before others look
         path = Path(out)
         if is_main_process() and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise _taken(path)
+            raise _exists_error(path)
         return path
     stem = f"{label}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
     path, count = runs_root() / stem, 1
@@ -242,7 +239,7 @@ def choose_folder(label: str, out: str | Path | None = None) -> Path:
     return path
 
 
-def _taken(path: Path) -> RunError:
+def _exists_error(path: Path) -> RunError:
     return RunError(f"{path} exists and runs are never overwritten", "Choose another --out, or continue it: --resume.")
 
 
@@ -253,9 +250,9 @@ def create(
     config: TrainConfig | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> Run:
-    """Make a run folder in one move: it appears complete or not at all."""
+    """Make a run folder with its first files; it appears complete or not at all."""
     if path.is_dir() and any(path.iterdir()):  # made meanwhile by another process
-        raise _taken(path)
+        raise _exists_error(path)
     parts = dict(files or {}) | ({} if config is None else {CONFIG: utf8(to_toml(config))})
     hashes = {name: [digest(part)] for name, part in parts.items()}
     parts[INFO] = format_sealed({"format": facts.FORMAT, "kind": kind, **info, SEALS: hashes})
@@ -266,73 +263,74 @@ def create(
 
 
 def update(run: Run, **values: Any) -> None:
-    """Change keys of run.json, written beside and then put in place."""
+    """Change keys of run.json."""
     info = run.info | values
-    known = _known(run) | seals.journal_seal(info, run.path)
+    known = _current_seals(run) | seals.journal_seal(info, run.path)
     try:
-        _write(run, info, known)
-    except WriteError:  # the disk is full, and how a session ended is to be known all the same
+        _write_info(run, info, known)
+    except WriteError:  # on a full disk overwriting in place may still work, so that the run's end is recorded
         overwrite(run.path / INFO, format_sealed({**info, SEALS: known}))
 
 
-def put(run: Run, files: Mapping[str, bytes]) -> None:
-    """Write files of a run, each beside and then put in place, and their hashes into run.json."""
-    info, known = run.info, _known(run)
+def write_files(run: Run, files: Mapping[str, bytes]) -> None:
+    """Replace files of a run, each by an atomic rename, and their seals in run.json."""
+    info, known = run.info, _current_seals(run)
     after = {name: [digest(raw)] for name, raw in files.items()}
+    # While files are being replaced both hashes are valid, see `lso.vae.utils.integrity`.
     both = {name: [*dict.fromkeys([*known.get(name, [seals.ABSENT]), *after[name]])] for name in files}
     rows = seals.seal_metrics(run.path)
-    _write(run, info, known | both | rows)
+    _write_info(run, info, known | both | rows)
     for name, raw in files.items():
         replace_file(run.path / name, raw)
-    _write(run, info, known | after | rows)
+    _write_info(run, info, known | after | rows)
 
 
-def shorten(run: Run) -> None:
-    """Say in run.json that rows of metrics.jsonl may go, before they do."""
-    _write(run, run.info, _known(run) | {METRICS: []})
+def allow_shorter_metrics(run: Run) -> None:
+    """Take the seal of metrics.jsonl out of run.json, before rows of it are removed."""
+    _write_info(run, run.info, _current_seals(run) | {METRICS: []})
 
 
-def _known(run: Run) -> seals.Seals:
-    """The hashes of its files; a folder from before there were any has them from now on."""
-    found = run.seals
-    return seals.seal_files(run.path) if found is None else found
+def _current_seals(run: Run) -> seals.Seals:
+    """The seals of a run's files; for a folder written before there were seals, those of its files as they are now."""
+    current = run.seals
+    return seals.seal_files(run.path) if current is None else current
 
 
-def _write(run: Run, info: Mapping[str, Any], known: seals.Seals) -> None:
+def _write_info(run: Run, info: Mapping[str, Any], known: seals.Seals) -> None:
     replace_file(run.path / INFO, format_sealed({**info, "format": facts.FORMAT, SEALS: known}))
 
 
-def ended(error: BaseException) -> dict[str, str]:
-    """Status and sentence of a session that something was raised in."""
+def describe_end(error: BaseException) -> dict[str, str]:
+    """Status and sentence for run.json of a session that an exception ended."""
     if isinstance(error, KeyboardInterrupt):
         return {"status": "stopped", "sentence": "Stopped early (interrupted); resume to go on."}
-    said = error.message if isinstance(error, LsoError) else f"{type(error).__name__}: {error}"
-    return {"status": "failed", "sentence": said}
+    sentence = error.message if isinstance(error, LsoError) else f"{type(error).__name__}: {error}"
+    return {"status": "failed", "sentence": sentence}
 
 
-def note_end(run: Run, error: BaseException) -> None:
-    """Say in run.json what ended a session, where that can be written; it is the error that is to be told."""
-    with suppress(LsoError):
-        update(run, **ended(error), finished=now())
+def record_end(run: Run, error: BaseException) -> None:
+    """Record in run.json the exception that ended a session."""
+    with suppress(LsoError):  # the exception itself is raised again by the caller, and matters more than this record
+        update(run, **describe_end(error), finished=now())
 
 
-def sweep(run: Run) -> None:
-    """Remove the half-written files of processes that were killed; only the process that holds a run may call it."""
+def remove_half_written(run: Run) -> None:
+    """Remove half-written files of killed processes; only the process that holds the run's lock may call it."""
     remove_leftovers_below(run.path)
-    for name in (INFO, MODEL, LAST, CODES):  # as version 0.1 called them
+    for name in (INFO, MODEL, LAST, CODES):  # temporary files of version 0.1 had other names
         for leftover in run.path.glob(f".{name}.[0-9]*"):
             leftover.unlink(missing_ok=True)
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
-    """All runs below a folder, oldest first; damaged ones are among them, at the front."""
+    """All runs below a folder, the oldest first; damaged ones come before all others."""
     base = root or runs_root()
-    found = [Run(path.parent) for path in base.glob(f"*/{INFO}") if not path.parent.name.startswith(".")]
-    return sorted(found, key=lambda run: (str(_readable(run).get("started", "")), run.path.name))
+    runs = [Run(path.parent) for path in base.glob(f"*/{INFO}") if not path.parent.name.startswith(".")]
+    return sorted(runs, key=lambda run: (str(_info_or_empty(run).get("started", "")), run.path.name))
 
 
-def _readable(run: Run) -> dict[str, Any]:
-    """run.json, or nothing where it is damaged: one broken folder must not stand in the way of the others."""
+def _info_or_empty(run: Run) -> dict[str, Any]:
+    """The content of run.json, empty where it is damaged: one broken folder must not hide the others."""
     try:
         return run.info
     except RunError:
@@ -340,14 +338,14 @@ def _readable(run: Run) -> dict[str, Any]:
 
 
 def newest_run(kind: Kind = "train", root: Path | None = None) -> Run:
-    """The run started last."""
+    """The search that was started last, or the last training that has a model."""
     base = root or runs_root()
-    mine = [run for run in list_runs(base) if _readable(run).get("kind") == kind]
-    found = [run for run in mine if kind == "search" or (run.path / MODEL).is_file()]
-    if not found:
+    of_kind = [run for run in list_runs(base) if _info_or_empty(run).get("kind") == kind]
+    usable = [run for run in of_kind if kind == "search" or (run.path / MODEL).is_file()]
+    if not usable:
         command = (
             "lso train --method ne-vae-se" if kind == "train" else "lso optimize --target images/ --optimizer adam"
         )
-        what = "trained model" if kind == "train" else "search"
-        raise RunError(f"no {what} found under {base}/", f"Make one first: {command}")
-    return found[-1]
+        noun = "trained model" if kind == "train" else "search"
+        raise RunError(f"no {noun} found under {base}/", f"Make one first: {command}")
+    return usable[-1]

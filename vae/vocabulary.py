@@ -1,6 +1,6 @@
-"""What the numbers of a sequence stand for. Torch-free.
+"""Vocabularies: the tokens that the numbers of a sequence stand for. Torch-free.
 
-A sequence is ``<s> token ... token </s>``; shorter ones of a batch are filled up with ``<pad>``.
+A sequence is ``<s> token ... token </s>``; the shorter ones of a batch are padded with ``<pad>``.
 """
 
 import hashlib
@@ -18,10 +18,8 @@ class Vocabulary:
     """Tokens and their numbers.
 
     Args:
-        tokens: number -> token; the first four are `SPECIALS`.
-        joiner: what stands between the tokens of a text: a space between words, nothing between characters.
-    Raises:
-        UsageError: if the specials do not come first, or a token stands twice.
+        tokens: number -> token; the first four are `SPECIALS`, and all are distinct.
+        joiner: text between the tokens of a sequence: a space between words, nothing between characters.
     """
 
     tokens: tuple[str, ...]
@@ -39,38 +37,31 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokens: Iterable[str], joiner: str = " ") -> "Vocabulary":
-        """The vocabulary of given tokens, in their order.
-
-        Args:
-            tokens: without the specials; those among them are left out, as they have their numbers.
-            joiner: see the class.
-        Returns:
-            The vocabulary.
-        """
+        """The vocabulary of the specials and then these tokens in order, each once."""
         return cls((*SPECIALS, *(token for token in dict.fromkeys(tokens) if token not in SPECIALS)), joiner)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
-        """The numbers of a sequence, start and end included; a token that is not known is ``<unk>``."""
+        """The numbers of a sequence, start and end included; an unknown token becomes ``<unk>``."""
         known = self.numbers
         return [START, *(known.get(token, UNKNOWN) for token in tokens), END]
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
         """The tokens of numbers up to the end symbol, without start and padding."""
-        found = []
+        tokens = []
         for number in numbers:
             if number == END:
                 break
             if number not in (PAD, START):
-                found.append(self.tokens[number])
-        return found
+                tokens.append(self.tokens[number])
+        return tokens
 
     def text(self, numbers: Iterable[int]) -> str:
-        """`decode`, joined."""
+        """The tokens of `decode`, joined to a text."""
         return self.joiner.join(self.decode(numbers))
 
     def hash(self) -> str:
-        """sha256 over the tokens in their order, and the joiner."""
+        """sha256 over the joiner and the tokens in their order."""
         return hashlib.sha256("\0".join((self.joiner, *self.tokens)).encode()).hexdigest()

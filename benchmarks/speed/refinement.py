@@ -7,7 +7,7 @@ import torch
 from sa_vae_step import measure
 from speed.pairs import Row, Times, row
 
-from lso.vae.distributed import threads
+from lso.vae.distributed import use_threads
 
 NETWORKS = ("he2019-small", "he2019", "kim2018")
 WRONG = 0.01  # of the gradients of a whole step, at most, where products are differences
@@ -17,7 +17,7 @@ def rows(device: torch.device, quick: bool) -> Iterator[Row]:
     """The table's lines."""
     clock = "processor seconds of one thread" if device.type == "cpu" else "wall seconds"
     for network in NETWORKS[: 1 if quick else None]:
-        with threads(1):
+        with use_threads(1):
             measured = measure(network, 2, 3 if quick else 5, device)
         for found in measured:
             vanilla, refined = zip(*found["times"], strict=True)

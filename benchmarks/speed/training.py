@@ -27,7 +27,7 @@ from lso.vae.models.dropout import use_dropout_noise
 from lso.vae.models.pixelcnn import PixelCnnBlock, beside
 from lso.vae.models.vae import VAE, build
 from lso.vae.objectives.reencoding import penalize, reencoded
-from lso.vae.precision import slower, unsupported
+from lso.vae.precision import explain_slowdown, explain_unsupported
 from lso.vae.training.cuda_graphs import WARM, Replayed, cuda_graphs
 from lso.vae.training.step import BOTH, CompiledLosses, Group, StepInputs, StepNoise, draw_noise, init
 
@@ -84,7 +84,7 @@ def rows(device: torch.device, quick: bool) -> Iterator[Row | Skipped]:
     for case in QUICK if quick else CASES:
         method = parse_method(case.method)
         model = build(architecture(case.arch, 32), method.skip, case.shape).to(device)
-        if why := unsupported(case.precision, model, device) or slower(case.precision, model, device):
+        if why := explain_unsupported(case.precision, model, device) or explain_slowdown(case.precision, model, device):
             yield Skipped(work=case.title(), why=why)
             continue
         plain, ours, same, replayed = made(case, model, method, device)

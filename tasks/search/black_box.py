@@ -159,7 +159,7 @@ def search_black_box(
             runs.create(path, "search", {**about, **provenance_facts()})
         if not alone:
             held.enter_context(Lock(path))
-            runs.sweep(Run(path))
+            runs.remove_half_written(Run(path))
             runs.update(Run(path), **about)
         results: list[list[SearchResult]] = [[] for _ in objectives]
         try:
@@ -178,7 +178,7 @@ def search_black_box(
             raise
         except BaseException as error:
             if not alone:
-                runs.note_end(Run(path), error)
+                runs.record_end(Run(path), error)
             raise
     return found
 

@@ -211,7 +211,7 @@ def _run_search(
             other = None  # half a control would be read as a complete one
         _write_results(found, run, targets, result, other)
     except BaseException as error:
-        runs.note_end(found, error)
+        runs.record_end(found, error)
         raise
     runs.update(
         found,

@@ -17,10 +17,10 @@ from lso.vae import runs
 from lso.vae.distributed import (
     any_process_reason,
     broadcast_object,
+    compute_share,
+    current_share,
     process_group,
     sharded_batch,
-    share_of,
-    shared,
     sum_flat,
 )
 from lso.vae.errors import UsageError
@@ -85,7 +85,7 @@ def found(two: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 50])
 def test_shares_are_even_cover_the_batch_and_weigh_one(size: int, count: int) -> None:
-    shares = [share_of(size, rank, count) for rank in range(count)]
+    shares = [compute_share(size, rank, count) for rank in range(count)]
     seen = [row for share in shares for row in range(size)[share.rows]]
     assert sum(share.weight for share in shares) == pytest.approx(1)
     assert min(share.mine for share in shares) >= 1
@@ -102,7 +102,7 @@ def test_with_one_process_everything_is_the_identity(monkeypatch: pytest.MonkeyP
     before = x.clone()
     with process_group("cpu"), sharded_batch(3) as part:
         sum_flat([x])
-        assert part is None and shared() is None and torch.equal(x, before)
+        assert part is None and current_share() is None and torch.equal(x, before)
         assert (
             broadcast_object("this") == "this"
             and any_process_reason(None) is None

@@ -1,6 +1,6 @@
 """Steps in bfloat16: near those in float32, all but the layers in float32; processors without; the layout of weights.
 
-What a processor can do is asked of `lso.vae.precision.seconds` alone, whose answer some tests replace.
+What a processor can do is asked of `lso.vae.precision.time_layer` alone, whose answer some tests replace.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from lso.vae import precision as precisions
 from lso.vae.checkpoint import load_model, pack_model
 from lso.vae.config.training import Precision, Protocol, from_toml, to_toml
 from lso.vae.errors import UsageError
-from lso.vae.precision import Layer, layers_of, slower, to_float32, unsupported
+from lso.vae.precision import Layer, explain_slowdown, explain_unsupported, list_layers, to_float32
 from lso.vae.runs import Run
 from lso.vae.training import loop as training
 from lso.vae.training.loop import Limits, TrainingCallback
@@ -38,7 +38,7 @@ def stepped(name: str, arch: str, precision: Precision) -> tuple[State, StepMetr
 
 @pytest.mark.parametrize(("name", "arch"), SOME)
 def test_a_step_in_bfloat16_is_near_the_one_in_float32(name: str, arch: str) -> None:
-    if why := unsupported("bfloat16", small_model(example(name), arch), CPU):
+    if why := explain_unsupported("bfloat16", small_model(example(name), arch), CPU):
         pytest.skip(why)
     _, exact, gradient = stepped(name, arch, "float32")
     state, info, reduced = stepped(name, arch, "bfloat16")
@@ -70,7 +70,7 @@ def answers(patch: pytest.MonkeyPatch, times: dict[Layer, float]) -> None:
             raise RuntimeError("could not create a primitive descriptor for it. Run with ONEDNN_VERBOSE=all.")
         return 0.01 * times[layer] if precision == "bfloat16" else 0.01
 
-    patch.setattr(precisions, "seconds", seconds)
+    patch.setattr(precisions, "time_layer", seconds)
 
 
 def test_what_the_processor_cannot_compute_is_refused_before_a_folder_is_made(
@@ -127,21 +127,21 @@ def test_only_layers_that_a_model_has_are_tried() -> None:
         "lstm": ("LSTM", "linear layer"),
         "transformer": ("linear layer",),
     }
-    assert {arch: layers_of(small_model(example("vae"), arch)) for arch in wanted} == wanted
+    assert {arch: list_layers(small_model(example("vae"), arch)) for arch in wanted} == wanted
 
 
 def test_the_processor_is_asked_once_and_nothing_else_changes() -> None:
-    """The real question, whatever this processor answers: a time, or what `unsupported` tells."""
-    precisions.seconds.cache_clear()
+    """The real question, whatever this processor answers: a time, or what `explain_unsupported` says."""
+    precisions.time_layer.cache_clear()
     torch.manual_seed(0)
     before = torch.get_rng_state()
     model = small_model(example("vae"), "lstm")
     for _ in range(2):
-        said = unsupported("bfloat16", model, CPU)
-        assert said or isinstance(slower("bfloat16", model, CPU), str)
-    assert precisions.seconds.cache_info().currsize == (0 if said else 4)
-    assert precisions.seconds("linear layer", "float32", CPU) > 0
-    assert not unsupported("float32", model, CPU) and not slower("float32", model, CPU)
+        said = explain_unsupported("bfloat16", model, CPU)
+        assert said or isinstance(explain_slowdown("bfloat16", model, CPU), str)
+    assert precisions.time_layer.cache_info().currsize == (0 if said else 4)
+    assert precisions.time_layer("linear layer", "float32", CPU) > 0
+    assert not explain_unsupported("float32", model, CPU) and not explain_slowdown("float32", model, CPU)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -175,7 +175,7 @@ def test_sweep_removes_half_files_alone(tmp_path: Path) -> None:
     run = make(tmp_path / "r")
     for name in (".last.pt.123", ".run.json.9", "last.pt", ".notes"):
         (run.path / name).touch()
-    runs.sweep(run)
+    runs.remove_half_written(run)
     assert sorted(os.listdir(run.path)) == sorted([".notes", runs.CONFIG, runs.INFO, runs.LAST, runs.MODEL])
 
 

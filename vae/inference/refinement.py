@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from lso.vae.config.components import Refinement
-from lso.vae.distributed import norm_over_batch, shared
+from lso.vae.distributed import current_share, norm_over_batch
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import UsageError
 from lso.vae.inference.forward_ad import DualLayers
@@ -208,7 +208,7 @@ def _clip_factor(spec: Refinement, gradient: Tensor, together: int) -> Tensor:
 
 def _exact_product(energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights) -> tuple[Tensor, ...]:
     """H_ll u, and H_tl u for each of the weights: the gradient of the slope of f along u, by `DualLayers`."""
-    if energy.model.kind == "sequence" or shared() is not None:
+    if energy.model.kind == "sequence" or current_share() is not None:
         return _double_backward_product(energy, point, eps, u, weights)
     point = point.detach().requires_grad_()
     with torch.enable_grad(), DualLayers(), forward_ad.dual_level():
@@ -235,7 +235,7 @@ def _difference_product(
     energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights, there: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
     """The product of `_exact_product` by one-sided differences; ``there`` are the gradients at the point itself."""
-    part = shared()
+    part = current_share()
     entries = u.numel() if part is None else u.numel() * part.size // part.mine
     step = DISPLACEMENT * math.sqrt(entries) / norm_over_batch(u).clamp(min=torch.finfo(u.dtype).tiny)
     found = _gradients(energy, point + step * u, eps, weights)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lso.vae.distributed import threads
+from lso.vae.distributed import use_threads
 from lso.vae.distributions.pixels import Head
 
 
@@ -138,7 +138,7 @@ def generate(
     parts = [None] * len(codes) if noise is None else torch.split(noise, CHUNK)
     # The products of a pixel are too small to share: waiting for each other, two threads were up to 20 times slower
     # than one on a busy machine.
-    with threads(1):
+    with use_threads(1):
         return torch.cat([_drawn(start(part), head, shape, u, part) for part, u in zip(codes, parts, strict=True)])
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lso.vae.distributed import Share, mean_over_batch, shared, total
+from lso.vae.distributed import Share, current_share, mean_over_batch, sum_over_processes
 
 
 class MaskedConv2d(nn.Module):
@@ -80,7 +80,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         Returns:
             The same shape.
         """
-        part = shared() if self.training else None
+        part = current_share() if self.training else None
         values = x.numel() // self.num_features
         if part is not None:
             values = values * part.size // part.mine
@@ -124,7 +124,7 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
         ctx.save_for_backward(x, weight, bias, mean, var)
-        ctx.eps, ctx.part = eps, shared()
+        ctx.eps, ctx.part = eps, current_share()
         return F.batch_norm(x, mean, var, weight, bias, eps=eps)
 
     @staticmethod
@@ -139,7 +139,7 @@ class _Normalize(torch.autograd.Function):
         direct, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradients[0], x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
         )
-        means = total(torch.stack([of_bias, of_weight])) * (part.weight * len(mean) / x.numel())
+        means = sum_over_processes(torch.stack([of_bias, of_weight])) * (part.weight * len(mean) / x.numel())
         deviation = (var + ctx.eps).rsqrt()
         slope = -weight * deviation.square() * means[1]
         offset = -weight * deviation * means[0] - slope * mean

@@ -46,5 +46,5 @@ def lengthen(run: Run, epochs: int) -> Run:
         if run.info["status"] == "finished":
             runs.update(run, status="stopped", sentence=f"to go on from {pluralize(before, 'epoch')} to {epochs}")
         config = replace(run.config, protocol=replace(run.config.protocol, epochs=epochs))
-        runs.put(run, {CONFIG: utf8(to_toml(config))})
+        runs.write_files(run, {CONFIG: utf8(to_toml(config))})
     return Run(run.path, trust=run.trust)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lso.vae import checkpoint, runs
-from lso.vae.checkpoint_selection import kept_and_last_epochs
+from lso.vae.checkpoint_selection import summarize_epochs
 from lso.vae.launch import is_main_process
 from lso.vae.metrics.collapse import collapse_verdict, plain
 from lso.vae.metrics.evaluation import decoder_use, validate
@@ -32,7 +32,7 @@ def finish(trainer: Trainer) -> None:
     q = codes if config.method.posterior.diagonal else validate(model, trainer.validation, config.seed)[1]
     use = decoder_use(model.eval(), trainer.validation, q, seed=config.seed)
     known = checkpoint.Codes(codes.mean, codes.log_var, use)
-    runs.put(trainer.run, {runs.CODES: checkpoint.pack_codes(known)})
+    runs.write_files(trainer.run, {runs.CODES: checkpoint.pack_codes(known)})
     found, method = latent_use(known), config.method
     warm = trainer.position.step >= warmup_steps(method.schedule, trainer.steps_per_epoch)
     verdict = collapse_verdict(found, method.name, method.schedule.end, warm)
@@ -43,5 +43,5 @@ def finish(trainer: Trainer) -> None:
 def _note(trainer: Trainer, **values: Any) -> None:
     """Write to run.json, with what the epochs kept and last had."""
     if is_main_process() and (rows := trainer.run.metrics()):
-        values |= kept_and_last_epochs(trainer.config, trainer.run.best(), rows[-1])
+        values |= summarize_epochs(trainer.config, trainer.run.best(), rows[-1])
     update_status(trainer.run, **values, finished=runs.now(), seconds=elapsed(trainer))

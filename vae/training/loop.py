@@ -15,7 +15,7 @@ from lso.vae import distributed, runs
 from lso.vae.checkpoint_selection import is_eligible
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.dataset import Dataset, count_units, draw_batch, epoch_batches, take_batch
-from lso.vae.distributed import threads
+from lso.vae.distributed import use_threads
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import RunError
 from lso.vae.launch import is_main_process, process_info
@@ -118,7 +118,7 @@ def resume(
         if info["status"] == "finished":
             return run
         same = info.get("processes", 1) == process_info().count
-        with threads(int(info["threads"]) if same else torch.get_num_threads()):
+        with use_threads(int(info["threads"]) if same else torch.get_num_threads()):
             return _alone(restore_trainer(run, dataset, device=device, callback=callback), limits)
 
 
@@ -158,7 +158,7 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
             closing.finish(trainer)
     except (Exception, KeyboardInterrupt) as error:  # a full disk, Ctrl-C in a notebook: the last checkpoint holds
         if is_main_process():
-            runs.note_end(trainer.run, error)
+            runs.record_end(trainer.run, error)
         raise
 
 

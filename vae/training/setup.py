@@ -15,7 +15,7 @@ from lso.vae.data.dataset import Dataset
 from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.launch import is_main_process, process_info
 from lso.vae.models.vae import VAE, build
-from lso.vae.precision import slower, unsupported
+from lso.vae.precision import explain_slowdown, explain_unsupported
 from lso.vae.runs import Run
 from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.training.random_layers import require_no_own_randomness
@@ -134,13 +134,13 @@ def _require_same(config: TrainConfig, data: str, begun: Any) -> None:
 def _precision(config: TrainConfig, model: VAE, device: torch.device | str) -> str:
     """Refuse a precision that the device of any process cannot compute in; a sentence where it is slower there."""
     asked, where = config.protocol.precision, torch.device(device)
-    if refused := distributed.any_process_reason(unsupported(asked, model, where) or None):
+    if refused := distributed.any_process_reason(explain_unsupported(asked, model, where) or None):
         raise UsageError(
             refused,
             f"Train in float32 (leave --precision out), or on a GPU or a CPU with {asked} instructions; a run that was "
             f"begun in {asked} goes on there.",
         )
-    return distributed.any_process_reason(slower(asked, model, where) or None) or ""
+    return distributed.any_process_reason(explain_slowdown(asked, model, where) or None) or ""
 
 
 def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:

@@ -207,7 +207,7 @@ def save(trainer: Trainer) -> None:
     assert trainer.codes is not None
     codes = checkpoint.Codes(trainer.codes.mean, trainer.codes.log_var)
     model = checkpoint.pack_model(trainer.state.model, trainer.best)
-    runs.put(trainer.run, {runs.MODEL: model, runs.CODES: checkpoint.pack_codes(codes)})
+    runs.write_files(trainer.run, {runs.MODEL: model, runs.CODES: checkpoint.pack_codes(codes)})
     values = {
         "position": asdict(position),
         "plan": asdict(trainer.plan),
@@ -229,7 +229,7 @@ def restore(trainer: Trainer) -> None:
         _read(trainer, checkpoint.load_last(path, trainer.data.device))
     if is_main_process():
         _truncate(trainer.run, trainer.position.lines)
-        runs.sweep(trainer.run)
+        runs.remove_half_written(trainer.run)
 
 
 def position_of(values: Mapping[str, Any], path: Path) -> Position:
@@ -285,7 +285,7 @@ def _truncate(run: Run, size: int) -> None:
             whole = size == 0 or file.read(1) == b"\n"
         if not whole:
             raise RunError(f"{path} has other rows than when the checkpoint was written", "Restore it from a copy.")
-        runs.shorten(run)
+        runs.allow_shorter_metrics(run)
         os.truncate(path, size)
 
 

@@ -107,7 +107,7 @@ def test_a_precision_that_the_processor_lacks_is_refused_or_warned_of(
             raise RuntimeError("could not create a primitive descriptor")
         return 0.04 if precision == "bfloat16" else 0.01
 
-    monkeypatch.setattr("lso.vae.precision.seconds", seconds)
+    monkeypatch.setattr("lso.vae.precision.time_layer", seconds)
     Path("lines.txt").write_text("a b c\nb c a\n" * 30)
     text = ("--data", "lines.txt", "--arch", "lstm", "--width", 4, "--latent-dim", 2)
     command = ("train", "--method", "vae", "--epochs", 1, "--out", "made", "-q", "--precision", "bfloat16")

@@ -31,7 +31,7 @@ from lso.tasks.training.sweep import (
 from lso.vae.config.components import Aggressive
 from lso.vae.config.training import to_toml
 from lso.vae.errors import RunError, UsageError
-from lso.vae.runs import CONFIG, Run, create, put
+from lso.vae.runs import CONFIG, Run, create, write_files
 from tests.tasks.grids import SMALL, small
 
 ASKED = EvaluationSpec(iw_samples=2, limit=5)
@@ -124,7 +124,7 @@ def test_a_folder_begun_before_there_was_a_choice_goes_on_by_its_own_rule(tmp_pa
     old = replace(small()[0].config, protocol=replace(small()[0].config.protocol, monitor="elbo", monitor_from=0))
     run = create(tmp_path / "vae-d2-s0", "train", {"status": "stopped"}, old)
     text = to_toml(old).replace("monitor_from = 0\n", "").replace('mi_lengths = "equal"\n', "")
-    put(run, {CONFIG: text.encode()})
+    write_files(run, {CONFIG: text.encode()})
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / CONFIG).write_text("[")
     planned = plan_sweep(["vae", "ne-vae-se"], (2,), 1, settings_as_begun(tmp_path, SMALL))

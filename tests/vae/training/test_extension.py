@@ -57,7 +57,7 @@ def test_what_fails_in_between_leaves_a_run_that_ends_where_it_did(
         raise WriteError("the disk is full", "Make room.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "put", full)
+        patch.setattr(runs, "write_files", full)
         with pytest.raises(WriteError):
             lengthen(run, 3)
     ended = resume(Run(run.path), digits())

@@ -163,10 +163,10 @@ def test_a_kill_between_a_file_and_its_hash_is_no_damage(
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr("lso.vae.runs.replace_file", replace)
-            runs.put(copy, {runs.CODES: codes})
+            runs.write_files(copy, {runs.CODES: codes})
         copy.codes()
         assert (copy.path / runs.CODES).is_file() == (there or cut == "info again"), number
-    runs.put(copy, {runs.CODES: codes})
+    runs.write_files(copy, {runs.CODES: codes})
     assert copy.seals is not None and copy.seals[runs.CODES] == [seals.digest(codes)]
 
 
