@@ -88,7 +88,7 @@ def load_model(path: Path, device: str = "cpu") -> VAE:
     card, weights = read_model(path)
     try:
         inference = read_component(card["inference"])
-        # Models written before there was a choice have the plain ones.
+        # A model written before posterior and prior could be chosen has the standard ones.
         posterior = read_component(card["posterior"]) if "posterior" in card else DiagonalPosterior()
         prior = read_component(card["prior"]) if "prior" in card else StandardPrior()
         known = card.get("vocabulary")

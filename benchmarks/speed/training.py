@@ -24,7 +24,7 @@ from lso.vae.config.training import Precision, Protocol
 from lso.vae.inference import refinement
 from lso.vae.inference.posterior import infer
 from lso.vae.models.dropout import use_dropout_noise
-from lso.vae.models.pixelcnn import PixelCnnBlock, beside
+from lso.vae.models.pixelcnn import PixelCnnBlock, append_maps
 from lso.vae.models.vae import VAE, build
 from lso.vae.objectives.reencoding import penalize, reencoded
 from lso.vae.precision import explain_slowdown, explain_unsupported
@@ -209,6 +209,6 @@ class Plain:
 
 def _block(self: PixelCnnBlock, x: Tensor, maps: list[Tensor]) -> Tensor:
     """A residual block as published, each activation in memory of its own."""
-    h = F.elu(self.norms[0](self.down(beside(x, maps))))
+    h = F.elu(self.norms[0](self.down(append_maps(x, maps))))
     h = F.elu(self.norms[1](self.masked(h)))
     return F.elu(self.norms[2](self.up(h)) + x)

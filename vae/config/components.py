@@ -1,11 +1,10 @@
 """The components that methods are made of: on each axis (objective, penalty, inference, ...) one dataclass a choice.
 
-The dataclasses hold parameters only and are torch-free; what they stand for is computed by the function registered for
-them in `lso.vae.objectives` (objective, penalty, KL schedule), `lso.vae.inference` and `lso.vae.training.aggressive`
-(encoder updates).
-What a value does is a function in the module of its axis: `objectives`, `penalties`, `inference`, `aggressive`,
-`schedules`; of a posterior or prior in `distributions.families`. What it needs, it declares here: the random numbers of
-a step, and whether it can go in lockstep. The training step, batched sweeps and recorded steps follow from that.
+The dataclasses are torch-free. What a component computes is a function registered for it in `lso.vae.objectives`
+(objective, penalty, KL schedule), `lso.vae.inference`, `lso.vae.distributions.families` (posterior, prior) or
+`lso.vae.training.aggressive` (encoder updates). What it needs, it declares here: the random numbers of a step, and
+whether models with it can be trained as one batched model. The training step, batched sweeps and CUDA graphs follow
+these declarations.
 """
 
 from collections.abc import Mapping
@@ -16,47 +15,38 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 from lso.vae.utils.deprecation import renamed_fields
 from lso.vae.utils.validation import require
 
-# --- what a value declares --------------------------------------------------------------------------------------------
+# --- declarations of all components -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseSpec:
-    """Random numbers that a part of a method takes at each step: ``(count, batch, width)``, batch on the second axis.
+    """A tensor of random numbers that a component takes in every step: ``(count, batch, width)``."""
 
-    Args:
-        stream: what they are for. Numbers are a function of seed, stream and step, so that a name is used once in a
-            method, and a name that changes changes the training.
-        width: numbers for each datum; None is those of a datum, ``(count, batch, ...)``.
-        count: of the first axis: samples or gradient steps.
-        kind: standard normal, or uniform in [0, 1).
-    """
-
+    # Name of the random stream. The numbers are a function of seed, stream and step: a name is used once in a method,
+    # and a name that changes changes the training.
     stream: str
-    width: int | None
-    count: int = 1
-    kind: Literal["normal", "uniform"] = "normal"
+    width: int | None  # numbers for each datum; None is the shape of a datum, ``(count, batch, ...)``
+    count: int = 1  # samples or gradient steps
+    kind: Literal["normal", "uniform"] = "normal"  # standard normal, or uniform in [0, 1)
 
     def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the tensor for a batch of data of some shape, the batch first."""
+        """The shape of the tensor for data of shape ``(batch, ...)``."""
         return (self.count, *shape) if self.width is None else (self.count, shape[0], self.width)
 
 
 class Component:
-    """A value on an axis, with what it declares where it does not say otherwise: nothing drawn, batched as it is."""
+    """The base of all components, with the declarations of one that draws nothing and can be batched over models."""
 
     __slots__ = ()
-    # Half a sentence where trainings with it cannot go in lockstep, as one batched model.
+    # Why models with it cannot be trained as one batched model, as half a sentence; empty where they can.
     alone: ClassVar[str] = ""
-    # Whether it reads mean and log-variance of q(z|x), so that the posterior has to be the diagonal Gaussian.
+    # Whether it reads mean and log-variance of q(z|x), so that the posterior must be the diagonal Gaussian.
     diagonal: ClassVar[bool] = False
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
-        """The random numbers that it takes at each step.
+        """The random numbers that it takes in every step.
 
-        Args:
-            code: what one draw from the posterior takes, for values that draw codes: ``replace(code, stream=...)``.
-        Returns:
-            One declaration for each tensor.
+        ``code``: those of one draw from the posterior, for components that draw codes by ``replace(code, stream=...)``.
         """
         return ()
 
@@ -120,7 +110,7 @@ class SquaredReencoding(Component):
         _check_penalty(self.weight, self.reduction, self.reconstruction)
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
-        """A draw of the second code, and what pixels or tokens are drawn by where they are."""
+        """A draw of the second code, and uniforms where pixels or tokens are drawn."""
         return (replace(code, stream="reencode"), *_pixel_noise(self.reconstruction))
 
 
@@ -140,7 +130,7 @@ class LogProbReencoding(Component):
         _check_penalty(self.weight, self.reduction, self.reconstruction)
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
-        """What pixels or tokens are drawn by where they are."""
+        """Uniforms where pixels or tokens are drawn."""
         return _pixel_noise(self.reconstruction)
 
 
@@ -265,7 +255,7 @@ Inference = Amortized | Svi | SemiAmortized
 
 @runtime_checkable
 class PosteriorFamily(Protocol):
-    """What a family of posteriors q(z|x) declares beside what every `Component` does."""
+    """The declarations of a family of posteriors q(z|x), beside those of every `Component`."""
 
     @property
     def alone(self) -> str:
@@ -278,11 +268,11 @@ class PosteriorFamily(Protocol):
         ...
 
     def parameters(self, latent_dim: int) -> int:
-        """Numbers that an encoder gives for each datum."""
+        """The number of outputs of an encoder for each datum."""
         ...
 
     def code_noise(self, latent_dim: int) -> NoiseSpec:
-        """What one draw of a code takes."""
+        """The random numbers of one draw of a code."""
         ...
 
 
@@ -306,21 +296,21 @@ class StandardPrior(Component):
     """p(z) = N(0, I) (Kingma & Welling 2014)."""
 
 
-# --- values in the file of a model ------------------------------------------------------------------------------------
+# --- components in the metadata of a model's file ---------------------------------------------------------------------
 
-# What a model is rebuilt with, by name: files are read as nothing else.
+# The components with which a model is rebuilt, by name; no other class is made from what a file says.
 STORED: Mapping[str, type[Any]] = {
     kind.__name__: kind for kind in (Amortized, Svi, SemiAmortized, DiagonalPosterior, StandardPrior)
 }
 
 
 def component_card(value: Any) -> dict[str, Any]:
-    """Plain values, for the file of a model."""
+    """A component as plain values, for the metadata of a model's file."""
     return {"kind": type(value).__name__, **asdict(value)}
 
 
 def read_component(card: Mapping[str, Any]) -> Any:
-    """The value that `component_card` wrote."""
+    """The component that `component_card` turned into plain values."""
     values = dict(card)
     kind = STORED[values.pop("kind")]
     if "refinement" in values:

@@ -54,7 +54,7 @@ class Method:
         updates: whether the encoder is updated with the decoder or ahead of it.
         schedule: the KL weight over training.
         skip: whether z enters every layer of the decoder (Dieng et al. 2019).
-        latents: False for the autoregressive baseline, which has none.
+        latents: False for an autoregressive baseline without latents.
         posterior: family of q(z|x).
         prior: p(z).
     Raises:
@@ -74,12 +74,12 @@ class Method:
     prior: Component = StandardPrior()  # noqa: RUF009
 
     def __post_init__(self) -> None:
-        part = next((one for one in (self.penalty, self.inference) if one and one.diagonal), None)
+        part = next((part for part in (self.penalty, self.inference) if part and part.diagonal), None)
         if part is not None and not self.posterior.diagonal:
             raise UsageError(
                 f"{self.name}: {type(part).__name__} reads the mean and log-variance of a diagonal Gaussian, and the "
                 f"posterior is {type(self.posterior).__name__}",
-                "Take the one without the other.",
+                "Take another posterior, or leave that part out.",
             )
         if isinstance(self.inference, Svi) and self.penalty is not None:
             raise UsageError(
@@ -93,12 +93,12 @@ class Method:
             raise UsageError(f"{self.name}: a baseline has no latents for another method to act on", "Take it alone.")
 
     def noise(self, latent_dim: int) -> tuple[NoiseSpec, ...]:
-        """The random numbers of a step, as its parts declare them; those of data and dropout are not the method's.
+        """The random numbers that the components take in every step, without those of binarization and dropout.
 
         Args:
             latent_dim: size of z.
         Returns:
-            One declaration for each tensor: the posterior's first, for as many samples as the objective takes.
+            One declaration for each tensor; the first is that of the posterior samples.
         """
         code = self.posterior.code_noise(latent_dim)
         others = [spec for part in (self.penalty, self.inference) if part is not None for spec in part.noise(code)]
@@ -106,7 +106,7 @@ class Method:
 
     @property
     def alone(self) -> str:
-        """Half a sentence on why trainings with it cannot go in lockstep; empty where they can."""
+        """Why models with it cannot be trained as one batched model, as half a sentence; empty where they can."""
         parts = (self.objective, self.penalty, self.inference, self.updates, self.posterior, self.prior)
         return next((part.alone for part in parts if part is not None and part.alone), "")
 

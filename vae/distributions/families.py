@@ -1,4 +1,4 @@
-"""Posteriors and priors of the rows that declare them, and what is done with the rows of any posterior."""
+"""Posteriors and priors made from their components, and rows of posteriors of any family."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -19,14 +19,7 @@ SomePosterior = TypeVar("SomePosterior", bound=Posterior)
 
 @singledispatch
 def make_posterior(family: PosteriorFamily, raw: Float[Tensor, "batch parameter"]) -> Posterior:
-    """The posterior that an encoder's last layer stands for.
-
-    Args:
-        family: a row of the axis.
-        raw: ``(batch, parameters)`` outputs, as many as the row says, in single precision at least.
-    Returns:
-        q(z|x).
-    """
+    """The posterior q(z|x) from an encoder's outputs, as many as the family declares, in at least single precision."""
     raise TypeError(f"no posterior for {type(family).__name__}")
 
 
@@ -37,14 +30,7 @@ def _(family: DiagonalPosterior, raw: Tensor) -> DiagonalGaussian:
 
 @singledispatch
 def make_prior(family: Component, latent_dim: int) -> Prior:
-    """The prior of a row.
-
-    Args:
-        family: a row of the axis.
-        latent_dim: size of z.
-    Returns:
-        p(z): a value, or a module where it has weights or buffers.
-    """
+    """The prior p(z) of a component: a dataclass, or a module where it has weights or buffers."""
     raise TypeError(f"no prior for {type(family).__name__}")
 
 
@@ -54,49 +40,22 @@ def _(family: StandardPrior, latent_dim: int) -> StandardNormal:
 
 
 def from_output(family: PosteriorFamily, raw: Float[Tensor, "batch parameter"]) -> Posterior:
-    """`make_posterior` of outputs in any precision.
-
-    Args:
-        family: a row of the axis.
-        raw: ``(batch, parameters)``.
-    Returns:
-        q(z|x), in single precision at least.
-    """
+    """The posterior q(z|x) from an encoder's outputs in any precision, itself in at least single precision."""
     return make_posterior(family, to_float32(raw))
 
 
 def map_tensors(q: SomePosterior, function: Callable[[Tensor], Tensor]) -> SomePosterior:
-    """A posterior whose tensors are those of another one, each changed: rows taken, moved, in double.
-
-    Args:
-        q: a posterior.
-        function: of ``(batch, ...)``.
-    Returns:
-        One of the same family.
-    """
+    """A posterior of the same family with a function applied to each of its tensors, whose first axis is the batch."""
     return type(q)(*(function(value) for value in _tensors(q)))
 
 
 def take_rows(q: SomePosterior, rows: Tensor | slice) -> SomePosterior:
-    """Some of a batch of posteriors.
-
-    Args:
-        q: a posterior.
-        rows: numbers, truth values or a slice.
-    Returns:
-        One of the same family.
-    """
+    """The posteriors of some data of a batch, given by row numbers, truth values or a slice."""
     return map_tensors(q, lambda value: value[rows])
 
 
 def concatenate_posteriors(parts: Sequence[SomePosterior]) -> SomePosterior:
-    """Concatenate posteriors along the batch.
-
-    Args:
-        parts: at least one posterior, of one family and one latent size.
-    Returns:
-        One posterior over all rows, in order.
-    """
+    """Concatenate posteriors of one family, at least one, along the batch."""
     return type(parts[0])(*map(torch.cat, zip(*map(_tensors, parts), strict=True)))
 
 

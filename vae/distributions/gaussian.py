@@ -1,4 +1,4 @@
-"""Gaussians: the diagonal posterior, the standard normal prior, and how typical a code is under it."""
+"""Gaussians: the diagonal posterior, the standard normal prior, and the typicality of codes under it."""
 
 import math
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from torch import Tensor
 from lso.vae.protocols import Posterior, Prior
 
 LOG_2PI = math.log(2 * math.pi)
-# Below these the squared norm counts as zero. They keep powers, roots and logarithms finite; no code of a search is
-# that short.
+# Squared norms below which a code counts as zero, so that powers, roots and logarithms stay finite; no code of a search
+# is that short.
 TINY_SQUARE = 1e-30
 SOFT_SQUARE = 1e-6
 
@@ -32,14 +32,11 @@ def prior_log_prob(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]
 
 
 def norm_percentile(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-    """Share of prior draws with a shorter norm: the chi(d) distribution function of |z|.
+    """The share of draws from the prior whose norm is smaller: the chi(d) distribution function at |z|, in [0, 1].
 
         P(d/2, |z|^2 / 2),  P the regularized lower incomplete gamma function.
 
-    Args:
-        z: ``(..., d)`` codes, d >= 1.
-    Returns:
-        ``(...)`` in [0, 1]; 0.5 is the middle of the shell. The gradient at z = 0 is 0.
+    0.5 is the median norm. The gradient at z = 0 is 0.
     """
     half = _half_square(z)
     kept = half.clamp_min(TINY_SQUARE)
@@ -48,16 +45,11 @@ def norm_percentile(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"
 
 
 def log_typicality(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-    """Log density of the norm |z| = r under chi(d), in nats.
+    """Log density of the norm r = |z| under chi(d), in nats; finite at z = 0, with gradient 0 there.
 
         (d - 1) log r - r^2 / 2 - (d/2 - 1) log 2 - log Gamma(d/2),  with r^2 + 1e-6 in the logarithm.
 
-    Unlike log N(z; 0, I), which pulls to the origin, it is largest on the shell r = sqrt(d - 1).
-
-    Args:
-        z: ``(..., d)`` codes, d >= 1.
-    Returns:
-        ``(...)`` nats; finite at z = 0, with gradient 0 there.
+    Unlike log N(z; 0, I), which is largest at the origin, it is largest on the shell r = sqrt(d - 1).
     """
     d = z.shape[-1]
     square = 2 * _half_square(z)
@@ -66,19 +58,13 @@ def log_typicality(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]
 
 
 def _half_square(z: Tensor) -> Tensor:
-    """|z|^2 / 2, short of overflow."""
+    """|z|^2 / 2, bounded so that it does not overflow."""
     return (0.5 * (z**2).sum(-1)).clamp_max(0.25 * torch.finfo(z.dtype).max)
 
 
 def sampled_kl(q: Posterior, prior: Prior, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 1"]:
-    """The estimate of KL(q(z|x) || p(z)) by one draw of each, log q(z|x) - log p(z), in nats.
-
-    Args:
-        q: ``(batch, latent)`` posteriors.
-        prior: p(z).
-        z: ``(batch, latent)`` draws from q.
-    Returns:
-        ``(batch, 1)``, of either sign; its expectation is the KL.
+    """An unbiased estimate of KL(q(z|x) || p(z)) from one draw z of each posterior, nats, of either sign:
+    log q(z|x) - log p(z).
     """
     return (q.log_prob(z) - prior.log_prob(z)).unsqueeze(-1)
 

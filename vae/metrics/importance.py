@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from lso.vae.config.components import NoiseSpec
 from lso.vae.distributions.families import take_rows
-from lso.vae.models.layers import folded
+from lso.vae.models.layers import fold_norms
 from lso.vae.models.vae import VAE
 from lso.vae.protocols import Likelihood, Posterior, Prior
 from lso.vae.utils.random import draw
@@ -106,7 +106,7 @@ def importance_nll(
     require(samples >= 1, "samples >= 1", samples, "500 is usual; iw_samples=0 leaves the estimate out of `evaluate`.")
     require(chunk >= 1, "chunk >= 1", chunk, "It is the number of samples decoded at a time.")
     # A folded copy has weights of its own, so that gradients would end there.
-    decode = model.decode if model.training or torch.is_grad_enabled() else folded(model.decoder)
+    decode = model.decode if model.training or torch.is_grad_enabled() else fold_norms(model.decoder)
     parts, spec = [], model.posterior.code_noise(model.latent_dim)
     for start in range(0, len(x), BLOCK):
         rows = slice(start, start + BLOCK)

@@ -32,7 +32,7 @@ class RowCache:
         self.rows = like.new_zeros(len(like), rows, width + 2 * reach, channels)
         self.line = like.new_zeros(len(like), width, channels)
 
-    def turn(self) -> Float[Tensor, "batch channels rows padded"]:
+    def advance_row(self) -> Float[Tensor, "batch channels rows padded"]:
         """The current row becomes the lowest of those above."""
         self.rows[:, :-1] = self.rows[:, 1:].clone()
         self.rows[:, -1, self.inside] = self.line
@@ -52,17 +52,17 @@ class CausalRowConv:
         self.weight = weight.flip(2).permute(1, 2, 0).flatten(1)  # (inputs, taps * out), nearest pixel first
         self.sums = weight  # of the current row, (batch, columns, out)
 
-    def begin(self, start: Float[Tensor, "batch out 1 width"]) -> None:
+    def start_row(self, start: Float[Tensor, "batch out 1 width"]) -> None:
         """Go on to the next row."""
         beyond = (0, 0, 0, self.taps - 1 + self.shift)  # what the last pixels add to is never read
         self.sums = F.pad(start[:, :, 0].transpose(1, 2).contiguous(), beyond)
 
-    def put(self, column: int, value: Float[Tensor, "batch inputs"]) -> None:
+    def push(self, column: int, value: Float[Tensor, "batch inputs"]) -> None:
         """Take in one pixel."""
         first, out = column + self.shift, self.sums.shape[2]
         self.sums.flatten(1)[:, first * out : (first + self.taps) * out].addmm_(value, self.weight)
 
-    def at(self, column: int) -> Float[Tensor, "batch out"]:
+    def read(self, column: int) -> Float[Tensor, "batch out"]:
         """The sums at a pixel, once all that it sees was put."""
         return self.sums[:, column]
 
@@ -81,7 +81,7 @@ class Conv1x1Cache:
         self.weight, self.opened = weight[:, :inputs].T.contiguous(), weight[:, inputs:].T
         self.bias = self.start = convolution.bias.detach()
 
-    def begin(self, maps: Float[Tensor, "batch maps 1 width"] | None) -> None:
+    def start_row(self, maps: Float[Tensor, "batch maps 1 width"] | None) -> None:
         """Go on to the next row."""
         if maps is not None:
             self.start = (maps[:, :, 0].transpose(1, 2) @ self.opened + self.bias).transpose(
@@ -94,28 +94,28 @@ class Conv1x1Cache:
 
 
 # Images drawn together on a CPU: 100 took 1.1 to 1.7 times as long for each as 400, and memory should have a bound.
-CHUNK = 400
+MAX_IMAGES_CPU = 400
 
 
 @runtime_checkable
-class Columns(Protocol):
+class ImageColumns(Protocol):
     """An autoregressive network in the middle of an image: all layers at the pixels done so far."""
 
-    def begin(self, row: Int[Tensor, "1"]) -> None:
+    def start_row(self, row: Int[Tensor, "1"]) -> None:
         """Go on to the next row, once all pixels of the row before were put; anew where it is captured."""
         ...
 
-    def at(self, column: int) -> Float[Tensor, "batch channels"]:
+    def read(self, column: int) -> Float[Tensor, "batch channels"]:
         """Raw output of the network for the next pixel of the row, once all earlier ones were put."""
         ...
 
-    def put(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
+    def push(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
         """Take in the value of that pixel."""
         ...
 
 
 def generate(
-    start: Callable[[Tensor], Columns],
+    start: Callable[[Tensor], ImageColumns],
     head: Head,
     shape: tuple[int, ...],
     noise: Float[Tensor, "batch channels height width"] | None,
@@ -133,37 +133,39 @@ def generate(
         The images, a function of the arguments.
     """
     if z.device.type != "cpu":
-        return _drawn(start(z), head, shape, noise, z)
-    codes = torch.split(z, CHUNK)
-    parts = [None] * len(codes) if noise is None else torch.split(noise, CHUNK)
+        return _draw_images(start(z), head, shape, noise, z)
+    codes = torch.split(z, MAX_IMAGES_CPU)
+    parts = [None] * len(codes) if noise is None else torch.split(noise, MAX_IMAGES_CPU)
     # The products of a pixel are too small to share: waiting for each other, two threads were up to 20 times slower
     # than one on a busy machine.
     with use_threads(1):
-        return torch.cat([_drawn(start(part), head, shape, u, part) for part, u in zip(codes, parts, strict=True)])
+        return torch.cat(
+            [_draw_images(start(part), head, shape, u, part) for part, u in zip(codes, parts, strict=True)]
+        )
 
 
-def _drawn(columns: Columns, head: Head, shape: tuple[int, ...], noise: Tensor | None, z: Tensor) -> Tensor:
+def _draw_images(columns: ImageColumns, head: Head, shape: tuple[int, ...], noise: Tensor | None, z: Tensor) -> Tensor:
     images, row = z.new_zeros(len(z), *shape), torch.zeros(1, dtype=torch.long, device=z.device)
 
     def draw_row() -> None:
-        columns.begin(row)
+        columns.start_row(row)
         u = None if noise is None else noise.index_select(2, row)
         pixels = []
         for column in range(shape[2]):
-            likelihood = head(columns.at(column)[:, :, None, None])
+            likelihood = head(columns.read(column)[:, :, None, None])
             pixels.append(likelihood.mode if u is None else likelihood.sample(u[..., column : column + 1]))
-            columns.put(column, pixels[-1][:, :, 0, 0])
+            columns.push(column, pixels[-1][:, :, 0, 0])
         images.index_copy_(2, row, torch.cat(pixels, -1))
         row.add_(1)
 
     draw_row()
-    again = _captured(draw_row) if z.device.type == "cuda" else draw_row
+    again = _capture_graph(draw_row) if z.device.type == "cuda" else draw_row
     for _ in range(shape[1] - 1):
         again()
     return images
 
 
-def _captured(step: Callable[[], None]) -> Callable[[], None]:
+def _capture_graph(step: Callable[[], None]) -> Callable[[], None]:
     """The step as a CUDA graph, or itself where it cannot be captured: capturing runs nothing."""
     graph = torch.cuda.CUDAGraph()
     try:

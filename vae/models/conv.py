@@ -13,13 +13,13 @@ from lso.vae.distributions.families import from_output
 from lso.vae.distributions.pixels import Head
 from lso.vae.protocols import Likelihood, Posterior
 
-SMALLEST = 4  # sides are halved until none exceeds this
+MAX_LAST_SIDE = 4  # sides are halved until none exceeds this
 
 
 def resolutions(height: int, width: int) -> list[tuple[int, int]]:
     """Resolutions of the pyramid: both sides halved, rounding up, until neither exceeds 4."""
     found = [(height, width)]
-    while max(found[-1]) > SMALLEST:
+    while max(found[-1]) > MAX_LAST_SIDE:
         h, w = found[-1]
         found.append((-(-h // 2), -(-w // 2)))
     return found

@@ -11,7 +11,7 @@ from lso.vae.errors import UsageError
 from lso.vae.vocabulary import START, UNKNOWN
 
 
-class _Handed(nn.Module):
+class _NoiseDropout(nn.Module):
     """A module that drops a share of something in train mode, by uniforms that `use_dropout_noise` gives it.
 
     Args:
@@ -37,7 +37,7 @@ class _Handed(nn.Module):
             return (batch, *self.features)
         return (batch, positions, self.features) if self.features else (batch, positions)
 
-    def kept(self, rows: int) -> Tensor:
+    def keep_mask(self, rows: int) -> Tensor:
         """Where nothing is dropped, for a batch of which several copies may follow each other.
 
         Args:
@@ -58,26 +58,26 @@ class _Handed(nn.Module):
         return kept if copies == 1 else kept.repeat(copies, *[1] * (kept.ndim - 1))
 
 
-class Dropout(_Handed):
+class Dropout(_NoiseDropout):
     """Inverted dropout: h / (1 - p) where u >= p, else 0; in eval mode h."""
 
     def forward(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Drop features."""
-        return h * (self.kept(len(h)).to(h.dtype) / (1 - self.share)) if self.active else h
+        return h * (self.keep_mask(len(h)).to(h.dtype) / (1 - self.share)) if self.active else h
 
 
-class WordDropout(_Handed):
+class WordDropout(_NoiseDropout):
     """Inputs of the decoder replaced by ``<unk>`` where u < p, the start symbol excepted (Bowman et al. 2016)."""
 
     def forward(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
         """Replace tokens."""
         if not self.active:
             return tokens
-        return torch.where(self.kept(len(tokens)) | (tokens == START), tokens, UNKNOWN)
+        return torch.where(self.keep_mask(len(tokens)) | (tokens == START), tokens, UNKNOWN)
 
 
-def _droppers(model: nn.Module) -> list[_Handed]:
-    return [module for module in model.modules() if isinstance(module, _Handed) and module.share > 0]
+def _dropout_layers(model: nn.Module) -> list[_NoiseDropout]:
+    return [module for module in model.modules() if isinstance(module, _NoiseDropout) and module.share > 0]
 
 
 def uniform_shapes(model: nn.Module, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -90,13 +90,13 @@ def uniform_shapes(model: nn.Module, shape: tuple[int, ...]) -> tuple[tuple[int,
     Returns:
         One shape for each dropout, in the order of the modules; none for a model without dropout.
     """
-    return tuple(dropper.shape(shape[0], shape[1] - 1) for dropper in _droppers(model))
+    return tuple(dropper.shape(shape[0], shape[1] - 1) for dropper in _dropout_layers(model))
 
 
 @contextmanager
 def use_dropout_noise(model: nn.Module, uniforms: Sequence[Tensor]) -> Iterator[None]:
     """Dropout inside uses these uniforms."""
-    droppers = _droppers(model) if uniforms else []
+    droppers = _dropout_layers(model) if uniforms else []
     try:
         for dropper, u in zip(droppers, uniforms, strict=True):
             dropper.uniforms = u

@@ -12,7 +12,7 @@ from lso.vae.config.architectures import Architecture
 from lso.vae.distributions.pixels import Head
 from lso.vae.models import autoregressive
 from lso.vae.models.autoregressive import CausalRowConv, Conv1x1Cache, RowCache
-from lso.vae.models.pixelcnn import ZMaps, teacher
+from lso.vae.models.pixelcnn import ZMaps, require_data
 from lso.vae.protocols import Likelihood
 
 
@@ -31,7 +31,7 @@ class LayerColumn:
     """
 
     def __init__(self, layer: "Gated", maps: Tensor) -> None:
-        self.layer, self.maps, self.opened = layer, maps, layer.opened(maps)
+        self.layer, self.maps, self.opened = layer, maps, layer.open_terms(maps)
         wide, reach = layer.above.in_channels, layer.reach
         self.above = RowCache(maps, wide, reach + 1, maps.shape[-1], reach)
         self.left = CausalRowConv(layer.left.weight[:, :, 0], shift=int(layer.first))
@@ -44,7 +44,7 @@ class LayerColumn:
         if layer.first and not layer.border_bias:
             self.bias[..., 0] = 0
 
-    def begin(self, row: Int[Tensor, "1"]) -> Float[Tensor, "batch two_width 1 width"]:
+    def start_row(self, row: Int[Tensor, "1"]) -> Float[Tensor, "batch two_width 1 width"]:
         """Go on to the next row.
 
         Args:
@@ -53,17 +53,17 @@ class LayerColumn:
             a_l of that row: the vertical stack before the gate.
         """
         up, left = (part if isinstance(part, float) else part.index_select(2, row) for part in self.opened)
-        seen = self.layer.above(self.above.turn())
+        seen = self.layer.above(self.above.advance_row())
         a: Tensor = (seen if self.layer.border_bias else seen * (row > 0)) + up
-        self.left.begin(self.layer.across(a) + left + self.bias)
+        self.left.start_row(self.layer.across(a) + left + self.bias)
         self.own = self.maps.index_select(2, row)
         return a
 
-    def below(self, v: Float[Tensor, "batch inside 1 width"]) -> None:
+    def push_vertical(self, v: Float[Tensor, "batch inside 1 width"]) -> None:
         """Take in the vertical stack's input of the current row, which the rows below see."""
-        self.above.line.copy_(self.layer.into(v, self.own)[:, :, 0].transpose(1, 2))
+        self.above.line.copy_(self.layer.append_masked_maps(v, self.own)[:, :, 0].transpose(1, 2))
 
-    def wide(self, column: int, h: Float[Tensor, "batch inside"]) -> Float[Tensor, "batch wide"]:
+    def conv_input(self, column: int, h: Float[Tensor, "batch inside"]) -> Float[Tensor, "batch wide"]:
         """Input of the convolutions at a pixel.
 
         Args:
@@ -72,7 +72,7 @@ class LayerColumn:
         Returns:
             The same with the maps of z where they are masked.
         """
-        return self.layer.into(h, self.own[:, :, 0, column])
+        return self.layer.append_masked_maps(h, self.own[:, :, 0, column])
 
     def __call__(self, column: int, h: Tensor | None) -> Float[Tensor, "batch width"]:
         """h_l at a pixel.
@@ -84,10 +84,10 @@ class LayerColumn:
             ``(batch, width)``.
         """
         if h is None:
-            return self.residual(gate(self.left.at(column)))
-        wide = self.wide(column, h)
-        self.left.put(column, wide)
-        out = self.residual(gate(self.left.at(column)))
+            return self.residual(gate(self.left.read(column)))
+        wide = self.conv_input(column, h)
+        self.left.push(column, wide)
+        out = self.residual(gate(self.left.read(column)))
         return out.add_(h if self.project is None else self.project(wide))
 
 
@@ -104,20 +104,20 @@ class GatedColumns:
             LayerColumn(layer, make(z))  # type: ignore[arg-type]
             for layer, make in zip(decoder.layers, decoder.maps, strict=False)  # the output may have one of its own
         ]
-        self.output = Conv1x1Cache(decoder.output, decoder.beside)
-        self.maps = decoder.maps[-1](z) if decoder.beside else None
+        self.output = Conv1x1Cache(decoder.output, decoder.output_maps)
+        self.maps = decoder.maps[-1](z) if decoder.output_maps else None
 
-    def begin(self, row: Int[Tensor, "1"]) -> None:
+    def start_row(self, row: Int[Tensor, "1"]) -> None:
         """Go on to the next row."""
         v: Tensor | None = None  # the first layer's is the row itself, which is still to be drawn
         for layer in self.layers:
-            a = layer.begin(row)
+            a = layer.start_row(row)
             if v is not None:
-                layer.below(v)
+                layer.push_vertical(v)
             v = gate(a)
-        self.output.begin(None if self.maps is None else self.maps.index_select(2, row))
+        self.output.start_row(None if self.maps is None else self.maps.index_select(2, row))
 
-    def at(self, column: int) -> Float[Tensor, "batch channels"]:
+    def read(self, column: int) -> Float[Tensor, "batch channels"]:
         """Raw output at the next pixel."""
         h: Tensor | None = None
         for layer in self.layers:
@@ -125,12 +125,12 @@ class GatedColumns:
         assert h is not None
         return self.output(h, column)
 
-    def put(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
+    def push(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
         """Take in the pixel."""
         first = self.layers[0]
-        wide = first.wide(column, pixel)
+        wide = first.conv_input(column, pixel)
         first.above.line[:, column] = wide
-        first.left.put(column, wide)
+        first.left.push(column, wide)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +199,10 @@ class GatedPixelCnnDecoder(nn.Module):
         self.shape = shape
         maps = stacks.z_maps if latent_dim else 0
         own = [maps if skip or i == 0 else 0 for i in range(len(stacks.kernels))]
-        self.beside = maps if skip else 0
-        last = [self.beside] if self.beside and edition else []  # the output's own, behind those of the layers
+        self.output_maps = maps if skip else 0
+        last = (
+            [self.output_maps] if self.output_maps and edition else []
+        )  # the output's own, behind those of the layers
         self.maps = nn.ModuleList(ZMaps(latent_dim, count, shape) for count in own + last)
         for made in self.maps.modules():
             if isinstance(made, nn.Linear):
@@ -219,7 +221,7 @@ class GatedPixelCnnDecoder(nn.Module):
             )
             for i, (a, kernel, count) in enumerate(zip(inputs, stacks.kernels, own, strict=True))
         )
-        self.output = nn.Conv2d(width + self.beside, shape[0], 1)
+        self.output = nn.Conv2d(width + self.output_maps, shape[0], 1)
         self.head = Head(architecture.likelihood, shape[0])
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
@@ -233,12 +235,12 @@ class GatedPixelCnnDecoder(nn.Module):
         Raises:
             ShapeError: if there is no x.
         """
-        v = h = teacher(x)
+        v = h = require_data(x)
         maps = [make(z) for make in self.maps]
         for layer, own in zip(self.layers, maps, strict=False):  # the output may have a map of its own
             a = layer.vertical(v, own)  # type: ignore[operator]
             v, h = gate(a), layer.horizontal(h, a, own)  # type: ignore[operator]
-        likelihood: Likelihood = self.head(self.output(torch.cat([h, maps[-1]], 1) if self.beside else h))
+        likelihood: Likelihood = self.head(self.output(torch.cat([h, maps[-1]], 1) if self.output_maps else h))
         return likelihood
 
     @torch.no_grad()
@@ -302,11 +304,11 @@ class Gated(nn.Module):
 
     def vertical(self, v: Tensor, maps: Tensor) -> Tensor:
         """a_l: the rows above."""
-        padded = F.pad(self.into(v, maps), (self.reach, self.reach, self.reach + 1, 0))
+        padded = F.pad(self.append_masked_maps(v, maps), (self.reach, self.reach, self.reach + 1, 0))
         seen: Tensor = self.above(padded[:, :, :-1])
-        return self.bordered(seen, 2) + self.opened(maps)[0]
+        return self.zero_border(seen, 2) + self.open_terms(maps)[0]
 
-    def bordered(self, seen: Tensor, axis: int) -> Tensor:
+    def zero_border(self, seen: Tensor, axis: int) -> Tensor:
         """What a convolution that is shifted by a pixel gives, 0 in the first row or column, which sees nothing.
 
         Args:
@@ -322,13 +324,13 @@ class Gated(nn.Module):
 
     def horizontal(self, h: Tensor, a: Tensor, maps: Tensor) -> Tensor:
         """h_l: the pixels to the left, and a_l."""
-        wide, shift = self.into(h, maps), int(self.first)
+        wide, shift = self.append_masked_maps(h, maps), int(self.first)
         padded = F.pad(wide, (self.reach + shift, 0))
         seen = self.left(padded[..., : padded.shape[-1] - shift])
-        seen = self.bordered(seen, 3) if self.first else seen
-        return self.finish(seen + self.opened(maps)[1] + self.across(a), wide)
+        seen = self.zero_border(seen, 3) if self.first else seen
+        return self.combine(seen + self.open_terms(maps)[1] + self.across(a), wide)
 
-    def finish(self, gates: Tensor, wide: Tensor) -> Tensor:
+    def combine(self, gates: Tensor, wide: Tensor) -> Tensor:
         """h_l from its gates.
 
         Args:
@@ -342,11 +344,11 @@ class Gated(nn.Module):
             return out
         return out + (wide[:, : out.shape[1]] if self.project is None else self.project(wide))
 
-    def into(self, x: Tensor, maps: Tensor) -> Tensor:
+    def append_masked_maps(self, x: Tensor, maps: Tensor) -> Tensor:
         """Input of the convolutions."""
         return torch.cat([x, maps], 1) if self.masked_z else x
 
-    def opened(self, maps: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    def open_terms(self, maps: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """What open maps of z add to the two gates."""
         if self.open_z is None:
             return 0.0, 0.0

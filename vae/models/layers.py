@@ -41,7 +41,7 @@ class MaskedConv2d(nn.Module):
         mask[-1, kernel // 2 + centre :] = 0
         self.register_buffer("mask", mask, persistent=False)
 
-    def live(self) -> Float[Tensor, "out causal rows kernel"]:
+    def causal_weight(self) -> Float[Tensor, "out causal rows kernel"]:
         """The taps on causal channels, rows up to the centre, unseen ones 0."""
         return self.weight[:, : self.causal, : self.kernel // 2 + 1] * self.mask
 
@@ -52,10 +52,12 @@ class MaskedConv2d(nn.Module):
     ) -> Float[Tensor, "batch out height width"]:
         """Convolve, keeping the size."""
         half = self.kernel // 2
-        seen = F.conv2d(F.pad(x, (half, half, half, 0)), self.live(), self.bias)
-        return seen if opened is None else seen + self.over(opened)
+        seen = F.conv2d(F.pad(x, (half, half, half, 0)), self.causal_weight(), self.bias)
+        return seen if opened is None else seen + self.convolve_open(opened)
 
-    def over(self, opened: Float[Tensor, "batch open height width"]) -> Float[Tensor, "batch out height width"]:
+    def convolve_open(
+        self, opened: Float[Tensor, "batch open height width"]
+    ) -> Float[Tensor, "batch out height width"]:
         """What the open channels add."""
         return F.conv2d(opened, self.weight[:, self.causal :], padding=self.kernel // 2)
 
@@ -92,7 +94,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         mean, var = self._moments(x)
         if self.track_running_stats:
             self._move(mean, var * (values / (values - 1)))
-        found: Tensor = _Normalize.apply(x, self.weight, self.bias, mean, var, self.eps)  # type: ignore[no-untyped-call]
+        found: Tensor = _SharedNormalize.apply(x, self.weight, self.bias, mean, var, self.eps)  # type: ignore[no-untyped-call]
         return found
 
     @torch.no_grad()
@@ -113,7 +115,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(var, self.momentum)
 
 
-class _Normalize(torch.autograd.Function):
+class _SharedNormalize(torch.autograd.Function):
     """y = s (x - mean) + bias, s = weight / sqrt(var + eps), mean and var functions of all x, by torch's fused kernels.
 
     With g the gradient of y, u the normalized x and n the values a channel of the global batch,
@@ -133,7 +135,10 @@ class _Normalize(torch.autograd.Function):
         part: Share = ctx.part
         if torch.is_grad_enabled():  # to be differentiated again: by the equations, not by their derivatives
             found = torch.autograd.grad(
-                _equations(x, weight, bias, mean, ctx.eps), (x, weight, bias), gradients[0], create_graph=True
+                _normalize_by_equations(x, weight, bias, mean, ctx.eps),
+                (x, weight, bias),
+                gradients[0],
+                create_graph=True,
             )
             return *found, None, None, None
         direct, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
@@ -147,7 +152,7 @@ class _Normalize(torch.autograd.Function):
         return coupled.to(x.dtype), of_weight, of_bias, None, None, None
 
 
-def _equations(x: Tensor, weight: Tensor, bias: Tensor, about: Tensor, eps: float) -> Tensor:
+def _normalize_by_equations(x: Tensor, weight: Tensor, bias: Tensor, about: Tensor, eps: float) -> Tensor:
     """The same by elementary operations; ``about`` is a constant near the mean."""
     shifted = x - about[:, None, None]
     mean, square = mean_over_batch(torch.stack([shifted.mean((0, 2, 3)), shifted.square().mean((0, 2, 3))]))
@@ -157,7 +162,7 @@ def _equations(x: Tensor, weight: Tensor, bias: Tensor, about: Tensor, eps: floa
 
 
 @runtime_checkable
-class Foldable(Protocol):
+class FoldableNetwork(Protocol):
     """A network that knows its pairs of convolution and norm."""
 
     def folded(self) -> nn.Module:
@@ -165,7 +170,7 @@ class Foldable(Protocol):
         ...
 
 
-def folded(network: nn.Module) -> nn.Module:
+def fold_norms(network: nn.Module) -> nn.Module:
     """A network as it is fastest where only its answers are wanted.
 
     Args:
@@ -173,13 +178,13 @@ def folded(network: nn.Module) -> nn.Module:
     Returns:
         A copy with folded norms where it has some and knows them, else itself.
     """
-    return network.folded() if isinstance(network, Foldable) else network
+    return network.folded() if isinstance(network, FoldableNetwork) else network
 
 
 T = TypeVar("T", bound=nn.Module)
 
 
-def twin_of(network: T) -> T:
+def shallow_copy(network: T) -> T:
     """Modules of their own over the same weights: a deep copy would take longer than a small image.
 
     Args:
@@ -189,13 +194,13 @@ def twin_of(network: T) -> T:
     """
     twin = copy.copy(network)
     twin._parameters, twin._buffers = dict(network._parameters), dict(network._buffers)
-    twin._modules = {name: child and twin_of(child) for name, child in network._modules.items()}
+    twin._modules = {name: child and shallow_copy(child) for name, child in network._modules.items()}
     twin.training = False
     return twin
 
 
 @torch.no_grad()
-def fold(convolution: nn.Module, norm: nn.Module) -> nn.Identity:
+def fuse_norm(convolution: nn.Module, norm: nn.Module) -> nn.Identity:
     """Give a convolution the scale and shift of the norm after it, which takes its running statistics.
 
         s (w x - mean) + b = (s w) x + (b - s mean),  s = weight / sqrt(variance + eps)

@@ -25,7 +25,7 @@ from lso.vae.config.architectures import Architecture
 from lso.vae.distributions.pixels import Head
 from lso.vae.errors import ShapeError
 from lso.vae.models import autoregressive
-from lso.vae.models.layers import BatchNorm2d, MaskedConv2d, fold, twin_of
+from lso.vae.models.layers import BatchNorm2d, MaskedConv2d, fuse_norm, shallow_copy
 from lso.vae.models.resnet import convolution
 from lso.vae.protocols import Likelihood
 
@@ -41,21 +41,21 @@ class MaskedColumn:
 
     def __init__(self, masked: "MaskedConv2d", width: int, like: Tensor) -> None:
         half = masked.kernel // 2
-        weight, self.bias = masked.live(), masked.bias
+        weight, self.bias = masked.causal_weight(), masked.bias
         self.upper = weight[:, :, :-1].contiguous(memory_format=torch.channels_last)
         self.above = RowCache(like, masked.causal, half, width, half)
         self.ahead = CausalRowConv(
             weight[:, :, -1, : half + 1], shift=0
         )  # the pixel's own tap is 0 where it sees not itself
 
-    def begin(self, opened: Float[Tensor, "batch out 1 width"] | float = 0.0) -> None:
+    def start_row(self, opened: Float[Tensor, "batch out 1 width"] | float = 0.0) -> None:
         """Go on to the next row."""
-        self.ahead.begin(F.conv2d(self.above.turn(), self.upper, self.bias) + opened)
+        self.ahead.start_row(F.conv2d(self.above.advance_row(), self.upper, self.bias) + opened)
 
-    def put(self, column: int, value: Float[Tensor, "batch inputs"]) -> None:
+    def push(self, column: int, value: Float[Tensor, "batch inputs"]) -> None:
         """Take in one pixel."""
         self.above.line[:, column] = value
-        self.ahead.put(column, value)
+        self.ahead.push(column, value)
 
 
 class BlockColumn:
@@ -73,19 +73,19 @@ class BlockColumn:
         self.masked = MaskedColumn(block.masked, width, like)
         self.column = 0
 
-    def begin(self, maps: Tensor | None) -> None:
+    def start_row(self, maps: Tensor | None) -> None:
         """Go on to the next row.
 
         Args:
             maps: ``(batch, maps, 1, width)`` of z in that row, where there are some.
         """
-        self.down.begin(maps)
-        self.masked.begin()
+        self.down.start_row(maps)
+        self.masked.start_row()
 
     def __call__(self, x: Float[Tensor, "batch width"], maps: list[Tensor]) -> Float[Tensor, "batch width"]:
         """The block's output."""
-        self.masked.put(self.column, F.elu(self.down(x, self.column), inplace=True))
-        h = F.elu(self.masked.ahead.at(self.column))
+        self.masked.push(self.column, F.elu(self.down(x, self.column), inplace=True))
+        h = F.elu(self.masked.ahead.read(self.column))
         return F.elu(self.up(h).add_(x), inplace=True)
 
 
@@ -100,7 +100,7 @@ class PixelCnnColumns:
     def __init__(self, decoder: "PixelCnnDecoder", z: Float[Tensor, "batch latent"]) -> None:
         width = decoder.shape[2]
         self.first = MaskedColumn(decoder.first, width, z)
-        self.opened = decoder.first.over(decoder.input(z)) if decoder.input.maps else None
+        self.opened = decoder.first.convolve_open(decoder.input(z)) if decoder.input.maps else None
         self.blocks, self.skips = (
             [BlockColumn(block, width, z) for block in group]  # type: ignore[arg-type]
             for group in (decoder.blocks, decoder.skips)
@@ -109,30 +109,30 @@ class PixelCnnColumns:
         self.mix = Conv1x1Cache(decoder.mix, maps=decoder.mix.in_channels - decoder.mix.out_channels)
         self.output = decoder.output.weight.flatten(1).T.contiguous()
 
-    def begin(self, row: Int[Tensor, "1"]) -> None:
+    def start_row(self, row: Int[Tensor, "1"]) -> None:
         """Go on to the next row."""
-        self.first.begin(0.0 if self.opened is None else self.opened.index_select(2, row))
+        self.first.start_row(0.0 if self.opened is None else self.opened.index_select(2, row))
         layers = [*self.blocks, *self.skips, self.mix]
         maps = [m.index_select(2, row) for m in self.maps] or [None] * len(layers)
         for layer, own in zip(layers, maps, strict=True):
-            layer.begin(own)  # type: ignore[attr-defined]
+            layer.start_row(own)  # type: ignore[attr-defined]
 
-    def at(self, column: int) -> Float[Tensor, "batch channels"]:
+    def read(self, column: int) -> Float[Tensor, "batch channels"]:
         """Raw output at the next pixel."""
         for block in chain(self.blocks, self.skips):
             block.column = column
-        h = wire(self.blocks, self.skips, F.elu(self.first.ahead.at(column)), [])
+        h = run_blocks(self.blocks, self.skips, F.elu(self.first.ahead.read(column)), [])
         return F.elu(self.mix(h, column), inplace=True) @ self.output
 
-    def put(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
+    def push(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
         """Take in the pixel."""
-        self.first.put(column, pixel)
+        self.first.push(column, pixel)
 
 
 Layer = Callable[[Tensor, list[Tensor]], Tensor]
 
 
-def wire(blocks: Iterable[Layer], skips: Iterable[Layer], h: Tensor, maps: list[Tensor]) -> Tensor:
+def run_blocks(blocks: Iterable[Layer], skips: Iterable[Layer], h: Tensor, maps: list[Tensor]) -> Tensor:
     """Blocks one after another, each also hearing, through a long skip, what went into the layer two before it.
 
     Args:
@@ -153,7 +153,7 @@ def wire(blocks: Iterable[Layer], skips: Iterable[Layer], h: Tensor, maps: list[
 
 
 HE2019 = (7,) * 5 + (5,) * 4 + (3,) * 4
-SMALL = (7, 7, 7, 5, 5, 3, 3)
+HE2019_SMALL = (7, 7, 7, 5, 5, 3, 3)
 Z_MAPS = 4
 
 
@@ -213,10 +213,10 @@ class PixelCnnDecoder(nn.Module):
         Raises:
             ShapeError: if there is no x.
         """
-        h = F.elu(self.norm(self.first(teacher(x), self.input(z) if self.input.maps else None)), inplace=True)
+        h = F.elu(self.norm(self.first(require_data(x), self.input(z) if self.input.maps else None)), inplace=True)
         maps = [edge(z) for edge in self.edges]
-        h = wire(self.blocks, self.skips, h, maps)
-        h = F.elu(self.mix_norm(self.mix(beside(h, maps[-1:]))), inplace=True)
+        h = run_blocks(self.blocks, self.skips, h, maps)
+        h = F.elu(self.mix_norm(self.mix(append_maps(h, maps[-1:]))), inplace=True)
         likelihood: Likelihood = self.head(self.output(h))
         return likelihood
 
@@ -242,16 +242,16 @@ class PixelCnnDecoder(nn.Module):
         Returns:
             A copy, which is to be used and not trained.
         """
-        twin = twin_of(self)
-        twin.norm, twin.mix_norm = fold(twin.first, twin.norm), fold(twin.mix, twin.mix_norm)
+        twin = shallow_copy(self)
+        twin.norm, twin.mix_norm = fuse_norm(twin.first, twin.norm), fuse_norm(twin.mix, twin.mix_norm)
         for block in (*twin.blocks, *twin.skips):
             assert isinstance(block, PixelCnnBlock)
             layers = (block.down, block.masked, block.up)
-            block.norms = nn.ModuleList(fold(*both) for both in zip(layers, block.norms, strict=True))
+            block.norms = nn.ModuleList(fuse_norm(*both) for both in zip(layers, block.norms, strict=True))
         return twin
 
 
-def teacher(x: Tensor | None) -> Tensor:
+def require_data(x: Tensor | None) -> Tensor:
     """The data that an autoregressive decoder is forced on."""
     if x is None:
         raise ShapeError(
@@ -262,7 +262,7 @@ def teacher(x: Tensor | None) -> Tensor:
 
 
 he2019_decoder = partial(PixelCnnDecoder, kernels=HE2019)
-he2019_small_decoder = partial(PixelCnnDecoder, kernels=SMALL)
+he2019_small_decoder = partial(PixelCnnDecoder, kernels=HE2019_SMALL)
 
 
 class ZMaps(nn.Module):
@@ -309,11 +309,11 @@ class PixelCnnBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch width h w"], maps: list[Tensor]) -> Float[Tensor, "batch width h w"]:
         """Apply the block."""
-        h = F.elu(self.norms[0](self.down(beside(x, maps))), inplace=True)
+        h = F.elu(self.norms[0](self.down(append_maps(x, maps))), inplace=True)
         h = F.elu(self.norms[1](self.masked(h)), inplace=True)
         return F.elu(self.norms[2](self.up(h)) + x, inplace=True)
 
 
-def beside(x: Tensor, maps: list[Tensor]) -> Tensor:
+def append_maps(x: Tensor, maps: list[Tensor]) -> Tensor:
     """Maps appended to the channels."""
     return torch.cat([x, *maps], 1) if maps else x

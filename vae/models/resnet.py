@@ -14,7 +14,7 @@ from lso.vae.models.conv import resolutions
 from lso.vae.models.layers import BatchNorm2d
 from lso.vae.protocols import Posterior
 
-WIDENING = 8  # channels of the last convolution, as a multiple of those of the blocks
+LAST_WIDTH_FACTOR = 8  # channels of the last convolution, as a multiple of those of the blocks
 
 
 class ResnetEncoder(nn.Module):
@@ -39,9 +39,9 @@ class ResnetEncoder(nn.Module):
         sides = resolutions(shape[1], shape[2])
         channels = [shape[0], *[width] * (len(sides) - 1)]
         self.blocks = nn.Sequential(*(ResNetBlock(a, width) for a in channels[:-1]))
-        self.last = convolution(width, WIDENING * width, sides[-1])
-        self.norm = BatchNorm2d(WIDENING * width)
-        self.output = nn.Linear(WIDENING * width, posterior.parameters(architecture.latent_dim))
+        self.last = convolution(width, LAST_WIDTH_FACTOR * width, sides[-1])
+        self.norm = BatchNorm2d(LAST_WIDTH_FACTOR * width)
+        self.output = nn.Linear(LAST_WIDTH_FACTOR * width, posterior.parameters(architecture.latent_dim))
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
@@ -78,8 +78,8 @@ def convolution(inside: int, out: int, kernel: tuple[int, int], stride: int = 1,
     return layer
 
 
-SMALLEST = 4  # sides are halved, rounding down, until none exceeds this
-WIDTH = 2  # channels, as a multiple of the decoder's
+MAX_LAST_SIDE = 4  # sides are halved, rounding down, until none exceeds this
+WIDTH_FACTOR = 2  # channels, as a multiple of the decoder's
 
 
 class KimEncoder(nn.Module):
@@ -100,10 +100,10 @@ class KimEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.posterior = posterior
-        channels, (height, breadth), inside = WIDTH * architecture.width, shape[1:], shape[0]
+        channels, (height, breadth), inside = WIDTH_FACTOR * architecture.width, shape[1:], shape[0]
         blocks: list[nn.Module] = []
         halvings: list[nn.Module] = []
-        while max(height, breadth) > SMALLEST or not blocks:
+        while max(height, breadth) > MAX_LAST_SIDE or not blocks:
             stride = (min(2, height), min(2, breadth))
             blocks.append(KimBlock(inside, channels))
             halvings.append(nn.Conv2d(channels, channels, stride, stride))

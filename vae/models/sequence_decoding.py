@@ -16,7 +16,7 @@ from lso.vae.distributions.categorical import draw_tokens
 from lso.vae.utils.validation import require
 from lso.vae.vocabulary import END, PAD, START
 
-LOOK = 8  # steps between two looks at whether all have ended, each a host read
+CHECK_INTERVAL = 8  # steps between two looks at whether all have ended, each a host read
 
 State = tuple[Tensor, ...]
 Tokens = Int[Tensor, "batch length"]
@@ -50,7 +50,7 @@ def greedy(decoder: StepDecoder, z: Float[Tensor, "batch latent"], longest: int)
     Raises:
         UsageError: if ``longest`` is below 2.
     """
-    return _one_by_one(decoder, z, longest, lambda logits, position: logits.argmax(-1))
+    return _decode_stepwise(decoder, z, longest, lambda logits, position: logits.argmax(-1))
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ def sample(
         probabilities = torch.softmax(logits / temperature, -1)
         return draw_tokens(_nucleus(probabilities, top_p) if top_p < 1 else probabilities, noise[:, position])
 
-    return _one_by_one(decoder, z, noise.shape[1], choose)
+    return _decode_stepwise(decoder, z, noise.shape[1], choose)
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
@@ -92,28 +92,28 @@ def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     return torch.zeros_like(probabilities).scatter(-1, index, ordered * kept)
 
 
-def _one_by_one(decoder: StepDecoder, z: Tensor, longest: int, choose: Callable[[Tensor, int], Tensor]) -> Tokens:
-    _check(longest)
+def _decode_stepwise(decoder: StepDecoder, z: Tensor, longest: int, choose: Callable[[Tensor, int], Tensor]) -> Tokens:
+    _check_longest(longest)
     state = decoder.begin(z)
     token = torch.full((len(z),), START, device=z.device)
     ended, found = torch.zeros_like(token, dtype=torch.bool), [token]
     for position in range(1, longest - 1):
         logits, state = decoder.advance(state, token, z)
-        token = choose(_allowed(logits), position)
+        token = choose(_mask_forbidden(logits), position)
         token = torch.where(ended, PAD, token)
         found.append(token)
         ended = ended | (token == END)
-        if position % LOOK == 0 and bool(ended.all()):
+        if position % CHECK_INTERVAL == 0 and bool(ended.all()):
             break
     found.append(torch.where(ended, PAD, END))
-    return _trimmed(torch.stack(found, 1))
+    return _trim(torch.stack(found, 1))
 
 
-def _allowed(logits: Tensor) -> Tensor:
-    return logits.masked_fill(_forbidden(logits), -torch.inf)
+def _mask_forbidden(logits: Tensor) -> Tensor:
+    return logits.masked_fill(_is_forbidden(logits), -torch.inf)
 
 
-def _trimmed(tokens: Tensor) -> Tensor:
+def _trim(tokens: Tensor) -> Tensor:
     return tokens[:, : int((tokens != PAD).sum(1).max())] if len(tokens) else tokens[:, :0]
 
 
@@ -140,7 +140,7 @@ def beam(
     """
     require(width >= 1, "width >= 1", width, "1 is greedy; 4 to 10 is usual.")
     require(0 <= length_penalty < float("inf"), "a length penalty >= 0", length_penalty, "0 is none; 1 is a mean.")
-    _check(longest)
+    _check_longest(longest)
     count, code = len(z), torch.arange(len(z), device=z.device)[:, None]
     codes = z.repeat_interleave(width, 0)
     state = decoder.begin(codes)
@@ -151,7 +151,9 @@ def beam(
     for position in range(1, longest - 1):
         logits, state = decoder.advance(state, tokens[..., -1].flatten(), codes)
         words = logits.shape[-1]
-        log_p = torch.log_softmax(logits, -1).masked_fill(_forbidden(logits), -torch.inf).reshape(count, width, words)
+        log_p = (
+            torch.log_softmax(logits, -1).masked_fill(_is_forbidden(logits), -torch.inf).reshape(count, width, words)
+        )
         # What has ended goes on in one way, by padding that costs nothing.
         log_p = torch.where(ended.unsqueeze(-1), _only_padding(log_p), log_p)
         total, size = score.unsqueeze(-1) + log_p, size + ~ended
@@ -162,19 +164,19 @@ def beam(
         tokens = torch.cat([tokens[code, before], token.unsqueeze(-1)], -1)
         state = tuple(part[(code * width + before).flatten()] for part in state)
         # Without a penalty scores only fall, so that nothing overtakes a best one that has ended.
-        if position % LOOK == 0 and bool((ended.all(1) if length_penalty else ended[:, 0]).all()):
+        if position % CHECK_INTERVAL == 0 and bool((ended.all(1) if length_penalty else ended[:, 0]).all()):
             break
     # The end symbols at the limit cost nothing, but they are tokens, so that the order may change.
     first = (score / (size + ~ended) ** length_penalty).argmax(1, keepdim=True)
     tokens, ended = tokens[code, first].squeeze(1), ended.gather(1, first)
-    return _trimmed(torch.cat([tokens, torch.where(ended, PAD, END)], 1))
+    return _trim(torch.cat([tokens, torch.where(ended, PAD, END)], 1))
 
 
-def _check(longest: int) -> None:
+def _check_longest(longest: int) -> None:
     require(longest >= 2, "longest >= 2", longest, "Start and end symbol are counted.")
 
 
-def _forbidden(logits: Tensor) -> Tensor:
+def _is_forbidden(logits: Tensor) -> Tensor:
     words = torch.arange(logits.shape[-1], device=logits.device)
     return (words == PAD) | (words == START)
 

@@ -27,16 +27,16 @@ from lso.vae.protocols import Posterior
 from lso.vae.vocabulary import PAD
 
 State = tuple[Tensor, ...]
-FEED = 4  # width inside the feed-forward layers, as a multiple
-SLOWEST = 10_000.0  # longest wavelength of the positions, over 2 pi
-DEVIATION = 0.02  # of the linear maps at first
+FEED_FORWARD_FACTOR = 4  # width inside the feed-forward layers, as a multiple
+MAX_WAVELENGTH = 10_000.0  # longest wavelength of the positions, over 2 pi
+INITIAL_DEVIATION = 0.02  # of the linear maps at first
 
 
 def sinusoids(first: int, count: int, like: Float[Tensor, "*any width"]) -> Float[Tensor, "count width"]:
     """Positions as vectors: sines, then cosines, at wavelengths from 2 pi to 20,000 pi."""
     half = like.shape[-1] // 2
     position = torch.arange(first, first + count, dtype=torch.float64, device=like.device)
-    rate = SLOWEST ** -(torch.arange(half, dtype=torch.float64, device=like.device) / half)
+    rate = MAX_WAVELENGTH ** -(torch.arange(half, dtype=torch.float64, device=like.device) / half)
     angle = position[:, None] * rate
     return torch.cat([angle.sin(), angle.cos()], -1).to(like.dtype)
 
@@ -53,7 +53,10 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.project, self.merge = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.widen, self.narrow = nn.Linear(width, FEED * width), nn.Linear(FEED * width, width)
+        self.widen, self.narrow = (
+            nn.Linear(width, FEED_FORWARD_FACTOR * width),
+            nn.Linear(FEED_FORWARD_FACTOR * width, width),
+        )
         self.dropouts = nn.ModuleList(Dropout(dropout, width) for _ in range(2))
 
     def forward(
@@ -123,7 +126,7 @@ class TransformerEncoder(nn.Module):
         """
         soft = x.is_floating_point()
         inside = (x.sum(-1) > 0) if soft else (x != PAD)
-        h = _inputs(x @ self.embedding.weight if soft else self.embedding(x))
+        h = _embed(x @ self.embedding.weight if soft else self.embedding(x))
         for block in self.blocks:
             h, _ = block(h, inside[:, None, None])
         counted = inside.to(h.dtype).unsqueeze(-1)
@@ -183,7 +186,7 @@ class TransformerDecoder(nn.Module):
         before, count = state[0].shape[1], tokens.shape[1]
         seen = torch.ones(count, before + count, dtype=torch.bool, device=tokens.device).tril(before)[None, None]
         codes = [entry(z).unsqueeze(1) for entry in self.entries]
-        h = self.dropout(_inputs(self.embedding(tokens), before))
+        h = self.dropout(_embed(self.embedding(tokens), before))
         after: list[Tensor] = []
         for number, block in enumerate(self.blocks):
             h = h + codes[number] if number < len(codes) else h
@@ -193,7 +196,7 @@ class TransformerDecoder(nn.Module):
         return self.head(h + codes[-1] if len(codes) > len(self.blocks) else h), tuple(after)
 
 
-def _inputs(embedded: Tensor, first: int = 0) -> Tensor:
+def _embed(embedded: Tensor, first: int = 0) -> Tensor:
     """Embeddings of unit variance at first, and positions."""
     return embedded * math.sqrt(embedded.shape[-1]) + sinusoids(first, embedded.shape[1], embedded)
 
@@ -207,8 +210,8 @@ def _initialize(module: nn.Module) -> None:
         if isinstance(part, nn.Embedding):
             nn.init.normal_(part.weight, std=part.embedding_dim**-0.5)
         elif isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=DEVIATION)
+            nn.init.normal_(part.weight, std=INITIAL_DEVIATION)
             nn.init.zeros_(part.bias)
     for block in blocks:
         for last in (block.merge, block.narrow):
-            nn.init.normal_(last.weight, std=DEVIATION / math.sqrt(2 * len(blocks)))
+            nn.init.normal_(last.weight, std=INITIAL_DEVIATION / math.sqrt(2 * len(blocks)))

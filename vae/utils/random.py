@@ -27,15 +27,6 @@ def generator(seed: int, purpose: str, *counters: int, device: torch.device | st
 def draw(
     kind: Literal["normal", "uniform"], size: tuple[int, ...], stream: Generator, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Random numbers of a declared kind.
-
-    Args:
-        kind: standard normal, or uniform in [0, 1).
-        size: shape.
-        stream: where they come from, and whose device they are drawn on.
-        dtype: None is torch's default.
-    Returns:
-        Numbers of that shape.
-    """
+    """Draw standard normal numbers, or uniforms in [0, 1), of a shape from a stream, on the stream's device."""
     make = torch.randn if kind == "normal" else torch.rand
     return make(size, generator=stream, device=stream.device, dtype=dtype)

@@ -15,8 +15,8 @@ from lso.vae.metrics import importance
 from lso.vae.metrics.importance import importance_nll
 from lso.vae.models.autoregressive import generate
 from lso.vae.models.gated_pixelcnn import DIENG2019, KIM2018, GatedColumns, GatedPixelCnnDecoder
-from lso.vae.models.layers import MaskedConv2d, folded
-from lso.vae.models.pixelcnn import HE2019, SMALL, PixelCnnColumns, PixelCnnDecoder, ZMaps, wire
+from lso.vae.models.layers import MaskedConv2d, fold_norms
+from lso.vae.models.pixelcnn import HE2019, HE2019_SMALL, PixelCnnColumns, PixelCnnDecoder, ZMaps, run_blocks
 from lso.vae.models.resnet import KimEncoder, ResnetEncoder
 from lso.vae.models.vae import VAE, build
 from lso.vae.utils.random import generator
@@ -194,12 +194,12 @@ def test_cropped_convolution_is_the_dense_masked_one(kernel: int, centre: bool) 
 def test_folded_norms_change_nothing_but_the_rounding(skip: bool) -> None:
     model, z, x = small("he2019", skip), rand(3, 3), rand(3, 1, 8, 8)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    twin = folded(model.decoder)
+    twin = fold_norms(model.decoder)
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in twin.modules())
     torch.testing.assert_close(twin(z, x).logits, model.decode(z, x).logits, rtol=1e-10, atol=1e-10)  # type: ignore[attr-defined]
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     gated = small("kim2018").decoder
-    assert folded(gated) is gated
+    assert fold_norms(gated) is gated
 
 
 def test_importance_weights_are_of_folded_norms_only_where_no_gradient_is_wanted() -> None:
@@ -207,7 +207,7 @@ def test_importance_weights_are_of_folded_norms_only_where_no_gradient_is_wanted
     nll = importance_nll(model, x, model.encode(x), generator(1, "test"), samples=3)
     gradients = torch.autograd.grad(nll.sum(), list(model.parameters()))
     assert all(gradient.any() for gradient in gradients)
-    with torch.no_grad(), mock.patch.object(importance, "folded", wraps=folded) as seen:
+    with torch.no_grad(), mock.patch.object(importance, "fold_norms", wraps=fold_norms) as seen:
         twin = importance_nll(model, x, model.encode(x), generator(1, "test"), samples=3)
     assert seen.call_count == 1
     torch.testing.assert_close(twin, nll, rtol=1e-10, atol=0)
@@ -262,13 +262,13 @@ def test_logits_on_the_way_are_those_of_full_passes(name: str, edition: int | No
     logits = []
 
     class Watched(kind):  # type: ignore[misc, valid-type]
-        def at(self, column: int) -> Tensor:
-            raw: Tensor = super().at(column)
+        def read(self, column: int) -> Tensor:
+            raw: Tensor = super().read(column)
             logits.append(raw)
             return raw
 
     with torch.no_grad():
-        images = generate(partial(Watched, folded(model.decoder)), model.decoder.head, model.shape, noise, z)
+        images = generate(partial(Watched, fold_norms(model.decoder)), model.decoder.head, model.shape, noise, z)
         full = model.decode(z, images)
     torch.testing.assert_close(torch.stack(logits, -1).reshape(3, 1, 8, 8), full.logits, rtol=1e-10, atol=1e-10)  # type: ignore[attr-defined]
 
@@ -277,7 +277,7 @@ def test_logits_on_the_way_are_those_of_full_passes(name: str, edition: int | No
 def test_images_drawn_in_parts_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, z, noise = small(name), rand(5, 3), rand(5, 1, 8, 8, seed=5)
     whole, threads = model.generate(z, "sample", noise), torch.get_num_threads()
-    monkeypatch.setattr("lso.vae.models.autoregressive.CHUNK", 2)
+    monkeypatch.setattr("lso.vae.models.autoregressive.MAX_IMAGES_CPU", 2)
     assert torch.equal(model.generate(z, "sample", noise), whole) and torch.get_num_threads() == threads
     assert model.generate(z[:0], "sample", noise[:0]).shape == (0, 1, 8, 8)
 
@@ -311,7 +311,7 @@ def test_generation_leaves_training_alone() -> None:
     assert model.training and all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("kernels", [SMALL, HE2019])
+@pytest.mark.parametrize("kernels", [HE2019_SMALL, HE2019])
 def test_long_skips_have_the_published_kernels(kernels: tuple[int, ...]) -> None:
     decoder = PixelCnnDecoder((1, 8, 8), architecture("he2019", 2, width=4), False, kernels)
     found = [block.masked.kernel for block in decoder.skips]  # type: ignore[union-attr]
@@ -330,5 +330,5 @@ def test_long_skips_are_wired_as_published() -> None:
     h1, h2 = 2 * h0, 3 * 2 * h0
     h3 = 5 * (h2 + 11 * h0)
     h4 = 7 * (h3 + 13 * h1)
-    found = wire([times(p) for p in (2, 3, 5, 7)], [times(q) for q in (11, 13, 17)], h0, [])
+    found = run_blocks([times(p) for p in (2, 3, 5, 7)], [times(q) for q in (11, 13, 17)], h0, [])
     assert torch.equal(found, h4 + 17 * h2)

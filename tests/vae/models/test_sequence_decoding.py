@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lso.vae.errors import UsageError
-from lso.vae.models.sequence_decoding import LOOK, beam, greedy, sample
+from lso.vae.models.sequence_decoding import CHECK_INTERVAL, beam, greedy, sample
 from lso.vae.models.vae import VAE
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import END, PAD, START
@@ -148,7 +148,7 @@ def test_all_stops_soon_after_the_last_has_ended(how: str) -> None:
         "beam": lambda: beam(decoder, z, 2, 1000),
     }[how]()
     assert made.tolist() == [[START, *[4] * k, END, *[PAD] * (9 - k)] for k in (3, 0, 9)]
-    assert 10 <= decoder.calls < 10 + LOOK
+    assert 10 <= decoder.calls < 10 + CHECK_INTERVAL
 
 
 class Late:
