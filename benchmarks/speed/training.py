@@ -26,7 +26,7 @@ from lso.vae.inference.posterior import infer
 from lso.vae.models.dropout import use_dropout_noise
 from lso.vae.models.pixelcnn import PixelCnnBlock, append_maps
 from lso.vae.models.vae import VAE, build
-from lso.vae.objectives.reencoding import penalize, reencoded
+from lso.vae.objectives.reencoding import penalize, select_reconstruction
 from lso.vae.precision import explain_slowdown, explain_unsupported
 from lso.vae.training.cuda_graphs import WARM, Replayed, cuda_graphs
 from lso.vae.training.step import BOTH, CompiledLosses, Group, StepInputs, StepNoise, draw_noise, init
@@ -202,7 +202,7 @@ class Plain:
         loss = q.kl().sum(-1) - likelihood.log_prob(x)
         if self.method.penalty is not None:
             drawn = {stream: values[0] for stream, values in noise.drawn.items()}
-            again = self.model.encode(reencoded(self.method.penalty, likelihood, drawn.get("pixels")))
+            again = self.model.encode(select_reconstruction(self.method.penalty, likelihood, drawn.get("pixels")))
             loss = loss + penalize(self.method.penalty, z, again, drawn.get("reencode"))
         return loss.mean()
 

@@ -1,1 +1,1 @@
-"""Networks: encoders and decoders of images and sequences, their layers, autoregressive sampling."""
+"""Networks: encoders and decoders of images and sequences, their layers, and autoregressive sampling."""

@@ -1,8 +1,9 @@
-"""Autoregressive sampling in raster order, with a cache for each layer.
+"""Autoregressive sampling of images in raster order, with a cache for each layer.
 
-What the rows above add is found for a whole row at once, what pixels to the left add is handed on by each of them. All
-that differs between the rows of an image is a number kept on the device, so that on a GPU the first row is run, the
-second captured as a CUDA graph, and the graph replayed for the others."""
+The contribution of the rows above is computed for a whole row at once; each pixel adds its own to those on its right.
+The number of the row is kept on the device and nothing else differs between rows, so that on a GPU the first row is
+run, the second captured as a CUDA graph, and the graph replayed for the others.
+"""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -20,11 +21,11 @@ class RowCache:
     """The rows above the current one that a convolution sees, padded with zeros, and the current one as it grows.
 
     Args:
-        like: gives batch size, device and dtype.
-        channels: of the maps.
-        rows: seen.
+        like: tensor whose batch size, device and dtype are taken.
+        channels: of the feature maps.
+        rows: number of rows above that the convolution sees.
         width: of the image.
-        reach: columns seen to either side.
+        reach: number of columns that it sees to either side.
     """
 
     def __init__(self, like: Tensor, channels: int, rows: int, width: int, reach: int) -> None:
@@ -33,14 +34,14 @@ class RowCache:
         self.line = like.new_zeros(len(like), width, channels)
 
     def advance_row(self) -> Float[Tensor, "batch channels rows padded"]:
-        """The current row becomes the lowest of those above."""
+        """Move on by a row: the current one becomes the lowest of those above, which are returned."""
         self.rows[:, :-1] = self.rows[:, 1:].clone()
         self.rows[:, -1, self.inside] = self.line
         return self.rows.permute(0, 3, 1, 2)
 
 
 class CausalRowConv:
-    """Sums at the pixels of a row, to which each pixel adds its part of those after it as soon as it is known.
+    """A causal convolution along a row: each pixel, once known, adds its part to the sums at the pixels after it.
 
     Args:
         weight: ``(out, inputs, taps)`` of a convolution along the row; the last tap sees ``shift`` pixels to the left.
@@ -53,27 +54,22 @@ class CausalRowConv:
         self.sums = weight  # of the current row, (batch, columns, out)
 
     def start_row(self, start: Float[Tensor, "batch out 1 width"]) -> None:
-        """Go on to the next row."""
-        beyond = (0, 0, 0, self.taps - 1 + self.shift)  # what the last pixels add to is never read
+        """Begin a row with the sums of all else, e.g. of the rows above."""
+        beyond = (0, 0, 0, self.taps - 1 + self.shift)  # the last pixels add to places that are never read
         self.sums = F.pad(start[:, :, 0].transpose(1, 2).contiguous(), beyond)
 
     def push(self, column: int, value: Float[Tensor, "batch inputs"]) -> None:
-        """Take in one pixel."""
+        """Add the part of one pixel to the pixels after it."""
         first, out = column + self.shift, self.sums.shape[2]
         self.sums.flatten(1)[:, first * out : (first + self.taps) * out].addmm_(value, self.weight)
 
     def read(self, column: int) -> Float[Tensor, "batch out"]:
-        """The sums at a pixel, once all that it sees was put."""
+        """The sums at a pixel, once all pixels that it sees have been pushed."""
         return self.sums[:, column]
 
 
 class Conv1x1Cache:
-    """A 1x1 convolution, of which the part of maps of z beside its input is known for a whole row.
-
-    Args:
-        convolution: with a bias.
-        maps: how many.
-    """
+    """A 1x1 convolution whose last ``maps`` input channels are maps of z: their part is computed for a whole row."""
 
     def __init__(self, convolution: nn.Conv2d, maps: int = 0) -> None:
         assert convolution.bias is not None
@@ -82,35 +78,35 @@ class Conv1x1Cache:
         self.bias = self.start = convolution.bias.detach()
 
     def start_row(self, maps: Float[Tensor, "batch maps 1 width"] | None) -> None:
-        """Go on to the next row."""
+        """Begin a row, given its maps of z."""
         if maps is not None:
             self.start = (maps[:, :, 0].transpose(1, 2) @ self.opened + self.bias).transpose(
                 0, 1
             )  # (width, batch, out)
 
     def __call__(self, x: Float[Tensor, "batch inputs"], column: int = 0) -> Float[Tensor, "batch out"]:
-        """Apply it at a pixel."""
+        """The convolution at a pixel."""
         return torch.addmm(self.start if self.start.ndim == 1 else self.start[column], x, self.weight)
 
 
-# Images drawn together on a CPU: 100 took 1.1 to 1.7 times as long for each as 400, and memory should have a bound.
+# Images drawn together on a CPU: with 100 an image took 1.1 to 1.7 times as long as with 400, and memory needs a bound.
 MAX_IMAGES_CPU = 400
 
 
 @runtime_checkable
 class ImageColumns(Protocol):
-    """An autoregressive network in the middle of an image: all layers at the pixels done so far."""
+    """An autoregressive network in the middle of drawing images: all layers at the pixels drawn so far."""
 
     def start_row(self, row: Int[Tensor, "1"]) -> None:
-        """Go on to the next row, once all pixels of the row before were put; anew where it is captured."""
+        """Begin a row once all pixels of the row before have been pushed; ``row`` is its number, on the device."""
         ...
 
     def read(self, column: int) -> Float[Tensor, "batch channels"]:
-        """Raw output of the network for the next pixel of the row, once all earlier ones were put."""
+        """The network's raw output for the next pixel of the row, once all earlier ones have been pushed."""
         ...
 
     def push(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
-        """Take in the value of that pixel."""
+        """Feed the value of that pixel to the network."""
         ...
 
 
@@ -121,23 +117,21 @@ def generate(
     noise: Float[Tensor, "batch channels height width"] | None,
     z: Float[Tensor, "batch latent"],
 ) -> Float[Tensor, "batch channels height width"]:
-    """Images drawn pixel after pixel, each given those before it; the channels of a pixel are drawn together.
+    """Draw images pixel after pixel, each given those before it; the channels of a pixel are drawn together.
 
     Args:
-        start: the network before the first pixel of the images of some codes.
-        head: turns raw output into a likelihood.
+        start: makes the network, before the first pixel, for the images of some codes.
+        head: makes a likelihood of raw output.
         shape: ``(channels, height, width)`` of a datum.
         noise: uniforms in [0, 1), one for each value; None takes the likeliest values.
-        z: ``(batch, latent)`` codes; give device and dtype.
-    Returns:
-        The images, a function of the arguments.
+        z: ``(batch, latent)`` codes, whose device and dtype the images have.
     """
     if z.device.type != "cpu":
         return _draw_images(start(z), head, shape, noise, z)
     codes = torch.split(z, MAX_IMAGES_CPU)
     parts = [None] * len(codes) if noise is None else torch.split(noise, MAX_IMAGES_CPU)
-    # The products of a pixel are too small to share: waiting for each other, two threads were up to 20 times slower
-    # than one on a busy machine.
+    # The matrix products of a pixel are too small to be split: on a busy machine two threads, which wait for each
+    # other, were up to 20 times slower than one.
     with use_threads(1):
         return torch.cat(
             [_draw_images(start(part), head, shape, u, part) for part, u in zip(codes, parts, strict=True)]
@@ -159,14 +153,14 @@ def _draw_images(columns: ImageColumns, head: Head, shape: tuple[int, ...], nois
         row.add_(1)
 
     draw_row()
-    again = _capture_graph(draw_row) if z.device.type == "cuda" else draw_row
+    next_row = _capture_graph(draw_row) if z.device.type == "cuda" else draw_row
     for _ in range(shape[1] - 1):
-        again()
+        next_row()
     return images
 
 
 def _capture_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """The step as a CUDA graph, or itself where it cannot be captured: capturing runs nothing."""
+    """A step as a CUDA graph, or the step itself where it cannot be captured; capturing does not run it."""
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):

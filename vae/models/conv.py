@@ -13,20 +13,20 @@ from lso.vae.distributions.families import from_output
 from lso.vae.distributions.pixels import Head
 from lso.vae.protocols import Likelihood, Posterior
 
-MAX_LAST_SIDE = 4  # sides are halved until none exceeds this
+MAX_LAST_SIDE = 4  # sides of the feature maps are halved until none exceeds this
 
 
 def resolutions(height: int, width: int) -> list[tuple[int, int]]:
-    """Resolutions of the pyramid: both sides halved, rounding up, until neither exceeds 4."""
-    found = [(height, width)]
-    while max(found[-1]) > MAX_LAST_SIDE:
-        h, w = found[-1]
-        found.append((-(-h // 2), -(-w // 2)))
-    return found
+    """The resolutions of the stages: both sides halved, rounding up, until neither exceeds 4."""
+    sides = [(height, width)]
+    while max(sides[-1]) > MAX_LAST_SIDE:
+        h, w = sides[-1]
+        sides.append((-(-h // 2), -(-w // 2)))
+    return sides
 
 
 def stage_channels(stages: int, width: int) -> list[int]:
-    """Channels after each halving: width, then twice that."""
+    """The channels after each halving: ``width`` after the first, twice that after the others."""
     return [width if i == 0 else 2 * width for i in range(stages)]
 
 
@@ -85,7 +85,7 @@ class ConvDecoder(nn.Module):
         """Decode a batch of codes."""
         h: Tensor = self.input(z).unflatten(1, self.first)
         for i, (stage, (height, width)) in enumerate(zip(self.stages, self.sides[1:], strict=True)):
-            h = stage(F.elu(h))[..., :height, :width]  # a doubled side is one too long where it was rounded up
+            h = stage(F.elu(h))[..., :height, :width]  # a doubled side is one too long where halving rounded up
             if self.edges:
                 h = h + self.edges[i](z)[:, :, None, None]
         likelihood: Likelihood = self.head(h)

@@ -1,4 +1,4 @@
-"""Dropout whose randomness is handed in, so that a step can be replayed, resumed and differentiated twice."""
+"""Dropout with random numbers from outside, so that a step can be replayed, resumed and differentiated twice."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ from lso.vae.vocabulary import START, UNKNOWN
 
 
 class _NoiseDropout(nn.Module):
-    """A module that drops a share of something in train mode, by uniforms that `use_dropout_noise` gives it.
+    """The base of dropouts, which in train mode take their uniforms from `use_dropout_noise`.
 
     Args:
-        share: that is dropped; 0 is none.
-        features: of each position of a sequence, 0 where whole positions are dropped; or the shape of what is dropped
-            of one datum without positions, an image: ``(width,)`` for units, ``(channels, 1, 1)`` for whole maps.
+        share: the share that is dropped.
+        features: for sequences, the number of features at each position, or 0 where whole positions are dropped; for
+            images, the shape of the dropped units of a datum: ``(width,)``, or ``(channels, 1, 1)`` for whole maps.
     """
 
     def __init__(self, share: float, features: int | tuple[int, ...] = 0) -> None:
@@ -28,30 +28,24 @@ class _NoiseDropout(nn.Module):
 
     @property
     def active(self) -> bool:
-        """Whether it drops anything now."""
+        """Whether anything is dropped now."""
         return self.training and self.share > 0
 
     def shape(self, batch: int, positions: int) -> tuple[int, ...]:
-        """Shape of the uniforms of a batch."""
+        """The shape of the uniforms for a batch."""
         if isinstance(self.features, tuple):
             return (batch, *self.features)
         return (batch, positions, self.features) if self.features else (batch, positions)
 
     def keep_mask(self, rows: int) -> Tensor:
-        """Where nothing is dropped, for a batch of which several copies may follow each other.
+        """Truth values that are true where nothing is dropped, for a batch of ``rows``.
 
-        Args:
-            rows: of the batch, a multiple of those of the uniforms.
-        Returns:
-            Truth values.
-        Raises:
-            UsageError: if no uniforms were handed in.
+        The batch may be several copies of the one that the uniforms are for, one after another.
         """
         if self.uniforms is None:
             raise UsageError(
                 "a decoder with dropout was run in train mode without its uniforms",
-                "Call model.eval(), or hand them in: with lso.vae.models.dropout.use_dropout_noise(model, uniforms): "
-                "...",
+                "Call model.eval(), or give them: with lso.vae.models.dropout.use_dropout_noise(model, uniforms): ...",
             )
         kept = self.uniforms >= self.share
         copies = rows // len(kept)
@@ -62,15 +56,17 @@ class Dropout(_NoiseDropout):
     """Inverted dropout: h / (1 - p) where u >= p, else 0; in eval mode h."""
 
     def forward(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """Drop features."""
+        """The features after dropout."""
         return h * (self.keep_mask(len(h)).to(h.dtype) / (1 - self.share)) if self.active else h
 
 
 class WordDropout(_NoiseDropout):
-    """Inputs of the decoder replaced by ``<unk>`` where u < p, the start symbol excepted (Bowman et al. 2016)."""
+    """Word dropout: input tokens of a decoder become ``<unk>`` where u < p, but for the start symbol (Bowman et al.
+    2016).
+    """
 
     def forward(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
-        """Replace tokens."""
+        """The tokens after word dropout."""
         if not self.active:
             return tokens
         return torch.where(self.keep_mask(len(tokens)) | (tokens == START), tokens, UNKNOWN)
@@ -81,21 +77,16 @@ def _dropout_layers(model: nn.Module) -> list[_NoiseDropout]:
 
 
 def uniform_shapes(model: nn.Module, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Shapes of the uniforms that a model's dropout takes for a batch.
+    """The shapes of the uniforms for a batch, one for each dropout layer of a model, in the order of its modules.
 
-    Args:
-        model: any module.
-        shape: of the batch: ``(batch, length)`` of token numbers, of which the last are not read by the decoder; or of
-            images.
-    Returns:
-        One shape for each dropout, in the order of the modules; none for a model without dropout.
+    ``shape`` is that of the batch: of images, or ``(batch, length)`` of tokens, whose last the decoder does not read.
     """
     return tuple(dropper.shape(shape[0], shape[1] - 1) for dropper in _dropout_layers(model))
 
 
 @contextmanager
 def use_dropout_noise(model: nn.Module, uniforms: Sequence[Tensor]) -> Iterator[None]:
-    """Dropout inside uses these uniforms."""
+    """A context in which the dropout layers of a model use these uniforms, see `uniform_shapes`."""
     droppers = _dropout_layers(model) if uniforms else []
     try:
         for dropper, u in zip(droppers, uniforms, strict=True):

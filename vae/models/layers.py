@@ -1,4 +1,4 @@
-"""Layers: causal convolutions, batch-norm over several processes, and batch-norms fused into convolutions."""
+"""Layers: causal convolutions, batch-norm over several processes, and the fusion of batch-norms into convolutions."""
 
 import copy
 import math
@@ -13,18 +13,18 @@ from lso.vae.distributed import Share, current_share, mean_over_batch, sum_over_
 
 
 class MaskedConv2d(nn.Module):
-    """A convolution that sees, in raster order, what comes before a pixel, and what is open anywhere in its window.
+    """A masked convolution: it sees causal channels at the pixels before its own in raster order, open ones everywhere.
 
-    The stored weight is the full kernel, as in the published code, so that counts and initialization are theirs. Only
-    the rows up to the centre are computed; taps that are never seen have a gradient of exactly 0 and so stay out of
-    gradient norms, in which the published code counts them. No bias, unless a norm was folded into it.
+    The stored weight is the full kernel, as in the published code, so that parameter counts and initialization are
+    the same. Only the rows up to the centre are computed; masked taps have a gradient of exactly 0 and so stay out of
+    gradient norms, in which the published code counts them. There is no bias, unless a norm was fused into it.
 
     Args:
-        causal: input channels that are seen causally.
-        out: output channels.
+        causal: number of input channels that are seen causally.
+        out: number of output channels.
         kernel: odd side of the window.
         centre: whether a causal channel is seen at the pixel itself (type B) or not (type A).
-        open_channels: further input channels, seen in the whole window.
+        open_channels: number of further input channels, seen in the whole window.
     Source: van den Oord et al. (2016), arXiv:1601.06759; normal initialization of variance 2 / (kernel^2 out) over all
         taps: He et al. (2019), authors' code.
     """
@@ -42,7 +42,7 @@ class MaskedConv2d(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def causal_weight(self) -> Float[Tensor, "out causal rows kernel"]:
-        """The taps on causal channels, rows up to the centre, unseen ones 0."""
+        """The weight on causal channels, in rows up to the centre, masked taps set to 0."""
         return self.weight[:, : self.causal, : self.kernel // 2 + 1] * self.mask
 
     def forward(
@@ -50,7 +50,7 @@ class MaskedConv2d(nn.Module):
         x: Float[Tensor, "batch causal height width"],
         opened: Float[Tensor, "batch open height width"] | None = None,
     ) -> Float[Tensor, "batch out height width"]:
-        """Convolve, keeping the size."""
+        """The convolution of causal and open channels, of the size of the input."""
         half = self.kernel // 2
         seen = F.conv2d(F.pad(x, (half, half, half, 0)), self.causal_weight(), self.bias)
         return seen if opened is None else seen + self.convolve_open(opened)
@@ -58,7 +58,7 @@ class MaskedConv2d(nn.Module):
     def convolve_open(
         self, opened: Float[Tensor, "batch open height width"]
     ) -> Float[Tensor, "batch out height width"]:
-        """What the open channels add."""
+        """The part of the open channels in the output."""
         return F.conv2d(opened, self.weight[:, self.causal :], padding=self.kernel // 2)
 
 
@@ -66,21 +66,18 @@ Grids = Float[Tensor, "batch channels height width"]
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Torch's batch-norm, whose statistics in a step are those of the batches of all processes.
+    """Torch's batch-norm, with the statistics of the global batch where a step is shared by several processes.
 
         mean = c + E[x - c],  var = E[(x - c)^2] - E[x - c]^2,  E over the global batch, c the running mean,
 
-    so that one all-reduce a pass does, forward and backward, and a mean far from zero costs no digits.
+    so that one all-reduce each suffices in the forward and the backward pass, and a mean far from zero loses no digits.
     """
 
     def forward(self, x: Grids) -> Grids:
-        """Normalize.
+        """The normalized maps.
 
-        Args:
-            x: ``(batch, channels, height, width)``; in training one value a channel has no variance, and is normalized
-                by the running statistics, which stay.
-        Returns:
-            The same shape.
+        In train mode, a single value of a channel has no variance: it is normalized by the running statistics, which
+        are not updated.
         """
         part = current_share() if self.training else None
         values = x.numel() // self.num_features
@@ -89,25 +86,25 @@ class BatchNorm2d(nn.BatchNorm2d):
         if values == 1 and self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         if part is None:
-            alone: Tensor = super().forward(x)
-            return alone
+            unshared: Tensor = super().forward(x)
+            return unshared
         mean, var = self._moments(x)
         if self.track_running_stats:
-            self._move(mean, var * (values / (values - 1)))
-        found: Tensor = _SharedNormalize.apply(x, self.weight, self.bias, mean, var, self.eps)  # type: ignore[no-untyped-call]
-        return found
+            self._update_running_statistics(mean, var * (values / (values - 1)))
+        result: Tensor = _SharedNormalize.apply(x, self.weight, self.bias, mean, var, self.eps)  # type: ignore[no-untyped-call]
+        return result
 
     @torch.no_grad()
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         assert self.running_mean is not None and self.running_var is not None
-        # The copies are not looked at: given some, the kernel computes in their precision, also where x has less.
+        # The copies are not used: given some, the kernel computes in their precision, also where x has less.
         mean, var = torch.batch_norm_update_stats(x, self.running_mean.clone(), self.running_var.clone(), 0.0)
         first = mean - self.running_mean
         first, second = mean_over_batch(torch.stack([first, var + first.square()]))
         return self.running_mean + first, (second - first.square()).clamp(min=0)
 
     @torch.no_grad()
-    def _move(self, mean: Tensor, var: Tensor) -> None:
+    def _update_running_statistics(self, mean: Tensor, var: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
         self.num_batches_tracked += 1
@@ -133,14 +130,14 @@ class _SharedNormalize(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, var = ctx.saved_tensors
         part: Share = ctx.part
-        if torch.is_grad_enabled():  # to be differentiated again: by the equations, not by their derivatives
-            found = torch.autograd.grad(
+        if torch.is_grad_enabled():  # this pass is to be differentiated itself, which the fused kernels cannot be
+            computed = torch.autograd.grad(
                 _normalize_by_equations(x, weight, bias, mean, ctx.eps),
                 (x, weight, bias),
                 gradients[0],
                 create_graph=True,
             )
-            return *found, None, None, None
+            return *computed, None, None, None
         direct, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradients[0], x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
         )
@@ -153,7 +150,7 @@ class _SharedNormalize(torch.autograd.Function):
 
 
 def _normalize_by_equations(x: Tensor, weight: Tensor, bias: Tensor, about: Tensor, eps: float) -> Tensor:
-    """The same by elementary operations; ``about`` is a constant near the mean."""
+    """The output of `_SharedNormalize` by elementary operations; ``about`` is a constant near the mean."""
     shifted = x - about[:, None, None]
     mean, square = mean_over_batch(torch.stack([shifted.mean((0, 2, 3)), shifted.square().mean((0, 2, 3))]))
     scale = weight * ((square - mean.square()).clamp(min=0) + eps).rsqrt()
@@ -163,21 +160,15 @@ def _normalize_by_equations(x: Tensor, weight: Tensor, bias: Tensor, about: Tens
 
 @runtime_checkable
 class FoldableNetwork(Protocol):
-    """A network that knows its pairs of convolution and norm."""
+    """A network with batch-norms that can be fused into its convolutions."""
 
     def folded(self) -> nn.Module:
-        """The same network in eval mode, its norms folded; a copy, to be used and not trained."""
+        """A copy of the network in eval mode with its norms fused, for inference only."""
         ...
 
 
 def fold_norms(network: nn.Module) -> nn.Module:
-    """A network as it is fastest where only its answers are wanted.
-
-    Args:
-        network: in eval mode.
-    Returns:
-        A copy with folded norms where it has some and knows them, else itself.
-    """
+    """A network in its fastest form for inference: a copy with fused norms, or itself where it has none to fuse."""
     return network.folded() if isinstance(network, FoldableNetwork) else network
 
 
@@ -185,14 +176,8 @@ T = TypeVar("T", bound=nn.Module)
 
 
 def shallow_copy(network: T) -> T:
-    """Modules of their own over the same weights: a deep copy would take longer than a small image.
-
-    Args:
-        network: any.
-    Returns:
-        A copy in eval mode, whose parameters may be replaced, not changed.
-    """
-    twin = copy.copy(network)
+    """A copy in eval mode with modules of its own and the same parameters, which may be replaced but not changed."""
+    twin = copy.copy(network)  # a deep copy takes longer than to draw a small image
     twin._parameters, twin._buffers = dict(network._parameters), dict(network._buffers)
     twin._modules = {name: child and shallow_copy(child) for name, child in network._modules.items()}
     twin.training = False
@@ -201,15 +186,11 @@ def shallow_copy(network: T) -> T:
 
 @torch.no_grad()
 def fuse_norm(convolution: nn.Module, norm: nn.Module) -> nn.Identity:
-    """Give a convolution the scale and shift of the norm after it, which takes its running statistics.
+    """Fuse a norm, with its running statistics, into the convolution before it, of a `shallow_copy` and without a bias.
 
         s (w x - mean) + b = (s w) x + (b - s mean),  s = weight / sqrt(variance + eps)
 
-    Args:
-        convolution: of a `twin_of`, without a bias; its parameters are replaced.
-        norm: over its outputs.
-    Returns:
-        What stands in place of the norm.
+    The convolution's parameters are replaced; the identity is returned to take the norm's place.
     """
     assert isinstance(convolution, nn.Conv2d | MaskedConv2d) and convolution.bias is None
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None

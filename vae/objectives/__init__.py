@@ -1,1 +1,1 @@
-"""What a training minimizes: the ELBO's family, re-encoding penalties, schedules of the KL weight."""
+"""Training objectives: the ELBO and its variants, re-encoding penalties, and schedules of the KL weight."""

@@ -1,4 +1,4 @@
-"""Objectives: what is minimized for one batch, per datum and in nats."""
+"""Objectives: the negative ELBO, with free bits, and the importance-weighted bound, per datum and in nats."""
 
 import math
 from dataclasses import dataclass
@@ -16,21 +16,13 @@ from lso.vae.protocols import Likelihood, Posterior
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectiveTerms:
-    """One batch seen through an objective.
+    """The terms of an objective on a batch."""
 
-    Args:
-        loss: ``(batch,)`` what is minimized, nats.
-        reconstruction: ``(batch,)`` -log p(x|z), mean over the samples drawn.
-        kl: ``(batch,)`` KL(q(z|x) || p(z)), unweighted; in closed form where there is one.
-        z: ``(batch, latent)`` the first sample, which a penalty goes on from.
-        likelihood: p(x|z), of that sample first.
-    """
-
-    loss: Float[Tensor, " batch"]
-    reconstruction: Float[Tensor, " batch"]
-    kl: Float[Tensor, " batch"]
-    z: Float[Tensor, "batch latent"]
-    likelihood: Likelihood
+    loss: Float[Tensor, " batch"]  # minimized, nats
+    reconstruction: Float[Tensor, " batch"]  # -log p(x|z), nats, the mean over the posterior samples
+    kl: Float[Tensor, " batch"]  # KL(q(z|x) || p(z)), nats, unweighted; in closed form where there is one
+    z: Float[Tensor, "batch latent"]  # the first sample, from which a penalty continues
+    likelihood: Likelihood  # p(x|z) of the first sample, then of the others
 
 
 @singledispatch
@@ -42,14 +34,14 @@ def evaluate(
     noise: Float[Tensor, "sample batch width"],
     w: Tensor,
 ) -> ObjectiveTerms:
-    """Loss of a batch under an objective."""
+    """The terms of an objective on a batch, from random numbers for each posterior sample, at KL weight ``w``."""
     raise TypeError(f"no objective for {type(objective).__name__}")
 
 
 @evaluate.register(Elbo)
 @evaluate.register(FreeBits)
 def _(objective: Elbo | FreeBits, model: VAE, x: Tensor, q: Posterior, noise: Tensor, w: Tensor) -> ObjectiveTerms:
-    """-log p(x|z) + w KL, one sample, the KL counted as `counted_kl` does."""
+    """-log p(x|z) + w KL, with one sample z and the KL of `counted_kl`."""
     z = q.sample(noise[0])
     likelihood, kl = model.decode(z, x), q.kl(model.prior, z)
     reconstruction = -likelihood.log_prob(x)
@@ -59,14 +51,14 @@ def _(objective: Elbo | FreeBits, model: VAE, x: Tensor, q: Posterior, noise: Te
 def counted_kl(
     objective: Elbo | FreeBits, kl: Float[Tensor, "batch part"]
 ) -> Float[Tensor, " batch"] | Float[Tensor, " 1"]:
-    """The KL as an objective of one sample counts it: sum_j KL_j, or with free bits sum_j max(floor, KL_j).
+    """The KL in the loss, nats: sum_j KL_j, or with free bits sum_j max(floor, KL_j).
 
     Args:
-        objective: a value of the axis.
-        kl: ``(batch, part)`` KL of each datum and dimension, nats; of a datum as a whole where it has no such parts.
+        objective: the ELBO, or free bits.
+        kl: ``(batch, part)`` KL of each datum and dimension, nats; of each datum as a whole where it has no such parts.
     Returns:
-        ``(batch,)`` nats; ``(1,)`` of free bits over a batch, whose KL_j is its mean over the batch (Kingma et al.
-        2016, eq. 15).
+        ``(batch,)``; with free bits over the batch ``(1,)``, KL_j being its mean over the batch (Kingma et al. 2016,
+        eq. 15).
     """
     if isinstance(objective, Elbo):
         return kl.sum(-1)

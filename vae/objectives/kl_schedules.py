@@ -1,4 +1,4 @@
-"""KL schedules as pure functions of the step: nothing is accumulated, so a resumed run sees the same weights."""
+"""Schedules of the KL weight, as pure functions of the step, so that a resumed run sees the same weights."""
 
 from functools import singledispatch
 
@@ -7,10 +7,9 @@ from lso.vae.config.components import Constant, Cyclical, Linear, Schedule
 
 @singledispatch
 def kl_weight(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
-    """KL weight of an optimizer step.
+    """The KL weight at an outer step; in a ramp of n steps, at step t = 0, 1, ...: start + (t + 1)/n (end - start).
 
-    A ramp of n steps gives start + (t + 1)/n (end - start) at its t-th step, counted from 0: as He et al. (2019), the
-    first step already uses a slightly raised weight and the last one of the ramp the full one.
+    So the first step already has a slightly raised weight and the ramp's last the full one, as in He et al. (2019).
     """
     raise TypeError(f"no KL schedule for {type(schedule).__name__}")
 
@@ -33,7 +32,7 @@ def _(schedule: Cyclical, step: int, steps_per_epoch: int) -> float:
 
 
 def warmup_steps(schedule: Schedule, steps_per_epoch: int) -> int:
-    """Outer steps after which the KL weight has reached its end value for good."""
+    """The number of outer steps after which the KL weight stays at its end value."""
     if isinstance(schedule, Constant):
         return 0
     ramp = _ramp_steps(schedule, steps_per_epoch)

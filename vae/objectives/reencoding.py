@@ -1,10 +1,10 @@
-"""Penalties added to an objective: NE-VAE's re-encoding losses.
+"""Penalties added to an objective: the re-encoding losses of NE-VAE.
 
 x -> z ~ q(z|x) -> soft reconstruction x~ = E[x|z] -> q(z|x~) = N(mu~, sigma~^2) -> z~. Both codes are sampled, and
 gradients run through the decoder and both passes of the encoder. With an autoregressive decoder x~ is teacher-forced,
 each pixel's mean given z and the pixels of x before it: one parallel pass, which leaks x into x~, so that the penalty
-acts mostly on the posterior's variance. Of a sequence x~ is soft too: the probabilities of each token, which the
-encoder reads as their expected embedding, with the length and the padding of x.
+acts mostly on the posterior's variance. For sequences x~ holds the probabilities of each token, which the encoder reads
+as their expected embedding, with the length and the padding of x.
 """
 
 from collections.abc import Mapping
@@ -28,16 +28,14 @@ def penalty_of(
     likelihood: Likelihood,
     noise: Mapping[str, Tensor],
 ) -> Float[Tensor, " batch"]:
-    """The penalty of a batch, weighted, from its codes on.
+    """The weighted penalty of a batch, computed from its codes and their likelihood.
 
     Args:
-        penalty: a value of the axis.
+        penalty: the method's penalty.
         model: the VAE.
         z: ``(batch, latent)`` sampled codes.
-        likelihood: p(x|z) of these codes first, of further samples after them.
-        noise: stream -> ``(count, batch, ...)``, the streams that the penalty declares among them.
-    Returns:
-        ``(batch,)`` nats, or what the penalty is measured in, times its weight.
+        likelihood: p(x|z) of these codes, then of further samples.
+        noise: stream -> ``(count, batch, ...)`` random numbers, those that the penalty declares among them.
     """
     raise TypeError(f"no penalty for {type(penalty).__name__}")
 
@@ -51,29 +49,26 @@ def _(
     likelihood: Likelihood,
     noise: Mapping[str, Tensor],
 ) -> Tensor:
-    """Reconstruct, encode again, compare."""
+    """Encode the reconstruction and compare its posterior with the code."""
     pixels, second = (noise[name][0] if name in noise else None for name in ("pixels", "reencode"))
-    again = model.encode(reencoded(penalty, likelihood, pixels)[: len(z)])
+    again = model.encode(select_reconstruction(penalty, likelihood, pixels)[: len(z)])
     return penalize(penalty, z, again, second)
 
 
-def reencoded(penalty: Reencoding, likelihood: Likelihood, noise: Tensor | None) -> Tensor:
-    """What of a reconstruction is encoded again.
+def select_reconstruction(penalty: Reencoding, likelihood: Likelihood, noise: Tensor | None) -> Tensor:
+    """The reconstruction that is encoded again: x~, x~ without gradients, or a draw with the gradients of x~.
 
     Args:
-        penalty: a value of the axis; its ``shown`` says which.
+        penalty: its ``reconstruction`` says which.
         likelihood: p(x|z), whose mean is x~.
-        noise: uniforms of the shape of the data for ``hard``.
-    Returns:
-        ``(batch, ...)``: x~ itself, x~ without gradients, or a draw (binary pixels; tokens as one-hot rows) with the
-        gradients of x~.
+        noise: uniforms of the shape of the data for a draw (binary pixels; tokens as one-hot rows).
     """
     mean = likelihood.mean
     if penalty.reconstruction == "detached":
         return mean.detach()
     if penalty.reconstruction == "hard":
         assert noise is not None
-        noise = noise.repeat(len(mean) // len(noise), *[1] * (noise.ndim - 1))  # of several samples, one after another
+        noise = noise.repeat(len(mean) // len(noise), *[1] * (noise.ndim - 1))  # the same for every posterior sample
         if isinstance(likelihood, Categorical):
             inside = mean.sum(-1, keepdim=True) > 0
             drawn = one_hot(likelihood.sample(noise), mean.shape[-1]) * inside
@@ -90,22 +85,20 @@ def penalize(
     reencoded: Posterior,
     noise: Float[Tensor, "batch width"] | None,
 ) -> Float[Tensor, " batch"]:
-    """Penalty of a batch, weighted.
+    """The weighted penalty of a batch: a squared error (dimensionless) or nats.
 
     Args:
-        penalty: a value of the axis.
+        penalty: the method's penalty.
         z: ``(batch, latent)`` sampled codes.
-        reencoded: posterior of their soft reconstructions.
-        noise: ``(batch, width)`` what the posterior draws z~ by; None where none is drawn.
-    Returns:
-        ``(batch,)``: squared error per dimension (dimensionless) or nats, times the weight.
+        reencoded: posterior of their reconstructions.
+        noise: ``(batch, width)`` random numbers for the draw of z~; None where none is drawn.
     """
     raise TypeError(f"no penalty for {type(penalty).__name__}")
 
 
 @penalize.register
 def _(penalty: SquaredReencoding, z: Tensor, reencoded: Posterior, noise: Tensor | None) -> Tensor:
-    """weight * mean_j (z_j - z~_j)^2 with z~ sampled; 2 per dimension at full collapse."""
+    """weight * mean_j (z_j - z~_j)^2 with z~ sampled; in expectation 2 weight where all latents have collapsed."""
     assert noise is not None
     return penalty.weight * _reduce((z - reencoded.sample(noise)) ** 2, penalty.reduction)
 

@@ -15,7 +15,7 @@ from lso.vae.distributions.categorical import Categorical
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.distributions.pixels import Bernoulli
 from lso.vae.errors import UsageError
-from lso.vae.objectives.reencoding import penalize, reencoded
+from lso.vae.objectives.reencoding import penalize, select_reconstruction
 from lso.vae.training import step
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import PAD
@@ -83,7 +83,7 @@ def test_senseless_parameters_are_refused() -> None:
 def test_what_is_reencoded_and_where_its_gradients_go(shown: Any) -> None:
     likelihood = Bernoulli(torch.randn(3, 1, 8, 8, generator=generator(0, "mean")).requires_grad_())
     noise = torch.rand(3, 1, 8, 8, generator=generator(0, "noise"))
-    seen, mean = reencoded(SquaredReencoding(reconstruction=shown), likelihood, noise), likelihood.mean
+    seen, mean = select_reconstruction(SquaredReencoding(reconstruction=shown), likelihood, noise), likelihood.mean
     expected = (noise < mean).float() if shown == "hard" else mean
     torch.testing.assert_close(seen, expected)
     assert seen.requires_grad == (shown != "detached")
@@ -116,7 +116,7 @@ def test_a_hard_draw_of_sequences_keeps_their_padding() -> None:
     x = padded(mixed(), extra=2)
     logits = torch.zeros(*x[:, 1:].shape, WORDS, dtype=torch.float64).requires_grad_()
     noise = torch.rand(x.shape, generator=generator(0, "hard"), dtype=torch.float64)
-    shown = reencoded(SquaredReencoding(reconstruction="hard"), Categorical(logits, x), noise)
+    shown = select_reconstruction(SquaredReencoding(reconstruction="hard"), Categorical(logits, x), noise)
     torch.testing.assert_close(shown.sum(-1), (x != PAD).double())
     assert bool(((shown.detach() > 1 - 1e-9).sum(-1) == (x != PAD)).all())
     (gradient,) = torch.autograd.grad(shown[..., 4].sum(), logits)
