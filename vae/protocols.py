@@ -1,8 +1,8 @@
-"""What networks and distributions of a VAE may be asked: the interfaces that all else is written against.
+"""Protocols of the networks and distributions of a VAE: the interfaces that all other code is written against.
 
-Whatever answers to one of these can stand in its place; nothing has to be derived from them. Randomness comes in as a
-tensor, of the kind and width that the row of `lso.vae.config.components` declares, so that a step can be replayed,
-resumed, batched over models and recorded on a GPU.
+Any object with these methods will do; nothing has to be derived from them. Randomness comes in as a tensor, of the kind
+and width that the component in `lso.vae.config.components` declares, so that a step can be replayed, resumed, batched
+over models and captured on a GPU.
 """
 
 from typing import Protocol, runtime_checkable
@@ -41,7 +41,7 @@ class Prior(Protocol):
         ...
 
     def typicality(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-        """How far out codes lie, as a share of the prior's own draws.
+        """The share of the prior's own draws that are more typical than a code.
 
         Args:
             z: ``(..., latent)``.
@@ -58,13 +58,13 @@ class Posterior(Protocol):
         KL(q || p) = E_q[log q(z|x) - log p(z)],  z = sample(noise).
 
     Shapes: ``mean`` and ``log_var`` are ``(batch, latent)``; codes are ``(..., batch, latent)``. It is a dataclass, all
-    of whose fields are tensors with the batch as first axis, so that rows of it can be taken, moved and put together
+    of whose fields are tensors with the batch as first axis, so that rows can be selected, moved and concatenated
     (`lso.vae.distributions.families`).
     """
 
     @property
     def mean(self) -> Tensor:
-        """``(batch, latent)`` expected codes, which active units and searches are told by."""
+        """``(batch, latent)`` expected codes, from which active units are counted and searches start."""
         ...
 
     @property

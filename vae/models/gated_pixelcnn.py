@@ -1,4 +1,4 @@
-"""The gated two-stack PixelCNNs of Kim et al. (2018) and Dieng et al. (2019), over images and one pixel at a time."""
+"""The gated two-stack PixelCNN decoders of Kim et al. (2018) and Dieng et al. (2019), and their cached sampling."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +17,13 @@ from lso.vae.protocols import Likelihood
 
 
 def gate(x: Float[Tensor, "batch two_width ..."]) -> Float[Tensor, "batch width ..."]:
-    """tanh of the first half of the channels, times the logistic function of the second."""
+    """The gated activation: tanh of the first half of the channels times the logistic function of the second half."""
     s, t = x.chunk(2, 1)
     return torch.tanh(s) * torch.sigmoid(t)
 
 
 class LayerColumn:
-    """A layer of both stacks.
+    """A layer of both stacks with the caches for sampling.
 
     Args:
         layer: the layer.
@@ -45,13 +45,7 @@ class LayerColumn:
             self.bias[..., 0] = 0
 
     def start_row(self, row: Int[Tensor, "1"]) -> Float[Tensor, "batch two_width 1 width"]:
-        """Go on to the next row.
-
-        Args:
-            row: its number.
-        Returns:
-            a_l of that row: the vertical stack before the gate.
-        """
+        """Begin a row, given its number, and return a_l of that row: the vertical stack before the gate."""
         up, left = (part if isinstance(part, float) else part.index_select(2, row) for part in self.opened)
         seen = self.layer.above(self.above.advance_row())
         a: Tensor = (seen if self.layer.border_bias else seen * (row > 0)) + up
@@ -60,29 +54,15 @@ class LayerColumn:
         return a
 
     def push_vertical(self, v: Float[Tensor, "batch inside 1 width"]) -> None:
-        """Take in the vertical stack's input of the current row, which the rows below see."""
+        """Store the vertical stack's input of the current row, which the rows below see."""
         self.above.line.copy_(self.layer.append_masked_maps(v, self.own)[:, :, 0].transpose(1, 2))
 
     def conv_input(self, column: int, h: Float[Tensor, "batch inside"]) -> Float[Tensor, "batch wide"]:
-        """Input of the convolutions at a pixel.
-
-        Args:
-            column: of the pixel.
-            h: ``(batch, inside)``.
-        Returns:
-            The same with the maps of z where they are masked.
-        """
+        """The input of the convolutions at a pixel: h, with the maps of z appended where they are masked."""
         return self.layer.append_masked_maps(h, self.own[:, :, 0, column])
 
     def __call__(self, column: int, h: Tensor | None) -> Float[Tensor, "batch width"]:
-        """h_l at a pixel.
-
-        Args:
-            column: of the pixel.
-            h: ``(batch, inside)`` that of the layer before; None in the first layer, which does not see the pixel.
-        Returns:
-            ``(batch, width)``.
-        """
+        """h_l at a pixel from that of the layer before, which is None in the first layer: it does not see the pixel."""
         if h is None:
             return self.residual(gate(self.left.read(column)))
         wide = self.conv_input(column, h)
@@ -92,24 +72,19 @@ class LayerColumn:
 
 
 class GatedColumns:
-    """A gated PixelCNN in the middle of an image (see `ancestral.Columns`).
-
-    Args:
-        decoder: the network.
-        z: ``(batch, latent)``.
-    """
+    """A gated PixelCNN in the middle of drawing images, see `autoregressive.ImageColumns`."""
 
     def __init__(self, decoder: "GatedPixelCnnDecoder", z: Float[Tensor, "batch latent"]) -> None:
         self.layers = [
             LayerColumn(layer, make(z))  # type: ignore[arg-type]
-            for layer, make in zip(decoder.layers, decoder.maps, strict=False)  # the output may have one of its own
+            for layer, make in zip(decoder.layers, decoder.maps, strict=False)  # the last maps may be the output's
         ]
         self.output = Conv1x1Cache(decoder.output, decoder.output_maps)
         self.maps = decoder.maps[-1](z) if decoder.output_maps else None
 
     def start_row(self, row: Int[Tensor, "1"]) -> None:
-        """Go on to the next row."""
-        v: Tensor | None = None  # the first layer's is the row itself, which is still to be drawn
+        """Begin a row of all layers."""
+        v: Tensor | None = None  # the first layer's input is the row itself, which is still to be drawn
         for layer in self.layers:
             a = layer.start_row(row)
             if v is not None:
@@ -118,7 +93,7 @@ class GatedColumns:
         self.output.start_row(None if self.maps is None else self.maps.index_select(2, row))
 
     def read(self, column: int) -> Float[Tensor, "batch channels"]:
-        """Raw output at the next pixel."""
+        """The raw output at the next pixel."""
         h: Tensor | None = None
         for layer in self.layers:
             h = layer(column, h)
@@ -126,7 +101,7 @@ class GatedColumns:
         return self.output(h, column)
 
     def push(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
-        """Take in the pixel."""
+        """Feed the pixel's value to the first layer."""
         first = self.layers[0]
         wide = first.conv_input(column, pixel)
         first.above.line[:, column] = wide
@@ -135,17 +110,11 @@ class GatedColumns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stacks:
-    """Which of the two published forms.
+    """The sizes in which the published networks differ."""
 
-    Args:
-        kernels: side of each layer's window.
-        z_maps: maps of z where it enters.
-        projected: whether what came in passes a 1x1 convolution before it is added to a layer's output.
-    """
-
-    kernels: tuple[int, ...]
-    z_maps: int
-    projected: bool
+    kernels: tuple[int, ...]  # side of each layer's window
+    z_maps: int  # number of maps of z, at each place where z enters
+    projected: bool  # whether a layer's input passes a 1x1 convolution before it is added to the output
 
 
 KIM2018 = Stacks(kernels=(9,) * 3 + (7,) * 3 + (5,) * 3 + (3,) * 3, z_maps=4, projected=False)
@@ -166,8 +135,8 @@ class GatedPixelCnnDecoder(nn.Module):
     added to both gates at their own place, so that every pixel sees z. With ``masked_z`` they are further input
     channels of V and H instead, as published, and pass the causal masks: then pixel (0, 0) sees no z.
 
-    V of every layer and H of the first are shifted by a pixel, and what the shift uncovers, the first row and column,
-    is 0: no bias is added where nothing is seen.
+    V of every layer and H of the first are shifted by a pixel; the first row or column, where they see nothing, is 0
+    without a bias.
 
     At 28x28, ``masked_z`` and the published latents there are 744,801 parameters for `KIM2018` (32 latents), as
     published, and for `DIENG2019` (20 latents) 317,874 with skip, 182,353 without. The published counts of 301,506 and
@@ -176,9 +145,9 @@ class GatedPixelCnnDecoder(nn.Module):
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
-        architecture: size of z, 0 for none; width, the maps of each stack; likelihood of pixels; edition: 1 is the
-            authors' code. In 0, that of version 0.1, the output has the map of z of the last layer (301,410
-            parameters), and what a shift uncovers is the bias.
+        architecture: size of z, 0 for none; width, the feature maps of each stack; likelihood of pixels; edition: 1 is
+            the authors' code. In edition 0, that of version 0.1, the output shares the map of z of the last layer
+            (301,410 parameters), and the first row or column of a shifted convolution is its bias.
         skip: whether z enters every layer and the output.
         stacks: `KIM2018` or `DIENG2019`.
         masked_z: whether maps of z pass the causal masks.
@@ -200,9 +169,8 @@ class GatedPixelCnnDecoder(nn.Module):
         maps = stacks.z_maps if latent_dim else 0
         own = [maps if skip or i == 0 else 0 for i in range(len(stacks.kernels))]
         self.output_maps = maps if skip else 0
-        last = (
-            [self.output_maps] if self.output_maps and edition else []
-        )  # the output's own, behind those of the layers
+        # The output's own maps stand after those of the layers.
+        last = [self.output_maps] if self.output_maps and edition else []
         self.maps = nn.ModuleList(ZMaps(latent_dim, count, shape) for count in own + last)
         for made in self.maps.modules():
             if isinstance(made, nn.Linear):
@@ -225,19 +193,10 @@ class GatedPixelCnnDecoder(nn.Module):
         self.head = Head(architecture.likelihood, shape[0])
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
-        """The likelihood of a batch of codes, teacher-forced.
-
-        Args:
-            z: ``(batch, latent)``.
-            x: ``(batch, channels, height, width)`` in [0, 1], whose pixels are the context of the later ones.
-        Returns:
-            p(x|z).
-        Raises:
-            ShapeError: if there is no x.
-        """
+        """The likelihood p(x|z) of a batch of codes, teacher-forced on data x in [0, 1], without which it raises."""
         v = h = require_data(x)
         maps = [make(z) for make in self.maps]
-        for layer, own in zip(self.layers, maps, strict=False):  # the output may have a map of its own
+        for layer, own in zip(self.layers, maps, strict=False):  # the last maps may be the output's
             a = layer.vertical(v, own)  # type: ignore[operator]
             v, h = gate(a), layer.horizontal(h, a, own)  # type: ignore[operator]
         likelihood: Likelihood = self.head(self.output(torch.cat([h, maps[-1]], 1) if self.output_maps else h))
@@ -247,14 +206,10 @@ class GatedPixelCnnDecoder(nn.Module):
     def generate(
         self, z: Float[Tensor, "batch latent"], noise: Tensor | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        """Images in raster order, each pixel at the cost of one column of the network.
+        """Draw images in raster order, each pixel at the cost of one column of the network.
 
-        Args:
-            z: ``(batch, latent)``.
-            noise: uniforms ``(batch, channels, height, width)``, or one image of them for all codes; None takes the
-                likeliest value of each pixel.
-        Returns:
-            ``(batch, channels, height, width)``.
+        ``noise`` are uniforms ``(batch, channels, height, width)``, or one image of them for all codes; None takes the
+        likeliest value of each pixel.
         """
         drawn = None if noise is None else noise.to(z).expand(len(z), *self.shape)
         return autoregressive.generate(partial(GatedColumns, self), self.head, self.shape, drawn, z)
@@ -267,17 +222,17 @@ dieng2019_masked_decoder = partial(GatedPixelCnnDecoder, stacks=DIENG2019, maske
 
 
 class Gated(nn.Module):
-    """One layer of both stacks. Its convolutions see no border, so that rows and pixels can be computed one by one.
+    """A layer of both stacks. Its convolutions pad nothing, so that rows and pixels can be computed one by one.
 
     Args:
-        inside: input channels of both stacks.
-        width: output channels of both.
+        inside: number of input channels of both stacks.
+        width: number of output channels of both.
         kernel: side of the window.
-        z_maps: maps of z that enter here.
+        z_maps: number of maps of z that enter here.
         masked_z: whether they are input channels of the convolutions.
-        projected: whether what came in passes a 1x1 convolution before it is added.
-        first: whether the pixel itself is excluded, and nothing added.
-        border_bias: whether the bias of a shifted convolution is added where nothing is seen, too.
+        projected: whether the layer's input passes a 1x1 convolution before it is added to the output.
+        first: whether the pixel itself is excluded, and nothing is added.
+        border_bias: whether the first row or column of a shifted convolution, which sees nothing, is the bias or 0.
     """
 
     def __init__(
@@ -303,19 +258,15 @@ class Gated(nn.Module):
         self.open_z = nn.Conv2d(z_maps, 4 * width, 1, bias=False) if z_maps and not masked_z else None
 
     def vertical(self, v: Tensor, maps: Tensor) -> Tensor:
-        """a_l: the rows above."""
+        """a_l, from the rows above."""
         padded = F.pad(self.append_masked_maps(v, maps), (self.reach, self.reach, self.reach + 1, 0))
         seen: Tensor = self.above(padded[:, :, :-1])
         return self.zero_border(seen, 2) + self.open_terms(maps)[0]
 
     def zero_border(self, seen: Tensor, axis: int) -> Tensor:
-        """What a convolution that is shifted by a pixel gives, 0 in the first row or column, which sees nothing.
+        """The output of a shifted convolution with its first row (``axis`` 2) or column (3) set to 0: they see nothing.
 
-        Args:
-            seen: ``(batch, 2 width, height, width)``, that row or column the bias.
-            axis: of the shift: 2 down, 3 to the right.
-        Returns:
-            The same, with 0 there unless biases are added everywhere.
+        Unless ``border_bias`` leaves the bias there.
         """
         if self.border_bias:
             return seen
@@ -323,7 +274,7 @@ class Gated(nn.Module):
         return F.pad(rest, (0, 0, 1, 0) if axis == 2 else (1, 0))
 
     def horizontal(self, h: Tensor, a: Tensor, maps: Tensor) -> Tensor:
-        """h_l: the pixels to the left, and a_l."""
+        """h_l, from the pixels to the left and a_l."""
         wide, shift = self.append_masked_maps(h, maps), int(self.first)
         padded = F.pad(wide, (self.reach + shift, 0))
         seen = self.left(padded[..., : padded.shape[-1] - shift])
@@ -331,25 +282,18 @@ class Gated(nn.Module):
         return self.combine(seen + self.open_terms(maps)[1] + self.across(a), wide)
 
     def combine(self, gates: Tensor, wide: Tensor) -> Tensor:
-        """h_l from its gates.
-
-        Args:
-            gates: ``(batch, 2 width, h, w)``, all that enters them.
-            wide: ``(batch, inside, h, w)`` what came in, with maps of z where they are masked.
-        Returns:
-            ``(batch, width, h, w)``.
-        """
+        """h_l from the input of its gates ``(batch, 2 width, h, w)`` and the layer's own input, see `conv_input`."""
         out: Tensor = self.residual(gate(gates))
         if self.first:
             return out
         return out + (wide[:, : out.shape[1]] if self.project is None else self.project(wide))
 
     def append_masked_maps(self, x: Tensor, maps: Tensor) -> Tensor:
-        """Input of the convolutions."""
+        """The input of the convolutions: x, with the maps of z appended where they are masked."""
         return torch.cat([x, maps], 1) if self.masked_z else x
 
     def open_terms(self, maps: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """What open maps of z add to the two gates."""
+        """The terms of open maps of z in the vertical and the horizontal gate; 0 where the maps are masked."""
         if self.open_z is None:
             return 0.0, 0.0
         up, left = self.open_z(maps).chunk(2, 1)

@@ -1,8 +1,8 @@
 """LSTM encoder and decoder of sequences.
 
-z is concatenated to each input embedding of the decoder and makes the first state of its last layer; the layers below
+z is concatenated to each input embedding of the decoder and gives the initial state of its last layer; the layers below
 begin at zero. Dropout acts on the embeddings and on the last layer's output. With generative skips z also enters each
-further layer and the output layer. Without latents the decoder is the LSTM language model.
+further layer and the output layer. Without latents the decoder is an LSTM language model.
 Source: He et al. 2019, arXiv:1901.05534, app. B.2; Kim et al. 2018; Dieng et al. 2019.
 """
 
@@ -27,20 +27,14 @@ State = tuple[Tensor, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
-    """What tells the published LSTM models apart.
+    """The choices in which the published LSTM models differ."""
 
-    Args:
-        cell_start: the first cell is a linear map of z and the first output its tanh (He et al.); else the first output
-            is a linear map of z and the cell zero (Kim et al.).
-        bias: of the linear maps from and to z, and of the output layer.
-        weights: interval of the uniform initialization.
-        embeddings: that of the embeddings.
-    """
-
+    # Whether the initial cell state is a linear map of z and the initial output its tanh (He et al.); else the initial
+    # output is a linear map of z and the cell state zero (Kim et al.).
     cell_start: bool
-    bias: bool
-    weights: tuple[float, float]
-    embeddings: tuple[float, float]
+    bias: bool  # whether the linear maps from and to z and the output layer have one
+    weights: tuple[float, float]  # interval of the uniform initialization
+    embeddings: tuple[float, float]  # the same for embeddings
 
 
 HE2019 = Wiring(cell_start=True, bias=False, weights=(-0.01, 0.01), embeddings=(-0.1, 0.1))
@@ -54,7 +48,10 @@ def _initialize(module: nn.Module, wiring: Wiring) -> None:
 
 
 class Lstm(nn.LSTM):
-    """Always in train mode, without which cuDNN gives no gradients; without dropout eval mode would be the same."""
+    """An LSTM that is always in train mode, without which cuDNN gives no gradients.
+
+    It has no dropout, so that eval mode would compute the same.
+    """
 
     def train(self, mode: bool = True) -> "Lstm":
         """Stay in train mode."""
@@ -62,14 +59,7 @@ class Lstm(nn.LSTM):
 
 
 class LstmEncoder(nn.Module):
-    """The last output of an LSTM over the sequence, start and end symbol included, mapped to the posterior.
-
-    Args:
-        shape: ``(longest, words)``.
-        architecture: sizes.
-        posterior: family of q(z|x).
-        wiring: of the family.
-    """
+    """An LSTM over the sequence, start and end symbol included, whose last output is mapped to the posterior."""
 
     def __init__(
         self,
@@ -91,33 +81,26 @@ class LstmEncoder(nn.Module):
         Args:
             x: ``(batch, length)`` token numbers, or ``(batch, length, words)`` probabilities of tokens, whose embedding
                 is the expected one; rows of zeros are padding.
-        Returns:
-            ``(batch, latent)``.
         """
         soft = x.is_floating_point()
         last = ((x.sum(-1) > 0) if soft else (x != PAD)).sum(1) - 1
         embedded = x @ self.embedding.weight if soft else self.embedding(x)
         outputs, _ = self.lstm(embedded)
-        # Outputs before the padding do not know of it, so that the last true one is that of the sequence alone.
+        # An LSTM's outputs do not depend on later inputs: the one at the last token does not depend on the padding.
         at_end = outputs[torch.arange(len(x), device=x.device), last]
         return from_output(self.posterior, self.head(at_end))
 
 
 class LstmDecoder(nn.Module):
-    """The distribution of each token given z and the tokens before it.
-
-    Args:
-        shape: ``(longest, words)``.
-        architecture: sizes and dropout.
-        skip: whether z enters each layer and the output.
-        wiring: of the family.
+    """The distribution of each token given z and the tokens before it; with ``skip``, z enters each layer and the
+    output layer.
     """
 
     def __init__(
         self, shape: tuple[int, ...], architecture: Architecture, skip: bool = False, wiring: Wiring = HE2019
     ) -> None:
         super().__init__()
-        # Edition 0, that of version 0.1: z makes the first state of every layer, and there is dropout between layers.
+        # Edition 0, that of version 0.1: z gives the initial state of every layer, and there is dropout between layers.
         everywhere = architecture.edition == 0
         embedding, hidden, latent = architecture.embedding, architecture.width, architecture.latent_dim
         self.skip, self.wiring, self.hidden = skip, wiring, hidden
@@ -125,11 +108,11 @@ class LstmDecoder(nn.Module):
         inputs = [embedding + latent, *[hidden + extra] * (architecture.layers - 1)]
         self.embedding = nn.Embedding(shape[1], embedding)
         self.layers = nn.ModuleList(Lstm(size, hidden, batch_first=True) for size in inputs)
-        starts = (architecture.layers if everywhere else 1) if latent else 0  # of the last layers
+        starts = (architecture.layers if everywhere else 1) if latent else 0  # for so many last layers
         self.starts = nn.ModuleList(nn.Linear(latent, hidden, bias=wiring.bias) for _ in range(starts))
         self.head = nn.Linear(hidden + extra, shape[1], bias=wiring.bias)
         self.word_drop = WordDropout(architecture.word_drop)
-        sizes = (embedding, *[hidden] * (architecture.layers if everywhere else 1))  # of the last layers' outputs
+        sizes = (embedding, *[hidden] * (architecture.layers if everywhere else 1))  # the outputs of the last layers
         self.dropouts = nn.ModuleList(Dropout(architecture.dropout, size) for size in sizes)
         _initialize(self, wiring)
 
@@ -152,7 +135,7 @@ class LstmDecoder(nn.Module):
     def advance(
         self, state: State, token: Int[Tensor, " batch"], z: Float[Tensor, "batch latent"]
     ) -> tuple[Float[Tensor, "batch word"], State]:
-        """Read one token."""
+        """Read one token: the logits of the next one, and the new state."""
         logits, state = self._run(self.embedding(token).unsqueeze(1), state, z)
         return logits[:, 0], state
 

@@ -15,13 +15,7 @@ from lso.vae.protocols import Likelihood, Posterior
 
 
 class MlpEncoder(nn.Module):
-    """x -> two ELU layers -> the posterior's parameters.
-
-    Args:
-        shape: ``(channels, height, width)`` of a datum.
-        architecture: its width is that of the hidden layers.
-        posterior: family of q(z|x).
-    """
+    """x -> two ELU layers -> the posterior's parameters; the architecture's width is that of the hidden layers."""
 
     def __init__(
         self, shape: tuple[int, ...], architecture: Architecture, posterior: PosteriorFamily = DiagonalPosterior()
@@ -43,15 +37,10 @@ class MlpEncoder(nn.Module):
 class MlpDecoder(nn.Module):
     """z -> two ELU layers -> likelihood; with ``skip``, h_{l+1} = act(W_l h_l + b_l + U_l z) in every layer.
 
-    Source of the skip edges: Dieng et al. (2019), arXiv:1807.04863, eq. 7. Their code's network is another one (1024
-    wide, ReLU, a biased map of z to each of two hidden layers and none to the output: 4,861,752 parameters with its
-    encoder at 28x28 and 20 latents, where this one of that width has 3,805,304). Deviation: z enters the output layer
-    as well, which the authors' fully connected model leaves out.
-
-    Args:
-        shape: ``(channels, height, width)`` of a datum.
-        architecture: sizes, the hidden layers' among them, and the likelihood of pixels.
-        skip: whether z enters every layer after the first, which sees nothing else.
+    Source of the skip edges: Dieng et al. (2019), arXiv:1807.04863, eq. 7. The network in their code is another one
+    (1024 wide, ReLU, a biased map of z to each of two hidden layers and none to the output: 4,861,752 parameters with
+    its encoder at 28x28 and 20 latents, where this one of that width has 3,805,304). Deviation: z enters the output
+    layer as well, which the authors' fully connected model leaves out.
     """
 
     def __init__(self, shape: tuple[int, ...], architecture: Architecture, skip: bool = False) -> None:

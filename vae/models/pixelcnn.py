@@ -1,7 +1,8 @@
-"""The residual PixelCNN decoder of He et al. (2019), as a network over images and one pixel at a time.
+"""The residual PixelCNN decoder of He et al. (2019), and its cached sampling.
 
-Masked bottleneck blocks with long skips, z open at the input. To generate, one column of the network is run a pixel:
-all layers at that pixel, from what they were at the pixels before, with batch-norms folded into the weights."""
+Masked bottleneck blocks with long skips, z open at the input. Sampling runs one column of the network for each pixel:
+all layers at that pixel, given their values at the pixels before, with batch-norms fused into the convolutions.
+"""
 
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -31,12 +32,12 @@ from lso.vae.protocols import Likelihood
 
 
 class MaskedColumn:
-    """A masked convolution.
+    """A masked convolution with the caches for sampling.
 
     Args:
-        masked: the convolution, of a side of at least 3.
+        masked: the convolution, whose window has a side of at least 3.
         width: of the image.
-        like: gives batch size, device and dtype.
+        like: tensor whose batch size, device and dtype are taken.
     """
 
     def __init__(self, masked: "MaskedConv2d", width: int, like: Tensor) -> None:
@@ -44,28 +45,21 @@ class MaskedColumn:
         weight, self.bias = masked.causal_weight(), masked.bias
         self.upper = weight[:, :, :-1].contiguous(memory_format=torch.channels_last)
         self.above = RowCache(like, masked.causal, half, width, half)
-        self.ahead = CausalRowConv(
-            weight[:, :, -1, : half + 1], shift=0
-        )  # the pixel's own tap is 0 where it sees not itself
+        # Where a pixel does not see itself (type A), its own tap is 0.
+        self.ahead = CausalRowConv(weight[:, :, -1, : half + 1], shift=0)
 
     def start_row(self, opened: Float[Tensor, "batch out 1 width"] | float = 0.0) -> None:
-        """Go on to the next row."""
+        """Begin a row, given the part of the open channels in it."""
         self.ahead.start_row(F.conv2d(self.above.advance_row(), self.upper, self.bias) + opened)
 
     def push(self, column: int, value: Float[Tensor, "batch inputs"]) -> None:
-        """Take in one pixel."""
+        """Feed the value of one pixel to the convolution."""
         self.above.line[:, column] = value
         self.ahead.push(column, value)
 
 
 class BlockColumn:
-    """A block at one pixel, that of ``column``.
-
-    Args:
-        block: the block.
-        width: of the image.
-        like: gives batch size, device and dtype.
-    """
+    """A block with the caches for sampling; it computes the pixel in ``column`` of the current row."""
 
     def __init__(self, block: "PixelCnnBlock", width: int, like: Tensor) -> None:
         maps = block.down.in_channels - block.up.out_channels
@@ -74,28 +68,19 @@ class BlockColumn:
         self.column = 0
 
     def start_row(self, maps: Tensor | None) -> None:
-        """Go on to the next row.
-
-        Args:
-            maps: ``(batch, maps, 1, width)`` of z in that row, where there are some.
-        """
+        """Begin a row, given its maps of z where there are some."""
         self.down.start_row(maps)
         self.masked.start_row()
 
     def __call__(self, x: Float[Tensor, "batch width"], maps: list[Tensor]) -> Float[Tensor, "batch width"]:
-        """The block's output."""
+        """The block's output at the pixel."""
         self.masked.push(self.column, F.elu(self.down(x, self.column), inplace=True))
         h = F.elu(self.masked.ahead.read(self.column))
         return F.elu(self.up(h).add_(x), inplace=True)
 
 
 class PixelCnnColumns:
-    """A residual PixelCNN in the middle of an image (see `ancestral.Columns`).
-
-    Args:
-        decoder: the network, folded.
-        z: ``(batch, latent)``.
-    """
+    """A residual PixelCNN in the middle of drawing images, see `autoregressive.ImageColumns`; its norms are fused."""
 
     def __init__(self, decoder: "PixelCnnDecoder", z: Float[Tensor, "batch latent"]) -> None:
         width = decoder.shape[2]
@@ -110,7 +95,7 @@ class PixelCnnColumns:
         self.output = decoder.output.weight.flatten(1).T.contiguous()
 
     def start_row(self, row: Int[Tensor, "1"]) -> None:
-        """Go on to the next row."""
+        """Begin a row of all layers."""
         self.first.start_row(0.0 if self.opened is None else self.opened.index_select(2, row))
         layers = [*self.blocks, *self.skips, self.mix]
         maps = [m.index_select(2, row) for m in self.maps] or [None] * len(layers)
@@ -118,14 +103,14 @@ class PixelCnnColumns:
             layer.start_row(own)  # type: ignore[attr-defined]
 
     def read(self, column: int) -> Float[Tensor, "batch channels"]:
-        """Raw output at the next pixel."""
+        """The raw output at the next pixel."""
         for block in chain(self.blocks, self.skips):
             block.column = column
         h = run_blocks(self.blocks, self.skips, F.elu(self.first.ahead.read(column)), [])
         return F.elu(self.mix(h, column), inplace=True) @ self.output
 
     def push(self, column: int, pixel: Float[Tensor, "batch channels"]) -> None:
-        """Take in the pixel."""
+        """Feed the pixel's value to the first layer."""
         self.first.push(column, pixel)
 
 
@@ -133,15 +118,13 @@ Layer = Callable[[Tensor, list[Tensor]], Tensor]
 
 
 def run_blocks(blocks: Iterable[Layer], skips: Iterable[Layer], h: Tensor, maps: list[Tensor]) -> Tensor:
-    """Blocks one after another, each also hearing, through a long skip, what went into the layer two before it.
+    """Run the blocks in order, with a long skip from the input of the layer two before added to each block's input.
 
     Args:
         blocks: the layers after the first.
-        skips: one less.
+        skips: the blocks on the long skips, one fewer.
         h: output of the first layer.
-        maps: of z, those of the blocks, then those of the skips; or none.
-    Returns:
-        Output of the last block and the last skip, of the shape of ``h``.
+        maps: maps of z, those of the blocks, then those of the skips; or none.
     """
     chain, bridges = list(blocks), list(skips)
     own = [maps[i : i + 1] for i in range(len(chain) + len(bridges))]
@@ -163,11 +146,11 @@ class PixelCnnDecoder(nn.Module):
         h_0 = ELU(BN(conv_A([x, maps of z])));  h_i = block_i(h_{i-1} + D_{i-3}(h_{i-3})), the D from i = 3 on;
         logits = W' ELU(BN(W (h_last + D(h_{last-2})))).
 
-    Four maps of z, a linear function of it, are open: every pixel sees the whole window of them, so all depend on z.
-    With the 13 kernels of `HE2019`, 28x28 and 32 latents these are 894,400 parameters, 569,216 of them live taps; the
-    baseline without latents has 778,368. With ``skip`` each of the 23 blocks and the head also see one own map of z
-    beside their input: + 621,728 at that size. Activations are in place: hooks that keep a norm's output see it after
-    the ELU (but for the last of a block), and full backward hooks on such norms are refused by torch.
+    Four maps of z, linear in it, are open: every pixel sees them in its whole window, so that all pixels depend on z.
+    With the 13 kernels of `HE2019`, 28x28 and 32 latents there are 894,400 parameters, of which 569,216 are not masked;
+    the baseline without latents has 778,368. With ``skip`` each of the 23 blocks and the head also see a map of z of
+    their own beside their input: + 621,728 at that size. Activations are in place: hooks that keep a norm's output see
+    it after the ELU (but for the last of a block), and torch refuses full backward hooks on such norms.
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
@@ -203,16 +186,7 @@ class PixelCnnDecoder(nn.Module):
         self.head = Head(architecture.likelihood, shape[0])
 
     def forward(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Likelihood:
-        """The likelihood of a batch of codes, teacher-forced.
-
-        Args:
-            z: ``(batch, latent)``.
-            x: ``(batch, channels, height, width)`` in [0, 1], whose pixels are the context of the later ones.
-        Returns:
-            p(x|z).
-        Raises:
-            ShapeError: if there is no x.
-        """
+        """The likelihood p(x|z) of a batch of codes, teacher-forced on data x in [0, 1], without which it raises."""
         h = F.elu(self.norm(self.first(require_data(x), self.input(z) if self.input.maps else None)), inplace=True)
         maps = [edge(z) for edge in self.edges]
         h = run_blocks(self.blocks, self.skips, h, maps)
@@ -224,24 +198,16 @@ class PixelCnnDecoder(nn.Module):
     def generate(
         self, z: Float[Tensor, "batch latent"], noise: Tensor | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        """Images in raster order, each pixel at the cost of one column of the network, with running statistics.
+        """Draw images in raster order, each pixel at the cost of one column of the network, with running statistics.
 
-        Args:
-            z: ``(batch, latent)``.
-            noise: uniforms ``(batch, channels, height, width)``, or one image of them for all codes; None takes the
-                likeliest value of each pixel.
-        Returns:
-            ``(batch, channels, height, width)``.
+        ``noise`` are uniforms ``(batch, channels, height, width)``, or one image of them for all codes; None takes the
+        likeliest value of each pixel.
         """
         drawn = None if noise is None else noise.to(z).expand(len(z), *self.shape)
         return autoregressive.generate(partial(PixelCnnColumns, self.folded()), self.head, self.shape, drawn, z)
 
     def folded(self) -> "PixelCnnDecoder":
-        """The same network in eval mode with its batch-norms folded into its convolutions.
-
-        Returns:
-            A copy, which is to be used and not trained.
-        """
+        """A copy of the network in eval mode with its batch-norms fused into its convolutions, for inference only."""
         twin = shallow_copy(self)
         twin.norm, twin.mix_norm = fuse_norm(twin.first, twin.norm), fuse_norm(twin.mix, twin.mix_norm)
         for block in (*twin.blocks, *twin.skips):
@@ -252,11 +218,11 @@ class PixelCnnDecoder(nn.Module):
 
 
 def require_data(x: Tensor | None) -> Tensor:
-    """The data that an autoregressive decoder is forced on."""
+    """The data that an autoregressive decoder is forced on, or a `ShapeError` where there are none."""
     if x is None:
         raise ShapeError(
             "this decoder is autoregressive: it needs the data x whose pixels come before each pixel",
-            "Give decode(z, x), or let it write its own: generate(z).",
+            "Call decode(z, x) with data, or generate(z), which draws them.",
         )
     return x
 
@@ -266,13 +232,7 @@ he2019_small_decoder = partial(PixelCnnDecoder, kernels=HE2019_SMALL)
 
 
 class ZMaps(nn.Module):
-    """Feature maps of the size of the image, linear in z.
-
-    Args:
-        latent_dim: size of z.
-        maps: how many.
-        shape: ``(channels, height, width)`` of a datum.
-    """
+    """A number of feature maps of the size of the image, linear in z."""
 
     def __init__(self, latent_dim: int, maps: int, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -291,12 +251,9 @@ class ZMaps(nn.Module):
 
 
 class PixelCnnBlock(nn.Module):
-    """1x1 down to half the channels, a masked convolution, 1x1 up again, each with BN; ELU; and what came in.
+    """A residual bottleneck: 1x1 down to half the channels, a masked convolution, 1x1 up again, each with BN and ELU.
 
-    Args:
-        width: channels.
-        kernel: side of the masked window.
-        maps: of z, beside the input of the first 1x1.
+    ``maps`` is the number of maps of z beside the input of the first 1x1 convolution.
     """
 
     def __init__(self, width: int, kernel: int, maps: int) -> None:
@@ -315,5 +272,5 @@ class PixelCnnBlock(nn.Module):
 
 
 def append_maps(x: Tensor, maps: list[Tensor]) -> Tensor:
-    """Maps appended to the channels."""
+    """x with maps of z appended to its channels."""
     return torch.cat([x, *maps], 1) if maps else x

@@ -14,17 +14,17 @@ from lso.vae.models.conv import resolutions
 from lso.vae.models.layers import BatchNorm2d
 from lso.vae.protocols import Posterior
 
-LAST_WIDTH_FACTOR = 8  # channels of the last convolution, as a multiple of those of the blocks
+LAST_WIDTH_FACTOR = 8  # channels of the last convolution of `ResnetEncoder`, as a multiple of those of the blocks
 
 
 class ResnetEncoder(nn.Module):
-    """Residual blocks of stride 2 down to at most 4x4, a convolution over what is left, and a linear layer.
+    """Residual blocks of stride 2 down to at most 4x4, a convolution over all that is left, and a linear layer.
 
-    28x28 makes three blocks (28, 14, 7, 4), and 752,448 parameters at width 64 and 32 latents.
+    28x28 gives three blocks (28, 14, 7, 4), and 752,448 parameters at width 64 and 32 latents.
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
-        architecture: its width is the channels of the blocks.
+        architecture: its width is the number of channels of the blocks.
         posterior: family of q(z|x).
     Source: He et al. (2019), arXiv:1901.05534, app. B.1, and the authors' code (initialization). Deviation: as many
         blocks as the size of the image asks for.
@@ -47,17 +47,12 @@ class ResnetEncoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
         """Encode a batch."""
-        h = F.elu(self.norm(self.last(self.blocks(x))))  # a single datum has one value a channel there
+        h = F.elu(self.norm(self.last(self.blocks(x))))  # one value a channel: see `BatchNorm2d` for a single datum
         return from_output(self.posterior, self.output(h.flatten(1)))
 
 
 class ResNetBlock(nn.Module):
-    """Two 3x3 convolutions, the first of stride 2, beside a 1x1 convolution of stride 2.
-
-    Args:
-        inside: input channels.
-        out: output channels.
-    """
+    """Two 3x3 convolutions, the first of stride 2, with a 1x1 convolution of stride 2 as the shortcut."""
 
     def __init__(self, inside: int, out: int) -> None:
         super().__init__()
@@ -72,20 +67,20 @@ class ResNetBlock(nn.Module):
 
 
 def convolution(inside: int, out: int, kernel: tuple[int, int], stride: int = 1, padding: int = 0) -> nn.Conv2d:
-    """A convolution without bias, normal of variance 2 / (taps * out)."""
+    """A convolution without bias, initialized normally with variance 2 / (taps * out)."""
     layer = nn.Conv2d(inside, out, kernel, stride, padding, bias=False)
     nn.init.normal_(layer.weight, std=math.sqrt(2 / (math.prod(kernel) * out)))
     return layer
 
 
-MAX_LAST_SIDE = 4  # sides are halved, rounding down, until none exceeds this
-WIDTH_FACTOR = 2  # channels, as a multiple of the decoder's
+MAX_LAST_SIDE = 4  # `KimEncoder` halves the sides, rounding down, until none exceeds this
+WIDTH_FACTOR = 2  # channels of `KimEncoder`, as a multiple of the decoder's
 
 
 class KimEncoder(nn.Module):
     """Residual blocks, each followed by a 2x2 convolution of stride 2, then linear layers to mean and log-variance.
 
-    28x28 makes three blocks (28, 14, 7, 3), and 272,448 parameters at the published sizes, 64 channels and 32 latents.
+    28x28 gives three blocks (28, 14, 7, 3), and 272,448 parameters at the published sizes, 64 channels and 32 latents.
 
     Args:
         shape: ``(channels, height, width)`` of a datum.
@@ -110,7 +105,7 @@ class KimEncoder(nn.Module):
             inside, height, breadth = channels, max(1, height // 2), max(1, breadth // 2)
         self.blocks, self.halvings = nn.ModuleList(blocks), nn.ModuleList(halvings)
         latent_dim, features = architecture.latent_dim, math.prod((channels, height, breadth))
-        # Two layers, as published: to the mean, and to what else the family has, by default log-variances.
+        # Two layers, as published: to the mean, and to the other parameters of the family, by default log-variances.
         self.mean = nn.Linear(features, latent_dim)
         self.log_var = nn.Linear(features, posterior.parameters(latent_dim) - latent_dim)
         for linear in (self.mean, self.log_var):
@@ -126,12 +121,7 @@ class KimEncoder(nn.Module):
 
 
 class KimBlock(nn.Module):
-    """Two 3x3 convolutions with batch-norm beside what came in, widened by a 1x1 convolution where it must be.
-
-    Args:
-        inside: input channels.
-        out: output channels.
-    """
+    """Two 3x3 convolutions with batch-norm, added to the input, which a 1x1 convolution widens where it must be."""
 
     def __init__(self, inside: int, out: int) -> None:
         super().__init__()

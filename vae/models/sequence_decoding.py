@@ -1,7 +1,7 @@
-"""Sequences from codes: greedy, sampled and by beam search; batched, stopping when all have ended.
+"""Decoding of sequences from codes: greedy, by sampling and by beam search, batched, until all have ended.
 
-A decoder is used through ``begin(z) -> state`` and ``advance(state, token, z) -> (logits, state)``, a state being a
-tuple of tensors with the batch on their first axis. Start and padding are never drawn. What has not ended at
+A decoder is used through ``begin(z) -> state`` and ``advance(state, token, z) -> (logits, state)``; a state is a tuple
+of tensors with the batch on their first axis. Start and padding are never chosen. A sequence that has not ended at
 ``longest`` gets its end symbol there.
 """
 
@@ -16,7 +16,7 @@ from lso.vae.distributions.categorical import draw_tokens
 from lso.vae.utils.validation import require
 from lso.vae.vocabulary import END, PAD, START
 
-CHECK_INTERVAL = 8  # steps between two looks at whether all have ended, each a host read
+CHECK_INTERVAL = 8  # steps between two checks whether all sequences have ended, each of which waits for a GPU
 
 State = tuple[Tensor, ...]
 Tokens = Int[Tensor, "batch length"]
@@ -24,7 +24,7 @@ Tokens = Int[Tensor, "batch length"]
 
 @runtime_checkable
 class StepDecoder(Protocol):
-    """What makes sequences one token at a time."""
+    """A decoder that makes sequences one token at a time."""
 
     def begin(self, z: Float[Tensor, "batch latent"]) -> State:
         """The state before the first token."""
@@ -39,16 +39,14 @@ class StepDecoder(Protocol):
 
 @torch.no_grad()
 def greedy(decoder: StepDecoder, z: Float[Tensor, "batch latent"], longest: int) -> Tokens:
-    """The likeliest token, one after another.
+    """Sequences of the likeliest token at each position.
 
     Args:
         decoder: in eval mode.
-        z: ``(batch, latent)``.
-        longest: tokens at most, start and end among them.
+        z: ``(batch, latent)`` codes.
+        longest: largest number of tokens, start and end included; at least 2.
     Returns:
         ``(batch, length <= longest)``: start, tokens, end, padding; as long as the longest of them.
-    Raises:
-        UsageError: if ``longest`` is below 2.
     """
     return _decode_stepwise(decoder, z, longest, lambda logits, position: logits.argmax(-1))
 
@@ -65,15 +63,13 @@ def sample(
 
     Args:
         decoder: in eval mode.
-        z: ``(batch, latent)``.
+        z: ``(batch, latent)`` codes.
         noise: ``(batch, longest)`` uniforms, one for each token; the first and the last are not used.
-        temperature: that the logits are divided by.
-        top_p: share of probability that the likeliest words, of which alone one is drawn, have at least together
-            (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751).
+        temperature: divides the logits.
+        top_p: nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751): tokens are drawn from the fewest likeliest
+            words whose probabilities sum to at least this.
     Returns:
-        As `greedy`.
-    Raises:
-        UsageError: if temperature or ``top_p`` is out of range, or there are fewer than 2 columns of noise.
+        Tokens as those of `greedy`.
     """
     require(0 < temperature < float("inf"), "a temperature > 0", temperature, "1 is the model's own; 0.5 is bolder.")
     require(0 < top_p <= 1, "0 < top_p <= 1", top_p, "1 is the model's own; 0.9 is usual.")
@@ -86,9 +82,9 @@ def sample(
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """The fewest likeliest words whose probability reaches ``top_p``, the others at zero."""
+    """The probabilities of the fewest likeliest words that together reach ``top_p``; 0 for the others."""
     ordered, index = probabilities.sort(dim=-1, descending=True, stable=True)
-    kept = ordered.cumsum(-1) - ordered < top_p  # what is before it falls short
+    kept = ordered.cumsum(-1) - ordered < top_p  # the likelier words alone do not reach it
     return torch.zeros_like(probabilities).scatter(-1, index, ordered * kept)
 
 
@@ -96,17 +92,17 @@ def _decode_stepwise(decoder: StepDecoder, z: Tensor, longest: int, choose: Call
     _check_longest(longest)
     state = decoder.begin(z)
     token = torch.full((len(z),), START, device=z.device)
-    ended, found = torch.zeros_like(token, dtype=torch.bool), [token]
+    ended, tokens = torch.zeros_like(token, dtype=torch.bool), [token]
     for position in range(1, longest - 1):
         logits, state = decoder.advance(state, token, z)
         token = choose(_mask_forbidden(logits), position)
         token = torch.where(ended, PAD, token)
-        found.append(token)
+        tokens.append(token)
         ended = ended | (token == END)
         if position % CHECK_INTERVAL == 0 and bool(ended.all()):
             break
-    found.append(torch.where(ended, PAD, END))
-    return _trim(torch.stack(found, 1))
+    tokens.append(torch.where(ended, PAD, END))
+    return _trim(torch.stack(tokens, 1))
 
 
 def _mask_forbidden(logits: Tensor) -> Tensor:
@@ -125,18 +121,16 @@ def beam(
     longest: int,
     length_penalty: float = 0.0,
 ) -> Tokens:
-    """Beam search: of all continuations the ``width`` best are kept, and in the end the best.
+    """Beam search: after each token the ``width`` best continuations are kept; the best at the end is returned.
 
     Args:
         decoder: in eval mode.
-        z: ``(batch, latent)``.
-        width: sequences kept for each code; 1 is greedy.
-        longest: tokens at most, start and end among them.
+        z: ``(batch, latent)`` codes.
+        width: number of sequences kept for each code; 1 is greedy.
+        longest: largest number of tokens, start and end included; at least 2.
         length_penalty: a; sequences are ranked by log p / (tokens)^a, the end symbol counted (0 favours short ones).
     Returns:
-        As `greedy`.
-    Raises:
-        UsageError: if ``width`` is below 1, ``longest`` below 2 or the penalty negative.
+        Tokens as those of `greedy`.
     """
     require(width >= 1, "width >= 1", width, "1 is greedy; 4 to 10 is usual.")
     require(0 <= length_penalty < float("inf"), "a length penalty >= 0", length_penalty, "0 is none; 1 is a mean.")
@@ -145,7 +139,7 @@ def beam(
     codes = z.repeat_interleave(width, 0)
     state = decoder.begin(codes)
     tokens = torch.full((count, width, 1), START, device=z.device)
-    # All beams of a code begin alike: but for one, they must not be chosen.
+    # All beams of a code begin alike, so that only one of them may be continued.
     score = torch.where(torch.arange(width, device=z.device) == 0, 0.0, -torch.inf).to(z).repeat(count, 1)
     size, ended = torch.zeros_like(score), torch.zeros_like(score, dtype=torch.bool)
     for position in range(1, longest - 1):
@@ -154,7 +148,7 @@ def beam(
         log_p = (
             torch.log_softmax(logits, -1).masked_fill(_is_forbidden(logits), -torch.inf).reshape(count, width, words)
         )
-        # What has ended goes on in one way, by padding that costs nothing.
+        # A sequence that has ended continues in one way only, by padding that costs nothing.
         log_p = torch.where(ended.unsqueeze(-1), _only_padding(log_p), log_p)
         total, size = score.unsqueeze(-1) + log_p, size + ~ended
         best = (total / size.unsqueeze(-1) ** length_penalty).flatten(1).topk(width, -1).indices
@@ -163,10 +157,10 @@ def beam(
         ended = ended.gather(1, before) | (token == END)
         tokens = torch.cat([tokens[code, before], token.unsqueeze(-1)], -1)
         state = tuple(part[(code * width + before).flatten()] for part in state)
-        # Without a penalty scores only fall, so that nothing overtakes a best one that has ended.
+        # Without a length penalty scores only fall: no other sequence can overtake a best one that has ended.
         if position % CHECK_INTERVAL == 0 and bool((ended.all(1) if length_penalty else ended[:, 0]).all()):
             break
-    # The end symbols at the limit cost nothing, but they are tokens, so that the order may change.
+    # The end symbols at the limit cost nothing but count as tokens, so that the ranking may change.
     first = (score / (size + ~ended) ** length_penalty).argmax(1, keepdim=True)
     tokens, ended = tokens[code, first].squeeze(1), ended.gather(1, first)
     return _trim(torch.cat([tokens, torch.where(ended, PAD, END)], 1))

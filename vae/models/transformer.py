@@ -1,13 +1,13 @@
 """A small transformer encoder and decoder of sequences, for molecules and longer strings.
 
-Blocks are pre-norm (Xiong et al. 2020, arXiv:2002.04745): h + attend(norm(h)), then h + feed(norm(h)), gelu, four times
-the width inside. Positions are sinusoids (Vaswani et al. 2017, arXiv:1706.03762), which are not learned and have no
-limit: what is longer than in training can be read and written, if not well.
+Blocks are pre-norm (Xiong et al. 2020, arXiv:2002.04745): h + attend(norm(h)), then h + feed_forward(norm(h)), with
+gelu and four times the width inside. Positions are sinusoids (Vaswani et al. 2017, arXiv:1706.03762), which are not
+learned and have no limit: sequences longer than in training can be read and written, if not well.
 
-The encoder attends to all tokens but padding; the mean of its outputs at the tokens is mapped to mean and log-variance.
+The encoder attends to all tokens but padding; the mean of its outputs at the tokens is mapped to the posterior.
 The decoder is causal. A linear map of z is added to each of its inputs; with generative skips (the idea of Dieng et al.
 2019) further maps of z are added before each further block and before the output layer. Without latents it is a
-language model. The attention is written out, since fused kernels cannot be differentiated twice.
+language model. Attention is written out, since fused kernels cannot be differentiated twice.
 """
 
 import math
@@ -27,13 +27,13 @@ from lso.vae.protocols import Posterior
 from lso.vae.vocabulary import PAD
 
 State = tuple[Tensor, ...]
-FEED_FORWARD_FACTOR = 4  # width inside the feed-forward layers, as a multiple
-MAX_WAVELENGTH = 10_000.0  # longest wavelength of the positions, over 2 pi
-INITIAL_DEVIATION = 0.02  # of the linear maps at first
+FEED_FORWARD_FACTOR = 4  # width inside the feed-forward layers, as a multiple of that of the block
+MAX_WAVELENGTH = 10_000.0  # longest wavelength of the positions, divided by 2 pi
+INITIAL_DEVIATION = 0.02  # standard deviation of the initial weights of linear layers
 
 
 def sinusoids(first: int, count: int, like: Float[Tensor, "*any width"]) -> Float[Tensor, "count width"]:
-    """Positions as vectors: sines, then cosines, at wavelengths from 2 pi to 20,000 pi."""
+    """Sinusoidal encodings of positions: sines, then cosines, at wavelengths from 2 pi to 20,000 pi."""
     half = like.shape[-1] // 2
     position = torch.arange(first, first + count, dtype=torch.float64, device=like.device)
     rate = MAX_WAVELENGTH ** -(torch.arange(half, dtype=torch.float64, device=like.device) / half)
@@ -42,12 +42,7 @@ def sinusoids(first: int, count: int, like: Float[Tensor, "*any width"]) -> Floa
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then two linear layers at each position, each added to what came in.
-
-    Args:
-        width: features of a position.
-        dropout: share dropped of what is added.
-    """
+    """Attention, then two linear layers at each position, each added to its input after dropout."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -65,14 +60,12 @@ class TransformerBlock(nn.Module):
         seen: Bool[Tensor, "#batch 1 #position key"],
         past: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Float[Tensor, "batch position width"], tuple[Tensor, Tensor]]:
-        """Apply the block.
+        """The block's output, and its keys and values, those of the past included.
 
         Args:
-            h: ``(batch, position, width)``.
+            h: ``(batch, position, width)`` features.
             seen: which keys each position attends to, broadcast over the heads.
             past: keys and values of positions before these, ``(batch, before, width)``.
-        Returns:
-            The same shape as ``h``; keys and values, those of the past included.
         """
         query, key, value = self.project(self.norms[0](h)).chunk(3, -1)
         if past is not None:
@@ -87,7 +80,7 @@ def attend(
     value: Float[Tensor, "batch key width"],
     seen: Bool[Tensor, "#batch 1 #position key"],
 ) -> Float[Tensor, "batch position width"]:
-    """softmax(q k' / sqrt(d)) v in each of the heads, over the keys that are seen."""
+    """Attention softmax(q k' / sqrt(d)) v in each head, over the keys that are seen."""
     size = query.shape[-1] // HEADS
     q, k, v = (part.reshape(*part.shape[:2], HEADS, size).transpose(1, 2) for part in (query, key, value))
     scores = (q @ k.transpose(-1, -2) / math.sqrt(size)).masked_fill(~seen, -torch.inf)  # (B, heads, L, keys)
@@ -95,12 +88,9 @@ def attend(
 
 
 class TransformerEncoder(nn.Module):
-    """Blocks over the sequence, start and end symbol included; the mean output mapped to the posterior.
+    """Blocks over the sequence, start and end symbol included, whose mean output is mapped to the posterior.
 
-    Args:
-        shape: ``(longest, words)``; longer ones are read too.
-        architecture: sizes.
-        posterior: family of q(z|x).
+    Sequences longer than those it was made for are read too.
     """
 
     def __init__(
@@ -121,8 +111,6 @@ class TransformerEncoder(nn.Module):
         Args:
             x: ``(batch, length)`` token numbers, or ``(batch, length, words)`` probabilities of tokens, whose embedding
                 is the expected one; rows of zeros are padding.
-        Returns:
-            ``(batch, latent)``.
         """
         soft = x.is_floating_point()
         inside = (x.sum(-1) > 0) if soft else (x != PAD)
@@ -135,14 +123,11 @@ class TransformerEncoder(nn.Module):
 
 
 class TransformerDecoder(nn.Module):
-    """The distribution of each token given z and the tokens before it.
+    """The distribution of each token given z and the tokens before it; with ``skip``, z enters before each block and
+    the output layer, and not before the first block only.
 
-    Dropout: of the inputs and of what each half of a block adds.
-
-    Args:
-        shape: ``(longest, words)``; longer ones are written too.
-        architecture: sizes and dropout.
-        skip: whether z enters before each block and the output, not the first block alone.
+    Dropout acts on the inputs and on what each half of a block adds. Sequences longer than those it was made for are
+    written too.
     """
 
     def __init__(self, shape: tuple[int, ...], architecture: Architecture, skip: bool = False) -> None:
@@ -170,14 +155,9 @@ class TransformerDecoder(nn.Module):
     def advance(
         self, state: State, token: Int[Tensor, " batch"], z: Float[Tensor, "batch latent"]
     ) -> tuple[Float[Tensor, "batch word"], State]:
-        """Read one token; only its own column is computed.
+        """Read one token: the logits of the next one, and the state, one position longer.
 
-        Args:
-            state: before it.
-            token: ``(batch,)``.
-            z: ``(batch, latent)``.
-        Returns:
-            ``(batch, words)`` logits of the next token, and the state, one position longer.
+        Only the new position is computed; keys and values of the others are in the state.
         """
         logits, state = self._run(token.unsqueeze(1), state, z)
         return logits[:, 0], state
@@ -197,13 +177,14 @@ class TransformerDecoder(nn.Module):
 
 
 def _embed(embedded: Tensor, first: int = 0) -> Tensor:
-    """Embeddings of unit variance at first, and positions."""
+    """Embeddings, scaled to unit variance at initialization, with the encodings of their positions added."""
     return embedded * math.sqrt(embedded.shape[-1]) + sinusoids(first, embedded.shape[1], embedded)
 
 
 def _initialize(module: nn.Module) -> None:
-    """Normal: embeddings of variance 1 / width, linear maps of `DEVIATION`, those that end a branch divided by
-    sqrt(2 blocks) (Radford et al. 2019); biases 0. The maps of z are left at torch's U(-a, a), a^2 = 1 / latents.
+    """Initialize normally: embeddings with variance 1 / width, linear layers with `INITIAL_DEVIATION`, divided by
+    sqrt(2 blocks) in those that end a branch (Radford et al. 2019); biases 0. Maps of z keep torch's initialization
+    U(-a, a), a^2 = 1 / latents.
     """
     blocks = [part for part in module.modules() if isinstance(part, TransformerBlock)]
     for part in module.modules():

@@ -1,4 +1,4 @@
-"""The VAE: an encoder, a decoder and what one needs to know to rebuild them."""
+"""The VAE: an encoder, a decoder, a prior, and all that is needed to rebuild them."""
 
 from collections.abc import Mapping
 from typing import Literal, cast
@@ -32,26 +32,20 @@ How = Literal["mean", "sample", "greedy"]
 
 
 class NoEncoder(nn.Module):
-    """Stands where there is no encoder: an empty posterior without latents, a clear error with them.
-
-    Args:
-        shape: of a datum.
-        architecture: gives the size of z.
-        posterior: family of q(z|x).
-    """
+    """The encoder of a model that has none: an empty posterior where there are no latents, else a clear error."""
 
     def __init__(self, shape: tuple[int, ...], architecture: Architecture, posterior: PosteriorFamily) -> None:
         super().__init__()
         self.latent_dim = architecture.latent_dim
         self.posterior = posterior
-        self.like: Tensor  # gives dtype and device of the model, whatever those of its data
+        self.like: Tensor  # empty, with the dtype and device of the model, whatever those of its data
         self.register_buffer("like", torch.zeros(0), persistent=False)
 
     def forward(self, x: Shaped[Tensor, "batch ..."]) -> Posterior:
         """The posterior of no latents."""
         if self.latent_dim:
             raise UsageError(
-                "this model has no encoder: its method finds posteriors by gradient steps",
+                "this model has no encoder: its method computes posteriors by gradient steps",
                 "Call lso.vae.inference.posterior.posterior(model, x).",
             )
         return from_output(self.posterior, self.like.new_zeros(len(x), self.posterior.parameters(0)))
@@ -61,16 +55,17 @@ class VAE(nn.Module):
     """Encoder q(z|x) and decoder p(x|z) under a prior p(z).
 
     Args:
-        architecture: family and sizes; without latents it is the autoregressive baseline, whose likelihood is exact.
-        skip: whether the decoder has generative skip edges.
-        shape: ``(channels, height, width)`` of an image, or ``(longest, words)`` of the sequences that it is made for.
-        inference: how its method finds q(z|x) (see `inference.posterior`); under `Svi` there is no encoder.
-        vocabulary: of sequences; None where only their numbers are known.
+        architecture: family and sizes of the networks; without latents the model is an autoregressive baseline, whose
+            likelihood is exact.
+        skip: whether z enters every layer of the decoder (Dieng et al. 2019).
+        shape: ``(channels, height, width)`` of images, or ``(longest, words)`` of sequences.
+        inference: how q(z|x) is computed (see `lso.vae.inference.posterior`); under `Svi` there is no encoder.
+        vocabulary: of sequences; None where only the numbers of tokens are known.
         posterior: family of q(z|x).
-        prior: p(z).
+        prior: the component that stands for p(z).
     Raises:
-        ShapeError: if the image is not 8x8 to 64x64 with one or three channels, the vocabulary is of another size, or
-            the data are of another kind than the architecture.
+        ShapeError: if images are not 8x8 to 64x64 with one or three channels, the vocabulary is of another size, or the
+            data are of another kind than the architecture.
     """
 
     def __init__(
@@ -118,7 +113,7 @@ class VAE(nn.Module):
         if self.kind == "sequence" and (words != shape[1] or words <= len(SPECIALS)):
             raise ShapeError(
                 f"expected a vocabulary of {shape[1]} tokens, more than the {len(SPECIALS)} special ones, got {words}",
-                "Give that of the data.",
+                "Give the vocabulary of the data.",
             )
 
     @property
@@ -138,7 +133,7 @@ class VAE(nn.Module):
 
     @property
     def halves(self) -> dict[Literal["encoder", "decoder"], list[nn.Parameter]]:
-        """Weights that step together: those of q(z|x), and those of p(x, z), of a learned prior too."""
+        """The weights that are updated together: those of q(z|x), and those of p(x, z), a learned prior included."""
         prior = self.prior.parameters() if isinstance(self.prior, nn.Module) else ()
         return {"encoder": list(self.encoder.parameters()), "decoder": [*self.decoder.parameters(), *prior]}
 
@@ -176,11 +171,11 @@ class VAE(nn.Module):
         return decoder(z, x)
 
     def reconstruct(self, z: Float[Tensor, "batch latent"], x: Tensor | None = None) -> Tensor:
-        """The expected datum E[x|z], of an autoregressive decoder each pixel's mean given z and the data before it.
+        """The expected datum E[x|z]; for an autoregressive decoder, each pixel's mean given z and the pixels before it.
 
         Args:
-            z: ``(batch, latent)``.
-            x: see `decode`.
+            z: ``(batch, latent)`` codes.
+            x: data that an autoregressive decoder is teacher-forced on; unused by the others.
         Returns:
             ``(batch, channels, height, width)``; of sequences ``(batch, length, words)`` probabilities.
         """
@@ -194,17 +189,17 @@ class VAE(nn.Module):
         Args:
             z: ``(batch, latent)``.
             how: ``"sample"``: a draw. ``"greedy"``: the likeliest values, pixel after pixel where the decoder is
-                autoregressive. ``"mean"``: the expected datum, for an autoregressive decoder the average of
+                autoregressive. ``"mean"``: the expected datum; for an autoregressive decoder the average of
                 ``samples`` draws, each with uniforms common to all codes.
             noise: uniforms in [0, 1): ``(batch, channels, height, width)``, or without the first axis to be common to
-                all codes; for the mean of an autoregressive decoder ``(samples, channels, height, width)``; of
+                all codes; for the mean of an autoregressive decoder ``(samples, channels, height, width)``; for
                 sequences ``(batch, longest)`` or ``(longest,)``. None draws them from a fixed seed.
-            samples: S of that mean, where no noise is given.
+            samples: number of draws in the mean of an autoregressive decoder, where no noise is given.
         Returns:
-            ``(batch, channels, height, width)``, or ``(batch, length)`` tokens: start, end, then padding.
+            ``(batch, channels, height, width)``, or ``(batch, length)`` tokens: start, tokens, end, then padding.
         Raises:
-            UsageError: if ``how`` is unknown, ``samples`` below 1, or the mean of sequences is asked for, of which
-                there is none.
+            UsageError: if ``how`` is unknown, ``samples`` below 1, or the mean of sequences is asked for, which does
+                not exist.
         """
         convert(how, How, "how")
         require(samples >= 1, "samples >= 1", samples, "16 is the default.")
@@ -251,22 +246,20 @@ def build(
     posterior: PosteriorFamily = DiagonalPosterior(),
     prior: Component = StandardPrior(),
 ) -> VAE:
-    """A freshly initialized VAE; the weights are a function of the arguments alone.
+    """A newly initialized VAE, whose weights are a function of the arguments alone.
 
     Args:
-        architecture: family and sizes.
-        skip: whether the decoder has generative skip edges.
+        architecture: family and sizes of the networks.
+        skip: whether z enters every layer of the decoder.
         shape: of a datum, see `VAE`.
         seed: of the initialization; the global generator is left as it was.
-        inference: how its method finds posteriors.
+        inference: how q(z|x) is computed.
         vocabulary: of sequences.
         posterior: family of q(z|x).
-        prior: p(z).
+        prior: the component that stands for p(z).
     Returns:
         The model on the CPU, in train mode.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(
-            mix_seed(seed, "init")
-        )  # the CPU's alone; torch.manual_seed touches GPUs too
+        torch.default_generator.manual_seed(mix_seed(seed, "init"))  # CPU only; torch.manual_seed would seed GPUs too
         return VAE(architecture, skip, shape, inference, vocabulary, posterior=posterior, prior=prior)
