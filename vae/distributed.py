@@ -69,14 +69,14 @@ def process_group(device: torch.device | str) -> Iterator[None]:
     `process_group`, nothing happens.
     """
     global _count, _group_count
-    here = process_info()
-    if here.count == 1 or _count > 1:
+    info = process_info()
+    if info.count == 1 or _count > 1:
         yield
         return
     device = torch.device(device)
     try:
-        _connect(here, device)
-        _count = here.count
+        _connect(info, device)
+        _count = info.count
         yield
         broadcast_object(None)
     except BaseException:
@@ -90,7 +90,7 @@ def process_group(device: torch.device | str) -> Iterator[None]:
         _count = 1
 
 
-def _connect(here: ProcessInfo, device: torch.device) -> None:
+def _connect(info: ProcessInfo, device: torch.device) -> None:
     from torch.distributed.rendezvous import rendezvous  # missing in some builds of torch
 
     global _store, _group_count
@@ -109,8 +109,8 @@ def _connect(here: ProcessInfo, device: torch.device) -> None:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             store=dist.PrefixStore(f"lso/{_group_count}", _store),  # type: ignore[attr-defined]
-            rank=here.rank,
-            world_size=here.count,
+            rank=info.rank,
+            world_size=info.count,
             timeout=TIMEOUT,
         )
 

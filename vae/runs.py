@@ -12,7 +12,7 @@ from lso.vae.config.training import TrainConfig, from_folder, to_toml
 from lso.vae.errors import LsoError, RunError, UsageError, WriteError
 from lso.vae.launch import is_main_process
 from lso.vae.utils import integrity as seals
-from lso.vae.utils import run_schema as facts
+from lso.vae.utils import run_schema
 from lso.vae.utils.files import overwrite, remove_leftovers_below, replace_file, utf8, whole_folder
 from lso.vae.utils.integrity import SEALS, digest
 from lso.vae.utils.provenance import Provenance as Provenance
@@ -78,8 +78,8 @@ class Run:
         """The content of run.json, read at each access, without the seals of other files."""
         info = read_json(self.path / INFO)
         info.pop(SEALS, None)
-        facts.require_known_format(info, self.path)
-        if mistyped := facts.find_mistyped(info):
+        run_schema.require_known_format(info, self.path)
+        if mistyped := run_schema.find_mistyped(info):
             raise changed_error(self.path / INFO, mistyped)
         return info
 
@@ -144,7 +144,7 @@ class Run:
         if kind is not None and actual != kind:
             got, expected = {"train": ("search", "training run"), "search": ("training run", "search")}[kind]
             raise RunError(f"{self.path} is a {got}, expected a {expected}", "`lso list runs` tells which is which.")
-        if missing := facts.find_missing(actual, info):
+        if missing := run_schema.find_missing(actual, info):
             raise changed_error(self.path / INFO, f"it does not say its {missing}")
         return actual
 
@@ -255,7 +255,7 @@ def create(
         raise _exists_error(path)
     parts = dict(files or {}) | ({} if config is None else {CONFIG: utf8(to_toml(config))})
     hashes = {name: [digest(part)] for name, part in parts.items()}
-    parts[INFO] = format_sealed({"format": facts.FORMAT, "kind": kind, **info, SEALS: hashes})
+    parts[INFO] = format_sealed({"format": run_schema.FORMAT, "kind": kind, **info, SEALS: hashes})
     with whole_folder(path) as half:
         for name, part in parts.items():
             replace_file(half / name, part)
@@ -297,7 +297,7 @@ def _current_seals(run: Run) -> seals.Seals:
 
 
 def _write_info(run: Run, info: Mapping[str, Any], known: seals.Seals) -> None:
-    replace_file(run.path / INFO, format_sealed({**info, "format": facts.FORMAT, SEALS: known}))
+    replace_file(run.path / INFO, format_sealed({**info, "format": run_schema.FORMAT, SEALS: known}))
 
 
 def describe_end(error: BaseException) -> dict[str, str]:

@@ -155,13 +155,13 @@ class _Refine(torch.autograd.Function):
         weights_bar = [torch.zeros_like(p) for p in ctx.weights]
         with frozen_statistics(ctx.energy.model), ctx.autocast:
             for k in reversed(range(spec.steps)):
-                point, factor, *there = kept[k * each : (k + 1) * each]
+                point, factor, *at_point = kept[k * each : (k + 1) * each]
                 velocity_bar = velocity_bar + spec.step_size * point_bar
                 u = factor * velocity_bar
                 if ctx.exact:
                     along, *over = _exact_product(ctx.energy, point, noise[k], u, ctx.weights)
                 else:
-                    along, *over = _difference_product(ctx.energy, point, noise[k], u, ctx.weights, there)
+                    along, *over = _difference_product(ctx.energy, point, noise[k], u, ctx.weights, at_point)
                 point_bar = point_bar - along
                 torch._foreach_sub_(weights_bar, over)
                 velocity_bar = spec.momentum * velocity_bar
@@ -232,11 +232,11 @@ def _double_backward_product(
 
 
 def _difference_product(
-    energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights, there: Sequence[Tensor]
+    energy: Energy, point: Tensor, eps: Tensor, u: Tensor, weights: Weights, at_point: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """The product of `_exact_product` by one-sided differences; ``there`` are the gradients at the point itself."""
+    """The product of `_exact_product` by one-sided differences; ``at_point`` are the gradients at the point itself."""
     part = current_share()
     entries = u.numel() if part is None else u.numel() * part.size // part.mine
     step = DISPLACEMENT * math.sqrt(entries) / norm_over_batch(u).clamp(min=torch.finfo(u.dtype).tiny)
-    found = _gradients(energy, point + step * u, eps, weights)
-    return tuple((a - b) / step for a, b in zip(found, there, strict=True))
+    displaced = _gradients(energy, point + step * u, eps, weights)
+    return tuple((a - b) / step for a, b in zip(displaced, at_point, strict=True))

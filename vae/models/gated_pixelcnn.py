@@ -130,9 +130,9 @@ class GatedPixelCnnDecoder(nn.Module):
         gate([s, t]) = tanh(s) sigmoid(t);
 
     in the first layer H excludes the pixel itself and nothing is added. As published, V sees rows strictly above in
-    every layer, so that of the rows right above a pixel the far right is not seen. Maps of z, linear in it, enter the
-    first layer, with ``skip`` maps of its own every layer and the output (Dieng et al. 2019). They are
-    added to both gates at their own place, so that every pixel sees z. With ``masked_z`` they are further input
+    every layer, so that the far right of the row just above a pixel is not seen. Maps of z, linear in it, enter the
+    first layer; with ``skip``, every layer and the output have maps of their own (Dieng et al. 2019). They are added to
+    both gates, each number at its own pixel, so that every pixel sees z. With ``masked_z`` they are further input
     channels of V and H instead, as published, and pass the causal masks: then pixel (0, 0) sees no z.
 
     V of every layer and H of the first are shifted by a pixel; the first row or column, where they see nothing, is 0

@@ -4,28 +4,21 @@ Masked bottleneck blocks with long skips, z open at the input. Sampling runs one
 all layers at that pixel, given their values at the pixels before, with batch-norms fused into the convolutions.
 """
 
+import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-
-from lso.vae.models.autoregressive import CausalRowConv, Conv1x1Cache, RowCache
-
-if TYPE_CHECKING:
-    from lso.vae.models.layers import MaskedConv2d
-import math
-from functools import partial
-
-from torch import nn
 
 from lso.vae.config.architectures import Architecture
 from lso.vae.distributions.pixels import Head
 from lso.vae.errors import ShapeError
 from lso.vae.models import autoregressive
+from lso.vae.models.autoregressive import CausalRowConv, Conv1x1Cache, RowCache
 from lso.vae.models.layers import BatchNorm2d, MaskedConv2d, fuse_norm, shallow_copy
 from lso.vae.models.resnet import convolution
 from lso.vae.protocols import Likelihood
@@ -40,7 +33,7 @@ class MaskedColumn:
         like: tensor whose batch size, device and dtype are taken.
     """
 
-    def __init__(self, masked: "MaskedConv2d", width: int, like: Tensor) -> None:
+    def __init__(self, masked: MaskedConv2d, width: int, like: Tensor) -> None:
         half = masked.kernel // 2
         weight, self.bias = masked.causal_weight(), masked.bias
         self.upper = weight[:, :, :-1].contiguous(memory_format=torch.channels_last)
