@@ -8,7 +8,7 @@ from lso.cli.console import Console, display_path
 from lso.vae.config.architectures import Kind
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run, newest_run
-from lso.vae.utils.files import clean, make_folder
+from lso.vae.utils.files import make_folder, remove_leftovers
 from lso.vae.utils.trust import Trust
 from lso.vae.utils.validation import convert
 
@@ -79,7 +79,7 @@ def output_path(run: Run, out: Path | None, name: str, force: bool) -> Path:
     if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
     make_folder(path.parent)
-    clean(path)
+    remove_leftovers(path)
     return path
 
 

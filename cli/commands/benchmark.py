@@ -19,7 +19,7 @@ from lso.tasks.papers.lagging import QUICK, LaggingConfig, parts
 from lso.tasks.training import run_set
 from lso.vae.errors import UsageError
 from lso.vae.runs import choose_folder, runs_root
-from lso.vae.utils.files import clean_below
+from lso.vae.utils.files import remove_leftovers_below
 from lso.vae.utils.reading import read_json
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def image_targets(
     levels, rates = parse_numbers(thresholds, "thresholds"), parse_numbers(lr, "learning rates")
     folder = out or choose_folder("image-targets")
     require_own(folder, "image-targets")
-    clean_below(folder)
+    remove_leftovers_below(folder)
     console.loading()
     from lso.tasks.papers import image_targets as experiment
     from lso.tasks.papers import image_targets_report as report
@@ -297,7 +297,7 @@ def lagging(
     config = dataclasses.replace(QUICK if quick else PAPER, offset=offset, **given)
     folder = out or runs_root() / ("lagging-quick" if quick else "lagging")
     require_own(folder, "lagging", "posterior-means*.png", "one-datum.png")
-    clean_below(folder)
+    remove_leftovers_below(folder)
     settings = {"data": {"path": str(data)}} if data else {}
     if accept_changes:
         run_set.accept_changes([part.planned for part in parts(config, settings)], folder)

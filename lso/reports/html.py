@@ -10,8 +10,8 @@ from lso.analysis.verdict import Level, Verdict
 from lso.reports.images import data_uri, figure_png
 from lso.reports.report_kind import KIND_KEY, page_path, require_own
 from lso.reports.tables import Table, facts
-from lso.vae.utils.files import clean, make_folder, replace_file, utf8
-from lso.vae.utils.reading import replace_sealed, unix
+from lso.vae.utils.files import make_folder, remove_leftovers, replace_file, utf8
+from lso.vae.utils.reading import normalize_line_ends, replace_sealed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ def write_report(path: str | os.PathLike[str], html: str, numbers: Mapping[str, 
     require_own(Path(path), kind)
     page, beside = report_paths(path)
     for file in (page, beside):
-        clean(file)
+        remove_leftovers(file)
     replace_sealed(beside, {KIND_KEY: kind, **numbers}, indent=None)
     replace_file(page, append_hash(html))
     return page
@@ -66,7 +66,7 @@ def is_whole(raw: bytes) -> bool:
     """
     if HASH_START.encode() not in raw:
         return raw.rstrip().endswith(PAGE_END.encode())
-    parts = (one.rpartition(HASH_START.encode()) for one in (raw, unix(raw)))
+    parts = (one.rpartition(HASH_START.encode()) for one in (raw, normalize_line_ends(raw)))
     return any(after == f"{hashlib.sha256(before).hexdigest()} -->{PAGE_END}\n".encode() for before, _, after in parts)
 
 
