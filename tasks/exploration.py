@@ -13,8 +13,8 @@ from torch import Tensor
 from lso.decoders.generation import Generation, generate, vocabulary_of
 from lso.vae.config.components import Amortized
 from lso.vae.data.corpus import Corpus
-from lso.vae.data.dataset import Data, Dataset, passes, take
-from lso.vae.distributions.families import cat, map_tensors
+from lso.vae.data.dataset import Data, Dataset, split_passes, take_batch
+from lso.vae.distributions.families import concatenate_posteriors, map_tensors
 from lso.vae.errors import DataError, ShapeError, UsageError
 from lso.vae.inference.posterior import posterior
 from lso.vae.metrics.passes import pass_size
@@ -44,10 +44,10 @@ def encode(model: VAE, x: Data) -> Posterior:
     size = (
         CODES_PER_PASS if isinstance(model.inference, Amortized) else _codes_per_pass(model)
     )  # others run the decoder
-    parts, order = passes(x, size), torch.arange(len(x))
-    given = (take(x, rows) for rows in parts)
+    parts, order = split_passes(x, size), torch.arange(len(x))
+    given = (take_batch(x, rows) for rows in parts)
     seen = (part.to(weight) if part.is_floating_point() else part.to(weight.device) for part in given)
-    found = cat([posterior(model, part, seed) for seed, part in enumerate(seen)])
+    found = concatenate_posteriors([posterior(model, part, seed) for seed, part in enumerate(seen)])
     back = torch.cat([order[rows] for rows in parts]).argsort()  # the parts of a corpus are sorted by length
     return map_tensors(found, lambda value: value.cpu()[back])
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lso.black_box.result import SearchResult
 from lso.vae.data.corpus import Corpus
-from lso.vae.data.dataset import Data, join, take, to_unit
+from lso.vae.data.dataset import Data, concatenate_data, take_batch, to_unit
 from lso.vae.errors import RunError
 from lso.vae.utils.files import replace_file
 from lso.vae.utils.integrity import digest
@@ -34,11 +34,11 @@ class LabelledData:
         return len(self.value)
 
     def __add__(self, other: "LabelledData") -> "LabelledData":
-        return LabelledData(x=join(self.x, other.x), value=torch.cat([self.value, other.value]))
+        return LabelledData(x=concatenate_data(self.x, other.x), value=torch.cat([self.value, other.value]))
 
     def seen(self) -> Tensor:
         """The data as an encoder takes them, images in [0, 1]."""
-        return to_unit(take(self.x, slice(None)))
+        return to_unit(take_batch(self.x, slice(None)))
 
 
 EMPTY = LabelledData(x=torch.zeros(0), value=torch.zeros(0, dtype=torch.float64))
@@ -79,7 +79,7 @@ def save_labelled(data: LabelledData, path: Path) -> None:
     """Write data and values to a safetensors file, with a hash of the content."""
     from safetensors.torch import save as packed
 
-    tensors = {"x": take(data.x, slice(None)).contiguous(), "value": data.value}
+    tensors = {"x": take_batch(data.x, slice(None)).contiguous(), "value": data.value}
     if isinstance(data.x, Corpus):
         tensors["lengths"] = data.x.lengths.contiguous()
     replace_file(path, packed(tensors, metadata={SEAL: _seal(tensors)}))

@@ -16,7 +16,7 @@ from lso.objectives.failures import MAX_FAILURES, Failures
 from lso.objectives.score_calls import ScoreOutcome
 from lso.objectives.scores import as_objects
 from lso.tasks.retraining.labelled_data import LabelledData, load_labelled, save_labelled
-from lso.vae.data.dataset import Data, take, to_unit
+from lso.vae.data.dataset import Data, take_batch, to_unit
 from lso.vae.errors import UsageError
 from lso.vae.utils.reading import line_error
 from lso.vae.vocabulary import Vocabulary
@@ -192,7 +192,7 @@ class _Scoring:
 def _scoring_inputs(x: Data, numbers: Sequence[int], on: str, vocabulary: Vocabulary | None) -> Iterator[Any]:
     """The inputs of the score, datum by datum: texts, tensors or arrays."""
     for first in range(0, len(numbers), SCORING_BATCH):
-        rows = take(x, torch.tensor(numbers[first : first + SCORING_BATCH]))
+        rows = take_batch(x, torch.tensor(numbers[first : first + SCORING_BATCH]))
         if vocabulary is not None:
             yield from map(vocabulary.text, rows.tolist())
         else:

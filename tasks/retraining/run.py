@@ -101,7 +101,7 @@ def weighted_retraining(
     folder = _open_folder(run, _search_settings(run, goal, chosen), out, resume)
     calls = {"executor": executor, "timeout": timeout, "chunk": chunk, "max_failures": max_failures}
     with Lock(folder.path):
-        runs.sweep(folder)
+        runs.remove_half_written(folder)
         about = {"status": "running", "sentence": "", "search": _search_settings(run, goal, chosen), **(facts or {})}
         runs.update(folder, **about)
         try:
@@ -109,7 +109,7 @@ def weighted_retraining(
                 run, goal, chosen, folder.path, data, device, callback or RetrainingCallback(), calls
             ).finish()
         except BaseException as error:
-            runs.note_end(folder, error)
+            runs.record_end(folder, error)
             raise
         told = {"status": result.status, "sentence": result.sentence, "seconds": result.seconds}
         runs.update(folder, **told, finished=runs.now())

@@ -29,7 +29,7 @@ from lso.tasks.task import ARRAY_SUFFIXES, TASKS, TEXT_SUFFIXES, fill_defaults, 
 from lso.tasks.training.experiment import reload_dataset
 from lso.vae.config.training import Binarize, DataConfig, from_dict
 from lso.vae.data.corpus import Corpus
-from lso.vae.data.dataset import SPLITS, Data, Split, take, to_unit
+from lso.vae.data.dataset import SPLITS, Data, Split, take_batch, to_unit
 from lso.vae.data.dataset import binarize as draw
 from lso.vae.errors import DataError, UsageError
 from lso.vae.runs import Run
@@ -52,7 +52,7 @@ class Targets:
     @property
     def batch(self) -> Tensor:
         """All targets as one tensor ``(n, ...)``, sequences padded to the longest."""
-        return take(self.x, slice(None))
+        return take_batch(self.x, slice(None))
 
     def first(self, count: int) -> "Targets":
         """The first ``count`` targets, with a note if that leaves some out."""

@@ -27,7 +27,7 @@ from lso.vae.runs import INFO, Run
 from lso.vae.training.batchable import MOST, batch_key, max_batched_runs, reason_not_batchable
 from lso.vae.training.callbacks import Limits, TrainingCallback
 from lso.vae.training.extension import lengthen
-from lso.vae.utils.files import clean_below
+from lso.vae.utils.files import remove_leftovers_below
 from lso.vae.utils.reading import replace_sealed
 
 CountCallback = Callable[[int, int], None]
@@ -130,7 +130,7 @@ def train_all(
         All members in the order planned, and why the call ended early, or None if everything is done.
     """
     check_folders(planned, root, longer=longer)
-    clean_below(root)
+    remove_leftovers_below(root)
     experiment.resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     session = _Session(root=root, device=device, callback=callback or MultiRunCallback(), deadline=deadline)

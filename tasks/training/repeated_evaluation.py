@@ -8,7 +8,7 @@ import torch
 
 from lso.tasks.datasets.loading import model_inputs
 from lso.tasks.training.experiment import evaluate
-from lso.vae.data.dataset import Dataset, Split, take
+from lso.vae.data.dataset import Dataset, Split, take_batch
 from lso.vae.metrics import inference_gap as inference_gaps
 from lso.vae.metrics.evaluation import Metrics
 from lso.vae.metrics.inference_gap import Gaps
@@ -92,6 +92,6 @@ def estimate_gaps(
 ) -> Gaps:
     """Estimate the approximation and amortization gaps of a model on one split, see `lso.vae.metrics.inference_gap`."""
     device: torch.device = next(model.parameters()).device
-    x = take(model_inputs(dataset, split), slice(limit)).to(device)
+    x = take_batch(model_inputs(dataset, split), slice(limit)).to(device)
     options = {"steps": steps, "samples": samples, "iw_samples": iw_samples}
     return inference_gaps.gaps(model, x, seed=seed, split=split, callback=callback, **options)

@@ -19,7 +19,7 @@ from lso.tasks.goals import Goal
 from lso.tasks.retraining.drift import measure_drift
 from lso.tasks.retraining.labelled_data import LabelledData, load_labelled, save_labelled
 from lso.tasks.retraining.run import RetrainingCallback, RetrainingResult, weighted_retraining
-from lso.vae.data.dataset import take
+from lso.vae.data.dataset import take_batch
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
 from lso.vae.training.callbacks import TrainingCallback
@@ -171,7 +171,7 @@ def test_each_round_goes_on_from_the_model_before_and_knows_what_was_found(run: 
     assert weighted["known"] == 60 + 4 and weighted["drawn"] == 64
     assert 1 < weighted["effective_size"] < 64
     result = load_labelled(first / "found.safetensors")
-    texts = [sentences().vocabulary.text(row) for row in take(result.x, slice(None)).tolist()]  # type: ignore[union-attr]
+    texts = [sentences().vocabulary.text(row) for row in take_batch(result.x, slice(None)).tolist()]  # type: ignore[union-attr]
     assert texts == [record.decoded for record in whole.fresh[:4]]
     asked = (whole.folder / "rounds" / "01" / "search" / "evaluations.jsonl").read_text().splitlines()
     assert len(json.loads(asked[0])["z"]) == 4 + 4 and json.loads(asked[1])["event"] == "scored"
@@ -250,7 +250,7 @@ def test_images_are_found_as_training_has_them(tmp_path: Path) -> None:
     found = weighted_retraining(first, goal, "random", dataset=digits(), **given)
     kept = load_labelled(found.folder / "rounds" / "00" / "found.safetensors")
     assert found.status == "finished" and len(found.rounds) == 2 and len(kept) == 2
-    assert set(take(kept.x, slice(None)).flatten().tolist()) <= {0.0, 1.0}
+    assert set(take_batch(kept.x, slice(None)).flatten().tolist()) <= {0.0, 1.0}
 
 
 def test_data_and_values_are_read_back(tmp_path: Path) -> None:
@@ -258,6 +258,6 @@ def test_data_and_values_are_read_back(tmp_path: Path) -> None:
         told = LabelledData(x=x, value=torch.tensor([math.nan, *range(1, len(x))], dtype=torch.float64))
         save_labelled(told, tmp_path / "d.safetensors")
         back = load_labelled(tmp_path / "d.safetensors")
-        assert torch.equal(take(back.x, slice(None)), take(x, slice(None)))
+        assert torch.equal(take_batch(back.x, slice(None)), take_batch(x, slice(None)))
         assert torch.equal(back.value.nan_to_num(-1), told.value.nan_to_num(-1))
         assert isinstance(back + told, LabelledData) and len(back + told) == 2 * len(x)

@@ -87,7 +87,7 @@ def test_a_checkup_says_what_to_do(run: Run, status: str, sentence: str, remedy:
 
 def test_a_checkup_of_a_run_whose_data_are_gone_says_so(run: Run) -> None:
     text = (run.path / runs.CONFIG).read_text()
-    runs.put(run, {runs.CONFIG: text.replace('path = ""', 'path = "/nowhere/at/all"').encode()})
+    runs.write_files(run, {runs.CONFIG: text.replace('path = ""', 'path = "/nowhere/at/all"').encode()})
     found = [finding.what for finding in check_run(run.path) if finding.level == "problem"]
-    runs.put(run, {runs.CONFIG: text.encode()})
+    runs.write_files(run, {runs.CONFIG: text.encode()})
     assert found[0] == "the data are missing: /nowhere/at/all"
