@@ -13,7 +13,7 @@ from torch import Tensor
 from lso.results.export import TAKEN_BACK_EVENT, to_json
 from lso.results.result import Evaluation
 from lso.vae.utils.files import Lock, append, writing
-from lso.vae.utils.reading import checked_line, last_check, read_lines
+from lso.vae.utils.reading import format_checked_line, last_check, read_lines
 
 EVALUATIONS = "evaluations.jsonl"
 SYNC_INTERVAL = 1.0  # seconds between fsyncs: an expensive evaluation is on disk at once, cheap ones share an fsync
@@ -44,7 +44,7 @@ class JournalLines:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append an object."""
-        line, check = checked_line(row, self._check)
+        line, check = format_checked_line(row, self._check)
         append(self._file, self.path, line)
         self._check = check
         self._synced = False

@@ -170,7 +170,7 @@ def optimize(
             objective.decoder.verify()
         except BaseException as error:
             if run is not None:
-                runs.note_end(run, error)
+                runs.record_end(run, error)
             raise
         result = search.result(status, sentence, settings, None if run is None else run.path)
         if run is not None:
@@ -230,7 +230,7 @@ def _open_run(
         try:
             return run, Journal(run.path)
         except WriteError as error:
-            runs.note_end(run, error)
+            runs.record_end(run, error)
             raise
     run = runs.Run(out)
     before = run.info.get("search", {})
@@ -241,6 +241,6 @@ def _open_run(
         changes = "; ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
         raise RunError(f"{out} is another search: {changes}", "Resume with the settings that it was started with.")
     journal = Journal(run.path)
-    runs.sweep(run)
+    runs.remove_half_written(run)
     runs.update(run, status="running", **facts, search=settings)  # facts: they may state another budget
     return run, journal
