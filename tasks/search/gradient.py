@@ -92,7 +92,11 @@ class SearchConfig:
                 raise unknown_name("start", kind, starts.STARTS)
 
     def kinds(self) -> list[str]:
-        """The kind of each start, ``starts`` in number."""
+        """The kind of each start.
+
+        Returns:
+            ``starts`` rows of the table of starts, the last kind repeated.
+        """
         return [*self.start, *[self.start[-1]] * (self.starts - len(self.start))][: self.starts]
 
 

@@ -100,7 +100,7 @@ def test_short_classes_are_counted_and_a_limit_comes_first() -> None:
 
 
 def test_classes_that_are_not_known_cannot_be_asked_for() -> None:
-    having = r"have none\nTasks that have them: digits, mnist, omniglot, digits-preference\."
+    having = r"have none\nTasks with labels: digits, mnist, omniglot, digits-preference\."
     with pytest.raises(DataError, match=having):
         split_images(RawImages(splits={UNSPLIT: numbered(50)}), per_class=3)
 

@@ -180,7 +180,7 @@ def test_lines_at_hand_with_a_function_of_one_s_own() -> None:
     for wrong in ("abc", {"train": ["a"], "validation": "b", "test": ["c"]}):
         with pytest.raises(UsageError, match="expected a list of lines"):
             text_dataset(wrong)
-    with pytest.raises(UsageError, match="a label for each"):
+    with pytest.raises(UsageError, match="one label for each line"):
         text_dataset(["a"] * 20, labels={"all": [1]})
 
 

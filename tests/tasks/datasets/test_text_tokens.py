@@ -104,7 +104,10 @@ def test_the_commonest_tokens_come_first_and_ties_keep_their_order() -> None:
     assert commonest_tokens(types, number) == [token for token, _ in tally.most_common()] == ["c", "a", "b", "d"]
     assert commonest_tokens(types, number, size=2) == ["c", "a"]
     assert commonest_tokens(types, number, min_count=2) == ["c", "a", "b"]
-    with pytest.raises(DataError, match=r"no token occurs 9 times in training, the commonest 3\nLower --min-count"):
+    with pytest.raises(
+        DataError,
+        match=r"no token occurs 9 times in the training data; the most frequent one occurs 3 times\nLower --min-count",
+    ):
         commonest_tokens(types, number, min_count=9)
 
 
