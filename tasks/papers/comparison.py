@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lso.analysis.rank_correlation import rank_order
 from lso.reports.tables import MISSING, Table, number
 from lso.tasks.papers.published_tables import Column, PublishedTable, heading
 from lso.tasks.papers.reproduce import TableReproduction, measured, provenance, source
@@ -108,6 +107,8 @@ def _ordered(columns: Mapping[str, Column]) -> dict[str, Column]:
 
 
 def _ranks(rows: Sequence[Mapping[str, Any]], column: Column) -> dict[str, Any] | None:
+    from lso.analysis.rank_correlation import rank_order  # imports torch, which `lso --help` must not wait for
+
     own = [row for row in rows if not row["reading_of"]]
     both = [row for row in own if column in row["figures"] and row["ours"][column]]
     if len(both) < FEWEST:
