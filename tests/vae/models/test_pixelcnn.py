@@ -168,7 +168,7 @@ def test_skip_edges_reach_every_layer_and_the_output(name: str) -> None:
 
 def test_autoregressive_decoders_ask_for_data() -> None:
     for name in NETWORKS:
-        with pytest.raises(ShapeError, match=r"it needs the data x.*\nCall decode\(z, x\) with data, or .*generate\(z\)"):
+        with pytest.raises(ShapeError, match=r"it needs the data x.*\nCall decode\(z, x\) .*or .*generate\(z\)"):
             small(name).decode(rand(1, 3))
 
 
