@@ -66,6 +66,10 @@ def image_targets(
             "it, images that have stopped cost no further computation."
         ),
     ] = True,
+    controls: Annotated[
+        str,
+        typer.Option(help="Other optimizers from the same starts, for comparison; empty: none.", metavar="NAME,..."),
+    ] = "sgd,lbfgs",
     time_limit: TimeLimit = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -108,6 +112,7 @@ def image_targets(
         context=context,
         seed=seed,
         as_one=as_one,
+        controls=tuple(filter(None, (name.strip() for name in controls.split(",")))),
     )
     experiment.check(runs)
     images = experiment.target_images(runs[0], config)

@@ -226,7 +226,7 @@ def dimensions_across(codes: Mapping[str, Codes | None]) -> "Figure":
             axes[0, 1].plot(
                 rank, found.decoder_use.double().sort(descending=True).values.clamp_min(1e-4).numpy(), **options
             )
-    add_guide_line(axes[0, 0], THRESHOLD, "active from here up")
+    add_guide_line(axes[0, 0], THRESHOLD, "active from here up", right=True)  # sorted, the lines fall from the left
     axes[0, 0].set(title="Encoder: variance of posterior means", ylabel="variance (floor 1e-6)")
     axes[0, 1].set(title="Decoder: loss when a dimension is redrawn", ylabel="nats (floor 1e-4)")
     for axis in axes[0]:

@@ -139,7 +139,10 @@ def _cut_outliers(axis: "Axes", values: Sequence[tuple[str, float]]) -> None:
     axis.set_ylim(least - 0.06 * (top - least), top)
     lines = [f"{method}: {statistics.fmean(high):z.1f}" for method, high in above.items()]
     text = "\n".join(["above this range", *lines])
-    axis.text(0.98, 0.97, text, transform=axis.transAxes, ha="right", va="top", fontsize=8, color=DARK)
+    axis.text(0.02, 0.97, text, transform=axis.transAxes, ha="left", va="top", fontsize=8, color=DARK)
+    for line in axis.lines:
+        if min(map(float, line.get_ydata())) > top:  # type: ignore[arg-type]
+            line.set_label("")  # it is named above, and not drawn
 
 
 def _against_size(axis: "Axes", points: Sequence[Mapping[str, Any]], index: int, method: str, beside: float) -> None:

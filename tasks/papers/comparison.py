@@ -333,7 +333,9 @@ def _points(
     }
     # A row whose active units were not published need not be of a model without latents.
     shown = [
-        row for row in table.rows if "au" in figures[row.label] or (row.train and not parse_method(row.train).latents)
+        row
+        for row in table.rows
+        if not row.reading_of and ("au" in figures[row.label] or (row.train and not parse_method(row.train).latents))
     ]
     printed = [point(row.label, found) for row in shown if quantity in (found := figures[row.label])]
     return ours, printed

@@ -24,6 +24,7 @@ from lso.gradient import initial_points as starts
 from lso.gradient.search import minimize
 from lso.gradient.thresholds import ThresholdEnds, search_to_thresholds
 from lso.objectives.latent_objective import CONTEXTS, LatentObjective
+from lso.optimizers import GRADIENT_OPTIMIZERS
 from lso.space import LatentSpace
 from lso.tasks.datasets.loading import model_inputs
 from lso.tasks.training.experiment import reload_dataset, resolve_device
@@ -90,6 +91,9 @@ class BenchmarkConfig:
         require(self.max_steps >= self.window >= 1, "max_steps >= 100", self.max_steps, "A window has 100 steps.")
         if self.context not in CONTEXTS:
             raise unknown_name("context", self.context, CONTEXTS)
+        for name in self.controls:
+            if name not in GRADIENT_OPTIMIZERS:
+                raise unknown_name("optimizer", name, GRADIENT_OPTIMIZERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

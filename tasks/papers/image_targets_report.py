@@ -272,7 +272,7 @@ def write_report(
             else []
         ),
         {"table": threshold_table(first)},
-        {"table": control_table(first)},
+        *([{"table": control_table(first)}] if config.controls else []),
         {"title": "Pictures", "chart": _pictures(first, images), "caption": PICTURED},
         {"table": model_table(first)},
     ]

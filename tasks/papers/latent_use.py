@@ -72,8 +72,8 @@ ACTIVITY = "Validation split, one training a method. Left: variance of posterior
 ACTIVITY += "rise of the reconstruction when a dimension is redrawn from the prior."
 REENCODING = "Validation split. A code, decoded and encoded again: squared distance per dimension; 2 is full collapse."
 TRAVERSALS = f"From {-REACH:g} to {REACH:g} along one dimension, the others 0: the {FEW} most active ones and the "
-TRAVERSALS += f"{FEW} least active ones; then from the origin to norm {REACH:g} along random directions, and along the "
-TRAVERSALS += "same ones with the active dimensions held at 0 (where all are active, a quarter of them)."
+TRAVERSALS += f"{FEW} least active ones; then from the origin to norm {REACH:g} along random directions, each "
+TRAVERSALS += "also with the active dimensions held at 0 (where all are active, the most active quarter of them)."
 
 
 def _first(members: Sequence[Member], labels: Mapping[str, str]) -> dict[str, Run]:
@@ -104,7 +104,8 @@ def activity_table(codes: dict[str, Codes]) -> Table:
         lines.append([name, str(len(variance)), *map(str, counts), number(float(variance.max()), 3), heard])
         lines[-1].append(number(total, 3))
     columns = ["method", "latents", "variance >= 0.01 (AU)", ">= 0.1", "largest variance", "decoder use > 0.01 nats"]
-    return Table(columns=[*columns, "sum of decoder use (nats)"], rows=lines, title="Units in use")
+    note = "On the validation split, where the AU may differ by a few from that of the test split in the first table."
+    return Table(columns=[*columns, "sum of decoder use (nats)"], rows=lines, title="Units in use", note=note)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -171,13 +172,14 @@ def _sheet(model: VAE, codes: Codes) -> str:
     shown = list(dict.fromkeys([*order[:FEW], *order[-FEW:]]))
     live = [i for i in order if variance[i] >= THRESHOLD]
     held = live if len(live) < latent else order[: latent // 4]
-    paths = [
-        traversals.along_dimensions(mean, shown, REACH),
-        traversals.along_directions(mean, FEW, REACH, seed=0),
-        traversals.along_directions(mean, FEW, REACH, 0, held),
-    ]
-    images = exploration.decode(model, torch.cat([path.codes(STEPS) for path in paths]), _drawing(model))
+    single = traversals.along_dimensions(mean, shown, REACH)
+    free = traversals.along_directions(mean, FEW, REACH, seed=0)
+    rest = traversals.along_directions(mean, FEW, REACH, 0, held)
     kinds = ["live" if variance[i] >= THRESHOLD else "dead" for i in shown]
-    labels = [f"{label}, {kind}" for label, kind in zip(paths[0].labels, kinds, strict=True)]
-    labels += [*paths[1].names, *(f"{name}, {len(held)} held" for name in paths[2].names)]
+    rows = list(single.codes(STEPS))
+    labels = [f"{label}, {kind}" for label, kind in zip(single.labels, kinds, strict=True)]
+    for name in sorted(free.names):  # each beside itself without the active dimensions
+        rows += [path.codes(STEPS)[path.names.index(name)] for path in (free, rest)]
+        labels += [name, f"{name}, {len(held)} held"]
+    images = exploration.decode(model, torch.stack(rows), _drawing(model))
     return data_uri(png(labelled_rows(images, labels)))

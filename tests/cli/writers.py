@@ -69,8 +69,8 @@ WRITERS = {
         shared=True,
     ),
     "reproduce at a scale": Writer(
-        command="reproduce nevae2021_table1 --scale cpu --rows VAE --seeds 1 --data omniglot.npz --limit 40 --epochs 2 "
-        "--arch mlp --device cpu",
+        command="reproduce nevae2021_table1 --scale cpu --rows VAE,Aggressive --seeds 1 --data omniglot.npz "
+        "--limit 40 --epochs 2 --arch mlp --device cpu",
         shared=True,
     ),
     "benchmark image-targets": Writer(

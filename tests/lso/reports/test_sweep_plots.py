@@ -77,6 +77,7 @@ def test_a_few_that_lie_far_above_are_named_instead(far: float, cut: bool) -> No
     (axis,) = units_and_likelihood(points).axes
     low, high = axis.get_ylim()
     assert low < 89.0 and all(value < high for value in (89.3, *([] if cut else [far])))
+    assert [line.get_label() for line in axis.lines][-1] == ("" if cut else "e")  # no key to what is not drawn
     assert (high < 92) and [text.get_text() for text in axis.texts] == (["above this range\ne: 106.0"] if cut else [])
 
 

@@ -113,7 +113,7 @@ def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_u
     assert kept.cached(models[0], dataclasses.replace(CONFIG, as_one=False), tmp_path) is None
 
 
-def test_without_all_as_one_the_searches_end_where_they_did_and_no_count_is_told(models: list[Run]) -> None:
+def test_without_all_as_one_and_controls_the_searches_end_where_they_did(models: list[Run], tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, controls=())
     images = toy.target_images(models[0], config)
     whole, each = (
@@ -123,6 +123,10 @@ def test_without_all_as_one_the_searches_end_where_they_did_and_no_count_is_told
     torch.testing.assert_close(each.loss, whole.loss, rtol=1e-5, atol=1e-5)
     (line,), (counted,) = iteration_table([each]).rows, iteration_table([whole]).rows
     assert line[-2:] == ["–", "–"] and "–" not in counted and line[:-2] == counted[:-2]
+    assert whole.finished and not whole.controls
+    assert "Controls" not in write_report({0.05: [whole]}, images, config, tmp_path).read_text()
+    with pytest.raises(UsageError, match="adamw"):
+        toy.BenchmarkConfig(controls=("adamw",))
 
 
 def test_a_damaged_outcome_is_told_in_two_lines_and_not_searched_over(models: list[Run], tmp_path: Path) -> None:

@@ -337,6 +337,8 @@ def test_readings_are_told_by_how_far_they_move_from_the_plain_row_and_have_no_r
     assert lines.rows[0][3] == "–" and numbers["ranks"]["KL"] is None  # of two rows, the reading being none of its own
     assert [line[0] for line in beside.table(numbers, found).rows][-2:] == ["vae-anneal", "4 beta"]
     assert beside.reading_table(numbers, digits_table()) is None
+    _, printed = beside._points(plan, members) or ([], [])
+    assert [point["method"] for point in printed] == ["VAE", "beta"]  # a reading has no published figures of its own
     nothing = beside.compare(plan, read_members(plan.planned, trained / "none", plan.asked))
     assert beside.reading_table(nothing, found) is None
 
