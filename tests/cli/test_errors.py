@@ -117,7 +117,7 @@ def test_a_pickle_is_never_executed(lso: Lso, run: Run, write: Callable[[Path], 
     info = (run.path / "run.json").read_text().replace('"finished"', '"stopped"', 1)
     (run.path / "run.json").write_text(info)
     assert lso("doctor", run.path, "--accept-changes").exit_code == 0
-    refused(lso("train", "--resume", run.path), 1, "last.pt", "not executed")
+    refused(lso("train", "--resume", run.path), 1, "last.pt", "nothing in it was executed")
     write(Path("codes.npz"))
     refused(lso("decode", run.path, "codes.npz"), 1, "codes.npz")
     assert not Path("exploded").exists()

@@ -213,4 +213,4 @@ def test_a_search_finds_codes_of_given_sentences_and_shows_them(tmp_path: Path) 
     numbers = json.loads((tmp_path / "report.json").read_text())
     assert f"{int(summary.texts.exact.sum())} of 5" in page and "decoded from the best code" in page
     assert numbers["fit"]["best"] == texts and numbers["fit"]["edits"] == summary.texts.edits.tolist()
-    assert "share of tokens to edit" in page and "KL, nats a sequence" in numbers["dimensions"]["how"]
+    assert "share of tokens to edit" in page and "KL, nats per sequence" in numbers["dimensions"]["how"]

@@ -192,4 +192,4 @@ def test_a_launch_trains_again_until_a_process_is_lost(two: Path, found: list[di
     assert lost.info["sentence"].startswith("another process of this training has ended or does not answer (")
     resume(lost, digits())
     assert_close_run(two / "lost", two / "vae")
-    assert all(each["parted"].startswith("UsageError: these processes have parted") for each in found)
+    assert all(each["parted"].startswith("UsageError: these processes were disconnected") for each in found)

@@ -180,7 +180,7 @@ def test_a_table_that_cannot_be_trained_yet_shows_what_was_published(lso: Lso, m
         (("nevae2021_table1", "--scale", "gpu"), "unknown scale of nevae2021_table1_omniglot 'gpu'"),
         (("he2019_table2", "--scale", "cpu"), "he2019_table2_6_omniglot has only the scale"),
         (("nevae2021_table1", "--rows", "VEA"), "unknown row of nevae2021_table1_omniglot"),
-        (("he2019_table2", "--arch", "mlp"), "row PixelCNN: mlp decodes nothing"),
+        (("he2019_table2", "--arch", "mlp"), "row PixelCNN: mlp decodes from z alone"),
         (("he2019_table2", "--seeds", 0), "at least 1 seed"),
     ],
 )

@@ -39,7 +39,7 @@ def small(config: LaggingConfig = TINY) -> list[Part]:
     """The trainings of an experiment with small networks and few inner steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lagging, "METHODS", FEW)
-        patch.setattr(lagging, "ALONE", FEW)
+        patch.setattr(lagging, "METHODS_OF_ONE", FEW)
         return parts(config, SMALL)
 
 

@@ -128,7 +128,7 @@ def test_a_limit_of_a_folder_from_before_is_taken_of_what_could_be_encoded(many:
 
 def test_what_was_encoded_once_is_kept(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = loaded(table)
-    monkeypatch.setattr(molecules, "encoded", None)  # a second encoding would fail
+    monkeypatch.setattr(molecules, "encode_selfies", None)  # a second encoding would fail
     assert loaded(table).hash() == first.hash()
     packed = table.with_name("some.csv.gz")
     packed.write_bytes(gzip.compress(table.read_bytes()))
