@@ -7,7 +7,7 @@ For each run: active dimensions by either side, how many dimensions both call th
 leaves idle the range of their Jacobian norm as a share of the largest.
 """
 
-import sys
+import argparse
 
 import lso
 from lso.analysis.latent_dimensions import WEAK_BELOW
@@ -33,7 +33,10 @@ def row(path: str) -> str:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="folders of trainings")
+    options = parser.parse_args()
     print("| run | active, encoder | active, decoder | same | norm of idle dimensions |")
     print("| --- | --- | --- | --- | --- |")
-    for path in sys.argv[1:]:
+    for path in options.runs:
         print(row(path))

@@ -8,8 +8,8 @@ p(target | best code) in standard deviations from the mean of what the decoder d
 the encoder's mean and a prior draw. The thresholds of the report's check "fit" were read off this table.
 """
 
+import argparse
 import string
-import sys
 
 import numpy as np
 import torch
@@ -99,9 +99,12 @@ def quartiles(value: Tensor) -> str:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="folders of trainings")
+    options = parser.parse_args()
     print("| run | targets | missed | share: least, quartiles, greatest | of its shape | nats, deviations | turned |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for path in sys.argv[1:]:
+    for path in options.runs:
         run = lso.Run(path)
         decoder = lso.Decoder(lso.load(run))
         for kind, targets in kinds(run).items():

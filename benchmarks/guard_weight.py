@@ -8,6 +8,7 @@ weight is given as the factor of the log density; the default, 5 over the root o
 after 10, 100 and 1,000. Prior draws have norms of 2.9 to 6.1 (1 % to 99 %), the corner of the box 13.4.
 """
 
+import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,8 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     torch.set_num_threads(1)
     space = LatentSpace(DIM)
     print("| score | told | factor | typical | norms | score |\n| --- | --- | --- | --- | --- | --- |")

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lso.objectives.failures import ScoreError
 from lso.tasks.task import require_path
 from lso.vae import runs
-from lso.vae.errors import LsoError
+from lso.vae.errors import DivergedError, LsoError
 from lso.vae.metrics.collapse import caution, read
 from lso.vae.runs import Run
 from lso.vae.utils.reading import changed_error, read_content, read_json
@@ -18,7 +19,7 @@ from lso.vae.utils.validation import pluralize
 SELF_EXPLAINING_STATUSES = ("decoder_ignores_latent", "stands_still", "invalid", "max_calls")
 
 EVALUATIONS = "evaluations.jsonl"
-UNSEALED_NOTE = "it was written before runs kept hashes of their files: damage that leaves them readable is not seen"
+UNSEALED_NOTE = "this folder was written before hashes were kept: damage that leaves its files readable is not seen"
 FINDING_LEVELS: Mapping[str, Literal["ok", "note", "problem"]] = {"fine": "ok", "care": "note", "doubt": "problem"}
 WRITTEN_AFTER_SEARCH = (runs.REPORT, "report.json")  # written after the search
 
@@ -71,20 +72,21 @@ def _status(run: Run, info: dict[str, Any]) -> RunFinding:
     if status == "finished":
         return RunFinding("ok", sentence)
     if status == "running":
-        return RunFinding(
-            "note", "still running, or killed: it never said that it stopped", f"If nothing runs: {again}"
-        )
+        return RunFinding("note", "still running, or killed: no end was recorded", f"If nothing runs: {again}")
     if status == "stopped":
         return RunFinding("note", f"stopped: {sentence}", again)
     if status in SELF_EXPLAINING_STATUSES:
         return RunFinding("problem", f"{status}: {sentence}")
-    of_score = "Mend the score" in sentence or sentence.startswith("the score ")
-    remedy = again if of_score else _remedy_for_failure(sentence)
-    return RunFinding("problem", f"{status}: {sentence}", remedy)
+    return RunFinding("problem", f"{status}: {sentence}", _remedy_for_failure(info, again))
 
 
-def _remedy_for_failure(sentence: str) -> str:
-    if "not finite" in sentence:
+def _remedy_for_failure(info: Mapping[str, Any], again: str) -> str:
+    """What to do about a failure; ``again`` continues the run, once what its sentence names is corrected."""
+    error = info.get("error", "")  # the class; missing where no exception ended the run, and in folders up to 0.1
+    # A search that ends as failed without an exception had too many calls of its score fail.
+    if error == ScoreError.__name__ or (not error and info["kind"] != "train"):
+        return f"With the score corrected: {again}"
+    if error == DivergedError.__name__ or (not error and "not finite" in info["sentence"]):
         return "Train anew with a lower --learning-rate, or check the data; resuming meets the same loss again."
     return "Read the sentence above; LSO_DEBUG=1 shows the traceback of a new try."
 
@@ -235,9 +237,8 @@ def _retraining(run: Run) -> Iterator[RunFinding]:
     yield RunFinding("ok" if whole else "note", f"{pluralize(len(whole), 'round')} complete")
     for place in places:
         if (place / "train" / runs.INFO).is_file() and (told := Run(place / "train").info)["status"] == "failed":
-            yield RunFinding(
-                "problem", f"retraining {place.name}: {told['sentence']}", _remedy_for_failure(told["sentence"])
-            )
+            remedy = _remedy_for_failure(told, f"lso optimize --resume {run.path}")
+            yield RunFinding("problem", f"retraining {place.name}: {told['sentence']}", remedy)
     report = run.path / "report.json"
     if report.is_file():
         for check in read_json(report)["verdict"]["checks"]:

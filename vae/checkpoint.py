@@ -160,7 +160,7 @@ def load_last(
 
 
 def pack_codes(codes: Codes) -> bytes:
-    """The bytes of a file of codes, see `save_codes`."""
+    """The bytes of a file of codes, as `load_codes` reads them."""
     arrays = {"mean": codes.mean, "log_var": codes.log_var}
     if codes.decoder_use is not None:
         arrays["decoder_use"] = codes.decoder_use

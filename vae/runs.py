@@ -263,8 +263,9 @@ def create(
 
 
 def update(run: Run, **values: Any) -> None:
-    """Change keys of run.json."""
-    info = run.info | values
+    """Change keys of run.json; a new status drops the ``error`` of the session before, unless one is given."""
+    earlier = {key: value for key, value in run.info.items() if key != "error" or "status" not in values}
+    info = earlier | values
     known = _current_seals(run) | seals.journal_seal(info, run.path)
     try:
         _write_info(run, info, known)
@@ -301,11 +302,11 @@ def _write_info(run: Run, info: Mapping[str, Any], known: seals.Seals) -> None:
 
 
 def describe_end(error: BaseException) -> dict[str, str]:
-    """Status and sentence for run.json of a session that an exception ended."""
+    """Status, sentence and, of a failure, the class of the error for run.json of a session that an exception ended."""
     if isinstance(error, KeyboardInterrupt):
         return {"status": "stopped", "sentence": "Stopped early (interrupted); resume to go on."}
     sentence = error.message if isinstance(error, LsoError) else f"{type(error).__name__}: {error}"
-    return {"status": "failed", "sentence": sentence}
+    return {"status": "failed", "sentence": sentence, "error": type(error).__name__}
 
 
 def record_end(run: Run, error: BaseException) -> None:

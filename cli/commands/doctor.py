@@ -13,6 +13,7 @@ import typer
 from lso.cli.console import Console
 from lso.cli.options import AcceptChanges, Json, complete_runs
 from lso.vae.runs import runs_root, versions
+from lso.vae.utils.validation import pluralize
 
 GIB = 2**30
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -114,9 +115,9 @@ def _find_folders() -> dict[str, str]:
     from lso.tasks.datasets.download import cache_folder
 
     return {
-        "runs": _describe_folder(runs_root(), "LSO_RUNS", len([*runs_root().glob("*/run.json")]), "runs"),
+        "runs": _describe_folder(runs_root(), "LSO_RUNS", len([*runs_root().glob("*/run.json")]), "run"),
         "downloads": _describe_folder(
-            cache_folder(), "LSO_CACHE", sum(p.is_file() for p in cache_folder().rglob("*")), "files"
+            cache_folder(), "LSO_CACHE", sum(p.is_file() for p in cache_folder().rglob("*")), "file"
         ),
     }
 
@@ -126,7 +127,7 @@ def _describe_folder(path: Path, variable: str, count: int, noun: str) -> str:
     existing = path.absolute()
     while not existing.exists():
         existing = existing.parent
-    state = f"{count} {noun}" if path.exists() else "does not exist yet"
+    state = pluralize(count, noun) if path.exists() else "does not exist yet"
     writable = "" if os.access(existing, os.W_OK) else ", CANNOT BE WRITTEN"
     free = shutil.disk_usage(existing).free / GIB
     return f"{path}: {state}{writable}, {free:z.0f} GiB free (set {variable} for another folder)"

@@ -215,7 +215,7 @@ def _motion(s: Diagnostics) -> Iterator[Finding]:
         what = (
             f"{100 * s.unsearched:z.0f} % of the searches spent their budget within the initial design: they drew at "
         )
-        remedy = "Raise the budget, or lower the design where there is one"
+        remedy = "Raise the budget, or make the initial design smaller where it can be set"
         remedy += "." if s.spec.surrogate_free else f" ({s.optimizer}:initial=20)."
         yield Finding("problem", what + "random and learnt nothing", remedy)
     if s.in_design is not None and s.in_design > IN_DESIGN and not s.spec.control:

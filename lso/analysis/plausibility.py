@@ -136,7 +136,7 @@ def _distances(
 def distance_from_codes(
     z: Float[Tensor, "*batch latent"], mean: Float[Tensor, "code latent"], deviation: Float[Tensor, "code latent"]
 ) -> Float[Tensor, "*batch"]:
-    """Mahalanobis distance from the aggregated posterior of the data (see `lso.space.whitening_of`)."""
+    """Mahalanobis distance from the aggregated posterior of the data (see `lso.space.whitening_matrix`)."""
     return space.mahalanobis(z, mean.mean(0), space.whitening_matrix(mean, deviation.square()))
 
 

@@ -61,7 +61,7 @@ def genetic_search(
         settings: of the algorithm.
     Returns:
         Sequences in the order scored, with values in the score's sense, None for invalid ones; fewer valid ones than
-        the budget where nothing new was found, or so many were invalid that `Genetic.max_calls` was reached.
+        the budget where nothing new was found, or so many were invalid that `GeneticSettings.max_calls` was reached.
     Raises:
         UsageError: if the start has fewer than two sequences or another number of values.
     """

@@ -63,7 +63,7 @@ def label_data(
     Returns:
         The data, NaN where the score gave no value.
     Raises:
-        Cut: if there was a reason to stop.
+        LabellingStopped: if there was a reason to stop.
         ScoreError: if the score is broken.
         UsageError: if the score failed on all of them, or on the first `MAX_INITIAL_FAILURES`.
         RunError: if the record is damaged.
@@ -171,7 +171,7 @@ class _Scoring:
                 if not self._answered and len(self.values) >= min(self.total, MAX_INITIAL_FAILURES):
                     raise UsageError(
                         f"the score failed on the first {len(self.values)} training data: {outcome.reason}",
-                        "Retraining needs their values: mend the score, or search without --retrain-every.",
+                        "Retraining needs their values: fix the score, or search without --retrain-every.",
                     )
 
     def _keep(self, number: int, outcome: ScoreOutcome) -> None:

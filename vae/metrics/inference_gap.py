@@ -251,7 +251,7 @@ def neg_elbo(
     q: Posterior,
     noise: Float[Tensor, "sample batch latent"],
 ) -> Float[Tensor, " batch"]:
-    """-L[q], the KL in closed form and -log p(x|z) as a mean over samples; in passes of `passing.pass_size` codes."""
+    """-L[q], the KL in closed form and -log p(x|z) as a mean over samples; in passes of `pass_size` codes."""
     parts = [_sampled(model, x, q, part).double() * len(part) for part in _passes(model, noise)]
     return torch.stack(parts).sum(0) / len(noise)
 

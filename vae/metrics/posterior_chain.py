@@ -1,4 +1,4 @@
-"""Draws from a model's true posterior by Metropolis-Hastings, for z of any size: the check of `grid_posterior`."""
+"""Draws from a model's true posterior by Metropolis-Hastings, for z of any size: the check of `posterior_mean`."""
 
 import math
 from collections.abc import Callable

@@ -15,6 +15,7 @@ FORMAT = 2
 # Types of keys; a key may be missing.
 KEY_TYPES: Mapping[str, Types] = {
     **dict.fromkeys(("kind", "status", "sentence", "verdict", "device", "model", "started", "finished", "start"), str),
+    "error": str,
     **dict.fromkeys(("format", "seed", "seeds", "threads", "processes"), int),
     **dict.fromkeys(("dataset", "search", "config", "calls", "versions"), dict),
     "seconds": (int, float),
