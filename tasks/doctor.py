@@ -92,9 +92,12 @@ def _remedy_for_failure(info: Mapping[str, Any], again: str) -> str:
 
 
 def _config(run: Run) -> Iterator[RunFinding]:
+    from lso.tasks.training.experiment import IN_MEMORY
+
     config = run.config
     sizes = f"{config.architecture.name}, {pluralize(config.architecture.latent_dim, 'latent')}, seed {config.seed}"
-    yield RunFinding("ok", f"{config.method.name} on {config.data.task}: {sizes}, on {run.info['device']}")
+    data = "data given in Python" if config.data.task == IN_MEMORY else config.data.task
+    yield RunFinding("ok", f"{config.method.name} on {data}: {sizes}, on {run.info['device']}")
 
 
 def _data(run: Run) -> Iterator[RunFinding]:

@@ -408,9 +408,13 @@ def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
         try:
             found[name] = read_json(run.path / "report.json")
         except RunError as error:
+            resumable = "sought" in run.info  # recorded by black-box searches and retrainings of the command line
             raise RunError(
                 f"search {name} has no readable report.json: {error.message}",
-                f"lso optimize --resume {run.path} writes it; a gradient search has to be done again.",
+                f"lso optimize --resume {run.path} writes it."
+                if resumable
+                else "Run the search again; for one made in Python, result.report(folder) writes it. A search within a "
+                "retraining has none: name the folder of the retraining.",
             ) from None
     return found
 

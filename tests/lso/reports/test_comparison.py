@@ -6,7 +6,7 @@ import pytest
 
 import lso
 from lso.reports.comparison import compare_searches, search_numbers, searches_table
-from lso.vae.errors import UsageError
+from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run, create
 from tests.lso.black_box_cases import far, noted, objective, unfitted
 from tests.lso.reports.test_search_report import page
@@ -38,3 +38,12 @@ def test_other_objectives_and_gradient_searches_are_refused(tmp_path: Path) -> N
     (run.path / "report.json").write_text("{}")
     with pytest.raises(UsageError, match="cannot be compared"):
         compare_searches([one, run], tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("facts", "hint"), [({"sought": {}}, "lso optimize --resume"), ({}, r"result\.report\(folder\)")]
+)
+def test_a_search_without_report_says_how_to_get_one(tmp_path: Path, facts: dict[str, object], hint: str) -> None:
+    run = create(tmp_path / "found", "search", {"status": "running", "sentence": "", "search": {"budget": 3}, **facts})
+    with pytest.raises(RunError, match=rf"(?s)no readable report\.json.*{hint}"):
+        search_numbers([run])
