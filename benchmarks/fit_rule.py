@@ -18,8 +18,8 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 import lso
-from lso.analysis.reproduction import BOUND_DEVIATIONS, nats_bound, reproduction
-from lso.tasks.datasets.image_dataset import load_dataset
+from lso.analysis.reproduction import BOUND_DEVIATIONS, measure_reproduction, nats_bound
+from lso.tasks.datasets.image_dataset import load_image_dataset
 from lso.tasks.datasets.preprocessing import prepare_images
 from lso.tasks.training.experiment import reload_dataset
 from lso.vae.data.dataset import to_unit
@@ -31,7 +31,7 @@ N = 24
 def kinds(run: lso.Run) -> dict[str, Tensor]:
     """Targets by kind, as far as the model may know them."""
     known = to_unit(reload_dataset(run).pixels("test")[:N])
-    grey = to_unit(load_dataset(run.config.data, "none", 0).pixels("test")[:N])
+    grey = to_unit(load_image_dataset(run.config.data, "none", 0).pixels("test")[:N])
     size = known.shape[-2], known.shape[-1]
     uniform = torch.rand(N, 1, *size, generator=generator(0, "fit-rule/noise"))
     return {
@@ -79,7 +79,7 @@ def measured(decoder: lso.Decoder, targets: Tensor) -> str:
     z0 = torch.stack([mean.double(), space.sample(len(targets), generator=random)], 1)
     z = lso.minimize(objective, z0, tol=1e-2, max_steps=300).best_z
     prior = space.sample(256, generator=generator(0, "fit-rule/prior"))
-    found = reproduction(objective, z, decoder(z), prior, decoder(prior))
+    found = measure_reproduction(objective, z, decoder(z), prior, decoder(prior))
     assert found is not None
     assert found.shape is not None
     missed = f"{int(found.missed.sum())} of {len(targets)}"

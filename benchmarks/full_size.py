@@ -70,11 +70,11 @@ def work(method: str, data: Path) -> dict[str, Any]:
 
 def methods() -> dict[str, list[str]]:
     """Distinct methods of the two tables, each with the rows that it stands for."""
-    from lso.tasks.papers.published_tables import table
+    from lso.tasks.papers.published_tables import published_table
 
     found: dict[str, list[str]] = {}
     for name, paper in (("nevae2021_table1_omniglot", "NE-VAE"), ("he2019_table2_6_omniglot", "He")):
-        for row in table(name).rows:
+        for row in published_table(name).rows:
             if row.train:
                 found.setdefault(row.train, []).append(f"{paper}: {row.label}")
     return found

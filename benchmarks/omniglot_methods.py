@@ -90,7 +90,7 @@ def prepared(method: str, data: Path) -> tuple[TrainConfig, Dataset, State]:
     )
     dataset = lso.load_dataset(config.data, "dynamic", 0)
     model = build(config.architecture, config.method.skip, dataset.shape, 0, config.method.inference)
-    return config, dataset, step.init(model.train(), config.method, config.protocol)
+    return config, dataset, step.fresh_state(model.train(), config.method, config.protocol)
 
 
 def timed(method: str, data: Path, groups: tuple[Group, ...] = BOTH, scope: str = "joint", count: int = 7) -> float:

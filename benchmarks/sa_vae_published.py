@@ -27,7 +27,7 @@ from lso.vae.config.training import Protocol
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.inference.refinement import Energy, refine
 from lso.vae.models.vae import VAE, build
-from lso.vae.training.step import StepInputs, draw_noise, init, step
+from lso.vae.training.step import StepInputs, draw_noise, fresh_state, step
 from lso.vae.utils.random import generator
 
 SPEC = Refinement(step_size=1.0, momentum=0.5, clip=5.0, clip_over="batch", batch=20)
@@ -46,7 +46,7 @@ def trained(steps: int, x: Tensor) -> VAE:
     """The network of the paper after some steps of plain training, in double."""
     chosen = method("vae")
     model = build(architecture("kim2018", LATENT), False, SHAPE, seed=0)
-    state, knobs = init(model, chosen, Protocol()), StepInputs(torch.tensor(1.0), torch.tensor(1e-3))
+    state, knobs = fresh_state(model, chosen, Protocol()), StepInputs(torch.tensor(1.0), torch.tensor(1e-3))
     for number in range(steps):
         batch = x[torch.randperm(len(x), generator=generator(number, "batch"))[: SPEC.batch]].float()
         options: dict[str, Any] = {"binarize": False, "seed": 0, "step": number, "device": batch.device}

@@ -37,7 +37,7 @@ from lso.vae.inference import refinement
 from lso.vae.inference.posterior import infer
 from lso.vae.inference.refinement import Energy, frozen_statistics
 from lso.vae.models.vae import VAE, build
-from lso.vae.training.step import State, StepInputs, StepMetrics, draw_noise, init, losses, step
+from lso.vae.training.step import State, StepInputs, StepMetrics, draw_noise, fresh_state, losses, step
 from lso.vae.utils.random import generator
 
 NETWORKS, STEPS, SHAPE, BATCH, WARM = ("he2019-small", "he2019", "kim2018"), 10, (1, 28, 28), 50, 15
@@ -56,7 +56,7 @@ def state(network: str, device: torch.device, name: str = "vae", **parameters: A
     """A fresh model under a method, and its optimizers."""
     chosen = method(name, **parameters)
     made = build(architecture(network), chosen.skip, SHAPE, 0, chosen.inference).to(device)
-    return init(made, chosen, Protocol())
+    return fresh_state(made, chosen, Protocol())
 
 
 def stepper(made: State, x: Tensor, number: int = 0) -> Callable[[], StepMetrics]:

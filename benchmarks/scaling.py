@@ -29,7 +29,7 @@ from lso.vae.config.architectures import architecture
 from lso.vae.config.methods import method
 from lso.vae.config.training import Protocol
 from lso.vae.models.vae import build
-from lso.vae.training.step import StepInputs, draw_noise, init, step
+from lso.vae.training.step import StepInputs, draw_noise, fresh_state, step
 
 Work = Callable[[], object]
 IMAGES = ("mlp", "he2019-small")
@@ -65,7 +65,7 @@ def text_step(device: torch.device, length: int) -> Work:
 
 def _step(model: Any, x: Tensor) -> Work:
     vanilla = method("vae")
-    state = init(model.train(), vanilla, Protocol())
+    state = fresh_state(model.train(), vanilla, Protocol())
     noise = draw_noise(vanilla, model, tuple(x.shape), binarize=False, seed=0, step=0, device=x.device)
     knobs = StepInputs(torch.ones((), device=x.device), torch.full((), 1e-3, device=x.device))
     return lambda: step(state, x, noise, knobs)

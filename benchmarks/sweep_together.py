@@ -71,7 +71,9 @@ def trainings(arch: str, method: str, count: int, device: torch.device) -> tuple
 
     def joint() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            batched.train([create_trainer(one, data, Path(folder) / str(one.seed), device=device) for one in configs])
+            batched.train_batched(
+                [create_trainer(one, data, Path(folder) / str(one.seed), device=device) for one in configs]
+            )
 
     return told(pairs(alone, joint, PAIRS - 2, clock=clock(device)), count)
 

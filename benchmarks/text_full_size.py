@@ -50,7 +50,7 @@ def work(row: str, folder: Path, count: int) -> dict[str, Any]:
     model = build(
         config.architecture, config.method.skip, dataset.shape, 0, config.method.inference, dataset.vocabulary
     )
-    state = step.init(model.train(), config.method, config.protocol)
+    state = step.fresh_state(model.train(), config.method, config.protocol)
     state.joint = what != "stepped"
     groups: tuple[Group, ...] = BOTH if what == "both" else ("encoder",)
     knobs, seconds = StepInputs(torch.tensor(1.0), torch.tensor(1.0)), []

@@ -80,11 +80,11 @@ def measure(method: str, data: Dataset, out: Path, epochs: int) -> dict[str, Any
     finally:
         clock.write_text(str(spent + time.process_time() - begin))
     model = lso.load(run)
-    from lso.vae.metrics.evaluation import evaluate
+    from lso.vae.metrics.evaluation import evaluate_split
 
     test = data.corpus("test")
-    whole = json.loads(evaluate(model, test, iw_samples=0).to_json())
-    part = json.loads(evaluate(model, test[:WEIGHTED], iw_samples=100).to_json())
+    whole = json.loads(evaluate_split(model, test, iw_samples=0).to_json())
+    part = json.loads(evaluate_split(model, test[:WEIGHTED], iw_samples=100).to_json())
     values = {**whole, "iw_nll": part["iw_nll"], "perplexity": part["perplexity"]}
     values["seconds"] = float(clock.read_text())
     values["exact_match"] = values["exact_match"] or 0.0

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.decoders.generation import Generation, generate, vocabulary_of
+from lso.decoders.generation import Generation, generate_sequences, vocabulary_of
 from lso.vae.config.components import Amortized
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import Data, Dataset, split_passes, take_batch
@@ -100,7 +100,7 @@ def drawing_record(model: VAE, drawing: Drawing) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def decode(
+def decode_images(
     model: VAE,
     z: Float[Tensor, "*batch latent"],
     drawing: Drawing = Drawing(),
@@ -210,7 +210,7 @@ def decode_texts(
     """Decode codes ``(..., latent)`` to one text each, leading axes flattened, by a model of sequences in eval mode."""
     flat = z.reshape(z.shape[:-1].numel(), z.shape[-1]).to(next(model.parameters()))
     vocabulary = vocabulary_of(model)
-    return [vocabulary.text(row) for row in generate(model, flat, way, callback).tolist()]
+    return [vocabulary.text(row) for row in generate_sequences(model, flat, way, callback).tolist()]
 
 
 def corpus_texts(model: VAE, corpus: Corpus) -> list[str]:

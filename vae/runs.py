@@ -262,7 +262,7 @@ def create(
     return Run(path)
 
 
-def update(run: Run, **values: Any) -> None:
+def update_run(run: Run, **values: Any) -> None:
     """Change keys of run.json; a new status drops the ``error`` of the session before, unless one is given."""
     earlier = {key: value for key, value in run.info.items() if key != "error" or "status" not in values}
     info = earlier | values
@@ -312,7 +312,7 @@ def describe_end(error: BaseException) -> dict[str, str]:
 def record_end(run: Run, error: BaseException) -> None:
     """Record in run.json the exception that ended a session."""
     with suppress(LsoError):  # the exception itself is raised again by the caller, and matters more than this record
-        update(run, **describe_end(error), finished=now())
+        update_run(run, **describe_end(error), finished=now())
 
 
 def remove_half_written(run: Run) -> None:

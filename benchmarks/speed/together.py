@@ -12,7 +12,7 @@ from lso.vae.config.training import TrainConfig
 from lso.vae.models.vae import build
 from lso.vae.training.batched import stack, step_together
 from lso.vae.training.cuda_graphs import WARM, Replayed, cuda_graphs
-from lso.vae.training.step import State, StepInputs, StepMetrics, StepNoise, draw_noise, init
+from lso.vae.training.step import State, StepInputs, StepMetrics, StepNoise, draw_noise, fresh_state
 
 MODELS, SIDE, EACH = 8, 8, 20  # steps of a pair, so that milliseconds are more than the clock's noise
 CHECKED = WARM + 2  # first steps checked equal: on a GPU the last of them is replayed
@@ -88,7 +88,7 @@ def _values(infos: list[StepMetrics]) -> Tensor:
 
 def _states(config: TrainConfig, count: int, images: Tensor) -> list[State]:
     models = [build(config.architecture, config.method.skip, tuple(images.shape[1:]), seed) for seed in range(count)]
-    return [init(model.to(images.device), config.method, config.protocol) for model in models]
+    return [fresh_state(model.to(images.device), config.method, config.protocol) for model in models]
 
 
 def _given(

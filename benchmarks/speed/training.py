@@ -29,7 +29,7 @@ from lso.vae.models.vae import VAE, build
 from lso.vae.objectives.reencoding import penalize, select_reconstruction
 from lso.vae.precision import explain_slowdown, explain_unsupported
 from lso.vae.training.cuda_graphs import WARM, Replayed, cuda_graphs
-from lso.vae.training.step import BOTH, CompiledLosses, Group, StepInputs, StepNoise, draw_noise, init
+from lso.vae.training.step import BOTH, CompiledLosses, Group, StepInputs, StepNoise, draw_noise, fresh_state
 
 CLIP, RATE, CHECKED = 5.0, 1e-3, WARM + 2  # so that recorded steps are among those compared
 TARGETS: dict[tuple[str, Precision], dict[str, float]] = {
@@ -117,7 +117,7 @@ def taken(
     """Ours, from a model's weights on: what takes a step and gives its loss, and what says whether it is replayed."""
     clip: Literal["joint", "stepped"] = "joint" if case.groups == BOTH else "stepped"
     protocol = Protocol(learning_rate=RATE, clip=CLIP, clip_scope=clip, precision=case.precision)
-    state = init(copy.deepcopy(model), method, protocol)
+    state = fresh_state(copy.deepcopy(model), method, protocol)
     state.losses = CompiledLosses() if way.startswith("compiled") else None
     replayed = Replayed(state, cuda_graphs if way.endswith("captured") else None)
     knobs = StepInputs(torch.tensor(1.0, device=device), torch.tensor(RATE, device=device))

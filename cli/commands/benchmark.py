@@ -114,7 +114,7 @@ def image_targets(
         as_one=as_one,
         controls=tuple(filter(None, (name.strip() for name in controls.split(",")))),
     )
-    experiment.check(runs)
+    experiment.check_same_images(runs)
     images = experiment.target_images(runs[0], config)
     outcomes: dict[float, list[experiment.TargetOutcome]] = {rate: [] for rate in rates}
     unfinished: list[str] = []
@@ -133,7 +133,7 @@ def image_targets(
                     progress.begin(name, max_steps)
                     begun = experiment.begun(run, at_rate, folder)
                     outcome = experiment.benchmark(run, images, at_rate, device=device, stop=progress.step, begun=begun)
-                    experiment.keep(outcome, run, at_rate, folder)
+                    experiment.keep_outcome(outcome, run, at_rate, folder)
                 outcomes[rate].append(outcome)
                 unfinished += [] if outcome.finished else [name]
         progress.close()
@@ -143,15 +143,15 @@ def image_targets(
             "the time limit was reached before any search had made its first 100 steps", "Raise --time-limit."
         )
     cut = progress.reason if unfinished else ""
-    banners = report.banners(runs, cut, unfinished)
-    written = report.write_report(done, images, config, folder, banners)
+    banners = report.image_targets_banners(runs, cut, unfinished)
+    written = report.write_image_targets_report(done, images, config, folder, banners)
     first = next(iter(done.values()))
     content = read_json(written.with_suffix(".json"))
     console.emit({"folder": folder, "cut": cut, "report": written, **content})
     for banner in banners:
         console.warn(banner)
     claims = judge(first)
-    claimed = [report.claim_table(claims)] if claims else []
+    claimed = [report.image_target_claims(claims)] if claims else []
     tables = (report.model_table(first), report.iteration_table(first), report.threshold_table(first), *claimed)
     for table in tables:
         console.result()
@@ -312,7 +312,7 @@ def lagging(
     from lso.cli.progress.multi_run import LaggingProgress
     from lso.tasks.papers.lagging import begin
     from lso.tasks.papers.lagging_metrics import explore
-    from lso.tasks.papers.lagging_report import write_report
+    from lso.tasks.papers.lagging_report import write_lagging_report
 
     with Signals() as signals:
         console.note(f"{len(planned)} trainings in {display_path(folder)}; those finished there are kept")
@@ -321,7 +321,7 @@ def lagging(
         findings = explore(planned, config, session)
     banners = describe_reduction(config)
     banners += [f"Cut off: {findings.cut}. What is missing is not judged."] if findings.cut else []
-    written = write_report(findings, config, folder, banners)
+    written = write_lagging_report(findings, config, folder, banners)
     _print_findings(console, findings, folder, written)
     if signals.exit_code:
         raise typer.Exit(signals.exit_code)

@@ -72,7 +72,7 @@ def decode(
         device=device,
     )
     if training.config.kind == "sequence":
-        return latent_common.decode_texts(console, training, options, codes, out, force)
+        return latent_common.print_texts_of_codes(console, training, options, codes, out, force)
     target = output_path(training, out, name_with_way(f"decoded-{codes.stem}.png", how), force)
     console.loading()
     from lso.reports.images import grid, png

@@ -84,7 +84,7 @@ def decode_images(console: Console, model: "VAE", z: "Tensor", drawing: "Drawing
 
     bar = Counting(console, "images", "drawing pixel after pixel" if model.autoregressive else "decoding")
     try:
-        return exploration.decode(model, z, drawing, bar)
+        return exploration.decode_images(model, z, drawing, bar)
     finally:
         bar.close()
 
@@ -109,7 +109,9 @@ def sample_texts(console: Console, run: Run, options: DrawOptions, n: int, out: 
     console.note(f"written to {display_path(file)}")
 
 
-def decode_texts(console: Console, run: Run, options: DrawOptions, codes: Path, out: Path | None, force: bool) -> None:
+def print_texts_of_codes(
+    console: Console, run: Run, options: DrawOptions, codes: Path, out: Path | None, force: bool
+) -> None:
     """`lso decode` for a model of sequences: print and write the texts of a file of codes."""
     file = output_file(run, out, name_with_way(f"decoded-{codes.stem}.txt", options.how, "sequence"), force)
     console.loading()

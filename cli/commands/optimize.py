@@ -382,7 +382,7 @@ def optimize(
         _refuse(given - ALLOWED_WITH_RESUME - CHANGED_BY_RESUME, "a resumed search keeps its own")
         # Naming the score again says that its code is trusted, like --trust.
         opening = {"trust": trust or (() if objective is None else (objective,)), "accept_changes": accept_changes}
-        optimize_runners.resume_black_box(
+        optimize_runners.continue_black_box(
             console, resume, {key: values[key] for key in CHANGED_BY_RESUME & given}, deadline, device, opening
         )
         return
@@ -422,7 +422,7 @@ def optimize(
             "prior_weight": prior_weight or 0.0,
         }
         session = {"seeds": seeds, "seed": seed, "out": out, "device": device, "limit": limit}
-        optimize_runners.search_black_box(console, model, sought, config, session, deadline, opening)
+        optimize_runners.run_black_box(console, model, sought, config, session, deadline, opening)
         return
     _refuse(given & (OF_BLACK_BOX | {"retrain_every"}), f"only for black-box optimizers, and {name} is none")
     if options:

@@ -30,7 +30,7 @@ def search_by_gradient(
     deadline: float | None,
     opening: Mapping[str, Any],
 ) -> None:
-    """Search by gradient, and print the result; the arguments are those of `search_black_box`."""
+    """Search by gradient, and print the result; the arguments are those of `run_black_box`."""
     run = open_training(model, console, **opening)
     runs.choose_folder("", session["out"])
     console.loading()
@@ -89,7 +89,7 @@ def _conclude_gradient(found: Run, console: Console) -> None:
     console.result(display_path(found.path))
 
 
-def search_black_box(
+def run_black_box(
     console: Console,
     model: Path | None,
     sought: Mapping[str, Any],
@@ -126,7 +126,7 @@ def search_black_box(
     )
 
 
-def resume_black_box(
+def continue_black_box(
     console: Console,
     path: Path,
     changes: Mapping[str, Any],
@@ -141,7 +141,7 @@ def resume_black_box(
     console.loading()
     console.note(f"Continuing {display_path(path)}")
     if "every" in run.info["search"]:  # only weighted retraining has this setting
-        resume_retraining(console, path, changes, deadline, options)
+        continue_retraining(console, path, changes, deadline, options)
         return
     from lso.tasks.search.black_box import resume_black_box
 
@@ -238,12 +238,12 @@ def search_with_retraining(
 
     Args:
         console: where to print.
-        model: as of `search_black_box`.
-        sought: as of `search_black_box`.
+        model: as of `run_black_box`.
+        sought: as of `run_black_box`.
         config: fields of `lso.tasks.retraining.records.RetrainingConfig`.
         session: further arguments of the search: workers, timeout, chunk, max_failures, out and device.
-        deadline: as of `search_black_box`.
-        opening: as of `search_black_box`.
+        deadline: as of `run_black_box`.
+        opening: as of `run_black_box`.
     """
     run = open_training(model or newest_training_on(sought["task"]), console, **opening)
     runs.choose_folder("", session["out"])
@@ -260,7 +260,7 @@ def search_with_retraining(
     )
 
 
-def resume_retraining(
+def continue_retraining(
     console: Console, path: Path, changes: Mapping[str, Any], deadline: float | None, options: Mapping[str, Any]
 ) -> None:
     """Continue a search with retraining, and print the result."""

@@ -66,9 +66,9 @@ def report(
     if training:
         named = comparison.runs_by_name(compared)
         table = comparison.final_table(named)
-        banners = data_notes.banners({name: run.info for name, run in named.items()})
+        banners = data_notes.data_banners({name: run.info for name, run in named.items()})
     else:
-        table = comparison.searches_table(comparison.search_numbers(compared))
+        table = comparison.searches_table(comparison.read_search_numbers(compared))
     console.emit(read_json(page.with_suffix(".json")) | {"report": page})
     for banner in banners:
         console.warn(banner)
@@ -87,7 +87,7 @@ def _report_sweep(root: Path, out: Path | None, accept_changes: bool, console: C
     members, evaluation = sweep.read_sweep(root, accept_changes)
     folder = runs.choose_folder("report", out)
     console.loading()
-    page = sweep.write_report(members, root, evaluation, folder)
+    page = sweep.write_sweep_report(members, root, evaluation, folder)
     console.emit(read_json(page.with_suffix(".json")) | {"report": page})
     for banner in sweep.sweep_banners(members):
         console.warn(banner)

@@ -141,9 +141,9 @@ def reproduce(
     }
     changes = {key: {k: v for k, v in part.items() if v is not None} for key, part in given.items()}
     published = (
-        published_tables.table(name)
+        published_tables.published_table(name)
         if scale is None
-        else published_tables.at_scale(published_tables.table(name), scale)
+        else published_tables.at_scale(published_tables.published_table(name), scale)
     )
     chosen = reproduction.chosen_rows(published, rows or [])
     folder, root = reproduction.places(published, out or runs_root())
@@ -184,12 +184,12 @@ def _conclude(
     counts = {name: state.steps for name, state in progress.items() if state.steps is not None}
     numbers = comparison.compare(plan, found, counts)
     numbers["notes"] += [f"{name}: {state.why}." for name, state in progress.items() if state.why]
-    page = comparison.write_report(plan, found, numbers, folder)
+    page = comparison.write_reproduction_report(plan, found, numbers, folder)
     content = read_json(page.with_suffix(".json"))
     console.emit({"folder": folder, "cut": reason or "", "report": page, **content})
-    for banner in comparison.banners(numbers, found):
+    for banner in comparison.reproduction_banners(numbers, found):
         console.warn(banner)
-    main = comparison.table(numbers, plan.table)
+    main = comparison.comparison_table(numbers, plan.table)
     console.table(main.columns, main.rows)
     for more in (comparison.rank_table(numbers), comparison.reading_table(numbers, plan.table)):
         if more:

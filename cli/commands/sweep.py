@@ -115,7 +115,7 @@ def sweep(
         options: dict[str, Any] = {"device": device, "seconds": limit, "together": together}
         _, reason = run_all(planned, root, evaluation, console=console, signals=signals, **options)
     members = run_set.read_members(sweeps.add_finished(planned, root, evaluation), root, evaluation)
-    page = sweeps.write_report(members, root, evaluation)
+    page = sweeps.write_sweep_report(members, root, evaluation)
     table = sweeps.sweep_table(sweeps.sweep_cells(sweeps.sweep_points(members)), evaluation)
     content = read_json(page.with_suffix(".json"))
     console.emit({"folder": root, "cut": reason or "", "report": page, **content})

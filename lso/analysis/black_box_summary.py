@@ -17,13 +17,13 @@ from lso.analysis.decoder_stability import recheck_objects
 from lso.analysis.latent_dimensions import (
     MAX_POINTS,
     Dimensions,
-    decode,
+    decode_on_cpu,
     decoder_sensitivity,
     evenly_spaced,
     finite_rows,
 )
 from lso.analysis.reconstruction import metric_for
-from lso.analysis.reproduction import reproduction
+from lso.analysis.reproduction import measure_reproduction
 from lso.analysis.start_sensitivity import Sensitivity, sensitivity
 from lso.analysis.summary import PRIOR_DRAWS, PROBE_DRAWS, is_frozen, to_json_value
 from lso.analysis.surrogate_calibration import calibrate_evaluations
@@ -205,7 +205,9 @@ def _fit(results: Sequence[SearchResult], target: str) -> list[Check]:
         return []
     z = min(good, key=lambda result: sign * result.best_value).best_z[None]
     prior = torch.randn(PRIOR_DRAWS, objective.dim, generator=generator(0, "report/prior"), dtype=torch.float64)
-    found = reproduction(objective, z, decode(objective, z), prior, decode(objective.decoder, prior))
+    found = measure_reproduction(
+        objective, z, decode_on_cpu(objective, z), prior, decode_on_cpu(objective.decoder, prior)
+    )
     measure = metric_for(objective.decoder)
     named = [target] if target else []
     return [] if found is None else [verdict_rules.check_fit(found, named, measure.fitted, measure.rule)]
@@ -228,7 +230,7 @@ def _agreement(
     if len(good) < 2 or len({result.weights_hash for result in results}) > 1:
         return None
     z, sign = torch.stack([results[i].best_z for i in good])[None], objective.sign
-    decoded, measure = decode(objective, z), metric_for(objective.decoder)
+    decoded, measure = decode_on_cpu(objective, z), metric_for(objective.decoder)
     prior = torch.randn(PRIOR_DRAWS, objective.dim, generator=generator(0, "report/prior"), dtype=torch.float64)
     cost = sign * torch.tensor([[results[i].best_value for i in good]], dtype=torch.float64)
     start = finite_median(sign * torch.tensor([traces[i].design_best for i in good], dtype=torch.float64))
@@ -239,7 +241,7 @@ def _agreement(
         cost,
         dimensions=dims,
         drop=(start - cost.min()).reshape(1),
-        scale=measure.scale(decode(objective.decoder, prior).flatten(1)),
+        scale=measure.scale(decode_on_cpu(objective.decoder, prior).flatten(1)),
         maximize=objective.maximize,
         apart=measure.pairwise,
         unit=measure.unit,

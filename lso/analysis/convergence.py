@@ -103,7 +103,7 @@ def cost_of(result: Result, value: Tensor) -> Tensor:
     return torch.where(torch.isfinite(cost), cost, torch.inf)
 
 
-def convergence(result: Result) -> Convergence:
+def measure_convergence(result: Result) -> Convergence:
     """Measure how far and how fast each element of a search got, and why it stopped."""
     cost0, cost = cost_of(result, result.value0), cost_of(result, result.value)
     trace, sign = cost_of(result, result.trace.value), -1 if result.objective.maximize else 1

@@ -117,7 +117,7 @@ def evenly_spaced(rows: Tensor, count: int) -> Tensor:
     return rows[torch.linspace(0, len(rows) - 1, count).round().long()]
 
 
-def decode(decoder: Decoder | LatentObjective, z: Float[Tensor, "*batch latent"]) -> Tensor:
+def decode_on_cpu(decoder: Decoder | LatentObjective, z: Float[Tensor, "*batch latent"]) -> Tensor:
     """Decode codes ``(..., d)`` without gradients, as numbers in double precision on the CPU.
 
     The result is ``(..., *event)``; ``(..., 1)`` for a decoder of numbers; for one of other objects ``(..., 1)``
@@ -144,7 +144,7 @@ def redraw_effect(decoder: Decoder, z: Float[Tensor, "point latent"]) -> Float[T
     codes = z.repeat(latent, 1, 1)  # (d, points, d): copy i has z_i redrawn
     dimension = torch.arange(latent)
     codes[dimension, :, dimension] = redrawn.T
-    change = decode(decoder, codes) - decode(decoder, z)
+    change = decode_on_cpu(decoder, codes) - decode_on_cpu(decoder, z)
     squared = (change != 0).double() if decoder.makes_objects else change.square()
     return squared.flatten(2).sum(-1).mean(1)
 
@@ -193,7 +193,7 @@ def decoder_sensitivity(
     return redraw_effect(decoder, z), f"squared change of the decoded data after a redraw from the prior {where}"
 
 
-def dimensions(result: Result, codes: Codes | None = None, probe: Probe | None = None) -> Dimensions:
+def measure_dimensions(result: Result, codes: Codes | None = None, probe: Probe | None = None) -> Dimensions:
     """Measure how much each latent dimension matters, by all measures that can be computed.
 
     Args:

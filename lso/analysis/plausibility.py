@@ -76,7 +76,7 @@ class Reference:
     plausibility: Plausibility
 
 
-def plausibility(
+def measure_plausibility(
     decoder: Decoder,
     z: Float[Tensor, "*batch latent"],
     decoded: Tensor,
@@ -94,12 +94,12 @@ def plausibility(
     )
     squared = None if again is None else (again.reshape(z.shape) - z) ** 2
     far, far_active, farthest = _distances(z, codes, active)
-    percentile_active = norm_percentile(z[..., active])
+    percentile_active = norm_percentile_or_zero(z[..., active])
     atypical = percentile_active > MAX_TYPICAL_PERCENTILE
     return Plausibility(
         norm=z.norm(dim=-1),
         norm_active=z[..., active].norm(dim=-1),
-        percentile=norm_percentile(z),
+        percentile=norm_percentile_or_zero(z),
         percentile_active=percentile_active,
         mahalanobis=far,
         mahalanobis_active=far_active,
@@ -110,7 +110,7 @@ def plausibility(
     )
 
 
-def norm_percentile(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+def norm_percentile_or_zero(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
     """`lso.space.norm_percentile` of ``(..., d)`` codes, and 0 where d is 0."""
     return space.norm_percentile(z) if z.shape[-1] else torch.zeros(z.shape[:-1], dtype=z.dtype)
 

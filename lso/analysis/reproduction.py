@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lso.analysis.latent_dimensions import decode
+from lso.analysis.latent_dimensions import decode_on_cpu
 from lso.analysis.reconstruction import metric_for
 from lso.decoders.decoder import Decoder, is_image
 from lso.objectives.latent_objective import LatentObjective
@@ -57,7 +57,7 @@ class Reproduction:
         return [name for name, missed in zip(names, self.missed.tolist(), strict=True) if missed]
 
 
-def reproduction(
+def measure_reproduction(
     objective: LatentObjective,
     z: Float[Tensor, "target latent"],
     decoded: Tensor,
@@ -97,7 +97,7 @@ def reproduction(
         with torch.no_grad():
             codes = decoder.code_means(other.targets)
         assert codes is not None
-        x = decode(other, codes[:, None])[:, 0]
+        x = decode_on_cpu(other, codes[:, None])[:, 0]
         again, shape = explained(other.targets, x, prior_decoded), _shape_share(other.targets, x)
         assert again is not None
         cost = None if bound is None else _nats(decoder, codes, other.targets, objective.context)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from lso.analysis import verdict as verdict_rules
-from lso.analysis.convergence import Convergence, convergence, cost_of, finite_median
+from lso.analysis.convergence import Convergence, cost_of, finite_median, measure_convergence
 from lso.analysis.decoder_stability import recheck_values
-from lso.analysis.latent_dimensions import Dimensions, decode, dimensions
-from lso.analysis.plausibility import Plausibility, Reference, plausibility
+from lso.analysis.latent_dimensions import Dimensions, decode_on_cpu, measure_dimensions
+from lso.analysis.plausibility import Plausibility, Reference, measure_plausibility
 from lso.analysis.reconstruction import TextComparison, compare_texts, metric_for
-from lso.analysis.reproduction import Reproduction, reproduction
+from lso.analysis.reproduction import Reproduction, measure_reproduction
 from lso.analysis.start_sensitivity import Sensitivity, sensitivity
 from lso.analysis.verdict import Verdict
 from lso.decoders import probing
@@ -209,18 +209,18 @@ def search_summary(
     objective, decoder = result.objective, result.objective.decoder
     if codes is None and probe is None and not decoder.makes_objects:
         probe = probing.probe(decoder, PROBE_DRAWS, generator(0, "report/probe"))
-    dims, steps = dimensions(result, codes, probe), convergence(result)
+    dims, steps = measure_dimensions(result, codes, probe), measure_convergence(result)
     measured_with: dict[str, Any] = {"dimensions": dims, "space": objective.space, "codes": codes}
-    decoded0, decoded = decode(objective, result.z0), decode(objective, result.z)
-    ends = plausibility(decoder, result.z, decoded, **measured_with)
+    decoded0, decoded = decode_on_cpu(objective, result.z0), decode_on_cpu(objective, result.z)
+    ends = measure_plausibility(decoder, result.z, decoded, **measured_with)
     rows = torch.arange(len(result.z))
     typical = best_typical(result, ends)
     prior = torch.randn(PRIOR_DRAWS, result.z.shape[-1], generator=generator(0, "report/prior"), dtype=torch.float64)
-    prior_decoded = decode(decoder, prior)
+    prior_decoded = decode_on_cpu(decoder, prior)
     measure = metric_for(decoder)
     scale = measure.scale(prior_decoded.flatten(1))
     reference = Reference(
-        z=prior, scale=scale, plausibility=plausibility(decoder, prior, prior_decoded, **measured_with)
+        z=prior, scale=scale, plausibility=measure_plausibility(decoder, prior, prior_decoded, **measured_with)
     )
     both = [
         compare_starts(r, dims, steps.drop, reference.scale, r is result and decoded)
@@ -229,7 +229,7 @@ def search_summary(
     ]
     best = ends[rows, steps.best_start]
     chosen = rows, steps.best_start
-    fitted = reproduction(objective, result.z[chosen], decoded[chosen], prior, prior_decoded)
+    fitted = measure_reproduction(objective, result.z[chosen], decoded[chosen], prior, prior_decoded)
     names = list(target_names) if target_names is not None else [f"target {i}" for i in rows.tolist()]
     asked = measure.reaction(objective.targets, prior_decoded, scale)
     carried = None if codes is None else latent_use(codes)
@@ -253,7 +253,7 @@ def search_summary(
         dimensions=dims,
         mutual_information=None if carried is None else carried.mutual_information,
         ends=ends,
-        starts=plausibility(decoder, result.z0, decoded0, **measured_with),
+        starts=measure_plausibility(decoder, result.z0, decoded0, **measured_with),
         best=best,
         best_typical=ends[rows, typical],
         reference=reference,
@@ -269,7 +269,7 @@ def compare_starts(
     result: Result, dims: Dimensions, drop: Tensor, scale: float, decoded: Tensor | bool = False
 ) -> Sensitivity:
     """Section 2 of one result, with the dimensions and gains of the search that it belongs to."""
-    x = decoded if isinstance(decoded, Tensor) else decode(result.objective, result.z)
+    x = decoded if isinstance(decoded, Tensor) else decode_on_cpu(result.objective, result.z)
     measure = metric_for(result.objective.decoder)
     return sensitivity(
         result.optimizer,

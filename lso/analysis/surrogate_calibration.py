@@ -66,7 +66,7 @@ def held_out_r2(x: Float[Tensor, "n k"], gain: Float[Tensor, " n"], kind: str = 
     return 1 - float(missed.square().mean() / targets.var(correction=0))
 
 
-def calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
+def measure_calibration(surrogate: Surrogate, space: LatentSpace) -> Calibration:
     """The calibration of a fitted surrogate over a chart; call it inside `isolated_botorch`."""
     with importing_botorch():
         from botorch.cross_validation import loo_cv
@@ -133,7 +133,7 @@ def calibrate_evaluations(
         return None
     with isolated_botorch(mix_seed(0, "report/surrogate")):
         x, y = space.to_unit(z[rows]), value[rows].double()
-        return calibration(fit(x, y), space)
+        return measure_calibration(fit(x, y), space)
 
 
 def pool(found: Sequence[Calibration]) -> Calibration | None:

@@ -174,7 +174,9 @@ def optimize(
             raise
         result = search.result(status, sentence, settings, None if run is None else run.path)
         if run is not None:
-            runs.update(run, status=status, sentence=sentence, finished=runs.now(), seconds=result.counters["seconds"])
+            runs.update_run(
+                run, status=status, sentence=sentence, finished=runs.now(), seconds=result.counters["seconds"]
+            )
     return result
 
 
@@ -242,5 +244,5 @@ def _open_run(
         raise RunError(f"{out} is another search: {changes}", "Resume with the settings that it was started with.")
     journal = Journal(run.path)
     runs.remove_half_written(run)
-    runs.update(run, status="running", **facts, search=settings)  # facts: they may state another budget
+    runs.update_run(run, status="running", **facts, search=settings)  # facts: they may state another budget
     return run, journal

@@ -18,7 +18,7 @@ from lso.decoders.adapters import (
     find_owned_modules,
     find_referenced_modules,
 )
-from lso.decoders.generation import Generation, generate, vocabulary_of
+from lso.decoders.generation import Generation, generate_sequences, vocabulary_of
 from lso.vae.distributions.families import map_tensors
 from lso.vae.errors import LsoError, ShapeError, UsageError
 from lso.vae.metrics.passes import pass_size
@@ -30,12 +30,12 @@ from lso.vae.vocabulary import Vocabulary
 # Largest difference, relative to the output's size, that rounding explains when codes are decoded in batches of another
 # size.
 ROUNDING_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-MAX_SINGLE_DECODES = 8  # codes that `check` decodes one at a time, to compare with their decodes in a batch
+MAX_SINGLE_DECODES = 8  # codes that `check_decoder` decodes one at a time, to compare with their decodes in a batch
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderFinding:
-    """One problem of a decoder that `check` found.
+    """One problem of a decoder that `check_decoder` found.
 
     Args:
         kind: ``train-mode``, ``error``, ``shape``, ``dtype``, ``non-finite``, ``non-deterministic``,
@@ -52,7 +52,7 @@ class DecoderFinding:
     serious: bool = True
 
 
-def check(decoder: "Decoder", n: int = 8) -> list[DecoderFinding]:
+def check_decoder(decoder: "Decoder", n: int = 8) -> list[DecoderFinding]:
     """Decode n prior draws (at least 2) and look for what would make a search through the decoder meaningless.
 
     The findings come most basic first; none means that nothing was found.
@@ -413,7 +413,7 @@ class Decoder:
             ``(..., longest)`` token numbers on z's device: start, tokens, end, padding.
         """
         flat = z.detach().reshape(-1, self.latent_dim).to(device=self.device, dtype=self.dtype)
-        return generate(self.model, flat, self.generation).to(z.device).reshape(*z.shape[:-1], -1)
+        return generate_sequences(self.model, flat, self.generation).to(z.device).reshape(*z.shape[:-1], -1)
 
     def texts(self, tokens: Shaped[Tensor, "n length"]) -> list[str]:
         """Token numbers as texts.
@@ -525,7 +525,7 @@ class Decoder:
         Returns:
             The findings (`lso.decoders.decoder.DecoderFinding`), most basic first; empty if there are none.
         """
-        return check(self, n)
+        return check_decoder(self, n)
 
     def mode_dependent_in_train_mode(self) -> list[str]:
         """Layers that are in train mode and compute something else there: dropout and batch normalization.

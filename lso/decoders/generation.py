@@ -96,7 +96,7 @@ class Generation:
 
 
 @torch.no_grad()
-def generate(
+def generate_sequences(
     model: VAE,
     z: Float[Tensor, "n latent"],
     generation: Generation = Generation(),

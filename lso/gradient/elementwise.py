@@ -261,7 +261,7 @@ def _evaluate(batch: _Batch, step: int, budget: Budget, outcome: DescentResult) 
     accepted = running & (finite if step else torch.ones_like(finite))
     batch.end = torch.where(accepted[:, None], z, batch.end[0]), torch.where(accepted, loss, batch.end[1])
     if batch.window is None:
-        batch.window = stopping.init(loss, budget.window)
+        batch.window = stopping.start_window(loss, budget.window)
         converged = torch.zeros_like(finite)
     else:
         converged = stopping.observe(batch.window, loss) <= budget.tol
@@ -321,7 +321,7 @@ def _drop_finished(batch: _Batch, rows: Tensor, objective: LatentObjective, targ
     grad = batch.z.grad
     keep_rows(batch.optimizer, batch.z, rows)
     batch.z.grad = None if grad is None else grad[rows]
-    stopping.keep(batch.window, rows)
+    stopping.keep_rows(batch.window, rows)
     batch.end, batch.reason, batch.steps = end, batch.reason[rows], batch.steps[rows]
     batch.rows = batch.rows[rows]
     batch.objective = objective.take(targets[batch.rows])

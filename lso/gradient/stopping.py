@@ -29,7 +29,7 @@ class Window:
     seen: int = 0
 
 
-def init(loss: Float[Tensor, " n"], window: int) -> Window:
+def start_window(loss: Float[Tensor, " n"], window: int) -> Window:
     """An empty window of this many steps, which begins at the losses of the initial points."""
     return Window(torch.full((window, len(loss)), torch.inf, dtype=loss.dtype, device=loss.device), loss)
 
@@ -46,7 +46,7 @@ def observe(state: Window, loss: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return state.changes.mean(0)
 
 
-def keep(state: Window, rows: Tensor) -> None:
+def keep_rows(state: Window, rows: Tensor) -> None:
     """Keep only these elements, in place."""
     state.changes = state.changes[:, rows]
     state.last = state.last[rows]

@@ -56,7 +56,7 @@ def progress(summary: BlackBoxSummary) -> "Figure":
     if wants_log(longest):  # a random search is over before the first model is fitted
         axes[0, -1].set_xlim(left=longest.min() / 10)
         log_scale(axes[0, -1], "x")
-    axes[0, 0].set(title="Best so far", ylabel=value_label(summary))
+    axes[0, 0].set(title="Best so far", ylabel=group_value_label(summary))
     bottom_legend(figure, [axes[0, 0]])
     return figure
 
@@ -73,14 +73,14 @@ def _best_so_far(axis: "Axes", group: Group, over: str, number: int) -> None:
     axis.step(found.x, found.median, label=label, **style, **series_style(number))
 
 
-def value_label(summary: BlackBoxSummary) -> str:
+def group_value_label(summary: BlackBoxSummary) -> str:
     """Axis label of a value."""
     objective = summary.main.objective
     return f"{objective.name} ({'maximized' if objective.maximize else 'minimized'})"
 
 
 @use_chart_style
-def calibration(found: Calibration) -> "Figure":
+def calibration_figure(found: Calibration) -> "Figure":
     """Leave-one-out predictions against values, and the share of values that each interval covers."""
     figure, axes = canvas(1, 2, 3.3, width_ratios=(1.4, 1))
     left, right = axes[0]
@@ -119,7 +119,7 @@ def typicality(summary: BlackBoxSummary) -> "Figure":
         if known:
             _draw_calls(axes[0, 1], group, group.joined("reencoding"), number)
     label = "norm over active dims" if apart else "norm percentile under the prior"
-    axes[0, 0].set(title="Value and norm", xlabel=label, ylabel=value_label(summary))
+    axes[0, 0].set(title="Value and norm", xlabel=label, ylabel=group_value_label(summary))
     axes[0, 0].set_xlim((0, None) if apart else (-0.03, 1.03))
     last = (
         search_figures.prior_shell(int(summary.main.objective.space.active.sum()))[1]
@@ -174,11 +174,11 @@ def agreement(group: Group) -> "Figure":
     return figure
 
 
-def activity(group: Group) -> "Figure":
+def activity_by_dimension(group: Group) -> "Figure":
     """Activity of each dimension beside the surrogate's lengthscale and the spread of the proposals."""
     extra: Sequence[search_figures.Row] = (
         ("best code:\n|z| (std of prior)", group.dimensions.moved, None),
         ("proposals:\nspread (prior: 1)", group.spread if bool(torch.isfinite(group.spread).any()) else None, 1.0),
         ("surrogate:\nlengthscale", group.lengthscale, None),
     )
-    return search_figures.activity(group.dimensions, moved=False, extra=extra)
+    return search_figures.activity_figure(group.dimensions, moved=False, extra=extra)

@@ -10,7 +10,7 @@ import torch
 from lso.analysis.black_box_groups import BestObject, Group
 from lso.analysis.black_box_summary import BlackBoxSummary, black_box_summary
 from lso.analysis.black_box_traces import MIN_SEARCHES_FOR_QUARTILES
-from lso.analysis.latent_dimensions import WEAK_BELOW, decode
+from lso.analysis.latent_dimensions import WEAK_BELOW, decode_on_cpu
 from lso.analysis.summary import to_json_value
 from lso.analysis.verdict import describe_inactive
 from lso.black_box.result import SearchResult
@@ -108,8 +108,8 @@ def _charts(summary: BlackBoxSummary) -> dict[str, str]:
     pooled = summary.main.pooled
     return {
         "progress": figure_uri(figures.progress(summary)),
-        "calibration": "" if pooled is None else figure_uri(figures.calibration(pooled)),
-        "activity": figure_uri(figures.activity(summary.main)),
+        "calibration": "" if pooled is None else figure_uri(figures.calibration_figure(pooled)),
+        "activity": figure_uri(figures.activity_by_dimension(summary.main)),
         "typicality": figure_uri(figures.typicality(summary)),
         "agreement": "" if summary.main.agreement is None else figure_uri(figures.agreement(summary.main)),
     }
@@ -119,11 +119,11 @@ def _tables(summary: BlackBoxSummary) -> dict[str, Any]:
     main = summary.main
     compared = tables.black_box_key_number_table(summary) if len(summary.groups) > 1 else None
     return {
-        "checks": tables.checks(main),
-        "rules": tables.rules(main),
+        "checks": tables.group_checks(main),
+        "rules": tables.group_rules(main),
         "compared": None if compared is None else _without_note(compared),
         "top": tables.top(summary),
-        "searches": tables.searches(summary),
+        "searches": tables.searches_table(summary),
         "moves": tables.moves(summary),
         "surrogate": tables.surrogate(summary),
         "dimensions": tables.dimensions(main),
@@ -192,7 +192,7 @@ def _tiles(summary: BlackBoxSummary) -> dict[str, Any]:
     z = torch.tensor([found.z for found in summary.top], dtype=torch.float64)
     if len({one.objective.decoder.hash for one in summary.groups}) > 1:
         return {"rows": [], "note": "The searches have different decoders; their objects are not shown."}
-    decoded = decode(objective, z)
+    decoded = decode_on_cpu(objective, z)
     if not is_image(decoded.shape[1:]):
         note = f"Decoded data have shape {tuple(decoded.shape[1:])}; only images and texts are shown."
         return {"rows": [], "note": note}

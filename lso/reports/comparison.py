@@ -14,7 +14,7 @@ import numpy as np
 from lso.analysis.summary import to_json_value
 from lso.analysis.verdict import Level
 from lso.reports import plots
-from lso.reports.data_notes import banners, data_notes
+from lso.reports.data_notes import data_banners, data_notes
 from lso.reports.html import VERDICT_WORDS, figure_uri, render, report_paths, write_report
 from lso.reports.key_numbers import compare_key_numbers
 from lso.reports.plots import bottom_legend, canvas, log_scale, series_style, use_chart_style, wants_log
@@ -177,7 +177,7 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         title="Training report" if one else f"{len(known)} trainings compared",
         subtitle=", ".join(known),
         verdicts=[training_verdict(name, infos[name], rows[name], latent[name]) for name in known],
-        banners=banners(infos),
+        banners=data_banners(infos),
         notes=data_notes(infos),
         charts={
             "training": figure_uri(
@@ -201,7 +201,7 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         json_name=report_paths(path)[1].name,
     )
     numbers = {name: _numbers(run, rows[name], codes.get(name)) for name, run in known.items()}
-    return write_report(path, html, {"banners": banners(infos), "runs": to_json_value(numbers)}, "trainings")
+    return write_report(path, html, {"banners": data_banners(infos), "runs": to_json_value(numbers)}, "trainings")
 
 
 def training_report(run: Run) -> Path:
@@ -380,7 +380,7 @@ def _numbers(run: Run, rows: list[dict[str, Any]], codes: Codes | None) -> dict[
 
 def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     """Write the report of several searches side by side, from each one's ``report.json``."""
-    found = search_numbers(runs)
+    found = read_search_numbers(runs)
     box = are_black_box(found)
     settings = {name: settings_in_common(numbers) for name, numbers in found.items()} if box else _settings(found)
     chart = best_so_far(found) if box else plots.searches(found)
@@ -401,7 +401,7 @@ def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     return write_report(path, html, {"searches": to_json_value(numbers)}, "searches")
 
 
-def search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+def read_search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     """Read the report.json of each search."""
     found = {}
     for name, run in runs_by_name(runs).items():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def banners(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def data_banners(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Warnings that runs have different data, or that data are a substitute for others.
 
     ``infos`` maps run names to run.json. The runs on a substitute are named where not all are on one.
@@ -17,7 +17,7 @@ def banners(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
             data.setdefault(same.setdefault(found, _identity(info)), []).append(name)
     groups = "; ".join(", ".join(names) for names in data.values())
     sentences = [f"Trained on different data, so that values cannot be compared ({groups})."] if len(data) > 1 else []
-    of = {name: info["dataset"]["name"] for name, info in infos.items() if provenance(info).get("substitute")}
+    of = {name: info["dataset"]["name"] for name, info in infos.items() if describe_provenance(info).get("substitute")}
     for original in dict.fromkeys(of.values()):
         runs = [name for name in of if of[name] == original]
         which = "" if len(runs) == len(infos) else f" of {', '.join(runs)}"
@@ -28,18 +28,20 @@ def banners(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def data_notes(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Notes that were made when the data were read and prepared."""
-    return list(dict.fromkeys(str(note) for info in infos.values() for note in provenance(info).get("notes", ())))
+    return list(
+        dict.fromkeys(str(note) for info in infos.values() for note in describe_provenance(info).get("notes", ()))
+    )
 
 
 def _identity(info: Mapping[str, Any]) -> str:
     """What identifies data: their source and what was done to them, but not the seed of their binarization."""
-    found = {key: value for key, value in provenance(info).items() if key not in ("notes", "path", "overlap")}
+    found = {key: value for key, value in describe_provenance(info).items() if key not in ("notes", "path", "overlap")}
     found["binarize"] = found.get("binarize", {}).get("mode")
     dataset = info["dataset"]
     return json.dumps([dataset["name"], found], sort_keys=True) if "source" in found else str(dataset["hash"])
 
 
-def provenance(info: Mapping[str, Any]) -> Mapping[str, Any]:
+def describe_provenance(info: Mapping[str, Any]) -> Mapping[str, Any]:
     """Where the data of a run came from."""
     found: Mapping[str, Any] = info.get("dataset", {}).get("provenance", {})
     return found

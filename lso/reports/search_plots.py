@@ -39,7 +39,7 @@ Row = tuple[str, Tensor | None, float | None]  # label, a number for each dimens
 
 
 @use_chart_style
-def convergence(summary: SearchSummary) -> "Figure":
+def convergence_figure(summary: SearchSummary) -> "Figure":
     """Value per step, and the share of the target's gain that is still missing.
 
     Elements are thin lines, medians by kind of start bold ones.
@@ -82,7 +82,7 @@ def _draw_traces(axis: "Axes", steps: np.ndarray, curves: np.ndarray, kinds: Map
 
 
 @use_chart_style
-def final_values(summary: SearchSummary, limit: int = 60) -> "Figure":
+def final_values_figure(summary: SearchSummary, limit: int = 60) -> "Figure":
     """Start and end values of each target, one mark per start."""
     figure, axes = canvas(1, 1, 2.9)
     axis, result = axes[0, 0], summary.result
@@ -105,7 +105,7 @@ def final_values(summary: SearchSummary, limit: int = 60) -> "Figure":
 
 
 @use_chart_style
-def distances(summary: SearchSummary) -> "Figure":
+def distances_figure(summary: SearchSummary) -> "Figure":
     """Distance between the codes of a target's starts for each dimension, and every pair: codes against results."""
     figure, axes = canvas(1, 2, 3.4, width_ratios=(1.7, 1))
     dims, left = summary.dimensions, axes[0, 0]
@@ -166,7 +166,7 @@ def pairs(axis: "Axes", found: Sensitivity, size: float = 11) -> None:
 
 
 @use_chart_style
-def activity(dims: Dimensions, moved: bool = True, extra: Sequence[Row] = ()) -> "Figure":
+def activity_figure(dims: Dimensions, moved: bool = True, extra: Sequence[Row] = ()) -> "Figure":
     """Each measure of activity in a panel of its own, dimensions by falling sensitivity; ``extra`` adds panels."""
     rows: list[Row] = [
         (f"decoder:\n{dims.measure}", dims.jacobian_norm, WEAK_BELOW**0.5 * float(dims.jacobian_norm.max())),
@@ -198,7 +198,7 @@ def activity(dims: Dimensions, moved: bool = True, extra: Sequence[Row] = ()) ->
 
 
 @use_chart_style
-def plausibility(summary: SearchSummary) -> "Figure":
+def plausibility_figure(summary: SearchSummary) -> "Figure":
     """Norms against those of prior draws, values against norms, values against re-encoding errors."""
     error = summary.ends.reencoding_active
     figure, axes = canvas(1, 2 if error is None else 3, 3.3)

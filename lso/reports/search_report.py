@@ -107,28 +107,28 @@ def _charts(summary: SearchSummary) -> dict[str, str]:
     from lso.reports import search_plots as figures
 
     return {
-        "convergence": figure_uri(figures.convergence(summary)),
-        "finals": figure_uri(figures.final_values(summary)),
-        "distances": figure_uri(figures.distances(summary)) if summary.sensitivity.starts > 1 else "",
-        "activity": figure_uri(figures.activity(summary.dimensions)),
-        "plausibility": figure_uri(figures.plausibility(summary)),
+        "convergence": figure_uri(figures.convergence_figure(summary)),
+        "finals": figure_uri(figures.final_values_figure(summary)),
+        "distances": figure_uri(figures.distances_figure(summary)) if summary.sensitivity.starts > 1 else "",
+        "activity": figure_uri(figures.activity_figure(summary.dimensions)),
+        "plausibility": figure_uri(figures.plausibility_figure(summary)),
     }
 
 
 def _tables(summary: SearchSummary) -> dict[str, Any]:
     makers = (
-        tables.checks,
-        tables.rules,
+        tables.search_checks,
+        tables.search_rules,
         tables.targets,
         tables.reproduction,
-        tables.final_values,
-        tables.thresholds,
+        tables.final_values_table,
+        tables.thresholds_table,
         tables.stopped,
-        tables.distances,
+        tables.distances_table,
         tables.by_kind,
         tables.control,
-        tables.activity,
-        tables.plausibility,
+        tables.activity_table,
+        tables.plausibility_table,
         tables.best_and_typical,
         tables.counters,
     )

@@ -12,19 +12,19 @@ from lso.analysis.summary import SearchSummary, median_row
 from lso.reports.tables import MISSING, Table, number, percent
 
 
-def checks(summary: SearchSummary) -> Table:
+def search_checks(summary: SearchSummary) -> Table:
     """What each check of the verdict found."""
     rows = [[check.name, check.level, check.found] for check in summary.verdict.checks]
     return Table(columns=["check", "level", "found"], rows=rows, title="What the verdict rests on")
 
 
-def rules(summary: SearchSummary) -> Table:
+def search_rules(summary: SearchSummary) -> Table:
     """The rules of the checks in words."""
     rows = [[check.name, check.rule] for check in summary.verdict.checks]
     return Table(columns=["check", "rule"], rows=rows, title="The rules", fold=True)
 
 
-def final_values(summary: SearchSummary) -> Table:
+def final_values_table(summary: SearchSummary) -> Table:
     """Start, best, median and worst end of each target."""
     steps, starts = summary.convergence, summary.sensitivity
     names = list(summary.result.start_names)
@@ -113,7 +113,7 @@ def reproduction(summary: SearchSummary) -> Table | None:
     return Table(columns=columns, rows=rows, title="Reproduction", note=note, fold=True)
 
 
-def thresholds(summary: SearchSummary) -> Table:
+def thresholds_table(summary: SearchSummary) -> Table:
     """Steps until each share of the gain was reached."""
     steps = summary.convergence
     rows = []
@@ -180,7 +180,7 @@ def by_kind(summary: SearchSummary) -> Table:
     return Table(columns=columns, rows=rows, title="By kind of start", note=note)
 
 
-def distances(summary: SearchSummary) -> Table:
+def distances_table(summary: SearchSummary) -> Table:
     """Distances between the ends of a target's starts, split into active and other dimensions."""
     found, active = summary.sensitivity, int(summary.dimensions.active.sum())
     other = len(summary.dimensions.sensitivity) - active
@@ -232,7 +232,7 @@ def _search_row(found: Sensitivity) -> list[str]:
     return [found.optimizer, number(found.best), number(found.value), *spread, percent(share_true(found.basins > 1))]
 
 
-def activity(summary: SearchSummary) -> Table:
+def activity_table(summary: SearchSummary) -> Table:
     """Every measure of activity, one row a dimension, by falling sensitivity."""
     dims = summary.dimensions
     known: dict[str, Any] = {
@@ -265,7 +265,7 @@ PLAUSIBILITY_COLUMNS = {
 }
 
 
-def plausibility(summary: SearchSummary) -> Table:
+def plausibility_table(summary: SearchSummary) -> Table:
     """Plausibility of starts, ends, best and best typical ends beside that of prior draws."""
     sets = {
         "prior draws (for comparison)": summary.reference.plausibility,

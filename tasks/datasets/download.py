@@ -69,7 +69,7 @@ def file_hash(path: Path, kind: str = "sha256") -> str:
     return str(digest.hexdigest())
 
 
-def content_hash(content: bytes, kind: str = "sha256") -> str:
+def bytes_hash(content: bytes, kind: str = "sha256") -> str:
     """Hexadecimal checksum of bytes, as `file_hash` gives of a file that holds them."""
     digest = HASHES[kind](len(content))
     digest.update(content)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lso.tasks.datasets.download import content_hash
+from lso.tasks.datasets.download import bytes_hash
 from lso.vae.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -77,7 +77,7 @@ def parse_lines(raw: bytes, name: str) -> TextLines:
             notes.append(f"{name}: lines with a label but no text, left out: {empty:,}.")
         if not texts:
             raise DataError(f"{name} has labels but no text", ONE_SEQUENCE_A_LINE)
-    return TextLines(name=name, texts=texts, labels=labels, blob=content_hash(raw, "blob"), notes=tuple(notes))
+    return TextLines(name=name, texts=texts, labels=labels, blob=bytes_hash(raw, "blob"), notes=tuple(notes))
 
 
 def decode_utf8(raw: bytes, name: str) -> str:

@@ -94,7 +94,7 @@ def renumber(corpus: Corpus, table: Int[Tensor, " types"]) -> Corpus:
     return Corpus(table[own.tokens.long()], own.starts, own.lengths)
 
 
-def count_tokens(corpus: Corpus, size: int) -> Int[Tensor, " size"]:
+def token_frequencies(corpus: Corpus, size: int) -> Int[Tensor, " size"]:
     """How often each token number below ``size`` occurs in a corpus."""
     return torch.bincount(_without_gaps(corpus).tokens, minlength=size)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lso.tasks.datasets.download import Progress, RemoteFile, content_hash, fetch
+from lso.tasks.datasets.download import Progress, RemoteFile, bytes_hash, fetch
 from lso.tasks.datasets.line_reader import ONE_SEQUENCE_A_LINE, TextLines, parse_lines, read_unpacked
 from lso.tasks.datasets.splits import UNSPLIT
 from lso.tasks.datasets.text_dataset import RawTexts
@@ -131,10 +131,10 @@ def load(data: DataConfig, progress: Progress | None = None) -> RawTexts:
 def _describe_difference(known: PublishedCorpus, part: str, name: str, raw: bytes) -> str:
     """How a part differs from the published one, in words; an empty string if it does not."""
     kind, _, expected = known.checksums[part].partition(":")
-    if content_hash(raw, kind) == expected:
+    if bytes_hash(raw, kind) == expected:
         return ""
     unknown = "is NOT the published file: its checksum differs"
-    return f"{name} {known.other_contents.get(content_hash(raw, 'blob'), unknown)}"
+    return f"{name} {known.other_contents.get(bytes_hash(raw, 'blob'), unknown)}"
 
 
 def _join_held_out(parts: Mapping[str, TextLines]) -> tuple[dict[str, TextLines], str]:

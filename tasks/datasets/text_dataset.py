@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lso.tasks.datasets.line_reader import TextLines
 from lso.tasks.datasets.overlap import count_overlap, overlap_notes
-from lso.tasks.datasets.packing import TokenTypes, count_tokens, pack, renumber
+from lso.tasks.datasets.packing import TokenTypes, pack, renumber, token_frequencies
 from lso.tasks.datasets.splits import UNSPLIT, SplitPlan, plan_splits
 from lso.tasks.datasets.tokenizers import Tokenizer, choose_joiner
 from lso.tasks.datasets.vocabulary import commonest_tokens, read_vocabulary
@@ -146,7 +146,7 @@ def _choose_tokens(
     counted = data.vocabulary_size > 0 or data.min_count > 1
     if own is not None and not counted and chosen.name == "words":
         return own, "as the data come with it"
-    number = count_tokens(train, len(types) + len(SPECIALS))
+    number = token_frequencies(train, len(types) + len(SPECIALS))
     words = commonest_tokens(types, number, data.vocabulary_size, data.min_count)
     often = f" that occur at least {data.min_count:,} times" if data.min_count > 1 else ""
     first = f"the {data.vocabulary_size:,} commonest" if data.vocabulary_size else "all"

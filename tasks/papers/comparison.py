@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lso.reports.tables import MISSING, Table, number
-from lso.tasks.papers.published_tables import Column, PublishedTable, heading
-from lso.tasks.papers.reproduce import TableReproduction, measured, provenance, source
+from lso.tasks.papers.published_tables import Column, PublishedTable, column_heading
+from lso.tasks.papers.reproduce import TableReproduction, measured, source, study_provenances
 from lso.tasks.training.run_set import Member, mean_and_deviation
 from lso.vae.config.methods import parse_method
 
@@ -44,7 +44,7 @@ def compare(
         rows.append({"label": row.label, "group": row.group, "train": row.training, "planned": len(mine), "done": done})
         rows[-1] |= {"failed": failed, "figures": row.figures, "ours": cells, "reading_of": row.reading_of}
     _make_relative(table, rows)
-    compared = {heading(column, alone=bool(table.column)): column for column in columns}
+    compared = {column_heading(column, alone=bool(table.column)): column for column in columns}
     return {
         "exact": exact,
         "cuts": list(reproduction.cuts),
@@ -57,7 +57,7 @@ def compare(
 
 def _exact(members: Sequence[Member]) -> bool:
     """Whether all data are the paper's own file, which its checksum says."""
-    known = provenance(members)
+    known = study_provenances(members)
     return bool(known) and all(one.get("exact", False) for one in known)
 
 
@@ -124,14 +124,14 @@ def _ranks(rows: Sequence[Mapping[str, Any]], column: Column) -> dict[str, Any] 
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
+def reproduction_banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
     """What a reader has to know before any number."""
     found = []
     few = f"With fewer than {FEWEST} rows not even their order is judged."
     judged = "Only the order of the rows is judged." if any(numbers["ranks"].values()) else few
     if numbers["cuts"]:
         found.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}.")
-    sources = ", ".join(source(one) for one in provenance(members))
+    sources = ", ".join(source(one) for one in study_provenances(members))
     if not numbers["exact"] and sources:
         found.append(f"NOT the paper's data, but a substitute ({sources}): levels do not compare with published ones.")
     if found:  # said once, of both
@@ -142,7 +142,7 @@ def banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
     return found + [sentence for row in numbers["rows"] for sentence in row["failed"]]
 
 
-def table(numbers: Mapping[str, Any], published: PublishedTable) -> Table:
+def comparison_table(numbers: Mapping[str, Any], published: PublishedTable) -> Table:
     """Ours beside published: two lines a row, and a third with z-scores or differences where levels compare."""
     names, lines, marked = numbers["columns"], [], []
     for index, row in enumerate(numbers["rows"], start=1):
@@ -231,7 +231,7 @@ def opposite_table(numbers: Mapping[str, Any]) -> Table | None:
     return Table(columns=columns, rows=lines, title="Pairs in the opposite order", fold=True) if lines else None
 
 
-def write_report(
+def write_reproduction_report(
     reproduction: TableReproduction, members: Sequence[Member], numbers: Mapping[str, Any], folder: Path
 ) -> Path:
     """Write ``report.html`` and ``report.json`` of a reproduction."""
@@ -244,7 +244,7 @@ def write_report(
     from lso.vae.config.training import to_dict
 
     published = reproduction.table
-    sections: list[dict[str, Any]] = [{"table": table(numbers, published)}]
+    sections: list[dict[str, Any]] = [{"table": comparison_table(numbers, published)}]
     if panels := _panels(numbers):
         names = {index: row["label"] for index, row in enumerate(numbers["rows"], start=1)}
         chart = {"chart": figure_uri(beside_published(panels, names)), "caption": FIGURE}
@@ -270,12 +270,12 @@ def write_report(
         "sections.html",
         title=f"Reproduction of {published.name}",
         subtitle=published.source,
-        banners=banners(numbers, members),
+        banners=reproduction_banners(numbers, members),
         notes=[*data_notes(infos), *_devices(infos)],
         sections=sections,
         json_name=report_paths(folder)[1].name,
     )
-    told = {"table": published.name, "source": published.source, "banners": banners(numbers, members)}
+    told = {"table": published.name, "source": published.source, "banners": reproduction_banners(numbers, members)}
     trainings = {
         name: {key: info.get(key) for key in ("status", "sentence", "seconds", "device")}
         for name, info in infos.items()

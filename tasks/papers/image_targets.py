@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lso.analysis.latent_dimensions import decode
+from lso.analysis.latent_dimensions import decode_on_cpu
 from lso.decoders.decoder import Decoder
 from lso.gradient import initial_points as starts
 from lso.gradient.search import minimize
@@ -157,7 +157,7 @@ class TargetOutcome:
         return self.reached[k].all(1)
 
 
-def check(runs: Sequence[Run]) -> None:
+def check_same_images(runs: Sequence[Run]) -> None:
     """Make sure that runs can be compared on the same images."""
     if not runs:
         raise UsageError("no models given", "Name training runs: --models runs/a --models runs/b")
@@ -244,7 +244,7 @@ def benchmark(
         begun=begun,
     )
     controls = _controls(objective, z0, mask, config, stop) if ends.finished else None
-    decoded = torch.stack([decode(objective, z) for z in ends.z])
+    decoded = torch.stack([decode_on_cpu(objective, z) for z in ends.z])
     return TargetOutcome(
         name=printable(run.path.name),
         role=role_of(run.config),
@@ -404,7 +404,7 @@ def _other(path: Path, run: Run, config: BenchmarkConfig) -> str:
     return "; ".join(f"{key} {there.get(key)}, not {value}" for key, value in asked.items() if there.get(key) != value)
 
 
-def keep(outcome: TargetOutcome, run: Run, config: BenchmarkConfig, folder: Path) -> None:
+def keep_outcome(outcome: TargetOutcome, run: Run, config: BenchmarkConfig, folder: Path) -> None:
     """Write an outcome for `cached`."""
     path = _path(run, config, folder)
     make_folder(path.parent)

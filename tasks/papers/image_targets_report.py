@@ -21,7 +21,7 @@ from lso.analysis.convergence import finite_median
 from lso.reports.tables import MISSING, Table, number, pluralize
 from lso.tasks.papers.claims import MIN_TARGETS, Claim, judge, name_of
 from lso.tasks.papers.image_targets import CONTROL_STEPS, TASK, BenchmarkConfig, TargetOutcome
-from lso.tasks.papers.published_tables import table
+from lso.tasks.papers.published_tables import published_table
 from lso.tasks.search.gradient import IMAGE_CONTEXTS
 from lso.vae.runs import Run
 
@@ -106,7 +106,7 @@ MEASURES = {
 }
 
 
-def heading(outcome: TargetOutcome, outcomes: Sequence[TargetOutcome]) -> str:
+def model_heading(outcome: TargetOutcome, outcomes: Sequence[TargetOutcome]) -> str:
     """A model's name, shortened to its method where that tells it apart."""
     return outcome.name if sum(o.method == outcome.method for o in outcomes) > 1 else outcome.method
 
@@ -120,7 +120,7 @@ def threshold_table(outcomes: Sequence[TargetOutcome]) -> Table:
             met = outcome.met(k)
             rows.append(
                 [
-                    heading(outcome, outcomes) if k == 0 else "",
+                    model_heading(outcome, outcomes) if k == 0 else "",
                     f"{level:g}",
                     *(_cell(outcome, key, getattr(outcome, key)[k, met]) for key in MEASURES),
                     *(number(_median(outcome.loss[k, met, s]), 4) for s in range(2)),
@@ -154,7 +154,7 @@ def iteration_table(outcomes: Sequence[TargetOutcome]) -> Table:
             cells.append(f"{'> ' if cut else ''}{int(steps.max()):,}")
         for s in range(2):
             cells.append(_together(outcome, s))
-        rows.append([heading(outcome, outcomes), *cells, *([_beside(outcome)] if known else [])])
+        rows.append([model_heading(outcome, outcomes), *cells, *([_beside(outcome)] if known else [])])
     columns = ["model", "prior, median", "prior, most", "encoder, median", "encoder, most"]
     columns += ["prior, all as one", "encoder, all as one", *(["published"] if known else [])]
     note = f"Adam steps to threshold {outcomes[0].thresholds[-1]:g}. An image stops on its own; all as one stops by "
@@ -171,7 +171,7 @@ def _beside(outcome: TargetOutcome) -> str:
 
 def _published() -> dict[str, int]:
     """The paper's iterations, by role."""
-    known = {row.label: row.figures for row in table("nevae2021_toy_search").rows}
+    known = {row.label: row.figures for row in published_table("nevae2021_toy_search").rows}
     return {role: int(figure.mean) for role, label in ROWS.items() for figure in known[label].values()}
 
 
@@ -190,7 +190,7 @@ def control_table(outcomes: Sequence[TargetOutcome]) -> Table:
         for place, (name, found) in enumerate({"adam": adam, **outcome.controls}.items()):
             cells = [_cell(outcome, key, found[key]) for key in measures]
             cells += [number(_median(found["loss"][:, s]), 4) for s in range(2)]
-            rows.append([heading(outcome, outcomes) if not place else "", name, *cells])
+            rows.append([model_heading(outcome, outcomes) if not place else "", name, *cells])
     columns = ["model", "optimizer", *(MEASURES[key] for key in ("gap", "distance_active", "distance_dead"))]
     columns += ["loss, prior", "loss, encoder"]
     note = "Medians over targets; Adam at its last threshold or where it was cut, the others until the loss changed by "
@@ -205,7 +205,7 @@ def model_table(outcomes: Sequence[TargetOutcome]) -> Table:
     known, drawn = any(o.role for o in outcomes), any(o.free_running is not None for o in outcomes)
     rows = [
         [
-            heading(o, outcomes),
+            model_heading(o, outcomes),
             o.name,
             *([name_of(o) if o.role else "–"] if known else []),
             f"{o.active_units} of {o.latent_dim}",
@@ -224,7 +224,7 @@ def _free(outcome: TargetOutcome) -> list[str]:
     return [number(None if outcome.free_running is None else _median(outcome.free_running[:, s]), 4) for s in range(2)]
 
 
-def claim_table(claims: Sequence[Claim]) -> Table:
+def image_target_claims(claims: Sequence[Claim]) -> Table:
     """What was claimed and what came of it."""
     rows = [[claim.judgement, claim.claim, claim.evidence] for claim in claims]
     note = "Mean difference over targets and its 95 % paired bootstrap interval (wider where the threshold was chosen "
@@ -236,7 +236,7 @@ def _median(values: Tensor) -> float:
     return float(finite_median(values))
 
 
-def write_report(
+def write_image_targets_report(
     outcomes: Mapping[float, Sequence[TargetOutcome]],
     images: Tensor,
     config: BenchmarkConfig,
@@ -264,7 +264,7 @@ def write_report(
     caption += "from the prior); hollow where some did not, and no marker where none did. Thresholds tighten to the "
     caption += "right."
     sections: list[dict[str, Any]] = [
-        *([{"table": claim_table(claims)}] if claims else []),
+        *([{"table": image_target_claims(claims)}] if claims else []),
         {"table": iteration_table(first)},
         *(
             [{"title": "Thresholds", "chart": figure_uri(thresholds(_panels(first))), "caption": caption}]
@@ -279,7 +279,7 @@ def write_report(
     for other, found in list(outcomes.items())[1:]:
         sections.append({"title": f"Learning rate {other:g}", "table": iteration_table(found)})
         if judged := judge(found):
-            sections.append({"table": claim_table(judged)})
+            sections.append({"table": image_target_claims(judged)})
     context = IMAGE_CONTEXTS[config.context] if any(o.free_running is not None for o in first) else ""
     notes = [f"The decoder's context: {context}."] if context else []
     sizes = f"{pluralize(len(first), 'model')}, {pluralize(len(images), 'image')}"
@@ -307,7 +307,7 @@ def _panels(outcomes: Sequence[TargetOutcome]) -> dict[str, dict[str, Any]]:
     panels: dict[str, dict[str, Any]] = {title: {} for title in MEASURES.values()}
     panels |= {"steps from the prior": {}, "loss from the prior": {}}
     for o in outcomes:
-        name, from_prior = heading(o, outcomes), o.reached[:, :, 0]
+        name, from_prior = model_heading(o, outcomes), o.reached[:, :, 0]
         for key, title in MEASURES.items():
             panels[title][name] = (o.thresholds, getattr(o, key).double(), o.reached.all(2))
         panels["steps from the prior"][name] = (o.thresholds, o.steps[:, :, 0].double(), from_prior)
@@ -315,7 +315,7 @@ def _panels(outcomes: Sequence[TargetOutcome]) -> dict[str, dict[str, Any]]:
     return panels
 
 
-def banners(runs: Sequence[Run], cut: str, waiting: Sequence[str]) -> list[str]:
+def image_targets_banners(runs: Sequence[Run], cut: str, waiting: Sequence[str]) -> list[str]:
     """What a reader has to know before any number.
 
     Args:
@@ -325,7 +325,7 @@ def banners(runs: Sequence[Run], cut: str, waiting: Sequence[str]) -> list[str]:
     Returns:
         Sentences.
     """
-    from lso.reports.data_notes import banners as substitutes
+    from lso.reports.data_notes import data_banners as substitutes
 
     found = []
     if cut:
@@ -355,5 +355,5 @@ def _pictures(outcomes: Sequence[TargetOutcome], images: Tensor) -> str:
     rows, labels = [images[:SHOWN].float().cpu()], ["targets"]
     for outcome in outcomes:
         rows += [outcome.decoded[:SHOWN, 0], outcome.decoded[:SHOWN, 1]]
-        labels += [f"{heading(outcome, outcomes)}, {start}" for start in ("prior", "encoder")]
+        labels += [f"{model_heading(outcome, outcomes)}, {start}" for start in ("prior", "encoder")]
     return data_uri(png(labelled_rows(torch.stack(rows), labels, at_least=64)))

@@ -168,7 +168,7 @@ def stage_file(part: Part, root: Path, step: int) -> Path:
     return root / part.planned.name / "stages" / f"{step}.safetensors"
 
 
-def train(part: Part, session: Session, place: tuple[int, int] = (1, 1)) -> str | None:
+def train_to_stages(part: Part, session: Session, place: tuple[int, int] = (1, 1)) -> str | None:
     """Train or continue a training, and save its weights at each stage.
 
     The training stops at each stage and is resumed. As a resumed training gives the same numbers as one that was never

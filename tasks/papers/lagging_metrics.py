@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lso.tasks.datasets.arrays import load_arrays
 from lso.tasks.datasets.loading import model_inputs
-from lso.tasks.papers.lagging import END, LaggingConfig, Part, Session, stage_file, train
+from lso.tasks.papers.lagging import END, LaggingConfig, Part, Session, stage_file, train_to_stages
 from lso.vae.checkpoint import load_model
 from lso.vae.data.dataset import Data, take_batch
 from lso.vae.errors import DataError, RunError
@@ -108,7 +108,9 @@ def measure_means(
     chosen = slice(config.points) if one is None else slice(one, one + 1)
     data = model_inputs(session.data(part), "train" if part.series == "one" else "validation")[chosen]
     count = _progress(part, session)
-    found = posterior_means(load_model(weights, _device(session)), data, PosteriorGrid(stride=config.stride), count)
+    found = measure_posterior_means(
+        load_model(weights, _device(session)), data, PosteriorGrid(stride=config.stride), count
+    )
     session.callback.left(part.planned)
     make_folder(kept.parent)
     replace_arrays(kept, {"true": found.true.numpy(), "encoder": found.encoder.numpy()})
@@ -128,7 +130,7 @@ def _read_means(kept: Path) -> PosteriorMeans | None:
     return found if fits and bool(torch.stack([found.true, found.encoder]).isfinite().all()) else None
 
 
-def posterior_means(
+def measure_posterior_means(
     model: VAE, data: Data, grid: PosteriorGrid, callback: Callable[[int, int], None] | None = None
 ) -> PosteriorMeans:
     """Measure the true and the encoder's posterior means of data."""
@@ -184,7 +186,7 @@ def explore(parts: Sequence[Part], config: LaggingConfig, session: Session) -> F
     found, cut = Findings(), ""
     try:
         for number, part in enumerate(parts, 1):
-            cut = train(part, session, (number, len(parts))) or ""
+            cut = train_to_stages(part, session, (number, len(parts))) or ""
             if (session.root / part.planned.name / INFO).is_file():
                 found.infos[part.planned.name] = Run(session.root / part.planned.name).info
                 _measure_training(part, config, session, found)

@@ -215,7 +215,7 @@ def _panel(step: int, at: PosteriorMeans) -> tuple[str, Any, Any]:
     return f"step {step:,}", at.true, at.encoder
 
 
-def write_report(found: Findings, config: LaggingConfig, folder: Path, banners: Sequence[str] = ()) -> Path:
+def write_lagging_report(found: Findings, config: LaggingConfig, folder: Path, banners: Sequence[str] = ()) -> Path:
     """Write ``report.html``, ``report.json`` and the pictures as PNG files."""
     from lso.analysis.summary import to_json_value
     from lso.reports.data_notes import data_notes

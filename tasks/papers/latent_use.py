@@ -137,7 +137,7 @@ def travel(model: VAE, codes: Codes) -> Moved:
     latent = model.latent_dim
     unit = torch.eye(latent)
     ends = [sign * reach * unit for reach in (NEAR, REACH) for sign in (1.0, -1.0)]
-    images = exploration.decode(model, torch.cat([torch.zeros(1, latent), *ends]), _drawing(model))
+    images = exploration.decode_images(model, torch.cat([torch.zeros(1, latent), *ends]), _drawing(model))
     change = (images[1:] - images[0]).abs().flatten(1).double().mean(1).reshape(2, 2, latent).mean(1)
     return Moved(live=mean_variance(codes.mean) >= THRESHOLD, near=change[0], far=change[1])
 
@@ -181,5 +181,5 @@ def _sheet(model: VAE, codes: Codes) -> str:
     for name in sorted(free.names):  # each beside itself without the active dimensions
         rows += [path.codes(STEPS)[path.names.index(name)] for path in (free, rest)]
         labels += [name, f"{name}, {len(held)} held"]
-    images = exploration.decode(model, torch.stack(rows), _drawing(model))
+    images = exploration.decode_images(model, torch.stack(rows), _drawing(model))
     return data_uri(png(labelled_rows(images, labels)))

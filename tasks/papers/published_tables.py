@@ -128,7 +128,7 @@ class PublishedTable:
         return [column for column in self.columns if column[0] in parts] if self.task else []
 
 
-def heading(column: Column, alone: bool = False) -> str:
+def column_heading(column: Column, alone: bool = False) -> str:
     """The heading of a column; without its part if that is the only one (``alone``)."""
     part, quantity = column
     return HEADINGS[quantity] if alone or not part else f"{part} {HEADINGS[quantity]}"
@@ -157,7 +157,7 @@ def _complete(table: PublishedTable, known: Mapping[str, PublishedTable]) -> Pub
     return replace(table, **{key: getattr(other, key) for key in shared if not getattr(table, key)})
 
 
-def table(name: str) -> PublishedTable:
+def published_table(name: str) -> PublishedTable:
     """A published table by its name or the beginning of it."""
     known = published()
     if name in known:
@@ -347,7 +347,7 @@ def search_tables() -> Mapping[str, SearchTable]:
     }
 
 
-def search_table(task: str) -> SearchTable:
+def table_of_goal(task: str) -> SearchTable:
     """The published comparison of searches for the goal of a task."""
     known = {table.task: table for table in search_tables().values()}
     if task not in known:

@@ -296,7 +296,7 @@ def measured(member: Member, quantity: str) -> list[float]:
     return [float(one[key]) for one in found]
 
 
-def provenance(members: Sequence[Member]) -> list[dict[str, Any]]:
+def study_provenances(members: Sequence[Member]) -> list[dict[str, Any]]:
     """The provenances of the data of trainings that have begun, each data source once."""
     found: dict[str, dict[str, Any]] = {}
     for member in members:

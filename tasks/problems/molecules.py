@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lso.tasks.datasets.download import Progress, RemoteFile, cache_folder, content_hash, fetch, file_hash
+from lso.tasks.datasets.download import Progress, RemoteFile, bytes_hash, cache_folder, fetch, file_hash
 from lso.tasks.datasets.line_reader import TextLines, read_unpacked
 from lso.tasks.datasets.splits import SPLIT_SEED, UNSPLIT, permutation, plan_splits
 from lso.tasks.datasets.text_dataset import RawTexts
@@ -86,7 +86,7 @@ def write(source: str | Path, target: str | Path, progress: Progress | None = No
 
 def _read_text_file(path: Path, limit: int, progress: Progress | None) -> Molecules:
     raw = read_unpacked(path)
-    blob = content_hash(raw, "blob")
+    blob = bytes_hash(raw, "blob")
     kept = cache_folder() / "molecules" / f"selfies-{blob}{f'-{limit}' if limit else ''}.npz"
     if kept.is_file():
         with suppress(DataError):  # a damaged one is made again

@@ -122,7 +122,7 @@ def retraining_numbers(
         "top": [_best_entry(number, record) for number, record in summary.ranked[:SHOWN_OBJECTS]],
         "best_of_data": summary.best_of_data,
         "earlier_codes": None if summary.stale is None else dict(zip(("objects", "share"), summary.stale, strict=True)),
-        "essence": key_numbers(summary, name),
+        "essence": retraining_key_numbers(summary, name),
         "settings": {name: dict(settings)},
         "extra": dict(extra),
     }
@@ -130,7 +130,7 @@ def retraining_numbers(
     return told
 
 
-def key_numbers(summary: RetrainingSummary, name: str) -> dict[str, Any]:
+def retraining_key_numbers(summary: RetrainingSummary, name: str) -> dict[str, Any]:
     """The few numbers that one compares searches by, named as those of black-box searches are."""
     best, calls, rows = summary.result.best, max(1, summary.counters["calls"]), summary.rows
     whole = summary.whole

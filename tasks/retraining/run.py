@@ -103,7 +103,7 @@ def weighted_retraining(
     with Lock(folder.path):
         runs.remove_half_written(folder)
         about = {"status": "running", "sentence": "", "search": _search_settings(run, goal, chosen), **(facts or {})}
-        runs.update(folder, **about)
+        runs.update_run(folder, **about)
         try:
             result = RetrainingLoop(
                 run, goal, chosen, folder.path, data, device, callback or RetrainingCallback(), calls
@@ -112,7 +112,7 @@ def weighted_retraining(
             runs.record_end(folder, error)
             raise
         told = {"status": result.status, "sentence": result.sentence, "seconds": result.seconds}
-        runs.update(folder, **told, finished=runs.now())
+        runs.update_run(folder, **told, finished=runs.now())
     return result
 
 

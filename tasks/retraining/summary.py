@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lso.analysis.black_box_verdict import MIN_TYPICAL, WASTED_CALLS
-from lso.analysis.latent_dimensions import decode
+from lso.analysis.latent_dimensions import decode_on_cpu
 from lso.analysis.verdict import ATYPICAL_BEST, Check, Level, Verdict, conclude, grade
 from lso.black_box.budget import call_category
 from lso.decoders.decoder import Decoder, is_image
@@ -208,10 +208,11 @@ def _standing(decoder: Decoder, result: RetrainingResult) -> list[float | None]:
         ]
     else:
         were = [
-            decode(freeze_decoder(Run(place / "train"), "cpu")[0], z) for z, place in zip(codes, places, strict=True)
+            decode_on_cpu(freeze_decoder(Run(place / "train"), "cpu")[0], z)
+            for z, place in zip(codes, places, strict=True)
         ]
         every = torch.cat([x.flatten(1) for x in were])
-        now = decode(decoder, torch.cat(codes)).flatten(1)
+        now = decode_on_cpu(decoder, torch.cat(codes)).flatten(1)
         # By differences: of more than 25 rows torch expands the square, in which near pictures are all the same.
         nearest = torch.cdist(now, every, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
         alike = list(torch.split(nearest == torch.arange(len(every)), [len(z) for z in codes]))
@@ -238,7 +239,7 @@ def decode_best(summary: RetrainingSummary, count: int) -> list[Tensor] | None:
     for i in sorted({i for i, _ in top}):
         decoder = freeze_decoder(Run(summary.result.folder / ROUNDS_FOLDER / f"{i:02d}" / "train"), "cpu")[0]
         mine = [record for of, record in top if of == i]
-        x = decode(decoder, torch.tensor([record.z for record in mine], dtype=torch.float64))
+        x = decode_on_cpu(decoder, torch.tensor([record.z for record in mine], dtype=torch.float64))
         if not is_image(x.shape[1:]):
             return None
         found |= {(i, record.call): image for record, image in zip(mine, x, strict=True)}
@@ -254,7 +255,7 @@ MIN_JUDGED_SHARE = (
 )
 
 
-def check_model(s: RetrainingSummary) -> Check:
+def check_latents_used(s: RetrainingSummary) -> Check:
     """The retrained model still uses enough of its latents."""
     rule = f"doubt if the codes of the last model carry under {COLLAPSED_NATS:g} nat about validation data, "
     rule += f"or under {AMPLE_NATS:g} "
@@ -268,7 +269,7 @@ def check_model(s: RetrainingSummary) -> Check:
     return Check(name="model", level=level, found=found, rule=rule)
 
 
-def check_calls(s: RetrainingSummary) -> Check:
+def check_new_calls(s: RetrainingSummary) -> Check:
     """Most calls scored an object that was new and valid."""
     rule = f"care if over {100 * WASTED_CALLS[0]:.0f} % of the calls scored no new valid object, doubt if over "
     rule += f"{100 * WASTED_CALLS[1]:.0f} % or if there was none"
@@ -321,7 +322,7 @@ def check_data(s: RetrainingSummary) -> Check:
     return Check(name="data", level="fine" if better else "care", found=found, rule=rule)
 
 
-def check_typicality(s: RetrainingSummary) -> Check:
+def check_codes_typical(s: RetrainingSummary) -> Check:
     """The best codes lie where decoders are trained."""
     rule = (
         f"a code is atypical if its norm is above the {100 * MAX_TYPICAL_PERCENTILE:.1f} % point of chi; care if over "
@@ -389,11 +390,11 @@ def check_codes(s: RetrainingSummary) -> Check:
 
 
 CHECKS = (
-    check_model,
-    check_calls,
+    check_latents_used,
+    check_new_calls,
     check_retraining,
     check_data,
-    check_typicality,
+    check_codes_typical,
     check_control,
     check_anchors,
     check_codes,

@@ -160,7 +160,7 @@ def search_black_box(
         if not alone:
             held.enter_context(Lock(path))
             runs.remove_half_written(Run(path))
-            runs.update(Run(path), **about)
+            runs.update_run(Run(path), **about)
         results: list[list[SearchResult]] = [[] for _ in objectives]
         try:
             for i, number in parts:
@@ -250,7 +250,7 @@ def _write_reports(
     every = [result for group in groups for result in group]
     early = [result for word in EARLY_STATUSES for result in every if result.status == word]
     best = ["none" if result.best is None else f"{result.best_value:z.4g}" for result in every]
-    runs.update(
+    runs.update_run(
         found,
         status=early[0].status if early else "finished",
         sentence=f"{len(every)} search{'es' * (len(every) != 1)}: best values {', '.join(best[:12])}"

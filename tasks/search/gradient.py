@@ -217,7 +217,7 @@ def _run_search(
     except BaseException as error:
         runs.record_end(found, error)
         raise
-    runs.update(
+    runs.update_run(
         found,
         status="stopped" if result.status == "stopped" else "finished",
         sentence=result.sentence,

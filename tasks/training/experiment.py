@@ -160,7 +160,7 @@ class TrainingJob:
 
 
 def train_batched(jobs: Sequence[TrainingJob], *, device: str = "auto", limits: Limits = Limits()) -> list[Run]:
-    """Begin or resume several trainings as one batched model, see `lso.vae.training.batched.train`.
+    """Begin or resume several trainings as one batched model, see `lso.vae.training.batched.train_batched`.
 
     All jobs share one `lso.vae.training.batchable.batch_key`; finished ones are left as they are, and one that diverges
     gets the status ``failed``.
@@ -175,7 +175,7 @@ def train_batched(jobs: Sequence[TrainingJob], *, device: str = "auto", limits: 
             leave(trainers, batched.ALONE)
             raise
         if trainers:
-            batched.train(trainers, limits)
+            batched.train_batched(trainers, limits)
     done = [Run(job.path, trust=_trusted_code(job.config)) for job in jobs]
     for run, job in zip(done, jobs, strict=True):
         if run.info["status"] != "failed":
@@ -241,7 +241,7 @@ def _record_text_examples(run: Run, dataset: Dataset) -> Run:
 
         decoded = text_examples(run.model(), dataset)
         with suppress(RunError), Lock(run.path):  # another process may have resumed the run, and writes its own
-            runs.update(run, examples=decoded)
+            runs.update_run(run, examples=decoded)
     return run
 
 
@@ -319,4 +319,4 @@ def evaluate(
     """
     device = next(model.parameters()).device
     x = model_inputs(dataset, split)[:limit].to(device)
-    return evaluation.evaluate(model, x, iw_samples=iw_samples, seed=seed, split=split, callback=callback)
+    return evaluation.evaluate_split(model, x, iw_samples=iw_samples, seed=seed, split=split, callback=callback)

@@ -159,7 +159,7 @@ def _format_value(value: Any) -> str:
 
 def sweep_banners(members: Sequence[Member]) -> list[str]:
     """Warnings at the top of a sweep's report: substituted data, unfinished and failed trainings."""
-    from lso.reports.data_notes import banners as substitutes
+    from lso.reports.data_notes import data_banners as substitutes
 
     return [
         *substitutes({member.planned.name: member.info for member in members if member.run}),
@@ -258,7 +258,7 @@ def unfinished_notes(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return sentences
 
 
-def write_report(members: Sequence[Member], root: Path, spec: EvaluationSpec, out: Path | None = None) -> Path:
+def write_sweep_report(members: Sequence[Member], root: Path, spec: EvaluationSpec, out: Path | None = None) -> Path:
     """Write ``report.html`` and ``report.json`` of a sweep into its folder."""
     from lso.analysis.summary import to_json_value
     from lso.reports.comparison import side_by_side

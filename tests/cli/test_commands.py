@@ -137,9 +137,9 @@ def test_report_says_that_runs_differ_in_their_data(lso: Lso, run: Run) -> None:
     shutil.copytree(run.path, "runs/other")
     other, dataset = Run("runs/other"), run.info["dataset"]
     seed = {**dataset["provenance"], "binarize": {"mode": "dynamic", "seed": 1}}
-    runs.update(other, dataset={**dataset, "hash": "x", "provenance": seed})
+    runs.update_run(other, dataset={**dataset, "hash": "x", "provenance": seed})
     assert "different data" not in lso("report", run.path, other.path).stderr  # the seed of the binarization alone
-    runs.update(other, dataset={**dataset, "hash": "x", "provenance": {"source": "y", "substitute": True}})
+    runs.update_run(other, dataset={**dataset, "hash": "x", "provenance": {"source": "y", "substitute": True}})
     result = lso("report", run.path, other.path, "--out", "page")
     assert "Trained on different data, so that values cannot be compared (digits; other)." in result.stderr
     assert "The data of other are a substitute for digits" in Path("page/report.html").read_text()

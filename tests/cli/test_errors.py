@@ -74,7 +74,7 @@ def test_a_truncated_checkpoint(lso: Lso, run: Run) -> None:
 
 
 def test_a_run_that_is_being_trained(lso: Lso, run: Run) -> None:
-    runs.update(run, status="running")
+    runs.update_run(run, status="running")
     before = contents(run.path)
     with Lock(run.path):
         refused(lso("train", "--resume", run.path, "--device", "cpu"), 1, "is at work in", str(run.path), "Wait for it")

@@ -122,9 +122,9 @@ def test_how_a_session_ended_is_written_over_what_was_there(tmp_path: Path) -> N
     """In the blocks that the file has; where it would need more, it stays as it was."""
     run = runs.create(tmp_path / "r", "search", {"status": "running"})
     with full(0):
-        runs.update(run, status="failed", sentence="a longer word than before")
+        runs.update_run(run, status="failed", sentence="a longer word than before")
         assert run.info["status"] == "failed" and pieces(tmp_path) == []
-        runs.update(run, sentence="")
+        runs.update_run(run, sentence="")
     assert run.info == {"format": FORMAT, "kind": "search", "status": "failed", "sentence": ""}
 
 

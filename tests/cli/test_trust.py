@@ -12,7 +12,7 @@ from typer.testing import Result
 import lso as face
 from lso.tasks.training.experiment import reload_dataset
 from lso.vae.errors import DataError, LsoError, UsageError
-from lso.vae.runs import Run, update
+from lso.vae.runs import Run, update_run
 from tests.tasks.search.test_sentences import LINES, SIZES
 
 Lso = Callable[..., Result]
@@ -126,7 +126,7 @@ def test_a_folder_that_is_trusted_runs_what_it_names(lso: Lso, foreign: Path) ->
 
 @pytest.mark.usefixtures("no_report")
 def test_going_on_needs_the_users_word(lso: Lso, foreign: Path) -> None:
-    update(Run(foreign), status="stopped")
+    update_run(Run(foreign), status="stopped")
     refused = lso("train", "--resume", foreign)
     assert refused.exit_code == 2 and "--trust" in refused.stderr and not traces()
     with pytest.raises(UsageError, match="evil:halves"):

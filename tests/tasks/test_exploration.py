@@ -25,10 +25,10 @@ def test_decoding_keeps_leading_axes_and_does_not_depend_on_the_batch(
     model: VAE, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     z = exploration.draw_prior(10, 3, seed=0)
-    whole = exploration.decode(model, z)
+    whole = exploration.decode_images(model, z)
     monkeypatch.setattr(exploration, "CODES_PER_PASS", 3)
-    assert torch.allclose(exploration.decode(model, z), whole, atol=1e-6)
-    assert exploration.decode(model, z.reshape(5, 2, 3)).shape == (5, 2, 1, 8, 8)
+    assert torch.allclose(exploration.decode_images(model, z), whole, atol=1e-6)
+    assert exploration.decode_images(model, z.reshape(5, 2, 3)).shape == (5, 2, 1, 8, 8)
 
 
 def test_encoding_is_the_encoders(model: VAE) -> None:
@@ -94,12 +94,12 @@ def test_images_are_a_function_of_code_and_seed_whatever_the_batch(
 ) -> None:
     model: VAE = request.getfixturevalue(kind)
     z = exploration.draw_prior(6, model.latent_dim, seed=0)
-    whole = exploration.decode(model, z, drawing)
+    whole = exploration.decode_images(model, z, drawing)
     assert whole.min() >= 0 and whole.max() <= 1
     monkeypatch.setattr(exploration, "CODES_PER_PASS", 4)
     monkeypatch.setattr(exploration, "FEATURE_MAPS_PER_PASS", 4)
-    assert torch.allclose(exploration.decode(model, z, drawing), whole, atol=1e-6)
-    other = exploration.decode(model, z, replace(drawing, seed=1))
+    assert torch.allclose(exploration.decode_images(model, z, drawing), whole, atol=1e-6)
+    other = exploration.decode_images(model, z, replace(drawing, seed=1))
     random = drawing.how == "sample" or (drawing.how == "mean" and model.autoregressive)
     assert torch.allclose(other, whole, atol=1e-6) is not random
 
@@ -110,20 +110,20 @@ def test_with_common_uniforms_nothing_but_the_code_tells_images_apart(
 ) -> None:
     model: VAE = request.getfixturevalue(kind)
     same = torch.zeros(5, model.latent_dim)
-    drawn = exploration.decode(model, same, Drawing(how="sample"))
+    drawn = exploration.decode_images(model, same, Drawing(how="sample"))
     assert torch.equal(drawn, drawn[:1].expand_as(drawn))
-    apart = exploration.decode(model, same, Drawing(how="sample", common=False))
+    apart = exploration.decode_images(model, same, Drawing(how="sample", common=False))
     assert len(torch.unique(apart, dim=0)) == 5
 
 
 def test_the_code_changes_an_autoregressive_draw(pixelcnn: VAE) -> None:
     z = 3 * exploration.draw_prior(4, 2, seed=0)
-    assert len(torch.unique(exploration.decode(pixelcnn, z, Drawing(how="sample")), dim=0)) > 1
+    assert len(torch.unique(exploration.decode_images(pixelcnn, z, Drawing(how="sample")), dim=0)) > 1
 
 
 def test_the_mean_of_an_autoregressive_decoder_averages_s_draws(pixelcnn: VAE) -> None:
     z = exploration.draw_prior(3, 2, seed=0)
-    mean = exploration.decode(pixelcnn, z, Drawing(samples=4))
+    mean = exploration.decode_images(pixelcnn, z, Drawing(samples=4))
     assert set((4 * mean).flatten().tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0}
     assert exploration.drawing_record(pixelcnn, Drawing(samples=4)) == {
         "how": "mean",
@@ -140,7 +140,7 @@ def test_the_default_is_the_expected_image_or_a_sample(model: VAE, pixelcnn: VAE
         and exploration.describe_drawing(model, Drawing()) == "expected images"
     )
     with torch.no_grad():
-        assert torch.equal(exploration.decode(model, torch.zeros(1, 3)), model.reconstruct(torch.zeros(1, 3)))
+        assert torch.equal(exploration.decode_images(model, torch.zeros(1, 3)), model.reconstruct(torch.zeros(1, 3)))
 
 
 def test_a_baseline_without_latents_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_a_baseline_without_latents_draws(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(exploration, "FEATURE_MAPS_PER_PASS", 2)
     z = exploration.draw_prior(3, 0, seed=0)
     drawing = Drawing(how="sample", common=False)
-    images = exploration.decode(model, z, drawing, lambda done, total: seen.append((done, total)))
+    images = exploration.decode_images(model, z, drawing, lambda done, total: seen.append((done, total)))
     assert images.shape == (3, 1, 8, 8) and len(torch.unique(images, dim=0)) == 3
     assert seen == [(2, 3), (3, 3)]
 

@@ -17,7 +17,7 @@ from lso.vae.errors import LsoError
 from lso.vae.launch import process_info
 from lso.vae.runs import Run
 from lso.vae.training.loop import Limits, resume, train
-from lso.vae.training.step import BOTH, Group, StepInputs, draw_noise, init, step
+from lso.vae.training.step import BOTH, Group, StepInputs, draw_noise, fresh_state, step
 from tests.vae.small import Stop, batch_for, config, data_for, digits, example, kind_of, small_model
 
 SIZES = (13, 2, 1)  # of the batches: uneven shares, one datum each, fewer data than processes
@@ -64,7 +64,7 @@ CASES = [
 def stepped(case: Case) -> dict[str, Tensor]:
     """Weights and running statistics after three steps in double, and what the steps told."""
     method, image = example(case.name), kind_of(case.arch) == "image"
-    state = init(small_model(method, case.arch).double(), method, Protocol(clip=0.5, clip_scope=case.scope))
+    state = fresh_state(small_model(method, case.arch).double(), method, Protocol(clip=0.5, clip_scope=case.scope))
     told, cpu = [], torch.device("cpu")
     for at, size in enumerate(SIZES):
         x = batch_for(case.arch, 13)[:size]

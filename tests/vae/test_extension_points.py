@@ -26,14 +26,14 @@ from lso.vae.distributions.families import make_posterior, make_prior, take_rows
 from lso.vae.distributions.gaussian import norm_percentile, sampled_kl
 from lso.vae.distributions.pixels import Bernoulli, DiscretizedLogistic, Gaussian
 from lso.vae.errors import UsageError
-from lso.vae.metrics.evaluation import evaluate
+from lso.vae.metrics.evaluation import evaluate_split
 from lso.vae.metrics.inference_gap import gaps
 from lso.vae.models.vae import VAE, build
 from lso.vae.objectives.reencoding import penalty_of
 from lso.vae.training.batched import stack, step_together
 from lso.vae.training.cuda_graphs import Record, Replayed, cuda_graphs
 from lso.vae.training.loop import Limits, resume, train
-from lso.vae.training.step import State, StepInputs, StepMetrics, StepNoise, draw_noise, init, step
+from lso.vae.training.step import State, StepInputs, StepMetrics, StepNoise, draw_noise, fresh_state, step
 from lso.vae.utils.random import generator
 from tests.vae.small import assert_same_run, config, digits, sentences, small_networks
 from tests.vae.training.test_cuda_graphs import Recorder
@@ -155,7 +155,7 @@ def chosen(choice: str) -> Method:
 def started(method: Method, seed: int = 0, device: str = "cpu") -> State:
     sizes = small_networks(method, "mlp", 4)
     model = build(sizes, False, (1, 8, 8), seed, posterior=method.posterior, prior=method.prior)
-    return init(model.double().to(device), method, Protocol(optimizer="sgd", learning_rate=0.1))
+    return fresh_state(model.double().to(device), method, Protocol(optimizer="sgd", learning_rate=0.1))
 
 
 def given(state: State, seed: int, at: int, device: str = "cpu") -> tuple[Tensor, StepNoise, StepInputs]:
@@ -237,7 +237,7 @@ def test_a_row_trains_measures_saves_and_resumes(
     assert_same_run(resume(cut, digits()).path, whole.path)
     model = whole.model()
     assert model.posterior == LaplacePosterior() and isinstance(model.prior, Wide) and model.prior.scale != 2
-    found = evaluate(model, digits().validation, iw_samples=20)
+    found = evaluate_split(model, digits().validation, iw_samples=20)
     assert math.isfinite(found.neg_elbo) and len(found.kl_per_dimension) == 1 and found.iw_nll is not None
     assert found.iw_nll < found.neg_elbo and math.isclose(found.kl, sum(found.kl_per_dimension))
     assert found.kl == pytest.approx(found.mi_split + found.aggregate_kl, rel=1e-5)  # the surgery of the ELBO

@@ -17,7 +17,7 @@ from lso.vae.precision import Layer, explain_slowdown, explain_unsupported, list
 from lso.vae.runs import Run
 from lso.vae.training import loop as training
 from lso.vae.training.loop import Limits, TrainingCallback
-from lso.vae.training.step import State, StepInputs, StepMetrics, draw_noise, init, step
+from lso.vae.training.step import State, StepInputs, StepMetrics, draw_noise, fresh_state, step
 from tests.vae.small import PAIRS, batch_for, config, contents, digits, example, kind_of, rows, sentences, small_model
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ SOME = [(name, arch) for name, arch in PAIRS if name in NAMES and (name, arch) !
 def stepped(name: str, arch: str, precision: Precision) -> tuple[State, StepMetrics, Tensor]:
     """A first step, and its gradient as one vector."""
     chosen = example(name)
-    state = init(small_model(chosen, arch), chosen, Protocol(precision=precision, clip=0.0))
+    state = fresh_state(small_model(chosen, arch), chosen, Protocol(precision=precision, clip=0.0))
     x = batch_for(arch, 16)
     binarize = kind_of(arch) == "image"
     noise = draw_noise(chosen, state.model, tuple(x.shape), binarize=binarize, seed=0, step=0, device=x.device)

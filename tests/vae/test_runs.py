@@ -85,7 +85,7 @@ def test_chosen_folder_never_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_update_replaces_keys_and_leaves_no_half_file(tmp_path: Path) -> None:
     run = make(tmp_path / "r", model=False, sentence="")
-    runs.update(run, status="stopped", sentence="why", extra=[1, 2])
+    runs.update_run(run, status="stopped", sentence="why", extra=[1, 2])
     assert run.info == {"format": FORMAT, "kind": "train", "status": "stopped", "sentence": "why", "extra": [1, 2]}
     assert sorted(os.listdir(run.path)) == [runs.CONFIG, runs.INFO]
 
@@ -97,7 +97,7 @@ def test_a_script_under_torchrun_writes_its_searches_in_every_process(
     for name, value in launch.items():
         monkeypatch.setenv(name, value)
     search, training = (make(tmp_path / kind, kind, status="running") for kind in ("search", "train"))
-    runs.update(search, status="finished")
+    runs.update_run(search, status="finished")
     update_status(training, status="finished")
     assert search.info["status"] == "finished" and training.info["status"] == "running"
 

@@ -13,7 +13,7 @@ from lso.vae.config.components import Refinement
 from lso.vae.data.corpus import Corpus
 from lso.vae.distributions.gaussian import DiagonalGaussian, prior_log_prob
 from lso.vae.inference.refinement import Energy, refine
-from lso.vae.metrics.evaluation import evaluate, validate
+from lso.vae.metrics.evaluation import evaluate_split, validate
 from lso.vae.metrics.inference_gap import gaps, mirrored, neg_elbo
 from lso.vae.models.dropout import use_dropout_noise
 from lso.vae.models.sequence_decoding import greedy
@@ -130,7 +130,7 @@ def test_refinement_is_differentiated_as_if_unrolled_dropout_included(
 
 def numbers(made: VAE, corpus: Corpus, **options: Any) -> dict[str, Tensor]:
     """All metrics but the clock."""
-    found = dataclasses.asdict(evaluate(made, corpus, iw_samples=options.pop("iw_samples", 6), **options))
+    found = dataclasses.asdict(evaluate_split(made, corpus, iw_samples=options.pop("iw_samples", 6), **options))
     kept = {key: value for key, value in found.items() if isinstance(value, int | float | tuple) and key != "seconds"}
     return {key: torch.tensor(value, dtype=torch.float64) for key, value in kept.items()}
 
@@ -154,7 +154,7 @@ def test_metrics_are_those_of_a_loop_over_sentences_in_their_order(variant: str)
     made, sequences, k = tiny(variant), mixed(24), 5
     corpus, tokens = Corpus.of(sequences), sum(len(s) - 1 for s in sequences)
     row, q = validate(made, corpus, 3)
-    found = evaluate(made, corpus, iw_samples=k, seed=3)
+    found = evaluate_split(made, corpus, iw_samples=k, seed=3)
     made.eval()
     z = torch.randn(24, LATENT, generator=generator(3, "metrics/posterior")).double()
     # One block, in the order of lengths; noise sample by sample.
@@ -196,7 +196,7 @@ def test_an_exact_match_is_of_a_sentence_with_the_decode_of_its_own_mean_to_its_
 
     monkeypatch.setattr(made, "encode", encode)
     for order in (list(means), list(means)[::-1]):
-        assert evaluate(made, Corpus.of(order), iw_samples=0, batch_size=7).exact_match == wanted
+        assert evaluate_split(made, Corpus.of(order), iw_samples=0, batch_size=7).exact_match == wanted
 
 
 def test_the_order_of_sentences_changes_no_number_that_takes_no_draw() -> None:

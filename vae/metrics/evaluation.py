@@ -236,7 +236,7 @@ def validate(
 
 
 @torch.no_grad()
-def evaluate(
+def evaluate_split(
     model: VAE,
     x: Data,
     *,
@@ -325,7 +325,7 @@ def decoder_use(
         x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or a corpus.
         q: ``(n, latent)`` posteriors of the split.
         seed: of the codes, which are those of `validate`, and of what they are redrawn with.
-        batch_size: data in one pass; None as in `evaluate`.
+        batch_size: data in one pass; None as in `evaluate_split`.
     Returns:
         ``(latent,)`` in double; exactly 0 where the decoder ignores the dimension.
     """

@@ -110,7 +110,7 @@ class ImageColumns(Protocol):
         ...
 
 
-def generate(
+def draw_images(
     start: Callable[[Tensor], ImageColumns],
     head: Head,
     shape: tuple[int, ...],

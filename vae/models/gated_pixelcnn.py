@@ -212,7 +212,7 @@ class GatedPixelCnnDecoder(nn.Module):
         likeliest value of each pixel.
         """
         drawn = None if noise is None else noise.to(z).expand(len(z), *self.shape)
-        return autoregressive.generate(partial(GatedColumns, self), self.head, self.shape, drawn, z)
+        return autoregressive.draw_images(partial(GatedColumns, self), self.head, self.shape, drawn, z)
 
 
 kim2018_decoder = partial(GatedPixelCnnDecoder, stacks=KIM2018)

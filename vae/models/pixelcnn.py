@@ -197,7 +197,7 @@ class PixelCnnDecoder(nn.Module):
         likeliest value of each pixel.
         """
         drawn = None if noise is None else noise.to(z).expand(len(z), *self.shape)
-        return autoregressive.generate(partial(PixelCnnColumns, self.folded()), self.head, self.shape, drawn, z)
+        return autoregressive.draw_images(partial(PixelCnnColumns, self.folded()), self.head, self.shape, drawn, z)
 
     def folded(self) -> "PixelCnnDecoder":
         """A copy of the network in eval mode with its batch-norms fused into its convolutions, for inference only."""

@@ -26,7 +26,7 @@ class ObjectiveTerms:
 
 
 @singledispatch
-def evaluate(
+def objective_terms(
     objective: Objective,
     model: VAE,
     x: Shaped[Tensor, "batch ..."],
@@ -38,8 +38,8 @@ def evaluate(
     raise TypeError(f"no objective for {type(objective).__name__}")
 
 
-@evaluate.register(Elbo)
-@evaluate.register(FreeBits)
+@objective_terms.register(Elbo)
+@objective_terms.register(FreeBits)
 def _(objective: Elbo | FreeBits, model: VAE, x: Tensor, q: Posterior, noise: Tensor, w: Tensor) -> ObjectiveTerms:
     """-log p(x|z) + w KL, with one sample z and the KL of `counted_kl`."""
     z = q.sample(noise[0])
@@ -66,7 +66,7 @@ def counted_kl(
     return counted.clamp(min=objective.floor).sum(-1)
 
 
-@evaluate.register
+@objective_terms.register
 def _(objective: ImportanceWeighted, model: VAE, x: Tensor, q: Posterior, noise: Tensor, w: Tensor) -> ObjectiveTerms:
     """-log (1/K) sum_k p(x|z_k) (p(z_k) / q(z_k|x))^w (Burda et al. 2016, eq. 8 at w = 1)."""
     k = len(noise)

@@ -29,7 +29,7 @@ class Plan:
     misses: int = 0
 
 
-def init(updates: Updates) -> Plan:
+def initial_phase(updates: Updates) -> Plan:
     """The plan before training."""
     return Plan(active=isinstance(updates, Aggressive))
 

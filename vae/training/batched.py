@@ -27,7 +27,7 @@ from lso.vae.training.callbacks import Limits
 from lso.vae.training.loop import after_step, inputs, outer_steps, session
 from lso.vae.training.setup import leave
 from lso.vae.training.state import Trainer, update_status
-from lso.vae.training.step import Losses, State, StepInputs, StepMetrics, StepNoise, losses, update
+from lso.vae.training.step import Losses, State, StepInputs, StepMetrics, StepNoise, losses, update_weights
 
 
 class _Losses(nn.Module):
@@ -128,7 +128,7 @@ def step_together(
     if states[0].clip > 0:
         stacked.gradients.mul_((states[0].clip / (norms + 1e-6)).clamp(max=1.0)[:, None])  # as torch's clip
     for state, one in zip(states, knobs, strict=True):
-        update(state, one.learning_rate)
+        update_weights(state, one.learning_rate)
     table = torch.stack([*(value.detach() for value in found), norms], 1)  # (S, 5)
     return [StepMetrics(*row) for row in table]
 
@@ -162,7 +162,7 @@ def _axes(noise: StepNoise) -> StepNoise:
 ALONE = "another training that was to go together with it could not begin"
 
 
-def train(trainers: Sequence[Trainer], limits: Limits = Limits()) -> list[Run]:
+def train_batched(trainers: Sequence[Trainer], limits: Limits = Limits()) -> list[Run]:
     """Train to the end, or to where the session is cut, each as `lso.vae.training.loop.train` would.
 
     Those furthest behind step first, so that all meet at one step wherever each was cut; one that is finished,

@@ -44,7 +44,7 @@ def lengthen(run: Run, epochs: int) -> Run:
     with lock_run(run.path):
         # In this order a process that is killed in between leaves a run that ends where it did.
         if run.info["status"] == "finished":
-            runs.update(run, status="stopped", sentence=f"to go on from {pluralize(before, 'epoch')} to {epochs}")
+            runs.update_run(run, status="stopped", sentence=f"to go on from {pluralize(before, 'epoch')} to {epochs}")
         config = replace(run.config, protocol=replace(run.config.protocol, epochs=epochs))
         runs.write_files(run, {CONFIG: utf8(to_toml(config))})
     return Run(run.path, trust=run.trust)

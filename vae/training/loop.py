@@ -30,7 +30,17 @@ from lso.vae.training.callbacks import Limits as Limits
 from lso.vae.training.callbacks import TrainingCallback as TrainingCallback
 from lso.vae.training.monitor import monitored_value
 from lso.vae.training.setup import create_trainer, lock_run, restore_trainer
-from lso.vae.training.state import Trainer, append_row, check, diverged, epoch_row, is_finite, restore, save, snapshot
+from lso.vae.training.state import (
+    Trainer,
+    append_row,
+    check_finite,
+    diverged,
+    epoch_row,
+    is_finite,
+    restore,
+    save,
+    snapshot,
+)
 from lso.vae.training.step import BOTH, StepInputs, StepMetrics, StepNoise, draw_noise, fresh_optimizers
 from lso.vae.utils.random import generator
 
@@ -240,7 +250,7 @@ def after_step(trainer: Trainer, info: StepMetrics, count: int, inner: int = 0) 
     trainer.position = replace(position, **done)
     trainer.callback.step(trainer.position.step)
     if trainer.position.step % READ_EVERY == 0:
-        check(trainer)
+        check_finite(trainer)
     took = trainer.saving * trainer.abreast
     due = CHECKPOINT_SECONDS * max(1.0, took / CHEAP_SECONDS)
     if not is_main_process() or time.monotonic() - trainer.saved < due:
@@ -303,7 +313,7 @@ def _share(info: StepMetrics, count: int) -> Tensor:
 
 def _end_epoch(trainer: Trainer) -> None:
     """Validate, append the metrics row, keep the weights if they are the best yet, or none could be the best yet."""
-    check(trainer)
+    check_finite(trainer)
     position, config = trainer.position, trainer.config
     values, q = _validated(trainer)
     # Where nothing is watched, each epoch is less than the one before.

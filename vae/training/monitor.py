@@ -12,7 +12,7 @@ from lso.vae.data.dataset import Data, split_passes
 from lso.vae.distributions.families import take_rows
 from lso.vae.metrics.passes import draw_code_noise, draw_declared, eval_mode, pass_size, to_model_input
 from lso.vae.models.vae import VAE
-from lso.vae.objectives.elbo import counted_kl, evaluate
+from lso.vae.objectives.elbo import counted_kl, objective_terms
 from lso.vae.objectives.reencoding import penalty_of
 from lso.vae.protocols import Posterior
 
@@ -87,7 +87,7 @@ def _sums(method: Method, model: VAE, x: Data, q: Posterior, seed: int) -> Tenso
     with eval_mode(model):
         for rows in split_passes(x, max(1, pass_size(model) // count)):
             data = to_model_input(model, x, rows)
-            terms = evaluate(method.objective, model, data, take_rows(q, rows), first[:, rows], weight)
+            terms = objective_terms(method.objective, model, data, take_rows(q, rows), first[:, rows], weight)
             total[0] += terms.loss.double().sum()
             if penalty:
                 drawn = {spec.stream: _for_pass(spec, noise[spec.stream][:, rows], data) for spec in specs}

@@ -20,7 +20,7 @@ from lso.vae.runs import Run
 from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.training.random_layers import require_no_own_randomness
 from lso.vae.training.state import Trainer, at_start, restore, update_status
-from lso.vae.training.step import init
+from lso.vae.training.step import fresh_state
 from lso.vae.utils.files import Lock
 
 
@@ -92,7 +92,7 @@ def create_trainer(
     if is_main_process():
         runs.create(path, "train", info, config, files)
     run = Run(distributed.broadcast_object(path), made=is_main_process())
-    state = init(model.to(device), config.method, config.protocol)
+    state = fresh_state(model.to(device), config.method, config.protocol)
     trainer = at_start(config, dataset, run, state, callback or TrainingCallback())
     trainer.caution = caution
     return trainer
@@ -110,7 +110,7 @@ def restore_trainer(
     begun = checkpoint.load_model(run.checked(runs.START)) if "start" in run.info else None
     model = _build(config, dataset, begun).to(device)
     caution = _precision(config, model, device)
-    state = init(model, config.method, config.protocol)
+    state = fresh_state(model, config.method, config.protocol)
     trainer = at_start(config, dataset, run, state, callback or TrainingCallback())
     trainer.caution = caution
     restore(trainer)

@@ -124,7 +124,7 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, call
         state=state,
         step=Replayed(state, cuda_graphs if device.type == "cuda" and not several else None),
         position=Position(learning_rate=config.protocol.learning_rate),
-        plan=aggressive.init(config.method.updates),
+        plan=aggressive.initial_phase(config.method.updates),
         best={},
         codes=None,
         totals=torch.zeros(6, dtype=torch.float64, device=device),
@@ -146,7 +146,7 @@ def elapsed(trainer: Trainer) -> float:
 def update_status(run: Run, **values: Any) -> None:
     """Change keys of a training's run.json; of the processes that train it together the first one does it."""
     if is_main_process():
-        runs.update(run, **values)
+        runs.update_run(run, **values)
 
 
 def is_finite(trainer: Trainer) -> bool:
@@ -154,7 +154,7 @@ def is_finite(trainer: Trainer) -> bool:
     return math.isfinite(trainer.totals.sum().item())
 
 
-def check(trainer: Trainer) -> None:
+def check_finite(trainer: Trainer) -> None:
     """Read the losses and the gradient norms, as a finite loss may still have ruined the weights."""
     if not is_finite(trainer):
         raise diverged(trainer, f"training loss or gradient was not finite by step {trainer.position.step}")
@@ -199,7 +199,7 @@ def slowness_note(trainer: Trainer) -> str:
 
 def save(trainer: Trainer) -> None:
     """Write the best model, its codes, and last: the state that resumes from here; one process of several writes."""
-    check(trainer)
+    check_finite(trainer)
     if not is_main_process():
         return
     began = time.monotonic()

@@ -18,7 +18,7 @@ from lso.vae.distributed import sharded_batch, sum_flat
 from lso.vae.inference.posterior import infer
 from lso.vae.models.dropout import uniform_shapes, use_dropout_noise
 from lso.vae.models.vae import VAE
-from lso.vae.objectives.elbo import evaluate
+from lso.vae.objectives.elbo import objective_terms
 from lso.vae.objectives.reencoding import penalty_of
 from lso.vae.precision import autocast
 from lso.vae.utils.random import draw, generator
@@ -91,7 +91,7 @@ class State:
     losses: Callable[[VAE, Method, Tensor, "StepNoise", Tensor], "Losses"] | None = None
 
 
-def init(model: VAE, method: Method, protocol: Protocol) -> State:
+def fresh_state(model: VAE, method: Method, protocol: Protocol) -> State:
     """A state with fresh optimizers."""
     rate = protocol.encoder_learning_rate / protocol.learning_rate if protocol.encoder_learning_rate else 1.0
     optimizers = fresh_optimizers(model, protocol)
@@ -184,7 +184,7 @@ def losses(model: VAE, method: Method, x: Shaped[Tensor, "batch ..."], noise: St
     if noise.binarize is not None:
         data = (noise.binarize < data).to(data.dtype)
     q = infer(method.inference, model, data, noise.drawn.get("inference"), kl_weight)
-    terms = evaluate(method.objective, model, data, q, noise.drawn["posterior"], kl_weight)
+    terms = objective_terms(method.objective, model, data, q, noise.drawn["posterior"], kl_weight)
     penalty = torch.zeros_like(terms.loss)
     if method.penalty is not None:
         penalty = penalty_of(method.penalty, model, terms.z, terms.likelihood, noise.drawn)
@@ -220,11 +220,11 @@ def step(
             if part is not None:
                 found = Losses(*(part.weight * value for value in found))
             norm = _backward(state, found, groups)
-    update(state, knobs.learning_rate, groups)
+    update_weights(state, knobs.learning_rate, groups)
     return StepMetrics(*(value.detach() for value in (*found, norm)))
 
 
-def update(state: State, rate: Float[Tensor, ""], groups: tuple[Group, ...] = BOTH) -> None:
+def update_weights(state: State, rate: Float[Tensor, ""], groups: tuple[Group, ...] = BOTH) -> None:
     """Step the optimizers, in place, by the gradients that the weights have."""
     for name, optimizer in state.optimizers.items():
         if name in groups:

@@ -32,7 +32,7 @@ def test_models_are_searched_in_one_call_and_kept(lso: Lso, run: Run, monkeypatc
 
 
 def test_a_page_on_substitute_data_names_it(lso: Lso, run: Run) -> None:
-    runs.update(run, dataset={**run.info["dataset"], "provenance": {"substitute": True}})
+    runs.update_run(run, dataset={**run.info["dataset"], "provenance": {"substitute": True}})
     result = lso("benchmark", "image-targets", run.path, *FEW, "--out", "bench")
     assert "substitute for digits" in Path("bench/report.html").read_text()
     assert "substitute for digits" in result.stderr

@@ -38,7 +38,7 @@ def test_one_start_is_of_the_first_default_kind(lso: Lso, run: Run) -> None:
 
 @pytest.mark.usefixtures("plain_report")
 def test_the_verdict_of_the_training_is_told_before_the_search(lso: Lso, run: Run) -> None:
-    runs.update(run, verdict="Posterior collapse: planted.")
+    runs.update_run(run, verdict="Posterior collapse: planted.")
     result = lso("optimize", "--target", "test:2", "--json", *QUICK)
     told = json.loads(result.stdout)
     assert result.stderr.splitlines()[1] == "warning: Posterior collapse: planted."

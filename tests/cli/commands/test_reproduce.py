@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lso.tasks.papers.published_tables import table
+from lso.tasks.papers.published_tables import published_table
 from tests.cli.conftest import Lso
 from tests.cli.test_errors import refused
 
@@ -166,8 +166,10 @@ def test_tables_of_text_share_trainings_and_speak_of_sequences(lso: Lso, elsewhe
 
 
 def test_a_table_that_cannot_be_trained_yet_shows_what_was_published(lso: Lso, monkeypatch: pytest.MonkeyPatch) -> None:
-    quoted = replace(table("savae2018"), rows=tuple(replace(row, train="") for row in table("savae2018").rows))
-    monkeypatch.setattr("lso.tasks.papers.published_tables.table", lambda name: quoted)
+    quoted = replace(
+        published_table("savae2018"), rows=tuple(replace(row, train="") for row in published_table("savae2018").rows)
+    )
+    monkeypatch.setattr("lso.tasks.papers.published_tables.published_table", lambda name: quoted)
     done = lso("reproduce", "savae2018", "--out", "here")
     assert done.exit_code == 0 and "can be trained: only" in done.stderr and "61.6" in done.stdout
 

@@ -15,7 +15,7 @@ from typer.testing import Result
 
 from lso.cli.signals import Signals
 from lso.vae.metrics.collapse import LatentUse, plain
-from lso.vae.runs import Run, list_runs, update
+from lso.vae.runs import Run, list_runs, update_run
 from tests.cli.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -65,13 +65,13 @@ def test_the_last_lines_say_what_was_kept_by_what_rule_and_what_the_last_epoch_h
 def test_codes_that_carry_little_are_told_by_every_command_that_judges_a_model(lso: Callable[..., Result]) -> None:
     assert lso("train", "--method", "vae", "--epochs", 1, "--out", "made", "-q", *SMALL).exit_code == 0
     use = LatentUse(latent_dim=4, data=179, mutual_information=1.8, kl=2.0, used=3, active_units=4)
-    update(Run("made"), verdict="", latents=plain(use))
+    update_run(Run("made"), verdict="", latents=plain(use))
     told = "Believe searches in this model with care: the codes carry 1.80 nats about the data (KL 2.00)"
     cpu = ("--device", "cpu")
     for command in (("train", "--resume", "made", *cpu), ("evaluate", "made", *cpu), ("report", "made")):
         assert told in lso(*command).stdout, command
     assert told in lso("doctor", "made").stdout and lso("doctor", "made").exit_code == 0
-    update(Run("made"), latents=plain(replace(use, mutual_information=2.6, kl=3.0)))
+    update_run(Run("made"), latents=plain(replace(use, mutual_information=2.6, kl=3.0)))
     assert "with care" not in lso("doctor", "made").stdout
 
 

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from lso._botorch import importing_botorch
 from lso.analysis.rank_correlation import spearman
-from lso.analysis.surrogate_calibration import Calibration, calibration
+from lso.analysis.surrogate_calibration import Calibration, measure_calibration
 from lso.black_box.ask_tell import History, make_optimizer
 from lso.black_box.bayesopt.surrogates import SURROGATES, fit, isolated_botorch
 from lso.space import LatentSpace
@@ -21,7 +21,7 @@ def first_matters(z: torch.Tensor) -> torch.Tensor:
 
 def calibrate(history: History, kind: str = "gp") -> Calibration:
     with isolated_botorch(0):
-        return calibration(fit(history.space.to_unit(history.z), history.gain, kind), history.space)
+        return measure_calibration(fit(history.space.to_unit(history.z), history.gain, kind), history.space)
 
 
 @pytest.mark.parametrize("kind", list(SURROGATES))

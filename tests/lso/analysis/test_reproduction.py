@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lso.analysis.reproduction import BOUND_DEVIATIONS, Reproduction, nats_bound, reproduction
+from lso.analysis.reproduction import BOUND_DEVIATIONS, Reproduction, measure_reproduction, nats_bound
 from lso.analysis.summary import search_summary
 from lso.analysis.verdict import check_fit, conclude
 from lso.black_box.loop import optimize
@@ -67,14 +67,14 @@ def test_each_target_is_judged_by_itself_and_polarity_is_seen() -> None:
     targets = pictures("1000", "1100", "0000", "0111", "1010")
     result = minimize(searched(targets, decoder), draws(5, 3, 2), tol=1e-4)
     prior, z = draws(256, 2, seed=1), result.best_z
-    found = reproduction(result.objective, z, decoder(z), prior, decoder(prior))
+    found = measure_reproduction(result.objective, z, decoder(z), prior, decoder(prior))
     assert found is not None and found.turned is not None
     assert found.missed.tolist() == [False, False, False, True, True]
     assert found.turned.tolist() == [False, False, False, True, False]
     expected = torch.nn.functional.binary_cross_entropy(decoder(z), targets.to(z), reduction="none").flatten(1).sum(1)
     torch.testing.assert_close(found.nats, expected.double(), rtol=1e-4, atol=1e-4)
     assert found.share[3] > 0.15  # by the share alone it would pass
-    changed = reproduction(result.objective.take([0]), z[:1], decoder(z[:1]), prior, decoder(prior))
+    changed = measure_reproduction(result.objective.take([0]), z[:1], decoder(z[:1]), prior, decoder(prior))
     assert changed is not None  # whatever else is searched for; last digits of a decoder depend on the size of a batch
     torch.testing.assert_close(changed.share[0], found.share[0], rtol=1e-7, atol=0)
 
@@ -86,7 +86,7 @@ def test_the_brightness_of_a_picture_alone_is_no_reproduction() -> None:
     z = torch.logit(target.mean((1, 2, 3)))[:, None].double()
     prior = draws(256, 1)
     objective = LatentObjective.reconstruct(decoder, target)
-    found = reproduction(objective, z, decoder(z), prior, decoder(prior))
+    found = measure_reproduction(objective, z, decoder(z), prior, decoder(prior))
     assert found is not None and found.shape is not None and found.nats is None
     asked = float(target[0].var(correction=0))
     assert found.shape.tolist() == pytest.approx([1 - asked / (asked + 0.05**2), 1.0], abs=1e-5)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lso.analysis import verdict as belief
-from lso.analysis.convergence import convergence, finite_median, start_kinds, steps_to, still_moving
-from lso.analysis.latent_dimensions import Dimensions, dimensions
+from lso.analysis.convergence import finite_median, measure_convergence, start_kinds, steps_to, still_moving
+from lso.analysis.latent_dimensions import Dimensions, measure_dimensions
 from lso.analysis.plausibility import decoded_scale, distance_from_codes
 from lso.analysis.start_sensitivity import count_basins, link_starts, pairwise
 from lso.analysis.summary import search_summary, to_json_value
@@ -48,7 +48,7 @@ def test_starts_in_one_basin_agree_over_active_dimensions_and_not_over_the_other
 
 def test_sensitivity_of_a_dimension_is_the_mean_squared_jacobian_column() -> None:
     result = planted_search(1, 2)
-    dims = dimensions(result)
+    dims = measure_dimensions(result)
     z = torch.cat([result.z0.flatten(0, 1), result.z.flatten(0, 1)])
     jacobian = torch.func.vmap(torch.func.jacrev(lambda u: result.objective.decoder(u[None])[0].flatten()))(z)
     torch.testing.assert_close(dims.sensitivity, jacobian.square().sum(1).mean(0), rtol=1e-9, atol=0)
@@ -76,11 +76,11 @@ def test_steps_to_thresholds_of_an_exponential() -> None:
 
 
 def test_thresholds_that_are_never_reached_are_not_numbers() -> None:
-    found = convergence(planted_search(1, 2))
+    found = measure_convergence(planted_search(1, 2))
     worse = changed(planted_search(1, 2))
     worse.trace.value[:, 0, 1], worse.value[0, 1] = 10.0, 10.0
     assert torch.isfinite(found.steps_to[:2]).all()
-    assert torch.isnan(convergence(worse).steps_to[:, 0, 1]).all()
+    assert torch.isnan(measure_convergence(worse).steps_to[:, 0, 1]).all()
 
 
 def test_an_element_that_still_gains_is_told_from_one_at_rest() -> None:
@@ -100,10 +100,10 @@ def test_an_element_that_began_near_its_end_is_at_rest() -> None:
     creeping = 0.02 * (1 - steps / last)  # gains a tenth of next to nothing in its last tenth
     found.trace.value[:, 0] = torch.stack([creeping, falling, falling], 1)
     found.value0[:], found.value[:] = found.trace.value[0], found.trace.value[-1]
-    assert not bool(convergence(found).moving.any())
+    assert not bool(measure_convergence(found).moving.any())
     found.trace.value[:, 0] = torch.stack([creeping, creeping, creeping], 1)  # all of them creep: none has arrived
     found.value0[:], found.value[:] = found.trace.value[0], found.trace.value[-1]
-    assert bool(convergence(found).moving.all())
+    assert bool(measure_convergence(found).moving.all())
 
 
 @pytest.mark.parametrize("dead", [0, 60])
@@ -145,7 +145,7 @@ def test_single_linkage_joins_a_chain_and_leaves_out_a_stranger() -> None:
 
 
 def test_a_maximized_search_says_the_same_with_the_sign_turned() -> None:
-    low, high = convergence(planted_search()), convergence(planted_search(maximize=True))
+    low, high = measure_convergence(planted_search()), measure_convergence(planted_search(maximize=True))
     torch.testing.assert_close(high.best, -low.best)
     torch.testing.assert_close(high.worst, -low.worst)
     torch.testing.assert_close(high.gap, low.gap)
@@ -154,7 +154,7 @@ def test_a_maximized_search_says_the_same_with_the_sign_turned() -> None:
 
 def test_best_and_gain_are_those_of_the_result() -> None:
     result = planted_search()
-    found = convergence(result)
+    found = measure_convergence(result)
     assert torch.equal(found.best_start, result.best)
     torch.testing.assert_close(found.drop, finite_median(result.value0, 1) - result.value.min(1).values)
 

@@ -25,7 +25,7 @@ from lso.space import LatentSpace
 from lso.vae.config.methods import method
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import LsoError, RunError, ShapeError, UsageError
-from lso.vae.runs import Run, update
+from lso.vae.runs import Run, update_run
 from tests.lso import scorers
 from tests.lso.example_decoders import draws, reconstruction
 from tests.lso.searches import bowl, climb, climber, lines, objects, rows, run, tensors
@@ -373,7 +373,7 @@ def test_after_a_kill_it_is_told_how_many_calls_are_made_again(tmp_path: Path, s
     run(objects(), budget=8, batch=4, out=tmp_path / "r")
     journal = tmp_path / "r" / "evaluations.jsonl"
     journal.write_bytes(b"".join(lines(tmp_path / "r")[:-3]))  # of the second batch one answer is there
-    update(Run(tmp_path / "r"), status=status)
+    update_run(Run(tmp_path / "r"), status=status)
     run(objects(), budget=8, batch=4, out=tmp_path / "r", resume=True, callback=Told())
     assert told == [3] * (status == "running")
 

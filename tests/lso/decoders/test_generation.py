@@ -7,7 +7,7 @@ import torch
 
 from lso.decoders import generation
 from lso.decoders.decoder import Decoder
-from lso.decoders.generation import Generation, generate, vocabulary_of
+from lso.decoders.generation import Generation, generate_sequences, vocabulary_of
 from lso.vae.errors import UsageError
 from lso.vae.vocabulary import END, PAD, START
 from tests.lso.example_decoders import planted
@@ -28,22 +28,22 @@ def test_texts_are_functions_of_the_code_whatever_the_batch(
 ) -> None:
     model = tiny(variant).eval()
     z, seen = 4 * codes(model, 9), list[tuple[int, int]]()
-    whole = generate(model, z, way)
+    whole = generate_sequences(model, z, way)
     assert whole.shape == (9, LONGEST) and bool((whole[:, 0] == START).all())
     assert bool(((whole == END).sum(1) == 1).all()) and len(torch.unique(whole, dim=0)) > 1
     monkeypatch.setattr(generation, "MAX_CODES_PER_PASS", 4)
-    assert torch.equal(generate(model, z, way, lambda *at: seen.append(at)), whole)
+    assert torch.equal(generate_sequences(model, z, way, lambda *at: seen.append(at)), whole)
     assert seen == [(4, 9), (8, 9), (9, 9)]
 
 
 def test_a_beam_of_one_is_greedy_and_uniforms_are_common_or_own() -> None:
     model = tiny().eval()
     z = codes(model, 6)
-    assert torch.equal(generate(model, z, Generation(how="beam", beam_width=1)), generate(model, z))
+    assert torch.equal(generate_sequences(model, z, Generation(how="beam", beam_width=1)), generate_sequences(model, z))
     same = z[:1].expand(6, -1)
-    assert len(torch.unique(generate(model, same, Generation(how="sample")), dim=0)) == 1
-    assert len(torch.unique(generate(model, same, Generation(how="sample", common=False)), dim=0)) > 1
-    assert generate(model, z[:0]).shape == (0, LONGEST)
+    assert len(torch.unique(generate_sequences(model, same, Generation(how="sample")), dim=0)) == 1
+    assert len(torch.unique(generate_sequences(model, same, Generation(how="sample", common=False)), dim=0)) > 1
+    assert generate_sequences(model, z[:0]).shape == (0, LONGEST)
 
 
 def test_a_model_without_vocabulary_speaks_in_numbers() -> None:

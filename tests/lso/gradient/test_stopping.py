@@ -6,7 +6,7 @@ from tests.lso.example_decoders import draws
 
 
 def changes(losses: Tensor, window: int) -> list[Tensor]:
-    state = stopping.init(losses[0], window)
+    state = stopping.start_window(losses[0], window)
     return [stopping.observe(state, loss) for loss in losses[1:]]
 
 
@@ -33,10 +33,10 @@ def test_a_loss_that_is_not_finite_never_counts_as_still() -> None:
 
 def test_dropping_rows_leaves_the_rule_of_the_others_as_it_was() -> None:
     losses, rows = draws(10, 5), torch.tensor([1, 4])
-    state = stopping.init(losses[0], 3)
+    state = stopping.start_window(losses[0], 3)
     for loss in losses[1:6]:
         stopping.observe(state, loss)
-    stopping.keep(state, rows)
+    stopping.keep_rows(state, rows)
     for step in range(6, 10):
         found = stopping.observe(state, losses[step, rows])
         assert torch.equal(found, changes(losses, 3)[step - 1][rows])

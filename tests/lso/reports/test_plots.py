@@ -34,11 +34,11 @@ def opened(content: bytes) -> np.ndarray:
 @pytest.mark.parametrize(
     "draw",
     [
-        search_figures.convergence,
-        search_figures.final_values,
-        search_figures.distances,
-        lambda found: search_figures.activity(found.dimensions),
-        search_figures.plausibility,
+        search_figures.convergence_figure,
+        search_figures.final_values_figure,
+        search_figures.distances_figure,
+        lambda found: search_figures.activity_figure(found.dimensions),
+        search_figures.plausibility_figure,
         lambda _: plots.training({"a": ROWS, "b": ROWS[:1]}),
         lambda _: plots.reencoding({"a": ROWS}),
         lambda _: plots.dimensions_across({"a": codes(), "b": codes(2)}),
@@ -75,7 +75,7 @@ def test_png_keeps_colours_and_grey() -> None:
 
 
 def test_charts_need_no_display() -> None:
-    assert "pyplot" not in str(type(search_figures.final_values(summary()).canvas.manager))
+    assert "pyplot" not in str(type(search_figures.final_values_figure(summary()).canvas.manager))
 
 
 def test_a_level_far_from_the_data_is_told_in_the_legend_and_leaves_the_axis_alone() -> None:

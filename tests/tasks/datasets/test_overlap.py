@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lso.reports.data_notes import banners
+from lso.reports.data_notes import data_banners
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.datasets.overlap import count_overlap, overlap_notes
 from lso.tasks.datasets.text_files import text_dataset
@@ -88,4 +88,4 @@ def test_a_training_and_its_report_say_it_of_data_given_in_python(tmp_path: Path
     assert run.info["dataset"]["provenance"]["notes"] == [said]
     assert said in (run.path / "report.html").read_text()
     old = {**run.info, "dataset": {**run.info["dataset"], "hash": "other", "provenance": {"source": "mine"}}}
-    assert banners({"new": run.info, "old": old}) == []  # runs from before the count are not on other data for it
+    assert data_banners({"new": run.info, "old": old}) == []  # runs from before the count are not on other data for it

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lso.tasks.datasets import text_corpora as corpora
-from lso.tasks.datasets.download import RemoteFile, content_hash
+from lso.tasks.datasets.download import RemoteFile, bytes_hash
 from lso.tasks.datasets.line_reader import read_text_lines
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.datasets.packing import encode_lines
@@ -98,7 +98,7 @@ def test_other_files_under_a_corpus_s_name_are_told(tmp_path: Path) -> None:
 def small(kind: str) -> tuple[dict[str, bytes], dict[str, str]]:
     """Contents of three parts and a vocabulary, and their checksums."""
     parts = {"train": b"a b\nc\n", "valid": b"a\n", "test": b"b\n", "vocab": b"a\nb\nc\n"}
-    return parts, {name: f"{kind}:{content_hash(raw, kind)}" for name, raw in parts.items()}
+    return parts, {name: f"{kind}:{bytes_hash(raw, kind)}" for name, raw in parts.items()}
 
 
 def published(kind: str) -> PublishedCorpus:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lso.tasks.datasets.packing import TokenTypes, count_tokens, encode_lines, pack, renumber
+from lso.tasks.datasets.packing import TokenTypes, encode_lines, pack, renumber, token_frequencies
 from lso.tasks.datasets.tokenizers import TOKENIZERS, choose_joiner, tokenize_lines, tokenizer
 from lso.tasks.datasets.vocabulary import commonest_tokens, read_vocabulary
 from lso.vae.errors import DataError, UsageError
@@ -93,13 +93,13 @@ def test_a_part_is_numbered_without_the_rest() -> None:
     corpus = pack(["a b", "c", "b d"], tokenizer("words"), types)[torch.tensor([2, 0])]
     found = renumber(corpus, types.table(Vocabulary.of(["b"])))
     assert found.tokens.tolist() == [START, 4, UNKNOWN, END, START, UNKNOWN, 4, END]
-    assert count_tokens(corpus, 8).tolist() == [0, 2, 2, 0, 1, 2, 0, 1]
+    assert token_frequencies(corpus, 8).tolist() == [0, 2, 2, 0, 1, 2, 0, 1]
 
 
 def test_the_commonest_tokens_come_first_and_ties_keep_their_order() -> None:
     lines = ["c a b a", "b d c <unk> <unk> <unk>"]
     types = TokenTypes()
-    number = count_tokens(pack(lines, tokenizer("words"), types), 20)
+    number = token_frequencies(pack(lines, tokenizer("words"), types), 20)
     tally = Counter(token for line in lines for token in line.split() if token != "<unk>")
     assert commonest_tokens(types, number) == [token for token, _ in tally.most_common()] == ["c", "a", "b", "d"]
     assert commonest_tokens(types, number, size=2) == ["c", "a"]

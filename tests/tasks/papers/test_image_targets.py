@@ -22,7 +22,7 @@ from lso.tasks.papers.image_targets_report import (
     model_table,
     threshold_table,
     thresholds,
-    write_report,
+    write_image_targets_report,
 )
 from lso.tasks.training.experiment import train
 from lso.tasks.training.plan import plan
@@ -60,14 +60,14 @@ def test_runs_stand_for_the_rows_of_the_paper(method: str, role: str, annealed: 
 
 
 def test_only_trainings_on_the_same_data_are_compared(models: list[Run], tmp_path: Path) -> None:
-    toy.check(models)
+    toy.check_same_images(models)
     with pytest.raises(UsageError, match="no models given"):
-        toy.check([])
+        toy.check_same_images([])
     with pytest.raises(UsageError, match="named twice"):
-        toy.check([models[0], models[0]])
+        toy.check_same_images([models[0], models[0]])
     other = train("vae", settings={**SETTINGS, "data": {"limit": 100}}, out=tmp_path / "other", device="cpu")
     with pytest.raises(RunError, match=r"other data than .*\nGive runs of the same task"):
-        toy.check([models[0], other])
+        toy.check_same_images([models[0], other])
 
 
 def test_an_outcome_is_what_lies_between_the_two_starts(models: list[Run]) -> None:
@@ -91,7 +91,7 @@ def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_u
     images = toy.target_images(models[0], CONFIG)
     found = toy.benchmark(models[0], images, CONFIG, device="cpu")
     assert kept.cached(models[0], CONFIG, tmp_path) is None
-    kept.keep(found, models[0], CONFIG, tmp_path)
+    kept.keep_outcome(found, models[0], CONFIG, tmp_path)
     again = kept.cached(models[0], CONFIG, tmp_path)
     settled = float(found.together[-1, 0]) if found.together_reached[-1, 0] else None
     there = kept.standing(models[0], tmp_path, CONFIG)
@@ -103,7 +103,7 @@ def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_u
     assert kept.cached(models[0], dataclasses.replace(CONFIG, max_steps=45), tmp_path) is None
     assert kept.begun(models[0], CONFIG, tmp_path) is None
     double = Run(Path(shutil.copytree(models[1].path, tmp_path / "elsewhere" / models[0].path.name)))
-    kept.keep(found, double, CONFIG, tmp_path)  # another model of the same name
+    kept.keep_outcome(found, double, CONFIG, tmp_path)  # another model of the same name
     assert kept.cached(models[0], CONFIG, tmp_path) is not None
     path = next((tmp_path / "outcomes").glob(f"{models[0].path.name}-{kept._weights(models[0])[:8]}*"))
     content = torch.load(path, weights_only=True)
@@ -124,7 +124,7 @@ def test_without_all_as_one_and_controls_the_searches_end_where_they_did(models:
     (line,), (counted,) = iteration_table([each]).rows, iteration_table([whole]).rows
     assert line[-2:] == ["–", "–"] and "–" not in counted and line[:-2] == counted[:-2]
     assert whole.finished and not whole.controls
-    assert "Controls" not in write_report({0.05: [whole]}, images, config, tmp_path).read_text()
+    assert "Controls" not in write_image_targets_report({0.05: [whole]}, images, config, tmp_path).read_text()
     with pytest.raises(UsageError, match="adamw"):
         toy.BenchmarkConfig(controls=("adamw",))
 
@@ -132,7 +132,7 @@ def test_without_all_as_one_and_controls_the_searches_end_where_they_did(models:
 def test_a_damaged_outcome_is_told_in_two_lines_and_not_searched_over(models: list[Run], tmp_path: Path) -> None:
     run = models[0]
     found = toy.benchmark(run, toy.target_images(run, CONFIG), CONFIG, device="cpu")
-    kept.keep(found, run, CONFIG, tmp_path)
+    kept.keep_outcome(found, run, CONFIG, tmp_path)
     (path,) = (tmp_path / "outcomes").iterdir()
     whole, values = path.read_bytes(), torch.load(path, weights_only=True)
     at = whole.index(found.gap.numpy().tobytes())
@@ -160,7 +160,7 @@ def test_a_search_that_was_cut_goes_on_to_the_same_outcome(models: list[Run], tm
     images, left = toy.target_images(models[0], CONFIG), iter([False] * calls)
     whole = toy.benchmark(models[0], images, CONFIG, device="cpu")
     cut = toy.benchmark(models[0], images, CONFIG, device="cpu", stop=lambda step: next(left, True))
-    kept.keep(cut, models[0], CONFIG, tmp_path)
+    kept.keep_outcome(cut, models[0], CONFIG, tmp_path)
     assert not cut.finished and not cut.controls and kept.cached(models[0], CONFIG, tmp_path) is None
     begun = kept.begun(models[0], CONFIG, tmp_path)
     assert begun is not None and begun.finished == (calls == 6)
@@ -263,7 +263,7 @@ def test_a_claim_is_judged_on_the_targets_that_got_there(tmp_path: Path) -> None
     assert steps.judgement == "not reached" and steps.evidence == "0 of 80 searches met it before the cap"
     vae.gap[0, 0] = torch.nan  # a search that broke down
     assert {claim.judgement for claim in judge([se, vae]) if "at 0.01" in claim.claim} == {"undecided"}
-    write_report({0.01: [se, vae]}, torch.rand(40, 1, 8, 8), toy.BenchmarkConfig(), tmp_path)
+    write_image_targets_report({0.01: [se, vae]}, torch.rand(40, 1, 8, 8), toy.BenchmarkConfig(), tmp_path)
     assert json.loads((tmp_path / "report.json").read_text())["learning_rates"]["0.01"][1]["gap"][0][0] is None
 
 
@@ -331,7 +331,9 @@ def test_the_page_shows_every_model_and_says_where_the_cap_came_first(tmp_path: 
     se, vae = scripted("se"), scripted("vae")
     vae.reached[2, :5] = False
     assert [row[-1] for row in threshold_table([se, vae]).rows] == ["–"] * 5 + ["10 of 80"]
-    page = write_report({0.01: [se, vae], 0.03: [se, vae]}, torch.rand(40, 1, 8, 8), toy.BenchmarkConfig(), tmp_path)
+    page = write_image_targets_report(
+        {0.01: [se, vae], 0.03: [se, vae]}, torch.rand(40, 1, 8, 8), toy.BenchmarkConfig(), tmp_path
+    )
     text = page.read_text()
     assert "free-running" not in " ".join(model_table([se, vae]).columns) and "NE-VAE se" in text
     assert "Learning rate 0.03" in text and "10 of 80" in text and "16,200" in text and "data:image/png" in text

@@ -16,7 +16,7 @@ from lso.tasks.papers import lagging
 from lso.tasks.papers import lagging_metrics as lagging_measure
 from lso.tasks.papers.lagging import LaggingConfig, Part, begin, parts
 from lso.tasks.papers.lagging_metrics import FinalMetrics, Findings, PosteriorMeans, explore, staircase
-from lso.tasks.papers.lagging_report import claim_table, ending_table, sentence, write_report
+from lso.tasks.papers.lagging_report import claim_table, ending_table, sentence, write_lagging_report
 from lso.vae.checkpoint import load_model
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
@@ -162,15 +162,15 @@ def test_other_stages_or_settings_of_a_begun_folder_are_refused(done: tuple[Path
 
 def test_a_stage_behind_a_begun_training_is_refused(tmp_path: Path) -> None:
     part = dataclasses.replace(small()[0], stages=(3,), whole=False)
-    assert lagging.train(part, begin([part], tmp_path, "cpu")) is None
+    assert lagging.train_to_stages(part, begin([part], tmp_path, "cpu")) is None
     earlier = dataclasses.replace(part, stages=(1,))
     with pytest.raises(RunError, match="its weights at step 1 were not saved"):
-        lagging.train(earlier, begin([earlier], tmp_path, "cpu"))
+        lagging.train_to_stages(earlier, begin([earlier], tmp_path, "cpu"))
 
 
 def test_the_page_has_pictures_and_numbers(done: tuple[Path, Findings], tmp_path: Path) -> None:
     _, found = done
-    page = write_report(found, TINY, tmp_path, ["Not the paper's size."])
+    page = write_lagging_report(found, TINY, tmp_path, ["Not the paper's size."])
     text, numbers = page.read_text(encoding="utf-8"), json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     for words in ("Posterior mean space, seed 0", "offset initialization", "The path of one datum", "Not the paper"):
         assert words in text

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lso.tasks.papers import comparison as beside
-from lso.tasks.papers.published_tables import PublishedTable, at_scale, parse_table, table
+from lso.tasks.papers.published_tables import PublishedTable, at_scale, parse_table, published_table
 from lso.tasks.papers.reproduce import TableReproduction, chosen_rows, measured, places, plan_table, with_finished
 from lso.tasks.training import experiment
 from lso.tasks.training.multi_run import train_all
@@ -130,7 +130,7 @@ def test_on_other_data_there_is_the_order_alone(trained: Path) -> None:
     row = numbers["rows"][1]["cells"]["KL"]
     assert row["ours"]["mean"] == members[0].evaluations[0]["kl"] and "z" not in row and "difference" not in row
     assert numbers["ranks"]["KL"]["rows"] == 3 and numbers["ranks"]["AU"] is None  # two rows have no order
-    (banner,) = beside.banners(numbers, members)
+    (banner,) = beside.reproduction_banners(numbers, members)
     assert "NOT the paper's data" in banner and "order of the rows" in banner
 
 
@@ -143,7 +143,7 @@ def test_on_the_papers_data_there_are_scores_where_a_deviation_is_and_difference
     cells, ours = numbers["rows"][1]["cells"], members[0].evaluations[0]
     assert cells["KL"]["z"] == pytest.approx((ours["kl"] - 0.5) / 0.005)  # floored at half of the last digit
     assert cells["-ELBO"]["difference"] == pytest.approx(ours["neg_elbo"] - 40.0) and "z" not in cells["-ELBO"]
-    assert not beside.banners(numbers, members)
+    assert not beside.reproduction_banners(numbers, members)
 
 
 def test_a_cut_protocol_is_said_and_leaves_the_order_alone(trained: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_cut_protocol_is_said_and_leaves_the_order_alone(trained: Path, tmp_pa
     _, members, numbers = compared(tmp_path / "runs", test_limit=3)
     assert numbers["cuts"] == ["evaluated on the first 3 test images only"]
     assert not any({"z", "difference"} & cell.keys() for row in numbers["rows"] for cell in row["cells"].values())
-    assert "NOT the paper's protocol" in beside.banners(numbers, members)[0]
+    assert "NOT the paper's protocol" in beside.reproduction_banners(numbers, members)[0]
 
 
 def test_runs_and_published_means_are_set_by_units_and_likelihood(trained: Path) -> None:
@@ -169,7 +169,7 @@ def test_runs_and_published_means_are_set_by_units_and_likelihood(trained: Path)
 
 def test_a_baseline_is_a_level_and_a_quoted_row_without_units_is_none() -> None:
     """He et al. (2019), Tables 2 and 6: by NLL, which is exact for the PixelCNN."""
-    found = table("he2019_table2")
+    found = published_table("he2019_table2")
     plan = plan_table(found, chosen_rows(found, ["VAE", "PixelCNN"]), {}, seeds=1)
     numbers = {"neg_elbo": 90.5, "iw_nll": 90.0, "active_units": 4, "kl": 1.0, "mi": 1.0}
 
@@ -186,7 +186,7 @@ def test_a_baseline_is_a_level_and_a_quoted_row_without_units_is_none() -> None:
 
 
 def test_every_cut_of_the_protocol_is_named() -> None:
-    found = table("he2019_table2")
+    found = published_table("he2019_table2")
     settings = {"data": {"limit": 1000}, "protocol": {"epochs": 2}, "architecture": {"name": "he2019-small"}}
     plan = plan_table(found, chosen_rows(found, ["Ours", "PixelCNN"]), settings, seeds=1, iw_samples=100)
     assert plan.cuts == (
@@ -200,24 +200,24 @@ def test_every_cut_of_the_protocol_is_named() -> None:
 
 
 def test_rows_are_chosen_by_label_number_or_method() -> None:
-    found = table("nevae2021_table1")
+    found = published_table("nevae2021_table1")
     assert chosen_rows(found, ["VAE, ne-vae-se,1"]) == [0, 1, 9]
     assert chosen_rows(found, ["VAE"]) == [1] and chosen_rows(found, ["vae"]) == [0]  # a label, a method
     assert chosen_rows(found, ["beta-vae:beta=0.9,anneal=8.88889"]) == [4] and len(chosen_rows(found, [])) == 19
     with pytest.raises(UsageError, match="published figures only"):
-        chosen_rows(table("he2019_table2"), ["1"])
+        chosen_rows(published_table("he2019_table2"), ["1"])
     with pytest.raises(UsageError, match="unknown row"):
         chosen_rows(found, ["VEA"])
 
 
 def test_a_row_that_the_networks_cannot_train_is_named() -> None:
-    found = table("he2019_table2")
+    found = published_table("he2019_table2")
     with pytest.raises(UsageError, match="row PixelCNN: mlp decodes from z alone"):
         plan_table(found, chosen_rows(found, []), {"architecture": {"name": "mlp"}})
 
 
 def test_a_row_of_several_sizes_has_a_training_for_each() -> None:
-    found = table("nevae2021_table2")
+    found = published_table("nevae2021_table2")
     plan = plan_table(found, chosen_rows(found, ["VAE"]), {})
     sizes = [(job.part, job.planned.config.architecture.latent_dim) for job in plan.jobs]
     assert sizes == [("d8", 8), ("d16", 16), ("d64", 64)]
@@ -272,7 +272,7 @@ def test_perplexities_are_exponentials_of_a_tokens_share(read_text: tuple[Path, 
     assert measured(plain, "ppl") == [pytest.approx(one["perplexity"])]  # of the importance-weighted NLL
     assert measured(plain, "ppl_bound") == [pytest.approx(math.exp(one["neg_elbo"] / one["tokens"]))]
     assert measured(plain, "ppl")[0] < measured(plain, "ppl_bound")[0]
-    (banner,) = beside.banners(beside.compare(plan, members), members)
+    (banner,) = beside.reproduction_banners(beside.compare(plan, members), members)
     assert "a substitute (own.txt)" in banner and drops.planned.name == "vae-word-drop=0.5-d2-s0"
     assert drops.planned.config.architecture.word_drop == 0.5 and not plan.cuts
 
@@ -282,13 +282,13 @@ def test_rows_with_settings_of_their_own_are_told_apart(read_text: tuple[Path, T
     settings = {"data": {"path": plan.jobs[0].planned.config.data.path}}
     whole = with_finished(plan_table(plan.table, [1], settings), root, settings)
     assert [job.planned.name for job in whole.jobs] == ["lstm-lm-s0", "vae-d2-s0", "vae-word-drop=0.5-d2-s0"]
-    lines = beside.table(beside.compare(plan, read_members(plan.planned, root, plan.asked)), plan.table).rows
+    lines = beside.comparison_table(beside.compare(plan, read_members(plan.planned, root, plan.asked)), plan.table).rows
     assert [line[0] for line in lines][-1] == "vae, word_drop=0.5"
     assert chosen_rows(plan.table, ["vae"]) == [1, 2] and chosen_rows(plan.table, ["VAE"]) == [1]
 
 
 def test_cuts_of_text_are_told_of_sequences() -> None:
-    found = table("he2019_table10")
+    found = published_table("he2019_table10")
     settings = {"data": {"limit": 1}, "architecture": {"name": "lstm"}}
     plan = plan_table(found, chosen_rows(found, ["2x"]), settings, test_limit=20)
     assert plan.cuts == (
@@ -305,14 +305,14 @@ def test_trainings_not_done_are_blank_and_said(trained: Path) -> None:
     numbers = beside.compare(plan, members)
     row = numbers["rows"][1]
     assert (row["done"], row["planned"]) == (1, 2) and row["cells"]["KL"]["ours"]["n"] == 1
-    assert "Trainings not finished: 3 of 6" in beside.banners(numbers, members)[-1]
-    lines = beside.table(numbers, plan.table).rows
+    assert "Trainings not finished: 3 of 6" in beside.reproduction_banners(numbers, members)[-1]
+    lines = beside.comparison_table(numbers, plan.table).rows
     assert lines[0] == ["1 quoted", "published", "1.0", "–", "–"] and lines[2][1] == "ours, 1 of 2 runs"
 
 
 def test_the_page_holds_published_and_ours(trained: Path, tmp_path: Path) -> None:
     plan, members, numbers = compared(trained)
-    page = beside.write_report(plan, members, numbers, tmp_path)
+    page = beside.write_reproduction_report(plan, members, numbers, tmp_path)
     content = json.loads(page.with_suffix(".json").read_text())
     assert content["rows"][3]["cells"]["KL"]["published"]["text"] == "0.10 ± 0.01"
     assert content["trainings"]["vae-d2-s0"]["status"] == "finished"
@@ -335,7 +335,7 @@ def test_readings_are_told_by_how_far_they_move_from_the_plain_row_and_have_no_r
         ["beta-vae:beta=0.2", "ours", f"{light - plain:+z.2f}"],
     ]
     assert lines.rows[0][3] == "–" and numbers["ranks"]["KL"] is None  # of two rows, the reading being none of its own
-    assert [line[0] for line in beside.table(numbers, found).rows][-2:] == ["vae-anneal", "4 beta"]
+    assert [line[0] for line in beside.comparison_table(numbers, found).rows][-2:] == ["vae-anneal", "4 beta"]
     assert beside.reading_table(numbers, digits_table()) is None
     _, printed = beside._points(plan, members) or ([], [])
     assert [point["method"] for point in printed] == ["VAE", "beta"]  # a reading has no published figures of its own
@@ -344,7 +344,7 @@ def test_readings_are_told_by_how_far_they_move_from_the_plain_row_and_have_no_r
 
 
 def test_report_and_trainings_have_places_of_their_own() -> None:
-    assert places(table("nevae2021_toy"), Path("o")) == (
+    assert places(published_table("nevae2021_toy"), Path("o")) == (
         Path("o/reproduce-nevae2021_toy_search"),
         Path("o/reproduce-nevae2021_table1_omniglot"),
     )

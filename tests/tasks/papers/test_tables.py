@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lso.tasks.papers.published_tables import PublishedTable, at_scale, parse_table, published, table
+from lso.tasks.papers.published_tables import PublishedTable, at_scale, parse_table, published, published_table
 from lso.tasks.papers.reproduce import chosen_rows, plan_table
 from lso.vae.config.components import Aggressive, Linear
 from lso.vae.errors import DataError, UsageError
@@ -91,13 +91,13 @@ def test_every_figure_is_as_transcribed_and_none_is_beyond() -> None:
 def test_the_rows_in_scope_are_trained_and_no_others() -> None:
     trained = {name: sum(bool(row.train) for row in found.rows) for name, found in published().items()}
     assert {name: count for name, count in trained.items() if count} == TRAINED
-    quoted = [row for row in table("he2019_table2_6").rows if row.group == "Previous Reports"]
+    quoted = [row for row in published_table("he2019_table2_6").rows if row.group == "Previous Reports"]
     assert len(quoted) == 2 and not any(row.train for row in quoted)
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_row_is_planned_by_the_papers_protocol(name: str) -> None:
-    found = table(name)
+    found = published_table(name)
     plan = plan_table(found, chosen_rows(found, []), {})
     assert not plan.cuts and not plan.notes and plan.jobs
     assert len({job.planned.name for job in plan.jobs}) == len(plan.jobs)
@@ -115,10 +115,10 @@ def test_every_row_is_planned_by_the_papers_protocol(name: str) -> None:
 
 
 def test_a_table_without_figures_tells_ours_alone() -> None:
-    found = table("nevae2021_mnist")
+    found = published_table("nevae2021_mnist")
     assert not any(row.figures for row in found.rows) and found.task == found.column == "mnist"
     assert found.compared == [("mnist", quantity) for quantity in ("neg_elbo", "kl", "mi", "au")]
-    first, search = table("nevae2021_table1"), table("nevae2021_toy")
+    first, search = published_table("nevae2021_table1"), published_table("nevae2021_toy")
     assert found.settings == first.settings
     assert {row.train for row in found.rows} == {row.train for row in search.rows}
     with pytest.raises(DataError, match="quantities kll"):
@@ -138,9 +138,9 @@ def test_a_files_parts_are_tables_of_their_own() -> None:
 
 def test_a_row_with_settings_of_its_own_has_a_training_of_its_own() -> None:
     """He et al.'s Table 10: multiples of a decoder's rate of 1; the slide's shares of dropped words."""
-    rates = [job.planned.config.protocol.encoder_learning_rate for job in _all(table("he2019_table10"))]
+    rates = [job.planned.config.protocol.encoder_learning_rate for job in _all(published_table("he2019_table10"))]
     assert rates == [0.0, 2.0, 4.0, 6.0]
-    jobs = _all(table("savae2018"))
+    jobs = _all(published_table("savae2018"))
     assert [job.planned.config.architecture.word_drop for job in jobs] == [0.0, 0.0, 0.25, 0.5]
     assert [job.planned.name for job in jobs][1:3] == [
         "vae-anneal-anneal=9-d32-s0",
@@ -150,7 +150,7 @@ def test_a_row_with_settings_of_its_own_has_a_training_of_its_own() -> None:
 
 def test_text_is_trained_aggressively_by_windows_of_15_until_mi_falls_once() -> None:
     """Reference page, sections 1.5 and 1.7; the budgets of Table 4 instead of windows."""
-    jobs = [*_all(table("he2019_table4")), *_all(table("he2019_table9_annealing_yahoo"))[-2:]]
+    jobs = [*_all(published_table("he2019_table4")), *_all(published_table("he2019_table9_annealing_yahoo"))[-2:]]
     updates = [job.planned.config.method.updates for job in jobs]
     assert [(one.window, one.patience, one.against) for one in updates[4:]] == [(15, 1, "previous")] * 3
     assert [one.budget for one in updates] == [10, 30, 50, 70, 0, 0, 0]
@@ -159,14 +159,14 @@ def test_text_is_trained_aggressively_by_windows_of_15_until_mi_falls_once() -> 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_published_rows_have_no_tolerance_for_falls_of_the_information(name: str) -> None:
-    updates = [job.planned.config.method.updates for job in _all(table(name))]
+    updates = [job.planned.config.method.updates for job in _all(published_table(name))]
     assert {one.tolerance for one in updates if isinstance(one, Aggressive)} <= {0.0}
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_weights_are_kept_by_the_papers_rule(name: str) -> None:
     """He et al. and Kim et al.: the least validation -ELBO at KL weight 1, of trained epochs; NE-VAE: the last."""
-    protocols = [job.planned.config.protocol for job in _all(table(name))]
+    protocols = [job.planned.config.protocol for job in _all(published_table(name))]
     rules = {(protocol.monitor, protocol.monitor_from) for protocol in protocols}
     assert rules == {("last", 1) if name.startswith("nevae") else ("elbo", 1)}
 
@@ -176,12 +176,12 @@ def test_tables_of_one_protocol_share_their_trainings() -> None:
     for found in published().values():
         if found.trainings:
             mine, theirs = (
-                {j.planned.name: j.planned.config for j in _all(t)} for t in (found, table(found.trainings))
+                {j.planned.name: j.planned.config for j in _all(t)} for t in (found, published_table(found.trainings))
             )
             shared = mine.keys() & theirs.keys()
             assert all(mine[name] == theirs[name] for name in shared)
             assert shared or found.latent_dims
-            assert found.task == table(found.trainings).task and found.protocol
+            assert found.task == published_table(found.trainings).task and found.protocol
 
 
 def _all(found: PublishedTable) -> Any:
@@ -191,7 +191,7 @@ def _all(found: PublishedTable) -> Any:
 def test_nevaes_beta_ramp_rises_as_steeply_as_the_others() -> None:
     """0.1 -> beta at 0.9 in 10 epochs of 447 steps (reference page, section 6)."""
     steps = 447
-    for job in _all(table("nevae2021_table1")):
+    for job in _all(published_table("nevae2021_table1")):
         schedule = job.planned.config.method.schedule
         if job.planned.label.startswith("beta-vae"):
             assert isinstance(schedule, Linear)
@@ -218,17 +218,17 @@ def test_deviations_are_floored_at_half_the_last_printed_digit() -> None:
 
 
 def test_tables_are_found_by_the_beginning_of_their_name() -> None:
-    assert table("nevae2021_table1").name == "nevae2021_table1_omniglot"
-    assert table("he2019_table4").name == "he2019_table4_inner"
-    assert table("he2019_table10").name == "he2019_table10_learning_rate"
+    assert published_table("nevae2021_table1").name == "nevae2021_table1_omniglot"
+    assert published_table("he2019_table4").name == "he2019_table4_inner"
+    assert published_table("he2019_table10").name == "he2019_table10_learning_rate"
     with pytest.raises(UsageError, match="several tables"):
-        table("he2019")
+        published_table("he2019")
     for begun in ("he2019_table1", "he2019_table1_5_text"):
         with pytest.raises(UsageError, match="several tables") as caught:
-            table(begun)
+            published_table(begun)
         assert caught.value.hint == "Name one of he2019_table1_5_text_yahoo, he2019_table1_5_text_yelp."
     with pytest.raises(UsageError, match="unknown table"):
-        table("he2020")
+        published_table("he2020")
 
 
 def test_a_damaged_table_is_refused() -> None:
@@ -285,7 +285,7 @@ def test_a_scale_changes_the_trainings_and_not_the_figures() -> None:
     with pytest.raises(
         UsageError, match=r"has only the scale of the paper\nTables with other scales: nevae2021_table1"
     ):
-        at_scale(table("he2019_table2"), "cpu")
+        at_scale(published_table("he2019_table2"), "cpu")
     with pytest.raises(DataError, match="scale small names unknown rows: D"):
         parse_table("t", SCALED.replace('first = ["B"]', 'first = ["D"]'))
 
@@ -308,7 +308,7 @@ def test_at_a_scale_rows_come_in_its_order_with_its_runs_and_every_cut_is_told()
 
 def test_the_scale_for_a_cpu_begins_with_the_rows_of_the_search_and_shares_their_trainings() -> None:
     """The order of work: six rows at seed 0, then two more seeds of the first four, readings, and the rest."""
-    found = at_scale(table("nevae2021_table1"), "cpu")
+    found = at_scale(published_table("nevae2021_table1"), "cpu")
     plan = plan_table(found, chosen_rows(found, []), {})
     order = sorted(plan.planned, key=lambda one: (one.turn, one.config.seed))
     four = ["vae-anneal", "ne-vae-se", "beta-vae:beta=0.9,anneal=8.88889", "aggressive:budget=10,tolerance=0,anneal=10"]
@@ -325,7 +325,7 @@ def test_the_scale_for_a_cpu_begins_with_the_rows_of_the_search_and_shares_their
     assert (first.data.size, first.data.limit, first.architecture.name) == (14, 5000, "he2019-small")
     assert (first.architecture.latent_dim, first.protocol.batch_size, first.protocol.epochs) == (32, 50, 100)
     assert first.protocol.monitor == "last" and first.protocol.patience == 0
-    search = at_scale(table("nevae2021_toy"), "cpu")
+    search = at_scale(published_table("nevae2021_toy"), "cpu")
     assert search.trainings == found.name and len(search.rows) == 4
     shared = {one.name: one.config for one in plan_table(search, chosen_rows(search, []), {}, seeds=1).planned}
     mine = {one.name: one.config for one in plan.planned}

@@ -14,7 +14,7 @@ from lso.tasks.retraining.drift import CodeStatistics, Drift
 from lso.tasks.retraining.labelled_data import LabelledData
 from lso.tasks.retraining.plots import plot_codes, plot_progress
 from lso.tasks.retraining.records import RetrainingResult, Round
-from lso.tasks.retraining.report import key_numbers, retraining_table, search_table
+from lso.tasks.retraining.report import retraining_key_numbers, retraining_table, search_table
 from lso.tasks.retraining.summary import RetrainingSummary, Stage, format_distinct, retraining_summary
 from lso.vae.errors import UsageError
 from lso.vae.metrics.collapse import LatentUse
@@ -145,7 +145,7 @@ def test_duplicates_count_as_calls_alone() -> None:
     rows = [round_row(0, 1), round_row(1, 2)]
     stages = [Stage(row=row, records=part, standing=1.0) for row, part in zip(rows, parts, strict=True)]
     told = RetrainingSummary(result=result(parts, rows), stages=stages, training="", latent_dim=8)
-    numbers = key_numbers(told, "random, retraining")
+    numbers = retraining_key_numbers(told, "random, retraining")
     assert (numbers["calls, all seeds"], numbers["unique, all seeds"], numbers["duplicate, all seeds"]) == (4, 2, 2)
     assert numbers["share of calls wasted"] == 0.5 and numbers["seconds retraining"] == 2.0
     assert [row[1:5] for row in search_table(told).rows] == [["3", "3", "3", "2"], ["1", "1", "1", "2"]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lso.tasks.datasets.image_dataset import load_dataset
+from lso.tasks.datasets.image_dataset import load_image_dataset
 from lso.tasks.doctor import check_run
 from lso.tasks.search.targets import load_data, load_datum
 from lso.tasks.training import experiment
@@ -22,7 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_part_of_the_runs_own_data_is_as_the_model_sees_it(run: Run) -> None:
-    own = load_dataset(run.config.data, "dynamic", 0).pixels("test")
+    own = load_image_dataset(run.config.data, "dynamic", 0).pixels("test")
     assert torch.equal(load_data(run, "test:5").batch, own[:5])
     assert torch.equal(load_data(run, "test").batch, own)
     train = load_data(run, "train").batch
@@ -61,12 +61,12 @@ def test_a_file_of_the_name_of_a_split_is_a_file(run: Run, tmp_path: Path, monke
 
 def test_data_that_changed_are_not_the_runs_own(run: Run) -> None:
     before = run.info["dataset"]
-    runs.update(run, dataset={**before, "hash": "other"})
+    runs.update_run(run, dataset={**before, "hash": "other"})
     with pytest.raises(DataError, match="have changed"):
         load_data(run, "test:5")
     with pytest.raises(DataError, match="have changed"):
         experiment.reload_dataset(run)  # what `lso evaluate` measures
-    runs.update(run, dataset=before)
+    runs.update_run(run, dataset=before)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_data_that_changed_are_not_the_runs_own(run: Run) -> None:
 )
 def test_a_checkup_says_what_to_do(run: Run, status: str, sentence: str, remedy: str) -> None:
     before = run.info
-    runs.update(run, status=status, sentence=sentence)
+    runs.update_run(run, status=status, sentence=sentence)
     first = check_run(run.path)[0]
-    runs.update(run, **before)
+    runs.update_run(run, **before)
     assert first.level != "ok" and remedy in first.remedy
 
 

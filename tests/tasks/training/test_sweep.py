@@ -26,7 +26,7 @@ from lso.tasks.training.sweep import (
     sweep_points,
     sweep_table,
     unfinished_notes,
-    write_report,
+    write_sweep_report,
 )
 from lso.vae.config.components import Aggressive
 from lso.vae.config.training import to_toml
@@ -102,7 +102,7 @@ def test_the_report_holds_the_numbers_of_every_run_and_says_what_is_missing(
     assert unfinished_notes(sweep_points(members)) == [
         "1 of 2 trainings is not finished and measured: repeat the command."
     ]
-    page = write_report(members, tmp_path, ASKED)
+    page = write_sweep_report(members, tmp_path, ASKED)
     other = small("ne-vae-se:weight=5")
     train_all(other, tmp_path, spec=ASKED, device="cpu")
     assert [(one.name, one.label) for one in add_finished(other, tmp_path, ASKED)] == [

@@ -27,7 +27,7 @@ from lso.vae.distributions.pixels import LIKELIHOODS
 from lso.vae.errors import UsageError
 from lso.vae.inference.posterior import posterior
 from lso.vae.models.vae import VAE
-from lso.vae.training.step import State, StepInputs, StepMetrics, StepNoise, draw_noise, init, step
+from lso.vae.training.step import State, StepInputs, StepMetrics, StepNoise, draw_noise, fresh_state, step
 from lso.vae.utils.random import generator
 from tests.vae.small import BASELINE_METHODS, PAIRS, batch_for, example, kind_of, quick, small_model
 
@@ -46,7 +46,7 @@ triples = pytest.mark.parametrize(
 
 def state(name: str, arch: str, likelihood: str | None = None, *, clip: float = 0.0) -> State:
     chosen = quick(name)
-    return init(small_model(chosen, arch, 3, likelihood, width=8), chosen, Protocol(clip=clip))
+    return fresh_state(small_model(chosen, arch, 3, likelihood, width=8), chosen, Protocol(clip=clip))
 
 
 def noise_for(state: State, x: Tensor, at: int = 0) -> StepNoise:
@@ -201,7 +201,7 @@ def test_methods_of_different_axes_join() -> None:
 @pytest.mark.parametrize("arch", ["mlp", "lstm"])
 def test_joined_methods_step(name: str, arch: str) -> None:
     chosen, x = parse_method(name), batch_for(arch)
-    made = init(small_model(chosen, arch, 3, width=8), chosen, Protocol())
+    made = fresh_state(small_model(chosen, arch, 3, width=8), chosen, Protocol())
     info = step(made, x, noise_for(made, x), knobs())
     assert all(value.isfinite() for value in info) and (info.penalty > 0) == (chosen.penalty is not None)
 

@@ -17,7 +17,7 @@ from lso.vae.metrics.active_units import is_active, mean_variance, redraw_rise
 from lso.vae.metrics.evaluation import (
     Metrics,
     decoder_use,
-    evaluate,
+    evaluate_split,
     kl_per_dimension,
     negative_elbo,
     reconstruction,
@@ -168,7 +168,7 @@ def test_counts_below_one_are_refused(model: VAE, digits: Tensor) -> None:
     with pytest.raises(UsageError, match="samples >= 1"):
         importance_nll(model, digits, q, seeded(0), samples=0)
     with pytest.raises(UsageError, match="iw_samples >= 0"):
-        evaluate(model, digits, iw_samples=-1)
+        evaluate_split(model, digits, iw_samples=-1)
 
 
 # --- information ----------------------------------------------------------------------------------
@@ -334,8 +334,8 @@ def test_decoder_use_of_an_autoregressive_decoder_is_that_of_a_drawn_part(
 def test_collapse_has_reencoding_error_two_and_no_information() -> None:
     world = linear_gaussian([0.0, 0.0])
     x = world.data(2000, seeded(28))
-    result = evaluate(world.model, x, iw_samples=3)
-    # (z - z~)^2 is twice a chi-square: variance 8 over 4,000 draws, seed 0 of `evaluate`.
+    result = evaluate_split(world.model, x, iw_samples=3)
+    # (z - z~)^2 is twice a chi-square: variance 8 over 4,000 draws, seed 0 of `evaluate_split`.
     assert abs(result.reencoding_error - 2) < 3 * math.sqrt(8 / 4000)
     assert result.reencoding_error_mean == pytest.approx(0, abs=1e-20)
     assert result.kl == pytest.approx(0, abs=1e-12) and result.aggregate_kl == pytest.approx(0, abs=1e-12)
@@ -370,17 +370,20 @@ def _flat(value: float | list[float] | None) -> list[float]:
 
 def test_evaluate_is_a_function_of_its_seed(model: VAE, digits: Tensor) -> None:
     torch.manual_seed(0)
-    first = evaluate(model, digits, iw_samples=5, seed=3)
+    first = evaluate_split(model, digits, iw_samples=5, seed=3)
     torch.manual_seed(1)
-    again, other = evaluate(model, digits, iw_samples=5, seed=3), evaluate(model, digits, iw_samples=5, seed=4)
+    again, other = (
+        evaluate_split(model, digits, iw_samples=5, seed=3),
+        evaluate_split(model, digits, iw_samples=5, seed=4),
+    )
     torch.testing.assert_close(numbers(first), numbers(again), rtol=0, atol=0, equal_nan=True)
     assert first.neg_elbo != other.neg_elbo and first.iw_nll != other.iw_nll and first.kl == other.kl
 
 
 @pytest.mark.parametrize("batch_size", [1, 37, 100])
 def test_evaluate_does_not_depend_on_the_batch_size(model: VAE, digits: Tensor, batch_size: int) -> None:
-    whole = numbers(evaluate(model, digits, iw_samples=7))
-    part = numbers(evaluate(model, digits, iw_samples=7, batch_size=batch_size))
+    whole = numbers(evaluate_split(model, digits, iw_samples=7))
+    part = numbers(evaluate_split(model, digits, iw_samples=7, batch_size=batch_size))
     torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-14, equal_nan=True)
 
 
@@ -389,18 +392,18 @@ def test_evaluate_does_not_depend_on_the_batch_size_where_the_clip_is_over_a_bat
     """Groups of 30 data, in passes of 130 (rounded to 120), 1, 37 and 64; the last group has 10."""
     chosen = method(name, steps=3, clip=0.01, clip_over="batch", batch=30)
     model = small_model(chosen).double()
-    whole = numbers(evaluate(model, digits, iw_samples=2))
+    whole = numbers(evaluate_split(model, digits, iw_samples=2))
     for batch_size in (1, 37, 64):
-        part = numbers(evaluate(model, digits, iw_samples=2, batch_size=batch_size))
+        part = numbers(evaluate_split(model, digits, iw_samples=2, batch_size=batch_size))
         torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-14, equal_nan=True)
     model.inference = method(name, steps=3, clip=0.0, batch=30).inference
-    other = numbers(evaluate(model, digits, iw_samples=2))
+    other = numbers(evaluate_split(model, digits, iw_samples=2))
     assert not torch.isclose(other, whole, equal_nan=True).all()  # the clip is active
 
 
 def test_validate_gives_the_numbers_of_evaluate(model: VAE, digits: Tensor) -> None:
     row, q = validate(model, digits, 5)
-    full = evaluate(model, digits, iw_samples=0, seed=5)
+    full = evaluate_split(model, digits, iw_samples=0, seed=5)
     assert row == {key: getattr(full, key) for key in row} and full.iw_nll is None
     assert row["neg_elbo"] == pytest.approx(row["reconstruction"] + row["kl"])
     assert sum(full.kl_per_dimension) == pytest.approx(full.kl)
@@ -412,7 +415,7 @@ def test_modes_are_left_as_found(model: VAE, digits: Tensor) -> None:
     model.train()
     model.decoder.eval()
     modes = [module.training for module in model.modules()]
-    evaluate(model, digits, iw_samples=1)
+    evaluate_split(model, digits, iw_samples=1)
     assert [module.training for module in model.modules()] == modes
 
 
@@ -434,18 +437,22 @@ def test_information_within_batches_does_not_feel_a_sorted_split() -> None:
 def test_a_small_split_says_its_own_batch(model: VAE, digits: Tensor) -> None:
     row, _ = validate(model, digits[:7], 0)
     assert row["mi_batch"] == 7
-    assert evaluate(model, digits[:1], iw_samples=2).mi_split == pytest.approx(validate(model, digits[:1], 0)[0]["mi"])
+    assert evaluate_split(model, digits[:1], iw_samples=2).mi_split == pytest.approx(
+        validate(model, digits[:1], 0)[0]["mi"]
+    )
 
 
 def test_json_is_strict_and_complete(model: VAE, digits: Tensor) -> None:
     seen: list[tuple[int, int]] = []
-    metrics = evaluate(model, digits, iw_samples=1, split="validation", callback=lambda *counts: seen.append(counts))
+    metrics = evaluate_split(
+        model, digits, iw_samples=1, split="validation", callback=lambda *counts: seen.append(counts)
+    )
     values = json.loads(metrics.to_json())
     assert values["split"] == "validation" and values["n"] == 130 and len(values["activity"]) == 6
     assert seen == [(50, 130), (100, 130), (130, 130)]
     with torch.no_grad():
         next(model.decoder.parameters()).fill_(math.nan)
-    assert json.loads(evaluate(model, digits, iw_samples=0).to_json())["neg_elbo"] is None
+    assert json.loads(evaluate_split(model, digits, iw_samples=0).to_json())["neg_elbo"] is None
 
 
 @pytest.mark.gpu
@@ -454,7 +461,10 @@ def test_json_is_strict_and_complete(model: VAE, digits: Tensor) -> None:
 def test_cpu_and_gpu_agree(family: str, digits: Tensor) -> None:
     # The noise is drawn on the CPU for either; what is left is rounding in single precision.
     model, x = build(Architecture(name=family, latent_dim=6), False, (1, 8, 8), seed=3), digits.float()
-    here, there = numbers(evaluate(model, x, iw_samples=50)), numbers(evaluate(model.cuda(), x, iw_samples=50))
+    here, there = (
+        numbers(evaluate_split(model, x, iw_samples=50)),
+        numbers(evaluate_split(model.cuda(), x, iw_samples=50)),
+    )
     torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 

@@ -12,7 +12,7 @@ from lso.vae.config.architectures import Architecture
 from lso.vae.data.corpus import Corpus
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import UsageError
-from lso.vae.metrics.evaluation import evaluate, validate
+from lso.vae.metrics.evaluation import evaluate_split, validate
 from lso.vae.metrics.information import log_mixture_within
 from lso.vae.models.vae import VAE, build
 from lso.vae.utils.random import generator
@@ -51,7 +51,7 @@ def test_a_code_of_length_alone_tells_nothing_within_batches_of_one_length(monke
     # Batches of 32 hold their four lengths in shares whose entropy is some 3 / (2 * 32) below log 4.
     assert row["mi"] == pytest.approx(0.0, abs=1e-9) and row["mi_mixed"] == pytest.approx(math.log(4) - 0.047, abs=0.02)
     assert row["mi_split"] == pytest.approx(math.log(4), abs=0.01)
-    found = evaluate(made, sentences(lengths[:200]), iw_samples=0)
+    found = evaluate_split(made, sentences(lengths[:200]), iw_samples=0)
     assert found.mi_mixed is not None and found.mi == pytest.approx(0.0, abs=1e-9) and found.mi_mixed > 1
 
 
@@ -99,7 +99,7 @@ def test_information_within_lengths_is_that_of_a_loop_over_them() -> None:
 
 def test_images_have_one_number() -> None:
     made, x = build(Architecture(latent_dim=2, width=8), False, (1, 8, 8)), torch.rand(20, 1, 8, 8)
-    assert "mi_mixed" not in validate(made, x, 0)[0] and evaluate(made, x, iw_samples=0).mi_mixed is None
+    assert "mi_mixed" not in validate(made, x, 0)[0] and evaluate_split(made, x, iw_samples=0).mi_mixed is None
 
 
 def test_batches_that_leave_out_a_datum_or_hold_it_twice_are_refused() -> None:

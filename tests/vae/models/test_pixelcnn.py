@@ -13,7 +13,7 @@ from lso.vae.config.architectures import ARCHITECTURES, architecture
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.metrics import importance
 from lso.vae.metrics.importance import importance_nll
-from lso.vae.models.autoregressive import generate
+from lso.vae.models.autoregressive import draw_images
 from lso.vae.models.gated_pixelcnn import DIENG2019, KIM2018, GatedColumns, GatedPixelCnnDecoder
 from lso.vae.models.layers import MaskedConv2d, fold_norms
 from lso.vae.models.pixelcnn import HE2019, HE2019_SMALL, PixelCnnColumns, PixelCnnDecoder, ZMaps, run_blocks
@@ -268,7 +268,7 @@ def test_logits_on_the_way_are_those_of_full_passes(name: str, edition: int | No
             return raw
 
     with torch.no_grad():
-        images = generate(partial(Watched, fold_norms(model.decoder)), model.decoder.head, model.shape, noise, z)
+        images = draw_images(partial(Watched, fold_norms(model.decoder)), model.decoder.head, model.shape, noise, z)
         full = model.decode(z, images)
     torch.testing.assert_close(torch.stack(logits, -1).reshape(3, 1, 8, 8), full.logits, rtol=1e-10, atol=1e-10)  # type: ignore[attr-defined]
 

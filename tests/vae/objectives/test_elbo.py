@@ -11,7 +11,7 @@ from lso.vae.config.components import Elbo, FreeBits, ImportanceWeighted, Object
 from lso.vae.distributions.gaussian import DiagonalGaussian, prior_log_prob
 from lso.vae.metrics.importance import log_importance_weights
 from lso.vae.models.vae import VAE, build
-from lso.vae.objectives.elbo import ObjectiveTerms, evaluate
+from lso.vae.objectives.elbo import ObjectiveTerms, objective_terms
 from lso.vae.protocols import Posterior
 from lso.vae.utils.random import generator
 from tests.vae.importance import importance_bound
@@ -36,7 +36,7 @@ def normal(*shape: int) -> Tensor:
 def terms(objective: Objective, model: VAE, w: float = 1.0, n: int = 20) -> tuple[ObjectiveTerms, Posterior, Tensor]:
     x, noise = data(n), normal(objective.samples, n, LATENT)
     q = model.encode(x)
-    return evaluate(objective, model, x, q, noise, torch.tensor(w, dtype=torch.float64)), q, noise
+    return objective_terms(objective, model, x, q, noise, torch.tensor(w, dtype=torch.float64)), q, noise
 
 
 @pytest.mark.parametrize("w", [0.0, 0.3, 1.0])
@@ -81,7 +81,7 @@ def test_bound_tightens_with_samples_in_expectation(model: VAE) -> None:
     q, w = model.encode(x), torch.tensor(1.0, dtype=torch.float64)
     noise = normal(8, len(x), LATENT)
     with torch.no_grad():
-        one, eight = (evaluate(ImportanceWeighted(samples=k), model, x, q, noise[:k], w).loss for k in (1, 8))
+        one, eight = (objective_terms(ImportanceWeighted(samples=k), model, x, q, noise[:k], w).loss for k in (1, 8))
     gain = one - eight
     assert gain.mean() > 5 * gain.std() / math.sqrt(len(gain))
 
@@ -100,7 +100,7 @@ def test_free_bits_of_hand_values(model: VAE) -> None:
     q = DiagonalGaussian(torch.tensor([[0.5, 2.0, 0.0], [0.3, 1.0, 0.0]]).double(), torch.zeros(2, 3).double())
     w = torch.tensor(2.0, dtype=torch.float64)
     for over, counted in (("datum", [0.125 + 2 + 0.1, 0.1 + 0.5 + 0.1]), ("batch", [0.1 + 1.25 + 0.1] * 2)):
-        found = evaluate(FreeBits(floor=0.1, over=over), model, data(2), q, normal(1, 2, LATENT), w)  # type: ignore[arg-type]
+        found = objective_terms(FreeBits(floor=0.1, over=over), model, data(2), q, normal(1, 2, LATENT), w)  # type: ignore[arg-type]
         torch.testing.assert_close(found.loss - found.reconstruction, 2 * torch.tensor(counted).double())
         torch.testing.assert_close(found.kl, torch.tensor([2.125, 0.545]).double())
 
@@ -108,6 +108,6 @@ def test_free_bits_of_hand_values(model: VAE) -> None:
 def test_free_bits_pull_only_above_the_floor(model: VAE) -> None:
     mean = torch.tensor([[0.5, 2.0, 0.3]], dtype=torch.float64, requires_grad=True)
     q = DiagonalGaussian(mean, torch.zeros_like(mean))
-    found = evaluate(FreeBits(floor=0.2), model, data(1), q, normal(1, 1, LATENT), torch.tensor(1.0).double())
+    found = objective_terms(FreeBits(floor=0.2), model, data(1), q, normal(1, 1, LATENT), torch.tensor(1.0).double())
     (gradient,) = torch.autograd.grad((found.loss - found.reconstruction).sum(), mean)
     torch.testing.assert_close(gradient, torch.tensor([[0.0, 2.0, 0.0]]).double())

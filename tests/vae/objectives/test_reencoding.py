@@ -95,7 +95,7 @@ def test_what_is_reencoded_and_where_its_gradients_go(shown: Any) -> None:
 @pytest.mark.parametrize("shown", ["detached", "hard"])
 def test_other_readings_of_the_penalty_train(shown: str) -> None:
     chosen = method("ne-vae-se", reconstruction=shown)
-    made = step.init(small_model(chosen), chosen, Protocol())
+    made = step.fresh_state(small_model(chosen), chosen, Protocol())
     x = torch.rand(8, 1, 8, 8, generator=generator(0, "x"))
     noise = step.draw_noise(chosen, made.model, tuple(x.shape), binarize=True, seed=0, step=0, device=x.device)
     info = step.step(made, x, noise, step.StepInputs(torch.tensor(1.0), torch.tensor(1e-3)))
@@ -106,7 +106,7 @@ def test_other_readings_of_the_penalty_train(shown: str) -> None:
 def test_a_hard_draw_goes_with_a_bound_of_several_samples(arch: str) -> None:
     chosen = method("iwae+ne-vae-se", samples=3, reconstruction="hard", anneal=0)
     made, x = small_model(chosen, arch), batch_for(arch)
-    state = step.init(made, chosen, Protocol(batch_size=len(x)))
+    state = step.fresh_state(made, chosen, Protocol(batch_size=len(x)))
     noise = step.draw_noise(chosen, made, tuple(x.shape), binarize=False, seed=0, step=0, device=torch.device("cpu"))
     info = step.step(state, x, noise, step.StepInputs(torch.tensor(1.0), torch.tensor(1e-3)))
     assert math.isfinite(info.loss.item()) and info.penalty > 0

@@ -21,12 +21,12 @@ from tests.vae.small import STEPS, config, digits, sentences
 
 def inner_steps(updates: Aggressive, losses: list[float]) -> int:
     """Inner steps before an outer one, when the windows have these mean losses."""
-    plan, steps, more = aggressive.init(updates), 0, True
+    plan, steps, more = aggressive.initial_phase(updates), 0, True
     script = iter(losses)
     while more:
         steps += aggressive.window(updates, plan)
         plan, more = aggressive.after_window(updates, plan, next(script))
-    assert plan == aggressive.init(updates)  # ready for the next outer step
+    assert plan == aggressive.initial_phase(updates)  # ready for the next outer step
     return steps
 
 
@@ -50,7 +50,7 @@ def test_a_budget_is_spent_whatever_the_loss(budget: int) -> None:
 
 def phase(updates: Aggressive, information: list[float]) -> int:
     """Epochs until the phase ends, when validation gives these MI; 0 where it does not."""
-    plan = aggressive.init(updates)
+    plan = aggressive.initial_phase(updates)
     for epoch, mi in enumerate(information, 1):
         plan = aggressive.after_epoch(updates, plan, mi, epoch)
         if not plan.active:
@@ -89,7 +89,7 @@ def test_papers_reading_ends_at_the_first_fall() -> None:
 
 
 def test_joint_updates_have_no_inner_steps() -> None:
-    plan = aggressive.init(Joint())
+    plan = aggressive.initial_phase(Joint())
     assert not plan.active and aggressive.window(Joint(), plan) == 0
     assert aggressive.after_epoch(Joint(), plan, 1.0, 1) == plan
 

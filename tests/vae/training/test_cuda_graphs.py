@@ -9,7 +9,17 @@ from torch import Tensor
 
 from lso.vae.config.training import Protocol
 from lso.vae.training.cuda_graphs import ROOM, WARM, Record, Replayed, Run, cuda_graphs
-from lso.vae.training.step import BOTH, Group, State, StepInputs, StepMetrics, draw_noise, fresh_optimizers, init, step
+from lso.vae.training.step import (
+    BOTH,
+    Group,
+    State,
+    StepInputs,
+    StepMetrics,
+    draw_noise,
+    fresh_optimizers,
+    fresh_state,
+    step,
+)
 from tests.vae.small import batch_for, example, small_model
 
 PROTOCOL = Protocol(clip=1.0)
@@ -67,7 +77,7 @@ def trajectory(
 ) -> tuple[Replayed, list[Tensor], State]:
     """Steps of several kinds, with fresh optimizers half way."""
     chosen = example(name)
-    state = init(small_model(chosen, arch).to(device), chosen, PROTOCOL)
+    state = fresh_state(small_model(chosen, arch).to(device), chosen, PROTOCOL)
     replayed = Replayed(state, make)
     current[:], found = [replayed], []
     for at, (count, groups) in enumerate(KINDS):
@@ -143,7 +153,7 @@ def test_cuda_graphs_follow_the_trajectory_of_steps_taken_alone(name: str) -> No
 
 def test_on_a_cpu_steps_are_steps() -> None:
     chosen = example("vae")
-    one, other = (init(small_model(chosen, "mlp"), chosen, PROTOCOL) for _ in range(2))
+    one, other = (fresh_state(small_model(chosen, "mlp"), chosen, PROTOCOL) for _ in range(2))
     x = batch_for("mlp", 16)
     noise = draw_noise(chosen, one.model, tuple(x.shape), binarize=True, seed=0, step=0, device=x.device)
     knobs = StepInputs(torch.tensor(1.0), torch.tensor(1e-3))

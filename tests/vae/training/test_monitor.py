@@ -204,7 +204,7 @@ def test_fractions_and_cycles_of_a_ramp_end_with_their_last_step() -> None:
 
 def test_in_lockstep_the_same_epochs_are_kept(tmp_path: Path) -> None:
     chosen = [config("ne-vae-se", anneal=2, seed=seed, epochs=4, patience=1) for seed in range(2)]
-    found = batched.train([create_trainer(one, digits(), tmp_path / f"t{one.seed}") for one in chosen])
+    found = batched.train_batched([create_trainer(one, digits(), tmp_path / f"t{one.seed}") for one in chosen])
     for one, run in zip(chosen, found, strict=True):
         other = train(one, digits(), tmp_path / f"a{one.seed}")
         for key in ("eligible", "best", "learning_rate"):

@@ -349,7 +349,7 @@ class Look(TrainingCallback):
 
 def test_threads_of_another_number_of_processes_are_not_kept(tmp_path: Path) -> None:
     run, look = killed(config("vae"), tmp_path / "r", step=4), Look()
-    runs.update(run, processes=2, threads=7)
+    runs.update_run(run, processes=2, threads=7)
     resume(run, digits(), callback=look)
     assert look.seen == run.info["threads"] == 1 and run.info["processes"] == 1
 

@@ -9,7 +9,7 @@ from lso.vae.config.methods import Method
 from lso.vae.config.training import Precision, Protocol
 from lso.vae.models.vae import build
 from lso.vae.training.batched import stack, step_together
-from lso.vae.training.step import State, StepInputs, StepNoise, draw_noise, init, step
+from lso.vae.training.step import State, StepInputs, StepNoise, draw_noise, fresh_state, step
 from lso.vae.utils.random import generator
 from tests.vae.small import example, small_networks
 
@@ -25,7 +25,7 @@ def _state(
     dtype: torch.dtype = torch.float64,
 ) -> State:
     sizes = small_networks(method, arch, 4, likelihood, width=16 if arch == "mlp" else 4)
-    return init(build(sizes, method.skip, (1, 8, 8), seed).to(dtype), method, protocol)
+    return fresh_state(build(sizes, method.skip, (1, 8, 8), seed).to(dtype), method, protocol)
 
 
 def _inputs(state: State, seed: int, step: int) -> tuple[Tensor, StepNoise, StepInputs]:

@@ -13,7 +13,7 @@ from lso.vae.config.components import Reencoding
 from lso.vae.config.methods import METHODS
 from lso.vae.config.training import Protocol
 from lso.vae.objectives.reencoding import penalize
-from lso.vae.training.step import State, StepInputs, StepNoise, draw_noise, init, step
+from lso.vae.training.step import State, StepInputs, StepNoise, draw_noise, fresh_state, step
 from lso.vae.utils.random import generator
 from tests.vae.small import PAIRS, batch_for, example, kind_of, quick, small_model
 
@@ -28,7 +28,7 @@ everywhere = pytest.mark.parametrize(
 
 def state(name: str = "vae", arch: str = "mlp", *, clip: float = 0.0, device: str = "cpu") -> State:
     chosen = quick(name)
-    return init(small_model(chosen, arch).to(device), chosen, Protocol(clip=clip))
+    return fresh_state(small_model(chosen, arch).to(device), chosen, Protocol(clip=clip))
 
 
 def batch(n: int = 16) -> Tensor:
@@ -148,7 +148,7 @@ def test_learning_rate_is_the_knob_not_the_protocol(rate: float) -> None:
 
 def test_encoder_moves_by_its_own_rate() -> None:
     chosen = example("vae")
-    made = init(small_model(chosen), chosen, Protocol(learning_rate=1e-3, encoder_learning_rate=4e-3, clip=0.0))
+    made = fresh_state(small_model(chosen), chosen, Protocol(learning_rate=1e-3, encoder_learning_rate=4e-3, clip=0.0))
     before = copy.deepcopy(made.model)
     step(made, batch(), noise(), knobs(rate=5e-4))  # after a decay by half
     for name, rate in (("encoder", 2e-3), ("decoder", 5e-4)):
@@ -196,7 +196,7 @@ def test_gradients_do_not_carry_over_to_the_next_step() -> None:
 def test_refinement_moves_no_running_statistics_there_and_back(name: str) -> None:
     """A step counts as one batch in every batch-norm of the decoder, whatever the passes of the refinement."""
     chosen = example(name)
-    made = init(small_model(chosen, "he2019-small", width=4), chosen, Protocol())
+    made = fresh_state(small_model(chosen, "he2019-small", width=4), chosen, Protocol())
     step(made, batch(), noise(name), knobs())
     norms = [m for m in made.model.decoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert len(norms) > 30 and all(m.num_batches_tracked == 1 for m in norms)

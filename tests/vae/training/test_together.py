@@ -42,7 +42,7 @@ def _together(
             trainers.append(restore_trainer(Run(path), digits(), callback=callback))
         else:
             trainers.append(create_trainer(chosen, digits(), path, callback=callback))
-    return batched.train(trainers, limits)
+    return batched.train_batched(trainers, limits)
 
 
 def assert_alike(one: Run, other: Run) -> None:
@@ -156,7 +156,7 @@ def test_where_one_session_cannot_open_none_is_left_running(tmp_path: Path, alon
         create_trainer(MIXED[i], digits(), tmp_path / str(i), callback=each) for i, each in enumerate(callbacks)
     ]
     with pytest.raises(OSError, match="no terminal"):
-        batched.train(trainers)
+        batched.train_batched(trainers)
     told = [Run(tmp_path / str(number)).info for number in range(3)]
     assert [info["status"] for info in told] == ["failed", "stopped", "stopped"]
     assert told[0]["sentence"] == "OSError: no terminal" and told[2]["sentence"].startswith("no step was taken: ")
@@ -189,7 +189,7 @@ def test_steps_recorded_before_weights_moved_are_not_replayed(tmp_path: Path, mo
     trainers = [create_trainer(configs[0], digits(), tmp_path / "0"), restore_trainer(Run(tmp_path / "1"), digits())]
     trainers[0].step = replay.Replayed(trainers[0].state, lambda: record)
     monkeypatch.setattr(training, "validate", validate)
-    found = batched.train(trainers)
+    found = batched.train_batched(trainers)
     assert [run.info["status"] for run in found] == ["finished", "failed"] and recorded
     monkeypatch.setattr(training, "validate", real)
     assert_alike(found[0], train(configs[0], digits(), tmp_path / "alone"))
@@ -230,4 +230,4 @@ def test_sequences_are_refused(tmp_path: Path) -> None:
     chosen = config("vae", arch="lstm")
     trainers = [create_trainer(chosen, sentences(), tmp_path / str(number)) for number in range(2)]
     with pytest.raises(UsageError, match="one after another"):
-        batched.train(trainers)
+        batched.train_batched(trainers)

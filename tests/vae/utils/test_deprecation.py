@@ -12,7 +12,7 @@ import pytest
 import lso
 from lso.vae.config.training import from_dict, from_folder, to_toml
 from lso.vae.errors import RunError, UsageError
-from lso.vae.runs import Run, update
+from lso.vae.runs import Run, update_run
 from lso.vae.training.callbacks import Limits, TrainingCallback
 from lso.vae.training.loop import train
 from lso.vae.utils import run_schema
@@ -117,6 +117,6 @@ def test_a_folder_states_its_format_and_one_of_a_later_format_is_refused(
     assert run.info["format"] == run_schema.FORMAT
     with monkeypatch.context() as later:
         later.setattr(run_schema, "FORMAT", run_schema.FORMAT + 1)
-        update(run, sentence="")
+        update_run(run, sentence="")
     with pytest.raises(RunError, match=f"has format {run_schema.FORMAT + 1}, expected at most {run_schema.FORMAT}"):
         _ = Run(run.path).info

@@ -109,7 +109,7 @@ def test_run_json_carries_its_own_hash(copy: Run) -> None:
     del values["seals"], values["seal"]  # as they were before there were hashes
     path.write_text(json.dumps(values))
     assert Run(copy.path).seals is None and copy.config and copy.model()
-    runs.update(copy, sentence="gone on with")
+    runs.update_run(copy, sentence="gone on with")
     assert Run(copy.path).seals and copy.model()
 
 
