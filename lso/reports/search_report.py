@@ -116,23 +116,23 @@ def _charts(summary: SearchSummary) -> dict[str, str]:
 
 
 def _tables(summary: SearchSummary) -> dict[str, Any]:
-    makers = (
-        tables.search_checks,
-        tables.search_rules,
-        tables.targets,
-        tables.reproduction,
-        tables.final_values_table,
-        tables.thresholds_table,
-        tables.stopped,
-        tables.distances_table,
-        tables.by_kind,
-        tables.control,
-        tables.activity_table,
-        tables.plausibility_table,
-        tables.best_and_typical,
-        tables.counters,
-    )
-    return {make.__name__: make(summary) for make in makers}
+    makers = {
+        "checks": tables.search_checks,
+        "rules": tables.search_rules,
+        "targets": tables.targets,
+        "reproduction": tables.reproduction,
+        "final_values": tables.final_values_table,
+        "thresholds": tables.thresholds_table,
+        "stopped": tables.stopped,
+        "distances": tables.distances_table,
+        "by_kind": tables.by_kind,
+        "control": tables.control,
+        "activity": tables.activity_table,
+        "plausibility": tables.plausibility_table,
+        "best_and_typical": tables.best_and_typical,
+        "counters": tables.counters,
+    }
+    return {name: make(summary) for name, make in makers.items()}
 
 
 def _cards(summary: SearchSummary) -> list[tuple[str, str, str]]:
