@@ -104,7 +104,7 @@ def test_everything_is_measured(done: tuple[Path, Findings]) -> None:
 
 def test_what_is_done_is_kept(done: tuple[Path, Findings], monkeypatch: pytest.MonkeyPatch) -> None:
     root, first = done
-    for module, name in ((training, "train"), (training, "resume"), (lagging_measure, "posterior_means")):
+    for module, name in ((training, "train"), (training, "resume"), (lagging_measure, "measure_posterior_means")):
         monkeypatch.setattr(module, name, None)
     again = explore(small(), TINY, begin(small(), root, "cpu"))
     assert [end.mi for end in again.endings] == [end.mi for end in first.endings]
