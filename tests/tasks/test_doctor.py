@@ -17,7 +17,7 @@ def failed_search(path: Path, error: Exception | None) -> Run:
     """A search that an error ended, or, without one, too many failed calls of its score."""
     run = runs.create(path, "search", SEARCH)
     if error is None:
-        runs.update(run, status="failed", sentence="Too many calls failed.")
+        runs.update_run(run, status="failed", sentence="Too many calls failed.")
     else:
         runs.record_end(run, error)
     return Run(path)
@@ -40,7 +40,7 @@ def test_the_remedy_follows_the_class_of_the_error(tmp_path: Path, error: Except
 def test_the_error_of_an_earlier_session_is_forgotten(tmp_path: Path) -> None:
     run = failed_search(tmp_path / "found", DataError("no file"))
     assert run.info["error"] == "DataError"
-    runs.update(run, seconds=1.0)
+    runs.update_run(run, seconds=1.0)
     assert run.info["error"] == "DataError"
-    runs.update(run, status="running")
+    runs.update_run(run, status="running")
     assert "error" not in run.info

@@ -46,4 +46,4 @@ def test_other_objectives_and_gradient_searches_are_refused(tmp_path: Path) -> N
 def test_a_search_without_report_says_how_to_get_one(tmp_path: Path, facts: dict[str, object], hint: str) -> None:
     run = create(tmp_path / "found", "search", {"status": "running", "sentence": "", "search": {"budget": 3}, **facts})
     with pytest.raises(RunError, match=rf"(?s)no readable report\.json.*{hint}"):
-        search_numbers([run])
+        read_search_numbers([run])
