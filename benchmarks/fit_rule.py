@@ -19,7 +19,7 @@ from torch import Tensor
 
 import lso
 from lso.analysis.reproduction import BOUND_DEVIATIONS, measure_reproduction, nats_bound
-from lso.tasks.datasets.image_dataset import load_image_dataset
+from lso.tasks.datasets.image_dataset import load_dataset
 from lso.tasks.datasets.preprocessing import prepare_images
 from lso.tasks.training.experiment import reload_dataset
 from lso.vae.data.dataset import to_unit
@@ -31,7 +31,7 @@ N = 24
 def kinds(run: lso.Run) -> dict[str, Tensor]:
     """Targets by kind, as far as the model may know them."""
     known = to_unit(reload_dataset(run).pixels("test")[:N])
-    grey = to_unit(load_image_dataset(run.config.data, "none", 0).pixels("test")[:N])
+    grey = to_unit(load_dataset(run.config.data, "none", 0).pixels("test")[:N])
     size = known.shape[-2], known.shape[-1]
     uniform = torch.rand(N, 1, *size, generator=generator(0, "fit-rule/noise"))
     return {

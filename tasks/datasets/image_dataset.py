@@ -31,7 +31,7 @@ class RawImages:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load_image_dataset(data: DataConfig, binarize: Binarize, seed: int, *, progress: Progress | None = None) -> Dataset:
+def load_dataset(data: DataConfig, binarize: Binarize, seed: int, *, progress: Progress | None = None) -> Dataset:
     """Load the dataset of images that a configuration names, see `lso.tasks.datasets.loading.load_dataset`."""
     data = fill_defaults(data)
     raw = split_images(find_loader(data)(data, progress), data.limit, data.per_class)

@@ -67,7 +67,7 @@ def read_parts(files: Mapping[str, Path], progress: Progress | None = None) -> d
     return found
 
 
-def load_text_dataset(
+def load_dataset(
     data: DataConfig,
     binarize: str,
     seed: int,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lso.tasks.datasets.arrays import as_images, as_labels, load_arrays
-from lso.tasks.datasets.image_dataset import load_image_dataset
+from lso.tasks.datasets.image_dataset import load_dataset
 from lso.vae.config.training import DataConfig
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError
@@ -19,11 +19,11 @@ GREY = np.random.default_rng(0).integers(0, 256, (20, 10, 12), dtype=np.uint8)
 
 
 def load(path: Path) -> Dataset:
-    return load_image_dataset(DataConfig(task="arrays", path=str(path)), "none", 0)
+    return load_dataset(DataConfig(task="arrays", path=str(path)), "none", 0)
 
 
 def folder_of(path: Path) -> Dataset:
-    return load_image_dataset(DataConfig(task="images", path=str(path)), "none", 0)
+    return load_dataset(DataConfig(task="images", path=str(path)), "none", 0)
 
 
 class Trap:

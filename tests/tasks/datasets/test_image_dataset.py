@@ -12,7 +12,7 @@ import torch
 
 from lso.tasks.datasets import mnist, omniglot
 from lso.tasks.datasets.download import RemoteFile, file_hash
-from lso.tasks.datasets.image_dataset import RawImages, load_image_dataset, split_images
+from lso.tasks.datasets.image_dataset import RawImages, load_dataset, split_images
 from lso.tasks.datasets.loading import load_dataset as load_any
 from lso.tasks.datasets.splits import UNSPLIT
 from lso.vae.config.training import Binarize, DataConfig
@@ -106,7 +106,7 @@ def test_classes_that_are_not_known_cannot_be_asked_for() -> None:
 
 
 def test_so_many_of_each_digit_reach_the_dataset() -> None:
-    dataset = load_image_dataset(DataConfig(per_class=20), "none", 0)
+    dataset = load_dataset(DataConfig(per_class=20), "none", 0)
     assert dataset.labels["train"].bincount().tolist() == [20] * 10 and sizes(dataset) == [200, 179, 179]
     assert "10 classes with at most 20 training images each." in dataset.provenance["notes"]
 
@@ -117,7 +117,7 @@ def test_too_few_images_are_refused() -> None:
 
 
 def test_digits_are_embedded() -> None:
-    dataset = load_image_dataset(DataConfig(), "none", 0)
+    dataset = load_dataset(DataConfig(), "none", 0)
     assert sizes(dataset) == [1439, 179, 179]
     assert dataset.shape == (1, 8, 8)
     every = torch.cat([dataset.pixels(name) for name in SPLITS])
@@ -128,7 +128,7 @@ def test_digits_are_embedded() -> None:
 
 
 def test_images_named_in_python_are_fitted_and_binarized_as_the_task_has_it(tmp_path: Path) -> None:
-    assert load_any(DataConfig()).hash() == load_image_dataset(DataConfig(), "dynamic", 0).hash()
+    assert load_any(DataConfig()).hash() == load_dataset(DataConfig(), "dynamic", 0).hash()
     wide = np.random.default_rng(0).integers(0, 256, (60, 20, 28), dtype=np.uint8)
     np.savez(tmp_path / "mnist.npz", train_x=wide, test_x=wide)
     mnist = DataConfig(task="mnist", path=str(tmp_path / "mnist.npz"), size=28)
@@ -138,7 +138,7 @@ def test_images_named_in_python_are_fitted_and_binarized_as_the_task_has_it(tmp_
 
 def test_binarization_is_by_the_seed_and_leaves_dynamic_training_data_alone() -> None:
     cases: list[tuple[Binarize, int]] = [("none", 0), ("dynamic", 0), ("fixed", 0), ("fixed", 0), ("fixed", 1)]
-    none, dynamic, fixed, again, other = (load_image_dataset(DataConfig(), mode, seed) for mode, seed in cases)
+    none, dynamic, fixed, again, other = (load_dataset(DataConfig(), mode, seed) for mode, seed in cases)
     assert torch.equal(dynamic.pixels("train"), none.pixels("train"))
     assert torch.equal(dynamic.pixels("test"), fixed.pixels("test"))
     assert fixed.hash() == again.hash() != other.hash()
@@ -149,8 +149,8 @@ def test_binarization_is_by_the_seed_and_leaves_dynamic_training_data_alone() ->
 
 
 def test_polarity_and_size_are_switchable_and_stated() -> None:
-    plain = load_image_dataset(DataConfig(), "none", 0)
-    turned = load_image_dataset(DataConfig(size=16, channels=3, invert=True), "none", 0)
+    plain = load_dataset(DataConfig(), "none", 0)
+    turned = load_dataset(DataConfig(size=16, channels=3, invert=True), "none", 0)
     assert turned.shape == (3, 16, 16)
     assert turned.pixels("train").mean().item() == pytest.approx(1 - plain.pixels("train").mean().item(), abs=0.01)
     assert turned.provenance["inverted"] is True
@@ -162,15 +162,15 @@ def test_polarity_and_size_are_switchable_and_stated() -> None:
 
 def test_wrong_tasks_and_paths_are_told() -> None:
     with pytest.raises(UsageError, match=r"needs a path to your images\nGive it with --data"):
-        load_image_dataset(DataConfig(task="images"), "none", 0)
+        load_dataset(DataConfig(task="images"), "none", 0)
     with pytest.raises(UsageError, match="embedded and reads no path"):
-        load_image_dataset(DataConfig(path="x"), "none", 0)
+        load_dataset(DataConfig(path="x"), "none", 0)
     with pytest.raises(DataError, match="no file or folder /nowhere"):
-        load_image_dataset(DataConfig(task="mnist", path="/nowhere"), "none", 0)
+        load_dataset(DataConfig(task="mnist", path="/nowhere"), "none", 0)
 
 
 def test_mnist_holds_out_the_last_ten_thousand_and_knows_the_original(data_path: Find) -> None:
-    dataset = load_image_dataset(DataConfig(task="mnist", path=str(data_path("mnist.npz"))), "none", 0)
+    dataset = load_dataset(DataConfig(task="mnist", path=str(data_path("mnist.npz"))), "none", 0)
     assert sizes(dataset) == [50_000, 10_000, 10_000]
     assert dataset.pixels("train").dtype == torch.uint8
     # label counts and mean intensity as in the note beside the data
@@ -193,7 +193,7 @@ def test_mnist_reads_idx_files(tmp_path: Path, suffix: str) -> None:
     for key, x in arrays.items():
         write_idx(tmp_path / f"{mnist.STEMS[key]}{suffix}", x)
     for path in (tmp_path, tmp_path / f"{mnist.STEMS['train_x']}{suffix}"):
-        dataset = load_image_dataset(DataConfig(task="mnist", path=str(path)), "none", 0)
+        dataset = load_dataset(DataConfig(task="mnist", path=str(path)), "none", 0)
         assert sizes(dataset) == [50, 10, 60]
         assert np.array_equal(dataset.pixels("train")[:, 0].numpy(), arrays["train_x"][:50])
         assert np.array_equal(dataset.labels["test"].numpy(), arrays["test_y"])
@@ -211,7 +211,7 @@ def test_mnist_is_downloaded_with_its_checksums(tmp_path: Path, monkeypatch: pyt
         return tmp_path / Path(remote.name).name
 
     monkeypatch.setattr(mnist, "fetch", fetch)
-    dataset = load_image_dataset(DataConfig(task="mnist"), "none", 0)
+    dataset = load_dataset(DataConfig(task="mnist"), "none", 0)
     assert sizes(dataset) == [50, 10, 60]
     assert [remote.checksums for remote in asked] == [(f"md5:{md5}",) for md5 in mnist.GZ_MD5.values()]
     assert asked[0].urls == tuple(f"{mirror}train-images-idx3-ubyte.gz" for mirror in mnist.MIRRORS)
@@ -219,14 +219,14 @@ def test_mnist_is_downloaded_with_its_checksums(tmp_path: Path, monkeypatch: pyt
 
 def test_mnist_s_bad_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no MNIST in"):
-        load_image_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+        load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
     path = tmp_path / f"{mnist.STEMS['train_x']}.gz"
     path.write_bytes(b"\x1f\x8bnonsense")
     with pytest.raises(DataError, match="is not an idx file of bytes"):
-        load_image_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+        load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
     write_idx(path, np.zeros((9, 28, 28)))
     with pytest.raises(DataError, match="no MNIST test_x"):
-        load_image_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+        load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
 
 
 IMAGES, LABELS = np.zeros((60, 28, 28), dtype=np.uint8), np.arange(60) % 10
@@ -256,7 +256,7 @@ def test_mnist_s_images_and_labels_belong_together(tmp_path: Path, key: str, x: 
     np.savez(tmp_path / "mnist.npz", **arrays)
     for path in (tmp_path, tmp_path / "mnist.npz"):
         with pytest.raises(DataError, match=words) as caught:
-            load_image_dataset(DataConfig(task="mnist", path=str(path), per_class=2), "none", 0)
+            load_dataset(DataConfig(task="mnist", path=str(path), per_class=2), "none", 0)
         assert caught.value.hint
 
 
@@ -268,12 +268,12 @@ def test_idx_files_cut_anywhere_are_told(tmp_path: Path) -> None:
         for size in (0, 3, 4, 7, 8, len(whole) - 1):
             (tmp_path / stem).write_bytes(whole[:size])
             with pytest.raises(DataError, match=rf"{stem} is not an idx file of bytes: .*\nLeave --data out"):
-                load_image_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+                load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
         (tmp_path / stem).write_bytes(whole[:2] + b"\x0d" + whole[3:])  # of floats
         with pytest.raises(DataError, match=f"{stem} is not an idx file of bytes"):
-            load_image_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
+            load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)
         (tmp_path / stem).write_bytes(whole)
-    assert sizes(load_image_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)) == [50, 10, 60]
+    assert sizes(load_dataset(DataConfig(task="mnist", path=str(tmp_path)), "none", 0)) == [50, 10, 60]
 
 
 def test_omniglot_s_images_and_characters_belong_together(tmp_path: Path) -> None:
@@ -285,16 +285,16 @@ def test_omniglot_s_images_and_characters_belong_together(tmp_path: Path) -> Non
             labels: Any = {keys[0]: wrong, keys[1]: many}
             np.savez(tmp_path / "omniglot.npz", train_x=IMAGES, test_x=IMAGES, **labels)
             with pytest.raises(DataError, match=rf"omniglot.npz:{keys[0]}: expected") as caught:
-                load_image_dataset(DataConfig(task="omniglot", path=str(tmp_path / "omniglot.npz")), "none", 0)
+                load_dataset(DataConfig(task="omniglot", path=str(tmp_path / "omniglot.npz")), "none", 0)
             assert caught.value.hint
     flat = {"data": np.zeros((784, 60)), "testdata": np.zeros((784, 60))}
     savemat(tmp_path / "chardata.mat", flat | {"targetchar": many[None], "testtargetchar": many[None, :59]})
     with pytest.raises(DataError, match=r"OMNIGLOT testtargetchar: expected one label for each of 60 images"):
-        load_image_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
+        load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
 
 
 def test_the_omniglot_substitute_says_that_it_is_one(data_path: Find) -> None:
-    dataset = load_image_dataset(DataConfig(task="omniglot", path=str(data_path("omniglot28_lake.npz"))), "dynamic", 0)
+    dataset = load_dataset(DataConfig(task="omniglot", path=str(data_path("omniglot28_lake.npz"))), "dynamic", 0)
     assert sizes(dataset) == [22_345, 2_000, 8_115]
     assert dataset.provenance["substitute"] is True
     assert "SUBSTITUTE" in dataset.provenance["notes"][0]
@@ -316,7 +316,7 @@ def test_chardata_s_images_are_transposed_back(tmp_path: Path, monkeypatch: pyte
     train, test = rng.random((30, 28, 28)), rng.random((7, 28, 28))
     path = tmp_path / "chardata.mat"
     write_chardata(path, train, test)
-    dataset = load_image_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
+    dataset = load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
     assert sizes(dataset) == [25, 5, 7]
     np.testing.assert_allclose(dataset.pixels("test")[:, 0].numpy(), test, rtol=1e-6)
     np.testing.assert_allclose(dataset.pixels("train")[:, 0].numpy(), train[dataset.labels["train"].numpy()], rtol=1e-6)
@@ -324,7 +324,7 @@ def test_chardata_s_images_are_transposed_back(tmp_path: Path, monkeypatch: pyte
     assert "its MD5 differs" in dataset.provenance["notes"][0]
     sums = (f"md5:{file_hash(path, 'md5')}",)
     monkeypatch.setattr(omniglot, "CHARDATA", RemoteFile(name="x", urls=(), checksums=sums))
-    true = load_image_dataset(DataConfig(task="omniglot", path=str(path)), "none", 0)
+    true = load_dataset(DataConfig(task="omniglot", path=str(path)), "none", 0)
     assert (true.provenance["substitute"], true.provenance["exact"]) == (False, True)
 
 
@@ -336,7 +336,7 @@ def test_chardata_s_characters_are_told_apart_across_alphabets(tmp_path: Path) -
     target = np.eye(3)[alphabet].T
     named = {"target": target, "targetchar": character[None], "testtarget": target, "testtargetchar": character[None]}
     savemat(tmp_path / "chardata.mat", {"data": np.zeros((784, 60)), "testdata": np.zeros((784, 60))} | named)
-    labels = load_image_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0).labels["test"]
+    labels = load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0).labels["test"]
     pairs = set(zip(alphabet.tolist(), character.tolist(), labels.tolist(), strict=True))
     assert len(pairs) == len(set(labels.tolist())) == 6
 
@@ -354,10 +354,10 @@ def test_mnist_is_not_taken_for_omniglot(tmp_path: Path, sizes: tuple[int, int])
 
 def test_omniglot_s_bad_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no OMNIGLOT in"):
-        load_image_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
+        load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
     (tmp_path / "chardata.mat").write_text("hello")
     with pytest.raises(DataError, match=r"is not OMNIGLOT's chardata.mat"):
-        load_image_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
+        load_dataset(DataConfig(task="omniglot", path=str(tmp_path)), "none", 0)
     np.savez(tmp_path / "omniglot.npz", x=np.zeros(3))
     with pytest.raises(DataError, match="has no train_x and test_x"):
-        load_image_dataset(DataConfig(task="omniglot", path=str(tmp_path / "omniglot.npz")), "none", 0)
+        load_dataset(DataConfig(task="omniglot", path=str(tmp_path / "omniglot.npz")), "none", 0)

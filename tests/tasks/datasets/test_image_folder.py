@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from lso.tasks.datasets import image_folder as folders
-from lso.tasks.datasets.image_dataset import load_image_dataset
+from lso.tasks.datasets.image_dataset import load_dataset
 from lso.tasks.datasets.image_folder import ImageFiles, image_files, read_files
 from lso.vae.config.training import DataConfig
 from lso.vae.data.dataset import SPLITS
@@ -159,7 +159,7 @@ def make_bad(folder: Path) -> dict[str, str]:
 
 def test_bad_files_are_named_counted_and_skipped(tmp_path: Path) -> None:
     words = make_bad(folder_of_digits(tmp_path / "x") / "bad")
-    dataset = load_image_dataset(DataConfig(task="images", path=str(tmp_path / "x"), bad_files="skip"), "none", 0)
+    dataset = load_dataset(DataConfig(task="images", path=str(tmp_path / "x"), bad_files="skip"), "none", 0)
     assert sum(len(dataset.split(name)) for name in SPLITS) == 12
     skipped = dataset.provenance["skipped"]
     assert len(skipped) == len(words)
@@ -183,30 +183,30 @@ def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch: py
 
 def test_no_folder_no_files_and_too_few_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file or folder"):
-        load_image_dataset(DataConfig(task="images", path=str(tmp_path / "missing")), "none", 0)
+        load_dataset(DataConfig(task="images", path=str(tmp_path / "missing")), "none", 0)
     with pytest.raises(DataError, match=r"no image files in .*it holds nothing"):
-        load_image_dataset(DataConfig(task="images", path=str(tmp_path)), "none", 0)
+        load_dataset(DataConfig(task="images", path=str(tmp_path)), "none", 0)
     for name in (".hidden.png", "notes.txt", "a.heic", "b.heic"):
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"it holds 2 \.heic, 1 \.txt\nExpected files that end in \.png"):
-        load_image_dataset(DataConfig(task="images", path=str(tmp_path)), "none", 0)
+        load_dataset(DataConfig(task="images", path=str(tmp_path)), "none", 0)
     with pytest.raises(DataError, match="is a file, expected a folder"):
-        load_image_dataset(DataConfig(task="images", path=str(tmp_path / "notes.txt")), "none", 0)
+        load_dataset(DataConfig(task="images", path=str(tmp_path / "notes.txt")), "none", 0)
     folder_of_digits(tmp_path, n=3)
     with pytest.raises(DataError, match="only 3 images to split"):
-        load_image_dataset(DataConfig(task="images", path=str(tmp_path)), "none", 0)
+        load_dataset(DataConfig(task="images", path=str(tmp_path)), "none", 0)
 
 
 def test_a_folder_of_photos_is_in_colour_and_always_the_same(tmp_path: Path) -> None:
     for i in range(20):
         photo(i).save(tmp_path / f"{i}.{'png' if i % 2 else 'jpg'}")
     config = DataConfig(task="images", path=str(tmp_path))
-    dataset = load_image_dataset(config, "none", 0)
+    dataset = load_dataset(config, "none", 0)
     assert dataset.shape == (3, 48, 48)
     assert dataset.pixels("train").dtype == torch.uint8
     assert [len(dataset.split(name)) for name in SPLITS] == [16, 2, 2]
-    assert dataset.hash() == load_image_dataset(config, "none", 1).hash()
-    grey = load_image_dataset(DataConfig(task="images", path=str(tmp_path), channels=1, size=16, limit=5), "none", 0)
+    assert dataset.hash() == load_dataset(config, "none", 1).hash()
+    grey = load_dataset(DataConfig(task="images", path=str(tmp_path), channels=1, size=16, limit=5), "none", 0)
     assert grey.shape == (1, 16, 16)
     assert len(grey.train) == 5
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lso.tasks.datasets.image_dataset import load_image_dataset
+from lso.tasks.datasets.image_dataset import load_dataset
 from lso.tasks.doctor import check_run
 from lso.tasks.search.targets import load_data, load_datum
 from lso.tasks.training import experiment
@@ -22,7 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_part_of_the_runs_own_data_is_as_the_model_sees_it(run: Run) -> None:
-    own = load_image_dataset(run.config.data, "dynamic", 0).pixels("test")
+    own = load_dataset(run.config.data, "dynamic", 0).pixels("test")
     assert torch.equal(load_data(run, "test:5").batch, own[:5])
     assert torch.equal(load_data(run, "test").batch, own)
     train = load_data(run, "train").batch

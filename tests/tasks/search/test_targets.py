@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lso.tasks.datasets.image_dataset import load_image_dataset
+from lso.tasks.datasets.image_dataset import load_dataset
 from lso.tasks.search.targets import Targets, load_targets
 from lso.vae.config.training import Binarize, DataConfig
 from lso.vae.data.dataset import to_unit
@@ -36,7 +36,7 @@ def test_a_picture_is_the_same_from_a_file_a_folder_and_an_array(tmp_path: Path)
 def test_targets_equal_training_images_of_the_same_files(tmp_path: Path) -> None:
     folder = folder_of_digits(tmp_path, n=12, side=50)
     data = DataConfig(task="images", path=str(folder), size=16, invert=True)
-    dataset = load_image_dataset(data, "none", 0)
+    dataset = load_dataset(data, "none", 0)
     every = torch.cat([dataset.pixels("train"), dataset.pixels("validation"), dataset.pixels("test")])
     targets = load_targets(folder, data, dataset.shape, "none", 0).batch
     assert targets.shape == every.shape
