@@ -1,1 +1,1 @@
-"""What a model is measured by: likelihoods, information, active units, inference gaps, collapse."""
+"""Metrics of a VAE: likelihood estimates, mutual information, active units, inference gaps, posterior collapse."""

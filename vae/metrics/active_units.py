@@ -1,4 +1,4 @@
-"""Which latent dimensions are used: by the encoder (variance of its means) and by the decoder (loss when redrawn)."""
+"""Use of each latent dimension: by the encoder (variance of its means) and by the decoder (loss when redrawn)."""
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -47,7 +47,7 @@ def redraw_rise(
 
         U_ij = log p(x_i | z_i) - log p(x_i | z_i with z_ij := e_ij),  e_ij ~ N(0, 1);  exactly 0 where j is ignored.
 
-    Active units look at the encoder alone; this asks whether the decoder listens.
+    Active units are a property of the encoder alone; this measures whether the decoder uses the dimension.
 
     Args:
         model: the VAE, in eval mode; decodes the batch ``latent + 1`` times.
@@ -60,7 +60,8 @@ def redraw_rise(
     """
     nll = -model.decode(z, x).log_prob(x)
     rises = []
-    # One pass a dimension, all of one shape: another shape may round otherwise, and an ignored dimension must give 0.
+    # One pass per dimension, all of the shape of the first: another shape may be rounded differently, and a dimension
+    # that the decoder ignores must give exactly 0.
     for dimension in range(z.shape[1]):
         code = z.clone()
         code[:, dimension] = redrawn[:, dimension]

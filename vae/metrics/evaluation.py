@@ -1,4 +1,4 @@
-"""Per-datum terms of the metrics: reconstruction, negative ELBO, KL by dimension, re-encoding error."""
+"""Evaluation of a split: reconstruction, negative ELBO, KL per dimension, re-encoding error, and all other metrics."""
 
 import dataclasses
 import json
@@ -23,7 +23,14 @@ from lso.vae.inference.posterior import clip_group_size, count_draws, infer
 from lso.vae.metrics.active_units import is_active, mean_variance, redraw_rise
 from lso.vae.metrics.importance import BLOCK, importance_nll
 from lso.vae.metrics.information import aggregate_kl, log_mixture, log_mixture_within, mutual_information
-from lso.vae.metrics.passes import draw_code_noise, draw_normals, eval_mode, pass_size, starts, to_model_input
+from lso.vae.metrics.passes import (
+    draw_code_noise,
+    draw_inference_noise,
+    draw_normals,
+    eval_mode,
+    pass_size,
+    to_model_input,
+)
 from lso.vae.models.sequence_decoding import greedy
 from lso.vae.models.vae import VAE
 from lso.vae.protocols import Likelihood, Posterior, Prior
@@ -70,11 +77,11 @@ def negative_elbo(
 def kl(
     q: Posterior, prior: Prior = StandardNormal(), z: Float[Tensor, "batch latent"] | None = None
 ) -> Float[Tensor, "batch part"]:
-    """KL(q(z|x) || p(z)) as it is measured, in double; of diagonal Gaussians to N(0, I) nonnegative.
+    """KL(q(z|x) || p(z)) of each part, in double; nonnegative for diagonal Gaussians and the prior N(0, I).
 
         1/2 (mean^2 + (exp(log_var) - 1) - log_var)
 
-    Near the prior the sum in single precision, which training takes, cancels to some 1e-7 of either sign.
+    In single precision, as in training, the terms cancel near the prior and leave some 1e-7 of either sign.
     """
     if not (isinstance(q, DiagonalGaussian) and isinstance(prior, StandardNormal)):
         assert z is not None
@@ -111,44 +118,46 @@ def reencoding_error(
         E_ij = (z_ij - z~_ij)^2,  z~ = mu~ + sigma~ * noise, or mu~ without noise;  (mu~, sigma~) = encoder(E[x|z]).
 
     Sampled-sampled (z and z~ drawn) is 2 at full collapse; mean-mean (z a posterior mean, no noise) is 0 there. A model
-    without an encoder finds the second code as its method does.
+    without an encoder infers the second code by its own method.
 
     Args:
         model: the VAE, in eval mode.
         z: ``(batch, latent)`` codes.
         likelihood: p(x|z), whose mean is re-encoded.
-        noise: ``(batch, width)`` what the posterior draws the second code by, or None for the mean.
-        start: what an inference without an encoder draws with.
+        noise: ``(batch, width)`` noise of the second code, or None for the posterior mean.
+        start: random numbers of an inference without an encoder.
     Returns:
         ``(batch, latent)``, dimensionless; the error is the mean over both axes.
     Source: the se loss of NE-VAE (2021), reduced by a mean over dimensions.
     """
     if isinstance(model.inference, Svi):
-        shown = likelihood.mode if model.kind == "sequence" else likelihood.mean  # tokens are what it can be forced on
+        shown = (
+            likelihood.mode if model.kind == "sequence" else likelihood.mean
+        )  # the decoder can be teacher-forced on tokens only
         again = infer(model.inference, model, shown, start, 1.0)
     else:
         again = model.encode(likelihood.mean)
     return (z - (again.mean if noise is None else again.sample(noise))) ** 2
 
 
-MI_BATCH = {"image": 50, "sequence": 32}  # batches of He et al. (2019), within which they estimate MI
-USE_DATA = 200  # data from which the decoder use of an autoregressive decoder is estimated
-MATCH_DATA = 1000  # sequences that are decoded to be compared with themselves
+MI_BATCH = {"image": 50, "sequence": 32}  # batch sizes in which He et al. (2019) estimate MI
+USE_DATA = 200  # data for the decoder use of an autoregressive decoder, whose passes are slow
+MATCH_DATA = 1000  # sequences that are reconstructed for the exact-match rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """The account of one split, in nats and per datum.
+    """All metrics of one split, in nats and per datum.
 
     Args:
         neg_elbo: -ELBO at KL weight 1, one sample.
         reconstruction: -log p(x|z), the same sample.
         kl: analytic KL(q(z|x) || p(z)).
-        kl_per_dimension: its parts.
+        kl_per_dimension: the KL of each dimension.
         iw_nll: importance-weighted estimate of -log p(x); None if it was left out.
-        iw_samples: its K.
-        mi: mutual information within batches of at most ``mi_batch``, of a seeded order; those of sequences are of one
-            length each, as in published tables, so that the length itself is not counted; at most log ``mi_batch``.
+        iw_samples: K of this estimate.
+        mi: mutual information within batches of at most ``mi_batch`` data in a seeded order; at most log ``mi_batch``.
+            A batch of sequences holds a single length, as in published tables, so that the length is not counted.
         mi_mixed: the same within batches of any lengths: a code of length alone scores 1.8 nats in it on Short Yelp,
             and 0 in ``mi``; None for images.
         mi_batch: B; no more than ``n``.
@@ -160,7 +169,7 @@ class Metrics:
         reencoding_error: sampled-sampled, mean over data and dimensions; 2 at full collapse.
         reencoding_error_mean: mean-mean.
         reencoding_error_per_dimension: sampled-sampled, mean over data.
-        tokens: of a sequence, mean over the split: the end symbol is counted, the start is not; None for images.
+        tokens: mean number per sequence, with the end symbol, without the start symbol; None for images.
         perplexity: exp(summed NLL / summed tokens), of the importance-weighted NLL, or of -ELBO where that was left
             out; None for images.
         exact_match: share of the first 1000 sequences that the greedy decode of the posterior mean equals; None for
@@ -215,7 +224,7 @@ def validate(
     batch_size: int | None = None,
     mi_batch: int | None = None,
 ) -> tuple[dict[str, float | int], Posterior]:
-    """The cheap metrics of a split, for each epoch's row, with one host read.
+    """Compute the cheap metrics of a split, for the row of each epoch, with a single host read.
 
     Args:
         model: the VAE; left in the mode it was found in.
@@ -248,7 +257,7 @@ def evaluate_split(
     inference: Inference | None = None,
     callback: Callable[[int, int], None] | None = None,
 ) -> Metrics:
-    """All metrics of a split. At the same seed the shared numbers equal those of `validate`.
+    """Compute all metrics of a split; at the same seed those of `validate` have the same values.
 
     Args:
         model: the VAE; left in the mode it was found in.
@@ -317,15 +326,15 @@ def decoder_use(
 ) -> Float[Tensor, " latent"]:
     """Mean rise of the reconstruction NLL when a dimension is redrawn from the prior, in nats (see `redraw_rise`).
 
-    The split is decoded ``latent + 1`` times; by an autoregressive decoder, which is slow, only 200 data of it, drawn
-    by the seed, as a split may be sorted.
+    The split is decoded ``latent + 1`` times. For autoregressive decoders, which are slow, 200 data are used, drawn at
+    random because a split may be sorted.
 
     Args:
         model: the VAE; left in the mode it was found in.
         x: ``(n, channels, height, width)``, ``uint8`` or floating in [0, 1]; or a corpus.
         q: ``(n, latent)`` posteriors of the split.
-        seed: of the codes, which are those of `validate`, and of what they are redrawn with.
-        batch_size: data in one pass; None as in `evaluate_split`.
+        seed: of the codes, which equal those of `validate`, and of the redrawn values.
+        batch_size: data in one pass; None as in `evaluate`.
     Returns:
         ``(latent,)`` in double; exactly 0 where the decoder ignores the dimension.
     """
@@ -344,7 +353,7 @@ def decoder_use(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Codes:
-    """One pass over a split: posteriors and one code each, ``(n, latent)``, and per-datum values, ``(n,)``."""
+    """Results of a pass over a split: posteriors and one code each, ``(n, latent)``, and per-datum values, ``(n,)``."""
 
     q: Posterior
     z: Tensor
@@ -362,8 +371,8 @@ def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_s
     unit = math.lcm(clip_group_size(how), clip_group_size(model.inference))  # whole groups in each pass
     batch_size = max(unit, batch_size - batch_size % unit)
     first, second = (draw_code_noise(model, x, seed, purpose) for purpose in ("posterior", "reencoding"))
-    start = starts(model, x, seed, count_draws(how))
-    again = starts(model, x, seed, count_draws(model.inference))
+    start = draw_inference_noise(model, x, seed, count_draws(how))
+    again = draw_inference_noise(model, x, seed, count_draws(model.inference))
     posteriors, parts, order = [], [], []
     for rows in split_passes(x, batch_size):
         data = to_model_input(model, x, rows)
@@ -371,7 +380,7 @@ def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_s
         z = q.sample(first[rows])
         likelihood = model.decode(z, data)
         loss = reconstruction(likelihood, data)
-        error = error_mean = z  # without latents empty, and no second decode is made
+        error = error_mean = z  # empty without latents, which saves the second decode
         if model.latent_dim:
             error = reencoding_error(model, z, likelihood, second[rows], again[:, rows])
             error_mean = reencoding_error(model, q.mean, model.decode(q.mean, data), start=again[:, rows])
@@ -389,7 +398,7 @@ def _encode(model: VAE, x: Data, seed: int, inference: Inference | None, batch_s
 def _row(model: VAE, x: Data, codes: _Codes, seed: int, mi_batch: int | None) -> dict[str, float | int]:
     q, n, size = codes.q, len(codes.q), MI_BATCH[model.kind] if mi_batch is None else mi_batch
     require(size >= 1, "mi_batch >= 1", size, "He et al. (2019) use 50 for images, 32 for text.")
-    # A split may be sorted, by class say: batches are made in a seeded order.
+    # A split may be sorted, e.g. by class, so the batches are taken in a seeded random order.
     order = torch.randperm(n, generator=generator(seed, "metrics/order"))
     mixed = _information(codes, torch.split(order, size))
     values = {
@@ -404,8 +413,8 @@ def _row(model: VAE, x: Data, codes: _Codes, seed: int, mi_batch: int | None) ->
         "reencoding_error_mean": codes.error_mean.double().sum() / max(1, codes.error.numel()),
     }
     if isinstance(x, Corpus):
-        # As the authors' batches (jxhe/vae-lagging-encoder, data/text_data.py), whose order within a length is that of
-        # an unstable sort.
+        # One length per batch, as in the authors' code (jxhe/vae-lagging-encoder, data/text_data.py), whose order
+        # within a length is that of an unstable sort.
         values["mi"], values["mi_mixed"] = _information(codes, [order[g] for g in x[order].groups(size)]), mixed
         values["tokens"] = codes.tokens.double().mean()
         values["perplexity"] = (values["neg_elbo"] / values["tokens"]).exp()
@@ -414,7 +423,7 @@ def _row(model: VAE, x: Data, codes: _Codes, seed: int, mi_batch: int | None) ->
 
 
 def _information(codes: _Codes, batches: Sequence[Tensor]) -> Tensor:
-    """``()`` mutual information within batches."""
+    """Return the mutual information within batches, a scalar."""
     return mutual_information(codes.q, codes.z, log_mixture_within(codes.q, codes.z, batches)).mean()
 
 
@@ -439,11 +448,13 @@ def _iw_nll(
 
 
 def _exact_match(model: VAE, x: Corpus, q: Posterior) -> float:
-    """Share of the first sequences that the greedy decode of their posterior mean equals."""
+    """Return the share of the first `MATCH_DATA` sequences that greedy decoding of the posterior mean reproduces."""
     part, matches = x[:MATCH_DATA], 0
     for rows in split_passes(part, pass_size(model)):
         data = to_model_input(model, part, rows)
-        found = greedy(model.stepwise, q.mean[:MATCH_DATA][rows], data.shape[1] + 1)  # one more, to see it end
+        found = greedy(
+            model.stepwise, q.mean[:MATCH_DATA][rows], data.shape[1] + 1
+        )  # one more token, to see whether it ends
         both = [pad(part, (0, data.shape[1] + 1 - part.shape[1]), value=PAD) for part in (found, data)]
         matches += int((both[0] == both[1]).all(1).sum())
     return matches / len(part)

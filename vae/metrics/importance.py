@@ -1,4 +1,4 @@
-"""Importance weighting: the bound of K samples on the log evidence, and its running form with memory constant in K."""
+"""Importance-weighted bound on the log evidence, accumulated with memory constant in the number of samples K."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from lso.vae.protocols import Likelihood, Posterior, Prior
 from lso.vae.utils.random import draw
 from lso.vae.utils.validation import require
 
-# Data whose noise is drawn together. Fixed, and no option, so that the draws do not depend on how the work is cut.
-# 50 is the test batch of He et al. (2019).
+# Number of data whose noise is drawn together. Fixed, so that the draws do not depend on how the split is divided into
+# passes. 50 is the test batch of He et al. (2019).
 BLOCK = 50
 
 
@@ -35,7 +35,7 @@ class LogMean:
     count: int = 0
 
     def add(self, value: Float[Tensor, "batch sample"]) -> "LogMean":
-        """Take in more values."""
+        """Return the state after more values."""
         maximum = torch.maximum(self.maximum, value.amax(1))
         # inf - inf is NaN: where nothing finite was seen, or an infinite value, subtract 0 and let exp do.
         shift = torch.where(torch.isinf(maximum), 0.0, maximum)
@@ -48,7 +48,7 @@ class LogMean:
 
 
 def log_mean(batch: int, like: Tensor) -> LogMean:
-    """The empty running log-mean-exp."""
+    """Return the running log-mean-exp of no values yet."""
     return LogMean(like.new_full((batch,), -torch.inf), like.new_zeros(batch))
 
 
@@ -63,7 +63,7 @@ def log_importance_weights(
 
         log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x),  z_k = mean + sigma * noise_k.
 
-    ``decode`` is asked for ``sample * batch`` codes in one pass.
+    ``decode`` gets ``sample * batch`` codes in one pass.
 
     Source: Burda, Grosse, Salakhutdinov (2016), arXiv:1509.00519, sec. 3. Deviations: none.
     """
@@ -84,8 +84,8 @@ def importance_nll(
 ) -> Float[Tensor, " n"]:
     """Importance-weighted estimate of the negative log evidence, -L_K, in nats, memory constant in K.
 
-    Data go in blocks of ``BLOCK``, samples in chunks, and one running logsumexp in double takes in all K weights. Noise
-    is drawn sample by sample, so the result depends neither on ``chunk`` nor, for pieces of whole blocks, on how the
+    Data are processed in blocks of ``BLOCK``, samples in chunks, with one running logsumexp in double. Noise is
+    drawn sample by sample, so the result depends neither on ``chunk`` nor, for pieces of whole blocks, on how the
     split is cut. Under ``torch.no_grad`` batch-norms of the decoder are folded, which is faster; else gradients reach
     its weights.
 
@@ -105,7 +105,7 @@ def importance_nll(
     """
     require(samples >= 1, "samples >= 1", samples, "500 is usual; iw_samples=0 leaves the estimate out of `evaluate`.")
     require(chunk >= 1, "chunk >= 1", chunk, "It is the number of samples decoded at a time.")
-    # A folded copy has weights of its own, so that gradients would end there.
+    # A folded copy has weights of its own, so gradients would not reach the model's.
     decode = model.decode if model.training or torch.is_grad_enabled() else fold_norms(model.decoder)
     parts, spec = [], model.posterior.code_noise(model.latent_dim)
     for start in range(0, len(x), BLOCK):
@@ -120,5 +120,5 @@ def importance_nll(
 
 
 def _noise(count: int, spec: NoiseSpec, like: Tensor, generator: Generator) -> Tensor:
-    """``(count, batch, width)``, one call a sample: a single call would use the stream as the count has it."""
+    """Draw ``(count, batch, width)`` noise, one call per sample, as the draws of one call would depend on the count."""
     return torch.cat([draw(spec.kind, spec.size((len(like),)), generator) for _ in range(count)]).to(like)

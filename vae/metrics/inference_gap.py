@@ -1,4 +1,4 @@
-"""The inference gap, and the posterior mean by a grid where z is scalar.
+"""The inference gap of a model, and the true posterior mean on a grid where z is scalar.
 
     approximation gap = log p(x) - L[q*],   amortization gap = L[q*] - L[q],   together the inference gap,
 
@@ -27,13 +27,13 @@ from lso.vae.protocols import Posterior
 from lso.vae.utils.random import generator, mix_seed
 from lso.vae.utils.validation import require
 
-RATE = 0.1  # of Adam on mean and log-variance, brought to 0 along a half cosine
-BLOCK = 50  # data that are refined together; fixed, as the draws go with it
+RATE = 0.1  # learning rate of Adam on mean and log-variance, decayed to 0 by a half cosine
+BLOCK = 50  # data refined together; fixed, as the draws depend on it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What one posterior gives, nats, means over data.
+    """Estimates from one posterior, nats, means over data.
 
     Args:
         neg_elbo: -L[q].
@@ -49,9 +49,9 @@ class Gaps:
     """The gaps of a split, in nats and per datum.
 
     Args:
-        nll: estimate of -log p(x), importance-weighted with q* as proposal, which is settled beforehand: the least of
-            several estimates would be too small by their noise. Where that from another proposal is clearly less, q*
-            is too narrow a one, and the approximation gap too small by as much.
+        nll: importance-weighted estimate of -log p(x) with q* as proposal. The proposal is fixed beforehand, as the
+            least of several noisy estimates would be biased. If another proposal gives a clearly smaller value, q* is
+            too narrow as a proposal, and the approximation gap is too small by the difference.
         approximation: log p(x) - L[q*].
         amortization: L[q*] - L[q].
         inference: their sum.
@@ -59,8 +59,8 @@ class Gaps:
         amortization_error: standard error.
         own: the model's own posterior q.
         refined: q*.
-        encoder: what the encoder says, where the model's own posterior is another one.
-        moved: mean fall of -L over the last tenth of the steps; near 0 when q* has been reached.
+        encoder: the encoder's posterior, where the model's own posterior is a refined one; else None.
+        moved: mean decrease of -L over the last tenth of the steps; near 0 if the refinement converged to q*.
         steps: of the refinement.
         samples: codes for each datum and step.
         iw_samples: K of the estimates.
@@ -104,7 +104,7 @@ def gaps(
     split: str = "test",
     callback: Callable[[int, int], None] | None = None,
 ) -> Gaps:
-    """Approximation and amortization gap of a split.
+    """Estimate the approximation and amortization gaps of a split.
 
     Args:
         model: the VAE; left in the mode it was found in, its weights and statistics untouched.
@@ -171,7 +171,7 @@ def gaps(
 
 
 def _block(model: VAE, x: Tensor, counts: tuple[int, int, int], place: tuple[int, int]) -> dict[str, Tensor]:
-    """Per-datum values of a block: -ELBO and IW-NLL of each proposal, and how far the refinement still moved."""
+    """Return for each datum -ELBO and IW-NLL of each proposal, and the last decrease of the refinement."""
     steps, samples, iw_samples = counts
     weight = next(model.parameters())
     pixels = to_unit(x.to(weight.device))
@@ -186,7 +186,10 @@ def _block(model: VAE, x: Tensor, counts: tuple[int, int, int], place: tuple[int
             proposals["encoder"] = model.encode(pixels)
     found, chunk = {"moved": moved}, max(1, pass_size(model) // BLOCK)
     with torch.no_grad():
-        for name, q in proposals.items():  # common draws for all
+        for (
+            name,
+            q,
+        ) in proposals.items():  # the same draws for each proposal, which lowers the noise of their differences
             noise = mirrored(iw_samples, q.mean, generator(place[0], "gaps/elbo", place[1]))
             found[f"elbo/{name}"] = neg_elbo(model, pixels, q, noise)
             draws = generator(place[0], "gaps/importance", place[1])
@@ -203,23 +206,23 @@ def best_gaussian(
     steps: int = 200,
     samples: int = 4,
 ) -> tuple[DiagonalGaussian, Float[Tensor, " batch"]]:
-    """The diagonal Gaussian of the largest ELBO for each datum, by Adam on mean and log-variance.
+    """Fit the diagonal Gaussian of the largest ELBO to each datum, by Adam on mean and log-variance.
 
     Args:
-        model: the VAE, in eval mode, so that data do not feel each other.
+        model: the VAE, in eval mode, so that data do not affect each other.
         x: ``(batch, ...)`` pixels in [0, 1], or tokens.
-        q: ``(batch, latent)`` where it starts.
-        draws: of the codes.
+        q: ``(batch, latent)`` the initial posterior.
+        draws: random generator of the codes.
         steps: of Adam; the rate falls to 0.
         samples: codes for each datum and step, in pairs mirrored at the mean.
     Returns:
-        ``(batch, latent)``; and the fall of each datum's -ELBO between the last two tenths of the steps.
+        ``(batch, latent)``; and the decrease of each datum's -ELBO between the last two tenths of the steps.
     """
     point = torch.stack([q.mean, q.log_var]).detach()
     first, second = torch.zeros_like(point), torch.zeros_like(point)
     losses = []
     for t in range(steps):
-        loss, gradient = _slope(model, x, point, mirrored(samples, point[0], draws))
+        loss, gradient = _loss_and_gradient(model, x, point, mirrored(samples, point[0], draws))
         losses.append(loss)
         first, second = 0.9 * first + 0.1 * gradient, 0.99 * second + 0.01 * gradient**2
         step = (first / (1 - 0.9 ** (t + 1))) / ((second / (1 - 0.99 ** (t + 1))).sqrt() + 1e-12)
@@ -232,14 +235,9 @@ def best_gaussian(
 def mirrored(
     samples: int, like: Float[Tensor, "batch latent"], draws: Generator
 ) -> Float[Tensor, "sample batch latent"]:
-    """Standard normals e, each beside -e; of an odd number the last stands alone.
+    """Draw antithetic standard normals: each e is followed by -e, but for the last of an odd number.
 
-    Args:
-        samples: how many.
-        like: gives batch, latents, device and dtype.
-        draws: on its own device; a CPU generator gives every device the same.
-    Returns:
-        ``(samples, batch, latent)``.
+    Shape, device and dtype are those of ``like``; a CPU generator gives every device the same draws.
     """
     each = [torch.randn(like.shape, generator=draws, device=draws.device) for _ in range(0, samples, 2)]
     return torch.stack([noise for e in each for noise in (e, -e)])[:samples].to(like)
@@ -251,29 +249,29 @@ def neg_elbo(
     q: Posterior,
     noise: Float[Tensor, "sample batch latent"],
 ) -> Float[Tensor, " batch"]:
-    """-L[q], the KL in closed form and -log p(x|z) as a mean over samples; in passes of `pass_size` codes."""
-    parts = [_sampled(model, x, q, part).double() * len(part) for part in _passes(model, noise)]
+    """Return -L[q], the KL in closed form and -log p(x|z) as a mean over samples, in passes of `pass_size` codes."""
+    parts = [_sampled(model, x, q, part).double() * len(part) for part in _split_noise(model, noise)]
     return torch.stack(parts).sum(0) / len(noise)
 
 
-def _slope(model: VAE, x: Tensor, point: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """``(batch,)`` -L at (mean, log-variance), and ``(2, batch, latent)`` its gradient, which passes add up."""
+def _loss_and_gradient(model: VAE, x: Tensor, point: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``(batch,)`` -L at (mean, log-variance) and its gradient ``(2, batch, latent)``, summed over passes."""
     point = point.detach().requires_grad_()
     loss, gradient = point.new_zeros(point.shape[1]), torch.zeros_like(point)
-    for part in _passes(model, noise):
+    for part in _split_noise(model, noise):
         value = _sampled(model, x, DiagonalGaussian(point[0], point[1]), part) * (len(part) / len(noise))
         gradient += torch.autograd.grad(value.sum(), point)[0]
         loss += value.detach()
     return loss, gradient
 
 
-def _passes(model: VAE, noise: Tensor) -> tuple[Tensor, ...]:
-    """The noise, cut so that a pass decodes no more codes than it should; one sample of each datum at the least."""
+def _split_noise(model: VAE, noise: Tensor) -> tuple[Tensor, ...]:
+    """Split the noise so that a pass decodes at most `pass_size` codes, but at least one sample of each datum."""
     return torch.split(noise, max(1, pass_size(model) // noise.shape[1]))
 
 
 def _sampled(model: VAE, x: Tensor, q: Posterior, noise: Tensor) -> Tensor:
-    """``(batch,)`` mean over samples of -log p(x|z), plus the analytic KL."""
+    """Return ``(batch,)`` the mean over samples of -log p(x|z), plus the analytic KL."""
     z = q.sample(noise)
     repeated = x.expand(len(noise), *x.shape).flatten(0, 1)
     log_p = model.decode(z.flatten(0, 1), repeated).log_prob(repeated).reshape(z.shape[:2])
@@ -288,8 +286,8 @@ def _error(value: Tensor) -> float:
     return (value.double().std() / math.sqrt(len(value))).item() if len(value) > 1 else math.nan
 
 
-ROWS = 50  # data whose grids are held together
-CODES = 250  # codes in one pass on a CPU, so that what they make fits its cache; a GPU takes many more
+ROWS = 50  # data whose grids are evaluated together
+CODES = 250  # codes in one pass on a CPU, so that activations fit its cache; a GPU takes many more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,7 +297,7 @@ class PosteriorGrid:
     Args:
         low: smallest.
         high: largest.
-        stride: between two; 0.01 is the paper's, 0.1 the default of the authors' code.
+        stride: distance of two points; 0.01 is the paper's, 0.1 the default of the authors' code.
     Raises:
         UsageError: if there are fewer than two points.
     """
@@ -315,7 +313,7 @@ class PosteriorGrid:
         )
 
     def points(self) -> Float[Tensor, " point"]:
-        """The points."""
+        """Return the points, in double."""
         count = math.floor((self.high - self.low) / self.stride + 1e-9) + 1
         return self.low + self.stride * torch.arange(count, dtype=torch.float64)
 
@@ -329,19 +327,19 @@ def posterior_mean(
     codes: int | None = None,
     callback: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, " n"]:
-    """Means of the true posteriors p(z|x) of data under a model with scalar z.
+    """Compute the means of the true posteriors p(z|x) under a model with scalar z.
 
         E[z|x] = sum_g z_g w_g,  w_g = exp(log p(x|z_g) + log p(z_g) - logsumexp over the grid).
 
-    The model is in eval mode (no dropout), an autoregressive decoder is forced on x. Right as long as the posterior is
-    inside the grid and not much narrower than its stride. Memory is bounded: a pass decodes ``codes`` codes.
+    The model is in eval mode (no dropout), an autoregressive decoder is teacher-forced on x. Accurate if the posterior
+    lies inside the grid and is not much narrower than its stride. Memory is bounded: a pass decodes ``codes`` codes.
 
     Args:
         model: with one latent, of images or sequences; left in the mode it was found in.
         x: ``(n, ...)`` images, or a corpus.
         grid: where to evaluate.
         codes: in one pass; None is 250 on a CPU, 20,000 on a GPU.
-        callback: called with (codes decoded, codes to decode); what it raises ends the work.
+        callback: called with (codes decoded, codes to decode); an exception from it ends the computation.
     Returns:
         ``(n,)`` in double, on the model's device.
     Raises:
@@ -371,7 +369,7 @@ def posterior_mean(
 
 
 def _log_joint(model: VAE, x: Tensor, points: Tensor) -> Float[Tensor, "batch point"]:
-    """``(batch, point)`` log p(x|z) + log p(z) in double, every datum at every point."""
+    """Return ``(batch, point)`` log p(x|z) + log p(z) in double, for every datum at every point."""
     z = points.repeat(len(x))[:, None]
     each = x.repeat_interleave(len(points), 0)
     likelihood = model.decode(z.to(next(model.parameters()).dtype), each).log_prob(each)

@@ -1,4 +1,4 @@
-"""What the latents of a model carry, measured from the codes of its validation split."""
+"""Measures how much information the latents carry, from the codes of the validation split."""
 
 import torch
 
@@ -9,18 +9,14 @@ from lso.vae.metrics.collapse import MIN_DIMENSION_NATS, LatentUse
 from lso.vae.metrics.information import log_mixture, mutual_information
 from lso.vae.utils.random import generator
 
-MAX_CODES = 5000  # codes; 5000 x 5000 x 32 take a tenth of a second
+MAX_CODES = 5000  # the mixture density of 5000 codes of size 32 takes a tenth of a second
 
 
 def latent_use(codes: Codes, seed: int = 0) -> LatentUse:
-    """Measure codes, as diagonal Gaussians under N(0, I): of other posteriors their mean and variance.
+    """Measure the first `MAX_CODES` posteriors of a split, with one draw from each.
 
-    Args:
-        codes: posteriors of a split, of which the first `MAX_CODES` are taken, with the decoder's use of each dimension
-            where that is known.
-        seed: of the one draw from each posterior.
-    Returns:
-        The numbers that a verdict rests on. Where the decoder's use is not known, dimensions are counted by their KL.
+    All are treated as diagonal Gaussians under the prior N(0, I); of other posteriors the mean and variance are used.
+    Where the decoder's use of each dimension was not measured, used dimensions are counted by their KL alone.
     """
     q = DiagonalGaussian(codes.mean[:MAX_CODES].double().cpu(), codes.log_var[:MAX_CODES].double().cpu())
     noise = torch.randn(q.mean.shape, generator=generator(seed, "latent-use"), dtype=torch.float64)
@@ -30,7 +26,7 @@ def latent_use(codes: Codes, seed: int = 0) -> LatentUse:
     return LatentUse(
         latent_dim=q.mean.shape[1],
         data=len(q),
-        # Estimated from one draw a datum: that may fall below zero, what it estimates cannot.
+        # The estimate from one draw per datum may be negative, the mutual information cannot.
         mutual_information=max(0.0, mutual_information(q, z, log_mixture(q, z)).mean().item()),
         kl=kl.sum().item(),
         used=int(((use >= MIN_DIMENSION_NATS) & (kl >= MIN_DIMENSION_NATS)).sum()),

@@ -1,4 +1,4 @@
-"""Draws from a model's true posterior by Metropolis-Hastings, for z of any size: the check of `posterior_mean`."""
+"""Samples of the true posterior by Metropolis-Hastings, for z of any size; checks the posterior mean of a grid."""
 
 import math
 from collections.abc import Callable
@@ -15,18 +15,20 @@ from lso.vae.models.vae import VAE
 from lso.vae.utils.random import draw, generator
 from lso.vae.utils.validation import require
 
-BATCHES = 20  # of a chain, whose means tell the error of its mean where they are longer than what it remembers
+BATCHES = (
+    20  # parts of a chain, whose means give the error of its mean if a part is longer than the autocorrelation time
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """How a chain is run; the defaults but ``samples`` are those of the authors' code.
+    """Settings of a chain; all defaults but that of ``samples`` are those of the authors' code.
 
     Args:
-        samples: kept of each datum's chain.
-        burn_in: steps before the first.
-        thin: steps from one to the next.
-        deviation: of the normal steps that are proposed, in each coordinate.
+        samples: number of samples kept for each datum.
+        burn_in: steps before the first sample.
+        thin: steps from one sample to the next.
+        deviation: standard deviation of the proposed normal steps, in each coordinate.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -37,20 +39,20 @@ class Chain:
     deviation: float = 1.0
 
     def __post_init__(self) -> None:
-        remedy = f"Its error is told from {BATCHES} parts."
+        remedy = f"The standard error is estimated from {BATCHES} parts of a chain."
         require(self.samples >= BATCHES, f"at least {BATCHES} samples", self.samples, remedy)
         require(self.burn_in >= 0, "burn_in >= 0", self.burn_in, "100 is the authors'.")
-        require(self.thin >= 1, "thin >= 1", self.thin, "1 keeps the place after every step.")
+        require(self.thin >= 1, "thin >= 1", self.thin, "1 keeps the sample after every step.")
         require(0 < self.deviation < math.inf, "a finite deviation > 0", self.deviation, "1 is the authors'.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draws:
-    """What the chains of some data went through.
+    """Samples of the chains of some data.
 
     Args:
         z: ``(n, sample, latent)`` in double, on the model's device.
-        accepted: ``(n,)`` share of the proposals that were taken, burn-in included; 0.2 to 0.5 is efficient.
+        accepted: ``(n,)`` share of proposals accepted, burn-in included; 0.2 to 0.5 is efficient.
     """
 
     z: Float[Tensor, "n sample latent"]
@@ -61,10 +63,9 @@ class Draws:
         return self.z.mean(1)
 
     def error(self) -> Float[Tensor, "n latent"]:
-        """Standard error of `mean`, by the spread of the means of 20 equal parts of each chain.
+        """Standard error of `mean`, from the spread of the means of 20 equal parts of each chain.
 
-        Returns:
-            ``(n, latent)``; too small where a part is not much longer than the chain's memory.
+        Too small where a part is not much longer than the autocorrelation time of the chain.
         """
         n, samples, latent = self.z.shape
         each = samples // BATCHES
@@ -83,17 +84,17 @@ def posterior_draws(
 ) -> Draws:
     """Draw from the true posterior p(z|x) of each datum under a model.
 
-        z' = z + deviation * e,  e ~ N(0, I);  taken with probability min(1, p(x|z') p(z') / (p(x|z) p(z))).
+        z' = z + deviation * e,  e ~ N(0, I);  accepted with probability min(1, p(x|z') p(z') / (p(x|z) p(z))).
 
-    The first place is a draw from the model's own q(z|x). The model is in eval mode (no dropout), an autoregressive
-    decoder is forced on x. The chains do not depend on how the work is cut.
+    A chain starts at a draw from the model's own q(z|x). The model is in eval mode (no dropout), an autoregressive
+    decoder is teacher-forced on x. The samples do not depend on the size of passes.
 
     Args:
         model: of images or sequences; left in the mode it was found in.
         x: ``(n, ...)`` images, or a corpus.
-        chain: its length, and its steps.
+        chain: length and proposals.
         seed: of all draws.
-        callback: called with (steps done, steps to do); what it raises ends the work.
+        callback: called with (steps done, steps to do); an exception from it ends the computation.
     Returns:
         The samples.
     Source: He et al. (2019), arXiv:1901.05534, app. A, and authors' code (jxhe/vae-lagging-encoder,
@@ -104,16 +105,16 @@ def posterior_draws(
     rows = split_passes(x, pass_size(model))
     stream = generator(seed, "posterior-chain")
     with eval_mode(model):
-        z = _first(model, x, rows, stream, seed)
+        z = _draw_initial(model, x, rows, stream, seed)
         level, taken, kept = _log_joint(model, x, rows, z), z.new_zeros(n), []
         total = chain.burn_in + chain.samples * chain.thin
         for number in range(total):
             noise = torch.randn(n, model.latent_dim, generator=stream, dtype=torch.float64).to(weight.device)
             proposed = z + chain.deviation * noise
-            there = _log_joint(model, x, rows, proposed)
-            chance = torch.rand(n, generator=stream, dtype=torch.float64).to(weight.device)
-            accept = chance.log() < there - level
-            z, level = torch.where(accept[:, None], proposed, z), torch.where(accept, there, level)
+            proposed_level = _log_joint(model, x, rows, proposed)
+            uniform = torch.rand(n, generator=stream, dtype=torch.float64).to(weight.device)
+            accept = uniform.log() < proposed_level - level
+            z, level = torch.where(accept[:, None], proposed, z), torch.where(accept, proposed_level, level)
             taken += accept
             if number >= chain.burn_in and (number - chain.burn_in) % chain.thin == 0:
                 kept.append(z)
@@ -122,8 +123,8 @@ def posterior_draws(
     return Draws(torch.stack(kept, 1), taken / total)
 
 
-def _first(model: VAE, x: Data, rows: list[Tensor | slice], stream: torch.Generator, seed: int) -> Tensor:
-    """``(n, latent)`` draws from q(z|x), in double."""
+def _draw_initial(model: VAE, x: Data, rows: list[Tensor | slice], stream: torch.Generator, seed: int) -> Tensor:
+    """Draw the initial ``(n, latent)`` codes from q(z|x), in double."""
     first = next(model.parameters()).new_zeros(len(x), model.latent_dim)
     spec = model.posterior.code_noise(model.latent_dim)
     noise = draw(spec.kind, spec.size((len(x),)), stream, torch.float64)[0].to(first)
@@ -133,9 +134,9 @@ def _first(model: VAE, x: Data, rows: list[Tensor | slice], stream: torch.Genera
 
 
 def _log_joint(model: VAE, x: Data, rows: list[Tensor | slice], z: Tensor) -> Float[Tensor, " n"]:
-    """log p(x|z) + log p(z) of each datum at its own place, in double."""
-    found = model.prior.log_prob(z)
+    """Return log p(x|z) + log p(z) of each datum at its own code, in double."""
+    log_joint = model.prior.log_prob(z)
     for part in rows:
         data = to_model_input(model, x, part)
-        found[part] += model.decode(z[part].to(next(model.parameters()).dtype), data).log_prob(data).double()
-    return found
+        log_joint[part] += model.decode(z[part].to(next(model.parameters()).dtype), data).log_prob(data).double()
+    return log_joint

@@ -1,1 +1,1 @@
-"""Training: the loop, its step and state, what is watched and kept, and several trainings as one."""
+"""Training of a VAE: the step, the loop, its checkpoints, model selection, and batched training of several models."""

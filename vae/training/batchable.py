@@ -1,4 +1,4 @@
-"""Which trainings may run in lockstep, as one batched model, and where that is faster. Torch-free."""
+"""Which trainings can run in lockstep as one batched model, and when that is faster. Does not import torch."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import fields
@@ -8,10 +8,10 @@ from lso.vae.config.architectures import ARCHITECTURES
 from lso.vae.config.methods import Method
 from lso.vae.config.training import Protocol, TrainConfig
 
-MOST = 16  # trainings in lockstep: more were not faster, and each holds its own data and best weights
-# What each member of a lockstep has for itself. All else is taken from the first one, so that every other field, one
-# that is added later too, has to be equal. A method's name and parameters say nothing that its axes do not.
-OWN: Mapping[type, frozenset[str]] = {
+MOST = 16  # trainings in one lockstep: more were not faster, and each keeps its own data and best weights in memory
+# The fields in which trainings in lockstep may differ. All others are read from the first training only, so they have
+# to be equal, including fields added later. A method's name and parameters are implied by its other fields.
+MEMBER_FIELDS: Mapping[type, frozenset[str]] = {
     TrainConfig: frozenset({"seed"}),
     Method: frozenset({"schedule", "name", "params"}),
     Protocol: frozenset({"learning_rate", "encoder_learning_rate"}),
@@ -19,41 +19,34 @@ OWN: Mapping[type, frozenset[str]] = {
 
 
 def batch_key(config: TrainConfig) -> Hashable | None:
-    """What trainings in lockstep have in common: all but the seed, the learning rates and the KL schedule.
+    """Return a key that is equal for trainings that can run in lockstep, or None for one that must run alone.
 
-    Args:
-        config: a training.
-    Returns:
-        Equal values for trainings that may go together; None for one that goes alone, see `reason_not_batchable`.
+    The key holds everything but the seed, the learning rates and the KL schedule; `reason_not_batchable` explains None.
     """
     return None if reason_not_batchable(config) else _common(config)
 
 
 def _common(part: Any) -> Hashable:
-    """A part of a configuration as nested values, without what is a member's own."""
-    own = next((OWN[base] for base in type(part).__mro__ if base in OWN), None)
+    """Return a part of a configuration as nested tuples, without the fields in which members may differ."""
+    own = next((MEMBER_FIELDS[base] for base in type(part).__mro__ if base in MEMBER_FIELDS), None)
     if own is None:
         return part  # type: ignore[no-any-return]
     return tuple((field.name, _common(getattr(part, field.name))) for field in fields(part) if field.name not in own)
 
 
 def reason_not_batchable(config: TrainConfig) -> str:
-    """Why a training cannot go in lockstep with any other."""
+    """Say why a training cannot run in lockstep with any other; empty if it can."""
     if config.kind == "sequence":
-        return "the batches of two seeds differ in length"
+        return "batches of sequences differ in length between seeds"
     if config.protocol.compiled:
-        return "compiled steps are of one model"
+        return "a compiled step trains a single model"
     return config.method.alone
 
 
 def max_batched_runs(config: TrainConfig, count: int) -> int:
-    """Up to which size of data so many trainings are faster in lockstep than one after another, on a CPU.
+    """Return the largest datum, in numbers, at which ``count`` trainings are faster in lockstep than in turn on a CPU.
 
-    Args:
-        config: one of them.
-        count: how many.
-    Returns:
-        Numbers of a datum, by measurement at the usual widths; 0 where they are slower at any size.
+    Measured for each architecture at its usual width; 0 where lockstep is slower at any size.
     """
     spec = ARCHITECTURES[config.architecture.name]
     pays = 0 < spec.batched_from <= count and config.architecture.width <= spec.width

@@ -1,8 +1,10 @@
-"""Several trainings of one architecture as one batched model: their outer steps are done at once.
+"""Trains several models of one architecture in lockstep, as one batched model.
 
-The weights of the S models are rows of one matrix. Each training is an ordinary run: its noise and order are those of
-its own seed, its rows, checkpoints and status are written by the same functions, and it can be resumed alone, or in a
-batch again. Its numbers are those that it would have alone, to the rounding of sums taken in another order."""
+The weights of the S models are rows of one matrix. Each training remains an ordinary run: its noise and data order come
+from its own seed, its metrics, checkpoints and status are written by the same functions as those of a single training,
+and it can be resumed alone or in a batch. Its results equal those of a single training up to floating-point rounding,
+as sums are taken in another order.
+"""
 
 from collections.abc import Generator, Sequence
 from contextlib import suppress
@@ -27,11 +29,11 @@ from lso.vae.training.callbacks import Limits
 from lso.vae.training.loop import after_step, inputs, outer_steps, session
 from lso.vae.training.setup import leave
 from lso.vae.training.state import Trainer, update_status
-from lso.vae.training.step import Losses, State, StepInputs, StepMetrics, StepNoise, losses, update_weights
+from lso.vae.training.step import Losses, State, StepInputs, StepMetrics, StepNoise, losses
 
 
 class _Losses(nn.Module):
-    """`losses` as the forward pass of a module, which is what `functional_call` takes."""
+    """`losses` as the forward pass of a module, as `functional_call` requires."""
 
     def __init__(self, model: VAE, method: Method) -> None:
         super().__init__()
@@ -44,17 +46,16 @@ class _Losses(nn.Module):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stacked:
-    """States whose weights and running statistics are views into tensors of all of them.
+    """Training states whose weights and running statistics are views into tensors that hold those of all models.
 
-    What looks at one of them (validation, checkpoint, reloading, its optimizers) goes on unchanged, as long as it
-    changes weights in place.
+    Validation, checkpoints and optimizers use each model as usual, as long as they change weights in place.
 
     Args:
-        states: S states of one architecture, of the same axes but for the schedule.
-        weights: name -> ``(S, ...)``, views of one ``(S, N)``, which gradients are taken with respect to.
+        states: S states of one architecture and one method, whose KL schedules may differ.
+        weights: name -> ``(S, ...)``, the leaves of differentiation; views of one ``(S, N)`` tensor.
         buffers: name -> ``(S, ...)``.
         gradients: ``(S, N)``, of which each weight's gradient is a view.
-        parts: the same, in the form of ``weights``.
+        parts: views of ``gradients`` in the shapes and order of ``weights``.
     """
 
     states: tuple[State, ...]
@@ -65,13 +66,7 @@ class Stacked:
 
 
 def stack(states: Sequence[State]) -> Stacked:
-    """Lay the weights of several models side by side; each model goes on with its row of them.
-
-    Args:
-        states: of one architecture, whose models are changed in place: their tensors become views.
-    Returns:
-        The stack.
-    """
+    """Copy the weights of several models into one matrix, and make each model's tensors views of its row, in place."""
     models = [state.model for state in states]
     named = dict(models[0].named_parameters())
     sizes = [value.numel() for value in named.values()]
@@ -84,7 +79,7 @@ def stack(states: Sequence[State]) -> Stacked:
             p.data, p.grad = flat.as_strided(*here).copy_(p.detach()), gradients.as_strided(*here)
 
     def across(matrix: Tensor) -> list[Tensor]:
-        """Columns as weights: each keeps its layout, which those of the moments follow."""
+        """Return views of the columns in the weights' shapes and strides, which optimizer moments take over."""
         places = zip(named.values(), begins, strict=False)
         return [
             matrix.as_strided((len(models), *p.shape), (begins[-1], *p.stride()), begin).detach() for p, begin in places
@@ -109,44 +104,44 @@ def step_together(
     noise: Sequence[StepNoise],
     knobs: Sequence[StepInputs],
 ) -> list[StepMetrics]:
-    """One optimizer step of each model on its own batch, in place: what `step.step` does for one, both halves stepping.
+    """Take one optimizer step of each model on its own batch, in place, as `step.step` does for a single model.
 
-    Losses and gradients are those of S models under `torch.vmap`; the clip is by each model's own norm, and each has
-    its own optimizers.
+    Encoder and decoder both step. Losses and gradients of the S models are computed under `torch.vmap`; each model has
+    its own optimizers and is clipped by its own gradient norm.
     """
     states = stacked.states
-    batched = _batched(noise)
-    given = (torch.stack(list(x)), batched, torch.stack([one.kl_weight for one in knobs]))
-    with autocast(states[0].precision, given[0].device):
-        call = torch.vmap(_one(states[0]), in_dims=(0, 0, 0, _axes(batched), 0))
-        found = call(stacked.weights, stacked.buffers, *given)
-    # No loss depends on another model's weights, so that the gradient of their sum is that of each.
-    slopes = torch.autograd.grad(found.loss.sum(), list(stacked.weights.values()), materialize_grads=True)
-    torch._foreach_copy_(list(stacked.parts), list(slopes))
-    # A row at a time: the norm over one axis of a matrix is several times as slow on a CPU.
+    batched = _stack_noise(noise)
+    arguments = (torch.stack(list(x)), batched, torch.stack([one.kl_weight for one in knobs]))
+    with autocast(states[0].precision, arguments[0].device):
+        call = torch.vmap(_model_losses(states[0]), in_dims=(0, 0, 0, _noise_axes(batched), 0))
+        result = call(stacked.weights, stacked.buffers, *arguments)
+    # No loss depends on another model's weights, so the gradient of the sum holds the gradient of each.
+    gradients = torch.autograd.grad(result.loss.sum(), list(stacked.weights.values()), materialize_grads=True)
+    torch._foreach_copy_(list(stacked.parts), list(gradients))
+    # Row by row, as the norm over one axis of a matrix is several times slower on a CPU.
     norms = torch.stack([torch.linalg.vector_norm(row) for row in stacked.gradients])
     if states[0].clip > 0:
         stacked.gradients.mul_((states[0].clip / (norms + 1e-6)).clamp(max=1.0)[:, None])  # as torch's clip
     for state, one in zip(states, knobs, strict=True):
         update_weights(state, one.learning_rate)
-    table = torch.stack([*(value.detach() for value in found), norms], 1)  # (S, 5)
+    table = torch.stack([*(value.detach() for value in result), norms], 1)  # (S, 5)
     return [StepMetrics(*row) for row in table]
 
 
-def _one(state: State) -> Any:
-    """The losses of one model as a function of its tensors."""
-    of = _Losses(state.model, state.method)
+def _model_losses(state: State) -> Any:
+    """Return the losses of one model as a function of its weights, buffers, data, noise and KL weight."""
+    module = _Losses(state.model, state.method)
 
     def call(weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, noise: StepNoise, w: Tensor) -> Losses:
         tensors = {f"model.{name}": value for name, value in {**weights, **buffers}.items()}
         with use_dropout_noise(state.model, noise.dropout):
-            return cast(Losses, functional_call(of, tensors, (x, noise, w)))
+            return cast(Losses, functional_call(module, tensors, (x, noise, w)))
 
     return call
 
 
-def _batched(noise: Sequence[StepNoise]) -> StepNoise:
-    """The noise of S steps, each part ``(S, ...)``."""
+def _stack_noise(noise: Sequence[StepNoise]) -> StepNoise:
+    """Stack the noise of S steps, so that each tensor is ``(S, ...)``."""
 
     def across(*parts: Any) -> Any:
         return torch.stack(parts) if isinstance(parts[0], Tensor) else parts[0]
@@ -154,43 +149,43 @@ def _batched(noise: Sequence[StepNoise]) -> StepNoise:
     return cast(StepNoise, tree_map(across, *noise))
 
 
-def _axes(noise: StepNoise) -> StepNoise:
-    """Which axis of each part goes over the models, for `torch.vmap`."""
+def _noise_axes(noise: StepNoise) -> StepNoise:
+    """Return the ``in_dims`` of the noise for `torch.vmap`: axis 0 of each tensor runs over the models."""
     return cast(StepNoise, tree_map(lambda value: 0 if isinstance(value, Tensor) else value, noise))
 
 
-ALONE = "another training that was to go together with it could not begin"
+ALONE = "another training of the same batch could not begin"
 
 
 def train_batched(trainers: Sequence[Trainer], limits: Limits = Limits()) -> list[Run]:
-    """Train to the end, or to where the session is cut, each as `lso.vae.training.loop.train` would.
+    """Train several models in lockstep until each ends or reaches its limit, as `lso.vae.training.loop.train` would.
 
-    Those furthest behind step first, so that all meet at one step wherever each was cut; one that is finished,
-    diverged or cut leaves the others.
+    Those with the fewest steps go first, so that resumed trainings catch up and then step together; one that finishes,
+    diverges or is stopped leaves the batch.
 
     Args:
-        trainers: from `lso.vae.training.setup`, of one kind (see `lso.vae.training.batchable.batch_key`) and of data
-            of one size; in folders that the caller holds.
+        trainers: from `lso.vae.training.setup`, with equal `lso.vae.training.batchable.batch_key` and data of one
+            size; the caller holds the locks of their run folders.
         limits: where this session ends.
     Returns:
-        Their runs, in order; of one that diverged the status is ``failed``.
+        Their runs, in order; a run that diverged has the status ``failed``.
     Raises:
         UsageError: if they differ in more than seed, learning rates and KL schedule.
     """
     members = [_Member(trainer, _course(trainer, limits)) for trainer in trainers]
     stacked: Stacked | None = None
     try:
-        _check(trainers)
+        _require_batchable(trainers)
         for member in members:
-            member.trainer.abreast = len(trainers)
+            member.trainer.lockstep_size = len(trainers)
             update_status(member.trainer.run, together=len(trainers))
         for member in members:
             next(member.course)
         for member in members:
-            _go_on(member)
+            _advance_member(member)
         while waiting := [member for member in members if member.rows is not None]:
             first = min(member.trainer.position.step for member in waiting)
-            stacked = _step([member for member in waiting if member.trainer.position.step == first], stacked)
+            stacked = _step_members([member for member in waiting if member.trainer.position.step == first], stacked)
     except BaseException as error:
         for member in members:
             with suppress(BaseException):
@@ -205,12 +200,12 @@ Course = Generator[Tensor | None, StepMetrics | None, None]
 
 @dataclass(slots=True)
 class _Member:
-    """One of the trainings.
+    """One training of the batch.
 
     Args:
-        trainer: where it stands.
-        course: its session, which says which rows it steps on and is told what came of it.
-        rows: of its coming step; None once it has left.
+        trainer: its state.
+        course: its session as a generator, which yields the rows of each batch and is sent the metrics of the step.
+        rows: the data of its next step; None once it has left the batch.
     """
 
     trainer: Trainer
@@ -220,46 +215,46 @@ class _Member:
 
 def _course(trainer: Trainer, limits: Limits) -> Course:
     with session(trainer, limits):
-        yield None  # all sessions are open before the first works, so that an error there is told to all
+        yield None  # every session is opened before the first step, so that an error then reaches all run folders
         for rows in outer_steps(trainer, limits.steps):
             info = yield rows
             assert info is not None
             after_step(trainer, info, len(rows))
 
 
-def _go_on(member: _Member, info: StepMetrics | None = None) -> None:
-    """Tell a training what its step did, and take its next rows; it leaves where it ends or diverges."""
+def _advance_member(member: _Member, info: StepMetrics | None = None) -> None:
+    """Send a training the metrics of its step and take its next rows; one that ended or diverged leaves the batch."""
     try:
         member.rows = member.course.send(info)
     except (StopIteration, DivergedError):  # its run.json says which
         member.rows = None
 
 
-def _step(members: Sequence[_Member], stacked: Stacked | None) -> Stacked | None:
-    """One outer step of each; returns the stack that it was done in, to be used again by the same ones."""
-    asked = [inputs(member.trainer, member.rows) for member in members if member.rows is not None]
+def _step_members(members: Sequence[_Member], stacked: Stacked | None) -> Stacked | None:
+    """Take one outer step of each member; returns the stack used, for reuse while the members stay the same."""
+    step_inputs = [inputs(member.trainer, member.rows) for member in members if member.rows is not None]
     states = [member.trainer.state for member in members]
     if len(states) == 1:
-        infos = [members[0].trainer.step(*asked[0])]
+        infos = [members[0].trainer.step(*step_inputs[0])]
         stacked = None
     else:
         if stacked is None or [id(state) for state in stacked.states] != [id(state) for state in states]:
             stacked = stack(states)
             for member in members:
                 member.trainer.step.forget()  # the weights have moved
-        x, noise, knobs = zip(*asked, strict=True)
+        x, noise, knobs = zip(*step_inputs, strict=True)
         infos = step_together(stacked, x, noise, knobs)
     for member, info in zip(members, infos, strict=True):
-        _go_on(member, info)
+        _advance_member(member, info)
     return stacked
 
 
-def _check(trainers: Sequence[Trainer]) -> None:
+def _require_batchable(trainers: Sequence[Trainer]) -> None:
     kinds = {(batch_key(trainer.config), len(trainer.data), trainer.data.shape[1:]) for trainer in trainers}
     if len(kinds) != 1 or batch_key(trainers[0].config) is None:
         names = ", ".join(str(trainer.run.path) for trainer in trainers)
         raise UsageError(
             f"{names} cannot be trained together: they differ in more than seed, learning rates and KL schedule, or "
-            "are of a method or of data that each model steps through on its own",
+            "their method or data does not allow batched steps",
             "Train them one after another.",
         )

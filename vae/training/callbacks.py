@@ -1,4 +1,4 @@
-"""What a caller sees and says while a model trains, and how far a session may go."""
+"""Progress callbacks of a training, and the limits of a training session."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,50 +8,50 @@ from lso.vae.runs import Run
 
 
 class TrainingCallback:
-    """What a caller may see and say while a model trains; every method may be left as it is."""
+    """Receives the progress of a training and may stop it; subclasses override the methods they need."""
 
     def warn(self, text: str) -> None:
-        """Something is to be known before training begins: what was asked for makes it slower here, say.
+        """Called before training begins with a warning, e.g. that an option makes training slower on this machine.
 
         Args:
-            text: a sentence.
+            text: one sentence.
         """
 
     def start(self, run: Run, steps: int, done: int) -> None:
-        """Training begins.
+        """Called when a session begins.
 
         Args:
-            run: its folder.
-            steps: planned in all.
-            done: steps of an earlier session.
+            run: the run folder.
+            steps: outer steps planned over the whole training.
+            done: outer steps taken in earlier sessions.
         """
 
     def step(self, done: int) -> None:
-        """A step was launched.
+        """Called after each outer step, which a GPU may still be computing.
 
         Args:
-            done: steps so far.
+            done: outer steps taken so far.
         """
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """An epoch ended.
+        """Called after each epoch.
 
         Args:
-            row: as in metrics.jsonl.
+            row: the row of the epoch as written to metrics.jsonl.
         """
 
     def stop(self) -> str | None:
-        """Asked before every step, an inner one of aggressive training too.
+        """Called before every step, inner steps of aggressive training included.
 
         Returns:
-            A reason to stop now, e.g. ``"interrupted"``, else None.
+            The reason to stop now, e.g. ``"interrupted"``; None to continue.
         """
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where a session ends though training has not.
+    """Limits at which a session stops; a later one can resume the training.
 
     Args:
         steps: outer steps of the whole run; None is no limit.

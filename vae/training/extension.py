@@ -1,4 +1,4 @@
-"""A training goes on for more epochs than it was begun for."""
+"""Extends a training to more epochs than it was started with."""
 
 from dataclasses import replace
 
@@ -13,19 +13,19 @@ from lso.vae.utils.validation import pluralize
 
 
 def lengthen(run: Run, epochs: int) -> Run:
-    """Let a training end later, at its end or before it; the next session goes on.
+    """Raise the number of epochs of a training, finished or not; the next session continues it.
 
-    Nothing of a training depends on how many epochs are to come: neither its order of data, its KL ramp nor the decay
-    of its learning rate. So it ends with the numbers, on a CPU with the bits, of one begun for so many.
+    Data order, KL ramp and learning-rate decay do not depend on the number of epochs still to come. So the extended
+    training has the same results as one started with that number, on a CPU to the bit.
 
     Args:
         run: a training.
-        epochs: at most, from now on.
+        epochs: new maximum number of epochs.
     Returns:
-        The run, its status ``stopped`` where it was finished; the same where it was begun for so many.
+        The run, its status ``stopped`` where it was finished; unchanged where it already has so many epochs.
     Raises:
-        UsageError: for fewer epochs than it was begun for, or in one of several processes.
-        RunError: if it is no training, or another process is at work there.
+        UsageError: for fewer epochs than it was started with, or in one of several processes.
+        RunError: if the run is no training, or another process is working in its folder.
     """
     run.require("train")
     before = run.config.protocol.epochs
@@ -38,13 +38,14 @@ def lengthen(run: Run, epochs: int) -> Run:
         return run
     if process_info().count > 1:
         raise UsageError(
-            "several processes are to go on with a training that one alone may change",
-            f"Let one begin: lso train --resume {run.path} --epochs {epochs} --max-steps 0; then all without --epochs.",
+            "several processes were started to extend a training, expected one",
+            f"Extend it in one process (lso train --resume {run.path} --epochs {epochs} --max-steps 0), then resume "
+            "it in all of them without --epochs.",
         )
     with lock_run(run.path):
-        # In this order a process that is killed in between leaves a run that ends where it did.
+        # In this order, a process killed in between leaves a run that still ends after its former number of epochs.
         if run.info["status"] == "finished":
-            runs.update_run(run, status="stopped", sentence=f"to go on from {pluralize(before, 'epoch')} to {epochs}")
+            runs.update_run(run, status="stopped", sentence=f"to be extended from {pluralize(before, 'epoch')} to {epochs}")
         config = replace(run.config, protocol=replace(run.config.protocol, epochs=epochs))
         runs.write_files(run, {CONFIG: utf8(to_toml(config))})
     return Run(run.path, trust=run.trust)

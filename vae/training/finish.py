@@ -1,4 +1,4 @@
-"""How a training is closed: what its folder says of the weights that were kept, and whether their latents collapsed."""
+"""Closes a training session: final status, metrics of the kept weights, and the verdict on posterior collapse."""
 
 from typing import Any
 
@@ -14,34 +14,33 @@ from lso.vae.utils.validation import pluralize
 
 
 def stop(trainer: Trainer, reason: str) -> None:
-    """Say of a training that it can be gone on with."""
+    """Record that a training stopped early and can be resumed."""
     where = f"{pluralize(trainer.position.epoch, 'epoch')} and {pluralize(trainer.position.step, 'step')}"
     _note(trainer, status="stopped", sentence=f"{reason} after {where}{slowness_note(trainer)}")
 
 
 def finish(trainer: Trainer) -> None:
-    """Close a finished training: decoder use per dimension beside the codes, and the verdict on collapse.
+    """Close a finished training: load the kept weights, measure the decoder's use of each latent, write the verdict.
 
-    Args:
-        trainer: after its last epoch, in the process that writes; its model takes the weights that are kept.
+    Called after the last epoch, in the process that writes. Changes the model in place.
     """
     model, config, codes = trainer.state.model, trainer.config, trainer.codes
     model.load_state_dict(trainer.best)
     assert codes is not None
-    # Mean and log-variance are kept, by which only the diagonal Gaussian draws its codes.
+    # Only mean and log-variance were kept; other posteriors need more than these to draw codes, so infer them again.
     q = codes if config.method.posterior.diagonal else validate(model, trainer.validation, config.seed)[1]
     use = decoder_use(model.eval(), trainer.validation, q, seed=config.seed)
     known = checkpoint.Codes(codes.mean, codes.log_var, use)
     runs.write_files(trainer.run, {runs.CODES: checkpoint.pack_codes(known)})
-    found, method = latent_use(known), config.method
+    use_of_latents, method = latent_use(known), config.method
     warm = trainer.position.step >= warmup_steps(method.schedule, trainer.steps_per_epoch)
-    verdict = collapse_verdict(found, method.name, method.schedule.end, warm)
+    verdict = collapse_verdict(use_of_latents, method.name, method.schedule.end, warm)
     sentence = f"finished {pluralize(trainer.position.epoch, 'epoch')}; {trainer.run.kept_by()}{slowness_note(trainer)}"
-    _note(trainer, status="finished", sentence=sentence, verdict=verdict, judged=warm, latents=plain(found))
+    _note(trainer, status="finished", sentence=sentence, verdict=verdict, judged=warm, latents=plain(use_of_latents))
 
 
 def _note(trainer: Trainer, **values: Any) -> None:
-    """Write to run.json, with what the epochs kept and last had."""
+    """Write values to run.json, with a summary of the kept and the last epoch."""
     if is_main_process() and (rows := trainer.run.metrics()):
         values |= summarize_epochs(trainer.config, trainer.run.best(), rows[-1])
     update_status(trainer.run, **values, finished=runs.now(), seconds=elapsed(trainer))

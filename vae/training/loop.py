@@ -1,4 +1,4 @@
-"""The one training loop: epochs of steps, a metrics row after each, checkpoints that resume bit for bit."""
+"""The training loop: epochs of steps, a metrics row after each epoch, and checkpoints that resume bit for bit."""
 
 import math
 import time
@@ -33,7 +33,6 @@ from lso.vae.training.setup import create_trainer, lock_run, restore_trainer
 from lso.vae.training.state import (
     Trainer,
     append_row,
-    check_finite,
     diverged,
     epoch_row,
     is_finite,
@@ -45,8 +44,9 @@ from lso.vae.training.step import BOTH, StepInputs, StepMetrics, StepNoise, draw
 from lso.vae.utils.random import generator
 
 CHECKPOINT_SECONDS = 5.0
-CHEAP_SECONDS = 0.25  # a checkpoint that takes longer comes as much less often: they cost a twentieth of the time
-READ_EVERY = 200  # steps between two looks at the losses, each a host read
+# Checkpoints slower than this are written proportionally less often, so that they cost a twentieth of the time.
+CHEAP_SECONDS = 0.25
+READ_EVERY = 200  # steps between checks that losses are finite, each of which makes the host wait for the GPU
 
 
 def train(
@@ -86,7 +86,7 @@ def train(
         _require_same_cut(limits)
         trainer = create_trainer(config, dataset, path, start=start, device=device, callback=callback)
         with lock_run(trainer.run.path):
-            restore(trainer)  # what another process may have done there before it was held
+            restore(trainer)  # another process may have trained in the new folder before it was locked
             return _alone(trainer, limits)
 
 
@@ -122,9 +122,8 @@ def resume(
         return run
     with distributed.process_group(device), lock_run(run.path):
         _require_same_cut(limits)
-        info = distributed.broadcast_object(
-            run.info
-        )  # read anew: another process may have gone on with it, to its end even
+        # Read again under the lock: another process may have resumed it, even to its end.
+        info = distributed.broadcast_object(run.info)
         if info["status"] == "finished":
             return run
         same = info.get("processes", 1) == process_info().count
@@ -148,7 +147,7 @@ def _alone(trainer: Trainer, limits: Limits) -> Run:
 
 @contextmanager
 def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
-    """Training goes on inside, and whatever ends it, the folder is left in a state that says so."""
+    """Run a session inside the block, and record in the run folder how it ended, whatever ended it."""
     trainer.clock = time.monotonic() - trainer.position.seconds
     trainer.deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
     planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
@@ -166,31 +165,28 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
             closing.stop(trainer, reason)
         elif is_main_process():
             closing.finish(trainer)
-    except (Exception, KeyboardInterrupt) as error:  # a full disk, Ctrl-C in a notebook: the last checkpoint holds
+    except (Exception, KeyboardInterrupt) as error:  # e.g. a full disk, Ctrl-C: the last checkpoint stays valid
         if is_main_process():
             runs.record_end(trainer.run, error)
         raise
 
 
 class _TrainingInterrupted(Exception):
-    """The session ends before training does; its text says why."""
+    """Ends a session before the training has finished; the text is the reason."""
 
 
 def _check_stop(trainer: Trainer) -> None:
-    """Raise `_TrainingInterrupted` where it is time to end the session, in one process or another."""
+    """Raise `_TrainingInterrupted` if any process has a reason to end the session."""
     late = "reached the time limit" if time.monotonic() >= trainer.deadline else None
     if reason := distributed.any_process_reason(late or trainer.callback.stop()):
         raise _TrainingInterrupted(reason)
 
 
 def outer_steps(trainer: Trainer, max_steps: int | None) -> Iterator[Tensor]:
-    """The outer steps from here to the end of training; epochs are closed between them.
+    """Yield the batch rows of each outer step to the end of training, and finish epochs in between.
 
-    Args:
-        trainer: where training stands, in its `session`, which is told by an exception where it is to end earlier.
-        max_steps: of the whole run; None is no limit.
-    Yields:
-        Rows of the batch of a step, which is to be done before the next one is asked for.
+    The caller takes the step before it asks for the next rows. Raises `_TrainingInterrupted`, which `session` handles,
+    where training stops earlier; ``max_steps`` counts the steps of the whole run.
     """
     if not trainer.best:
         _end_epoch(trainer)  # epoch 0: the untrained model
@@ -212,14 +208,14 @@ def _finished(trainer: Trainer) -> bool:
 
 
 def _batches(trainer: Trainer) -> Iterator[Tensor]:
-    """Rows of the batches still to come in this epoch."""
+    """Return the rows of the remaining batches of this epoch."""
     position, protocol = trainer.position, trainer.config.protocol
     stream = generator(trainer.config.seed, "order", position.epoch)
     return iter(epoch_batches(trainer.data, protocol.batch_size, stream, protocol.lengths)[position.batch :])
 
 
 def _advance(trainer: Trainer, rows: Tensor) -> None:
-    """One outer step, after the inner ones where the encoder is trained ahead."""
+    """Take one outer step, after the inner steps of aggressive training where these are active."""
     x, noise, knobs = inputs(trainer, rows)
     inner = 0
     if aggressive.window(trainer.config.method.updates, trainer.plan):
@@ -227,23 +223,23 @@ def _advance(trainer: Trainer, rows: Tensor) -> None:
         try:
             inner = _train_encoder(trainer, x, noise, knobs)
         except _TrainingInterrupted:
-            back()  # sessions end between outer steps
+            back()  # undo the inner steps: sessions end between outer steps only
             raise
     info = trainer.step(x, noise, knobs, ("decoder",) if inner else BOTH)
     after_step(trainer, info, len(rows), inner)
 
 
 def inputs(trainer: Trainer, rows: Tensor) -> tuple[Tensor, StepNoise, StepInputs]:
-    """What the coming outer step takes beside the weights."""
+    """Return the batch, the noise, and the KL weight and learning rate of the next outer step."""
     x = take_batch(trainer.data, rows)
     weight = kl_weight(trainer.config.method.schedule, trainer.position.step, trainer.steps_per_epoch)
-    # Filled there: a copy of a host number would wait for the GPU at each step.
+    # Filled on the device: copying a host number would make each step wait for the GPU.
     knobs = StepInputs(*(torch.full((), value, device=x.device) for value in (weight, trainer.position.learning_rate)))
     return x, _noise(trainer, x), knobs
 
 
 def after_step(trainer: Trainer, info: StepMetrics, count: int, inner: int = 0) -> None:
-    """Take in an outer step: its share of the epoch's sums, and a checkpoint where one is due."""
+    """Add the metrics of an outer step to the sums of the epoch, and write a checkpoint if one is due."""
     trainer.totals += _share(info, count)
     position = trainer.position
     done = {"batch": position.batch + 1, "step": position.step + 1, "inner": position.inner + inner}
@@ -251,13 +247,12 @@ def after_step(trainer: Trainer, info: StepMetrics, count: int, inner: int = 0) 
     trainer.callback.step(trainer.position.step)
     if trainer.position.step % READ_EVERY == 0:
         check_finite(trainer)
-    took = trainer.saving * trainer.abreast
+    took = trainer.saving * trainer.lockstep_size
     due = CHECKPOINT_SECONDS * max(1.0, took / CHEAP_SECONDS)
     if not is_main_process() or time.monotonic() - trainer.saved < due:
         return
-    if process_info().count == 1 or is_finite(
-        trainer
-    ):  # several find it at a step that is common, not one by its own clock
+    # Several processes raise at a step common to all (`READ_EVERY`), not at one that depends on the main one's clock.
+    if process_info().count == 1 or is_finite(trainer):
         save(trainer)
 
 
@@ -276,9 +271,9 @@ def _noise(trainer: Trainer, x: Tensor, inner: int = 0) -> StepNoise:
 
 
 def _train_encoder(trainer: Trainer, x: Tensor, noise: StepNoise, knobs: StepInputs) -> int:
-    """The inner steps before an outer one, as an active plan has them, with one host read a window; their number.
+    """Take the inner steps before an outer one, with one host read per window; returns their number.
 
-    The first is on the outer batch with its binarization, the others on fresh ones (`draw_batch`).
+    The first uses the outer batch with the same binarization, the others use fresh batches (`draw_batch`).
     """
     updates, done, more = trainer.config.method.updates, 0, True
     while more:
@@ -312,11 +307,11 @@ def _share(info: StepMetrics, count: int) -> Tensor:
 
 
 def _end_epoch(trainer: Trainer) -> None:
-    """Validate, append the metrics row, keep the weights if they are the best yet, or none could be the best yet."""
+    """Validate, append the metrics row, and keep the weights if they are the best or no epoch is eligible yet."""
     check_finite(trainer)
     position, config = trainer.position, trainer.config
     values, q = _validated(trainer)
-    # Where nothing is watched, each epoch is less than the one before.
+    # Where no metric is monitored, the level decreases with each epoch, so that the latest weights are kept.
     level = -float(position.epoch) if values["watched"] is None else values["watched"]
     if not math.isfinite(values["neg_elbo"] + level):
         raise diverged(trainer, f"validation loss was not finite after epoch {position.epoch}")
@@ -324,7 +319,9 @@ def _end_epoch(trainer: Trainer) -> None:
     kept = level < position.best if eligible else True
     if kept:
         trainer.best = {name: value.detach().clone() for name, value in trainer.state.model.state_dict().items()}
-        trainer.codes = None if q is None else DiagonalGaussian(q.mean, q.log_var)  # what files of codes hold
+        trainer.codes = (
+            None if q is None else DiagonalGaussian(q.mean, q.log_var)
+        )  # the two tensors that the codes file stores
     row = epoch_row(trainer, values, kept, eligible)
     lines = append_row(row, trainer.run.path / runs.METRICS) if is_main_process() else position.lines
     trainer.totals.zero_()
@@ -342,7 +339,7 @@ def _end_epoch(trainer: Trainer) -> None:
 
 
 def _validated(trainer: Trainer) -> tuple[dict[str, Any], Posterior | None]:
-    """The metrics with what is watched, and the codes in the process that writes, which alone computes them."""
+    """Return the metrics with the monitored value, computed by the main process only, and there the posteriors too."""
     values: dict[str, Any] = {}
     q = None
     if is_main_process():
@@ -354,7 +351,7 @@ def _validated(trainer: Trainer) -> tuple[dict[str, Any], Posterior | None]:
 
 
 def _decay(trainer: Trainer) -> None:
-    """After `patience` epochs without a new best: lower the rate, reload the best weights, forget the moments."""
+    """After `patience` epochs without a new best, lower the learning rate, reload the best weights, reset moments."""
     protocol, position = trainer.config.protocol, trainer.position
     waited = position.bad_epochs >= protocol.patience or (protocol.steady and position.decays > 0)
     if protocol.patience == 0 or position.epoch <= protocol.decay_from or not waited:

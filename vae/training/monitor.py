@@ -1,4 +1,4 @@
-"""The number that is watched in training: the epoch that has least of it is the best one."""
+"""The monitored validation loss, by which the best epoch is selected."""
 
 from collections.abc import Mapping
 
@@ -16,23 +16,17 @@ from lso.vae.objectives.elbo import counted_kl, objective_terms
 from lso.vae.objectives.reencoding import penalty_of
 from lso.vae.protocols import Posterior
 
-# Streams of a step under which metrics draw by other names: those of the re-encoding error, and of earlier versions.
+# Noise streams of a step -> the names under which metrics draw them: that of the re-encoding error, and one kept from
+# earlier versions so that seeds give the same values.
 PURPOSES = {"reencode": "reencoding", "pixels": "watched/shown"}
 
 
 def monitored_value(
     config: TrainConfig, model: VAE, x: Data, q: Posterior, values: Mapping[str, float | int]
 ) -> float | None:
-    """What the best epoch has least of, on the validation split, as `Protocol.monitor` has it.
+    """Return the validation loss that `Protocol.monitor` names, in nats per datum; None if the last epoch is kept.
 
-    Args:
-        config: of the training.
-        model: the VAE; left in the mode it was found in.
-        x: the split.
-        q: ``(n, latent)`` its posteriors.
-        values: its row, of `lso.vae.metrics.evaluation.validate`.
-    Returns:
-        Nats a datum; None where the last epoch is kept, whatever it has.
+    ``q`` and ``values`` are the posteriors and the row of `lso.vae.metrics.evaluation.validate`.
     """
     rule = config.protocol.monitor
     if rule == "last":
@@ -46,20 +40,20 @@ def monitored_value(
 
 @torch.no_grad()
 def full_loss(method: Method, model: VAE, x: Data, q: Posterior, reconstruction: float, seed: int) -> float:
-    """What a method minimizes, at its last KL weight and with its penalty, as a mean over a split.
+    """Return the training loss of a method at its final KL weight, with its penalty, as a mean over a split.
 
-    Without penalty and importance weights it follows from numbers that are there. Else the split is decoded once more
-    for each sample, and with a penalty encoded once more. Free bits over a batch take the split as the batch.
+    Without penalty and importance weights it is computed from the reconstruction loss and the posteriors. Else the
+    split is decoded once more for each sample, and with a penalty encoded once more. Free bits treat it as one batch.
 
     Args:
-        method: the point on the axes.
+        method: objective, KL schedule and penalty.
         model: the VAE; left in the mode it was found in.
         x: the split.
         q: ``(n, latent)`` its posteriors.
         reconstruction: of `lso.vae.metrics.evaluation.validate` at this seed, whose codes these are.
         seed: of all draws; the same seed at every epoch makes epochs comparable.
     Returns:
-        Nats a datum, with a squared re-encoding error that is dimensionless.
+        Nats per datum, plus, with a re-encoding penalty, a squared re-encoding error that is dimensionless.
     """
     objective = method.objective
     follows = isinstance(objective, Elbo | FreeBits)
@@ -73,7 +67,7 @@ def full_loss(method: Method, model: VAE, x: Data, q: Posterior, reconstruction:
 
 
 def _sums(method: Method, model: VAE, x: Data, q: Posterior, seed: int) -> Tensor:
-    """Objective and penalty, summed over the data."""
+    """Return objective and penalty, each summed over the data."""
     count, penalty = method.objective.samples, method.penalty
     names = ["posterior", *(f"watched/{i}" for i in range(1, count))]  # the first code is that of the row
     first = torch.stack([draw_code_noise(model, x, seed, name) for name in names])  # (K, n, width)
@@ -96,5 +90,5 @@ def _sums(method: Method, model: VAE, x: Data, q: Posterior, seed: int) -> Tenso
 
 
 def _for_pass(spec: NoiseSpec, values: Tensor, data: Tensor) -> Tensor:
-    """Where it is of the shape of the data, as long as these, of which sequences may be shorter than others."""
+    """Cut noise of the data's shape to the length of the sequences in a pass, and move it to their device."""
     return (values[:, :, : data.shape[1]] if spec.width is None else values).to(data.device)

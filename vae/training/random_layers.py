@@ -1,8 +1,8 @@
-"""Networks that draw random numbers of their own are found before they train, as no checkpoint could resume them.
+"""Refuses networks that draw their own random numbers, as a checkpoint could not resume their training exactly.
 
 A step takes its randomness as tensors, drawn outside by the run's seed (see `lso.vae.training.step`).
-`torch.nn.Dropout`, the ``dropout`` of `torch.nn.LSTM`, `torch.nn.RReLU`, noise or skipped layers of one's own take
-theirs from a generator that nothing stores.
+`torch.nn.Dropout`, the ``dropout`` of `torch.nn.LSTM`, `torch.nn.RReLU`, and custom noise layers draw from the global
+generator, which no checkpoint stores.
 """
 
 import copy
@@ -19,7 +19,7 @@ from lso.vae.vocabulary import END, PAD, SPECIALS, START
 def require_no_own_randomness(model: VAE) -> None:
     """Refuse networks whose results in train mode are not a function of weights, data and the noise handed in.
 
-    A copy is run twice on two data.
+    A copy of the model is run twice on two data and the results are compared.
 
     Args:
         model: on the CPU; left as it is, as the global generator is.
@@ -41,7 +41,7 @@ def require_no_own_randomness(model: VAE) -> None:
 
 
 def _listen(part: nn.Module, name: str, found: list[str]) -> None:
-    """Note a part whose forward pass moves the global generator; inner ones come first."""
+    """Add a module's name to ``found`` if its forward pass advances the global generator; inner modules come first."""
     before: list[Tensor] = []
 
     def enter(*_: object) -> None:
@@ -56,7 +56,7 @@ def _listen(part: nn.Module, name: str, found: list[str]) -> None:
 
 
 def _results(model: VAE) -> list[Tensor]:
-    """What encoder and decoder make of two data, their own dropout handed in."""
+    """Return the outputs of encoder and decoder for two data, with fixed uniforms for the dropout of this package."""
     x = _data(model)
     uniforms = [torch.full(shape, 0.5) for shape in uniform_shapes(model, tuple(x.shape))]
     with use_dropout_noise(model, uniforms):
@@ -66,8 +66,8 @@ def _results(model: VAE) -> list[Tensor]:
 
 
 def _data(model: VAE) -> Tensor:
-    """Grey images, or sequences of different length."""
+    """Return two grey images, or two sequences of different length."""
     if model.kind == "image":
         return torch.full((2, *model.shape), 0.5)
-    word = len(SPECIALS)  # the first that is none of them
+    word = len(SPECIALS)  # the first ordinary word
     return torch.tensor([[START, word, word, END], [START, word, END, PAD]])[:, : model.shape[0]]

@@ -1,4 +1,4 @@
-"""How a training is opened: its model, its folder and its trainer, anew or from its last checkpoint."""
+"""Opens a training: builds its model, run folder and trainer, for a new run or from the last checkpoint."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -26,9 +26,9 @@ from lso.vae.utils.files import Lock
 
 @contextmanager
 def lock_run(path: Path) -> Iterator[None]:
-    """Keeps other processes out of a run folder, from before it is opened until its session has said how it ended.
+    """Lock a run folder against other processes, from before it is opened until its session has recorded its end.
 
-    Of the processes that train a run together the first one holds it, and what refuses that one is told to all.
+    Of processes that train a run together the main one holds the lock; if it is refused, all raise the error.
     """
     with ExitStack() as stack:
         refused = None
@@ -51,7 +51,7 @@ def create_trainer(
     device: torch.device | str = "cpu",
     callback: TrainingCallback | None = None,
 ) -> Trainer:
-    """A new training, before its first step.
+    """Create a run folder and a trainer before its first step.
 
     Args:
         config: method, architecture, protocol, data, seed.
@@ -101,7 +101,7 @@ def create_trainer(
 def restore_trainer(
     run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", callback: TrainingCallback | None = None
 ) -> Trainer:
-    """A training that was begun, at its last checkpoint, or at its start if it was cut before the first."""
+    """Return the trainer of an existing run at its last checkpoint, or at the start if it has none yet."""
     if dataset.hash() != run.info["dataset"]["hash"]:
         raise RunError(
             f"the data of {run.path} have changed since it was trained", "Give the same files, or train a new run."
@@ -120,10 +120,10 @@ def restore_trainer(
 
 
 def leave(trainers: Iterable[Trainer], why: str) -> None:
-    """Say of trainings that were opened and whose session never began that they stopped; others have said it."""
+    """Record as stopped the trainings that were opened but whose session never began."""
     for trainer in trainers:
         if trainer.run.info["status"] == "running":
-            with suppress(LsoError):  # a full disk, say: what ended them is the error to be told
+            with suppress(LsoError):  # e.g. a full disk: the error that ended the session is the one to report
                 update_status(trainer.run, status="stopped", sentence=f"no step was taken: {why}", finished=runs.now())
 
 
@@ -132,7 +132,7 @@ def _require_same(config: TrainConfig, data: str, begun: Any) -> None:
 
 
 def _precision(config: TrainConfig, model: VAE, device: torch.device | str) -> str:
-    """Refuse a precision that the device of any process cannot compute in; a sentence where it is slower there."""
+    """Refuse a precision that the device of any process does not support; returns a warning where it is slower."""
     asked, where = config.protocol.precision, torch.device(device)
     if refused := distributed.any_process_reason(explain_unsupported(asked, model, where) or None):
         raise UsageError(
@@ -146,7 +146,7 @@ def _precision(config: TrainConfig, model: VAE, device: torch.device | str) -> s
 def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
     method, shape = config.method, dataset.shape
     if start is not None:
-        # Of sequences it says as many tokens as it did, even where the longest are not among these data.
+        # A sequence model keeps its maximum length, even if the sequences of these data are all shorter.
         shape = (start.shape[0], *shape[1:]) if start.kind == "sequence" else shape
         one = (start.architecture, start.skip, start.shape, start.vocabulary, start.posterior, start.prior_family)
         if one != (
@@ -158,7 +158,7 @@ def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
             method.prior,
         ):
             raise UsageError(
-                f"the model to go on from is {start.architecture} for data {start.shape}, expected "
+                f"the model to start from is {start.architecture} for data {start.shape}, expected "
                 f"{config.architecture} for {shape} and the vocabulary of the data",
                 "Give a model trained with this configuration.",
             )

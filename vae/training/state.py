@@ -1,4 +1,4 @@
-"""What a training holds between two steps: written to last.pt and read back bit for bit; and the row of an epoch."""
+"""State of a training between two steps, saved to last.pt and restored bit for bit, and the metrics row of an epoch."""
 
 import copy
 import json
@@ -34,16 +34,16 @@ from lso.vae.utils.reading import normalize_line_ends, read_content
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where training stands, host numbers only; stored in last.pt.
+    """Progress of a training, host numbers only; stored in last.pt.
 
     Args:
         epoch: epochs completed.
         batch: batches done in the current epoch.
         step: outer steps done.
-        learning_rate: now.
-        best: least of what is watched, nats; infinite until an epoch can win (see `lso.vae.training.monitor`).
-        bad_epochs: epochs since the best or the last decay, of those that can win.
-        decays: of the learning rate so far.
+        learning_rate: current value.
+        best: smallest monitored loss, nats; infinite before the first eligible epoch (`lso.vae.training.monitor`).
+        bad_epochs: eligible epochs since the best or the last decay.
+        decays: number of learning-rate decays so far.
         inner: inner steps of aggressive training in the current epoch.
         seconds: spent in training, over all sessions.
         lines: bytes of metrics.jsonl that belong to this position.
@@ -73,8 +73,8 @@ class Trainer:
         state: weights and optimizers.
         step: the step, replayed on a GPU.
         position: where it stands.
-        plan: of aggressive training.
-        best: the weights that are kept: of the best epoch, or of the latest while none can win.
+        plan: progress of aggressive training.
+        best: the kept weights: of the best epoch, or of the latest while none is eligible.
         codes: mean and log-variance of their posteriors over the validation split, in the process that writes.
         totals: sums over the current epoch: loss, reconstruction, KL, penalty, gradient norm, data.
         callback: the caller.
@@ -83,8 +83,8 @@ class Trainer:
         saved: time of the last checkpoint.
         saving: seconds that it took.
         deadline: time at which the session ends.
-        abreast: trainings in lockstep, this one among them, whose checkpoints take their time one after another.
-        caution: what is to be known before the first step; empty for nothing.
+        lockstep_size: trainings in lockstep, this one among them, whose checkpoints take their time one after another.
+        caution: warning to show before the first step; empty for none.
     """
 
     config: TrainConfig
@@ -104,14 +104,14 @@ class Trainer:
     saved: float = field(default_factory=time.monotonic)
     saving: float = 0.0
     deadline: float = math.inf
-    abreast: int = 1
+    lockstep_size: int = 1
     caution: str = ""
 
 
 def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, callback: TrainingCallback) -> Trainer:
-    """A trainer before the first step, its data on the device of the model."""
+    """Return a trainer before the first step, with the data on the device of the model."""
     device = next(state.model.parameters()).device
-    several = process_info().count > 1  # whose sums in the middle of a step are neither recorded nor compiled
+    several = process_info().count > 1  # their all-reduce within a step can be neither recorded nor compiled
     if config.protocol.compiled and not several:
         from lso.vae.training.step import CompiledLosses  # takes a second to import
 
@@ -134,7 +134,7 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, call
 
 
 def _resident(x: Data, device: torch.device) -> Data:
-    """A split on the device: tokens and bytes as they are, floating pixels in the model's single precision."""
+    """Move a split to the device: tokens and bytes as they are, floating pixels in single precision, as the model."""
     return x.to(device) if isinstance(x, Corpus) or x.dtype == torch.uint8 else x.to(device, torch.float32)
 
 
@@ -144,7 +144,7 @@ def elapsed(trainer: Trainer) -> float:
 
 
 def update_status(run: Run, **values: Any) -> None:
-    """Change keys of a training's run.json; of the processes that train it together the first one does it."""
+    """Change keys of a training's run.json, in the main process only."""
     if is_main_process():
         runs.update_run(run, **values)
 
@@ -155,13 +155,14 @@ def is_finite(trainer: Trainer) -> bool:
 
 
 def check_finite(trainer: Trainer) -> None:
-    """Read the losses and the gradient norms, as a finite loss may still have ruined the weights."""
+    """Raise `DivergedError` if a loss or a gradient norm of the epoch is not finite."""
+    # The norm is checked too, as a step with a finite loss can make the weights infinite.
     if not is_finite(trainer):
         raise diverged(trainer, f"training loss or gradient was not finite by step {trainer.position.step}")
 
 
 def diverged(trainer: Trainer, what: str) -> DivergedError:
-    """The error for a run that cannot go on."""
+    """Return the error for a run that has diverged."""
     kept = (trainer.run.path / runs.LAST).is_file()
     return DivergedError(
         f"the {what}; {'the last good checkpoint is kept' if kept else 'no checkpoint was made yet'}",
@@ -170,12 +171,9 @@ def diverged(trainer: Trainer, what: str) -> DivergedError:
 
 
 def snapshot(trainer: Trainer) -> Callable[[], None]:
-    """A way back from the inner steps of aggressive training, as resume goes on from whole outer steps.
+    """Return a function that undoes the inner steps of aggressive training, as sessions resume at whole outer steps.
 
-    Args:
-        trainer: before an outer step.
-    Returns:
-        Puts weights, running statistics, the encoder's optimizer and the plan back, in place.
+    It restores weights, running statistics, the encoder's optimizer and the plan, in place.
     """
     model, optimizer, plan = trainer.state.model, trainer.state.optimizers["encoder"], trainer.plan
     kept = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
@@ -190,7 +188,7 @@ def snapshot(trainer: Trainer) -> Callable[[], None]:
 
 
 def slowness_note(trainer: Trainer) -> str:
-    """What is to be said where steps could not be as fast as they were asked to be."""
+    """Return the reasons why steps were slower than the options ask for, to be appended to a sentence."""
     sentences = [trainer.caution, trainer.step.sentence, getattr(trainer.state.losses, "sentence", "")]
     if trainer.config.protocol.compiled and process_info().count > 1:
         sentences.append("steps of several processes are not compiled")
@@ -198,7 +196,7 @@ def slowness_note(trainer: Trainer) -> str:
 
 
 def save(trainer: Trainer) -> None:
-    """Write the best model, its codes, and last: the state that resumes from here; one process of several writes."""
+    """Write the best model, its codes, and then the state to resume from, in the main process only."""
     check_finite(trainer)
     if not is_main_process():
         return
@@ -233,7 +231,7 @@ def restore(trainer: Trainer) -> None:
 
 
 def position_of(values: Mapping[str, Any], path: Path) -> Position:
-    """Where the state for resuming stands."""
+    """Read the progress from the contents of last.pt."""
     try:
         position = Position(**values["position"])
         if not all(isinstance(value, int | float) for value in asdict(position).values()):
@@ -262,7 +260,7 @@ def _read(trainer: Trainer, values: Mapping[str, Any]) -> None:
 
 
 def _lay_out(optimizer: Optimizer) -> None:
-    """Give moments the layout of their weights, by which fused kernels pair them; older checkpoints have another."""
+    """Give moments the strides of their weights, which fused kernels require; older checkpoints have others."""
     for p, moments in optimizer.state.items():
         for name, value in moments.items():
             if value.shape == p.shape and value.stride() != p.stride():
@@ -270,8 +268,8 @@ def _lay_out(optimizer: Optimizer) -> None:
 
 
 def _truncate(run: Run, size: int) -> None:
-    """Drop rows written after the checkpoint; they are written again, the same."""
-    run.metrics()  # they are as they were written
+    """Drop metrics rows written after the checkpoint; resuming writes the same rows again."""
+    run.metrics()  # raises if the file was damaged or edited
     path = run.path / runs.METRICS
     raw = read_content(path) if path.is_file() else b""
     if raw != normalize_line_ends(raw):  # sizes are those of LF line ends
@@ -290,7 +288,7 @@ def _truncate(run: Run, size: int) -> None:
 
 
 def epoch_row(trainer: Trainer, values: Mapping[str, Any], kept: bool, eligible: bool) -> dict[str, Any]:
-    """Everything that is told of an epoch.
+    """Return the metrics row of an epoch.
 
     Args:
         trainer: after its last step; its sums over the epoch are read.
@@ -319,7 +317,7 @@ def epoch_row(trainer: Trainer, values: Mapping[str, Any], kept: bool, eligible:
 
 
 def append_row(row: Mapping[str, Any], path: Path) -> int:
-    """Write a row behind the others."""
+    """Append a row to the file; returns its new size in bytes."""
     with writing(path), path.open("ab", buffering=0) as file:
         append(file, path, utf8(json.dumps(row) + "\n"))
     return path.stat().st_size

@@ -1,4 +1,4 @@
-"""The training step: random numbers and settings come in as tensors on the device, nothing inside reads the host."""
+"""The training step. Random numbers and settings are passed as tensors on the device, so no step waits for the host."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ BOTH: tuple[Group, ...] = ("encoder", "decoder")
 
 
 class StepNoise(NamedTuple):
-    """Every random number of a step, drawn outside for the global batch.
+    """All random numbers of a step, drawn outside of it for the global batch.
 
     Args:
         drawn: stream -> ``(count, batch, ...)``, what the method's parts declare (`Method.noise`).
@@ -41,7 +41,7 @@ class StepNoise(NamedTuple):
     dropout: tuple[Tensor, ...] = ()
 
     def of(self, rows: slice) -> "StepNoise":
-        """That of some of the batch."""
+        """Return the noise of some rows of the batch."""
         return StepNoise(
             {stream: values[:, rows] for stream, values in self.drawn.items()},
             None if self.binarize is None else self.binarize[rows],
@@ -50,14 +50,14 @@ class StepNoise(NamedTuple):
 
 
 class StepInputs(NamedTuple):
-    """What a schedule changes from step to step, as 0-d tensors on the device."""
+    """KL weight and learning rate of a step, as 0-d tensors on the device."""
 
     kl_weight: Float[Tensor, ""]
     learning_rate: Float[Tensor, ""]
 
 
 class StepMetrics(NamedTuple):
-    """What a step reports, 0-d tensors on the device: batch means in nats, and the gradient norm before the clip."""
+    """Metrics of a step, 0-d tensors on the device: batch means in nats, and the gradient norm before clipping."""
 
     loss: Tensor
     reconstruction: Tensor
@@ -68,17 +68,17 @@ class StepMetrics(NamedTuple):
 
 @dataclass(slots=True)
 class State:
-    """What a step changes in place: the weights and one optimizer for each half.
+    """Weights and optimizers, which a step changes in place, with the settings of the step.
 
     Args:
         model: the VAE, in train mode.
         optimizers: group name -> optimizer.
-        method: the point on the axes.
-        clip: largest gradient norm; 0 is none.
-        joint: whether that norm is of both halves, whichever of them step.
+        method: objective, inference, schedule and penalty.
+        clip: largest gradient norm; 0 is no clipping.
+        joint: whether that norm is over encoder and decoder even if only one of them steps.
         encoder_rate: learning rate of the encoder, as a multiple of that of the step.
-        precision: of the layers.
-        losses: `losses`, or a faster way to the same.
+        precision: dtype in which the layers compute.
+        losses: a faster implementation of `losses`; None uses `losses` itself.
     """
 
     model: VAE
@@ -92,20 +92,16 @@ class State:
 
 
 def fresh_state(model: VAE, method: Method, protocol: Protocol) -> State:
-    """A state with fresh optimizers."""
+    """Return a training state with fresh optimizers."""
     rate = protocol.encoder_learning_rate / protocol.learning_rate if protocol.encoder_learning_rate else 1.0
     optimizers = fresh_optimizers(model, protocol)
     return State(model, optimizers, method, protocol.clip, protocol.clip_scope == "joint", rate, protocol.precision)
 
 
 def fresh_optimizers(model: VAE, protocol: Protocol) -> dict[Group, Optimizer]:
-    """One optimizer for the encoder and one for the decoder, moments at zero.
+    """Return one optimizer for the encoder and one for the decoder, without moments; none for a half without weights.
 
-    Args:
-        model: the VAE.
-        protocol: gives the learning rate.
-    Returns:
-        Group name -> optimizer, none for a half without weights; the learning rate is a tensor that each step sets.
+    The learning rate is a tensor, which each step sets.
     """
     device = next(model.parameters()).device
     rate = torch.tensor(protocol.learning_rate, device=device)
@@ -130,19 +126,17 @@ def draw_noise(
     inner: int = 0,
     device: torch.device,
 ) -> StepNoise:
-    """The noise of one step, a function of (seed, purpose, step, inner) alone.
+    """Draw the noise of one step, which depends on (seed, purpose, step, inner) alone.
 
     Args:
-        method: declares what its parts take.
-        model: has latents, and dropout or none.
+        method: declares the noise that it needs.
+        model: gives the latent size and the shapes of dropout noise.
         shape: ``(batch, ...)`` of the data.
         binarize: whether pixels are drawn anew.
         seed: of the run.
         step: outer step.
         inner: step of the aggressive loop in it, from 1; 0 is the outer step itself.
         device: where to draw.
-    Returns:
-        The noise.
     """
 
     def stream(purpose: str) -> torch.Generator:
@@ -160,7 +154,7 @@ def draw_noise(
 
 
 class Losses(NamedTuple):
-    """What a batch costs, 0-d tensors on the device: batch means in nats."""
+    """Losses of a batch, 0-d tensors on the device: batch means in nats."""
 
     loss: Tensor
     reconstruction: Tensor
@@ -169,11 +163,11 @@ class Losses(NamedTuple):
 
 
 def losses(model: VAE, method: Method, x: Shaped[Tensor, "batch ..."], noise: StepNoise, kl_weight: Tensor) -> Losses:
-    """Batch mean of objective + penalty: a pure function of weights, data, noise and KL weight.
+    """Compute the batch mean of objective plus penalty, as a pure function of weights, data, noise and KL weight.
 
     Args:
-        model: the VAE, its dropout handed in; in train mode its running statistics move.
-        method: the point on the axes.
+        model: the VAE, with its dropout noise set; in train mode its running statistics change.
+        method: objective, inference and penalty.
         x: ``(batch, ...)`` pixels, bytes or in [0, 1], or tokens, on the device.
         noise: all randomness of the step.
         kl_weight: 0-d.
@@ -195,26 +189,24 @@ def losses(model: VAE, method: Method, x: Shaped[Tensor, "batch ..."], noise: St
 def step(
     state: State, x: Shaped[Tensor, "batch ..."], noise: StepNoise, knobs: StepInputs, groups: tuple[Group, ...] = BOTH
 ) -> StepMetrics:
-    """One optimizer step on one batch, in place.
+    """Take one optimizer step on one batch, in place.
 
-    The loss is that of `losses`. Gradients are clipped by the joint norm of both halves, whichever of them step (He et
-    al. 2019, authors' code), or by that of the halves that step. Of several processes each computes some of the rows.
+    The loss is that of `losses`. Gradients are clipped by the joint norm of encoder and decoder even if only one steps
+    (He et al. 2019, authors' code), or by the norm of those that step. Several processes share the rows of a batch.
 
     Args:
         state: weights and optimizers.
         x: ``(batch, ...)`` pixels, bytes or in [0, 1], or tokens, on the device: the global batch, in every process.
         noise: all randomness of the step, for the global batch.
         knobs: KL weight and learning rate.
-        groups: which halves step.
-    Returns:
-        What happened, still on the device.
+        groups: whether encoder, decoder or both step.
     """
     with sharded_batch(len(x)) as part:
         if part is not None:
             x, noise = x[part.rows], noise.of(part.rows)
         with use_dropout_noise(
             state.model, noise.dropout
-        ):  # until the gradients are there: a refinement runs its decoder again
+        ):  # covers the backward pass, in which a refinement runs the decoder again
             with autocast(state.precision, x.device):
                 found = (state.losses or losses)(state.model, state.method, x, noise, knobs.kl_weight)
             if part is not None:
@@ -225,7 +217,7 @@ def step(
 
 
 def update_weights(state: State, rate: Float[Tensor, ""], groups: tuple[Group, ...] = BOTH) -> None:
-    """Step the optimizers, in place, by the gradients that the weights have."""
+    """Step the optimizers of the given groups, in place, with the gradients stored at the weights."""
     for name, optimizer in state.optimizers.items():
         if name in groups:
             for group in optimizer.param_groups:
@@ -234,7 +226,7 @@ def update_weights(state: State, rate: Float[Tensor, ""], groups: tuple[Group, .
 
 
 def _backward(state: State, found: Losses, groups: tuple[Group, ...]) -> Tensor:
-    """Fill the gradients that the norm counts, sum them and the losses, clip; returns the norm before the clip."""
+    """Compute the gradients, sum them and the losses over processes, clip; returns the norm before clipping."""
     counted = [p for name, half in state.model.halves.items() if state.joint or name in groups for p in half]
     state.model.zero_grad(set_to_none=True)
     torch.autograd.backward(found.loss, inputs=counted)
@@ -247,10 +239,10 @@ def _backward(state: State, found: Losses, groups: tuple[Group, ...]) -> Tensor:
 
 
 class CompiledLosses:
-    """`losses`, compiled anew for each shape of batch; where that fails, `losses`, and ``sentence`` says why.
+    """`losses` compiled for each batch shape; if compiling fails, plain `losses`, and ``sentence`` says why.
 
-    For images: sequences have more lengths than torch compiles for. Compiling takes minutes for the deeper networks. On
-    a CPU it saves a tenth of a step of `he2019` at best, so that it pays after some thousand steps (`docs/log.md`).
+    For images only: sequences have more lengths than torch compiles for. Compiling takes minutes for deep networks. On
+    a CPU it saves at most a tenth of a step of `he2019`, so it pays off after some thousand steps (`docs/log.md`).
     """
 
     def __init__(self) -> None:
@@ -267,6 +259,6 @@ class CompiledLosses:
         if not self.sentence:
             try:
                 return self._fused(model, method, x, noise, w)
-            except TorchDynamoException as error:  # no C++ compiler, no Triton, or something that it cannot do
+            except TorchDynamoException as error:  # no C++ compiler, no Triton, or an unsupported operation
                 self.sentence = f"steps are not compiled: {first_line(error)}"
         return losses(model, method, x, noise, w)

@@ -8,7 +8,7 @@ import pytest
 from lso.vae.config.methods import Method, method
 from lso.vae.config.training import SECTIONS, Protocol, TrainConfig
 from lso.vae.errors import UsageError
-from lso.vae.training.batchable import OWN, batch_key
+from lso.vae.training.batchable import MEMBER_FIELDS, batch_key
 from tests.vae.small import config
 
 METHOD = method("vae", anneal=1.0)
@@ -53,7 +53,7 @@ def test_protocols_that_differ_anywhere_but_in_rates_are_kept_apart(name: str) -
     else:
         value = before / 2 or 3 if isinstance(before, float) else before + 1
     other = replace(chosen, protocol=replace(chosen.protocol, **{name: value}))
-    assert (batch_key(chosen) == batch_key(other)) == (name in OWN[Protocol]), name
+    assert (batch_key(chosen) == batch_key(other)) == (name in MEMBER_FIELDS[Protocol]), name
 
 
 def test_what_is_a_members_own_may_differ() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lso.vae.config.training import Protocol
-from lso.vae.training.cuda_graphs import ROOM, WARM, Record, Replayed, Run, cuda_graphs
+from lso.vae.training.cuda_graphs import MAX_RECORDINGS, WARM, Record, Replayed, Run, cuda_graphs
 from lso.vae.training.step import (
     BOTH,
     Group,
@@ -52,10 +52,10 @@ def leaves(*moved: str) -> Record:
 
     def record(run: Run) -> Run:
         def again() -> StepMetrics:
-            before = current[0]._now()
+            before = current[0]._copy_changed()
             info = run()
             for name in moved:
-                for value, old in zip(current[0]._parts()[name], before[name], strict=True):
+                for value, old in zip(current[0]._changed_tensors()[name], before[name], strict=True):
                     value.copy_(old)
             return info
 
@@ -133,11 +133,11 @@ def test_a_recording_that_fails_or_differs_is_given_up_without_a_trace(record: R
 
 
 def test_there_are_no_more_recordings_than_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lso.vae.training.cuda_graphs.ROOM", 1)
+    monkeypatch.setattr("lso.vae.training.cuda_graphs.MAX_RECORDINGS", 1)
     monkeypatch.setattr("lso.vae.training.cuda_graphs.WARM", 1)
     recorder = Recorder()
     trajectory(lambda: recorder)
-    assert ROOM > 1 and recorder.made == 2, "one for each set of optimizers"
+    assert MAX_RECORDINGS > 1 and recorder.made == 2, "one for each set of optimizers"
 
 
 @pytest.mark.gpu
