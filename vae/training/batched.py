@@ -29,7 +29,7 @@ from lso.vae.training.callbacks import Limits
 from lso.vae.training.loop import after_step, inputs, outer_steps, session
 from lso.vae.training.setup import leave
 from lso.vae.training.state import Trainer, update_status
-from lso.vae.training.step import Losses, State, StepInputs, StepMetrics, StepNoise, losses
+from lso.vae.training.step import Losses, State, StepInputs, StepMetrics, StepNoise, losses, update_weights
 
 
 class _Losses(nn.Module):

@@ -45,7 +45,9 @@ def lengthen(run: Run, epochs: int) -> Run:
     with lock_run(run.path):
         # In this order, a process killed in between leaves a run that still ends after its former number of epochs.
         if run.info["status"] == "finished":
-            runs.update_run(run, status="stopped", sentence=f"to be extended from {pluralize(before, 'epoch')} to {epochs}")
+            runs.update_run(
+                run, status="stopped", sentence=f"to be extended from {pluralize(before, 'epoch')} to {epochs}"
+            )
         config = replace(run.config, protocol=replace(run.config.protocol, epochs=epochs))
         runs.write_files(run, {CONFIG: utf8(to_toml(config))})
     return Run(run.path, trust=run.trust)

@@ -33,6 +33,7 @@ from lso.vae.training.setup import create_trainer, lock_run, restore_trainer
 from lso.vae.training.state import (
     Trainer,
     append_row,
+    check_finite,
     diverged,
     epoch_row,
     is_finite,
