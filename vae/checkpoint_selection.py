@@ -52,4 +52,4 @@ def _describe_loss(method: Method) -> str:
     else:
         text = "-ELBO" if weight == 1 else f"reconstruction + {weight:g} KL"
         text += f" with {objective.floor:g} free nats a dimension" if isinstance(objective, FreeBits) else ""
-    return text + " + re-encoding penalty" * (method.penalty is not None)
+    return text if method.penalty is None else f"{text} + {method.penalty.label}"

@@ -31,6 +31,7 @@ from lso.cli.options import (
 )
 from lso.objectives.failures import MAX_FAILURES
 from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS, parse_optimizer
+from lso.tasks.task import TASKS
 from lso.vae.errors import UsageError, unknown_name
 
 START = "mean,prior"
@@ -59,7 +60,8 @@ TaskGoal = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help="Goal of a task: expressions, squares, ehrlich, digits-preference or molecules[:GOAL].",
+        help=f"Goal of a task: {', '.join(name for name, row in TASKS.items() if row.goal)}; where it has several, "
+        "NAME:GOAL, as in molecules:plogp.",
         metavar="NAME",
         rich_help_panel=GOAL,
     ),

@@ -40,6 +40,7 @@ class Component:
     __slots__ = ()
     # Why models with it cannot be trained as one batched model, as half a sentence; empty where they can.
     alone: ClassVar[str] = ""
+    label: ClassVar[str] = "penalty"  # name of a penalty in sentences
     # Whether it reads mean and log-variance of q(z|x), so that the posterior must be the diagonal Gaussian.
     diagonal: ClassVar[bool] = False
 
@@ -102,6 +103,7 @@ RENAMED_PENALTY = {"shown": "reconstruction"}  # old name -> current one
 class SquaredReencoding(Component):
     """Squared distance between a code and the posterior mean of its reconstruction (NE-VAE, se)."""
 
+    label: ClassVar[str] = "re-encoding penalty"
     weight: float = 1.0
     reduction: Literal["mean", "sum"] = "mean"
     reconstruction: Reconstruction = "soft"
@@ -119,6 +121,7 @@ class SquaredReencoding(Component):
 class LogProbReencoding(Component):
     """Negative log-density of a code under the posterior of its reconstruction, floored at c per dimension (lp)."""
 
+    label: ClassVar[str] = "re-encoding penalty"
     diagonal: ClassVar[bool] = True
     c: float
     weight: float = 1.0

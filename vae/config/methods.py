@@ -83,7 +83,8 @@ class Method:
             )
         if isinstance(self.inference, Svi) and self.penalty is not None:
             raise UsageError(
-                f"{self.name}: svi has no encoder, and the re-encoding penalty needs one", "Take sa-vae instead of svi."
+                f"{self.name}: svi has no encoder, and the {self.penalty.label} needs one",
+                "Take sa-vae instead of svi.",
             )
         if isinstance(self.inference, Svi) and isinstance(self.updates, Aggressive):
             raise UsageError(

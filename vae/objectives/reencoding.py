@@ -37,7 +37,10 @@ def penalty_of(
         likelihood: p(x|z) of these codes, then of further samples.
         noise: stream -> ``(count, batch, ...)`` random numbers, those that the penalty declares among them.
     """
-    raise TypeError(f"no penalty for {type(penalty).__name__}")
+    raise TypeError(
+        f"no penalty for {type(penalty).__name__}: register a function for it with penalty_of, in a module that "
+        "lso/vae/objectives/__init__.py imports"
+    )
 
 
 @penalty_of.register(SquaredReencoding)
