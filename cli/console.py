@@ -1,10 +1,10 @@
 """Output of the commands: results on stdout and all else on stderr; with ``--json`` one JSON value alone on stdout."""
 
 import atexit
-import ctypes
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -69,6 +69,8 @@ def _flush(stdout: TextIO) -> None:
     """Write out the stdout buffers of Python and of C."""
     with suppress(OSError, ValueError):
         stdout.flush()
+    import ctypes  # takes longer than all other imports of a command's help
+
     with suppress(OSError, AttributeError, TypeError):  # not a Unix
         ctypes.CDLL(None).fflush(None)
 
@@ -234,3 +236,8 @@ def display_path(path: str | os.PathLike[str]) -> str:
         return str(Path(path).resolve().relative_to(Path.cwd().resolve()))
     except ValueError:
         return str(Path(path))
+
+
+def command_line() -> str:
+    """The command line that is running, to be given again."""
+    return shlex.join(["lso", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""The ``lso`` command: registers all commands and turns their errors into two lines of text and an exit code."""
+"""The ``lso`` command: loads the command that is asked for, and turns errors into two lines and an exit code."""
 
 import errno
 import functools
@@ -11,42 +11,17 @@ from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from lso.cli import console
-from lso.cli.commands import (
-    benchmark,
-    config,
-    decode,
-    doctor,
-    encode,
-    evaluate,
-    interpolate,
-    optimize,
-    report,
-    reproduce,
-    sample,
-    sweep,
-    train,
-    traverse,
-)
-from lso.cli.commands import list as list_command
+from lso.cli.commands import COMMANDS, GROUPS
 from lso.vae.errors import LsoError, UsageError
 from lso.vae.launch import process_info
 from lso.vae.utils.deprecation import RenamedWarning
+from lso.vae.utils.lazy import resolve
 
 # Base class of the parser's usage errors; typer has click's in some versions and a copy of its own in others.
 USAGE_ERROR: Any = typer.BadParameter.__base__
-# Headings of `lso --help`.
-WORK, LOOK, HELP = "Train, evaluate, search, compare", "Look at a latent space", "Help"
-
-app = typer.Typer(
-    name="lso",
-    help="Train a VAE whose latents do not collapse, search its latent space, and see whether to believe the result.",
-    epilog="Start here:\n\n  lso train --method ne-vae-se\n\n  lso optimize --target test:20 --optimizer adam",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 
 def debugging() -> bool:
@@ -78,7 +53,7 @@ def guarded(command: Callable[..., None], name: str) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            if command is not train.train and process_info().count > 1:
+            if name != "train" and process_info().count > 1:
                 raise UsageError(
                     f"torchrun started several processes, but `lso {name}` runs in one",
                     "Start it without torchrun; only `lso train` uses several processes.",
@@ -143,6 +118,42 @@ def _print_version(requested: bool | None) -> None:
         raise typer.Exit
 
 
+@functools.cache
+def _load_command(name: str) -> Any:
+    """Import a command of `COMMANDS` and read its arguments and options."""
+    row = COMMANDS[name]
+    alone = typer.Typer(add_completion=False)
+    examples = "Examples:\n\n" + "\n\n".join(f"  {example}" for example in row.examples)
+    function = resolve(f"lso.cli.commands.{row.function}")
+    alone.command(name.split()[-1], epilog=examples)(guarded(function, name))
+    return typer.main.get_command(alone)
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports the command that is called, and lists the others by their rows."""
+
+    def load(self, name: str) -> Any:
+        """The command of this name, imported, or the group of this name."""
+        path = name if self.name == app.info.name else f"{self.name} {name}"
+        return self.commands[name] if path in GROUPS else _load_command(path)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The name that the arguments begin with, its command, and the arguments after it."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed if name is None else self.load(name), rest
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="lso",
+    help="Train a VAE whose latents do not collapse, search its latent space, and see whether to believe the result.",
+    epilog="Start here:\n\n  lso train --method ne-vae-se\n\n  lso optimize --target test:20 --optimizer adam",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
 @app.callback()
 def options(
     debug: Annotated[
@@ -159,102 +170,18 @@ def options(
         os.environ["LSO_DEBUG"] = "1"
 
 
-def _register(name: str, command: Callable[..., None], panel: str, *examples: str, to: typer.Typer = app) -> None:
-    text = "Examples:\n\n" + "\n\n".join(f"  {example}" for example in examples)
-    to.command(name, rich_help_panel=panel or None, epilog=text)(guarded(command, name))
+def _list_commands() -> None:
+    """Register what lists and completion show of the commands; `LazyGroup` loads them."""
+    groups = {"": app}
+    for name, group in GROUPS.items():
+        groups[name] = typer.Typer(cls=LazyGroup, no_args_is_help=True, help=group.summary)
+        app.add_typer(groups[name], name=name, rich_help_panel=group.panel)
+    for path, row in COMMANDS.items():
+        above, _, name = path.rpartition(" ")
+        groups[above].command(name, help=row.summary, rich_help_panel=row.panel or None)(lambda: None)
 
 
-_register(
-    "train",
-    train.train,
-    WORK,
-    "lso train --method ne-vae-se",
-    "lso train --method beta-vae:beta=0.2 --data images/ --latent-dim 16",
-)
-_register(
-    "evaluate",
-    evaluate.evaluate,
-    WORK,
-    "lso evaluate",
-    "lso evaluate runs/a --split validation --limit 100 --json",
-)
-_register(
-    "optimize",
-    optimize.optimize,
-    WORK,
-    "lso optimize --target test:20 --optimizer adam",
-    "lso optimize --model runs/a --target images/ --starts 4 --out search",
-)
-_register(
-    "sweep",
-    sweep.sweep,
-    WORK,
-    "lso sweep --method vae-anneal --method ne-vae-se --latent-dim 8,16,32 --seeds 3",
-    "lso sweep --method vae --task omniglot --latent-dim 8,32 --seeds 5 --time-limit 9m --out runs/au",
-)
-_register(
-    "reproduce",
-    reproduce.reproduce,
-    WORK,
-    "lso reproduce nevae2021_table1 --time-limit 9m",
-    "lso reproduce he2019_table2 --rows VAE,Ours --seeds 1 --limit 1000 --epochs 2 --arch he2019-small --out small",
-    "lso reproduce he2019_table1_5_text_yelp --rows LSTM-LM,VAE,Ours --data yelp/ --seeds 1 --time-limit 9m",
-)
-_register("report", report.report, WORK, "lso report runs/a runs/b", "lso report runs/a --out comparison --json")
-_register("sample", sample.sample, LOOK, "lso sample -n 100", "lso sample runs/a -n 16 --seed 1 --out sample.png")
-_register("encode", encode.encode, LOOK, "lso encode --data test", "lso encode runs/a --data images/ --out codes.npz")
-_register("decode", decode.decode, LOOK, "lso decode runs/a codes.npz", "lso decode runs/a codes.npz --out decoded/")
-_register(
-    "interpolate",
-    interpolate.interpolate,
-    LOOK,
-    "lso interpolate runs/a test:3 test:8",
-    "lso interpolate runs/a one.png two.png --steps 16 --out path.png",
-)
-_register("traverse", traverse.traverse, LOOK, "lso traverse", "lso traverse runs/a --dim 0,5 --range 5 --steps 21")
-_register("list", list_command.list_names, HELP, "lso list methods", "lso list runs --json")
-_register("doctor", doctor.doctor, HELP, "lso doctor", "lso doctor runs/a")
-
-benchmarks = typer.Typer(no_args_is_help=True, help="Run an experiment of a paper: image-targets or lagging.")
-app.add_typer(benchmarks, name="benchmark", rich_help_panel=WORK)
-_register(
-    "image-targets",
-    benchmark.image_targets,
-    "",
-    "lso benchmark image-targets --models runs/vae runs/ne-vae-se --targets 50",
-    "lso benchmark image-targets runs/a runs/b --targets 10 --max-steps 300 --lr 0.01,0.03",
-    to=benchmarks,
-)
-
-_register(
-    "lagging",
-    benchmark.lagging,
-    "",
-    "lso benchmark lagging --quick",
-    "lso benchmark lagging --seeds 3 --limit 4000 --stride 0.1 --time-limit 30m",
-    to=benchmarks,
-)
-
-settings = typer.Typer(
-    no_args_is_help=True, help="Show or write the configuration that a training would have; trains nothing."
-)
-app.add_typer(settings, name="config", rich_help_panel=HELP)
-_register(
-    "show",
-    config.show,
-    "",
-    "lso config show --method ne-vae-se",
-    "lso config show --config runs/a/config.toml --epochs 200",
-    to=settings,
-)
-_register(
-    "init",
-    config.init,
-    "",
-    "lso config init --method ne-vae-se",
-    "lso config init --task mnist --out mnist.toml",
-    to=settings,
-)
+_list_commands()
 
 
 def main() -> None:

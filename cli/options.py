@@ -6,48 +6,54 @@ from typing import Annotated, Any
 
 import typer
 
-from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS
-from lso.tasks.datasets.tokenizers import TOKENIZERS
-from lso.tasks.task import TASKS
-from lso.vae.config.architectures import ARCHITECTURES
-from lso.vae.config.methods import METHODS
 from lso.vae.errors import UsageError
-from lso.vae.runs import list_runs
 
 # Headings in --help.
 LIMITS, OUTPUT, OPENING, BLACK_BOX = "Limits and resuming", "Output", "Opening run folders", "Black-box search"
 
-# --- shell completion ------------------------------------------------------------------------------------------------
+# --- shell completion: the tables are imported when it is asked for, not for every help -----------------------------
 
 
 def complete_methods() -> list[tuple[str, str]]:
     """Names and summaries of the training methods."""
+    from lso.vae.config.methods import METHODS
+
     return [(name, spec.summary) for name, spec in METHODS.items()]
 
 
 def complete_tasks() -> list[tuple[str, str]]:
     """Names and summaries of the tasks."""
+    from lso.tasks.task import TASKS
+
     return [(name, row.summary) for name, row in TASKS.items()]
 
 
 def complete_tokenizers() -> list[tuple[str, str]]:
     """Names and summaries of the tokenizers."""
+    from lso.tasks.datasets.tokenizers import TOKENIZERS
+
     return [(name, row.summary) for name, row in TOKENIZERS.items()]
 
 
 def complete_architectures() -> list[tuple[str, str]]:
     """Names and summaries of the architectures."""
+    from lso.vae.config.architectures import ARCHITECTURES
+
     return [(name, spec.summary) for name, spec in ARCHITECTURES.items()]
 
 
 def complete_optimizers() -> list[tuple[str, str]]:
     """Names and summaries of the gradient and black-box optimizers."""
+    from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS
+
     gradient = [(name, spec.summary) for name, spec in GRADIENT_OPTIMIZERS.items()]
     return gradient + [(name, spec.summary) for name, spec in BLACK_BOX_OPTIMIZERS.items()]
 
 
 def complete_runs() -> list[str]:
     """Run folders, newest first."""
+    from lso.vae.runs import list_runs
+
     return [str(run.path) for run in reversed(list_runs())]
 
 
@@ -176,6 +182,15 @@ IwSamples = Annotated[
     ),
 ]
 TestLimit = Annotated[int, typer.Option(help="Evaluate on the first N test data only; 0: on all.", metavar="N")]
+
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(
+        help="Stop after this time, e.g. 90s, 9m or 1.5h, and save; the work can be continued.",
+        metavar="TIME",
+        rich_help_panel=LIMITS,
+    ),
+]
 
 MaxFailures = Annotated[
     int,

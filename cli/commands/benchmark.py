@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lso.cli.commands.sweep import command_line
-from lso.cli.commands.train import TimeLimit
-from lso.cli.console import Console, display_path
-from lso.cli.options import OUTPUT, AcceptChanges, Device, Json, Quiet, Seed, Trust, Verbose, complete_runs, seconds
+from lso.cli.console import Console, command_line, display_path
+from lso.cli.options import (
+    OUTPUT,
+    AcceptChanges,
+    Device,
+    Json,
+    Quiet,
+    Seed,
+    TimeLimit,
+    Trust,
+    Verbose,
+    complete_runs,
+    seconds,
+)
 from lso.cli.output_paths import open_training
 from lso.cli.signals import Signals
 from lso.reports.report_kind import require_own

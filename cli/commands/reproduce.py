@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lso.cli.commands.sweep import command_line
-from lso.cli.commands.train import TimeLimit
-from lso.cli.console import Console, display_path
+from lso.cli.console import Console, command_line, display_path
 from lso.cli.options import (
     OUTPUT,
     AcceptChanges,
@@ -17,6 +15,7 @@ from lso.cli.options import (
     Json,
     Quiet,
     TestLimit,
+    TimeLimit,
     Verbose,
     complete_architectures,
     seconds,

@@ -1,16 +1,13 @@
 """``lso sweep``: train methods x latent sizes x seeds and compare them. Repeat the command to continue."""
 
 import functools
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lso.cli.commands.train import TimeLimit
 from lso.cli.config_flags import FLAGS, MODEL, configurable
-from lso.cli.console import Console, display_path
+from lso.cli.console import Console, command_line, display_path
 from lso.cli.options import (
     OUTPUT,
     AcceptChanges,
@@ -20,6 +17,7 @@ from lso.cli.options import (
     Json,
     Quiet,
     TestLimit,
+    TimeLimit,
     Trust,
     Verbose,
     complete_methods,
@@ -136,8 +134,3 @@ def parse_sizes(text: str) -> list[int]:
     if not parts or not all(part.isdecimal() for part in parts):
         raise UsageError(f"cannot read the latent sizes {text!r}", "Write whole numbers: --latent-dim 8,16,32")
     return [int(part) for part in parts]
-
-
-def command_line() -> str:
-    """The command line that is running, to be given again."""
-    return shlex.join(["lso", *sys.argv[1:]])

@@ -20,25 +20,22 @@ from lso.cli.options import (
     Device,
     Json,
     Quiet,
+    TimeLimit,
     Trust,
     Verbose,
     complete_runs,
     seconds,
 )
-from lso.cli.output_paths import open_training
 from lso.cli.signals import Signals
-from lso.tasks.training.plan import plan
-from lso.vae import runs
-from lso.vae.config.training import TrainConfig
 from lso.vae.errors import UsageError
 from lso.vae.launch import is_main_process
-from lso.vae.metrics.collapse import caution, read
-from lso.vae.runs import Run
 from lso.vae.utils.trust import Trust as Trusted
 from lso.vae.utils.validation import pluralize
 
 if TYPE_CHECKING:
+    from lso.vae.config.training import TrainConfig
     from lso.vae.data.dataset import Dataset
+    from lso.vae.runs import Run
     from lso.vae.training.loop import Limits, TrainingCallback
 
 Resume = Annotated[
@@ -57,14 +54,6 @@ Out = Annotated[
 MaxSteps = Annotated[
     int | None,
     typer.Option(help="Stop after training step N; --resume continues.", metavar="N", min=0, rich_help_panel=LIMITS),
-]
-TimeLimit = Annotated[
-    str | None,
-    typer.Option(
-        help="Stop after this time, e.g. 90s, 9m or 1.5h, and save; the work can be continued.",
-        metavar="TIME",
-        rich_help_panel=LIMITS,
-    ),
 ]
 
 
@@ -89,6 +78,10 @@ def train(
     --epochs beyond the end. Several processes can train one model:
     torchrun --nproc-per-node 2 -m lso train ...
     """
+    from lso.cli.output_paths import open_training
+    from lso.tasks.training.plan import plan
+    from lso.vae.runs import choose_folder
+
     console = Console(json=json, quiet=quiet or not is_main_process(), verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)
     if resume is not None:
@@ -113,7 +106,7 @@ def train(
                 "Choose one, for example: lso train --method ne-vae-se (`lso list methods` shows all)",
             )
         full = plan(settings, config, trust)  # mistakes show before PyTorch is loaded
-        runs.choose_folder("", out)
+        choose_folder("", out)
     console.loading()
     from lso.vae.training.loop import Limits
 
@@ -142,13 +135,13 @@ def _refuse_with_resume(flags: list[str]) -> None:
 
 
 def _train_new(
-    full: TrainConfig,
+    full: "TrainConfig",
     out: Path | None,
     device: str,
     console: Console,
     signals: Signals,
     limits: "Limits",
-) -> Run:
+) -> "Run":
     from lso.cli.progress.bars import Reading
     from lso.tasks.datasets.loading import load_dataset
     from lso.tasks.training import experiment
@@ -161,7 +154,7 @@ def _train_new(
         return experiment.train_planned(full, dataset, out=out, device=device, callback=callback, limits=limits)
 
 
-def _continue(run: Run, device: str, console: Console, signals: Signals, limits: "Limits") -> Run:
+def _continue(run: "Run", device: str, console: Console, signals: Signals, limits: "Limits") -> "Run":
     from lso.tasks.training import experiment
 
     if run.info["status"] == "finished":
@@ -188,7 +181,7 @@ def _training_progress(
         callback.close()
 
 
-def _announce(run: Run, done: int, console: Console, dataset: "Dataset | None" = None) -> None:
+def _announce(run: "Run", done: int, console: Console, dataset: "Dataset | None" = None) -> None:
     config, info = run.config, run.info
     latent = config.architecture.latent_dim
     count = f"{pluralize(len(dataset.train), config.kind)} of " if dataset else ""
@@ -232,7 +225,10 @@ def _describe_metrics(row: Mapping[str, Any], latent: int, datum: str) -> str:
     )
 
 
-def _conclude(run: Run, console: Console) -> None:
+def _conclude(run: "Run", console: Console) -> None:
+    from lso.vae.metrics.collapse import caution, read
+    from lso.vae.runs import REPORT
+
     info, best, rows = run.info, run.best(), run.metrics()
     latent = run.config.architecture.latent_dim
     datum = {"image": "an image", "sequence": "a sequence"}[run.config.kind]
@@ -265,7 +261,7 @@ def _conclude(run: Run, console: Console) -> None:
             console.result(f"the last epoch, {rows[-1]['epoch']}: {_describe_metrics(rows[-1], latent, datum)}")
     if doubt := run.verdict or caution(info):
         console.result(doubt, "yellow")
-    if (run.path / runs.REPORT).is_file():
-        console.result(f"report: {display_path(run.path / runs.REPORT)}")
+    if (run.path / REPORT).is_file():
+        console.result(f"report: {display_path(run.path / REPORT)}")
     console.result(f"next: {following}" if info["status"] == "finished" else f"continue: {resume}")
     console.result(display_path(run.path))

@@ -85,7 +85,7 @@ def commands() -> list[str]:
             many = " ..." if parameter.multiple or parameter.nargs != 1 else ""
             asked = " required" if parameter.required else ""
             lines.append(f"{name} {names}{takes}{many} = {_default(parameter.default)}{asked}")
-        pending += [(f"{name} {key}", below) for key, below in getattr(command, "commands", {}).items()]
+        pending += [(f"{name} {key}", command.load(key)) for key in getattr(command, "commands", ())]
     return lines
 
 

@@ -11,24 +11,11 @@ import pytest
 from typer.testing import Result
 
 from lso.cli import main
+from lso.cli.commands import COMMANDS, GROUPS
 from lso.cli.commands import list as list_command
+from lso.vae.utils.lazy import resolve
 
 HEAVY = ("torch", "numpy", "botorch", "gpytorch", "matplotlib", "sklearn", "scipy", "pandas", "PIL")
-COMMANDS = (
-    ("train",),
-    ("evaluate",),
-    ("optimize",),
-    ("report",),
-    ("sample",),
-    ("encode",),
-    ("decode",),
-    ("interpolate",),
-    ("traverse",),
-    ("list",),
-    ("doctor",),
-    ("config", "show"),
-    ("config", "init"),
-)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,18 +34,49 @@ def test_no_heavy_package_is_imported(arguments: list[str]) -> None:
     assert len(done.stdout) > 100
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_of_every_command_ends_with_two_examples(lso: Callable[..., Result], command: tuple[str, ...]) -> None:
-    result = lso(*command, "--help")
+@pytest.mark.parametrize(
+    ("arguments", "loaded"),
+    [
+        ([], []),
+        (["--help"], []),
+        (["benchmark", "--help"], []),
+        (["train", "--help"], ["train"]),
+        (["benchmark", "lagging", "--help"], ["benchmark"]),
+    ],
+)
+def test_a_command_is_imported_when_it_is_asked_for(arguments: list[str], loaded: list[str]) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['lso', *{arguments!r}]\n"
+        "from lso.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([name[17:] for name in sys.modules if name.startswith('lso.cli.commands.')], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr.splitlines()[-1] == str(loaded)
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_the_row_of_a_command_says_what_the_command_says(path: str) -> None:
+    row = COMMANDS[path]
+    assert row.summary == resolve(f"lso.cli.commands.{row.function}").__doc__.splitlines()[0]
+    assert bool(row.panel) == (" " not in path)
+    assert all(example.startswith(f"lso {path}") for example in row.examples) and len(row.examples) >= 2
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_help_of_every_command_ends_with_its_examples(lso: Callable[..., Result], path: str) -> None:
+    result = lso(*path.split(), "--help")
     assert result.exit_code == 0
     examples = result.stdout.split("Examples:")[1]
-    assert examples.count(f"lso {' '.join(command)}") == 2
+    assert examples.count(f"lso {path}") == len(COMMANDS[path].examples)
     assert "Examples" not in examples
 
 
 def test_alone_it_prints_help_with_every_command(lso: Callable[..., Result]) -> None:
     text = lso().stdout
-    assert all(command[0] in text for command in COMMANDS)
+    assert all(f" {name} " in text for name in [*COMMANDS, *GROUPS] if " " not in name)
     assert "--install-completion" in text
 
 

@@ -5,7 +5,6 @@ Torch-free.
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -371,6 +370,8 @@ def _translate_old_keys(values: dict[str, Any]) -> dict[str, Any]:
 
 def read_toml(text: str, source: str) -> dict[str, Any]:
     """Parse TOML text; ``source`` names it in errors."""
+    import tomllib  # a command's help reads no file
+
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # which numbers too long and tables too deep raise as well

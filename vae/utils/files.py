@@ -1,6 +1,5 @@
 """Files and folders that appear complete or not at all, and the lock that keeps a run folder to one process."""
 
-import csv
 import errno
 import io
 import json
@@ -192,6 +191,8 @@ def replace_lines(path: Path, lines: Iterable[Any]) -> None:
 def replace_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as CSV, see `replace_file`."""
     text = io.StringIO(newline="")
+    import csv  # few commands write tables, and all import this module
+
     table = csv.DictWriter(text, columns, extrasaction="ignore")
     table.writeheader()
     table.writerows(rows)
