@@ -26,7 +26,7 @@ def work(method: str, data: Path) -> dict[str, Any]:
     from lso.tasks.datasets.loading import load_dataset
     from lso.tasks.training import experiment
     from lso.tasks.training.plan import plan
-    from lso.vae.training.loop import Limits, TrainingCallback, train
+    from lso.vae.training.loop import Limits, TrainingCallback, train_model
 
     class Clock(TrainingCallback):
         def __init__(self) -> None:
@@ -51,7 +51,7 @@ def work(method: str, data: Path) -> dict[str, Any]:
     )
     clock, steps = Clock(), 3 if any(name in method for name in FEW) else 20
     with tempfile.TemporaryDirectory() as folder:
-        run = train(config, small, Path(folder) / "r", callback=clock, limits=Limits(steps=steps))
+        run = train_model(config, small, Path(folder) / "r", callback=clock, limits=Limits(steps=steps))
         import torch
 
         last = torch.load(run.path / "last.pt", weights_only=True)

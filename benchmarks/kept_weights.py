@@ -40,7 +40,9 @@ def trained(method: str, seed: int, rule: str, epochs: int, out: Path) -> Run:
     config = plan({"method": method, "seed": seed, "data": {"task": "digits"}, "protocol": protocol})
     path = out / f"{method.replace(':', '-')}-{rule}-seed{seed}"
     dataset = load_dataset(config.data, config.protocol.binarize, seed)
-    return training.resume(Run(path), dataset) if path.exists() else training.train(config, dataset, path)
+    return (
+        training.resume_training(Run(path), dataset) if path.exists() else training.train_model(config, dataset, path)
+    )
 
 
 def cell(name: str, values: list[float]) -> str:

@@ -118,7 +118,7 @@ def inner_steps(data: Path, outer: int) -> float:
     """Mean inner steps of a loop to convergence, over so many outer steps from the start."""
     from lso.vae.config.methods import method
     from lso.vae.config.training import Protocol
-    from lso.vae.training.loop import Limits, train
+    from lso.vae.training.loop import Limits, train_model
 
     config, dataset, _ = prepared("aggressive", data)
     import dataclasses
@@ -126,7 +126,7 @@ def inner_steps(data: Path, outer: int) -> float:
 
     config = dataclasses.replace(config, method=method("aggressive"), protocol=Protocol(batch_size=50, epochs=1))
     with tempfile.TemporaryDirectory() as folder:
-        run = train(config, dataset, Path(folder) / "r", limits=Limits(steps=outer))
+        run = train_model(config, dataset, Path(folder) / "r", limits=Limits(steps=outer))
         last = torch.load(run.path / runs.LAST, weights_only=True)
     return float(last["position"]["inner"]) / outer
 

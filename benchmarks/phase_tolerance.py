@@ -38,8 +38,8 @@ def trained(method: str, seed: int, options: argparse.Namespace) -> Run:
     dataset = few(load_dataset(config.data, "none", seed), options.train)
     path = options.out / f"{method.replace(':', '-').replace(',', '-')}-n{options.train}-s{seed}"
     if (path / INFO).is_file():
-        return training.resume(Run(path), dataset)
-    return training.train(config, dataset, path)
+        return training.resume_training(Run(path), dataset)
+    return training.train_model(config, dataset, path)
 
 
 def line(method: str, runs: list[Run]) -> str:

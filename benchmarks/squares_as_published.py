@@ -27,7 +27,7 @@ from lso.tasks.search.gradient import freeze_decoder
 from lso.tasks.training.experiment import reload_dataset
 from lso.vae.data.dataset import Dataset
 from lso.vae.runs import Run
-from lso.vae.training.loop import train
+from lso.vae.training.loop import train_model
 from lso.vae.utils.random import mix_seed
 
 QUERIES, FIRST, LATER, BATCH = 500, 1.0, 0.1, 32
@@ -49,7 +49,7 @@ def searched(model: Run, data: Dataset, k: float, every: int, seed: int) -> list
             config = retraining_config(model.config, mix_seed(seed, "retraining", number))
             config = dataclasses.replace(config, protocol=dataclasses.replace(config.protocol, batch_size=BATCH))
             drawn = dataclasses.replace(data, train=x[rows])
-            run = train(config, drawn, Path(folder) / str(number), start=run.model())
+            run = train_model(config, drawn, Path(folder) / str(number), start=run.model())
             found.append(grid_search(freeze_decoder(run, "cpu")[0]))
             best = found[-1].images[:every, None]
             x = torch.cat([x, 255 * best.to(torch.uint8)])

@@ -67,7 +67,7 @@ def trainings(arch: str, method: str, count: int, device: torch.device) -> tuple
     def alone() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for one in configs:
-                training.train(one, data, Path(folder) / str(one.seed), device=device)
+                training.train_model(one, data, Path(folder) / str(one.seed), device=device)
 
     def joint() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -184,7 +184,7 @@ def _list_commands() -> None:
 _list_commands()
 
 
-def main() -> None:
+def run_command_line() -> None:
     """Entry point of ``lso`` and ``python -m lso``."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

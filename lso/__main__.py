@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _command() -> None:
-    from lso.cli.main import main as command
+    from lso.cli.main import run_command_line as command
 
     command()
 

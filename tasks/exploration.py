@@ -34,7 +34,7 @@ CODE_KEYS = ("mean", "z", "codes", "x")  # names under which codes are looked fo
 
 
 @torch.no_grad()
-def encode(model: VAE, x: Data) -> Posterior:
+def encode_data(model: VAE, x: Data) -> Posterior:
     """Approximate posteriors q(z|x), ``(n, latent)`` on the CPU, found by the inference of the model's own method.
 
     Data are ``(n, C, H, W)`` in [0, 1] or sequences, the model is in eval mode, and the same arguments give the same
@@ -149,7 +149,7 @@ def draw_prior(n: int, latent_dim: int, seed: int) -> Float[Tensor, "n latent"]:
     return torch.randn(n, latent_dim, generator=generator(seed, "sample"))
 
 
-def interpolate(
+def interpolate_codes(
     start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], steps: int
 ) -> Float[Tensor, "steps latent"]:
     """Evenly spaced codes on the straight line between two codes, ends included."""
@@ -237,7 +237,7 @@ def text_examples(model: VAE, dataset: Dataset) -> dict[str, Any]:
     part = corpus[torch.arange(0, len(corpus), step)[:REPORT_EXAMPLES]]
     return {
         "reconstructions": list(
-            zip(corpus_texts(model, part), decode_texts(model, encode(model, part).mean), strict=True)
+            zip(corpus_texts(model, part), decode_texts(model, encode_data(model, part).mean), strict=True)
         ),
         **found,
     }

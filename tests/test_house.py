@@ -161,6 +161,31 @@ def test_modules_can_be_put_in_an_order() -> None:
         waiting = {module: needed for module, needed in waiting.items() if module not in ready}
 
 
+# Names that several modules give to a function, each with the reason. A command's function, named as its module in
+# `cli/commands`, is one more; every other public function and class has a name of its own.
+HOOKS = {
+    "load": "of a dataset, which its row of TASKS names; and the public lso.load, which loads a run's model",
+    "load_dataset": "of images and of sequences, as `LOADERS` beside the public lso.load_dataset names them",
+    "goal": "of a problem, which its row of TASKS names",
+    "known": "of a problem: the data whose scores are known before a search, which its goal takes",
+    "score": "of a problem: the function that its goal optimizes, by whose name a search in a run folder goes on",
+}
+
+
+def test_public_names_are_unique_but_for_the_hooks() -> None:
+    found: dict[str, list[str]] = {}
+    for module, tree in modules().items():
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not (
+                node.name.startswith("_") or module == f"lso.cli.commands.{node.name}"
+            ):
+                found.setdefault(node.name, []).append(module)
+    several = {name: places for name, places in found.items() if len(places) > 1}
+    unlisted = {name: places for name, places in several.items() if name not in HOOKS}
+    assert not unlisted, f"{unlisted}: one name, one meaning; qualify them"
+    assert several.keys() == HOOKS.keys(), f"no longer in several modules: {HOOKS.keys() - several.keys()}"
+
+
 @pytest.mark.parametrize("terminal", ["typer", "rich", "click"])
 def test_terminals_live_in_cli_alone(terminal: str) -> None:
     users = [name for name, tree in modules().items() if any(i.split(".")[0] == terminal for i in imports(tree))]

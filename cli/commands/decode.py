@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lso.cli.commands import latent_common
-from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_images
+from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_with_progress
 from lso.cli.console import Console, display_path
 from lso.cli.options import (
     AcceptChanges,
@@ -84,7 +84,7 @@ def decode(
     z = exploration.read_codes(codes, training.config.architecture.latent_dim)
     model = experiment.load(training, device)
     drawing = options.for_images(model)
-    images = decode_images(console, model, z, drawing)
+    images = decode_with_progress(console, model, z, drawing)
     if target.suffix.lower() == ".png":
         replace_file(target, png(grid(images, columns=min(20, round(len(images) ** 0.5 + 0.499)))))
     else:

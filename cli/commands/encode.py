@@ -71,7 +71,7 @@ def encode(
     finally:
         reading.close()
     console.notes(targets.notes)
-    q = exploration.encode(model, targets.x)
+    q = exploration.encode_data(model, targets.x)
     exploration.write_codes(file, q, targets.names, targets.labels)
     console.emit({"run": training.path, "data": data, "n": len(q), "latent_dim": model.latent_dim, "codes": file})
     command = join(["lso", "decode", display_path(training.path), display_path(file)])

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lso.cli.commands import latent_common
-from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_images
+from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_with_progress
 from lso.cli.console import Console, display_path
 from lso.cli.options import (
     AcceptChanges,
@@ -105,8 +105,8 @@ def interpolate(
     for end in ends:
         console.notes(end.notes)
     pictures = torch.cat([end.batch for end in ends])
-    means = exploration.encode(model, pictures).mean
-    between = decode_images(console, model, exploration.interpolate(means[0], means[1], steps), drawing)
+    means = exploration.encode_data(model, pictures).mean
+    between = decode_with_progress(console, model, exploration.interpolate_codes(means[0], means[1], steps), drawing)
     images = torch.cat([pictures[:1], between, pictures[1:]])
     heads = [ends[0].names[0], *("" for _ in range(steps)), ends[1].names[0]]
     replace_file(file, png(labelled_rows(images[None], [], heads, at_least=64)))

@@ -77,7 +77,7 @@ class DrawOptions:
         return Generation(how=how, common=common, seed=self.seed, **self._text_flags)
 
 
-def decode_images(console: Console, model: "VAE", z: "Tensor", drawing: "Drawing") -> "Tensor":
+def decode_with_progress(console: Console, model: "VAE", z: "Tensor", drawing: "Drawing") -> "Tensor":
     """Decode codes into images, with a progress bar."""
     from lso.cli.progress.bars import Counting
     from lso.tasks import exploration
@@ -152,11 +152,11 @@ def interpolate_texts(
     targets = [load_datum(run, text) for text in ends]
     for target in targets:
         console.notes(target.notes)
-    first, last = (exploration.encode(model, target.x).mean[0] for target in targets)
+    first, last = (exploration.encode_data(model, target.x).mean[0] for target in targets)
     given = [
         text for target in targets if isinstance(target.x, Corpus) for text in exploration.corpus_texts(model, target.x)
     ]
-    texts = _decode_texts(console, model, exploration.interpolate(first, last, steps), way)
+    texts = _decode_texts(console, model, exploration.interpolate_codes(first, last, steps), way)
     distance = float((first - last).norm())
     shares = [f"{100 * i / (steps - 1):z.0f} %" for i in range(steps)]
     rows = [["A", given[0]], *map(list, zip(shares, texts, strict=True)), ["B", given[1]]]

@@ -68,7 +68,7 @@ def report(
         table = comparison.final_table(named)
         banners = data_notes.data_banners({name: run.info for name, run in named.items()})
     else:
-        table = comparison.searches_table(comparison.read_search_numbers(compared))
+        table = comparison.key_numbers_table(comparison.read_search_numbers(compared))
     console.emit(read_json(page.with_suffix(".json")) | {"report": page})
     for banner in banners:
         console.warn(banner)

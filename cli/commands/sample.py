@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lso.cli.commands import latent_common
-from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_images
+from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_with_progress
 from lso.cli.console import Console, display_path
 from lso.cli.options import (
     AcceptChanges,
@@ -65,7 +65,7 @@ def sample(
 
     model = experiment.load(training, device)
     drawing = options.for_images(model, common=False)
-    images = decode_images(console, model, exploration.draw_prior(n, model.latent_dim, seed), drawing)
+    images = decode_with_progress(console, model, exploration.draw_prior(n, model.latent_dim, seed), drawing)
     replace_file(file, png(grid(images, columns=round(n**0.5 + 0.499), at_least=48)))
     console.emit(
         {"run": training.path, "n": n, "seed": seed, **exploration.drawing_record(model, drawing), "picture": file}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lso.cli.commands import latent_common
-from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_images
+from lso.cli.commands.latent_common import AVERAGED_DRAWS, DrawOptions, decode_with_progress
 from lso.cli.console import Console, display_path, format_duration
 from lso.cli.options import (
     AcceptChanges,
@@ -202,7 +202,7 @@ def _decode_paths(
     codes = {(name, n): path.codes(n) for name, path in paths.items() for n in counts}
     if not codes:
         return {}
-    flat = decode_images(console, model, torch.cat([z.flatten(0, 1) for z in codes.values()]), drawing)
+    flat = decode_with_progress(console, model, torch.cat([z.flatten(0, 1) for z in codes.values()]), drawing)
     parts = torch.split(flat, [z.shape[0] * z.shape[1] for z in codes.values()])
     return {key: part.reshape(-1, key[1], *part.shape[1:]) for key, part in zip(codes, parts, strict=True)}
 

@@ -166,7 +166,7 @@ def _group(
     unjudged = Group(**numbers, verdict=verdict_rules.conclude([]))
     findings = objective.decoder.check() + next(filter(None, map(recheck_objects, results)), [])
     checks = [
-        verdict_rules.check_decoder(all(is_frozen(r.objective.decoder) for r in results), findings),
+        verdict_rules.check_decoder_stability(all(is_frozen(r.objective.decoder) for r in results), findings),
         verdict_rules.check_model(dims, None, training, carried),
         *black_box_verdict.run_checks(unjudged),
         *_fit(results, target),

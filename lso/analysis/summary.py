@@ -234,7 +234,7 @@ def search_summary(
     asked = measure.reaction(objective.targets, prior_decoded, scale)
     carried = None if codes is None else latent_use(codes)
     checks = [
-        verdict_rules.check_decoder(
+        verdict_rules.check_decoder_stability(
             is_frozen(decoder), [*decoder.check(probe_batch_size(result)), *recheck_values(result)]
         ),
         verdict_rules.check_model(dims, asked, training_verdict, carried),

@@ -82,7 +82,7 @@ def grade(value: float, limits: tuple[float, float]) -> Level:
     return LEVELS[(value > limits[0]) + (value > limits[1])]
 
 
-def check_decoder(unchanged: bool, findings: Sequence[DecoderFinding] = ()) -> Check:
+def check_decoder_stability(unchanged: bool, findings: Sequence[DecoderFinding] = ()) -> Check:
     """Check that the decoder was one fixed function of the code throughout the search.
 
     Args:

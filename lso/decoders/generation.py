@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lso.vae.errors import UsageError
-from lso.vae.models.sequence_decoding import beam, greedy, sample
+from lso.vae.models.sequence_decoding import beam_search, decode_greedily, sample_tokens
 from lso.vae.models.vae import VAE
 from lso.vae.utils.random import generator
 from lso.vae.utils.validation import convert, require
@@ -34,7 +34,7 @@ class Generation:
 
     Args:
         how: ``greedy`` takes the likeliest token at each position, ``sample`` draws it, ``beam`` is beam search.
-        temperature: of ``sample``: logits are divided by it; see `lso.vae.models.sequence_decoding.sample`.
+        temperature: of ``sample``: logits are divided by it; see `lso.vae.models.sequence_decoding.sample_tokens`.
         top_p: of ``sample``: tokens are drawn among the likeliest whose probabilities sum to this share.
         beam_width: of ``beam``: candidates kept at each position.
         common: of ``sample``: whether all codes share one row of uniform random numbers, so that the sequence is a
@@ -124,10 +124,10 @@ def generate_sequences(
 def _generate_chunk(model: VAE, z: Tensor, generation: Generation, noise: Tensor) -> Tensor:
     decoder = model.stepwise
     if generation.how == "sample":
-        return sample(decoder, z, noise, generation.temperature, generation.top_p)
+        return sample_tokens(decoder, z, noise, generation.temperature, generation.top_p)
     if generation.how == "beam":
-        return beam(decoder, z, generation.beam_width, model.shape[0])
-    return greedy(decoder, z, model.shape[0])
+        return beam_search(decoder, z, generation.beam_width, model.shape[0])
+    return decode_greedily(decoder, z, model.shape[0])
 
 
 def _draw_uniforms(generation: Generation, n: int, longest: int) -> Tensor:

@@ -181,7 +181,7 @@ class _Batch:
     window: stopping.Window | None = None
 
 
-def descend(
+def descend_elementwise(
     objective: LatentObjective,
     z0: Float[Tensor, "n latent"],
     targets: Int[Tensor, " n"],
@@ -321,7 +321,7 @@ def _drop_finished(batch: _Batch, rows: Tensor, objective: LatentObjective, targ
     grad = batch.z.grad
     keep_rows(batch.optimizer, batch.z, rows)
     batch.z.grad = None if grad is None else grad[rows]
-    stopping.keep_rows(batch.window, rows)
+    stopping.keep_elements(batch.window, rows)
     batch.end, batch.reason, batch.steps = end, batch.reason[rows], batch.steps[rows]
     batch.rows = batch.rows[rows]
     batch.objective = objective.take(targets[batch.rows])

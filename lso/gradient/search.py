@@ -137,7 +137,7 @@ def _run(
     if make is None:
         descend = resolve(GRADIENT_OPTIMIZERS[name].descend)
         return name, descend(objective, flat, targets, arguments, budget, callback), arguments
-    return name, elementwise.descend(objective, flat, targets, make, budget, callback), arguments
+    return name, elementwise.descend_elementwise(objective, flat, targets, make, budget, callback), arguments
 
 
 def resolve_optimizer(

@@ -46,7 +46,7 @@ def observe(state: Window, loss: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return state.changes.mean(0)
 
 
-def keep_rows(state: Window, rows: Tensor) -> None:
+def keep_elements(state: Window, rows: Tensor) -> None:
     """Keep only these elements, in place."""
     state.changes = state.changes[:, rows]
     state.last = state.last[rows]

@@ -391,7 +391,7 @@ def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         verdicts=[_named_verdict(name, numbers["verdict"]) for name, numbers in found.items()],
         charts={"searches": figure_uri(chart)},
         caption=BLACK_BOX_CAPTION if box else GRADIENT_CAPTION,
-        tables={"essence": searches_table(found), "settings": side_by_side("Settings", settings)},
+        tables={"essence": key_numbers_table(found), "settings": side_by_side("Settings", settings)},
         json_name=report_paths(path)[1].name,
     )
     numbers = {
@@ -419,7 +419,7 @@ def read_search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def searches_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+def key_numbers_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     """The key numbers of several searches side by side, for a terminal or a page."""
     return compare_key_numbers({name: numbers["essence"] for name, numbers in found.items()})
 

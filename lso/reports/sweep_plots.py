@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @use_chart_style
-def sweep(points: Sequence[Mapping[str, Any]]) -> "Figure":
+def draw_sweep(points: Sequence[Mapping[str, Any]]) -> "Figure":
     """Active units against latent size, and NLL against active units with one point a run (He et al. 2019, Figure 4).
 
     Methods stand slightly beside one another, so that equal ones do not hide each other. A run without latents has no
@@ -63,7 +63,7 @@ def sweep(points: Sequence[Mapping[str, Any]]) -> "Figure":
 def units_and_likelihood(points: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]] = ()) -> "Figure":
     """NLL against active units with one point a run (He et al. 2019, Figure 4), beside published means.
 
-    Each has a panel with a scale of its own; ``points`` and ``published`` are as for `sweep`.
+    Each has a panel with a scale of its own; ``points`` and ``published`` are as for `draw_sweep`.
     """
     given = [part for part in (published, points) if part]
     methods = list(dict.fromkeys(point["method"] for part in given for point in part))

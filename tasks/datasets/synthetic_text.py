@@ -44,7 +44,7 @@ def load(data: DataConfig, progress: Progress | None = None) -> RawTexts:
     words = [str(number) for number in range(VOCABULARY_SIZE)]
     if data.path:
         return replace(load_files(data, progress), words=words)
-    lines = [" ".join(map(str, row)) for row in generate_sequences(sum(SPLIT_SIZES.values())).tolist()]
+    lines = [" ".join(map(str, row)) for row in draw_sequences(sum(SPLIT_SIZES.values())).tolist()]
     parts: dict[str, TextLines] = {}
     start = 0
     for name, count in SPLIT_SIZES.items():
@@ -106,7 +106,7 @@ def draw_codes(count: int, seed: int = SEED) -> Float[Tensor, "n latent"]:
 
 
 @cache
-def generate_sequences(count: int, seed: int = SEED) -> Int[Tensor, "n length"]:
+def draw_sequences(count: int, seed: int = SEED) -> Int[Tensor, "n length"]:
     """Draw sequences of ten word numbers below 1000, without start and end symbols, as the arguments alone determine.
 
     The tensor is cached for the next call with these arguments, so it must not be changed in place.

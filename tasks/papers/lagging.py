@@ -215,9 +215,9 @@ def _train_to(part: Part, session: Session, stop: int | None, callback: Any) -> 
     from lso.vae.training import loop as training
 
     if (path / INFO).is_file():
-        run = training.resume(Run(path), session.data(part), **options)
+        run = training.resume_training(Run(path), session.data(part), **options)
     else:
-        run = training.train(part.planned.config, session.data(part), path, **options)
+        run = training.train_model(part.planned.config, session.data(part), path, **options)
     if run.info["status"] == "finished":
         experiment.resume(run)  # writes the report of the finished training
         return None

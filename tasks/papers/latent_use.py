@@ -49,7 +49,7 @@ def sections(members: Sequence[Member], labels: Mapping[str, str] = {}) -> list[
             "title": "Activity of each dimension",
             "chart": figure_uri(plots.dimensions_across(codes)),
             "caption": ACTIVITY,
-            "table": activity_table(codes),
+            "table": active_units_table(codes),
         },
         {
             "title": "Re-encoding error over training",
@@ -93,7 +93,7 @@ def _name(label: str, member: Member) -> str:
     return f"{label} (epoch {member.run.metrics()[-1]['epoch']} of {member.planned.config.protocol.epochs})"
 
 
-def activity_table(codes: dict[str, Codes]) -> Table:
+def active_units_table(codes: dict[str, Codes]) -> Table:
     """How many dimensions the encoder and the decoder use, by several thresholds."""
     lines = []
     for name, found in codes.items():

@@ -166,15 +166,15 @@ def _terms(name: str) -> list[Property]:
     return BENCHMARKS[name]()
 
 
-def score(name: str, mol: Mol) -> float:
+def score_molecule(name: str, mol: Mol) -> float:
     """The score of a molecule in one of `BENCHMARKS`."""
     return geometric_mean([term(mol) for term in _terms(name)])
 
 
-zale = Score("zale", partial(score, "zale"))
-pdop = Score("pdop", partial(score, "pdop"))
-osmb = Score("osmb", partial(score, "osmb"))
-med2 = Score("med2", partial(score, "med2"))
-valt = Score("valt", partial(score, "valt"))
+zale = Score("zale", partial(score_molecule, "zale"))
+pdop = Score("pdop", partial(score_molecule, "pdop"))
+osmb = Score("osmb", partial(score_molecule, "osmb"))
+med2 = Score("med2", partial(score_molecule, "med2"))
+valt = Score("valt", partial(score_molecule, "valt"))
 # A search that was begun when another function stood here under the name rano is refused, not gone on with.
-rano = Score("rano-v2", partial(score, "rano"))
+rano = Score("rano-v2", partial(score_molecule, "rano"))

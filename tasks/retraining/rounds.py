@@ -200,13 +200,13 @@ class RetrainingLoop:
         device = resolve_device(self.device)
         data = self._drawn(number)
         if path.is_dir():
-            return training.resume(Run(path), data, device=device, callback=self.callback.training)
+            return training.resume_training(Run(path), data, device=device, callback=self.callback.training)
         make_folder(path.parent)
         config = retraining_config(self.first.config, mix_seed(self.config.seed, "retraining", number))
         if self.config.learning_rate:
             protocol = dataclasses.replace(config.protocol, learning_rate=self.config.learning_rate)
             config = dataclasses.replace(config, protocol=protocol)
-        return training.train(
+        return training.train_model(
             config, data, path, start=self.run.model(), device=device, callback=self.callback.training
         )
 

@@ -139,7 +139,7 @@ def train_planned(
 ) -> Run:
     """Train as `train` does, with a complete configuration and the loaded dataset."""
     path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
-    run = training.train(config, dataset, path, device=resolve_device(device), callback=callback, limits=limits)
+    run = training.train_model(config, dataset, path, device=resolve_device(device), callback=callback, limits=limits)
     run.trust = _trusted_code(config)
     return _write_report(_record_text_examples(run, dataset)) if is_main_process() else run
 
@@ -159,7 +159,7 @@ class TrainingJob:
     callback: TrainingCallback
 
 
-def train_batched(jobs: Sequence[TrainingJob], *, device: str = "auto", limits: Limits = Limits()) -> list[Run]:
+def train_jobs(jobs: Sequence[TrainingJob], *, device: str = "auto", limits: Limits = Limits()) -> list[Run]:
     """Begin or resume several trainings as one batched model, see `lso.vae.training.batched.train_batched`.
 
     All jobs share one `lso.vae.training.batchable.batch_key`; finished ones are left as they are, and one that diverges
@@ -188,7 +188,7 @@ def _open_job(job: TrainingJob, device: torch.device, holds: ExitStack) -> list[
     if not (job.path / runs.INFO).is_file():
         trainer = create_trainer(job.config, job.dataset, job.path, device=device, callback=job.callback)
         holds.enter_context(lock_run(job.path))
-        restore(trainer)  # as in `lso.vae.training.loop.train`
+        restore(trainer)  # as in `lso.vae.training.loop.train_model`
         return [trainer]
     holds.enter_context(lock_run(job.path))
     run = Run(job.path)
@@ -230,7 +230,7 @@ def resume(
         there = page.is_file() and page.with_suffix(".json").is_file()
         return found if there or not is_main_process() else _write_report(found)
     data = reload_dataset(found) if dataset is None else dataset
-    done = training.resume(found, data, device=resolve_device(device), callback=callback, limits=limits)
+    done = training.resume_training(found, data, device=resolve_device(device), callback=callback, limits=limits)
     return _write_report(_record_text_examples(done, data)) if is_main_process() else done
 
 

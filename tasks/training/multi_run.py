@@ -202,7 +202,7 @@ def _train_group(
             )
             for one, callback in zip(group, callbacks, strict=True)
         ]
-        runs = experiment.train_batched(jobs, device=session.device, limits=session.limits())
+        runs = experiment.train_jobs(jobs, device=session.device, limits=session.limits())
     finally:
         done = [one for one in group if _is_done(one, session.root)]
         for one in group:

@@ -264,7 +264,7 @@ def write_sweep_report(members: Sequence[Member], root: Path, spec: EvaluationSp
     from lso.reports.comparison import side_by_side
     from lso.reports.data_notes import data_notes
     from lso.reports.html import figure_uri, render, report_paths, write_report
-    from lso.reports.sweep_plots import sweep
+    from lso.reports.sweep_plots import draw_sweep
     from lso.vae.config.training import to_dict
 
     found = sweep_points(members)
@@ -273,7 +273,7 @@ def write_sweep_report(members: Sequence[Member], root: Path, spec: EvaluationSp
     sections: list[dict[str, Any]] = [{"table": sweep_table(rows, spec)}]
     if any("neg_elbo" in point for point in found):
         sections.append(
-            {"title": "Active units and likelihood", "chart": figure_uri(sweep(found)), "caption": FIGURE_CAPTION}
+            {"title": "Active units and likelihood", "chart": figure_uri(draw_sweep(found)), "caption": FIGURE_CAPTION}
         )
     sections.append({"title": "Configuration", "table": side_by_side("", configs)})
     sections.append({"table": _trainings_table(found)})

@@ -78,7 +78,7 @@ class Hanging(BaseException):
 
 def command(*arguments: object) -> tuple[int, str, str]:
     """A command through the command line's own `main`: exit code, stdout and stderr."""
-    from lso.cli.main import main
+    from lso.cli.main import run_command_line
 
     answer, told = io.StringIO(), io.StringIO()
     sys.argv = ["lso", *map(str, arguments)]
@@ -90,7 +90,7 @@ def command(*arguments: object) -> tuple[int, str, str]:
     signal.alarm(HANGS)
     try:
         with redirect_stdout(answer), redirect_stderr(told):
-            main()
+            run_command_line()
     except SystemExit as ended:
         return int(ended.code or 0), answer.getvalue(), told.getvalue()
     finally:

@@ -24,8 +24,8 @@ def test_no_heavy_package_is_imported(arguments: list[str]) -> None:
     code = (
         "import sys\n"
         f"sys.argv = ['lso', *{arguments!r}]\n"
-        "from lso.cli.main import main\n"
-        "try: main()\n"
+        "from lso.cli.main import run_command_line\n"
+        "try: run_command_line()\n"
         "except SystemExit: pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
@@ -123,7 +123,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(
     monkeypatch.setenv("LSO_DEBUG", "0")
     monkeypatch.setattr(sys, "argv", ["lso", "list", "methods", "--debug"])
     with pytest.raises(KeyError):
-        main.main()
+        main.run_command_line()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_what_the_parser_refuses_is_two_lines_too(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["lso", *arguments])
     with pytest.raises(SystemExit) as ended:
-        main.main()
+        main.run_command_line()
     first, second = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2 and first.startswith("error: ") and words in first and hint in second
 
@@ -154,7 +154,7 @@ def test_without_arguments_there_is_help_and_no_error(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["lso"])
     with pytest.raises(SystemExit):
-        main.main()
+        main.run_command_line()
     found = capsys.readouterr()
     assert "Usage: lso" in found.out + found.err and "error:" not in found.err
 

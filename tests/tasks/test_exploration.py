@@ -33,7 +33,7 @@ def test_decoding_keeps_leading_axes_and_does_not_depend_on_the_batch(
 
 def test_encoding_is_the_encoders(model: VAE) -> None:
     x = torch.rand(5, 1, 8, 8)
-    q = exploration.encode(model, x)
+    q = exploration.encode_data(model, x)
     with torch.no_grad():
         assert torch.allclose(q.mean, model.encode(x).mean, atol=1e-6)
 
@@ -45,10 +45,10 @@ def test_draws_are_a_function_of_the_seed() -> None:
 
 def test_a_path_is_straight_and_has_both_ends() -> None:
     a, b = torch.zeros(2), torch.tensor([3.0, -6.0])
-    found = exploration.interpolate(a, b, 4)
+    found = exploration.interpolate_codes(a, b, 4)
     assert torch.allclose(found, torch.tensor([[0.0, 0], [1, -2], [2, -4], [3, -6]]))
     with pytest.raises(UsageError, match="at least 2 steps"):
-        exploration.interpolate(a, b, 1)
+        exploration.interpolate_codes(a, b, 1)
 
 
 @pytest.mark.parametrize("key", exploration.CODE_KEYS)
@@ -163,7 +163,7 @@ def test_a_mean_of_no_samples_is_refused() -> None:
 def test_models_are_encoded_by_their_own_inference(name: str) -> None:
     model = small_model(example(name), latent_dim=3).eval()
     x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    q = exploration.encode(model, x)
+    q = exploration.encode_data(model, x)
     assert torch.allclose(q.mean, posterior(model, x).mean, atol=1e-6)
     if model.has_encoder:
         with torch.no_grad():

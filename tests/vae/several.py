@@ -16,7 +16,7 @@ from lso.vae.config.training import Protocol, TrainConfig
 from lso.vae.errors import LsoError
 from lso.vae.launch import process_info
 from lso.vae.runs import Run
-from lso.vae.training.loop import Limits, resume, train
+from lso.vae.training.loop import Limits, resume_training, train_model
 from lso.vae.training.step import BOTH, Group, StepInputs, draw_noise, fresh_state, step
 from tests.vae.small import Stop, batch_for, config, data_for, digits, example, kind_of, small_model
 
@@ -115,17 +115,17 @@ def main(out: Path) -> None:
     with distributed.process_group("cpu"):
         found: dict[str, Any] = {"steps": [stepped(case) for case in CASES]}
         for name, chosen in trainings().items():
-            train(chosen, data_for(chosen), out / name)
-        train(plain, digits(), out / "begun", callback=Told(1, 6, lambda: "interrupted"))
-        resume(Run(out / "cut"), digits())
-        found["held"] = refused(lambda: resume(Run(out / "held"), digits()))
+            train_model(chosen, data_for(chosen), out / name)
+        train_model(plain, digits(), out / "begun", callback=Told(1, 6, lambda: "interrupted"))
+        resume_training(Run(out / "cut"), digits())
+        found["held"] = refused(lambda: resume_training(Run(out / "held"), digits()))
         own = replace(plain, seed=process_info().rank)
         wild = replace(plain, protocol=replace(plain.protocol, learning_rate=1e30, clip=0.0))
-        found["diverged"] = refused(lambda: train(wild, digits(), out / "diverged"))
-        found["different"] = refused(lambda: train(own, digits(), out / "different"))
-    train(plain, digits(), out / "again", limits=Limits(steps=1))
-    found["lost"] = refused(lambda: train(plain, digits(), out / "lost", callback=Told(1, 6, fails)))
-    found["parted"] = refused(lambda: train(plain, digits(), out / "parted"))
+        found["diverged"] = refused(lambda: train_model(wild, digits(), out / "diverged"))
+        found["different"] = refused(lambda: train_model(own, digits(), out / "different"))
+    train_model(plain, digits(), out / "again", limits=Limits(steps=1))
+    found["lost"] = refused(lambda: train_model(plain, digits(), out / "lost", callback=Told(1, 6, fails)))
+    found["parted"] = refused(lambda: train_model(plain, digits(), out / "parted"))
     torch.save(found, out / f"{process_info().rank}.pt")
 
 

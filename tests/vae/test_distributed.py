@@ -26,7 +26,7 @@ from lso.vae.distributed import (
 from lso.vae.errors import UsageError
 from lso.vae.launch import ProcessInfo, process_info
 from lso.vae.runs import Run
-from lso.vae.training.loop import Limits, resume, train
+from lso.vae.training.loop import Limits, resume_training, train_model
 from lso.vae.utils.files import Lock
 from tests.vae.several import CASES, stepped, trainings
 from tests.vae.small import contents, data_for, digits, rows, tensors
@@ -49,7 +49,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     out = tmp_path_factory.mktemp("two")
     for name in ("cut", "held"):
-        train(trainings()["vae"], digits(), out / name, limits=Limits(steps=6))
+        train_model(trainings()["vae"], digits(), out / name, limits=Limits(steps=6))
     before = contents(out / "held")
     shared_by = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared_by |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -152,7 +152,7 @@ def assert_close_run(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("name", trainings())
 def test_trainings_are_those_of_one_process(name: str, two: Path, tmp_path: Path) -> None:
     chosen = trainings()[name]
-    train(chosen, data_for(chosen), tmp_path / name)
+    train_model(chosen, data_for(chosen), tmp_path / name)
     assert_close_run(two / name, tmp_path / name)
     assert Run(two / name).info["processes"] == 2 and Run(tmp_path / name).info["processes"] == 1
 
@@ -162,7 +162,7 @@ def test_a_run_goes_on_under_another_number_of_processes(two: Path) -> None:
     assert_close_run(two / "cut", two / "vae")
     begun = Run(two / "begun")
     assert begun.info["sentence"] == "interrupted after 1 epoch and 6 steps"
-    resume(begun, digits())
+    resume_training(begun, digits())
     assert_close_run(two / "begun", two / "vae")
 
 
@@ -190,6 +190,6 @@ def test_a_launch_trains_again_until_a_process_is_lost(two: Path, found: list[di
     lost = Run(two / "lost")
     assert lost.info["status"] == "failed"
     assert lost.info["sentence"].startswith("another process of this training has ended or does not answer (")
-    resume(lost, digits())
+    resume_training(lost, digits())
     assert_close_run(two / "lost", two / "vae")
     assert all(each["parted"].startswith("UsageError: these processes were disconnected") for each in found)

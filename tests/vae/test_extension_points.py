@@ -32,7 +32,7 @@ from lso.vae.models.vae import VAE, build
 from lso.vae.objectives.reencoding import penalty_of
 from lso.vae.training.batched import stack, step_together
 from lso.vae.training.cuda_graphs import Record, Replayed, cuda_graphs
-from lso.vae.training.loop import Limits, resume, train
+from lso.vae.training.loop import Limits, resume_training, train_model
 from lso.vae.training.step import State, StepInputs, StepMetrics, StepNoise, draw_noise, fresh_state, step
 from lso.vae.utils.random import generator
 from tests.vae.small import assert_same_run, config, digits, sentences, small_networks
@@ -232,9 +232,9 @@ def test_a_row_trains_measures_saves_and_resumes(
         monkeypatch.setitem(components.STORED, kind.__name__, kind)
     one = config("toy")
     one = replace(one, protocol=replace(one.protocol, monitor=monitor))
-    whole = train(one, digits(), tmp_path / "whole")
-    cut = train(one, digits(), tmp_path / "cut", limits=Limits(steps=3))
-    assert_same_run(resume(cut, digits()).path, whole.path)
+    whole = train_model(one, digits(), tmp_path / "whole")
+    cut = train_model(one, digits(), tmp_path / "cut", limits=Limits(steps=3))
+    assert_same_run(resume_training(cut, digits()).path, whole.path)
     model = whole.model()
     assert model.posterior == LaplacePosterior() and isinstance(model.prior, Wide) and model.prior.scale != 2
     found = evaluate_split(model, digits().validation, iw_samples=20)

@@ -78,13 +78,13 @@ def test_what_the_processor_cannot_compute_is_refused_before_a_folder_is_made(
 ) -> None:
     answers(monkeypatch, {"convolution": 0.6, "linear layer": 0.6})
     with pytest.raises(UsageError, match="this CPU cannot compute") as refused:
-        training.train(config(arch="lstm", precision="bfloat16"), sentences(), tmp_path / "r")
+        training.train_model(config(arch="lstm", precision="bfloat16"), sentences(), tmp_path / "r")
     lines = str(refused.value).splitlines()
     assert len(lines) == 2 and "could not create a primitive descriptor" in lines[0] and "float32" in lines[1]
     assert "LSTM" in lines[0] and not (tmp_path / "r").exists()
     # What has no such layer is trained, and so is what asks for none.
     for number, chosen in enumerate((config(precision="bfloat16"), config(precision="float32"))):
-        run = training.train(chosen, digits(), tmp_path / f"{number}", limits=Limits(steps=1))
+        run = training.train_model(chosen, digits(), tmp_path / f"{number}", limits=Limits(steps=1))
         assert run.info["status"] == "stopped" and "slower" not in run.info["sentence"]
 
 
@@ -92,17 +92,17 @@ def test_a_run_goes_on_only_where_its_precision_can_be_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, {"linear layer": 0.6})
-    run = training.train(config(precision="bfloat16"), digits(), tmp_path / "r", limits=Limits(steps=5))
+    run = training.train_model(config(precision="bfloat16"), digits(), tmp_path / "r", limits=Limits(steps=5))
     before = contents(run.path)
     answers(monkeypatch, {})
     with pytest.raises(UsageError, match="linear layer failed"):
-        training.resume(run, digits())
+        training.resume_training(run, digits())
     assert contents(run.path) == before
     answers(monkeypatch, {"linear layer": 3.9})
     callback = Warned()
-    assert training.resume(run, digits(), callback=callback).info["status"] == "finished"
+    assert training.resume_training(run, digits(), callback=callback).info["status"] == "finished"
     assert "3.9 times as long" in callback.told[0] and "3.9 times as long" in run.info["sentence"]
-    whole = training.train(config(precision="bfloat16"), digits(), tmp_path / "whole")
+    whole = training.train_model(config(precision="bfloat16"), digits(), tmp_path / "whole")
     assert rows(run.path) == rows(whole.path)
 
 
@@ -112,7 +112,7 @@ def test_where_bfloat16_is_slower_it_is_said_before_training_with_the_times(
 ) -> None:
     answers(monkeypatch, {"convolution": 1.0, "linear layer": ratio})
     callback = Warned()
-    run = training.train(
+    run = training.train_model(
         config(precision="bfloat16"), digits(), tmp_path / "r", callback=callback, limits=Limits(steps=1)
     )
     wanted = "bfloat16 is slower on this CPU: one small linear layer took 3.9 times as long (39 against 10 ms)"
@@ -148,7 +148,7 @@ def test_the_processor_is_asked_once_and_nothing_else_changes() -> None:
 def test_a_training_in_bfloat16_ends_where_the_other_does(tmp_path: Path) -> None:
     ends = []
     for precision in ("float32", "bfloat16"):
-        run = training.train(config(epochs=6, precision=precision), digits(), tmp_path / precision)
+        run = training.train_model(config(epochs=6, precision=precision), digits(), tmp_path / precision)
         ends.append(run.best())
         assert all(value.dtype == torch.float32 for value in load_model(run.path / "model.safetensors").parameters())
     for key in ("neg_elbo", "kl", "reconstruction"):

@@ -16,7 +16,7 @@ from lso.vae.inference.refinement import Energy, refine
 from lso.vae.metrics.evaluation import evaluate_split, validate
 from lso.vae.metrics.inference_gap import gaps, mirrored, neg_elbo
 from lso.vae.models.dropout import use_dropout_noise
-from lso.vae.models.sequence_decoding import greedy
+from lso.vae.models.sequence_decoding import decode_greedily
 from lso.vae.models.vae import VAE
 from lso.vae.protocols import Likelihood, Posterior
 from lso.vae.utils.random import generator
@@ -182,7 +182,7 @@ def test_an_exact_match_is_of_a_sentence_with_the_decode_of_its_own_mean_to_its_
 ) -> None:
     made = tiny(longest=12).eval()
     z = 2 * codes(made, 60)
-    said = [tuple(token for token in row if token) for row in greedy(made.stepwise, z, 40).tolist()]
+    said = [tuple(token for token in row if token) for row in decode_greedily(made.stepwise, z, 40).tolist()]
     # What each code says, and what it says cut short, which it must not be given for.
     means = dict(zip(said, z, strict=True))
     cut = {(*x[: 2 + i % 9], END): mean for i, (x, mean) in enumerate(means.items()) if len(x) > 3 + i % 9}

@@ -31,7 +31,7 @@ from lso.vae.metrics.passes import (
     pass_size,
     to_model_input,
 )
-from lso.vae.models.sequence_decoding import greedy
+from lso.vae.models.sequence_decoding import decode_greedily
 from lso.vae.models.vae import VAE
 from lso.vae.protocols import Likelihood, Posterior, Prior
 from lso.vae.utils.random import generator
@@ -452,7 +452,7 @@ def _exact_match(model: VAE, x: Corpus, q: Posterior) -> float:
     part, matches = x[:MATCH_DATA], 0
     for rows in split_passes(part, pass_size(model)):
         data = to_model_input(model, part, rows)
-        found = greedy(
+        found = decode_greedily(
             model.stepwise, q.mean[:MATCH_DATA][rows], data.shape[1] + 1
         )  # one more token, to see whether it ends
         both = [pad(part, (0, data.shape[1] + 1 - part.shape[1]), value=PAD) for part in (found, data)]

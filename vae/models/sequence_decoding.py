@@ -38,7 +38,7 @@ class StepDecoder(Protocol):
 
 
 @torch.no_grad()
-def greedy(decoder: StepDecoder, z: Float[Tensor, "batch latent"], longest: int) -> Tokens:
+def decode_greedily(decoder: StepDecoder, z: Float[Tensor, "batch latent"], longest: int) -> Tokens:
     """Sequences of the likeliest token at each position.
 
     Args:
@@ -52,7 +52,7 @@ def greedy(decoder: StepDecoder, z: Float[Tensor, "batch latent"], longest: int)
 
 
 @torch.no_grad()
-def sample(
+def sample_tokens(
     decoder: StepDecoder,
     z: Float[Tensor, "batch latent"],
     noise: Float[Tensor, "batch longest"],
@@ -69,7 +69,7 @@ def sample(
         top_p: nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751): tokens are drawn from the fewest likeliest
             words whose probabilities sum to at least this.
     Returns:
-        Tokens as those of `greedy`.
+        Tokens as those of `decode_greedily`.
     """
     require(0 < temperature < float("inf"), "a temperature > 0", temperature, "1 is the model's own; 0.5 is bolder.")
     require(0 < top_p <= 1, "0 < top_p <= 1", top_p, "1 is the model's own; 0.9 is usual.")
@@ -114,7 +114,7 @@ def _trim(tokens: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def beam(
+def beam_search(
     decoder: StepDecoder,
     z: Float[Tensor, "batch latent"],
     width: int,
@@ -130,7 +130,7 @@ def beam(
         longest: largest number of tokens, start and end included; at least 2.
         length_penalty: a; sequences are ranked by log p / (tokens)^a, the end symbol counted (0 favours short ones).
     Returns:
-        Tokens as those of `greedy`.
+        Tokens as those of `decode_greedily`.
     """
     require(width >= 1, "width >= 1", width, "1 is greedy; 4 to 10 is usual.")
     require(0 <= length_penalty < float("inf"), "a length penalty >= 0", length_penalty, "0 is none; 1 is a mean.")

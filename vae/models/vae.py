@@ -221,13 +221,14 @@ class VAE(nn.Module):
     def _tokens(self, z: Tensor, how: How, noise: Tensor | None) -> Tensor:
         if how == "mean":
             raise UsageError(
-                "sequences have no mean", "Take greedy or sample, or a beam: lso.vae.models.sequence_decoding.beam."
+                "sequences have no mean",
+                "Take greedy or sample, or a beam: lso.vae.models.sequence_decoding.beam_search.",
             )
         if how == "greedy":
-            return decoding.greedy(self.stepwise, z, self.shape[0])
+            return decoding.decode_greedily(self.stepwise, z, self.shape[0])
         if noise is None:
             noise = torch.rand(len(z), self.shape[0], generator=generator(0, "generate"))
-        return decoding.sample(self.stepwise, z, noise.to(z).expand(len(z), noise.shape[-1]))
+        return decoding.sample_tokens(self.stepwise, z, noise.to(z).expand(len(z), noise.shape[-1]))
 
     def _uniforms(self, z: Tensor, noise: Tensor | None, count: int) -> Tensor:
         if noise is None:

@@ -158,7 +158,7 @@ ALONE = "another training of the same batch could not begin"
 
 
 def train_batched(trainers: Sequence[Trainer], limits: Limits = Limits()) -> list[Run]:
-    """Train several models in lockstep until each ends or reaches its limit, as `lso.vae.training.loop.train` would.
+    """Train several models in lockstep until each ends or meets its limit, as `lso.vae.training.loop.train_model` does.
 
     Those with the fewest steps go first, so that resumed trainings catch up and then step together; one that finishes,
     diverges or is stopped leaves the batch.

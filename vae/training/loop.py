@@ -50,7 +50,7 @@ CHEAP_SECONDS = 0.25
 READ_EVERY = 200  # steps between checks that losses are finite, each of which makes the host wait for the GPU
 
 
-def train(
+def train_model(
     config: TrainConfig,
     dataset: Dataset,
     path: Path,
@@ -91,7 +91,7 @@ def train(
             return _alone(trainer, limits)
 
 
-def resume(
+def resume_training(
     run: Run,
     dataset: Dataset,
     *,

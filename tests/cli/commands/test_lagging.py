@@ -33,7 +33,7 @@ def test_one_call_trains_measures_and_tells(lso: Lso, no_report: None, monkeypat
         assert words in " ".join(result.stdout.split())
     assert "training sequences: 32 instead of 16,000" in result.stderr
     assert Path("bench/posterior-means-s0.png").is_file() and Path("bench/one-datum.png").is_file()
-    monkeypatch.setattr("lso.vae.training.loop.resume", None)  # kept: nothing is trained again
+    monkeypatch.setattr("lso.vae.training.loop.resume_training", None)  # kept: nothing is trained again
     values: dict[str, Any] = told(lso("benchmark", "lagging", "--quick", "--no-offset", "--out", "bench", "--json"))
     assert values["cut"] == "" and len(values["endings"]) == 2 and len(values["claims"]) == 2
     with Path("bench/vae-s0/config.toml").open("a") as file:

@@ -97,7 +97,7 @@ def test_other_commands_take_grey_as_it_is_too(lso: Lso, run: Run) -> None:
     from lso.tasks.training import experiment
 
     wanted = torch.from_numpy(grey("grey.npy", 1)).float()[None]
-    mean = exploration.encode(experiment.load(run), wanted).mean.numpy()
+    mean = exploration.encode_data(experiment.load(run), wanted).mean.numpy()
     for flags, same in (((), True), (("--binarize",), False)):
         assert lso("encode", run.path, "--data", "grey.npy", "--out", "codes.npz", "--force", *flags).exit_code == 0
         with np.load("codes.npz") as codes:

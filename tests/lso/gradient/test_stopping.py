@@ -36,7 +36,7 @@ def test_dropping_rows_leaves_the_rule_of_the_others_as_it_was() -> None:
     state = stopping.start_window(losses[0], 3)
     for loss in losses[1:6]:
         stopping.observe(state, loss)
-    stopping.keep_rows(state, rows)
+    stopping.keep_elements(state, rows)
     for step in range(6, 10):
         found = stopping.observe(state, losses[step, rows])
         assert torch.equal(found, changes(losses, 3)[step - 1][rows])

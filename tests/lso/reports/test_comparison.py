@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import lso
-from lso.reports.comparison import compare_searches, read_search_numbers, searches_table
+from lso.reports.comparison import compare_searches, key_numbers_table, read_search_numbers
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run, create
 from tests.lso.black_box_cases import far, noted, objective, unfitted
@@ -25,7 +25,7 @@ def test_two_searches_stand_side_by_side(tmp_path: Path) -> None:
     runs = [reported(tmp_path / name, seed) for seed, name in enumerate(("one", "two"))]
     text = page(compare_searches(runs, tmp_path / "both"))
     assert "distinct valid objects scored" in text and text.count("data:image/png") == 1
-    table = searches_table(read_search_numbers(runs))
+    table = key_numbers_table(read_search_numbers(runs))
     assert list(table.columns) == ["number", "one", "two"] and "Medians over seeds" in table.note
     assert ["calls, all seeds", "5", "5"] in table.rows
 

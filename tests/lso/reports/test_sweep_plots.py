@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lso.reports.sweep_plots import beside_published, sweep, units_and_likelihood
+from lso.reports.sweep_plots import beside_published, draw_sweep, units_and_likelihood
 
 
 def test_a_sweep_shows_one_point_a_run_and_a_line_a_method() -> None:
@@ -18,7 +18,7 @@ def test_a_sweep_shows_one_point_a_run_and_a_line_a_method() -> None:
         }
         for method, size, seed in runs
     ]
-    figure = sweep([*points, {"method": "vae", "latent_dim": 64}])
+    figure = draw_sweep([*points, {"method": "vae", "latent_dim": 64}])
     against_size, likelihood = figure.axes
     shown = np.concatenate([np.atleast_1d(line.get_ydata()) for line in likelihood.lines])
     assert len(shown) == 12 and set(shown) == {89.0} and "importance" in likelihood.get_ylabel()
@@ -35,7 +35,7 @@ def test_a_run_without_latents_is_a_level() -> None:
     points = [
         {"method": name, "latent_dim": size, "active_units": units, "neg_elbo": 90.0} for name, size, units in runs
     ]
-    _, likelihood = sweep(points).axes
+    _, likelihood = draw_sweep(points).axes
     assert [line.get_label() for line in likelihood.lines] == ["vae", "pixelcnn, no latents"]
 
 

@@ -44,17 +44,17 @@ def test_weights_fill_their_intervals() -> None:
 
 
 def test_a_seed_gives_the_same_sequences_again_and_another_one_others() -> None:
-    first = synthetic.generate_sequences(300)
-    synthetic.generate_sequences.cache_clear()
-    assert torch.equal(first, synthetic.generate_sequences(300)) and not torch.equal(
-        first, synthetic.generate_sequences(300, 1)
+    first = synthetic.draw_sequences(300)
+    synthetic.draw_sequences.cache_clear()
+    assert torch.equal(first, synthetic.draw_sequences(300)) and not torch.equal(
+        first, synthetic.draw_sequences(300, 1)
     )
     assert first.shape == (300, 10) and first.min() >= 0 and first.max() < 1000
 
 
 def test_first_words_are_uniform_and_later_ones_depend_on_z() -> None:
     """Two sequences share words by chance, but many where their codes are of one component."""
-    x, z = synthetic.generate_sequences(2000), synthetic.draw_codes(2000)
+    x, z = synthetic.draw_sequences(2000), synthetic.draw_codes(2000)
     counts = torch.bincount(x[:, 0] // 100, minlength=10)
     assert (((counts - 200) ** 2 / 200).sum()) < 27.9  # chi squared of 9 degrees: 0.001
     quadrant = (z > 0).long() @ torch.tensor([1, 2])
@@ -97,7 +97,7 @@ def test_the_dataset_says_how_it_was_made() -> None:
     assert data.shape == (12, 1004) and data.vocabulary is not None and data.vocabulary.tokens[4] == "0"
     x = take_batch(data.train, slice(None))
     assert (x[:, 0] == START).all() and (x[:, -1] == END).all() and (x[:, 1:-1] >= 4).all()
-    assert torch.equal(x[:, 1:-1] - 4, synthetic.generate_sequences(2000)[:1600])
+    assert torch.equal(x[:, 1:-1] - 4, synthetic.draw_sequences(2000)[:1600])
     told = data.provenance
     assert told["source"] == "generated" and "+-5" in told["uncertain"] and load().hash() == data.hash()
 

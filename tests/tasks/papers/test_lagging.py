@@ -78,7 +78,7 @@ def test_stops_at_stages_leave_no_trace(done: tuple[Path, Findings], tmp_path: P
     root, _ = done
     part = small()[1]
     session = begin([part], tmp_path, "cpu")
-    unbroken = training.train(part.planned.config, session.data(part), tmp_path / "unbroken")
+    unbroken = training.train_model(part.planned.config, session.data(part), tmp_path / "unbroken")
     staged = Run(root / part.planned.name)
     rows = [[{**row, "seconds": 0} for row in run.metrics()] for run in (unbroken, staged)]
     assert rows[0] == rows[1] and staged.info["status"] == "finished"
@@ -104,7 +104,11 @@ def test_everything_is_measured(done: tuple[Path, Findings]) -> None:
 
 def test_what_is_done_is_kept(done: tuple[Path, Findings], monkeypatch: pytest.MonkeyPatch) -> None:
     root, first = done
-    for module, name in ((training, "train"), (training, "resume"), (lagging_measure, "measure_posterior_means")):
+    for module, name in (
+        (training, "train_model"),
+        (training, "resume_training"),
+        (lagging_measure, "measure_posterior_means"),
+    ):
         monkeypatch.setattr(module, name, None)
     again = explore(small(), TINY, begin(small(), root, "cpu"))
     assert [end.mi for end in again.endings] == [end.mi for end in first.endings]
@@ -136,7 +140,7 @@ def test_another_stride_measures_anew_without_training(
     done: tuple[Path, Findings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, _ = done
-    monkeypatch.setattr(training, "resume", None)
+    monkeypatch.setattr(training, "resume_training", None)
     finer = dataclasses.replace(TINY, stride=0.5)
     part = small(finer)[0]
     assert lagging_measure.measure_means(part, 1, finer, begin([part], root, "cpu")) is not None

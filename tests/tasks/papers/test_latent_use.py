@@ -8,7 +8,7 @@ import torch
 
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.papers import latent_use as use_of_latents
-from lso.tasks.papers.latent_use import activity_table, moved_table, sections, travel
+from lso.tasks.papers.latent_use import active_units_table, moved_table, sections, travel
 from lso.tasks.training import experiment
 from lso.tasks.training.multi_run import train_all
 from lso.tasks.training.run_set import Member, PlannedRun, read_members
@@ -74,7 +74,7 @@ def test_the_change_is_against_the_image_of_the_origin_with_the_same_uniforms() 
 
 
 def test_tables_count_and_average_live_and_dead_dimensions_apart() -> None:
-    (line,) = activity_table({"m": codes(1.0, 0.05, 0.001)}).rows
+    (line,) = active_units_table({"m": codes(1.0, 0.05, 0.001)}).rows
     assert line == ["m", "3", "2", "1", "1", "1", "0.5"]
     live = torch.tensor([True, True, False])
     near, far = torch.tensor([0.1, 0.3, 0.0]), torch.tensor([0.2, 0.4, 0.05])

@@ -23,7 +23,7 @@ from lso.vae.data.dataset import take_batch
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
 from lso.vae.training.callbacks import TrainingCallback
-from lso.vae.training.loop import resume, train
+from lso.vae.training.loop import resume_training, train_model
 from lso.vae.utils.files import Lock
 from tests.vae.small import assert_same_run, config, contents, digits, sentences
 
@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     given: dict[str, Any] = {"epochs": 60, "learning_rate": 0.02, "lengths": "near", "monitor": "last"}
     chosen = config("beta-vae:beta=0.01", arch="lstm", **given)  # which says 20 different things
     chosen = dataclasses.replace(chosen, architecture=dataclasses.replace(chosen.architecture, width=24, dropout=0.0))
-    return train(chosen, sentences(), tmp_path_factory.mktemp("model") / "run")
+    return train_model(chosen, sentences(), tmp_path_factory.mktemp("model") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +229,7 @@ def test_a_second_process_is_refused_and_changes_nothing(run: Run, tmp_path: Pat
             before = contents(tmp_path)
             for call in (
                 lambda: search(run, tmp_path / "r", budget=12, resume=True),
-                lambda: resume(trained, sentences()),
+                lambda: resume_training(trained, sentences()),
             ):
                 with pytest.raises(RunError) as caught:
                     call()
@@ -244,7 +244,7 @@ def test_a_second_process_is_refused_and_changes_nothing(run: Run, tmp_path: Pat
 
 def test_images_are_found_as_training_has_them(tmp_path: Path) -> None:
     """On tensors, without known data, two latents."""
-    first = train(config("vae"), digits(), tmp_path / "run")
+    first = train_model(config("vae"), digits(), tmp_path / "run")
     goal = Goal(name="ink", score=lambda x: x.flatten(1).sum(1), maximize=True, on="tensors")
     given: dict[str, Any] = {"budget": 4, "every": 2, "known": 0, "data": 50, "out": tmp_path / "r"}
     found = weighted_retraining(first, goal, "random", dataset=digits(), **given)

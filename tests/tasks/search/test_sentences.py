@@ -86,7 +86,7 @@ def test_what_cannot_be_searched_for_is_refused(run: Run, tmp_path: Path) -> Non
 
 def test_codes_of_a_corpus_are_in_its_order(run: Run) -> None:
     model, data = run.model(), experiment.reload_dataset(run)
-    q = exploration.encode(model, data.train)
+    q = exploration.encode_data(model, data.train)
     assert isinstance(data.train, Corpus) and len(q) == len(data.train)
     x = data.train.padded()
     torch.testing.assert_close(q.mean, posterior(model, x).mean, rtol=1e-4, atol=1e-6)

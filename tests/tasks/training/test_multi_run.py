@@ -390,8 +390,8 @@ def test_of_data_that_no_seed_changes_there_is_one_copy(tmp_path: Path, monkeypa
         given.extend(job.dataset for job in jobs)
         return real(jobs, **options)
 
-    real = experiment.train_batched
-    monkeypatch.setattr(experiment, "train_batched", together)
+    real = experiment.train_jobs
+    monkeypatch.setattr(experiment, "train_jobs", together)
     settings = {**SMALL, "protocol": {**SMALL["protocol"], "binarize": "none"}}
     train_all(plan_sweep(["vae"], (2,), 3, settings), tmp_path, device="cpu", together=True)
     assert len(given) == 3 and all(dataset is given[0] for dataset in given)

@@ -11,7 +11,7 @@ from lso.vae.checkpoint import Codes
 from lso.vae.config.methods import METHODS, parse_method
 from lso.vae.metrics.collapse import LatentUse, caution, collapse_verdict, plain, read
 from lso.vae.metrics.latent_use import latent_use
-from lso.vae.training.loop import train
+from lso.vae.training.loop import train_model
 from tests.vae.small import config, digits
 
 HEALTHY = LatentUse(latent_dim=32, data=179, mutual_information=4.4, kl=5.9, used=14, active_units=31)
@@ -127,7 +127,7 @@ def test_codes_are_measured_as_what_they_were_made_of() -> None:
 
 def test_a_training_stores_what_it_measured(tmp_path: Path) -> None:
     """4 latents after two epochs carry next to nothing yet, although two are active by the literature's rule."""
-    run = train(config("beta-vae:beta=20", epochs=2), digits(), tmp_path / "r")
+    run = train_model(config("beta-vae:beta=20", epochs=2), digits(), tmp_path / "r")
     found = read(run.info)
     assert found is not None and found.latent_dim == 4 and found.data == 60 and found.collapsed
     assert run.verdict == collapse_verdict(found, "beta-vae", 20.0) != "" and run.info["judged"] is True
@@ -139,7 +139,7 @@ def test_a_training_stores_what_it_measured(tmp_path: Path) -> None:
 
 
 def test_a_training_that_ends_within_its_warm_up_says_that_nothing_is_learnt_yet(tmp_path: Path) -> None:
-    run = train(config("vae-anneal", anneal=9, epochs=1), digits(), tmp_path / "r")
+    run = train_model(config("vae-anneal", anneal=9, epochs=1), digits(), tmp_path / "r")
     found = read(run.info)
     assert found is not None and found.collapsed and run.info["judged"] is False
     assert run.verdict == collapse_verdict(found, warm=False) != ""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lso.vae.errors import UsageError
-from lso.vae.models.sequence_decoding import CHECK_INTERVAL, beam, greedy, sample
+from lso.vae.models.sequence_decoding import CHECK_INTERVAL, beam_search, decode_greedily, sample_tokens
 from lso.vae.models.vae import VAE
 from lso.vae.utils.random import generator
 from lso.vae.vocabulary import END, PAD, START
@@ -76,7 +76,7 @@ def test_sequences_are_drawn_as_often_as_they_are_likely(variant: str, temperatu
     p = [math.exp(value) for value in trees(made, z, lambda logits: allowed(logits, temperature, top_p))]
     assert sum(p) == pytest.approx(1, abs=1e-9)
     noise = torch.rand(n, LONGEST, generator=generator(0, "decoding"), dtype=torch.float64)
-    drawn = sample(made.stepwise, z.expand(n, -1), noise, temperature, top_p)
+    drawn = sample_tokens(made.stepwise, z.expand(n, -1), noise, temperature, top_p)
     counts = Counter(tuple(row + [PAD] * (LONGEST - len(row))) for row in drawn.tolist())
     names = [tuple(row) for row in everything().tolist()]
     assert set(counts) <= {name for name, share in zip(names, p, strict=True) if share > 0}
@@ -93,7 +93,7 @@ def test_sequences_are_drawn_as_often_as_they_are_likely(variant: str, temperatu
 def test_a_beam_of_one_is_greedy(variant: str) -> None:
     made = tiny(variant, longest=14).eval()
     z = 2 * codes(made, 20)
-    one, other = beam(made.stepwise, z, 1, 14), greedy(made.stepwise, z, 14)
+    one, other = beam_search(made.stepwise, z, 1, 14), decode_greedily(made.stepwise, z, 14)
     assert torch.equal(one, other) and len(set(map(tuple, one.tolist()))) > 3
 
 
@@ -103,9 +103,9 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(variant: str, penalty: floa
     made = tiny(variant, spread=0.5).eval()
     z, x = 2 * codes(made, 6), everything()
     found, wanted, narrow = (
-        beam(made.stepwise, z, 70, LONGEST, penalty),
+        beam_search(made.stepwise, z, 70, LONGEST, penalty),
         [],
-        beam(made.stepwise, z, 1, LONGEST, penalty),
+        beam_search(made.stepwise, z, 1, LONGEST, penalty),
     )
     for code in z:
         log_p = torch.tensor(trees(made, code[None], softmax))
@@ -134,7 +134,7 @@ def by_hand(made: VAE, code: Tensor, width: int, longest: int) -> list[int]:
 def test_a_narrow_beam_is_the_textbooks(variant: str) -> None:
     made = tiny(variant, skip=True, longest=9).eval()
     z = 2 * codes(made, 6)
-    found = beam(made.stepwise, z, 3, 9)
+    found = beam_search(made.stepwise, z, 3, 9)
     wanted = [by_hand(made, code[None], 3, 9) for code in z]
     assert [row[: len(best)] for row, best in zip(found.tolist(), wanted, strict=True)] == wanted
 
@@ -143,9 +143,9 @@ def test_a_narrow_beam_is_the_textbooks(variant: str) -> None:
 def test_all_stops_soon_after_the_last_has_ended(how: str) -> None:
     decoder, z = Scripted(), torch.tensor([[3.0], [0.0], [9.0]])
     made = {
-        "greedy": lambda: greedy(decoder, z, 1000),
-        "sample": lambda: sample(decoder, z, torch.rand(3, 1000, generator=generator(0, "noise"))),
-        "beam": lambda: beam(decoder, z, 2, 1000),
+        "greedy": lambda: decode_greedily(decoder, z, 1000),
+        "sample": lambda: sample_tokens(decoder, z, torch.rand(3, 1000, generator=generator(0, "noise"))),
+        "beam": lambda: beam_search(decoder, z, 2, 1000),
     }[how]()
     assert made.tolist() == [[START, *[4] * k, END, *[PAD] * (9 - k)] for k in (3, 0, 9)]
     assert 10 <= decoder.calls < 10 + CHECK_INTERVAL
@@ -174,8 +174,8 @@ class Late:
 def test_under_a_penalty_a_long_sequence_may_overtake_one_that_has_ended() -> None:
     # Over the tokens of each: log 0.3 = -1.2 at once; -1.45 at the first look at what has ended, -0.44 in the end.
     z = torch.zeros(1, 1)
-    assert beam(Late(), z, 2, 100, length_penalty=1.0).tolist() == [[START, *[4] * 29, END]]
-    assert beam(Late(), z, 2, 100).tolist() == [[START, END]]
+    assert beam_search(Late(), z, 2, 100, length_penalty=1.0).tolist() == [[START, *[4] * 29, END]]
+    assert beam_search(Late(), z, 2, 100).tolist() == [[START, END]]
 
 
 @pytest.mark.parametrize("longest", [2, 3, 4, 11])
@@ -183,7 +183,11 @@ def test_what_does_not_end_is_ended_at_the_limit(longest: int) -> None:
     z = torch.tensor([[3.0], [0.0], [900.0]])
     wanted = [[START, *[4] * min(k, longest - 2), END] for k in (3, 0, 900)]
     noise = torch.rand(3, longest, generator=generator(0, "noise"))
-    for made in (greedy(Scripted(), z, longest), sample(Scripted(), z, noise), beam(Scripted(), z, 3, longest)):
+    for made in (
+        decode_greedily(Scripted(), z, longest),
+        sample_tokens(Scripted(), z, noise),
+        beam_search(Scripted(), z, 3, longest),
+    ):
         assert made.tolist() == [row + [PAD] * (longest - len(row)) for row in wanted]
 
 
@@ -191,17 +195,19 @@ def test_no_codes_make_no_sequences() -> None:
     for variant in ("lstm", "transformer"):
         made = tiny(variant).eval()
         z = codes(made, 0)
-        assert all(len(found) == 0 for found in (greedy(made.stepwise, z, 9), beam(made.stepwise, z, 3, 9)))
-        assert len(sample(made.stepwise, z, torch.rand(0, 9))) == 0
+        assert all(
+            len(found) == 0 for found in (decode_greedily(made.stepwise, z, 9), beam_search(made.stepwise, z, 3, 9))
+        )
+        assert len(sample_tokens(made.stepwise, z, torch.rand(0, 9))) == 0
 
 
 def test_a_draw_is_a_function_of_its_own_code_and_uniforms() -> None:
     made = tiny("transformer", longest=20).eval()
     z, noise = codes(made, 8), torch.rand(8, 20, generator=generator(0, "noise"), dtype=torch.float64)
-    together = sample(made.stepwise, z, noise)
-    assert torch.equal(together, sample(made.stepwise, z, noise))
+    together = sample_tokens(made.stepwise, z, noise)
+    assert torch.equal(together, sample_tokens(made.stepwise, z, noise))
     for i in range(8):
-        alone = sample(made.stepwise, z[i : i + 1], noise[i : i + 1])
+        alone = sample_tokens(made.stepwise, z[i : i + 1], noise[i : i + 1])
         assert torch.equal(alone[0], together[i, : alone.shape[1]]) and bool(
             (together[i, alone.shape[1] :] == PAD).all()
         )
@@ -210,16 +216,16 @@ def test_a_draw_is_a_function_of_its_own_code_and_uniforms() -> None:
 def test_a_cold_or_narrow_draw_is_greedy() -> None:
     made = tiny(longest=12).eval()
     z, noise = codes(made, 10), torch.rand(10, 12, generator=generator(0, "noise"))
-    wanted = greedy(made.stepwise, z, 12)
-    assert torch.equal(sample(made.stepwise, z, noise, temperature=1e-4), wanted)
-    assert torch.equal(sample(made.stepwise, z, noise, top_p=1e-4), wanted)
+    wanted = decode_greedily(made.stepwise, z, 12)
+    assert torch.equal(sample_tokens(made.stepwise, z, noise, temperature=1e-4), wanted)
+    assert torch.equal(sample_tokens(made.stepwise, z, noise, top_p=1e-4), wanted)
 
 
 def test_generate_is_these() -> None:
     made = tiny().eval()
     z, noise = codes(made, 5), torch.rand(LONGEST, generator=generator(0, "noise"))
-    assert torch.equal(made.generate(z, "greedy"), greedy(made.stepwise, z, LONGEST))
-    assert torch.equal(made.generate(z, "sample", noise), sample(made.stepwise, z, noise.double().expand(5, -1)))
+    assert torch.equal(made.generate(z, "greedy"), decode_greedily(made.stepwise, z, LONGEST))
+    assert torch.equal(made.generate(z, "sample", noise), sample_tokens(made.stepwise, z, noise.double().expand(5, -1)))
     assert torch.equal(made.generate(z, "sample"), made.generate(z, "sample"))
     with pytest.raises(UsageError, match="sequences have no mean"):
         made.generate(z)
@@ -229,17 +235,17 @@ def test_values_out_of_range_are_refused() -> None:
     decoder, z = Scripted(), torch.zeros(1, 1)
     for temperature in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(UsageError, match="temperature > 0"):
-            sample(decoder, z, torch.rand(1, 5), temperature=temperature)
+            sample_tokens(decoder, z, torch.rand(1, 5), temperature=temperature)
     for top_p in (0.0, 1.1, math.nan):
         with pytest.raises(UsageError, match="top_p <= 1"):
-            sample(decoder, z, torch.rand(1, 5), top_p=top_p)
+            sample_tokens(decoder, z, torch.rand(1, 5), top_p=top_p)
     with pytest.raises(UsageError, match="width >= 1"):
-        beam(decoder, z, 0, 5)
+        beam_search(decoder, z, 0, 5)
     with pytest.raises(UsageError, match="length penalty >= 0"):
-        beam(decoder, z, 1, 5, length_penalty=-1.0)
+        beam_search(decoder, z, 1, 5, length_penalty=-1.0)
     with pytest.raises(UsageError, match="longest >= 2"):
-        greedy(decoder, z, 1)
+        decode_greedily(decoder, z, 1)
     with pytest.raises(UsageError, match="longest >= 2"):
-        beam(decoder, z, 2, 0)
+        beam_search(decoder, z, 2, 0)
     with pytest.raises(UsageError, match="longest >= 2"):
-        sample(decoder, z, torch.rand(1, 1))
+        sample_tokens(decoder, z, torch.rand(1, 1))

@@ -13,7 +13,7 @@ from lso.vae.training import cuda_graphs as replay
 from lso.vae.training import loop as training
 from lso.vae.training import step as stepping
 from lso.vae.training.aggressive import Plan
-from lso.vae.training.loop import Limits, train
+from lso.vae.training.loop import Limits, train_model
 from lso.vae.training.step import Group, State, StepInputs, StepMetrics, StepNoise
 from lso.vae.vocabulary import PAD
 from tests.vae.small import STEPS, config, digits, sentences
@@ -106,7 +106,7 @@ def test_the_phase_is_ended_by_information_within_one_length_but_in_folders_of_b
 
     monkeypatch.setattr(training, "validate", scripted)
     chosen = config("aggressive:budget=1,patience=1", arch="lstm", anneal=0, epochs=3, mi_lengths=lengths)
-    rows = train(chosen, sentences(), tmp_path / "r").metrics()[1:]
+    rows = train_model(chosen, sentences(), tmp_path / "r").metrics()[1:]
     assert sum(row["inner_steps"] > 0 for row in rows) == epochs
 
 
@@ -137,7 +137,7 @@ def test_inner_steps_move_the_encoder_alone_and_outer_ones_the_decoder(
     scope: str, calls: list[Call], tmp_path: Path
 ) -> None:
     chosen = config("aggressive:budget=3", anneal=0, epochs=1, clip_scope=scope)
-    row = train(chosen, digits(), tmp_path / "r").metrics()[-1]
+    row = train_model(chosen, digits(), tmp_path / "r").metrics()[-1]
     assert len(calls) == 4 * STEPS and row["inner_steps"] == 3
     for i, (groups, _, _, _, encoder, decoder) in enumerate(calls):
         inner = i % 4 < 3
@@ -145,7 +145,7 @@ def test_inner_steps_move_the_encoder_alone_and_outer_ones_the_decoder(
 
 
 def test_first_inner_batch_is_the_outer_one_and_the_others_are_drawn_anew(calls: list[Call], tmp_path: Path) -> None:
-    train(config("aggressive:budget=3", anneal=0, epochs=1), digits(), tmp_path / "r")
+    train_model(config("aggressive:budget=3", anneal=0, epochs=1), digits(), tmp_path / "r")
     (_, x1, n1, *_), (_, x2, n2, *_), (_, x3, _, *_), (_, outer, noise, *_) = calls[:4]
     assert (
         torch.equal(x1, outer)
@@ -164,7 +164,7 @@ def test_training_follows_losses_and_information(
     """The windows end where the recorded losses say, and the phase where the MI of the rows does."""
     monkeypatch.setattr(training, "validate", _with_mi([0.0, 1.0, 0.5, 2.0], evaluation.validate))
     chosen = config("aggressive:window=2,cap=9,patience=1", anneal=0, epochs=3)
-    rows = train(chosen, digits(), tmp_path / "r").metrics()
+    rows = train_model(chosen, digits(), tmp_path / "r").metrics()
     assert rows[1]["inner_steps"] > 0 < rows[2]["inner_steps"] and rows[3]["inner_steps"] == 0
     assert all(call[0] == ("encoder", "decoder") for call in calls[-STEPS:])
     first = [loss for groups, _, _, loss, *_ in calls[: [c[0] for c in calls].index(("decoder",))]]
@@ -185,7 +185,7 @@ def test_windows_of_sequences_are_compared_by_the_token(
 
     monkeypatch.setattr(aggressive, "after_window", spy)
     chosen = config("aggressive:window=5", arch="lstm", anneal=0, epochs=1, batch_size=8, lengths="near")
-    train(chosen, sentences(), tmp_path / "r", limits=Limits(steps=4))
+    train_model(chosen, sentences(), tmp_path / "r", limits=Limits(steps=4))
     assert len(calls) == 6 * len(seen) == 24
     for i, mean in enumerate(seen):
         window = [(x, loss) for groups, x, _, loss, *_ in calls[6 * i : 6 * i + 5]]

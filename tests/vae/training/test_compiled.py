@@ -21,10 +21,11 @@ from lso.vae.training import loop as training
 from tests.vae.small import config, digits
 
 to, chosen = Path(sys.argv[1]), config("ne-vae-se", compiled=True)
-training.train(chosen, digits(), to / "whole")
+training.train_model(chosen, digits(), to / "whole")
 if sys.argv[2:] == ["all"]:
-    training.resume(training.train(chosen, digits(), to / "cut", limits=training.Limits(steps=5)), digits())
-    training.train(config("ne-vae-se"), digits(), to / "plain")
+    cut = training.train_model(chosen, digits(), to / "cut", limits=training.Limits(steps=5))
+    training.resume_training(cut, digits())
+    training.train_model(config("ne-vae-se"), digits(), to / "plain")
 """
 
 

@@ -11,7 +11,7 @@ from lso.vae.config.training import TrainConfig
 from lso.vae.errors import RunError, UsageError, WriteError
 from lso.vae.runs import Run, create
 from lso.vae.training.extension import lengthen
-from lso.vae.training.loop import Limits, resume, train
+from lso.vae.training.loop import Limits, resume_training, train_model
 from lso.vae.utils.files import Lock
 from tests.vae.small import assert_same_run, config, digits
 
@@ -31,14 +31,14 @@ def of(name: str, epochs: int) -> TrainConfig:
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_ends_as_the_training_of_so_many_epochs(name: str, tmp_path: Path) -> None:
-    whole = train(of(name, 4), digits(), tmp_path / "whole")
-    short = train(of(name, 1), digits(), tmp_path / "short")
+    whole = train_model(of(name, 4), digits(), tmp_path / "whole")
+    short = train_model(of(name, 1), digits(), tmp_path / "short")
     assert short.info["status"] == "finished"
     longer = lengthen(short, 4)
     assert longer.info["status"] == "stopped" and longer.config == whole.config
-    cut = resume(longer, digits(), limits=Limits(steps=6))
+    cut = resume_training(longer, digits(), limits=Limits(steps=6))
     assert cut.info["status"] == "stopped"
-    done = resume(lengthen(cut, 4), digits())
+    done = resume_training(lengthen(cut, 4), digits())
     assert done.info["status"] == "finished"
     assert_same_run(done.path, whole.path)
     assert "decay" not in name or done.metrics()[-1]["learning_rate"] < 0.3
@@ -50,7 +50,7 @@ def test_it_ends_as_the_training_of_so_many_epochs(name: str, tmp_path: Path) ->
 def test_what_fails_in_between_leaves_a_run_that_ends_where_it_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = train(of("the last weights", 1), digits(), tmp_path / "run")
+    run = train_model(of("the last weights", 1), digits(), tmp_path / "run")
     before = {name: (run.path / name).read_bytes() for name in (runs.MODEL, runs.METRICS, runs.CONFIG)}
 
     def full(*_: object) -> None:
@@ -60,7 +60,7 @@ def test_what_fails_in_between_leaves_a_run_that_ends_where_it_did(
         patch.setattr(runs, "write_files", full)
         with pytest.raises(WriteError):
             lengthen(run, 3)
-    ended = resume(Run(run.path), digits())
+    ended = resume_training(Run(run.path), digits())
     assert ended.info["status"] == "finished" and ended.config.protocol.epochs == 1
     assert {name: (run.path / name).read_bytes() for name in before} == before
 
@@ -68,7 +68,7 @@ def test_what_fails_in_between_leaves_a_run_that_ends_where_it_did(
 def test_fewer_epochs_a_busy_folder_several_processes_and_searches_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = train(of("the last weights", 2), digits(), tmp_path / "run")
+    run = train_model(of("the last weights", 2), digits(), tmp_path / "run")
     assert lengthen(run, 2) is run
     with pytest.raises(UsageError, match=r"is for 2 epochs, which cannot become 1\nGive more"):
         lengthen(run, 1)

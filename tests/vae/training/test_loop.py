@@ -21,7 +21,7 @@ from lso.vae.runs import Run
 from lso.vae.training import cuda_graphs as replay
 from lso.vae.training import loop as training
 from lso.vae.training import step as stepping
-from lso.vae.training.loop import Limits, TrainingCallback, resume, train
+from lso.vae.training.loop import Limits, TrainingCallback, resume_training, train_model
 from lso.vae.training.setup import create_trainer
 from lso.vae.training.step import State, StepInputs, StepMetrics, StepNoise
 from lso.vae.utils.files import LOCK
@@ -37,7 +37,7 @@ every_method = pytest.mark.parametrize("name", METHODS)
 @every_method
 def test_two_epochs_lower_the_loss_and_fill_the_folder(name: str, tmp_path: Path) -> None:
     data = data_for(config(name))
-    run = train(config(name, learning_rate=3e-3), data, tmp_path / "r")
+    run = train_model(config(name, learning_rate=3e-3), data, tmp_path / "r")
     found, length = run.metrics(), count_batches(data.train, 32)
     assert length == STEPS or data.kind == "sequence"
     assert [(row["epoch"], row["step"]) for row in found] == [(0, 0), (1, length), (2, 2 * length)]
@@ -51,7 +51,7 @@ def test_two_epochs_lower_the_loss_and_fill_the_folder(name: str, tmp_path: Path
 
 
 def test_saved_model_and_codes_are_those_of_the_best_row(tmp_path: Path) -> None:
-    run = train(config(learning_rate=3e-3), digits(), tmp_path / "r")
+    run = train_model(config(learning_rate=3e-3), digits(), tmp_path / "r")
     model, codes = run.model(), run.codes()
     values, q = evaluation.validate(model, digits().validation, seed=0)
     assert values["neg_elbo"] == run.best()["neg_elbo"] and values["mi_split"] == run.best()["mi_split"]
@@ -61,7 +61,7 @@ def test_saved_model_and_codes_are_those_of_the_best_row(tmp_path: Path) -> None
 
 def test_the_best_row_may_be_judged_at_the_methods_own_weight(tmp_path: Path) -> None:
     """With a weight of 0.01 and z used, the KL alone makes later epochs worse at weight 1."""
-    run = train(config("beta-vae:beta=0.01", learning_rate=3e-3, monitor="objective"), digits(), tmp_path / "r")
+    run = train_model(config("beta-vae:beta=0.01", learning_rate=3e-3, monitor="objective"), digits(), tmp_path / "r")
     own = [row["reconstruction"] + 0.01 * row["kl"] for row in run.metrics()]
     assert run.best()["epoch"] == own.index(min(own))
     values, _ = evaluation.validate(run.model(), digits().validation, seed=0)
@@ -73,16 +73,16 @@ def test_result_is_a_function_of_the_configuration(name: str, tmp_path: Path) ->
     for place in ("a", "b"):
         torch.manual_seed(len(os.listdir(tmp_path)))
         before = torch.get_rng_state()
-        train(config(name), data_for(config(name)), tmp_path / place)
+        train_model(config(name), data_for(config(name)), tmp_path / place)
         assert torch.equal(before, torch.get_rng_state())
     assert_same_run(tmp_path / "a", tmp_path / "b")
-    train(config(name, seed=1), data_for(config(name)), tmp_path / "c")
+    train_model(config(name, seed=1), data_for(config(name)), tmp_path / "c")
     assert rows(tmp_path / "c") != rows(tmp_path / "a")
 
 
 def test_rows_tell_the_weights_that_were_used(tmp_path: Path) -> None:
     chosen = config("vae-anneal", anneal=2, epochs=3)
-    found = train(chosen, digits(), tmp_path / "r").metrics()
+    found = train_model(chosen, digits(), tmp_path / "r").metrics()
     last_steps = [0, STEPS - 1, 2 * STEPS - 1, 3 * STEPS - 1]
     assert [row["kl_weight"] for row in found] == [
         kl_weight(chosen.method.schedule, step, STEPS) for step in last_steps
@@ -96,7 +96,7 @@ def test_every_datum_is_seen_once_an_epoch(tmp_path: Path, monkeypatch: pytest.M
     seen: list[Tensor] = []
     real = stepping.step
     monkeypatch.setattr(replay, "step", lambda state, x, *rest: seen.append(x) or real(state, x, *rest))  # type: ignore[func-returns-value]
-    train(config(), digits(), tmp_path / "r")
+    train_model(config(), digits(), tmp_path / "r")
     assert [len(x) for x in seen] == [32, 32, 32, 4] * 2
     epochs = [torch.cat(seen[:STEPS]).flatten(1), torch.cat(seen[STEPS:]).flatten(1)]
     assert not torch.equal(*epochs)  # another order
@@ -117,7 +117,7 @@ def test_every_step_has_its_own_noise_and_weight_and_counts_in_its_row(
 
     monkeypatch.setattr(replay, "step", spy)
     chosen = config("vae-anneal", anneal=2)
-    found = train(chosen, digits(), tmp_path / "r").metrics()
+    found = train_model(chosen, digits(), tmp_path / "r").metrics()
     assert len({noise.drawn["posterior"].sum().item() for noise, _, _ in calls}) == len(calls) == 2 * STEPS
     weights = [kl_weight(chosen.method.schedule, step, STEPS) for step in range(2 * STEPS)]
     assert [knobs.kl_weight.item() for _, knobs, _ in calls] == pytest.approx(weights)
@@ -132,7 +132,7 @@ def _sorted(x: Tensor) -> Tensor:
 
 
 def test_no_epochs_write_an_untrained_model(tmp_path: Path) -> None:
-    run = train(config(epochs=0), digits(), tmp_path / "r")
+    run = train_model(config(epochs=0), digits(), tmp_path / "r")
     assert run.info["status"] == "finished" and len(run.metrics()) == 1 and not run.model().training
 
 
@@ -141,15 +141,15 @@ def test_bytes_and_doubles_train_as_their_floats(tmp_path: Path) -> None:
     grey = (base.pixels("train") * 255).round().to(torch.uint8)
     kinds = {"bytes": grey, "floats": grey.float() / 255, "doubles": (grey.float() / 255).double()}
     for name, x in kinds.items():
-        train(config(), dataclasses.replace(base, train=x), tmp_path / name)
+        train_model(config(), dataclasses.replace(base, train=x), tmp_path / name)
     assert rows(tmp_path / "bytes") == rows(tmp_path / "floats") == rows(tmp_path / "doubles")
 
 
 def test_a_taken_folder_is_refused_before_training(tmp_path: Path) -> None:
-    train(config(epochs=0), digits(), tmp_path / "r")
+    train_model(config(epochs=0), digits(), tmp_path / "r")
     before = (tmp_path / "r" / runs.INFO).read_text()
     with pytest.raises(RunError, match="exists and runs are never overwritten"):
-        train(config(), digits(), tmp_path / "r")
+        train_model(config(), digits(), tmp_path / "r")
     assert (tmp_path / "r" / runs.INFO).read_text() == before and os.listdir(tmp_path) == ["r"]
 
 
@@ -168,8 +168,8 @@ def test_watch_is_told_of_start_steps_and_epochs(tmp_path: Path) -> None:
             self.said.append(f"epoch {row['epoch']}")
 
     one, two = Notes(), Notes()
-    run = train(config(), digits(), tmp_path / "r", callback=one, limits=Limits(steps=5))
-    resume(run, digits(), callback=two)
+    run = train_model(config(), digits(), tmp_path / "r", callback=one, limits=Limits(steps=5))
+    resume_training(run, digits(), callback=two)
     assert one.said == [("r", 8, 0), "epoch 0", 1, 2, 3, 4, "epoch 1", 5]
     assert two.said == [("r", 8, 5), 6, 7, 8, "epoch 2"]
 
@@ -178,7 +178,7 @@ def test_watch_is_told_of_start_steps_and_epochs(tmp_path: Path) -> None:
     ("anneal", "judged", "word"), [(2.0, True, "Posterior collapse"), (3.0, False, "Not learnt yet")]
 )
 def test_a_collapse_is_told_after_the_warm_up_alone(anneal: float, judged: bool, word: str, tmp_path: Path) -> None:
-    run = train(config("vae-anneal", anneal=anneal, learning_rate=1e-5), digits(), tmp_path / "r")
+    run = train_model(config("vae-anneal", anneal=anneal, learning_rate=1e-5), digits(), tmp_path / "r")
     assert run.verdict.startswith(f"{word}: the codes carry 0.")
     assert run.info["judged"] is judged and run.info["latents"]["mutual_information"] < 0.5
 
@@ -214,7 +214,7 @@ def test_decay_reloads_the_best_weights_and_forgets_the_moments(
 
     monkeypatch.setattr(replay, "step", spy)
     _script(monkeypatch, [10.0, 9.0, 9.5, 9.0, 9.2, 9.1])
-    run = train(config(epochs=50, patience=2, max_decays=2, monitor="elbo"), digits(), tmp_path / "r")
+    run = train_model(config(epochs=50, patience=2, max_decays=2, monitor="elbo"), digits(), tmp_path / "r")
     found = run.metrics()
     assert [row["epoch"] for row in found] == [0, 1, 2, 3, 4, 5]
     assert [row["learning_rate"] for row in found] == [1e-3] * 4 + [5e-4] * 2
@@ -227,7 +227,7 @@ def test_decay_reloads_the_best_weights_and_forgets_the_moments(
 
 def test_without_patience_the_rate_never_decays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _script(monkeypatch, [1.0, 2.0, 3.0, 4.0])
-    found = train(config(epochs=3, patience=0), digits(), tmp_path / "r").metrics()
+    found = train_model(config(epochs=3, patience=0), digits(), tmp_path / "r").metrics()
     assert {row["learning_rate"] for row in found} == {1e-3} and len(found) == 4
 
 
@@ -236,7 +236,7 @@ def test_without_patience_the_rate_never_decays(tmp_path: Path, monkeypatch: pyt
 
 def test_an_exploding_run_keeps_its_last_good_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"not finite .*the last good checkpoint is kept\nLower the learning rate"):
-        train(config(learning_rate=1e20), digits(), tmp_path / "r")
+        train_model(config(learning_rate=1e20), digits(), tmp_path / "r")
     run = Run(tmp_path / "r")
     assert run.info["status"] == "failed" and "not finite" in run.info["sentence"]
     assert checkpoint.load_last(run.path / runs.LAST, "cpu")["position"]["step"] == 0
@@ -260,7 +260,7 @@ def test_one_bad_step_is_never_checkpointed(
     monkeypatch.setattr(replay, "step", poisoned)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(DivergedError, match=f"by step {STEPS + 2}"):
-        train(config(), digits(), tmp_path / "r", callback=Stop(STEPS + 2) if stop else None)
+        train_model(config(), digits(), tmp_path / "r", callback=Stop(STEPS + 2) if stop else None)
     run = Run(tmp_path / "r")
     assert run.info["status"] == "failed"
     assert checkpoint.load_last(run.path / runs.LAST, "cpu")["position"]["step"] == STEPS + 1
@@ -276,18 +276,18 @@ def test_a_checkpoint_that_takes_long_comes_less_often(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(checkpoint, "save_last", spy)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e-6)
-    train(config(), digits(), tmp_path / "often")
+    train_model(config(), digits(), tmp_path / "often")
     assert len(written) == 2 * STEPS + 2
     written.clear()
     monkeypatch.setattr(training, "CHEAP_SECONDS", 1e-12)  # so that the milliseconds of this one are much
-    train(config(), digits(), tmp_path / "rarely")
+    train_model(config(), digits(), tmp_path / "rarely")
     assert len(written) == 2  # at the start and at the end
 
 
 def test_bad_validation_stops_before_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _script(monkeypatch, [float("nan")])
     with pytest.raises(DivergedError, match="validation loss was not finite after epoch 0; no checkpoint was made yet"):
-        train(config(), digits(), tmp_path / "r")
+        train_model(config(), digits(), tmp_path / "r")
     assert Run(tmp_path / "r").info["status"] == "failed"
 
 

@@ -22,7 +22,7 @@ from lso.vae.training import batched
 from lso.vae.training import cuda_graphs as replay
 from lso.vae.training import loop as training
 from lso.vae.training import step as stepping
-from lso.vae.training.loop import Limits, resume, train
+from lso.vae.training.loop import Limits, resume_training, train_model
 from lso.vae.training.monitor import full_loss
 from lso.vae.training.setup import create_trainer
 from lso.vae.training.step import State, StepMetrics, StepNoise, losses
@@ -106,7 +106,7 @@ def script(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
 def test_a_method_that_pays_for_its_codes_keeps_them(tmp_path: Path) -> None:
     """-ELBO rises with what an lp penalty buys, so that its least is early; the method's own loss goes on falling."""
     chosen = config("ne-vae-lp:c=-5,weight=20", anneal=1, epochs=4, learning_rate=1e-2)
-    run = train(chosen, digits(), tmp_path / "r")
+    run = train_model(chosen, digits(), tmp_path / "r")
     found = run.metrics()
     assert min(found, key=lambda row: row["neg_elbo"])["epoch"] == 2
     assert run.best()["epoch"] == min(found[1:], key=lambda row: row["watched"])["epoch"] == 4
@@ -127,7 +127,7 @@ def test_no_epoch_within_the_ramp_is_the_best_and_patience_counts_after_it(
 
     monkeypatch.setattr(replay, "step", spy)
     script(monkeypatch, [1.0, 2.0, 3.0, 9.0, 8.0, 8.5, 8.6, 8.7, 8.8])
-    run = train(config("vae-anneal", anneal=3, epochs=50, patience=2, max_decays=2), digits(), tmp_path / "r")
+    run = train_model(config("vae-anneal", anneal=3, epochs=50, patience=2, max_decays=2), digits(), tmp_path / "r")
     found = run.metrics()
     assert [row["eligible"] for row in found] == [False] * 3 + [True] * 6
     assert [row["best"] for row in found] == [True] * 5 + [False] * 4
@@ -142,7 +142,7 @@ def test_no_epoch_within_the_ramp_is_the_best_and_patience_counts_after_it(
 def test_until_an_epoch_can_win_the_latest_weights_stand_and_are_called_so(
     epochs: int, told: str, tmp_path: Path
 ) -> None:
-    run = train(config("vae-anneal", anneal=3, epochs=epochs), digits(), tmp_path / "r")
+    run = train_model(config("vae-anneal", anneal=3, epochs=epochs), digits(), tmp_path / "r")
     assert f"kept the latest epoch, {epochs}, {told}" in run.info["sentence"]
     assert run.best()["epoch"] == epochs and not run.best()["eligible"]
     values, _ = validate(run.model(), digits().validation, seed=0)
@@ -150,7 +150,7 @@ def test_until_an_epoch_can_win_the_latest_weights_stand_and_are_called_so(
 
 
 def test_an_early_stop_says_what_it_keeps(tmp_path: Path) -> None:
-    run = train(config("vae-anneal", anneal=3), digits(), tmp_path / "r", limits=Limits(steps=STEPS + 1))
+    run = train_model(config("vae-anneal", anneal=3), digits(), tmp_path / "r", limits=Limits(steps=STEPS + 1))
     assert run.info["status"] == "stopped" and run.info["kept"]["epoch"] == run.info["last"]["epoch"] == 1
     assert run.info["kept"]["by"] == run.kept_by() == "kept the latest epoch, 1, before the KL ramp has ended"
 
@@ -167,12 +167,12 @@ def test_by_elbo_the_ramp_counts_and_the_untrained_model_only_in_old_folders(
 
     monkeypatch.setattr(training, "validate", scripted)
     chosen = config("vae-anneal", anneal=3, epochs=3, monitor="elbo", monitor_from=first)
-    run = train(chosen, digits(), tmp_path / "r")
+    run = train_model(chosen, digits(), tmp_path / "r")
     assert run.best()["epoch"] == kept and f"kept epoch {kept}, of the least validation -ELBO" in run.info["sentence"]
 
 
 def test_the_last_weights_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
-    run = train(config("vae", anneal=0, epochs=3, monitor="last"), digits(), tmp_path / "r")
+    run = train_model(config("vae", anneal=0, epochs=3, monitor="last"), digits(), tmp_path / "r")
     assert all(row["best"] and row["watched"] is None for row in run.metrics())
     assert "kept the last epoch, 3, as asked for" in run.info["sentence"]
 
@@ -180,7 +180,7 @@ def test_the_last_weights_are_kept_where_that_is_asked_for(tmp_path: Path) -> No
 def test_a_folder_without_the_key_means_what_it_meant(tmp_path: Path) -> None:
     """Written by 0.1.0: the rule is stated, the first epoch is not; before that neither was."""
     chosen = config(monitor="elbo", monitor_from=0)
-    run = train(chosen, digits(), tmp_path / "r", limits=Limits(steps=STEPS))
+    run = train_model(chosen, digits(), tmp_path / "r", limits=Limits(steps=STEPS))
     old = "".join(line for line in to_toml(chosen).splitlines(True) if not line.startswith("monitor_from"))
     (run.path / runs.CONFIG).write_text(old)
     assert Run(run.path, accept_changes=True).config == chosen and from_toml(old).protocol.monitor_from == 1
@@ -206,7 +206,7 @@ def test_in_lockstep_the_same_epochs_are_kept(tmp_path: Path) -> None:
     chosen = [config("ne-vae-se", anneal=2, seed=seed, epochs=4, patience=1) for seed in range(2)]
     found = batched.train_batched([create_trainer(one, digits(), tmp_path / f"t{one.seed}") for one in chosen])
     for one, run in zip(chosen, found, strict=True):
-        other = train(one, digits(), tmp_path / f"a{one.seed}")
+        other = train_model(one, digits(), tmp_path / f"a{one.seed}")
         for key in ("eligible", "best", "learning_rate"):
             assert [row[key] for row in run.metrics()] == [row[key] for row in other.metrics()]
         assert [row["watched"] for row in run.metrics()] == pytest.approx(
@@ -216,7 +216,7 @@ def test_in_lockstep_the_same_epochs_are_kept(tmp_path: Path) -> None:
 
 def test_cut_in_the_ramp_and_resumed_it_ends_as_unbroken(tmp_path: Path) -> None:
     chosen = config("ne-vae-lp:c=-1", anneal=2, epochs=4, patience=1)
-    whole = train(chosen, digits(), tmp_path / "whole")
-    cut = train(chosen, digits(), tmp_path / "cut", limits=Limits(steps=STEPS + 2))
-    assert rows(resume(cut, digits()).path) == rows(whole.path)
+    whole = train_model(chosen, digits(), tmp_path / "whole")
+    cut = train_model(chosen, digits(), tmp_path / "cut", limits=Limits(steps=STEPS + 2))
+    assert rows(resume_training(cut, digits()).path) == rows(whole.path)
     assert json.dumps(cut.info["kept"]) == json.dumps(whole.info["kept"])

@@ -79,7 +79,7 @@ def test_what_draws_numbers_of_its_own_is_refused_with_the_way_to_do_it(
 ) -> None:
     with_part(monkeypatch, make)
     with pytest.raises(UsageError, match=name) as refused:
-        training.train(config("vae"), digits(), tmp_path / "r")
+        training.train_model(config("vae"), digits(), tmp_path / "r")
     assert "lso.vae.models.dropout.Dropout" in refused.value.hint and len(str(refused.value).splitlines()) == 2
     assert not (tmp_path / "r").exists()
 
@@ -106,11 +106,11 @@ def test_an_lstms_own_dropout_is_refused() -> None:
 
 
 def test_a_run_whose_networks_draw_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = training.train(config("vae"), digits(), tmp_path / "r", limits=training.Limits(steps=2))
+    run = training.train_model(config("vae"), digits(), tmp_path / "r", limits=training.Limits(steps=2))
     before = (run.path / runs.INFO).read_bytes()
     with_part(monkeypatch, lambda n: nn.Dropout(0.1))
     with pytest.raises(UsageError, match="draws random numbers"):
-        training.resume(run, digits())
+        training.resume_training(run, digits())
     assert (run.path / runs.INFO).read_bytes() == before
 
 
@@ -127,11 +127,11 @@ def test_the_question_leaves_model_and_generator_as_they_were() -> None:
 
 def test_own_dropout_in_a_network_for_images_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_part(monkeypatch, lambda n: Dropout(0.3, (n,)))
-    whole = training.train(config("ne-vae-se"), digits(), tmp_path / "whole")
-    cut = training.train(config("ne-vae-se"), digits(), tmp_path / "cut", limits=training.Limits(steps=3))
-    assert_same_run(training.resume(cut, digits()).path, whole.path)
+    whole = training.train_model(config("ne-vae-se"), digits(), tmp_path / "whole")
+    cut = training.train_model(config("ne-vae-se"), digits(), tmp_path / "cut", limits=training.Limits(steps=3))
+    assert_same_run(training.resume_training(cut, digits()).path, whole.path)
     monkeypatch.undo()
-    plain = training.train(config("ne-vae-se"), digits(), tmp_path / "plain")
+    plain = training.train_model(config("ne-vae-se"), digits(), tmp_path / "plain")
     assert plain.best()["train_loss"] != whole.best()["train_loss"], "nothing was dropped"
 
 
@@ -140,7 +140,7 @@ def test_own_dropout_goes_in_lockstep_with_each_members_own_uniforms(
 ) -> None:
     with_part(monkeypatch, lambda n: Dropout(0.3, (n,)))
     chosen = [config("vae", seed=seed) for seed in range(2)]
-    alone = [training.train(one, digits(), tmp_path / f"alone{one.seed}") for one in chosen]
+    alone = [training.train_model(one, digits(), tmp_path / f"alone{one.seed}") for one in chosen]
     for run, expected in zip(_together(chosen, tmp_path / "together"), alone, strict=True):
         assert_alike(run, expected)
     assert Run(tmp_path / "alone0").best() != Run(tmp_path / "alone1").best()

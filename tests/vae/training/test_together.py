@@ -18,7 +18,7 @@ from lso.vae.training import batched
 from lso.vae.training import cuda_graphs as replay
 from lso.vae.training import loop as training
 from lso.vae.training.callbacks import TrainingCallback
-from lso.vae.training.loop import Limits, resume, train
+from lso.vae.training.loop import Limits, resume_training, train_model
 from lso.vae.training.setup import create_trainer, restore_trainer
 from lso.vae.training.step import StepMetrics
 from tests.vae.small import STEPS, Stop, config, digits, rows, sentences, tensors
@@ -66,7 +66,7 @@ def _numbers(row: dict[str, Any]) -> dict[str, Any]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """Each of `MIXED` by itself."""
     root = tmp_path_factory.mktemp("alone")
-    return [train(chosen, digits(), root / str(number)) for number, chosen in enumerate(MIXED)]
+    return [train_model(chosen, digits(), root / str(number)) for number, chosen in enumerate(MIXED)]
 
 
 def test_trainings_of_other_seeds_rates_and_weights_are_as_alone(tmp_path: Path, alone: list[Run]) -> None:
@@ -88,7 +88,7 @@ def test_a_decay_reloads_the_weights_of_the_one_that_waited(tmp_path: Path, monk
     rule: dict[str, Any] = {"monitor": "elbo", "monitor_from": 0}  # as folders of 0.1.0 have it
     configs = [config(seed=seed, patience=1, max_decays=2, epochs=4, **rule) for seed in range(3)]
     found = _together(configs, tmp_path / "together")
-    other = [train(chosen, digits(), tmp_path / str(chosen.seed)) for chosen in configs]
+    other = [train_model(chosen, digits(), tmp_path / str(chosen.seed)) for chosen in configs]
     assert [row["learning_rate"] for row in found[1].metrics()] == [1e-3, 1e-3, 5e-4]
     assert [len(run.metrics()) for run in found] == [5, 3, 5]
     for one, expected in zip(found, other, strict=True):
@@ -98,7 +98,7 @@ def test_a_decay_reloads_the_weights_of_the_one_that_waited(tmp_path: Path, monk
 def test_stopped_together_each_goes_on_alone_or_together(tmp_path: Path, alone: list[Run]) -> None:
     stopped = _together(MIXED, tmp_path, Limits(steps=STEPS + 2))
     assert {run.info["sentence"] for run in stopped} == {f"reached the step limit after 1 epoch and {STEPS + 2} steps"}
-    assert_alike(resume(stopped[0], digits()), alone[0])
+    assert_alike(resume_training(stopped[0], digits()), alone[0])
     for run, expected in zip(_together(MIXED[1:], _renumbered(tmp_path)), alone[1:], strict=True):
         assert_alike(run, expected)
 
@@ -112,8 +112,8 @@ def _renumbered(root: Path) -> Path:
 
 
 def test_those_behind_catch_up(tmp_path: Path, alone: list[Run]) -> None:
-    train(MIXED[0], digits(), tmp_path / "0", limits=Limits(steps=STEPS + 1))
-    train(MIXED[1], digits(), tmp_path / "1", limits=Limits(steps=2))
+    train_model(MIXED[0], digits(), tmp_path / "0", limits=Limits(steps=STEPS + 1))
+    train_model(MIXED[1], digits(), tmp_path / "1", limits=Limits(steps=2))
     for run, expected in zip(_together(MIXED, tmp_path), alone, strict=True):
         assert_alike(run, expected)
 
@@ -185,14 +185,14 @@ def test_steps_recorded_before_weights_moved_are_not_replayed(tmp_path: Path, mo
         return again
 
     configs = [config("vae", seed=seed, epochs=4) for seed in range(2)]
-    train(configs[1], digits(), tmp_path / "1", limits=Limits(steps=2 * STEPS))
+    train_model(configs[1], digits(), tmp_path / "1", limits=Limits(steps=2 * STEPS))
     trainers = [create_trainer(configs[0], digits(), tmp_path / "0"), restore_trainer(Run(tmp_path / "1"), digits())]
     trainers[0].step = replay.Replayed(trainers[0].state, lambda: record)
     monkeypatch.setattr(training, "validate", validate)
     found = batched.train_batched(trainers)
     assert [run.info["status"] for run in found] == ["finished", "failed"] and recorded
     monkeypatch.setattr(training, "validate", real)
-    assert_alike(found[0], train(configs[0], digits(), tmp_path / "alone"))
+    assert_alike(found[0], train_model(configs[0], digits(), tmp_path / "alone"))
 
 
 def test_a_checkpoint_holds_the_numbers_of_its_own_model(tmp_path: Path, alone: list[Run]) -> None:
@@ -204,7 +204,7 @@ def test_a_checkpoint_holds_the_numbers_of_its_own_model(tmp_path: Path, alone: 
 def test_batch_norm_statistics_are_as_alone(tmp_path: Path) -> None:
     configs = [config("vae", arch="he2019-small", seed=seed, epochs=1) for seed in range(2)]
     for run, chosen in zip(_together(configs, tmp_path / "together"), configs, strict=True):
-        assert_alike(run, train(chosen, digits(), tmp_path / str(chosen.seed)))
+        assert_alike(run, train_model(chosen, digits(), tmp_path / str(chosen.seed)))
 
 
 @pytest.mark.parametrize(

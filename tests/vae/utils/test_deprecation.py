@@ -14,7 +14,7 @@ from lso.vae.config.training import from_dict, from_folder, to_toml
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run, update_run
 from lso.vae.training.callbacks import Limits, TrainingCallback
-from lso.vae.training.loop import train
+from lso.vae.training.loop import train_model
 from lso.vae.utils import run_schema
 from lso.vae.utils.deprecation import RenamedWarning, renamed_arguments
 from tests.vae.small import config, digits
@@ -113,7 +113,7 @@ def test_one_that_is_unknown_is_refused_as_ever() -> None:
 def test_a_folder_states_its_format_and_one_of_a_later_format_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = train(config(epochs=0), digits(), tmp_path / "r")
+    run = train_model(config(epochs=0), digits(), tmp_path / "r")
     assert run.info["format"] == run_schema.FORMAT
     with monkeypatch.context() as later:
         later.setattr(run_schema, "FORMAT", run_schema.FORMAT + 1)

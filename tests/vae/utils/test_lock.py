@@ -16,7 +16,7 @@ from lso.vae.errors import DivergedError, RunError, WriteError
 from lso.vae.runs import Run
 from lso.vae.training import loop as training
 from lso.vae.training import setup as opening
-from lso.vae.training.loop import Limits, TrainingCallback, resume, train
+from lso.vae.training.loop import Limits, TrainingCallback, resume_training, train_model
 from lso.vae.utils.files import Lock
 from tests.vae.small import Stop, assert_same_run, config, contents, digits
 
@@ -27,7 +27,7 @@ CUT = 6  # steps of the 8
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted training."""
-    return train(config(), digits(), tmp_path_factory.mktemp("unbroken") / "r").path
+    return train_model(config(), digits(), tmp_path_factory.mktemp("unbroken") / "r").path
 
 
 # --- another process --------------------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CHILD = """
 import sys, torch
 from pathlib import Path
-from lso.vae.training.loop import Limits, TrainingCallback, train
+from lso.vae.training.loop import Limits, TrainingCallback, train_model
 from tests.vae.small import config, digits
 torch.set_num_threads(1)
 
@@ -46,7 +46,7 @@ class Wait(TrainingCallback):
             sys.stdin.readline()
 
 for name, steps in (("finished", None), ("stopped", 7), ("killed", None)):
-    train(config(), digits(), Path(sys.argv[1]) / name, callback=Wait(), limits=Limits(steps=steps))
+    train_model(config(), digits(), Path(sys.argv[1]) / name, callback=Wait(), limits=Limits(steps=steps))
     print("over", flush=True)
 """
 
@@ -72,7 +72,7 @@ def test_a_second_process_is_refused_until_the_first_is_done(
         run = Run(tmp_path / name)
         before = contents(run.path)
         with pytest.raises(RunError, match=r"^another process is at work in .*\n.*choose another folder"):
-            resume(run, digits())
+            resume_training(run, digits())
         assert contents(run.path) == before and run.info["status"] == "running"
         if name == "killed":
             child.kill()
@@ -81,7 +81,7 @@ def test_a_second_process_is_refused_until_the_first_is_done(
             child.stdin.write("\n")
             child.stdin.flush()
             assert child.stdout.readline() == "over\n" and run.info["status"] == name
-        assert resume(run, digits()).info["status"] == "finished"
+        assert resume_training(run, digits()).info["status"] == "finished"
         assert_same_run(run.path, unbroken)
 
 
@@ -100,7 +100,7 @@ class Twice(TrainingCallback):
         if done == CUT:
             before = contents(self.run.path)
             with pytest.raises(RunError) as caught:
-                resume(self.run, digits())
+                resume_training(self.run, digits())
             assert contents(self.run.path) == before
             self.said = caught.value.message
 
@@ -109,9 +109,11 @@ class Twice(TrainingCallback):
 def test_a_second_session_in_one_process_is_refused(cut: int, tmp_path: Path, unbroken: Path) -> None:
     callback = Twice()
     if cut:
-        run = resume(train(config(), digits(), tmp_path / "r", limits=Limits(steps=cut)), digits(), callback=callback)
+        run = resume_training(
+            train_model(config(), digits(), tmp_path / "r", limits=Limits(steps=cut)), digits(), callback=callback
+        )
     else:
-        run = train(config(), digits(), tmp_path / "r", callback=callback)
+        run = train_model(config(), digits(), tmp_path / "r", callback=callback)
     assert callback.said == f"this process is at work in {run.path}"
     assert_same_run(run.path, unbroken)
 
@@ -143,11 +145,11 @@ class Raise(TrainingCallback):
     ids=lambda one: f"{type(one).__name__}-{getattr(one, 'error', TrainingCallback).__name__}-{getattr(one, 'at', '')}",
 )
 def test_the_folder_is_let_go_of_however_a_session_ends(callback: TrainingCallback, tmp_path: Path) -> None:
-    begun = train(config(), digits(), tmp_path / "begun", limits=Limits(steps=3))
+    begun = train_model(config(), digits(), tmp_path / "begun", limits=Limits(steps=3))
     with suppress(KeyboardInterrupt, MemoryError, SystemExit):
-        train(config(), digits(), tmp_path / "new", callback=callback)
+        train_model(config(), digits(), tmp_path / "new", callback=callback)
     with suppress(KeyboardInterrupt, MemoryError, SystemExit):
-        resume(begun, digits(), callback=callback)
+        resume_training(begun, digits(), callback=callback)
     Lock(tmp_path / "new").release()
     Lock(begun.path).release()
 
@@ -155,23 +157,23 @@ def test_the_folder_is_let_go_of_however_a_session_ends(callback: TrainingCallba
 def test_a_diverged_training_is_let_go_of(tmp_path: Path) -> None:
     wild = config(learning_rate=1e30, clip=0.0, optimizer="sgd")
     with pytest.raises(DivergedError):
-        train(wild, digits(), tmp_path / "r")
+        train_model(wild, digits(), tmp_path / "r")
     with pytest.raises(DivergedError):
-        resume(Run(tmp_path / "r"), digits())
+        resume_training(Run(tmp_path / "r"), digits())
     Lock(tmp_path / "r").release()
 
 
 def test_a_training_that_cannot_be_opened_is_let_go_of(tmp_path: Path) -> None:
-    run = train(config(), digits(), tmp_path / "r", limits=Limits(steps=CUT))
+    run = train_model(config(), digits(), tmp_path / "r", limits=Limits(steps=CUT))
     (run.path / runs.LAST).write_bytes(b"damaged")
     with pytest.raises(RunError, match=r"last\.pt"):
-        resume(run, digits())
+        resume_training(run, digits())
     Lock(run.path).release()
 
 
 def test_a_finished_training_is_returned_though_it_is_held(unbroken: Path) -> None:
     with Lock(unbroken):
-        assert resume(Run(unbroken), digits()).path == unbroken
+        assert resume_training(Run(unbroken), digits()).path == unbroken
 
 
 # --- what another process did just before the folder was held ---------------------------------------------------------
@@ -195,9 +197,9 @@ def ahead(what: Callable[[], Any], patch: pytest.MonkeyPatch) -> Held:
 def test_a_new_folder_that_was_found_and_trained_in_at_once_is_gone_on_with(
     steps: int | None, tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = ahead(lambda: resume(Run(tmp_path / "r"), digits(), limits=Limits(steps=steps)), monkeypatch)
+    other = ahead(lambda: resume_training(Run(tmp_path / "r"), digits(), limits=Limits(steps=steps)), monkeypatch)
     monkeypatch.setattr(training, "lock_run", other)
-    assert_same_run(train(config(), digits(), tmp_path / "r").path, unbroken)
+    assert_same_run(train_model(config(), digits(), tmp_path / "r").path, unbroken)
 
 
 class Steps(TrainingCallback):
@@ -214,15 +216,15 @@ class Steps(TrainingCallback):
 def test_a_training_that_went_on_elsewhere_is_gone_on_with_from_there(
     steps: int | None, left: list[int], tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, callback = train(config(), digits(), tmp_path / "r", limits=Limits(steps=3)), Steps()
+    run, callback = train_model(config(), digits(), tmp_path / "r", limits=Limits(steps=3)), Steps()
     seen: list[Mapping[str, bytes]] = []
 
     def other() -> None:
-        resume(run, digits(), limits=Limits(steps=steps))
+        resume_training(run, digits(), limits=Limits(steps=steps))
         seen.append(contents(run.path))
 
     monkeypatch.setattr(training, "lock_run", ahead(other, monkeypatch))
-    assert resume(run, digits(), callback=callback).info["status"] == "finished" and callback.done == left
+    assert resume_training(run, digits(), callback=callback).info["status"] == "finished" and callback.done == left
     assert_same_run(run.path, unbroken)
     assert left or contents(run.path) == seen[0]
 
