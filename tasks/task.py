@@ -32,7 +32,9 @@ class Task:
     Args:
         name: what the user types.
         summary: one line for lists.
-        load: ``"module:function"`` with signature ``(DataConfig, Progress | None) -> RawImages`` or ``RawTexts``.
+        load: ``"module:function"`` with signature ``(DataConfig, Progress | None) -> RawImages`` or ``RawTexts``. It
+            reads the file or folder ``data.path``, or the task's own source where that is empty, always with the same
+            result. Its caller splits and limits the data, resizes, inverts and binarizes images, and tokenizes text.
         kind: images or sequences.
         prefix: how the file names of a text corpus begin, as in ``ptb.train.txt``.
         suffixes: file name suffixes by which a file is read as this task where the user names none.
@@ -44,7 +46,9 @@ class Task:
         sizes: sizes of the default architecture that differ from those of its row.
         likelihood: likelihood of tokens, or of pixels that are not binarized; see `likelihood_for`.
         protocol: default training protocol.
-        data: default settings of how files become pixels or tokens.
+        data: default settings of how files become pixels or tokens. Images that come with a task are padded
+            (``fit="pad"``), as a crop would cut off ink, and binarized by the protocol; those that a user gives
+            (``needs_path``) are cropped and keep their grey levels. ``tests/tasks/test_task.py`` holds rows to it.
         goal: ``"module:function"`` from a run trained on this task to the `lso.tasks.goals.Goal` that a search
             optimizes; empty for a task that is no optimization problem.
     """

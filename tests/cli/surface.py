@@ -38,7 +38,7 @@ def _described(name: str, thing: Any) -> Iterator[str]:
     elif callable(thing):
         yield f"{name}{_signature(thing)}"
     elif isinstance(thing, Mapping):
-        yield f"{name}: {', '.join(map(str, thing))}"
+        yield from (f"{name}[{key!r}]" for key in thing)
     else:
         assert not isinstance(thing, ModuleType), f"{name} is a module"
         yield name

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lso.optimizers import BLACK_BOX_OPTIMIZERS
+from lso.tasks.task import TASKS
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -38,6 +41,15 @@ def test_every_command_line_of_the_readme_parses() -> None:
         shown = CliRunner().invoke(app, [*named, "--help"]).output
         for option in (word for word in rest if word.startswith("--")):
             assert option in shown, f"lso {line}: {option}"
+
+
+def test_problems_and_optimizers_of_the_readme_are_those_of_the_tables() -> None:
+    for begin, rows in (
+        ("A score without gradients is optimized by", list(BLACK_BOX_OPTIMIZERS)),
+        ("Tasks with a score:", [name for name, row in TASKS.items() if row.goal]),
+    ):
+        sentence = re.split(r"\.\s", README.partition(begin)[2])[0]
+        assert sorted(re.findall(r"`([^` ]+)`", sentence)) == sorted(rows)
 
 
 def test_files_that_the_readme_names_are_there() -> None:
