@@ -76,7 +76,7 @@ def commands() -> list[str]:
     from lso.cli.main import app
 
     lines = []
-    pending = [("lso", typer.main.get_command(app))]
+    pending: list[tuple[str, Any]] = [("lso", typer.main.get_command(app))]
     while pending:
         name, command = pending.pop(0)
         for parameter in command.params:
