@@ -11,6 +11,7 @@ from lso.tasks.task import require_path
 from lso.vae import runs
 from lso.vae.errors import DivergedError, LsoError
 from lso.vae.metrics.collapse import caution, read
+from lso.vae.metrics.verdict import Check, Level
 from lso.vae.runs import Run
 from lso.vae.utils.reading import changed_error, read_content, read_json
 from lso.vae.utils.validation import pluralize
@@ -20,7 +21,7 @@ SELF_EXPLAINING_STATUSES = ("decoder_ignores_latent", "stands_still", "invalid",
 
 EVALUATIONS = "evaluations.jsonl"
 UNSEALED_NOTE = "this folder was written before hashes were kept: damage that leaves its files readable is not seen"
-FINDING_LEVELS: Mapping[str, Literal["ok", "note", "problem"]] = {"fine": "ok", "care": "note", "doubt": "problem"}
+FINDING_LEVELS: Mapping[Level, Literal["ok", "note", "problem"]] = {"fine": "ok", "care": "note", "doubt": "problem"}
 WRITTEN_AFTER_SEARCH = (runs.REPORT, "report.json")  # written after the search
 
 
@@ -214,25 +215,19 @@ def _black_box(run: Run) -> Iterator[RunFinding]:
     else:
         return
     causes = diagnose(signs)
-    for cause in causes:
-        yield RunFinding(cause.level, cause.what, cause.remedy)
+    yield from map(_finding_of, causes)
     if not causes:
         yield RunFinding("ok", f"no reason for a failure found in {pluralize(signs.counts.get('calls', 0), 'call')}")
 
 
-# What to do where a check of `lso.tasks.retraining.summary` failed, by the name of the check.
-REMEDIES = {
-    "model": "Begin with a model whose latents are used (lso train --method ne-vae-se), or retrain less.",
-    "retraining": "Retrain over the best alone (--retrain-k 1e-4) or for longer (--retrain-epochs), or search plainly.",
-    "anchors": "Retrain less: a lower --retrain-epochs, a larger --retrain-k, or more --retrain-data.",
-    "codes": "Keep the objects; decode a code with rounds/NN/train of the round that found it.",
-    "control": "Search plainly with the same --budget, --seed and --known, and set both side by side: lso report",
-}
+def _finding_of(check: Check) -> RunFinding:
+    return RunFinding(FINDING_LEVELS[check.level], check.found, check.remedy)
 
 
 def _retraining(run: Run) -> Iterator[RunFinding]:
     from lso.analysis.diagnosis import diagnose, diagnostics_from_records
     from lso.results.export import read_evaluations
+    from lso.tasks.retraining.summary import RETRAINING_RULES
 
     places = sorted(path for path in (run.path / "rounds").glob("*/") if path.name.isdigit())
     whole = [place for place in places if (place / "round.json").is_file()]
@@ -244,9 +239,10 @@ def _retraining(run: Run) -> Iterator[RunFinding]:
             yield RunFinding("problem", f"retraining {place.name}: {told['sentence']}", remedy)
     report = run.path / "report.json"
     if report.is_file():
+        remedies = {rule.name: rule.remedy for rule in RETRAINING_RULES}
         for check in read_json(report)["verdict"]["checks"]:
-            level: Literal["ok", "note", "problem"] = FINDING_LEVELS[check["level"]]
-            yield RunFinding(level, check["found"], "" if level == "ok" else REMEDIES.get(check["name"], ""))
+            level = FINDING_LEVELS[check["level"]]
+            yield RunFinding(level, check["found"], "" if level == "ok" else remedies.get(check["name"], ""))
     else:
         yield RunFinding("note", "report.json is missing", "It is written when a session ends.")
     parts = [read_evaluations(place / "search") for place in places if (place / "search" / EVALUATIONS).is_file()]
@@ -254,7 +250,7 @@ def _retraining(run: Run) -> Iterator[RunFinding]:
     records = [replace(record, call=i) for i, record in enumerate(ordered)]
     if records:
         signs = replace(diagnostics_from_records(records, run.info["search"]), step=None)  # of one model's codes alone
-        yield from (RunFinding(cause.level, cause.what, cause.remedy) for cause in diagnose(signs))
+        yield from map(_finding_of, diagnose(signs))
 
 
 def _parts_of_rounds(run: Run, places: Sequence[Path]) -> Iterator[RunFinding]:

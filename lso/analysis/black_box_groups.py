@@ -15,8 +15,9 @@ from lso.analysis.latent_dimensions import Dimensions
 from lso.analysis.start_sensitivity import Sensitivity
 from lso.analysis.summary import to_json_value
 from lso.analysis.surrogate_calibration import LEVELS, Calibration, all_equal, coverage, pool
-from lso.analysis.verdict import Verdict
+from lso.analysis.verdict import ModelEvidence
 from lso.objectives.latent_objective import LatentObjective
+from lso.vae.metrics.verdict import NOT_JUDGED, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,7 +64,7 @@ class Group:
         dimensions: how the decoder reacts to each dimension; ``moved`` is the mean distance of the best codes from the
             prior's mean.
         spread: ``(d,)`` standard deviation of the proposals after the initial design, 1 of prior draws.
-        mutual_information: of data and codes, nats; None without codes.
+        evidence: what the verdict's rules on decoder, model and target judge.
         agreement: comparison of the searches' best codes and objects; None of one search, or of several decoders.
         distinct_best: number of different objects among the searches' bests.
         prior_reencoding: median re-encoding error of prior draws; None without an encoder.
@@ -79,13 +80,18 @@ class Group:
     calibrations: list[Calibration]
     dimensions: Dimensions
     spread: Float[Tensor, " latent"]
-    mutual_information: float | None
+    evidence: ModelEvidence
     agreement: Sensitivity | None
     distinct_best: int
     prior_reencoding: float | None
     best_reencoding: float | None
     best_possible: float | None
-    verdict: Verdict
+    verdict: Verdict = NOT_JUDGED
+
+    @property
+    def mutual_information(self) -> float | None:
+        """Of data and codes, nats; None without codes."""
+        return None if self.evidence.use is None else self.evidence.use.mutual_information
 
     @property
     def best(self) -> float:

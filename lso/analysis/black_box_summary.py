@@ -2,16 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lso.analysis import black_box_verdict
-from lso.analysis import verdict as verdict_rules
 from lso.analysis.black_box_groups import BestObject, Group, group_json
 from lso.analysis.black_box_traces import SearchTrace, band, trace_search
+from lso.analysis.black_box_verdict import BLACK_BOX_RULES
 from lso.analysis.convergence import finite_median
 from lso.analysis.decoder_stability import recheck_objects
 from lso.analysis.latent_dimensions import (
@@ -23,11 +22,11 @@ from lso.analysis.latent_dimensions import (
     finite_rows,
 )
 from lso.analysis.reconstruction import metric_for
-from lso.analysis.reproduction import measure_reproduction
+from lso.analysis.reproduction import Reproduction, measure_reproduction
 from lso.analysis.start_sensitivity import Sensitivity, sensitivity
 from lso.analysis.summary import PRIOR_DRAWS, PROBE_DRAWS, is_frozen, to_json_value
 from lso.analysis.surrogate_calibration import calibrate_evaluations
-from lso.analysis.verdict import Check, Verdict
+from lso.analysis.verdict import ModelEvidence
 from lso.black_box.budget import call_category
 from lso.black_box.result import SearchResult
 from lso.decoders import probing
@@ -39,6 +38,7 @@ from lso.vae.errors import UsageError
 from lso.vae.metrics import active_units as activity
 from lso.vae.metrics.evaluation import kl_per_dimension
 from lso.vae.metrics.latent_use import latent_use
+from lso.vae.metrics.verdict import Verdict, judge
 from lso.vae.utils.random import generator
 
 TOP_OBJECTS = 10  # distinct objects that a report shows
@@ -147,31 +147,33 @@ def _group(
     prior, best = _reencoding(results)
     agreement = _agreement(name, results, traces, dims)
     bests = [result.best.decoded_hash for result in results if result.best is not None]
-    carried = None if codes is None else latent_use(codes)
-    numbers: dict[str, Any] = {
-        "name": name,
-        "objective": objective,
-        "traces": traces,
-        "bands": {axis: band(traces, axis) for axis in AXES},
-        "calibrations": known,
-        "dimensions": dims,
-        "spread": _spread(results, traces),
-        "mutual_information": None if carried is None else carried.mutual_information,
-        "agreement": agreement,
-        "distinct_best": len(set(bests)),
-        "prior_reencoding": prior,
-        "best_reencoding": best,
-        "best_possible": best_possible,
-    }
-    unjudged = Group(**numbers, verdict=verdict_rules.conclude([]))
     findings = objective.decoder.check() + next(filter(None, map(recheck_objects, results)), [])
-    checks = [
-        verdict_rules.check_decoder_stability(all(is_frozen(r.objective.decoder) for r in results), findings),
-        verdict_rules.check_model(dims, None, training, carried),
-        *black_box_verdict.run_checks(unjudged),
-        *_fit(results, target),
-    ]
-    return Group(**numbers, verdict=verdict_rules.conclude(checks, training))
+    evidence = ModelEvidence(
+        unchanged=all(is_frozen(r.objective.decoder) for r in results),
+        findings=findings,
+        dimensions=dims,
+        training=training,
+        use=None if codes is None else latent_use(codes),
+        reproduction=_reproduction(results),
+        target_names=[target] if target else [],
+        metric=metric_for(objective.decoder),
+    )
+    group = Group(
+        name=name,
+        objective=objective,
+        traces=traces,
+        bands={axis: band(traces, axis) for axis in AXES},
+        calibrations=known,
+        dimensions=dims,
+        spread=_spread(results, traces),
+        evidence=evidence,
+        agreement=agreement,
+        distinct_best=len(set(bests)),
+        prior_reencoding=prior,
+        best_reencoding=best,
+        best_possible=best_possible,
+    )
+    return replace(group, verdict=judge(BLACK_BOX_RULES, group, training))
 
 
 def _dimensions(results: Sequence[SearchResult], codes: Codes | None) -> Dimensions:
@@ -197,20 +199,17 @@ def _dimensions(results: Sequence[SearchResult], codes: Codes | None) -> Dimensi
     return Dimensions(sensitivity=sensitivity, how=how, moved=moved, measure=measure, **known)
 
 
-def _fit(results: Sequence[SearchResult], target: str) -> list[Check]:
-    """Check whether the best of all searches reproduces the target, where there is one."""
+def _reproduction(results: Sequence[SearchResult]) -> Reproduction | None:
+    """Measure how well the best of all searches reproduces the target, where there is one."""
     objective, sign = results[0].objective, results[0].objective.sign
     good = [result for result in results if result.best is not None]
     if objective.targets is None or not good:
-        return []
+        return None
     z = min(good, key=lambda result: sign * result.best_value).best_z[None]
     prior = torch.randn(PRIOR_DRAWS, objective.dim, generator=generator(0, "report/prior"), dtype=torch.float64)
-    found = measure_reproduction(
+    return measure_reproduction(
         objective, z, decode_on_cpu(objective, z), prior, decode_on_cpu(objective.decoder, prior)
     )
-    measure = metric_for(objective.decoder)
-    named = [target] if target else []
-    return [] if found is None else [verdict_rules.check_fit(found, named, measure.fitted, measure.rule)]
 
 
 def _spread(results: Sequence[SearchResult], traces: Sequence[SearchTrace]) -> Tensor:

@@ -1,10 +1,11 @@
 """Likely reasons why a black-box search failed, from the files of the run alone: the rules of `lso doctor`."""
 
 import math
+import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -16,29 +17,15 @@ from lso.optimizers import BlackBoxSpec, black_box_spec, control_labels, recomme
 from lso.results.result import Evaluation
 from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_SHARE, least
+from lso.vae.metrics.verdict import CARE_IF, DOUBT_IF, Check, Facts, Limit, Rule, apply_rules
 from lso.vae.utils.validation import pluralize
 
 # Distance of the last proposals from the best code, relative to that of two prior draws, below which a search no longer
 # moves. A trust region at its usual least size (2^-7 of a box of +-3) proposes at about 0.01 to 0.02.
 STEP_FLOOR = 0.02
-MAX_AT_BOUND = 0.2  # share of coordinates at a bound; of prior draws in a box of +-3 it is 0.3 %
 LATE_SHARE = 0.9  # share of the calls after which a new best says that the search was still gaining
 TRAIN_BETTER = "Train a model whose latents are used (lso train --method ne-vae-se)."
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A likely reason of a failure (``problem``), or something worth knowing (``note``).
-
-    Args:
-        level: ``problem`` or ``note``.
-        what: a sentence with the number.
-        remedy: what to do.
-    """
-
-    level: Literal["note", "problem"]
-    what: str
-    remedy: str
+STAY_INSIDE = "Leave the guard on, and keep the bounds within +-3."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,127 +99,203 @@ class Diagnostics:
             return few
         return self.active == 0 or self.information < least(self.latent_dim) or (few and self.information < AMPLE_NATS)
 
+    @property
+    def still(self) -> bool:
+        """Whether the search no longer moves."""
+        return self.step is not None and self.step < STEP_FLOOR
 
-def diagnose(signs: Diagnostics) -> list[Finding]:
-    """Apply all rules; the most basic reasons come first."""
-    return [cause for rule in RULES for cause in rule(signs)]
-
-
-def _scores(s: Diagnostics) -> Iterator[Finding]:
-    failed, late = s.counts.get("failed", 0), s.counts.get("timed_out", 0)
-    calls, message = s.counts.get("calls", 0), f": {s.failure}" if s.failure else ""
-    level: Literal["note", "problem"] = "problem" if s.share("failed", "timed_out") > WASTED_CALLS[0] else "note"
-    if failed:
-        yield Finding(
-            level, f"the score failed in {failed} of {pluralize(calls, 'call')}{message}", "Correct the score."
-        )
-    if late:
-        what = f"{late} of {pluralize(calls, 'call')} timed out"
-        yield Finding(level, what, "Raise the timeout, or make the score faster.")
-    if s.share("invalid") > WASTED_CALLS[0]:
-        what = f"{s.counts['invalid']} of {pluralize(calls, 'call')} decoded to invalid objects"
-        yield Finding(
-            "problem",
-            what,
-            "Look at what the model decodes (lso sample), and at which objects the score calls invalid.",
-        )
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a surrogate to judge."""
+        return not self.constant and not self.spec.surrogate_free and self.flat is not None
 
 
-def _duplicates(s: Diagnostics) -> Iterator[Finding]:
-    if s.share("duplicate") <= WASTED_CALLS[0]:
-        return
-    what = f"{s.counts['duplicate']} of {pluralize(s.counts['calls'], 'call')} decoded to objects seen before"
-    if s.collapsed:
-        yield Finding("problem", f"{what}: the decoder ignores most of its latents", TRAIN_BETTER)
-    elif s.step is not None and s.step < STEP_FLOOR:
-        yield Finding("problem", f"{what}: the search no longer moves", "Search again from another --seed.")
-    else:
-        yield Finding(
-            "problem", f"{what}: many codes decode to the same object", f"Widen the bounds a little. {TRAIN_BETTER}"
-        )
+def diagnose(signs: Diagnostics) -> list[Check]:
+    """Apply all rules: "doubt" is a likely reason of a failure, "care" worth knowing; the most basic come first."""
+    return [check for check in apply_rules(DIAGNOSES, signs) if check.level != "fine"]
 
 
-def _latents(s: Diagnostics) -> Iterator[Finding]:
-    total = s.latent_dim
-    if s.collapsed:
-        reacted = f"the decoder reacts to {s.active} of {pluralize(total or 0, 'latent dimension')}"
-        parts = [reacted] * (s.active is not None)
-        parts += [f"the codes carry {s.information:z.2f} nats" for _ in range(s.information is not None)]
-        yield Finding("problem", f"collapsed: {', '.join(parts)}", TRAIN_BETTER)
-    if 0 < len(s.dead) < (s.latent_dim or 0):  # where all are dead, no dimension is left to search
-        what = (
-            f"{len(s.dead)} of {total} latent dimensions are dead ({name_dimensions(s.dead)}): what is "
-            "proposed there changes nothing"
-        )
-        yield Finding("note", what, 'Search the active ones only: --chart active, LatentSpace(..., chart="active").')
+def _measure_calls(s: Diagnostics, kind: str, *others: str) -> Facts | None:
+    """The calls that came to something, with the share of the calls that came to it or to one of others."""
+    count, calls = s.counts.get(kind, 0), s.counts.get("calls", 0)
+    facts = {"count": count, "calls": pluralize(calls, "call"), "share": s.share(kind, *others), "failure": s.failure}
+    return facts if count else None
 
 
-def _values(s: Diagnostics) -> Iterator[Finding]:
-    if s.constant and s.counts.get("unique", 0) <= 1:
-        return  # one object is too few to judge the score or a surrogate by
-    if s.constant:
-        yield Finding(
-            "problem",
-            "all values are equal: the score is flat, and there is nothing to search for",
-            "Look at the score.",
-        )
-        return
-    if s.spec.surrogate_free or s.flat is None:
-        return
-    if s.flat:
-        found = "" if s.explained is None else f" ({100 * max(0.0, s.explained):z.0f} % of their variance)"
-        remedy = "Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try "
-        remedy += f"{recommended_optimizers('flat surrogate')}."
-        what = (
-            f"the surrogate is flat: refitted without a third of the values, it predicts next to nothing of them{found}"
-        )
-        yield Finding("problem", what, remedy)
-    elif s.coverage is not None and s.points >= MIN_COVERAGE_VALUES and s.coverage < MIN_COVERAGE:
-        what = f"the surrogate is too sure of itself: {100 * s.coverage:z.0f} % of values within their 95 % intervals"
-        yield Finding(
-            "note", what, f"Try {recommended_optimizers('overconfident surrogate')}, or a larger initial design."
-        )
+def _measure_duplicates(s: Diagnostics) -> Facts | None:
+    facts = _measure_calls(s, "duplicate")
+    causes = {"collapsed": s.collapsed, "still": s.still and not s.collapsed}
+    return None if facts is None else {**facts, **causes, "other": not any(causes.values())}
 
 
-def _typicality(s: Diagnostics) -> Iterator[Finding]:
-    remedy = "Leave the guard on, and keep the bounds within +-3."
-    if s.typical is not None and s.typical < MIN_TYPICAL:
-        every = "all" if s.typical == 0 else f"{100 * (1 - s.typical):z.0f} % of the"
-        yield Finding("problem", f"{every} proposals are atypical: the decoder was never trained there", remedy)
-    if s.atypical_best:
-        what = f"the best code is atypical in {100 * s.atypical_best:z.0f} % of the searches"
-        yield Finding("problem", what, "Take the best typical one, which the report also shows. " + remedy)
-    if s.at_bound is not None and s.at_bound > MAX_AT_BOUND:
-        yield Finding("note", f"{100 * s.at_bound:z.0f} % of the coordinates lie at a bound", remedy)
+def _measure_collapse(s: Diagnostics) -> Facts:
+    return {
+        "collapsed": s.collapsed,
+        "counted": s.active is not None,
+        "active": s.active,
+        "dims": pluralize(s.latent_dim or 0, "latent dimension"),
+        "both": s.active is not None and s.information is not None,
+        "informed": s.information is not None,
+        "information": s.information,
+    }
 
 
-def _motion(s: Diagnostics) -> Iterator[Finding]:
-    if s.step is not None and s.step < STEP_FLOOR and not s.spec.control:
-        what = f"the step size is at its floor: the last proposals lie within {100 * s.step:.2g} % of a prior draw's "
-        what += "distance from the best code"
-        yield Finding("note", what, "More calls will not help; search again from another --seed, or with restarts.")
-    if s.unsearched is not None and s.unsearched > IN_DESIGN:
-        what = (
-            f"{100 * s.unsearched:z.0f} % of the searches spent their budget within the initial design: they drew at "
-        )
-        remedy = "Raise the budget, or make the initial design smaller where it can be set"
-        remedy += "." if s.spec.surrogate_free else f" ({s.optimizer}:initial=20)."
-        yield Finding("problem", what + "random and learnt nothing", remedy)
-    if s.in_design is not None and s.in_design > IN_DESIGN and not s.spec.control:
-        what = f"{100 * s.in_design:z.0f} % of the searches found nothing better than their initial design"
-        yield Finding("problem", what, f"Compare with {control_labels()} at the same budget; raise the budget.")
-    elif s.late is not None and s.late > 0.5:
-        what = f"the best came in the last tenth of the calls in {100 * s.late:z.0f} % of the searches: still gaining"
-        yield Finding("note", what, "Go on with a larger budget (--resume).")
+def _measure_overconfidence(s: Diagnostics) -> Facts | None:
+    known = s.fitted and not s.flat and s.points >= MIN_COVERAGE_VALUES and s.coverage is not None
+    return {"coverage": s.coverage} if known else None
 
 
-RULES: tuple[Callable[[Diagnostics], Iterator[Finding]], ...] = (
-    _scores,
-    _duplicates,
-    _latents,
-    _values,
-    _typicality,
-    _motion,
+def _measure_lateness(s: Diagnostics) -> Facts | None:
+    stuck = s.in_design is not None and s.in_design > IN_DESIGN and not s.spec.control
+    return None if stuck or s.late is None else {"late": s.late}
+
+
+def _known(**facts: Any) -> Facts | None:
+    """Facts that the files have; None where they lack one."""
+    return None if None in facts.values() else facts
+
+
+# Limits of calls that came to nothing: any are worth knowing, or only many; many are a reason.
+ANY_LOST = {"count": CARE_IF, "share": Limit(doubt=WASTED_CALLS.care)}
+MANY_LOST = {"share": Limit(doubt=WASTED_CALLS.care)}
+
+# The most basic reasons first.
+DIAGNOSES: Sequence[Rule[Diagnostics]] = (
+    Rule(
+        name="failed calls",
+        measure=lambda s: _measure_calls(s, "failed", "timed_out"),
+        limits=ANY_LOST,
+        found="the score failed in {count} of {calls}[failure?: {failure}]",
+        remedy="Correct the score.",
+    ),
+    Rule(
+        name="timeouts",
+        measure=lambda s: _measure_calls(s, "timed_out", "failed"),
+        limits=ANY_LOST,
+        found="{count} of {calls} timed out",
+        remedy="Raise the timeout, or make the score faster.",
+    ),
+    Rule(
+        name="invalid objects",
+        measure=lambda s: _measure_calls(s, "invalid"),
+        limits=MANY_LOST,
+        found="{count} of {calls} decoded to invalid objects",
+        remedy="Look at what the model decodes (lso sample), and at which objects the score calls invalid.",
+    ),
+    Rule(
+        name="duplicates",
+        measure=_measure_duplicates,
+        limits=MANY_LOST,
+        found="{count} of {calls} decoded to objects seen before: [collapsed?the decoder ignores most of its "
+        "latents][still?the search no longer moves][other?many codes decode to the same object]",
+        remedy="[collapsed?{train_better}][still?Search again from another --seed.][other?Widen the bounds a little. "
+        "{train_better}]",
+        terms={"train_better": TRAIN_BETTER},
+    ),
+    Rule(
+        name="collapse",
+        measure=_measure_collapse,
+        limits={"collapsed": DOUBT_IF},
+        found="collapsed: [counted?the decoder reacts to {active} of {dims}][both?, ][informed?the codes carry "
+        "{information:z.2f} nats]",
+        remedy=TRAIN_BETTER,
+    ),
+    Rule(
+        name="dead dimensions",
+        # Where all are dead, no dimension is left to search.
+        measure=lambda s: {
+            "dead": len(s.dead) if len(s.dead) < (s.latent_dim or 0) else 0,
+            "total": s.latent_dim,
+            "names": name_dimensions(s.dead),
+        },
+        limits={"dead": CARE_IF},
+        found="{dead} of {total} latent dimensions are dead ({names}): what is proposed there changes nothing",
+        remedy='Search the active ones only: --chart active, LatentSpace(..., chart="active").',
+    ),
+    Rule(
+        name="equal values",
+        # One object is too few to judge the score or a surrogate by.
+        measure=lambda s: {"equal": s.constant and s.counts.get("unique", 0) > 1},
+        limits={"equal": DOUBT_IF},
+        found="all values are equal: the score is flat, and there is nothing to search for",
+        remedy="Look at the score.",
+    ),
+    Rule(
+        name="flat surrogate",
+        measure=lambda s: {
+            "flat": s.fitted and s.flat,
+            "known": s.explained is not None,
+            "explained": max(0.0, s.explained or 0.0),
+        },
+        limits={"flat": DOUBT_IF},
+        found="the surrogate is flat: refitted without a third of the values, it predicts next to nothing of "
+        "them[known? ({explained:z.0%} of their variance)]",
+        remedy="Raise the budget, search fewer dimensions (the active ones, or a smaller model), or try {others}.",
+        terms={"others": recommended_optimizers("flat surrogate")},
+    ),
+    Rule(
+        name="overconfident surrogate",
+        measure=_measure_overconfidence,
+        limits={"coverage": Limit(care=MIN_COVERAGE, beyond=operator.lt)},
+        found="the surrogate is too sure of itself: {coverage:z.0%} of values within their 95 % intervals",
+        remedy="Try {others}, or a larger initial design.",
+        terms={"others": recommended_optimizers("overconfident surrogate")},
+    ),
+    Rule(
+        name="atypical proposals",
+        measure=lambda s: _known(typical=s.typical, atypical=1 - (s.typical or 0.0)),
+        limits={"typical": Limit(doubt=MIN_TYPICAL, beyond=operator.lt)},
+        found="[typical?{atypical:z.0%} of the][!typical?all] proposals are atypical: the decoder was never trained "
+        "there",
+        remedy=STAY_INSIDE,
+    ),
+    Rule(
+        name="atypical best",
+        measure=lambda s: _known(atypical=s.atypical_best),
+        limits={"atypical": DOUBT_IF},
+        found="the best code is atypical in {atypical:z.0%} of the searches",
+        remedy=f"Take the best typical one, which the report also shows. {STAY_INSIDE}",
+    ),
+    Rule(
+        name="bounds",
+        measure=lambda s: _known(at_bound=s.at_bound),
+        # Of prior draws in a box of +-3 it is 0.3 %.
+        limits={"at_bound": Limit(care=0.2)},
+        found="{at_bound:z.0%} of the coordinates lie at a bound",
+        remedy=STAY_INSIDE,
+    ),
+    Rule(
+        name="step size",
+        measure=lambda s: {"still": s.still and not s.spec.control, "percent": 100 * (s.step or 0.0)},
+        limits={"still": CARE_IF},
+        found="the step size is at its floor: the last proposals lie within {percent:.2g} % of a prior draw's "
+        "distance from the best code",
+        remedy="More calls will not help; search again from another --seed, or with restarts.",
+    ),
+    Rule(
+        name="initial design only",
+        measure=lambda s: _known(unsearched=s.unsearched, settable=not s.spec.surrogate_free, optimizer=s.optimizer),
+        limits={"unsearched": Limit(doubt=IN_DESIGN)},
+        found="{unsearched:z.0%} of the searches spent their budget within the initial design: they drew at random "
+        "and learnt nothing",
+        remedy="Raise the budget, or make the initial design smaller where it can be set[settable? "
+        "({optimizer}:initial=20)].",
+    ),
+    Rule(
+        name="no gain over the design",
+        measure=lambda s: None if s.spec.control else _known(in_design=s.in_design),
+        limits={"in_design": Limit(doubt=IN_DESIGN)},
+        found="{in_design:z.0%} of the searches found nothing better than their initial design",
+        remedy="Compare with {controls} at the same budget; raise the budget.",
+        terms={"controls": control_labels()},
+    ),
+    Rule(
+        name="still gaining",
+        measure=_measure_lateness,
+        limits={"late": Limit(care=0.5)},
+        found="the best came in the last tenth of the calls in {late:z.0%} of the searches: still gaining",
+        remedy="Go on with a larger budget (--resume).",
+    ),
 )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lso.analysis import verdict as verdict_rules
 from lso.analysis.convergence import Convergence, cost_of, finite_median, measure_convergence
 from lso.analysis.decoder_stability import recheck_values
 from lso.analysis.latent_dimensions import Dimensions, decode_on_cpu, measure_dimensions
@@ -17,7 +16,7 @@ from lso.analysis.plausibility import Plausibility, Reference, measure_plausibil
 from lso.analysis.reconstruction import TextComparison, compare_texts, metric_for
 from lso.analysis.reproduction import Reproduction, measure_reproduction
 from lso.analysis.start_sensitivity import Sensitivity, sensitivity
-from lso.analysis.verdict import Verdict
+from lso.analysis.verdict import SEARCH_RULES, ModelEvidence
 from lso.decoders import probing
 from lso.decoders.decoder import Decoder
 from lso.decoders.probing import Probe
@@ -25,6 +24,7 @@ from lso.results.result import Result
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import LsoError
 from lso.vae.metrics.latent_use import latent_use
+from lso.vae.metrics.verdict import NOT_JUDGED, Verdict, judge
 from lso.vae.utils.random import generator
 
 PRIOR_DRAWS = 256  # prior draws that results are compared with
@@ -42,42 +42,50 @@ class SearchSummary:
     Args:
         result: the search itself.
         target_names: one for each target.
-        verdict: whether the result can be believed.
+        evidence: what the verdict's rules on decoder, model and targets judge.
         convergence: section 1.
         sensitivity: section 2.
         control: section 2 of the same search by another optimizer, where that was run.
         dimensions: section 3.
-        mutual_information: of data and codes over the validation split, nats; None without codes.
         ends: section 4, of all ends, ``(T, S)``.
         starts: section 4, of the starts.
         best: section 4, of the best end of each target.
         best_typical: section 4, of the best typical end of each target.
         reference: section 4, of prior draws.
-        reproduction: how well the best end reproduces each target; None without targets.
         texts: targets and best ends as texts, where they are sequences.
         decoded0: ``(T, S, *event)`` what the starts decode to.
         decoded: ``(T, S, *event)`` what the ends decode to.
         counters: section 5.
+        verdict: whether the result can be believed.
     """
 
     result: Result
     target_names: list[str]
-    verdict: Verdict
+    evidence: ModelEvidence
     convergence: Convergence
     sensitivity: Sensitivity
     control: Sensitivity | None
     dimensions: Dimensions
-    mutual_information: float | None
     ends: Plausibility
     starts: Plausibility
     best: Plausibility
     best_typical: Plausibility
     reference: Reference
-    reproduction: Reproduction | None
     texts: TextComparison | None
     decoded0: Tensor
     decoded: Tensor
     counters: Mapping[str, Any]
+    verdict: Verdict = NOT_JUDGED
+
+    @property
+    def reproduction(self) -> Reproduction | None:
+        """How well the best end reproduces each target; None without targets."""
+        return self.evidence.reproduction
+
+    @property
+    def mutual_information(self) -> float | None:
+        """Of data and codes over the validation split, nats; None without codes."""
+        return None if self.evidence.use is None else self.evidence.use.mutual_information
 
     @property
     def explained(self) -> Tensor | None:
@@ -231,38 +239,36 @@ def search_summary(
     chosen = rows, steps.best_start
     fitted = measure_reproduction(objective, result.z[chosen], decoded[chosen], prior, prior_decoded)
     names = list(target_names) if target_names is not None else [f"target {i}" for i in rows.tolist()]
-    asked = measure.reaction(objective.targets, prior_decoded, scale)
-    carried = None if codes is None else latent_use(codes)
-    checks = [
-        verdict_rules.check_decoder_stability(
-            is_frozen(decoder), [*decoder.check(probe_batch_size(result)), *recheck_values(result)]
-        ),
-        verdict_rules.check_model(dims, asked, training_verdict, carried),
-        verdict_rules.check_convergence(steps),
-        verdict_rules.check_starts(both[0]),
-        verdict_rules.check_plausibility(best, reference.plausibility),
-        *([] if fitted is None else [verdict_rules.check_fit(fitted, names, measure.fitted, measure.rule)]),
-    ]
-    return SearchSummary(
+    evidence = ModelEvidence(
+        unchanged=is_frozen(decoder),
+        findings=[*decoder.check(probe_batch_size(result)), *recheck_values(result)],
+        dimensions=dims,
+        reaction=measure.reaction(objective.targets, prior_decoded, scale),
+        training=training_verdict,
+        use=None if codes is None else latent_use(codes),
+        reproduction=fitted,
+        target_names=names,
+        metric=measure,
+    )
+    summary = SearchSummary(
         result=result,
         target_names=names,
-        verdict=verdict_rules.conclude(checks, training_verdict),
+        evidence=evidence,
         convergence=steps,
         sensitivity=both[0],
         control=both[1] if control is not None else None,
         dimensions=dims,
-        mutual_information=None if carried is None else carried.mutual_information,
         ends=ends,
         starts=measure_plausibility(decoder, result.z0, decoded0, **measured_with),
         best=best,
         best_typical=ends[rows, typical],
         reference=reference,
-        reproduction=fitted,
         texts=compare_texts(decoder, objective.targets, decoded[rows, steps.best_start]),
         decoded0=decoded0,
         decoded=decoded,
         counters=dict(result.counters),
     )
+    return dataclasses.replace(summary, verdict=judge(SEARCH_RULES, summary, training_verdict))
 
 
 def compare_starts(

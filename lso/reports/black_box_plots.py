@@ -113,7 +113,7 @@ def typicality(summary: BlackBoxSummary) -> "Figure":
     known = summary.main.best_reencoding is not None
     figure, axes = canvas(1, 2 if known else 1, 3.3)
     typical = torch.cat([group.joined("typical") for group in summary.groups])
-    apart = float(typical.double().mean()) < 1 - ATYPICAL_BEST[0]
+    apart = float(typical.double().mean()) < 1 - ATYPICAL_BEST.care
     for number, group in enumerate(summary.groups):
         _draw_calls(axes[0, 0], group, group.joined("norm" if apart else "percentile"), number)
         if known:

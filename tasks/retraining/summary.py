@@ -1,5 +1,7 @@
 """The numbers of a report on weighted retraining, and its verdict: whether to trust the result, by stated rules."""
 
+import math
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lso.analysis.black_box_verdict import MIN_TYPICAL, WASTED_CALLS
+from lso.analysis.black_box_verdict import MIN_TYPICAL, WASTED_CALLS, describe_lost
 from lso.analysis.latent_dimensions import decode_on_cpu
-from lso.analysis.verdict import ATYPICAL_BEST, Check, Level, Verdict, conclude, grade
+from lso.analysis.verdict import ATYPICAL_BEST
 from lso.black_box.budget import call_category
 from lso.decoders.decoder import Decoder, is_image
 from lso.reports.tables import number, percent
@@ -25,6 +27,7 @@ from lso.tasks.search.gradient import freeze_decoder
 from lso.vae.errors import UsageError
 from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_NATS, FULL_NATS, LatentUse
 from lso.vae.metrics.latent_use import latent_use
+from lso.vae.metrics.verdict import CARE_IF, DOUBT_IF, Case, Facts, Limit, Rule, Verdict, judge
 from lso.vae.runs import Run
 from lso.vae.utils.validation import pluralize
 
@@ -91,8 +94,7 @@ class RetrainingSummary:
     @cached_property
     def verdict(self) -> Verdict:
         """Whether to believe it."""
-
-        return conclude([make(self) for make in CHECKS], self.training)
+        return judge(RETRAINING_RULES, self, self.training)
 
     @property
     def goal(self) -> Goal:
@@ -246,162 +248,201 @@ def decode_best(summary: RetrainingSummary, count: int) -> list[Tensor] | None:
     return [found[i, record.call] for i, record in top] or None
 
 
-STALE_SHARE = 0.5  # share of earlier codes that still decode to their objects, below which they are called stale
-FORGOTTEN_SHARE = (
-    0.5  # share of the anchors that the first retrained model reproduced, below which the data are forgotten
-)
-MIN_JUDGED_SHARE = (
-    0.1  # share of the anchors reproduced by the first retrained model, below which forgetting is not judged
-)
-
-
-def check_latents_used(s: RetrainingSummary) -> Check:
-    """The retrained model still uses enough of its latents."""
-    rule = f"doubt if the codes of the last model carry under {COLLAPSED_NATS:g} nat about validation data, "
-    rule += f"or under {AMPLE_NATS:g} "
-    rule += "in under a fifth of the dimensions, or if the first training said that its latents are not in use; care "
-    rule += f"if they carry under {FULL_NATS:g} nats"
-    if s.use is None:
-        return Check(name="model", level="care", found="no round is complete", rule=rule)
-    found = f"of the last model {s.use.told()}"
-    found += "; the first training said that its latents are not in use" if s.training else ""
-    level: Level = "doubt" if s.training or s.use.collapsed else "care" if s.use.scanty else "fine"
-    return Check(name="model", level=level, found=found, rule=rule)
-
-
-def check_new_calls(s: RetrainingSummary) -> Check:
-    """Most calls scored an object that was new and valid."""
-    rule = f"care if over {100 * WASTED_CALLS[0]:.0f} % of the calls scored no new valid object, doubt if over "
-    rule += f"{100 * WASTED_CALLS[1]:.0f} % or if there was none"
-    calls, unique = s.counters["calls"], s.counters["unique"]
-    kinds = ("duplicate", "invalid", "failed", "timed_out")
-    lost = [f"{s.counters[kind]} {kind.replace('_', ' ')}" for kind in kinds if s.counters[kind]]
-    found = f"{unique} of {pluralize(calls, 'call')} scored a new valid object"
-    found += f" ({', '.join(lost)})" if lost else ""
-    level: Level = "doubt" if not unique else grade(1 - unique / max(1, calls), WASTED_CALLS)
-    return Check(name="calls", level=level, found=found, rule=rule)
-
-
-def check_retraining(s: RetrainingSummary) -> Check:
-    """Later rounds found better objects than the first one."""
-    rule = "doubt if all values are equal; care if no later round found anything better than the first, if the median "
-    rule += "object of the last round is no better than the first one's, or if there is one round alone"
-    name, whole = "retraining", s.whole
-    every = torch.cat([stage.values for stage in s.stages]) if s.stages else torch.zeros(0)
-    if len(every) > 1 and bool((every == every[0]).all()):
-        return Check(name=name, level="doubt", found=f"all values are equal ({float(every[0]):.4g})", rule=rule)
-    first, later = s.ends
-    if first is None or later is None:
-        found = "there is one round with values, and nothing to compare it with"
-        return Check(name=name, level="care", found=found, rule=rule)
-    gained = s.gain is not None
-    others = "that after the second" if len(whole) == 2 else f"those after the other {len(whole) - 1}"
-    told = format_distinct(first, later)
-    found = f"the search after the first retraining came to {told[0]}, {others} to {told[1]}"
-    found += "" if gained else ", which is no better"
-    before, after = whole[0].median, whole[-1].median
-    better = before is not None and after is not None and s.sign * after < s.sign * before
-    told = format_distinct(before, after)
-    found += f"; the median object of the first round is worth {told[0]}, that of the last {told[1]}"
-    found += "" if better else ", which is no better"
-    return Check(name=name, level="fine" if gained and better else "care", found=found, rule=rule)
-
-
-def check_data(s: RetrainingSummary) -> Check:
-    """Something better than the training data was found."""
-    rule = "care if nothing found is better than the best of the training data"
-    known, best = s.best_of_data, s.result.best
-    if known is None or best is None:
-        return Check(name="data", level="care", found="there are no values to compare", rule=rule)
-    better = s.sign * best.value < s.sign * known
-    told = format_distinct(known, best.value)
-    found = (
-        f"the best of {len(s.result.data or ()):,} training data is worth {told[0]}, the best object found {told[1]}"
-    )
-    found += ", no better" * (not better)
-    return Check(name="data", level="fine" if better else "care", found=found, rule=rule)
-
-
-def check_codes_typical(s: RetrainingSummary) -> Check:
-    """The best codes lie where decoders are trained."""
-    rule = (
-        f"a code is atypical if its norm is above the {100 * MAX_TYPICAL_PERCENTILE:.1f} % point of chi; care if over "
-    )
-    rule += (
-        f"{100 * ATYPICAL_BEST[0]:.0f} % of the best {SHOWN_OBJECTS} are, doubt if over {100 * ATYPICAL_BEST[1]:.0f} "
-        "%; care if under "
-    )
-    rule += f"{100 * MIN_TYPICAL:.0f} % of the proposals are typical"
-    best = [not typical(record) for _, record in s.ranked[:SHOWN_OBJECTS]]
-    usual = share_typical(s)
-    found = f"{sum(best)} of the best {pluralize(len(best), 'code')} are atypical"
-    found += f", {percent(usual)} of the proposals typical"
-    level = grade(sum(best) / max(1, len(best)), ATYPICAL_BEST)
-    level = "care" if level == "fine" and usual < MIN_TYPICAL else level
-    return Check(name="typicality", level=level, found=found, rule=rule)
-
-
-def check_control(s: RetrainingSummary) -> Check:
-    """Whether the budget would have done as much without retraining."""
-    rule = "care: a plain search of the same budget is the control, and other seeds say how much is chance"
-    found = "this is one search by one seed"
-    if (ends := s.gain) is not None and check_retraining(s).level == "fine":
-        told = format_distinct(*ends)
-        found = f"the best went from {told[0]} after the first retraining to {told[1]} in the end, by "
-        found += "one seed, and more calls alone find more as well"
-    found += ": a plain search of the same budget beside it (lso report) tells what retraining is worth"
-    return Check(name="control", level="care", found=found, rule=rule)
-
-
-def check_anchors(s: RetrainingSummary) -> Check:
-    """The model still knows its training data."""
-    rule = (
-        f"care if the last model reproduces under {100 * FORGOTTEN_SHARE:.0f} % of the share of training data that the "
-    )
-    rule += f"first retrained one did; not judged where that is under {100 * MIN_JUDGED_SHARE:.0f} %, nor of images, "
-    rule += "which count only if every pixel agrees as 0 and 1"
-    if not s.rows:
-        return Check(name="anchors", level="fine", found="no round is complete", rule=rule)
-    first, last = s.rows[0].anchors.reproduced, s.rows[-1].anchors.reproduced
-    judged = s.exact and first >= MIN_JUDGED_SHARE
-    forgot = judged and last < FORGOTTEN_SHARE * first
-    found = f"the first retrained model reproduces {percent(first)} of the training data that are followed, the last "
-    found += percent(last) + (": it has forgotten them" if forgot else ", which is not judged" * (not judged))
-    return Check(name="anchors", level="care" if forgot else "fine", found=found, rule=rule)
-
-
-def check_codes(s: RetrainingSummary) -> Check:
-    """The codes of earlier rounds still stand for their objects."""
-    rule = (
-        f"care if the last model decodes under {100 * STALE_SHARE:.0f} % of the objects that earlier rounds found from "
-    )
-    rule += "the codes they were found at; an image counts where the decode is nearer to it than to any other found"
-    if s.stale is None:
-        found = "no object was found before the last retraining"
-        return Check(name="codes", level="fine", found=found, rule=rule)
-    total, share = s.stale
-    what = "what" if s.exact else "nearest to what"
-    found = f"of {pluralize(total, 'object')} found before the last retraining, {percent(share)} are still {what} the "
-    found += "last model decodes from their codes"
-    found += ": codes of earlier rounds are stale, keep the objects, or each code with its round's model" * (
-        share < STALE_SHARE
-    )
-    return Check(name="codes", level="care" if share < STALE_SHARE else "fine", found=found, rule=rule)
-
-
-CHECKS = (
-    check_latents_used,
-    check_new_calls,
-    check_retraining,
-    check_data,
-    check_codes_typical,
-    check_control,
-    check_anchors,
-    check_codes,
-)
-
-
 def format_distinct(one: float | None, other: float | None) -> tuple[str, str]:
     """Two numbers as text, with as many digits as are needed to distinguish them."""
     pairs = [(number(one, digits), number(other, digits)) for digits in range(4, 9)]
     return next((pair for pair in pairs if pair[0] != pair[1] or one == other), pairs[-1])
+
+
+# --- the verdict ------------------------------------------------------------------------------------------------------
+
+# Share of the anchors reproduced by the first retrained model, below which forgetting is not judged.
+MIN_JUDGED_SHARE = 0.1
+
+
+def _measure_model(s: RetrainingSummary) -> Facts:
+    if s.use is None:
+        return {"incomplete": True}
+    return {
+        "told": s.use.told(),
+        "training": s.training,
+        "collapsed": bool(s.training) or s.use.collapsed,
+        "scanty": s.use.scanty,
+    }
+
+
+def _measure_calls(s: RetrainingSummary) -> Facts:
+    calls, unique = s.counters["calls"], s.counters["unique"]
+    return {
+        "calls": pluralize(calls, "call"),
+        "unique": unique,
+        "lost": describe_lost(s.counters.__getitem__),
+        "wasted": 1 - unique / max(1, calls),
+    }
+
+
+def _measure_retraining(s: RetrainingSummary) -> Facts:
+    every = torch.cat([NO_VALUES, *(stage.values for stage in s.stages)])
+    first, later = s.ends
+    before, after = (s.whole[0].median, s.whole[-1].median) if s.whole else (None, None)
+    better = before is not None and after is not None and s.sign * after < s.sign * before
+    told, medians = format_distinct(first, later), format_distinct(before, after)
+    return {
+        "equal": len(every) > 1 and bool((every == every[0]).all()),
+        "value": float(every[0]) if len(every) else math.nan,
+        "alone": first is None or later is None,
+        "first": told[0],
+        "later": told[1],
+        "others": "that after the second" if len(s.whole) == 2 else f"those after the other {len(s.whole) - 1}",
+        "no_gain": s.gain is None,
+        "before": medians[0],
+        "after": medians[1],
+        "no_better": not better,
+    }
+
+
+def _measure_data(s: RetrainingSummary) -> Facts:
+    known, best = s.best_of_data, s.result.best
+    if known is None or best is None:
+        return {"unknown": True}
+    told = format_distinct(known, best.value)
+    return {
+        "count": len(s.result.data or ()),
+        "known": told[0],
+        "best": told[1],
+        "no_better": not s.sign * best.value < s.sign * known,
+    }
+
+
+def _measure_typicality(s: RetrainingSummary) -> Facts:
+    best, usual = [not typical(record) for _, record in s.ranked[:SHOWN_OBJECTS]], share_typical(s)
+    return {
+        "number": sum(best),
+        "codes": pluralize(len(best), "code"),
+        "atypical": sum(best) / max(1, len(best)),
+        "typical": usual,
+        "usual": percent(usual),
+    }
+
+
+def _measure_control(s: RetrainingSummary) -> Facts:
+    told = format_distinct(*(s.gain or (None, None)))
+    gained = s.gain is not None and RETRAINING.grade(_measure_retraining(s)) == "fine"
+    return {"unknown": True, "gained": gained, "first": told[0], "last": told[1]}
+
+
+def _measure_anchors(s: RetrainingSummary) -> Facts:
+    if not s.rows:
+        return {"incomplete": True}
+    first, last = s.rows[0].anchors.reproduced, s.rows[-1].anchors.reproduced
+    judged = s.exact and first >= MIN_JUDGED_SHARE
+    return {
+        "first": percent(first),
+        "last": percent(last),
+        "judged": judged,
+        "kept": last / first if judged else None,
+    }
+
+
+def _measure_codes(s: RetrainingSummary) -> Facts:
+    if s.stale is None:
+        return {"none": True}
+    total, share = s.stale
+    return {
+        "objects": pluralize(total, "object"),
+        "share": percent(share),
+        "standing": share,
+        "what": "what" if s.exact else "nearest to what",
+    }
+
+
+RETRAINING: Rule[RetrainingSummary] = Rule(
+    name="retraining",
+    measure=_measure_retraining,
+    cases={
+        "equal": Case(level="doubt", found="all values are equal ({value:.4g})"),
+        "alone": Case(level="care", found="there is one round with values, and nothing to compare it with"),
+    },
+    limits={"no_gain": CARE_IF, "no_better": CARE_IF},
+    found="the search after the first retraining came to {first}, {others} to {later}[no_gain?, which is no better]; "
+    "the median object of the first round is worth {before}, that of the last {after}[no_better?, which is no better]",
+    rule="doubt if all values are equal; care if no later round found anything better than the first, if the median "
+    "object of the last round is no better than the first one's, or if there is one round alone",
+    remedy="Retrain over the best alone (--retrain-k 1e-4) or for longer (--retrain-epochs), or search plainly.",
+)
+RETRAINING_RULES: Sequence[Rule[RetrainingSummary]] = (
+    Rule(
+        name="model",
+        measure=_measure_model,
+        cases={"incomplete": Case(level="care", found="no round is complete")},
+        limits={"collapsed": DOUBT_IF, "scanty": CARE_IF},
+        found="of the last model {told}[training?; the first training said that its latents are not in use]",
+        rule="doubt if the codes of the last model carry under {collapsed_nats:g} nat about validation data, or under "
+        "{ample_nats:g} in under a fifth of the dimensions, or if the first training said that its latents are not in "
+        "use; care if they carry under {full_nats:g} nats",
+        terms={"collapsed_nats": COLLAPSED_NATS, "ample_nats": AMPLE_NATS, "full_nats": FULL_NATS},
+        remedy="Begin with a model whose latents are used (lso train --method ne-vae-se), or retrain less.",
+    ),
+    Rule(
+        name="calls",
+        measure=_measure_calls,
+        limits={"wasted": WASTED_CALLS},
+        found="{unique} of {calls} scored a new valid object[lost? ({lost})]",
+        rule="care if over {wasted.care:.0%} of the calls scored no new valid object, doubt if over {wasted.doubt:.0%} "
+        "or if there was none",
+    ),
+    RETRAINING,
+    Rule(
+        name="data",
+        measure=_measure_data,
+        cases={"unknown": Case(level="care", found="there are no values to compare")},
+        limits={"no_better": CARE_IF},
+        found="the best of {count:,} training data is worth {known}, the best object found {best}"
+        "[no_better?, no better]",
+        rule="care if nothing found is better than the best of the training data",
+    ),
+    Rule(
+        name="typicality",
+        measure=_measure_typicality,
+        limits={"atypical": ATYPICAL_BEST, "typical": Limit(care=MIN_TYPICAL, beyond=operator.lt)},
+        found="{number} of the best {codes} are atypical, {usual} of the proposals typical",
+        rule="a code is atypical if its norm is above the {percentile:.1%} point of chi; care if over "
+        "{atypical.care:.0%} of the best {shown} are, doubt if over {atypical.doubt:.0%}; care if under "
+        "{typical.care:.0%} of the proposals are typical",
+        terms={"percentile": MAX_TYPICAL_PERCENTILE, "shown": SHOWN_OBJECTS},
+    ),
+    Rule(
+        name="control",
+        measure=_measure_control,
+        limits={"unknown": CARE_IF},
+        found="[gained?the best went from {first} after the first retraining to {last} in the end, by one seed, and "
+        "more calls alone find more as well][!gained?this is one search by one seed]: a plain search of the same "
+        "budget beside it (lso report) tells what retraining is worth",
+        rule="care: a plain search of the same budget is the control, and other seeds say how much is chance",
+        remedy="Search plainly with the same --budget, --seed and --known, and set both side by side: lso report",
+    ),
+    Rule(
+        name="anchors",
+        measure=_measure_anchors,
+        cases={"incomplete": Case(level="fine", found="no round is complete")},
+        limits={"kept": Limit(care=0.5, beyond=operator.lt)},
+        found="the first retrained model reproduces {first} of the training data that are followed, the last {last}"
+        "[care?: it has forgotten them][!judged?, which is not judged]",
+        rule="care if the last model reproduces under {kept.care:.0%} of the share of training data that the first "
+        "retrained one did; not judged where that is under {least:.0%}, nor of images, which count only if every pixel "
+        "agrees as 0 and 1",
+        terms={"least": MIN_JUDGED_SHARE},
+        remedy="Retrain less: a lower --retrain-epochs, a larger --retrain-k, or more --retrain-data.",
+    ),
+    Rule(
+        name="codes",
+        measure=_measure_codes,
+        cases={"none": Case(level="fine", found="no object was found before the last retraining")},
+        limits={"standing": Limit(care=0.5, beyond=operator.lt)},
+        found="of {objects} found before the last retraining, {share} are still {what} the last model decodes from "
+        "their codes[care?: codes of earlier rounds are stale, keep the objects, or each code with its round's model]",
+        rule="care if the last model decodes under {standing.care:.0%} of the objects that earlier rounds found from "
+        "the codes they were found at; an image counts where the decode is nearer to it than to any other found",
+        remedy="Keep the objects; decode a code with rounds/NN/train of the round that found it.",
+    ),
+)

@@ -2,11 +2,14 @@
 
 from copy import deepcopy
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lso.analysis.latent_dimensions import Dimensions
 from lso.analysis.summary import SearchSummary, search_summary
+from lso.analysis.verdict import ModelEvidence
 from lso.decoders.decoder import Decoder
 from lso.gradient.search import minimize
 from lso.objectives.latent_objective import LatentObjective
@@ -50,6 +53,12 @@ def codes(n: int = 50) -> Codes:
     log_var = torch.full_like(mean, -1.5)
     log_var[:, [DEAD, WEAK]] = 0.0
     return Codes(mean, log_var, torch.tensor(SCALES).square().double())
+
+
+def evidence(**known: Any) -> ModelEvidence:
+    """What rules on the model judge; where nothing else is said, of a decoder that reacts to all of its dimensions."""
+    dims = Dimensions(sensitivity=torch.ones(4).double(), how="planted", moved=torch.zeros(4).double())
+    return ModelEvidence(**{"dimensions": dims, **known})
 
 
 @cache

@@ -19,7 +19,7 @@ DESIGN, BUDGET = 10, 40
 
 def level_of(results: list[SearchResult], best_possible: float | None = None) -> tuple[str, str]:
     found = black_box_summary(results, best_possible=best_possible)
-    check = next(check for check in found.verdict.checks if check.name == "drawing")
+    check = found.verdict.check("drawing")
     return check.level, check.found
 
 

@@ -47,7 +47,7 @@ PLANTED = [
 @pytest.mark.parametrize(("fault", "said"), PLANTED)
 def test_each_planted_fault_is_named_with_a_remedy(fault: dict[str, Any], said: str) -> None:
     causes = diagnose(Diagnostics(**FINE | fault))
-    assert any(said in cause.what for cause in causes) and all(cause.remedy for cause in causes)
+    assert any(said in cause.found for cause in causes) and all(cause.remedy for cause in causes)
 
 
 def test_a_sound_search_has_no_cause() -> None:
@@ -126,7 +126,7 @@ def test_the_reason_of_a_failure_is_of_a_call_that_failed() -> None:
     aim = LatentObjective(Decoder(Planted(SCALES)), lambda x: next(ink, [3.0]), on="objects")
     signs = diagnostics_from_records((result := lso.optimize(aim, "random", 3)).records, result.settings)
     assert "str 'three'" in signs.failure
-    told = " ".join(cause.what for cause in diagnose(signs))
+    told = " ".join(cause.found for cause in diagnose(signs))
     assert "failed in 1 of 5 calls: the score gave str 'three'" in told
 
 

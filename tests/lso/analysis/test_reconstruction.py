@@ -6,11 +6,13 @@ import torch
 from lso.analysis.reconstruction import share_explained
 from lso.analysis.reproduction import Reproduction
 from lso.analysis.summary import search_summary
-from lso.analysis.verdict import check_fit
+from lso.analysis.verdict import FIT
 from lso.decoders.decoder import Decoder
 from lso.gradient.search import minimize
 from lso.objectives.latent_objective import LatentObjective
+from lso.vae.metrics.verdict import judge
 from tests.lso.example_decoders import draws, planted
+from tests.lso.searched import evidence
 
 
 def test_the_share_is_one_for_the_target_and_zero_for_the_mean() -> None:
@@ -24,7 +26,8 @@ def test_the_share_is_one_for_the_target_and_zero_for_the_mean() -> None:
 
 @pytest.mark.parametrize(("share", "level"), [(0.9, "fine"), (0.2, "care"), (0.1, "doubt"), (float("nan"), "doubt")])
 def test_a_search_that_misses_its_targets_is_not_believed(share: float, level: str) -> None:
-    assert check_fit(Reproduction(share=torch.tensor([share, share, share]))).level == level
+    found = Reproduction(share=torch.tensor([share, share, share]))
+    assert judge([FIT], evidence(reproduction=found)).level == level
 
 
 def test_targets_out_of_reach_are_told_though_all_starts_agree() -> None:
@@ -35,5 +38,5 @@ def test_targets_out_of_reach_are_told_though_all_starts_agree() -> None:
         objective = LatentObjective.reconstruct(decoder, targets, prior_weight=0.1)
         result = minimize(objective, draws(3, 4, decoder.latent_dim), "lbfgs", tol=1e-9)
         verdict = search_summary(result).verdict
-        (fit,) = [check for check in verdict.checks if check.name == "fit"]
+        fit = verdict.check("fit")
         assert (fit.level == "fine") == believed, fit.found

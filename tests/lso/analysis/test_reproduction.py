@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from lso.analysis.reproduction import BOUND_DEVIATIONS, Reproduction, measure_reproduction, nats_bound
 from lso.analysis.summary import search_summary
-from lso.analysis.verdict import check_fit, conclude
+from lso.analysis.verdict import FIT
 from lso.black_box.loop import optimize
 from lso.decoders.decoder import Decoder
 from lso.gradient.search import minimize
@@ -19,7 +21,9 @@ from lso.objectives.latent_objective import LatentObjective
 from lso.reports.black_box_report import black_box_report
 from lso.reports.search_report import search_report
 from lso.vae.distributions.pixels import Bernoulli, Gaussian
+from lso.vae.metrics.verdict import Verdict, judge
 from tests.lso.example_decoders import draws
+from tests.lso.searched import evidence
 
 
 class Rows(nn.Module):
@@ -93,26 +97,29 @@ def test_the_brightness_of_a_picture_alone_is_no_reproduction() -> None:
     assert bool((found.share > 0.9).all()) and found.missed.tolist() == [True, False]
 
 
+def fit(names: Sequence[str] = (), **found: Any) -> Verdict:
+    return judge([FIT], evidence(reproduction=Reproduction(**found), target_names=names))
+
+
 def test_a_few_missed_targets_are_named_and_the_others_are_said_to_be_fine() -> None:
     share = torch.full((10,), 0.6)
     names = [f"{i}.png" for i in range(10)]
-    assert check_fit(Reproduction(share=share), names).level == "fine"
+    assert fit(names, share=share).level == "fine"
     share[[2, 7]] = torch.tensor([0.05, torch.nan])
-    check = check_fit(Reproduction(share=share), names)
-    assert check.level == "care"
-    sentence = conclude([check]).sentence
+    assert fit(names, share=share).level == "care"
+    sentence = fit(names, share=share).sentence
     assert sentence.startswith("Believe this result with care: 2 of 10 targets are not reproduced (2.png, 7.png)")
     assert "do not believe what was found for these; the other 8 are reproduced" in sentence
     share[2:8] = 0.1
-    assert check_fit(Reproduction(share=share), names).level == "doubt"
+    assert fit(names, share=share).level == "doubt"
     good = torch.full((10,), 0.6)  # the shares of all, and the median, are; half of the shapes are not
     for count, level in ((4, "care"), (5, "doubt")):
         shape = torch.where(torch.arange(10) < count, 0.05, good)
-        assert check_fit(Reproduction(share=good, shape=shape)).level == level
-    none = check_fit(Reproduction(share=torch.tensor([0.01])), ["lone.png"])
+        assert fit(share=good, shape=shape).level == level
+    none = fit(["lone.png"], share=torch.tensor([0.01])).checks[0]
     assert none.level == "doubt" and none.found.startswith("the target is not reproduced (lone.png); ")
     turned = torch.arange(10) == 2
-    assert "inverted (1 - x), 1 of them would be" in check_fit(Reproduction(share=share, turned=turned)).found
+    assert "inverted (1 - x), 1 of them would be" in fit(share=share, turned=turned).sentence
 
 
 def test_a_good_median_does_not_hide_a_target_in_any_part_of_the_report(tmp_path: Path) -> None:
@@ -129,8 +136,11 @@ def test_a_good_median_does_not_hide_a_target_in_any_part_of_the_report(tmp_path
     assert page.count('<span class="missed">not reproduced</span>') == 1  # the gallery
     assert "<td>strange.png</td><td>not reproduced</td>" in page and "--invert" in page
     fine = search_summary(minimize(searched(targets[:4], Decoder(Rows())), draws(4, 3, 2), tol=1e-4))
-    (fit,) = [check for check in fine.verdict.checks if check.name == "fit"]
-    assert fit.level == "fine" and fine.reproduction is not None and not fine.reproduction.missed.any()
+    assert (
+        fine.verdict.check("fit").level == "fine"
+        and fine.reproduction is not None
+        and not fine.reproduction.missed.any()
+    )
 
 
 def test_a_black_box_search_that_misses_its_target_says_so(tmp_path: Path) -> None:

@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lso.analysis import verdict as belief
 from lso.analysis.convergence import finite_median, measure_convergence, start_kinds, steps_to, still_moving
 from lso.analysis.latent_dimensions import Dimensions, measure_dimensions
 from lso.analysis.plausibility import decoded_scale, distance_from_codes
 from lso.analysis.start_sensitivity import count_basins, link_starts, pairwise
 from lso.analysis.summary import search_summary, to_json_value
-from lso.analysis.verdict import Check, check_model, conclude
+from lso.analysis.verdict import MODEL, describe_inactive
 from lso.decoders.decoder import Decoder
 from lso.gradient.search import minimize
 from lso.objectives.latent_objective import LatentObjective
 from lso.results.result import Result
 from lso.vae.checkpoint import Codes
 from lso.vae.metrics.latent_use import latent_use
+from lso.vae.metrics.verdict import Check, conclude, judge
 from tests.lso.example_decoders import draws
-from tests.lso.searched import ACTIVE, DEAD, SCALES, WEAK, codes, planted_search, summary
+from tests.lso.searched import ACTIVE, DEAD, SCALES, WEAK, codes, evidence, planted_search, summary
 
 
 def changed(result: Result, **values: Any) -> Result:
@@ -34,7 +34,7 @@ def test_planted_dead_and_weak_dimensions_are_named() -> None:
     dims = summary().dimensions
     assert dims.dead == [DEAD] and dims.weak == [WEAK]
     assert dims.active.nonzero().flatten().tolist() == ACTIVE
-    sentence = belief.describe_inactive(dims)
+    sentence = describe_inactive(dims)
     assert f"z{DEAD}" in sentence and f"z{WEAK}" in sentence
 
 
@@ -106,6 +106,10 @@ def test_an_element_that_began_near_its_end_is_at_rest() -> None:
     assert bool(measure_convergence(found).moving.all())
 
 
+def level_of_model(dims: Dimensions, **known: Any) -> str:
+    return judge([MODEL], evidence(dimensions=dims, **known)).level
+
+
 @pytest.mark.parametrize("dead", [0, 60])
 def test_dead_dimensions_are_no_collapse_where_what_is_decoded_varies(dead: int) -> None:
     dims = Dimensions(
@@ -113,15 +117,15 @@ def test_dead_dimensions_are_no_collapse_where_what_is_decoded_varies(dead: int)
         how="planted",
         moved=torch.zeros(4 + dead).double(),
     )
-    assert check_model(dims, reaction=0.6).level == "fine"
-    assert check_model(dims, reaction=0.05).level == "doubt"
-    assert check_model(dims, reaction=None).level == ("care" if dead else "fine"), "nothing else to judge by"
-    assert check_model(dims, reaction=0.6, training="Posterior collapse.").level == "doubt"
+    assert level_of_model(dims, reaction=0.6) == "fine"
+    assert level_of_model(dims, reaction=0.05) == "doubt"
+    assert level_of_model(dims) == ("care" if dead else "fine"), "nothing else to judge by"
+    assert level_of_model(dims, reaction=0.6, training="Posterior collapse.") == "doubt"
 
 
 def test_a_decoder_that_ignores_its_codes_is_doubted() -> None:
     dims = Dimensions(sensitivity=torch.zeros(4).double(), how="planted", moved=torch.zeros(4).double())
-    assert check_model(dims, reaction=None).level == "doubt"
+    assert level_of_model(dims) == "doubt"
 
 
 @pytest.mark.parametrize("rested", [True, False])

@@ -125,11 +125,11 @@ def test_searches_that_stay_with_their_design_are_marked() -> None:
 def test_searches_that_never_leave_their_design_are_marked() -> None:
     aim = objective()
     found = black_box_summary([lso.optimize(aim, "turbo", 2 * aim.dim)])  # its design has two points a dimension
-    progress = next(check for check in found.verdict.checks if check.name == "progress")
+    progress = found.verdict.check("progress")
     assert progress.level == "care" and "0 of 1 searches improved" in progress.found
     assert "1 ended within it and only drew at random" in progress.found
     told = diagnostics_from_report(json.loads(json.dumps(found.to_json())))
-    assert any("spent their budget within the initial design" in cause.what for cause in diagnose(told))
+    assert any("spent their budget within the initial design" in cause.found for cause in diagnose(told))
 
 
 @pytest.mark.usefixtures("unfitted")

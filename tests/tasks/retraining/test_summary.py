@@ -71,7 +71,7 @@ def levels(told: RetrainingSummary) -> dict[str, str]:
 
 
 def found(told: RetrainingSummary, name: str) -> str:
-    return next(check.found for check in told.verdict.checks if check.name == name)
+    return told.verdict.check(name).found
 
 
 def test_a_search_that_gained_is_believed_with_care_for_want_of_a_control() -> None:
