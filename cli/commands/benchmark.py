@@ -112,7 +112,7 @@ def image_targets(
     console.loading()
     from lso.tasks.papers import image_targets as experiment
     from lso.tasks.papers import image_targets_report as report
-    from lso.tasks.papers.claims import judge
+    from lso.tasks.papers.claims import judge_claims
 
     config = experiment.BenchmarkConfig(
         targets=targets,
@@ -160,7 +160,7 @@ def image_targets(
     console.emit({"folder": folder, "cut": cut, "report": written, **content})
     for banner in banners:
         console.warn(banner)
-    claims = judge(first)
+    claims = judge_claims(first)
     claimed = [report.image_target_claims(claims)] if claims else []
     tables = (report.model_table(first), report.iteration_table(first), report.threshold_table(first), *claimed)
     for table in tables:

@@ -31,7 +31,7 @@ class Claim:
     intervals: tuple[Interval, ...]
 
 
-def judge(outcomes: Sequence[TargetOutcome]) -> list[Claim]:
+def judge_claims(outcomes: Sequence[TargetOutcome]) -> list[Claim]:
     """Test every claim whose models are among the outcomes, which are of one learning rate; in the paper's order.
 
     If several models have the same role, the first annealed one stands for it, as the paper's models are annealed, and

@@ -19,7 +19,7 @@ import torch
 
 from lso.analysis.convergence import finite_median
 from lso.reports.tables import MISSING, Table, number, pluralize
-from lso.tasks.papers.claims import MIN_TARGETS, Claim, judge, name_of
+from lso.tasks.papers.claims import MIN_TARGETS, Claim, judge_claims, name_of
 from lso.tasks.papers.image_targets import CONTROL_STEPS, TASK, BenchmarkConfig, TargetOutcome
 from lso.tasks.papers.published_tables import published_table
 from lso.tasks.search.gradient import IMAGE_CONTEXTS
@@ -258,7 +258,7 @@ def write_image_targets_report(
     from lso.reports.html import figure_uri, render, report_paths, write_report
 
     rate, first = next(iter(outcomes.items()))
-    claims = judge(first)
+    claims = judge_claims(first)
     met = any(bool(o.reached.any()) for o in first)
     caption = "Median and middle half over the targets that met the threshold (from both starts, in the lower panels "
     caption += "from the prior); hollow where some did not, and no marker where none did. Thresholds tighten to the "
@@ -278,7 +278,7 @@ def write_image_targets_report(
     ]
     for other, found in list(outcomes.items())[1:]:
         sections.append({"title": f"Learning rate {other:g}", "table": iteration_table(found)})
-        if judged := judge(found):
+        if judged := judge_claims(found):
             sections.append({"table": image_target_claims(judged)})
     context = IMAGE_CONTEXTS[config.context] if any(o.free_running is not None for o in first) else ""
     notes = [f"The decoder's context: {context}."] if context else []

@@ -189,9 +189,8 @@ class Rule(Generic[Results_contra]):
             part: of the table's results.
             rates: the error rates among them.
         """
-        measure = self.measure
-        row: Any = replace(self, rates=rates, measure=lambda results: measure(part(results)))  # type: ignore[arg-type]
-        return row
+        row: Rule[Any] = self
+        return replace(row, measure=lambda results: self.measure(part(results)), rates=rates)
 
 
 class _Formatter(string.Formatter):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lso.tasks.papers import image_targets as kept
 from lso.tasks.papers import image_targets as toy
-from lso.tasks.papers.claims import judge
+from lso.tasks.papers.claims import judge_claims
 from lso.tasks.papers.image_targets_report import (
     MEASURES,
     _panels,
@@ -207,7 +207,7 @@ def test_claims_hold_fail_or_stay_open_as_the_numbers_say() -> None:
         scripted("beta", active=(1.0, 3.0, 1.0), dead=(1.0, 1.0, 1.0), steps=200),
         scripted("aggressive", active=(1.0, 0.5, 0.2), dead=(1.0, 1.0, 1.0), steps=300),
     ]
-    found = {claim.claim: claim.judgement for claim in judge(outcomes)}
+    found = {claim.claim: claim.judgement for claim in judge_claims(outcomes)}
 
     def of(*words: str) -> str:
         (match,) = [judgement for claim, judgement in found.items() if all(word in claim for word in words)]
@@ -231,7 +231,7 @@ def test_the_end_distance_of_beta_is_judged_against_that_of_se_by_target_and_by_
     beta = dataclasses.replace(scripted("beta", active=(9.0, 9.0, 0.7), dead=(9.0, 9.0, 1.6)), active_units=1)
 
     def told(*outcomes: toy.TargetOutcome) -> dict[str, str]:
-        ends = [claim for claim in judge(outcomes) if "stays above that of NE-VAE se" in claim.claim]
+        ends = [claim for claim in judge_claims(outcomes) if "stays above that of NE-VAE se" in claim.claim]
         return {claim.claim.rpartition(", ")[2]: claim.judgement for claim in ends}
 
     assert told(se, beta) == {
@@ -239,7 +239,7 @@ def test_the_end_distance_of_beta_is_judged_against_that_of_se_by_target_and_by_
         "per active dimension": "holds",  # 0.7 against 0.5
         "per dead dimension": "does not hold",  # 0.8 against 1.0
     }
-    (whole,) = [one for one in judge([se, beta]) if "above" in one.claim and "all dimensions" in one.claim]
+    (whole,) = [one for one in judge_claims([se, beta]) if "above" in one.claim and "all dimensions" in one.claim]
     difference = (beta.distance_active + beta.distance_dead - se.distance_active - se.distance_dead)[-1]
     assert whole.intervals[0].mean == pytest.approx(float(difference.mean()))
     awake = dataclasses.replace(se, active_units=3, distance_dead=torch.full_like(se.distance_dead, torch.nan))
@@ -250,32 +250,32 @@ def test_the_end_distance_of_beta_is_judged_against_that_of_se_by_target_and_by_
 def test_a_claim_is_judged_on_the_targets_that_got_there(tmp_path: Path) -> None:
     se, vae = scripted("se", gap=(0.5, 0.5, 0.5)), scripted("vae", gap=(1.0, 1.0, 1.0))
     vae.reached[1, 1:], se.reached[2, 5:] = False, False
-    found = {claim.claim: claim for claim in judge([se, vae])}
+    found = {claim.claim: claim for claim in judge_claims([se, vae])}
     (late,) = [claim for text, claim in found.items() if "at 0.005" in text]
     assert late.judgement == "not reached" and late.evidence == "1 of 40 targets met it before the cap"
-    (cut,) = [one for one in judge([se, dataclasses.replace(vae, finished=False)]) if "at 0.005" in one.claim]
+    (cut,) = [one for one in judge_claims([se, dataclasses.replace(vae, finished=False)]) if "at 0.005" in one.claim]
     assert cut.evidence == "1 of 40 targets met it before the search was cut off"
     (some,) = [claim for text, claim in found.items() if "shrinks" in text and "all dimensions" in text]
     assert some.evidence.endswith("too few to judge, over 5 of 40 targets") and some.judgement == "undecided"
     assert not some.intervals
     vae.reached[2], se.reached[2] = False, False
-    (steps,) = [claim for claim in judge([se, vae]) if "fewer steps" in claim.claim]
+    (steps,) = [claim for claim in judge_claims([se, vae]) if "fewer steps" in claim.claim]
     assert steps.judgement == "not reached" and steps.evidence == "0 of 80 searches met it before the cap"
     vae.gap[0, 0] = torch.nan  # a search that broke down
-    assert {claim.judgement for claim in judge([se, vae]) if "at 0.01" in claim.claim} == {"undecided"}
+    assert {claim.judgement for claim in judge_claims([se, vae]) if "at 0.01" in claim.claim} == {"undecided"}
     write_image_targets_report({0.01: [se, vae]}, torch.rand(40, 1, 8, 8), toy.BenchmarkConfig(), tmp_path)
     assert json.loads((tmp_path / "report.json").read_text())["learning_rates"]["0.01"][1]["gap"][0][0] is None
 
 
 def test_the_rise_is_judged_by_wider_intervals_as_its_threshold_was_chosen() -> None:
-    (found,) = [claim for claim in judge([scripted("beta", active=(1.0, 3.0, 1.0))]) if "active" in claim.claim]
+    (found,) = [claim for claim in judge_claims([scripted("beta", active=(1.0, 3.0, 1.0))]) if "active" in claim.claim]
     assert "largest mean at 0.005" in found.claim and found.judgement == "holds"
     beta = scripted("beta", active=(1.0, 3.0, 1.0))
     measured = [f.name for f in dataclasses.fields(beta) if isinstance(getattr(beta, f.name), Tensor)]
     more = {name: getattr(beta, name)[[0, 1, 1, 2]] for name in measured if name != "decoded"}
     wide = dataclasses.replace(beta, thresholds=(0.01, 0.005, 0.002, 0.0), **more)
     (narrow, wider) = [
-        next(claim for claim in judge([one]) if "active" in claim.claim).intervals[0] for one in (beta, wide)
+        next(claim for claim in judge_claims([one]) if "active" in claim.claim).intervals[0] for one in (beta, wide)
     ]
     assert wider.high - wider.low > narrow.high - narrow.low
 
@@ -283,14 +283,14 @@ def test_the_rise_is_judged_by_wider_intervals_as_its_threshold_was_chosen() -> 
 def test_no_largest_mean_is_named_where_nothing_is_judged() -> None:
     beta = scripted("beta", active=(1.0, 3.0, 1.0))
     beta.reached[2] = False
-    assert {(claim.judgement, "largest" in claim.claim) for claim in judge([beta])} == {("not reached", False)}
+    assert {(claim.judgement, "largest" in claim.claim) for claim in judge_claims([beta])} == {("not reached", False)}
 
 
 def test_of_two_runs_of_one_role_the_annealed_one_stands_for_it_and_is_named() -> None:
     plain = dataclasses.replace(scripted("vae"), name="plain", annealed=False)
-    (found, *_) = judge([plain, dataclasses.replace(plain, name="other", annealed=True)])
+    (found, *_) = judge_claims([plain, dataclasses.replace(plain, name="other", annealed=True)])
     assert found.claim.startswith("VAE [other]: the code distance")
-    assert judge([plain])[0].claim.startswith("VAE (not annealed): the code distance")
+    assert judge_claims([plain])[0].claim.startswith("VAE (not annealed): the code distance")
 
 
 @pytest.mark.parametrize("units", [0, 3])
@@ -300,7 +300,7 @@ def test_a_distance_over_no_dimension_is_none_not_zero(units: int, tmp_path: Pat
     vae = dataclasses.replace(scripted("vae"), active_units=units, **none)
     column = 2 + list(MEASURES).index(empty)
     assert [row[column] for row in threshold_table([vae]).rows] == ["none"] * 3
-    (claim,) = judge([vae])
+    (claim,) = judge_claims([vae])
     assert "none of them" in claim.claim and claim.judgement != "not reached"
     title = MEASURES[empty]
     figure = thresholds(_panels([vae, scripted("se")]))

@@ -80,7 +80,7 @@ def test_what_was_measured_is_never_read_as_a_format() -> None:
 
 def test_a_rule_serves_a_table_whose_results_hold_its_own() -> None:
     rates = verdict.ErrorRates(unsound=3, doubted=2, sound=1)
-    row = rule(limits={"share": CARE_IF}).on(lambda pair: pair[0], rates)
+    row: Rule[Any] = rule(limits={"share": CARE_IF}).on(lambda pair: pair[0], rates)
     assert row.rates == rates and judge([row], (0.5, None)).checks == judge([rule(limits=row.limits)], 0.5).checks
 
 
