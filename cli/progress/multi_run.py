@@ -128,7 +128,7 @@ class MultiRunProgress(MultiRunCallback):
         self._training = BatchedProgress(self.console, self.signals, [one.name for one in planned])
         return self._training.callbacks()
 
-    def alone(self, planned: Sequence[PlannedRun], why: str) -> None:
+    def not_batched(self, planned: Sequence[PlannedRun], why: str) -> None:
         """Say which trainings cannot be batched although ``--together`` asks for it."""
         labels = ", ".join(dict.fromkeys(one.label for one in planned))
         self.console.note(

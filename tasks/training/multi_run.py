@@ -44,7 +44,7 @@ class MultiRunCallback:
         """A batch of trainings begins or is resumed, the first being ``number`` of ``of``; gives their callbacks."""
         return [TrainingCallback() for _ in planned]
 
-    def alone(self, planned: Sequence[PlannedRun], why: str) -> None:
+    def not_batched(self, planned: Sequence[PlannedRun], why: str) -> None:
         """Trainings that were to be batched run one by one, for a reason given in half a sentence."""
 
     def evaluating(self, planned: PlannedRun, seed: int) -> CountCallback:
@@ -178,7 +178,7 @@ def _report_unbatched(session: _Session, groups: Sequence[Sequence[PlannedRun]])
             )
             of_reason.setdefault(why, []).append(group[0])
     for why, alone in of_reason.items():
-        session.callback.alone(alone, why)
+        session.callback.not_batched(alone, why)
 
 
 def _is_done(planned: PlannedRun, root: Path) -> bool:

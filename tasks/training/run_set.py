@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lso.tasks.training.plan import METHOD_PARAMETERS, Settings, merge
-from lso.vae.config.training import PARAMETERS_BEFORE, TrainConfig, load_config, to_dict
+from lso.vae.config.training import OLD_FOLDER_PARAMETERS, TrainConfig, load_config, to_dict
 from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.runs import CONFIG, INFO, Run
 from lso.vae.utils.reading import read_json
@@ -16,7 +16,7 @@ from lso.vae.utils.validation import require
 
 # Metrics that a model without latents does not have.
 LATENT_METRICS = ("kl", "mi", "active_units", "reencoding_error")
-OLD_PHASE_DEFAULTS = {"tolerance": 0.0, **PARAMETERS_BEFORE}  # what `aggressive` was by default
+OLD_PHASE_DEFAULTS = {"tolerance": 0.0, **OLD_FOLDER_PARAMETERS}  # what `aggressive` was by default
 EVALUATION_FILE = "evaluation.json"  # in the folder of a finished run
 
 

@@ -39,7 +39,7 @@ class Component:
 
     __slots__ = ()
     # Why models with it cannot be trained as one batched model, as half a sentence; empty where they can.
-    alone: ClassVar[str] = ""
+    reason_not_batchable: ClassVar[str] = ""
     label: ClassVar[str] = "penalty"  # name of a penalty in sentences
     # Whether it reads mean and log-variance of q(z|x), so that the posterior must be the diagonal Gaussian.
     diagonal: ClassVar[bool] = False
@@ -206,7 +206,7 @@ class Svi(Component):
     2013).
     """
 
-    alone: ClassVar[str] = "inference takes gradient steps"
+    reason_not_batchable: ClassVar[str] = "inference takes gradient steps"
     diagonal: ClassVar[bool] = True
     refinement: Refinement
     initial: Literal["random", "zero"] = "random"
@@ -236,7 +236,7 @@ class SemiAmortized(Component):
     # norm is above the clip, as it is early in training, that swamps what comes through the refinement, and the encoder
     # gets the gradient of the plain ELBO at its start: its cosine with that was 1.000, with the true one 0.43 and -0.09
     # after 10 and 100 steps of training, with 20 inner ones (docs/log.md, 2026-12-01).
-    alone: ClassVar[str] = "inference takes gradient steps"
+    reason_not_batchable: ClassVar[str] = "inference takes gradient steps"
     diagonal: ClassVar[bool] = True
     refinement: Refinement
     products: Literal["exact", "differences"] = "exact"
@@ -261,7 +261,7 @@ class PosteriorFamily(Protocol):
     """The declarations of a family of posteriors q(z|x), beside those of every `Component`."""
 
     @property
-    def alone(self) -> str:
+    def reason_not_batchable(self) -> str:
         """See `Component`."""
         ...
 
@@ -347,7 +347,7 @@ class Aggressive(Component):
             all epochs. With ``against="previous"`` it always holds.
     """
 
-    alone: ClassVar[str] = "each model decides on its own inner steps"
+    reason_not_batchable: ClassVar[str] = "each model decides on its own inner steps"
     window: int = 10
     cap: int = 99
     budget: int = 0

@@ -37,7 +37,7 @@ from lso.vae.config.components import (
     Updates,
 )
 from lso.vae.errors import UsageError, unknown_name
-from lso.vae.utils.deprecation import translate_old_names
+from lso.vae.utils.deprecation import renamed_attribute, translate_old_names
 from lso.vae.utils.validation import convert, require
 
 
@@ -106,10 +106,12 @@ class Method:
         return (replace(code, count=self.objective.samples), *others)
 
     @property
-    def alone(self) -> str:
+    def reason_not_batchable(self) -> str:
         """Why models with it cannot be trained as one batched model, as half a sentence; empty where they can."""
         parts = (self.objective, self.penalty, self.inference, self.updates, self.posterior, self.prior)
-        return next((part.alone for part in parts if part is not None and part.alone), "")
+        return next(filter(None, (part.reason_not_batchable for part in parts if part is not None)), "")
+
+    alone = renamed_attribute("alone", "reason_not_batchable")
 
     def _differs_from_plain(self) -> bool:
         """Whether it differs from the plain VAE on any axis."""

@@ -252,12 +252,12 @@ class TrainConfig:
 
 # Values of keys that the config.toml of an old run folder lacks: what the version that wrote it did, before the key
 # existed. They differ from today's defaults.
-BEFORE = TrainConfig(
+OLD_FOLDER_DEFAULTS = TrainConfig(
     method=method("vae"),
     protocol=Protocol(monitor="elbo", monitor_from=0, mi_lengths="any"),
     data=DataConfig(limited="encoded"),
 )
-PARAMETERS_BEFORE = {"early": 0}  # the same for parameters of methods
+OLD_FOLDER_PARAMETERS = {"early": 0}  # the same for parameters of methods
 SECTIONS: dict[str, Any] = {"architecture": Architecture, "protocol": Protocol, "data": DataConfig}
 
 
@@ -349,14 +349,14 @@ def from_folder(text: str, source: str) -> TrainConfig:
     values = _translate_old_keys(read_toml(text, source))
     networks = values.get("architecture")
     if isinstance(networks, Mapping):
-        # A folder without the key holds the networks of version 0.1. `BEFORE` cannot say so: where the folder names
-        # another family than its own, the defaults are that family's, with its newest edition.
+        # A folder without the key holds the networks of version 0.1. `OLD_FOLDER_DEFAULTS` cannot say so: where the
+        # folder names another family than its own, the defaults are that family's, with its newest edition.
         values["architecture"] = {"edition": 0, **networks}
     chosen = values.get("method")
     if isinstance(chosen, Mapping) and chosen.get("name"):
         known = parameters(str(chosen["name"]))
-        values["method"] = {key: value for key, value in PARAMETERS_BEFORE.items() if key in known} | dict(chosen)
-    return from_dict(values, BEFORE)
+        values["method"] = {key: value for key, value in OLD_FOLDER_PARAMETERS.items() if key in known} | dict(chosen)
+    return from_dict(values, OLD_FOLDER_DEFAULTS)
 
 
 def _translate_old_keys(values: dict[str, Any]) -> dict[str, Any]:

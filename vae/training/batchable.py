@@ -40,7 +40,7 @@ def reason_not_batchable(config: TrainConfig) -> str:
         return "batches of sequences differ in length between seeds"
     if config.protocol.compiled:
         return "a compiled step trains a single model"
-    return config.method.alone
+    return config.method.reason_not_batchable
 
 
 def max_batched_runs(config: TrainConfig, count: int) -> int:

@@ -1,4 +1,4 @@
-"""Renamed keywords and fields of the public interface: the old name still works and warns with the current one."""
+"""Renamed keywords, fields and attributes of the public interface: old names work, and warn with the current one."""
 
 import functools
 import warnings
@@ -66,13 +66,18 @@ def renamed_fields(**current: str) -> Callable[[C], C]:
 
         cls.__init__ = functools.update_wrapper(init, plain_init)  # type: ignore[misc]
         for old, new in current.items():
-            setattr(cls, old, property(functools.partial(_read_field, old=old, new=new)))
+            setattr(cls, old, renamed_attribute(old, new))
         return cls
 
     return change
 
 
-def _read_field(instance: Any, *, old: str, new: str) -> Any:
-    message = f"{old} of {type(instance).__name__} is called {new} now"
-    warnings.warn(message, category=RenamedWarning, stacklevel=2)
-    return getattr(instance, new)
+def renamed_attribute(old: str, new: str) -> property:
+    """A property under the deprecated name of an attribute, which can still be read."""
+
+    def read(instance: Any) -> Any:
+        message = f"{old} of {type(instance).__name__} is called {new} now"
+        warnings.warn(message, category=RenamedWarning, stacklevel=2)
+        return getattr(instance, new)
+
+    return property(read)

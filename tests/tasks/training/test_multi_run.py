@@ -367,7 +367,7 @@ def test_a_damaged_one_leaves_no_other_of_its_group_running(tmp_path: Path) -> N
 
 def test_what_cannot_go_together_is_told_with_the_reason(tmp_path: Path) -> None:
     class Told(Seen):
-        def alone(self, planned: Sequence[PlannedRun], why: str) -> None:
+        def not_batched(self, planned: Sequence[PlannedRun], why: str) -> None:
             told.append(([one.label for one in planned], why))
 
     told: list[tuple[list[str], str]] = []

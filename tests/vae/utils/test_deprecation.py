@@ -60,6 +60,11 @@ def test_old_parameters_of_methods_and_keys_of_configurations() -> None:
         from_dict({"protocol": {"judge": "best"}})
 
 
+def test_old_attribute_is_read() -> None:
+    with pytest.warns(RenamedWarning, match="alone of Method is called reason_not_batchable now"):
+        assert lso.method("svi").alone == lso.method("svi").reason_not_batchable != ""
+
+
 def test_folders_keep_their_words_and_nobody_is_told() -> None:
     chosen = config("ne-vae-se:reconstruction=hard", monitor="elbo", monitor_from=0)
     text = to_toml(chosen)
