@@ -1,53 +1,28 @@
 """Options that several commands share: their declarations, their shell completion, and readers of their values."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lso.vae.errors import UsageError
+from lso.vae.utils.lazy import resolve
 
 # Headings in --help.
 LIMITS, OUTPUT, OPENING, BLACK_BOX = "Limits and resuming", "Output", "Opening run folders", "Black-box search"
 
-# --- shell completion: the tables are imported when it is asked for, not for every help -----------------------------
+# --- shell completion: tables are imported when it is asked for, not for every help ----------------------------------
 
 
-def complete_methods() -> list[tuple[str, str]]:
-    """Names and summaries of the training methods."""
-    from lso.vae.config.methods import METHODS
+def completion(*tables: str) -> Callable[[], list[tuple[str, str]]]:
+    """A function that gives the names and summaries of the rows of tables, each named ``"module:TABLE"``."""
 
-    return [(name, spec.summary) for name, spec in METHODS.items()]
+    def complete() -> list[tuple[str, str]]:
+        return [(name, row.summary) for table in tables for name, row in resolve(table).items()]
 
-
-def complete_tasks() -> list[tuple[str, str]]:
-    """Names and summaries of the tasks."""
-    from lso.tasks.task import TASKS
-
-    return [(name, row.summary) for name, row in TASKS.items()]
-
-
-def complete_tokenizers() -> list[tuple[str, str]]:
-    """Names and summaries of the tokenizers."""
-    from lso.tasks.datasets.tokenizers import TOKENIZERS
-
-    return [(name, row.summary) for name, row in TOKENIZERS.items()]
-
-
-def complete_architectures() -> list[tuple[str, str]]:
-    """Names and summaries of the architectures."""
-    from lso.vae.config.architectures import ARCHITECTURES
-
-    return [(name, spec.summary) for name, spec in ARCHITECTURES.items()]
-
-
-def complete_optimizers() -> list[tuple[str, str]]:
-    """Names and summaries of the gradient and black-box optimizers."""
-    from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS
-
-    gradient = [(name, spec.summary) for name, spec in GRADIENT_OPTIMIZERS.items()]
-    return gradient + [(name, spec.summary) for name, spec in BLACK_BOX_OPTIMIZERS.items()]
+    return complete
 
 
 def complete_runs() -> list[str]:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lso.tasks.datasets.loading import load_dataset as load_dataset
     from lso.tasks.goals import Goal as Goal
     from lso.tasks.retraining.run import weighted_retraining as weighted_retraining
-    from lso.tasks.search.gradient import SearchConfig as SearchConfig
     from lso.tasks.search.gradient import search_targets as search_targets
+    from lso.tasks.search.options import SearchConfig as SearchConfig
     from lso.tasks.training.experiment import evaluate as evaluate
     from lso.tasks.training.experiment import load as load
     from lso.tasks.training.experiment import resume as resume
@@ -66,7 +66,7 @@ __getattr__, __dir__, __all__ = attach(
         "Metrics": "lso.vae.metrics.evaluation",
         "Result": "lso.results.result",
         "Run": "lso.vae.runs",
-        "SearchConfig": "lso.tasks.search.gradient",
+        "SearchConfig": "lso.tasks.search.options",
         "SearchResult": "lso.black_box.result",
         "VAE": "lso.vae.models.vae",
         "Workers": "lso.black_box.workers",

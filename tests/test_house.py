@@ -50,7 +50,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
     ),
     "lso.cli": (
         "console signals options",
-        "output_paths config_flags",
+        "output_paths flags",
         "progress",
         "commands",
         "main",

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lso.cli.config_flags import configurable
 from lso.cli.console import Console, display_path
+from lso.cli.flags import configurable
 from lso.cli.options import ConfigFile, Force, Json
 from lso.tasks.training.plan import plan
 from lso.vae.config.training import to_dict, to_toml
@@ -16,9 +16,9 @@ from lso.vae.utils.files import remove_leftovers, replace_file, utf8
 
 
 @configurable
-def show(settings: dict[str, Any], config: ConfigFile = None, json: Json = False) -> None:
+def show(values: dict[str, Any], config: ConfigFile = None, json: Json = False) -> None:
     """Print the complete configuration that `lso train` would use with these flags."""
-    full = plan(settings, config, trust=True)  # nothing that it names is imported
+    full = plan(values, config, trust=True)  # nothing that it names is imported
     console = Console(json=json)
     console.emit(to_dict(full))
     console.result(to_toml(full).rstrip())
@@ -26,14 +26,14 @@ def show(settings: dict[str, Any], config: ConfigFile = None, json: Json = False
 
 @configurable
 def init(
-    settings: dict[str, Any],
+    values: dict[str, Any],
     config: ConfigFile = None,
     out: Annotated[Path, typer.Option(help="File to write.", metavar="FILE")] = Path("lso.toml"),
     force: Force = False,
     json: Json = False,
 ) -> None:
     """Write the complete configuration to a file to edit, for `lso train --config FILE`."""
-    full = plan(settings, config, trust=True)  # nothing that it names is imported
+    full = plan(values, config, trust=True)  # nothing that it names is imported
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
     remove_leftovers(out)

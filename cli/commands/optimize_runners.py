@@ -36,7 +36,8 @@ def search_by_gradient(
     console.loading()
     from lso.cli.progress.training import SearchProgress
     from lso.tasks.goals import SearchTarget
-    from lso.tasks.search.gradient import SearchConfig, search_goal, search_targets
+    from lso.tasks.search.gradient import search_goal, search_targets
+    from lso.tasks.search.options import SearchConfig
 
     target, settings = SearchTarget(**sought), SearchConfig(**config)
     goal = target.goal(run)
@@ -104,7 +105,7 @@ def run_black_box(
         console: where to print.
         model: a training run; None is the newest one, trained on the task's data if a task is named.
         sought: fields of `lso.tasks.goals.SearchTarget`.
-        config: fields of `lso.tasks.search.black_box.BlackBoxConfig`.
+        config: fields of `lso.tasks.search.options.BlackBoxConfig`.
         session: further arguments of the search: seeds, seed, out, device and limit.
         deadline: seconds that this session may take; None is no limit.
         opening: trust and accept_changes, see `lso.cli.output_paths.open_run`.
@@ -113,7 +114,8 @@ def run_black_box(
     runs.choose_folder("", session["out"])
     console.loading()
     from lso.tasks.goals import SearchTarget
-    from lso.tasks.search.black_box import BlackBoxConfig, search_black_box
+    from lso.tasks.search.black_box import search_black_box
+    from lso.tasks.search.options import BlackBoxConfig
 
     target, settings = SearchTarget(**sought), BlackBoxConfig(**config)
     seeds, seed = session["seeds"], session["seed"]
@@ -240,7 +242,7 @@ def search_with_retraining(
         console: where to print.
         model: as of `run_black_box`.
         sought: as of `run_black_box`.
-        config: fields of `lso.tasks.retraining.records.RetrainingConfig`.
+        config: fields of `lso.tasks.retraining.options.RetrainingConfig`.
         session: further arguments of the search: workers, timeout, chunk, max_failures, out and device.
         deadline: as of `run_black_box`.
         opening: as of `run_black_box`.
@@ -249,12 +251,13 @@ def search_with_retraining(
     runs.choose_folder("", session["out"])
     console.loading()
     from lso.tasks.goals import SearchTarget
+    from lso.tasks.retraining.options import RetrainingConfig
     from lso.tasks.retraining.run import search_retraining
 
-    target = SearchTarget(**sought)
-    budget = f"budget {config['budget']}, batch {config['batch']}"
-    retraining = f"retraining every {config['every']} objects (k {config['k']:g})"
-    _announce(console, run, target, f"{config['optimizer']}, {budget}, {retraining}, seed {config['seed']}")
+    target, settings = SearchTarget(**sought), RetrainingConfig(**config)
+    budget = f"budget {settings.budget}, batch {settings.batch}"
+    retraining = f"retraining every {settings.every} objects (k {settings.k:g})"
+    _announce(console, run, target, f"{settings.optimizer}, {budget}, {retraining}, seed {settings.seed}")
     run_search(
         console, lambda callback: search_retraining(run, target, config, callback=callback, **session), deadline, True
     )
@@ -272,3 +275,10 @@ def continue_retraining(
         deadline,
         True,
     )
+
+
+RUNNERS: Mapping[str, Callable[..., None]] = {
+    "gradient": search_by_gradient,
+    "black_box": run_black_box,
+    "retraining": search_with_retraining,
+}

@@ -17,7 +17,7 @@ from lso.cli.options import (
     TestLimit,
     TimeLimit,
     Verbose,
-    complete_architectures,
+    completion,
     seconds,
 )
 from lso.cli.signals import Signals
@@ -102,7 +102,7 @@ def reproduce(
             metavar="NAME",
             rich_help_panel=REDUCED,
             show_default=False,
-            autocompletion=complete_architectures,
+            autocompletion=completion("lso.vae.config.architectures:ARCHITECTURES"),
         ),
     ] = None,
     iw_samples: IwSamples = None,

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lso.cli.config_flags import FLAGS, MODEL, configurable
 from lso.cli.console import Console, command_line, display_path
+from lso.cli.flags import FLAGS, configurable
 from lso.cli.options import (
     OUTPUT,
     AcceptChanges,
@@ -20,7 +20,7 @@ from lso.cli.options import (
     TimeLimit,
     Trust,
     Verbose,
-    complete_methods,
+    completion,
     seconds,
 )
 from lso.cli.signals import Signals
@@ -28,6 +28,8 @@ from lso.reports.report_kind import require_own
 from lso.tasks.training import run_set
 from lso.tasks.training import sweep as sweeps
 from lso.tasks.training.run_set import EvaluationSpec
+from lso.vae.config.architectures import MODEL
+from lso.vae.config.protocol import METHOD
 from lso.vae.errors import UsageError
 from lso.vae.runs import runs_root
 from lso.vae.utils.reading import read_json
@@ -43,7 +45,7 @@ Methods = Annotated[
         metavar="NAME[:KEY=VALUE,...]",
         rich_help_panel=MODEL,
         show_default=False,
-        autocompletion=complete_methods,
+        autocompletion=completion(METHOD.table),
     ),
 ]
 LatentDims = Annotated[
@@ -73,7 +75,7 @@ Out = Annotated[
 
 @functools.partial(configurable, flags=SHARED_FLAGS)
 def sweep(
-    settings: dict[str, Any],
+    values: dict[str, Any],
     method: Methods = None,
     latent_dim: LatentDims = "32",
     seeds: Seeds = 1,
@@ -98,12 +100,12 @@ def sweep(
     console = Console(json=json, quiet=quiet, verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)
     evaluation = EvaluationSpec(iw_samples=500 if iw_samples is None else iw_samples, limit=test_limit)
-    planned = sweeps.plan_sweep(method or [], parse_sizes(latent_dim), seeds, settings, config, trust)
+    planned = sweeps.plan_sweep(method or [], parse_sizes(latent_dim), seeds, values, config, trust)
     root = out or runs_root() / f"sweep-{planned[0].config.data.task}"
     require_own(root, "sweep")
     if accept_changes:
         run_set.accept_changes(planned, root)
-    as_begun = run_set.settings_as_begun(root, settings)
+    as_begun = run_set.settings_as_begun(root, values)
     planned = sweeps.plan_sweep(method or [], parse_sizes(latent_dim), seeds, as_begun, config, trust)
     sweeps.check_sweep(planned, root)
     console.loading()

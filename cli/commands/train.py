@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lso.cli.config_flags import configurable, given_flags
 from lso.cli.console import Console, display_path, format_duration
+from lso.cli.flags import configurable, given_flags
 from lso.cli.options import (
     LIMITS,
     OUTPUT,
@@ -59,7 +59,7 @@ MaxSteps = Annotated[
 
 @configurable
 def train(
-    settings: dict[str, Any],
+    values: dict[str, Any],
     config: ConfigFile = None,
     device: Device = "auto",
     out: Out = None,
@@ -87,9 +87,9 @@ def train(
     if resume is not None:
         # Two settings may stand beside --resume: the run's own tokenizer, named to say that its code is trusted, and
         # more epochs, which make a longer training and not another one.
-        tokenizer = settings.get("data", {}).pop("tokenizer", None)
-        epochs = settings.get("protocol", {}).pop("epochs", None)
-        _refuse_with_resume([*given_flags(settings), *(["--config"] if config else []), *(["--out"] if out else [])])
+        tokenizer = values.get("data", {}).pop("tokenizer", None)
+        epochs = values.get("protocol", {}).pop("epochs", None)
+        _refuse_with_resume([*given_flags(values), *(["--config"] if config else []), *(["--out"] if out else [])])
         trusted: Trusted = trust or (() if tokenizer is None else (tokenizer,))
         run = open_training(resume, console, trust=trusted, accept_changes=accept_changes)
         if tokenizer is not None and tokenizer != run.config.data.tokenizer:
@@ -100,12 +100,12 @@ def train(
 
             run = lengthen(run, epochs)
     else:
-        if "method" not in settings and config is None:
+        if "method" not in values and config is None:
             raise UsageError(
                 "no method given",
                 "Choose one, for example: lso train --method ne-vae-se (`lso list methods` shows all)",
             )
-        full = plan(settings, config, trust)  # mistakes show before PyTorch is loaded
+        full = plan(values, config, trust)  # mistakes show before PyTorch is loaded
         choose_folder("", out)
     console.loading()
     from lso.vae.training.loop import Limits

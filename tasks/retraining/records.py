@@ -1,11 +1,9 @@
-"""The configuration, callback, rounds and result of weighted retraining."""
+"""The callback, rounds and result of weighted retraining."""
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,16 +11,13 @@ from torch import Tensor
 
 from lso.black_box.runner import SearchCallback as SearchWatch
 from lso.objectives.latent_objective import LatentObjective
-from lso.optimizers import merge_options
 from lso.results.result import Evaluation
 from lso.tasks.goals import Goal
 from lso.tasks.retraining.drift import CodeStatistics, Drift
 from lso.tasks.retraining.labelled_data import LabelledData
-from lso.tasks.retraining.weighting import PUBLISHED_K
 from lso.vae.runs import Run
 from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.utils.reading import read_json, replace_sealed, unreadable_error
-from lso.vae.utils.validation import require
 
 
 class RetrainingCallback:
@@ -61,56 +56,6 @@ class RetrainingCallback:
         Args:
             row: what came of it.
         """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrainingConfig:
-    """Settings of weighted retraining.
-
-    Args:
-        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`; options in its name become `options`.
-        options: options of the optimizer.
-        budget: number of unique valid objects to score, over all rounds.
-        every: number of unique valid objects between two retrainings.
-        k: see `lso.tasks.retraining.weighting.rank_weights`; infinite retrains without weights.
-        epochs: data drawn for a retraining, as a multiple of the number of data known.
-        first_epochs: the same for the first retraining; 0 takes ``epochs``.
-        data: number of training data used in retraining, drawn once by the seed; 0 uses all.
-        known: number of data with known values given to the optimizer in each round, beside all objects found, where
-            the goal has such data.
-        batch: number of codes proposed at a time.
-        learning_rate: learning rate of retraining; 0 takes that of the first training.
-        max_calls: largest number of calls in each round; None is ten times its budget.
-        bounds: half-width of the box to search, or ``"codes"``.
-        seed: seed of everything random.
-    """
-
-    optimizer: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    budget: int = 500
-    every: int = 50
-    k: float = PUBLISHED_K
-    epochs: float = 1.0
-    first_epochs: float = 0.0
-    data: int = 5000
-    known: int = 100
-    batch: int = 1
-    learning_rate: float = 0.0
-    max_calls: int | None = None
-    bounds: float | str = 3.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        name, options = merge_options(self.optimizer, self.options)
-        object.__setattr__(self, "optimizer", name)
-        object.__setattr__(self, "options", options)
-        require(self.budget >= 1, "a budget >= 1", self.budget, "It counts unique valid decoded objects.")
-        require(self.every >= 1, "every >= 1", self.every, "50 is published; the budget or more retrains once.")
-        require(self.k > 0, "k > 0", self.k, f"{PUBLISHED_K:g} is published; inf weighs all data alike.")
-        require(0 < self.epochs < math.inf, "epochs > 0", self.epochs, "1 is published; a part of one will do.")
-        require(0 <= self.first_epochs < math.inf, "first_epochs >= 0", self.first_epochs, "0 is as many as later.")
-        require(self.data >= 0, "data >= 0", self.data, "5000 is published; 0 takes all training data.")
-        require(self.known >= 0, "known >= 0", self.known, "0 tells the optimizer what was found alone.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,8 @@ from lso.tasks.goals import Goal
 from lso.tasks.retraining.drift import measure_codes, measure_drift
 from lso.tasks.retraining.labelled_data import EMPTY, LabelledData, label_found_objects, load_labelled, load_or_make
 from lso.tasks.retraining.labelling import SCORING_BATCH, LabellingStopped, label_data
-from lso.tasks.retraining.records import RetrainingCallback, RetrainingConfig, RetrainingResult, Round
+from lso.tasks.retraining.options import RetrainingConfig
+from lso.tasks.retraining.records import RetrainingCallback, RetrainingResult, Round
 from lso.tasks.retraining.weighting import draw_rows, effective_size, rank_weights
 from lso.tasks.search.gradient import freeze_decoder
 from lso.tasks.search.initial_data import encode_means, goal_objective, known_data

@@ -13,8 +13,8 @@ from lso.objectives.failures import MAX_FAILURES
 from lso.results.export import save_image, to_json
 from lso.space import LatentSpace
 from lso.tasks.goals import Goal, SearchTarget
+from lso.tasks.retraining.options import RetrainingConfig, RetrainingSession
 from lso.tasks.retraining.records import RetrainingCallback as RetrainingCallback
-from lso.tasks.retraining.records import RetrainingConfig
 from lso.tasks.retraining.records import RetrainingResult as RetrainingResult
 from lso.tasks.retraining.records import Round as Round
 from lso.tasks.retraining.report import write_report_page
@@ -27,9 +27,8 @@ from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock, make_folder, replace_table
+from lso.vae.utils.settings import field_settings
 from lso.vae.utils.trust import Trust
-
-CHANGEABLE_SETTINGS = ("budget", "max_calls")  # may differ when a search is resumed
 
 
 @renamed_arguments(watch="callback")
@@ -147,14 +146,12 @@ def _open_folder(run: Run, settings: Mapping[str, Any], out: str | Path | None, 
     if not (folder / runs.INFO).is_file() or not is_retraining(Run(folder)):
         raise RunError(f"{folder} is no weighted retraining", "Leave resume out, or name the folder of one.")
     before = Run(folder).info["search"]
-    changed = [key for key in settings if key not in CHANGEABLE_SETTINGS and before.get(key) != settings[key]]
+    may_differ = {key for key, known in field_settings(RetrainingConfig).items() if known.changeable}
+    changed = [key for key in settings if key not in may_differ and before.get(key) != settings[key]]
     if changed:
         told = "; ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
         raise RunError(f"{folder} is another search: {told}", "Go on with what it was begun with.")
     return Run(folder)
-
-
-CALL_SETTINGS = ("workers", "timeout", "chunk", "max_failures")  # how the score is called, which may differ in going on
 
 
 def search_retraining(
@@ -233,7 +230,7 @@ def resume_retraining(
     if not Path(info.get("model", "")).is_dir() or not info.get("model"):
         raise RunError(f"the model of {path} is gone: {info.get('model')}", "Put it back there.")
     told = {**info["config"], **info["calls"], **(changes or {})}
-    calls = {key: told.pop(key) for key in CALL_SETTINGS if key in told}
+    calls = {field.name: told.pop(field.name) for field in dataclasses.fields(RetrainingSession) if field.name in told}
     settings = told | {"k": float(told["k"])}
     run, sought = Run(info["model"], trust=trust), SearchTarget.recorded(info, trust)
     return search_retraining(run, sought, settings, **calls, out=path, resume=True, device=device, callback=callback)

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lso.tasks.retraining.options import PUBLISHED_K as PUBLISHED_K
 from lso.vae.utils.random import generator
 from lso.vae.utils.validation import require
-
-PUBLISHED_K = 1e-3
 
 
 def rank_data(values: Float[Tensor, " n"], maximize: bool = False) -> Int[Tensor, " n"]:

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from lso.black_box.result import SearchResult
 from lso.black_box.runner import Known, SearchCallback
 from lso.black_box.workers import Workers
 from lso.decoders.decoder import Decoder
-from lso.objectives.failures import MAX_FAILURES
 from lso.objectives.latent_objective import LatentObjective
-from lso.optimizers import BLACK_BOX_OPTIMIZERS, merge_options
+from lso.optimizers import BLACK_BOX_OPTIMIZERS
 from lso.reports.black_box_report import black_box_report
 from lso.space import LatentSpace
 from lso.tasks.goals import Goal, SearchTarget
 from lso.tasks.search.gradient import freeze_decoder
 from lso.tasks.search.initial_data import goal_objective, known_codes
+from lso.tasks.search.options import BlackBoxConfig
 from lso.tasks.search.targets import Targets, load_data, parse_split
 from lso.vae import runs
 from lso.vae.errors import RunError, UsageError
@@ -32,63 +31,8 @@ from lso.vae.utils.files import Lock
 from lso.vae.utils.trust import Trust
 from lso.vae.utils.validation import require
 
-SURROGATES = ("latent", "decoded")
 # Statuses other than ``finished``: of several searches the first of these stands for all.
 EARLY_STATUSES = ("stopped", "failed", "decoder_ignores_latent", "stands_still", "invalid", "max_calls")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlackBoxConfig:
-    """Settings of a black-box search.
-
-    Args:
-        optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`; options in its name become `options`.
-        options: options of the optimizer.
-        budget: number of unique valid objects that each search scores.
-        batch: number of codes proposed at a time.
-        max_calls: largest number of calls of the score; None is ten times the budget.
-        asynchronous: whether new codes are proposed as soon as one call is finished.
-        workers: number of processes for the score; 0 scores in this process.
-        timeout: time limit for one object, in seconds.
-        chunk: number of objects that a process scores together.
-        max_failures: see `lso.black_box.loop.optimize`.
-        known: number of data with known values that the optimizer begins with, where the goal has such data.
-        surrogate: whether the surrogate takes codes (``latent``) or features of decoded data (``decoded``).
-        chart: coordinates in which the search moves, see `LatentSpace`.
-        bounds: half-width of the box, or ``"codes"``.
-        prior_weight: weight of |z|^2/2 in the value.
-        loss: loss of targets, see `LatentObjective.reconstruct`.
-    """
-
-    optimizer: str = "turbo"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    budget: int = 100
-    batch: int = 4
-    max_calls: int | None = None
-    asynchronous: bool = False
-    workers: int = 0
-    timeout: float | None = None
-    chunk: int = 1
-    max_failures: int = MAX_FAILURES
-    known: int = 0
-    surrogate: str = "latent"
-    chart: str = "box"
-    bounds: float | str = 3.0
-    prior_weight: float = 0.0
-    loss: str = "sse"
-
-    def __post_init__(self) -> None:
-        name, options = merge_options(self.optimizer, self.options)
-        object.__setattr__(self, "optimizer", name)
-        object.__setattr__(self, "options", options)
-        require(self.workers >= 0, "workers >= 0", self.workers, "0 scores in this process.")
-        require(self.known >= 0, "known >= 0", self.known, "0 tells the optimizer nothing beforehand.")
-        require(
-            self.surrogate in SURROGATES,
-            f"a surrogate of {', '.join(SURROGATES)}",
-            self.surrogate,
-            "latent: a model of codes; decoded: of features of what they decode to.",
-        )
 
 
 def search_black_box(

@@ -6,7 +6,6 @@ are written.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from lso.decoders.decoder import Decoder
 from lso.gradient import initial_points as starts
 from lso.gradient.elementwise import DescentCallback
 from lso.gradient.search import minimize, resolve_optimizer
-from lso.objectives.latent_objective import CONTEXTS, LatentObjective
-from lso.objectives.losses import LOSSES
+from lso.objectives.latent_objective import LatentObjective
 from lso.objectives.scores import not_differentiable_error
 from lso.reports.search_report import search_report
 from lso.results.export import write_evaluations
@@ -25,17 +23,16 @@ from lso.results.result import Result
 from lso.space import LatentSpace
 from lso.tasks.goals import Goal
 from lso.tasks.search.initial_data import goal_objective
+from lso.tasks.search.options import SearchConfig
 from lso.tasks.search.targets import GREY, Targets, load_data
 from lso.tasks.training.experiment import resolve_device
 from lso.vae import runs
 from lso.vae.distributions.gaussian import DiagonalGaussian
-from lso.vae.errors import unknown_name
 from lso.vae.runs import Run
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.random import generator
 from lso.vae.utils.validation import require
 
-DEFAULT_START = ("mean", "prior")
 # What a report says of the values before a pixel or token, on which an autoregressive decoder is conditioned.
 IMAGE_CONTEXTS = {
     "target": "teacher-forced on the target, as in training: the context tells it much of what it is to reproduce, so "
@@ -47,57 +44,6 @@ TEXT_CONTEXTS = {
     "target": "teacher-forced on the target: the value is the exact likelihood; texts are decoded from codes alone",
     "blank": "unknown tokens alone, as many as the target has; texts are decoded from codes alone",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchConfig:
-    """Settings of a search by gradient.
-
-    Args:
-        optimizer: row of `lso.optimizers.GRADIENT_OPTIMIZERS`, or the name of an elementwise torch optimizer.
-        starts: number of starting codes for each target.
-        start: kinds of start (rows of `lso.gradient.initial_points.STARTS`), the last repeated until there are enough.
-        loss: row of `lso.objectives.losses.LOSSES`.
-        prior_weight: weight of -log p(z) in the value. With ``nll`` and 1 the search is for the maximum a posteriori
-            code; 0 is the pure reconstruction of NE-VAE's toy search, whose codes may leave the region of training.
-        lr: learning rate; None is the optimizer's default.
-        tol: a code stops at this mean absolute change of its loss over 20 steps.
-        max_steps: largest number of steps.
-        context: the values that an autoregressive decoder is conditioned on: target, own or blank (see
-            `LatentObjective.reconstruct`).
-    """
-
-    optimizer: str = "adam"
-    starts: int = 8
-    start: Sequence[str] = DEFAULT_START
-    loss: str = "nll"
-    prior_weight: float = 1.0
-    lr: float | None = None
-    tol: float = 1e-3
-    max_steps: int = 1000
-    context: str = "target"
-
-    def __post_init__(self) -> None:
-        require(self.starts >= 1, "starts >= 1", self.starts, "4 to 16 show whether the start matters.")
-        require(self.tol >= 0, "tol >= 0", self.tol, "0 stops where the loss is exactly unchanged.")
-        require(self.max_steps >= 1, "max_steps >= 1", self.max_steps, "1000 is the default.")
-        fits = len(self.start) <= self.starts or tuple(self.start) == DEFAULT_START
-        require(len(self.start) > 0 and fits, "at most as many kinds as starts", self.start, "Raise --starts.")
-        if self.loss not in LOSSES:
-            raise unknown_name("loss", self.loss, LOSSES)
-        if self.context not in CONTEXTS:
-            raise unknown_name("context", self.context, CONTEXTS)
-        for kind in self.start:
-            if kind not in starts.STARTS:
-                raise unknown_name("start", kind, starts.STARTS)
-
-    def kinds(self) -> list[str]:
-        """The kind of each start.
-
-        Returns:
-            ``starts`` rows of the table of starts, the last kind repeated.
-        """
-        return [*self.start, *[self.start[-1]] * (self.starts - len(self.start))][: self.starts]
 
 
 @renamed_arguments(watch="callback")

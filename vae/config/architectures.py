@@ -8,41 +8,76 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lso.vae.errors import UsageError, unknown_name
+from lso.vae.utils.settings import check_limits, documented, setting
 from lso.vae.utils.validation import convert, require
 
 Kind = Literal["image", "sequence"]
 HEADS = 4  # attention heads of a transformer layer; they divide the width between them
+MODEL = "Method and networks"  # heading in the help of the command line
 LikelihoodName = Literal["bernoulli", "gaussian", "logistic", "categorical"]
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """The networks of a VAE: a family of `ARCHITECTURES` and its sizes.
 
-    Args:
-        name: row of `ARCHITECTURES`.
-        latent_dim: size of z; 0 is an autoregressive decoder without latents.
-        likelihood: bernoulli, gaussian or logistic (discretized) for pixels, categorical for tokens.
-        width: hidden units (mlp, sequences), channels of the first stage (conv) or of all layers (PixelCNN families).
-        embedding: size of a token's embedding; 0 for images, and for the transformer, where it is the width.
-        layers: of the encoder and of the decoder, each; 0 for images.
-        dropout: share of the features dropped at the decoder's inputs and after its layers; 0 for images.
-        word_drop: share of the tokens that the decoder reads as unknown (Bowman et al. 2016); 0 for images.
-        edition: version of a published network where this library has had several: the newest is nearest to the
-            authors' code, 0 is that of version 0.1.
     Raises:
         UsageError: for an unknown name, a likelihood of another kind of data, or a size out of range.
     """
 
-    name: str = "mlp"
-    latent_dim: int = 32
-    likelihood: LikelihoodName = "bernoulli"
-    width: int = 256
-    embedding: int = 0
-    layers: int = 0
-    dropout: float = 0.0
-    word_drop: float = 0.0
-    edition: int = 0
+    name: str = setting(
+        "mlp",
+        "Encoder and decoder networks, e.g. mlp, conv or he2019. `lso list architectures` shows all. Default: the "
+        "task's.",
+        heading=MODEL,
+        flag="--arch",
+        metavar="NAME",
+        table="lso.vae.config.architectures:ARCHITECTURES",
+    )
+    latent_dim: int = setting(
+        32,
+        "Number of latent dimensions; 0: an autoregressive decoder without latents. Default: the task's, mostly 32.",
+        heading=MODEL,
+        least=0,
+        remedy="2 to 64 is usual.",
+    )
+    likelihood: LikelihoodName = setting(
+        "bernoulli",
+        "Likelihood of pixels: bernoulli, gaussian or logistic (discretized). Default: the task's.",
+        heading=MODEL,
+        metavar="NAME",
+    )
+    width: int = setting(  # of the first stage (conv), or of all layers (PixelCNN families)
+        256,
+        "Hidden units (mlp and networks for sequences) or channels. Default: the architecture's.",
+        heading=MODEL,
+    )
+    embedding: int = setting(  # 0 for images, and for the transformer, where it is the width
+        0, "Size of a token's embedding (LSTMs). Default: the architecture's.", heading=MODEL
+    )
+    layers: int = setting(
+        0,
+        "Layers of the encoder and of the decoder (networks for sequences). Default: the architecture's.",
+        heading=MODEL,
+    )
+    dropout: float = setting(  # at the decoder's inputs and after its layers
+        0.0,
+        "Dropout probability in the decoder (networks for sequences). Default: the architecture's.",
+        heading=MODEL,
+        metavar="P",
+    )
+    word_drop: float = setting(  # Bowman et al. 2016
+        0.0,
+        "Word dropout: share of its input tokens that the decoder sees as unknown. Default: 0.",
+        heading=MODEL,
+        metavar="P",
+    )
+    edition: int = setting(
+        0,
+        "Version of a published network where this library has had several: the newest is nearest to the authors' "
+        "code, 0 is that of version 0.1.",
+    )
 
     def __post_init__(self) -> None:
         if self.name not in ARCHITECTURES:
@@ -52,7 +87,7 @@ class Architecture:
                 f"{self.name} decodes from z alone, and latent_dim is 0",
                 f"Take an autoregressive architecture, e.g. --arch {BASELINES['image']}, or --latent-dim 32.",
             )
-        require(self.latent_dim >= 0, "latent_dim >= 0", self.latent_dim, "2 to 64 is usual.")
+        check_limits(self)
         spec = ARCHITECTURES[self.name]
         require(self.width >= 1, "width >= 1", self.width, f"The default is {spec.width} ({self.name}).")
         sequence = spec.kind == "sequence"

@@ -4,214 +4,41 @@ Torch-free.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 from lso.vae.config.architectures import ARCHITECTURES, BASELINES, Architecture, Kind, architecture
 from lso.vae.config.components import Svi
 from lso.vae.config.methods import Method, baselines, method, method_specs, parameters, renamed_parameters
+from lso.vae.config.protocol import RENAMED_PROTOCOL, TRAINING_OPTIMIZERS
+from lso.vae.config.protocol import Binarize as Binarize
+from lso.vae.config.protocol import DataConfig as DataConfig
+from lso.vae.config.protocol import Monitor as Monitor
+from lso.vae.config.protocol import Precision as Precision
+from lso.vae.config.protocol import Protocol as Protocol
+from lso.vae.config.protocol import TrainingOptimizer as TrainingOptimizer
 from lso.vae.errors import UsageError, unknown_name
-from lso.vae.utils.deprecation import renamed_fields, translate_old_names
-from lso.vae.utils.files import printable
-from lso.vae.utils.validation import convert, require
-
-Binarize = Literal["dynamic", "fixed", "none"]
-Precision = Literal["float32", "bfloat16"]
-Monitor = Literal["loss", "elbo", "objective", "last"]
-RENAMED_PROTOCOL = {"judge": "monitor", "judge_from": "monitor_from"}  # old name -> current one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingOptimizerSpec:
-    """A row of `TRAINING_OPTIMIZERS`."""
-
-    torch_name: str  # class in `torch.optim` that takes ``fused``
-    learning_rate: float  # default
-    capturable: bool = False  # whether the class must be told that CUDA graphs record its steps
-
-
-TrainingOptimizer = Literal["adam", "sgd"]  # the rows of the table, for types
-TRAINING_OPTIMIZERS: Mapping[str, TrainingOptimizerSpec] = {
-    "adam": TrainingOptimizerSpec(torch_name="Adam", learning_rate=1e-3, capturable=True),
-    "sgd": TrainingOptimizerSpec(torch_name="SGD", learning_rate=1.0),
-}
-
-
-@renamed_fields(**RENAMED_PROTOCOL)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
-    """How a model is trained and which epoch's weights are kept; each task has defaults of its own.
-
-    The weights are kept of the epoch at which the quantity named by ``monitor`` is smallest on validation data. When
-    there is no new best for ``patience`` epochs, the learning rate is multiplied by ``decay``, the best weights are
-    reloaded and the optimizers start afresh; after ``max_decays`` decays training ends (He et al. 2019,
-    arXiv:1901.05534, sec. 4 and authors' code). The best is that of the whole run, as in the authors' code for images;
-    theirs for text compares with the loss at the last decay.
-
-    The quantity under each ``monitor``:
-
-    - ``loss``: what the method minimizes, at its last KL weight and with its penalty, free bits or importance weights.
-      No epoch that ends within the KL ramp can be the best; until one can, the latest weights are kept.
-    - ``elbo``: -ELBO at KL weight 1, in the ramp too, as He et al. (2019), Kim et al. (2018) and Dieng et al. (2019).
-    - ``objective``: reconstruction + last KL weight * KL, in the ramp too; the default of some tasks before ``loss``.
-    - ``last``: none; the last epoch is kept, as for a fixed schedule, or where training goes on with data of another
-      distribution.
-
-    Args:
-        optimizer: Adam, or gradient descent without momentum, which the papers use for text.
-        learning_rate: of the optimizer.
-        encoder_learning_rate: of the encoder, where there is one; 0 is ``learning_rate``.
-        batch_size: data per step.
-        epochs: largest number of passes over the training data.
-        clip: largest norm of the gradient, to which longer ones are scaled down; 0 is none.
-        clip_scope: whose gradient's norm: ``"joint"`` is encoder and decoder together, whichever of them is updated
-            (authors' code); ``"stepped"`` is those that are updated, which makes the inner steps of aggressive training
-            cheaper and longer.
-        patience: epochs without a new best before a decay, counted from the first that can be the best; 0 is never.
-        decay: factor on the learning rate.
-        max_decays: number of the decay at which training ends.
-        decay_from: a decay comes only after more epochs than this (15 for text in both papers).
-        steady: whether, after the first decay, every epoch decays, and weights are not reloaded (Kim et al. 2018).
-        binarize: of image pixels: dynamic (drawn anew for every batch), fixed (drawn once, by the run's seed) or none.
-        lengths: sequences of a batch have equal lengths, as in the papers, or near ones and padding; see
-            `Corpus.groups`.
-        mi_lengths: the batches on which the mutual information is measured that ends an aggressive phase: sequences of
-            equal length, as in the authors' code, or of any.
-        precision: of the layers in a training step; weights, losses, validation and all metrics stay in float32.
-            In bfloat16 larger networks are faster on a processor that has instructions for it; on others they are
-            slower or cannot be computed, which is tried before training begins (see `lso.vae.precision`).
-        compiled: whether the layers of a training step are fused by torch.compile, which takes minutes at first and
-            pays on GPUs.
-        monitor: quantity that is smallest at the epoch whose weights are kept: loss, elbo, objective, or last for none.
-        monitor_from: the first epoch that can be the best; 0 admits the untrained model.
-    Raises:
-        UsageError: if a value is out of range.
-    """
-
-    optimizer: TrainingOptimizer = "adam"
-    learning_rate: float = 1e-3
-    encoder_learning_rate: float = 0.0
-    batch_size: int = 64
-    epochs: int = 100
-    clip: float = 5.0
-    clip_scope: Literal["joint", "stepped"] = "joint"
-    patience: int = 20
-    decay: float = 0.5
-    max_decays: int = 5
-    decay_from: int = 0
-    steady: bool = False
-    binarize: Binarize = "dynamic"
-    lengths: Literal["equal", "near"] = "equal"
-    mi_lengths: Literal["equal", "any"] = "equal"
-    precision: Precision = "float32"
-    compiled: bool = False
-    monitor: Monitor = "loss"
-    monitor_from: int = 1
-
-    def __post_init__(self) -> None:
-        require(
-            0 < self.learning_rate < math.inf, "a finite learning_rate > 0", self.learning_rate, "1e-3 is the default."
-        )
-        rate, remedy = self.encoder_learning_rate, "0 takes the learning_rate."
-        require(0 <= rate < math.inf, "a finite encoder_learning_rate >= 0", rate, remedy)
-        require(self.batch_size >= 1, "batch_size >= 1", self.batch_size, "64 is the default.")
-        require(self.epochs >= 0, "epochs >= 0", self.epochs, "0 writes an untrained model.")
-        require(self.clip >= 0, "clip >= 0", self.clip, "0 switches clipping off.")
-        require(self.patience >= 0, "patience >= 0", self.patience, "0 switches the decay off.")
-        require(0 < self.decay <= 1, "0 < decay <= 1", self.decay, "0.5 is the default.")
-        require(self.max_decays >= 1, "max_decays >= 1", self.max_decays, "5 is the default.")
-        require(self.decay_from >= 0, "decay_from >= 0", self.decay_from, "0 allows a decay at any epoch.")
-        require(self.monitor_from >= 0, "monitor_from >= 0", self.monitor_from, "1 leaves out the untrained model.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
-    """Which data, and how files become pixels or tokens; targets of a search are prepared in the same way.
-
-    Args:
-        task: row of the task table.
-        path: file or folder of the data; empty is the task's own source.
-        size: side of an image in pixels; 0 is the images' own where all have the same from 8 to 64, else 32, or the
-            task's default.
-        channels: 1 (grey) or 3 (colour); 0 is that of the files.
-        invert: whether polarity is reversed, 1 - x.
-        fit: how an image that is not square becomes square: centre crop, padding, stretching, or the task's default.
-        bad_files: what to do with unreadable files of a folder: refuse the folder, or skip and count them.
-        limit: largest number of training data; 0 is all.
-        limited: when the limit of molecules applies: before they are written as SELFIES (``"read"``), so that no others
-            need be, or to those that could be written so (``"encoded"``), for which all are; or the task's default.
-        per_class: largest number of training data of each class; 0 is all.
-        tokenizer: splits a line of text: words, characters, selfies, or ``module:function`` of the user's; ``"task"``
-            is the task's default.
-        vocabulary: file with one token a line; empty takes the one that comes with the data, or counts the tokens of
-            the training data.
-        vocabulary_size: number of tokens kept, the commonest in training, the others being unknown; 0 keeps all.
-        min_count: least number of occurrences in training of a token that is kept.
-        longest: largest number of tokens of a sequence, longer ones being left out; 0 leaves out none.
-    Raises:
-        UsageError: if a value is out of range.
-    """
-
-    task: str = "digits"
-    path: str = ""
-    size: int = 0
-    channels: int = 0
-    invert: bool = False
-    fit: Literal["task", "crop", "pad", "stretch"] = "task"
-    bad_files: Literal["refuse", "skip"] = "refuse"
-    limit: int = 0
-    limited: Literal["task", "read", "encoded"] = "task"
-    per_class: int = 0
-    tokenizer: str = "task"
-    vocabulary: str = ""
-    vocabulary_size: int = 0
-    min_count: int = 1
-    longest: int = 0
-
-    def __post_init__(self) -> None:
-        require(
-            self.size == 0 or 8 <= self.size <= 64,
-            "a size of 8 to 64 pixels",
-            self.size,
-            "0, the default, keeps the images' own size where all have the same from 8 to 64 pixels, else takes 32.",
-        )
-        require(self.channels in (0, 1, 3), "1 or 3 channels", self.channels, "0 takes the channels of the files.")
-        require(self.limit >= 0, "limit >= 0", self.limit, "0 takes all data.")
-        require(self.per_class >= 0, "per_class >= 0", self.per_class, "0 takes all data.")
-        require(self.vocabulary_size >= 0, "vocabulary_size >= 0", self.vocabulary_size, "0 keeps all tokens.")
-        require(self.min_count >= 1, "min_count >= 1", self.min_count, "1 keeps all tokens.")
-        require(self.longest >= 0, "longest >= 0", self.longest, "0 leaves out none.")
-        counted = self.vocabulary_size > 0 or self.min_count > 1
-        remedy = "Leave out the file, or vocabulary_size and min_count."
-        require(not (self.vocabulary and counted), "a vocabulary from a file or by counting", self.vocabulary, remedy)
-        for text in (self.path, self.vocabulary, self.tokenizer):  # config.toml cannot hold a name that is not UTF-8
-            escaped = printable(text)
-            require(text == escaped, "a name in UTF-8", escaped, "Rename it, or make a link to it: ln -s OLD NEW")
+from lso.vae.utils.deprecation import translate_old_names
+from lso.vae.utils.validation import convert
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """The complete configuration of a training; written to a run folder as `config.toml`.
 
-    Args:
-        method: objective, penalty, inference, encoder updates and KL schedule.
-        architecture: networks and their sizes.
-        protocol: optimization.
-        data: dataset, and preparation of pixels or tokens.
-        seed: of initialization, order of the data, noise and binarization; splits do not depend on it, so that runs of
-            several seeds share their test data.
     Raises:
         UsageError: if the method needs latents and there are none, or the other way round; if there is a learning rate
             for the encoder and no encoder; if steps on sequences are to be compiled.
     """
 
-    method: Method
+    method: Method  # objective, penalty, inference, encoder updates and KL schedule
     architecture: Architecture = field(default_factory=Architecture)
     protocol: Protocol = field(default_factory=Protocol)
     data: DataConfig = field(default_factory=DataConfig)
+    # Of initialization, order of the data, noise and binarization; splits do not depend on it, so that runs of several
+    # seeds share their test data.
     seed: int = 0
 
     def __post_init__(self) -> None:

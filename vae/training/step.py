@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from lso.vae.checkpoint import first_line
 from lso.vae.config.methods import Method
-from lso.vae.config.training import TRAINING_OPTIMIZERS, Precision, Protocol
+from lso.vae.config.protocol import TRAINING_OPTIMIZERS, Precision, Protocol
 from lso.vae.data.dataset import to_unit
 from lso.vae.distributed import sharded_batch, sum_flat
 from lso.vae.inference.posterior import infer

@@ -1,7 +1,6 @@
 """``lso optimize --retrain-every``: from the command line, with 60 digits and a score of one's own."""
 
 import csv
-import inspect
 import json
 import os
 from collections.abc import Callable
@@ -11,9 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from lso.cli.commands.optimize import optimize
 from lso.results.export import read_evaluations
-from lso.tasks.retraining.records import RetrainingConfig, Round
+from lso.tasks.retraining.records import Round
 from lso.vae.runs import Run
 from tests.vae.small import assert_same_run
 
@@ -146,12 +144,6 @@ def test_training_data_too_are_scored_in_other_processes(lso: Lso, run: Run) -> 
     assert result.exit_code == 0, result.stderr
     told = json.loads(Path("found/report.json").read_text())
     assert told["extra"]["of them without a value"] == 0 and told["rounds"][0]["counters"]["failed"] == 0
-
-
-def test_defaults_are_those_of_the_configuration() -> None:
-    given, config = inspect.signature(optimize).parameters, RetrainingConfig(optimizer="turbo")
-    for name in ("k", "epochs", "first_epochs", "data"):
-        assert given[f"retrain_{name}"].default == getattr(config, name)
 
 
 @pytest.mark.parametrize(

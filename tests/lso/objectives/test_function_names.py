@@ -15,8 +15,8 @@ from lso.objectives.function_names import display_name, plain_name, stable_name
 from lso.objectives.latent_objective import LatentObjective
 from lso.optimizers import merge_options
 from lso.space import LatentSpace
-from lso.tasks.retraining.records import RetrainingConfig
-from lso.tasks.search.black_box import BlackBoxConfig
+from lso.tasks.retraining.options import RetrainingConfig
+from lso.tasks.search.options import BlackBoxConfig
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run
 from tests.lso import scorers

@@ -11,7 +11,8 @@ from lso.black_box.runner import SearchCallback
 from lso.results.export import read_evaluations
 from lso.tasks.goals import Goal, SearchTarget
 from lso.tasks.search import black_box
-from lso.tasks.search.black_box import BlackBoxConfig, resume_black_box, search_black_box
+from lso.tasks.search.black_box import resume_black_box, search_black_box
+from lso.tasks.search.options import BlackBoxConfig
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
 from lso.vae.utils.files import Lock

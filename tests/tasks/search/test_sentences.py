@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lso.tasks import exploration
-from lso.tasks.search.gradient import SearchConfig, search_targets
+from lso.tasks.search.gradient import search_targets
+from lso.tasks.search.options import SearchConfig
 from lso.tasks.search.targets import load_data, load_datum
 from lso.tasks.training import experiment
 from lso.tasks.training.repeated_evaluation import estimate_gaps
