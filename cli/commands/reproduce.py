@@ -178,12 +178,14 @@ def _conclude(
     reason: str | None,
     console: Console,
 ) -> None:
+    from lso.tasks.papers.reproduction_report import write_reproduction_report
+
     searches = folder / "image-targets"
     progress = _benchmark_progress(plan, found, searches)
     counts = {name: state.steps for name, state in progress.items() if state.steps is not None}
     numbers = comparison.compare(plan, found, counts)
     numbers["notes"] += [f"{name}: {state.why}." for name, state in progress.items() if state.why]
-    page = comparison.write_reproduction_report(plan, found, numbers, folder)
+    page = write_reproduction_report(plan, found, numbers, folder)
     content = read_json(page.with_suffix(".json"))
     console.emit({"folder": folder, "cut": reason or "", "report": page, **content})
     for banner in comparison.reproduction_banners(numbers, found):

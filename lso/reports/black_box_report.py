@@ -2,24 +2,30 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lso.analysis.black_box_groups import BestObject, Group
+from lso.analysis.black_box_groups import Group
 from lso.analysis.black_box_summary import BlackBoxSummary, black_box_summary
 from lso.analysis.black_box_traces import MIN_SEARCHES_FOR_QUARTILES
-from lso.analysis.latent_dimensions import WEAK_BELOW, decode_on_cpu
+from lso.analysis.latent_dimensions import decode_on_cpu
 from lso.analysis.summary import to_json_value
-from lso.analysis.verdict import describe_inactive
 from lso.black_box.result import SearchResult
 from lso.decoders.decoder import is_image
 from lso.reports import black_box_tables as tables
-from lso.reports.comparison import side_by_side
-from lso.reports.html import extra_tables, figure_uri, render, report_paths, verdict_values, write_report
-from lso.reports.images import data_uri, image_png
-from lso.reports.tables import Table, number, percent, pluralize
+from lso.reports.report import Card, Chart, Note, Part, Report, Section, Sections, Texts, TileRow, Tiles, verdict_box
+from lso.reports.shared_sections import (
+    STRANGE,
+    activity_rule,
+    activity_sentence,
+    check_tables,
+    ranked_text,
+    ranked_tile,
+)
+from lso.reports.tables import number, percent, pluralize, side_by_side
 from lso.vae.checkpoint import Codes
 
 
@@ -63,30 +69,33 @@ def write_black_box(
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the report of black-box searches whose numbers have been computed."""
+    return make_black_box_report(summary, settings, extra).save(path)
+
+
+def make_black_box_report(
+    summary: BlackBoxSummary, settings: Mapping[str, Any] | None = None, extra: Mapping[str, Any] | None = None
+) -> Report[BlackBoxSummary]:
+    """The report of black-box searches whose numbers have been computed."""
     main, objective = summary.main, summary.main.objective
     searches = sum(len(group.traces) for group in summary.groups)
     optimizers = ", ".join(group.name for group in summary.groups)
     size = f"{searches} {'search' if searches == 1 else 'searches'} · {pluralize(objective.dim, 'latent dimension')}"
-    html = render(
-        "black_box.html",
+
+    def settings_section(_: BlackBoxSummary) -> Section:
+        return Section("Settings", [side_by_side("", settings) if settings else None])
+
+    return Report(
+        kind="search",
         title="Black-box search report",
         subtitle=f"{objective.name} ({_sense(main)}) · {optimizers} · {size}",
-        v=verdict_values(summary.verdict),
-        others=[{"name": group.name} | verdict_values(group.verdict) for group in summary.groups[1:]],
-        main=main.name,
+        about=summary,
+        sections=[*BLACK_BOX_SECTIONS, settings_section],
+        verdicts=[verdict_box(main.verdict)],
         cards=_cards(summary),
-        charts=_charts(summary),
-        tables=_tables(summary)
-        | {"settings": side_by_side("", settings) if settings else None, "extra": extra_tables(extra)},
-        tiles=_tiles(summary),
-        inactive=_activity(main),
-        rule=_rule(main),
-        endings=tables.endings(summary),
-        band=_band(summary),
-        json_name=report_paths(path)[1].name,
+        numbers=black_box_numbers(summary, settings, extra),
+        extra=extra or {},
         tile=72,
     )
-    return write_report(path, html, black_box_numbers(summary, settings, extra), "search")
 
 
 def black_box_numbers(
@@ -102,44 +111,11 @@ def black_box_numbers(
     )
 
 
-def _charts(summary: BlackBoxSummary) -> dict[str, str]:
-    from lso.reports import black_box_plots as figures
-
-    pooled = summary.main.pooled
-    return {
-        "progress": figure_uri(figures.progress(summary)),
-        "calibration": "" if pooled is None else figure_uri(figures.calibration_figure(pooled)),
-        "activity": figure_uri(figures.activity_by_dimension(summary.main)),
-        "typicality": figure_uri(figures.typicality(summary)),
-        "agreement": "" if summary.main.agreement is None else figure_uri(figures.agreement(summary.main)),
-    }
-
-
-def _tables(summary: BlackBoxSummary) -> dict[str, Any]:
-    main = summary.main
-    compared = tables.black_box_key_number_table(summary) if len(summary.groups) > 1 else None
-    return {
-        "checks": tables.group_checks(main),
-        "rules": tables.group_rules(main),
-        "compared": None if compared is None else _without_note(compared),
-        "top": tables.top(summary),
-        "searches": tables.searches_table(summary),
-        "moves": tables.moves(summary),
-        "surrogate": tables.surrogate(summary),
-        "dimensions": tables.dimensions(main),
-        "seeds": tables.seeds(main),
-    }
-
-
-def _without_note(table: Table) -> Table:
-    return Table(columns=table.columns, rows=table.rows, title="Side by side, medians over seeds")
-
-
 def _sense(group: Group) -> str:
     return "maximized" if group.objective.maximize else "minimized"
 
 
-def _cards(summary: BlackBoxSummary) -> list[tuple[str, str, str]]:
+def _cards(summary: BlackBoxSummary) -> list[Card]:
     main, dims = summary.main, summary.main.dimensions
     calls, unique, pooled = main.total("calls"), main.total("unique"), main.pooled
     many = len(main.traces) > 1
@@ -148,18 +124,19 @@ def _cards(summary: BlackBoxSummary) -> list[tuple[str, str, str]]:
     known = "" if main.mutual_information is None else f"MI {number(main.mutual_information, 3)} nats"
     spread = f"median of {len(main.traces)} seeds {number(main.median('best'))}" if many else "one search"
     lost = [f"{main.total(key)} {word}" for key, word in LOST.items() if main.total(key)]
-    return [
-        ("best value", number(main.best), spread + attainable),
-        ("best typical", number(main.best_typical), "at a code typical of the prior"),
-        ("distinct valid objects", number(unique), f"of {number(calls)} calls" + "".join(f"; {part}" for part in lost)),
-        ("typical proposals", percent(main.median("typical_share")), f"at a bound {percent(main.median('at_bound'))}"),
-        (
-            "active dimensions",
-            f"{int(dims.active.sum())} of {main.objective.dim}",
-            ", ".join(filter(None, (units, known))),
-        ),
-        *([] if pooled is None else [("left-out values", number(pooled.rank_correlation, 3), _surrogate(main))]),
+    count = f"of {number(calls)} calls" + "".join(f"; {part}" for part in lost)
+    bound = f"at a bound {percent(main.median('at_bound'))}"
+    active = f"{int(dims.active.sum())} of {main.objective.dim}"
+    cards = [
+        Card("best value", number(main.best), spread + attainable),
+        Card("best typical", number(main.best_typical), "at a code typical of the prior"),
+        Card("distinct valid objects", number(unique), count),
+        Card("typical proposals", percent(main.median("typical_share")), bound),
+        Card("active dimensions", active, ", ".join(filter(None, (units, known)))),
     ]
+    if pooled is not None:
+        cards.append(Card("left-out values", number(pooled.rank_correlation, 3), _surrogate(main)))
+    return cards
 
 
 LOST = {"duplicate": "duplicate", "invalid": "invalid", "failed": "failed", "timed_out": "timed out"}
@@ -178,63 +155,124 @@ def _surrogate(group: Group) -> str:
     return f"rank correlation; {percent(pooled.coverage_95)} within 95 % intervals{flat}"
 
 
-def _tiles(summary: BlackBoxSummary) -> dict[str, Any]:
-    """The best distinct objects as pictures or texts, or a note why they are not shown."""
-    objective = summary.main.objective
-    if not summary.top:
-        return {"rows": [], "note": "No object was valid."}
+# --- the sections of the page ---------------------------------------------------------------------------------------
+
+
+def _best_objects(summary: BlackBoxSummary) -> Section:
+    """The best distinct objects of all searches, as pictures or texts."""
+    return Section("Best objects", [*_best(summary), tables.top(summary)])
+
+
+def _best(summary: BlackBoxSummary) -> list[Part]:
+    """The best distinct objects, or a note why they are not shown."""
+    objective, top = summary.main.objective, summary.top
+    if not top:
+        return [Note("No object was valid.")]
     if objective.decoder.vocabulary is not None or objective.decoder.makes_objects:
-        if all(found.text is None for found in summary.top):
-            return {"rows": [], "note": "Decoded data are objects; only images and texts are shown."}
-        note = "The best distinct objects of all searches, best first, with their values."
-        texts = [(number(found.value), found.text, "" if found.typical else "atypical") for found in summary.top]
-        return {"rows": [], "texts": texts, "note": note}
-    z = torch.tensor([found.z for found in summary.top], dtype=torch.float64)
+        if all(found.text is None for found in top):
+            return [Note("Decoded data are objects; only images and texts are shown.")]
+        lines = [ranked_text(found.rank, found.value, found.text, "" if found.typical else "atypical") for found in top]
+        return [
+            Note("The best distinct objects of all searches, best first, with their values."),
+            Texts(lines=lines),
+        ]
     if len({one.objective.decoder.hash for one in summary.groups}) > 1:
-        return {"rows": [], "note": "The searches have different decoders; their objects are not shown."}
-    decoded = decode_on_cpu(objective, z)
+        return [Note("The searches have different decoders; their objects are not shown.")]
+    decoded = decode_on_cpu(objective, torch.tensor([found.z for found in top], dtype=torch.float64))
     if not is_image(decoded.shape[1:]):
-        note = f"Decoded data have shape {tuple(decoded.shape[1:])}; only images and texts are shown."
-        return {"rows": [], "note": note}
-    rows = [_tile(found, data_uri(image_png(image))) for found, image in zip(summary.top, decoded, strict=True)]
+        return [Note(f"Decoded data have shape {tuple(decoded.shape[1:])}; only images and texts are shown.")]
+    row = [
+        ranked_tile(image, found.rank, found.value, percent(found.percentile), found.typical)
+        for found, image in zip(top, decoded, strict=True)
+    ]
+    note = "The best distinct objects of all searches, best first, with value and percentile of the code's norm."
+    return [Note(note + STRANGE * any(not found.typical for found in top)), Tiles(rows=[TileRow(tiles=row)])]
+
+
+def _whether_to_believe(summary: BlackBoxSummary) -> Section:
+    """What each check of the verdict found, its rule, and the verdicts of further groups."""
+    others = [f"{group.name}: {group.verdict.sentence}" for group in summary.groups[1:]]
     note = (
-        "The best distinct objects of all searches, best first, with their value and the percentile of the code's norm."
+        f"The verdict, the numbers above and the sections on the seed and on activity are those of {summary.main.name}."
     )
-    return {"rows": rows, "note": note + " Red frame: the code is atypical." * any(not f.typical for f in summary.top)}
+    compared = tables.black_box_key_number_table(summary) if others else None
+    beside = None if compared is None else replace(compared, title="Side by side, medians over seeds", note="")
+    told: list[Part] = [Note(f"{note} The others:"), *others] if others else []
+    return Section("Whether to believe it", [*told, *check_tables(summary.main.verdict.checks), beside])
 
 
-def _tile(found: BestObject, picture: str) -> dict[str, Any]:
-    value = number(found.value, 4)
-    return {
-        "uri": picture,
-        "alt": f"rank {found.rank}, value {value}",
-        "value": value,
-        "small": f"{percent(found.percentile)}{'' if found.typical else ', atypical'}",
-        "strange": not found.typical,
-    }
+def _progress(summary: BlackBoxSummary) -> Section:
+    """The best value so far, and why searches ended."""
+    from lso.reports import black_box_plots as figures
+
+    chart = Chart(figures.progress(summary), "Best so far", _band(summary))
+    endings = map(Note, tables.endings(summary))
+    return Section("Progress", [chart, tables.searches_table(summary), *endings, tables.moves(summary)])
 
 
-def _activity(group: Group) -> str:
-    dims, parts = group.dimensions, [describe_inactive(group.dimensions)]
-    if dims.active_units is not None:
-        parts.append(
-            f"Active units of the encoder (AU, variance of posterior means of at least 0.01): {dims.active_units}."
+def _sensitivity_to_the_seed(summary: BlackBoxSummary) -> Section:
+    """How far apart what the seeds found lies."""
+    from lso.reports import black_box_plots as figures
+
+    if summary.main.agreement is None:
+        nothing = "There is nothing to compare: there was one search, or the searches have different decoders. Search "
+        return Section(
+            "Sensitivity to the seed", [nothing + "again with other seeds, and report on all of them together."]
         )
-    if group.mutual_information is not None:
-        parts.append(
-            f"Data and codes share {number(group.mutual_information, 3)} nats of mutual information (MI, over "
-            "the validation split)."
-        )
-    return " ".join(parts)
+    caption = "Left: dimensions by falling effect on the decoded data; a bar above the dashed line means farther apart "
+    caption += "than unrelated codes. Right: one mark for each pair of seeds."
+    chart = Chart(figures.agreement(summary.main), "Distances between what the seeds found", caption)
+    return Section("Sensitivity to the seed", [chart, tables.seeds(summary.main)])
 
 
-def _rule(group: Group) -> str:
-    return (
-        f"Sensitivity is the mean {group.dimensions.how}. A dimension is dead if its sensitivity is exactly 0, weak if "
-        f"it is under {100 * WEAK_BELOW:.0f} % of the largest ({100 * WEAK_BELOW**0.5:.0f} % in norm), else active. "
-        "Dimensions count from z0. Best code: mean distance of the searches' best codes from the prior's mean. Spread: "
-        "standard deviation of the proposals after the initial design; prior draws have 1, and a search that learnt "
-        "where to look has less in the dimensions that matter. Lengthscale: that of the surrogate, in standard "
-        "deviations of the prior; it is short where the value varies quickly. A surrogate with short lengthscales in "
-        "dead dimensions has fitted noise."
+def _surrogate_section(summary: BlackBoxSummary) -> Section:
+    """How well a surrogate predicts left-out values."""
+    from lso.reports import black_box_plots as figures
+
+    if summary.main.pooled is None:
+        return Section("Surrogate", ["There are too few values to fit a surrogate to."])
+    caption = "Left: the prediction of each value from the others against the value, with 95 % intervals. Right: a "
+    caption += "calibrated surrogate follows the dashed line; below it the surrogate is too sure of itself."
+    chart = Chart(figures.calibration_figure(summary.main.pooled), "Leave-one-out predictions", caption)
+    return Section("Surrogate", [chart, tables.surrogate(summary)])
+
+
+def _activity(summary: BlackBoxSummary) -> Section:
+    """Which dimensions the decoder hears, and where the searches proposed."""
+    from lso.reports import black_box_plots as figures
+
+    group = summary.main
+    rule = (
+        "Best code: mean distance of the searches' best codes from the prior's mean. Spread: standard deviation of the "
+        "proposals after the initial design; prior draws have 1, and a search that learnt where to look has less in "
+        "the dimensions that matter. Lengthscale: that of the surrogate, in standard deviations of the prior; it is "
+        "short where the value varies quickly. A surrogate with short lengthscales in dead dimensions has fitted noise."
     )
+    return Section(
+        "Activity per dimension",
+        [
+            activity_sentence(group.dimensions, group.mutual_information),
+            Note(f"{activity_rule(group.dimensions)} {rule}"),
+            Chart(figures.activity_by_dimension(group), "Activity, movement and lengthscale per dimension"),
+            tables.dimensions(group),
+        ],
+    )
+
+
+def _typicality(summary: BlackBoxSummary) -> Section:
+    """Values against how typical their codes are."""
+    from lso.reports import black_box_plots as figures
+
+    alt = "Values against norm percentiles and re-encoding errors"
+    return Section("Typicality", [Chart(figures.typicality(summary), alt)])
+
+
+BLACK_BOX_SECTIONS: Sections[BlackBoxSummary] = (
+    _best_objects,
+    _whether_to_believe,
+    _progress,
+    _sensitivity_to_the_seed,
+    _surrogate_section,
+    _activity,
+    _typicality,
+)

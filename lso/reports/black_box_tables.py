@@ -19,18 +19,6 @@ COUNTERS = ("calls", "unique", "duplicate", "invalid", "failed", "timed_out")
 MAX_ROWS_SHOWN = 40  # dimensions; of more, the page folds the table
 
 
-def group_checks(group: Group) -> Table:
-    """What each check of the verdict found."""
-    rows = [[check.name, check.level, check.found] for check in group.verdict.checks]
-    return Table(columns=["check", "level", "found"], rows=rows, title="What the verdict rests on")
-
-
-def group_rules(group: Group) -> Table:
-    """The rules of the checks in words."""
-    rows = [[check.name, check.rule] for check in group.verdict.checks]
-    return Table(columns=["check", "rule"], rows=rows, title="The rules", fold=True)
-
-
 def searches_table(summary: BlackBoxSummary) -> Table:
     """What each search found, and what its calls came to."""
     rows = [

@@ -6,6 +6,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,10 @@ from lso.analysis.summary import to_json_value
 from lso.analysis.verdict import Level
 from lso.reports import plots
 from lso.reports.data_notes import data_banners, data_notes
-from lso.reports.html import VERDICT_WORDS, figure_uri, render, report_paths, write_report
 from lso.reports.key_numbers import compare_key_numbers
 from lso.reports.plots import bottom_legend, canvas, log_scale, series_style, use_chart_style, wants_log
-from lso.reports.tables import MISSING, Table, flatten, number
+from lso.reports.report import VERDICT_WORDS, Chart, Part, Report, Section, Sections, VerdictBox
+from lso.reports.tables import Table, flatten, number, side_by_side
 from lso.vae.checkpoint import Codes
 from lso.vae.config.training import to_dict
 from lso.vae.errors import RunError, UsageError
@@ -162,46 +163,142 @@ def compare_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     Raises:
         RunError: if a run has no metrics yet.
     """
+    return make_training_report(runs).save(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainings:
+    """What a report on trainings is made from, by name of the run.
+
+    Args:
+        runs: the runs.
+        rows: their metrics.
+        codes: posterior codes of those that have latents and kept codes.
+    """
+
+    runs: Mapping[str, Run]
+    rows: Mapping[str, list[dict[str, Any]]]
+    codes: Mapping[str, Codes]
+
+    @property
+    def infos(self) -> dict[str, Mapping[str, Any]]:
+        """The run.json of each run."""
+        return {name: run.info for name, run in self.runs.items()}
+
+    def latent_dim(self, name: str) -> int:
+        """The latent size of a run; 0 without latents."""
+        return self.runs[name].config.architecture.latent_dim
+
+    def coded(self) -> dict[str, list[dict[str, Any]]]:
+        """The metrics of runs with latents."""
+        return {name: table for name, table in self.rows.items() if self.latent_dim(name)}
+
+
+def read_trainings(runs: Sequence[Run]) -> Trainings:
+    """Read what a report on trainings needs.
+
+    Raises:
+        RunError: if a run has no metrics yet.
+    """
     known = runs_by_name(runs)
     rows = {name: run.metrics() for name, run in known.items()}
     for name, table in rows.items():
         if not table:
             raise RunError(f"run {name} has no metrics yet", "Train it for at least one epoch, or resume it.")
-    latent = {name: run.config.architecture.latent_dim for name, run in known.items()}
-    coded = {name: table for name, table in rows.items() if latent[name]}
-    codes = {name: found for name, run in known.items() if latent[name] and (found := run.codes()) is not None}
-    infos = {name: run.info for name, run in known.items()}
-    one = len(known) == 1
-    html = render(
-        "training.html",
-        title="Training report" if one else f"{len(known)} trainings compared",
-        subtitle=", ".join(known),
-        verdicts=[training_verdict(name, infos[name], rows[name], latent[name]) for name in known],
+    latent = {name for name, run in known.items() if run.config.architecture.latent_dim}
+    codes = {name: found for name, run in known.items() if name in latent and (found := run.codes()) is not None}
+    return Trainings(runs=known, rows=rows, codes=codes)
+
+
+def make_training_report(runs: Sequence[Run]) -> Report[Trainings]:
+    """The report of one or several trainings; arguments and errors as of `compare_runs`."""
+    about = read_trainings(runs)
+    infos, names = about.infos, list(about.runs)
+    numbers = {name: _numbers(run, about.rows[name], about.codes.get(name)) for name, run in about.runs.items()}
+    return Report(
+        kind="trainings",
+        title="Training report" if len(names) == 1 else f"{len(names)} trainings compared",
+        subtitle=", ".join(names),
+        about=about,
+        sections=TRAINING_SECTIONS,
+        verdicts=[training_verdict(name, infos[name], about.rows[name], about.latent_dim(name)) for name in names],
         banners=data_banners(infos),
+        numbers={"banners": data_banners(infos), "runs": to_json_value(numbers)},
         notes=data_notes(infos),
-        charts={
-            "training": figure_uri(
-                plots.training({name: _blank_without_latents(table, latent[name]) for name, table in rows.items()})
-            ),
-            "information": figure_uri(plots.information(coded)) if coded else "",
-            "reencoding": figure_uri(plots.reencoding({name: coded.get(name, []) for name in known})) if coded else "",
-            "dimensions": figure_uri(plots.dimensions_across({name: codes.get(name) for name in known}))
-            if codes
-            else "",
-        },
-        tables={
-            "final": final_table(known),
-            "reconstructions": reconstruction_table(infos),
-            "samples": sample_table(infos),
-            "dimensions": dimension_table(codes) if codes else None,
-            "config": side_by_side("Configuration", {name: to_dict(run.config) for name, run in known.items()}),
-            "data": side_by_side("Data", {name: _data(info) for name, info in infos.items()}),
-            "made": side_by_side("How it was made", {name: _provenance(info) for name, info in infos.items()}),
-        },
-        json_name=report_paths(path)[1].name,
     )
-    numbers = {name: _numbers(run, rows[name], codes.get(name)) for name, run in known.items()}
-    return write_report(path, html, {"banners": data_banners(infos), "runs": to_json_value(numbers)}, "trainings")
+
+
+def _final_metrics(about: Trainings) -> Section:
+    """The metrics that one compares trainings by."""
+    return Section("Final metrics", [final_table(about.runs)])
+
+
+def _metrics_over_training(about: Trainings) -> Section:
+    """Losses, KL and mutual information by epoch."""
+    caption = "On the validation split; epoch 0 is before the first step. Marks show the epoch whose weights were "
+    caption += "kept. The panel of the -ELBO is cut to the trained epochs, so that epoch 0 may lie outside."
+    shown = {name: _blank_without_latents(table, about.latent_dim(name)) for name, table in about.rows.items()}
+    parts: list[Part] = [Chart(plots.training(shown), "Validation metrics over training", caption)]
+    if coded := about.coded():
+        alt = "KL, mutual information and KL of the aggregated posterior over training"
+        parts.append(Chart(plots.information(coded), alt, INFORMATION))
+    return Section("Metrics over training", parts)
+
+
+INFORMATION = (
+    "One panel for each run, on the validation split, each with a scale of its own. The KL is the mutual information "
+    "of data and codes plus the KL of the aggregated posterior from the prior; where both vanish the codes have "
+    "collapsed. The mutual information is estimated within batches and cannot exceed the logarithm of their size, so "
+    "the three need not add up. Grey: epochs of aggressive encoder updates."
+)
+
+
+def _reencoding_error(about: Trainings) -> Section | None:
+    """How far a code lies from the code of what it decodes to, by epoch."""
+    if not (coded := about.coded()):
+        return None
+    caption = "Squared distance per dimension between a code and the code of what it decodes to; two independent prior "
+    chart = plots.reencoding({name: coded.get(name, []) for name in about.runs})
+    return Section("Re-encoding error", [Chart(chart, "Re-encoding error over training", caption + "draws have 2.")])
+
+
+def _activity(about: Trainings) -> Section | None:
+    """Which dimensions encoder and decoder use."""
+    if not about.codes:
+        return None
+    caption = "Left: variance of the posterior mean over the validation split; the number of dimensions above the line "
+    caption += "is AU. Right: what redrawing a dimension from the prior costs the reconstruction."
+    figure = plots.dimensions_across({name: about.codes.get(name) for name in about.runs})
+    chart = Chart(figure, "Activity per dimension, sorted", caption)
+    return Section("Activity per dimension", [chart, dimension_table(about.codes)])
+
+
+def _decoded_sequences(about: Trainings) -> Section:
+    """Reconstructions and prior samples of sequences."""
+    return Section("Decoded sequences", [reconstruction_table(about.infos), sample_table(about.infos)])
+
+
+def _configuration_and_data(about: Trainings) -> Section:
+    """Settings, data and machine of each run, what differs first."""
+    config = {name: to_dict(run.config) for name, run in about.runs.items()}
+    return Section(
+        "Configuration and data",
+        [
+            side_by_side("Configuration", config),
+            side_by_side("Data", {name: _data(info) for name, info in about.infos.items()}),
+            side_by_side("How it was made", {name: _provenance(info) for name, info in about.infos.items()}),
+        ],
+    )
+
+
+TRAINING_SECTIONS: Sections[Trainings] = (
+    _final_metrics,
+    _metrics_over_training,
+    _reencoding_error,
+    _activity,
+    _decoded_sequences,
+    _configuration_and_data,
+)
 
 
 def training_report(run: Run) -> Path:
@@ -211,8 +308,8 @@ def training_report(run: Run) -> Path:
 
 def training_verdict(
     name: str, info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], latent_dim: int
-) -> dict[str, str]:
-    """The verdict on a training, as the template takes it: that of the run on collapse, with what was measured.
+) -> VerdictBox:
+    """The verdict on a training: that of the run on collapse, with what was measured.
 
     A training that ended within its warm-up has no verdict of its own on collapse; that does not mean that all is well.
     """
@@ -234,18 +331,13 @@ def training_verdict(
     if not latent_dim:
         exact = f"Without latents the likelihood is exact: {number(best['neg_elbo'])} nats."
         level = "fine" if status == "finished" else "care"
-        return {"level": level, "word": f"baseline · {name}", "sentence": exact + state, "training": ""}
+        return VerdictBox(level=level, word=f"baseline · {name}", sentence=exact + state)
     waiting = "not finished" if status != "finished" else "too early to tell" if early else "little in use"
     collapsed = "✗ not learnt yet" if early else "✗ collapsed"
     word = {"doubt": collapsed, "care": f"! {waiting}", "fine": "✓ no collapse"}[level]
     opening = "The latents are in use" if level == "fine" else "The latents are little in use" if little else "So far"
     opening = "Training ended before its warm-up did" if early and status == "finished" else opening
-    return {
-        "level": level,
-        "word": f"{word} · {name}",
-        "sentence": (collapse or f"{opening}: {numbers}") + state,
-        "training": "",
-    }
+    return VerdictBox(level=level, word=f"{word} · {name}", sentence=(collapse or f"{opening}: {numbers}") + state)
 
 
 def _blank_without_latents(table: Sequence[Mapping[str, Any]], latent: int) -> list[dict[str, Any]]:
@@ -283,7 +375,7 @@ def final_table(runs: Mapping[str, Run]) -> Table:
             " Sequences of a batch have the same length, as in published tables; where they are mixed, their length "
         )
         note += "counts as known."
-    return Table(columns=["run", *shown.values()], rows=rows, title="Final metrics", note=note)
+    return Table(columns=["run", *shown.values()], rows=rows, note=note)
 
 
 def dimension_table(codes: Mapping[str, Codes]) -> Table:
@@ -315,26 +407,6 @@ def _dimensions(codes: Codes) -> dict[str, Any]:
     variance = mean_variance(codes.mean)
     kl = kl_per_dimension(DiagonalGaussian(codes.mean, codes.log_var))
     return {"variance": variance, "active": is_active(variance), "kl": kl, "decoder_use": codes.decoder_use}
-
-
-def side_by_side(title: str, columns: Mapping[str, Any]) -> Table:
-    """Settings of several runs as one table; rows that differ come first."""
-    flats = {name: flatten(values) for name, values in columns.items()}
-    keys = list(dict.fromkeys(key for found in flats.values() for key in found))
-    rows = [
-        [key, *(MISSING if found.get(key) is None else str(found[key]) for found in flats.values())] for key in keys
-    ]
-    rows.sort(key=lambda row: len(set(row[1:])) == 1)  # stable
-    differing = sum(len(set(row[1:])) > 1 for row in rows)
-    rows_differ = "row differs" if differing == 1 else f"{differing} rows differ"
-    note = f"The first {rows_differ} between runs." if differing else ""
-    return Table(
-        columns=["name", *(["value"] if len(flats) == 1 else flats)],
-        rows=rows,
-        title=title,
-        note=note,
-        marked=range(differing),
-    )
 
 
 def _data(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -380,25 +452,37 @@ def _numbers(run: Run, rows: list[dict[str, Any]], codes: Codes | None) -> dict[
 
 def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     """Write the report of several searches side by side, from each one's ``report.json``."""
+    return make_search_comparison(runs).save(path)
+
+
+def make_search_comparison(runs: Sequence[Run]) -> Report[dict[str, dict[str, Any]]]:
+    """The report of several searches side by side, from each one's ``report.json``."""
     found = read_search_numbers(runs)
-    box = are_black_box(found)
-    settings = {name: settings_in_common(numbers) for name, numbers in found.items()} if box else _settings(found)
-    chart = best_so_far(found) if box else plots.searches(found)
-    html = render(
-        "searches.html",
-        title="Search report" if len(found) == 1 else f"{len(found)} searches compared",
-        subtitle=", ".join(found),
-        verdicts=[_named_verdict(name, numbers["verdict"]) for name, numbers in found.items()],
-        charts={"searches": figure_uri(chart)},
-        caption=BLACK_BOX_CAPTION if box else GRADIENT_CAPTION,
-        tables={"essence": key_numbers_table(found), "settings": side_by_side("Settings", settings)},
-        json_name=report_paths(path)[1].name,
-    )
+    settings = {
+        name: settings_in_common(numbers) if are_black_box(found) else _settings(numbers)
+        for name, numbers in found.items()
+    }
     numbers = {
         name: {"verdict": report["verdict"], "essence": report["essence"], "settings": settings[name]}
         for name, report in found.items()
     }
-    return write_report(path, html, {"searches": to_json_value(numbers)}, "searches")
+    return Report(
+        kind="searches",
+        title="Search report" if len(found) == 1 else f"{len(found)} searches compared",
+        subtitle=", ".join(found),
+        about=found,
+        sections=(_side_by_side_section, lambda _: Section("Settings", [side_by_side("", settings)])),
+        verdicts=[_named_verdict(name, report["verdict"]) for name, report in found.items()],
+        numbers={"searches": to_json_value(numbers)},
+    )
+
+
+def _side_by_side_section(found: Mapping[str, Mapping[str, Any]]) -> Section:
+    """The key numbers of searches, and their course."""
+    box = are_black_box(found)
+    figure, caption = (best_so_far(found), BLACK_BOX_CAPTION) if box else (plots.searches(found), GRADIENT_CAPTION)
+    chart = Chart(figure, "Searches side by side", caption)
+    return Section("Searches side by side", [replace(key_numbers_table(found), title=""), chart])
 
 
 def read_search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
@@ -424,19 +508,12 @@ def key_numbers_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     return compare_key_numbers({name: numbers["essence"] for name, numbers in found.items()})
 
 
-def _named_verdict(name: str, verdict: Mapping[str, Any]) -> dict[str, str]:
+def _named_verdict(name: str, verdict: Mapping[str, Any]) -> VerdictBox:
     level: Level = verdict["level"]
-    return {
-        "level": level,
-        "word": f"{VERDICT_WORDS[level]} · {name}",
-        "sentence": str(verdict["sentence"]),
-        "training": str(verdict["training"]),
-    }
+    word, training = f"{VERDICT_WORDS[level]} · {name}", str(verdict["training"])
+    return VerdictBox(level=level, word=word, sentence=str(verdict["sentence"]), training=training)
 
 
-def _settings(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _settings(numbers: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("optimizer", "settings", "targets", "starts", "latent_dim", "status", "sentence", "weights_hash")
-    return {
-        name: {key: numbers["search"][key] for key in keys} | numbers.get("extra", {})
-        for name, numbers in found.items()
-    }
+    return {**{key: numbers["search"][key] for key in keys}, **numbers.get("extra", {})}

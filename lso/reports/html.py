@@ -4,23 +4,15 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lso.analysis.verdict import Level, Verdict
-from lso.reports.images import data_uri, figure_png
 from lso.reports.report_kind import KIND_KEY, page_path, require_own
-from lso.reports.tables import Table, facts
 from lso.vae.utils.files import make_folder, remove_leftovers, replace_file, utf8
 from lso.vae.utils.reading import normalize_line_ends, replace_sealed
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-VERDICT_WORDS: dict[Level, str] = {"fine": "✓ believe", "care": "! believe with care", "doubt": "✗ do not believe"}
-
 
 def render(template: str, **values: Any) -> str:
-    """Render a template of the package into one page."""
+    """Render a template of the package; its filter ``uri`` encodes pictures."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from lso import __version__
@@ -28,8 +20,22 @@ def render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("lso"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    shared = {"version": __version__, "json_name": "", "tile": 48}
-    return environment.get_template(template).render(shared | values)
+    environment.filters["uri"] = picture_uri
+    return environment.get_template(template).render(version=__version__, **values)
+
+
+def picture_uri(picture: Any) -> str:
+    """A chart, an image ``(C, H, W)``, pixels ``(H, W, 3)`` or a PNG file as a data URI inside a page."""
+    import numpy as np
+    from torch import Tensor
+
+    from lso.reports import images
+
+    if isinstance(picture, bytes):
+        return images.data_uri(picture)
+    if isinstance(picture, np.ndarray):
+        return images.data_uri(images.png(picture))
+    return images.data_uri(images.image_png(picture) if isinstance(picture, Tensor) else images.figure_png(picture))
 
 
 def report_paths(path: str | os.PathLike[str], name: str = "report") -> tuple[Path, Path]:
@@ -68,19 +74,3 @@ def is_whole(raw: bytes) -> bool:
         return raw.rstrip().endswith(PAGE_END.encode())
     parts = (one.rpartition(HASH_START.encode()) for one in (raw, normalize_line_ends(raw)))
     return any(after == f"{hashlib.sha256(before).hexdigest()} -->{PAGE_END}\n".encode() for before, _, after in parts)
-
-
-def figure_uri(figure: "Figure") -> str:
-    """A chart as a data URI inside a page."""
-    return data_uri(figure_png(figure))
-
-
-def verdict_values(verdict: Verdict) -> dict[str, str]:
-    """The fields of a verdict that the template shows."""
-    word = VERDICT_WORDS[verdict.level]
-    return {"level": verdict.level, "word": word, "sentence": verdict.sentence, "training": verdict.training}
-
-
-def extra_tables(extra: Mapping[str, Any] | None) -> list[Table]:
-    """The table of facts at the end of a page."""
-    return [facts("Where it came from", extra)] if extra else []

@@ -6,27 +6,27 @@ searches, `pictures` for grids of images; `key_number_table` is the table for a 
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lso.analysis.convergence import finite_median
-from lso.analysis.latent_dimensions import WEAK_BELOW
+from lso.analysis.convergence import cost_of, finite_median
 from lso.analysis.plausibility import share_true
-from lso.analysis.reconstruction import TextComparison
 from lso.analysis.summary import SearchSummary, search_summary, to_json_value
-from lso.analysis.verdict import describe_inactive
 from lso.decoders.probing import Probe
 from lso.reports import search_tables as tables
 from lso.reports.comparison import compare_runs as compare_runs
 from lso.reports.comparison import compare_searches as compare_searches
 from lso.reports.comparison import training_report as training_report
-from lso.reports.gallery import gallery, text_rows
-from lso.reports.html import extra_tables, figure_uri, render, report_paths, verdict_values, write_report
-from lso.reports.images import data_uri, figure_png, png
+from lso.reports.gallery import gallery, gallery_note, text_rows
+from lso.reports.html import report_paths
+from lso.reports.images import figure_png, png
 from lso.reports.key_numbers import key_number_table as key_number_table
 from lso.reports.key_numbers import key_numbers
+from lso.reports.report import Card, Chart, Note, Part, Report, Section, Sections, verdict_box
+from lso.reports.shared_sections import activity_rule, activity_sentence, check_tables
 from lso.reports.tables import facts, number, percent, pluralize
 from lso.results.result import Result
 from lso.vae.checkpoint import Codes
@@ -69,30 +69,25 @@ def search_report(
 
 def write_search(summary: SearchSummary, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> Path:
     """Write the report of a search whose numbers have been computed."""
+    return make_search_report(summary, extra).save(path)
+
+
+def make_search_report(summary: SearchSummary, extra: Mapping[str, Any] | None = None) -> Report[SearchSummary]:
+    """The report of a search whose numbers have been computed."""
     result, (targets, starts, latent) = summary.result, summary.result.z.shape
     size = f"{pluralize(targets, 'target')} × {pluralize(starts, 'start')} · {pluralize(latent, 'latent dimension')}"
-    settings = {
-        "status": result.status,
-        "sentence": result.sentence,
-        **result.settings,
-        "weights sha256": result.weights_hash,
-    }
-    html = render(
-        "search.html",
+    return Report(
+        kind="search",
         title="Search report",
         subtitle=f"{result.objective.name} · {result.optimizer} · {size} · {number(float(result.seconds), 3)} s",
-        v=verdict_values(summary.verdict),
+        about=summary,
+        sections=SEARCH_SECTIONS,
+        verdicts=[verdict_box(summary.verdict)],
         cards=_cards(summary),
-        charts=_charts(summary),
-        tables=_tables(summary) | {"settings": facts("", settings), "extra": extra_tables(extra)},
-        gallery=gallery(summary),
-        texts=text_rows(summary),
+        numbers=search_numbers(summary, extra),
+        extra=extra or {},
         tile=48 if starts <= 6 else 36,
-        inactive=_activity_sentence(summary),
-        rule=_rule(summary),
-        json_name=report_paths(path)[1].name,
     )
-    return write_report(path, html, search_numbers(summary, extra), "search")
 
 
 def search_numbers(summary: SearchSummary, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -103,68 +98,31 @@ def search_numbers(summary: SearchSummary, extra: Mapping[str, Any] | None = Non
     }
 
 
-def _charts(summary: SearchSummary) -> dict[str, str]:
-    from lso.reports import search_plots as figures
-
-    return {
-        "convergence": figure_uri(figures.convergence_figure(summary)),
-        "finals": figure_uri(figures.final_values_figure(summary)),
-        "distances": figure_uri(figures.distances_figure(summary)) if summary.sensitivity.starts > 1 else "",
-        "activity": figure_uri(figures.activity_figure(summary.dimensions)),
-        "plausibility": figure_uri(figures.plausibility_figure(summary)),
-    }
-
-
-def _tables(summary: SearchSummary) -> dict[str, Any]:
-    makers = {
-        "checks": tables.search_checks,
-        "rules": tables.search_rules,
-        "targets": tables.targets,
-        "reproduction": tables.reproduction,
-        "final_values": tables.final_values_table,
-        "thresholds": tables.thresholds_table,
-        "stopped": tables.stopped,
-        "distances": tables.distances_table,
-        "by_kind": tables.by_kind,
-        "control": tables.control,
-        "activity": tables.activity_table,
-        "plausibility": tables.plausibility_table,
-        "best_and_typical": tables.best_and_typical,
-        "counters": tables.counters,
-    }
-    return {name: make(summary) for name, make in makers.items()}
-
-
-def _cards(summary: SearchSummary) -> list[tuple[str, str, str]]:
+def _cards(summary: SearchSummary) -> list[Card]:
     steps, starts, dims = summary.convergence, summary.sensitivity, summary.dimensions
     rest = 1 - share_true(steps.moving | steps.failed)
     units = "" if dims.active_units is None else f"encoder (AU): {dims.active_units}"
     known = None if summary.mutual_information is None else f"MI {number(summary.mutual_information, 3)} nats"
-    return [
-        (
-            "best value",
-            number(float(finite_median(steps.best))),
-            f"median target; start {number(float(finite_median(steps.value0)))}",
-        ),
-        ("spread over starts", percent(float(finite_median(starts.relative_spread))), "of the gain, median target"),
-        (
-            "levelled off",
-            percent(rest),
-            f"of {steps.failed.numel()} searches; median {number(float(finite_median(steps.steps)))} steps",
-        ),
-        (
+    at_start, count = number(float(finite_median(steps.value0))), number(float(finite_median(steps.steps)))
+    best, spread = number(float(finite_median(steps.best))), percent(float(finite_median(starts.relative_spread)))
+    cards = [
+        Card("best value", best, f"median target; start {at_start}"),
+        Card("spread over starts", spread, "of the gain, median target"),
+        Card("levelled off", percent(rest), f"of {steps.failed.numel()} searches; median {count} steps"),
+        Card(
             "active dimensions",
             f"{int(dims.active.sum())} of {len(dims.sensitivity)}",
             ", ".join(filter(None, (units, known))),
         ),
-        *(
-            []
-            if summary.explained is None
-            else [("reproduced", percent(float(finite_median(summary.explained))), _reproduced(summary))]
-        ),
-        *([] if summary.texts is None else [_exactly_reproduced(summary.texts)]),
-        ("typical best codes", percent(1 - share_true(summary.best.atypical)), "over active dimensions"),
     ]
+    if summary.explained is not None:
+        cards.append(Card("reproduced", percent(float(finite_median(summary.explained))), _reproduced(summary)))
+    if summary.texts is not None:
+        exact, edits = int(summary.texts.exact.sum()), float(finite_median(summary.texts.edits.double()))
+        count = f"{exact} of {len(summary.texts.target)}"
+        cards.append(Card("exactly reproduced", count, f"median {number(edits, 3)} tokens to edit"))
+    typical = percent(1 - share_true(summary.best.atypical))
+    return [*cards, Card("typical best codes", typical, "over active dimensions")]
 
 
 def _reproduced(summary: SearchSummary) -> str:
@@ -174,34 +132,110 @@ def _reproduced(summary: SearchSummary) -> str:
     return f"of the median target, best result{others}"
 
 
-def _exactly_reproduced(texts: TextComparison) -> tuple[str, str, str]:
-    exact, total = int(texts.exact.sum()), len(texts.target)
-    edits = float(finite_median(texts.edits.double()))
-    return "exactly reproduced", f"{exact} of {total}", f"median {number(edits, 3)} tokens to edit"
+# --- the sections of the page ---------------------------------------------------------------------------------------
 
 
-def _activity_sentence(summary: SearchSummary) -> str:
-    dims = summary.dimensions
-    parts = [describe_inactive(dims)]
-    if dims.active_units is not None:
-        parts.append(
-            f"Active units of the encoder (AU, variance of posterior means of at least 0.01): {dims.active_units}."
-        )
-    if summary.mutual_information is not None:
-        parts.append(
-            f"Data and codes share {number(summary.mutual_information, 3)} nats of mutual information (MI, over "
-            "the validation split)."
-        )
-    return " ".join(parts)
+def _best_objects(summary: SearchSummary) -> Section:
+    """What was searched for and found, and how well each target is reproduced."""
+    result = summary.result
+    cost = cost_of(result, result.value).min(1).values
+    worst = int(cost.argmax())
+    name, value = summary.target_names[worst], number(float(result.value[worst].detach().cpu()[_best(summary, worst)]))
+    told = f"Worst of {len(cost)} targets: {name}, best value {value}." if len(cost) > 1 else None
+    parts = [gallery(summary), *text_rows(summary), told, tables.targets(summary), tables.reproduction(summary)]
+    return Section("Best objects", [Note(gallery_note(summary)), *parts])
 
 
-def _rule(summary: SearchSummary) -> str:
-    return (
-        f"Sensitivity is the mean {summary.dimensions.how}. A dimension is dead if its sensitivity is exactly 0, weak "
-        f"if it is under {100 * WEAK_BELOW:.0f} % of the largest ({100 * WEAK_BELOW**0.5:.0f} % in norm), else active. "
-        "Dimensions count from z0. Moved: mean absolute distance between start and end, in prior standard deviations. "
-        "Decoder use: rise of the reconstruction NLL when the dimension is redrawn from the prior."
+def _best(summary: SearchSummary, target: int) -> int:
+    return int(summary.best_index[1][target])
+
+
+def _whether_to_believe(summary: SearchSummary) -> Section:
+    """What each check of the verdict found, and its rule."""
+    return Section("Whether to believe it", check_tables(summary.verdict.checks))
+
+
+def _convergence(summary: SearchSummary) -> Section:
+    """Values over steps, and why searches stopped."""
+    from lso.reports import search_plots as figures
+
+    caption = "Thin: one line for each target and start. Bold: median over the starts of a kind. The share is of the "
+    caption += "gain from the target's median start to its best end."
+    charts = [
+        Chart(figures.convergence_figure(summary), "Value per step", caption),
+        Chart(figures.final_values_figure(summary), "Final values by target"),
+    ]
+    made = (tables.final_values_table, tables.thresholds_table, tables.stopped)
+    return Section("Convergence", [*charts, *(make(summary) for make in made)])
+
+
+def _sensitivity_to_the_start(summary: SearchSummary) -> Section:
+    """How far apart what the starts of a target found lies."""
+    from lso.reports import search_plots as figures
+
+    apart: list[Part] = [
+        "There was one start per target, so nothing can be said about sensitivity to the start. Search again with "
+        "several starts."
+    ]
+    if summary.sensitivity.starts > 1:
+        caption = "Left: dimensions by falling effect on the decoded data; a bar above the dashed line means farther "
+        caption += "apart than unrelated codes. Right: one mark for each pair of starts of one target."
+        figure = figures.distances_figure(summary)
+        apart = [Chart(figure, "Distances between what the starts found", caption), tables.distances_table(summary)]
+    missing = "No control optimizer was run, so it is unknown how much of this sensitivity is due to the landscape and "
+    missing += "how much to the optimizer."
+    return Section(
+        "Sensitivity to the start", [*apart, tables.by_kind(summary), tables.control(summary) or Note(missing)]
     )
+
+
+def _activity(summary: SearchSummary) -> Section:
+    """Which dimensions the decoder hears."""
+    from lso.reports import search_plots as figures
+
+    moved = "Moved: mean absolute distance between start and end, in prior standard deviations. Decoder use: rise of "
+    moved += "the reconstruction NLL when the dimension is redrawn from the prior."
+    return Section(
+        "Activity per dimension",
+        [
+            activity_sentence(summary.dimensions, summary.mutual_information),
+            Note(f"{activity_rule(summary.dimensions)} {moved}"),
+            Chart(figures.activity_figure(summary.dimensions), "Activity per dimension"),
+            tables.activity_table(summary),
+        ],
+    )
+
+
+def _typicality(summary: SearchSummary) -> Section:
+    """How typical of the prior the codes are, and what a typical code costs."""
+    from lso.reports import search_plots as figures
+
+    chart = Chart(figures.plausibility_figure(summary), "Norms, percentiles and re-encoding errors")
+    return Section("Typicality", [chart, tables.plausibility_table(summary), tables.best_and_typical(summary)])
+
+
+def _counters(summary: SearchSummary) -> Section:
+    """Numbers of decoder calls."""
+    return Section("Counters", [tables.counters(summary)])
+
+
+def _settings(summary: SearchSummary) -> Section:
+    """How the search was made and ended."""
+    result = summary.result
+    ended = {"status": result.status, "sentence": result.sentence}
+    return Section("Settings", [facts("", {**ended, **result.settings, "weights sha256": result.weights_hash})])
+
+
+SEARCH_SECTIONS: Sections[SearchSummary] = (
+    _best_objects,
+    _whether_to_believe,
+    _convergence,
+    _sensitivity_to_the_start,
+    _activity,
+    _typicality,
+    _counters,
+    _settings,
+)
 
 
 def pictures(
@@ -224,14 +258,22 @@ def pictures(
         The path of the page.
     """
     page, _ = report_paths(path)
-    entries = []
-    for heading, figure in figures.items():
-        content = png(figure) if isinstance(figure, np.ndarray) else figure_png(figure)
+    pngs = {
+        heading: png(figure) if isinstance(figure, np.ndarray) else figure_png(figure)
+        for heading, figure in figures.items()
+    }
+    for heading, content in pngs.items():
         replace_file(page.parent / f"{picture_name(heading)}.png", content)
-        entries.append({"title": heading, "uri": data_uri(content)})
-    html = render("pictures.html", title=title, subtitle=subtitle, pictures=entries, extra=extra_tables(extra))
-    replace_file(page, utf8(html))
+    sections = [partial(_picture, heading) for heading in pngs]
+    report = Report(
+        kind="", title=title, subtitle=subtitle, about=pngs, sections=sections, extra=extra or {}, numbered=False
+    )
+    replace_file(page, utf8(report.html(report.made_sections())))
     return page
+
+
+def _picture(heading: str, pngs: Mapping[str, bytes]) -> Section:
+    return Section(heading, [Chart(pngs[heading], heading)])
 
 
 def picture_name(heading: str) -> str:

@@ -12,18 +12,6 @@ from lso.analysis.summary import SearchSummary, median_row
 from lso.reports.tables import MISSING, Table, number, percent
 
 
-def search_checks(summary: SearchSummary) -> Table:
-    """What each check of the verdict found."""
-    rows = [[check.name, check.level, check.found] for check in summary.verdict.checks]
-    return Table(columns=["check", "level", "found"], rows=rows, title="What the verdict rests on")
-
-
-def search_rules(summary: SearchSummary) -> Table:
-    """The rules of the checks in words."""
-    rows = [[check.name, check.rule] for check in summary.verdict.checks]
-    return Table(columns=["check", "rule"], rows=rows, title="The rules", fold=True)
-
-
 def final_values_table(summary: SearchSummary) -> Table:
     """Start, best, median and worst end of each target."""
     steps, starts = summary.convergence, summary.sensitivity

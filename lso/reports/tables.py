@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from lso.vae.utils.validation import pluralize as pluralize
 
@@ -23,6 +23,7 @@ class Table:
         marked: numbers of rows to highlight.
     """
 
+    form: ClassVar[str] = "table"
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
@@ -64,6 +65,26 @@ def facts(title: str, values: Mapping[str, Any], note: str = "") -> Table:
     """Settings or provenance as a table of two columns; nested mappings are flattened with dots."""
     return Table(
         columns=["name", "value"], rows=[[k, number(v)] for k, v in flatten(values).items()], title=title, note=note
+    )
+
+
+def side_by_side(title: str, columns: Mapping[str, Any]) -> Table:
+    """Settings of several runs as one table; rows that differ come first."""
+    flats = {name: flatten(values) for name, values in columns.items()}
+    keys = list(dict.fromkeys(key for found in flats.values() for key in found))
+    rows = [
+        [key, *(MISSING if found.get(key) is None else str(found[key]) for found in flats.values())] for key in keys
+    ]
+    rows.sort(key=lambda row: len(set(row[1:])) == 1)  # stable
+    differing = sum(len(set(row[1:])) > 1 for row in rows)
+    rows_differ = "row differs" if differing == 1 else f"{differing} rows differ"
+    note = f"The first {rows_differ} between runs." if differing else ""
+    return Table(
+        columns=["name", *(["value"] if len(flats) == 1 else flats)],
+        rows=rows,
+        title=title,
+        note=note,
+        marked=range(differing),
     )
 
 

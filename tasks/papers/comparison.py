@@ -1,15 +1,12 @@
-"""Our numbers beside published ones: what may be compared, by z-score, difference or rank order, and its page."""
+"""Our numbers beside published ones: what may be compared, by z-score, difference or rank order."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from lso.reports.tables import MISSING, Table, number
 from lso.tasks.papers.published_tables import Column, PublishedTable, column_heading
 from lso.tasks.papers.reproduce import TableReproduction, measured, source, study_provenances
 from lso.tasks.training.run_set import Member, mean_and_deviation
-from lso.vae.config.methods import parse_method
 
 Ours = Mapping[str, Any]  # mean, std, n
 FEWEST = 3  # rows that have an order to speak of
@@ -229,127 +226,3 @@ def opposite_table(numbers: Mapping[str, Any]) -> Table | None:
     ]
     columns = ["column", "row", "and row"]
     return Table(columns=columns, rows=lines, title="Pairs in the opposite order", fold=True) if lines else None
-
-
-def write_reproduction_report(
-    reproduction: TableReproduction, members: Sequence[Member], numbers: Mapping[str, Any], folder: Path
-) -> Path:
-    """Write ``report.html`` and ``report.json`` of a reproduction."""
-    from lso.analysis.summary import to_json_value
-    from lso.reports.comparison import side_by_side
-    from lso.reports.data_notes import data_notes
-    from lso.reports.html import figure_uri, render, report_paths, write_report
-    from lso.reports.sweep_plots import beside_published, units_and_likelihood
-    from lso.tasks.papers import latent_use as use_of_latents
-    from lso.vae.config.training import to_dict
-
-    published = reproduction.table
-    sections: list[dict[str, Any]] = [{"table": comparison_table(numbers, published)}]
-    if panels := _panels(numbers):
-        names = {index: row["label"] for index, row in enumerate(numbers["rows"], start=1)}
-        chart = {"chart": figure_uri(beside_published(panels, names)), "caption": FIGURE}
-        sections.append({"title": "Ours against published", **chart})
-    if found := _points(reproduction, members):
-        sections.append(
-            {
-                "title": "Likelihood and active units",
-                "chart": figure_uri(units_and_likelihood(*found)),
-                "caption": UNITS,
-            }
-        )
-    tables = (rank_table(numbers), opposite_table(numbers), reading_table(numbers, published))
-    sections += [{"table": found} for found in tables if found]
-    sections += use_of_latents.sections(members, labels_of(published))
-    configs = {
-        job.planned.name: to_dict(job.planned.config) for job in reproduction.jobs if not job.planned.config.seed
-    }
-    if configs:
-        sections.append({"title": "Configuration", "table": side_by_side("", configs)})
-    infos = {member.planned.name: member.info for member in members if member.run}
-    html = render(
-        "sections.html",
-        title=f"Reproduction of {published.name}",
-        subtitle=published.source,
-        banners=reproduction_banners(numbers, members),
-        notes=[*data_notes(infos), *_devices(infos)],
-        sections=sections,
-        json_name=report_paths(folder)[1].name,
-    )
-    told = {"table": published.name, "source": published.source, "banners": reproduction_banners(numbers, members)}
-    trainings = {
-        name: {key: info.get(key) for key in ("status", "sentence", "seconds", "device")}
-        for name, info in infos.items()
-    }
-    content = to_json_value({**told, **numbers, "asked": reproduction.asked, "trainings": trainings})
-    return write_report(folder, html, content, "reproduction")
-
-
-def labels_of(published: PublishedTable) -> dict[str, str]:
-    """What the paper calls each training, where that names one row alone.
-
-    Args:
-        published: the table.
-    Returns:
-        Training -> label.
-    """
-    counts = Counter(row.label for row in published.rows)
-    return {row.training: row.label for row in published.rows if row.train and counts[row.label] == 1}
-
-
-FIGURE = "A line for each row of the table: published (circle) and ours (diamond); axes may be logarithmic."
-
-
-UNITS = "As He et al. (2019), Figure 4: on the test split, a point for each run of ours; those of equal units stand a "
-UNITS += "little beside one another. A model without latents is a level."
-
-
-def _points(
-    reproduction: TableReproduction, members: Sequence[Member]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
-    """Our runs and the published rows as `units_and_likelihood` takes them, by NLL where there is one, else by -ELBO.
-
-    None for a table without active units, or of several latent sizes, and where nothing is measured yet.
-    """
-    table = reproduction.table
-    part = next((part for part, quantity in table.compared if quantity == "au" and not table.latent_dims), None)
-    runs = [
-        (table.rows[job.row].label, {quantity: measured(member, quantity) for quantity in ("nll", "neg_elbo", "au")})
-        for job, member in zip(reproduction.jobs, members, strict=True)
-        if not table.rows[job.row].reading_of
-    ]
-    runs = [(label, found) for label, found in runs if found["neg_elbo"]]
-    if part is None or not any(found["au"] for _, found in runs):
-        return None
-    nll = (part, "nll") in table.compared and all(found["nll"] for _, found in runs)
-    quantity, key = ("nll", "iw_nll") if nll else ("neg_elbo", "neg_elbo")
-
-    def point(label: str, found: Mapping[str, float]) -> dict[str, Any]:
-        value = {"neg_elbo": found[quantity], key: found[quantity]}
-        return {"method": label, "latent_dim": int("au" in found), "active_units": found.get("au"), **value}
-
-    ours = [point(label, {key: values[0] for key, values in found.items() if values}) for label, found in runs]
-    figures = {
-        row.label: {key: float(one.mean) for (of, key), one in row.figures.items() if of == part} for row in table.rows
-    }
-    # A row whose active units were not published need not be of a model without latents.
-    shown = [
-        row
-        for row in table.rows
-        if not row.reading_of and ("au" in figures[row.label] or (row.train and not parse_method(row.train).latents))
-    ]
-    printed = [point(row.label, found) for row in shown if quantity in (found := figures[row.label])]
-    return ours, printed
-
-
-def _panels(numbers: Mapping[str, Any]) -> dict[str, list[tuple[int, float, float]]]:
-    panels: dict[str, list[tuple[int, float, float]]] = {name: [] for name in numbers["columns"]}
-    for index, row in enumerate(numbers["rows"], start=1):
-        for name, cell in row["cells"].items():
-            if cell["published"] and cell["ours"] and not row["reading_of"]:
-                panels[name].append((index, cell["published"]["mean"], cell["ours"]["mean"]))
-    return {name: entries for name, entries in panels.items() if entries}
-
-
-def _devices(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    found = {f"{info['device']} ({info['threads']} CPU threads)" for info in infos.values()}
-    return [f"Trained on {', '.join(sorted(found))}."] if found else []

@@ -1,29 +1,32 @@
 """Charts of searches read off at stopping thresholds: gap, distances and steps, one line a model."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from lso.reports.plots import DARK, bottom_legend, canvas, series_style, use_chart_style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-import dataclasses
-from pathlib import Path
-from typing import Any
-
-import torch
-
 from lso.analysis.convergence import finite_median
+from lso.analysis.summary import to_json_value
+from lso.decoders.decoder import is_image
+from lso.reports.data_notes import data_banners
+from lso.reports.images import labelled_rows
+from lso.reports.plots import DARK, bottom_legend, canvas, series_style, use_chart_style
+from lso.reports.report import Chart, Report, Section, Sections
 from lso.reports.tables import MISSING, Table, number, pluralize
 from lso.tasks.papers.claims import MIN_TARGETS, Claim, judge_claims, name_of
 from lso.tasks.papers.image_targets import CONTROL_STEPS, TASK, BenchmarkConfig, TargetOutcome
 from lso.tasks.papers.published_tables import published_table
 from lso.tasks.search.gradient import IMAGE_CONTEXTS
 from lso.vae.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDE = 20.0  # largest median over smallest from which an axis is logarithmic
 
@@ -254,51 +257,97 @@ def write_image_targets_report(
     Returns:
         Where the page is.
     """
-    from lso.analysis.summary import to_json_value
-    from lso.reports.html import figure_uri, render, report_paths, write_report
-
     rate, first = next(iter(outcomes.items()))
-    claims = judge_claims(first)
-    met = any(bool(o.reached.any()) for o in first)
-    caption = "Median and middle half over the targets that met the threshold (from both starts, in the lower panels "
-    caption += "from the prior); hollow where some did not, and no marker where none did. Thresholds tighten to the "
-    caption += "right."
-    sections: list[dict[str, Any]] = [
-        *([{"table": image_target_claims(claims)}] if claims else []),
-        {"table": iteration_table(first)},
-        *(
-            [{"title": "Thresholds", "chart": figure_uri(thresholds(_panels(first))), "caption": caption}]
-            if met
-            else []
-        ),
-        {"table": threshold_table(first)},
-        *([{"table": control_table(first)}] if config.controls else []),
-        {"title": "Pictures", "chart": _pictures(first, images), "caption": PICTURED},
-        {"table": model_table(first)},
-    ]
-    for other, found in list(outcomes.items())[1:]:
-        sections.append({"title": f"Learning rate {other:g}", "table": iteration_table(found)})
-        if judged := judge_claims(found):
-            sections.append({"table": image_target_claims(judged)})
-    context = IMAGE_CONTEXTS[config.context] if any(o.free_running is not None for o in first) else ""
-    notes = [f"The decoder's context: {context}."] if context else []
     sizes = f"{pluralize(len(first), 'model')}, {pluralize(len(images), 'image')}"
-    html = render(
-        "sections.html",
-        title="Toy latent search",
-        subtitle=f"{sizes}, Adam at {rate:g}; the protocol of NE-VAE (2021), section 5.4",
-        banners=list(banners),
-        notes=notes,
-        sections=sections,
-        json_name=report_paths(folder)[1].name,
-    )
+    context = IMAGE_CONTEXTS[config.context] if any(o.free_running is not None for o in first) else ""
     numbers = {
         "settings": to_json_value(dataclasses.asdict(config)),
         "banners": list(banners),
-        "claims": [to_json_value({"claim": c.claim, "judgement": c.judgement, "evidence": c.evidence}) for c in claims],
+        "claims": [
+            to_json_value({"claim": c.claim, "judgement": c.judgement, "evidence": c.evidence})
+            for c in judge_claims(first)
+        ],
         "learning_rates": {f"{lr:g}": [to_json_value(numbers_of(o)) for o in found] for lr, found in outcomes.items()},
     }
-    return write_report(folder, html, numbers, "image-targets")
+    report = Report(
+        kind="image-targets",
+        title="Toy latent search",
+        subtitle=f"{sizes}, Adam at {rate:g}; the protocol of NE-VAE (2021), section 5.4",
+        about=SearchedModels(outcomes=outcomes, images=images, config=config),
+        sections=IMAGE_TARGET_SECTIONS,
+        banners=list(banners),
+        numbers=numbers,
+        notes=[f"The decoder's context: {context}."] if context else [],
+    )
+    return report.save(folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SearchedModels:
+    """What the report is made from; arguments as of `write_image_targets_report`."""
+
+    outcomes: Mapping[float, Sequence[TargetOutcome]]
+    images: Tensor
+    config: BenchmarkConfig
+
+    @property
+    def judged(self) -> Sequence[TargetOutcome]:
+        """The outcomes at the first learning rate."""
+        return next(iter(self.outcomes.values()))
+
+
+def _claims_of_the_paper(about: SearchedModels) -> Section:
+    """What the paper says, and what the numbers here say to it."""
+    claims = judge_claims(about.judged)
+    return Section("Claims", [image_target_claims(claims) if claims else None])
+
+
+def _steps_needed(about: SearchedModels) -> Section:
+    """Steps to each threshold, and what the starts come to there."""
+    caption = "Median and middle half over the targets that met the threshold (from both starts, in the lower panels "
+    caption += "from the prior); hollow where some did not, and no marker where none did. Thresholds tighten to the "
+    caption += "right."
+    chart, found = None, about.judged
+    if any(bool(o.reached.any()) for o in found):
+        chart = Chart(thresholds(_panels(found)), "Loss gap, distances and steps by threshold", caption)
+    controls = control_table(found) if about.config.controls else None
+    return Section("Thresholds", [iteration_table(found), chart, threshold_table(found), controls])
+
+
+def _pictures(about: SearchedModels) -> Section | None:
+    """The first targets and what was found for them."""
+    if not is_image(tuple(about.images.shape[1:])):
+        return None
+    rows, labels = [about.images[:SHOWN].float().cpu()], ["targets"]
+    for outcome in about.judged:
+        rows += [outcome.decoded[:SHOWN, 0], outcome.decoded[:SHOWN, 1]]
+        labels += [f"{model_heading(outcome, about.judged)}, {start}" for start in ("prior", "encoder")]
+    sheet = labelled_rows(torch.stack(rows), labels, at_least=64)
+    return Section("Pictures", [Chart(sheet, "Targets, and what each model found from both starts", PICTURED)])
+
+
+def _models(about: SearchedModels) -> Section:
+    """What was searched."""
+    return Section("Models", [model_table(about.judged)])
+
+
+def _other_learning_rates(about: SearchedModels) -> Section:
+    """Steps and claims at the further learning rates."""
+    parts = []
+    for rate, found in list(about.outcomes.items())[1:]:
+        table, claims = iteration_table(found), judge_claims(found)
+        parts.append(dataclasses.replace(table, title=f"Learning rate {rate:g}: {table.title}"))
+        parts += [image_target_claims(claims)] if claims else []
+    return Section("Other learning rates", parts)
+
+
+IMAGE_TARGET_SECTIONS: Sections[SearchedModels] = (
+    _claims_of_the_paper,
+    _steps_needed,
+    _pictures,
+    _models,
+    _other_learning_rates,
+)
 
 
 def _panels(outcomes: Sequence[TargetOutcome]) -> dict[str, dict[str, Any]]:
@@ -325,14 +374,12 @@ def image_targets_banners(runs: Sequence[Run], cut: str, waiting: Sequence[str])
     Returns:
         Sentences.
     """
-    from lso.reports.data_notes import data_banners as substitutes
-
     found = []
     if cut:
         found.append(f"Cut off: {cut}. Not searched, or not to the end: {', '.join(waiting)}.")
     if (task := runs[0].config.data.task) != TASK:
         found.append(f"NOT the paper's data ({TASK}), but {task}: its figures and claims are left out.")
-    return found + substitutes({run.path.name: run.info for run in runs})
+    return found + data_banners({run.path.name: run.info for run in runs})
 
 
 def numbers_of(outcome: TargetOutcome) -> dict[str, Any]:
@@ -344,16 +391,3 @@ def numbers_of(outcome: TargetOutcome) -> dict[str, Any]:
     sizes = {"latent_dim": outcome.latent_dim, "active_units": outcome.active_units}
     controls = {name: {key: v.tolist() for key, v in found.items()} for name, found in outcome.controls.items()}
     return {**plain, **sizes, "thresholds": list(outcome.thresholds), **lists, "controls": controls, "free": free}
-
-
-def _pictures(outcomes: Sequence[TargetOutcome], images: Tensor) -> str:
-    from lso.decoders.decoder import is_image
-    from lso.reports.images import data_uri, labelled_rows, png
-
-    if not is_image(tuple(images.shape[1:])):
-        return ""
-    rows, labels = [images[:SHOWN].float().cpu()], ["targets"]
-    for outcome in outcomes:
-        rows += [outcome.decoded[:SHOWN, 0], outcome.decoded[:SHOWN, 1]]
-        labels += [f"{model_heading(outcome, outcomes)}, {start}" for start in ("prior", "encoder")]
-    return data_uri(png(labelled_rows(torch.stack(rows), labels, at_least=64)))

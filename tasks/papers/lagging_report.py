@@ -1,20 +1,19 @@
 """The page of the lagging experiment: claims, final metrics, posterior mean spaces and the path of one datum."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
+from lso.analysis.summary import to_json_value
+from lso.reports.data_notes import data_notes
+from lso.reports.images import figure_png
 from lso.reports.plots import COLOURS, DARK, canvas, use_chart_style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-import dataclasses
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
+from lso.reports.report import Chart, Part, Report, Section, Sections
 from lso.reports.tables import Table, facts, number
 from lso.tasks.papers.lagging import METHODS, LaggingConfig
 from lso.tasks.papers.lagging_metrics import (
@@ -26,8 +25,10 @@ from lso.tasks.papers.lagging_metrics import (
     PosteriorMeans,
     staircase,
 )
+from lso.vae.utils.files import replace_file
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -217,33 +218,54 @@ def _panel(step: int, at: PosteriorMeans) -> tuple[str, Any, Any]:
 
 def write_lagging_report(found: Findings, config: LaggingConfig, folder: Path, banners: Sequence[str] = ()) -> Path:
     """Write ``report.html``, ``report.json`` and the pictures as PNG files."""
-    from lso.analysis.summary import to_json_value
-    from lso.reports.data_notes import data_notes
-    from lso.reports.html import render, report_paths, write_report
-    from lso.reports.images import data_uri, figure_png
-    from lso.vae.utils.files import replace_file
-
-    sections: list[dict[str, Any]] = [{"table": claim_table(found)}, {"table": ending_table(found)}]
-    drawn = figures(found)
-    pictures = {name: figure_png(figure) for name, (_, _, figure) in drawn.items()}
-    for name, (title, caption, _) in drawn.items():
-        sections.append({"title": title, "chart": data_uri(pictures[name]), "caption": caption})
-    settings = {**dataclasses.asdict(config), "methods": dict(METHODS), "grid": f"[-20, 20], stride {config.stride:g}"}
-    sections.append({"title": "Settings", "table": facts("", settings)})
+    drawn = {name: (title, caption, figure_png(figure)) for name, (title, caption, figure) in figures(found).items()}
     whole = {name: info for name, info in found.infos.items() if not name.startswith("one-")}
-    html = render(
-        "sections.html",
+    report = Report(
+        kind="lagging",
         title="Lagging inference",
         subtitle="Plain and aggressive training on synthetic sequences, scalar z; He et al. (2019), section 3",
+        about=LaggingResults(found=found, config=config, pictures=drawn),
+        sections=LAGGING_SECTIONS,
         banners=[*banners, sentence(found)],
+        numbers=to_json_value(numbers(found, config) | {"banners": list(banners)}),
         notes=data_notes(whole),
-        sections=sections,
-        json_name=report_paths(folder)[1].name,
     )
-    page = write_report(folder, html, to_json_value(numbers(found, config) | {"banners": list(banners)}), "lagging")
-    for name, content in pictures.items():
+    page = report.save(folder)
+    for name, (_, _, content) in drawn.items():
         replace_file(folder / f"{name}.png", content)
     return page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaggingResults:
+    """What the report is made from: findings, settings, and pictures as (title, caption, PNG file) by file name."""
+
+    found: Findings
+    config: LaggingConfig
+    pictures: Mapping[str, tuple[str, str, bytes]]
+
+
+def _claims_of_the_paper(about: LaggingResults) -> Section:
+    """What the paper says, and the final metrics."""
+    return Section("Claims", [claim_table(about.found), ending_table(about.found)])
+
+
+def _posterior_means(about: LaggingResults) -> Section:
+    """The posterior mean spaces and the path of one datum."""
+    parts: list[Part] = []
+    for title, caption, content in about.pictures.values():
+        parts.append(Chart(content, title, f"{title}. {caption}"))
+    return Section("Posterior means", parts)
+
+
+def _settings(about: LaggingResults) -> Section:
+    """How it was made."""
+    config = about.config
+    own = {"methods": dict(METHODS), "grid": f"[-20, 20], stride {config.stride:g}"}
+    return Section("Settings", [facts("", {**dataclasses.asdict(config), **own})])
+
+
+LAGGING_SECTIONS: Sections[LaggingResults] = (_claims_of_the_paper, _posterior_means, _settings)
 
 
 def numbers(found: Findings, config: LaggingConfig) -> dict[str, Any]:

@@ -5,12 +5,15 @@ As figures 1 to 5 of the NE-VAE paper (2021), section 5.3.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lso.reports import plots
+from lso.reports.images import labelled_rows
+from lso.reports.report import Chart, Section
 from lso.reports.tables import MISSING, Table, number
 from lso.tasks import exploration, traversals
 from lso.tasks.training.run_set import Member
@@ -26,46 +29,39 @@ NEAR = 2.0  # where codes of the prior lie
 PICTURED = 8  # trainings that are drawn
 
 
-def sections(members: Sequence[Member], labels: Mapping[str, str] = {}) -> list[dict[str, Any]]:
-    """Parts of a page on several trainings.
+def activity_section(runs: Mapping[str, Run]) -> Section | None:
+    """Which dimensions each model uses (the paper's figure 1)."""
+    if not (codes := _codes(runs)):
+        return None
+    chart = Chart(plots.dimensions_across(codes), "Activity of each dimension, sorted", ACTIVITY)
+    return Section("Activity of each dimension", [chart, active_units_table(codes)])
 
-    Args:
-        members: of `lso.tasks.training.multi_run.train_all`; of each method the first that is finished counts, or else
-            the first that is begun, under a name that says how far it is; none without latents.
-        labels: what the paper calls a method; others go by their own name.
-    Returns:
-        Charts and tables for ``sections.html``; none where nothing is begun.
-    """
-    from lso.reports import plots
-    from lso.reports.html import figure_uri
 
-    runs = _first(members, labels)
-    codes = {name: found for name, run in runs.items() if (found := run.codes()) is not None}
+def reencoding_section(runs: Mapping[str, Run]) -> Section | None:
+    """Re-encoding error by epoch (the paper's figure 2)."""
+    if not (codes := _codes(runs)):
+        return None
+    chart = Chart(plots.reencoding({name: runs[name].metrics() for name in codes}), "Re-encoding error", REENCODING)
+    return Section("Re-encoding error over training", [chart])
+
+
+def traversals_section(runs: Mapping[str, Run]) -> Section | None:
+    """How images change along live and dead dimensions (the paper's figures 3 to 5)."""
+    codes = {name: found for name, found in _codes(runs).items() if runs[name].config.kind == "image"}
+    codes = dict(list(codes.items())[:PICTURED])
     if not codes:
-        return []
-    rows = {name: runs[name].metrics() for name in codes}
-    made: list[dict[str, Any]] = [
-        {
-            "title": "Activity of each dimension",
-            "chart": figure_uri(plots.dimensions_across(codes)),
-            "caption": ACTIVITY,
-            "table": active_units_table(codes),
-        },
-        {
-            "title": "Re-encoding error over training",
-            "chart": figure_uri(plots.reencoding(rows)),
-            "caption": REENCODING,
-        },
+        return None
+    models = {name: runs[name].model() for name in codes}
+    moved = {name: travel(models[name], codes[name]) for name in codes}
+    sheets = [
+        Chart(_sheet(models[name], codes[name]), f"Traversals of {name}", f"{name}. {TRAVERSALS}") for name in codes
     ]
-    pictured = [name for name in codes if runs[name].config.kind == "image"][:PICTURED]
-    moved = {name: travel(runs[name].model(), codes[name]) for name in pictured}
-    if moved:
-        made.append({"title": "Along live and dead dimensions", "table": moved_table(moved)})
-    made += [
-        {"title": f"Traversals of {name}", "chart": _sheet(runs[name].model(), codes[name]), "caption": TRAVERSALS}
-        for name in pictured
-    ]
-    return made
+    return Section("Along live and dead dimensions", [moved_table(moved), *sheets])
+
+
+def _codes(runs: Mapping[str, Run]) -> dict[str, Codes]:
+    """The posterior codes of runs that kept them."""
+    return {name: found for name, run in runs.items() if (found := run.codes()) is not None}
 
 
 ACTIVITY = "Validation split, one training a method. Left: variance of posterior means, active from 0.01 up. Right: "
@@ -76,8 +72,15 @@ TRAVERSALS += f"{FEW} least active ones; then from the origin to norm {REACH:g} 
 TRAVERSALS += "also with the active dimensions held at 0 (where all are active, the most active quarter of them)."
 
 
-def _first(members: Sequence[Member], labels: Mapping[str, str]) -> dict[str, Run]:
-    """The first finished run of each method, else the first that is begun and has weights."""
+def first_runs(members: Sequence[Member], labels: Mapping[str, str]) -> dict[str, Run]:
+    """One run with latents of each method, by name.
+
+    Args:
+        members: of `lso.tasks.training.multi_run.train_all`.
+        labels: what the paper calls a method; others go by their own name.
+    Returns:
+        The first that is finished, else the first that has weights, under a name that says how far it is.
+    """
     chosen: dict[str, Member] = {}
     for member in members:
         if member.run and member.planned.config.architecture.latent_dim and (member.run.path / MODEL).is_file():
@@ -163,10 +166,8 @@ def _drawing(model: VAE) -> exploration.Drawing:
     return exploration.Drawing(how=exploration.default_how(model))
 
 
-def _sheet(model: VAE, codes: Codes) -> str:
+def _sheet(model: VAE, codes: Codes) -> np.ndarray:
     """The picture of a model's traversals."""
-    from lso.reports.images import data_uri, labelled_rows, png
-
     mean, latent = codes.mean, model.latent_dim
     order, variance = traversals.most_active(mean), mean_variance(mean)
     shown = list(dict.fromkeys([*order[:FEW], *order[-FEW:]]))
@@ -182,4 +183,4 @@ def _sheet(model: VAE, codes: Codes) -> str:
         rows += [path.codes(STEPS)[path.names.index(name)] for path in (free, rest)]
         labels += [name, f"{name}, {len(held)} held"]
     images = exploration.decode_images(model, torch.stack(rows), _drawing(model))
-    return data_uri(png(labelled_rows(images, labels)))
+    return labelled_rows(images, labels)

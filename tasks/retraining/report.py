@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from lso.analysis.summary import to_json_value
-from lso.reports.comparison import side_by_side
-from lso.reports.html import extra_tables, figure_uri, render, report_paths, verdict_values, write_report
-from lso.reports.images import data_uri, image_png
-from lso.reports.tables import Table, number, percent
+from lso.reports.report import Card, Chart, Note, Part, Report, Section, Sections, Texts, TileRow, Tiles, verdict_box
+from lso.reports.shared_sections import STRANGE, check_tables, ranked_text, ranked_tile
+from lso.reports.tables import Table, number, percent, side_by_side
 from lso.results.result import Evaluation
 from lso.tasks.goals import Goal
 from lso.tasks.retraining.records import RetrainingResult
@@ -48,46 +47,26 @@ def retraining_report(result: RetrainingResult, path: str | Path | None = None) 
 
 def write_report_page(summary: RetrainingSummary, path: str | Path) -> Path:
     """`retraining_report` from numbers that are there already."""
-    result, goal = summary.result, summary.goal
-    info = Run(result.folder).info
+    return make_retraining_report(summary).save(path)
+
+
+def make_retraining_report(summary: RetrainingSummary) -> Report[RetrainingSummary]:
+    """The report of weighted retraining, from numbers that are there already."""
+    goal, info = summary.goal, Run(summary.result.folder).info
     settings, extra = dict(info["search"]), _extra(summary, info)
-    best, rows = result.best, len(summary.rows)
-    html = render(
-        "retraining.html",
+    rounds, latent = pluralize(len(summary.rows), "round"), pluralize(summary.latent_dim, "latent dimension")
+    return Report(
+        kind="search",
         title="Weighted retraining report",
-        subtitle=f"{goal.name} ({_sense_word(goal)}) · {settings['optimizer']} · {pluralize(rows, 'round')} · "
-        f"{pluralize(summary.latent_dim, 'latent dimension')}",
-        v=verdict_values(summary.verdict),
-        cards=_cards(summary, best),
-        charts=_charts(summary),
-        tables={
-            "checks": Table(
-                columns=["check", "level", "found"],
-                rows=[[check.name, check.level, check.found] for check in summary.verdict.checks],
-                title="What the verdict rests on",
-            ),
-            "rules": Table(
-                columns=["check", "rule"],
-                rows=[[check.name, check.rule] for check in summary.verdict.checks],
-                title="The rules",
-                fold=True,
-            ),
-            "top": best_table(summary),
-            "searches": search_table(summary),
-            "retrainings": retraining_table(summary),
-            "settings": side_by_side("", {"": settings}),
-            "extra": extra_tables(extra),
-        },
-        tiles=_image_tiles(summary),
-        paid=_capitalize(summary.verdict.check("retraining").found),
-        stale=_capitalize(summary.verdict.check("codes").found),
-        ending=result.sentence,
-        models=f"The model of round NN is a training run, {ROUNDS_FOLDER}/NN/train: lso sample, encode and decode "
-        "take it.",
-        json_name=report_paths(path)[1].name,
+        subtitle=f"{goal.name} ({_sense_word(goal)}) · {settings['optimizer']} · {rounds} · {latent}",
+        about=summary,
+        sections=RETRAINING_SECTIONS,
+        verdicts=[verdict_box(summary.verdict)],
+        cards=_cards(summary, summary.result.best),
+        numbers=retraining_numbers(summary, settings, extra),
+        extra=extra,
         tile=72,
     )
-    return write_report(path, html, retraining_numbers(summary, settings, extra), "search")
 
 
 def retraining_numbers(
@@ -200,40 +179,91 @@ def _sense_word(goal: Goal) -> str:
     return "maximized" if goal.maximize else "minimized"
 
 
-def _cards(summary: RetrainingSummary, best: Evaluation | None) -> list[tuple[str, str, str]]:
+def _cards(summary: RetrainingSummary, best: Evaluation | None) -> list[Card]:
     count, goal, rows = summary.counters, summary.goal, summary.rows
     where = f"found in round {summary.ranked[0][0]}" if summary.ranked else "nothing was valid"
     attainable = "" if goal.best is None else f"; attainable {number(goal.best)}"
     first = summary.best_of(summary.whole[0].values) if summary.whole else None
     cards = [
-        ("best value", number(None if best is None else best.value), where + attainable),
-        ("best typical", number(summary.best_typical), "at a code typical of the prior"),
-        ("first round's best", number(first), f"best of the training data {number(summary.best_of_data)}"),
-        ("distinct valid objects", number(count["unique"]), f"of {number(count['calls'])} calls"),
+        Card("best value", number(None if best is None else best.value), where + attainable),
+        Card("best typical", number(summary.best_typical), "at a code typical of the prior"),
+        Card("first round's best", number(first), f"best of the training data {number(summary.best_of_data)}"),
+        Card("distinct valid objects", number(count["unique"]), f"of {number(count['calls'])} calls"),
     ]
     if summary.stale is not None:
-        cards.append(("earlier codes that stand", percent(summary.stale[1]), f"of {number(summary.stale[0])} objects"))
+        objects, share = summary.stale
+        cards.append(Card("earlier codes that stand", percent(share), f"of {number(objects)} objects"))
     if rows:
         last = rows[-1]
         small = f"training data reproduced {percent(last.anchors.reproduced)}"
-        cards.append(("active units", f"{last.anchors.active_units} of {summary.latent_dim}", small))
+        cards.append(Card("active units", f"{last.anchors.active_units} of {summary.latent_dim}", small))
     return cards
 
 
-def _charts(summary: RetrainingSummary) -> dict[str, str]:
+# --- the sections of the page ---------------------------------------------------------------------------------------
+
+
+def _best_objects(summary: RetrainingSummary) -> Section:
+    """The best distinct objects, decoded by the model of the round that found each."""
+    return Section("Best objects", [*_best(summary), best_table(summary)])
+
+
+def _whether_to_believe(summary: RetrainingSummary) -> Section:
+    """What each check of the verdict found, and its rule."""
+    return Section("Whether to believe it", check_tables(summary.verdict.checks))
+
+
+def _progress(summary: RetrainingSummary) -> Section:
+    """The best value so far, whether retraining paid, and why the search ended."""
     from lso.tasks.retraining import plots as figures
 
-    goal, rows = summary.goal, summary.rows
+    goal = summary.goal
     levels = {"best of the training data": summary.best_of_data, "best attainable": goal.best}
     values = [stage.values.numpy() for stage in summary.stages]
-    shares: dict[str, Sequence[float | None]] = {
-        "training data": [row.anchors.reproduced for row in rows],
-        "objects found before": [None if row.history is None else row.history.reproduced for row in rows],
-        "the round's codes, by the last model": [stage.standing for stage in summary.whole],
-    }
-    progress = figures.plot_progress(values, goal.maximize, f"{goal.name} ({_sense_word(goal)})", levels)
-    codes = figure_uri(figures.plot_codes(shares, [row.drift.per_active for row in rows])) if rows else ""
-    return {"progress": figure_uri(progress), "codes": codes}
+    figure = figures.plot_progress(values, goal.maximize, f"{goal.name} ({_sense_word(goal)})", levels)
+    caption = "At each vertical line the model was trained further, on the training data and all objects found so "
+    caption += "far, of which the best are drawn most often."
+    chart = Chart(figure, "Best so far against distinct valid objects scored", caption)
+    paid, ending = _capitalize(summary.verdict.check("retraining").found), Note(summary.result.sentence)
+    return Section("Progress", [paid, chart, search_table(summary), ending])
+
+
+def _models_and_codes(summary: RetrainingSummary) -> Section:
+    """What each retraining did to the codes."""
+    from lso.tasks.retraining import plots as figures
+
+    rows, chart = summary.rows, None
+    if rows:
+        shares: dict[str, Sequence[float | None]] = {
+            "training data": [row.anchors.reproduced for row in rows],
+            "objects found before": [None if row.history is None else row.history.reproduced for row in rows],
+            "the round's codes, by the last model": [stage.standing for stage in summary.whole],
+        }
+        caption = "Left: share of the training data and of earlier objects that the round's model reproduces from the "
+        caption += "codes that it gives them, and share of the round's objects that the last model reproduces from the "
+        caption += "codes at which they were found. Right: mean squared distance between the codes of a sample of the "
+        caption += "training data before and after retraining."
+        figure = figures.plot_codes(shares, [row.drift.per_active for row in rows])
+        chart = Chart(figure, "Shares reproduced and drift of codes by round", caption)
+    stale = _capitalize(summary.verdict.check("codes").found)
+    models = (
+        f"The model of round NN is a training run, {ROUNDS_FOLDER}/NN/train: lso sample, encode and decode take it."
+    )
+    return Section("Models and codes", [stale, chart, retraining_table(summary), Note(models)])
+
+
+def _settings(summary: RetrainingSummary) -> Section:
+    """How it was made."""
+    return Section("Settings", [side_by_side("", {"": dict(Run(summary.result.folder).info["search"])})])
+
+
+RETRAINING_SECTIONS: Sections[RetrainingSummary] = (
+    _best_objects,
+    _whether_to_believe,
+    _progress,
+    _models_and_codes,
+    _settings,
+)
 
 
 def search_table(summary: RetrainingSummary) -> Table:
@@ -315,31 +345,23 @@ def best_table(summary: RetrainingSummary) -> Table:
     return Table(columns=[*columns, "re-encoding error"], rows=rows, fold=True, title="More on each")
 
 
-def _image_tiles(summary: RetrainingSummary) -> dict[str, Any]:
-    """The best distinct objects, decoded by the model of the round that found each."""
+def _best(summary: RetrainingSummary) -> list[Part]:
+    """The best distinct objects as pictures or texts, or a note why they are not shown."""
     top = summary.ranked[:SHOWN_OBJECTS]
     if not top:
-        return {"rows": [], "note": "No object was valid."}
+        return [Note("No object was valid.")]
     note = "The best distinct objects of all rounds, best first, with value and round."
     if any(record.decoded is not None for _, record in top):
-        texts = [(number(one.value), one.decoded, f"round {i}{_atypical_suffix(one)}") for i, one in top]
-        return {"rows": [], "texts": texts, "note": note}
+        lines = [
+            ranked_text(rank, one.value, one.decoded, f"round {i}{'' if typical(one) else ', atypical'}")
+            for rank, (i, one) in enumerate(top, 1)
+        ]
+        return [Note(note), Texts(lines=lines)]
     images = decode_best(summary, SHOWN_OBJECTS)
     if images is None:
-        return {"rows": [], "note": "Only images and texts are shown."}
-    rows = [
-        {
-            "uri": data_uri(image_png(image)),
-            "alt": f"rank {rank}, value {number(record.value)}",
-            "value": number(record.value),
-            "small": f"round {i}{_atypical_suffix(record)}",
-            "strange": not typical(record),
-        }
-        for rank, (image, (i, record)) in enumerate(zip(images, top, strict=True), 1)
+        return [Note("Only images and texts are shown.")]
+    row = [
+        ranked_tile(image, rank, one.value, f"round {i}", typical(one))
+        for rank, (image, (i, one)) in enumerate(zip(images, top, strict=True), 1)
     ]
-    strange = " Red frame: the code is atypical." * any(not typical(record) for _, record in top)
-    return {"rows": rows, "note": note + strange}
-
-
-def _atypical_suffix(record: Evaluation) -> str:
-    return "" if typical(record) else ", atypical"
+    return [Note(note + STRANGE * any(not typical(one) for _, one in top)), Tiles(rows=[TileRow(tiles=row)])]

@@ -1,12 +1,14 @@
 """A sweep over methods, latent sizes and seeds, reported as means over seeds. Torch-free until its report is drawn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lso.reports.data_notes import data_banners, data_notes
+from lso.reports.report import Chart, Report, Section, Sections
 from lso.reports.report_kind import kind_of
-from lso.reports.tables import MISSING, Table, number, pluralize
+from lso.reports.tables import MISSING, Table, number, pluralize, side_by_side
 from lso.tasks.training.plan import Settings, merge, plan
 from lso.tasks.training.run_set import (
     LATENT_METRICS,
@@ -20,7 +22,7 @@ from lso.tasks.training.run_set import (
 )
 from lso.tasks.training.run_set import check_folders as check_folders
 from lso.vae.config.methods import Method, parameters, parse_method
-from lso.vae.config.training import TrainConfig
+from lso.vae.config.training import TrainConfig, to_dict
 from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.runs import INFO, Run
 from lso.vae.utils.reading import read_json
@@ -159,10 +161,8 @@ def _format_value(value: Any) -> str:
 
 def sweep_banners(members: Sequence[Member]) -> list[str]:
     """Warnings at the top of a sweep's report: substituted data, unfinished and failed trainings."""
-    from lso.reports.data_notes import data_banners as substitutes
-
     return [
-        *substitutes({member.planned.name: member.info for member in members if member.run}),
+        *data_banners({member.planned.name: member.info for member in members if member.run}),
         *unfinished_notes(sweep_points(members)),
     ]
 
@@ -231,7 +231,7 @@ def sweep_table(rows: Sequence[Mapping[str, Any]], spec: EvaluationSpec) -> Tabl
     if any(row["together"] > 1 for row in rows):
         note += " Models that were trained together each have the seconds of all of them."
     columns = ["method", "latents", "seeds", *(COLUMNS[key] for key in shown)]
-    return Table(columns=columns, rows=lines, title="Test metrics", note=note)
+    return Table(columns=columns, rows=lines, note=note)
 
 
 def format_with_deviation(value: Mapping[str, Any] | None) -> str:
@@ -258,43 +258,62 @@ def unfinished_notes(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return sentences
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """What a sweep's report is made from: its trainings, and how they were evaluated."""
+
+    members: Sequence[Member]
+    spec: EvaluationSpec
+
+
 def write_sweep_report(members: Sequence[Member], root: Path, spec: EvaluationSpec, out: Path | None = None) -> Path:
     """Write ``report.html`` and ``report.json`` of a sweep into its folder."""
     from lso.analysis.summary import to_json_value
-    from lso.reports.comparison import side_by_side
-    from lso.reports.data_notes import data_notes
-    from lso.reports.html import figure_uri, render, report_paths, write_report
-    from lso.reports.sweep_plots import draw_sweep
-    from lso.vae.config.training import to_dict
 
     found = sweep_points(members)
     rows, infos = sweep_cells(found), {member.planned.name: member.info for member in members if member.run}
-    configs = {name: to_dict(config) for name, config in _first_seeds(members).items()}
-    sections: list[dict[str, Any]] = [{"table": sweep_table(rows, spec)}]
-    if any("neg_elbo" in point for point in found):
-        sections.append(
-            {"title": "Active units and likelihood", "chart": figure_uri(draw_sweep(found)), "caption": FIGURE_CAPTION}
-        )
-    sections.append({"title": "Configuration", "table": side_by_side("", configs)})
-    sections.append({"table": _trainings_table(found)})
-    html = render(
-        "sections.html",
+    told = {"cells": rows, "trainings": found, "asked": spec}
+    report = Report(
+        kind="sweep",
         title="Sweep",
         subtitle=f"{pluralize(len(rows), 'setting')}, {pluralize(len(found), 'training')}, {root.name}",
+        about=Sweep(members=members, spec=spec),
+        sections=SWEEP_SECTIONS,
         banners=sweep_banners(members),
+        numbers={"banners": sweep_banners(members)} | to_json_value(told),
         notes=data_notes(infos),
-        sections=sections,
-        json_name=report_paths(out or root)[1].name,
     )
-    told = {
-        "banners": sweep_banners(members),
-        "cells": to_json_value(rows),
-        "trainings": to_json_value(found),
-        "asked": to_json_value(spec),
-    }
-    return write_report(out or root, html, told, "sweep")
+    return report.save(out or root)
 
 
+def _test_metrics(sweep: Sweep) -> Section:
+    """Means and deviations over seeds."""
+    return Section("Test metrics", [sweep_table(sweep_cells(sweep_points(sweep.members)), sweep.spec)])
+
+
+def _units_and_likelihood(sweep: Sweep) -> Section | None:
+    """Active units against latent size, and likelihood against active units."""
+    from lso.reports.sweep_plots import draw_sweep
+
+    found = sweep_points(sweep.members)
+    if not any("neg_elbo" in point for point in found):
+        return None
+    alt = "Active units against latent size, and NLL against active units"
+    return Section("Active units and likelihood", [Chart(draw_sweep(found), alt, FIGURE_CAPTION)])
+
+
+def _configuration(sweep: Sweep) -> Section:
+    """Settings, what differs first."""
+    configs = {name: to_dict(config) for name, config in _first_seeds(sweep.members).items()}
+    return Section("Configuration", [side_by_side("", configs)])
+
+
+def _every_training(sweep: Sweep) -> Section:
+    """Each training by itself."""
+    return Section("Every training", [_trainings_table(sweep_points(sweep.members))])
+
+
+SWEEP_SECTIONS: Sections[Sweep] = (_test_metrics, _units_and_likelihood, _configuration, _every_training)
 FIGURE_CAPTION = (
     "Left: active units against latent size, mean and deviation over seeds. Right: NLL against active units, one point "
     "a run, as in He et al. (2019), Figure 4. Points of methods with equal active units are set apart a little."
@@ -322,4 +341,4 @@ def _trainings_table(found: Sequence[Mapping[str, Any]]) -> Table:
         for point in found
     ]
     columns = ["run", "status", *(COLUMNS[key] for key in keys), "what it said"]
-    return Table(columns=columns, rows=rows, title="Every training", fold=True)
+    return Table(columns=columns, rows=rows)

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from lso.vae.runs import Run
+from tests.charts import leave_charts_out
 
 Lso = Callable[..., Result]
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,8 +67,7 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports on searches without what takes their seconds: charts and surrogates."""
-    for module in ("lso.reports.search_report", "lso.reports.black_box_report"):
-        monkeypatch.setattr(f"{module}._charts", lambda summary: defaultdict(str))
+    leave_charts_out(monkeypatch)
     monkeypatch.setattr("lso.analysis.black_box_summary.calibrate_evaluations", lambda *_: None)
 
 

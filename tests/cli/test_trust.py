@@ -13,6 +13,7 @@ import lso as face
 from lso.tasks.training.experiment import reload_dataset
 from lso.vae.errors import DataError, LsoError, UsageError
 from lso.vae.runs import Run, update_run
+from tests.charts import leave_charts_out
 from tests.tasks.search.test_sentences import LINES, SIZES
 
 Lso = Callable[..., Result]
@@ -157,7 +158,7 @@ def test_what_the_user_names_runs_and_the_run_can_be_used(lso: Lso, elsewhere: P
 def test_a_score_that_a_search_names_is_not_imported(
     lso: Lso, run: Run, monkeypatch: pytest.MonkeyPatch, more: tuple[object, ...]
 ) -> None:
-    monkeypatch.setattr("lso.tasks.retraining.report._charts", lambda summary: {"progress": "", "codes": ""})
+    leave_charts_out(monkeypatch)
     Path("evil.py").write_text(EVIL)
     search = ("optimize", "--objective", "evil:score", "--maximize", "--optimizer", "random", "--device", "cpu")
     begun = lso(*search, "--budget", 2, "--batch", 1, *more, "--out", "found")

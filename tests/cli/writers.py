@@ -107,7 +107,7 @@ def small_world() -> Iterator[None]:
 
 def unpictured(patch: pytest.MonkeyPatch) -> None:
     """Have charts made and not rendered, which takes longer than all else."""
-    for module in ("lso.reports.images", "lso.reports.html", "lso.reports.search_report"):
+    for module in ("lso.reports.images", "lso.reports.search_report", "lso.tasks.papers.lagging_report"):
         patch.setattr(f"{module}.figure_png", _no_picture)
 
 

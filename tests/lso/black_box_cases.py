@@ -1,7 +1,6 @@
 """Small black-box searches with known answers."""
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,9 +18,9 @@ from lso.black_box.ask_tell import BlackBox, History
 from lso.black_box.result import SearchResult
 from lso.decoders.decoder import Decoder
 from lso.objectives.latent_objective import LatentObjective
-from lso.reports import black_box_report
 from lso.reports.black_box_report import black_box_numbers
 from lso.space import LatentSpace
+from tests.charts import leave_charts_out
 from tests.lso.example_decoders import Planted
 
 SCALES = (1.0, 0.8, 0.0, 0.9)  # the third dimension is dead
@@ -62,7 +61,7 @@ def fitted(space: LatentSpace, z: Tensor, value: Tensor, counts: Tensor) -> Any:
 @pytest.fixture
 def uncharted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the charts out: together they take half a second."""
-    monkeypatch.setattr(black_box_report, "_charts", lambda summary: defaultdict(str))
+    leave_charts_out(monkeypatch)
 
 
 def objective(score: Callable[[Tensor], Any] = near, bounds: float = 3.0) -> LatentObjective:

@@ -13,6 +13,7 @@ from typer.testing import Result
 from lso.results.export import read_evaluations
 from lso.tasks.retraining.records import Round
 from lso.vae.runs import Run
+from tests.charts import leave_charts_out
 from tests.vae.small import assert_same_run
 
 Lso = Callable[..., Result]
@@ -36,7 +37,7 @@ def ink(elsewhere: Path) -> None:
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without charts."""
-    monkeypatch.setattr("lso.tasks.retraining.report._charts", lambda summary: {"progress": "", "codes": ""})
+    leave_charts_out(monkeypatch)
 
 
 def rounds(folder: str) -> list[Round]:

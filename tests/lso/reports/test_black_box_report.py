@@ -58,7 +58,8 @@ def test_the_planted_dead_dimension_is_named_and_kept_apart() -> None:
 def test_page_and_json_and_table_say_the_same(tmp_path: Path) -> None:
     where = black_box_report(seeds(), tmp_path, best_possible=0.0, verdict="Posterior collapse.", extra={"a": "b"})
     text, numbers = page(where), json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
-    for section in ("objects", "progress", "seeds", "surrogate", "activity", "typicality", "settings"):
+    names = ("best-objects", "whether-to-believe-it", "progress", "sensitivity-to-the-seed", "surrogate")
+    for section in (*names, "activity-per-dimension", "typicality", "settings", "where-it-came-from"):
         assert f'<h2 id="{section}">' in text
     assert text.count("data:image/png") == 5 + 10 and where.stat().st_size < 1_500_000
     best = max(result.best_value for result in seeds())

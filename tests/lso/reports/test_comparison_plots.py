@@ -77,5 +77,5 @@ def test_activity_is_sorted_and_has_the_line_of_au() -> None:
 def test_a_baseline_is_not_said_to_use_its_latents() -> None:
     rows = [{"neg_elbo": 90.0, "active_units": 0, "mi": 0.0}]
     found = training_verdict("p", {"status": "finished"}, rows, 0)
-    assert found["level"] == "fine" and "exact: 90" in found["sentence"] and "in use" not in found["sentence"]
-    assert "not finished" in training_verdict("p", {"status": "stopped"}, rows, 0)["sentence"]
+    assert found.level == "fine" and "exact: 90" in found.sentence and "in use" not in found.sentence
+    assert "not finished" in training_verdict("p", {"status": "stopped"}, rows, 0).sentence

@@ -17,10 +17,24 @@ from lso.gradient.search import minimize
 from lso.objectives.latent_objective import LatentObjective
 from lso.reports import search_report as report
 from lso.reports.comparison import compare_runs, compare_searches, training_report, training_verdict
-from lso.reports.gallery import MAX_STARTS, MAX_TARGETS, chosen_targets, gallery
-from lso.reports.html import append_hash, is_whole, render
+from lso.reports.gallery import MAX_STARTS, MAX_TARGETS, chosen_targets, gallery, gallery_note
+from lso.reports.html import append_hash, is_whole
 from lso.reports.key_numbers import key_numbers
-from lso.reports.tables import facts, number, percent
+from lso.reports.report import (
+    Card,
+    Chart,
+    Note,
+    Part,
+    Report,
+    Section,
+    TextLine,
+    Texts,
+    Tile,
+    TileRow,
+    Tiles,
+    VerdictBox,
+)
+from lso.reports.tables import Table, number, percent
 from lso.results.result import Result
 from lso.vae.checkpoint import Codes, pack_codes
 from lso.vae.config.architectures import architecture
@@ -63,9 +77,10 @@ def test_a_search_report_is_one_small_file_with_every_section(tmp_path: Path) ->
     )
     text = page(where)
     assert where == tmp_path / "report.html" and where.stat().st_size < 1_500_000
-    for section in ("gallery", "convergence", "sensitivity", "activity", "typicality", "counters", "settings"):
-        assert f'<h2 id="{section}">' in text
-    assert text.index("Posterior collapse: 0 of 4.") < text.index("Gallery")
+    names = ("best-objects", "whether-to-believe-it", "convergence", "sensitivity-to-the-start")
+    for section in (*names, "activity-per-dimension", "typicality", "counters", "settings", "where-it-came-from"):
+        assert f'<h2 id="{section}">' in text and f'<a href="#{section}">' in text
+    assert text.index("Posterior collapse: 0 of 4.") < text.index("Best objects")
     assert text.count("data:image/png") == 5 + 20 * (3 + 2 * 4)
 
 
@@ -110,10 +125,13 @@ def test_what_is_decoded_but_no_image_is_said_so(tmp_path: Path) -> None:
 
 
 def test_the_gallery_says_what_it_cut() -> None:
-    found = gallery(search_summary(image_search(MAX_TARGETS + 3, MAX_STARTS + 1)))
-    assert len(found["rows"]) == MAX_TARGETS and len(found["starts"]) == MAX_STARTS
-    assert f"{MAX_TARGETS} of {MAX_TARGETS + 3} targets" in found["note"]
-    assert f"first {MAX_STARTS} of {MAX_STARTS + 1} starts" in found["note"]
+    many = search_summary(image_search(MAX_TARGETS + 3, MAX_STARTS + 1))
+    found, note = gallery(many), gallery_note(many)
+    assert found is not None and len(found.rows) == MAX_TARGETS
+    assert [span for _, span, _ in found.heads] == [1, 1, 1] + [2] * MAX_STARTS
+    assert all(len(row.tiles) == 3 + 2 * MAX_STARTS for row in found.rows)
+    assert f"{MAX_TARGETS} of {MAX_TARGETS + 3} targets" in note
+    assert f"first {MAX_STARTS} of {MAX_STARTS + 1} starts" in note
     best = torch.arange(10.0)
     assert chosen_targets(best, 4) == [0, 3, 6, 9] and chosen_targets(best, 10) == list(range(10))
 
@@ -126,8 +144,31 @@ def test_a_page_shows_whether_it_is_whole_whatever_its_line_ends() -> None:
 
 def test_names_from_outside_are_escaped() -> None:
     evil = "<script>alert(1)</script>"
-    text = render("pictures.html", title=evil, subtitle=evil, pictures=[], extra=[facts(evil, {evil: evil})])
-    assert "<script>" not in text and text.count("&lt;script&gt;") == 6
+    tile = Tile(image=torch.zeros(1, 2, 2), alt=evil, value=evil)
+    parts: list[Part] = [
+        evil,
+        Note(evil),
+        Table(columns=[evil], rows=[[evil]], title=evil, note=evil),
+        Chart(b"", evil, evil),
+    ]
+    parts += [Tiles(rows=[TileRow(tiles=[tile], name=evil, remark=evil)], heads=[(evil, 1, evil)])]
+    line = TextLine(what=evil, value=evil, pieces=[(evil, True)], remark=evil)
+    parts += [Texts(lines=[line], title=evil, remark=evil)]
+    page = Report(
+        kind="search",
+        title=evil,
+        subtitle=evil,
+        about=None,
+        sections=[lambda _: Section(evil, parts)],
+        verdicts=[VerdictBox(level="fine", word=evil, sentence=evil, training=evil)],
+        banners=[evil],
+        cards=[Card(evil, evil, evil)],
+        notes=[evil],
+        extra={evil: evil},
+    )
+    text = page.html(page.made_sections(), evil)
+    for made in (text, page._repr_html_()):
+        assert "<script>" not in made and made.count("&lt;script&gt;") >= 28
 
 
 def test_the_key_numbers_are_a_table_of_text() -> None:
@@ -203,7 +244,7 @@ def test_between_a_collapse_and_none_there_is_a_middle(information: float, judge
     info = {"status": "finished", "judged": judged, "latents": plain(use)}
     info["verdict"] = collapse_verdict(use, warm=judged)
     told = training_verdict("r", info, [{"best": True, "neg_elbo": 1.0, "active_units": 31}], 32)
-    assert (told["level"], told["word"]) == (level, f"{word} · r") and use.told() in told["sentence"]
+    assert (told.level, told.word) == (level, f"{word} · r") and use.told() in told.sentence
 
 
 def test_a_training_report_lies_in_the_run(tmp_path: Path) -> None:

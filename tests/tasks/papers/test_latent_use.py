@@ -6,9 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from lso.reports.report import Chart
+from lso.reports.tables import Table
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.papers import latent_use as use_of_latents
-from lso.tasks.papers.latent_use import active_units_table, moved_table, sections, travel
+from lso.tasks.papers.latent_use import (
+    active_units_table,
+    activity_section,
+    first_runs,
+    moved_table,
+    reencoding_section,
+    travel,
+    traversals_section,
+)
 from lso.tasks.training import experiment
 from lso.tasks.training.multi_run import train_all
 from lso.tasks.training.run_set import Member, PlannedRun, read_members
@@ -16,6 +26,7 @@ from lso.vae.checkpoint import Codes
 from lso.vae.config.architectures import architecture
 from lso.vae.data.dataset import Dataset
 from lso.vae.models.vae import VAE, build
+from lso.vae.runs import Run
 from lso.vae.training.loop import Limits
 from tests.tasks.grids import small
 
@@ -87,19 +98,30 @@ def test_tables_count_and_average_live_and_dead_dimensions_apart() -> None:
 
 
 def test_sections_show_one_training_a_method(members: list[Member]) -> None:
-    made = sections(members)
-    titles = [section["title"] for section in made]
-    assert titles == [
+    runs = first_runs(members, {})
+    made = [make(runs) for make in (activity_section, reencoding_section, traversals_section)]
+    assert [section.title for section in made if section] == [
         "Activity of each dimension",
         "Re-encoding error over training",
         "Along live and dead dimensions",
-        "Traversals of vae",
-        "Traversals of ne-vae-se",
     ]
-    assert all(section["chart"].startswith("data:image/png") for section in made if "chart" in section)
-    assert [row[0] for row in made[0]["table"].rows] == ["vae", "ne-vae-se"]
-    named = sections(members[:1], {"vae": "VAE no anneal"})
-    assert named[0]["table"].rows[0][0] == "VAE no anneal" and named[-1]["title"] == "Traversals of VAE no anneal"
+    charts = [part.alt for section in made if section for part in section.parts if isinstance(part, Chart)]
+    assert charts[2:] == ["Traversals of vae", "Traversals of ne-vae-se"]
+    assert used(runs) == ["vae", "ne-vae-se"] and used(first_runs(members[:1], {"vae": "VAE no anneal"})) == [
+        "VAE no anneal"
+    ]
+
+
+def used(runs: dict[str, Run]) -> list[str]:
+    """The names in the table of units in use."""
+    return [row[0] for row in units(runs).rows]
+
+
+def units(runs: dict[str, Run]) -> Table:
+    """The table of units in use."""
+    section = activity_section(runs)
+    assert section is not None
+    return next(part for part in section.parts if isinstance(part, Table))
 
 
 def test_a_training_under_way_says_how_far_it_is_and_yields_to_a_finished_one(tmp_path: Path) -> None:
@@ -109,13 +131,17 @@ def test_a_training_under_way_says_how_far_it_is_and_yields_to_a_finished_one(tm
         experiment.train_planned(
             planned[0].config, _data(planned[0]), out=tmp_path / planned[0].name, device="cpu", limits=Limits(steps=3)
         )
-        begun = sections(read_members(planned, tmp_path))
-        assert [row[0] for row in begun[0]["table"].rows] == ["vae (epoch 1 of 2)"]
-        assert begun[0]["table"].rows[0][-2:] == ["–", "–"]  # what the decoder uses is measured at the end
+        (row,) = units(first_runs(read_members(planned, tmp_path), {})).rows
+        assert row[0] == "vae (epoch 1 of 2)" and list(row[-2:]) == [
+            "–",
+            "–",
+        ]  # measured at the end
         train_all(planned[1:], tmp_path, device="cpu")
-    done = sections(read_members(planned, tmp_path))
-    assert [row[0] for row in done[0]["table"].rows] == ["vae"] and done[0]["table"].rows[0][-1] != "–"
-    assert sections(read_members(small("ne-vae-se"), tmp_path)) == [] and sections([]) == []
+    (row,) = units(first_runs(read_members(planned, tmp_path), {})).rows
+    assert row[0] == "vae" and row[-1] != "–"
+    for nothing in (read_members(small("ne-vae-se"), tmp_path), []):
+        runs = first_runs(nothing, {})
+        assert [make(runs) for make in (activity_section, reencoding_section, traversals_section)] == [None] * 3
 
 
 def _data(planned: PlannedRun) -> Dataset:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lso.tasks.papers import comparison as beside
+from lso.tasks.papers import reproduction_report as report
 from lso.tasks.papers.published_tables import PublishedTable, at_scale, parse_table, published_table
 from lso.tasks.papers.reproduce import TableReproduction, chosen_rows, measured, places, plan_table, with_finished
 from lso.tasks.training import experiment
@@ -157,14 +158,14 @@ def test_a_cut_protocol_is_said_and_leaves_the_order_alone(trained: Path, tmp_pa
 
 def test_runs_and_published_means_are_set_by_units_and_likelihood(trained: Path) -> None:
     plan, members, _ = compared(trained)
-    ours, printed = beside._points(plan, members) or ([], [])
+    ours, printed = report._points(plan, members) or ([], [])
     for point, member in zip(ours, members, strict=True):
         one = member.evaluations[0]
         assert (point["active_units"], point["neg_elbo"]) == (one["active_units"], one["neg_elbo"])
     assert [point["method"] for point in ours] == ["VAE", "annealed", "beta"]
     # By -ELBO, as no NLL was published: a row without it, or without active units, has no point.
     assert [(p["method"], p["active_units"], p["neg_elbo"]) for p in printed] == [("VAE", 1, 40.0), ("beta", 1, 41.0)]
-    assert beside._points(replace(plan, jobs=()), []) is None
+    assert report._points(replace(plan, jobs=()), []) is None
 
 
 def test_a_baseline_is_a_level_and_a_quoted_row_without_units_is_none() -> None:
@@ -177,7 +178,7 @@ def test_a_baseline_is_a_level_and_a_quoted_row_without_units_is_none() -> None:
         status = "finished"
 
     members = [Measured(planned=job.planned, evaluations=[numbers]) for job in plan.jobs]
-    ours, printed = beside._points(plan, members) or ([], [])
+    ours, printed = report._points(plan, members) or ([], [])
     mine = {point["method"]: (point["latent_dim"], point["active_units"], point["iw_nll"]) for point in ours}
     assert mine == {"VAE": (1, 4.0, 90.0), "PixelCNN": (0, None, 90.5)}
     told = {point["method"]: (point["active_units"], point["iw_nll"]) for point in printed}
@@ -312,7 +313,7 @@ def test_trainings_not_done_are_blank_and_said(trained: Path) -> None:
 
 def test_the_page_holds_published_and_ours(trained: Path, tmp_path: Path) -> None:
     plan, members, numbers = compared(trained)
-    page = beside.write_reproduction_report(plan, members, numbers, tmp_path)
+    page = report.write_reproduction_report(plan, members, numbers, tmp_path)
     content = json.loads(page.with_suffix(".json").read_text())
     assert content["rows"][3]["cells"]["KL"]["published"]["text"] == "0.10 ± 0.01"
     assert content["trainings"]["vae-d2-s0"]["status"] == "finished"
@@ -337,7 +338,7 @@ def test_readings_are_told_by_how_far_they_move_from_the_plain_row_and_have_no_r
     assert lines.rows[0][3] == "–" and numbers["ranks"]["KL"] is None  # of two rows, the reading being none of its own
     assert [line[0] for line in beside.comparison_table(numbers, found).rows][-2:] == ["vae-anneal", "4 beta"]
     assert beside.reading_table(numbers, digits_table()) is None
-    _, printed = beside._points(plan, members) or ([], [])
+    _, printed = report._points(plan, members) or ([], [])
     assert [point["method"] for point in printed] == ["VAE", "beta"]  # a reading has no published figures of its own
     nothing = beside.compare(plan, read_members(plan.planned, trained / "none", plan.asked))
     assert beside.reading_table(nothing, found) is None

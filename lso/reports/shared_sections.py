@@ -1,0 +1,55 @@
+"""Parts that reports on several kinds of search have in common: checks, and the activity of dimensions."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lso.analysis.latent_dimensions import WEAK_BELOW, Dimensions
+from lso.analysis.verdict import Check, describe_inactive
+from lso.reports.report import TextLine, Tile
+from lso.reports.tables import Table, number
+
+STRANGE = " Red frame: the code is atypical."  # said where a tile has one
+
+
+def check_tables(checks: Sequence[Check]) -> list[Table]:
+    """What each check of a verdict found, and the rules in words."""
+    found = [[check.name, check.level, check.found] for check in checks]
+    rules = [[check.name, check.rule] for check in checks]
+    return [
+        Table(columns=["check", "level", "found"], rows=found, title="What the verdict rests on"),
+        Table(columns=["check", "rule"], rows=rules, title="The rules", fold=True),
+    ]
+
+
+def activity_sentence(dimensions: Dimensions, mutual_information: float | None) -> str:
+    """Which dimensions are dead or weak, and what the codes carry."""
+    parts = [describe_inactive(dimensions)]
+    if dimensions.active_units is not None:
+        units = "Active units of the encoder (AU, variance of posterior means of at least 0.01)"
+        parts.append(f"{units}: {dimensions.active_units}.")
+    if mutual_information is not None:
+        shared = f"{number(mutual_information, 3)} nats of mutual information (MI, over the validation split)"
+        parts.append(f"Data and codes share {shared}.")
+    return " ".join(parts)
+
+
+def activity_rule(dimensions: Dimensions) -> str:
+    """How the dimensions were told apart."""
+    return (
+        f"Sensitivity is the mean {dimensions.how}. A dimension is dead if its sensitivity is exactly 0, weak if it is "
+        f"under {100 * WEAK_BELOW:.0f} % of the largest ({100 * WEAK_BELOW**0.5:.0f} % in norm), else active. "
+        "Dimensions count from z0."
+    )
+
+
+def ranked_tile(image: Tensor, rank: int, value: float | None, small: str, typical: bool) -> Tile:
+    """One of the best objects as a picture; a red frame and a word where its code is atypical."""
+    shown = number(value)
+    small += "" if typical else ", atypical"
+    return Tile(image=image, alt=f"rank {rank}, value {shown}", value=shown, small=small, strange=not typical)
+
+
+def ranked_text(rank: int, value: float | None, text: str | None, remark: str) -> TextLine:
+    """One of the best objects as a text."""
+    return TextLine(what=str(rank), value=number(value), pieces=[(text or "", False)], remark=remark)
