@@ -137,6 +137,6 @@ def _run_row(run: Run) -> list[Any]:
         else:
             every = info["search"].get("every")  # of searches that retrain the model
             row[2] = info["search"]["optimizer"] + (f", retraining every {every}" if every is not None else "")
-        return [*row, "latents not in use" if run.verdict else ""]
+        return [*row, run.verdict.partition(":")[0].lower()]
     except (LsoError, KeyError, ValueError) as error:
         return [display_path(run.path), None, None, "damaged", None, None, None, str(error).splitlines()[0]]

@@ -215,12 +215,12 @@ def _describe_metrics(row: Mapping[str, Any], latent: int, datum: str) -> str:
 
     if not latent:
         return f"no latents: the likelihood is exact, {row['neg_elbo']:z.2f} nats {datum}{perplexity(row)}"
-    information = row.get(
-        "mi_split", row.get("mi", row.get("mi_mixed"))
-    )  # rows of older versions lack the first, or the first two
+    # Rows of older versions lack the first, or the first two.
+    key = next(key for key in ("mi_split", "mi", "mi_mixed") if key in row)
+    over = "over the split" if key == "mi_split" else "within batches"
     return (
         f"-ELBO {row['neg_elbo']:z.2f} = reconstruction {row['reconstruction']:z.2f} + KL {row['kl']:z.2f}, "
-        f"MI {information:z.2f} nats, re-encoding error {row['reencoding_error']:z.2f}, "
+        f"MI {row[key]:z.2f} nats {over}, re-encoding error {row['reencoding_error']:z.2f}, "
         f"{row['active_units']} active of {latent} latents"
     )
 

@@ -32,7 +32,7 @@ def metrics_text(row: Mapping[str, Any], epochs: int, latent: int, verbose: bool
         train = row.get("train_loss")
         parts += [
             f"train {train:z.2f}" if train is not None else "untrained",
-            *([f"MI {row['mi']:z.2f}", f"KL weight {row['kl_weight']:z.2f}"] if latent else []),
+            *([f"MI within batches {row['mi']:z.2f}", f"KL weight {row['kl_weight']:z.2f}"] if latent else []),
             f"rate {row['learning_rate']:.1e}",
         ]
     return "  ".join(parts)

@@ -47,7 +47,7 @@ class ModelEvidence:
         dimensions: how strongly the decoder reacts to each latent dimension.
         reaction: variation of decoded prior draws relative to the targets (see `DecodedMetric.reaction`); None where
             it is not known.
-        training: the training run's verdict that its latents are not in use; empty where they are.
+        training: the training run's verdict of posterior collapse; empty where it found none.
         use: what the codes of the training's validation split carry, where they are known.
         reproduction: how well each target was reproduced; None without targets.
         target_names: of the targets; without them they are numbered.
@@ -200,11 +200,12 @@ MODEL: Rule[ModelEvidence] = Rule(
     limits={"deaf": DOUBT_IF, "collapsed": DOUBT_IF, "few": CARE_IF, "scanty": CARE_IF},
     found="the decoder reacts to {active} of {total} latent dimensions[use?, the codes carry {use.information:z.2f} "
     "nats about the data (active units of the encoder: {use.active_units})][training?; the training reported that its "
-    "latents are not in use][deaf?; decoded prior draws vary only {reaction:z.1%} as much as the targets do]",
+    "codes carry almost nothing (posterior collapse)][deaf?; decoded prior draws vary only {reaction:z.1%} as much as "
+    "the targets do]",
     rule="doubt if the decoder ignores its codes; if codes carry under {collapsed_nats:g} nat about the data (half of "
     "that with one latent dimension), or under {ample_nats:g} nats in under a fifth of the dimensions; if decoded "
-    "prior draws vary under {unresponsive:.0%} as much as the targets do; or if the training reported that the "
-    "latents are not in use. Care if codes carry under {full_nats:g} nats (half of that with one latent dimension), "
+    "prior draws vary under {unresponsive:.0%} as much as the targets do; or if the training reported "
+    "posterior collapse. Care if codes carry under {full_nats:g} nats (half of that with one latent dimension), "
     "or if neither codes of data nor targets are known and under a fifth of the dimensions are active. Active: the "
     "decoder reacts to it, with at least {weak:.0%} of the largest squared effect; a training report counts "
     "otherwise, by the nats that the decoder uses",

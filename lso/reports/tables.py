@@ -52,11 +52,14 @@ def number(value: Any, digits: int = 4) -> str:
 def percent(value: float | None) -> str:
     """Format a share in [0, 1] as a percentage such as ``12 %``.
 
-    It has tenths under 10 % and from 99 to 100 %; None and what is not finite become a dash.
+    It has tenths under 10 % and from 99 to 100 %, and is ``< 0.01 %`` below that; None and what is not finite become a
+    dash.
     """
     if value is None or not abs(value) < float("inf"):
         return MISSING
     hundred = 100 * value
+    if 0 < hundred < 0.01:
+        return "< 0.01 %"
     whole = hundred == round(hundred) or 10 <= hundred <= 99 or hundred > 100
     return f"{hundred:z.0f} %" if whole else f"{hundred:z.1f} %" if hundred >= 0.1 else f"{hundred:z.2g} %"
 

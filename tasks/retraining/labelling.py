@@ -12,12 +12,11 @@ import torch
 from lso.black_box.executors import ScoreCall, ScoreExecutor, SerialExecutor
 from lso.black_box.journal import JournalLines
 from lso.black_box.runner import SearchCallback
-from lso.objectives.failures import MAX_FAILURES, Failures
+from lso.objectives.failures import MAX_FAILURES, Failures, ScoreError
 from lso.objectives.score_calls import ScoreOutcome
 from lso.objectives.scores import as_objects
 from lso.tasks.retraining.labelled_data import LabelledData, load_labelled, save_labelled
 from lso.vae.data.dataset import Data, take_batch, to_unit
-from lso.vae.errors import UsageError
 from lso.vae.utils.reading import line_error
 from lso.vae.vocabulary import Vocabulary
 
@@ -64,8 +63,7 @@ def label_data(
         The data, NaN where the score gave no value.
     Raises:
         LabellingStopped: if there was a reason to stop.
-        ScoreError: if the score is broken.
-        UsageError: if the score failed on all of them, or on the first `MAX_INITIAL_FAILURES`.
+        ScoreError: if the score is broken, or failed on all of them, or on the first `MAX_INITIAL_FAILURES`.
         RunError: if the record is damaged.
     """
     if path.is_file():
@@ -169,7 +167,7 @@ class _Scoring:
                 if error := self._failures.error(self.max_failures, "training object"):
                     raise error
                 if not self._answered and len(self.values) >= min(self.total, MAX_INITIAL_FAILURES):
-                    raise UsageError(
+                    raise ScoreError(
                         f"the score failed on the first {len(self.values)} training data: {outcome.reason}",
                         "Retraining needs their values: fix the score, or search without --retrain-every.",
                     )

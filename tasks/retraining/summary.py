@@ -376,10 +376,11 @@ RETRAINING_RULES: Sequence[Rule[RetrainingSummary]] = (
         measure=_measure_model,
         cases={"incomplete": Case(level="care", found="no round is complete")},
         limits={"collapsed": DOUBT_IF, "scanty": CARE_IF},
-        found="of the last model {told}[training?; the first training said that its latents are not in use]",
+        found="of the last model {told}[training?; the first training reported that its codes carry almost nothing "
+        "(posterior collapse)]",
         rule="doubt if the codes of the last model carry under {collapsed_nats:g} nat about validation data, or under "
-        "{ample_nats:g} in under a fifth of the dimensions, or if the first training said that its latents are not in "
-        "use; care if they carry under {full_nats:g} nats",
+        "{ample_nats:g} in under a fifth of the dimensions, or if the first training reported posterior "
+        "collapse; care if they carry under {full_nats:g} nats",
         terms={"collapsed_nats": COLLAPSED_NATS, "ample_nats": AMPLE_NATS, "full_nats": FULL_NATS},
         remedy="Begin with a model whose latents are used (lso train --method ne-vae-se), or retrain less.",
     ),

@@ -53,7 +53,7 @@ def test_an_epoch_s_numbers_are_never_minus_zero() -> None:
     row = {**dict.fromkeys(keys, -0.001), "epoch": 0, "active_units": 0, "learning_rate": 1e-3}
     for latent in (0, 4):
         text = metrics_text(row, 1, latent, verbose=True)
-        assert "-0.00" not in text and "0.00" in text and ("MI 0.00" in text) == bool(latent)
+        assert "-0.00" not in text and "0.00" in text and ("MI within batches 0.00" in text) == bool(latent)
         assert "-0.00" not in brief_text(row, 1, latent)
 
 

@@ -81,7 +81,9 @@ class LatentUse:
 
     def told(self) -> str:
         """Describe the measurements in words."""
-        carried = f"the codes carry {self.mutual_information:z.2f} nats about the data (KL {self.kl:z.2f})"
+        # Drawn anew: not the draws of the metrics, whose estimate (`mi_split`) differs where there are few data.
+        known = f"mutual information over the split, drawn anew; KL {self.kl:z.2f}"
+        carried = f"the codes carry {self.mutual_information:z.2f} nats about the data ({known})"
         dimensions = f"{self.used} of {pluralize(self.latent_dim, 'latent dimension')}"
         return f"{carried}, the decoder uses {dimensions} (AU {self.active_units})"
 

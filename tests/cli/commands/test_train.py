@@ -54,7 +54,7 @@ def test_the_last_lines_say_what_was_kept_by_what_rule_and_what_the_last_epoch_h
     assert 1 <= kept < last["epoch"] == 6
     assert f"kept epoch {kept}, of the least validation -ELBO ({best['neg_elbo']:z.2f})" in lines[1]
     assert lines[2].startswith(f"epoch {kept}: -ELBO {best['neg_elbo']:z.2f} = ") and "the decoder uses" in lines[2]
-    numbers = f"KL {last['kl']:z.2f}, MI {last['mi_split']:z.2f} nats"
+    numbers = f"KL {last['kl']:z.2f}, MI {last['mi_split']:z.2f} nats over the split"
     assert lines[3].startswith("the last epoch, 6: -ELBO ") and numbers in lines[3]
     page = lso("report", "made", "--out", "page")
     assert "made, last epoch" in page.stdout and f"Kept epoch {kept}, of the least" in page.stderr
@@ -66,7 +66,8 @@ def test_codes_that_carry_little_are_told_by_every_command_that_judges_a_model(l
     assert lso("train", "--method", "vae", "--epochs", 1, "--out", "made", "-q", *SMALL).exit_code == 0
     use = LatentUse(latent_dim=4, data=179, mutual_information=1.8, kl=2.0, used=3, active_units=4)
     update_run(Run("made"), verdict="", latents=plain(use))
-    told = "Believe searches in this model with care: the codes carry 1.80 nats about the data (KL 2.00)"
+    told = "Believe searches in this model with care: the codes carry 1.80 nats about the data "
+    told += "(mutual information over the split, drawn anew; KL 2.00)"
     cpu = ("--device", "cpu")
     for command in (("train", "--resume", "made", *cpu), ("evaluate", "made", *cpu), ("report", "made")):
         assert told in lso(*command).stdout, command

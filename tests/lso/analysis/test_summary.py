@@ -216,7 +216,7 @@ def test_a_good_search_is_believed_unless_the_training_collapsed() -> None:
     assert found.level == "fine", found.sentence
     told = search_summary(planted_search(), codes=codes(), training_verdict="Collapsed, said the training.").verdict
     assert told.training == "Collapsed, said the training."
-    assert told.level == "doubt" and "the training reported that its latents are not in use" in told.sentence
+    assert told.level == "doubt" and "almost nothing (posterior collapse)" in told.sentence
 
 
 def test_a_search_in_codes_that_carry_little_is_believed_with_care() -> None:

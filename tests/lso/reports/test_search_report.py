@@ -197,8 +197,10 @@ def test_numbers_read_well(value: float | None, text: str) -> None:
 
 
 def test_shares_read_well() -> None:
-    assert [percent(x) for x in (0.0, 0.5, 0.123, 0.034, 0.999, None)] == [
+    assert [percent(x) for x in (0.0, 6.2e-53, 0.0004, 0.5, 0.123, 0.034, 0.999, None)] == [
         "0 %",
+        "< 0.01 %",
+        "0.04 %",
         "50 %",
         "12 %",
         "3.4 %",

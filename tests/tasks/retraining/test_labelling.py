@@ -21,7 +21,7 @@ from lso.tasks.retraining.labelled_data import LabelledData, save_labelled
 from lso.tasks.retraining.labelling import MAX_INITIAL_FAILURES, LabellingStopped, label_data
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import take_batch
-from lso.vae.errors import RunError, UsageError
+from lso.vae.errors import RunError
 from lso.vae.vocabulary import END, SPECIALS, START, Vocabulary
 from tests.lso.scorers import hanging
 from tests.vae.small import digits, sentences
@@ -206,10 +206,10 @@ def test_a_score_that_only_fails_is_given_up(tmp_path: Path) -> None:
         scored(tmp_path / "d", threads(counted), at_once=2)
     assert len(seen) <= 10
     with pytest.raises(
-        UsageError, match=f"failed on the first {MAX_INITIAL_FAILURES} training data: OSError: no licence"
+        ScoreError, match=f"failed on the first {MAX_INITIAL_FAILURES} training data: OSError: no licence"
     ):
         scored(tmp_path / "d", threads(broken), max_failures=100)
-    with pytest.raises(UsageError, match="failed on the first 3"):
+    with pytest.raises(ScoreError, match="failed on the first 3"):
         scored(tmp_path / "d", threads(broken), 3)
 
 

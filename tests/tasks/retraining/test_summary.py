@@ -103,7 +103,12 @@ def test_a_better_best_among_worse_objects_is_told() -> None:
     ("change", "name", "level", "words"),
     [
         ({"standing": 0.25}, "codes", "care", "25 % are still what the last model decodes"),
-        ({"information": 0.4}, "model", "doubt", "the codes carry 0.40 nats about the data (KL 6.00)"),
+        (
+            {"information": 0.4},
+            "model",
+            "doubt",
+            "the codes carry 0.40 nats about the data (mutual information over the split, drawn anew; KL 6.00)",
+        ),
         ({"percentile": 1.0}, "typicality", "doubt", "4 of the best 4 codes are atypical, 0 % of the proposals"),
     ],
 )

@@ -22,7 +22,8 @@ def test_active_units_alone_decide_nothing() -> None:
     idle = replace(HEALTHY, mutual_information=0.67, kl=0.83, used=10, active_units=31)
     small = replace(HEALTHY, mutual_information=3.9, kl=43.0, used=32, active_units=0)
     told = collapse_verdict(idle)
-    assert told.startswith("Posterior collapse: the codes carry 0.67 nats about the data (KL 0.83), the decoder uses")
+    assert told.startswith("Posterior collapse: the codes carry 0.67 nats about the data (mutual information over the ")
+    assert "split, drawn anew; KL 0.83), the decoder uses" in told
     assert "10 of 32 latent dimensions (AU 31)" in told and collapse_verdict(small) == collapse_verdict(HEALTHY) == ""
 
 
