@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lso.analysis.latent_dimensions import WEAK_BELOW, Dimensions
-from lso.analysis.verdict import Check, describe_inactive
+from lso.analysis.verdict import describe_inactive
 from lso.reports.report import TextLine, Tile
 from lso.reports.tables import Table, number
+from lso.vae.metrics.verdict import Check
 
 STRANGE = " Red frame: the code is atypical."  # said where a tile has one
 
