@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lso.analysis.summary import to_json_value
-from lso.analysis.verdict import Level
 from lso.reports import plots
 from lso.reports.data_notes import data_banners, data_notes
 from lso.reports.key_numbers import compare_key_numbers
@@ -25,6 +24,7 @@ from lso.vae.config.training import to_dict
 from lso.vae.errors import RunError, UsageError
 from lso.vae.metrics.active_units import is_active, mean_variance
 from lso.vae.metrics.collapse import COLLAPSED_SHARE, read
+from lso.vae.metrics.verdict import Level
 from lso.vae.runs import REPORT, Run
 from lso.vae.utils.files import printable
 from lso.vae.utils.reading import read_json

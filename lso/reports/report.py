@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from lso.reports.html import render, report_paths, write_report
 from lso.reports.tables import Table, facts
+from lso.vae.metrics.verdict import Level, Verdict
 
 if TYPE_CHECKING:  # torch and numpy take seconds to load, and commands read this module before they need them
     import numpy as np
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from lso.analysis.verdict import Level, Verdict
-
 R = TypeVar("R")  # what a report is about: a summary, a comparison, ...
-VERDICT_WORDS: dict["Level", str] = {"fine": "✓ believe", "care": "! believe with care", "doubt": "✗ do not believe"}
+VERDICT_WORDS: dict[Level, str] = {"fine": "✓ believe", "care": "! believe with care", "doubt": "✗ do not believe"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +35,13 @@ class VerdictBox:
         training: the verdict of the training on its latents; empty where it found no fault.
     """
 
-    level: "Level"
+    level: Level
     word: str
     sentence: str
     training: str = ""
 
 
-def verdict_box(verdict: "Verdict") -> VerdictBox:
+def verdict_box(verdict: Verdict) -> VerdictBox:
     """The box of a verdict on a search."""
     return VerdictBox(
         level=verdict.level, word=VERDICT_WORDS[verdict.level], sentence=verdict.sentence, training=verdict.training
