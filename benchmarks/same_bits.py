@@ -1,7 +1,7 @@
 """Does this checkout compute to the bit what another revision does? For changes that are to change no number.
 
-    OMP_NUM_THREADS=1 python benchmarks/same_bits.py REVISION        (some minutes; its tree is made in a temporary
-    folder) OMP_NUM_THREADS=1 python benchmarks/same_bits.py REVISION --only train
+    OMP_NUM_THREADS=1 python benchmarks/same_bits.py REVISION        (some minutes, in a temporary folder)
+    OMP_NUM_THREADS=1 python benchmarks/same_bits.py REVISION --only thompson,resume
 
 Each case is a few commands, run by both trees in folders of their own: two epochs of a method and an architecture,
 searches by gradient and in black boxes at a fixed seed, and run folders of commit 83e3243 that are gone on with.
@@ -75,6 +75,15 @@ def cases() -> dict[str, list[list[str]]]:
     return found
 
 
+def select(only: str) -> list[str]:
+    """Return the names of the cases that hold one of the words, which commas separate; of all where there are none."""
+    known, words = list(cases()), [word.strip() for word in only.split(",") if word.strip()]
+    for word in words:
+        if not any(word in name for name in known):
+            raise SystemExit(f"no case is named like {word!r}; the cases: {', '.join(known)}")
+    return [name for name in known if not words or any(word in name for word in words)]
+
+
 def outcome(tree: Path, commands: Sequence[Sequence[str]], folder: Path) -> dict[str, str]:
     """Run commands with a tree's package; what they left, as hashes by file, and what the last said if it failed.
 
@@ -127,9 +136,9 @@ def main() -> int:
     """Compare, print one line a case; 1 where one differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision", help="to compare with, as git names it")
-    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--only", default="", metavar="NAME,...", help="cases whose name holds one of these")
     options = parser.parse_args()
-    names = [name for name in cases() if options.only in name]
+    names = select(options.only)
     differing = []
     with tempfile.TemporaryDirectory() as scratch:
         other = Path(scratch, "tree")
