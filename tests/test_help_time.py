@@ -1,5 +1,6 @@
-"""The benchmark of help times runs and says what it measured."""
+"""The benchmark of help times runs, and its ratios are those of medians."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -7,14 +8,22 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 def help_time(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "help_time.py"), *arguments]
+    command = [sys.executable, str(BENCHMARKS / "help_time.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def test_a_ratio_is_that_of_the_medians(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    found = importlib.import_module("help_time").summarize({"small app --help": [1, 2, 9], "lso --help": [3, 3, 0.5]})
+    assert found == {"small app --help": {"seconds": 2, "ratio": 1}, "lso --help": {"seconds": 3, "ratio": 1.5}}
+
+
+@pytest.mark.slow
 def test_each_command_has_its_seconds_and_its_ratio_to_the_small_app() -> None:
     done = help_time("--rounds", "1", "--json")
     assert done.returncode == 0, done.stderr
@@ -24,7 +33,6 @@ def test_each_command_has_its_seconds_and_its_ratio_to_the_small_app() -> None:
     assert found["small app --help"]["ratio"] == 1
 
 
-@pytest.mark.parametrize("rounds", ["0", "-1"])
-def test_too_few_rounds_are_refused(rounds: str) -> None:
-    done = help_time("--rounds", rounds)
-    assert done.returncode == 2 and f"--rounds must be at least 1, got {rounds}" in done.stderr
+def test_no_rounds_are_refused() -> None:
+    done = help_time("--rounds", "0")
+    assert done.returncode == 2 and "--rounds must be at least 1, got 0" in done.stderr
