@@ -35,10 +35,20 @@ from verdict_models import NOTHING, SOMETHING, TRAININGS, remembered, told_apart
 from verdict_targets import HUNTS, Truth, hunted
 
 from lso.analysis.black_box_summary import BlackBoxSummary
+from lso.analysis.black_box_verdict import BLACK_BOX_RULES
 from lso.analysis.summary import SearchSummary
-from lso.reports.comparison import training_verdict
+from lso.analysis.verdict import SEARCH_RULES
+from lso.reports.training_verdict import training_verdict
+from lso.vae.metrics.collapse import LATENTS
+from lso.vae.metrics.verdict import ErrorRates, Rule
 
 HALVES = ("tuning", "testing")
+# First part of a case's name -> the rules that judge it.
+TABLES: Mapping[str, Sequence[Rule[Any]]] = {
+    "training": [LATENTS],
+    "targets": SEARCH_RULES,
+    "black-box": BLACK_BOX_RULES,
+}
 WORDS = {"doubt": "doubt", "care": "care", "fine": "believe"}
 
 
@@ -108,10 +118,10 @@ def training_case(name: str, out: Path) -> dict[str, Any]:
         "why": f"codes tell data apart by {nats:.2f} nats",
         "each": [],
         "numbers": {"apart": nats},
-        "said": WORDS[told["level"]],
-        "sentence": told["sentence"],
-        "checks": {},
-        "found": {},
+        "said": WORDS[told.level],
+        "sentence": told.sentence,
+        "checks": {LATENTS.name: told.level},
+        "found": {LATENTS.name: told.sentence},
         "flagged": [],
     }
 
@@ -268,24 +278,57 @@ def table(done: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def by_check(done: Mapping[str, Mapping[str, Any]]) -> str:
-    """What each rule of the searches said, by truth.
+def rates_of(done: Iterable[Mapping[str, Any]], rule: str) -> ErrorRates:
+    """What one rule said of cases whose truth is known, in the form in which its row holds it.
+
+    Args:
+        done: records.
+        rule: name of the row.
+    Returns:
+        Over the cases to which the rule applied.
+    """
+    said = Counter((record["truth"], record["checks"][rule]) for record in done if rule in record["checks"])
+    unsound, sound = (sum(n for (truth, _), n in said.items() if truth == word) for word in ("doubt", "believe"))
+    return ErrorRates(
+        unsound=unsound,
+        doubted=said["doubt", "doubt"],
+        sound=sound,
+        false_doubts=said["believe", "doubt"],
+        false_cares=said["believe", "care"],
+    )
+
+
+def by_rule(done: Mapping[str, Mapping[str, Any]]) -> str:
+    """The rates of each row of the tables of rules, and those that the row states (of the testing half).
 
     Args:
         done: case -> record.
     Returns:
         A table in Markdown.
     """
-    count: Counter[tuple[str, str, str]] = Counter()
-    for name, record in done.items():
-        for check, level in record["checks"].items():
-            count[f"{name.partition('/')[0]}: {check}", record["truth"], level] += 1
-    names = list(dict.fromkeys(key[0] for key in count))
-    cells = [(truth, level) for truth in ("doubt", "neither", "believe") for level in ("doubt", "care", "fine")]
-    lines = ["| rule | " + " | ".join(f"is {truth}: {level}" for truth, level in cells) + " |"]
-    lines.append("| --- |" + " --- |" * len(cells))
-    lines += [f"| {name} | " + " | ".join(str(count[(name, *cell)]) for cell in cells) + " |" for name in names]
+    columns = ("rule", "doubted, of unsound", "doubted, of sound", "care, of sound", "its row says")
+    lines = [f"| {' | '.join(columns)} |", "| --- |" + " --- |" * (len(columns) - 1)]
+    for kind, rules in TABLES.items():
+        chosen = [record for name, record in done.items() if name.startswith(f"{kind}/")]
+        for rule in rules:
+            stated = ", ".join(cells(rule.rates)) or "not studied"
+            found = [f"{kind}: {rule.name}", *cells(rates_of(chosen, rule.name)), stated]
+            lines.append(f"| {' | '.join(found)} |")
     return "\n".join(lines)
+
+
+def cells(rates: ErrorRates | None) -> list[str]:
+    """Rates as text: doubted of unsound, doubted of sound, care of sound.
+
+    Args:
+        rates: of a rule; None where it was not studied.
+    Returns:
+        Three cells; none where it was not studied.
+    """
+    if rates is None:
+        return []
+    counts = ((rates.doubted, rates.unsound), (rates.false_doubts, rates.sound), (rates.false_cares, rates.sound))
+    return [f"{count} of {cases}" for count, cases in counts]
 
 
 def wrong(done: Mapping[str, Mapping[str, Any]]) -> str:
@@ -328,7 +371,7 @@ def main() -> None:
     if options.table:
         print(table(done))
         for half in HALVES:
-            print(f"\n{half}\n\n{by_check(of_half(done, half))}")
+            print(f"\n{half}\n\n{by_rule(of_half(done, half))}")
 
 
 if __name__ == "__main__":

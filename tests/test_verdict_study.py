@@ -93,6 +93,27 @@ def test_rates_count_the_four_errors_and_the_flags(study: ModuleType) -> None:
     }
 
 
+def test_rates_are_read_by_the_rows_of_the_tables(study: ModuleType) -> None:
+    """Each rule of each table has a line, by its name; a rule that did not apply to a case is not counted there."""
+
+    def record(truth: str, **checks: str) -> dict[str, Any]:
+        return {"truth": truth, "checks": checks}
+
+    done = {
+        "targets/a": record("doubt", fit="doubt", starts="care"),
+        "targets/b": record("doubt", fit="fine"),
+        "targets/c": record("believe", fit="care", starts="doubt"),
+        "targets/d": record("neither", fit="doubt"),
+        "black-box/a": record("doubt", seeds="doubt"),
+    }
+    lines = study.by_rule(done).splitlines()
+    assert len(lines) == 2 + sum(map(len, study.TABLES.values()))
+    assert any(line.startswith("| targets: fit | 1 of 2 | 0 of 1 | 1 of 1 |") for line in lines)
+    assert any(line.startswith("| targets: starts | 0 of 1 | 1 of 1 | 0 of 1 |") for line in lines)
+    assert any(line.startswith("| black-box: seeds | 1 of 1 | 0 of 0 |") for line in lines)
+    assert all(f"| {kind}: {row.name} |" in "\n".join(lines) for kind, rows in study.TABLES.items() for row in rows)
+
+
 def test_halves_are_fixed_by_the_name_and_about_equal(study: ModuleType) -> None:
     assert study.half_of("black-box/bowl-2/random") == study.half_of("black-box/bowl-2/random")
     share = sum(study.half_of(name) == "tuning" for name in study.CASES) / len(study.CASES)

@@ -4,7 +4,7 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from lso.black_box.budget import call_category
 from lso.optimizers import BlackBoxSpec, black_box_spec, control_labels, recommended_optimizers
 from lso.results.result import Evaluation
 from lso.space import MAX_TYPICAL_PERCENTILE
-from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_SHARE, least
+from lso.vae.metrics.collapse import COLLAPSED_SHARE, LATENTS, carried_facts
 from lso.vae.metrics.verdict import CARE_IF, DOUBT_IF, Check, Facts, Limit, Rule, apply_rules
 from lso.vae.utils.validation import pluralize
 
@@ -97,17 +97,8 @@ class Diagnostics:
         few = self.active is not None and self.active < COLLAPSED_SHARE * self.latent_dim
         if self.information is None:
             return few
-        return self.active == 0 or self.information < least(self.latent_dim) or (few and self.information < AMPLE_NATS)
-
-    @property
-    def still(self) -> bool:
-        """Whether the search no longer moves."""
-        return self.step is not None and self.step < STEP_FLOOR
-
-    @property
-    def fitted(self) -> bool:
-        """Whether there is a surrogate to judge."""
-        return not self.constant and not self.spec.surrogate_free and self.flat is not None
+        carried = carried_facts(self.information, self.latent_dim, few)
+        return self.active == 0 or LATENTS.grade(carried) == "doubt"
 
 
 def diagnose(signs: Diagnostics) -> list[Check]:
@@ -115,118 +106,105 @@ def diagnose(signs: Diagnostics) -> list[Check]:
     return [check for check in apply_rules(DIAGNOSES, signs) if check.level != "fine"]
 
 
-def _measure_calls(s: Diagnostics, kind: str, *others: str) -> Facts | None:
-    """The calls that came to something, with the share of the calls that came to it or to one of others."""
-    count, calls = s.counts.get(kind, 0), s.counts.get("calls", 0)
-    facts = {"count": count, "calls": pluralize(calls, "call"), "share": s.share(kind, *others), "failure": s.failure}
-    return facts if count else None
-
-
-def _measure_duplicates(s: Diagnostics) -> Facts | None:
-    facts = _measure_calls(s, "duplicate")
-    causes = {"collapsed": s.collapsed, "still": s.still and not s.collapsed}
-    return None if facts is None else {**facts, **causes, "other": not any(causes.values())}
-
-
-def _measure_collapse(s: Diagnostics) -> Facts:
+def _measure(s: Diagnostics) -> Facts:
+    """Every fact that a rule may judge or tell; None, which no rule minds, where the files do not have it."""
+    learning, broken = not s.spec.control, s.share("failed", "timed_out")
+    counts = {kind: s.counts.get(kind, 0) for kind in ("failed", "timed_out", "invalid", "duplicate")}
+    fitted = not s.constant and not s.spec.surrogate_free and s.flat is not None
+    still = s.step is not None and s.step < STEP_FLOOR
+    stuck = s.in_design is not None and s.in_design > IN_DESIGN and learning
     return {
+        **{field.name: getattr(s, field.name) for field in fields(s)},
+        **counts,
+        "calls": pluralize(s.counts.get("calls", 0), "call"),
+        "failed_share": broken if counts["failed"] else None,
+        "timed_out_share": broken if counts["timed_out"] else None,
+        "invalid_share": s.share("invalid"),
+        "duplicate_share": s.share("duplicate"),
         "collapsed": s.collapsed,
+        "still": still and not s.collapsed,
+        "otherwise": not s.collapsed and not still,
+        "dimensions": pluralize(s.latent_dim or 0, "latent dimension"),
         "counted": s.active is not None,
-        "active": s.active,
-        "dims": pluralize(s.latent_dim or 0, "latent dimension"),
-        "both": s.active is not None and s.information is not None,
         "informed": s.information is not None,
-        "information": s.information,
+        "both": s.active is not None and s.information is not None,
+        # Where all are dead, no dimension is left to search.
+        "dead": len(s.dead) if len(s.dead) < (s.latent_dim or 0) else 0,
+        "names": name_dimensions(s.dead),
+        # One object is too few to judge the score or a surrogate by.
+        "equal": s.constant and s.counts.get("unique", 0) > 1,
+        "flat": fitted and s.flat,
+        "known": s.explained is not None,
+        "explained": max(0.0, s.explained or 0.0),
+        "coverage": s.coverage if fitted and not s.flat and s.points >= MIN_COVERAGE_VALUES else None,
+        "atypical": 1 - (s.typical or 0.0),
+        "at_floor": still and learning,
+        "percent": 100 * (s.step or 0.0),
+        "settable": not s.spec.surrogate_free,
+        "in_design": s.in_design if learning else None,
+        "late": None if stuck else s.late,
     }
 
 
-def _measure_overconfidence(s: Diagnostics) -> Facts | None:
-    known = s.fitted and not s.flat and s.points >= MIN_COVERAGE_VALUES and s.coverage is not None
-    return {"coverage": s.coverage} if known else None
-
-
-def _measure_lateness(s: Diagnostics) -> Facts | None:
-    stuck = s.in_design is not None and s.in_design > IN_DESIGN and not s.spec.control
-    return None if stuck or s.late is None else {"late": s.late}
-
-
-def _known(**facts: Any) -> Facts | None:
-    """Facts that the files have; None where they lack one."""
-    return None if None in facts.values() else facts
-
-
-# Limits of calls that came to nothing: any are worth knowing, or only many; many are a reason.
-ANY_LOST = {"count": CARE_IF, "share": Limit(doubt=WASTED_CALLS.care)}
-MANY_LOST = {"share": Limit(doubt=WASTED_CALLS.care)}
-
+MANY_LOST = Limit(doubt=WASTED_CALLS.care)  # share of calls that came to nothing
 # The most basic reasons first.
 DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     Rule(
         name="failed calls",
-        measure=lambda s: _measure_calls(s, "failed", "timed_out"),
-        limits=ANY_LOST,
-        found="the score failed in {count} of {calls}[failure?: {failure}]",
+        measure=_measure,
+        limits={"failed": CARE_IF, "failed_share": MANY_LOST},
+        found="the score failed in {failed} of {calls}[failure?: {failure}]",
         remedy="Correct the score.",
     ),
     Rule(
         name="timeouts",
-        measure=lambda s: _measure_calls(s, "timed_out", "failed"),
-        limits=ANY_LOST,
-        found="{count} of {calls} timed out",
+        measure=_measure,
+        limits={"timed_out": CARE_IF, "timed_out_share": MANY_LOST},
+        found="{timed_out} of {calls} timed out",
         remedy="Raise the timeout, or make the score faster.",
     ),
     Rule(
         name="invalid objects",
-        measure=lambda s: _measure_calls(s, "invalid"),
-        limits=MANY_LOST,
-        found="{count} of {calls} decoded to invalid objects",
+        measure=_measure,
+        limits={"invalid_share": MANY_LOST},
+        found="{invalid} of {calls} decoded to invalid objects",
         remedy="Look at what the model decodes (lso sample), and at which objects the score calls invalid.",
     ),
     Rule(
         name="duplicates",
-        measure=_measure_duplicates,
-        limits=MANY_LOST,
-        found="{count} of {calls} decoded to objects seen before: [collapsed?the decoder ignores most of its "
-        "latents][still?the search no longer moves][other?many codes decode to the same object]",
-        remedy="[collapsed?{train_better}][still?Search again from another --seed.][other?Widen the bounds a little. "
-        "{train_better}]",
+        measure=_measure,
+        limits={"duplicate_share": MANY_LOST},
+        found="{duplicate} of {calls} decoded to objects seen before: [collapsed?the decoder ignores most of its "
+        "latents][still?the search no longer moves][otherwise?many codes decode to the same object]",
+        remedy="[collapsed?{train_better}][still?Search again from another --seed.][otherwise?Widen the bounds a "
+        "little. {train_better}]",
         terms={"train_better": TRAIN_BETTER},
     ),
     Rule(
         name="collapse",
-        measure=_measure_collapse,
+        measure=_measure,
         limits={"collapsed": DOUBT_IF},
-        found="collapsed: [counted?the decoder reacts to {active} of {dims}][both?, ][informed?the codes carry "
+        found="collapsed: [counted?the decoder reacts to {active} of {dimensions}][both?, ][informed?the codes carry "
         "{information:z.2f} nats]",
         remedy=TRAIN_BETTER,
     ),
     Rule(
         name="dead dimensions",
-        # Where all are dead, no dimension is left to search.
-        measure=lambda s: {
-            "dead": len(s.dead) if len(s.dead) < (s.latent_dim or 0) else 0,
-            "total": s.latent_dim,
-            "names": name_dimensions(s.dead),
-        },
+        measure=_measure,
         limits={"dead": CARE_IF},
-        found="{dead} of {total} latent dimensions are dead ({names}): what is proposed there changes nothing",
+        found="{dead} of {latent_dim} latent dimensions are dead ({names}): what is proposed there changes nothing",
         remedy='Search the active ones only: --chart active, LatentSpace(..., chart="active").',
     ),
     Rule(
         name="equal values",
-        # One object is too few to judge the score or a surrogate by.
-        measure=lambda s: {"equal": s.constant and s.counts.get("unique", 0) > 1},
+        measure=_measure,
         limits={"equal": DOUBT_IF},
         found="all values are equal: the score is flat, and there is nothing to search for",
         remedy="Look at the score.",
     ),
     Rule(
         name="flat surrogate",
-        measure=lambda s: {
-            "flat": s.fitted and s.flat,
-            "known": s.explained is not None,
-            "explained": max(0.0, s.explained or 0.0),
-        },
+        measure=_measure,
         limits={"flat": DOUBT_IF},
         found="the surrogate is flat: refitted without a third of the values, it predicts next to nothing of "
         "them[known? ({explained:z.0%} of their variance)]",
@@ -235,7 +213,7 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="overconfident surrogate",
-        measure=_measure_overconfidence,
+        measure=_measure,
         limits={"coverage": Limit(care=MIN_COVERAGE, beyond=operator.lt)},
         found="the surrogate is too sure of itself: {coverage:z.0%} of values within their 95 % intervals",
         remedy="Try {others}, or a larger initial design.",
@@ -243,7 +221,7 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="atypical proposals",
-        measure=lambda s: _known(typical=s.typical, atypical=1 - (s.typical or 0.0)),
+        measure=_measure,
         limits={"typical": Limit(doubt=MIN_TYPICAL, beyond=operator.lt)},
         found="[typical?{atypical:z.0%} of the][!typical?all] proposals are atypical: the decoder was never trained "
         "there",
@@ -251,14 +229,14 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="atypical best",
-        measure=lambda s: _known(atypical=s.atypical_best),
-        limits={"atypical": DOUBT_IF},
-        found="the best code is atypical in {atypical:z.0%} of the searches",
+        measure=_measure,
+        limits={"atypical_best": DOUBT_IF},
+        found="the best code is atypical in {atypical_best:z.0%} of the searches",
         remedy=f"Take the best typical one, which the report also shows. {STAY_INSIDE}",
     ),
     Rule(
         name="bounds",
-        measure=lambda s: _known(at_bound=s.at_bound),
+        measure=_measure,
         # Of prior draws in a box of +-3 it is 0.3 %.
         limits={"at_bound": Limit(care=0.2)},
         found="{at_bound:z.0%} of the coordinates lie at a bound",
@@ -266,15 +244,15 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="step size",
-        measure=lambda s: {"still": s.still and not s.spec.control, "percent": 100 * (s.step or 0.0)},
-        limits={"still": CARE_IF},
+        measure=_measure,
+        limits={"at_floor": CARE_IF},
         found="the step size is at its floor: the last proposals lie within {percent:.2g} % of a prior draw's "
         "distance from the best code",
         remedy="More calls will not help; search again from another --seed, or with restarts.",
     ),
     Rule(
         name="initial design only",
-        measure=lambda s: _known(unsearched=s.unsearched, settable=not s.spec.surrogate_free, optimizer=s.optimizer),
+        measure=_measure,
         limits={"unsearched": Limit(doubt=IN_DESIGN)},
         found="{unsearched:z.0%} of the searches spent their budget within the initial design: they drew at random "
         "and learnt nothing",
@@ -283,7 +261,7 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="no gain over the design",
-        measure=lambda s: None if s.spec.control else _known(in_design=s.in_design),
+        measure=_measure,
         limits={"in_design": Limit(doubt=IN_DESIGN)},
         found="{in_design:z.0%} of the searches found nothing better than their initial design",
         remedy="Compare with {controls} at the same budget; raise the budget.",
@@ -291,7 +269,7 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="still gaining",
-        measure=_measure_lateness,
+        measure=_measure,
         limits={"late": Limit(care=0.5)},
         found="the best came in the last tenth of the calls in {late:z.0%} of the searches: still gaining",
         remedy="Go on with a larger budget (--resume).",

@@ -19,10 +19,8 @@ from lso.analysis.reproduction import BOUND_DEVIATIONS, MIN_SHARE, Reproduction
 from lso.analysis.start_sensitivity import BASIN_LINK, Sensitivity
 from lso.decoders.decoder import DecoderFinding
 from lso.space import MAX_TYPICAL_PERCENTILE
-from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_NATS, COLLAPSED_SHARE, FULL_NATS, LatentUse
+from lso.vae.metrics.collapse import COLLAPSED_SHARE, INFORMATION, INFORMATION_IN_FEW, LatentUse
 from lso.vae.metrics.verdict import CARE_IF, DOUBT_IF, Case, ErrorRates, Facts, Limit, Rule
-from lso.vae.metrics.verdict import Level as Level
-from lso.vae.metrics.verdict import Verdict as Verdict
 
 MAX_SPREAD = 0.05  # by how much the final values of a target's starts may differ, as a share of its gain
 # Shares of best results that are atypical.
@@ -202,17 +200,16 @@ MODEL: Rule[ModelEvidence] = Rule(
     "nats about the data (active units of the encoder: {use.active_units})][training?; the training reported that its "
     "codes carry almost nothing (posterior collapse)][deaf?; decoded prior draws vary only {reaction:z.1%} as much as "
     "the targets do]",
-    rule="doubt if the decoder ignores its codes; if codes carry under {collapsed_nats:g} nat about the data (half of "
-    "that with one latent dimension), or under {ample_nats:g} nats in under a fifth of the dimensions; if decoded "
-    "prior draws vary under {unresponsive:.0%} as much as the targets do; or if the training reported "
-    "posterior collapse. Care if codes carry under {full_nats:g} nats (half of that with one latent dimension), "
-    "or if neither codes of data nor targets are known and under a fifth of the dimensions are active. Active: the "
-    "decoder reacts to it, with at least {weak:.0%} of the largest squared effect; a training report counts "
-    "otherwise, by the nats that the decoder uses",
+    rule="doubt if the decoder ignores its codes; if codes carry under {carried.doubt:g} nat about the data (half of "
+    "that with one latent dimension), or under {in_few.doubt:g} nats in under a fifth of the dimensions; if decoded "
+    "prior draws vary under {unresponsive:.0%} as much as the targets do; or if the training reported posterior "
+    "collapse. Care if codes carry under {carried.care:g} nats (half of that with one latent dimension), or if "
+    "neither codes of data nor targets are known and under a fifth of the dimensions are active. Active: the decoder "
+    "reacts to it, with at least {weak:.0%} of the largest squared effect; a training report counts otherwise, by the "
+    "nats that the decoder uses",
     terms={
-        "collapsed_nats": COLLAPSED_NATS,
-        "ample_nats": AMPLE_NATS,
-        "full_nats": FULL_NATS,
+        "carried": INFORMATION,
+        "in_few": INFORMATION_IN_FEW,
         "unresponsive": UNRESPONSIVE_SHARE,
         "weak": WEAK_BELOW,
     },

@@ -19,11 +19,11 @@ from lso.reports.key_numbers import compare_key_numbers
 from lso.reports.plots import bottom_legend, canvas, log_scale, series_style, use_chart_style, wants_log
 from lso.reports.report import VERDICT_WORDS, Chart, Part, Report, Section, Sections, VerdictBox
 from lso.reports.tables import Table, flatten, number, side_by_side
+from lso.reports.training_verdict import training_verdict
 from lso.vae.checkpoint import Codes
 from lso.vae.config.training import to_dict
 from lso.vae.errors import RunError, UsageError
 from lso.vae.metrics.active_units import is_active, mean_variance
-from lso.vae.metrics.collapse import COLLAPSED_SHARE, read
 from lso.vae.metrics.verdict import Level
 from lso.vae.runs import REPORT, Run
 from lso.vae.utils.files import printable
@@ -304,40 +304,6 @@ TRAINING_SECTIONS: Sections[Trainings] = (
 def training_report(run: Run) -> Path:
     """Write the report of one training into its folder."""
     return compare_runs([run], run.path / REPORT)
-
-
-def training_verdict(
-    name: str, info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], latent_dim: int
-) -> VerdictBox:
-    """The verdict on a training: that of the run on collapse, with what was measured.
-
-    A training that ended within its warm-up has no verdict of its own on collapse; that does not mean that all is well.
-    """
-    collapse, status = str(info.get("verdict", "")), str(info.get("status", ""))
-    best = next((row for row in reversed(rows) if row.get("best")), rows[-1])
-    use = read(info)
-    # Older run folders do not say whether a training ended within its warm-up; few active units suggest that it did.
-    early = not info["judged"] if "judged" in info else best["active_units"] < COLLAPSED_SHARE * latent_dim
-    little = use is not None and use.scanty
-    level: Level = "doubt" if collapse else "care" if early or little or status != "finished" else "fine"
-    information = number(best.get("mi_split", best.get("mi", best.get("mi_mixed"))), 3)
-    carried = use.told() if use else f"MI {information} nats, {best['active_units']} active units"
-    numbers = f"{carried}, -ELBO {number(best['neg_elbo'])} nats."
-    state = (
-        ""
-        if status == "finished"
-        else f" The run is not finished ({status or 'unknown'}): {info.get('sentence') or 'no reason given'}."
-    )
-    if not latent_dim:
-        exact = f"Without latents the likelihood is exact: {number(best['neg_elbo'])} nats."
-        level = "fine" if status == "finished" else "care"
-        return VerdictBox(level=level, word=f"baseline · {name}", sentence=exact + state)
-    waiting = "not finished" if status != "finished" else "too early to tell" if early else "little in use"
-    collapsed = "✗ not learnt yet" if early else "✗ collapsed"
-    word = {"doubt": collapsed, "care": f"! {waiting}", "fine": "✓ no collapse"}[level]
-    opening = "The latents are in use" if level == "fine" else "The latents are little in use" if little else "So far"
-    opening = "Training ended before its warm-up did" if early and status == "finished" else opening
-    return VerdictBox(level=level, word=f"{word} · {name}", sentence=(collapse or f"{opening}: {numbers}") + state)
 
 
 def _blank_without_latents(table: Sequence[Mapping[str, Any]], latent: int) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from lso.tasks.retraining.records import RetrainingResult, Round
 from lso.tasks.retraining.rounds import FOUND_FILE, ROUNDS_FOLDER
 from lso.tasks.search.gradient import freeze_decoder
 from lso.vae.errors import UsageError
-from lso.vae.metrics.collapse import AMPLE_NATS, COLLAPSED_NATS, FULL_NATS, LatentUse
+from lso.vae.metrics.collapse import INFORMATION, INFORMATION_IN_FEW, LatentUse
 from lso.vae.metrics.latent_use import latent_use
 from lso.vae.metrics.verdict import CARE_IF, DOUBT_IF, Case, Facts, Limit, Rule, Verdict, judge
 from lso.vae.runs import Run
@@ -378,10 +378,10 @@ RETRAINING_RULES: Sequence[Rule[RetrainingSummary]] = (
         limits={"collapsed": DOUBT_IF, "scanty": CARE_IF},
         found="of the last model {told}[training?; the first training reported that its codes carry almost nothing "
         "(posterior collapse)]",
-        rule="doubt if the codes of the last model carry under {collapsed_nats:g} nat about validation data, or under "
-        "{ample_nats:g} in under a fifth of the dimensions, or if the first training reported posterior "
-        "collapse; care if they carry under {full_nats:g} nats",
-        terms={"collapsed_nats": COLLAPSED_NATS, "ample_nats": AMPLE_NATS, "full_nats": FULL_NATS},
+        rule="doubt if the codes of the last model carry under {carried.doubt:g} nat about validation data, or under "
+        "{in_few.doubt:g} in under a fifth of the dimensions, or if the first training reported posterior collapse; "
+        "care if they carry under {carried.care:g} nats",
+        terms={"carried": INFORMATION, "in_few": INFORMATION_IN_FEW},
         remedy="Begin with a model whose latents are used (lso train --method ne-vae-se), or retrain less.",
     ),
     Rule(
@@ -389,8 +389,8 @@ RETRAINING_RULES: Sequence[Rule[RetrainingSummary]] = (
         measure=_measure_calls,
         limits={"wasted": WASTED_CALLS},
         found="{unique} of {calls} scored a new valid object[lost? ({lost})]",
-        rule="care if over {wasted.care:.0%} of the calls scored no new valid object, doubt if over {wasted.doubt:.0%} "
-        "or if there was none",
+        rule="care if over {wasted.care:.0%} of the calls scored no new valid object, doubt if over "
+        "{wasted.doubt:.0%} or if there was none",
     ),
     RETRAINING,
     Rule(
@@ -398,8 +398,8 @@ RETRAINING_RULES: Sequence[Rule[RetrainingSummary]] = (
         measure=_measure_data,
         cases={"unknown": Case(level="care", found="there are no values to compare")},
         limits={"no_better": CARE_IF},
-        found="the best of {count:,} training data is worth {known}, the best object found {best}"
-        "[no_better?, no better]",
+        found="the best of {count:,} training data is worth {known}, the best object found {best}[no_better?, no "
+        "better]",
         rule="care if nothing found is better than the best of the training data",
     ),
     Rule(
@@ -427,11 +427,11 @@ RETRAINING_RULES: Sequence[Rule[RetrainingSummary]] = (
         measure=_measure_anchors,
         cases={"incomplete": Case(level="fine", found="no round is complete")},
         limits={"kept": Limit(care=0.5, beyond=operator.lt)},
-        found="the first retrained model reproduces {first} of the training data that are followed, the last {last}"
-        "[care?: it has forgotten them][!judged?, which is not judged]",
+        found="the first retrained model reproduces {first} of the training data that are followed, the last "
+        "{last}[care?: it has forgotten them][!judged?, which is not judged]",
         rule="care if the last model reproduces under {kept.care:.0%} of the share of training data that the first "
-        "retrained one did; not judged where that is under {least:.0%}, nor of images, which count only if every pixel "
-        "agrees as 0 and 1",
+        "retrained one did; not judged where that is under {least:.0%}, nor of images, which count only if every "
+        "pixel agrees as 0 and 1",
         terms={"least": MIN_JUDGED_SHARE},
         remedy="Retrain less: a lower --retrain-epochs, a larger --retrain-k, or more --retrain-data.",
     ),

@@ -1,10 +1,12 @@
 """Verdict on posterior collapse: thresholds in nats, a sentence, and remedies to try. Does not import torch."""
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from lso.vae.metrics.verdict import Case, ErrorRates, Facts, Level, Limit, Rule
 from lso.vae.utils.validation import pluralize
 
 REMEDIES = ("ne-vae-se:weight=5", "aggressive", "free-bits", "beta-vae:beta=0.5", "skip-vae", "a smaller --latent-dim")
@@ -13,22 +15,17 @@ COLLAPSED_SHARE = 0.2  # of all dimensions; if a smaller share is used, they cou
 # 0.05 (digits, text); a PixelCNN that has nearly learned to do without its latents has a decoder use of 0.1 in 9 of 32
 # dimensions, and both in 2 (docs/log.md).
 MIN_DIMENSION_NATS = 0.1
-# Error rates of the verdict, measured on trainings of digits and sentences, where the truth is how many test data a
-# decoder distinguishes (benchmarks/verdict_study.py, the half of the cases that no threshold was set on; docs/log.md):
-# of 17 collapsed models it misses 1, which gets "with care" (6 %, at most 29 % by the 95 % interval); of 6 healthy ones
-# it calls none collapsed (at most 46 %) and says "with care" of 1. In the other half it errs on none of 19, none of 8.
-#
-# Codes that carry fewer nats have collapsed: they distinguish fewer than e = 2.7 data. For a scalar latent half of it,
-# as the toy model of He et al. is reliable from 0.5 on. Collapsed models of digits and text carry 0.00 to 0.05, digits
-# at beta = 2, or at 4 and stopped during warm-up, 0.6 to 0.7; healthy ones 1.5 (two latents) and more (docs/log.md).
-COLLAPSED_NATS = 1.0
+# Codes that carry fewer nats than `INFORMATION.doubt` have collapsed: they distinguish fewer than e = 2.7 data. For a
+# scalar latent half of it, as the toy model of He et al. is reliable from 0.5 on. Collapsed models of digits and text
+# carry 0.00 to 0.05, digits at beta = 2, or at 4 and stopped during warm-up, 0.6 to 0.7; healthy ones 1.5 (two latents)
+# and more (docs/log.md). Codes that have not collapsed but carry fewer than `INFORMATION.care` (fewer than e^2.5 = 12
+# data are distinguished) carry little, and searches in them need care. In the half of the study used to set thresholds,
+# models whose decoders distinguish test data by 1.1 to 2.0 nats carry 1.4 to 2.4, and those with 2.8 nats and more
+# carry 3.2 and more.
+INFORMATION = Limit(care=2.5, doubt=1.0, beyond=operator.lt)
 # Below this, fewer than e^3 = 20 data are distinguished, and few used dimensions count as collapse too, as in the plain
 # VAE on OMNIGLOT (1.4 to 2 nats in 3 to 6 of 32). Above it, few used dimensions mean that latent_dim is too large.
-AMPLE_NATS = 3.0
-# Codes that have not collapsed but carry fewer nats (fewer than e^2.5 = 12 data are distinguished) carry little, and
-# searches in them need care. In the half of the study used to set thresholds, models whose decoders distinguish test
-# data by 1.1 to 2.0 nats carry 1.4 to 2.4, and those with 2.8 nats and more carry 3.2 and more.
-FULL_NATS = 2.5
+INFORMATION_IN_FEW = Limit(doubt=3.0, beyond=operator.lt)
 # The mutual information is at most the logarithm of the number of data. With at least MIN_DATA of them (log 50 = 3.9)
 # it is used as it is. With fewer, it is used up to this share of the logarithm (1.7 nats of 30 data); above, it may be
 # limited by the number of data, and the KL is used instead, which is never less.
@@ -67,17 +64,19 @@ class LatentUse:
         return min(self.kl, self.mutual_information) if reliable else self.kl
 
     @property
+    def level(self) -> Level:
+        """Level of the codes by `LATENTS`."""
+        return LATENTS.grade(_measure_latents(TrainedLatents(use=self)))
+
+    @property
     def collapsed(self) -> bool:
         """Whether the codes carry almost no information, or little information in few dimensions."""
-        if not self.latent_dim:
-            return False
-        few = self.used < COLLAPSED_SHARE * self.latent_dim
-        return self.information < least(self.latent_dim) or (few and self.information < AMPLE_NATS)
+        return self.level == "doubt"
 
     @property
     def scanty(self) -> bool:
         """Whether the codes have not collapsed but carry little information."""
-        return bool(self.latent_dim) and not self.collapsed and self.information < least(self.latent_dim, FULL_NATS)
+        return self.level == "care"
 
     def told(self) -> str:
         """Describe the measurements in words."""
@@ -88,27 +87,78 @@ class LatentUse:
         return f"{carried}, the decoder uses {dimensions} (AU {self.active_units})"
 
 
-def least(latent_dim: int, nats: float = COLLAPSED_NATS) -> float:
-    """Return a threshold in nats (`COLLAPSED_NATS` or `FULL_NATS`) for codes of a size: halved for a single latent."""
-    return nats if latent_dim > 1 else nats / 2
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedLatents:
+    """A trained model's use of its latents, and how it was trained.
+
+    Args:
+        use: the measurements.
+        method: name of the method that trained the model, which is left out of the remedies.
+        kl_weight: the final one; above 1, a smaller one is the first remedy.
+        warm: whether the KL warm-up had ended; before, the verdict is that the model has not learnt yet.
+    """
+
+    use: LatentUse
+    method: str = ""
+    kl_weight: float = 1.0
+    warm: bool = True
+
+
+def carried_facts(information: float, latent_dim: int, few: bool) -> Facts:
+    """The facts that `INFORMATION` and `INFORMATION_IN_FEW` judge.
+
+    Args:
+        information: that the codes carry, nats.
+        latent_dim: of the codes; for a scalar latent half of the thresholds is asked.
+        few: whether few dimensions are in use.
+    """
+    return {"information": information * (2 if latent_dim == 1 else 1), "in_few": information if few else None}
+
+
+def _measure_latents(trained: TrainedLatents) -> Facts:
+    use, method = trained.use, trained.method
+    few = use.used < COLLAPSED_SHARE * use.latent_dim
+    carried = carried_facts(use.information, use.latent_dim, few) if use.latent_dim else {}
+    remedies = ["a KL weight of at most 1"] * (trained.kl_weight > 1)
+    remedies += [remedy for remedy in REMEDIES if not method or not remedy.startswith(method)]
+    return {
+        **carried,
+        "told": use.told(),
+        "unlearnt": not trained.warm and LATENTS.grade(carried) == "doubt",
+        "remedies": f"{', '.join(remedies[:-1])} or {remedies[-1]}",
+    }
+
+
+# The study's trainings are of digits and sentences, and the truth is how many test data a decoder distinguishes: it
+# misses 1 of 17 collapsed models, which gets "with care" (6 %, at most 29 % by the 95 % interval), and calls none of 6
+# healthy ones collapsed (at most 46 %). In the other half it errs on none of 19, none of 8.
+LATENTS: Rule[TrainedLatents] = Rule(
+    name="latents",
+    measure=_measure_latents,
+    cases={
+        "unlearnt": Case(
+            level="doubt",
+            found="Not learnt yet: {told}; the training ended before its warm-up did: train for longer.",
+        )
+    },
+    limits={"information": INFORMATION, "in_few": INFORMATION_IN_FEW},
+    found="[doubt?Posterior collapse: {told}; try {remedies}.][care?Believe searches in this model with care: "
+    "{told}.][fine?{told}]",
+    rule="doubt if codes carry under {information.doubt:g} nat about the data (half of that with one latent "
+    "dimension), or under {in_few.doubt:g} nats in under {few:.0%} of the dimensions; care if under "
+    "{information.care:g} nats (half of that with one latent dimension)",
+    terms={"few": COLLAPSED_SHARE},
+    rates=ErrorRates(unsound=17, doubted=16, sound=6, false_cares=1),
+)
 
 
 def collapse_verdict(found: LatentUse, method: str = "", kl_weight: float = 1.0, warm: bool = True) -> str:
     """Return the verdict on a model whose latents carry too little, with remedies; empty if its latents are in use.
 
-    Args:
-        found: the measurements.
-        method: name of the method that trained the model, which is left out of the remedies.
-        kl_weight: the final one; above 1, a smaller one is the first remedy.
-        warm: whether the KL warm-up had ended; before, the verdict is that the model has not learnt yet.
+    The arguments are those of `TrainedLatents`.
     """
-    if not found.collapsed:
-        return ""
-    if not warm:
-        return f"Not learnt yet: {found.told()}; the training ended before its warm-up did: train for longer."
-    others = ["a KL weight of at most 1"] * (kl_weight > 1)
-    others += [remedy for remedy in REMEDIES if not method or not remedy.startswith(method)]
-    return f"Posterior collapse: {found.told()}; try {', '.join(others[:-1])} or {others[-1]}."
+    check = LATENTS.check(TrainedLatents(use=found, method=method, kl_weight=kl_weight, warm=warm))
+    return check.found if check and check.level == "doubt" else ""
 
 
 def caution(info: Mapping[str, Any]) -> str:
@@ -117,8 +167,8 @@ def caution(info: Mapping[str, Any]) -> str:
     Empty where they carry enough, where the run has a verdict of collapse already, and where nothing was measured.
     """
     found = read(info)
-    little = found is not None and found.scanty and not info.get("verdict")
-    return f"Believe searches in this model with care: {found.told()}." if found and little else ""
+    check = LATENTS.check(TrainedLatents(use=found)) if found and not info.get("verdict") else None
+    return check.found if check and check.level == "care" else ""
 
 
 def plain(found: LatentUse) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Rules as rows of a table, and the verdict that follows from them. Does not import torch.
 
 A `Rule` measures facts of a result, grades them by its limits and says in words what it found; `judge` applies a table
-of rules. Tables: trainings in `lso.vae.metrics.collapse` and `lso.reports.comparison`, searches in
+of rules. Tables: trainings in `lso.vae.metrics.collapse` and `lso.reports.training_verdict`, searches in
 `lso.analysis.verdict` and `lso.analysis.black_box_verdict`, retraining in `lso.tasks.retraining.summary`, reasons of
 failures in `lso.analysis.diagnosis`. To add a rule, add a row.
 
@@ -194,10 +194,10 @@ class Rule(Generic[Results_contra]):
 
 
 class _Formatter(string.Formatter):
-    """Formats as `str.format`, with a space before a percent sign."""
+    """Formats as `str.format`, with a space before a percent sign, and a dash for None."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        text = format(value, format_spec)
+        text = "–" if value is None else format(value, format_spec)
         return f"{text[:-1]} %" if format_spec.endswith("%") else text
 
 

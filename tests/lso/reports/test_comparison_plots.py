@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lso.reports import plots
-from lso.reports.comparison import training_verdict
+from lso.reports.training_verdict import training_verdict
 from lso.vae.checkpoint import Codes
 
 

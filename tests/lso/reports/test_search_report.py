@@ -16,7 +16,7 @@ from lso.decoders.probing import probe
 from lso.gradient.search import minimize
 from lso.objectives.latent_objective import LatentObjective
 from lso.reports import search_report as report
-from lso.reports.comparison import compare_runs, compare_searches, training_report, training_verdict
+from lso.reports.comparison import compare_runs, compare_searches, training_report
 from lso.reports.gallery import MAX_STARTS, MAX_TARGETS, chosen_targets, gallery, gallery_note
 from lso.reports.html import append_hash, is_whole
 from lso.reports.key_numbers import key_numbers
@@ -35,6 +35,7 @@ from lso.reports.report import (
     VerdictBox,
 )
 from lso.reports.tables import Table, number, percent
+from lso.reports.training_verdict import training_verdict
 from lso.results.result import Result
 from lso.vae.checkpoint import Codes, pack_codes
 from lso.vae.config.architectures import architecture

@@ -12,11 +12,15 @@ import pytest
 from lso.analysis.black_box_verdict import BLACK_BOX_RULES
 from lso.analysis.diagnosis import DIAGNOSES
 from lso.analysis.verdict import SEARCH_RULES
+from lso.reports.training_verdict import TRAINING_RULES
 from lso.tasks.retraining.summary import RETRAINING_RULES
 from lso.vae.metrics import verdict
+from lso.vae.metrics.collapse import LATENTS
 from lso.vae.metrics.verdict import CARE_IF, DOUBT_IF, OPTIONAL, Case, Limit, Rule, judge, phrase
 
 TABLES: Mapping[str, Sequence[Rule[Any]]] = {
+    "trained model": [LATENTS],
+    "training": TRAINING_RULES,
     "search": SEARCH_RULES,
     "black box": BLACK_BOX_RULES,
     "retraining": RETRAINING_RULES,
