@@ -134,16 +134,16 @@ def image_targets(
         for rate in rates:
             at_rate = dataclasses.replace(config, lr=rate)
             for run in runs:
-                outcome = experiment.cached(run, at_rate, folder)
+                outcome = experiment.read_outcome(run, at_rate, folder)
                 name = f"{run.path.name} at learning rate {rate:g}" if len(rates) > 1 else run.path.name
                 if outcome is None and progress.should_stop():
                     unfinished.append(name)
                     continue
                 if outcome is None:
                     progress.begin(name, max_steps)
-                    begun = experiment.begun(run, at_rate, folder)
+                    begun = experiment.read_interrupted(run, at_rate, folder)
                     outcome = experiment.benchmark(run, images, at_rate, device=device, stop=progress.step, begun=begun)
-                    experiment.keep_outcome(outcome, run, at_rate, folder)
+                    experiment.write_outcome(outcome, run, at_rate, folder)
                 outcomes[rate].append(outcome)
                 unfinished += [] if outcome.finished else [name]
         progress.close()

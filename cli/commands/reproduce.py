@@ -29,7 +29,7 @@ from lso.vae.runs import runs_root
 from lso.vae.utils.reading import read_json
 
 if TYPE_CHECKING:
-    from lso.tasks.papers.image_targets import BenchmarkProgress
+    from lso.tasks.papers.image_targets import PublishedCount
 
 REDUCED = "Smaller than the paper's protocol"  # heading in --help
 
@@ -211,10 +211,10 @@ def _conclude(
 
 def _benchmark_progress(
     plan: reproduction.TableReproduction, found: list[run_set.Member], folder: Path
-) -> "dict[str, BenchmarkProgress]":
+) -> "dict[str, PublishedCount]":
     """What `lso benchmark image-targets` has measured of finished trainings, for tables that compare its iterations."""
     if not any(quantity == "iterations" for _, quantity in plan.table.compared):
         return {}
-    from lso.tasks.papers.image_targets import standing
+    from lso.tasks.papers.image_targets import published_count
 
-    return {m.planned.name: standing(m.run, folder) for m in found if m.run and m.status == "finished"}
+    return {m.planned.name: published_count(m.run, folder) for m in found if m.run and m.status == "finished"}

@@ -1,4 +1,4 @@
-"""Our numbers beside published ones: what may be compared, by z-score, difference or rank order."""
+"""Compares measured values with a published table: by z-scores, by differences, or by the order of the rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from lso.tasks.papers.reproduce import TableReproduction, measured, source, stud
 from lso.tasks.training.run_set import Member, mean_and_deviation
 
 Ours = Mapping[str, Any]  # mean, std, n
-FEWEST = 3  # rows that have an order to speak of
+MIN_RANKED_ROWS = 3  # with fewer rows their order is not compared
 
 
 def compare(
     reproduction: TableReproduction, members: Sequence[Member], extra: Mapping[str, float] = {}
 ) -> dict[str, Any]:
-    """All that can be said of ours against published.
+    """Compare the measured value of every row and column with the published one.
 
-    Ours is the mean over the runs of a row, or over the evaluations of its one run. A z-score is (ours - published) /
-    published deviation; it takes the true data, the whole protocol and a deviation. Without a deviation there is the
-    difference. On other data or a cut protocol levels do not compare, and only the order of the rows is told.
+    The measured value is the mean over the runs of a row, or over the repeated evaluations of its one run. With the
+    paper's own data and its whole protocol it has a z-score, (measured - published) / published standard deviation, or
+    where no deviation is published the difference. Otherwise values cannot be compared, only the order of the rows.
 
     Args:
         reproduction: the plan.
@@ -47,13 +47,13 @@ def compare(
         "cuts": list(reproduction.cuts),
         "notes": list(reproduction.notes),
         "columns": list(compared),
-        "rows": [_told(row, compared, exact and not reproduction.cuts) for row in rows],
-        "ranks": {name: _ranks(rows, column) for name, column in _ordered(compared).items()},
+        "rows": [_row_numbers(row, compared, exact and not reproduction.cuts) for row in rows],
+        "ranks": {name: _ranks(rows, column) for name, column in _ranked_columns(compared).items()},
     }
 
 
 def _exact(members: Sequence[Member]) -> bool:
-    """Whether all data are the paper's own file, which its checksum says."""
+    """Whether all runs were trained on the paper's own file, known by its checksum."""
     known = study_provenances(members)
     return bool(known) and all(one.get("exact", False) for one in known)
 
@@ -71,7 +71,7 @@ def _ours(column: Column, mine: Sequence[tuple[str, Member]], extra: Mapping[str
 
 
 def _make_relative(table: PublishedTable, rows: Sequence[dict[str, Any]]) -> None:
-    """Hours become multiples of the row that is published as 1.00; nothing where that is not trained."""
+    """Replace hours by multiples of those of the row published as 1.00; by None where that row was not trained."""
     for column in table.compared:
         if column[1] != "relative":
             continue
@@ -82,7 +82,8 @@ def _make_relative(table: PublishedTable, rows: Sequence[dict[str, Any]]) -> Non
             row["ours"][column] = ours and base and {"mean": ours["mean"] / base, "std": None, "n": ours["n"]}
 
 
-def _told(row: Mapping[str, Any], columns: Mapping[str, Column], comparable: bool) -> dict[str, Any]:
+def _row_numbers(row: Mapping[str, Any], columns: Mapping[str, Column], comparable: bool) -> dict[str, Any]:
+    """A row for JSON: in each cell the published figure, the measured one, and the z-score or difference."""
     cells = {}
     for name, column in columns.items():
         figure, ours = row["figures"].get(column), row["ours"][column]
@@ -97,18 +98,19 @@ def _told(row: Mapping[str, Any], columns: Mapping[str, Column], comparable: boo
     return {key: row[key] for key in keys} | {"cells": cells}
 
 
-def _ordered(columns: Mapping[str, Column]) -> dict[str, Column]:
-    """The columns that have an order of their own: multiples of hours have that of the hours."""
+def _ranked_columns(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """The columns whose order is compared: not multiples of hours beside the hours, as both have the same order."""
     known = set(columns.values())
     return {name: one for name, one in columns.items() if not (one[1] == "relative" and (one[0], "hours") in known)}
 
 
 def _ranks(rows: Sequence[Mapping[str, Any]], column: Column) -> dict[str, Any] | None:
+    """Rank correlations and pairs of rows in the same and in the opposite order; None for too few rows."""
     from lso.analysis.rank_correlation import rank_order  # imports torch, which `lso --help` must not wait for
 
     own = [row for row in rows if not row["reading_of"]]
     both = [row for row in own if column in row["figures"] and row["ours"][column]]
-    if len(both) < FEWEST:
+    if len(both) < MIN_RANKED_ROWS:
         return None
     found = rank_order(
         [float(row["figures"][column].mean) for row in both], [float(row["ours"][column]["mean"]) for row in both]
@@ -122,9 +124,9 @@ def _ranks(rows: Sequence[Mapping[str, Any]], column: Column) -> dict[str, Any] 
 
 
 def reproduction_banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
-    """What a reader has to know before any number."""
+    """Warnings above all numbers: a shortened protocol, other data, trainings that are not finished or have failed."""
     found = []
-    few = f"With fewer than {FEWEST} rows not even their order is judged."
+    few = f"With fewer than {MIN_RANKED_ROWS} rows not even their order is judged."
     judged = "Only the order of the rows is judged." if any(numbers["ranks"].values()) else few
     if numbers["cuts"]:
         found.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}.")
@@ -140,7 +142,7 @@ def reproduction_banners(numbers: Mapping[str, Any], members: Sequence[Member]) 
 
 
 def comparison_table(numbers: Mapping[str, Any], published: PublishedTable) -> Table:
-    """Ours beside published: two lines a row, and a third with z-scores or differences where levels compare."""
+    """Published and measured values: two lines a row, and a third with z-scores or differences where there are any."""
     names, lines, marked = numbers["columns"], [], []
     for index, row in enumerate(numbers["rows"], start=1):
         if row["reading_of"]:
@@ -173,7 +175,7 @@ def _own(ours: Ours | None) -> str:
 
 
 def rank_table(numbers: Mapping[str, Any]) -> Table | None:
-    """Whether the rows come in the published order, column by column."""
+    """How far the measured order of the rows agrees with the published one, column by column."""
     lines = []
     for name, ranks in numbers["ranks"].items():
         if ranks:
@@ -186,10 +188,10 @@ def rank_table(numbers: Mapping[str, Any]) -> Table | None:
 
 
 def reading_table(numbers: Mapping[str, Any], published: PublishedTable) -> Table | None:
-    """What a method may mean where the paper leaves that open: how far each reading moves from the plain row.
+    """Compare the possible meanings of methods that the paper does not specify fully.
 
-    Levels do not compare at another scale, so that differences from the first row that is trained stand beside the
-    published ones.
+    At another size of data and networks values cannot be compared with published ones. Instead each value is given as
+    its difference from the first trained row, beside the published difference.
 
     Args:
         numbers: of `compare`.
@@ -203,24 +205,24 @@ def reading_table(numbers: Mapping[str, Any], published: PublishedTable) -> Tabl
     rows = {row["label"]: row for row in numbers["rows"]}
     plain, lines, marked = rows[scale.first[0]], [], []
     for of, others in scale.readings.items():
-        lines.append([of, "published", *(_moved(rows[of], plain, name, "published") for name in names)])
+        lines.append([of, "published", *(_difference(rows[of], plain, name, "published") for name in names)])
         for row in (rows[label] for label in (of, *others)):
             if row["done"]:
                 marked.append(len(lines))
-                lines.append([row["train"], "ours", *(_moved(row, plain, name, "ours") for name in names)])
+                lines.append([row["train"], "ours", *(_difference(row, plain, name, "ours") for name in names)])
     if not marked or not plain["done"]:
         return None
     note = f"Each less the row {plain['label']} of the same side. Positive: more than there."
     return Table(columns=["row", "", *names], rows=lines, title="Readings", note=note, marked=marked)
 
 
-def _moved(row: Mapping[str, Any], plain: Mapping[str, Any], name: str, side: str) -> str:
+def _difference(row: Mapping[str, Any], plain: Mapping[str, Any], name: str, side: str) -> str:
     one, other = row["cells"][name][side], plain["cells"][name][side]
     return f"{one['mean'] - other['mean']:+z.2f}" if one and other else MISSING
 
 
 def opposite_table(numbers: Mapping[str, Any]) -> Table | None:
-    """The pairs of rows that ours puts the other way round."""
+    """The pairs of rows whose measured order is opposite to the published one."""
     lines = [
         [name, one, other] for name, ranks in numbers["ranks"].items() if ranks for one, other in ranks["opposite"]
     ]

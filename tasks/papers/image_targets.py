@@ -1,7 +1,7 @@
-"""The toy latent search of NE-VAE (2021), section 5.4: the same images searched for through several models.
+"""The latent search of NE-VAE (2021), section 5.4: several models search for codes of the same target images.
 
-Decoder frozen, z the parameter, Adam, squared pixel error summed over an image; one start from the prior and one from
-the encoder. What the paper leaves open is settled in `BenchmarkConfig` and said in the report.
+The decoder is frozen, and Adam minimizes the squared pixel error, summed over an image, from two starts: a draw from
+the prior and the encoder's mean. `BenchmarkConfig` and the report say what was chosen where the paper leaves it open.
 """
 
 import dataclasses
@@ -55,19 +55,19 @@ CONTROL_STEPS = 2000  # at most, of each control
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkConfig:
-    """How to search.
+    """Settings of the searches.
 
     Args:
-        targets: images, the first of the test split.
-        thresholds: decreases of an image's loss over a window at which it stops.
-        lr: of Adam; the paper does not say.
-        window: steps over which the decrease is taken; published counts are multiples of 100.
-        max_steps: steps at most.
-        context: what an autoregressive decoder is forced on (see `LatentObjective.reconstruct`).
-        controls: gradient optimizers from the same starts, for the gap and the distance alone.
-        seed: of the random starts, the same for models of one latent size.
-        as_one: also count the steps of all images run as one, for which none leaves the batch before the slowest sum
-            has stopped.
+        targets: number of target images, the first ones of the test split.
+        thresholds: a search stops after the first window of steps in which its loss falls by no more than this.
+        lr: learning rate of Adam; the paper does not say.
+        window: steps in a window; published counts are multiples of 100.
+        max_steps: largest number of steps.
+        context: pixels on which an autoregressive decoder is conditioned (see `LatentObjective.reconstruct`).
+        controls: other gradient optimizers from the same starts, to compare the gap and the distances of their ends.
+        seed: of the random starts, which are the same for models of one latent size.
+        as_one: whether to count as well how many steps the sum of all images' losses takes to meet each threshold, as
+            if they were one problem. All images then stay in the batch until the last sum has met its threshold.
     Raises:
         UsageError: if a value is out of range.
     """
@@ -98,31 +98,31 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TargetOutcome:
-    """One model's searches, k thresholds and T targets.
+    """The results of one model's searches, for k thresholds, T targets and two starts (prior, encoder).
 
     Args:
-        name: of the run.
-        role: ``se``, ``vae``, ``aggressive``, ``beta`` as the paper's rows, or empty.
-        annealed: whether the KL weight was raised, as in all of the paper's rows.
-        method: that trained it.
+        name: name of the run.
+        role: row of the paper: ``se``, ``vae``, ``aggressive``, ``beta``, or empty.
+        annealed: whether the KL weight was raised during training, as in all of the paper's rows.
+        method: method that trained the model.
         latent_dim: size of z.
-        active_units: latents whose posterior mean varies over the validation split.
-        thresholds: falling.
-        gap: ``(k, T)`` absolute difference of the losses that the two starts end at.
-        distance_active: ``(k, T)`` squared distance of their codes over active dimensions.
-        distance_dead: ``(k, T)`` over the others. Either is NaN where a model has no such dimension.
-        distance_decoded: ``(k, T)`` squared distance of what they decode to.
-        loss: ``(k, T, 2)`` at the ends.
-        steps: ``(k, T, 2)``.
-        reached: ``(k, T, 2)``.
-        together: ``(k, 2)`` steps of all images run as one; 0 where they were not counted.
-        together_reached: ``(k, 2)``.
+        active_units: number of dimensions whose posterior mean varies over the validation split.
+        thresholds: in falling order.
+        gap: ``(k, T)`` absolute difference of the final losses from the two starts.
+        distance_active: ``(k, T)`` squared distance of their final codes over active dimensions.
+        distance_dead: ``(k, T)`` the same over the others. Either is NaN where a model has no such dimension.
+        distance_decoded: ``(k, T)`` squared distance of the decoded final codes.
+        loss: ``(k, T, 2)`` final losses.
+        steps: ``(k, T, 2)`` steps of Adam.
+        reached: ``(k, T, 2)`` whether the search met the threshold within the steps it had.
+        together: ``(k, 2)`` steps of all images as one problem (see `BenchmarkConfig`); 0 where they were not counted.
+        together_reached: ``(k, 2)`` whether these met the threshold.
         controls: optimizer -> gap, distance_active, distance_dead, each ``(T,)``, and loss, ``(T, 2)``.
-        free_running: ``(T, 2)`` squared error of the model's own draw from the last codes, uniforms common to all;
-            None for a factorised decoder.
-        decoded: ``(T, 2, ...)`` at the last threshold.
-        finished: whether it was not cut off.
-        part: fields of the `ThresholdEnds` from which one that was cut off goes on; empty otherwise.
+        free_running: ``(T, 2)`` squared error of images sampled from the final codes without conditioning on the
+            target, by the same uniform random numbers for all; None for a factorised decoder.
+        decoded: ``(T, 2, ...)`` decoded final codes at the last threshold.
+        finished: whether all searches ended, rather than being interrupted.
+        part: of an interrupted search the fields of the `ThresholdEnds` from which it continues; empty otherwise.
     """
 
     name: str
@@ -149,16 +149,16 @@ class TargetOutcome:
 
     @property
     def searched(self) -> bool:
-        """Whether Adam ended by itself or at the cap; what did not reach a threshold else was cut off before."""
+        """Whether Adam ended by its thresholds or ``max_steps``, rather than being interrupted."""
         return self.finished or bool(self.part.get("finished"))
 
     def met(self, k: int) -> Bool[Tensor, " target"]:
-        """Targets whose searches from both starts reached a threshold."""
+        """Which targets were searched for until both starts met the k-th threshold."""
         return self.reached[k].all(1)
 
 
 def check_same_images(runs: Sequence[Run]) -> None:
-    """Make sure that runs can be compared on the same images."""
+    """Refuse runs that cannot search for the same images, as they are no trainings or have other data."""
     if not runs:
         raise UsageError("no models given", "Name training runs: --models runs/a --models runs/b")
     for run in runs:
@@ -177,7 +177,7 @@ def check_same_images(runs: Sequence[Run]) -> None:
 
 
 def role_of(config: TrainConfig) -> str:
-    """Which row of the paper a training stands for, annealed or not.
+    """The row of the paper that a training corresponds to, whether or not its KL weight was annealed.
 
     Args:
         config: of the training.
@@ -191,13 +191,13 @@ def role_of(config: TrainConfig) -> str:
     return role if end in (None, method.schedule.end) else ""
 
 
-def annealed(config: TrainConfig) -> bool:
-    """Whether a training's KL weight was raised to its end, as in every row of the paper's search."""
+def is_annealed(config: TrainConfig) -> bool:
+    """Whether the KL weight was raised during training, as in every row of the paper's search."""
     return not isinstance(config.method.schedule, Constant)
 
 
 def target_images(run: Run, config: BenchmarkConfig) -> Tensor:
-    """The images that are searched for: the first of the test split."""
+    """The target images: the first ones of the test split."""
     found = model_inputs(reload_dataset(run), "test")
     if isinstance(found, Corpus):
         raise UsageError(f"{run.path} is of sequences, and this benchmark searches for images", "Leave it out.")
@@ -213,17 +213,15 @@ def benchmark(
     stop: Callable[[int], bool] | None = None,
     begun: ThresholdEnds | None = None,
 ) -> TargetOutcome:
-    """Search for the images through one model.
+    """Search for codes of the images with one model.
 
     Args:
         run: a training run.
         images: from `target_images`.
-        config: how.
-        device: where.
-        stop: called with the steps done, every few; true cuts the search.
-        begun: from `begun`; the search goes on from there.
-    Returns:
-        The outcome.
+        config: settings of the searches.
+        device: device to search on.
+        stop: called with the number of steps done, every few steps; true interrupts the search.
+        begun: an interrupted search to continue, from `read_interrupted`.
     """
     model = run.model(str(resolve_device(device)))
     decoder, codes = Decoder(model), run.codes()
@@ -248,7 +246,7 @@ def benchmark(
     return TargetOutcome(
         name=printable(run.path.name),
         role=role_of(run.config),
-        annealed=annealed(run.config),
+        annealed=is_annealed(run.config),
         method=run.config.method.name,
         latent_dim=model.latent_dim,
         active_units=int(mask.sum()),
@@ -264,12 +262,12 @@ def benchmark(
         free_running=_free_running(objective, ends) if decoder.autoregressive else None,
         decoded=decoded[-1].to(torch.float32),
         finished=controls is not None,
-        part=fields_of(ends) if controls is None else {},
+        part=fields_as_dict(ends) if controls is None else {},
     )
 
 
 def _between(value: Tensor, z: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """What lies between the two starts of each target; the start is the last axis of the losses."""
+    """Gap and distances between the ends of the two starts of each target; the start is the last axis of the losses."""
     squared = (z[..., 0, :] - z[..., 1, :]).square()
     none = torch.full_like(squared[..., 0], torch.nan)
     return {
@@ -279,17 +277,17 @@ def _between(value: Tensor, z: Tensor, mask: Tensor) -> dict[str, Tensor]:
     }
 
 
-class _Waiting:
-    """The caller's clock as the optimizers ask for it."""
+class _StopCallback:
+    """Makes the caller's ``stop`` a callback of `minimize`."""
 
     def __init__(self, stop: Callable[[int], bool] | None, steps: int) -> None:
         self._stop, self._steps = stop, steps
 
     def step(self, done: int, total: int, best: float) -> None:
-        """Nothing to tell."""
+        """Progress of controls is not shown."""
 
     def stop(self) -> str | None:
-        """Whether to end."""
+        """A reason to stop, or None."""
         return "stopped" if self._stop is not None and self._stop(self._steps) else None
 
 
@@ -300,8 +298,8 @@ def _controls(
     config: BenchmarkConfig,
     stop: Callable[[int], bool] | None,
 ) -> dict[str, dict[str, Tensor]] | None:
-    """None where the caller's time was over."""
-    found, callback = {}, _Waiting(stop, config.max_steps)
+    """Search with the control optimizers from the same starts; None where the caller interrupted it."""
+    found, callback = {}, _StopCallback(stop, config.max_steps)
     for name in config.controls:
         result = minimize(
             objective, z0, name, max_steps=min(config.max_steps, CONTROL_STEPS), tol=1e-4, callback=callback
@@ -314,15 +312,15 @@ def _controls(
 
 
 def _free_running(objective: LatentObjective, ends: ThresholdEnds) -> Tensor:
-    """``(T, 2)`` squared error of images drawn from the last codes, uniforms common to all."""
+    """``(T, 2)`` squared error of images sampled from the final codes, by the same uniform numbers for all."""
     assert objective.targets is not None
     z = ends.z[-1].to(objective.decoder.device, objective.decoder.dtype)
     drawn = torch.stack([objective.decoder.own(z[:, s]) for s in range(z.shape[1])], 1)
     return (drawn - objective.targets[:, None]).square().flatten(2).sum(2).double().cpu()
 
 
-def fields_of(item: TargetOutcome | ThresholdEnds) -> dict[str, Any]:
-    """An outcome or ends as they are kept."""
+def fields_as_dict(item: TargetOutcome | ThresholdEnds) -> dict[str, Any]:
+    """The fields of an outcome or of interrupted searches, for a file."""
     return {one.name: getattr(item, one.name) for one in dataclasses.fields(item)}
 
 
@@ -331,42 +329,26 @@ SURFACES = ("gap", *DISTANCES, "distance_decoded")  # of each threshold and targ
 WHAT, REMEDY = "an outcome of this benchmark", "remove it, and the search is made again"
 
 
-def cached(run: Run, config: BenchmarkConfig, folder: Path) -> TargetOutcome | None:
-    """The outcome of an earlier call with the same weights and settings.
-
-    Args:
-        run: a training run.
-        config: how.
-        folder: of the benchmark.
-    Returns:
-        The outcome, or None where there is none, or it was cut off.
-    """
-    found = _kept(run, config, folder)
+def read_outcome(run: Run, config: BenchmarkConfig, folder: Path) -> TargetOutcome | None:
+    """Read the outcome of an earlier call with the same weights and settings; None if there is no finished one."""
+    found = _read_outcome(run, config, folder)
     return found if found is not None and found.finished else None
 
 
-def begun(run: Run, config: BenchmarkConfig, folder: Path) -> ThresholdEnds | None:
-    """Where an earlier call with the same weights and settings was cut off.
-
-    Args:
-        run: a training run.
-        config: how.
-        folder: of the benchmark.
-    Returns:
-        For `benchmark`; None where there is nothing to go on from.
-    """
-    found = _kept(run, config, folder)
+def read_interrupted(run: Run, config: BenchmarkConfig, folder: Path) -> ThresholdEnds | None:
+    """Read an interrupted search with the same weights and settings, which `benchmark` continues; None without one."""
+    found = _read_outcome(run, config, folder)
     return ThresholdEnds(**found.part) if found is not None and found.part else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BenchmarkProgress:
-    """What a folder holds for the published count of a run.
+class PublishedCount:
+    """The number of Adam steps that the paper's table gives, as found in the folder of a benchmark.
 
     Args:
-        steps: Adam steps of all images run as one from the prior, to the last threshold; None where there are none.
-        why: there are none, in words; empty where there are.
-        again: whether searching would give them.
+        steps: steps of all images as one problem, from the prior, to the last threshold; None where not known.
+        why: why it is not known; empty where it is.
+        again: whether a search would give it.
     """
 
     steps: float | None = None
@@ -374,26 +356,26 @@ class BenchmarkProgress:
     again: bool = False
 
 
-def standing(run: Run, folder: Path, config: BenchmarkConfig = BenchmarkConfig()) -> BenchmarkProgress:
-    """Steps of all images run as one from the prior, to the last threshold, of an outcome that was kept."""
+def published_count(run: Run, folder: Path, config: BenchmarkConfig = BenchmarkConfig()) -> PublishedCount:
+    """Look up the number of steps that the paper counts in the outcome of an earlier search."""
     try:
-        found = _kept(run, config, folder)
+        found = _read_outcome(run, config, folder)
     except RunError as error:
-        return BenchmarkProgress(why=error.message)
+        return PublishedCount(why=error.message)
     if found is None:
         paths = sorted((folder / "outcomes").glob(escape(_name(run, ""))[: -len(".pt")] + "*.pt"))
         others = [told for path in paths if (told := _other(path, run, config))]
         why = f"searched with other settings ({others[0]})" if others else "not searched yet"
-        return BenchmarkProgress(why=why, again=True)
+        return PublishedCount(why=why, again=True)
     if found.together_reached[-1, 0]:
-        return BenchmarkProgress(steps=float(found.together[-1, 0]))
+        return PublishedCount(steps=float(found.together[-1, 0]))
     if not found.searched:
-        return BenchmarkProgress(why="the search was cut off", again=True)
-    return BenchmarkProgress(why=f"met the cap of {config.max_steps:,} steps before threshold {found.thresholds[-1]:g}")
+        return PublishedCount(why="the search was cut off", again=True)
+    return PublishedCount(why=f"met the cap of {config.max_steps:,} steps before threshold {found.thresholds[-1]:g}")
 
 
 def _other(path: Path, run: Run, config: BenchmarkConfig) -> str:
-    """How the settings of an outcome differ; empty for one of other weights, and one that cannot be read."""
+    """How the settings of an earlier outcome differ; empty if it is of other weights or cannot be read."""
     try:
         weights, there = json.loads(_read(path)["key"])
     except RunError:
@@ -404,23 +386,23 @@ def _other(path: Path, run: Run, config: BenchmarkConfig) -> str:
     return "; ".join(f"{key} {there.get(key)}, not {value}" for key, value in asked.items() if there.get(key) != value)
 
 
-def keep_outcome(outcome: TargetOutcome, run: Run, config: BenchmarkConfig, folder: Path) -> None:
-    """Write an outcome for `cached`."""
+def write_outcome(outcome: TargetOutcome, run: Run, config: BenchmarkConfig, folder: Path) -> None:
+    """Write an outcome, which `read_outcome` reads."""
     path = _path(run, config, folder)
     make_folder(path.parent)
     content = io.BytesIO()
-    torch.save({"key": _key(run, config), **fields_of(outcome)}, content)
+    torch.save({"key": _key(run, config), **fields_as_dict(outcome)}, content)
     replace_file(path, content.getvalue())
 
 
-def _kept(run: Run, config: BenchmarkConfig, folder: Path) -> TargetOutcome | None:
+def _read_outcome(run: Run, config: BenchmarkConfig, folder: Path) -> TargetOutcome | None:
     path = _path(run, config, folder)
     if not path.is_file():
         return None
     content = _read(path)
     if content.pop("key") != _key(run, config):
         return None
-    content |= {"role": role_of(run.config), "annealed": annealed(run.config)}
+    content |= {"role": role_of(run.config), "annealed": is_annealed(run.config)}
     try:
         found = TargetOutcome(**content)
         _require(found)
@@ -434,7 +416,7 @@ def _kept(run: Run, config: BenchmarkConfig, folder: Path) -> TargetOutcome | No
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a file holds, its key in the form that `_key` gives."""
+    """The content of a file, with its key in the form of `_key`."""
     content = load_last(path, "cpu", WHAT, REMEDY)
     try:
         weights, settings = json.loads(content["key"])
@@ -452,7 +434,7 @@ def _damaged(path: Path, error: Exception) -> RunError:
 
 
 def _require(found: TargetOutcome) -> None:
-    """Refuse what is no outcome: other shapes, other kinds of numbers, no part to go on from."""
+    """Raise where fields have other shapes than those of an outcome, or an interrupted search cannot be continued."""
     k, count = len(found.thresholds), found.gap.shape[1]
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SURFACES, (k, count))
     shapes |= dict.fromkeys(("loss", "steps", "reached"), (k, count, 2))
@@ -472,7 +454,7 @@ def _without(outcome: TargetOutcome) -> list[str]:
 
 
 def _path(run: Run, config: BenchmarkConfig, folder: Path) -> Path:
-    """Runs of one name may lie in different folders."""
+    # Runs of one name may lie in different folders; the hash of the weights tells them apart.
     return folder / "outcomes" / _name(run, f"{config.lr:g}")
 
 

@@ -55,7 +55,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 )
 def test_runs_stand_for_the_rows_of_the_paper(method: str, role: str, annealed: bool) -> None:
     config = plan({"method": method, "data": {"task": "omniglot"}})
-    assert (toy.role_of(config), toy.annealed(config)) == (role, annealed)
+    assert (toy.role_of(config), toy.is_annealed(config)) == (role, annealed)
     assert toy.role_of(plan({"method": method})) == ""  # the digits
 
 
@@ -90,27 +90,27 @@ def test_outcomes_are_kept_and_only_those_of_the_same_weights_and_settings_are_u
 ) -> None:
     images = toy.target_images(models[0], CONFIG)
     found = toy.benchmark(models[0], images, CONFIG, device="cpu")
-    assert kept.cached(models[0], CONFIG, tmp_path) is None
-    kept.keep_outcome(found, models[0], CONFIG, tmp_path)
-    again = kept.cached(models[0], CONFIG, tmp_path)
+    assert kept.read_outcome(models[0], CONFIG, tmp_path) is None
+    kept.write_outcome(found, models[0], CONFIG, tmp_path)
+    again = kept.read_outcome(models[0], CONFIG, tmp_path)
     settled = float(found.together[-1, 0]) if found.together_reached[-1, 0] else None
-    there = kept.standing(models[0], tmp_path, CONFIG)
+    there = kept.published_count(models[0], tmp_path, CONFIG)
     assert there.steps == settled and not there.again and (settled is not None or "met the cap of 40" in there.why)
-    assert kept.standing(models[1], tmp_path, CONFIG).why == "not searched yet"
-    other = kept.standing(models[0], tmp_path)
+    assert kept.published_count(models[1], tmp_path, CONFIG).why == "not searched yet"
+    other = kept.published_count(models[0], tmp_path)
     assert other.again and other.why.startswith("searched with other settings (targets 4, not 50; thresholds")
     assert again is not None and torch.equal(again.gap, found.gap) and again.thresholds == found.thresholds
-    assert kept.cached(models[0], dataclasses.replace(CONFIG, max_steps=45), tmp_path) is None
-    assert kept.begun(models[0], CONFIG, tmp_path) is None
+    assert kept.read_outcome(models[0], dataclasses.replace(CONFIG, max_steps=45), tmp_path) is None
+    assert kept.read_interrupted(models[0], CONFIG, tmp_path) is None
     double = Run(Path(shutil.copytree(models[1].path, tmp_path / "elsewhere" / models[0].path.name)))
-    kept.keep_outcome(found, double, CONFIG, tmp_path)  # another model of the same name
-    assert kept.cached(models[0], CONFIG, tmp_path) is not None
+    kept.write_outcome(found, double, CONFIG, tmp_path)  # another model of the same name
+    assert kept.read_outcome(models[0], CONFIG, tmp_path) is not None
     path = next((tmp_path / "outcomes").glob(f"{models[0].path.name}-{kept._weights(models[0])[:8]}*"))
     content = torch.load(path, weights_only=True)
     content["key"] = content["key"].replace(', "as_one": true', "")  # as earlier versions wrote it
     torch.save(content, path)
-    assert kept.cached(models[0], CONFIG, tmp_path) is not None
-    assert kept.cached(models[0], dataclasses.replace(CONFIG, as_one=False), tmp_path) is None
+    assert kept.read_outcome(models[0], CONFIG, tmp_path) is not None
+    assert kept.read_outcome(models[0], dataclasses.replace(CONFIG, as_one=False), tmp_path) is None
 
 
 def test_without_all_as_one_and_controls_the_searches_end_where_they_did(models: list[Run], tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_without_all_as_one_and_controls_the_searches_end_where_they_did(models:
 def test_a_damaged_outcome_is_told_in_two_lines_and_not_searched_over(models: list[Run], tmp_path: Path) -> None:
     run = models[0]
     found = toy.benchmark(run, toy.target_images(run, CONFIG), CONFIG, device="cpu")
-    kept.keep_outcome(found, run, CONFIG, tmp_path)
+    kept.write_outcome(found, run, CONFIG, tmp_path)
     (path,) = (tmp_path / "outcomes").iterdir()
     whole, values = path.read_bytes(), torch.load(path, weights_only=True)
     at = whole.index(found.gap.numpy().tobytes())
@@ -147,11 +147,11 @@ def test_a_damaged_outcome_is_told_in_two_lines_and_not_searched_over(models: li
     for raw in damaged:
         path.write_bytes(raw)
         with pytest.raises(RunError, match=r"cannot be read as an outcome .*\n.*remove it, and the search is"):
-            kept.cached(run, CONFIG, tmp_path)
-        assert str(path) in kept.standing(run, tmp_path, CONFIG).why  # a table is shown all the same
-        assert kept.standing(run, tmp_path, dataclasses.replace(CONFIG, lr=0.5)).again
+            kept.read_outcome(run, CONFIG, tmp_path)
+        assert str(path) in kept.published_count(run, tmp_path, CONFIG).why  # a table is shown all the same
+        assert kept.published_count(run, tmp_path, dataclasses.replace(CONFIG, lr=0.5)).again
     path.write_bytes(whole)
-    assert kept.cached(run, CONFIG, tmp_path) is not None
+    assert kept.read_outcome(run, CONFIG, tmp_path) is not None
 
 
 @pytest.mark.parametrize("calls", [2, 6])
@@ -160,9 +160,9 @@ def test_a_search_that_was_cut_goes_on_to_the_same_outcome(models: list[Run], tm
     images, left = toy.target_images(models[0], CONFIG), iter([False] * calls)
     whole = toy.benchmark(models[0], images, CONFIG, device="cpu")
     cut = toy.benchmark(models[0], images, CONFIG, device="cpu", stop=lambda step: next(left, True))
-    kept.keep_outcome(cut, models[0], CONFIG, tmp_path)
-    assert not cut.finished and not cut.controls and kept.cached(models[0], CONFIG, tmp_path) is None
-    begun = kept.begun(models[0], CONFIG, tmp_path)
+    kept.write_outcome(cut, models[0], CONFIG, tmp_path)
+    assert not cut.finished and not cut.controls and kept.read_outcome(models[0], CONFIG, tmp_path) is None
+    begun = kept.read_interrupted(models[0], CONFIG, tmp_path)
     assert begun is not None and begun.finished == (calls == 6)
     resumed = toy.benchmark(models[0], images, CONFIG, device="cpu", begun=begun)
     assert resumed.finished and torch.equal(resumed.loss, whole.loss) and torch.equal(resumed.steps, whole.steps)

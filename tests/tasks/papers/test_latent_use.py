@@ -14,9 +14,9 @@ from lso.tasks.papers.latent_use import (
     active_units_table,
     activity_section,
     first_runs,
-    moved_table,
+    image_change_table,
+    measure_image_changes,
     reencoding_section,
-    travel,
     traversals_section,
 )
 from lso.tasks.training import experiment
@@ -65,7 +65,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> list[Member]:
 
 def test_a_dimension_that_the_decoder_does_not_hear_changes_no_pixel() -> None:
     model = deaf_to(1)
-    found = travel(model, codes(1.0, 0.5, 0.001))
+    found = measure_image_changes(model, codes(1.0, 0.5, 0.001))
     assert found.live.tolist() == [True, True, False]
     assert found.near[1] == 0 and found.far[1] == 0
     assert (found.near[[0, 2]] > 0).all() and (found.far[[0, 2]] > 0).all()
@@ -75,7 +75,7 @@ def test_the_change_is_against_the_image_of_the_origin_with_the_same_uniforms() 
     model, noise = deaf_to(), torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lso.tasks.exploration._uniforms", lambda *_: noise)
-        found = travel(model, codes(1.0, 1.0, 1.0))
+        found = measure_image_changes(model, codes(1.0, 1.0, 1.0))
     origin = model.generate(torch.zeros(1, LATENT), "sample", noise)
     for dim in range(LATENT):
         ends = torch.zeros(2, LATENT)
@@ -89,9 +89,9 @@ def test_tables_count_and_average_live_and_dead_dimensions_apart() -> None:
     assert line == ["m", "3", "2", "1", "1", "1", "0.5"]
     live = torch.tensor([True, True, False])
     near, far = torch.tensor([0.1, 0.3, 0.0]), torch.tensor([0.2, 0.4, 0.05])
-    moved = use_of_latents.Moved(live=live, near=near, far=far)
+    moved = use_of_latents.ImageChanges(live=live, near=near, far=far)
     all_live = replace(moved, live=torch.ones(3, dtype=torch.bool))
-    assert moved_table({"m": moved, "n": all_live}).rows == [
+    assert image_change_table({"m": moved, "n": all_live}).rows == [
         ["m", "2", "0.2", "0.3", "1", "0", "0.05"],
         ["n", "3", "0.133", "0.217", "0", "–", "–"],
     ]

@@ -242,7 +242,7 @@ def test_times_are_told_relative_to_the_row_published_as_one(trained: Path, tmp_
 
 def test_hours_and_their_multiples_have_one_order() -> None:
     columns = {"relative time": ("omniglot", "relative"), "hours": ("omniglot", "hours")}
-    assert list(beside._ordered(columns)) == ["hours"]
+    assert list(beside._ranked_columns(columns)) == ["hours"]
 
 
 def test_what_another_call_trained_is_not_forgotten(trained: Path, tmp_path: Path) -> None:
