@@ -103,10 +103,10 @@ class Diagnostics:
 
 def diagnose(signs: Diagnostics) -> list[Check]:
     """Apply all rules: "doubt" is a likely reason of a failure, "care" worth knowing; the most basic come first."""
-    return [check for check in apply_rules(DIAGNOSES, signs) if check.level != "fine"]
+    return [check for check in apply_rules(DIAGNOSES, _facts_of(signs)) if check.level != "fine"]
 
 
-def _measure(s: Diagnostics) -> Facts:
+def _facts_of(s: Diagnostics) -> Facts:
     """Every fact that a rule may judge or tell; None, which no rule minds, where the files do not have it."""
     learning, broken = not s.spec.control, s.share("failed", "timed_out")
     counts = {kind: s.counts.get(kind, 0) for kind in ("failed", "timed_out", "invalid", "duplicate")}
@@ -148,31 +148,27 @@ def _measure(s: Diagnostics) -> Facts:
 
 MANY_LOST = Limit(doubt=WASTED_CALLS.care)  # share of calls that came to nothing
 # The most basic reasons first.
-DIAGNOSES: Sequence[Rule[Diagnostics]] = (
+DIAGNOSES: Sequence[Rule[Facts]] = (
     Rule(
         name="failed calls",
-        measure=_measure,
         limits={"failed": CARE_IF, "failed_share": MANY_LOST},
         found="the score failed in {failed} of {calls}[failure?: {failure}]",
         remedy="Correct the score.",
     ),
     Rule(
         name="timeouts",
-        measure=_measure,
         limits={"timed_out": CARE_IF, "timed_out_share": MANY_LOST},
         found="{timed_out} of {calls} timed out",
         remedy="Raise the timeout, or make the score faster.",
     ),
     Rule(
         name="invalid objects",
-        measure=_measure,
         limits={"invalid_share": MANY_LOST},
         found="{invalid} of {calls} decoded to invalid objects",
         remedy="Look at what the model decodes (lso sample), and at which objects the score calls invalid.",
     ),
     Rule(
         name="duplicates",
-        measure=_measure,
         limits={"duplicate_share": MANY_LOST},
         found="{duplicate} of {calls} decoded to objects seen before: [collapsed?the decoder ignores most of its "
         "latents][still?the search no longer moves][otherwise?many codes decode to the same object]",
@@ -182,7 +178,6 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="collapse",
-        measure=_measure,
         limits={"collapsed": DOUBT_IF},
         found="collapsed: [counted?the decoder reacts to {active} of {dimensions}][both?, ][informed?the codes carry "
         "{information:z.2f} nats]",
@@ -190,21 +185,18 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="dead dimensions",
-        measure=_measure,
         limits={"dead": CARE_IF},
         found="{dead} of {latent_dim} latent dimensions are dead ({names}): what is proposed there changes nothing",
         remedy='Search the active ones only: --chart active, LatentSpace(..., chart="active").',
     ),
     Rule(
         name="equal values",
-        measure=_measure,
         limits={"equal": DOUBT_IF},
         found="all values are equal: the score is flat, and there is nothing to search for",
         remedy="Look at the score.",
     ),
     Rule(
         name="flat surrogate",
-        measure=_measure,
         limits={"flat": DOUBT_IF},
         found="the surrogate is flat: refitted without a third of the values, it predicts next to nothing of "
         "them[known? ({explained:z.0%} of their variance)]",
@@ -213,7 +205,6 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="overconfident surrogate",
-        measure=_measure,
         limits={"coverage": Limit(care=MIN_COVERAGE, beyond=operator.lt)},
         found="the surrogate is too sure of itself: {coverage:z.0%} of values within their 95 % intervals",
         remedy="Try {others}, or a larger initial design.",
@@ -221,7 +212,6 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="atypical proposals",
-        measure=_measure,
         limits={"typical": Limit(doubt=MIN_TYPICAL, beyond=operator.lt)},
         found="[typical?{atypical:z.0%} of the][!typical?all] proposals are atypical: the decoder was never trained "
         "there",
@@ -229,14 +219,12 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="atypical best",
-        measure=_measure,
         limits={"atypical_best": DOUBT_IF},
         found="the best code is atypical in {atypical_best:z.0%} of the searches",
         remedy=f"Take the best typical one, which the report also shows. {STAY_INSIDE}",
     ),
     Rule(
         name="bounds",
-        measure=_measure,
         # Of prior draws in a box of +-3 it is 0.3 %.
         limits={"at_bound": Limit(care=0.2)},
         found="{at_bound:z.0%} of the coordinates lie at a bound",
@@ -244,7 +232,6 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="step size",
-        measure=_measure,
         limits={"at_floor": CARE_IF},
         found="the step size is at its floor: the last proposals lie within {percent:.2g} % of a prior draw's "
         "distance from the best code",
@@ -252,7 +239,6 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="initial design only",
-        measure=_measure,
         limits={"unsearched": Limit(doubt=IN_DESIGN)},
         found="{unsearched:z.0%} of the searches spent their budget within the initial design: they drew at random "
         "and learnt nothing",
@@ -261,7 +247,6 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="no gain over the design",
-        measure=_measure,
         limits={"in_design": Limit(doubt=IN_DESIGN)},
         found="{in_design:z.0%} of the searches found nothing better than their initial design",
         remedy="Compare with {controls} at the same budget; raise the budget.",
@@ -269,7 +254,6 @@ DIAGNOSES: Sequence[Rule[Diagnostics]] = (
     ),
     Rule(
         name="still gaining",
-        measure=_measure,
         limits={"late": Limit(care=0.5)},
         found="the best came in the last tenth of the calls in {late:z.0%} of the searches: still gaining",
         remedy="Go on with a larger budget (--resume).",

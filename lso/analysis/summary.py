@@ -16,7 +16,7 @@ from lso.analysis.plausibility import Plausibility, Reference, measure_plausibil
 from lso.analysis.reconstruction import TextComparison, compare_texts, metric_for
 from lso.analysis.reproduction import Reproduction, measure_reproduction
 from lso.analysis.start_sensitivity import Sensitivity, sensitivity
-from lso.analysis.verdict import SEARCH_RULES, ModelEvidence
+from lso.analysis.verdict import SEARCH_RULES, ModelEvidence, SearchEvidence
 from lso.decoders import probing
 from lso.decoders.decoder import Decoder
 from lso.decoders.probing import Probe
@@ -24,7 +24,7 @@ from lso.results.result import Result
 from lso.vae.checkpoint import Codes
 from lso.vae.errors import LsoError
 from lso.vae.metrics.latent_use import latent_use
-from lso.vae.metrics.verdict import NOT_JUDGED, Verdict, judge
+from lso.vae.metrics.verdict import Verdict, judge
 from lso.vae.utils.random import generator
 
 PRIOR_DRAWS = 256  # prior draws that results are compared with
@@ -42,6 +42,7 @@ class SearchSummary:
     Args:
         result: the search itself.
         target_names: one for each target.
+        verdict: whether the result can be believed.
         evidence: what the verdict's rules on decoder, model and targets judge.
         convergence: section 1.
         sensitivity: section 2.
@@ -56,11 +57,11 @@ class SearchSummary:
         decoded0: ``(T, S, *event)`` what the starts decode to.
         decoded: ``(T, S, *event)`` what the ends decode to.
         counters: section 5.
-        verdict: whether the result can be believed.
     """
 
     result: Result
     target_names: list[str]
+    verdict: Verdict
     evidence: ModelEvidence
     convergence: Convergence
     sensitivity: Sensitivity
@@ -75,7 +76,6 @@ class SearchSummary:
     decoded0: Tensor
     decoded: Tensor
     counters: Mapping[str, Any]
-    verdict: Verdict = NOT_JUDGED
 
     @property
     def reproduction(self) -> Reproduction | None:
@@ -250,9 +250,13 @@ def search_summary(
         target_names=names,
         metric=measure,
     )
-    summary = SearchSummary(
+    judged = SearchEvidence(
+        model=evidence, convergence=steps, sensitivity=both[0], best=best, prior=reference.plausibility
+    )
+    return SearchSummary(
         result=result,
         target_names=names,
+        verdict=judge(SEARCH_RULES, judged, training_verdict),
         evidence=evidence,
         convergence=steps,
         sensitivity=both[0],
@@ -268,7 +272,6 @@ def search_summary(
         decoded=decoded,
         counters=dict(result.counters),
     )
-    return dataclasses.replace(summary, verdict=judge(SEARCH_RULES, summary, training_verdict))
 
 
 def compare_starts(

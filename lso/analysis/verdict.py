@@ -7,13 +7,12 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 
 from lso.analysis.convergence import MOVING_SHARE, Convergence, finite_median
 from lso.analysis.latent_dimensions import WEAK_BELOW, Dimensions, name_dimensions
-from lso.analysis.plausibility import Plausibility, Reference, share_true
+from lso.analysis.plausibility import Plausibility, share_true
 from lso.analysis.reconstruction import ARRAYS, DecodedMetric
 from lso.analysis.reproduction import BOUND_DEVIATIONS, MIN_SHARE, Reproduction
 from lso.analysis.start_sensitivity import BASIN_LINK, Sensitivity
@@ -63,29 +62,15 @@ class ModelEvidence:
     metric: DecodedMetric = ARRAYS
 
 
-@runtime_checkable
-class SearchNumbers(Protocol):
-    """What the rules on a search by gradient judge, a part of `lso.analysis.summary.SearchSummary`."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SearchEvidence:
+    """What the rules on a search by gradient judge: numbers of a `lso.analysis.summary.SearchSummary`."""
 
-    @property
-    def evidence(self) -> ModelEvidence:
-        """On decoder, model and targets."""
-
-    @property
-    def convergence(self) -> Convergence:
-        """Whether the elements had stopped gaining."""
-
-    @property
-    def sensitivity(self) -> Sensitivity:
-        """How far the results of a target's starts lie apart."""
-
-    @property
-    def best(self) -> Plausibility:
-        """Plausibility of the best end of each target."""
-
-    @property
-    def reference(self) -> Reference:
-        """Prior draws."""
+    model: ModelEvidence
+    convergence: Convergence
+    sensitivity: Sensitivity
+    best: Plausibility  # of the best end of each target
+    prior: Plausibility  # of prior draws
 
 
 def _measure_decoder(e: ModelEvidence) -> Facts:
@@ -110,7 +95,7 @@ def _measure_model(e: ModelEvidence) -> Facts:
     }
 
 
-def _measure_convergence(s: SearchNumbers) -> Facts:
+def _measure_convergence(s: SearchEvidence) -> Facts:
     found = s.convergence
     count, moving, failed = found.failed.numel(), int(found.moving.sum()), int(found.failed.sum())
     return {
@@ -125,7 +110,7 @@ def _measure_convergence(s: SearchNumbers) -> Facts:
     }
 
 
-def _measure_starts(s: SearchNumbers) -> Facts:
+def _measure_starts(s: SearchEvidence) -> Facts:
     found = s.sensitivity
     apart, several = ~(found.relative_spread <= MAX_SPREAD), found.basins > 1
     return {
@@ -138,8 +123,8 @@ def _measure_starts(s: SearchNumbers) -> Facts:
     }
 
 
-def _measure_typicality(s: SearchNumbers) -> Facts:
-    best, prior = s.best, s.reference.plausibility
+def _measure_typicality(s: SearchEvidence) -> Facts:
+    best, prior = s.best, s.prior
     norm, usual = (float(finite_median(x.norm_active)) for x in (best, prior))
     ratio = None
     if best.reencoding_active is not None and prior.reencoding_active is not None:
@@ -233,15 +218,15 @@ FIT: Rule[ModelEvidence] = Rule(
 )
 
 
-def _evidence(search: SearchNumbers) -> ModelEvidence:
-    return search.evidence
+def _model(search: SearchEvidence) -> ModelEvidence:
+    return search.model
 
 
 # One or another rule doubts 47 of 48 searches not to be believed (missed: 2 %, at most 11 % by the 95 % interval), none
 # of 15 to be believed (false alarms: at most 22 %).
-SEARCH_RULES: Sequence[Rule[SearchNumbers]] = (
-    DECODER.on(_evidence, ErrorRates(unsound=48, doubted=8, sound=15)),
-    MODEL.on(_evidence, ErrorRates(unsound=48, doubted=11, sound=15)),
+SEARCH_RULES: Sequence[Rule[SearchEvidence]] = (
+    DECODER.on(_model, ErrorRates(unsound=48, doubted=8, sound=15)),
+    MODEL.on(_model, ErrorRates(unsound=48, doubted=11, sound=15)),
     Rule(
         name="convergence",
         measure=_measure_convergence,
@@ -283,7 +268,7 @@ SEARCH_RULES: Sequence[Rule[SearchNumbers]] = (
         terms={"percentile": MAX_TYPICAL_PERCENTILE},
         rates=ErrorRates(unsound=48, doubted=11, sound=15),
     ),
-    FIT.on(_evidence, ErrorRates(unsound=48, doubted=37, sound=15, false_cares=1)),
+    FIT.on(_model, ErrorRates(unsound=48, doubted=37, sound=15, false_cares=1)),
 )
 
 

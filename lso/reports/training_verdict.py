@@ -1,7 +1,6 @@
 """The verdict on a training, from its run.json and its metrics: a row of `TRAINING_RULES` is one rule."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lso.reports.report import VerdictBox
@@ -10,59 +9,29 @@ from lso.vae.metrics.collapse import COLLAPSED_SHARE, LATENTS, read
 from lso.vae.metrics.verdict import CARE_IF, Case, Facts, Rule, judge
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingNumbers:
-    """What the rules judge: run.json, the metrics of the kept epoch, and the size of the codes."""
-
-    info: Mapping[str, Any]
-    best: Mapping[str, Any]
-    latent_dim: int
-
-    @property
-    def status(self) -> str:
-        """How the run ended."""
-        return str(self.info.get("status", ""))
-
-    @property
-    def early(self) -> bool:
-        """Whether the training ended before its warm-up did, so that it has no verdict on collapse.
-
-        Older run folders do not say so; few active units suggest it.
-        """
-        if "judged" in self.info:
-            return not self.info["judged"]
-        return bool(self.best["active_units"] < COLLAPSED_SHARE * self.latent_dim)
-
-
-def _measure_latents(training: TrainingNumbers) -> Facts:
-    best, use = training.best, read(training.info)
+def _facts_of(info: Mapping[str, Any], best: Mapping[str, Any], latent_dim: int) -> Facts:
+    use, elbo, status = read(info), number(best["neg_elbo"]), str(info.get("status", ""))
+    # Older run folders do not say whether a training ended within its warm-up; few active units suggest that it did.
+    early = not info["judged"] if "judged" in info else best["active_units"] < COLLAPSED_SHARE * latent_dim
     information = number(best.get("mi_split", best.get("mi", best.get("mi_mixed"))), 3)
     carried = use.told() if use else f"MI {information} nats, {best['active_units']} active units"
-    elbo, finished = number(best["neg_elbo"]), training.status == "finished"
     return {
-        "baseline": not training.latent_dim,
-        "collapse": str(training.info.get("verdict", "")),
-        "early": training.early,
-        "ended_early": training.early and finished,
+        "baseline": not latent_dim,
+        "collapse": str(info.get("verdict", "")),
+        "early": early,
+        "ended_early": early and status == "finished",
         "little": use is not None and use.scanty,
-        "unfinished": not finished,
+        "unfinished": status != "finished",
         "numbers": f"{carried}, -ELBO {elbo} nats.",
         "neg_elbo": elbo,
+        "status": status or "unknown",
+        "reason": info.get("sentence") or "no reason given",
     }
 
 
-def _measure_end(training: TrainingNumbers) -> Facts:
-    return {
-        "unfinished": training.status != "finished",
-        "status": training.status or "unknown",
-        "reason": training.info.get("sentence") or "no reason given",
-    }
-
-
-TRAINING_RULES: Sequence[Rule[TrainingNumbers]] = (
+TRAINING_RULES: Sequence[Rule[Facts]] = (
     Rule(
         name="latents",
-        measure=_measure_latents,
         cases={
             "baseline": Case(level="fine", found="Without latents the likelihood is exact: {neg_elbo} nats."),
             "collapse": Case(level="doubt", found="{collapse}"),
@@ -78,7 +47,6 @@ TRAINING_RULES: Sequence[Rule[TrainingNumbers]] = (
     ),
     Rule(
         name="end",
-        measure=_measure_end,
         limits={"unfinished": CARE_IF},
         found="[unfinished?The run is not finished ({status}): {reason}.]",
         rule="care if the run is not finished",
@@ -94,9 +62,9 @@ def training_verdict(
     A training that ended within its warm-up has no verdict of its own on collapse; that does not mean that all is well.
     """
     best = next((row for row in reversed(rows) if row.get("best")), rows[-1])
-    training = TrainingNumbers(info=info, best=best, latent_dim=latent_dim)
-    verdict, early = judge(TRAINING_RULES, training), training.early
-    state = "not finished" if training.status != "finished" else "too early to tell" if early else "little in use"
+    facts = _facts_of(info, best, latent_dim)
+    verdict, early = judge(TRAINING_RULES, facts), facts["early"]
+    state = "not finished" if facts["unfinished"] else "too early to tell" if early else "little in use"
     words = {"doubt": "✗ not learnt yet" if early else "✗ collapsed", "care": f"! {state}", "fine": "✓ no collapse"}
     word = words[verdict.level] if latent_dim else "baseline"
     sentence = " ".join(check.found for check in verdict.checks if check.found)

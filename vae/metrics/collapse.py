@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from lso.vae.metrics.verdict import Case, ErrorRates, Facts, Level, Limit, Rule
+from lso.vae.metrics.verdict import Case, ErrorRates, Facts, Limit, Rule
 from lso.vae.utils.validation import pluralize
 
 REMEDIES = ("ne-vae-se:weight=5", "aggressive", "free-bits", "beta-vae:beta=0.5", "skip-vae", "a smaller --latent-dim")
@@ -64,19 +64,21 @@ class LatentUse:
         return min(self.kl, self.mutual_information) if reliable else self.kl
 
     @property
-    def level(self) -> Level:
-        """Level of the codes by `LATENTS`."""
-        return LATENTS.grade(_measure_latents(TrainedLatents(use=self)))
+    def facts(self) -> Facts:
+        """What `LATENTS` judges; without latents nothing can collapse."""
+        few = self.used < COLLAPSED_SHARE * self.latent_dim
+        carried = carried_facts(self.information, self.latent_dim, few) if self.latent_dim else {}
+        return {**carried, "told": self.told()}
 
     @property
     def collapsed(self) -> bool:
         """Whether the codes carry almost no information, or little information in few dimensions."""
-        return self.level == "doubt"
+        return LATENTS.grade(self.facts) == "doubt"
 
     @property
     def scanty(self) -> bool:
         """Whether the codes have not collapsed but carry little information."""
-        return self.level == "care"
+        return LATENTS.grade(self.facts) == "care"
 
     def told(self) -> str:
         """Describe the measurements in words."""
@@ -85,23 +87,6 @@ class LatentUse:
         carried = f"the codes carry {self.mutual_information:z.2f} nats about the data ({known})"
         dimensions = f"{self.used} of {pluralize(self.latent_dim, 'latent dimension')}"
         return f"{carried}, the decoder uses {dimensions} (AU {self.active_units})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainedLatents:
-    """A trained model's use of its latents, and how it was trained.
-
-    Args:
-        use: the measurements.
-        method: name of the method that trained the model, which is left out of the remedies.
-        kl_weight: the final one; above 1, a smaller one is the first remedy.
-        warm: whether the KL warm-up had ended; before, the verdict is that the model has not learnt yet.
-    """
-
-    use: LatentUse
-    method: str = ""
-    kl_weight: float = 1.0
-    warm: bool = True
 
 
 def carried_facts(information: float, latent_dim: int, few: bool) -> Facts:
@@ -115,26 +100,11 @@ def carried_facts(information: float, latent_dim: int, few: bool) -> Facts:
     return {"information": information * (2 if latent_dim == 1 else 1), "in_few": information if few else None}
 
 
-def _measure_latents(trained: TrainedLatents) -> Facts:
-    use, method = trained.use, trained.method
-    few = use.used < COLLAPSED_SHARE * use.latent_dim
-    carried = carried_facts(use.information, use.latent_dim, few) if use.latent_dim else {}
-    remedies = ["a KL weight of at most 1"] * (trained.kl_weight > 1)
-    remedies += [remedy for remedy in REMEDIES if not method or not remedy.startswith(method)]
-    return {
-        **carried,
-        "told": use.told(),
-        "unlearnt": not trained.warm and LATENTS.grade(carried) == "doubt",
-        "remedies": f"{', '.join(remedies[:-1])} or {remedies[-1]}",
-    }
-
-
 # The study's trainings are of digits and sentences, and the truth is how many test data a decoder distinguishes: it
 # misses 1 of 17 collapsed models, which gets "with care" (6 %, at most 29 % by the 95 % interval), and calls none of 6
 # healthy ones collapsed (at most 46 %). In the other half it errs on none of 19, none of 8.
-LATENTS: Rule[TrainedLatents] = Rule(
+LATENTS: Rule[Facts] = Rule(
     name="latents",
-    measure=_measure_latents,
     cases={
         "unlearnt": Case(
             level="doubt",
@@ -155,9 +125,16 @@ LATENTS: Rule[TrainedLatents] = Rule(
 def collapse_verdict(found: LatentUse, method: str = "", kl_weight: float = 1.0, warm: bool = True) -> str:
     """Return the verdict on a model whose latents carry too little, with remedies; empty if its latents are in use.
 
-    The arguments are those of `TrainedLatents`.
+    Args:
+        found: the measurements.
+        method: name of the method that trained the model, which is left out of the remedies.
+        kl_weight: the final one; above 1, a smaller one is the first remedy.
+        warm: whether the KL warm-up had ended; before, the verdict is that the model has not learnt yet.
     """
-    check = LATENTS.check(TrainedLatents(use=found, method=method, kl_weight=kl_weight, warm=warm))
+    others = ["a KL weight of at most 1"] * (kl_weight > 1)
+    others += [remedy for remedy in REMEDIES if not method or not remedy.startswith(method)]
+    remedies = f"{', '.join(others[:-1])} or {others[-1]}"
+    check = LATENTS.check({**found.facts, "unlearnt": found.collapsed and not warm, "remedies": remedies})
     return check.found if check and check.level == "doubt" else ""
 
 
@@ -167,8 +144,9 @@ def caution(info: Mapping[str, Any]) -> str:
     Empty where they carry enough, where the run has a verdict of collapse already, and where nothing was measured.
     """
     found = read(info)
-    check = LATENTS.check(TrainedLatents(use=found)) if found and not info.get("verdict") else None
-    return check.found if check and check.level == "care" else ""
+    little = found is not None and found.scanty and not info.get("verdict")
+    check = LATENTS.check(found.facts) if found and little else None
+    return check.found if check else ""
 
 
 def plain(found: LatentUse) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 Level = Literal["fine", "care", "doubt"]
 LEVELS: tuple[Level, ...] = ("fine", "care", "doubt")
@@ -131,13 +131,18 @@ class ErrorRates:
     false_cares: int = 0
 
 
+def _as_they_are(facts: Any) -> Facts | None:
+    return cast(Facts, facts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule(Generic[Results_contra]):
     """One row of a table of rules. Its texts are format strings of the facts (see `phrase`).
 
     Args:
         name: unique within a table.
-        measure: results -> facts; None where the rule does not apply, which then gives no check.
+        measure: results -> facts; None where the rule does not apply, which then gives no check. Left out where the
+            results of a table are facts already.
         limits: fact -> its thresholds; the worst level counts. A fact that is missing or None is fine.
         found: what was measured, in words.
         rule: the rule in words; here the names of limits stand for their thresholds: ``{share.care:.0%}``.
@@ -149,7 +154,7 @@ class Rule(Generic[Results_contra]):
     """
 
     name: str
-    measure: Callable[[Results_contra], Facts | None]
+    measure: Callable[[Results_contra], Facts | None] = _as_they_are
     limits: Mapping[str, Limit] = field(default_factory=dict)
     found: str
     rule: str = ""
