@@ -16,7 +16,7 @@ are empty (see `verdict_models`), or the decoder is no function of the code alon
 neither: such a search counts as wrong where it is believed without reserve, and its targets count one by one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -419,58 +419,58 @@ def with_model(truth: Truth, known: Facts, hunt: Hunt, out: Path) -> Truth:
 # --- cases ------------------------------------------------------------------------------------------------------------
 
 
-def _hunts() -> dict[str, Hunt]:
-    found: dict[str, Hunt] = {}
+def _name_hunt(hunt: Hunt) -> str:
+    parts = [hunt.model, hunt.wrapped, hunt.targets, hunt.optimizer, hunt.loss if hunt.loss != "nll" else ""]
+    parts += [f"prior-{hunt.prior_weight:g}" if hunt.prior_weight != 1 else ""]
+    parts += [f"lr-{hunt.lr:g}" if hunt.lr is not None else "", f"steps-{hunt.steps}" if hunt.steps != 400 else ""]
+    parts += [hunt.start if hunt.start != "mean" else "", f"seed-{hunt.seed}" if hunt.seed else ""]
+    return "targets/" + "/".join(filter(None, parts))
 
-    def add(**settings: Any) -> None:
-        hunt = Hunt(**settings)
-        parts = [hunt.model, hunt.wrapped, hunt.targets, hunt.optimizer, hunt.loss if hunt.loss != "nll" else ""]
-        parts += [f"prior-{hunt.prior_weight:g}" if hunt.prior_weight != 1 else ""]
-        parts += [f"lr-{hunt.lr:g}" if hunt.lr is not None else "", f"steps-{hunt.steps}" if hunt.steps != 400 else ""]
-        parts += [hunt.start if hunt.start != "mean" else "", f"seed-{hunt.seed}" if hunt.seed else ""]
-        found["targets/" + "/".join(filter(None, parts))] = hunt
 
+def _hunts_over_models() -> Iterator[Hunt]:
     for model in ("mlp-good", "mlp-se", "conv-good"):
         for targets in TARGETS:
-            add(model=model, targets=targets)
+            yield Hunt(model=model, targets=targets)
     for model in ("mlp-narrow", "mlp-weighted", "mlp-skip"):
         for targets in ("prior-draws", "prior-means", "held-out", "noise", "inverted", "photographs"):
-            add(model=model, targets=targets)
+            yield Hunt(model=model, targets=targets)
     for targets in ("prior-draws", "held-out", "noise", "inverted"):
-        add(model="text-good", targets=targets)
-        add(model="pixel-good", targets=targets, steps=150)
+        yield Hunt(model="text-good", targets=targets)
+        yield Hunt(model="pixel-good", targets=targets, steps=150)
     for model in ("text-skip", "text-light"):
         for targets in ("prior-draws", "held-out", "noise", "inverted", "two-noisy", "half-inverted"):
-            add(model=model, targets=targets)
-        add(model=model, targets="prior-draws", steps=2, start="prior")
-        add(model=model, targets="prior-draws", lr=50.0, steps=150, start="prior")
+            yield Hunt(model=model, targets=targets)
+        yield Hunt(model=model, targets="prior-draws", steps=2, start="prior")
+        yield Hunt(model=model, targets="prior-draws", lr=50.0, steps=150, start="prior")
     for model in ("mlp-collapsed", "mlp-collapsed-wide", "conv-collapsed", "text-collapsed"):
         for targets in ("prior-draws", "held-out"):
-            add(model=model, targets=targets)
+            yield Hunt(model=model, targets=targets)
     for model in ("mlp-brief", "conv-brief", "text-brief", "mlp-brief-2", "mlp-brief-4"):
-        add(model=model, targets="held-out")
+        yield Hunt(model=model, targets="held-out")
     for model in ("pixel-collapsed", "pixel-brief"):
-        add(model=model, targets="held-out", steps=100)
+        yield Hunt(model=model, targets="held-out", steps=100)
+
+
+def _hunts_over_settings() -> Iterator[Hunt]:
     for optimizer in ("lbfgs", "sgd"):
         for targets in ("prior-draws", "prior-means", "held-out", "noise", "photographs"):
-            add(model="mlp-good", targets=targets, optimizer=optimizer, seed=1)
+            yield Hunt(model="mlp-good", targets=targets, optimizer=optimizer, seed=1)
     for model in ("mlp-good", "mlp-se", "conv-good"):
         for steps in (2, 5, 15):
-            add(model=model, targets="prior-draws", steps=steps, start="prior")
+            yield Hunt(model=model, targets="prior-draws", steps=steps, start="prior")
         for lr in (1.0, 5.0, 50.0):
-            add(model=model, targets="prior-draws", lr=lr, steps=150, start="prior")
-        add(model=model, targets="prior-draws", lr=1e-4, steps=150, start="prior")
-        add(model=model, targets="prior-draws", optimizer="sgd", lr=2.0, steps=150, start="prior")
-        add(model=model, targets="prior-draws", loss="sse", prior_weight=0.0)
-        add(model=model, targets="noise", loss="sse", prior_weight=0.0)
+            yield Hunt(model=model, targets="prior-draws", lr=lr, steps=150, start="prior")
+        yield Hunt(model=model, targets="prior-draws", lr=1e-4, steps=150, start="prior")
+        yield Hunt(model=model, targets="prior-draws", optimizer="sgd", lr=2.0, steps=150, start="prior")
+        yield Hunt(model=model, targets="prior-draws", loss="sse", prior_weight=0.0)
+        yield Hunt(model=model, targets="noise", loss="sse", prior_weight=0.0)
     for dead in (12, 32, 64, 160):
         for targets in ("prior-draws", "noise"):
-            add(model="mlp-good", wrapped=f"dead-{dead}", targets=targets)
+            yield Hunt(model="mlp-good", wrapped=f"dead-{dead}", targets=targets)
     for wrapped in WRAPPERS:
-        add(model="mlp-good", wrapped=wrapped, targets="prior-draws", steps=200)
+        yield Hunt(model="mlp-good", wrapped=wrapped, targets="prior-draws", steps=200)
     for wrapped in ("noise-10%", "drift-slow", "drift-late", "centred", "centred-large-batches"):
-        add(model="conv-good", wrapped=wrapped, targets="held-out", steps=200)
-    return found
+        yield Hunt(model="conv-good", wrapped=wrapped, targets="held-out", steps=200)
 
 
-HUNTS = _hunts()
+HUNTS = {_name_hunt(hunt): hunt for hunt in (*_hunts_over_models(), *_hunts_over_settings())}

@@ -7,7 +7,7 @@ from typing import Any
 from lso.objectives.failures import MAX_FAILURES
 from lso.optimizers import GRADIENT_OPTIMIZERS, merge_options
 from lso.vae.errors import unknown_name
-from lso.vae.utils.settings import check_limits, documented, same_setting, setting
+from lso.vae.utils.settings import check_settings, documented, same_setting, setting
 from lso.vae.utils.validation import require
 
 DEFAULT_START = ("mean", "prior")
@@ -64,9 +64,7 @@ class SearchConfig:
         least=0,
         remedy="0 stops where the loss is exactly unchanged.",
     )
-    max_steps: int = setting(
-        1000, "Number of gradient steps at most.", heading=LIMITS, least=1, remedy="1000 is the default."
-    )
+    max_steps: int = setting(1000, "Number of gradient steps at most.", heading=LIMITS, least=1)
     context: str = setting(
         "target",
         "What an autoregressive decoder is conditioned on: target (as in training), own (its own draw, for images) or "
@@ -80,7 +78,7 @@ class SearchConfig:
         from lso.objectives.losses import LOSSES
         from lso.objectives.targets import CONTEXTS
 
-        check_limits(self)
+        check_settings(self)
         fits = len(self.start) <= self.starts or tuple(self.start) == DEFAULT_START
         require(len(self.start) > 0 and fits, "at most as many kinds as starts", self.start, "Raise --starts.")
         if self.loss not in LOSSES:
@@ -132,9 +130,7 @@ class BlackBoxConfig:
         least=1,
         remedy="It counts unique valid decoded objects.",
     )
-    batch: int = setting(
-        4, "Number of codes proposed at a time.", heading=BLACK_BOX, least=1, remedy="4 is the default."
-    )
+    batch: int = setting(4, "Number of codes proposed at a time.", heading=BLACK_BOX, least=1)
     workers: int = setting(
         0,
         "Number of processes that compute the score; 0: it is computed in this one.",
@@ -157,7 +153,6 @@ class BlackBoxConfig:
         heading=BLACK_BOX,
         changeable=True,
         least=1,
-        remedy="1 is the default.",
     )
     max_calls: int | None = setting(
         None,
@@ -174,7 +169,6 @@ class BlackBoxConfig:
         heading=BLACK_BOX,
         changeable=True,
         least=1,
-        remedy=f"{MAX_FAILURES} is the default.",
     )
     known: int = setting(
         0,
@@ -208,7 +202,7 @@ class BlackBoxConfig:
         name, options = merge_options(self.optimizer, self.options)
         object.__setattr__(self, "optimizer", name)
         object.__setattr__(self, "options", options)
-        check_limits(self)
+        check_settings(self)
         require(
             self.surrogate in SURROGATES,
             f"a surrogate of {', '.join(SURROGATES)}",

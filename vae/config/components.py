@@ -8,11 +8,12 @@ these declarations.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, replace
 from math import inf
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from lso.vae.utils.deprecation import renamed_fields
+from lso.vae.utils.settings import check_settings, documented, same_setting, setting
 from lso.vae.utils.validation import require
 
 # --- declarations of all components -----------------------------------------------------------------------------------
@@ -62,28 +63,37 @@ class Elbo(Component):
     samples: ClassVar[int] = 1  # posterior samples of each datum
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeBits(Component):
     """Negative ELBO whose KL counts at least ``floor`` nats in each dimension (Kingma et al. 2016)."""
 
     samples: ClassVar[int] = 1
-    floor: float
-    over: Literal["datum", "batch"] = "datum"
+    floor: float = setting(
+        0.1,
+        "Least KL of a dimension that counts.",
+        unit="nats",
+        least=0,
+        below=inf,
+        remedy="0 is the plain ELBO; 0.05 to 0.5 is usual.",
+    )
+    over: Literal["datum", "batch"] = setting("datum", "Whether each datum's KL has the floor, or a batch's mean.")
 
     def __post_init__(self) -> None:
-        expected, remedy = "a finite free-bits floor >= 0 nats", "0 is the plain ELBO; 0.05 to 0.5 is usual."
-        require(0 <= self.floor < inf, expected, self.floor, remedy)
-        require(self.over in ("datum", "batch"), "over=datum or over=batch", self.over, "datum is the default.")
+        check_settings(self)
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportanceWeighted(Component):
     """Importance-weighted bound with K samples (Burda et al. 2016)."""
 
-    samples: int
+    samples: int = setting(
+        5, "Draws K from the posterior.", least=1, remedy="samples=1 is the sampled ELBO; 5 to 50 is usual."
+    )
 
     def __post_init__(self) -> None:
-        require(self.samples >= 1, "samples >= 1", self.samples, "samples=1 is the sampled ELBO; 5 to 50 is usual.")
+        check_settings(self)
 
 
 Objective = Elbo | FreeBits | ImportanceWeighted
@@ -99,17 +109,22 @@ RENAMED_PENALTY = {"shown": "reconstruction"}  # old name -> current one
 
 
 @renamed_fields(**RENAMED_PENALTY)
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SquaredReencoding(Component):
     """Squared distance between a code and the posterior mean of its reconstruction (NE-VAE, se)."""
 
     label: ClassVar[str] = "re-encoding penalty"
-    weight: float = 1.0
-    reduction: Literal["mean", "sum"] = "mean"
-    reconstruction: Reconstruction = "soft"
+    weight: float = setting(1.0, "Weight of the penalty.", least=0, below=inf, remedy="0 switches the penalty off.")
+    reduction: Literal["mean", "sum"] = setting("mean", "Reduction over the latent dimensions.")
+    reconstruction: Reconstruction = setting(
+        "soft",
+        "What is encoded again: expected pixels, with gradients into the decoder (soft) or without (detached), or "
+        "binary ones drawn from them (hard).",
+    )
 
     def __post_init__(self) -> None:
-        _check_penalty(self.weight, self.reduction, self.reconstruction)
+        check_settings(self)
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
         """A draw of the second code, and uniforms where pixels or tokens are drawn."""
@@ -117,20 +132,26 @@ class SquaredReencoding(Component):
 
 
 @renamed_fields(**RENAMED_PENALTY)
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogProbReencoding(Component):
     """Negative log-density of a code under the posterior of its reconstruction, floored at c per dimension (lp)."""
 
     label: ClassVar[str] = "re-encoding penalty"
     diagonal: ClassVar[bool] = True
-    c: float
-    weight: float = 1.0
-    reduction: Literal["mean", "sum"] = "sum"
-    reconstruction: Reconstruction = "soft"
+    c: float = setting(
+        MISSING,
+        "Floor of the log-density, for each dimension.",
+        unit="nats",
+        below=inf,
+        remedy="-5 to 5 is usual; -inf means no floor.",
+    )
+    weight: float = same_setting(SquaredReencoding, "weight")
+    reduction: Literal["mean", "sum"] = same_setting(SquaredReencoding, "reduction", default="sum")
+    reconstruction: Reconstruction = same_setting(SquaredReencoding, "reconstruction")
 
     def __post_init__(self) -> None:
-        require(self.c < inf, "a floor c below infinity", self.c, "-5 to 5 is usual; -inf means no floor.")
-        _check_penalty(self.weight, self.reduction, self.reconstruction)
+        check_settings(self)
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
         """Uniforms where pixels or tokens are drawn."""
@@ -139,18 +160,6 @@ class LogProbReencoding(Component):
 
 def _pixel_noise(reconstruction: Reconstruction) -> tuple[NoiseSpec, ...]:
     return (NoiseSpec(stream="pixels", width=None, kind="uniform"),) if reconstruction == "hard" else ()
-
-
-def _check_penalty(weight: float, reduction: str, reconstruction: str) -> None:
-    known = reconstruction in ("soft", "detached", "hard")
-    require(known, "reconstruction=soft, detached or hard", reconstruction, "soft is the default.")
-    require(0 <= weight < inf, "a finite penalty weight >= 0", weight, "0 switches the penalty off.")
-    require(
-        reduction in ("mean", "sum"),
-        "reduction=mean or reduction=sum",
-        reduction,
-        "Both reduce over the latent dimensions.",
-    )
 
 
 Reencoding = SquaredReencoding | LogProbReencoding
@@ -163,6 +172,7 @@ class Amortized(Component):
     """q(z|x) is the encoder's output."""
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement:
     """Gradient descent with momentum on the parameters of q(z|x), for each batch (Kim et al. 2018, arXiv:1802.02550).
@@ -171,35 +181,35 @@ class Refinement:
 
     grad being that of one datum's sampled negative ELBO. The published code descends the mean loss of a batch of 50 or
     32; ``batch`` is that number, so that a datum is refined alike in a short batch and in an evaluation.
-
-    Args:
-        steps: K; 10 in He et al. (2019), 20 in Kim et al. (2018).
-        step_size: eta.
-        momentum: factor on the previous velocity v.
-        clip: largest norm of the gradient of the mean loss, for mean and log-variance each; 0 is none.
-        clip_over: what the norm runs over. ``"batch"``: the matrix of a whole batch, as published; outside training,
-            that of each ``batch`` consecutive data. ``"datum"``: each datum alone, against clip / sqrt(batch), which is
-            the same where all gradients have one norm, and makes a datum's result independent of its neighbours.
-        batch: data over which the published step takes the mean loss.
     """
 
-    steps: int = 10
-    step_size: float = 1.0
-    momentum: float = 0.5
-    clip: float = 5.0
-    clip_over: Literal["datum", "batch"] = "datum"
-    batch: int = 50
+    steps: int = setting(
+        10, "Gradient steps K.", least=1, remedy="10 (He et al. 2019) or 20 (Kim et al. 2018) is usual."
+    )
+    step_size: float = setting(1.0, "Step size.", above=0, below=inf)
+    momentum: float = setting(0.5, "Factor on the previous step.", least=0, below=1)
+    clip: float = setting(
+        5.0,
+        "Largest norm of the gradient of the mean loss, for mean and log-variance each; 0: none.",
+        least=0,
+        below=inf,
+        remedy="5 is the default; 0 switches it off.",
+    )
+    # batch: the matrix of a whole batch, as published; outside training that of each `batch` consecutive data. datum:
+    # against clip / sqrt(batch), which is the same where all gradients have one norm, and makes a datum's result
+    # independent of its neighbours.
+    clip_over: Literal["datum", "batch"] = setting(
+        "datum",
+        "What the norm runs over: each datum alone, or a whole batch, as published.",
+        remedy="datum is the default; batch is as published.",
+    )
+    batch: int = setting(50, "Data over which the published step takes the mean loss.", least=1)
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "steps >= 1", self.steps, "10 (He et al. 2019) or 20 (Kim et al. 2018) is usual.")
-        require(0 < self.step_size < inf, "a finite step_size > 0", self.step_size, "1 is the default.")
-        require(0 <= self.momentum < 1, "0 <= momentum < 1", self.momentum, "0.5 is the default.")
-        require(0 <= self.clip < inf, "a finite clip >= 0", self.clip, "5 is the default; 0 switches it off.")
-        remedy = "datum is the default; batch is as published."
-        require(self.clip_over in ("datum", "batch"), "clip_over=datum or batch", self.clip_over, remedy)
-        require(self.batch >= 1, "batch >= 1", self.batch, "50 is the default.")
+        check_settings(self)
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Svi(Component):
     """Stochastic variational inference: q(z|x) is optimized anew for each batch, without an encoder (Hoffman et al.
@@ -209,10 +219,10 @@ class Svi(Component):
     reason_not_batchable: ClassVar[str] = "inference takes gradient steps"
     diagonal: ClassVar[bool] = True
     refinement: Refinement
-    initial: Literal["random", "zero"] = "random"
+    initial: Literal["random", "zero"] = setting("random", "Where the steps begin: drawn mean and log-variance, or 0.")
 
     def __post_init__(self) -> None:
-        require(self.initial in ("random", "zero"), "initial=random or zero", self.initial, "random is the default.")
+        check_settings(self)
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
         """A draw of the code for each gradient step, and two for a random start."""
@@ -220,16 +230,10 @@ class Svi(Component):
         return (replace(code, stream="inference", count=count),)
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SemiAmortized(Component):
-    """SVI that starts from the encoder's output; the encoder is trained through its steps (Kim et al. 2018).
-
-    Args:
-        refinement: the gradient steps.
-        products: how Hessian-vector products are computed: ``exact``, or as one-sided ``differences`` of gradients,
-            which on PixelCNNs are wrong by 1 to 3 % a product early in training, and by up to 0.14 % in the gradients
-            of a whole step.
-    """
+    """SVI that starts from the encoder's output; the encoder is trained through its steps (Kim et al. 2018)."""
 
     # The gradient is the paper's. The released code (harvardnlp/sa-vae, `optim_n2n.py`) takes another: it clips the
     # perturbed gradients, of posterior and decoder together, subtracts unclipped ones and divides by 1e-5. Where their
@@ -239,11 +243,16 @@ class SemiAmortized(Component):
     reason_not_batchable: ClassVar[str] = "inference takes gradient steps"
     diagonal: ClassVar[bool] = True
     refinement: Refinement
-    products: Literal["exact", "differences"] = "exact"
+    # Differences are wrong on PixelCNNs by 1 to 3 % a product early in training, and by up to 0.14 % in the gradients
+    # of a whole step.
+    products: Literal["exact", "differences"] = setting(
+        "exact",
+        "How Hessian-vector products are computed: exact, or as one-sided differences of gradients.",
+        remedy="exact is the default; one-sided differences need no second derivatives.",
+    )
 
     def __post_init__(self) -> None:
-        remedy = "exact is the default; one-sided differences need no second derivatives."
-        require(self.products in ("exact", "differences"), "products=exact or differences", self.products, remedy)
+        check_settings(self)
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
         """A draw of the code for each gradient step."""
@@ -329,46 +338,58 @@ class Joint(Component):
     """Encoder and decoder are updated together in every step."""
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggressive(Component):
-    """The encoder is trained to convergence before each step of the decoder, early in training (He et al. 2019).
-
-    Args:
-        window: inner steps over which the loss is averaged; the inner loop ends when this mean rises (10 for images, 15
-            for text).
-        cap: largest number of inner steps.
-        budget: a fixed number of inner steps instead; 0 waits for the mean loss to rise.
-        patience: the aggressive phase ends for good after so many epochs whose validation mutual information (MI) fell
-            short, counted over all of training.
-        against: what the MI falls short of: the best so far (authors' image code, patience 5), or that of the previous
-            epoch (the paper's "MI stops climbing", patience 1).
-        tolerance: nats by which the MI may be below and not count as short; 0 is the published rule.
-        early: with ``against="best"``, the tolerance holds in so many first epochs, and later every fall counts; 0 is
-            all epochs. With ``against="previous"`` it always holds.
-    """
+    """The encoder is trained to convergence before each step of the decoder, early in training (He et al. 2019)."""
 
     reason_not_batchable: ClassVar[str] = "each model decides on its own inner steps"
-    window: int = 10
-    cap: int = 99
-    budget: int = 0
-    patience: int = 5
-    against: Literal["best", "previous"] = "best"
+    window: int = setting(
+        10,
+        "Inner steps over which the loss is averaged; the inner loop ends when this mean rises.",
+        least=1,
+        remedy="10 for images, 15 for text.",
+    )
+    cap: int = setting(99, "Inner steps at most.", least=1)
+    budget: int = setting(
+        0,
+        "A fixed number of inner steps instead; 0: until the mean loss rises.",
+        least=0,
+        remedy="0 waits until the loss rises; 10 to 70 is usual.",
+    )
+    patience: int = setting(
+        5,
+        "Epochs, over all of training, whose validation mutual information (MI) fell short, after which the aggressive "
+        "phase ends.",
+        least=1,
+        remedy="5 for images, 1 for text.",
+    )
+    # Best is the authors' image code, with patience 5; previous is the paper's "MI stops climbing", with patience 1.
+    against: Literal["best", "previous"] = setting(
+        "best", "What the MI falls short of: the best so far, or that of the previous epoch."
+    )
     # Early in training the MI moves by trifles: a fall from 1.5e-4 to 7e-5 nats ended the phase after two epochs, and
     # the model collapsed; so did 5 of 10 small runs on synthetic sequences, and none with 0.02 (docs/log.md,
     # 2026-12-01). The authors' estimate has noise of 0.1 nats at 32 dimensions, in which such a fall is lost;
     # `information.mutual_information` has little, so that without a tolerance trifles decide.
-    tolerance: float = 0.02
-    early: int = 5
+    tolerance: float = setting(
+        0.02,
+        "By how much the MI may be below and not count as short; 0: the published rule.",
+        unit="nats",
+        least=0,
+        below=inf,
+        remedy="0.02 is the default; 0 is the published rule.",
+    )
+    early: int = setting(
+        5,
+        "With against=best, the tolerance holds in so many first epochs, and later every fall counts; 0: in all "
+        "epochs. With against=previous it always holds.",
+        least=0,
+        remedy="5 is the default; 0 applies the tolerance in all epochs.",
+    )
 
     def __post_init__(self) -> None:
-        require(self.window >= 1, "window >= 1", self.window, "10 for images, 15 for text.")
-        require(self.cap >= 1, "cap >= 1", self.cap, "99 is the default.")
-        require(self.budget >= 0, "budget >= 0", self.budget, "0 waits until the loss rises; 10 to 70 is usual.")
-        require(self.patience >= 1, "patience >= 1", self.patience, "5 for images, 1 for text.")
-        require(self.against in ("best", "previous"), "against=best or previous", self.against, "best is the default.")
-        remedy = "0.02 is the default; 0 is the published rule."
-        require(0 <= self.tolerance < inf, "a finite tolerance >= 0 nats", self.tolerance, remedy)
-        require(self.early >= 0, "early >= 0", self.early, "5 is the default; 0 applies the tolerance in all epochs.")
+        check_settings(self)
 
 
 Updates = Joint | Aggressive

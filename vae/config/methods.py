@@ -3,8 +3,8 @@ parameters. Torch-free.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -27,8 +27,6 @@ from lso.vae.config.components import (
     NoiseSpec,
     Objective,
     PosteriorFamily,
-    Reconstruction,
-    Refinement,
     Schedule,
     SemiAmortized,
     SquaredReencoding,
@@ -38,6 +36,7 @@ from lso.vae.config.components import (
 )
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.deprecation import renamed_attribute, translate_old_names
+from lso.vae.utils.settings import check_settings, documented, setting
 from lso.vae.utils.validation import convert, require
 
 
@@ -123,11 +122,13 @@ class Method:
 class MethodSpec:
     """A row of `METHODS`: a published method, and how its components are built."""
 
-    # The method's own parameters (keyword-only, typed) -> fields of `Method` that differ from the plain VAE's, or
-    # ``beta``, the last KL weight.
-    build: Callable[..., dict[str, Any]]
     summary: str  # one line for lists
     source: str  # where it was published
+    # Axis, a field of `Method`, -> the component on it. Its fields are the method's parameters, and those of components
+    # that it consists of (`Refinement`). On the axis ``schedule`` it is `LastWeight`, to which the KL ramp rises.
+    parts: Mapping[str, type[Any]] = field(default_factory=dict)
+    skip: bool = False  # whether z enters every layer of the decoder
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of parameters, where they are not their component's
     anneal: float = 0.0  # default length of the KL ramp, epochs
     example: Mapping[str, Any] = field(default_factory=dict)  # values for parameters without a default, for tests, help
     kind: Kind | None = None  # of data that it is for; None is any
@@ -135,138 +136,96 @@ class MethodSpec:
     needs_latents: bool = True  # whether it cannot be used with latent_dim 0
 
 
-def _plain() -> dict[str, Any]:
-    return {}
+@documented
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastWeight:
+    """The last KL weight, where a method lets it be set."""
+
+    beta: float = setting(0.5, "Last KL weight.")
 
 
-def _beta(*, beta: float = 0.5) -> dict[str, Any]:
-    return {"beta": beta}
+@documented
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KlRamp:
+    """Parameters of the KL ramp, which every method takes."""
 
-
-def _free_bits(*, floor: float = 0.1, over: Literal["datum", "batch"] = "datum") -> dict[str, Any]:
-    return {"objective": FreeBits(floor=floor, over=over)}
-
-
-def _iwae(*, samples: int = 5) -> dict[str, Any]:
-    return {"objective": ImportanceWeighted(samples=samples)}
-
-
-def _squared(
-    *, weight: float = 1.0, reduction: Literal["mean", "sum"] = "mean", reconstruction: Reconstruction = "soft"
-) -> dict[str, Any]:
-    return {"penalty": SquaredReencoding(weight=weight, reduction=reduction, reconstruction=reconstruction)}
-
-
-def _log_prob(
-    *, c: float, weight: float = 1.0, reduction: Literal["mean", "sum"] = "sum", reconstruction: Reconstruction = "soft"
-) -> dict[str, Any]:
-    return {"penalty": LogProbReencoding(c=c, weight=weight, reduction=reduction, reconstruction=reconstruction)}
-
-
-def _skip() -> dict[str, Any]:
-    return {"skip": True}
-
-
-def _aggressive(
-    *,
-    window: int = 10,
-    cap: int = 99,
-    budget: int = 0,
-    patience: int = 5,
-    against: Literal["best", "previous"] = "best",
-    tolerance: float = 0.02,  # nats; not the published 0, for the reason given in `Aggressive`
-    early: int = 5,
-) -> dict[str, Any]:
-    values = {"window": window, "cap": cap, "budget": budget, "patience": patience, "early": early}
-    return {"updates": Aggressive(against=against, tolerance=tolerance, **values)}
-
-
-def _svi(
-    *,
-    steps: int = 20,
-    step_size: float = 1.0,
-    momentum: float = 0.5,
-    clip: float = 5.0,
-    clip_over: Literal["datum", "batch"] = "datum",
-    batch: int = 50,
-    initial: Literal["random", "zero"] = "random",
-) -> dict[str, Any]:
-    refinement = Refinement(
-        steps=steps, step_size=step_size, momentum=momentum, clip=clip, clip_over=clip_over, batch=batch
+    anneal: float = setting(0.0, "Length of the KL ramp.", least=0, remedy="0 means a constant KL weight.")
+    unit: Literal["epochs", "iterations"] = setting("epochs", "Unit of the length.")
+    start: float = setting(0.1, "First KL weight.")
+    cycles: int = setting(
+        0, "How often the ramp is repeated; 0: one ramp.", least=0, remedy="0 means one ramp, then constant."
     )
-    return {"inference": Svi(refinement=refinement, initial=initial)}
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.anneal == 0:
+            for one in fields(self):  # those of a ramp without a ramp are refused, not ignored
+                remedy = f"For example anneal=10,{one.name}=..."
+                require(getattr(self, one.name) == one.default, f"anneal > 0 with {one.name}", self.anneal, remedy)
 
 
-def _sa(
-    *,
-    steps: int = 10,
-    step_size: float = 1.0,
-    momentum: float = 0.5,
-    clip: float = 5.0,
-    clip_over: Literal["datum", "batch"] = "datum",
-    batch: int = 50,
-    products: Literal["exact", "differences"] = "exact",
-) -> dict[str, Any]:
-    refinement = Refinement(
-        steps=steps, step_size=step_size, momentum=momentum, clip=clip, clip_over=clip_over, batch=batch
-    )
-    return {"inference": SemiAmortized(refinement=refinement, products=products)}
+DEFAULT_RAMP = KlRamp()
 
 
 METHODS: Mapping[str, MethodSpec] = {
     "vae": MethodSpec(
-        build=_plain,
         summary="the plain VAE",
         source="Kingma & Welling 2014, arXiv:1312.6114",
         needs_latents=False,
     ),
     "vae-anneal": MethodSpec(
-        build=_plain,
         summary="KL weight raised from 0.1 to 1",
         source="Bowman et al. 2016, arXiv:1511.06349",
         anneal=10.0,
     ),
     "beta-vae": MethodSpec(
-        build=_beta,
+        parts={"schedule": LastWeight},
         summary="constant KL weight beta",
         source="Higgins et al. 2017; as He et al. 2019, arXiv:1901.05534",
     ),
     "free-bits": MethodSpec(
-        build=_free_bits,
+        parts={"objective": FreeBits},
         summary="KL counts at least `floor` nats a dimension",
         source="Kingma et al. 2016, arXiv:1606.04934",
     ),
     "iwae": MethodSpec(
-        build=_iwae, summary="importance-weighted bound, K samples", source="Burda et al. 2016, arXiv:1509.00519"
+        parts={"objective": ImportanceWeighted},
+        summary="importance-weighted bound, K samples",
+        source="Burda et al. 2016, arXiv:1509.00519",
     ),
     "ne-vae-se": MethodSpec(
-        build=_squared, summary="+ squared re-encoding error", source="NE-VAE 2021 (se)", anneal=10.0
+        parts={"penalty": SquaredReencoding},
+        summary="+ squared re-encoding error",
+        source="NE-VAE 2021 (se)",
+        anneal=10.0,
     ),
     "ne-vae-lp": MethodSpec(
-        build=_log_prob,
+        parts={"penalty": LogProbReencoding},
         summary="+ re-encoding log-probability floored at c",
         source="NE-VAE 2021 (lp)",
         anneal=10.0,
         example={"c": 0.0},
     ),
     "skip-vae": MethodSpec(
-        build=_skip, summary="z enters every decoder layer", source="Dieng et al. 2019, arXiv:1807.04863"
+        skip=True, summary="z enters every decoder layer", source="Dieng et al. 2019, arXiv:1807.04863"
     ),
     "aggressive": MethodSpec(
-        build=_aggressive,
+        parts={"updates": Aggressive},
         summary="encoder trained ahead of the decoder until its loss rises, early on",
         source="He et al. 2019, arXiv:1901.05534",
     ),
     "svi": MethodSpec(
-        build=_svi, summary="no encoder: posteriors by gradient steps", source="Hoffman et al. 2013, arXiv:1206.7051"
+        parts={"inference": Svi},
+        defaults={"steps": 20},
+        summary="no encoder: posteriors by gradient steps",
+        source="Hoffman et al. 2013, arXiv:1206.7051",
     ),
     "sa-vae": MethodSpec(
-        build=_sa,
+        parts={"inference": SemiAmortized},
         summary="encoder's posterior refined by gradient steps, trained through them",
         source="Kim et al. 2018, arXiv:1802.02550",
     ),
     "pixelcnn": MethodSpec(
-        build=_plain,
         summary="autoregressive decoder without latents, exact likelihood",
         source="van den Oord et al. 2016, arXiv:1606.05328",
         kind="image",
@@ -274,7 +233,6 @@ METHODS: Mapping[str, MethodSpec] = {
         needs_latents=False,
     ),
     "lstm-lm": MethodSpec(
-        build=_plain,
         summary="language model without latents, exact likelihood",
         source="Mikolov et al. 2010; as He et al. 2019, arXiv:1901.05534",
         kind="sequence",
@@ -282,15 +240,6 @@ METHODS: Mapping[str, MethodSpec] = {
         needs_latents=False,
     ),
 }
-
-
-def _schedule_params(
-    *, anneal: float = 0.0, unit: Literal["epochs", "iterations"] = "epochs", start: float = 0.1, cycles: int = 0
-) -> None:
-    """Parameters of the KL ramp, which every method takes: length, its unit, first weight, cycles (0: a single ramp).
-
-    The signature alone is used; `_schedule` builds the schedule.
-    """
 
 
 def method_specs(name: str) -> list[MethodSpec]:
@@ -310,12 +259,35 @@ def baselines(kind: Kind | None = None) -> str:
 
 
 def parameters(name: str) -> dict[str, inspect.Parameter]:
-    """The parameters of a method by name: its own, then those of the KL schedule."""
+    """The parameters of a method by name: its own, then those of the KL ramp."""
     specs = method_specs(name)
-    by_name = {key: p for spec in specs for key, p in inspect.signature(spec.build).parameters.items()}
-    by_name |= inspect.signature(_schedule_params).parameters
-    by_name["anneal"] = by_name["anneal"].replace(default=max(spec.anneal for spec in specs))
-    return by_name
+    known: dict[str, inspect.Parameter] = {}
+    for spec in specs:
+        for part in spec.parts.values():
+            known |= {key: p.replace(default=spec.defaults.get(key, p.default)) for key, p in _fields_of(part).items()}
+    known |= _fields_of(KlRamp)
+    known["anneal"] = known["anneal"].replace(default=max(spec.anneal for spec in specs))
+    return known
+
+
+def _fields_of(part: type) -> dict[str, inspect.Parameter]:
+    """The fields of a component as keyword parameters, those of a component that is part of it in its place."""
+    known: dict[str, inspect.Parameter] = {}
+    for one in fields(part):
+        if is_dataclass(one.type):
+            known |= _fields_of(one.type)  # type: ignore[arg-type]
+        else:
+            default = inspect.Parameter.empty if one.default is MISSING else one.default
+            kind = inspect.Parameter.KEYWORD_ONLY
+            known[one.name] = inspect.Parameter(one.name, kind, default=default, annotation=one.type)
+    return known
+
+
+def _build(part: type, values: Mapping[str, Any]) -> Any:
+    """A component from the parameters of its method."""
+    return part(
+        **{one.name: _build(one.type, values) if is_dataclass(one.type) else values[one.name] for one in fields(part)}  # type: ignore[arg-type]
+    )
 
 
 def renamed_parameters(name: str) -> dict[str, str]:
@@ -351,7 +323,8 @@ def method(name: str, /, **params: Any) -> Method:
     full = {key: convert(params.get(key, p.default), p.annotation, f"{name}:{key}") for key, p in known.items()}
     values: dict[str, Any] = {}
     for spec in method_specs(name):
-        components = spec.build(**{key: full[key] for key in inspect.signature(spec.build).parameters})
+        components: dict[str, Any] = {axis: _build(part, full) for axis, part in spec.parts.items()}
+        components |= {"skip": True} if spec.skip else {}
         components |= {} if spec.latents else {"latents": False}
         if twice := set(components) & set(values):
             raise UsageError(
@@ -359,24 +332,20 @@ def method(name: str, /, **params: Any) -> Method:
                 "Join methods of which only one sets it.",
             )
         values |= components
-    schedule = _schedule(values.pop("beta", 1.0), full)
+    end = values.pop("schedule").beta if "schedule" in values else 1.0
+    schedule = _schedule(end, _build(KlRamp, full))
     return Method(name=name, params=full, schedule=schedule, **values)
 
 
-def _schedule(end: float, params: Mapping[str, Any]) -> Schedule:
-    """The KL schedule that parameters ask for; parameters of a ramp without a ramp are refused, not ignored."""
-    defaults = {key: p.default for key, p in inspect.signature(_schedule_params).parameters.items()}
-    anneal, unit, start, cycles = (params[key] for key in defaults)
-    require(anneal >= 0, "anneal >= 0", anneal, "0 means a constant KL weight.")
-    require(cycles >= 0, "cycles >= 0", cycles, "0 means one ramp, then constant.")
-    if anneal == 0:
-        for key in ("unit", "start", "cycles"):
-            require(params[key] == defaults[key], f"anneal > 0 with {key}", anneal, f"For example anneal=10,{key}=...")
+def _schedule(end: float, ramp: KlRamp) -> Schedule:
+    """The KL schedule that a ramp to a last weight is."""
+    if ramp.anneal == 0:
         return Constant(end=end)
-    first = min(start, end) if start == defaults["start"] else start  # a beta under 0.1 starts at itself
-    if cycles:
-        return Cyclical(length=anneal, cycles=cycles, unit=unit, start=first, end=end)
-    return Linear(length=anneal, unit=unit, start=first, end=end)
+    # A beta under 0.1 starts at itself.
+    start = min(ramp.start, end) if ramp.start == DEFAULT_RAMP.start else ramp.start
+    if ramp.cycles:
+        return Cyclical(length=ramp.anneal, cycles=ramp.cycles, unit=ramp.unit, start=start, end=end)
+    return Linear(length=ramp.anneal, unit=ramp.unit, start=start, end=end)
 
 
 def parse_method(text: str, defaults: Mapping[str, Any] = MappingProxyType({})) -> Method:

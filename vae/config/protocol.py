@@ -11,7 +11,7 @@ from typing import Literal
 from lso.vae.config.architectures import MODEL
 from lso.vae.utils.deprecation import renamed_fields
 from lso.vae.utils.files import printable
-from lso.vae.utils.settings import Setting, check_limits, documented, setting
+from lso.vae.utils.settings import Setting, check_settings, documented, setting
 from lso.vae.utils.validation import require
 
 DATA, TRAINING = "Data", "Training"  # headings in the help of the command line
@@ -81,7 +81,6 @@ class Protocol:
         metavar="X",
         above=0,
         below=math.inf,
-        remedy="1e-3 is the default.",
     )
     encoder_learning_rate: float = setting(
         0.0,
@@ -97,7 +96,6 @@ class Protocol:
         "Images or sequences in a training step. Default: the task's.",
         heading=TRAINING,
         least=1,
-        remedy="64 is the default.",
     )
     epochs: int = setting(
         100,
@@ -127,8 +125,8 @@ class Protocol:
         least=0,
         remedy="0 switches the decay off.",
     )
-    decay: float = setting(0.5, "Factor on the learning rate.", above=0, most=1, remedy="0.5 is the default.")
-    max_decays: int = setting(5, "Number of the decay at which training ends.", least=1, remedy="5 is the default.")
+    decay: float = setting(0.5, "Factor on the learning rate.", above=0, most=1)
+    max_decays: int = setting(5, "Number of the decay at which training ends.", least=1)
     decay_from: int = setting(
         0,
         "A decay comes only after more epochs than this (15 for text in both papers).",
@@ -187,7 +185,7 @@ class Protocol:
     )
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_settings(self)
 
 
 @documented
@@ -293,7 +291,7 @@ class DataConfig:
             "0, the default, keeps the images' own size where all have the same from 8 to 64 pixels, else takes 32.",
         )
         require(self.channels in (0, 1, 3), "1 or 3 channels", self.channels, "0 takes the channels of the files.")
-        check_limits(self)
+        check_settings(self)
         counted = self.vocabulary_size > 0 or self.min_count > 1
         remedy = "Leave out the file, or vocabulary_size and min_count."
         require(not (self.vocabulary and counted), "a vocabulary from a file or by counting", self.vocabulary, remedy)

@@ -6,7 +6,7 @@ Torch-free, since the help of the command line reads them.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from lso.vae.errors import UsageError
 
@@ -31,7 +31,7 @@ class Setting:
     above: float | None = None
     most: float | None = None
     below: float | None = None
-    remedy: str = ""  # what to do about a value beyond them
+    remedy: str = ""  # what to do about a value beyond them, if it is more than to name the default
 
     def allows(self, value: float) -> bool:
         """Whether a value lies within the limits; NaN does not."""
@@ -46,6 +46,8 @@ class Setting:
         """The limits in words, such as ``0 < decay <= 1`` or ``learning_rate > 0 and finite``."""
         low = self.least if self.above is None else self.above
         sign = ">=" if self.above is None else ">"
+        if low is None:
+            return f"{name} <= {self.most:g}" if self.below is None else f"{name} < {self.below:g}"
         if self.below == float("inf"):
             return f"{name} {sign} {low:g} and finite"
         if self.most is None and self.below is None:
@@ -76,21 +78,34 @@ def field_settings(owner: type) -> Mapping[str, Setting]:
     return {field.name: field.metadata["setting"] for field in dataclasses.fields(owner) if "setting" in field.metadata}
 
 
-def check_limits(config: Any) -> None:
-    """Check the numbers of a configuration, in ``__post_init__``; None is no number.
+def check_settings(config: Any) -> None:
+    """Check the numbers and the choices of a dataclass, in ``__post_init__``; None is no number.
 
     Raises:
-        UsageError: for one beyond the limits of its `Setting`.
+        UsageError: for a number beyond the limits of its `Setting`, or what is not one of the words of a `Literal`.
     """
-    for name, known in field_settings(type(config)).items():
-        value = getattr(config, name)
+    for field in dataclasses.fields(config):
+        known, value = field.metadata.get("setting"), getattr(config, field.name)
+        if known is None:
+            continue
+        remedy = known.remedy or f"{_plain(field.default)} is the default."
+        if get_origin(field.type) is Literal and value not in get_args(field.type):
+            words = [f"{field.name}={word}" for word in get_args(field.type)]
+            raise UsageError(f"expected {', '.join(words[:-1])} or {words[-1]}, got {value!r}", remedy)
         if isinstance(value, int | float) and not known.allows(value):
-            raise UsageError(f"expected {known.expectation(name)}, got {value!r}", known.remedy)
+            raise UsageError(f"expected {known.expectation(field.name)}, got {value!r}", remedy)
+
+
+def _plain(default: Any) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def documented(owner: C) -> C:
     """A decorator of such dataclasses: their docstring gets the section ``Args:`` from the settings."""
-    lines = [f"        {name}: {known.help}" for name, known in field_settings(owner).items()]
+    lines = [
+        f"        {name}: {known.help}{f' In {known.unit}.' if known.unit else ''}"
+        for name, known in field_settings(owner).items()
+    ]
     before, _, raises = (owner.__doc__ or "").rstrip().partition("\n    Raises:")
     owner.__doc__ = "\n".join([before, "", "    Args:", *lines, *([f"    Raises:{raises}"] if raises else []), "    "])
     return owner
