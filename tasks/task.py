@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lso.vae.config.architectures import Kind
-from lso.vae.config.training import DataConfig, Protocol
+from lso.vae.config.protocol import DataConfig, Protocol
 from lso.vae.errors import DataError, UsageError, unknown_name
 from lso.vae.utils.lazy import resolve
 

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lso.vae.config.training import TrainConfig, from_folder, to_toml
 from lso.vae.errors import LsoError, RunError, UsageError, WriteError
 from lso.vae.launch import is_main_process
 from lso.vae.utils import integrity as seals
@@ -23,6 +22,7 @@ from lso.vae.utils.trust import Trust
 
 if TYPE_CHECKING:
     from lso.vae.checkpoint import Codes
+    from lso.vae.config.training import TrainConfig
     from lso.vae.models.vae import VAE
 
 Kind = Literal["train", "search"]
@@ -117,8 +117,10 @@ class Run:
         return kind
 
     @cached_property
-    def config(self) -> TrainConfig:
+    def config(self) -> "TrainConfig":
         """The training's configuration."""
+        from lso.vae.config.training import from_folder  # a command's help opens no folder
+
         path = self.path / CONFIG
         if not path.is_file():
             raise RunError(f"{self.path} has no {CONFIG}", "Only a training run has one; is this a search?")
@@ -247,12 +249,14 @@ def create(
     path: Path,
     kind: Kind,
     info: Mapping[str, Any],
-    config: TrainConfig | None = None,
+    config: "TrainConfig | None" = None,
     files: Mapping[str, bytes] | None = None,
 ) -> Run:
     """Make a run folder with its first files; it appears complete or not at all."""
     if path.is_dir() and any(path.iterdir()):  # made meanwhile by another process
         raise _exists_error(path)
+    from lso.vae.config.training import to_toml
+
     parts = dict(files or {}) | ({} if config is None else {CONFIG: utf8(to_toml(config))})
     hashes = {name: [digest(part)] for name, part in parts.items()}
     parts[INFO] = format_sealed({"format": run_schema.FORMAT, "kind": kind, **info, SEALS: hashes})

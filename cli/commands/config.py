@@ -9,8 +9,6 @@ import typer
 from lso.cli.console import Console, display_path
 from lso.cli.flags import configurable
 from lso.cli.options import ConfigFile, Force, Json
-from lso.tasks.training.plan import plan
-from lso.vae.config.training import to_dict, to_toml
 from lso.vae.errors import UsageError
 from lso.vae.utils.files import remove_leftovers, replace_file, utf8
 
@@ -18,6 +16,9 @@ from lso.vae.utils.files import remove_leftovers, replace_file, utf8
 @configurable
 def show(values: dict[str, Any], config: ConfigFile = None, json: Json = False) -> None:
     """Print the complete configuration that `lso train` would use with these flags."""
+    from lso.tasks.training.plan import plan
+    from lso.vae.config.training import to_dict, to_toml
+
     full = plan(values, config, trust=True)  # nothing that it names is imported
     console = Console(json=json)
     console.emit(to_dict(full))
@@ -33,6 +34,9 @@ def init(
     json: Json = False,
 ) -> None:
     """Write the complete configuration to a file to edit, for `lso train --config FILE`."""
+    from lso.tasks.training.plan import plan
+    from lso.vae.config.training import to_toml
+
     full = plan(values, config, trust=True)  # nothing that it names is imported
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from lso.cli.commands.reproduce import list_tables
 from lso.cli.console import Console, display_path
 from lso.cli.options import Json
 from lso.vae.errors import LsoError
@@ -38,7 +37,7 @@ def list_names(
         ListKind.architectures: _list_architectures,
         ListKind.tasks: _list_tasks,
         ListKind.optimizers: _list_optimizers,
-        ListKind.tables: list_tables,
+        ListKind.tables: _list_tables,
         ListKind.runs: _list_runs,
     }[kind]()
     console.emit([dict(zip(columns, row, strict=True)) for row in rows])
@@ -101,6 +100,12 @@ def _list_optimizers() -> Table:
     for name, spec in BLACK_BOX_OPTIMIZERS.items():
         rows.append([name, "black box", None, spec.extra or None, spec.summary])
     return columns, rows
+
+
+def _list_tables() -> Table:
+    from lso.cli.commands.reproduce import list_tables
+
+    return list_tables()
 
 
 def _list_runs() -> Table:

@@ -24,15 +24,9 @@ from lso.cli.options import (
     seconds,
 )
 from lso.cli.signals import Signals
-from lso.reports.report_kind import require_own
-from lso.tasks.training import run_set
-from lso.tasks.training import sweep as sweeps
-from lso.tasks.training.run_set import EvaluationSpec
 from lso.vae.config.architectures import MODEL
 from lso.vae.config.protocol import METHOD
 from lso.vae.errors import UsageError
-from lso.vae.runs import runs_root
-from lso.vae.utils.reading import read_json
 
 SWEPT = ("method", "latent_dim", "seed")  # a sweep takes several values of each by flags of its own
 SHARED_FLAGS = tuple(flag for flag in FLAGS if flag.key not in SWEPT)
@@ -97,9 +91,15 @@ def sweep(
     Repeat the command to continue after Ctrl-C or --time-limit: finished
     trainings are kept, begun ones continued.
     """
+    from lso.reports.report_kind import require_own
+    from lso.tasks.training import run_set
+    from lso.tasks.training import sweep as sweeps
+    from lso.vae.runs import runs_root
+    from lso.vae.utils.reading import read_json
+
     console = Console(json=json, quiet=quiet, verbose=verbose)
     limit = None if time_limit is None else seconds(time_limit)
-    evaluation = EvaluationSpec(iw_samples=500 if iw_samples is None else iw_samples, limit=test_limit)
+    evaluation = run_set.EvaluationSpec(iw_samples=500 if iw_samples is None else iw_samples, limit=test_limit)
     planned = sweeps.plan_sweep(method or [], parse_sizes(latent_dim), seeds, values, config, trust)
     root = out or runs_root() / f"sweep-{planned[0].config.data.task}"
     require_own(root, "sweep")
