@@ -41,7 +41,7 @@ def init(
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
     remove_leftovers(out)
-    replace_file(out, utf8(to_toml(full)))
+    replace_file(out, utf8(to_toml(full, explained=True)))
     console = Console(json=json)
     console.emit({"file": out})
     console.result(f"wrote {display_path(out)}; edit it, then: lso train --config {quote(display_path(out))}")

@@ -225,8 +225,8 @@ def test_a_gpu_records_it(choice: str) -> None:
 def test_a_row_trains_measures_saves_and_resumes(
     monitor: Monitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = {**PARTS, "penalty": Smoothness()}
-    row = MethodSpec(build=lambda: dict(values), summary="a toy", source="this test")
+    parts = {"posterior": LaplacePosterior, "prior": WidePrior, "penalty": Smoothness}
+    row = MethodSpec(parts=parts, summary="a toy", source="this test")
     monkeypatch.setitem(methods.METHODS, "toy", row)
     for kind in (LaplacePosterior, WidePrior):
         monkeypatch.setitem(components.STORED, kind.__name__, kind)

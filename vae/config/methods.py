@@ -4,7 +4,7 @@ parameters. Torch-free.
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ from lso.vae.config.components import (
 )
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.deprecation import renamed_attribute, translate_old_names
-from lso.vae.utils.settings import check_settings, documented, setting
+from lso.vae.utils.settings import Setting, check_settings, documented, setting
 from lso.vae.utils.validation import convert, require
 
 
@@ -261,25 +261,30 @@ def baselines(kind: Kind | None = None) -> str:
 def parameters(name: str) -> dict[str, inspect.Parameter]:
     """The parameters of a method by name: its own, then those of the KL ramp."""
     specs = method_specs(name)
+    changed = {key: value for spec in specs for key, value in spec.defaults.items()}
+    changed["anneal"] = max(spec.anneal for spec in specs)
     known: dict[str, inspect.Parameter] = {}
-    for spec in specs:
-        for part in spec.parts.values():
-            known |= {key: p.replace(default=spec.defaults.get(key, p.default)) for key, p in _fields_of(part).items()}
-    known |= _fields_of(KlRamp)
-    known["anneal"] = known["anneal"].replace(default=max(spec.anneal for spec in specs))
+    for key, one in _parameter_fields(name).items():
+        default = changed.get(key, inspect.Parameter.empty if one.default is MISSING else one.default)
+        known[key] = inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=one.type)
     return known
 
 
-def _fields_of(part: type) -> dict[str, inspect.Parameter]:
-    """The fields of a component as keyword parameters, those of a component that is part of it in its place."""
-    known: dict[str, inspect.Parameter] = {}
+def parameter_settings(name: str) -> dict[str, Setting]:
+    """What there is to say of the parameters of a method."""
+    return {key: one.metadata["setting"] for key, one in _parameter_fields(name).items() if "setting" in one.metadata}
+
+
+def _parameter_fields(name: str) -> dict[str, Field[Any]]:
+    parts = [part for spec in method_specs(name) for part in spec.parts.values()]
+    return {key: one for part in (*parts, KlRamp) for key, one in _flat_fields(part).items()}
+
+
+def _flat_fields(part: type) -> dict[str, Field[Any]]:
+    """The fields of a component, those of a component that is part of it in its place."""
+    known: dict[str, Field[Any]] = {}
     for one in fields(part):
-        if is_dataclass(one.type):
-            known |= _fields_of(one.type)  # type: ignore[arg-type]
-        else:
-            default = inspect.Parameter.empty if one.default is MISSING else one.default
-            kind = inspect.Parameter.KEYWORD_ONLY
-            known[one.name] = inspect.Parameter(one.name, kind, default=default, annotation=one.type)
+        known |= _flat_fields(one.type) if is_dataclass(one.type) else {one.name: one}  # type: ignore[arg-type]
     return known
 
 

@@ -4,6 +4,7 @@ Torch-free.
 """
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,16 @@ from typing import Any, get_type_hints
 
 from lso.vae.config.architectures import ARCHITECTURES, BASELINES, Architecture, Kind, architecture
 from lso.vae.config.components import Svi
-from lso.vae.config.methods import Method, baselines, method, method_specs, parameters, renamed_parameters
-from lso.vae.config.protocol import RENAMED_PROTOCOL, TRAINING_OPTIMIZERS
+from lso.vae.config.methods import (
+    Method,
+    baselines,
+    method,
+    method_specs,
+    parameter_settings,
+    parameters,
+    renamed_parameters,
+)
+from lso.vae.config.protocol import METHOD, RENAMED_PROTOCOL, SEED, TRAINING_OPTIMIZERS
 from lso.vae.config.protocol import Binarize as Binarize
 from lso.vae.config.protocol import DataConfig as DataConfig
 from lso.vae.config.protocol import Monitor as Monitor
@@ -21,6 +30,7 @@ from lso.vae.config.protocol import Protocol as Protocol
 from lso.vae.config.protocol import TrainingOptimizer as TrainingOptimizer
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.deprecation import translate_old_names
+from lso.vae.utils.settings import Setting, field_settings
 from lso.vae.utils.validation import convert
 
 
@@ -157,13 +167,24 @@ def _update_section(part: Any, section: str, values: Mapping[str, Any]) -> Any:
     return dataclasses.replace(part, **checked)
 
 
-def to_toml(config: TrainConfig) -> str:
-    """A configuration as TOML text."""
+def to_toml(config: TrainConfig, *, explained: bool = False) -> str:
+    """A configuration as TOML text; with ``explained``, what each key sets stands above it as a comment."""
     values = to_dict(config)
-    lines = [f"seed = {values.pop('seed')}"]
+    known: dict[str, Mapping[str, Setting]] = {name: field_settings(kind) for name, kind in SECTIONS.items()}
+    known["method"] = {"name": METHOD, **parameter_settings(config.method.name)}
+    lines = [*_explain(SEED if explained else None), f"seed = {values.pop('seed')}"]
     for name, section in values.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_format_toml(value)}" for key, value in section.items())]
+        lines += ["", f"[{name}]"]
+        for key, value in section.items():
+            lines += [*_explain(known[name].get(key) if explained else None), f"{key} = {_format_toml(value)}"]
     return "\n".join(lines) + "\n"
+
+
+def _explain(setting: Setting | None) -> list[str]:
+    """The help of a setting as lines of comment; None has none."""
+    return (
+        [] if setting is None else textwrap.wrap(setting.description, 100, initial_indent="# ", subsequent_indent="# ")
+    )
 
 
 def from_toml(text: str, source: str = "configuration") -> TrainConfig:

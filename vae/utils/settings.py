@@ -33,6 +33,11 @@ class Setting:
     below: float | None = None
     remedy: str = ""  # what to do about a value beyond them, if it is more than to name the default
 
+    @property
+    def description(self) -> str:
+        """What it sets and in which unit, in sentences."""
+        return self.help + (f" In {self.unit}." if self.unit else "")
+
     def allows(self, value: float) -> bool:
         """Whether a value lies within the limits; NaN does not."""
         return (
@@ -45,13 +50,14 @@ class Setting:
     def expectation(self, name: str) -> str:
         """The limits in words, such as ``0 < decay <= 1`` or ``learning_rate > 0 and finite``."""
         low = self.least if self.above is None else self.above
+        unit = f" {self.unit}" if self.unit else ""
         sign = ">=" if self.above is None else ">"
         if low is None:
             return f"{name} <= {self.most:g}" if self.below is None else f"{name} < {self.below:g}"
         if self.below == float("inf"):
-            return f"{name} {sign} {low:g} and finite"
+            return f"{name} {sign} {low:g}{unit} and finite"
         if self.most is None and self.below is None:
-            return f"{name} {sign} {low:g}"
+            return f"{name} {sign} {low:g}{unit}"
         high, end = (self.most, "<=") if self.below is None else (self.below, "<")
         return f"{low:g} {'<=' if self.above is None else '<'} {name} {end} {high:g}"
 
@@ -102,10 +108,7 @@ def _plain(default: Any) -> str:
 
 def documented(owner: C) -> C:
     """A decorator of such dataclasses: their docstring gets the section ``Args:`` from the settings."""
-    lines = [
-        f"        {name}: {known.help}{f' In {known.unit}.' if known.unit else ''}"
-        for name, known in field_settings(owner).items()
-    ]
+    lines = [f"        {name}: {known.description}" for name, known in field_settings(owner).items()]
     before, _, raises = (owner.__doc__ or "").rstrip().partition("\n    Raises:")
     owner.__doc__ = "\n".join([before, "", "    Args:", *lines, *([f"    Raises:{raises}"] if raises else []), "    "])
     return owner

@@ -75,7 +75,7 @@ def test_senseless_parameters_are_refused() -> None:
     for c, weight in ((math.inf, 1.0), (math.nan, 1.0), (0.0, -1.0), (0.0, math.inf)):
         with pytest.raises(UsageError, match="expected"):
             LogProbReencoding(c=c, weight=weight)
-    with pytest.raises(UsageError, match="a finite penalty weight >= 0"):
+    with pytest.raises(UsageError, match="weight >= 0 and finite"):
         SquaredReencoding(weight=-1.0)
 
 
