@@ -1,8 +1,9 @@
 """``lso traverse``: decode along one latent dimension after the other, and along random directions."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from lso.tasks.exploration import Drawing
     from lso.tasks.traversals import Traversal
     from lso.vae.models.vae import VAE
+    from lso.vae.runs import Run
 
 STRIP_POINTS = 100  # images in a strip, as in the paper
 STRIP_IMAGE_HEIGHT, STRIP_LINE_WIDTH = 16, 1000  # pixels: least height of an image; width at which a line breaks
@@ -103,69 +105,31 @@ def traverse(
         seed=seed,
         device=device,
     )
-    sequences = training.config.kind == "sequence"
-    if sequences and points is not None:
+    if training.config.kind == "sequence" and points is not None:
         raise UsageError("--points is for images, and this model is of sequences", "Use --steps.")
-    folder = None if sequences else output_path(training, out, name_with_way("traverse", how), force)
-    latent = training.config.architecture.latent_dim
-    chosen = _parse_dimensions(dim, latent)
+    images = training.config.kind == "image"
+    folder = output_path(training, out, name_with_way("traverse", how), force) if images else None
+    chosen = _parse_dimensions(dim, training.config.architecture.latent_dim)
     console.loading()
-    from lso.reports.search_report import picture_name, pictures
-    from lso.tasks import exploration, traversals
     from lso.tasks.training import experiment
-    from lso.vae.metrics.active_units import THRESHOLD, mean_variance
 
-    mean = traversals.posterior_means(training)
-    order, variance = traversals.most_active(mean), mean_variance(mean)
-    active = [i for i in order if variance[i] >= THRESHOLD]
-    rows = [i for i in order if i in chosen] if chosen else order if dim == "all" else active
-    held = sorted(order[: latent // 4 if hold is None else hold])
-    paths: dict[str, Traversal] = {}
-    if rows:
-        paths["Dimensions"] = traversals.along_dimensions(mean, rows, reach)
-    if directions:
-        paths["Random directions"] = traversals.along_directions(mean, directions, reach, seed)
-    if directions and held:
-        rest = traversals.along_directions(mean, directions, reach, seed, held)
-        paths[f"Random directions, {len(held)} most active held at 0"] = rest
+    plan = _plan_paths(training, chosen, dim == "all", reach, directions, hold, seed)
     if folder is None:
-        return latent_common.traverse_texts(console, training, options, paths, steps, out, force)
+        return latent_common.traverse_texts(console, training, options, plan.paths, steps, out, force)
     model = experiment.load(training, device)
-    drawing = options.for_images(model)
-    if points is None:
-        points = 0 if model.autoregressive else STRIP_POINTS
-    begun = monotonic()
-    images = _decode_paths(console, model, paths, [steps, *([points] if points else [])], drawing)
-    seconds_each = (monotonic() - begun) / max(1, sum(path.activity.numel() * steps for path in paths.values()))
-    omitted = _describe_omitted_strips(paths, seconds_each) if not points and model.autoregressive else ""
-    figures = _draw_sheets(paths, images, steps)
-    facts = {
-        "model": str(training.path),
-        "images": exploration.describe_drawing(model, drawing),
-        "active dimensions": f"{len(active)} of {latent}",
-        "dimensions": "one varies, the others are 0; the most active first",
-        "held at 0": ", ".join(f"z{i}" for i in held) if directions and held else "none",
-        "variance": "of the posterior mean along a row's direction, over validation data",
-        "strips": f"{points} codes a row, left to right, line after line" if points else omitted or "none",
-        "seed": seed,
-        "verdict": training.verdict or "none",
-    }
-    title = f"Traversals of {training.path.name}"
-    subtitle = f"Dimensions from {-reach:g} to {reach:g}, directions from the origin to norm {reach:g}"
-    with whole_folder(folder) as half:
-        page = folder / pictures(title, figures, half, subtitle=subtitle, extra=facts).name
-    files = [page.parent / f"{picture_name(heading)}.png" for heading in figures]
+    drawn = _draw(console, model, plan, options.for_images(model), steps, points)
+    page, files = _write(training, plan, drawn, folder, reach, seed)
     console.emit(
         {
             "run": training.path,
-            **exploration.drawing_record(model, drawing),
-            "dimensions": [{"dimension": i, "variance": float(variance[i])} for i in rows],
+            **drawn.record,
+            "dimensions": [{"dimension": i, "variance": float(plan.variance[i])} for i in plan.rows],
             "directions": directions,
-            "held": held if directions else [],
+            "held": plan.held,
             "range": reach,
             "steps": steps,
-            "points": points,
-            "strips": omitted,
+            "points": drawn.points,
+            "strips": drawn.omitted,
             "seed": seed,
             "report": page,
             "pictures": files,
@@ -173,17 +137,110 @@ def traverse(
         }
     )
     console.note(
-        f"{pluralize(len(rows), 'dimension')} ({len(active)} of {latent} are active) and "
+        f"{pluralize(len(plan.rows), 'dimension')} ({plan.active} of {plan.latent} are active) and "
         f"{pluralize(directions, 'random direction')}"
     )
-    console.note(f"images: {exploration.describe_drawing(model, drawing)}")
-    if omitted:
-        console.note(f"strips of {STRIP_POINTS} images a row are {omitted}")
+    console.note(f"images: {drawn.how}")
+    if drawn.omitted:
+        console.note(f"strips of {STRIP_POINTS} images a row are {drawn.omitted}")
     if training.verdict:
         console.warn(training.verdict)
     for file in files:
         console.result(display_path(file))
     console.result(display_path(page))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathPlan:
+    """The lines in the latent space that are decoded, by heading, and the dimensions that they run along."""
+
+    paths: "dict[str, Traversal]"
+    rows: list[int]  # dimensions, the most active first
+    held: list[int]  # dimensions held at 0 in the second set of random directions, if there is one
+    active: int  # number of active dimensions
+    latent: int
+    variance: "Tensor"  # of the posterior mean in each dimension
+
+
+def _plan_paths(
+    training: "Run", chosen: list[int], every: bool, reach: float, directions: int, hold: int | None, seed: int
+) -> PathPlan:
+    """Plan lines along the chosen dimensions (of none: all, or the active ones) and along random directions."""
+    from lso.tasks import traversals
+    from lso.vae.metrics.active_units import THRESHOLD, mean_variance
+
+    mean = traversals.posterior_means(training)
+    order, variance = traversals.most_active(mean), mean_variance(mean)
+    active = [i for i in order if variance[i] >= THRESHOLD]
+    rows = [i for i in order if i in chosen] if chosen else order if every else active
+    held = sorted(order[: len(order) // 4 if hold is None else hold]) if directions else []
+    paths: dict[str, Traversal] = {}
+    if rows:
+        paths["Dimensions"] = traversals.along_dimensions(mean, rows, reach)
+    if directions:
+        paths["Random directions"] = traversals.along_directions(mean, directions, reach, seed)
+    if held:
+        rest = traversals.along_directions(mean, directions, reach, seed, held)
+        paths[f"Random directions, {len(held)} most active held at 0"] = rest
+    return PathPlan(paths=paths, rows=rows, held=held, active=len(active), latent=len(order), variance=variance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnPaths:
+    """The pictures of all lines, and how they were drawn."""
+
+    figures: "dict[str, np.ndarray]"
+    how: str  # in words
+    record: dict[str, Any]  # the same for --json
+    points: int  # images in a strip; 0 without strips
+    omitted: str  # why there are no strips; empty where there are, or none were wanted
+
+
+def _draw(
+    console: Console, model: "VAE", plan: PathPlan, drawing: "Drawing", steps: int, points: int | None
+) -> DrawnPaths:
+    from lso.tasks import exploration
+
+    if points is None:
+        points = 0 if model.autoregressive else STRIP_POINTS
+    begun = monotonic()
+    images = _decode_paths(console, model, plan.paths, [steps, *([points] if points else [])], drawing)
+    count = sum(path.activity.numel() * steps for path in plan.paths.values())
+    omitted = ""
+    if not points and model.autoregressive:
+        omitted = _describe_omitted_strips(plan.paths, (monotonic() - begun) / max(1, count))
+    return DrawnPaths(
+        figures=_draw_sheets(plan.paths, images, steps),
+        how=exploration.describe_drawing(model, drawing),
+        record=exploration.drawing_record(model, drawing),
+        points=points,
+        omitted=omitted,
+    )
+
+
+def _write(
+    training: "Run", plan: PathPlan, drawn: DrawnPaths, folder: Path, reach: float, seed: int
+) -> tuple[Path, list[Path]]:
+    """Write the page and the pictures; return their paths."""
+    from lso.reports.search_report import picture_name, pictures
+
+    strips = f"{drawn.points} codes a row, left to right, line after line" if drawn.points else drawn.omitted or "none"
+    facts = {
+        "model": str(training.path),
+        "images": drawn.how,
+        "active dimensions": f"{plan.active} of {plan.latent}",
+        "dimensions": "one varies, the others are 0; the most active first",
+        "held at 0": ", ".join(f"z{i}" for i in plan.held) or "none",
+        "variance": "of the posterior mean along a row's direction, over validation data",
+        "strips": strips,
+        "seed": seed,
+        "verdict": training.verdict or "none",
+    }
+    title = f"Traversals of {training.path.name}"
+    subtitle = f"Dimensions from {-reach:g} to {reach:g}, directions from the origin to norm {reach:g}"
+    with whole_folder(folder) as half:
+        page = folder / pictures(title, drawn.figures, half, subtitle=subtitle, extra=facts).name
+    return page, [page.parent / f"{picture_name(heading)}.png" for heading in drawn.figures]
 
 
 def _describe_omitted_strips(paths: "dict[str, Traversal]", seconds_each: float) -> str:
