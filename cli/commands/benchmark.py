@@ -33,7 +33,11 @@ from lso.vae.utils.files import remove_leftovers_below
 from lso.vae.utils.reading import read_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lso.tasks.papers.image_targets import BenchmarkConfig, TargetOutcome
     from lso.tasks.papers.lagging_metrics import Findings
+    from lso.vae.runs import Run
 
 Models = Annotated[
     list[Path] | None,
@@ -126,55 +130,70 @@ def image_targets(
     )
     experiment.check_same_images(runs)
     images = experiment.target_images(runs[0], config)
-    outcomes: dict[float, list[experiment.TargetOutcome]] = {rate: [] for rate in rates}
-    unfinished: list[str] = []
     with Signals() as signals:
         signals.listen()
-        progress = SearchClock(console, signals, limit)
-        for rate in rates:
-            at_rate = dataclasses.replace(config, lr=rate)
-            for run in runs:
-                outcome = experiment.read_outcome(run, at_rate, folder)
-                name = f"{run.path.name} at learning rate {rate:g}" if len(rates) > 1 else run.path.name
-                if outcome is None and progress.should_stop():
-                    unfinished.append(name)
-                    continue
-                if outcome is None:
-                    progress.begin(name, max_steps)
-                    begun = experiment.read_interrupted(run, at_rate, folder)
-                    outcome = experiment.benchmark(run, images, at_rate, device=device, stop=progress.step, begun=begun)
-                    experiment.write_outcome(outcome, run, at_rate, folder)
-                outcomes[rate].append(outcome)
-                unfinished += [] if outcome.finished else [name]
-        progress.close()
-    done = {rate: at_rate for rate, at_rate in outcomes.items() if at_rate}
+        clock = SearchClock(console, signals, limit)
+        done, unfinished = _search_models(runs, images, config, rates, folder, device, clock)
+        clock.close()
     if not done:
         raise UsageError(
             "the time limit was reached before any search had made its first 100 steps", "Raise --time-limit."
         )
-    cut = progress.reason if unfinished else ""
+    cut = clock.reason if unfinished else ""
     banners = report.image_targets_banners(runs, cut, unfinished)
     written = report.write_image_targets_report(done, images, config, folder, banners)
-    first = next(iter(done.values()))
-    content = read_json(written.with_suffix(".json"))
-    console.emit({"folder": folder, "cut": cut, "report": written, **content})
+    console.emit({"folder": folder, "cut": cut, "report": written, **read_json(written.with_suffix(".json"))})
     for banner in banners:
         console.warn(banner)
+    first = next(iter(done.values()))
     claims = judge_claims(first)
     claimed = [report.image_target_claims(claims)] if claims else []
-    tables = (report.model_table(first), report.iteration_table(first), report.threshold_table(first), *claimed)
-    for table in tables:
+    for table in (report.model_table(first), report.iteration_table(first), report.threshold_table(first), *claimed):
         console.result()
         console.table(table.columns, [list(row) for row in table.rows])
         if table.note:
             console.note(table.note)
     console.result(f"report: {display_path(written)}")
     if cut:
-        console.result(
-            f"{cut}; continue: {command_line()}" + (f" --out {quote(display_path(folder))}" if out is None else "")
-        )
+        again = f" --out {quote(display_path(folder))}" if out is None else ""
+        console.result(f"{cut}; continue: {command_line()}{again}")
     if signals.exit_code:
         raise typer.Exit(signals.exit_code)
+
+
+def _search_models(
+    runs: "list[Run]",
+    images: "Tensor",
+    config: "BenchmarkConfig",
+    rates: list[float],
+    folder: Path,
+    device: str,
+    clock: "SearchClock",
+) -> "tuple[dict[float, list[TargetOutcome]], list[str]]":
+    """Search in every model at every learning rate, or take what the folder has of an earlier call.
+
+    Returns what was found by learning rate, and the names of the searches that are not finished.
+    """
+    from lso.tasks.papers import image_targets as experiment
+
+    found: dict[float, list[TargetOutcome]] = {}
+    unfinished: list[str] = []
+    for rate in rates:
+        at_rate = dataclasses.replace(config, lr=rate)
+        for run in runs:
+            outcome = experiment.read_outcome(run, at_rate, folder)
+            name = f"{run.path.name} at learning rate {rate:g}" if len(rates) > 1 else run.path.name
+            if outcome is None and clock.should_stop():
+                unfinished.append(name)
+                continue
+            if outcome is None:
+                clock.begin(name, config.max_steps)
+                begun = experiment.read_interrupted(run, at_rate, folder)
+                outcome = experiment.benchmark(run, images, at_rate, device=device, stop=clock.step, begun=begun)
+                experiment.write_outcome(outcome, run, at_rate, folder)
+            found.setdefault(rate, []).append(outcome)
+            unfinished += [] if outcome.finished else [name]
+    return found, unfinished
 
 
 class SearchClock:
