@@ -7,7 +7,7 @@ from typing import Any
 
 from lso.optimizers import merge_options
 from lso.tasks.search.options import BlackBoxConfig
-from lso.vae.utils.settings import check_settings, documented, same_setting, setting
+from lso.vae.utils.settings import check_fields, documented, same_setting, setting
 
 PUBLISHED_K = 1e-3
 RETRAINING = "Black-box search with retraining of the model"  # heading in the help of the command line
@@ -81,7 +81,7 @@ class RetrainingConfig:
         name, options = merge_options(self.optimizer, self.options)
         object.__setattr__(self, "optimizer", name)
         object.__setattr__(self, "options", options)
-        check_settings(self)
+        check_fields(self)
 
 
 @documented

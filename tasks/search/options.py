@@ -7,7 +7,7 @@ from typing import Any
 from lso.objectives.failures import MAX_FAILURES
 from lso.optimizers import GRADIENT_OPTIMIZERS, merge_options
 from lso.vae.errors import unknown_name
-from lso.vae.utils.settings import check_settings, documented, same_setting, setting
+from lso.vae.utils.settings import check_fields, documented, same_setting, setting
 from lso.vae.utils.validation import require
 
 DEFAULT_START = ("mean", "prior")
@@ -78,7 +78,7 @@ class SearchConfig:
         from lso.objectives.losses import LOSSES
         from lso.objectives.targets import CONTEXTS
 
-        check_settings(self)
+        check_fields(self)
         fits = len(self.start) <= self.starts or tuple(self.start) == DEFAULT_START
         require(len(self.start) > 0 and fits, "at most as many kinds as starts", self.start, "Raise --starts.")
         if self.loss not in LOSSES:
@@ -202,7 +202,7 @@ class BlackBoxConfig:
         name, options = merge_options(self.optimizer, self.options)
         object.__setattr__(self, "optimizer", name)
         object.__setattr__(self, "options", options)
-        check_settings(self)
+        check_fields(self)
         require(
             self.surrogate in SURROGATES,
             f"a surrogate of {', '.join(SURROGATES)}",

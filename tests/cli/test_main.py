@@ -48,8 +48,8 @@ def test_a_command_is_imported_when_it_is_asked_for(arguments: list[str], loaded
     code = (
         "import sys\n"
         f"sys.argv = ['lso', *{arguments!r}]\n"
-        "from lso.cli.main import main\n"
-        "try: main()\n"
+        "from lso.cli.main import run_command_line\n"
+        "try: run_command_line()\n"
         "except SystemExit: pass\n"
         "print([name[17:] for name in sys.modules if name.startswith('lso.cli.commands.')], file=sys.stderr)"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lso.vae.errors import UsageError, unknown_name
-from lso.vae.utils.settings import check_settings, documented, setting
+from lso.vae.utils.settings import check_fields, documented, setting
 from lso.vae.utils.validation import convert, require
 
 Kind = Literal["image", "sequence"]
@@ -87,7 +87,7 @@ class Architecture:
                 f"{self.name} decodes from z alone, and latent_dim is 0",
                 f"Take an autoregressive architecture, e.g. --arch {BASELINES['image']}, or --latent-dim 32.",
             )
-        check_settings(self)
+        check_fields(self)
         spec = ARCHITECTURES[self.name]
         require(self.width >= 1, "width >= 1", self.width, f"The default is {spec.width} ({self.name}).")
         sequence = spec.kind == "sequence"

@@ -13,7 +13,7 @@ from math import inf
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from lso.vae.utils.deprecation import renamed_fields
-from lso.vae.utils.settings import check_settings, documented, same_setting, setting
+from lso.vae.utils.settings import check_fields, documented, same_setting, setting
 from lso.vae.utils.validation import require
 
 # --- declarations of all components -----------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ class FreeBits(Component):
     over: Literal["datum", "batch"] = setting("datum", "Whether each datum's KL has the floor, or a batch's mean.")
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
 
 
 @documented
@@ -93,7 +93,7 @@ class ImportanceWeighted(Component):
     )
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
 
 
 Objective = Elbo | FreeBits | ImportanceWeighted
@@ -124,7 +124,7 @@ class SquaredReencoding(Component):
     )
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
         """A draw of the second code, and uniforms where pixels or tokens are drawn."""
@@ -151,7 +151,7 @@ class LogProbReencoding(Component):
     reconstruction: Reconstruction = same_setting(SquaredReencoding, "reconstruction")
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
         """Uniforms where pixels or tokens are drawn."""
@@ -206,7 +206,7 @@ class Refinement:
     batch: int = setting(50, "Data over which the published step takes the mean loss.", least=1)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
 
 
 @documented
@@ -222,7 +222,7 @@ class Svi(Component):
     initial: Literal["random", "zero"] = setting("random", "Where the steps begin: drawn mean and log-variance, or 0.")
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
         """A draw of the code for each gradient step, and two for a random start."""
@@ -252,7 +252,7 @@ class SemiAmortized(Component):
     )
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
 
     def noise(self, code: NoiseSpec) -> tuple[NoiseSpec, ...]:
         """A draw of the code for each gradient step."""
@@ -389,7 +389,7 @@ class Aggressive(Component):
     )
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
 
 
 Updates = Joint | Aggressive

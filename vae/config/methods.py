@@ -36,7 +36,7 @@ from lso.vae.config.components import (
 )
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.deprecation import renamed_attribute, translate_old_names
-from lso.vae.utils.settings import Setting, check_settings, documented, setting
+from lso.vae.utils.settings import Setting, check_fields, documented, setting
 from lso.vae.utils.validation import convert, require
 
 
@@ -157,7 +157,7 @@ class KlRamp:
     )
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
         if self.anneal == 0:
             for one in fields(self):  # those of a ramp without a ramp are refused, not ignored
                 remedy = f"For example anneal=10,{one.name}=..."

@@ -11,7 +11,7 @@ from typing import Literal
 from lso.vae.config.architectures import MODEL
 from lso.vae.utils.deprecation import renamed_fields
 from lso.vae.utils.files import printable
-from lso.vae.utils.settings import Setting, check_settings, documented, setting
+from lso.vae.utils.settings import Setting, check_fields, documented, setting
 from lso.vae.utils.validation import require
 
 DATA, TRAINING = "Data", "Training"  # headings in the help of the command line
@@ -185,7 +185,7 @@ class Protocol:
     )
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
 
 
 @documented
@@ -291,7 +291,7 @@ class DataConfig:
             "0, the default, keeps the images' own size where all have the same from 8 to 64 pixels, else takes 32.",
         )
         require(self.channels in (0, 1, 3), "1 or 3 channels", self.channels, "0 takes the channels of the files.")
-        check_settings(self)
+        check_fields(self)
         counted = self.vocabulary_size > 0 or self.min_count > 1
         remedy = "Leave out the file, or vocabulary_size and min_count."
         require(not (self.vocabulary and counted), "a vocabulary from a file or by counting", self.vocabulary, remedy)

@@ -84,7 +84,7 @@ def field_settings(owner: type) -> Mapping[str, Setting]:
     return {field.name: field.metadata["setting"] for field in dataclasses.fields(owner) if "setting" in field.metadata}
 
 
-def check_settings(config: Any) -> None:
+def check_fields(config: Any) -> None:
     """Check the numbers and the choices of a dataclass, in ``__post_init__``; None is no number.
 
     Raises:

@@ -12,7 +12,7 @@ from lso.vae.config.architectures import Architecture
 from lso.vae.config.methods import METHODS, parameter_settings, parameters
 from lso.vae.config.protocol import DataConfig, Protocol
 from lso.vae.errors import UsageError
-from lso.vae.utils.settings import Setting, check_settings, documented, field_settings, same_setting, setting
+from lso.vae.utils.settings import Setting, check_fields, documented, field_settings, same_setting, setting
 
 CONFIGS = (Architecture, Protocol, DataConfig, SearchConfig, GradientSession, BlackBoxConfig, BlackBoxSession)
 CONFIGS += (RetrainingConfig, RetrainingSession)
@@ -32,7 +32,7 @@ class Oven:
     rack: Literal["low", "middle"] = setting("middle", "Where it stands.")
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
