@@ -14,8 +14,8 @@ from lso.vae.config.protocol import DataConfig, Protocol
 from lso.vae.errors import UsageError
 from lso.vae.utils.settings import Setting, check_fields, documented, field_settings, same_setting, setting
 
-CONFIGS = (Architecture, Protocol, DataConfig, SearchConfig, GradientSession, BlackBoxConfig, BlackBoxSession)
-CONFIGS += (RetrainingConfig, RetrainingSession)
+CONFIGS: tuple[type, ...] = (Architecture, Protocol, DataConfig, SearchConfig, GradientSession, BlackBoxConfig)
+CONFIGS += (BlackBoxSession, RetrainingConfig, RetrainingSession)
 
 
 @documented
