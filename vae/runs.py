@@ -14,6 +14,7 @@ from lso.vae.utils import integrity as seals
 from lso.vae.utils import run_schema
 from lso.vae.utils.files import overwrite, remove_leftovers_below, replace_file, utf8, whole_folder
 from lso.vae.utils.integrity import SEALS, digest
+from lso.vae.utils.notebook import html_table
 from lso.vae.utils.provenance import Provenance as Provenance
 from lso.vae.utils.provenance import now as now
 from lso.vae.utils.provenance import versions as versions
@@ -72,6 +73,18 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how the run ended, and the numbers of a training's weights."""
+        info, kind = self.info, self.kind
+        facts = {key: info.get(key) for key in ("status", "sentence", "seconds", "device")}
+        numbers: dict[str, Any] = {"verdict": self.verdict or None}
+        if kind == "train":
+            best = self.best()
+            shown = ("epoch", "neg_elbo", "reconstruction", "kl", "mi", "active_units")
+            facts = {"method": self.config.method.name, "data": self.config.data.task} | facts
+            numbers |= {key: best.get(key) for key in shown}
+        return html_table(f"{kind} · {self.path}", facts | numbers)
 
     @property
     def info(self) -> dict[str, Any]:

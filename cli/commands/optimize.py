@@ -115,6 +115,12 @@ Out = Annotated[
     Path | None,
     typer.Option(help="Run folder to make. Default: a new one in runs/.", metavar="DIR", rich_help_panel=OUTPUT),
 ]
+EveryNumber = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Print every key number, and the verdict of each report.", rich_help_panel=OUTPUT
+    ),
+]
 
 # The kinds of search, each with the dataclasses whose fields it has as flags: its settings, and what else it takes.
 KINDS: Mapping[str, tuple[type, type]] = {
@@ -161,6 +167,7 @@ def optimize(
     out: Out = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: EveryNumber = False,
 ) -> None:
     """Search the latent space of a trained model, and report whether to believe the result.
 
@@ -174,7 +181,7 @@ def optimize(
     """
     from lso.cli.commands import optimize_runners
 
-    console = Console(json=json, quiet=quiet)
+    console = Console(json=json, quiet=quiet, verbose=verbose)
     deadline = None if time_limit is None else seconds(time_limit)
     opening: dict[str, Any] = {"trust": trust, "accept_changes": accept_changes}
     pixels = pixel_changes(bad_files, channels, invert, binarize)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lso.cli.console import Console, display_path, format_duration
+from lso.cli.console import Console, display_path, format_duration, table_lines
 from lso.cli.output_paths import open_run, open_training
 from lso.cli.signals import Signals
 from lso.tasks.task import task
 from lso.vae import runs
 from lso.vae.errors import RunError
+from lso.vae.metrics.verdict import LEVELS
 from lso.vae.runs import Run, list_runs
 from lso.vae.utils.reading import read_json
 
@@ -60,33 +61,51 @@ def search_by_gradient(
 
 
 def _conclude_gradient(found: Run, console: Console) -> None:
-    from lso.reports.key_numbers import compare_key_numbers
+    page = found.path / runs.REPORT
+    report = read_json(page.with_suffix(".json"))
+    verdict = {key: report["verdict"][key] for key in ("level", "sentence", "training")}
+    essence = {
+        "verdict": verdict,
+        "essence": report["essence"],
+        "best_object": report.get("best_object"),
+        "report": page,
+    }
+    console.emit({**_ended(found), **essence})
+    _print_reports(found, {page: report}, console)
 
-    report: dict[str, Any] = read_json(found.path / "report.json")
-    info, verdict = found.info, report["verdict"]
-    console.emit(
-        {
-            "run": found.path,
-            "model": info["model"],
-            "status": info["status"],
-            "sentence": info["sentence"],
-            "verdict": {key: verdict[key] for key in ("level", "sentence", "training")},
-            "essence": report["essence"],
-            "report": found.path / runs.REPORT,
-        }
-    )
+
+def _ended(found: Run) -> dict[str, Any]:
+    """What the JSON answer says of a search, whatever its kind."""
+    return {"run": found.path, **{key: found.info[key] for key in ("model", "status", "sentence")}}
+
+
+def _print_reports(found: Run, reports: Mapping[Path, Mapping[str, Any]], console: Console) -> None:
+    """Print the essence of a search, its verdict and where its reports are; with --verbose all key numbers."""
     if console.json:
         return
-    essence = dict(report["essence"])
-    level = essence.pop("verdict")
-    table = compare_key_numbers({"median over targets": essence})
-    console.table(table.columns, table.rows)
-    console.result()
-    console.result(f"{info['sentence']} ({format_duration(info['seconds'])})")
-    console.result(verdict["sentence"], VERDICT_COLOURS[level])
-    if verdict["training"]:
-        console.result(f"Verdict of the training: {verdict['training']}")
-    console.result(f"report: {display_path(found.path / runs.REPORT)}")
+    from lso.reports.terminal import essence_table, verbose_table
+
+    named = {page.stem if len(reports) > 1 else "value": report for page, report in reports.items()}
+    if reports:
+        table = essence_table(named)
+        for line in table_lines(table.columns, table.rows)[len(reports) == 1 :]:  # one report needs no headings
+            console.result(line)
+        if console.verbose:
+            table = verbose_table(named)
+            console.result()
+            console.table(table.columns, table.rows)
+    console.result(f"{found.info['sentence']} ({format_duration(found.info['seconds'])})")
+    ranked = sorted(named.items(), key=lambda one: LEVELS.index(one[1]["verdict"]["level"]), reverse=True)
+    for name, report in ranked if console.verbose else ranked[:1]:  # of several, the one that is least believed
+        verdict = report["verdict"]
+        known = verdict["training"] and verdict["training"] not in verdict["sentence"]
+        training = f" The training reported: {verdict['training']}" if known else ""
+        sentence = f"{name}: " * (len(named) > 1) + verdict["sentence"] + training
+        console.result(sentence, VERDICT_COLOURS[verdict["level"]])
+    pages = [display_path(page) for page in reports]
+    if pages:
+        more = f" to {pages[-1]} ({len(pages)} reports)" if len(pages) > 1 else ""
+        console.result(f"report: {pages[0]}{more}")
     console.result(display_path(found.path))
 
 
@@ -194,37 +213,14 @@ def run_search(
 
 
 def _conclude_black_box(found: Run, console: Console) -> None:
-    info = found.info
     pages = [path for path in [found.path / runs.REPORT, *sorted(found.path.glob("target-*.html"))] if path.is_file()]
-    reports = [read_json(path.with_suffix(".json")) for path in pages]
-    console.emit(
-        {
-            "run": found.path,
-            "model": info["model"],
-            "status": info["status"],
-            "sentence": info["sentence"],
-            "reports": [
-                {"report": page, "verdict": report["verdict"], "essence": report["essence"]}
-                for page, report in zip(pages, reports, strict=True)
-            ],
-        }
-    )
-    if console.json:
-        return
-    from lso.reports.key_numbers import compare_key_numbers
-
-    for report in reports:
-        table = compare_key_numbers(
-            {"median over seeds" if report["essence"]["seeds"] > 1 else "value": report["essence"]}
-        )
-        console.table(table.columns, table.rows)
-    console.result()
-    console.result(f"{info['sentence']} ({format_duration(info['seconds'])})")
-    for page, report in zip(pages, reports, strict=True):
-        verdict = report["verdict"]
-        console.result(verdict["sentence"], VERDICT_COLOURS[verdict["level"]])
-        console.result(f"report: {display_path(page)}")
-    console.result(display_path(found.path))
+    reports = {page: read_json(page.with_suffix(".json")) for page in pages}
+    told = [
+        {"report": page, **{key: report.get(key) for key in ("verdict", "essence", "best_object")}}
+        for page, report in reports.items()
+    ]
+    console.emit({**_ended(found), "reports": told})
+    _print_reports(found, reports, console)
 
 
 def search_with_retraining(

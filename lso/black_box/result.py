@@ -117,3 +117,9 @@ class SearchResult:
         from lso.reports.black_box_report import black_box_report
 
         return black_box_report([self], path, **facts)
+
+    def _repr_html_(self) -> str:
+        """Verdict, numbers and best objects, for a notebook; it takes as long as `report`."""
+        from lso.reports.black_box_report import show_black_box
+
+        return show_black_box(self)

@@ -1,5 +1,6 @@
 """The report on black-box searches for one objective: ``report.html`` and ``report.json`` with the same numbers."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -98,12 +99,18 @@ def make_black_box_report(
     )
 
 
+def show_black_box(result: SearchResult) -> str:
+    """What a notebook shows of a search: HTML."""
+    return make_black_box_report(black_box_summary([result]))._repr_html_()
+
+
 def black_box_numbers(
     summary: BlackBoxSummary, settings: Mapping[str, Any] | None = None, extra: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The content of report.json."""
     essence = {group.name: tables.black_box_key_numbers(group) for group in summary.groups}
-    rest = {"essence": essence[summary.main.name], "essences": essence}
+    best = None if not summary.top else {**dataclasses.asdict(summary.top[0]), "object": summary.top[0].text}
+    rest = {"essence": essence[summary.main.name], "essences": essence, "best_object": to_json_value(best)}
     return (
         summary.to_json()
         | rest

@@ -236,9 +236,3 @@ class Report(Generic[R]):
         """The top of the page and its first section, for a notebook."""
         first = next((found for make in self.sections if (found := make(self.about)) and found.shown()), None)
         return render("notebook.html", report=self, sections=[first] if first else [])
-
-
-def card_table(numbers: Mapping[str, Any]) -> Table:
-    """The cards of a report as a table for a terminal, from the content of its ``report.json``."""
-    cards = numbers.get("cards", ())
-    return Table(columns=["", "", ""], rows=[[card["label"], card["value"], card["note"]] for card in cards])

@@ -90,11 +90,33 @@ def make_search_report(summary: SearchSummary, extra: Mapping[str, Any] | None =
     )
 
 
+def show_search(result: Result) -> str:
+    """What a notebook shows of a search: HTML."""
+    return make_search_report(search_summary(result))._repr_html_()
+
+
 def search_numbers(summary: SearchSummary, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The content of report.json."""
     return summary.to_json() | {
         "essence": to_json_value(key_numbers(summary)),
+        "best_object": to_json_value(_best_object(summary)),
         "extra": to_json_value(dict(extra or {})),
+    }
+
+
+def _best_object(summary: SearchSummary) -> dict[str, Any]:
+    """The best end of all targets: its value, code and typicality, and the text where there is one."""
+    result, decoder = summary.result, summary.result.objective.decoder
+    target = int(cost_of(result, result.value).min(1).values.argmin())
+    start = _best_start(summary, target)
+    return {
+        "target": summary.target_names[target],
+        "start": result.start_names[start],
+        "value": float(result.value[target, start]),
+        "z": result.z[target, start].detach().cpu().tolist(),
+        "typical": not bool(summary.best.atypical[target]),
+        "percentile": float(summary.best.percentile_active[target]),
+        "object": None if decoder.vocabulary is None else decoder.texts(summary.decoded[target, start][None])[0],
     }
 
 
@@ -140,13 +162,16 @@ def _best_objects(summary: SearchSummary) -> Section:
     result = summary.result
     cost = cost_of(result, result.value).min(1).values
     worst = int(cost.argmax())
-    name, value = summary.target_names[worst], number(float(result.value[worst].detach().cpu()[_best(summary, worst)]))
+    name, value = (
+        summary.target_names[worst],
+        number(float(result.value[worst].detach().cpu()[_best_start(summary, worst)])),
+    )
     told = f"Worst of {len(cost)} targets: {name}, best value {value}." if len(cost) > 1 else None
     parts = [gallery(summary), *text_rows(summary), told, tables.targets(summary), tables.reproduction(summary)]
     return Section("Best objects", [Note(gallery_note(summary)), *parts])
 
 
-def _best(summary: SearchSummary, target: int) -> int:
+def _best_start(summary: SearchSummary, target: int) -> int:
     return int(summary.best_index[1][target])
 
 

@@ -172,6 +172,12 @@ class Result:
 
         return search_report(self, path, **facts)
 
+    def _repr_html_(self) -> str:
+        """Verdict, numbers and best objects, for a notebook; it takes as long as `report`."""
+        from lso.reports.search_report import show_search
+
+        return show_search(self)
+
 
 def status_of(reasons: list[str], interrupted: str | None) -> tuple[str, str]:
     """Status and sentence of a search, from why its elements stopped."""

@@ -97,6 +97,7 @@ def retraining_numbers(
         ],
         "rounds": [_round_entry(summary, number) for number in range(len(summary.stages))],
         "top": [_best_entry(number, record) for number, record in summary.ranked[:SHOWN_OBJECTS]],
+        "best_object": _best_object(summary),
         "best_of_data": summary.best_of_data,
         "earlier_codes": None if summary.stale is None else dict(zip(("objects", "share"), summary.stale, strict=True)),
         "essence": retraining_key_numbers(summary, name),
@@ -146,6 +147,14 @@ def _best_entry(number: int, record: Evaluation) -> dict[str, Any]:
     again = {"reencoding": record.reencoding_error, "percentile": record.norm_percentile, "z": record.z}
     about = {"value": record.value, "round": number, "call": record.call, "text": record.decoded}
     return about | {"typical": typical(record), **again}
+
+
+def _best_object(summary: RetrainingSummary) -> dict[str, Any] | None:
+    """The best of the distinct objects, with the keys that reports of other searches have."""
+    if not summary.ranked:
+        return None
+    entry = _best_entry(*summary.ranked[0])
+    return {**entry, "object": entry["text"]}
 
 
 def _seconds(summary: RetrainingSummary) -> list[float]:

@@ -34,6 +34,7 @@ from lso.vae.metrics.passes import (
 from lso.vae.models.sequence_decoding import decode_greedily
 from lso.vae.models.vae import VAE
 from lso.vae.protocols import Likelihood, Posterior, Prior
+from lso.vae.utils.notebook import html_table
 from lso.vae.utils.random import generator
 from lso.vae.utils.validation import require
 from lso.vae.vocabulary import PAD
@@ -212,6 +213,11 @@ class Metrics:
             Strict JSON: numbers that are not finite become null.
         """
         return json.dumps({key: _strict(value) for key, value in dataclasses.asdict(self).items()})
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: every metric that is one number."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return html_table("Metrics", {key: v for key, v in values.items() if isinstance(v, int | float | str)})
 
 
 @torch.no_grad()

@@ -25,7 +25,9 @@ def test_a_search_ends_in_a_table_a_verdict_and_a_report(lso: Lso, run: Run) -> 
     assert found.kind == "search" and found.info["status"] == "finished"
     assert f"report: {found.path / 'report.html'}" in lines
     assert any("elieve" in line for line in lines)
-    assert "active dims (decoder)" in result.stdout
+    assert len(lines) <= 12 and "best object" in result.stdout and "active dims (decoder)" not in result.stdout
+    every = lso("optimize", "--target", "test:3", "--optimizer", "adam", "--verbose", *QUICK).stdout
+    assert "active dims (decoder)" in every and "best object" in every
     assert "Searching 4 latents of runs/digits (vae) for test:3: adam, 2 starts each, seed 0" in result.stderr
 
 
