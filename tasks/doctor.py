@@ -41,22 +41,22 @@ def check_run(path: str | Path, *, accept_changes: bool = False) -> list[RunFind
     """
     run = Run(path, accept_changes=accept_changes)
     kind, info = run.require(), run.info
-    found = [_status(run, info)]
+    findings = [_status(run, info)]
     if run.seals is None:
-        found.append(RunFinding("note", UNSEALED_NOTE, "The hashes are written when the run is continued."))
+        findings.append(RunFinding("note", UNSEALED_NOTE, "The hashes are written when the run is continued."))
     if kind == "train":
         for look in (_config, _data, _model, _last, _metrics, _pages):
-            found += _run_check(look, run)
+            findings += _run_check(look, run)
     elif "every" in info.get("search", {}):
-        found += _run_check(_retraining, run)
+        findings += _run_check(_retraining, run)
     else:
-        found += _run_check(_search, run)
-        found += _run_check(_black_box, run) if _is_black_box(run) else []
+        findings += _run_check(_search, run)
+        findings += _run_check(_black_box, run) if _is_black_box(run) else []
     if run.verdict:
-        found.append(RunFinding("problem", run.verdict))
+        findings.append(RunFinding("problem", run.verdict))
     if told := caution(info):
-        found.append(RunFinding("note", told))
-    return [*found, *_versions(info)]
+        findings.append(RunFinding("note", told))
+    return [*findings, *_versions(info)]
 
 
 def _run_check(look: Callable[[Run], Iterator[RunFinding]], run: Run) -> list[RunFinding]:

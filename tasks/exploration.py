@@ -47,9 +47,9 @@ def encode_data(model: VAE, x: Data) -> Posterior:
     parts, order = split_passes(x, size), torch.arange(len(x))
     given = (take_batch(x, rows) for rows in parts)
     seen = (part.to(weight) if part.is_floating_point() else part.to(weight.device) for part in given)
-    found = concatenate_posteriors([posterior(model, part, seed) for seed, part in enumerate(seen)])
+    posteriors = concatenate_posteriors([posterior(model, part, seed) for seed, part in enumerate(seen)])
     back = torch.cat([order[rows] for rows in parts]).argsort()  # the parts of a corpus are sorted by length
-    return map_tensors(found, lambda value: value.cpu()[back])
+    return map_tensors(posteriors, lambda value: value.cpu()[back])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +93,10 @@ def describe_drawing(model: VAE, drawing: Drawing) -> str:
 def drawing_record(model: VAE, drawing: Drawing) -> dict[str, Any]:
     """How images are drawn, for JSON: ``how``, and where they matter ``uniforms`` and ``samples``."""
     averaged = drawing.how == "mean" and model.autoregressive
-    found: dict[str, Any] = {"how": drawing.how}
+    record: dict[str, Any] = {"how": drawing.how}
     if averaged or drawing.how == "sample":
-        found["uniforms"] = "common" if averaged or drawing.common else "own"
-    return found | ({"samples": drawing.samples} if averaged else {})
+        record["uniforms"] = "common" if averaged or drawing.common else "own"
+    return record | ({"samples": drawing.samples} if averaged else {})
 
 
 @torch.no_grad()
@@ -225,19 +225,19 @@ def text_examples(model: VAE, dataset: Dataset) -> dict[str, Any]:
     Reconstructions pair validation sequences with what their posterior means decode to, and are none for a model
     without latents; samples are decoded from draws of the prior.
     """
-    found = {
+    examples = {
         "samples": decode_texts(
             model, draw_prior(REPORT_EXAMPLES, model.latent_dim, 0), Generation(how="sample", common=False)
         )
     }
     corpus = dataset.validation
     if not model.latent_dim or not isinstance(corpus, Corpus):
-        return {"reconstructions": [], **found}
+        return {"reconstructions": [], **examples}
     step = max(1, len(corpus) // REPORT_EXAMPLES)
     part = corpus[torch.arange(0, len(corpus), step)[:REPORT_EXAMPLES]]
     return {
         "reconstructions": list(
             zip(corpus_texts(model, part), decode_texts(model, encode_data(model, part).mean), strict=True)
         ),
-        **found,
+        **examples,
     }

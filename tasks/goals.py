@@ -51,16 +51,16 @@ def import_function(what: str, noun: str) -> Any:
     if here not in sys.path:  # it stays there, as worker processes that run the function look there too
         sys.path.append(here)
     try:
-        found: Any = import_module(name)
+        value: Any = import_module(name)
         for attribute in path.split("."):
-            found = getattr(found, attribute)
+            value = getattr(value, attribute)
     except Exception as error:  # a user's module may raise anything
         raise UsageError(
             f"cannot import the {noun} {what}: {error}", "Write module:function, importable from this folder."
         ) from None
-    if not callable(found):
+    if not callable(value):
         raise UsageError(f"the {noun} {what} is not a function", "Name a function: module:function.")
-    return found
+    return value
 
 
 def task_goal(name: str, run: Run) -> Goal:
@@ -164,21 +164,21 @@ class SearchTarget:
         recorded = info["sought"]
         known = dict(recorded) if isinstance(recorded, Mapping) else {}
         try:
-            found = cls(**known)
+            target = cls(**known)
         except (TypeError, UsageError):
-            found = None
+            target = None
         changes = known.pop("pixels", {})
         plain = [*known.values(), *(changes.values() if isinstance(changes, Mapping) else [changes])]
-        if found is None or not all(isinstance(value, str | bool | int | None) for value in plain):
+        if target is None or not all(isinstance(value, str | bool | int | None) for value in plain):
             raise RunError(
                 f"run.json does not say what the search is for: {recorded!r}",
                 "The file is damaged; start the search again.",
             )
-        if isinstance(trust, tuple) and trust and found.objective not in trust:
-            raise UsageError(f"{', '.join(trust)} is not what this search is for: {found}", "Leave --objective out.")
-        if found.objective is not None:
-            require_trust(found.objective, "objective", trust)
-        return found
+        if isinstance(trust, tuple) and trust and target.objective not in trust:
+            raise UsageError(f"{', '.join(trust)} is not what this search is for: {target}", "Leave --objective out.")
+        if target.objective is not None:
+            require_trust(target.objective, "objective", trust)
+        return target
 
     def __str__(self) -> str:
         return str(self.task or self.objective or self.target)

@@ -322,13 +322,13 @@ def infer_task(path: str | Path) -> str:
     That is ``"images"`` for a folder, ``"arrays"`` for .npy and .npz, ``"omniglot"`` for .mat, ``"text"`` for .txt, .gz
     and a folder of .txt or .txt.gz files, or the corpus that these files are named after.
     """
-    found = require_path(path)
-    if found.is_dir():
-        return _infer_from_folder(found)
-    readers = (row.name for row in TASKS.values() if row.suffixes and found.name.lower().endswith(row.suffixes))
+    place = require_path(path)
+    if place.is_dir():
+        return _infer_from_folder(place)
+    readers = (row.name for row in TASKS.values() if row.suffixes and place.name.lower().endswith(row.suffixes))
     if reader := next(readers, None):
         return reader
-    if found.suffix.lower() in IMAGE_SUFFIXES:
+    if place.suffix.lower() in IMAGE_SUFFIXES:
         raise UsageError(f"{path} is a single image, expected a dataset", "Give the folder that holds the images.")
     raise UsageError(
         f"cannot tell what {path} is",
@@ -350,11 +350,11 @@ def _infer_from_folder(folder: Path) -> str:
 
 def require_path(path: str | Path) -> Path:
     """The path with ``~`` expanded, after checking that it exists."""
-    found = Path(path).expanduser()
+    expanded = Path(path).expanduser()
     try:
-        there = found.exists()
+        there = expanded.exists()
     except (OSError, ValueError):  # a name that no file can have
         there = False
     if not there:
         raise DataError(f"there is no file or folder {path}", "Relative paths start in the current folder.")
-    return found
+    return expanded

@@ -76,32 +76,34 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
         RunError: if another line is damaged.
     """
     path = Path(folder) / "evaluations.jsonl"
-    found: list[Evaluation] = []
+    evaluations: list[Evaluation] = []
     rows = read_lines(path)
     for number, (row, counts) in enumerate(zip(rows, count_rows(rows), strict=True), 1):
         if "event" in row or not counts:
             continue
         try:
-            found.append(from_json(row))
+            evaluations.append(from_json(row))
         except (TypeError, ValueError) as error:
             raise line_error(path, number, str(error)) from None
-        if len(found[-1].z) != len(found[0].z):
-            raise line_error(path, number, f"its code has {len(found[-1].z)} numbers, the first {len(found[0].z)}")
-    return found
+        if len(evaluations[-1].z) != len(evaluations[0].z):
+            raise line_error(
+                path, number, f"its code has {len(evaluations[-1].z)} numbers, the first {len(evaluations[0].z)}"
+            )
+    return evaluations
 
 
 def count_rows(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
     """Which rows of a record count: all but evaluations of calls that a later row takes back."""
     taken: list[Any] = []
-    found = []
+    whole = []
     for row in reversed(rows):
         if row.get("event") == TAKEN_BACK_EVENT:
             taken += calls if isinstance(calls := row.get("calls"), list) else []
         counts = "event" in row or row.get("call") not in taken
         if not counts:
             taken.remove(row["call"])
-        found.append(counts)
-    return found[::-1]
+        whole.append(counts)
+    return whole[::-1]
 
 
 NUMBER, INTEGER = (int, float), (int,)

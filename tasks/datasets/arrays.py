@@ -76,7 +76,9 @@ def load_arrays(path: Path) -> dict[str, Array]:
     try:
         with path.open("rb") as file:  # numpy leaves a damaged file open
             loaded = np.load(file, allow_pickle=False)
-            found = {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+            loaded_arrays = (
+                {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+            )
     except Exception as error:  # zip, zlib and numpy raise many kinds on a damaged file
         if "pickle" in str(error).lower() or "object array" in str(error).lower():
             raise DataError(
@@ -84,8 +86,8 @@ def load_arrays(path: Path) -> dict[str, Array]:
                 "Save arrays of numbers, with numpy.save or numpy.savez.",
             ) from None
         raise DataError(f"cannot read {path}: {error}", "Write it with numpy.save or savez.") from None
-    arrays = {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
-    if found and not arrays:  # numpy gives the other files of a zip archive as bytes
+    arrays = {key: value for key, value in loaded_arrays.items() if isinstance(value, np.ndarray)}
+    if loaded_arrays and not arrays:  # numpy gives the other files of a zip archive as bytes
         raise DataError(f"{path} is no plain numpy file: none of its files is an array", "Write it with numpy.savez.")
     return arrays
 

@@ -69,9 +69,9 @@ def _read_chardata(path: Path) -> OmniglotParts:
 
     wanted = ("data", "testdata", "targetchar", "testtargetchar", "target", "testtarget")
     try:
-        found = loadmat(path, variable_names=wanted)
-        train, test = (_upright(found[key]) for key in wanted[:2])
-        labels = _read_characters(found, (len(train), len(test)))
+        content = loadmat(path, variable_names=wanted)
+        train, test = (_upright(content[key]) for key in wanted[:2])
+        labels = _read_characters(content, (len(train), len(test)))
     except DataError:
         raise
     except Exception as error:  # scipy raises many kinds on a damaged file
@@ -92,19 +92,19 @@ def _upright(x: Array) -> Array:
     return x.T.astype(np.float32).reshape(-1, SIDE, SIDE).transpose(0, 2, 1)
 
 
-def _read_characters(found: Mapping[str, Any], sizes: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
+def _read_characters(content: Mapping[str, Any], sizes: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
     """Labels of the training and test images, or None where the file lacks them.
 
     The file numbers characters within each alphabet, and has alphabets one-hot; a label unites both numbers.
     """
     characters, alphabets = ("targetchar", "testtargetchar"), ("target", "testtarget")
-    if not found.keys() >= {*characters}:
+    if not content.keys() >= {*characters}:
         return None
-    first, second = (as_labels(found[key], n, f"OMNIGLOT {key}") for key, n in zip(characters, sizes, strict=True))
-    if not found.keys() >= {*alphabets}:
+    first, second = (as_labels(content[key], n, f"OMNIGLOT {key}") for key, n in zip(characters, sizes, strict=True))
+    if not content.keys() >= {*alphabets}:
         return first, second
     most = max(int(first.max()), int(second.max())) + 1
-    of = [as_labels(found[key].argmax(0), n, f"OMNIGLOT {key}") for key, n in zip(alphabets, sizes, strict=True)]
+    of = [as_labels(content[key].argmax(0), n, f"OMNIGLOT {key}") for key, n in zip(alphabets, sizes, strict=True)]
     return of[0] * most + first, of[1] * most + second
 
 

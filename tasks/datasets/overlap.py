@@ -67,7 +67,7 @@ def add_overlap(dataset: Dataset) -> Dataset:
     """Add the overlap of its splits to the provenance of a dataset that the user made, unless it is there."""
     if "overlap" in dataset.provenance:
         return dataset
-    found = count_overlap({name: dataset.split(name) for name in SPLITS})
-    added = overlap_notes(found, {name: len(dataset.split(name)) for name in SPLITS}, dataset.kind)
+    overlap = count_overlap({name: dataset.split(name) for name in SPLITS})
+    added = overlap_notes(overlap, {name: len(dataset.split(name)) for name in SPLITS}, dataset.kind)
     notes = [*dataset.provenance.get("notes", ()), *added]
-    return replace(dataset, provenance={**dataset.provenance, "overlap": found, "notes": notes})
+    return replace(dataset, provenance={**dataset.provenance, "overlap": overlap, "notes": notes})

@@ -134,13 +134,13 @@ def _cut_rows(n: int, shares: Mapping[str, int], source: str, kind: Kind) -> dic
             "Give more sequences, one a line." if kind == "sequence" else "Give more images.",
         )
     order = permutation(n, f"split/{source}")
-    found, start = {}, 0
+    rows, start = {}, 0
     for name, tenths in shares.items():
         if name != "train":
             count = max(1, n * tenths // 10)
-            found[name] = order[start : start + count]
+            rows[name] = order[start : start + count]
             start += count
-    return {"train": order[start:], **found}
+    return {"train": order[start:], **rows}
 
 
 def _limit_rows(rows: dict[str, Tensor], limit: int) -> dict[str, Tensor]:

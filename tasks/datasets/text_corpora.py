@@ -111,11 +111,11 @@ def load(data: DataConfig, progress: Progress | None = None) -> RawTexts:
     arXiv:1705.09655, and Li et al. (2019), arXiv:1909.00868, for short-yelp and snli.
     """
     known, prefix = CORPORA[data.task], task(data.task).prefix
-    found = _local(require_path(data.path), prefix, known) if data.path else _download(known, prefix, progress)
-    name, raw = found.pop(VOCABULARY, ("", b""))
+    files = _local(require_path(data.path), prefix, known) if data.path else _download(known, prefix, progress)
+    name, raw = files.pop(VOCABULARY, ("", b""))
     words = parse_vocabulary(raw, name) if name else None
-    parts = {part: parse_lines(raw, name) for part, (name, raw) in found.items()}
-    differences = [_describe_difference(known, part, lines.name, found[part][1]) for part, lines in parts.items()]
+    parts = {part: parse_lines(raw, name) for part, (name, raw) in files.items()}
+    differences = [_describe_difference(known, part, lines.name, files[part][1]) for part, lines in parts.items()]
     notes = [f"{data.task}: {note}." for note in differences if note]
     exact = len(parts) == len(SPLITS) and not notes
     if exact:
@@ -183,30 +183,30 @@ def _download(known: PublishedCorpus, prefix: str, progress: Progress | None) ->
     names = {part: f"{prefix}.{PART_NAMES[part][0]}.txt" for part in SPLITS} | {VOCABULARY: "vocab.txt"}
     if known.archive is not None:
         return _read_archive(fetch(known.archive, progress=progress), names)
-    found = {}
+    files = {}
     for part, checksum in {**known.checksums, VOCABULARY: known.vocabulary}.items():
         if checksum:
             remote = RemoteFile(
                 name=f"{prefix}/{names[part]}", urls=(f"{known.url}/{names[part]}",), checksums=(checksum,)
             )
-            found[part] = (names[part], read_unpacked(fetch(remote, progress=progress)))
-    return found
+            files[part] = (names[part], read_unpacked(fetch(remote, progress=progress)))
+    return files
 
 
 def _read_archive(archive: Path, names: Mapping[str, str]) -> Contents:
     """Read files of an archive by their names, whatever their folder."""
-    found = {}
+    files = {}
     try:
         with tarfile.open(archive) as file:
             members = {Path(member.name).name: member for member in file.getmembers() if member.isfile()}
             for part, name in names.items():
                 if name in members and (stream := file.extractfile(members[name])) is not None:
-                    found[part] = (name, stream.read())
+                    files[part] = (name, stream.read())
     except (OSError, EOFError, tarfile.TarError) as error:
         raise DataError(f"cannot read {archive}: {error}", ONE_SEQUENCE_A_LINE) from None
-    if not set(SPLITS) <= found.keys():
+    if not set(SPLITS) <= files.keys():
         raise DataError(
-            f"{archive} lacks {', '.join(names[part] for part in SPLITS if part not in found)}",
+            f"{archive} lacks {', '.join(names[part] for part in SPLITS if part not in files)}",
             "Remove it, and download it again.",
         )
-    return found
+    return files

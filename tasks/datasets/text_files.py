@@ -39,32 +39,32 @@ def load(data: DataConfig, progress: Progress | None = None) -> RawTexts:
 
 def find_part_files(folder: Path) -> dict[str, Path]:
     """The files of a folder that are named after a split: one for train, at most one for validation and for test."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         match = PART_FILE.fullmatch(path.name)
         part = PART_OF_NAME[match[1].lower()] if match else ""
-        if part in found:
+        if part in files:
             raise DataError(
-                f"{folder} has two files for {part}: {found[part].name} and {path.name}", "Keep one of them there."
+                f"{folder} has two files for {part}: {files[part].name} and {path.name}", "Keep one of them there."
             )
         if part:
-            found[part] = path
-    if "train" not in found:
+            files[part] = path
+    if "train" not in files:
         raise DataError(
             f"no training text in {folder}: expected train.txt or train.txt.gz, and perhaps valid and test",
             "Name the files so, or give one file, which is split 80/10/10.",
         )
-    return {part: found[part] for part in SPLITS if part in found}
+    return {part: files[part] for part in SPLITS if part in files}
 
 
 def read_parts(files: Mapping[str, Path], progress: Progress | None = None) -> dict[str, TextLines]:
     """Read several text files, each under the name of its part."""
-    found = {}
+    parts = {}
     for done, (name, path) in enumerate(files.items(), 1):
-        found[name] = read_text_lines(path)
+        parts[name] = read_text_lines(path)
         if progress:
             progress("reading text", done, len(files))
-    return found
+    return parts
 
 
 def load_dataset(

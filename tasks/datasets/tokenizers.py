@@ -67,18 +67,18 @@ def _stated_joiner(split: Split) -> str | None:
 def tokenize_lines(lines: Sequence[str], chosen: Tokenizer) -> list[Sequence[str]]:
     """Split each line into tokens, and check that the tokenizer gives lists of strings."""
     try:
-        found = list(map(chosen.split, lines))
+        tokens = list(map(chosen.split, lines))
     except LsoError:
         raise
     except Exception as error:  # a user's function may raise anything
         raise UsageError(
             f"the tokenizer {chosen.name} failed: {type(error).__name__}: {error}", TOKENIZER_CONTRACT
         ) from None
-    if set(map(type, found)) - {list, tuple} or set(map(type, chain.from_iterable(found))) - {str}:
+    if set(map(type, tokens)) - {list, tuple} or set(map(type, chain.from_iterable(tokens))) - {str}:
         raise UsageError(
             f"the tokenizer {chosen.name} returned something else than lists of strings", TOKENIZER_CONTRACT
         )
-    return found
+    return tokens
 
 
 def choose_joiner(chosen: Tokenizer, lines: Sequence[str]) -> tuple[str, bool]:

@@ -28,10 +28,10 @@ def parse_vocabulary(raw: bytes, name: str) -> list[str]:
             raise DataError(f"line {number:,} of {name} has several words, expected one token", ONE_TOKEN_A_LINE)
     # A single character may itself be white space; around a longer token white space is no part of it.
     tokens = [line if len(line) <= 1 else line.strip() for line in lines]
-    found = [token for token in dict.fromkeys(tokens) if token and token not in SPECIALS]
-    if not found:
+    kept = [token for token in dict.fromkeys(tokens) if token and token not in SPECIALS]
+    if not kept:
         raise DataError(f"{name} has no tokens", ONE_TOKEN_A_LINE)
-    return found
+    return kept
 
 
 def commonest_tokens(

@@ -144,7 +144,7 @@ def _distances_by_kind(outcome: TargetOutcome) -> dict[str, Tensor]:
 
 def _end(*outcomes: TargetOutcome) -> str:
     """What ended searches that did not meet a threshold."""
-    return "the cap" if all(one.searched for one in outcomes) else "the search was cut off"
+    return "the cap" if all(outcome.searched for outcome in outcomes) else "the search was cut off"
 
 
 def _iteration_claims(known: Known, names: Names) -> list[Claim]:

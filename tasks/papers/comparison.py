@@ -112,12 +112,12 @@ def _ranks(rows: Sequence[Mapping[str, Any]], column: Column) -> dict[str, Any] 
     both = [row for row in own if column in row["figures"] and row["ours"][column]]
     if len(both) < MIN_RANKED_ROWS:
         return None
-    found = rank_order(
+    order = rank_order(
         [float(row["figures"][column].mean) for row in both], [float(row["ours"][column]["mean"]) for row in both]
     )
     names = [row["label"] for row in both]
-    pairs = {"same": found.same, "opposite": [[names[i], names[j]] for i, j in found.opposite], "tied": found.tied}
-    return {"rows": len(both), "spearman": found.spearman, "kendall": found.kendall, **pairs}
+    pairs = {"same": order.same, "opposite": [[names[i], names[j]] for i, j in order.opposite], "tied": order.tied}
+    return {"rows": len(both), "spearman": order.spearman, "kendall": order.kendall, **pairs}
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -125,20 +125,22 @@ def _ranks(rows: Sequence[Mapping[str, Any]], column: Column) -> dict[str, Any] 
 
 def reproduction_banners(numbers: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
     """Warnings above all numbers: a shortened protocol, other data, trainings that are not finished or have failed."""
-    found = []
+    banners = []
     few = f"With fewer than {MIN_RANKED_ROWS} rows not even their order is judged."
     judged = "Only the order of the rows is judged." if any(numbers["ranks"].values()) else few
     if numbers["cuts"]:
-        found.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}.")
+        banners.append(f"NOT the paper's protocol: {'; '.join(numbers['cuts'])}.")
     sources = ", ".join(source(one) for one in study_provenances(members))
     if not numbers["exact"] and sources:
-        found.append(f"NOT the paper's data, but a substitute ({sources}): levels do not compare with published ones.")
-    if found:  # said once, of both
-        found[-1] += f" {judged}"
+        banners.append(
+            f"NOT the paper's data, but a substitute ({sources}): levels do not compare with published ones."
+        )
+    if banners:  # said once, of both
+        banners[-1] += f" {judged}"
     done, planned = (sum(row[key] for row in numbers["rows"]) for key in ("done", "planned"))
     if done < planned:
-        found.append(f"Trainings not finished: {planned - done} of {planned}; repeat the command.")
-    return found + [sentence for row in numbers["rows"] for sentence in row["failed"]]
+        banners.append(f"Trainings not finished: {planned - done} of {planned}; repeat the command.")
+    return banners + [sentence for row in numbers["rows"] for sentence in row["failed"]]
 
 
 def comparison_table(numbers: Mapping[str, Any], published: PublishedTable) -> Table:

@@ -198,10 +198,10 @@ def is_annealed(config: TrainConfig) -> bool:
 
 def target_images(run: Run, config: BenchmarkConfig) -> Tensor:
     """The target images: the first ones of the test split."""
-    found = model_inputs(reload_dataset(run), "test")
-    if isinstance(found, Corpus):
+    images = model_inputs(reload_dataset(run), "test")
+    if isinstance(images, Corpus):
         raise UsageError(f"{run.path} is of sequences, and this benchmark searches for images", "Leave it out.")
-    return found[: config.targets]
+    return images[: config.targets]
 
 
 def benchmark(
@@ -299,7 +299,7 @@ def _controls(
     stop: Callable[[int], bool] | None,
 ) -> dict[str, dict[str, Tensor]] | None:
     """Search with the control optimizers from the same starts; None where the caller interrupted it."""
-    found, callback = {}, _StopCallback(stop, config.max_steps)
+    ends, callback = {}, _StopCallback(stop, config.max_steps)
     for name in config.controls:
         result = minimize(
             objective, z0, name, max_steps=min(config.max_steps, CONTROL_STEPS), tol=1e-4, callback=callback
@@ -307,8 +307,8 @@ def _controls(
         if result.status == "stopped":
             return None
         value = result.value.double().cpu()
-        found[name] = {**_between(value, result.z.double().cpu(), mask), "loss": value}
-    return found
+        ends[name] = {**_between(value, result.z.double().cpu(), mask), "loss": value}
+    return ends
 
 
 def _free_running(objective: LatentObjective, ends: ThresholdEnds) -> Tensor:
@@ -331,14 +331,14 @@ WHAT, REMEDY = "an outcome of this benchmark", "remove it, and the search is mad
 
 def read_outcome(run: Run, config: BenchmarkConfig, folder: Path) -> TargetOutcome | None:
     """Read the outcome of an earlier call with the same weights and settings; None if there is no finished one."""
-    found = _read_outcome(run, config, folder)
-    return found if found is not None and found.finished else None
+    outcome = _read_outcome(run, config, folder)
+    return outcome if outcome is not None and outcome.finished else None
 
 
 def read_interrupted(run: Run, config: BenchmarkConfig, folder: Path) -> ThresholdEnds | None:
     """Read an interrupted search with the same weights and settings, which `benchmark` continues; None without one."""
-    found = _read_outcome(run, config, folder)
-    return ThresholdEnds(**found.part) if found is not None and found.part else None
+    outcome = _read_outcome(run, config, folder)
+    return ThresholdEnds(**outcome.part) if outcome is not None and outcome.part else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,19 +359,19 @@ class PublishedCount:
 def published_count(run: Run, folder: Path, config: BenchmarkConfig = BenchmarkConfig()) -> PublishedCount:
     """Look up the number of steps that the paper counts in the outcome of an earlier search."""
     try:
-        found = _read_outcome(run, config, folder)
+        outcome = _read_outcome(run, config, folder)
     except RunError as error:
         return PublishedCount(why=error.message)
-    if found is None:
+    if outcome is None:
         paths = sorted((folder / "outcomes").glob(escape(_name(run, ""))[: -len(".pt")] + "*.pt"))
         others = [told for path in paths if (told := _other(path, run, config))]
         why = f"searched with other settings ({others[0]})" if others else "not searched yet"
         return PublishedCount(why=why, again=True)
-    if found.together_reached[-1, 0]:
-        return PublishedCount(steps=float(found.together[-1, 0]))
-    if not found.searched:
+    if outcome.together_reached[-1, 0]:
+        return PublishedCount(steps=float(outcome.together[-1, 0]))
+    if not outcome.searched:
         return PublishedCount(why="the search was cut off", again=True)
-    return PublishedCount(why=f"met the cap of {config.max_steps:,} steps before threshold {found.thresholds[-1]:g}")
+    return PublishedCount(why=f"met the cap of {config.max_steps:,} steps before threshold {outcome.thresholds[-1]:g}")
 
 
 def _other(path: Path, run: Run, config: BenchmarkConfig) -> str:
@@ -404,15 +404,15 @@ def _read_outcome(run: Run, config: BenchmarkConfig, folder: Path) -> TargetOutc
         return None
     content |= {"role": role_of(run.config), "annealed": is_annealed(run.config)}
     try:
-        found = TargetOutcome(**content)
-        _require(found)
+        outcome = TargetOutcome(**content)
+        _require(outcome)
     except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise _damaged(path, error) from None
-    for key in _without(found):  # earlier versions wrote 0 for a distance over no dimension
-        getattr(found, key).fill_(torch.nan)
-        for control in found.controls.values():
+    for key in _without(outcome):  # earlier versions wrote 0 for a distance over no dimension
+        getattr(outcome, key).fill_(torch.nan)
+        for control in outcome.controls.values():
             control[key].fill_(torch.nan)
-    return found
+    return outcome
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -433,17 +433,17 @@ def _damaged(path: Path, error: Exception) -> RunError:
     return RunError(f"{path} cannot be read as {WHAT} ({first_line(error)})", f"It is damaged; {REMEDY}.")
 
 
-def _require(found: TargetOutcome) -> None:
+def _require(outcome: TargetOutcome) -> None:
     """Raise where fields have other shapes than those of an outcome, or an interrupted search cannot be continued."""
-    k, count = len(found.thresholds), found.gap.shape[1]
+    k, count = len(outcome.thresholds), outcome.gap.shape[1]
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SURFACES, (k, count))
     shapes |= dict.fromkeys(("loss", "steps", "reached"), (k, count, 2))
     shapes |= dict.fromkeys(("together", "together_reached"), (k, 2))
-    wrong = [name for name, shape in shapes.items() if tuple(getattr(found, name).shape) != shape]
-    wrong += ["decoded"] if tuple(found.decoded.shape[:2]) != (count, 2) else []
-    wrong += [name for name, control in found.controls.items() if not {"gap", *DISTANCES, "loss"} <= set(control)]
-    if found.part:
-        ThresholdEnds(**found.part)
+    wrong = [name for name, shape in shapes.items() if tuple(getattr(outcome, name).shape) != shape]
+    wrong += ["decoded"] if tuple(outcome.decoded.shape[:2]) != (count, 2) else []
+    wrong += [name for name, control in outcome.controls.items() if not {"gap", *DISTANCES, "loss"} <= set(control)]
+    if outcome.part:
+        ThresholdEnds(**outcome.part)
     if wrong or not k:
         raise ValueError(f"other than expected: {', '.join(wrong) or 'no threshold'}")
 

@@ -142,7 +142,7 @@ def _cell(outcome: TargetOutcome, key: str, values: Tensor) -> str:
 
 
 def _end(outcomes: Sequence[TargetOutcome]) -> str:
-    return "the cap" if all(one.searched for one in outcomes) else "the cap, or before a search was cut off"
+    return "the cap" if all(outcome.searched for outcome in outcomes) else "the cap, or before a search was cut off"
 
 
 def iteration_table(outcomes: Sequence[TargetOutcome]) -> Table:

@@ -95,21 +95,21 @@ def parts(config: LaggingConfig, settings: Mapping[str, Any] | None = None) -> l
         "data": {"limit": SEQUENCES_OF_ONE},
         "protocol": {"batch_size": SEQUENCES_OF_ONE, "epochs": config.moves + 1, "patience": 0},
     }
-    found = []
+    all_parts = []
     for seed in range(config.seeds):
         for method, label in METHODS.items():
             planned = _planned(f"{method}-s{seed}", label, seed, own)
-            found.append(Part(planned=planned, method=method, series="plain", stages=config.stages))
+            all_parts.append(Part(planned=planned, method=method, series="plain", stages=config.stages))
         if seed > 0:
             continue
         for method, label in METHODS_OF_ONE.items():
             steps = tuple(range(config.moves + 1))
             one = _planned(f"one-{method}-s{seed}", label, seed, merge(own, few))
-            found.append(Part(planned=one, method=method, series="one", stages=steps, whole=False))
+            all_parts.append(Part(planned=one, method=method, series="one", stages=steps, whole=False))
         for method, label in METHODS.items() if config.offset else ():
             planned = _planned(f"offset-{method}-s{seed}", label, seed, merge(own, OFFSET))
-            found.append(Part(planned=planned, method=method, series="offset", stages=config.stages, whole=False))
-    return found
+            all_parts.append(Part(planned=planned, method=method, series="offset", stages=config.stages, whole=False))
+    return all_parts
 
 
 def _planned(name: str, label: str, seed: int, settings: Mapping[str, Any]) -> PlannedRun:

@@ -108,13 +108,13 @@ def measure_means(
     chosen = slice(config.points) if one is None else slice(one, one + 1)
     data = model_inputs(session.data(part), "train" if part.series == "one" else "validation")[chosen]
     count = _progress(part, session)
-    found = measure_posterior_means(
+    means = measure_posterior_means(
         load_model(weights, _device(session)), data, PosteriorGrid(stride=config.stride), count
     )
     session.callback.left(part.planned)
     make_folder(kept.parent)
-    replace_arrays(kept, {"true": found.true.numpy(), "encoder": found.encoder.numpy()})
-    return found
+    replace_arrays(kept, {"true": means.true.numpy(), "encoder": means.encoder.numpy()})
+    return means
 
 
 def _read_means(kept: Path) -> PosteriorMeans | None:
@@ -123,11 +123,11 @@ def _read_means(kept: Path) -> PosteriorMeans | None:
         return None
     try:
         arrays = load_arrays(kept)
-        found = PosteriorMeans(**{name: torch.from_numpy(arrays[name]) for name in ("true", "encoder")})
+        means = PosteriorMeans(**{name: torch.from_numpy(arrays[name]) for name in ("true", "encoder")})
     except (DataError, KeyError, TypeError):
         return None
-    fits = found.true.shape == found.encoder.shape and found.true.dtype == found.encoder.dtype == torch.float64
-    return found if fits and bool(torch.stack([found.true, found.encoder]).isfinite().all()) else None
+    fits = means.true.shape == means.encoder.shape and means.true.dtype == means.encoder.dtype == torch.float64
+    return means if fits and bool(torch.stack([means.true, means.encoder]).isfinite().all()) else None
 
 
 def measure_posterior_means(
@@ -183,31 +183,31 @@ def explore(parts: Sequence[Part], config: LaggingConfig, session: Session) -> F
     Returns:
         All measurements, when everything is done or the session's time is over.
     """
-    found, cut = Findings(), ""
+    findings, cut = Findings(), ""
     try:
         for number, part in enumerate(parts, 1):
             cut = train_to_stages(part, session, (number, len(parts))) or ""
             if (session.root / part.planned.name / INFO).is_file():
-                found.infos[part.planned.name] = Run(session.root / part.planned.name).info
-                _measure_training(part, config, session, found)
+                findings.infos[part.planned.name] = Run(session.root / part.planned.name).info
+                _measure_training(part, config, session, findings)
             if cut:
                 break
         ones = [part for part in parts if part.series == "one"]
-        found = replace(found, datum=_measure_path(ones, config, session, found))
+        findings = replace(findings, datum=_measure_path(ones, config, session, findings))
     except TimeLimitReached as error:
         cut = str(error)
-    return replace(found, cut=cut)
+    return replace(findings, cut=cut)
 
 
-def _measure_training(part: Part, config: LaggingConfig, session: Session, found: Findings) -> None:
+def _measure_training(part: Part, config: LaggingConfig, session: Session, findings: Findings) -> None:
     """Measure a training at the stages that it has reached."""
     if part.series == "one":
         return
     stages = [(step, measure_means(part, step, config, session)) for step in part.stages]
-    rows = found.spaces.setdefault((part.series, part.planned.config.seed), {})
+    rows = findings.spaces.setdefault((part.series, part.planned.config.seed), {})
     rows[part.method] = [(step, at) for step, at in stages if at is not None]
     if part.whole and (end := measure_end(part, config, session)) is not None:
-        found.endings.append(end)
+        findings.endings.append(end)
 
 
 def _measure_path(ones: Sequence[Part], config: LaggingConfig, session: Session, found: Findings) -> int:

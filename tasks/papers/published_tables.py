@@ -138,10 +138,10 @@ def column_heading(column: Column, alone: bool = False) -> str:
 def published() -> Mapping[str, PublishedTable]:
     """All published tables by name."""
     folder = files("lso.tasks") / "tables"
-    found = sorted(path.name for path in folder.iterdir() if path.name.endswith(".toml"))
-    tables = [one for name in found for one in parse_table(name[:-5], (folder / name).read_text(encoding="utf-8"))]
-    known = {one.name: one for one in tables}
-    return {name: _complete(one, known) for name, one in known.items()}
+    names = sorted(path.name for path in folder.iterdir() if path.name.endswith(".toml"))
+    tables = [table for name in names for table in parse_table(name[:-5], (folder / name).read_text(encoding="utf-8"))]
+    known = {table.name: table for table in tables}
+    return {name: _complete(table, known) for name, table in known.items()}
 
 
 def _complete(table: PublishedTable, known: Mapping[str, PublishedTable]) -> PublishedTable:

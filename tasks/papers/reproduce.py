@@ -66,7 +66,7 @@ def chosen_rows(table: PublishedTable, names: Sequence[str]) -> list[int]:
         return trained
     # A label may contain commas itself, so the whole name is tried first.
     parts = [part.strip() for name in names for part in ([name] if _matching_rows(table, name) else name.split(","))]
-    found: set[int] = set()
+    chosen: set[int] = set()
     for part in filter(None, parts):
         matches = _matching_rows(table, part)
         if not matches:
@@ -76,8 +76,8 @@ def chosen_rows(table: PublishedTable, names: Sequence[str]) -> list[int]:
                 f"{table.rows[min(matches)].label} has published figures only and cannot be trained",
                 "Name another row.",
             )
-        found |= matches & set(trained)
-    return sorted(found)
+        chosen |= matches & set(trained)
+    return sorted(chosen)
 
 
 def _matching_rows(table: PublishedTable, name: str) -> set[int]:
@@ -249,22 +249,22 @@ def _planned(table: PublishedTable, row: Row, settings: Settings, latent: int | 
 
 def _cuts(table: PublishedTable, jobs: Sequence[TableJob], kind: str) -> list[str]:
     """How the trainings are smaller than, or differ from, the protocol of the table."""
-    found: dict[str, None] = {}
+    cuts: dict[str, None] = {}
     for job in jobs:
         row = table.rows[job.row]
         config, own = job.planned.config, _paper_settings(table, row)
         if config.data.limit:
-            found[f"{pluralize(config.data.limit, f'training {kind}')} instead of all"] = None
+            cuts[f"{pluralize(config.data.limit, f'training {kind}')} instead of all"] = None
         if config.data.size != own["data"].get("size", 0):
-            found[f"{kind}s of {config.data.size}x{config.data.size}"] = None
+            cuts[f"{kind}s of {config.data.size}x{config.data.size}"] = None
         for section in ("architecture", "protocol"):
             for key, wanted in own[section].items():
                 value = getattr(getattr(config, section), key)
                 if value != wanted and not (key == "latent_dim" and not config.method.latents):
-                    found[f"{SETTING_WORDS.get(key, key.replace('_', ' '))} {value} instead of {wanted}"] = None
+                    cuts[f"{SETTING_WORDS.get(key, key.replace('_', ' '))} {value} instead of {wanted}"] = None
         if row.instead:
-            found[f"{row.train} instead of {row.instead}"] = None
-    return list(found)
+            cuts[f"{row.train} instead of {row.instead}"] = None
+    return list(cuts)
 
 
 def places(table: PublishedTable, out: Path) -> tuple[Path, Path]:
@@ -290,19 +290,19 @@ def measured(member: Member, quantity: str) -> list[float]:
         if key in LATENT_METRICS or quantity == "ppl_bound":  # without latents a perplexity is exact and no bound
             return []
         key = "neg_elbo" if key == "iw_nll" else key
-    found = [one for one in member.evaluations if one.get(key) is not None]
+    measurements = [evaluation for evaluation in member.evaluations if evaluation.get(key) is not None]
     if quantity in PER_TOKEN:
-        return [math.exp(one[key] / one["tokens"]) for one in found]
-    return [float(one[key]) for one in found]
+        return [math.exp(evaluation[key] / evaluation["tokens"]) for evaluation in measurements]
+    return [float(evaluation[key]) for evaluation in measurements]
 
 
 def study_provenances(members: Sequence[Member]) -> list[dict[str, Any]]:
     """The provenances of the data of trainings that have begun, each data source once."""
-    found: dict[str, dict[str, Any]] = {}
+    provenances: dict[str, dict[str, Any]] = {}
     for member in members:
         if here := member.info.get("dataset", {}).get("provenance"):
-            found.setdefault(source(here), here)
-    return list(found.values())
+            provenances.setdefault(source(here), here)
+    return list(provenances.values())
 
 
 def source(provenance: Mapping[str, Any]) -> str:

@@ -145,11 +145,11 @@ def draw_expressions(number: int, most: int, stream: np.random.RandomState) -> l
     if sum(sizes) < 2 * number:
         raise UsageError(f"{number:,} distinct expressions of {sum(sizes):,}", "Allow more productions, or ask fewer.")
     shares = np.array(sizes, dtype=np.float64) / sum(sizes)
-    found: dict[str, None] = {}
-    while len(found) < number:
+    expressions: dict[str, None] = {}
+    while len(expressions) < number:
         productions = 1 + int(stream.choice(most, p=shares))
-        found[" ".join(_derive("S", productions, stream))] = None
-    return list(found)
+        expressions[" ".join(_derive("S", productions, stream))] = None
+    return list(expressions)
 
 
 def _derive(symbol: str, productions: int, stream: np.random.RandomState) -> list[str]:

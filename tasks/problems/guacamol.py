@@ -93,16 +93,16 @@ def _descriptors() -> tuple[Property, Property, Property, Property]:
 def _count_elements(mol: Mol) -> Counter[str]:
     """Number of atoms of each element, implicit hydrogens included."""
     atoms = list(mol.GetAtoms())
-    found = Counter(atom.GetSymbol() for atom in atoms)
-    found["H"] += sum(atom.GetTotalNumHs() for atom in atoms)
-    return found
+    counts = Counter(atom.GetSymbol() for atom in atoms)
+    counts["H"] += sum(atom.GetTotalNumHs() for atom in atoms)
+    return counts
 
 
 def _formula_similarity(mol: Mol) -> float:
     """Likeness of a molecular formula: a bell for each element, a wider one for all atoms, their geometric mean."""
-    found = _count_elements(mol)
-    bells = [bell(found[element], count, 1.0) for element, count in ZALEPLON_FORMULA.items()]
-    return geometric_mean([*bells, bell(found.total(), sum(ZALEPLON_FORMULA.values()), 2.0)])
+    counts = _count_elements(mol)
+    bells = [bell(counts[element], count, 1.0) for element, count in ZALEPLON_FORMULA.items()]
+    return geometric_mean([*bells, bell(counts.total(), sum(ZALEPLON_FORMULA.values()), 2.0)])
 
 
 # --- the benchmarks ---------------------------------------------------------------------------------------------------

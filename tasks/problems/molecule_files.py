@@ -90,14 +90,14 @@ def is_selfies(found: Molecules) -> bool:
     return all(SELFIES_PATTERN.fullmatch(text) for text in chain.from_iterable(found.parts.values()))
 
 
-def encode_selfies(found: Molecules, name: str, progress: Progress | None = None) -> Molecules:
+def encode_selfies(molecules: Molecules, name: str, progress: Progress | None = None) -> Molecules:
     """Encode molecules as SELFIES; a hundred thousand take a minute or two.
 
     Molecules that SELFIES cannot write are left out and counted in the record, and so are those that come back changed
     (by RDKit's canonical SMILES, stereochemistry included). SELFIES in the file stay as they are.
     """
     require_chemistry()
-    rows = [(part, text) for part, texts in found.parts.items() for text in texts]
+    rows = [(part, text) for part, texts in molecules.parts.items() for text in texts]
     made = list(map(_encode_molecule, _with_progress([text for _, text in rows], progress)))
     parts: dict[str, list[str]] = {}
     for (part, _), (text, _) in zip(rows, made, strict=True):
@@ -106,7 +106,7 @@ def encode_selfies(found: Molecules, name: str, progress: Progress | None = None
     if not parts:
         raise DataError(f"{name}: none of {len(rows):,} lines is a molecule that SELFIES can write", FORMATS_HINT)
     return Molecules(
-        parts=parts, record={**found.record, **_encoding_record(name, Counter(reason for _, reason in made))}
+        parts=parts, record={**molecules.record, **_encoding_record(name, Counter(reason for _, reason in made))}
     )
 
 
@@ -152,7 +152,7 @@ def _version(package: str) -> str:
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
-def write_tokens(found: Molecules, path: str | Path) -> None:
+def write_tokens(molecules: Molecules, path: str | Path) -> None:
     """Write SELFIES as numbers of their symbols: one tensor, and what reads it.
 
     The file is complete or not there: it is moved into place. `lso train --task molecules --data FILE.npz` reads it,
@@ -160,14 +160,14 @@ def write_tokens(found: Molecules, path: str | Path) -> None:
     the molecules written, as ``limited = "encoded"`` has it for other files.
 
     Args:
-        found: SELFIES.
+        molecules: SELFIES.
         path: of the .npz file: ``tokens`` ``(total,)`` int16, one molecule after another; ``lengths`` ``(n,)`` int32;
             ``vocabulary``; ``parts`` and ``sizes``, their molecules; ``record`` as JSON.
     Raises:
         DataError: if there are too many distinct symbols, or the file cannot be written.
     """
     types = TokenTypes()
-    corpus = pack(list(chain.from_iterable(found.parts.values())), TOKENIZERS["selfies"], types)
+    corpus = pack(list(chain.from_iterable(molecules.parts.values())), TOKENIZERS["selfies"], types)
     if len(types) > MAX_SYMBOLS:
         raise DataError(f"{len(types):,} distinct symbols, expected those of molecules", FORMATS_HINT)
     inside = corpus.tokens >= len(SPECIALS)  # without start and end
@@ -175,9 +175,9 @@ def write_tokens(found: Molecules, path: str | Path) -> None:
         "tokens": (corpus.tokens[inside] - len(SPECIALS)).numpy().astype(np.int16),
         "lengths": (corpus.lengths - 2).numpy().astype(np.int32),
         "vocabulary": np.array(list(types.numbers)),
-        "parts": np.array(list(found.parts)),
-        "sizes": np.array([len(texts) for texts in found.parts.values()]),
-        "record": np.array(json.dumps(dict(found.record))),
+        "parts": np.array(list(molecules.parts)),
+        "sizes": np.array([len(texts) for texts in molecules.parts.values()]),
+        "record": np.array(json.dumps(dict(molecules.record))),
     }
     _replace(Path(path).expanduser(), arrays)
 

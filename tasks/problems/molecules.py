@@ -70,10 +70,12 @@ def load(data: DataConfig, progress: Progress | None = None) -> RawTexts:
     path = require_path(data.path) if data.path else fetch(ZINC, progress=progress)
     carried = path.suffix.lower() == ".npz"
     limit = data.limit if fill_defaults(data).limited == "read" else 0
-    found = read_tokens(path) if carried else _read_text_file(path, limit, progress)
-    record = {"source": "a local file" if data.path else "downloaded", **found.record}
+    molecules = read_tokens(path) if carried else _read_text_file(path, limit, progress)
+    record = {"source": "a local file" if data.path else "downloaded", **molecules.record}
     blob = file_hash(path, "blob") if carried else str(record["blob"])
-    parts = {part: TextLines(name=f"{path.name} {part}", texts=texts, blob=blob) for part, texts in found.parts.items()}
+    parts = {
+        part: TextLines(name=f"{path.name} {part}", texts=texts, blob=blob) for part, texts in molecules.parts.items()
+    }
     return RawTexts(parts=parts, provenance=record)
 
 
@@ -91,31 +93,31 @@ def _read_text_file(path: Path, limit: int, progress: Progress | None) -> Molecu
     if kept.is_file():
         with suppress(DataError):  # a damaged one is made again
             return read_tokens(kept)
-    found = _assign_zinc_splits(read_molecules(raw, path.name))
-    found = Molecules(parts=found.parts, record={**found.record, "file": path.name, "blob": blob})
-    if is_selfies(found):
-        return found
-    made = encode_selfies(_limit_molecules(found, limit), path.name, progress)
+    molecules = _assign_zinc_splits(read_molecules(raw, path.name))
+    molecules = Molecules(parts=molecules.parts, record={**molecules.record, "file": path.name, "blob": blob})
+    if is_selfies(molecules):
+        return molecules
+    made = encode_selfies(_limit_molecules(molecules, limit), path.name, progress)
     write_tokens(made, kept)
     return made
 
 
-def _limit_molecules(found: Molecules, limit: int) -> Molecules:
+def _limit_molecules(molecules: Molecules, limit: int) -> Molecules:
     """The molecules of a file that a limit keeps, so that no time is spent on encoding the others."""
     if not limit:
-        return found
-    sizes = {part: len(texts) for part, texts in found.parts.items()}
-    cut = plan_splits(sizes, {}, limit=limit, how=found.record.get("split", ""), kind="sequence")
+        return molecules
+    sizes = {part: len(texts) for part, texts in molecules.parts.items()}
+    cut = plan_splits(sizes, {}, limit=limit, how=molecules.record.get("split", ""), kind="sequence")
     rows = {part: index.tolist() for part, index in cut.rows.items()}
-    parts = {part: [found.parts[cut.origin[part]][row] for row in rows[part]] for part in rows}
-    return Molecules(parts=parts, record={**found.record, "split": cut.record["how"]})
+    parts = {part: [molecules.parts[cut.origin[part]][row] for row in rows[part]] for part in rows}
+    return Molecules(parts=parts, record={**molecules.record, "split": cut.record["how"]})
 
 
-def _assign_zinc_splits(found: Molecules) -> Molecules:
+def _assign_zinc_splits(molecules: Molecules) -> Molecules:
     """Split the whole of ZINC 250k as JT-VAE does, if it comes without splits; other molecules are left as they are."""
-    if found.parts.keys() != {UNSPLIT} or len(found.parts[UNSPLIT]) != ZINC_MOLECULES:
-        return found
-    texts = found.parts[UNSPLIT]
+    if molecules.parts.keys() != {UNSPLIT} or len(molecules.parts[UNSPLIT]) != ZINC_MOLECULES:
+        return molecules
+    texts = molecules.parts[UNSPLIT]
     held = {
         TEST_MOLECULES + row
         for row in permutation(ZINC_MOLECULES - TEST_MOLECULES, "split/molecules")[:VALIDATION_MOLECULES].tolist()
@@ -125,7 +127,7 @@ def _assign_zinc_splits(found: Molecules) -> Molecules:
         "validation": [texts[row] for row in sorted(held)],
         "test": texts[:TEST_MOLECULES],
     }
-    return Molecules(parts=parts, record={**found.record, "split": SPLIT_DESCRIPTION})
+    return Molecules(parts=parts, record={**molecules.record, "split": SPLIT_DESCRIPTION})
 
 
 # --- the goals --------------------------------------------------------------------------------------------------------

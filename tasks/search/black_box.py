@@ -116,15 +116,15 @@ def search_black_box(
                 results[i].append(_search(objectives[i], *given))
                 if results[i][-1].status == "stopped":
                     break
-            found = Run(path)
-            _write_reports(found, run, results, goal, targets, alone)
+            search_run = Run(path)
+            _write_reports(search_run, run, results, goal, targets, alone)
         except RunError:  # another process may be searching in the folder of a part
             raise
         except BaseException as error:
             if not alone:
                 runs.record_end(Run(path), error)
             raise
-    return found
+    return search_run
 
 
 def resume_black_box(
@@ -170,7 +170,7 @@ def provenance_facts() -> dict[str, Any]:
 
 
 def _write_reports(
-    found: Run,
+    search_run: Run,
     run: Run,
     results: Sequence[Sequence[SearchResult]],
     goal: Goal | None,
@@ -184,10 +184,10 @@ def _write_reports(
     extra = {"model": model, "data of the model": run.info["dataset"]["name"]}
     extra |= {"goal": goal.summary} if goal is not None and goal.summary else {}
     extra |= {} if targets is None else {"targets": " ".join(targets.notes)}
-    extra |= {key: str(found.info["config"][key]) for key in ("chart", "surrogate", "known")}
+    extra |= {key: str(search_run.info["config"][key]) for key in ("chart", "surrogate", "known")}
     groups = [group for group in results if group]
     for i, group in enumerate(groups):
-        folder = found.path if len(results) == 1 else found.path / f"target-{i:03d}.html"
+        folder = search_run.path if len(results) == 1 else search_run.path / f"target-{i:03d}.html"
         black_box_report(group, folder, target="" if targets is None else targets.names[i], extra=extra, **told)
     if alone:
         return
@@ -195,7 +195,7 @@ def _write_reports(
     early = [result for word in EARLY_STATUSES for result in every if result.status == word]
     best = ["none" if result.best is None else f"{result.best_value:z.4g}" for result in every]
     runs.update_run(
-        found,
+        search_run,
         status=early[0].status if early else "finished",
         sentence=f"{len(every)} search{'es' * (len(every) != 1)}: best values {', '.join(best[:12])}"
         + f" and {len(best) - 12} more" * (len(best) > 12)
@@ -261,10 +261,10 @@ def _check_surrogate(config: BlackBoxConfig) -> None:
 def _recorded_target(run: Run, info: Mapping[str, Any], trust: Trust) -> SearchTarget:
     """Read what a recorded search is for."""
     # Earlier versions binarized target files wherever training did; a search begun by them keeps doing so.
-    found = SearchTarget.recorded(info, trust)
-    files = found.target is not None and run.config.kind == "image" and parse_split(found.target) is None
+    target = SearchTarget.recorded(info, trust)
+    files = target.target is not None and run.config.kind == "image" and parse_split(target.target) is None
     drew = files and "pixels" not in info["sought"] and run.config.protocol.binarize != "none"
-    return dataclasses.replace(found, pixels={"binarize": True}) if drew else found
+    return dataclasses.replace(target, pixels={"binarize": True}) if drew else target
 
 
 def _load_targets(run: Run, sought: SearchTarget, limit: int | None) -> Targets | None:

@@ -151,7 +151,9 @@ def _run_search(
     decoder, space = objective.decoder, objective.space
     z0 = starts.make_starts(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
     info = _run_facts(run, config, seed) | {"control": control, **facts}
-    found = runs.create(runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", info)
+    search_run = runs.create(
+        runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", info
+    )
     try:
         result = _minimize(objective, z0, config, config.optimizer, callback)
         # The same search by another optimizer, unless that is the same one or the search was stopped.
@@ -159,18 +161,18 @@ def _run_search(
         other = _minimize(objective, z0, config, control, callback) if second else None
         if other is not None and other.status == "stopped":
             other = None  # half a control would be read as a complete one
-        _write_results(found, run, targets, result, other)
+        _write_results(search_run, run, targets, result, other)
     except BaseException as error:
-        runs.record_end(found, error)
+        runs.record_end(search_run, error)
         raise
     runs.update_run(
-        found,
+        search_run,
         status="stopped" if result.status == "stopped" else "finished",
         sentence=result.sentence,
         finished=runs.now(),
         seconds=result.seconds,
     )
-    return found
+    return search_run
 
 
 def _run_facts(run: Run, config: SearchConfig, seed: int) -> dict[str, Any]:
@@ -200,9 +202,9 @@ def _minimize(
     )
 
 
-def _write_results(found: Run, run: Run, targets: Targets | None, result: Result, control: Result | None) -> None:
+def _write_results(search_run: Run, run: Run, targets: Targets | None, result: Result, control: Result | None) -> None:
     names = None if targets is None else targets.names
-    write_evaluations(found.path, result, names=names)
+    write_evaluations(search_run.path, result, names=names)
     told = IMAGE_CONTEXTS if result.objective.decoder.vocabulary is None else TEXT_CONTEXTS
     context = told.get(result.objective.context, "")
     if targets is not None and GREY in targets.notes and result.objective.context == "target":
@@ -213,7 +215,7 @@ def _write_results(found: Run, run: Run, targets: Targets | None, result: Result
     extra |= {"decoder's context": context} if context else {}
     search_report(
         result,
-        found.path,
+        search_run.path,
         codes=run.codes(),
         control=control,
         verdict=run.verdict,

@@ -92,9 +92,9 @@ def load_targets(
     Raises:
         DataError: if there is nothing to read, or the channels do not fit the model.
     """
-    found, data = require_path(path), fill_defaults(data)
-    read = _from_arrays if found.suffix.lower() in ARRAY_SUFFIXES and found.is_file() else _from_files
-    x, names, notes = read(found, data, shape, progress)
+    place, data = require_path(path), fill_defaults(data)
+    read = _from_arrays if place.suffix.lower() in ARRAY_SUFFIXES and place.is_file() else _from_files
+    x, names, notes = read(place, data, shape, progress)
     x = to_unit(prepare_images(x, (shape[1], shape[2]), shape[0], how=data.fit, invert=data.invert))
     notes = [f"{len(x)} target{'s' * (len(x) != 1)} from {path}.", *notes]
     notes.append("Polarity inverted (1 - x)." if data.invert else "Polarity as in the files.")
@@ -147,19 +147,19 @@ def _from_arrays(path: Path, data: DataConfig, shape: tuple[int, ...], progress:
 
 def _polarity_warnings(x: Tensor, names: list[str], reference_mean: float | None, inverted: bool) -> list[str]:
     flat = (x.flatten(1).amax(dim=1) - x.flatten(1).amin(dim=1) < 1 / 255).nonzero().flatten().tolist()
-    found = [f"Warning: {names[i]} is one flat colour." for i in flat]
+    warnings = [f"Warning: {names[i]} is one flat colour." for i in flat]
     if reference_mean is not None and has_opposite_polarity(x, reference_mean):
         remedy = "--no-invert" if inverted else "--invert"
-        found.append(
+        warnings.append(
             f"Warning: the targets look like the opposite polarity: mean intensity {mean_intensity(x):z.2f} against "
             f"{reference_mean:z.2f} in training; to invert them pass {remedy}."
         )
     elif reference_mean is not None and len(x) >= SEVERAL and has_unlike_ink(x, reference_mean):
-        found.append(
+        warnings.append(
             f"Warning: the targets look unlike the training images: mean intensity {mean_intensity(x):z.2f} against "
             f"{reference_mean:z.2f} in training; the model can only answer with what it learned."
         )
-    return found
+    return warnings
 
 
 def has_unlike_ink(x: Float[Tensor, "n channels height width"], reference_mean: float) -> bool:
@@ -208,15 +208,15 @@ def load_sentences(run: Run, what: str | Path) -> Targets:
             raise DataError(f"{lines.name}: every sequence is {why}", "Shorten them, or train with longer ones.")
         long = [names[i] for i in range(len(corpus)) if corpus.lengths[i] > longest]
         notes.append(f"Warning: {len(long)} of {len(corpus)} sequences are {why} and left out: {_list_few(long)}.")
-    found = corpus[kept]
-    if int(count_unknown(found).sum()) == int(found.lengths.sum()) - 2 * len(found):
+    sentences = corpus[kept]
+    if int(count_unknown(sentences).sum()) == int(sentences.lengths.sum()) - 2 * len(sentences):
         raise DataError(
             f"{lines.name}: no token is known to the model",
             "Give text of the kind that it was trained on, split as there.",
         )
-    notes += unknown_notes(found)
+    notes += unknown_notes(sentences)
     return Targets(
-        x=found,
+        x=sentences,
         names=tuple(names[i] for i in kept.tolist()),
         notes=tuple(notes),
         labels=_training_labels(run, lines, kept),
@@ -234,10 +234,10 @@ def _read_lines_or_sentence(what: str | Path) -> tuple[TextLines, list[str]]:
         path = require_path(what)
         if path.is_dir():
             raise DataError(f"{what} is a folder, expected a text file", "Give a file with one sequence a line.")
-        found = read_text_lines(path)
-        count = f"{len(found.texts)} target{'s' * (len(found.texts) != 1)} from {what}."
-        names = [f"sequence {i + 1}" for i in range(len(found.texts))]
-        return TextLines(name=found.name, texts=found.texts, labels=found.labels, notes=(count, *found.notes)), names
+        lines = read_text_lines(path)
+        count = f"{len(lines.texts)} target{'s' * (len(lines.texts) != 1)} from {what}."
+        names = [f"sequence {i + 1}" for i in range(len(lines.texts))]
+        return TextLines(name=lines.name, texts=lines.texts, labels=lines.labels, notes=(count, *lines.notes)), names
     if not text.strip():
         raise UsageError("an empty sentence", "Write one in quotes, or give a text file.")
     note = "Taken as a sentence, as there is no such file."

@@ -223,14 +223,14 @@ def resume(
         RunError: if it is not a training run, its data changed, its checkpoint is damaged, or another process works
             there.
     """
-    found = run if isinstance(run, Run) else Run(run, trust=trust)
-    found.require("train")
-    if found.info["status"] == "finished":
-        page = found.path / runs.REPORT
+    begun = run if isinstance(run, Run) else Run(run, trust=trust)
+    begun.require("train")
+    if begun.info["status"] == "finished":
+        page = begun.path / runs.REPORT
         there = page.is_file() and page.with_suffix(".json").is_file()
-        return found if there or not is_main_process() else _write_report(found)
-    data = reload_dataset(found) if dataset is None else dataset
-    done = training.resume_training(found, data, device=resolve_device(device), callback=callback, limits=limits)
+        return begun if there or not is_main_process() else _write_report(begun)
+    data = reload_dataset(begun) if dataset is None else dataset
+    done = training.resume_training(begun, data, device=resolve_device(device), callback=callback, limits=limits)
     return _write_report(_record_text_examples(done, data)) if is_main_process() else done
 
 

@@ -155,9 +155,9 @@ def train_all(
 def _group_batchable(session: _Session, planned: Sequence[PlannedRun], together: bool | None) -> list[list[PlannedRun]]:
     """Groups of trainings to be batched, in the order of their first members; a finished one is a group by itself."""
     of_kind: dict[Any, list[PlannedRun]] = {}
-    for number, one in enumerate(planned):
-        alike = None if together is False or _is_done(one, session.root) else batch_key(one.config)
-        of_kind.setdefault(number if alike is None else alike, []).append(one)
+    for number, plan in enumerate(planned):
+        alike = None if together is False or _is_done(plan, session.root) else batch_key(plan.config)
+        of_kind.setdefault(number if alike is None else alike, []).append(plan)
     made = []
     for one_kind in of_kind.values():
         parts = -(-len(one_kind) // MOST)
@@ -191,26 +191,26 @@ def _train_group(
     """Train a group as one batched model and evaluate each run; gives a reason if the session ends here."""
     if reason := session.reason():
         return reason
-    for one in group:
-        if (session.root / one.name / INFO).is_file():
-            _extend(Run(session.root / one.name), one)
+    for plan in group:
+        if (session.root / plan.name / INFO).is_file():
+            _extend(Run(session.root / plan.name), plan)
     callbacks = session.callback.together(group, *place)
     try:
         jobs = [
             experiment.TrainingJob(
-                config=one.config, dataset=session.data(one), path=session.root / one.name, callback=callback
+                config=plan.config, dataset=session.data(plan), path=session.root / plan.name, callback=callback
             )
-            for one, callback in zip(group, callbacks, strict=True)
+            for plan, callback in zip(group, callbacks, strict=True)
         ]
         runs = experiment.train_jobs(jobs, device=session.device, limits=session.limits())
     finally:
-        done = [one for one in group if _is_done(one, session.root)]
-        for one in group:
-            if spec is None or one not in done:
-                session.callback.left(one)  # for the others the call comes after their evaluation
+        done = [plan for plan in group if _is_done(plan, session.root)]
+        for plan in group:
+            if spec is None or plan not in done:
+                session.callback.left(plan)  # for the others the call comes after their evaluation
     if cut := [run.info["sentence"] for run in runs if run.info["status"] == "stopped"]:
         return session.reason() or str(cut[0])
-    return next(filter(None, (_train_member(session, one, spec, place) for one in done)), None)
+    return next(filter(None, (_train_member(session, plan, spec, place) for plan in done)), None)
 
 
 def _train_member(

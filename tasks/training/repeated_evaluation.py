@@ -55,27 +55,27 @@ def evaluate_repeatedly(
     Tables 7 and 8.
     """
     require(count >= 1, "repeats >= 1", count, "10 is that of the paper.")
-    found: list[Metrics] = []
+    repeats: list[Metrics] = []
 
     def one(done: int, total: int) -> None:
         if callback is not None:
-            callback(len(found) * total + done, count * total)
+            callback(len(repeats) * total + done, count * total)
 
     for i in range(count):
-        found.append(
+        repeats.append(
             evaluate(model, dataset, split=split, iw_samples=iw_samples, limit=limit, seed=seed + i, callback=one)
         )
-    return found
+    return repeats
 
 
 def summarize_repeats(accounts: Sequence[Metrics]) -> dict[str, Spread]:
     """Mean and spread of each of `REPEATED_METRICS` over evaluations, without the NLL where it was left out."""
-    found = {}
+    summary = {}
     for name in REPEATED_METRICS:
         values = [getattr(account, name) for account in accounts]
         if None not in values:
-            found[name] = summarize_values([float(value) for value in values])
-    return found
+            summary[name] = summarize_values([float(value) for value in values])
+    return summary
 
 
 def estimate_gaps(

@@ -76,17 +76,17 @@ def check_folders(planned: Sequence[PlannedRun], root: Path, *, longer: bool = F
     """
     # Names do not hold a hash of the configuration: trainings of two protocols would then lie side by side below one
     # folder, and a table of it would mix them.
-    names = [one.name for one in planned]
+    names = [plan.name for plan in planned]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"the training {twice[0]} is planned twice", "Name each method, latent size and row once.")
-    for one in planned:
-        if not (root / one.name / INFO).is_file():
+    for plan in planned:
+        if not (root / plan.name / INFO).is_file():
             continue
-        there = Run(root / one.name).config
-        if found := _differences(with_planned_epochs(there, one.config) if longer else there, one.config):
-            others = f", and {len(found) - 1} more differ" if found[1:] else ""
+        there = Run(root / plan.name).config
+        if differences := _differences(with_planned_epochs(there, plan.config) if longer else there, plan.config):
+            others = f", and {len(differences) - 1} more differ" if differences[1:] else ""
             raise RunError(
-                f"{root / one.name} holds another training: {found[0]}{others}",
+                f"{root / plan.name} holds another training: {differences[0]}{others}",
                 "Give the settings it was begun with to resume it, or another --out to begin anew.",
             )
 
@@ -124,9 +124,9 @@ def settings_as_begun(root: Path, settings: Settings) -> Settings:
 
 def accept_changes(planned: Sequence[PlannedRun], root: Path) -> None:
     """Accept the files of existing planned trainings as they are now, see `Run`; other folders are left alone."""
-    for one in planned:
-        if (root / one.name / INFO).is_file():
-            Run(root / one.name, accept_changes=True)
+    for plan in planned:
+        if (root / plan.name / INFO).is_file():
+            Run(root / plan.name, accept_changes=True)
 
 
 def is_finished(planned: PlannedRun, root: Path) -> bool:
@@ -140,36 +140,36 @@ def is_finished(planned: PlannedRun, root: Path) -> bool:
 
 def _differences(there: TrainConfig, planned: TrainConfig) -> list[str]:
     old, new = to_dict(there), to_dict(planned)
-    found = [f"seed {old['seed']}, not {new['seed']}"] if old["seed"] != new["seed"] else []
+    differences = [f"seed {old['seed']}, not {new['seed']}"] if old["seed"] != new["seed"] else []
     for section in [name for name in new if name != "seed"]:
         for key in {**old[section], **new[section]}:
             before, after = old[section].get(key), new[section].get(key)
             if before != after:
-                found.append(f"{section}.{key} = {before!r}, not {after!r}")
-    return found
+                differences.append(f"{section}.{key} = {before!r}, not {after!r}")
+    return differences
 
 
 def read_members(planned: Sequence[PlannedRun], root: Path, spec: EvaluationSpec | None = None) -> list[Member]:
     """Read the planned trainings from disk, in order, with the evaluations made as ``spec`` says, or without any."""
-    found = []
-    for one in planned:
-        path = root / one.name
+    members = []
+    for plan in planned:
+        path = root / plan.name
         run = Run(path) if (path / INFO).is_file() else None
         done = stored_evaluations(run, spec) if run and spec else []
-        found.append(Member(planned=one, run=run, evaluations=done))
-    return found
+        members.append(Member(planned=plan, run=run, evaluations=done))
+    return members
 
 
 def stored_evaluations(run: Run, spec: EvaluationSpec) -> list[dict[str, Any]]:
     """The stored metrics of a run for the evaluation seeds 0, 1, ...; none if made otherwise or damaged."""
     try:
         content = read_json(run.path / EVALUATION_FILE)
-        found = [dict(one) for one in content["metrics"]]
+        evaluations = [dict(evaluation) for evaluation in content["metrics"]]
         # Earlier versions estimated the mutual information of sequences in batches of mixed lengths; it is made anew.
         same = content["how"] == evaluation_options(spec) and all(
-            "mi_mixed" in one or one.get("tokens") is None for one in found
+            "mi_mixed" in evaluation or evaluation.get("tokens") is None for evaluation in evaluations
         )
-        return found[: spec.repeats] if same else []
+        return evaluations[: spec.repeats] if same else []
     except (RunError, ValueError, KeyError, TypeError):
         return []
 

@@ -100,7 +100,7 @@ def add_finished(planned: Sequence[PlannedRun], root: Path, spec: EvaluationSpec
 
     Trainings that were not evaluated as ``spec`` says are left out.
     """
-    names, others = {one.name for one in planned}, []
+    names, others = {plan.name for plan in planned}, []
     for path in sorted(root.glob(f"*/{INFO}")):
         if path.parent.name in names or path.parent.name.startswith("."):
             continue
@@ -173,7 +173,7 @@ def sweep_points(members: Sequence[Member]) -> list[dict[str, Any]]:
     ``together`` is the number of trainings batched with it, 1 if none; where it was evaluated, the entry also has the
     numbers of `COLUMNS`.
     """
-    found = []
+    points = []
     for member in members:
         config, info = member.planned.config, member.info
         point = {
@@ -189,8 +189,8 @@ def sweep_points(members: Sequence[Member]) -> list[dict[str, Any]]:
         if member.evaluations:
             point |= {key: member.evaluations[0].get(key) for key in COLUMNS} | {"seconds": info["seconds"]}
             point |= {} if config.architecture.latent_dim else dict.fromkeys(LATENT_METRICS)
-        found.append(point)
-    return found
+        points.append(point)
+    return points
 
 
 def sweep_cells(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -246,14 +246,15 @@ def format_with_deviation(value: Mapping[str, Any] | None) -> str:
     return text if value["std"] is None else f"{text} ± {value['std']:.{digits}f}"
 
 
-def unfinished_notes(found: Sequence[Mapping[str, Any]]) -> list[str]:
+def unfinished_notes(points: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences on the trainings that the means do not include, because they failed or are not finished."""
-    sentences = [f"{point['name']} failed: {point['sentence']}" for point in found if point["status"] == "failed"]
-    missing = sum("neg_elbo" not in point and point["status"] != "failed" for point in found)
+    sentences = [f"{point['name']} failed: {point['sentence']}" for point in points if point["status"] == "failed"]
+    missing = sum("neg_elbo" not in point and point["status"] != "failed" for point in points)
     if missing:
         verb = "is" if missing == 1 else "are"
         sentences.insert(
-            0, f"{missing} of {pluralize(len(found), 'training')} {verb} not finished and measured: repeat the command."
+            0,
+            f"{missing} of {pluralize(len(points), 'training')} {verb} not finished and measured: repeat the command.",
         )
     return sentences
 
@@ -270,13 +271,13 @@ def write_sweep_report(members: Sequence[Member], root: Path, spec: EvaluationSp
     """Write ``report.html`` and ``report.json`` of a sweep into its folder."""
     from lso.analysis.summary import to_json_value
 
-    found = sweep_points(members)
-    rows, infos = sweep_cells(found), {member.planned.name: member.info for member in members if member.run}
-    told = {"cells": rows, "trainings": found, "asked": spec}
+    points = sweep_points(members)
+    rows, infos = sweep_cells(points), {member.planned.name: member.info for member in members if member.run}
+    told = {"cells": rows, "trainings": points, "asked": spec}
     report = Report(
         kind="sweep",
         title="Sweep",
-        subtitle=f"{pluralize(len(rows), 'setting')}, {pluralize(len(found), 'training')}, {root.name}",
+        subtitle=f"{pluralize(len(rows), 'setting')}, {pluralize(len(points), 'training')}, {root.name}",
         about=Sweep(members=members, spec=spec),
         sections=SWEEP_SECTIONS,
         banners=sweep_banners(members),
@@ -295,11 +296,11 @@ def _units_and_likelihood(sweep: Sweep) -> Section | None:
     """Active units against latent size, and likelihood against active units."""
     from lso.reports.sweep_plots import draw_sweep
 
-    found = sweep_points(sweep.members)
-    if not any("neg_elbo" in point for point in found):
+    points = sweep_points(sweep.members)
+    if not any("neg_elbo" in point for point in points):
         return None
     alt = "Active units against latent size, and NLL against active units"
-    return Section("Active units and likelihood", [Chart(draw_sweep(found), alt, FIGURE_CAPTION)])
+    return Section("Active units and likelihood", [Chart(draw_sweep(points), alt, FIGURE_CAPTION)])
 
 
 def _configuration(sweep: Sweep) -> Section:
@@ -329,8 +330,8 @@ def _first_seeds(members: Sequence[Member]) -> dict[str, Any]:
     return first
 
 
-def _trainings_table(found: Sequence[Mapping[str, Any]]) -> Table:
-    keys = [key for key in COLUMNS if any(point.get(key) is not None for point in found)]
+def _trainings_table(points: Sequence[Mapping[str, Any]]) -> Table:
+    keys = [key for key in COLUMNS if any(point.get(key) is not None for point in points)]
     rows = [
         [
             point["name"],
@@ -338,7 +339,7 @@ def _trainings_table(found: Sequence[Mapping[str, Any]]) -> Table:
             *(number(point.get(key)) for key in keys),
             point["verdict"] or point["sentence"],
         ]
-        for point in found
+        for point in points
     ]
     columns = ["run", "status", *(COLUMNS[key] for key in keys), "what it said"]
     return Table(columns=columns, rows=rows)

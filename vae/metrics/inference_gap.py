@@ -184,17 +184,17 @@ def _block(model: VAE, x: Tensor, counts: tuple[int, int, int], place: tuple[int
     if model.has_encoder and not isinstance(model.inference, Amortized):
         with torch.no_grad():
             proposals["encoder"] = model.encode(pixels)
-    found, chunk = {"moved": moved}, max(1, pass_size(model) // BLOCK)
+    columns, chunk = {"moved": moved}, max(1, pass_size(model) // BLOCK)
     with torch.no_grad():
         for (
             name,
             q,
         ) in proposals.items():  # the same draws for each proposal, which lowers the noise of their differences
             noise = mirrored(iw_samples, q.mean, generator(place[0], "gaps/elbo", place[1]))
-            found[f"elbo/{name}"] = neg_elbo(model, pixels, q, noise)
+            columns[f"elbo/{name}"] = neg_elbo(model, pixels, q, noise)
             draws = generator(place[0], "gaps/importance", place[1])
-            found[f"iw/{name}"] = importance_nll(model, pixels, q, draws, samples=iw_samples, chunk=chunk)
-    return found
+            columns[f"iw/{name}"] = importance_nll(model, pixels, q, draws, samples=iw_samples, chunk=chunk)
+    return columns
 
 
 def best_gaussian(

@@ -26,13 +26,13 @@ def require_no_own_randomness(model: VAE) -> None:
     Raises:
         UsageError: if a part draws random numbers, or two runs differ.
     """
-    trial, found = copy.deepcopy(model).train(), list[str]()
+    trial, offenders = copy.deepcopy(model).train(), list[str]()
     for name, part in trial.named_modules():
-        _listen(part, f"{name} ({type(part).__name__})", found)
+        _listen(part, f"{name} ({type(part).__name__})", offenders)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         same = all(torch.equal(a, b) for a, b in zip(_results(trial), _results(trial), strict=True))
-    if found or not same:
-        what = f"{found[0]} draws random numbers" if found else "the networks give other results when run again"
+    if offenders or not same:
+        what = f"{offenders[0]} draws random numbers" if offenders else "the networks give other results when run again"
         raise UsageError(
             f"{what} inside a training step, so that an interrupted training could not be resumed exactly",
             "Take lso.vae.models.dropout.Dropout, whose uniforms are drawn outside the step and handed in, or leave "
@@ -40,8 +40,8 @@ def require_no_own_randomness(model: VAE) -> None:
         )
 
 
-def _listen(part: nn.Module, name: str, found: list[str]) -> None:
-    """Add a module's name to ``found`` if its forward pass advances the global generator; inner modules come first."""
+def _listen(part: nn.Module, name: str, offenders: list[str]) -> None:
+    """Add a module's name to ``offenders`` if its forward pass advances the global generator, inner modules first."""
     before: list[Tensor] = []
 
     def enter(*_: object) -> None:
@@ -49,7 +49,7 @@ def _listen(part: nn.Module, name: str, found: list[str]) -> None:
 
     def leave(*_: object) -> None:
         if not torch.equal(before.pop(), torch.get_rng_state()):
-            found.append(name)
+            offenders.append(name)
 
     part.register_forward_pre_hook(enter)
     part.register_forward_hook(leave)

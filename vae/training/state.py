@@ -274,10 +274,10 @@ def _truncate(run: Run, size: int) -> None:
     raw = read_content(path) if path.is_file() else b""
     if raw != normalize_line_ends(raw):  # sizes are those of LF line ends
         replace_file(path, normalize_line_ends(raw))
-    found = path.stat().st_size if path.is_file() else 0
-    if found < size:
+    length = path.stat().st_size if path.is_file() else 0
+    if length < size:
         raise RunError(f"{path} has lost rows since the checkpoint was written", "The run is damaged; train a new one.")
-    if found > size:
+    if length > size:
         with path.open("rb") as file:
             file.seek(max(0, size - 1))
             whole = size == 0 or file.read(1) == b"\n"

@@ -208,12 +208,12 @@ def step(
             state.model, noise.dropout
         ):  # covers the backward pass, in which a refinement runs the decoder again
             with autocast(state.precision, x.device):
-                found = (state.losses or losses)(state.model, state.method, x, noise, knobs.kl_weight)
+                terms = (state.losses or losses)(state.model, state.method, x, noise, knobs.kl_weight)
             if part is not None:
-                found = Losses(*(part.weight * value for value in found))
-            norm = _backward(state, found, groups)
+                terms = Losses(*(part.weight * value for value in terms))
+            norm = _backward(state, terms, groups)
     update_weights(state, knobs.learning_rate, groups)
-    return StepMetrics(*(value.detach() for value in (*found, norm)))
+    return StepMetrics(*(value.detach() for value in (*terms, norm)))
 
 
 def update_weights(state: State, rate: Float[Tensor, ""], groups: tuple[Group, ...] = BOTH) -> None:
@@ -225,13 +225,13 @@ def update_weights(state: State, rate: Float[Tensor, ""], groups: tuple[Group, .
             optimizer.step()
 
 
-def _backward(state: State, found: Losses, groups: tuple[Group, ...]) -> Tensor:
+def _backward(state: State, terms: Losses, groups: tuple[Group, ...]) -> Tensor:
     """Compute the gradients, sum them and the losses over processes, clip; returns the norm before clipping."""
     counted = [p for name, half in state.model.halves.items() if state.joint or name in groups for p in half]
     state.model.zero_grad(set_to_none=True)
-    torch.autograd.backward(found.loss, inputs=counted)
+    torch.autograd.backward(terms.loss, inputs=counted)
     gradients = [p.grad for p in counted if p.grad is not None]
-    sum_flat([*gradients, *(value.detach() for value in found)])
+    sum_flat([*gradients, *(value.detach() for value in terms)])
     norm = torch.nn.utils.get_total_norm(gradients)
     if state.clip > 0:
         torch.nn.utils.clip_grads_with_norm_(counted, state.clip, norm)
