@@ -88,8 +88,8 @@ def measured(decoder: lso.Decoder, targets: Tensor) -> str:
         bound, mean_cost = nats_bound(decoder, prior), nats_bound(decoder, prior, deviations=0)
         assert bound is not None and mean_cost is not None
         cells.append(quartiles((found.nats - mean_cost) / (bound - mean_cost) * BOUND_DEVIATIONS))
-    turned = 0 if found.turned is None else int(found.turned.sum())
-    return " | ".join([*cells, str(turned)])
+    inverted = 0 if found.inverted is None else int(found.inverted.sum())
+    return " | ".join([*cells, str(inverted)])
 
 
 def quartiles(value: Tensor) -> str:
@@ -102,7 +102,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="folders of trainings")
     options = parser.parse_args()
-    print("| run | targets | missed | share: least, quartiles, greatest | of its shape | nats, deviations | turned |")
+    print("| run | targets | missed | share: least, quartiles, greatest | of its shape | nats, deviations | inverted |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for path in options.runs:
         run = lso.Run(path)

@@ -35,7 +35,7 @@ class Reproduction:
             brighter or darker than what is decoded, the brightness alone makes a large ``share``; None of other data.
         nats: -log p(target | code); None where the decoder gives no such likelihood, and of sequences.
         bound: the nats that a reproduced target costs at most; None as above.
-        turned: targets that are not reproduced, while 1 - target is by the mere code that the encoder gives it; None
+        inverted: targets that are not reproduced, while 1 - target is by the mere code that the encoder gives it; None
             where that does not apply: no encoder, or no pixels in [0, 1].
     """
 
@@ -43,7 +43,7 @@ class Reproduction:
     shape: Float[Tensor, " target"] | None = None
     nats: Float[Tensor, " target"] | None = None
     bound: float | None = None
-    turned: Bool[Tensor, " target"] | None = None
+    inverted: Bool[Tensor, " target"] | None = None
 
     @property
     def missed(self) -> Bool[Tensor, " target"]:
@@ -88,7 +88,7 @@ def measure_reproduction(
     rows = found.missed.nonzero().flatten()
     if not decoder.has_encoder or not pixels:
         return found
-    turned = torch.zeros_like(found.missed)
+    inverted = torch.zeros_like(found.missed)
     if len(rows):
         other = LatentObjective.reconstruct(
             decoder, 1 - targets[rows.to(targets.device)], context=_context_of(objective)
@@ -101,8 +101,8 @@ def measure_reproduction(
         again, shape = explained(other.targets, x, prior_decoded), _shape_share(other.targets, x)
         assert again is not None
         cost = None if bound is None else _nats(decoder, codes, other.targets, objective.context)
-        turned[rows] = ~Reproduction(share=again.cpu(), shape=shape, nats=cost, bound=bound).missed
-    return dataclasses.replace(found, turned=turned)
+        inverted[rows] = ~Reproduction(share=again.cpu(), shape=shape, nats=cost, bound=bound).missed
+    return dataclasses.replace(found, inverted=inverted)
 
 
 def nats_bound(

@@ -159,7 +159,7 @@ def reproduction_json(found: Reproduction, names: Sequence[str]) -> dict[str, An
     return {
         "reproduced": to_json_value(~found.missed),
         "not_reproduced": found.named(names),
-        "turned": to_json_value(found.turned),
+        "turned": to_json_value(found.inverted),  # users read this key
         "shape": to_json_value(found.shape),
         "nats": to_json_value(found.nats),
         "nats_bound": to_json_value(found.bound),

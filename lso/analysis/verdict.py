@@ -147,7 +147,7 @@ def _measure_reproduction(e: ModelEvidence) -> Facts | None:
     median, missed, total = float(finite_median(found.share)), share_true(found.missed), len(found.share)
     names = found.named(e.target_names or [f"target {i}" for i in range(total)])
     count, rest = len(names), total - len(names)
-    turned = 0 if found.turned is None or not count else int(found.turned.sum())
+    inverted = 0 if found.inverted is None or not count else int(found.inverted.sum())
     which = f"{count} of {total} targets {'is' if count == 1 else 'are'} not" if rest else f"none of {total} targets is"
     return {
         "median": median if median == median else -math.inf,  # a median that is not known is none
@@ -164,8 +164,8 @@ def _measure_reproduction(e: ModelEvidence) -> Facts | None:
         "others": count and rest,
         "these": "it" if count == 1 else "these",
         "the_rest": "the other is" if rest == 1 else f"the other {rest} are",
-        "turned": turned,
-        "inverted": f"{turned} of them" if turned < count else "they" if count > 1 else "it",
+        "inverted": inverted,
+        "subject": f"{inverted} of them" if inverted < count else "they" if count > 1 else "it",
     }
 
 
@@ -206,7 +206,7 @@ FIT: Rule[ModelEvidence] = Rule(
     # model (docs/log.md).
     limits={"median": Limit(care=0.3, doubt=0.15, beyond=operator.lt), "missed": CARE_IF, "many": DOUBT_IF},
     found="[missed?{which} reproduced ({named})][others?, so do not believe what was found for {these}; {the_rest} "
-    "reproduced][turned?; inverted (1 - x), {inverted} would be: the polarity seems to be the opposite of the model's "
+    "reproduced][inverted?; inverted (1 - x), {subject} would be: the polarity seems to be the opposite of the model's "
     "data; --invert inverts the targets (--no-invert where the model was trained with it)][missed?; ]the best results "
     "reproduce {reproduced:z.0%} of {fitted}",
     rule="a target is not reproduced if the best result has under {share:.0%} of it ({measure})[shape? or of what "

@@ -52,7 +52,7 @@ def targets(summary: SearchSummary) -> Table | None:
     found = summary.reproduction
     if found is None:
         return None
-    missed, turned = found.missed.tolist(), found.missed & False if found.turned is None else found.turned
+    missed, inverted = found.missed.tolist(), found.missed & False if found.inverted is None else found.inverted
     rows = [
         [
             summary.target_names[t],
@@ -60,7 +60,7 @@ def targets(summary: SearchSummary) -> Table | None:
             percent(max(0.0, float(found.share[t]))),
             *([] if found.shape is None else [percent(max(0.0, float(found.shape[t])))]),
             *([] if found.nats is None else [number(float(found.nats[t]))]),
-            "reproduced if inverted (1 - x): opposite polarity" if bool(turned[t]) else "",
+            "reproduced if inverted (1 - x): opposite polarity" if bool(inverted[t]) else "",
         ]
         for t in sorted(range(len(missed)), key=lambda t: not missed[t])  # stable
     ]

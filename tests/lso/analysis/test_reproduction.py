@@ -72,9 +72,9 @@ def test_each_target_is_judged_by_itself_and_polarity_is_seen() -> None:
     result = minimize(searched(targets, decoder), draws(5, 3, 2), tol=1e-4)
     prior, z = draws(256, 2, seed=1), result.best_z
     found = measure_reproduction(result.objective, z, decoder(z), prior, decoder(prior))
-    assert found is not None and found.turned is not None
+    assert found is not None and found.inverted is not None
     assert found.missed.tolist() == [False, False, False, True, True]
-    assert found.turned.tolist() == [False, False, False, True, False]
+    assert found.inverted.tolist() == [False, False, False, True, False]
     expected = torch.nn.functional.binary_cross_entropy(decoder(z), targets.to(z), reduction="none").flatten(1).sum(1)
     torch.testing.assert_close(found.nats, expected.double(), rtol=1e-4, atol=1e-4)
     assert found.share[3] > 0.15  # by the share alone it would pass
@@ -118,8 +118,8 @@ def test_a_few_missed_targets_are_named_and_the_others_are_said_to_be_fine() -> 
         assert fit(share=good, shape=shape).level == level
     none = fit(["lone.png"], share=torch.tensor([0.01])).checks[0]
     assert none.level == "doubt" and none.found.startswith("the target is not reproduced (lone.png); ")
-    turned = torch.arange(10) == 2
-    assert "inverted (1 - x), 1 of them would be" in fit(share=share, turned=turned).sentence
+    inverted = torch.arange(10) == 2
+    assert "inverted (1 - x), 1 of them would be" in fit(share=share, inverted=inverted).sentence
 
 
 def test_a_good_median_does_not_hide_a_target_in_any_part_of_the_report(tmp_path: Path) -> None:
