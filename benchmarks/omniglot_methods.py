@@ -117,7 +117,7 @@ def timed(method: str, data: Path, groups: tuple[Group, ...] = BOTH, scope: str 
 def inner_steps(data: Path, outer: int) -> float:
     """Mean inner steps of a loop to convergence, over so many outer steps from the start."""
     from lso.vae.config.methods import method
-    from lso.vae.config.training import Protocol
+    from lso.vae.config.protocol import Protocol
     from lso.vae.training.loop import Limits, train_model
 
     config, dataset, _ = prepared("aggressive", data)

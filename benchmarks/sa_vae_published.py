@@ -23,7 +23,7 @@ from torch import Tensor
 from lso.vae.config.architectures import architecture
 from lso.vae.config.components import Refinement
 from lso.vae.config.methods import method
-from lso.vae.config.training import Protocol
+from lso.vae.config.protocol import Protocol
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.inference.refinement import Energy, refine
 from lso.vae.models.vae import VAE, build

@@ -32,7 +32,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from lso.vae.config.architectures import architecture
 from lso.vae.config.methods import method
-from lso.vae.config.training import Protocol
+from lso.vae.config.protocol import Protocol
 from lso.vae.inference import refinement
 from lso.vae.inference.posterior import infer
 from lso.vae.inference.refinement import Energy, frozen_statistics

@@ -27,7 +27,7 @@ from lso.objectives.latent_objective import LatentObjective
 from lso.space import LatentSpace
 from lso.vae.config.architectures import architecture
 from lso.vae.config.methods import method
-from lso.vae.config.training import Protocol
+from lso.vae.config.protocol import Protocol
 from lso.vae.models.vae import build
 from lso.vae.training.step import StepInputs, draw_noise, fresh_state, step
 

@@ -11,7 +11,7 @@ from lso.vae.errors import UsageError
 from lso.vae.utils.lazy import resolve
 
 # Headings in --help.
-LIMITS, OUTPUT, OPENING, BLACK_BOX = "Limits and resuming", "Output", "Opening run folders", "Black-box search"
+LIMITS, OUTPUT, OPENING = "Limits and resuming", "Output", "Opening run folders"
 
 # --- shell completion: tables are imported when it is asked for, not for every help ----------------------------------
 
@@ -164,26 +164,6 @@ TimeLimit = Annotated[
         help="Stop after this time, e.g. 90s, 9m or 1.5h, and save; the work can be continued.",
         metavar="TIME",
         rich_help_panel=LIMITS,
-    ),
-]
-
-MaxFailures = Annotated[
-    int,
-    typer.Option(
-        help="Stop if the score has given no value yet and fails in the same way on N objects in a row: it is taken "
-        "to be broken. Objects that it calls invalid (None) do not count as failures.",
-        metavar="N",
-        min=1,
-        rich_help_panel=BLACK_BOX,
-    ),
-]
-Chunk = Annotated[
-    int,
-    typer.Option(
-        help="Objects that a --workers process scores in one call; the timeout of a call is N times --timeout.",
-        metavar="N",
-        min=1,
-        rich_help_panel=BLACK_BOX,
     ),
 ]
 

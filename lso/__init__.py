@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lso.vae.config.methods import METHODS as METHODS
     from lso.vae.config.methods import Method as Method
     from lso.vae.config.methods import method as method
-    from lso.vae.config.training import DataConfig as DataConfig
+    from lso.vae.config.protocol import DataConfig as DataConfig
     from lso.vae.data.dataset import Dataset as Dataset
     from lso.vae.distributions.gaussian import DiagonalGaussian as DiagonalGaussian
     from lso.vae.errors import LsoError as LsoError
@@ -51,7 +51,7 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = attach(
     "lso",
     {
-        "DataConfig": "lso.vae.config.training",
+        "DataConfig": "lso.vae.config.protocol",
         "Dataset": "lso.vae.data.dataset",
         "Decoder": "lso.decoders.decoder",
         "DiagonalGaussian": "lso.vae.distributions.gaussian",

@@ -278,7 +278,15 @@ def test_faces_import_no_heavy_package(statement: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-TORCH_FREE = ("config.methods", "config.architectures", "config.training", "errors", "runs", "metrics.collapse")
+TORCH_FREE = (
+    "config.methods",
+    "config.architectures",
+    "config.protocol",
+    "config.training",
+    "errors",
+    "runs",
+    "metrics.collapse",
+)
 
 
 def test_torch_free_tables_import_no_torch() -> None:

@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = attach(
         "Metrics": "lso.vae.metrics.evaluation",
         "Posterior": "lso.vae.protocols",
         "Prior": "lso.vae.protocols",
-        "Protocol": "lso.vae.config.training",
+        "Protocol": "lso.vae.config.protocol",
         "Run": "lso.vae.runs",
         "StandardNormal": "lso.vae.distributions.gaussian",
         "TrainConfig": "lso.vae.config.training",

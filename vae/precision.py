@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lso.vae.config.training import Precision
+from lso.vae.config.protocol import Precision
 
 Layer = Literal["LSTM", "convolution", "linear layer"]
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from lso.vae.config.architectures import architecture
 from lso.vae.config.methods import Method, parse_method
-from lso.vae.config.training import Precision, Protocol
+from lso.vae.config.protocol import Precision, Protocol
 from lso.vae.inference import refinement
 from lso.vae.inference.posterior import infer
 from lso.vae.models.dropout import use_dropout_noise

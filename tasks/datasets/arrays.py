@@ -14,7 +14,7 @@ from lso.tasks.datasets.download import Progress, file_hash
 from lso.tasks.datasets.image_dataset import RawImages
 from lso.tasks.datasets.splits import UNSPLIT
 from lso.tasks.task import require_path
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import DataError
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ import torch
 from lso.tasks.datasets.download import Progress, file_hash
 from lso.tasks.datasets.image_dataset import RawImages
 from lso.tasks.datasets.splits import UNSPLIT
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import DataError, UsageError
 
 GREY_LEVELS = 16  # levels above black

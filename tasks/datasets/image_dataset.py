@@ -11,7 +11,7 @@ from lso.tasks.datasets.overlap import count_overlap, overlap_notes
 from lso.tasks.datasets.preprocessing import mean_intensity, prepare_images, working_size
 from lso.tasks.datasets.splits import plan_splits
 from lso.tasks.task import fill_defaults, find_loader
-from lso.vae.config.training import Binarize, DataConfig
+from lso.vae.config.protocol import Binarize, DataConfig
 from lso.vae.data.dataset import SPLITS, Dataset, binarize
 
 

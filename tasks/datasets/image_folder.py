@@ -17,7 +17,7 @@ from lso.tasks.datasets.image_dataset import RawImages
 from lso.tasks.datasets.preprocessing import is_coloured, resize, set_channels, working_size
 from lso.tasks.datasets.splits import MIN_TO_SPLIT, UNSPLIT, permutation
 from lso.tasks.task import IMAGE_SUFFIXES, fill_defaults, require_path
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import DataError
 from lso.vae.utils.files import printable
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lso.tasks.datasets.download import Progress
 from lso.tasks.task import task
-from lso.vae.config.training import Binarize, DataConfig
+from lso.vae.config.protocol import Binarize, DataConfig
 from lso.vae.data.dataset import Data, Dataset, Split, binarize
 from lso.vae.utils.trust import Trust
 

@@ -14,7 +14,7 @@ from lso.tasks.datasets.download import Progress, RemoteFile, fetch, file_hash
 from lso.tasks.datasets.image_dataset import RawImages
 from lso.tasks.datasets.splits import validation_size
 from lso.tasks.task import require_path
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import DataError
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")

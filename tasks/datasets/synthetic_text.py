@@ -11,7 +11,7 @@ from lso.tasks.datasets.download import Progress
 from lso.tasks.datasets.line_reader import TextLines
 from lso.tasks.datasets.text_dataset import RawTexts
 from lso.tasks.datasets.text_files import load as load_files
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import SPLITS
 from lso.vae.utils.random import generator
 

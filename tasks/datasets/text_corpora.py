@@ -11,7 +11,7 @@ from lso.tasks.datasets.splits import UNSPLIT
 from lso.tasks.datasets.text_dataset import RawTexts
 from lso.tasks.datasets.vocabulary import parse_vocabulary
 from lso.tasks.task import require_path, task
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import SPLITS
 from lso.vae.errors import DataError
 

@@ -14,7 +14,7 @@ from lso.tasks.datasets.splits import UNSPLIT, SplitPlan, plan_splits
 from lso.tasks.datasets.tokenizers import Tokenizer, choose_joiner
 from lso.tasks.datasets.vocabulary import commonest_tokens, read_vocabulary
 from lso.tasks.task import require_path
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import SPLITS, Dataset
 from lso.vae.errors import DataError

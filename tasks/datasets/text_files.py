@@ -11,7 +11,7 @@ from lso.tasks.datasets.splits import UNSPLIT
 from lso.tasks.datasets.text_dataset import RawTexts, build_dataset
 from lso.tasks.datasets.tokenizers import TOKENIZERS, Split, tokenizer
 from lso.tasks.task import check_settings, fill_defaults, find_loader, require_path
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import SPLITS, Dataset
 from lso.vae.errors import DataError, UsageError
 from lso.vae.utils.trust import Trust

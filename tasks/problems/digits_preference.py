@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from lso.tasks.datasets.digits import load
 from lso.tasks.datasets.image_dataset import split_images
 from lso.tasks.goals import Goal
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import Split
 from lso.vae.runs import Run
 from lso.vae.utils.random import generator

@@ -20,7 +20,7 @@ from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.datasets.splits import UNSPLIT
 from lso.tasks.datasets.text_dataset import RawTexts
 from lso.tasks.goals import Goal
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError, UsageError
 from lso.vae.runs import Run

@@ -20,7 +20,7 @@ from lso.tasks.datasets.text_dataset import RawTexts
 from lso.tasks.goals import Goal
 from lso.tasks.problems.expression_grammar import WORDS, Evaluator, draw_expressions, parse
 from lso.tasks.task import require_path
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError
 from lso.vae.runs import Run

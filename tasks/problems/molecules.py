@@ -24,7 +24,7 @@ from lso.tasks.problems.molecule_files import (
 from lso.tasks.problems.molecule_scores import SCORES, SUMMARIES
 from lso.tasks.task import fill_defaults, require_path
 from lso.tasks.training.experiment import reload_dataset
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import DataError
 from lso.vae.runs import Run
 from lso.vae.utils.random import generator

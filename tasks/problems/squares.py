@@ -17,7 +17,7 @@ from lso.tasks.datasets.download import Progress
 from lso.tasks.datasets.image_dataset import RawImages
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.goals import Goal
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import Dataset, to_unit
 from lso.vae.errors import UsageError
 from lso.vae.runs import Run

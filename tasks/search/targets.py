@@ -27,7 +27,8 @@ from lso.tasks.datasets.preprocessing import border_median, mean_intensity, prep
 from lso.tasks.datasets.tokenizers import TOKENIZERS, Tokenizer, tokenizer
 from lso.tasks.task import ARRAY_SUFFIXES, TASKS, TEXT_SUFFIXES, fill_defaults, require_path
 from lso.tasks.training.experiment import reload_dataset
-from lso.vae.config.training import Binarize, DataConfig, from_dict
+from lso.vae.config.protocol import Binarize, DataConfig
+from lso.vae.config.training import from_dict
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import SPLITS, Data, Split, take_batch, to_unit
 from lso.vae.data.dataset import binarize as draw

@@ -9,7 +9,8 @@ from lso.tasks.datasets.tokenizers import TOKENIZERS
 from lso.tasks.task import check_settings, fill_defaults, infer_task, likelihood_for, require_path, task
 from lso.vae.config.architectures import ARCHITECTURES, architecture
 from lso.vae.config.methods import Method, method, parse_method
-from lso.vae.config.training import Protocol, TrainConfig, from_dict, load_config
+from lso.vae.config.protocol import Protocol
+from lso.vae.config.training import TrainConfig, from_dict, load_config
 from lso.vae.errors import UsageError
 from lso.vae.utils.trust import Trust, require_trust
 

@@ -22,7 +22,7 @@ from lso.cli.console import (
 from lso.cli.options import seconds
 from lso.cli.progress.bars import Bar, Reading
 from lso.cli.progress.training import brief_text, metrics_text
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import UsageError
 
 

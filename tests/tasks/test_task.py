@@ -11,7 +11,7 @@ import pytest
 from lso.tasks.task import TASKS, fill_defaults, infer_task, likelihood_for, task
 from lso.tasks.training.plan import plan
 from lso.vae.config.architectures import ARCHITECTURES
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import DataError, UsageError
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lso.vae import distributed
-from lso.vae.config.training import Protocol, TrainConfig
+from lso.vae.config.protocol import Protocol
+from lso.vae.config.training import TrainConfig
 from lso.vae.errors import LsoError
 from lso.vae.launch import process_info
 from lso.vae.runs import Run

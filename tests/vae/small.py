@@ -11,7 +11,8 @@ from torch import Tensor
 from lso.vae import runs
 from lso.vae.config.architectures import ARCHITECTURES, BASELINES, Architecture, architecture
 from lso.vae.config.methods import METHODS, Method, method, parse_method
-from lso.vae.config.training import Protocol, TrainConfig
+from lso.vae.config.protocol import Protocol
+from lso.vae.config.training import TrainConfig
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import Dataset, binarize, take_batch
 from lso.vae.models.vae import VAE, build

@@ -19,7 +19,7 @@ from lso.vae import DiagonalGaussian, Likelihood, Posterior, Prior, StandardNorm
 from lso.vae.config import components, methods
 from lso.vae.config.components import Component, NoiseSpec
 from lso.vae.config.methods import Method, MethodSpec
-from lso.vae.config.training import Monitor, Protocol
+from lso.vae.config.protocol import Monitor, Protocol
 from lso.vae.data.dataset import take_batch
 from lso.vae.distributions.categorical import Categorical
 from lso.vae.distributions.families import make_posterior, make_prior, take_rows

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lso.vae import precision as precisions
 from lso.vae.checkpoint import load_model, pack_model
-from lso.vae.config.training import Precision, Protocol, from_toml, to_toml
+from lso.vae.config.protocol import Precision, Protocol
+from lso.vae.config.training import from_toml, to_toml
 from lso.vae.errors import UsageError
 from lso.vae.precision import Layer, explain_slowdown, explain_unsupported, list_layers, to_float32
 from lso.vae.runs import Run

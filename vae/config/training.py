@@ -21,13 +21,7 @@ from lso.vae.config.methods import (
     parameters,
     renamed_parameters,
 )
-from lso.vae.config.protocol import METHOD, RENAMED_PROTOCOL, SEED, TRAINING_OPTIMIZERS
-from lso.vae.config.protocol import Binarize as Binarize
-from lso.vae.config.protocol import DataConfig as DataConfig
-from lso.vae.config.protocol import Monitor as Monitor
-from lso.vae.config.protocol import Precision as Precision
-from lso.vae.config.protocol import Protocol as Protocol
-from lso.vae.config.protocol import TrainingOptimizer as TrainingOptimizer
+from lso.vae.config.protocol import METHOD, RENAMED_PROTOCOL, SEED, TRAINING_OPTIMIZERS, DataConfig, Protocol
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.deprecation import translate_old_names
 from lso.vae.utils.settings import Setting, field_settings

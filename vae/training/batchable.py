@@ -6,7 +6,8 @@ from typing import Any
 
 from lso.vae.config.architectures import ARCHITECTURES
 from lso.vae.config.methods import Method
-from lso.vae.config.training import Protocol, TrainConfig
+from lso.vae.config.protocol import Protocol
+from lso.vae.config.training import TrainConfig
 
 MOST = 16  # trainings in one lockstep: more were not faster, and each keeps its own data and best weights in memory
 # The fields in which trainings in lockstep may differ. All others are read from the first training only, so they have

@@ -11,7 +11,7 @@ import torch
 
 from lso.tasks.datasets.arrays import as_images, as_labels, load_arrays
 from lso.tasks.datasets.image_dataset import load_dataset
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError
 

@@ -15,7 +15,7 @@ from lso.tasks.datasets.download import RemoteFile, file_hash
 from lso.tasks.datasets.image_dataset import RawImages, load_dataset, split_images
 from lso.tasks.datasets.loading import load_dataset as load_any
 from lso.tasks.datasets.splits import UNSPLIT
-from lso.vae.config.training import Binarize, DataConfig
+from lso.vae.config.protocol import Binarize, DataConfig
 from lso.vae.data.dataset import SPLITS, Dataset, to_unit
 from lso.vae.errors import DataError, UsageError
 

@@ -14,7 +14,7 @@ from PIL import Image
 from lso.tasks.datasets import image_folder as folders
 from lso.tasks.datasets.image_dataset import load_dataset
 from lso.tasks.datasets.image_folder import ImageFiles, image_files, read_files
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import SPLITS
 from lso.vae.errors import DataError
 from tests.tasks.pictures import folder_of_digits, photo, shade

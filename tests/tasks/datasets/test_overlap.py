@@ -13,7 +13,7 @@ from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.datasets.overlap import count_overlap, overlap_notes
 from lso.tasks.datasets.text_files import text_dataset
 from lso.tasks.training.experiment import train
-from lso.vae.config.training import Binarize, DataConfig
+from lso.vae.config.protocol import Binarize, DataConfig
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import Dataset
 

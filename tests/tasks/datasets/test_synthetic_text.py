@@ -9,7 +9,7 @@ from lso.tasks.datasets import synthetic_text as synthetic
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.task import fill_defaults, task
 from lso.tasks.training.plan import plan
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import Dataset, take_batch
 from lso.vae.vocabulary import END, START
 

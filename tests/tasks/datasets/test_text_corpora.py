@@ -18,7 +18,7 @@ from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.datasets.packing import encode_lines
 from lso.tasks.datasets.text_corpora import CORPORA, PublishedCorpus
 from lso.tasks.datasets.tokenizers import tokenizer
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import SPLITS, Dataset
 from lso.vae.errors import DataError
 

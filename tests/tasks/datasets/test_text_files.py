@@ -14,7 +14,7 @@ from lso.tasks.datasets.tokenizers import tokenizer
 from lso.tasks.task import infer_task
 from lso.tasks.training import experiment
 from lso.tasks.training.plan import plan
-from lso.vae.config.training import Binarize, DataConfig
+from lso.vae.config.protocol import Binarize, DataConfig
 from lso.vae.data.dataset import SPLITS, Dataset, Split
 from lso.vae.errors import DataError, UsageError
 

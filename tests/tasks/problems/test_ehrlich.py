@@ -10,7 +10,7 @@ from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.problems import ehrlich
 from lso.tasks.problems.ehrlich import Ehrlich, build_structure, known
 from lso.tasks.training.plan import plan
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import UsageError
 
 SIZES = (

@@ -13,7 +13,7 @@ from lso.tasks.problems import expressions
 from lso.tasks.problems.expression_grammar import parse
 from lso.tasks.problems.expressions import FILE_STEM, TARGET, known, load, score
 from lso.tasks.training.plan import plan
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import DataError
 
 FILE = "expr/equation2_15_dataset.txt.gz"

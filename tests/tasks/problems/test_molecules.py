@@ -27,7 +27,8 @@ from lso.tasks.problems.molecules import GOALS, TEST_MOLECULES, VALIDATION_MOLEC
 from lso.tasks.task import task
 from lso.tasks.training.experiment import train
 from lso.tasks.training.plan import plan
-from lso.vae.config.training import DataConfig, to_toml
+from lso.vae.config.protocol import DataConfig
+from lso.vae.config.training import to_toml
 from lso.vae.data.dataset import SPLITS, Dataset
 from lso.vae.errors import DataError
 from lso.vae.runs import Run

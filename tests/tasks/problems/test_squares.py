@@ -15,7 +15,7 @@ from lso.tasks.goals import Goal
 from lso.tasks.problems.squares import draw_squares, grid_search, is_one_square, known, load, score
 from lso.tasks.search.initial_data import goal_objective
 from lso.tasks.training.plan import plan
-from lso.vae.config.training import DataConfig
+from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import UsageError
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lso.tasks.datasets.image_dataset import load_dataset
 from lso.tasks.search.targets import Targets, load_targets
-from lso.vae.config.training import Binarize, DataConfig
+from lso.vae.config.protocol import Binarize, DataConfig
 from lso.vae.data.dataset import to_unit
 from lso.vae.errors import DataError
 from tests.tasks.pictures import folder_of_digits, photo, shade

@@ -22,7 +22,7 @@ from lso.vae.config.components import (
     SquaredReencoding,
 )
 from lso.vae.config.methods import METHODS, method, parameters, parse_method
-from lso.vae.config.training import Protocol
+from lso.vae.config.protocol import Protocol
 from lso.vae.distributions.pixels import LIKELIHOODS
 from lso.vae.errors import UsageError
 from lso.vae.inference.posterior import posterior

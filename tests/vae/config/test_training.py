@@ -9,17 +9,8 @@ import pytest
 from lso.vae.config.architectures import ARCHITECTURES, architecture
 from lso.vae.config.components import Aggressive
 from lso.vae.config.methods import method
-from lso.vae.config.training import (
-    DataConfig,
-    Protocol,
-    TrainConfig,
-    from_dict,
-    from_folder,
-    from_toml,
-    load_config,
-    to_dict,
-    to_toml,
-)
+from lso.vae.config.protocol import DataConfig, Protocol
+from lso.vae.config.training import TrainConfig, from_dict, from_folder, from_toml, load_config, to_dict, to_toml
 from lso.vae.errors import UsageError
 from tests.vae.small import BASELINE_METHODS, PAIRS, example, kind_of, small_networks
 

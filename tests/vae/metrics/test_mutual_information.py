@@ -60,7 +60,7 @@ def test_on_short_yelp_a_code_of_length_alone_scores_181_in_mixed_batches_and_no
     data_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lso.tasks.datasets.loading import load_dataset
-    from lso.vae.config.training import DataConfig
+    from lso.vae.config.protocol import DataConfig
 
     data = DataConfig(task="short-yelp", path=str(data_path("yelp_short")))
     corpus = load_dataset(data, "none", 0).corpus("validation")

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 from lso.vae.config.components import LogProbReencoding, SquaredReencoding
 from lso.vae.config.methods import method
-from lso.vae.config.training import Protocol
+from lso.vae.config.protocol import Protocol
 from lso.vae.distributions.categorical import Categorical
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.distributions.pixels import Bernoulli

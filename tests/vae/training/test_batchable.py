@@ -6,7 +6,8 @@ from typing import Any, get_args
 import pytest
 
 from lso.vae.config.methods import Method, method
-from lso.vae.config.training import SECTIONS, Protocol, TrainConfig
+from lso.vae.config.protocol import Protocol
+from lso.vae.config.training import SECTIONS, TrainConfig
 from lso.vae.errors import UsageError
 from lso.vae.training.batchable import MEMBER_FIELDS, batch_key
 from tests.vae.small import config

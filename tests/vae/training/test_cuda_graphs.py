@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lso.vae.config.training import Protocol
+from lso.vae.config.protocol import Protocol
 from lso.vae.training.cuda_graphs import MAX_RECORDINGS, WARM, Record, Replayed, Run, cuda_graphs
 from lso.vae.training.step import (
     BOTH,

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lso.vae.config.methods import Method
-from lso.vae.config.training import Precision, Protocol
+from lso.vae.config.protocol import Precision, Protocol
 from lso.vae.models.vae import build
 from lso.vae.training.batched import stack, step_together
 from lso.vae.training.step import State, StepInputs, StepNoise, draw_noise, fresh_state, step

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lso.vae.config.components import Reencoding
 from lso.vae.config.methods import METHODS
-from lso.vae.config.training import Protocol
+from lso.vae.config.protocol import Protocol
 from lso.vae.objectives.reencoding import penalize
 from lso.vae.training.step import State, StepInputs, StepNoise, draw_noise, fresh_state, step
 from lso.vae.utils.random import generator
