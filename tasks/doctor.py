@@ -44,14 +44,8 @@ def check_run(path: str | Path, *, accept_changes: bool = False) -> list[RunFind
     findings = [_status(run, info)]
     if run.seals is None:
         findings.append(RunFinding("note", UNSEALED_NOTE, "The hashes are written when the run is continued."))
-    if kind == "train":
-        for look in (_config, _data, _model, _last, _metrics, _pages):
-            findings += _run_check(look, run)
-    elif "every" in info.get("search", {}):
-        findings += _run_check(_retraining, run)
-    else:
-        findings += _run_check(_search, run)
-        findings += _run_check(_black_box, run) if _is_black_box(run) else []
+    for look in LOOKS["retraining" if "every" in info.get("search", {}) else kind]:
+        findings += _run_check(look, run)
     if run.verdict:
         findings.append(RunFinding("problem", run.verdict))
     if told := caution(info):
@@ -199,6 +193,8 @@ def _parts(run: Run) -> list[Path]:
 
 
 def _black_box(run: Run) -> Iterator[RunFinding]:
+    if not _is_black_box(run):
+        return
     from lso.analysis.diagnosis import diagnose, diagnostics_from_records, diagnostics_from_report
     from lso.results.export import read_evaluations
 
@@ -282,3 +278,11 @@ def _versions(info: dict[str, Any]) -> Iterator[RunFinding]:
     changed = [f"{name} {then[name]} then, {now[name]} now" for name in then if then[name] != now[name]]
     if changed:
         yield RunFinding("note", "; ".join(changed), "A resumed run may differ in the last digits.")
+
+
+# What is looked at in the folder of a run, by its kind.
+LOOKS: Mapping[str, Sequence[Callable[[Run], Iterator[RunFinding]]]] = {
+    "train": (_config, _data, _model, _last, _metrics, _pages),
+    "search": (_search, _black_box),
+    "retraining": (_retraining,),
+}

@@ -34,38 +34,29 @@ SEEDS_APART = Limit(care=0.25, doubt=1.0)
 FRUITLESS = ("decoder_ignores_latent", "stands_still", "invalid", "failed")  # statuses of searches that ended early
 
 
-def describe_lost(count: Callable[[str], int]) -> str:
-    """Name what became of the calls that scored no new valid object, given their numbers by kind."""
-    kinds = ("duplicate", "invalid", "failed", "timed_out")
-    return ", ".join(f"{count(kind)} {kind.replace('_', ' ')}" for kind in kinds if count(kind))
+def facts_of_calls(count: Callable[[str], int]) -> Facts:
+    """How many calls scored a new valid object, and what became of the others, given their numbers by kind."""
+    calls, unique, kinds = count("calls"), count("unique"), ("duplicate", "invalid", "failed", "timed_out")
+    lost = ", ".join(f"{count(kind)} {kind.replace('_', ' ')}" for kind in kinds if count(kind))
+    return {"calls": calls, "unique": unique, "lost": lost, "wasted": 1 - unique / max(1, calls)}
 
 
 def _measure_calls(group: Group) -> Facts:
-    calls, unique = group.total("calls"), group.total("unique")
-    return {
-        "calls": calls,
-        "unique": unique,
-        "lost": describe_lost(group.total),
-        "wasted": 1 - unique / max(1, calls),
-        "early": sum(trace.status in FRUITLESS for trace in group.traces),
-        "searches": len(group.traces),
-    }
+    early = sum(trace.status in FRUITLESS for trace in group.traces)
+    return {**facts_of_calls(group.total), "early": early, "searches": len(group.traces)}
 
 
 def _measure_progress(group: Group) -> Facts:
     value = group.joined("value")
     value = value[torch.isfinite(value)]
-    total, stuck, drawn, worse = (
-        len(group.traces),
-        sum(trace.in_design for trace in group.traces),
-        sum(trace.unsearched for trace in group.traces),
-        sum(trace.behind for trace in group.traces),
-    )
+    total, spec = len(group.traces), group.traces[0].spec
+    stuck, drawn = sum(trace.in_design for trace in group.traces), sum(trace.unsearched for trace in group.traces)
+    worse = sum(trace.behind for trace in group.traces)
     return {
         "equal": len(value) > 1 and bool((value == value[0]).all()),
         "value": float(value[0]) if len(value) else math.nan,
-        "control": group.traces[0].spec.control,
-        "label": group.traces[0].spec.label,
+        "control": spec.control,
+        "label": spec.label,
         "total": total,
         "improved": total - stuck - drawn,
         "drawn": drawn,

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lso.analysis.black_box_verdict import MIN_TYPICAL, WASTED_CALLS, describe_lost
+from lso.analysis.black_box_verdict import MIN_TYPICAL, WASTED_CALLS, facts_of_calls
 from lso.analysis.latent_dimensions import decode_on_cpu
 from lso.analysis.verdict import ATYPICAL_BEST
 from lso.black_box.budget import call_category
@@ -272,13 +272,8 @@ def _measure_model(s: RetrainingSummary) -> Facts:
 
 
 def _measure_calls(s: RetrainingSummary) -> Facts:
-    calls, unique = s.counters["calls"], s.counters["unique"]
-    return {
-        "calls": pluralize(calls, "call"),
-        "unique": unique,
-        "lost": describe_lost(s.counters.__getitem__),
-        "wasted": 1 - unique / max(1, calls),
-    }
+    facts = facts_of_calls(s.counters.__getitem__)
+    return {**facts, "calls": pluralize(facts["calls"], "call")}
 
 
 def _measure_retraining(s: RetrainingSummary) -> Facts:
