@@ -129,6 +129,12 @@ def test_searching_before_any_training_says_in_two_lines_what_to_do(lso: Lso) ->
     assert len(result.stderr.splitlines()) == 2
 
 
+@pytest.mark.parametrize("flag", ["--starts", "--max-steps"])
+def test_a_number_out_of_the_range_of_its_flag(lso: Lso, run: Run, flag: str) -> None:
+    result = lso("optimize", "--target", "test:2", flag, 0)
+    assert result.exit_code == 2 and f"'{flag}': 0 is not in the range x>=1" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -140,8 +146,6 @@ def test_searching_before_any_training_says_in_two_lines_what_to_do(lso: Lso) ->
         (["--target", "test:2", "--control", "newton"], "unknown control"),
         (["--target", "test:2", "--start", "mena"], "Did you mean 'mean'?"),
         (["--target", "test:2", "--loss", "mse"], "loss"),
-        (["--target", "test:2", "--starts", "0"], "starts >= 1"),
-        (["--target", "test:2", "--max-steps", "0"], "max_steps >= 1"),
         (["--target", "test:2", "--tol", "-1"], "tol >= 0"),
         (["--target", "test:2", "--optimizer", "lbfgs", "--lr", "1"], "no learning rate"),
     ],
