@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lso.tasks.training.repeated_evaluation import Spread
     from lso.vae.metrics.evaluation import Metrics
     from lso.vae.metrics.inference_gap import Gaps
+    from lso.vae.runs import Run
 
 
 MIN_GAP_SAMPLES = 50  # importance samples; with fewer the approximation gap is understated too much
@@ -99,9 +100,22 @@ def evaluate(
             )
     finally:
         counting.close()
-    metrics, spreads = evaluations[0], repeated_evaluation.summarize_repeats(evaluations) if repeats > 1 else {}
+    spreads = repeated_evaluation.summarize_repeats(evaluations) if repeats > 1 else {}
+    _conclude(
+        console, training, evaluations[0], spreads, measured_gaps, f"--limit: {n:,} of {whole}" if n < len(data) else ""
+    )
+
+
+def _conclude(
+    console: Console,
+    training: "Run",
+    metrics: "Metrics",
+    spreads: "Mapping[str, Spread]",
+    measured_gaps: "Gaps | None",
+    cut: str,
+) -> None:
+    """Print the metrics, their spread over seeds and the gaps; ``cut`` says if not all data were taken."""
     spreads = {name: spread for name, spread in spreads.items() if name not in _undefined_metrics(metrics)}
-    cut = f"--limit: {n:,} of {whole}" if n < len(data) else ""
     values = dataclasses.asdict(metrics) | dict.fromkeys(_undefined_metrics(metrics))
     content = {"run": training.path, "cut": cut, "verdict": training.verdict, **values}
     if spreads:
@@ -115,7 +129,8 @@ def evaluate(
         console.table(("dimension", "variance", "KL", "decoder use", "re-encoding"), _dimension_rows(metrics))
     if spreads:
         console.result()
-        columns = (f"over {repeats} seeds", "mean", "standard deviation", "variance", "least", "most")
+        seeds = len(next(iter(spreads.values())).values)
+        columns = (f"over {seeds} seeds", "mean", "standard deviation", "variance", "least", "most")
         console.table(columns, _spread_rows(spreads))
     if measured_gaps is not None:
         console.result()

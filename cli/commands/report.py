@@ -42,24 +42,13 @@ def report(
                 "Name the sweep alone, or name its runs one by one.",
             )
         return _report_sweep(sweeps[0], out, accept_changes, console)
-    compared = [open_run(path, console, accept_changes=accept_changes) for path in paths or ()]
-    kinds = {run.require() for run in compared}
-    if not compared:
-        raise UsageError("no runs were named", "Name one or more run folders; `lso list runs` shows them.")
-    if len(kinds) > 1:
-        names = [
-            ", ".join(display_path(run.path) for run in compared if run.kind == kind) for kind in ("train", "search")
-        ]
-        raise UsageError(
-            f"trainings ({names[0]}) and searches ({names[1]}) cannot be compared with each other",
-            "Make one report of each kind.",
-        )
+    compared = _open_comparable(paths or [], accept_changes, console)
     folder = runs.choose_folder("report", out)
     console.loading()
     from lso.reports import comparison, data_notes
 
     banners: list[str] = []
-    training = kinds == {"train"}
+    training = compared[0].kind == "train"
     compare = comparison.compare_runs if training else comparison.compare_searches
     with whole_folder(folder) as half:
         page = folder / compare(compared, half).name
@@ -78,6 +67,23 @@ def report(
             console.result(f"{run.path.name}: {doubt}")
     console.note(table.note)
     console.result(f"report: {display_path(page)}")
+
+
+def _open_comparable(paths: list[Path], accept_changes: bool, console: Console) -> list[runs.Run]:
+    """Open run folders, and refuse none, or trainings and searches together."""
+    compared = [open_run(path, console, accept_changes=accept_changes) for path in paths]
+    kinds = {run.require() for run in compared}
+    if not compared:
+        raise UsageError("no runs were named", "Name one or more run folders; `lso list runs` shows them.")
+    if len(kinds) > 1:
+        names = [
+            ", ".join(display_path(run.path) for run in compared if run.kind == kind) for kind in ("train", "search")
+        ]
+        raise UsageError(
+            f"trainings ({names[0]}) and searches ({names[1]}) cannot be compared with each other",
+            "Make one report of each kind.",
+        )
+    return compared
 
 
 def _report_sweep(root: Path, out: Path | None, accept_changes: bool, console: Console) -> None:
