@@ -93,3 +93,6 @@ class RetrainingSession:
     timeout: float | None = same_setting(BlackBoxConfig, "timeout")
     chunk: int = same_setting(BlackBoxConfig, "chunk")
     max_failures: int = same_setting(BlackBoxConfig, "max_failures")
+
+    def __post_init__(self) -> None:
+        check_fields(self)

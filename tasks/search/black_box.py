@@ -22,14 +22,13 @@ from lso.space import LatentSpace
 from lso.tasks.goals import Goal, SearchTarget
 from lso.tasks.search.gradient import freeze_decoder
 from lso.tasks.search.initial_data import goal_objective, known_codes
-from lso.tasks.search.options import BlackBoxConfig
+from lso.tasks.search.options import BlackBoxConfig, BlackBoxSession
 from lso.tasks.search.targets import Targets, load_data, parse_split
 from lso.vae import runs
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
 from lso.vae.utils.files import Lock
 from lso.vae.utils.trust import Trust
-from lso.vae.utils.validation import require
 
 # Statuses other than ``finished``: of several searches the first of these stands for all.
 EARLY_STATUSES = ("stopped", "failed", "decoder_ignores_latent", "stands_still", "invalid", "max_calls")
@@ -67,7 +66,7 @@ def search_black_box(
         callback: makes the callback of one search, from its name and objective.
         told: called once, before the search, with sentences on how the targets were read, if there are any.
     """
-    require(seeds >= 1, "seeds >= 1", seeds, "3 to 10 show whether the initial design matters.")
+    BlackBoxSession(seeds=seeds, limit=limit)  # checks them
     goal = sought.goal(run)
     if goal is None and (config.workers or config.timeout is not None):
         raise UsageError(

@@ -23,7 +23,7 @@ from lso.results.result import Result
 from lso.space import LatentSpace
 from lso.tasks.goals import Goal
 from lso.tasks.search.initial_data import goal_objective
-from lso.tasks.search.options import SearchConfig
+from lso.tasks.search.options import GradientSession, SearchConfig
 from lso.tasks.search.targets import GREY, Targets, load_data
 from lso.tasks.training.experiment import resolve_device
 from lso.vae import runs
@@ -31,7 +31,6 @@ from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.runs import Run
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.random import generator
-from lso.vae.utils.validation import require
 
 # What a report says of the values before a pixel or token, on which an autoregressive decoder is conditioned.
 IMAGE_CONTEXTS = {
@@ -85,11 +84,11 @@ def search_targets(
         DataError: if the targets cannot be read or do not fit the model.
         RunError: if the run has no model, or the folder ``out`` is taken.
     """
+    GradientSession(control=control, limit=limit)  # checks them
     resolve_optimizer(config.optimizer, config.lr, {})  # a wrong name must not leave a run folder behind
     decoder, space, where = freeze_decoder(run, device)
     targets = load_data(run, target, pixels=pixels)
     if limit is not None:
-        require(limit >= 1, "limit >= 1", limit, "Leave it out to search for all targets.")
         targets = targets.first(limit)
     if told is not None:
         told(targets.notes)

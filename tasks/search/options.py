@@ -109,7 +109,16 @@ class GradientSession:
         heading=GRADIENT,
         metavar="NAME",
     )
-    limit: int | None = setting(None, "Search for the first N targets only.", heading=LIMITS, least=1)
+    limit: int | None = setting(
+        None,
+        "Search for the first N targets only.",
+        heading=LIMITS,
+        least=1,
+        remedy="Leave it out to search for all targets.",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @documented
@@ -224,3 +233,6 @@ class BlackBoxSession:
         remedy="3 to 10 show whether the initial design matters.",
     )
     limit: int | None = same_setting(GradientSession, "limit")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
