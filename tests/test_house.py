@@ -20,7 +20,7 @@ FLOORS = {"vae": "lso.vae", "lso": "lso", "tasks": "lso.tasks", "cli": "lso.cli"
 ROOMS: Mapping[str, Sequence[str]] = {
     "lso.vae": (
         "errors",
-        "utils vocabulary launch",
+        "utils vocabulary launch callbacks",
         "config distributed",
         "precision protocols",
         "distributions",

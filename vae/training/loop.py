@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lso.vae import distributed, runs
+from lso.vae.callbacks import Callback, Event
 from lso.vae.checkpoint_selection import is_eligible
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.dataset import Dataset, count_units, draw_batch, epoch_batches, take_batch
@@ -57,7 +58,7 @@ def train_model(
     *,
     start: VAE | None = None,
     device: torch.device | str = "cpu",
-    callback: TrainingCallback | None = None,
+    callback: Callback | None = None,
     limits: Limits = Limits(),
 ) -> Run:
     """Train a VAE into a new run folder.
@@ -96,7 +97,7 @@ def resume_training(
     dataset: Dataset,
     *,
     device: torch.device | str = "cpu",
-    callback: TrainingCallback | None = None,
+    callback: Callback | None = None,
     limits: Limits = Limits(),
 ) -> Run:
     """Continue a run from its last checkpoint, or from the start if it was cut before the first.
@@ -151,11 +152,12 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
     """Run a session inside the block, and record in the run folder how it ended, whatever ended it."""
     trainer.clock = time.monotonic() - trainer.position.seconds
     trainer.deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
-    planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
     if trainer.caution:
-        trainer.callback.warn(trainer.caution)
-    trainer.callback.start(trainer.run, planned, trainer.position.step)
-    reason = ""
+        trainer.callback.on_log(_event(trainer, text=trainer.caution, warning=True))
+    config = trainer.config
+    sizes = {"epochs": config.protocol.epochs, "latent_dim": config.architecture.latent_dim}
+    trainer.callback.on_start(_event(trainer, values=sizes))
+    reason = sentence = ""
     try:
         try:
             yield
@@ -166,10 +168,20 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
             closing.stop(trainer, reason)
         elif is_main_process():
             closing.finish(trainer)
+        sentence = trainer.run.info["sentence"] if is_main_process() else ""
     except (Exception, KeyboardInterrupt) as error:  # e.g. a full disk, Ctrl-C: the last checkpoint stays valid
         if is_main_process():
             runs.record_end(trainer.run, error)
         raise
+    finally:
+        trainer.callback.on_end(_event(trainer, text=sentence))
+
+
+def _event(trainer: Trainer, **values: Any) -> Event:
+    """What the callback is told: the steps done and planned, unless ``values`` say otherwise."""
+    planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
+    about: dict[str, Any] = {"done": trainer.position.step, "total": planned, **values}
+    return Event(work="training", name=trainer.run.path.name, source=trainer.run, **about)
 
 
 class _TrainingInterrupted(Exception):
@@ -179,7 +191,7 @@ class _TrainingInterrupted(Exception):
 def _check_stop(trainer: Trainer) -> None:
     """Raise `_TrainingInterrupted` if any process has a reason to end the session."""
     late = "reached the time limit" if time.monotonic() >= trainer.deadline else None
-    if reason := distributed.any_process_reason(late or trainer.callback.stop()):
+    if reason := distributed.any_process_reason(late or trainer.callback.should_stop()):
         raise _TrainingInterrupted(reason)
 
 
@@ -245,7 +257,7 @@ def after_step(trainer: Trainer, info: StepMetrics, count: int, inner: int = 0) 
     position = trainer.position
     done = {"batch": position.batch + 1, "step": position.step + 1, "inner": position.inner + inner}
     trainer.position = replace(position, **done)
-    trainer.callback.step(trainer.position.step)
+    trainer.callback.on_step(_event(trainer))
     if trainer.position.step % READ_EVERY == 0:
         check_finite(trainer)
     took = trainer.saving * trainer.lockstep_size
@@ -336,7 +348,7 @@ def _end_epoch(trainer: Trainer) -> None:
         bad_epochs=0 if kept else position.bad_epochs + 1,
         lines=lines,
     )
-    trainer.callback.epoch(row)
+    trainer.callback.on_epoch(_event(trainer, done=position.epoch, total=config.protocol.epochs, values=row))
 
 
 def _validated(trainer: Trainer) -> tuple[dict[str, Any], Posterior | None]:

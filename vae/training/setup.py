@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lso.vae import checkpoint, distributed, runs
+from lso.vae.callbacks import Callback
 from lso.vae.config.training import TrainConfig, to_dict
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import LsoError, RunError, UsageError
@@ -17,7 +18,6 @@ from lso.vae.launch import is_main_process, process_info
 from lso.vae.models.vae import VAE, build
 from lso.vae.precision import explain_slowdown, explain_unsupported
 from lso.vae.runs import Run
-from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.training.random_layers import require_no_own_randomness
 from lso.vae.training.state import Trainer, at_start, restore, update_status
 from lso.vae.training.step import fresh_state
@@ -49,7 +49,7 @@ def create_trainer(
     *,
     start: VAE | None = None,
     device: torch.device | str = "cpu",
-    callback: TrainingCallback | None = None,
+    callback: Callback | None = None,
 ) -> Trainer:
     """Create a run folder and a trainer before its first step.
 
@@ -93,13 +93,13 @@ def create_trainer(
         runs.create(path, "train", info, config, files)
     run = Run(distributed.broadcast_object(path), made=is_main_process())
     state = fresh_state(model.to(device), config.method, config.protocol)
-    trainer = at_start(config, dataset, run, state, callback or TrainingCallback())
+    trainer = at_start(config, dataset, run, state, callback or Callback())
     trainer.caution = caution
     return trainer
 
 
 def restore_trainer(
-    run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", callback: TrainingCallback | None = None
+    run: Run, dataset: Dataset, *, device: torch.device | str = "cpu", callback: Callback | None = None
 ) -> Trainer:
     """Return the trainer of an existing run at its last checkpoint, or at the start if it has none yet."""
     if dataset.hash() != run.info["dataset"]["hash"]:
@@ -111,7 +111,7 @@ def restore_trainer(
     model = _build(config, dataset, begun).to(device)
     caution = _precision(config, model, device)
     state = fresh_state(model, config.method, config.protocol)
-    trainer = at_start(config, dataset, run, state, callback or TrainingCallback())
+    trainer = at_start(config, dataset, run, state, callback or Callback())
     trainer.caution = caution
     restore(trainer)
     _require_same(config, run.info["dataset"]["hash"], trainer.position.step)  # all have read before one writes

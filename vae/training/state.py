@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lso.vae import checkpoint, runs
+from lso.vae.callbacks import Callback
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import Data, Dataset, count_batches
@@ -25,7 +26,6 @@ from lso.vae.objectives.kl_schedules import kl_weight
 from lso.vae.runs import Run
 from lso.vae.training import aggressive
 from lso.vae.training.aggressive import Plan
-from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.training.cuda_graphs import Replayed, cuda_graphs
 from lso.vae.training.step import State
 from lso.vae.utils.files import append, replace_file, utf8, writing
@@ -98,7 +98,7 @@ class Trainer:
     best: dict[str, Tensor]
     codes: DiagonalGaussian | None
     totals: Tensor
-    callback: TrainingCallback
+    callback: Callback
     steps_per_epoch: int
     clock: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
@@ -108,7 +108,7 @@ class Trainer:
     caution: str = ""
 
 
-def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, callback: TrainingCallback) -> Trainer:
+def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, callback: Callback) -> Trainer:
     """Return a trainer before the first step, with the data on the device of the model."""
     device = next(state.model.parameters()).device
     several = process_info().count > 1  # their all-reduce within a step can be neither recorded nor compiled
