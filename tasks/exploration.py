@@ -17,6 +17,7 @@ from lso.vae.data.dataset import Data, Dataset, split_passes, take_batch
 from lso.vae.distributions.families import concatenate_posteriors, map_tensors
 from lso.vae.errors import DataError, ShapeError, UsageError
 from lso.vae.inference.posterior import posterior
+from lso.vae.metrics.active_units import mean_variance
 from lso.vae.metrics.passes import pass_size
 from lso.vae.models.vae import VAE, How
 from lso.vae.protocols import Posterior
@@ -241,3 +242,44 @@ def text_examples(model: VAE, dataset: Dataset) -> dict[str, Any]:
         ),
         **examples,
     }
+
+
+COLUMNS = 8  # images in a row of a report
+STRIPS = 3  # dimensions of each kind, most and least active
+REACH = 3.0  # ends of a strip, prior standard deviations
+
+
+def image_examples(model: VAE, dataset: Dataset, means: Float[Tensor, "n latent"] | None) -> dict[str, np.ndarray]:
+    """A few images for a report, as arrays of bytes ``(..., C, H, W)``.
+
+    The keys are ``samples`` ``(16, ...)``, decoded from prior draws, and with latents also ``originals`` and
+    ``reconstructions`` ``(8, ...)``, validation images and what their posterior means decode to, and ``strips``
+    ``(rows, 8, ...)`` along the most and the least active dimensions, from -3 to 3 with the others at 0, whose indices
+    are ``dims``. An autoregressive decoder draws pixels from uniforms common to all codes of a strip.
+
+    Args:
+        model: in eval mode.
+        dataset: images.
+        means: posterior means of the validation split, for the activity of dimensions; None leaves the strips out.
+    """
+    how = default_how(model)
+    prior = draw_prior(2 * COLUMNS, model.latent_dim, 0)
+    found = {"samples": _to_bytes(decode_images(model, prior, Drawing(how=how, common=False)))}
+    if not model.latent_dim or isinstance(dataset.validation, Corpus):
+        return found
+    step = max(1, len(dataset.validation) // COLUMNS)
+    part = dataset.validation[torch.arange(0, len(dataset.validation), step)[:COLUMNS]]
+    decoded = decode_images(model, encode_data(model, part).mean, Drawing(how=how))
+    found |= {"originals": _to_bytes(part), "reconstructions": _to_bytes(decoded)}
+    if means is not None:
+        order = mean_variance(means).argsort(descending=True, stable=True)
+        dims = torch.cat([order[:STRIPS], order[STRIPS:][-STRIPS:]])
+        codes = torch.linspace(-REACH, REACH, COLUMNS)[None, :, None] * torch.eye(model.latent_dim)[dims][:, None]
+        found |= {"strips": _to_bytes(decode_images(model, codes, Drawing(how=how))), "dims": dims.numpy()}
+    return found
+
+
+def _to_bytes(images: Tensor) -> np.ndarray:
+    if images.dtype != torch.uint8:
+        images = (images.double().clamp(0, 1) * 255).round().to(torch.uint8)
+    return images.cpu().numpy()

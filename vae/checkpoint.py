@@ -9,6 +9,7 @@ import json
 import pickle
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,26 @@ def load_codes(path: Path) -> Codes:
     except (EOFError, OSError, *INVALID_VALUES, *DAMAGED_ZIP) as error:
         raise RunError(f"cannot read {path}: {first_line(error)}", "The file is damaged; train again.") from None
     return codes
+
+
+def pack_examples(images: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of a file of example images, as `load_examples` reads them."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **images)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def load_examples(path: Path) -> dict[str, np.ndarray]:
+    """Read example images from an npz file: bytes ``(..., C, H, W)`` by name, and indices ``dims``."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            images = {name: file[name] for name in file}
+        for name, found in images.items():
+            if found.ndim != 1 if name == "dims" else found.dtype != np.uint8 or found.ndim not in (4, 5):
+                raise ValueError(f"{name} is no stack of images of bytes")
+    except (EOFError, OSError, *INVALID_VALUES, *DAMAGED_ZIP) as error:
+        raise RunError(f"cannot read {path}: {first_line(error)}", "Delete it; a report is made without it.") from None
+    return images
 
 
 def _require_codes(codes: Codes) -> None:

@@ -22,12 +22,14 @@ from lso.vae.utils.reading import changed_error, format_sealed, read_content, re
 from lso.vae.utils.trust import Trust
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lso.vae.checkpoint import Codes
     from lso.vae.config.training import TrainConfig
     from lso.vae.models.vae import VAE
 
 Kind = Literal["train", "search"]
-CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT, START = (
+CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT, START, EXAMPLES = (
     "config.toml",
     "run.json",
     "metrics.jsonl",
@@ -36,6 +38,7 @@ CONFIG, INFO, METRICS, MODEL, LAST, CODES, REPORT, START = (
     "codes.npz",
     "report.html",
     "start.safetensors",
+    "examples.npz",
 )
 
 
@@ -232,6 +235,17 @@ class Run:
 
         path = self.checked(CODES)
         return load_codes(path) if path.is_file() else None
+
+    def examples(self) -> "dict[str, np.ndarray]":
+        """Images that a training decoded for its report, see `lso.tasks.exploration.image_examples`.
+
+        Returns:
+            Arrays of bytes by name; empty where the run has none.
+        """
+        from lso.vae.checkpoint import load_examples
+
+        path = self.checked(EXAMPLES)
+        return load_examples(path) if path.is_file() else {}
 
 
 def choose_folder(label: str, out: str | Path | None = None) -> Path:

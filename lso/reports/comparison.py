@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lso.analysis.summary import to_json_value
 from lso.reports import plots
 from lso.reports.data_notes import data_banners, data_notes
+from lso.reports.images import labelled_rows
 from lso.reports.key_numbers import compare_key_numbers
 from lso.reports.plots import bottom_legend, canvas, log_scale, series_style, use_chart_style, wants_log
 from lso.reports.report import VERDICT_WORDS, Chart, Part, Report, Section, Sections, VerdictBox
@@ -273,6 +276,46 @@ def _activity(about: Trainings) -> Section | None:
     return Section("Activity per dimension", [chart, dimension_table(about.codes)])
 
 
+def _decoded_images(about: Trainings) -> Section | None:
+    """Validation images and their reconstructions, prior samples, and strips along single dimensions."""
+    parts: list[Part] = []
+    for name, run in about.runs.items():
+        images = {key: torch.from_numpy(found) for key, found in run.examples().items()}
+        lead = "" if len(about.runs) == 1 else f"{name}: "
+        if not images:
+            continue
+        rows = dict(zip(("prior samples", ""), images["samples"].chunk(2), strict=False))
+        if "originals" in images:
+            rows = {"validation": images["originals"], "reconstruction": images["reconstructions"]} | rows
+        alt = f"{lead}{', '.join(filter(None, rows))}"
+        parts.append(Chart(_sheet(list(rows.values()), list(rows)), alt, f"{lead}{RECONSTRUCTIONS}"))
+        if "strips" in images:
+            half = (len(images["dims"]) + 1) // 2
+            labels = [
+                f"z{dim}, {'most' if i < half else 'least'} active" for i, dim in enumerate(images["dims"].tolist())
+            ]
+            sheet = _sheet(list(images["strips"]), labels)
+            parts.append(Chart(sheet, f"{lead}images along single dimensions", f"{lead}{STRIPS}"))
+    return Section("Decoded images", parts)
+
+
+RECONSTRUCTIONS = (
+    "Validation images above what their posterior means decode to, then what draws from the prior decode to. A decoder "
+    "that ignores its codes shows the same image everywhere, or images that have nothing to do with those above them."
+)
+STRIPS = (
+    "Each row moves one dimension from -3 to 3 prior standard deviations, the others at 0: the most active ones first, "
+    "by the variance of the posterior mean, then the least active ones, which a collapsed model ignores."
+)
+
+
+def _sheet(rows: Sequence[Tensor], labels: Sequence[str]) -> np.ndarray:
+    """Rows of images with labels; short rows are filled with white."""
+    width = max(len(row) for row in rows)
+    blank = [torch.full((width - len(row), *row.shape[1:]), 255, dtype=row.dtype) for row in rows]
+    return labelled_rows(torch.stack([torch.cat(both) for both in zip(rows, blank, strict=True)]), labels, at_least=56)
+
+
 def _decoded_sequences(about: Trainings) -> Section:
     """Reconstructions and prior samples of sequences."""
     return Section("Decoded sequences", [reconstruction_table(about.infos), sample_table(about.infos)])
@@ -293,10 +336,11 @@ def _configuration_and_data(about: Trainings) -> Section:
 
 TRAINING_SECTIONS: Sections[Trainings] = (
     _final_metrics,
+    _decoded_images,
+    _decoded_sequences,
     _metrics_over_training,
     _reencoding_error,
     _activity,
-    _decoded_sequences,
     _configuration_and_data,
 )
 

@@ -114,7 +114,7 @@ ROW_GAP = 8  # pixels between rows that take several lines
 
 
 def labelled_rows(
-    images: Float[Tensor, "row step channels height width"],
+    images: Shaped[Tensor, "row step channels height width"],
     labels: Sequence[str],
     heads: Sequence[str] = (),
     at_least: int = 40,

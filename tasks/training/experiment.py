@@ -141,7 +141,7 @@ def train_planned(
     path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
     run = training.train_model(config, dataset, path, device=resolve_device(device), callback=callback, limits=limits)
     run.trust = _trusted_code(config)
-    return _write_report(_record_text_examples(run, dataset)) if is_main_process() else run
+    return _write_report(_record_examples(run, dataset)) if is_main_process() else run
 
 
 def _trusted_code(config: TrainConfig) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def train_jobs(jobs: Sequence[TrainingJob], *, device: str = "auto", limits: Lim
     done = [Run(job.path, trust=_trusted_code(job.config)) for job in jobs]
     for run, job in zip(done, jobs, strict=True):
         if run.info["status"] != "failed":
-            _write_report(_record_text_examples(run, job.dataset))
+            _write_report(_record_examples(run, job.dataset))
     return done
 
 
@@ -231,17 +231,21 @@ def resume(
         return begun if there or not is_main_process() else _write_report(begun)
     data = reload_dataset(begun) if dataset is None else dataset
     done = training.resume_training(begun, data, device=resolve_device(device), callback=callback, limits=limits)
-    return _write_report(_record_text_examples(done, data)) if is_main_process() else done
+    return _write_report(_record_examples(done, data)) if is_main_process() else done
 
 
-def _record_text_examples(run: Run, dataset: Dataset) -> Run:
-    """Write examples of texts that a model of sequences decodes into run.json."""
-    if dataset.kind == "sequence":
-        from lso.tasks.exploration import text_examples
+def _record_examples(run: Run, dataset: Dataset) -> Run:
+    """Keep examples of what a model decodes for its report: texts in run.json, images in examples.npz."""
+    from lso.tasks.exploration import image_examples, text_examples
 
-        decoded = text_examples(run.model(), dataset)
-        with suppress(RunError), Lock(run.path):  # another process may have resumed the run, and writes its own
-            runs.update_run(run, examples=decoded)
+    model = run.model()
+    with suppress(RunError), Lock(run.path):  # another process may have resumed the run, and writes its own
+        if dataset.kind == "sequence":
+            runs.update_run(run, examples=text_examples(model, dataset))
+        else:
+            codes = run.codes()
+            arrays = image_examples(model, dataset, None if codes is None else codes.mean)
+            runs.write_files(run, {runs.EXAMPLES: checkpoint.pack_examples(arrays)})
     return run
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from lso.tasks import exploration
-from lso.tasks.exploration import Drawing
+from lso.tasks.exploration import Drawing, decode_images, encode_data, image_examples
 from lso.vae.config.architectures import Architecture, architecture
+from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError, ShapeError, UsageError
 from lso.vae.inference.posterior import posterior
 from lso.vae.models.vae import VAE, build
@@ -168,3 +169,32 @@ def test_models_are_encoded_by_their_own_inference(name: str) -> None:
     if model.has_encoder:
         with torch.no_grad():
             assert not torch.allclose(q.mean, model.encode(x).mean, atol=1e-4)
+
+
+def test_image_examples_are_what_the_model_makes_of_the_validation_split() -> None:
+    model = build(architecture("mlp", 4, width=8), False, (1, 8, 8)).eval()
+    data = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    dataset = Dataset(name="d", train=data, validation=data, test=data)
+    means = torch.randn(40, 4) * torch.tensor([0.1, 2.0, 1.0, 0.01])
+    found = image_examples(model, dataset, means)
+    assert {key: value.shape for key, value in found.items()} == {
+        "samples": (16, 1, 8, 8),
+        "originals": (8, 1, 8, 8),
+        "reconstructions": (8, 1, 8, 8),
+        "strips": (4, 8, 1, 8, 8),
+        "dims": (4,),
+    }
+    assert found["dims"].tolist() == [1, 2, 0, 3]
+    part = data[::5]
+    decoded = decode_images(model, encode_data(model, part).mean)
+    assert np.array_equal(found["reconstructions"], (decoded.double() * 255).round().to(torch.uint8).numpy())
+    assert np.array_equal(found["originals"], (part.double() * 255).round().to(torch.uint8).numpy())
+    end = decode_images(model, torch.tensor([0.0, 3.0, 0.0, 0.0]))
+    assert np.array_equal(found["strips"][0, -1], (end.double() * 255).round().to(torch.uint8).numpy())
+    assert image_examples(model, dataset, None).keys() == {"samples", "originals", "reconstructions"}
+
+
+def test_a_model_without_latents_has_samples_alone() -> None:
+    model = build(architecture("he2019-small", 0, width=2), False, (1, 8, 8)).eval()
+    data = torch.rand(9, 1, 8, 8).round()
+    assert image_examples(model, Dataset(name="d", train=data, validation=data, test=data), None).keys() == {"samples"}

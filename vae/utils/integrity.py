@@ -30,7 +30,7 @@ from lso.vae.utils.reading import (
 
 SEALS = "seals"  # key of run.json
 RUN_INFO = "run.json"
-HASHED = ("config.toml", "model.safetensors", "codes.npz", "start.safetensors")
+HASHED = ("config.toml", "model.safetensors", "codes.npz", "start.safetensors", "examples.npz")
 TEXT_FILES = ("config.toml",)  # those of `HASHED` in which other line ends are no change
 METRICS, JOURNAL = "metrics.jsonl", "evaluations.jsonl"
 SELF_SEALED = ("report.json", "evaluation.json", "round.json")  # JSON objects with a seal of their own
