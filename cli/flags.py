@@ -62,7 +62,7 @@ class Flag:
         setting, flag = self.setting, self.setting.former if former else self.name
         default = ",".join(self.default) if isinstance(self.default, tuple) else self.default
         option = typer.Option(
-            f"{flag}/--no-{flag[2:]}" if self.typed is bool and default is None else flag,
+            f"{flag}/--no-{flag[2:]}" if self.typed is bool and default is not False else flag,
             help=setting.help,
             rich_help_panel=setting.heading,
             metavar=None if self.typed is bool else setting.metavar,
