@@ -42,10 +42,9 @@ class Flag:
     @property
     def typed(self) -> type:
         """The type as which typer reads it: a choice, a list and a time are text."""
-        kinds = (
-            [kind for kind in get_args(self.kind) if kind is not NoneType] if NoneType in get_args(self.kind) else []
-        )
-        kind = kinds[0] if kinds else self.kind
+        kind = self.kind
+        if NoneType in get_args(kind):
+            kind = next(one for one in get_args(kind) if one is not NoneType)
         text = get_origin(kind) in (Literal, Sequence) or self.setting.unit == "seconds"
         return str if text else kind
 
