@@ -279,5 +279,5 @@ BLACK_BOX_RULES: Sequence[Rule[Group]] = (
         terms={"percentile": MAX_TYPICAL_PERCENTILE},
         rates=ErrorRates(unsound=16, doubted=0, sound=7),
     ),
-    FIT.on(_evidence, ErrorRates(unsound=16, doubted=0, sound=7)),
+    FIT.on(_evidence),  # not studied: the searches of the study have no targets
 )
