@@ -76,16 +76,13 @@ def gap_level(images: Shaped[Tensor, "*batch channels height width"]) -> int:
     return BINARY_GAP if bool(((images == 0) | (images == most)).all()) else GAP
 
 
-def png(pixels: np.ndarray, colours: int = 0) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
     """Encode pixels as a PNG file."""
     from PIL import Image
 
     grey = bool((pixels == pixels[..., :1]).all())
-    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if grey else pixels))
-    if colours and not grey:
-        image = image.quantize(colours, dither=Image.Dither.NONE)
     stream = BytesIO()
-    image.save(stream, "PNG", optimize=True)
+    Image.fromarray(np.ascontiguousarray(pixels[..., 0] if grey else pixels)).save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
@@ -94,14 +91,24 @@ def image_png(image: Float[Tensor, "channels height width"]) -> bytes:
     return png(to_rgb_bytes(image).numpy())
 
 
-def figure_png(figure: "Figure", dpi: int = 130) -> bytes:
-    """A chart as a small PNG file: rendered by Agg, 128 colours."""
+CHART_DPI = 223  # two pixels for each of the 1,072 that a page shows of a chart 9.6 inches wide
+CHART_COLOURS = 128
+
+
+def figure_png(figure: "Figure", dpi: int = CHART_DPI) -> bytes:
+    """A chart as a small PNG file, drawn by Agg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    return png(np.asarray(canvas.buffer_rgba())[..., :3], colours=128)  # type: ignore[no-untyped-call]
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
+    stream = BytesIO()
+    # Colours of maximum coverage are found faster than a median cut's, and nearer to the chart's; an octree is faster
+    # still and makes white grey. To encode a twelfth smaller (optimize) takes six times as long.
+    image.quantize(CHART_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def data_uri(content: bytes) -> str:

@@ -298,7 +298,7 @@ def pictures(
 
 
 def _picture(heading: str, pngs: Mapping[str, bytes]) -> Section:
-    return Section(heading, [Chart(pngs[heading], heading)])
+    return Section(heading, [Chart(pngs[heading], f"{heading}: {picture_name(heading)}.png")])
 
 
 def picture_name(heading: str) -> str:

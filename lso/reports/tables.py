@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from lso.vae.utils.validation import pluralize as pluralize
 
 MISSING = "–"
+MIN_SENTENCE = 40  # letters; numbers with what they are compared with are shorter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,12 @@ class Table:
     note: str = ""
     fold: bool = False
     marked: Sequence[int] = ()
+
+    @property
+    def prose(self) -> list[int]:
+        """Numbers of the columns that hold sentences, which a page aligns to the left."""
+        columns = range(len(self.columns))
+        return [at for at in columns if any(len(row[at]) > MIN_SENTENCE for row in self.rows)]
 
 
 def number(value: Any, digits: int = 4) -> str:

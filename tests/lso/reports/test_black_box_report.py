@@ -70,6 +70,12 @@ def test_page_and_json_and_table_say_the_same(tmp_path: Path) -> None:
     assert table["unique, all seeds"] == "72"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("unfitted")
+def test_the_page_of_a_long_search_is_small(tmp_path: Path) -> None:
+    assert search(budget=2000).report(tmp_path / "mine.html").stat().st_size < 3_000_000
+
+
 @pytest.mark.usefixtures("unfitted")
 def test_one_search_is_reported_in_two_lines_without_codes(tmp_path: Path) -> None:
     where = seeds()[0].report(tmp_path / "mine.html")
