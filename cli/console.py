@@ -15,12 +15,12 @@ from typing import Any, TextIO
 
 import typer
 
+from lso.vae.utils.files import CONTROLS as CONTROLS
+from lso.vae.utils.files import escape_controls as escape_controls
 from lso.vae.utils.files import printable
+from lso.vae.utils.validation import format_duration as format_duration
+from lso.vae.utils.validation import short_number
 
-# Characters that a terminal acts on instead of showing them: ESC and the other C0 and C1 controls except line break and
-# tab, and those that change the direction of the text after them (Boucher, Anderson 2021, arXiv:2111.00169).
-CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
-CONTROLS |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 TABS_AND_BREAKS = {0x09: "\\t", 0x0A: "\\n"}  # they would break the columns of a table
 JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS}
 
@@ -160,15 +160,6 @@ def print_line(text: str, lead: str = "", *, err: bool = False, fg: str | None =
     typer.echo(typer.style(first, fg=fg, bold=bold or None) + rest if fg or bold else first + rest, err=err)
 
 
-def escape_controls(text: str) -> str:
-    """Text that a terminal can only show: control characters and bytes that are not UTF-8 become escapes.
-
-    Otherwise a name or sentence from somebody else's folder could clear the screen, change the window's title or
-    overwrite the verdict printed above it.
-    """
-    return printable(text).translate(CONTROLS)
-
-
 def _is_utf8(encoding: str | None) -> bool:
     """Whether a stream can encode all of Unicode; another one would write escapes that JSON does not know."""
     return (encoding or "utf-8").lower().replace("-", "") == "utf8"
@@ -204,19 +195,8 @@ def format_number(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:z,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:z.4g}"
+        return short_number(value)
     return escape_controls(str(value)).translate(TABS_AND_BREAKS)
-
-
-def format_duration(seconds: float) -> str:
-    """A duration in words, such as ``3 min 20 s``."""
-    if seconds < 9.95:
-        return f"{seconds:z.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def to_strict_json(value: Any) -> Any:

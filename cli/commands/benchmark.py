@@ -207,7 +207,7 @@ class SearchClock:
 
     def begin(self, name: str, steps: int) -> None:
         """Start the bar of a new search."""
-        from lso.cli.progress.bars import Counting
+        from lso.cli.progress import Counting
 
         self.close()
         self._bar, self._steps = Counting(self._console, "steps", f"searching {name}"), steps
@@ -338,7 +338,7 @@ def lagging(
     planned = parts(config, run_set.settings_as_begun(folder, settings))
     run_set.check_folders([part.planned for part in planned], folder)
     console.loading()
-    from lso.cli.progress.multi_run import LaggingProgress
+    from lso.cli.progress import StopRequests, show_work
     from lso.tasks.papers.lagging import begin
     from lso.tasks.papers.lagging_metrics import explore
     from lso.tasks.papers.lagging_report import write_lagging_report
@@ -346,8 +346,8 @@ def lagging(
     with Signals() as signals:
         console.note(f"{len(planned)} trainings in {display_path(folder)}; those finished there are kept")
         signals.listen()
-        session = begin(planned, folder, device, LaggingProgress(console, signals, folder), time)
-        findings = explore(planned, config, session)
+        with show_work(console, StopRequests(signals)) as callback:
+            findings = explore(planned, config, begin(planned, folder, device, callback, time))
     banners = describe_reduction(config)
     banners += [f"Cut off: {findings.cut}. What is missing is not judged."] if findings.cut else []
     written = write_lagging_report(findings, config, folder, banners)

@@ -58,18 +58,15 @@ def encode(
     stem = file_stem(data.replace(":", "-"))
     file = output_file(training, out, f"codes-{stem}.npz", force)
     console.loading()
-    from lso.cli.progress.bars import Reading
+    from lso.cli.progress import show_reading
     from lso.tasks import exploration
     from lso.tasks.search.targets import load_data
     from lso.tasks.training import experiment
 
     model = experiment.load(training, device)
     changes = pixel_changes(bad_files, channels, invert, binarize)
-    reading = Reading(console)
-    try:
+    with show_reading(console) as reading:
         targets = load_data(training, data, pixels=changes, progress=reading)
-    finally:
-        reading.close()
     console.notes(targets.notes)
     q = exploration.encode_data(model, targets.x)
     exploration.write_codes(file, q, targets.names, targets.labels)

@@ -73,7 +73,7 @@ def evaluate(
         )
     training = open_training(run, console, trust=trust, accept_changes=accept_changes)
     console.loading()
-    from lso.cli.progress.bars import Counting
+    from lso.cli.progress import Counting
     from lso.tasks.training import experiment, repeated_evaluation
 
     model = experiment.load(training, device)

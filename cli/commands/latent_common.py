@@ -79,7 +79,7 @@ class DrawOptions:
 
 def decode_with_progress(console: Console, model: "VAE", z: "Tensor", drawing: "Drawing") -> "Tensor":
     """Decode codes into images, with a progress bar."""
-    from lso.cli.progress.bars import Counting
+    from lso.cli.progress import Counting
     from lso.tasks import exploration
 
     bar = Counting(console, "images", "drawing pixel after pixel" if model.autoregressive else "decoding")
@@ -213,7 +213,7 @@ def traverse_texts(
 
 def _decode_texts(console: Console, model: "VAE", z: "Tensor", way: "Generation") -> list[str]:
     """Decode codes into texts, with a progress bar."""
-    from lso.cli.progress.bars import Counting
+    from lso.cli.progress import Counting
     from lso.tasks.exploration import decode_texts
 
     bar = Counting(console, "sequences", "decoding token after token")

@@ -18,6 +18,7 @@ from lso.vae.utils.reading import read_json
 
 if TYPE_CHECKING:
     from lso.tasks.goals import SearchTarget
+    from lso.vae.callbacks import Callback
 
 VERDICT_COLOURS = {"fine": "green", "care": "yellow", "doubt": "red"}
 
@@ -35,7 +36,7 @@ def search_by_gradient(
     run = open_training(model, console, **opening)
     runs.choose_folder("", session["out"])
     console.loading()
-    from lso.cli.progress.training import SearchProgress
+    from lso.cli.progress import StopRequests, show_work
     from lso.tasks.goals import SearchTarget
     from lso.tasks.search.gradient import search_goal, search_targets
     from lso.tasks.search.options import SearchConfig
@@ -46,15 +47,12 @@ def search_by_gradient(
     _announce(console, run, target, f"{settings.optimizer}, {starts}, seed {session['seed']}")
     with Signals() as signals:
         signals.listen()
-        callback = SearchProgress(console, signals, deadline)
-        try:
+        with show_work(console, StopRequests(signals, deadline)) as callback:
             if goal is None:
                 options = {"pixels": target.pixels, "callback": callback, "told": console.notes, **session}
                 found = search_targets(run, str(target.target), settings, **options)
             else:
                 found = search_goal(run, goal, settings, callback=callback, **session)
-        finally:
-            callback.close()
     _conclude_gradient(found, console)
     if signals.exit_code:
         raise typer.Exit(signals.exit_code)
@@ -193,19 +191,14 @@ def _announce(console: Console, run: Run, target: "SearchTarget", how: str) -> N
         console.warn(run.verdict)
 
 
-def run_search(
-    console: Console, search: Callable[[Any], Run], deadline: float | None, retraining: bool = False
-) -> None:
+def run_search(console: Console, search: "Callable[[Callback], Run]", deadline: float | None) -> None:
     """Run a search under signals and a deadline with its progress shown, and print the result."""
-    from lso.cli.progress.black_box import BlackBoxProgress, RetrainingProgress
+    from lso.cli.progress import StopRequests, show_work
 
     with Signals() as signals:
         signals.listen()
-        callback = (RetrainingProgress if retraining else BlackBoxProgress)(console, signals, deadline)
-        try:
-            found = search(callback.part)
-        finally:
-            callback.close()
+        with show_work(console, StopRequests(signals, deadline, "time limit")) as callback:
+            found = search(callback)
     _conclude_black_box(found, console)
     code = signals.exit_code or int(found.info["status"] == "failed")  # failed: the score gave errors only
     if code:
@@ -254,9 +247,7 @@ def search_with_retraining(
     budget = f"budget {settings.budget}, batch {settings.batch}"
     retraining = f"retraining every {settings.every} objects (k {settings.k:g})"
     _announce(console, run, target, f"{settings.optimizer}, {budget}, {retraining}, seed {settings.seed}")
-    run_search(
-        console, lambda callback: search_retraining(run, target, config, callback=callback, **session), deadline, True
-    )
+    run_search(console, lambda callback: search_retraining(run, target, config, callback=callback, **session), deadline)
 
 
 def continue_retraining(
@@ -269,7 +260,6 @@ def continue_retraining(
         console,
         lambda callback: resume_retraining(path, changes=changes, callback=callback, **options),
         deadline,
-        True,
     )
 
 

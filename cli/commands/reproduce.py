@@ -158,7 +158,7 @@ def reproduce(
     with Signals() as signals:
         if plan.jobs:
             console.loading()
-            from lso.cli.progress.multi_run import run_all
+            from lso.cli.progress import run_all
 
             options: dict[str, Any] = {"device": device, "console": console, "signals": signals, "seconds": time}
             reason = run_all(plan.planned, root, plan.asked, **options)[1]

@@ -109,7 +109,7 @@ def sweep(
     planned = sweeps.plan_sweep(method or [], parse_sizes(latent_dim), seeds, as_begun, config, trust)
     sweeps.check_sweep(planned, root)
     console.loading()
-    from lso.cli.progress.multi_run import run_all
+    from lso.cli.progress import run_all
 
     with Signals() as signals:
         options: dict[str, Any] = {"device": device, "seconds": limit, "together": together}

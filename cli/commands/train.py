@@ -33,10 +33,11 @@ from lso.vae.utils.trust import Trust as Trusted
 from lso.vae.utils.validation import pluralize
 
 if TYPE_CHECKING:
+    from lso.vae.callbacks import Callback
     from lso.vae.config.training import TrainConfig
     from lso.vae.data.dataset import Dataset
     from lso.vae.runs import Run
-    from lso.vae.training.loop import Limits, TrainingCallback
+    from lso.vae.training.loop import Limits
 
 Resume = Annotated[
     Path | None,
@@ -142,14 +143,13 @@ def _train_new(
     signals: Signals,
     limits: "Limits",
 ) -> "Run":
-    from lso.cli.progress.bars import Reading
+    from lso.cli.progress import show_reading
     from lso.tasks.datasets.loading import load_dataset
     from lso.tasks.training import experiment
 
     experiment.resolve_device(device)
-    reading = Reading(console)
-    dataset = load_dataset(full.data, full.protocol.binarize, full.seed, progress=reading, trust=True)
-    reading.close()
+    with show_reading(console) as reading:
+        dataset = load_dataset(full.data, full.protocol.binarize, full.seed, progress=reading, trust=True)
     with _training_progress(console, signals, dataset) as callback:
         return experiment.train_planned(full, dataset, out=out, device=device, callback=callback, limits=limits)
 
@@ -165,20 +165,20 @@ def _continue(run: "Run", device: str, console: Console, signals: Signals, limit
 
 
 @contextmanager
-def _training_progress(
-    console: Console, signals: Signals, dataset: "Dataset | None" = None
-) -> "Iterator[TrainingCallback]":
+def _training_progress(console: Console, signals: Signals, dataset: "Dataset | None" = None) -> "Iterator[Callback]":
     """The callback of a training: the main process shows progress, and all processes stop on a signal."""
-    from lso.cli.progress.training import NoProgress, TrainingProgress
+    from lso.cli.progress import StopRequests, show_work
+    from lso.vae.callbacks import Callback, Event
+
+    class Announce(Callback):
+        def on_start(self, event: Event) -> None:
+            _announce(event.source, event.done, console, dataset)
 
     if not is_main_process():
-        yield NoProgress(signals)
+        yield StopRequests(signals)
         return
-    callback = TrainingProgress(console, signals, lambda run, done: _announce(run, done, console, dataset))
-    try:
+    with show_work(console, Announce(), StopRequests(signals)) as callback:
         yield callback
-    finally:
-        callback.close()
 
 
 def _announce(run: "Run", done: int, console: Console, dataset: "Dataset | None" = None) -> None:
@@ -211,10 +211,9 @@ def _describe_shape(shape: list[int]) -> str:
 
 def _describe_metrics(row: Mapping[str, Any], latent: int, datum: str) -> str:
     """The validation metrics of an epoch in one line."""
-    from lso.cli.progress.training import perplexity
-
     if not latent:
-        return f"no latents: the likelihood is exact, {row['neg_elbo']:z.2f} nats {datum}{perplexity(row)}"
+        perplexity = "" if row.get("perplexity") is None else f", perplexity {row['perplexity']:z.2f}"
+        return f"no latents: the likelihood is exact, {row['neg_elbo']:z.2f} nats {datum}{perplexity}"
     # Rows of older versions lack the first, or the first two.
     key = next(key for key in ("mi_split", "mi", "mi_mixed") if key in row)
     over = "over the split" if key == "mi_split" else "within batches"

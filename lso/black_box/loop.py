@@ -21,6 +21,7 @@ from lso.results.evaluation import content_hash, repr_without_address
 from lso.results.result import Evaluation
 from lso.space import LatentSpace
 from lso.vae import runs
+from lso.vae.callbacks import Callback, as_callback
 from lso.vae.errors import RunError, UsageError, WriteError
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.validation import require
@@ -62,7 +63,7 @@ def optimize(
     scored: Sequence[Evaluation] = (),
     seed: int = 0,
     patience: int = PATIENCE,
-    callback: SearchCallback | None = None,
+    callback: Callback | None = None,
     facts: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> SearchResult:
@@ -162,8 +163,9 @@ def optimize(
         score_executor = make_score_executor(objective, executor, timeout, chunk, batch)
         stack.callback(score_executor.close)
         search = Search(
-            objective, black_box, score_executor, journal, limits, batch, asynchronous, callback or SearchCallback()
+            objective, black_box, score_executor, journal, limits, batch, asynchronous, as_callback(callback)
         )
+        sentence = ""
         try:
             search.begin(known, scored, was_killed)
             status, sentence = search.run()
@@ -172,6 +174,8 @@ def optimize(
             if run is not None:
                 runs.record_end(run, error)
             raise
+        finally:
+            search.callback.on_end(search.event(sentence))
         result = search.result(status, sentence, settings, None if run is None else run.path)
         if run is not None:
             runs.update_run(

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from lso.black_box.ask_tell import BlackBox, parse_values
 from lso.black_box.budget import Ledger, SearchLimits
+from lso.black_box.callbacks import SearchCallback as SearchCallback
+from lso.black_box.callbacks import awaited_calls, repeated_calls
 from lso.black_box.executors import ScoreCall, ScoreExecutor, SerialExecutor
 from lso.black_box.journal import ASK, KNOWN, SCORED, Journal
 from lso.black_box.pending import PendingBatch, PendingEvaluation
@@ -22,26 +24,12 @@ from lso.objectives.score_calls import ScoreOutcome
 from lso.results.evaluation import content_hash, decode_codes
 from lso.results.export import TAKEN_BACK_EVENT, from_json
 from lso.results.result import Evaluation
+from lso.vae.callbacks import Callback, Event
 
+WORK = "black-box search"  # in events
+BEST = ("best", "best_typical")  # values of events: the best of all objects and of typical ones
 EARLIER_CALL = -1  # in place of the number of the call by which an earlier search scored an object
 Known = tuple[Float[Tensor, "k latent"], Float[Tensor, " k"] | Sequence[float | None]]
-
-
-class SearchCallback:
-    """Progress and stop requests of a running search; the methods do nothing unless a subclass overrides them."""
-
-    def called(self, ledger: Ledger, limits: SearchLimits) -> None:
-        """Called when a call was finished and recorded; it is the last record of the ledger."""
-
-    def repeated(self, calls: int) -> None:
-        """Called on resuming a search whose process was killed; so many calls without recorded answer are repeated."""
-
-    def finishing(self, calls: int) -> None:
-        """Called when the search stops and waits for the answers of so many calls that have begun, which are kept."""
-
-    def stop(self) -> str | None:
-        """Called between calls; returns a reason to stop now, e.g. ``"interrupted"``, or None to continue."""
-        return None
 
 
 class Search:
@@ -68,7 +56,7 @@ class Search:
         limits: SearchLimits,
         batch: int,
         asynchronous: bool,
-        callback: SearchCallback,
+        callback: Callback,
     ) -> None:
         self.objective, self.black_box, self.executor, self.journal = objective, black_box, executor, journal
         self.limits, self.batch, self.asynchronous, self.callback = limits, batch, asynchronous, callback
@@ -80,6 +68,7 @@ class Search:
         self._running: dict[int, PendingEvaluation] = {}  # by number of the call
         self._duplicates: dict[str, list[PendingEvaluation]] = {}  # key of a running call -> duplicates of it
         self._stopping = False  # whether no further call may begin
+        self._best: dict[str, float] = {}  # the best value of all objects and of typical ones
         self._begun, self._earlier_seconds = time.perf_counter(), 0.0  # start now; seconds of the processes before
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -104,10 +93,17 @@ class Search:
             self._add_scored(scored)
             if self.journal is not None:
                 self.journal.write_scored(scored)
+        self.callback.on_start(self.event())
         for batch in list(self._incomplete.values()):
             self._submit_batch(batch)
         if killed and self._running:
-            self.callback.repeated(len(self._running))
+            self.callback.on_log(repeated_calls(WORK, len(self._running)))
+
+    def event(self, text: str = "", **values: Any) -> Event:
+        """What the callback is told: the unique objects scored and to score, the best values, the calls by category."""
+        numbers = {**self._best, **self.ledger.counters(), **values}
+        done, total = self.ledger.unique, self.limits.budget
+        return Event(work=WORK, done=done, total=total, values=numbers, text=text, source=self)
 
     def _replay(self, row: Mapping[str, Any]) -> None:
         event = row.get("event")
@@ -160,7 +156,7 @@ class Search:
             ended = self.ledger.end_status(self.limits)
             if ended and not self._incomplete:
                 return ended
-            if reason := self.callback.stop():
+            if reason := self.callback.should_stop():
                 self._finish_running()
                 done = f"{self.ledger.unique} of {self.limits.budget} unique valid objects"
                 return "stopped", f"Stopped early ({reason}) after {done}; resume to go on."
@@ -177,7 +173,7 @@ class Search:
             if (withdrawn := self._running.pop(call.number, None)) is not None:
                 del self._duplicates[withdrawn.key]
         if self._running:
-            self.callback.finishing(len(self._running))
+            self.callback.on_log(awaited_calls(WORK, len(self._running)))
         while self._running:
             self._collect()
 
@@ -280,10 +276,11 @@ class Search:
         if self.journal is not None:
             self.journal.write_evaluation(record)
         self._add_record(record, call.batch, call.key)
-        self.callback.called(self.ledger, self.limits)
+        self.callback.on_evaluation(self.event(value=record.value, valid=record.valid))
 
     def _add_record(self, record: Evaluation, batch: PendingBatch, key: str) -> None:
         self.ledger.add(record, key)
+        self._update_best(record)
         batch.records[int(record.call or 0)] = record
         complete = batch.missing == 0
         if self.asynchronous:
@@ -292,6 +289,15 @@ class Search:
             self._tell(batch, [batch.records[call] for call in sorted(batch.records)])
         if complete:
             del self._incomplete[batch.number]
+
+    def _update_best(self, record: Evaluation) -> None:
+        if not record.valid:
+            return
+        sign, value = self.objective.sign, record.value
+        better = {kind for kind in BEST if kind not in self._best or sign * value < sign * self._best[kind]}
+        if BEST[1] in better and not self.objective.space.typical(self.objective.bounds.new_tensor(record.z)):
+            better.remove(BEST[1])
+        self._best.update(dict.fromkeys(better, value))
 
     def _tell(self, batch: PendingBatch, records: Sequence[Evaluation]) -> None:
         z = torch.stack([batch.code(int(record.call or 0)) for record in records])

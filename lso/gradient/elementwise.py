@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from lso.gradient import stopping
 from lso.objectives.latent_objective import LatentObjective
 from lso.optimizers import BLACK_BOX_OPTIMIZERS, COUPLING_OPTIMIZERS, GRADIENT_OPTIMIZERS
+from lso.vae.callbacks import Callback, Event, as_callback
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.random import generator
 
@@ -129,13 +130,38 @@ READ_EVERY = 20
 
 @runtime_checkable
 class DescentCallback(Protocol):
-    """Progress and stop requests of a search; called whenever results are copied to the host."""
+    """The method names of callbacks in earlier versions, which still work; new ones derive from `Callback`."""
 
     def step(self, done: int, total: int, best: float) -> None:
         """Receive the steps taken, the steps at most, and the best value so far in the user's sense."""
 
     def stop(self) -> str | None:
         """Return the reason to stop now, or None to continue."""
+
+
+class _DescentNames(Callback):
+    """Makes a callback of an earlier version one of today."""
+
+    def __init__(self, callback: DescentCallback) -> None:
+        self._callback = callback
+
+    def on_step(self, event: Event) -> None:
+        self._callback.step(event.done, event.total, event.values["best"])
+
+    def should_stop(self) -> str | None:
+        return self._callback.stop()
+
+
+def gradient_callback(callback: "Callback | DescentCallback | None") -> Callback:
+    """The callback of a search, from what a user may give."""
+    if isinstance(callback, DescentCallback) and not isinstance(callback, Callback):
+        return _DescentNames(callback)
+    return as_callback(callback)
+
+
+def search_event(done: int, budget: "Budget", best: float) -> Event:
+    """What the callback is told whenever results are copied to the host; ``best`` is as the user sees it."""
+    return Event(work="gradient search", done=done, total=budget.max_steps, values={"best": best})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +213,7 @@ def descend_elementwise(
     targets: Int[Tensor, " n"],
     make: Factory,
     budget: Budget,
-    callback: DescentCallback | None = None,
+    callback: Callback,
 ) -> DescentResult:
     """Minimize from every row of z0."""
     started = time.perf_counter()
@@ -229,7 +255,7 @@ def _run(
     objective: LatentObjective,
     targets: Tensor,
     budget: Budget,
-    callback: DescentCallback | None,
+    callback: Callback,
     outcome: DescentResult,
     clock: Callable[[], float],
 ) -> None:
@@ -299,7 +325,7 @@ def _read_host(
     outcome: DescentResult,
     step: int,
     budget: Budget,
-    callback: DescentCallback | None,
+    callback: Callback,
     sign: float,
     clock: Callable[[], float],
 ) -> bool:
@@ -309,9 +335,8 @@ def _read_host(
     read = torch.cat([outcome.reason.to(outcome.loss.dtype), best[None]]).cpu()
     done = read[:-1] != stopping.RUNNING
     outcome.seconds[done & outcome.seconds.isnan()] = clock()
-    if callback is not None:
-        callback.step(step, budget.max_steps, sign * float(read[-1]))
-        outcome.interrupted = callback.stop()
+    callback.on_step(search_event(step, budget, sign * float(read[-1])))
+    outcome.interrupted = callback.should_stop()
     return bool(done.all()) or outcome.interrupted is not None
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lso._botorch import importing_botorch
 from lso.gradient import stopping
-from lso.gradient.elementwise import READ_EVERY, Budget, DescentCallback, DescentResult
+from lso.gradient.elementwise import READ_EVERY, Budget, DescentResult, search_event
 from lso.objectives.latent_objective import LatentObjective
+from lso.vae.callbacks import Callback
 
 if TYPE_CHECKING:
     import numpy
@@ -53,7 +54,7 @@ def descend(
     targets: Int[Tensor, " n"],
     options: dict[str, Any],
     budget: Budget,
-    callback: DescentCallback | None = None,
+    callback: Callback,
 ) -> DescentResult:
     """Minimize from every row of z0."""
     with importing_botorch():
@@ -92,7 +93,7 @@ class _LbfgsProblem:
     """Losses for the minimizer, and a record of the points that it accepts, in host code like L-BFGS-B itself."""
 
     def __init__(
-        self, objective: LatentObjective, targets: Tensor, start: Any, budget: Budget, callback: DescentCallback | None
+        self, objective: LatentObjective, targets: Tensor, start: Any, budget: Budget, callback: Callback
     ) -> None:
         self.objective, self.targets, self.budget, self.callback = objective, targets, budget, callback
         self.elements = [_Element(row.copy(), [], (row.copy(), 0.0)) for row in start]
@@ -148,13 +149,12 @@ class _LbfgsProblem:
         return self.element_of_array[id(x)]
 
     def _poll(self) -> None:
-        if self.callback is not None and self.rounds % READ_EVERY == 0:
+        if self.rounds % READ_EVERY == 0:
             done = max(len(element.losses) - 1 for element in self.elements) if self.rounds else 0
             finite = [e.losses[-1] for e in self.elements if e.losses and abs(e.losses[-1]) < float("inf")]
-            self.callback.step(
-                max(done, 0), self.budget.max_steps, self.objective.sign * min(finite, default=float("nan"))
-            )
-            if reason := self.callback.stop():
+            best = self.objective.sign * min(finite, default=float("nan"))
+            self.callback.on_step(search_event(max(done, 0), self.budget, best))
+            if reason := self.callback.should_stop():
                 raise _SearchStopped(reason)
         self.rounds += 1
 

@@ -10,12 +10,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lso.gradient import elementwise, stopping
-from lso.gradient.elementwise import Budget, DescentCallback, DescentResult, Factory, resolve_torch_optimizer
+from lso.gradient.elementwise import (
+    Budget,
+    DescentCallback,
+    DescentResult,
+    Factory,
+    gradient_callback,
+    resolve_torch_optimizer,
+)
 from lso.objectives.latent_objective import LatentObjective
 from lso.objectives.scores import not_differentiable_error
 from lso.optimizers import GRADIENT_OPTIMIZERS, merge_options
 from lso.results.evaluation import evaluations
 from lso.results.result import Evaluation, Result, Trace, status_of
+from lso.vae.callbacks import Callback, Event
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.lazy import resolve
@@ -35,7 +43,7 @@ def minimize(
     trace_every: int = 10,
     bounds: Tensor | None = None,
     start_names: list[str] | None = None,
-    callback: DescentCallback | None = None,
+    callback: Callback | DescentCallback | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Result:
     """Search by gradient from every start for every target at once; an objective with ``maximize`` is maximized.
@@ -91,7 +99,12 @@ def minimize(
     box = objective.bounds.cpu() if bounds is None and objective.strict else bounds
     budget = Budget(tol=tol, window=window, max_steps=max_steps, trace_every=trace_every, bounds=box)
     begun = time.perf_counter()
-    name, outcome, arguments = _run(objective, starts, optimizer, lr, dict(options or {}), budget, callback)
+    seen = gradient_callback(callback)
+    seen.on_start(Event(work="gradient search", total=max_steps, source=objective))
+    try:
+        name, outcome, arguments = _run(objective, starts, optimizer, lr, dict(options or {}), budget, seen)
+    finally:
+        seen.on_end(Event(work="gradient search", total=max_steps, source=objective))
     objective.decoder.verify()
     settings = {
         "tol": tol,
@@ -128,7 +141,7 @@ def _run(
     lr: float | int | None,
     options: dict[str, Any],
     budget: Budget,
-    callback: DescentCallback | None,
+    callback: Callback,
 ) -> tuple[str, DescentResult, dict[str, Any]]:
     count, each, _ = starts.shape
     flat = starts.reshape(count * each, -1).to(objective.decoder.device)  # here, so that the steps copy nothing

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lso.tasks.training.plan import merge, plan
 from lso.tasks.training.run_set import PlannedRun, check_folders
+from lso.vae.callbacks import Callback, Event, PartCallback, as_callback
 from lso.vae.errors import RunError
 from lso.vae.runs import INFO, LAST, Run
 from lso.vae.utils.files import make_folder
 from lso.vae.utils.validation import require
 
 if TYPE_CHECKING:
-    from lso.tasks.training.multi_run import MultiRunCallback
     from lso.vae.data.dataset import Dataset
 
 Method = Literal["vae", "aggressive"]
@@ -125,7 +125,7 @@ class Session:
 
     root: Path  # the folder above the trainings
     device: str
-    callback: "MultiRunCallback"  # progress and stop requests
+    callback: Callback  # progress and stop requests
     deadline: float = math.inf  # on the clock of time.monotonic
     _key: Any = None
     _dataset: Any = field(default=None)
@@ -133,7 +133,7 @@ class Session:
     def reason(self) -> str | None:
         """The reason to stop now; None to continue."""
         late = "reached the time limit" if time.monotonic() >= self.deadline else None
-        return self.callback.stop() or late
+        return self.callback.should_stop() or late
 
     def data(self, part: Part) -> "Dataset":
         """The dataset of a training; it is kept, as the next training mostly has the same."""
@@ -150,17 +150,16 @@ def begin(
     parts: Sequence[Part],
     root: Path,
     device: str,
-    callback: "MultiRunCallback | None" = None,
+    callback: Callback | None = None,
     seconds: float | None = None,
 ) -> Session:
     """Check the folders of the trainings and the device before anything is trained."""
     from lso.tasks.training.experiment import resolve_device
-    from lso.tasks.training.multi_run import MultiRunCallback
 
     check_folders([part.planned for part in parts], root)
     resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    return Session(root=root, device=device, callback=callback or MultiRunCallback(), deadline=deadline)
+    return Session(root=root, device=device, callback=as_callback(callback), deadline=deadline)
 
 
 def stage_file(part: Part, root: Path, step: int) -> Path:
@@ -192,7 +191,10 @@ def train_to_stages(part: Part, session: Session, place: tuple[int, int] = (1, 1
         return None
     if reason := session.reason():
         return reason
-    callback = session.callback.training(part.planned, *place)
+    number, total = place
+    session.callback.on_step(Event(work="sweep", done=number - 1, total=total))
+    about: dict[str, Any] = {"work": "training in stages", "name": part.planned.name}
+    callback = PartCallback(session.callback, **about)
     try:
         for stop in stops:
             if reason := _train_to(part, session, stop, callback):
@@ -200,7 +202,8 @@ def train_to_stages(part: Part, session: Session, place: tuple[int, int] = (1, 1
             if Run(path).info["status"] == "finished":
                 return None
     finally:
-        session.callback.left(part.planned)
+        if (path / INFO).is_file():
+            session.callback.on_log(Event(**about, text=f"  {part.planned.name}: {Run(path).info['sentence']}"))
     return None
 
 

@@ -1,7 +1,8 @@
 """Measurements of the lagging experiment: means of the true and the encoder's posteriors, and metrics at the end."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 from lso.tasks.datasets.arrays import load_arrays
 from lso.tasks.datasets.loading import model_inputs
 from lso.tasks.papers.lagging import END, LaggingConfig, Part, Session, stage_file, train_to_stages
+from lso.vae.callbacks import count_steps
 from lso.vae.checkpoint import load_model
 from lso.vae.data.dataset import Data, take_batch
 from lso.vae.errors import DataError, RunError
@@ -107,11 +109,10 @@ def measure_means(
         return before
     chosen = slice(config.points) if one is None else slice(one, one + 1)
     data = model_inputs(session.data(part), "train" if part.series == "one" else "validation")[chosen]
-    count = _progress(part, session)
-    means = measure_posterior_means(
-        load_model(weights, _device(session)), data, PosteriorGrid(stride=config.stride), count
-    )
-    session.callback.left(part.planned)
+    with _progress(part, session) as count:
+        means = measure_posterior_means(
+            load_model(weights, _device(session)), data, PosteriorGrid(stride=config.stride), count
+        )
     make_folder(kept.parent)
     replace_arrays(kept, {"true": means.true.numpy(), "encoder": means.encoder.numpy()})
     return means
@@ -274,13 +275,14 @@ def _device(session: Session) -> str:
     return str(resolve_device(session.device))
 
 
-def _progress(part: Part, session: Session) -> Callable[[int, int], None]:
+@contextmanager
+def _progress(part: Part, session: Session) -> Iterator[Callable[[int, int], None]]:
     """Progress callback of a measurement; it raises `TimeLimitReached` to stop it."""
-    show = session.callback.evaluating(part.planned, 0)
+    with count_steps(session.callback, "true posterior means", part.planned.name) as report:
 
-    def count(done: int, total: int) -> None:
-        if done < total and (reason := session.reason()):
-            raise TimeLimitReached(reason)
-        show(done, total)
+        def count(done: int, total: int) -> None:
+            if done < total and (reason := session.reason()):
+                raise TimeLimitReached(reason)
+            report(done, total)
 
-    return count
+        yield count

@@ -9,17 +9,19 @@ from typing import Any
 
 import torch
 
+from lso.black_box.callbacks import awaited_calls, repeated_calls
 from lso.black_box.executors import ScoreCall, ScoreExecutor, SerialExecutor
 from lso.black_box.journal import JournalLines
-from lso.black_box.runner import SearchCallback
 from lso.objectives.failures import MAX_FAILURES, Failures, ScoreError
 from lso.objectives.score_calls import ScoreOutcome
 from lso.objectives.scores import as_objects
 from lso.tasks.retraining.labelled_data import LabelledData, load_labelled, save_labelled
+from lso.vae.callbacks import Callback, as_callback
 from lso.vae.data.dataset import Data, take_batch, to_unit
 from lso.vae.utils.reading import line_error
 from lso.vae.vocabulary import Vocabulary
 
+WORK = "scoring"  # in events
 SCORING_BATCH = 256  # tensors scored together, and data made ready together
 MAX_INITIAL_FAILURES = 50  # data from the first on that fail, in whatever way: the score is broken
 SENT, STOPPED = "sent", "stopped"  # events of the record; a value's rows have none
@@ -40,7 +42,7 @@ def label_data(
     *,
     at_once: int = SCORING_BATCH,
     tell: StopCheck | None = None,
-    callback: SearchCallback | None = None,
+    callback: Callback | None = None,
     max_failures: int = MAX_FAILURES,
 ) -> LabelledData:
     """Data with their values: from a file, or scored and written there.
@@ -56,8 +58,7 @@ def label_data(
         vocabulary: of sequences, which are scored as texts.
         at_once: calls under way together.
         tell: called with data scored and to score; gives a reason to stop now, else None.
-        callback: told the calls that are made again and those that are waited for, see
-            `lso.black_box.runner.SearchCallback`.
+        callback: told the calls that are made again and those that are waited for.
         max_failures: alike and in a row that are too many while there is no value yet.
     Returns:
         The data, NaN where the score gave no value.
@@ -70,9 +71,7 @@ def label_data(
         return load_labelled(path)
     part = path.with_name(f"{path.name}.part")  # the first values, as earlier versions kept them
     with closing(JournalLines(path.with_suffix(".jsonl"))) as record:
-        scoring = _Scoring(
-            record, len(x), tell or (lambda done, total: None), callback or SearchCallback(), max_failures
-        )
+        scoring = _Scoring(record, len(x), tell or (lambda done, total: None), as_callback(callback), max_failures)
         scoring.replay(load_labelled(part).value.tolist() if part.is_file() else [])
         made = caller()
         try:
@@ -98,7 +97,7 @@ class _Scoring:
     """
 
     def __init__(
-        self, record: JournalLines, total: int, tell: StopCheck, callback: SearchCallback, max_failures: int
+        self, record: JournalLines, total: int, tell: StopCheck, callback: Callback, max_failures: int
     ) -> None:
         self.record, self.total, self.tell, self.callback = record, total, tell, callback
         self.max_failures, self._failures = max_failures, Failures()
@@ -127,7 +126,7 @@ class _Scoring:
         if not self._answered:
             self.values, self._failures = {}, Failures()
         elif sent:
-            self.callback.repeated(len(sent))
+            self.callback.on_log(repeated_calls(WORK, len(sent)))
 
     def run(self, caller: ScoreExecutor, x: Data, on: str, vocabulary: Vocabulary | None, at_once: int) -> None:
         """Score what is missing."""
@@ -181,7 +180,7 @@ class _Scoring:
         """Wait for the calls that are under way."""
         self._flying -= {call.number for call in caller.withdraw()}
         if self._flying:
-            self.callback.finishing(len(self._flying))
+            self.callback.on_log(awaited_calls(WORK, len(self._flying)))
         while self._flying:
             self._collect(caller)
         self.record.write({"event": STOPPED})

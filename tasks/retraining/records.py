@@ -9,53 +9,79 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lso.black_box.runner import SearchCallback as SearchWatch
+from lso.black_box.runner import WORK as SEARCH
 from lso.objectives.latent_objective import LatentObjective
 from lso.results.result import Evaluation
 from lso.tasks.goals import Goal
 from lso.tasks.retraining.drift import CodeStatistics, Drift
 from lso.tasks.retraining.labelled_data import LabelledData
+from lso.tasks.retraining.labelling import WORK as SCORING
+from lso.vae.callbacks import Callback, Event, as_callback
 from lso.vae.runs import Run
-from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.utils.reading import read_json, replace_sealed, unreadable_error
 
+ROUNDS, RETRAINING = "weighted retraining", "retraining"  # in events: the whole, and the training of a round
+ROUND_NAME = "round {}"
 
-class RetrainingCallback:
-    """What a caller may see and say; every part may be left as it is.
+
+class RetrainingCallback(Callback):
+    """A `lso.vae.callbacks.Callback` under the method names of earlier versions; new ones derive from that class.
 
     Args:
-        training: of each retraining.
-        search: of each search.
+        training: callback of each retraining.
+        search: callback of each search, and of the scoring of training data.
     """
 
-    def __init__(self, training: TrainingCallback | None = None, search: SearchWatch | None = None) -> None:
-        self.training, self.search = training or TrainingCallback(), search or SearchWatch()
+    def __init__(self, training: Callback | None = None, search: Callback | None = None) -> None:
+        self.training, self.search = as_callback(training), as_callback(search)
+        self._part = self.search
 
     def labelled(self, done: int, total: int) -> None:
-        """A training datum was scored.
+        """Called after a training datum was scored."""
 
-        Args:
-            done: so far.
-            total: of them.
-        """
+    def searching(self, number: int, objective: LatentObjective) -> Callback:
+        """Called when the search of a round begins, over the latent space of the model just retrained.
 
-    def searching(self, number: int, objective: LatentObjective) -> SearchWatch:
-        """A search begins.
-
-        Args:
-            number: of the round.
-            objective: searched over, of the model just retrained.
         Returns:
-            Its callback.
+            The callback of this search.
         """
         return self.search
 
     def round(self, row: "Round") -> None:
-        """A round ended.
+        """Called after a round."""
 
-        Args:
-            row: what came of it.
-        """
+    def on_start(self, event: Event) -> None:
+        """Pass what follows to the callback of the part that begins."""
+        self._part = self.training if event.work == RETRAINING else self.search
+        if event.work == SEARCH:
+            self._part = self.searching(int(event.name.split()[-1]), event.source.objective)
+        if event.work in (SEARCH, RETRAINING):
+            self._part.on_start(event)
+
+    def on_step(self, event: Event) -> None:
+        """Call `labelled`, `round`, or the callback of the training."""
+        if event.work == SCORING:
+            self.labelled(event.done, event.total)
+        elif event.work == ROUNDS:
+            self.round(event.source)
+        else:
+            self._part.on_step(event)
+
+    def on_epoch(self, event: Event) -> None:
+        """Pass the event to the callback of the training."""
+        self._part.on_epoch(event)
+
+    def on_evaluation(self, event: Event) -> None:
+        """Pass the event to the callback of the search."""
+        self._part.on_evaluation(event)
+
+    def on_log(self, event: Event) -> None:
+        """Pass the event to the callback of the running part."""
+        self._part.on_log(event)
+
+    def should_stop(self) -> str | None:
+        """Ask the callback of the running part."""
+        return self._part.should_stop()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

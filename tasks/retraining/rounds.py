@@ -10,6 +10,7 @@ import torch
 from lso.black_box.loop import make_score_executor, optimize
 from lso.black_box.result import SearchResult
 from lso.decoders.decoder import Decoder
+from lso.reports.tables import percent
 from lso.results.export import read_evaluations
 from lso.results.result import Evaluation
 from lso.space import LatentSpace
@@ -17,12 +18,14 @@ from lso.tasks.goals import Goal
 from lso.tasks.retraining.drift import measure_codes, measure_drift
 from lso.tasks.retraining.labelled_data import EMPTY, LabelledData, label_found_objects, load_labelled, load_or_make
 from lso.tasks.retraining.labelling import SCORING_BATCH, LabellingStopped, label_data
+from lso.tasks.retraining.labelling import WORK as SCORING
 from lso.tasks.retraining.options import RetrainingConfig
-from lso.tasks.retraining.records import RetrainingCallback, RetrainingResult, Round
+from lso.tasks.retraining.records import RETRAINING, ROUND_NAME, ROUNDS, RetrainingResult, Round
 from lso.tasks.retraining.weighting import draw_rows, effective_size, rank_weights
 from lso.tasks.search.gradient import freeze_decoder
 from lso.tasks.search.initial_data import encode_means, goal_objective, known_data
 from lso.tasks.training.experiment import IN_MEMORY, resolve_device
+from lso.vae.callbacks import Callback, Event, PartCallback, count_steps
 from lso.vae.config.methods import method
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.dataset import Dataset
@@ -30,7 +33,7 @@ from lso.vae.runs import Run
 from lso.vae.training import loop as training
 from lso.vae.utils.files import make_folder
 from lso.vae.utils.random import generator, mix_seed
-from lso.vae.utils.validation import pluralize
+from lso.vae.utils.validation import format_duration, pluralize, short_number
 
 DATA_FILE, ROUND_FILE, ROUNDS_FOLDER, FOUND_FILE = "data.safetensors", "round.json", "rounds", "found.safetensors"
 ANCHORS = 500  # known data whose codes are followed
@@ -61,7 +64,7 @@ class RetrainingLoop:
         folder: Path,
         data: Dataset,
         device: str,
-        callback: RetrainingCallback,
+        callback: Callback,
         calls: Mapping[str, Any],
     ) -> None:
         self.goal, self.config, self.folder, self.data, self.calls = goal, config, folder, data, calls
@@ -78,23 +81,27 @@ class RetrainingLoop:
         calls = {key: self.calls[key] for key in ("executor", "timeout", "chunk")}
         cheap = calls["executor"] is None and self.goal.on == "tensors"
         at_once = SCORING_BATCH if cheap else max(self.config.batch, calls["chunk"])
-        self.pool = label_data(
-            self.folder / DATA_FILE,
-            self.data.train[rows],
-            lambda: make_score_executor(goal_objective(self.goal, Decoder(self.first.model())), **calls, batch=at_once),
-            self.goal.on,
-            self.data.vocabulary,
-            at_once=at_once,
-            tell=self._scoring,
-            callback=self.callback.search,
-            max_failures=self.calls["max_failures"],
-        )
+        with count_steps(self.callback, SCORING) as report:
+
+            def tell(done: int, total: int) -> str | None:
+                report(done, total)
+                return self.callback.should_stop()
+
+            self.pool = label_data(
+                self.folder / DATA_FILE,
+                self.data.train[rows],
+                lambda: make_score_executor(
+                    goal_objective(self.goal, Decoder(self.first.model())), **calls, batch=at_once
+                ),
+                self.goal.on,
+                self.data.vocabulary,
+                at_once=at_once,
+                tell=tell,
+                callback=self.callback,
+                max_failures=self.calls["max_failures"],
+            )
         self.known = load_or_make(self.folder / "known.safetensors", self._known)
         self.anchors = LabelledData(x=self.pool.x[:ANCHORS], value=self.pool.value[:ANCHORS]).seen()
-
-    def _scoring(self, done: int, total: int) -> str | None:
-        self.callback.labelled(done, total)
-        return self.callback.search.stop()
 
     def _known(self) -> LabelledData:
         """What is told to the optimizer."""
@@ -107,6 +114,16 @@ class RetrainingLoop:
 
     def finish(self) -> RetrainingResult:
         """Carry out all rounds that are left, and give the result."""
+        self.callback.on_start(Event(work=ROUNDS))
+        sentence = ""
+        try:
+            result = self._finish()
+            sentence = result.sentence
+        finally:
+            self.callback.on_end(Event(work=ROUNDS, done=len(self.rounds), text=sentence))
+        return result
+
+    def _finish(self) -> RetrainingResult:
         status = sentence = ""
         try:
             self._prepare()
@@ -168,7 +185,7 @@ class RetrainingLoop:
         )
         row.write(place / ROUND_FILE)
         self.rounds.append(row)
-        self.callback.round(row)
+        self.callback.on_step(_round_event(row))
         return None
 
     def _read(self, place: Path) -> None:
@@ -198,18 +215,17 @@ class RetrainingLoop:
 
     def _train(self, number: int, path: Path) -> Run:
         """Retrain the model, or resume an interrupted retraining."""
-        device = resolve_device(self.device)
         data = self._drawn(number)
+        callback = PartCallback(self.callback, work=RETRAINING, name=ROUND_NAME.format(number))
+        options: Any = {"device": resolve_device(self.device), "callback": callback}
         if path.is_dir():
-            return training.resume_training(Run(path), data, device=device, callback=self.callback.training)
+            return training.resume_training(Run(path), data, **options)
         make_folder(path.parent)
         config = retraining_config(self.first.config, mix_seed(self.config.seed, "retraining", number))
         if self.config.learning_rate:
             protocol = dataclasses.replace(config.protocol, learning_rate=self.config.learning_rate)
             config = dataclasses.replace(config, protocol=protocol)
-        return training.train_model(
-            config, data, path, start=self.run.model(), device=device, callback=self.callback.training
-        )
+        return training.train_model(config, data, path, start=self.run.model(), **options)
 
     def _drawn(self, number: int) -> Dataset:
         """The data of a retraining: drawn with replacement from all that is known, by their weights."""
@@ -262,11 +278,34 @@ class RetrainingLoop:
             known=known,
             scored=scored,
             seed=mix_seed(self.config.seed, "search", number),
-            callback=self.callback.searching(number, objective),
+            callback=PartCallback(self.callback, name=ROUND_NAME.format(number)),
             **self.calls,
             facts={"model": str((path.parent / "train").resolve())},
             **self.config.options,
         )
+
+
+def _round_event(row: Round) -> Event:
+    """What the callback is told of a finished round."""
+    values = {
+        "unique": row.unique,
+        "best": row.best,
+        "drift": row.drift.per_active,
+        "active_units": row.anchors.active_units,
+        "reproduced": row.anchors.reproduced,
+        "found_reproduced": None if row.history is None else row.history.reproduced,
+        "training_seconds": row.training_seconds,
+        "search_seconds": row.search_seconds,
+    }
+    name = ROUND_NAME.format(row.number)
+    best = "-" if row.best is None else short_number(row.best)
+    found = "" if row.history is None else f", found {percent(row.history.reproduced)}"
+    text = (
+        f"{name}: {row.unique} unique  best {best}  drift {row.drift.per_active:.2g} "
+        f"({row.anchors.active_units} active)  reproduced: data {percent(row.anchors.reproduced)}{found}  "
+        f"({format_duration(row.training_seconds)} + {format_duration(row.search_seconds)})"
+    )
+    return Event(work=ROUNDS, name=name, done=row.number + 1, values=values, text=text, source=row)
 
 
 def retraining_config(first: TrainConfig, seed: int) -> TrainConfig:

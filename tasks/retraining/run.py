@@ -22,6 +22,7 @@ from lso.tasks.retraining.rounds import RetrainingLoop
 from lso.tasks.retraining.summary import RetrainingSummary, decode_best, retraining_summary
 from lso.tasks.training.experiment import IN_MEMORY, reload_dataset
 from lso.vae import runs
+from lso.vae.callbacks import Callback, as_callback
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
@@ -45,7 +46,7 @@ def weighted_retraining(
     timeout: float | None = None,
     chunk: int = 1,
     max_failures: int = MAX_FAILURES,
-    callback: RetrainingCallback | None = None,
+    callback: Callback | None = None,
     facts: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> RetrainingResult:
@@ -104,9 +105,7 @@ def weighted_retraining(
         about = {"status": "running", "sentence": "", "search": _search_settings(run, goal, chosen), **(facts or {})}
         runs.update_run(folder, **about)
         try:
-            result = RetrainingLoop(
-                run, goal, chosen, folder.path, data, device, callback or RetrainingCallback(), calls
-            ).finish()
+            result = RetrainingLoop(run, goal, chosen, folder.path, data, device, as_callback(callback), calls).finish()
         except BaseException as error:
             runs.record_end(folder, error)
             raise
@@ -166,7 +165,7 @@ def search_retraining(
     out: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
-    callback: RetrainingCallback | None = None,
+    callback: Callback | None = None,
 ) -> Run:
     """Search by weighted retraining, and write a run folder with records, models and report.
 
@@ -221,7 +220,7 @@ def resume_retraining(
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
     trust: Trust = False,
-    callback: RetrainingCallback | None = None,
+    callback: Callback | None = None,
 ) -> Run:
     """Go on with an interrupted weighted retraining, or with a finished one and a larger budget."""
     info = Run(path).info

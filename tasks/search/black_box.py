@@ -12,7 +12,7 @@ from lso.black_box.ask_tell import make_optimizer, option_names, parse_values
 from lso.black_box.export import write_search_files
 from lso.black_box.loop import optimize
 from lso.black_box.result import SearchResult
-from lso.black_box.runner import Known, SearchCallback
+from lso.black_box.runner import Known
 from lso.black_box.workers import Workers
 from lso.decoders.decoder import Decoder
 from lso.objectives.latent_objective import LatentObjective
@@ -25,12 +25,14 @@ from lso.tasks.search.initial_data import goal_objective, known_codes
 from lso.tasks.search.options import BlackBoxConfig, BlackBoxSession
 from lso.tasks.search.targets import Targets, load_data, parse_split
 from lso.vae import runs
+from lso.vae.callbacks import Callback, PartCallback, as_callback
 from lso.vae.errors import RunError, UsageError
 from lso.vae.runs import Run
 from lso.vae.utils.files import Lock
 from lso.vae.utils.trust import Trust
 
 # Statuses other than ``finished``: of several searches the first of these stands for all.
+PartCallbacks = Callable[[str, LatentObjective], Callback]  # of a part: its name and objective
 EARLY_STATUSES = ("stopped", "failed", "decoder_ignores_latent", "stands_still", "invalid", "max_calls")
 
 
@@ -45,7 +47,7 @@ def search_black_box(
     resume: bool = False,
     device: str = "auto",
     limit: int | None = None,
-    callback: Callable[[str, LatentObjective], SearchCallback] | None = None,
+    callback: Callback | PartCallbacks | None = None,
     told: Callable[[Sequence[str]], None] | None = None,
 ) -> Run:
     """Search a trained model's latent space by a black-box optimizer, and write a run folder with records and report.
@@ -63,7 +65,8 @@ def search_black_box(
         resume: whether to resume the search in ``out``.
         device: device of the decoder.
         limit: search for the first ``limit`` targets only.
-        callback: makes the callback of one search, from its name and objective.
+        callback: receives the progress of all searches, each under the name of its folder, and may stop them; or a
+            function that makes the callback of one search, from its name and objective.
         told: called once, before the search, with sentences on how the targets were read, if there are any.
     """
     BlackBoxSession(seeds=seeds, limit=limit)  # checks them
@@ -109,7 +112,7 @@ def search_black_box(
             for i, number in parts:
                 names = (f"target-{i:03d}" * (len(objectives) > 1), f"seed-{seed + number}" * (seeds > 1))
                 name = "-".join(filter(None, names))
-                watched = callback(name, objectives[i]) if callback is not None else SearchCallback()
+                watched = _part_callback(callback, name, objectives[i])
                 again = resume and (path / name / runs.INFO).is_file()
                 given = (config, path / name, seed + number, again, known, watched, facts if alone else {})
                 results[i].append(_search(objectives[i], *given))
@@ -132,7 +135,7 @@ def resume_black_box(
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
     trust: Trust = False,
-    callback: Callable[[str, LatentObjective], SearchCallback] | None = None,
+    callback: Callback | PartCallbacks | None = None,
 ) -> Run:
     """Resume an interrupted search, or continue a finished one with a larger budget.
 
@@ -161,6 +164,12 @@ def resume_black_box(
         limit=info["limit"],
         callback=callback,
     )
+
+
+def _part_callback(callback: Callback | PartCallbacks | None, name: str, objective: LatentObjective) -> Callback:
+    if callback is None or isinstance(callback, Callback):
+        return PartCallback(as_callback(callback), name=name)
+    return callback(name, objective)
 
 
 def provenance_facts() -> dict[str, Any]:
@@ -211,7 +220,7 @@ def _search(
     seed: int,
     resume: bool,
     known: Known | None,
-    callback: SearchCallback,
+    callback: Callback,
     facts: Mapping[str, Any],
 ) -> SearchResult:
     workers, timeout = config.workers, config.timeout

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lso.decoders.decoder import Decoder
 from lso.gradient import initial_points as starts
-from lso.gradient.elementwise import DescentCallback
+from lso.gradient.elementwise import DescentCallback, gradient_callback
 from lso.gradient.search import minimize, resolve_optimizer
 from lso.objectives.latent_objective import LatentObjective
 from lso.objectives.scores import not_differentiable_error
@@ -27,6 +27,7 @@ from lso.tasks.search.options import GradientSession, SearchConfig
 from lso.tasks.search.targets import GREY, Targets, load_data
 from lso.tasks.training.experiment import resolve_device
 from lso.vae import runs
+from lso.vae.callbacks import Callback, PartCallback
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.runs import Run
 from lso.vae.utils.deprecation import renamed_arguments
@@ -57,7 +58,7 @@ def search_targets(
     pixels: Mapping[str, Any] | None = None,
     control: str = "lbfgs",
     limit: int | None = None,
-    callback: DescentCallback | None = None,
+    callback: Callback | DescentCallback | None = None,
     told: Callable[[Sequence[str]], None] | None = None,
 ) -> Run:
     """Search by gradient for codes that reproduce target data, and write a run folder with records and report.
@@ -101,7 +102,8 @@ def search_targets(
         context=config.context,
     )
     facts = {"target": str(target), "notes": list(targets.notes), "pixels": dict(pixels or {}), "device": where}
-    return _run_search(run, objective, targets, config, facts, seed, out, control, callback)
+    seen = gradient_callback(callback)
+    return _run_search(run, objective, targets, config, facts, seed, out, control, seen)
 
 
 def search_goal(
@@ -113,7 +115,7 @@ def search_goal(
     out: str | Path | None = None,
     device: str = "auto",
     control: str = "lbfgs",
-    callback: DescentCallback | None = None,
+    callback: Callback | DescentCallback | None = None,
 ) -> Run:
     """Search by gradient for codes whose decoded data score well, and write a run folder as `search_targets` does.
 
@@ -125,7 +127,8 @@ def search_goal(
     objective = goal_objective(goal, decoder, space, prior_weight=config.prior_weight)
     if not objective.differentiable:
         raise not_differentiable_error(goal.name, "its score takes objects, not tensors", config.optimizer)
-    return _run_search(run, objective, None, config, {"goal": goal.name, "device": where}, seed, out, control, callback)
+    facts, seen = {"goal": goal.name, "device": where}, gradient_callback(callback)
+    return _run_search(run, objective, None, config, facts, seed, out, control, seen)
 
 
 def freeze_decoder(run: Run, device: str, **options: Any) -> tuple[Decoder, LatentSpace, str]:
@@ -145,7 +148,7 @@ def _run_search(
     seed: int,
     out: str | Path | None,
     control: str,
-    callback: DescentCallback | None,
+    callback: Callback,
 ) -> Run:
     decoder, space = objective.decoder, objective.space
     z0 = starts.make_starts(config.kinds(), space, decoder, objective.targets, config.starts, generator(seed, "starts"))
@@ -154,10 +157,12 @@ def _run_search(
         runs.choose_folder(f"{run.config.data.task}-search-{config.optimizer}", out), "search", info
     )
     try:
-        result = _minimize(objective, z0, config, config.optimizer, callback)
+        part = PartCallback(callback, name="searching")
+        result = _minimize(objective, z0, config, config.optimizer, part)
         # The same search by another optimizer, unless that is the same one or the search was stopped.
         second = control not in ("none", config.optimizer) and result.status != "stopped"
-        other = _minimize(objective, z0, config, control, callback) if second else None
+        part = PartCallback(callback, name="control")
+        other = _minimize(objective, z0, config, control, part) if second else None
         if other is not None and other.status == "stopped":
             other = None  # half a control would be read as a complete one
         _write_results(search_run, run, targets, result, other)
@@ -187,7 +192,7 @@ def _run_facts(run: Run, config: SearchConfig, seed: int) -> dict[str, Any]:
 
 
 def _minimize(
-    objective: LatentObjective, z0: Tensor, config: SearchConfig, optimizer: str, callback: DescentCallback | None
+    objective: LatentObjective, z0: Tensor, config: SearchConfig, optimizer: str, callback: Callback
 ) -> Result:
     return minimize(
         objective,

@@ -1,7 +1,7 @@
 """The functions `lso.train`, `lso.resume`, `lso.load` and `lso.evaluate`: from names to models in run folders."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lso.tasks.datasets.overlap import add_overlap
 from lso.tasks.training.plan import Settings, merge
 from lso.tasks.training.plan import plan as plan
 from lso.vae import checkpoint, runs
+from lso.vae.callbacks import Callback, StepCallback, as_callback, count_steps
 from lso.vae.config.architectures import Kind
 from lso.vae.config.methods import Method
 from lso.vae.config.training import TrainConfig
@@ -22,10 +23,11 @@ from lso.vae.launch import is_main_process, process_info
 from lso.vae.metrics import evaluation
 from lso.vae.metrics.evaluation import Metrics
 from lso.vae.models.vae import VAE
+from lso.vae.progress import observe
 from lso.vae.runs import Run
 from lso.vae.training import batched
 from lso.vae.training import loop as training
-from lso.vae.training.loop import Limits, TrainingCallback
+from lso.vae.training.loop import Limits
 from lso.vae.training.setup import create_trainer, leave, lock_run, restore_trainer
 from lso.vae.training.state import Trainer, restore
 from lso.vae.utils.deprecation import renamed_arguments
@@ -73,7 +75,8 @@ def train(
     config: str | Path | None = None,
     settings: Settings | None = None,
     dataset: Dataset | None = None,
-    callback: TrainingCallback | None = None,
+    callback: Callback | None = None,
+    progress: bool = False,
     limits: Limits = Limits(),
     trust: Trust = False,
 ) -> Run:
@@ -97,6 +100,7 @@ def train(
         dataset: the dataset itself, in place of ``task`` and ``data``; defaults are those of the task ``arrays`` or
             ``text``. `resume` and `evaluate` then need the dataset again.
         callback: gets the progress, and may ask to stop.
+        progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         limits: steps, epochs or seconds after which this session stops.
         trust: whether a tokenizer that ``config`` names may run; one that ``settings`` name is always trusted.
     Returns:
@@ -125,7 +129,8 @@ def train(
         dataset = add_overlap(dataset)
         own = {"tokenizer": split["name"]} if (split := dataset.provenance.get("tokenizer")) else {}
         full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=IN_MEMORY, **own))
-    return train_planned(full, dataset, out=out, device=device, callback=callback, limits=limits)
+    with observe(as_callback(callback), progress) as seen:
+        return train_planned(full, dataset, out=out, device=device, callback=seen, limits=limits)
 
 
 def train_planned(
@@ -134,7 +139,7 @@ def train_planned(
     *,
     out: str | Path | None = None,
     device: str = "auto",
-    callback: TrainingCallback | None = None,
+    callback: Callback | None = None,
     limits: Limits = Limits(),
 ) -> Run:
     """Train as `train` does, with a complete configuration and the loaded dataset."""
@@ -156,7 +161,7 @@ class TrainingJob:
     config: TrainConfig
     dataset: Dataset
     path: Path  # run folder; a run that is there is resumed
-    callback: TrainingCallback
+    callback: Callback
 
 
 def train_jobs(jobs: Sequence[TrainingJob], *, device: str = "auto", limits: Limits = Limits()) -> list[Run]:
@@ -203,7 +208,8 @@ def resume(
     *,
     device: str = "auto",
     dataset: Dataset | None = None,
-    callback: TrainingCallback | None = None,
+    callback: Callback | None = None,
+    progress: bool = False,
     limits: Limits = Limits(),
     trust: Trust = False,
 ) -> Run:
@@ -214,6 +220,7 @@ def resume(
         device: ``"auto"``, ``"cpu"`` or ``"cuda[:N]"``.
         dataset: the dataset of a run that was trained on one given in Python; None reads the data again.
         callback: gets the progress, and may ask to stop.
+        progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         limits: steps, epochs or seconds after which this session stops.
         trust: which code named by the folder may run, if ``run`` is a path; see `lso.vae.utils.trust`.
     Returns:
@@ -306,7 +313,8 @@ def evaluate(
     iw_samples: int = 500,
     limit: int | None = None,
     seed: int = 0,
-    callback: Callable[[int, int], None] | None = None,
+    callback: StepCallback | None = None,
+    progress: bool = False,
 ) -> Metrics:
     """Compute all metrics of a model on one split, in nats per datum.
 
@@ -317,10 +325,13 @@ def evaluate(
         iw_samples: number of importance samples for the NLL; 0 leaves it out.
         limit: use only the first ``limit`` data.
         seed: seed of the samples.
-        callback: called with (data done, all data) of the importance-weighted NLL, which takes most of the time.
+        callback: called with (data done, all data) of the importance-weighted NLL, which takes most of the time; or a
+            `lso.vae.callbacks.Callback`.
+        progress: whether to draw a progress bar.
     Returns:
         The metrics.
     """
     device = next(model.parameters()).device
     x = model_inputs(dataset, split)[:limit].to(device)
-    return evaluation.evaluate_split(model, x, iw_samples=iw_samples, seed=seed, split=split, callback=callback)
+    with observe(as_callback(callback), progress) as seen, count_steps(seen, "evaluation") as count:
+        return evaluation.evaluate_split(model, x, iw_samples=iw_samples, seed=seed, split=split, callback=count)

@@ -21,42 +21,18 @@ from lso.tasks.training.run_set import (
     read_members,
     stored_evaluations,
 )
+from lso.vae.callbacks import Callback, Event, PartCallback, as_callback, count_steps
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError, DivergedError
 from lso.vae.runs import INFO, Run
 from lso.vae.training.batchable import MOST, batch_key, max_batched_runs, reason_not_batchable
-from lso.vae.training.callbacks import Limits, TrainingCallback
+from lso.vae.training.callbacks import Limits
 from lso.vae.training.extension import lengthen
 from lso.vae.utils.files import remove_leftovers_below
 from lso.vae.utils.reading import replace_sealed
+from lso.vae.utils.validation import pluralize
 
-CountCallback = Callable[[int, int], None]
-
-
-class MultiRunCallback:
-    """Callback of several trainings: override the methods that are needed."""
-
-    def training(self, planned: PlannedRun, number: int, of: int) -> TrainingCallback:
-        """Training ``number`` (from 1) of ``of`` begins or is resumed; gives the callback of this training."""
-        return TrainingCallback()
-
-    def together(self, planned: Sequence[PlannedRun], number: int, of: int) -> Sequence[TrainingCallback]:
-        """A batch of trainings begins or is resumed, the first being ``number`` of ``of``; gives their callbacks."""
-        return [TrainingCallback() for _ in planned]
-
-    def not_batched(self, planned: Sequence[PlannedRun], why: str) -> None:
-        """Trainings that were to be batched run one by one, for a reason given in half a sentence."""
-
-    def evaluating(self, planned: PlannedRun, seed: int) -> CountCallback:
-        """The evaluation of a finished run begins; gives a callback for (data done, all data)."""
-        return lambda done, total: None
-
-    def left(self, planned: PlannedRun) -> None:
-        """This session is done with a training, which is finished, failed or interrupted."""
-
-    def stop(self) -> str | None:
-        """A reason to stop now, or None; asked between trainings."""
-        return None
+SWEEP, TRAINING, BATCHED, EVALUATION = "sweep", "training in a sweep", "batched training", "evaluation"  # in events
 
 
 class _EvaluationInterrupted(Exception):
@@ -69,14 +45,14 @@ class _Session:
 
     root: Path
     device: str
-    callback: MultiRunCallback
+    callback: Callback
     deadline: float
     datasets: dict[Any, Dataset] = dataclasses.field(default_factory=dict)
     room: int = 1  # datasets kept at a time
 
     def reason(self) -> str | None:
         late = "reached the time limit" if time.monotonic() >= self.deadline else None
-        return self.callback.stop() or late
+        return self.callback.should_stop() or late
 
     def data(self, planned: PlannedRun) -> Dataset:
         config = planned.config
@@ -105,7 +81,7 @@ def train_all(
     *,
     spec: EvaluationSpec | None = None,
     device: str = "auto",
-    callback: MultiRunCallback | None = None,
+    callback: Callback | None = None,
     seconds: float | None = None,
     together: bool | None = False,
     longer: bool = False,
@@ -122,7 +98,7 @@ def train_all(
         root: the folder above theirs.
         spec: how finished runs are evaluated, into their ``evaluation.json``; None evaluates nothing.
         device: see `lso.tasks.training.experiment.resolve_device`.
-        callback: gets the progress, and may ask to stop.
+        callback: gets the progress of all trainings and evaluations, and may ask to stop.
         seconds: time limit of this call; None is no limit.
         together: whether trainings are batched where they can be; None batches where that was measured to be faster.
         longer: whether trainings that were begun with fewer epochs are extended to those planned.
@@ -133,22 +109,22 @@ def train_all(
     remove_leftovers_below(root)
     experiment.resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    session = _Session(root=root, device=device, callback=callback or MultiRunCallback(), deadline=deadline)
-    reason, done = None, 0
+    session = _Session(root=root, device=device, callback=as_callback(callback), deadline=deadline)
     groups = _group_batchable(session, sorted(planned, key=lambda one: (one.turn, one.config.seed)), together)
-    if together:
-        _report_unbatched(session, groups)
-    for group in groups:
-        place = (done + 1, len(planned))
-        session.room = len(group)
-        reason = (
-            _train_group(session, group, spec, place)
-            if len(group) > 1
-            else _train_member(session, group[0], spec, place)
-        )
-        if reason:
-            break
-        done += len(group)
+    reason, event = None, Event(work=SWEEP, total=len(planned))
+    session.callback.on_start(event)
+    try:
+        if together:
+            _report_unbatched(session, groups)
+        for group in groups:
+            session.room = len(group)
+            train = _train_group if len(group) > 1 else _train_member
+            if reason := train(session, group, spec, event):
+                break
+            event = dataclasses.replace(event, done=event.done + len(group))
+            session.callback.on_step(event)
+    finally:
+        session.callback.on_end(event)
     return read_members(planned, root, spec), reason
 
 
@@ -178,7 +154,9 @@ def _report_unbatched(session: _Session, groups: Sequence[Sequence[PlannedRun]])
             )
             of_reason.setdefault(why, []).append(group[0])
     for why, alone in of_reason.items():
-        session.callback.not_batched(alone, why)
+        labels = ", ".join(dict.fromkeys(one.label for one in alone))
+        text = f"not batched, trained one after the other: {labels} ({pluralize(len(alone), 'training')}): {why}"
+        session.callback.on_log(Event(work=SWEEP, text=text, source=tuple(alone)))
 
 
 def _is_done(planned: PlannedRun, root: Path) -> bool:
@@ -186,7 +164,7 @@ def _is_done(planned: PlannedRun, root: Path) -> bool:
 
 
 def _train_group(
-    session: _Session, group: list[PlannedRun], spec: EvaluationSpec | None, place: tuple[int, int]
+    session: _Session, group: Sequence[PlannedRun], spec: EvaluationSpec | None, event: Event
 ) -> str | None:
     """Train a group as one batched model and evaluate each run; gives a reason if the session ends here."""
     if reason := session.reason():
@@ -194,32 +172,33 @@ def _train_group(
     for plan in group:
         if (session.root / plan.name / INFO).is_file():
             _extend(Run(session.root / plan.name), plan)
-    callbacks = session.callback.together(group, *place)
-    try:
-        jobs = [
-            experiment.TrainingJob(
-                config=plan.config, dataset=session.data(plan), path=session.root / plan.name, callback=callback
-            )
-            for plan, callback in zip(group, callbacks, strict=True)
-        ]
-        runs = experiment.train_jobs(jobs, device=session.device, limits=session.limits())
-    finally:
-        done = [plan for plan in group if _is_done(plan, session.root)]
-        for plan in group:
-            if spec is None or plan not in done:
-                session.callback.left(plan)  # for the others the call comes after their evaluation
+    text = f"training {len(group)} together, as one batched model:"
+    last = event.done + len(group)
+    text = f"[{event.done + 1}-{last}/{event.total}] {text}"
+    session.callback.on_log(dataclasses.replace(event, text=text, source=tuple(group)))
+    jobs = [
+        experiment.TrainingJob(
+            config=one.config,
+            dataset=session.data(one),
+            path=session.root / one.name,
+            callback=PartCallback(session.callback, work=BATCHED, name=one.name),
+        )
+        for one in group
+    ]
+    runs = experiment.train_jobs(jobs, device=session.device, limits=session.limits())
+    done = [one for one in group if _is_done(one, session.root)]
     if cut := [run.info["sentence"] for run in runs if run.info["status"] == "stopped"]:
         return session.reason() or str(cut[0])
-    return next(filter(None, (_train_member(session, plan, spec, place) for plan in done)), None)
+    return next(filter(None, (_train_member(session, [plan], spec, event) for plan in done)), None)
 
 
 def _train_member(
-    session: _Session, planned: PlannedRun, spec: EvaluationSpec | None, place: tuple[int, int]
+    session: _Session, group: Sequence[PlannedRun], spec: EvaluationSpec | None, event: Event
 ) -> str | None:
     """Train and evaluate one training; gives a reason if the session ends here."""
+    planned = group[0]
     path = session.root / planned.name
     run = Run(path) if (path / INFO).is_file() else None
-    begun = False
     try:
         if run is not None and run.config.protocol.epochs < planned.config.protocol.epochs:
             if reason := session.reason():
@@ -228,20 +207,15 @@ def _train_member(
         if run is None or run.info["status"] != "finished":
             if reason := session.reason():
                 return reason
-            begun = True
-            run = _train(session, planned, run, session.callback.training(planned, *place))
+            run = _train(session, planned, run)
         if run.info["status"] != "finished":
             return session.reason() or run.info["sentence"]
         if spec and len(stored_evaluations(run, spec)) < spec.repeats:
-            begun = True
             _evaluate(session, planned, run, spec)
     except DivergedError:
         return None  # its run.json says so
     except _EvaluationInterrupted as cut:
         return f"{cut} while {planned.name} was evaluated"
-    finally:
-        if begun:
-            session.callback.left(planned)
     return None
 
 
@@ -253,8 +227,8 @@ def _extend(run: Run, planned: PlannedRun) -> Run:
     return run
 
 
-def _train(session: _Session, planned: PlannedRun, run: Run | None, callback: TrainingCallback) -> Run:
-    dataset = session.data(planned)
+def _train(session: _Session, planned: PlannedRun, run: Run | None) -> Run:
+    dataset, callback = session.data(planned), PartCallback(session.callback, work=TRAINING, name=planned.name)
     options: Any = {"device": session.device, "callback": callback, "limits": session.limits()}
     if run is None:
         return experiment.train_planned(planned.config, dataset, out=session.root / planned.name, **options)
@@ -268,18 +242,19 @@ def _evaluate(session: _Session, planned: PlannedRun, run: Run, spec: Evaluation
         raise DataError(f"the data of {run.path} have changed since it was trained", "Bring the same files back.")
     model = experiment.load(run, session.device)
     for seed in range(len(done), spec.repeats):
-        shown = session.callback.evaluating(planned, seed)
-
-        def count(measured: int, of: int, shown: CountCallback = shown) -> None:
-            if measured < of and (reason := session.reason()):
-                raise _EvaluationInterrupted(reason)
-            shown(measured, of)
-
         if reason := session.reason():
             raise _EvaluationInterrupted(reason)
-        metrics = experiment.evaluate(
-            model, dataset, iw_samples=spec.iw_samples, limit=spec.limit or None, seed=seed, callback=count
-        )
+        name = planned.name + f", seed {seed}" * (seed > 0)
+        with count_steps(session.callback, EVALUATION, name) as report:
+
+            def count(measured: int, of: int, report: Callable[[int, int], None] = report) -> None:
+                if measured < of and (reason := session.reason()):
+                    raise _EvaluationInterrupted(reason)
+                report(measured, of)
+
+            metrics = experiment.evaluate(
+                model, dataset, iw_samples=spec.iw_samples, limit=spec.limit or None, seed=seed, callback=count
+            )
         done.append(json.loads(metrics.to_json()))
         content = {"how": evaluation_options(spec), "metrics": done}
         replace_sealed(run.path / EVALUATION_FILE, content, indent=1)

@@ -10,7 +10,7 @@ import matplotlib.pyplot  # noqa: F401  (imported before the fork: once for all)
 import torch
 from typer.testing import CliRunner
 
-import lso.cli.progress.multi_run  # noqa: F401
+import lso.cli.progress  # noqa: F401
 import lso.tasks.papers.lagging_report  # noqa: F401
 import lso.tasks.retraining.run  # noqa: F401
 import lso.tasks.search.black_box  # noqa: F401

@@ -20,10 +20,11 @@ from lso.cli.console import (
     to_strict_json,
 )
 from lso.cli.options import seconds
-from lso.cli.progress.bars import Bar, Reading
-from lso.cli.progress.training import brief_text, metrics_text
+from lso.cli.progress import make_progress, show_reading
+from lso.vae.callbacks import Event
 from lso.vae.config.protocol import DataConfig
 from lso.vae.errors import UsageError
+from lso.vae.progress import ALL_METRICS, BRIEF, format_fields
 
 
 def test_columns_of_numbers_stand_to_the_right_and_text_to_the_left() -> None:
@@ -52,9 +53,10 @@ def test_an_epoch_s_numbers_are_never_minus_zero() -> None:
     keys = ("neg_elbo", "reconstruction", "kl", "reencoding_error", "mi", "kl_weight", "train_loss", "perplexity")
     row = {**dict.fromkeys(keys, -0.001), "epoch": 0, "active_units": 0, "learning_rate": 1e-3}
     for latent in (0, 4):
-        text = metrics_text(row, 1, latent, verbose=True)
+        values = {**row, "epochs": 1, "latent_dim": latent}
+        text = format_fields(ALL_METRICS, values)
         assert "-0.00" not in text and "0.00" in text and ("MI within batches 0.00" in text) == bool(latent)
-        assert "-0.00" not in brief_text(row, 1, latent)
+        assert "-0.00" not in format_fields(BRIEF, values)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,8 @@ TAMED = "\\x1b]0;title\\x07\\x1b[2Jname\\x0d\\x9b1A\\u202etxt"
 
 def test_controls_in_what_others_wrote_are_shown_and_not_acted_on(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(verbose=True)
-    for tell in (console.result, console.note, console.warn, Bar(console, "steps").line):
+    log = lambda text: make_progress(console).on_log(Event(work="training", text=text))  # noqa: E731
+    for tell in (console.result, console.note, console.warn, log):
         tell(HOSTILE)
         printed = capsys.readouterr()
         assert (printed.out + printed.err).removeprefix("warning: ") == TAMED + "\n"
@@ -128,7 +131,7 @@ def test_all_that_commands_print_goes_through_the_console() -> None:
         for path in Path(lso.cli.__file__).parent.rglob("*.py")
         if re.search(r"typer\.(secho|echo|style)|\bprint\(|std(out|err)\.write", path.read_text(encoding="utf-8"))
     }
-    assert found == {"console.py", "main.py", "signals.py", "bars.py"}
+    assert found == {"console.py", "main.py", "signals.py"}
 
 
 def test_the_colour_of_a_line_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,11 +150,11 @@ def test_a_bar_on_a_terminal_shows_names_as_they_are(monkeypatch: pytest.MonkeyP
 
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    bar = Bar(Console(), "steps")
-    bar.start(10, text=f"[bold]{HOSTILE}")
-    bar.line(HOSTILE)
-    bar.move(5, f"[red]{HOSTILE}")
-    bar.stop()
+    progress = make_progress(Console())
+    for name in (f"[bold]{HOSTILE}", f"[red]{HOSTILE}"):
+        progress.on_start(Event(work=name, total=10))
+    progress.on_log(Event(work="training", text=HOSTILE))
+    progress.close()
     shown = terminal.getvalue()
     assert f"[bold]{TAMED}" in shown and f"[red]{TAMED}" in shown  # nor is it rich's markup
     assert "\x1b]0;" not in shown and "\x1b[2J" not in shown and "\x9b" not in shown and "\u202e" not in shown
@@ -170,13 +173,12 @@ def test_paths_below_the_working_folder_are_relative(tmp_path: Path) -> None:
 
 def test_progress_says_what_is_done_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Not "reading reading photos"."""
-    monkeypatch.setattr("lso.cli.progress.bars.LINE_SECONDS", 0.0)
-    reading = Reading(Console())
-    for done in (1, 2):
-        reading("looking at photos", done, 2)
-    for done in (1, 2):
-        reading("reading photos", done, 2)
-    reading.close()
+    monkeypatch.setattr("lso.vae.progress.LINE_SECONDS", 0.0)
+    with show_reading(Console()) as show:
+        for done in (1, 2):
+            show("looking at photos", done, 2)
+        for done in (1, 2):
+            show("reading photos", done, 2)
     lines = capsys.readouterr().err.splitlines()
     assert any(line.startswith("looking at photos: ") for line in lines)
     assert any(line.startswith("reading photos: ") for line in lines)

@@ -28,8 +28,9 @@ class TrainingCallback(Callback):
         return None
 
     def on_start(self, event: Event) -> None:
-        """Call `start`."""
-        self.start(event.source, event.total, event.done)
+        """Call `start` for a training."""
+        if isinstance(event.source, Run):
+            self.start(event.source, event.total, event.done)
 
     def on_step(self, event: Event) -> None:
         """Call `step`."""

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lso.vae.config.training import TrainConfig
 from lso.vae.data.dataset import Dataset, count_units, draw_batch, epoch_batches, take_batch
 from lso.vae.distributed import use_threads
 from lso.vae.distributions.gaussian import DiagonalGaussian
-from lso.vae.errors import RunError
+from lso.vae.errors import LsoError, RunError
 from lso.vae.launch import is_main_process, process_info
 from lso.vae.metrics.evaluation import validate
 from lso.vae.models.vae import VAE
@@ -155,8 +155,8 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
     if trainer.caution:
         trainer.callback.on_log(_event(trainer, text=trainer.caution, warning=True))
     config = trainer.config
-    sizes = {"epochs": config.protocol.epochs, "latent_dim": config.architecture.latent_dim}
-    trainer.callback.on_start(_event(trainer, values=sizes))
+    values = {"epochs": config.protocol.epochs, "latent_dim": config.architecture.latent_dim}
+    trainer.callback.on_start(_event(trainer, values=values | {"epoch": trainer.position.epoch}))
     reason = sentence = ""
     try:
         try:
@@ -172,6 +172,8 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as error:  # e.g. a full disk, Ctrl-C: the last checkpoint stays valid
         if is_main_process():
             runs.record_end(trainer.run, error)
+            with suppress(LsoError):
+                sentence = trainer.run.info["sentence"]
         raise
     finally:
         trainer.callback.on_end(_event(trainer, text=sentence))

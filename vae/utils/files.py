@@ -178,6 +178,21 @@ def printable(text: str) -> str:
     return utf8(text).decode()
 
 
+# Characters that a terminal acts on instead of showing them: ESC and the other C0 and C1 controls except line break and
+# tab, and those that change the direction of the text after them (Boucher, Anderson 2021, arXiv:2111.00169).
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+CONTROLS |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def escape_controls(text: str) -> str:
+    """Text that a terminal can only show: control characters and bytes that are not UTF-8 become escapes.
+
+    Otherwise a name or sentence from somebody else's folder could clear the screen, change the window's title or
+    overwrite the verdict printed above it.
+    """
+    return printable(text).translate(CONTROLS)
+
+
 def replace_json(path: Path, value: Any, indent: int | None = None) -> None:
     """Write a value as strict JSON (no NaN or infinity), see `replace_file`."""
     replace_file(path, utf8(json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"))

@@ -36,6 +36,22 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
     raise UsageError(f"{where}: expected {wanted}, got {value!r}", f"Give {wanted}.")
 
 
+def format_duration(seconds: float) -> str:
+    """A duration in words, such as ``3 min 20 s``."""
+    if seconds < 9.95:
+        return f"{seconds:z.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def short_number(value: float) -> str:
+    """A number with the four digits that count: ``0.1235``, ``20,000``."""
+    return f"{value:z,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:z.4g}"
+
+
 def pluralize(count: int, word: str) -> str:
     """A count with its noun: ``1 run``, ``1,200 runs``."""
     return f"{count:,} {word}{'s' * (count != 1)}"

@@ -120,7 +120,7 @@ def test_the_live_line_counts_time_outs_and_the_best_of_all_sessions(
     lso: Lso, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Worse with every call, and the third hangs."""
-    monkeypatch.setattr("lso.cli.progress.black_box.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("lso.vae.progress.LINE_SECONDS", 0.0)
     Path("falling.py").write_text(
         "import time\nfrom pathlib import Path\n\ndef score(xs):\n    calls = Path('calls').open('a')\n"
         "    calls.write('.')\n    number = calls.tell()\n    calls.close()\n"

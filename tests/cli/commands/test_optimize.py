@@ -114,9 +114,7 @@ def test_other_commands_take_grey_as_it_is_too(lso: Lso, run: Run) -> None:
 
 @pytest.mark.usefixtures("plain_report")
 def test_ctrl_c_writes_what_there_is(lso: Lso, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lso.cli.progress.training import SearchProgress
-
-    monkeypatch.setattr(SearchProgress, "step", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("lso.vae.progress.RichProgress.on_step", lambda *_: signal.raise_signal(signal.SIGINT))
     options = ("--max-steps", 1000000, "--tol", 0, "--optimizer", "sgd", "--out", "cut")
     result = lso("optimize", "--target", "test:3", "--starts", 2, *options)
     assert result.exit_code == 130

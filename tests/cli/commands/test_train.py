@@ -179,13 +179,11 @@ def test_ctrl_c_saves_and_tells_how_to_go_on(process: Callable[..., "subprocess.
 
 
 def test_sigterm_saves_too(lso: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    from lso.cli.progress.training import TrainingProgress
-
-    def epoch(callback: TrainingProgress, row: object) -> None:
+    def epoch(*_: object) -> None:
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(TrainingProgress, "epoch", epoch)
+    monkeypatch.setattr("lso.vae.progress.RichProgress.on_epoch", epoch)
     result = lso("train", "--method", "vae", "--out", "cut", *SMALL)
     assert result.exit_code == 143
     assert Run("cut").info["sentence"].startswith("terminated after 0 epochs")

@@ -11,17 +11,17 @@ import pytest
 
 from lso.tasks.datasets.loading import load_dataset
 from lso.tasks.training import experiment
-from lso.tasks.training.multi_run import CountCallback, MultiRunCallback, train_all
+from lso.tasks.training.multi_run import BATCHED, EVALUATION, TRAINING, train_all
 from lso.tasks.training.plan import plan
 from lso.tasks.training.run_set import (
     EVALUATION_FILE,
     EvaluationSpec,
-    PlannedRun,
     check_folders,
     folder_name,
     mean_and_deviation,
 )
 from lso.tasks.training.sweep import plan_sweep, sweep_cells, sweep_points, sweep_table
+from lso.vae.callbacks import Callback, Event
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError, DivergedError, RunError, UsageError
@@ -29,7 +29,6 @@ from lso.vae.metrics import evaluation
 from lso.vae.runs import Run
 from lso.vae.training import loop as training
 from lso.vae.training.batchable import MOST, max_batched_runs
-from lso.vae.training.callbacks import TrainingCallback
 from lso.vae.training.setup import lock_run
 from lso.vae.utils.files import Lock
 from lso.vae.utils.reading import replace_sealed
@@ -44,37 +43,30 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "_write_report", lambda run: run)
 
 
-class Seen(MultiRunCallback):
+class Seen(Callback):
     """Notes what happens, and asks to stop after so many trainings or steps."""
 
     def __init__(self, trainings: int = 99, steps: int = 99) -> None:
         self.trained: list[str] = []
         self.groups: list[list[str]] = []
-        self.evaluated: list[tuple[str, int]] = []
+        self.evaluated: list[str] = []
+        self.not_batched: list[tuple[list[str], str]] = []
         self._trainings, self.steps = trainings, steps
 
-    def training(self, planned: PlannedRun, number: int, of: int) -> TrainingCallback:
-        self.trained.append(planned.name)
-        outer = self
+    def on_start(self, event: Event) -> None:
+        self.trained += [event.name] if event.work in (TRAINING, BATCHED) else []
+        self.evaluated += [event.name] if event.work == EVALUATION else []
 
-        class Steps(TrainingCallback):
-            def step(self, done: int) -> None:
-                outer.steps -= 1
+    def on_step(self, event: Event) -> None:
+        self.steps -= event.work in (TRAINING, BATCHED)
 
-            def stop(self) -> str | None:
-                return outer.stop()
+    def on_log(self, event: Event) -> None:
+        if event.text.startswith("["):
+            self.groups.append([one.name for one in event.source])
+        elif event.text.startswith("not batched"):
+            self.not_batched.append(([one.label for one in event.source], event.text.split("): ")[1]))
 
-        return Steps()
-
-    def together(self, planned: Sequence[PlannedRun], number: int, of: int) -> list[TrainingCallback]:
-        self.groups.append([one.name for one in planned])
-        return [self.training(one, number, of) for one in planned]
-
-    def evaluating(self, planned: PlannedRun, seed: int) -> CountCallback:
-        self.evaluated.append((planned.name, seed))
-        return lambda done, total: None
-
-    def stop(self) -> str | None:
+    def should_stop(self) -> str | None:
         return "interrupted" if self.steps <= 0 or len(self.trained) > self._trainings else None
 
 
@@ -129,18 +121,12 @@ def test_a_training_that_another_process_works_on_is_refused_and_left_alone(toge
 def test_folders_are_held_while_their_trainings_go_on_and_no_longer(together: bool, tmp_path: Path) -> None:
     planned, held_at = small(seeds=2), []
 
-    class Tries(MultiRunCallback):
-        def training(self, planned: PlannedRun, number: int, of: int) -> TrainingCallback:
-            class Tried(TrainingCallback):
-                def step(self, done: int) -> None:
-                    with pytest.raises(RunError, match="this process is at work"):
-                        Lock(tmp_path / planned.name)
-                    held_at.append((planned.name, done))
-
-            return Tried()
-
-        def together(self, planned: Sequence[PlannedRun], number: int, of: int) -> list[TrainingCallback]:
-            return [self.training(one, number, of) for one in planned]
+    class Tries(Callback):
+        def on_step(self, event: Event) -> None:
+            if event.work in (TRAINING, BATCHED):
+                with pytest.raises(RunError, match="this process is at work"):
+                    Lock(tmp_path / event.name)
+                held_at.append((event.name, event.done))
 
     train_all(planned, tmp_path, device="cpu", together=together, callback=Tries())
     steps = Run(tmp_path / planned[0].name).metrics()[-1]["step"]
@@ -241,7 +227,7 @@ def test_evaluations_are_kept_and_missing_seeds_added(tmp_path: Path) -> None:
     train_all(planned, tmp_path, spec=ASKED, device="cpu")
     three = EvaluationSpec(iw_samples=3, limit=10, repeats=3)
     (member,), _ = train_all(planned, tmp_path, spec=three, device="cpu", callback=callback)
-    assert callback.evaluated == [("vae-d2-s0", 1), ("vae-d2-s0", 2)]
+    assert callback.evaluated == ["vae-d2-s0, seed 1", "vae-d2-s0, seed 2"]
     assert [one["seed"] for one in member.evaluations] == [0, 1, 2] and member.evaluations[0]["n"] == 5
     assert len({one["neg_elbo"] for one in member.evaluations}) == 3
     content = json.loads((tmp_path / "vae-d2-s0" / EVALUATION_FILE).read_text())
@@ -366,21 +352,16 @@ def test_a_damaged_one_leaves_no_other_of_its_group_running(tmp_path: Path) -> N
 
 
 def test_what_cannot_go_together_is_told_with_the_reason(tmp_path: Path) -> None:
-    class Told(Seen):
-        def not_batched(self, planned: Sequence[PlannedRun], why: str) -> None:
-            told.append(([one.label for one in planned], why))
-
-    told: list[tuple[list[str], str]] = []
+    callback, later = Seen(steps=1), Seen(steps=1)
     planned = small("vae", "aggressive", "sa-vae", seeds=2) + small("vae", latent_dims=(3,))
-    train_all(planned, tmp_path, device="cpu", callback=Told(steps=1), together=True)
-    assert told == [
+    train_all(planned, tmp_path, device="cpu", callback=callback, together=True)
+    assert callback.not_batched == [
         (["aggressive", "aggressive"], "each model decides on its own inner steps"),
         (["sa-vae", "sa-vae"], "inference takes gradient steps"),
         (["vae"], "no other still to be trained differs in seed or KL weight alone"),
     ]
-    told.clear()
-    train_all(planned, tmp_path / "default", device="cpu", callback=Told(steps=1), together=None)
-    assert not told
+    train_all(planned, tmp_path / "default", device="cpu", callback=later, together=None)
+    assert not later.not_batched
 
 
 def test_of_data_that_no_seed_changes_there_is_one_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,0 @@
-"""Progress on the terminal: bars, and one module for each kind of work."""
