@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from lso.tasks.training.experiment import load as load
     from lso.tasks.training.experiment import resume as resume
     from lso.tasks.training.experiment import train as train
+    from lso.vae.callbacks import Callback as Callback
+    from lso.vae.callbacks import Event as Event
     from lso.vae.config.methods import METHODS as METHODS
     from lso.vae.config.methods import Method as Method
     from lso.vae.config.methods import method as method
@@ -51,11 +53,13 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = attach(
     "lso",
     {
+        "Callback": "lso.vae.callbacks",
         "DataConfig": "lso.vae.config.protocol",
         "Dataset": "lso.vae.data.dataset",
         "Decoder": "lso.decoders.decoder",
         "DiagonalGaussian": "lso.vae.distributions.gaussian",
         "Evaluation": "lso.results.result",
+        "Event": "lso.vae.callbacks",
         "Generation": "lso.decoders.generation",
         "Goal": "lso.tasks.goals",
         "LatentObjective": "lso.objectives.latent_objective",

@@ -130,7 +130,7 @@ class StepFunction(Callback):
 StepCallback = Callback | Callable[[int, int], Any]
 
 
-def as_callback(callback: StepCallback | None) -> Callback:
+def as_callback(callback: Any) -> Callback:
     """A callback from what a user may give: one, a plain function ``(done, total)``, or None."""
     if callback is None:
         return Callback()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lso.vae.callbacks import Callback, CallbackList, Event
+from lso.vae.launch import is_main_process
 from lso.vae.utils.files import escape_controls
 from lso.vae.utils.validation import format_duration, short_number
 
@@ -71,7 +72,7 @@ LIKELIHOOD = (  # of a model without latents, whose likelihood is exact
     Field("NLL {neg_elbo:z.2f}", unless="latent_dim perplexity"),
 )
 BOUND = Field("-ELBO {neg_elbo:z.2f}", when="latent_dim")
-ACTIVE = Field("active {active_units}/{latent_dim}")
+ACTIVE = Field("active {active_units}/{latent_dim}", when="latent_dim")
 BRIEF = (EPOCH, BOUND, *LIKELIHOOD, Field("KL {kl:z.2f}", when="latent_dim"), ACTIVE)
 METRICS = (
     EPOCH,
@@ -321,7 +322,8 @@ class RichProgress(Callback):
 
     def _share(self, part: _Part) -> str:
         share = f"{100 * part.done / part.total:z.0f} %" if part.total else f"{part.done:,} {part.shown.unit}"
-        text = f"{part.title()}: {share} after {format_duration(time.monotonic() - part.begun)}"
+        title = part.title() or next(iter(part.events.values())).work
+        text = f"{title}: {share} after {format_duration(time.monotonic() - part.begun)}"
         return "  ".join(filter(None, (text, format_fields(part.shown.beside, part.numbers()))))
 
     def _flush(self, part: _Part) -> None:
@@ -396,9 +398,9 @@ def _print(text: str) -> None:
 
 
 @contextmanager
-def observe(callback: Callback, progress: bool) -> Iterator[Callback]:
+def draw_progress(callback: Callback, progress: bool) -> Iterator[Callback]:
     """The callback of work that a Python program asked for; with ``progress`` its progress is drawn as well."""
-    if not progress:
+    if not progress or not is_main_process():
         yield callback
         return
     drawn = RichProgress()

@@ -23,6 +23,7 @@ from lso.space import LatentSpace
 from lso.vae import runs
 from lso.vae.callbacks import Callback, as_callback
 from lso.vae.errors import RunError, UsageError, WriteError
+from lso.vae.progress import draw_progress
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.validation import require
 
@@ -64,6 +65,7 @@ def optimize(
     seed: int = 0,
     patience: int = PATIENCE,
     callback: Callback | None = None,
+    progress: bool = False,
     facts: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> SearchResult:
@@ -104,6 +106,7 @@ def optimize(
         seed: seed of the optimizer's random draws.
         patience: consecutive calls without a new valid object after which the search ends.
         callback: receives progress, and may stop the search.
+        progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         facts: further entries for run.json.
         **options: options of the optimizer.
     Returns:
@@ -162,9 +165,8 @@ def optimize(
             stack.callback(journal.close)
         score_executor = make_score_executor(objective, executor, timeout, chunk, batch)
         stack.callback(score_executor.close)
-        search = Search(
-            objective, black_box, score_executor, journal, limits, batch, asynchronous, as_callback(callback)
-        )
+        seen = stack.enter_context(draw_progress(as_callback(callback), progress))
+        search = Search(objective, black_box, score_executor, journal, limits, batch, asynchronous, seen)
         sentence = ""
         try:
             search.begin(known, scored, was_killed)

@@ -25,6 +25,7 @@ from lso.results.evaluation import evaluations
 from lso.results.result import Evaluation, Result, Trace, status_of
 from lso.vae.callbacks import Callback, Event
 from lso.vae.errors import ShapeError, UsageError
+from lso.vae.progress import draw_progress
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.lazy import resolve
 from lso.vae.utils.validation import require
@@ -44,6 +45,7 @@ def minimize(
     bounds: Tensor | None = None,
     start_names: list[str] | None = None,
     callback: Callback | DescentCallback | None = None,
+    progress: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Result:
     """Search by gradient from every start for every target at once; an objective with ``maximize`` is maximized.
@@ -69,6 +71,7 @@ def minimize(
         bounds: ``(2, d)`` box that codes are kept in; None is no box, or the objective's where that is strict.
         start_names: S names of the starts.
         callback: receives progress and may stop the search early, as Ctrl-C does; the result so far is then returned.
+        progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         options: further arguments of the optimizer, e.g. ``{"betas": (0.9, 0.99)}``; for ``lbfgs`` maxcor and maxls.
     Returns:
         The result: final codes, values, trace, one evaluation for each element; tensors on z0's device in its dtype.
@@ -99,12 +102,12 @@ def minimize(
     box = objective.bounds.cpu() if bounds is None and objective.strict else bounds
     budget = Budget(tol=tol, window=window, max_steps=max_steps, trace_every=trace_every, bounds=box)
     begun = time.perf_counter()
-    seen = gradient_callback(callback)
-    seen.on_start(Event(work="gradient search", total=max_steps, source=objective))
-    try:
-        name, outcome, arguments = _run(objective, starts, optimizer, lr, dict(options or {}), budget, seen)
-    finally:
-        seen.on_end(Event(work="gradient search", total=max_steps, source=objective))
+    with draw_progress(gradient_callback(callback), progress) as seen:
+        seen.on_start(Event(work="gradient search", total=max_steps, source=objective))
+        try:
+            name, outcome, arguments = _run(objective, starts, optimizer, lr, dict(options or {}), budget, seen)
+        finally:
+            seen.on_end(Event(work="gradient search", total=max_steps, source=objective))
     objective.decoder.verify()
     settings = {
         "tol": tol,

@@ -25,6 +25,7 @@ from lso.vae import runs
 from lso.vae.callbacks import Callback, as_callback
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import RunError, UsageError
+from lso.vae.progress import draw_progress
 from lso.vae.runs import Run
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock, make_folder, replace_table
@@ -47,6 +48,7 @@ def weighted_retraining(
     chunk: int = 1,
     max_failures: int = MAX_FAILURES,
     callback: Callback | None = None,
+    progress: bool = False,
     facts: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> RetrainingResult:
@@ -77,6 +79,7 @@ def weighted_retraining(
         max_failures: alike and in a row at which a score is taken for broken, see `lso.black_box.loop.optimize`; may
             differ, too.
         callback: progress and stop requests.
+        progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         facts: what else is to stand in run.json.
         **config: fields of `RetrainingConfig`; others are options of the optimizer.
     Returns:
@@ -105,7 +108,8 @@ def weighted_retraining(
         about = {"status": "running", "sentence": "", "search": _search_settings(run, goal, chosen), **(facts or {})}
         runs.update_run(folder, **about)
         try:
-            result = RetrainingLoop(run, goal, chosen, folder.path, data, device, as_callback(callback), calls).finish()
+            with draw_progress(as_callback(callback), progress) as seen:
+                result = RetrainingLoop(run, goal, chosen, folder.path, data, device, seen, calls).finish()
         except BaseException as error:
             runs.record_end(folder, error)
             raise

@@ -25,8 +25,9 @@ from lso.tasks.search.initial_data import goal_objective, known_codes
 from lso.tasks.search.options import BlackBoxConfig, BlackBoxSession
 from lso.tasks.search.targets import Targets, load_data, parse_split
 from lso.vae import runs
-from lso.vae.callbacks import Callback, PartCallback, as_callback
+from lso.vae.callbacks import Callback, CallbackList, PartCallback, as_callback
 from lso.vae.errors import RunError, UsageError
+from lso.vae.progress import draw_progress
 from lso.vae.runs import Run
 from lso.vae.utils.files import Lock
 from lso.vae.utils.trust import Trust
@@ -48,6 +49,7 @@ def search_black_box(
     device: str = "auto",
     limit: int | None = None,
     callback: Callback | PartCallbacks | None = None,
+    progress: bool = False,
     told: Callable[[Sequence[str]], None] | None = None,
 ) -> Run:
     """Search a trained model's latent space by a black-box optimizer, and write a run folder with records and report.
@@ -67,6 +69,7 @@ def search_black_box(
         limit: search for the first ``limit`` targets only.
         callback: receives the progress of all searches, each under the name of its folder, and may stop them; or a
             function that makes the callback of one search, from its name and objective.
+        progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         told: called once, before the search, with sentences on how the targets were read, if there are any.
     """
     BlackBoxSession(seeds=seeds, limit=limit)  # checks them
@@ -100,7 +103,7 @@ def search_black_box(
     path = Path(out) if resume and out is not None else runs.choose_folder(label, out)
     alone = len(parts) == 1
     about = {"status": "running", "sentence": "", "search": facts["config"], **facts}
-    with ExitStack() as held:
+    with ExitStack() as held, draw_progress(Callback(), progress) as drawn:
         if not alone and not resume:
             runs.create(path, "search", {**about, **provenance_facts()})
         if not alone:
@@ -112,7 +115,7 @@ def search_black_box(
             for i, number in parts:
                 names = (f"target-{i:03d}" * (len(objectives) > 1), f"seed-{seed + number}" * (seeds > 1))
                 name = "-".join(filter(None, names))
-                watched = _part_callback(callback, name, objectives[i])
+                watched = CallbackList(_part_callback(callback, name, objectives[i]), PartCallback(drawn, name=name))
                 again = resume and (path / name / runs.INFO).is_file()
                 given = (config, path / name, seed + number, again, known, watched, facts if alone else {})
                 results[i].append(_search(objectives[i], *given))

@@ -29,6 +29,7 @@ from lso.tasks.training.experiment import resolve_device
 from lso.vae import runs
 from lso.vae.callbacks import Callback, PartCallback
 from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.progress import draw_progress
 from lso.vae.runs import Run
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.random import generator
@@ -59,6 +60,7 @@ def search_targets(
     control: str = "lbfgs",
     limit: int | None = None,
     callback: Callback | DescentCallback | None = None,
+    progress: bool = False,
     told: Callable[[Sequence[str]], None] | None = None,
 ) -> Run:
     """Search by gradient for codes that reproduce target data, and write a run folder with records and report.
@@ -77,6 +79,7 @@ def search_targets(
             it out.
         limit: search for the first ``limit`` targets only.
         callback: gets the progress, and may ask to stop.
+        progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         told: called once, before the search, with sentences on how the targets were read.
     Returns:
         The search run, whose folder has ``report.html``, ``report.json``, ``evaluations.jsonl`` and ``results/``.
@@ -102,8 +105,8 @@ def search_targets(
         context=config.context,
     )
     facts = {"target": str(target), "notes": list(targets.notes), "pixels": dict(pixels or {}), "device": where}
-    seen = gradient_callback(callback)
-    return _run_search(run, objective, targets, config, facts, seed, out, control, seen)
+    with draw_progress(gradient_callback(callback), progress) as seen:
+        return _run_search(run, objective, targets, config, facts, seed, out, control, seen)
 
 
 def search_goal(

@@ -23,7 +23,7 @@ from lso.vae.launch import is_main_process, process_info
 from lso.vae.metrics import evaluation
 from lso.vae.metrics.evaluation import Metrics
 from lso.vae.models.vae import VAE
-from lso.vae.progress import observe
+from lso.vae.progress import draw_progress
 from lso.vae.runs import Run
 from lso.vae.training import batched
 from lso.vae.training import loop as training
@@ -129,7 +129,7 @@ def train(
         dataset = add_overlap(dataset)
         own = {"tokenizer": split["name"]} if (split := dataset.provenance.get("tokenizer")) else {}
         full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=IN_MEMORY, **own))
-    with observe(as_callback(callback), progress) as seen:
+    with draw_progress(as_callback(callback), progress) as seen:
         return train_planned(full, dataset, out=out, device=device, callback=seen, limits=limits)
 
 
@@ -333,5 +333,5 @@ def evaluate(
     """
     device = next(model.parameters()).device
     x = model_inputs(dataset, split)[:limit].to(device)
-    with observe(as_callback(callback), progress) as seen, count_steps(seen, "evaluation") as count:
+    with draw_progress(as_callback(callback), progress) as seen, count_steps(seen, "evaluation") as count:
         return evaluation.evaluate_split(model, x, iw_samples=iw_samples, seed=seed, split=split, callback=count)

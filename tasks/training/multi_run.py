@@ -24,6 +24,7 @@ from lso.tasks.training.run_set import (
 from lso.vae.callbacks import Callback, Event, PartCallback, as_callback, count_steps
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError, DivergedError
+from lso.vae.progress import draw_progress
 from lso.vae.runs import INFO, Run
 from lso.vae.training.batchable import MOST, batch_key, max_batched_runs, reason_not_batchable
 from lso.vae.training.callbacks import Limits
@@ -82,6 +83,7 @@ def train_all(
     spec: EvaluationSpec | None = None,
     device: str = "auto",
     callback: Callback | None = None,
+    progress: bool = False,
     seconds: float | None = None,
     together: bool | None = False,
     longer: bool = False,
@@ -99,6 +101,7 @@ def train_all(
         spec: how finished runs are evaluated, into their ``evaluation.json``; None evaluates nothing.
         device: see `lso.tasks.training.experiment.resolve_device`.
         callback: gets the progress of all trainings and evaluations, and may ask to stop.
+        progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         seconds: time limit of this call; None is no limit.
         together: whether trainings are batched where they can be; None batches where that was measured to be faster.
         longer: whether trainings that were begun with fewer epochs are extended to those planned.
@@ -109,9 +112,18 @@ def train_all(
     remove_leftovers_below(root)
     experiment.resolve_device(device)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    session = _Session(root=root, device=device, callback=as_callback(callback), deadline=deadline)
-    groups = _group_batchable(session, sorted(planned, key=lambda one: (one.turn, one.config.seed)), together)
-    reason, event = None, Event(work=SWEEP, total=len(planned))
+    with draw_progress(as_callback(callback), progress) as seen:
+        session = _Session(root=root, device=device, callback=seen, deadline=deadline)
+        in_order = sorted(planned, key=lambda one: (one.turn, one.config.seed))
+        reason = _train_groups(session, _group_batchable(session, in_order, together), spec, bool(together))
+    return read_members(planned, root, spec), reason
+
+
+def _train_groups(
+    session: _Session, groups: Sequence[Sequence[PlannedRun]], spec: EvaluationSpec | None, together: bool
+) -> str | None:
+    """Train and evaluate all groups; gives a reason if the session ends earlier."""
+    reason, event = None, Event(work=SWEEP, total=sum(map(len, groups)))
     session.callback.on_start(event)
     try:
         if together:
@@ -125,7 +137,7 @@ def train_all(
             session.callback.on_step(event)
     finally:
         session.callback.on_end(event)
-    return read_members(planned, root, spec), reason
+    return reason
 
 
 def _group_batchable(session: _Session, planned: Sequence[PlannedRun], together: bool | None) -> list[list[PlannedRun]]:

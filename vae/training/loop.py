@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lso.vae import distributed, runs
-from lso.vae.callbacks import Callback, Event
+from lso.vae.callbacks import Callback, as_callback
 from lso.vae.checkpoint_selection import is_eligible
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.dataset import Dataset, count_units, draw_batch, epoch_batches, take_batch
@@ -23,6 +23,7 @@ from lso.vae.launch import is_main_process, process_info
 from lso.vae.metrics.evaluation import validate
 from lso.vae.models.vae import VAE
 from lso.vae.objectives.kl_schedules import kl_weight
+from lso.vae.progress import draw_progress
 from lso.vae.protocols import Posterior
 from lso.vae.runs import Run
 from lso.vae.training import aggressive
@@ -41,6 +42,7 @@ from lso.vae.training.state import (
     restore,
     save,
     snapshot,
+    training_event,
 )
 from lso.vae.training.step import BOTH, StepInputs, StepMetrics, StepNoise, draw_noise, fresh_optimizers
 from lso.vae.utils.random import generator
@@ -59,6 +61,7 @@ def train_model(
     start: VAE | None = None,
     device: torch.device | str = "cpu",
     callback: Callback | None = None,
+    progress: bool = False,
     limits: Limits = Limits(),
 ) -> Run:
     """Train a VAE into a new run folder.
@@ -75,6 +78,7 @@ def train_model(
             optimizers and the schedule begin anew.
         device: where to train.
         callback: progress and stop requests.
+        progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         limits: where this session ends.
     Returns:
         The run; its status is ``finished``, or ``stopped`` if it can be resumed.
@@ -84,9 +88,9 @@ def train_model(
         RunError: if the folder is taken, or another process is at work there.
         DivergedError: if a loss was not finite; the last good checkpoint is kept.
     """
-    with distributed.process_group(device):
+    with distributed.process_group(device), draw_progress(as_callback(callback), progress) as seen:
         _require_same_cut(limits)
-        trainer = create_trainer(config, dataset, path, start=start, device=device, callback=callback)
+        trainer = create_trainer(config, dataset, path, start=start, device=device, callback=seen)
         with lock_run(trainer.run.path):
             restore(trainer)  # another process may have trained in the new folder before it was locked
             return _alone(trainer, limits)
@@ -98,6 +102,7 @@ def resume_training(
     *,
     device: torch.device | str = "cpu",
     callback: Callback | None = None,
+    progress: bool = False,
     limits: Limits = Limits(),
 ) -> Run:
     """Continue a run from its last checkpoint, or from the start if it was cut before the first.
@@ -110,6 +115,7 @@ def resume_training(
         dataset: the same data as before.
         device: where to train.
         callback: progress and stop requests.
+        progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         limits: where this session ends.
     Returns:
         The run; one that is finished is returned as it is.
@@ -122,7 +128,8 @@ def resume_training(
         raise RunError(f"{run.path} is a {run.kind}, not a training", "Give the folder of a training run.")
     if run.info["status"] == "finished":
         return run
-    with distributed.process_group(device), lock_run(run.path):
+    watched = draw_progress(as_callback(callback), progress)
+    with distributed.process_group(device), lock_run(run.path), watched as seen:
         _require_same_cut(limits)
         # Read again under the lock: another process may have resumed it, even to its end.
         info = distributed.broadcast_object(run.info)
@@ -130,7 +137,7 @@ def resume_training(
             return run
         same = info.get("processes", 1) == process_info().count
         with use_threads(int(info["threads"]) if same else torch.get_num_threads()):
-            return _alone(restore_trainer(run, dataset, device=device, callback=callback), limits)
+            return _alone(restore_trainer(run, dataset, device=device, callback=seen), limits)
 
 
 def _require_same_cut(limits: Limits) -> None:
@@ -153,10 +160,10 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
     trainer.clock = time.monotonic() - trainer.position.seconds
     trainer.deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
     if trainer.caution:
-        trainer.callback.on_log(_event(trainer, text=trainer.caution, warning=True))
+        trainer.callback.on_log(training_event(trainer, trainer.caution, warning=True))
     config = trainer.config
-    values = {"epochs": config.protocol.epochs, "latent_dim": config.architecture.latent_dim}
-    trainer.callback.on_start(_event(trainer, values=values | {"epoch": trainer.position.epoch}))
+    sizes = {"epochs": config.protocol.epochs, "latent_dim": config.architecture.latent_dim}
+    trainer.callback.on_start(training_event(trainer, epoch=trainer.position.epoch, **sizes))
     reason = sentence = ""
     try:
         try:
@@ -176,14 +183,7 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
                 sentence = trainer.run.info["sentence"]
         raise
     finally:
-        trainer.callback.on_end(_event(trainer, text=sentence))
-
-
-def _event(trainer: Trainer, **values: Any) -> Event:
-    """What the callback is told: the steps done and planned, unless ``values`` say otherwise."""
-    planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
-    about: dict[str, Any] = {"done": trainer.position.step, "total": planned, **values}
-    return Event(work="training", name=trainer.run.path.name, source=trainer.run, **about)
+        trainer.callback.on_end(training_event(trainer, sentence))
 
 
 class _TrainingInterrupted(Exception):
@@ -259,7 +259,7 @@ def after_step(trainer: Trainer, info: StepMetrics, count: int, inner: int = 0) 
     position = trainer.position
     done = {"batch": position.batch + 1, "step": position.step + 1, "inner": position.inner + inner}
     trainer.position = replace(position, **done)
-    trainer.callback.on_step(_event(trainer))
+    trainer.callback.on_step(training_event(trainer))
     if trainer.position.step % READ_EVERY == 0:
         check_finite(trainer)
     took = trainer.saving * trainer.lockstep_size
@@ -350,7 +350,9 @@ def _end_epoch(trainer: Trainer) -> None:
         bad_epochs=0 if kept else position.bad_epochs + 1,
         lines=lines,
     )
-    trainer.callback.on_epoch(_event(trainer, done=position.epoch, total=config.protocol.epochs, values=row))
+    trainer.callback.on_epoch(
+        replace(training_event(trainer, **row), done=position.epoch, total=config.protocol.epochs)
+    )
 
 
 def _validated(trainer: Trainer) -> tuple[dict[str, Any], Posterior | None]:

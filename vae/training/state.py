@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lso.vae import checkpoint, runs
-from lso.vae.callbacks import Callback
+from lso.vae.callbacks import Callback, Event
 from lso.vae.config.training import TrainConfig
 from lso.vae.data.corpus import Corpus
 from lso.vae.data.dataset import Data, Dataset, count_batches
@@ -131,6 +131,14 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, call
         callback=callback,
         steps_per_epoch=count_batches(dataset.train, config.protocol.batch_size, config.protocol.lengths),
     )
+
+
+def training_event(trainer: Trainer, text: str = "", *, warning: bool = False, **values: Any) -> Event:
+    """What the callback is told: the steps done and planned, a sentence, numbers."""
+    planned = trainer.steps_per_epoch * trainer.config.protocol.epochs
+    about: dict[str, Any] = {"work": "training", "name": trainer.run.path.name, "source": trainer.run}
+    done = trainer.position.step
+    return Event(**about, done=done, total=planned, values=values, text=text, warning=warning)
 
 
 def _resident(x: Data, device: torch.device) -> Data:
