@@ -42,25 +42,54 @@ class Callback:
     """
 
     def on_start(self, event: Event) -> None:
-        """Called when work begins or is resumed; ``done`` steps were taken in earlier sessions."""
+        """Called when work begins or is resumed; ``done`` steps were taken in earlier sessions.
+
+        Args:
+            event: the work, the steps planned and those done; ``source`` is its run, objective or search.
+        """
 
     def on_step(self, event: Event) -> None:
-        """Called after a step; of a training it may still be computed on a GPU, and there are no values."""
+        """Called after a step; of a training it may still be computed on a GPU, and there are no values.
+
+        Args:
+            event: the steps done and planned.
+        """
 
     def on_epoch(self, event: Event) -> None:
-        """Called after an epoch of a training, with its row of metrics.jsonl as ``values``."""
+        """Called after an epoch of a training, with its row of metrics.jsonl as ``values``.
+
+        Args:
+            event: the epochs done and planned, and the row.
+        """
 
     def on_evaluation(self, event: Event) -> None:
-        """Called after an evaluation of the score in a black-box search, with its value and the best so far."""
+        """Called after an evaluation of the score in a black-box search, with its value and the best so far.
+
+        Args:
+            event: the unique objects scored and to be scored, and as ``values`` ``value``, ``valid``, ``best``,
+                ``best_typical`` and the numbers of calls by category.
+        """
 
     def on_log(self, event: Event) -> None:
-        """Called with anything else that is worth logging: a sentence, perhaps a warning, or ``values``."""
+        """Called with anything else that is worth logging: a sentence, perhaps a warning, or ``values``.
+
+        Args:
+            event: the sentence or the numbers.
+        """
 
     def on_end(self, event: Event) -> None:
-        """Called when work ends, whatever ended it; ``text`` is the sentence of its outcome, if it has one."""
+        """Called when work ends, whatever ended it; ``text`` is the sentence of its outcome, if it has one.
+
+        Args:
+            event: the steps done and planned, and the sentence.
+        """
 
     def should_stop(self) -> str | None:
-        """Called between steps; returns the reason to stop now, e.g. ``"interrupted"``, or None to continue."""
+        """Called between steps.
+
+        Returns:
+            The reason to stop now, e.g. ``"interrupted"``; None to continue.
+        """
         return None
 
 

@@ -14,7 +14,7 @@ from lso.vae.errors import UsageError
 from lso.vae.progress import METRICS, WORK, RichProgress, format_fields
 from lso.vae.training.callbacks import Limits
 from lso.vae.training.loop import train_model
-from tests.lso.gradient.test_search import draws, reconstruction
+from tests.lso.example_decoders import draws, reconstruction
 from tests.lso.searches import objects, run
 from tests.tasks.grids import small
 from tests.vae.small import config, digits

@@ -162,8 +162,9 @@ def session(trainer: Trainer, limits: Limits) -> Iterator[None]:
     if trainer.caution:
         trainer.callback.on_log(training_event(trainer, trainer.caution, warning=True))
     config = trainer.config
-    sizes = {"epochs": config.protocol.epochs, "latent_dim": config.architecture.latent_dim}
-    trainer.callback.on_start(training_event(trainer, epoch=trainer.position.epoch, **sizes))
+    epochs, latent_dim = config.protocol.epochs, config.architecture.latent_dim
+    begun = training_event(trainer, epoch=trainer.position.epoch, epochs=epochs, latent_dim=latent_dim)
+    trainer.callback.on_start(begun)
     reason = sentence = ""
     try:
         try:
@@ -350,9 +351,8 @@ def _end_epoch(trainer: Trainer) -> None:
         bad_epochs=0 if kept else position.bad_epochs + 1,
         lines=lines,
     )
-    trainer.callback.on_epoch(
-        replace(training_event(trainer, **row), done=position.epoch, total=config.protocol.epochs)
-    )
+    event = training_event(trainer, **row)
+    trainer.callback.on_epoch(replace(event, done=position.epoch, total=config.protocol.epochs))
 
 
 def _validated(trainer: Trainer) -> tuple[dict[str, Any], Posterior | None]:
