@@ -94,15 +94,20 @@ TINY = LaggingConfig(limit=32, epochs=1, stages=(0, 1), points=5, stride=2.0, mo
 @contextmanager
 def small_world() -> Iterator[None]:
     """Charts, data and inner steps that take seconds are left out or made few."""
-    few = {"vae": "vae", "aggressive": "aggressive:window=2,cap=4"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "SPLIT_SIZES", {"train": 64, "validation": 20, "test": 16})
-        patch.setattr("lso.cli.commands.benchmark.QUICK", TINY)
-        patch.setattr("lso.tasks.papers.lagging.METHODS", few)
-        patch.setattr("lso.tasks.papers.lagging.METHODS_OF_ONE", few)
+        make_few(patch)
         unpictured(patch)
         patch.setattr("lso.analysis.black_box_summary.calibrate_evaluations", lambda *_: None)
         yield
+
+
+def make_few(patch: pytest.MonkeyPatch) -> None:
+    """Have few data and inner steps."""
+    few = {"vae": "vae", "aggressive": "aggressive:window=2,cap=4"}
+    patch.setattr(synthetic, "SPLIT_SIZES", {"train": 64, "validation": 20, "test": 16})
+    patch.setattr("lso.cli.commands.benchmark.QUICK", TINY)
+    patch.setattr("lso.tasks.papers.lagging.METHODS", few)
+    patch.setattr("lso.tasks.papers.lagging.METHODS_OF_ONE", few)
 
 
 def unpictured(patch: pytest.MonkeyPatch) -> None:
