@@ -41,7 +41,7 @@ class StartKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Convergence:
-    """Convergence of a search (section 1 of a report). T targets, S starts, K thresholds; values are never negated.
+    """Convergence of a search. T targets, S starts, K thresholds; values are never negated.
 
     Args:
         value0: value at the median start.

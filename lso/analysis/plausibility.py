@@ -27,7 +27,7 @@ CODES_PER_DIMENSION = 10  # with fewer, the covariance of the codes is too rough
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plausibility:
-    """Plausibility of codes (section 4 of a report); ``(T, S)`` for the ends of a search, ``(n,)`` for prior draws.
+    """Plausibility of codes; ``(T, S)`` for the ends of a search, ``(n,)`` for prior draws.
 
     Args:
         norm: of the codes.

@@ -42,7 +42,7 @@ class PairDistances:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sensitivity:
-    """How far the results of a target's starts lie apart (section 2 of a report). T targets, P pairs of starts.
+    """How far the results of a target's starts lie apart. T targets, P pairs of starts.
 
     Args:
         optimizer: name of the optimizer.

@@ -44,19 +44,19 @@ class SearchSummary:
         target_names: one for each target.
         verdict: whether the result can be believed.
         evidence: what the verdict's rules on decoder, model and targets judge.
-        convergence: section 1.
-        sensitivity: section 2.
-        control: section 2 of the same search by another optimizer, where that was run.
-        dimensions: section 3.
-        ends: section 4, of all ends, ``(T, S)``.
-        starts: section 4, of the starts.
-        best: section 4, of the best end of each target.
-        best_typical: section 4, of the best typical end of each target.
-        reference: section 4, of prior draws.
+        convergence: values along the way, and whether each search had levelled off.
+        sensitivity: how far apart the ends of a target's starts lie.
+        control: the same of the same search by another optimizer, where that was run.
+        dimensions: how strongly the decoder reacts to each latent dimension.
+        ends: how typical of the prior all ends are, ``(T, S)``.
+        starts: the same of the starts.
+        best: the same of the best end of each target.
+        best_typical: the same of the best typical end of each target.
+        reference: the same of prior draws.
         texts: targets and best ends as texts, where they are sequences.
         decoded0: ``(T, S, *event)`` what the starts decode to.
         decoded: ``(T, S, *event)`` what the ends decode to.
-        counters: section 5.
+        counters: numbers of decoder calls.
     """
 
     result: Result
@@ -277,7 +277,7 @@ def search_summary(
 def compare_starts(
     result: Result, dims: Dimensions, drop: Tensor, scale: float, decoded: Tensor | bool = False
 ) -> Sensitivity:
-    """Section 2 of one result, with the dimensions and gains of the search that it belongs to."""
+    """How far apart the ends of a result's starts lie, by the dimensions and gains of the search that it belongs to."""
     x = decoded if isinstance(decoded, Tensor) else decode_on_cpu(result.objective, result.z)
     measure = metric_for(result.objective.decoder)
     return sensitivity(
