@@ -16,6 +16,7 @@ from lso.analysis.black_box_traces import SearchTrace
 from lso.analysis.plausibility import share_true
 from lso.analysis.surrogate_calibration import MIN_EXPLAINED, all_equal
 from lso.analysis.verdict import ATYPICAL_BEST, DECODER, FIT, MODEL, REENCODING_RATIO, ModelEvidence
+from lso.black_box.budget import CALL_CATEGORIES
 from lso.optimizers import BLACK_BOX_OPTIMIZERS, control_labels
 from lso.space import MAX_TYPICAL_PERCENTILE
 from lso.vae.metrics.verdict import CARE_IF, DOUBT_IF, Case, ErrorRates, Facts, Limit, Rule
@@ -36,8 +37,9 @@ FRUITLESS = ("decoder_ignores_latent", "stands_still", "invalid", "failed")  # s
 
 def facts_of_calls(count: Callable[[str], int]) -> Facts:
     """How many calls scored a new valid object, and what became of the others, given their numbers by kind."""
-    calls, unique, kinds = count("calls"), count("unique"), ("duplicate", "invalid", "failed", "timed_out")
-    lost = ", ".join(f"{count(kind)} {kind.replace('_', ' ')}" for kind in kinds if count(kind))
+    calls, unique = count("calls"), count("unique")
+    wasted = [kind for kind in CALL_CATEGORIES if kind != "unique" and count(kind)]
+    lost = ", ".join(f"{count(kind)} {kind.replace('_', ' ')}" for kind in wasted)
     return {"calls": calls, "unique": unique, "lost": lost, "wasted": 1 - unique / max(1, calls)}
 
 

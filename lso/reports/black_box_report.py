@@ -12,6 +12,7 @@ import torch
 from lso.analysis.black_box_groups import Group
 from lso.analysis.black_box_summary import BlackBoxSummary, black_box_summary
 from lso.analysis.black_box_traces import MIN_SEARCHES_FOR_QUARTILES
+from lso.analysis.black_box_verdict import facts_of_calls
 from lso.analysis.latent_dimensions import decode_on_cpu
 from lso.analysis.summary import to_json_value
 from lso.black_box.result import SearchResult
@@ -20,14 +21,18 @@ from lso.reports import black_box_tables as tables
 from lso.reports.report import Card, Chart, Note, Part, Report, Section, Sections, Texts, TileRow, Tiles, verdict_box
 from lso.reports.shared_sections import (
     STRANGE,
+    active_card,
     activity_rule,
     activity_sentence,
+    activity_table,
     check_tables,
     ranked_text,
     ranked_tile,
 )
 from lso.reports.tables import number, percent, pluralize, side_by_side
 from lso.vae.checkpoint import Codes
+
+MAX_ROWS_SHOWN = 40  # dimensions; of more, the page folds the table
 
 
 def black_box_report(
@@ -123,30 +128,24 @@ def _sense(group: Group) -> str:
 
 
 def _cards(summary: BlackBoxSummary) -> list[Card]:
-    main, dims = summary.main, summary.main.dimensions
+    main = summary.main
     calls, unique, pooled = main.total("calls"), main.total("unique"), main.pooled
     many = len(main.traces) > 1
     attainable = "" if summary.best_possible is None else f"; attainable {number(summary.best_possible)}"
-    units = "" if dims.active_units is None else f"encoder (AU): {dims.active_units}"
-    known = "" if main.mutual_information is None else f"MI {number(main.mutual_information, 3)} nats"
     spread = f"median of {len(main.traces)} seeds {number(main.median('best'))}" if many else "one search"
-    lost = [f"{main.total(key)} {word}" for key, word in LOST.items() if main.total(key)]
-    count = f"of {number(calls)} calls" + "".join(f"; {part}" for part in lost)
+    lost = facts_of_calls(main.total)["lost"]
+    count = f"of {number(calls)} calls" + (f"; {lost}" if lost else "")
     bound = f"at a bound {percent(main.median('at_bound'))}"
-    active = f"{int(dims.active.sum())} of {main.objective.dim}"
     cards = [
         Card("best value", number(main.best), spread + attainable),
         Card("best typical", number(main.best_typical), "at a code typical of the prior"),
         Card("distinct valid objects", number(unique), count),
         Card("typical proposals", percent(main.median("typical_share")), bound),
-        Card("active dimensions", active, ", ".join(filter(None, (units, known)))),
+        active_card(main.dimensions, main.mutual_information),
     ]
     if pooled is not None:
         cards.append(Card("left-out values", number(pooled.rank_correlation, 3), _surrogate(main)))
     return cards
-
-
-LOST = {"duplicate": "duplicate", "invalid": "invalid", "failed": "failed", "timed_out": "timed out"}
 
 
 def _band(summary: BlackBoxSummary) -> str:
@@ -222,10 +221,9 @@ def _sensitivity_to_the_seed(summary: BlackBoxSummary) -> Section:
     from lso.reports import black_box_plots as figures
 
     if summary.main.agreement is None:
-        nothing = "There is nothing to compare: there was one search, or the searches have different decoders. Search "
-        return Section(
-            "Sensitivity to the seed", [nothing + "again with other seeds, and report on all of them together."]
-        )
+        why = "there was one search" if len(summary.main.traces) == 1 else "the searches have different decoders"
+        remedy = "Search again with other seeds, and report on all of them together."
+        return Section("Sensitivity to the seed", [f"There is nothing to compare: {why}. {remedy}"])
     caption = "Left: dimensions by falling effect on the decoded data; a bar above the dashed line means farther apart "
     caption += "than unrelated codes. Right: one mark for each pair of seeds."
     chart = Chart(figures.agreement(summary.main), "Distances between what the seeds found", caption)
@@ -249,6 +247,11 @@ def _activity(summary: BlackBoxSummary) -> Section:
     from lso.reports import black_box_plots as figures
 
     group = summary.main
+    searched = {
+        "best |z|": group.dimensions.moved,
+        "spread of proposals": group.spread,
+        "lengthscale": group.lengthscale,
+    }
     rule = (
         "Best code: mean distance of the searches' best codes from the prior's mean. Spread: standard deviation of the "
         "proposals after the initial design; prior draws have 1, and a search that learnt where to look has less in "
@@ -261,7 +264,7 @@ def _activity(summary: BlackBoxSummary) -> Section:
             activity_sentence(group.dimensions, group.mutual_information),
             Note(f"{activity_rule(group.dimensions)} {rule}"),
             Chart(figures.activity_by_dimension(group), "Activity, movement and lengthscale per dimension"),
-            tables.dimensions(group),
+            activity_table(group.dimensions, searched, fold=len(group.dimensions.sensitivity) > MAX_ROWS_SHOWN),
         ],
     )
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from lso.analysis.black_box_groups import Group
 from lso.analysis.black_box_summary import FITTED_SEARCHES, BlackBoxSummary
 from lso.analysis.black_box_traces import SearchTrace
@@ -11,12 +9,12 @@ from lso.analysis.convergence import finite_median
 from lso.analysis.start_sensitivity import BASIN_LINK, Sensitivity
 from lso.analysis.summary import to_json_value
 from lso.analysis.surrogate_calibration import LEVELS, MAX_EVALUATIONS, Calibration, all_equal, coverage
+from lso.black_box.budget import CALL_CATEGORIES
 from lso.optimizers import BLACK_BOX_OPTIMIZERS
 from lso.reports.key_numbers import format_key_number
 from lso.reports.tables import MISSING, Table, number, percent
 
-COUNTERS = ("calls", "unique", "duplicate", "invalid", "failed", "timed_out")
-MAX_ROWS_SHOWN = 40  # dimensions; of more, the page folds the table
+COUNTERS = ("calls", *CALL_CATEGORIES)
 
 
 def searches_table(summary: BlackBoxSummary) -> Table:
@@ -39,9 +37,8 @@ def searches_table(summary: BlackBoxSummary) -> Table:
     known = any(trace.known_best == trace.known_best for _, trace in _each(summary))
     design = [f"of the first {sizes} objects scored"] * bool(sizes) + ["of the data known before"] * known
     note = (
-        "Unique: distinct valid objects scored, which the budget counts; duplicates are not scored again. Calls "
-        "count from 1 here, from 0 in the files. Initial "
-        f"design: the best {' and '.join(design)}."
+        "Unique: distinct valid objects scored, which the budget counts; duplicates are not scored again. Calls count "
+        f"from 1 here, from 0 in the files. Initial design: the best {' and '.join(design)}."
     )
     return Table(columns=columns, rows=rows, title="The searches", note=note)
 
@@ -98,13 +95,11 @@ def surrogate(summary: BlackBoxSummary) -> Table | None:
     columns += ["lengthscale, active dims", "weak and dead", "judged"]
     note = (
         "BoTorch's default Gaussian process on the chart's unit cube, fitted afresh to the values of the first "
-        f"{FITTED_SEARCHES} "
-        f"searches (at most {MAX_EVALUATIONS} evenly spaced objects of each); each value is predicted from the "
-        "others with the "
-        "hyperparameters kept. Explained: share of the variance of each third of the values that a surrogate refitted "
-        "to the others predicts; under 5 % it is flat. Lengthscales: medians, in standard deviations of the prior; a "
-        "dimension whose lengthscale is many times the box does not matter to the surrogate. A trust region fits its "
-        "own model to its own neighbourhood; "
+        f"{FITTED_SEARCHES} searches (at most {MAX_EVALUATIONS} evenly spaced objects of each); each value is "
+        "predicted from the others with the hyperparameters kept. Explained: share of the variance of each third of "
+        "the values that a surrogate refitted to the others predicts; under 5 % it is flat. Lengthscales: medians, in "
+        "standard deviations of the prior; a dimension whose lengthscale is many times the box does not matter to the "
+        "surrogate. A trust region fits its own model to its own neighbourhood; "
         f"{' and '.join(row.label for row in BLACK_BOX_OPTIMIZERS.values() if row.surrogate_free)} use no model, so "
         "that this one is fitted for the report alone."
     )
@@ -130,26 +125,6 @@ def _surrogate(group: Group, found: Calibration) -> list[str]:
         *[number(scale, 3) for scale in scales],
         judged,
     ]
-
-
-def dimensions(group: Group) -> Table:
-    """All measures of each dimension, by falling effect on what is decoded."""
-    dims = group.dimensions
-    measures = {
-        dims.measure: dims.jacobian_norm,
-        "decoder use (nats)": dims.decoder_use,
-        "KL (nats)": dims.kl,
-        "variance of means": dims.variance,
-        "change when redrawn": dims.redraw,
-        "re-encoding correlation": dims.correlation,
-        "best |z|": dims.moved,
-        "spread of proposals": group.spread,
-        "lengthscale": group.lengthscale,
-    }
-    known = {name: value for name, value in measures.items() if value is not None and bool(torch.isfinite(value).any())}
-    rows = [[f"z{i}", dims.status(i), *[number(float(value[i]), 3) for value in known.values()]] for i in dims.order]
-    fold = len(rows) > MAX_ROWS_SHOWN
-    return Table(columns=["dimension", "status", *known], rows=rows, title="Each dimension", fold=fold)
 
 
 def seeds(group: Group) -> Table | None:

@@ -143,6 +143,11 @@ class Texts:
     remark: str = ""
 
 
+def slug(text: str) -> str:
+    """A text as part of a link or of a file name: its letters and digits, with dashes between words."""
+    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+
 Part = str | Note | Table | Chart | Tiles | Texts  # a string is a paragraph
 
 
@@ -156,7 +161,7 @@ class Section:
     @property
     def anchor(self) -> str:
         """What links to the section name."""
-        return "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
+        return slug(self.title)
 
     def shown(self) -> list[Part]:
         """Its parts without those that are left out."""

@@ -25,8 +25,14 @@ from lso.reports.html import report_paths
 from lso.reports.images import figure_png, png
 from lso.reports.key_numbers import key_number_table as key_number_table
 from lso.reports.key_numbers import key_numbers
-from lso.reports.report import Card, Chart, Note, Part, Report, Section, Sections, verdict_box
-from lso.reports.shared_sections import activity_rule, activity_sentence, check_tables
+from lso.reports.report import Card, Chart, Note, Part, Report, Section, Sections, slug, verdict_box
+from lso.reports.shared_sections import (
+    active_card,
+    activity_rule,
+    activity_sentence,
+    activity_table,
+    whether_to_believe,
+)
 from lso.reports.tables import facts, number, percent, pluralize
 from lso.results.result import Result
 from lso.vae.checkpoint import Codes
@@ -121,21 +127,15 @@ def _best_object(summary: SearchSummary) -> dict[str, Any]:
 
 
 def _cards(summary: SearchSummary) -> list[Card]:
-    steps, starts, dims = summary.convergence, summary.sensitivity, summary.dimensions
+    steps, starts = summary.convergence, summary.sensitivity
     rest = 1 - share_true(steps.moving | steps.failed)
-    units = "" if dims.active_units is None else f"encoder (AU): {dims.active_units}"
-    known = None if summary.mutual_information is None else f"MI {number(summary.mutual_information, 3)} nats"
     at_start, count = number(float(finite_median(steps.value0))), number(float(finite_median(steps.steps)))
     best, spread = number(float(finite_median(steps.best))), percent(float(finite_median(starts.relative_spread)))
     cards = [
         Card("best value", best, f"median target; start {at_start}"),
         Card("spread over starts", spread, "of the gain, median target"),
         Card("levelled off", percent(rest), f"of {steps.failed.numel()} searches; median {count} steps"),
-        Card(
-            "active dimensions",
-            f"{int(dims.active.sum())} of {len(dims.sensitivity)}",
-            ", ".join(filter(None, (units, known))),
-        ),
+        active_card(summary.dimensions, summary.mutual_information),
     ]
     if summary.explained is not None:
         cards.append(Card("reproduced", percent(float(finite_median(summary.explained))), _reproduced(summary)))
@@ -177,7 +177,7 @@ def _best_start(summary: SearchSummary, target: int) -> int:
 
 def _whether_to_believe(summary: SearchSummary) -> Section:
     """What each check of the verdict found, and its rule."""
-    return Section("Whether to believe it", check_tables(summary.verdict.checks))
+    return whether_to_believe(summary.verdict)
 
 
 def _convergence(summary: SearchSummary) -> Section:
@@ -218,6 +218,10 @@ def _activity(summary: SearchSummary) -> Section:
     """Which dimensions the decoder hears."""
     from lso.reports import search_plots as figures
 
+    moved_by = {
+        "moved by search": summary.dimensions.moved,
+        "squared distance of starts": summary.sensitivity.per_dimension,
+    }
     moved = "Moved: mean absolute distance between start and end, in prior standard deviations. Decoder use: rise of "
     moved += "the reconstruction NLL when the dimension is redrawn from the prior."
     return Section(
@@ -226,7 +230,7 @@ def _activity(summary: SearchSummary) -> Section:
             activity_sentence(summary.dimensions, summary.mutual_information),
             Note(f"{activity_rule(summary.dimensions)} {moved}"),
             Chart(figures.activity_figure(summary.dimensions), "Activity per dimension"),
-            tables.activity_table(summary),
+            activity_table(summary.dimensions, moved_by),
         ],
     )
 
@@ -303,4 +307,4 @@ def _picture(heading: str, pngs: Mapping[str, bytes]) -> Section:
 
 def picture_name(heading: str) -> str:
     """The file name of a picture, without its ending."""
-    return "-".join("".join(c if c.isalnum() else " " for c in heading.lower()).split()) or "picture"
+    return slug(heading) or "picture"

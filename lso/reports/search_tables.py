@@ -1,7 +1,5 @@
 """Tables of a report on a gradient search, section by section."""
 
-from typing import Any
-
 import torch
 
 from lso.analysis.convergence import finite_median
@@ -66,9 +64,8 @@ def targets(summary: SearchSummary) -> Table | None:
     ]
     cost = "" if found.bound is None else f" and -log p(target | code) is at most {number(found.bound, 3)} nats"
     note = (
-        f"A target is reproduced if at least {percent(MIN_SHARE)} of it is{cost} (the rule of the check fit). "
-        "The share is "
-        "of what distinguishes the target from decoded prior draws, which know nothing of it."
+        f"A target is reproduced if at least {percent(MIN_SHARE)} of it is{cost} (the rule of the check fit). The "
+        "share is of what distinguishes the target from decoded prior draws, which know nothing of it."
     )
     shape = [] if found.shape is None else ["against its mean colour"]
     columns = ["target", "", "share reproduced", *shape, *([] if found.nats is None else ["nats"]), ""]
@@ -113,8 +110,8 @@ def thresholds_table(summary: SearchSummary) -> Table:
         )
     note = (
         "The gain of a target is from the value at its median start to the best end over its starts, so that every "
-        "start is held "
-        f"to one level. Steps are known to the resolution at which values were recorded ({_resolution(summary)} steps)."
+        "start is held to one level. Steps are known to the resolution at which values were recorded "
+        f"({_resolution(summary)} steps)."
     )
     columns = ["threshold", "reached by", "steps: 10 %", "median", "90 %"]
     return Table(columns=columns, rows=rows, title="Steps to each threshold", note=note)
@@ -189,11 +186,10 @@ def distances_table(summary: SearchSummary) -> Table:
     ]
     note = (
         "Medians. Code distances are squared and summed over dimensions; the baseline is 2 for each dimension. Only "
-        "the active part says "
-        "whether starts found the same code: under Adam, dimensions that the decoder all but ignores still move by "
-        "about the learning "
-        "rate a step. Starts share a basin if single linkage joins their decoded results at "
-        f"{number(found.tolerance)} {found.unit} (10 % of the distance between two decoded prior draws)."
+        "the active part says whether starts found the same code: under Adam, dimensions that the decoder all but "
+        "ignores still move by about the learning rate a step. Starts share a basin if single linkage joins their "
+        f"decoded results at {number(found.tolerance)} {found.unit} (10 % of the distance between two decoded prior "
+        "draws)."
     )
     return Table(columns=columns, rows=rows, title="Distance between what the starts found", note=note)
 
@@ -218,25 +214,6 @@ def control(summary: SearchSummary) -> Table | None:
 def _search_row(found: Sensitivity) -> list[str]:
     spread = [number(float(finite_median(found.spread))), percent(float(finite_median(found.relative_spread)))]
     return [found.optimizer, number(found.best), number(found.value), *spread, percent(share_true(found.basins > 1))]
-
-
-def activity_table(summary: SearchSummary) -> Table:
-    """Every measure of activity, one row a dimension, by falling sensitivity."""
-    dims = summary.dimensions
-    known: dict[str, Any] = {
-        dims.measure: dims.jacobian_norm,
-        "squared effect / largest": dims.relative,
-        "decoder use (nats)": dims.decoder_use,
-        "KL (nats)": dims.kl,
-        "variance of means": dims.variance,
-        "change when redrawn": dims.redraw,
-        "re-encoding correlation": dims.correlation,
-        "moved by search": dims.moved,
-        "squared distance of starts": summary.sensitivity.per_dimension,
-    }
-    known = {name: value for name, value in known.items() if value is not None}
-    rows = [[f"z{i}", dims.status(i), *(number(float(value[i]), 3) for value in known.values())] for i in dims.order]
-    return Table(columns=["dimension", "status", *known], rows=rows, title="Each dimension", fold=True)
 
 
 PLAUSIBILITY_COLUMNS = {
@@ -266,14 +243,11 @@ def plausibility_table(summary: SearchSummary) -> Table:
     keys = [key for key in PLAUSIBILITY_COLUMNS if any(row[key] is not None for row in found.values())]
     rows = [[name, *(_format_plausibility(key, row[key]) for key in keys)] for name, row in found.items()]
     note = (
-        "Medians; at a bound and atypical are means. Percentile: of the norm among prior draws, whose norms "
-        "follow chi(d). "
-        "Mahalanobis: against the codes of the validation data. Re-encoding error: mean over dimensions of the squared "
-        "difference between "
-        "a code and the mean code of what it decodes to. At a bound: share of coordinates at or beyond the box. "
-        "Atypical: norm over active "
-        "dimensions above the 99.9 % point of chi, or farther from the codes than each of the codes themselves. A "
-        "small norm is no fault: the most probable codes have it."
+        "Medians; at a bound and atypical are means. Percentile: of the norm among prior draws, whose norms follow "
+        "chi(d). Mahalanobis: against the codes of the validation data. Re-encoding error: mean over dimensions of the "
+        "squared difference between a code and the mean code of what it decodes to. At a bound: share of coordinates "
+        "at or beyond the box. Atypical: norm over active dimensions above the 99.9 % point of chi, or farther from "
+        "the codes than each of the codes themselves. A small norm is no fault: the most probable codes have it."
     )
     return Table(columns=["codes", *(PLAUSIBILITY_COLUMNS[key] for key in keys)], rows=rows, note=note)
 

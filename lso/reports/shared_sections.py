@@ -1,14 +1,14 @@
-"""Parts that reports on several kinds of search have in common: checks, and the activity of dimensions."""
+"""Parts that reports on several kinds of search have in common: checks, activity of dimensions, best objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from lso.analysis.latent_dimensions import WEAK_BELOW, Dimensions
 from lso.analysis.verdict import describe_inactive
-from lso.reports.report import TextLine, Tile
+from lso.reports.report import Card, Section, TextLine, Tile
 from lso.reports.tables import Table, number
-from lso.vae.metrics.verdict import Check
+from lso.vae.metrics.verdict import Check, Verdict
 
 STRANGE = " Red frame: the code is atypical."  # said where a tile has one
 
@@ -21,6 +21,39 @@ def check_tables(checks: Sequence[Check]) -> list[Table]:
         Table(columns=["check", "level", "found"], rows=found, title="What the verdict rests on"),
         Table(columns=["check", "rule"], rows=rules, title="The rules", fold=True),
     ]
+
+
+def whether_to_believe(verdict: Verdict) -> Section:
+    """What each check of the verdict found, and its rule."""
+    return Section("Whether to believe it", check_tables(verdict.checks))
+
+
+def active_card(dimensions: Dimensions, mutual_information: float | None) -> Card:
+    """How many dimensions the decoder and the encoder use, and what the codes carry."""
+    units = "" if dimensions.active_units is None else f"encoder (AU): {dimensions.active_units}"
+    known = "" if mutual_information is None else f"MI {number(mutual_information, 3)} nats"
+    active = f"{int(dimensions.active.sum())} of {len(dimensions.sensitivity)}"
+    return Card("active dimensions", active, ", ".join(filter(None, (units, known))))
+
+
+def activity_table(dimensions: Dimensions, further: Mapping[str, Tensor | None], fold: bool = True) -> Table:
+    """Every measure of activity that is known, one row a dimension, by falling sensitivity; ``further`` ones last."""
+    measures: dict[str, Tensor | None] = {
+        dimensions.measure: dimensions.jacobian_norm,
+        "squared effect / largest": dimensions.relative,
+        "decoder use (nats)": dimensions.decoder_use,
+        "KL (nats)": dimensions.kl,
+        "variance of means": dimensions.variance,
+        "change when redrawn": dimensions.redraw,
+        "re-encoding correlation": dimensions.correlation,
+        **further,
+    }
+    known = {name: value for name, value in measures.items() if value is not None and bool(value.isfinite().any())}
+    rows = [
+        [f"z{i}", dimensions.status(i), *(number(float(value[i]), 3) for value in known.values())]
+        for i in dimensions.order
+    ]
+    return Table(columns=["dimension", "status", *known], rows=rows, title="Each dimension", fold=fold)
 
 
 def activity_sentence(dimensions: Dimensions, mutual_information: float | None) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from lso.analysis.summary import to_json_value
+from lso.reports.black_box_tables import COUNTERS
 from lso.reports.report import Card, Chart, Note, Part, Report, Section, Sections, Texts, TileRow, Tiles, verdict_box
-from lso.reports.shared_sections import STRANGE, check_tables, ranked_text, ranked_tile
+from lso.reports.shared_sections import STRANGE, ranked_text, ranked_tile, whether_to_believe
 from lso.reports.tables import Table, number, percent, side_by_side
 from lso.results.result import Evaluation
 from lso.tasks.goals import Goal
@@ -27,7 +28,6 @@ from lso.tasks.retraining.summary import (
 from lso.vae.runs import Run
 from lso.vae.utils.validation import pluralize
 
-COUNTERS = ("calls", "unique", "duplicate", "invalid", "failed", "timed_out")
 KIND = "weighted retraining"
 
 
@@ -219,7 +219,7 @@ def _best_objects(summary: RetrainingSummary) -> Section:
 
 def _whether_to_believe(summary: RetrainingSummary) -> Section:
     """What each check of the verdict found, and its rule."""
-    return Section("Whether to believe it", check_tables(summary.verdict.checks))
+    return whether_to_believe(summary.verdict)
 
 
 def _progress(summary: RetrainingSummary) -> Section:
