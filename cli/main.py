@@ -184,6 +184,17 @@ def _list_commands() -> None:
 _list_commands()
 
 
+def _usage_hint(context: Any, where: str, message: str) -> str:
+    """What to do about a wrong argument or option; `context` is that of the command, None without one."""
+    from lso.tasks.task import TASKS
+
+    hint = f"`{where} -h` shows the arguments and options."
+    words = message.partition("unexpected extra argument")[2].replace("(", " ").replace(")", " ").split()
+    named = [word for word in words if word in TASKS]
+    takes_task = any("--task" in option.opts for option in context.command.params) if context is not None else False
+    return f"Write --task {named[0]}. {hint}" if named and takes_task else hint
+
+
 def run_command_line() -> None:
     """Entry point of ``lso`` and ``python -m lso``."""
     for stream in (sys.stdout, sys.stderr):
@@ -199,7 +210,7 @@ def run_command_line() -> None:
     except USAGE_ERROR as error:  # typer would print it in a box
         where = error.ctx.command_path if error.ctx is not None else "lso"
         if message := error.format_message():  # empty where typer has printed the help for a command without arguments
-            console.error(message, f"`{where} -h` shows the arguments and options.")
+            console.error(message, _usage_hint(error.ctx, where, message))
         sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(130)
