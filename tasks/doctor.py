@@ -119,6 +119,7 @@ def _model(run: Run) -> Iterator[RunFinding]:
         raise changed_error(run.path / runs.CODES, what)
     there = f"{runs.MODEL} and {runs.CODES} can be read" if codes is not None else f"{runs.MODEL} can be read"
     yield RunFinding("ok", there if run.seals is None else there.replace("can be read", "are as they were written"))
+    run.examples()
     if (run.path / runs.START).is_file():
         load_model(run.checked(runs.START))
 

@@ -235,7 +235,11 @@ def resume(
     if begun.info["status"] == "finished":
         page = begun.path / runs.REPORT
         there = page.is_file() and page.with_suffix(".json").is_file()
-        return begun if there or not is_main_process() else _write_report(begun)
+        if there or not is_main_process():
+            return begun
+        with suppress(DataError):  # killed between its end and its report; without the data there are no examples
+            _record_examples(begun, reload_dataset(begun) if dataset is None else dataset)
+        return _write_report(begun)
     data = reload_dataset(begun) if dataset is None else dataset
     done = training.resume_training(begun, data, device=resolve_device(device), callback=callback, limits=limits)
     return _write_report(_record_examples(done, data)) if is_main_process() else done

@@ -145,6 +145,7 @@ def pieces(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.name.endswith(TEMPORARY_SUFFIX)]
 
 
+SECTIONS = "sections"  # of report.json: the numbers beside it as text, times among them
 CLOCKS = ("seconds", "elapsed", "started", "finished", "command", "git", "hours")
 SEALED = ("seal", "seals", "check")  # hashes of what holds clocks
 
@@ -169,7 +170,7 @@ def said(path: Path) -> Any:
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         told = {key: part for key, part in value.items() if not any(clock in key for clock in CLOCKS)}
-        return {key: _timeless(part) for key, part in told.items() if key not in SEALED}
+        return {key: _timeless(part) for key, part in told.items() if key not in (*SEALED, SECTIONS)}
     if isinstance(value, list):
         return [_timeless(part) for part in value]
     return re.sub(r"in [\d.]+ (s|min|h)\b|\([\d.]+ s\)", "", value) if isinstance(value, str) else value

@@ -311,12 +311,13 @@ def test_the_scale_for_a_cpu_begins_with_the_rows_of_the_search_and_shares_their
     found = at_scale(published_table("nevae2021_table1"), "cpu")
     plan = plan_table(found, chosen_rows(found, []), {})
     order = sorted(plan.planned, key=lambda one: (one.turn, one.config.seed))
-    four = ["vae-anneal", "ne-vae-se", "beta-vae:beta=0.9,anneal=8.88889", "aggressive:budget=10,tolerance=0,anneal=10"]
+    beta, aggressive = "beta-vae:beta=0.9,anneal=8.88889", "aggressive:budget=10,tolerance=0,anneal=10"
+    four = ["vae-anneal", "ne-vae-se:weight=0.3", beta, aggressive]
     six = [*four, "vae", "ne-vae-lp:c=0.0"]
     assert [one.label for one in order[:14]] == [*six, *four, *four]
     assert [one.config.seed for one in order[:14]] == [0] * 6 + [1] * 4 + [2] * 4
     assert [one.label for one in order[14:18]] == [
-        "ne-vae-se:weight=0.3",
+        "ne-vae-se",
         "ne-vae-se:weight=3",
         "ne-vae-se:weight=10",
         "ne-vae-lp:c=0.0,reduction=mean",
