@@ -68,7 +68,8 @@ def test_the_scale_for_a_cpu_trains_the_rows_of_the_search_and_draws_their_laten
     told = "100 training images instead of all; images of 14x14; networks he2019-small instead of he2019; epochs 2"
     assert f"NOT the paper's protocol: {told}" in done.stderr
     order = [line.split()[-1] for line in done.stderr.splitlines() if "training: " in line]
-    four = ["vae-anneal", "ne-vae-se", "beta-vae-beta=0.9-anneal=8.88889", "aggressive-budget=10-tolerance=0-anneal=10"]
+    beta, aggressive = "beta-vae-beta=0.9-anneal=8.88889", "aggressive-budget=10-tolerance=0-anneal=10"
+    four = ["vae-anneal", "ne-vae-se-weight=0.3", beta, aggressive]
     assert order == [f"{name}-d32-s0" for name in four]
     folder = Path("here/reproduce-nevae2021_table1_omniglot-cpu")
     assert {path.name for path in folder.iterdir()} == {"report.html", "report.json", *order}
