@@ -18,7 +18,7 @@ def sources() -> set[str]:
         for path in Path(folder).rglob("*"):
             inside = path.relative_to(folder)
             linked = folder == "lso" and inside.parts[0] in FOLDERS  # the editors' links
-            if path.is_file() and path.suffix in (".py", ".html", ".typed", ".toml") and not linked:
+            if path.is_file() and path.suffix in (".py", ".html", ".css", ".typed", ".toml") and not linked:
                 found.add(prefix + inside.as_posix())
     return found
 
