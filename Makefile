@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 # Networks of the demo's size are no faster on more threads, and far slower where the machine is shared.
 demo: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo docs test test-slow check bench clean
 
 demo: $(READY)  ## train two VAEs on the built-in digits, search for 20 held-out digits in each, compare
 	$(BIN)/lso train --method vae-anneal --out $(DEMO)-vae-anneal --quiet
@@ -29,6 +29,10 @@ test-slow: $(READY)  ## run the tests marked slow
 bench: $(READY)  ## time the straightforward ways against ours, as ratios; half an hour, on a quiet machine
 	$(BIN)/python benchmarks/bench.py
 
+# Half a minute. It needs no network once the packages are there, and neither do the pages.
+docs: $(VENV)/.docs  ## build the documentation into site/ and check its links; open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 check: $(READY)  ## lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -41,5 +45,9 @@ $(READY): pyproject.toml constraints.txt
 	@for d in vae tasks cli; do ln -sfn ../$$d lso/$$d; done  # so that editors and mypy find lso.vae
 	@touch $@
 
+$(VENV)/.docs: $(READY)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) lso/vae lso/tasks lso/cli
+	rm -rf $(VENV) site lso/vae lso/tasks lso/cli
