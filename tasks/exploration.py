@@ -13,7 +13,7 @@ from torch import Tensor
 from lso.decoders.generation import Generation, generate_sequences, vocabulary_of
 from lso.vae.config.components import Amortized
 from lso.vae.data.corpus import Corpus
-from lso.vae.data.dataset import Data, Dataset, split_passes, take_batch
+from lso.vae.data.dataset import Data, Dataset, split_passes, take_batch, to_unit
 from lso.vae.distributions.families import concatenate_posteriors, map_tensors
 from lso.vae.errors import DataError, ShapeError, UsageError
 from lso.vae.inference.posterior import posterior
@@ -38,15 +38,15 @@ CODE_KEYS = ("mean", "z", "codes", "x")  # names under which codes are looked fo
 def encode_data(model: VAE, x: Data) -> Posterior:
     """Approximate posteriors q(z|x), ``(n, latent)`` on the CPU, found by the inference of the model's own method.
 
-    Data are ``(n, C, H, W)`` in [0, 1] or sequences, the model is in eval mode, and the same arguments give the same
-    result.
+    Data are ``(n, C, H, W)``, bytes or in [0, 1], or sequences; the model is in eval mode. The same arguments give the
+    same result.
     """
     weight = next(model.parameters())
     size = (
         CODES_PER_PASS if isinstance(model.inference, Amortized) else _codes_per_pass(model)
     )  # others run the decoder
     parts, order = split_passes(x, size), torch.arange(len(x))
-    given = (take_batch(x, rows) for rows in parts)
+    given = (to_unit(take_batch(x, rows)) for rows in parts)
     seen = (part.to(weight) if part.is_floating_point() else part.to(weight.device) for part in given)
     posteriors = concatenate_posteriors([posterior(model, part, seed) for seed, part in enumerate(seen)])
     back = torch.cat([order[rows] for rows in parts]).argsort()  # the parts of a corpus are sorted by length

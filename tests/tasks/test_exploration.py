@@ -194,6 +194,18 @@ def test_image_examples_are_what_the_model_makes_of_the_validation_split() -> No
     assert image_examples(model, dataset, None).keys() == {"samples", "originals", "reconstructions"}
 
 
+def test_image_examples_of_bytes_are_those_of_the_same_pixels_in_unit_scale() -> None:
+    model = build(replace(architecture("conv", 4, width=4), likelihood="gaussian"), False, (3, 8, 8)).eval()
+    data = torch.randint(0, 256, (40, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    found, expected = (
+        image_examples(model, Dataset(name="d", train=x, validation=x, test=x), torch.randn(40, 4))
+        for x in (data, data.float() / 255)
+    )
+    assert np.array_equal(found["originals"], data[::5].numpy())
+    assert np.array_equal(found["originals"], expected["originals"])
+    assert np.array_equal(found["reconstructions"], expected["reconstructions"])
+
+
 def test_a_model_without_latents_has_samples_alone() -> None:
     model = build(architecture("he2019-small", 0, width=2), False, (1, 8, 8)).eval()
     data = torch.rand(9, 1, 8, 8).round()
