@@ -43,6 +43,10 @@ RunPath = Annotated[
         autocompletion=complete_runs,
     ),
 ]
+NamedRun = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="Folder of a training run.", show_default=False, autocompletion=complete_runs),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.", rich_help_panel=OUTPUT)
 ]

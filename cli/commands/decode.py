@@ -16,23 +16,20 @@ from lso.cli.options import (
     Force,
     HowDrawn,
     Json,
+    NamedRun,
     Quiet,
     Seed,
     Temperature,
     TopP,
-    complete_runs,
 )
 from lso.cli.output_paths import name_with_way, open_latent_training, output_path
+from lso.cli.run_argument import takes_run
 from lso.vae.utils.validation import pluralize
 
 
+@takes_run
 def decode(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="Folder of a training run.", show_default=False, autocompletion=complete_runs
-        ),
-    ],
+    run: NamedRun,
     codes: Annotated[
         Path,
         typer.Argument(

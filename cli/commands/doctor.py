@@ -12,6 +12,7 @@ import typer
 
 from lso.cli.console import Console
 from lso.cli.options import AcceptChanges, Json, complete_runs
+from lso.cli.run_argument import takes_run
 from lso.vae.runs import runs_root, versions
 from lso.vae.utils.validation import pluralize
 
@@ -29,6 +30,7 @@ DoctorRun = Annotated[
 ]
 
 
+@takes_run
 def doctor(run: DoctorRun = None, accept_changes: AcceptChanges = False, json: Json = False) -> None:
     """Check the installation: versions, devices, folders, missing packages. With RUN, say what is wrong with a run."""
     console = Console(json=json)

@@ -22,9 +22,11 @@ from lso.cli.options import (
     pixel_changes,
 )
 from lso.cli.output_paths import file_stem, open_latent_training, output_file
+from lso.cli.run_argument import takes_run
 from lso.reports.tables import pluralize
 
 
+@takes_run
 def encode(
     run: RunPath = None,
     data: Annotated[

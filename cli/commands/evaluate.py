@@ -10,6 +10,7 @@ import typer
 from lso.cli.console import Console, display_path
 from lso.cli.options import AcceptChanges, Device, Json, Quiet, RunPath, Seed, Trust
 from lso.cli.output_paths import open_training
+from lso.cli.run_argument import takes_run
 from lso.reports.tables import pluralize
 from lso.vae.errors import UsageError
 from lso.vae.metrics.collapse import MIN_DIMENSION_NATS, caution
@@ -32,6 +33,7 @@ class Split(StrEnum):
     test = "test"
 
 
+@takes_run
 def evaluate(
     run: RunPath = None,
     split: Annotated[Split, typer.Option(help="Part of the run's data to evaluate on.")] = Split.test,

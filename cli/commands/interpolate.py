@@ -19,28 +19,25 @@ from lso.cli.options import (
     HowDrawn,
     Invert,
     Json,
+    NamedRun,
     PictureOut,
     Quiet,
     Seed,
     Temperature,
     TopP,
     Trust,
-    complete_runs,
     pixel_changes,
 )
 from lso.cli.output_paths import name_with_way, open_latent_training, output_file
+from lso.cli.run_argument import takes_run
 from lso.vae.errors import UsageError
 
 DATUM_HELP = "An image file or a sentence in quotes; or a datum of the run, e.g. test:3 (counted from 0)."
 
 
+@takes_run
 def interpolate(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="Folder of a training run.", show_default=False, autocompletion=complete_runs
-        ),
-    ],
+    run: NamedRun,
     a: Annotated[str, typer.Argument(metavar="A", help=DATUM_HELP, show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help=DATUM_HELP, show_default=False)],
     steps: Annotated[int, typer.Option(help="Number of codes, including both ends.", metavar="N")] = 10,

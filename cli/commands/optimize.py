@@ -27,6 +27,7 @@ from lso.cli.options import (
     pixel_changes,
     seconds,
 )
+from lso.cli.run_argument import takes_run
 from lso.optimizers import BLACK_BOX_OPTIMIZERS, GRADIENT_OPTIMIZERS, parse_optimizer
 from lso.tasks.retraining.options import RetrainingConfig, RetrainingSession
 from lso.tasks.search.options import (
@@ -42,12 +43,11 @@ from lso.tasks.search.options import (
 from lso.tasks.task import TASKS
 from lso.vae.errors import UsageError, unknown_name
 
-Model = Annotated[
+SearchedRun = Annotated[
     Path | None,
-    typer.Option(
+    typer.Argument(
         help="Training run whose latent space is searched. Default: the newest, of the task if --task names one.",
         metavar="RUN",
-        rich_help_panel=GOAL,
         show_default=False,
         autocompletion=complete_runs,
     ),
@@ -144,14 +144,15 @@ def _search_flags() -> tuple[dict[str, Flag], dict[str, frozenset[str]]]:
 SEARCH_FLAGS, OWNERS = _search_flags()
 
 
+@functools.partial(takes_run, panel=GOAL)
 @functools.partial(with_flags, flags=tuple(SEARCH_FLAGS.values()))
 def optimize(
+    run: SearchedRun = None,
     *,
     target: Target = None,
     task: TaskGoal = None,
     objective: Objective = None,
     maximize: Sense = None,
-    model: Model = None,
     bad_files: BadFiles = None,
     channels: Channels = None,
     invert: Invert = None,
@@ -186,7 +187,7 @@ def optimize(
     opening: dict[str, Any] = {"trust": trust, "accept_changes": accept_changes}
     pixels = pixel_changes(bad_files, channels, invert, binarize)
     if resume is not None:
-        own = {"target": target, "task": task, "maximize": maximize, "model": model, "optimizer": optimizer, "out": out}
+        own = {"target": target, "task": task, "maximize": maximize, "model": run, "optimizer": optimizer, "out": out}
         _refuse_with_resume(values, own | {"seed": seed or None} | pixels)
         if objective is not None and not trust:  # naming the score again says that its code is trusted
             opening["trust"] = (objective,)
@@ -211,7 +212,7 @@ def optimize(
     config, session = arguments(values, name, options, target, seed)
     session |= {"out": out, "device": device}
     sought = {"task": task, "objective": objective, "target": target, "maximize": maximize, "pixels": pixels}
-    optimize_runners.RUNNERS[kind](console, model, sought, config, session, deadline, opening)
+    optimize_runners.RUNNERS[kind](console, run, sought, config, session, deadline, opening)
 
 
 Arguments = tuple[dict[str, Any], dict[str, Any]]  # settings, and further arguments of a search

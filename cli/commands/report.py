@@ -1,5 +1,6 @@
 """``lso report``: compare several trainings, several searches, or the trainings of a sweep."""
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from lso.cli.console import Console, display_path
 from lso.cli.options import AcceptChanges, Json, Quiet, complete_runs
 from lso.cli.output_paths import open_run
+from lso.cli.run_argument import takes_run
 from lso.reports.report_kind import kind_of
 from lso.vae import runs
 from lso.vae.errors import UsageError
@@ -16,6 +18,7 @@ from lso.vae.utils.files import whole_folder
 from lso.vae.utils.reading import read_json
 
 
+@functools.partial(takes_run, parameter="paths")
 def report(
     paths: Annotated[
         list[Path] | None,

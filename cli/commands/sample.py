@@ -23,9 +23,11 @@ from lso.cli.options import (
     TopP,
 )
 from lso.cli.output_paths import name_with_way, open_training, output_file
+from lso.cli.run_argument import takes_run
 from lso.vae.utils.validation import pluralize
 
 
+@takes_run
 def sample(
     run: RunPath = None,
     n: Annotated[int, typer.Option("--number", "-n", help="Number of draws.", metavar="N", min=1)] = 64,

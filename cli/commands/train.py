@@ -1,5 +1,6 @@
 """``lso train``: train a model into a new run folder, or continue an interrupted training."""
 
+import functools
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from lso.cli.options import (
     complete_runs,
     seconds,
 )
+from lso.cli.run_argument import takes_run
 from lso.cli.signals import Signals
 from lso.vae.errors import UsageError
 from lso.vae.launch import is_main_process
@@ -58,6 +60,7 @@ MaxSteps = Annotated[
 ]
 
 
+@functools.partial(takes_run, parameter="resume", panel=LIMITS)
 @configurable
 def train(
     values: dict[str, Any],

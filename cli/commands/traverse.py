@@ -25,6 +25,7 @@ from lso.cli.options import (
     TopP,
 )
 from lso.cli.output_paths import name_with_way, open_latent_training, output_path
+from lso.cli.run_argument import takes_run
 from lso.reports.tables import pluralize
 from lso.vae.errors import UsageError
 from lso.vae.utils.files import whole_folder
@@ -42,6 +43,7 @@ STRIP_POINTS = 100  # images in a strip, as in the paper
 STRIP_IMAGE_HEIGHT, STRIP_LINE_WIDTH = 16, 1000  # pixels: least height of an image; width at which a line breaks
 
 
+@takes_run
 def traverse(
     run: RunPath = None,
     dim: Annotated[

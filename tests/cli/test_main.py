@@ -133,7 +133,8 @@ def test_debug_shows_the_traceback_wherever_it_stands(
         (["train", "--epochs", "many"], "'many' is not a valid int", "`lso train -h`"),
         (["train", "--epoch", "3"], "No such option: --epoch", "`lso train -h`"),
         (["list"], "Missing argument", "`lso list -h`"),
-        (["train", "digits"], "unexpected extra argument", "Write --task digits."),
+        (["sweep", "digits"], "unexpected extra argument", "Write --task digits."),
+        (["train", "digits"], "digits is a task and no run", "Write --task digits."),
     ],
 )
 def test_what_the_parser_refuses_is_two_lines_too(
