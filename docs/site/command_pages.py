@@ -82,7 +82,7 @@ def command_list() -> str:
     for panel in dict.fromkeys(_panel(name) for name in COMMANDS):
         lines += [f"### {panel}", "", "| command | what it does |", "| --- | --- |"]
         lines += [
-            f"| [`lso {name}`]({slug(name)}.md) | {_cell(row.summary)} |"
+            f"| [`lso {name}`]({slug(name)}.md) | {cell(row.summary)} |"
             for name, row in COMMANDS.items()
             if _panel(name) == panel
         ]
@@ -118,7 +118,7 @@ def _panel(name: str) -> str:
 def _paragraphs(text: str) -> Iterator[str]:
     """The text of a help, whose line breaks are those of a terminal."""
     for paragraph in re.split(r"\n\s*\n", text.strip()):
-        yield from (_escaped(" ".join(paragraph.split())), "")
+        yield from (escaped(" ".join(paragraph.split())), "")
 
 
 def _argument(one: Any) -> str:
@@ -140,7 +140,7 @@ def _row(name: str, one: Any) -> str:
     anchor = slug(names[0]) if names[0].startswith("-") else slug(f"argument {names[0]}")
     label = ", ".join(f"`{each}`" for each in names) + (f" `{takes.strip()}`" if takes else "") + many
     limits = _limits(one)
-    text = _cell(one.help or "") + (f" Limits: {limits}." if limits else "")
+    text = cell(one.help or "") + (f" Limits: {limits}." if limits else "")
     return f'| <span id="{anchor}">{label}</span> | {_default(one)} | {text} |'
 
 
@@ -160,7 +160,7 @@ def _limits(one: Any) -> str:
     low, high = getattr(one.type, "min", None), getattr(one.type, "max", None)
     known = _settings_by_help().get(one.help or "")
     if known is not None and _has_limits(known):
-        return _cell(known.expectation(known_name(one)))
+        return cell(known.expectation(known_name(one)))
     if low is not None and high is not None:
         return f"{low} to {high}"
     return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
@@ -187,13 +187,13 @@ def _setting_row(field: Any, known: Setting) -> str:
     else:
         default = None
     shown = f"`{default!r}`" if default is not dataclasses.MISSING else "required"
-    text = _cell(known.description)
+    text = cell(known.description)
     if get_origin(field.type) is not None and (words := [w for w in _words(field.type) if isinstance(w, str)]):
         text += f" One of {', '.join(f'`{word}`' for word in words)}."
     if _has_limits(known):
-        text += f" Limits: {_cell(known.expectation(field.name))}."
+        text += f" Limits: {cell(known.expectation(field.name))}."
     flag = (known.flag or f"--{field.name.replace('_', '-')}") if known.heading else ""
-    return f"| `{field.name}` | {_cell(shown)} | {text} | {f'`{flag}`' if flag else ''} |"
+    return f"| `{field.name}` | {cell(shown)} | {text} | {f'`{flag}`' if flag else ''} |"
 
 
 def _words(kind: Any) -> Iterable[Any]:
@@ -204,11 +204,11 @@ def _words(kind: Any) -> Iterable[Any]:
     return [word for part in get_args(kind) if get_origin(part) is Literal for word in get_args(part)]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text of a help as Markdown: no angle bracket is HTML, no asterisk or underscore emphasis."""
     parts = text.split("`")
     for at in range(0, len(parts), 2):  # outside backticks
-        parts[at] = re.sub(r"(?<!\w)(--?[a-z][\w-]*)", r"`\1`", parts[at].replace("<", "&lt;"))
+        parts[at] = re.sub(r"(?<!\w)(--[a-z][\w-]*)", r"`\1`", parts[at].replace("<", "&lt;"))
         parts[at] = "`".join(
             piece if inside % 2 else piece.replace("*", r"\*").replace("_", r"\_")
             for inside, piece in enumerate(parts[at].split("`"))
@@ -216,6 +216,6 @@ def _escaped(text: str) -> str:
     return "`".join(parts)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text in a cell of a table."""
-    return _escaped(" ".join(text.split())).replace("|", r"\|")
+    return escaped(" ".join(text.split())).replace("|", r"\|")

@@ -1,16 +1,20 @@
 """Events of mkdocs: pages drawn from the code or kept elsewhere, the navigation of folders, and fences."""
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
-import command_pages
-import fences
 from mkdocs.structure.files import File
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))  # `mkdocs` does not look for modules in the folder that it runs in
+
+from docs.site import command_pages, fences, tables
 from lso.cli.commands import COMMANDS
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-DRAWN = {"{{ commands }}": command_pages.command_list, "{{ settings }}": command_pages.settings_tables}
+MARKS = {**tables.MARKS, "commands": command_pages.command_list, "settings": command_pages.settings_tables}
+MARK = re.compile(r"\{\{ (" + "|".join(MARKS) + r")(?: ([^}]+?))? \}\}")
 OPTIONAL = ("models.md", "guides/")  # left out of the navigation where they are not there
 INCLUDED = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}  # pages that lie beside docs/
 
@@ -62,9 +66,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Fill in what is drawn or kept elsewhere in the repository."""
-    for mark, draw in DRAWN.items():
-        if mark in markdown:
-            markdown = markdown.replace(mark, draw())
+    markdown = MARK.sub(lambda mark: MARKS[mark[1]](*filter(None, [mark[2]])), markdown)
     source = INCLUDED.get(page.file.src_uri)
     if source:  # its links lead from the repository's root
         markdown = (REPOSITORY / source).read_text(encoding="utf-8").replace("](docs/", "](")
