@@ -31,7 +31,7 @@ bench: $(READY)  ## time the straightforward ways against ours, as ratios; half 
 
 # Half a minute. It needs no network once the packages are there, and neither do the pages.
 docs: $(VENV)/.docs  ## build the documentation into site/ and check its links; open site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 check: $(READY)  ## lint and type-check
 	$(BIN)/ruff check .

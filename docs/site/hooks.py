@@ -1,18 +1,18 @@
-"""Events of mkdocs: pages drawn from the code or kept elsewhere, the navigation of folders, and fences."""
+"""Events of mkdocs: pages drawn from the code or kept elsewhere, the navigation of folders, and fences.
+
+Run as ``python -m mkdocs``, which finds ``docs`` in the folder that it runs in.
+"""
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY))  # `mkdocs` does not look for modules in the folder that it runs in
-
 from docs.site import command_pages, fences, tables
 from lso.cli.commands import COMMANDS
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 MARKS = {**tables.MARKS, "commands": command_pages.command_list, "settings": command_pages.settings_tables}
 MARK = re.compile(r"\{\{ (" + "|".join(MARKS) + r")(?: ([^}]+?))? \}\}")
 OPTIONAL = ("models.md", "guides/")  # left out of the navigation where they are not there

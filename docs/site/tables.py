@@ -40,7 +40,7 @@ def listed(kind: str) -> str:
 
 
 def study_rows(half: str = "testing") -> dict[str, list[str]]:
-    """Cells of the study's table in docs/log.md: subject such as ``searches`` -> number of cases, missed, false alarm, ...
+    """Cells of the study's table in docs/log.md: subject -> number of cases, missed, false alarm and so on.
 
     Args:
         half: ``testing``, on which no threshold was set, or ``tuning``.
@@ -93,7 +93,7 @@ def rules(name: str) -> str:
 
 def rule_in_words(rule: Rule[Any]) -> str:
     """The rule with its limits, all of its optional parts among them."""
-    everything = {name: True for name in re.findall(r"\[!?(\w+)\?", rule.rule)}
+    everything = dict.fromkeys(re.findall(r"\[!?(\w+)\?", rule.rule), True)
     words = re.sub(r"\{bound:[^}]*\}", "a bound in", rule.rule)
     return phrase(
         words, {**everything, "measure": "against the mean decode of prior draws", **rule.terms, **rule.limits}

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from docs.site import command_pages
+from docs.site import command_pages, tables
 from lso.cli.commands import COMMANDS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+MARK = r"\{\{ (" + "|".join(tables.MARKS) + r")(?: ([^}]+?))? \}\}"
 PAGES = {"lso": "python.md", "lso.vae": "vae.md", "lso.tasks": "tasks.md"}
 
 
@@ -31,3 +32,21 @@ def test_pages_of_commands_name_every_flag() -> None:
         page = command_pages.command_page(name)
         for one in command_pages.parameters(name):
             assert all(f"`{flag}`" in page for flag in one.opts if flag.startswith("-")), f"lso {name} {one.opts}"
+
+
+def test_readme_gives_the_error_rates_of_the_log() -> None:
+    readme = " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())
+    if "Is the verdict right?" not in readme:
+        pytest.skip("the README leaves the error rates to the documentation")
+    cases, missed, false_alarms = tables.study_rows()["searches"][:3]
+    wrong, unsound = re.findall(r"\d+", missed)[:2]
+    doubted, sound = re.findall(r"\d+", false_alarms)[:2]
+    said = "none of them was" if doubted == "0" else f"{doubted} of them were"
+    assert f"Of {cases} searches on which no threshold was set, {unsound} should not be believed" in readme
+    assert f"{wrong} of them passed" in readme and f"{sound} are sound: {said} doubted" in readme
+
+
+def test_what_pages_take_from_code_and_log_is_there() -> None:
+    for page in DOCS.rglob("*.md"):
+        for mark, argument in re.findall(MARK, page.read_text(encoding="utf-8")):
+            assert tables.MARKS[mark](*filter(None, [argument])), f"{page.name}: {mark} {argument}"
