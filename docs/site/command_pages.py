@@ -70,7 +70,12 @@ def command_page(name: str) -> str:
         panel = "Arguments" if one in arguments else getattr(one, "rich_help_panel", None) or "Options"
         panels.setdefault(panel, []).append(one)
     for panel, members in panels.items():
-        lines += [f"## {panel}", "", "| | default | what it sets |", "| --- | --- | --- |"]
+        lines += [
+            f"## {panel}",
+            "",
+            f"| {'argument' if panel == 'Arguments' else 'flag'} | default | what it sets |",
+            "| --- | --- | --- |",
+        ]
         lines += [_row(name, one) for one in members]
         lines += [""]
     return "\n".join(lines)

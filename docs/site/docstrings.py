@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,24 @@ def attached(source: str) -> dict[str, str]:
 
 
 class Docstrings(griffe.Extension):
-    """Adds attached names, puts blank lines in, and takes the docstrings of settings from their classes."""
+    """Adds attached names, puts blank lines in, and takes docstrings and defaults of settings from their classes."""
 
     def on_module(self, *, mod: griffe.Module, loader: Any, **kwargs: Any) -> None:
         if mod.is_init_module and isinstance(mod.filepath, Path):
             for name, where in attached(mod.filepath.read_text(encoding="utf-8")).items():
                 module, _, other = where.partition(":")
                 mod.set_member(name, griffe.Alias(name, f"{module}.{other or name}"))
+
+    def on_attribute(self, *, attr: griffe.Attribute, loader: Any, **kwargs: Any) -> None:
+        if (
+            attr.parent is not None
+            and attr.parent.is_class
+            and str(attr.value).startswith(("setting(", "same_setting("))
+        ):
+            owner = getattr(importlib.import_module(attr.module.path), attr.parent.name)
+            field = owner.__dataclass_fields__[attr.name]
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            attr.value = None if default is MISSING else repr(default)
 
     def on_object(self, *, obj: griffe.Object, loader: Any, **kwargs: Any) -> None:
         if obj.docstring is None:

@@ -1,6 +1,7 @@
 """The reference names all that users rely on, and says something of each."""
 
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -21,6 +22,19 @@ def test_every_public_name_is_in_the_reference(name: str) -> None:
     wanted = set(importlib.import_module(name).__all__)
     assert wanted - set(shown) == set(), f"write a line `::: {name}.NAME` for each into {page.relative_to(DOCS.parent)}"
     assert sorted(shown) == sorted(wanted), "names that are not public, or twice"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_public_class_and_function_says_what_it_is(name: str) -> None:
+    package = importlib.import_module(name)
+    things = {one: getattr(package, one) for one in package.__all__}
+    silent = [
+        one
+        for one, thing in things.items()
+        if (inspect.isclass(thing) or callable(thing))
+        and (not (text := inspect.getdoc(thing) or "") or text.startswith(f"{one}("))  # what a dataclass makes up
+    ]
+    assert silent == [], f"{name}: without a docstring"
 
 
 def test_every_command_and_flag_says_what_it_does() -> None:
