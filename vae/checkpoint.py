@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_map_only
 
 from lso.vae.config.architectures import Architecture
 from lso.vae.config.components import DiagonalPosterior, StandardPrior, component_card, read_component
-from lso.vae.errors import LsoError, RunError
+from lso.vae.distributions.gaussian import DiagonalGaussian
+from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.models.vae import VAE
 from lso.vae.utils.files import replace_file
 from lso.vae.vocabulary import Vocabulary
@@ -41,6 +42,18 @@ class Codes:
     log_var: Float[Tensor, "n latent"]
     # Nats that the decoder takes from each dimension; None while the run is not finished.
     decoder_use: Float[Tensor, " latent"] | None = None
+
+
+def as_codes(codes: object) -> Codes | None:
+    """The posteriors of some data in the form that a run keeps, so that decoders of other origin can have them, too."""
+    if codes is None or isinstance(codes, Codes):
+        return codes
+    if not isinstance(codes, DiagonalGaussian):
+        raise UsageError(
+            f"expected posteriors as codes, got {type(codes).__name__}",
+            "Give run.codes(), or lso.DiagonalGaussian(mean, log_var) of your encoder.",
+        )
+    return Codes(mean=codes.mean.detach().cpu(), log_var=codes.log_var.detach().cpu())
 
 
 def save_model(model: VAE, weights: dict[str, Tensor], path: Path) -> None:

@@ -184,6 +184,9 @@ def _training_progress(console: Console, signals: Signals, dataset: "Dataset | N
         yield callback
 
 
+SMALL_FOR_SGD = 0.02  # a learning rate below it is one for adam; text is trained by sgd at 1, decayed to 1/32 at least
+
+
 def _announce(run: "Run", done: int, console: Console, dataset: "Dataset | None" = None) -> None:
     config, info = run.config, run.info
     latent = config.architecture.latent_dim
@@ -197,6 +200,12 @@ def _announce(run: "Run", done: int, console: Console, dataset: "Dataset | None"
         f"seed {config.seed}, on {info['device']}"
     )
     console.notes(info["dataset"]["provenance"].get("notes", ()) if dataset else ())
+    protocol = config.protocol
+    if not done and protocol.optimizer == "sgd" and protocol.learning_rate < SMALL_FOR_SGD:
+        console.note(
+            f"learning rate {protocol.learning_rate:g} is small for sgd, which text is trained with by default at 1: "
+            "--optimizer adam suits rates of this size"
+        )
     if console.json:
         console.note(display_path(run.path))
     console.result(display_path(run.path))

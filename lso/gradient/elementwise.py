@@ -6,6 +6,7 @@ waits for the device.
 """
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -146,7 +147,7 @@ class _DescentNames(Callback):
         self._callback = callback
 
     def on_step(self, event: Event) -> None:
-        self._callback.step(event.done, event.total, event.values["best"])
+        self._callback.step(event.done, event.total, event.values.get("best", math.nan))
 
     def should_stop(self) -> str | None:
         return self._callback.stop()
@@ -160,8 +161,10 @@ def gradient_callback(callback: "Callback | DescentCallback | None") -> Callback
 
 
 def search_event(done: int, budget: "Budget", best: float) -> Event:
-    """What the callback is told whenever results are copied to the host; ``best`` is as the user sees it."""
-    return Event(work="gradient search", done=done, total=budget.max_steps, values={"best": best})
+    """What the callback is told whenever results are copied to the host; ``best`` is as the user sees it, NaN before
+    the first value."""
+    values = {} if math.isnan(best) else {"best": best}
+    return Event(work="gradient search", done=done, total=budget.max_steps, values=values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

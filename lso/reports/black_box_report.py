@@ -30,7 +30,8 @@ from lso.reports.shared_sections import (
     ranked_tile,
 )
 from lso.reports.tables import number, percent, pluralize, side_by_side
-from lso.vae.checkpoint import Codes
+from lso.vae.checkpoint import Codes, as_codes
+from lso.vae.distributions.gaussian import DiagonalGaussian
 
 MAX_ROWS_SHOWN = 40  # dimensions; of more, the page folds the table
 
@@ -39,7 +40,7 @@ def black_box_report(
     results: Sequence[SearchResult],
     path: str | os.PathLike[str],
     *,
-    codes: Codes | None = None,
+    codes: Codes | DiagonalGaussian | None = None,
     verdict: str = "",
     best_possible: float | None = None,
     names: Sequence[str] | None = None,
@@ -51,7 +52,7 @@ def black_box_report(
     Args:
         results: searches for one objective; those with the same name form a group, and the report is on the first.
         path: a file ending in ``.html``, or a folder.
-        codes: posterior codes of the training's validation split.
+        codes: posteriors of data: ``run.codes()``, or a `DiagonalGaussian` of your own encoder, ``(n, d)``.
         verdict: the verdict of the training run on its latents.
         best_possible: the best attainable value, where known.
         names: of the group of each result; None takes the optimizers' names.
@@ -62,7 +63,7 @@ def black_box_report(
     Raises:
         UsageError: if there is no result, or they are of different objectives.
     """
-    known: dict[str, Any] = {"codes": codes, "verdict": verdict, "best_possible": best_possible}
+    known: dict[str, Any] = {"codes": as_codes(codes), "verdict": verdict, "best_possible": best_possible}
     summary = black_box_summary(results, names=names, target=target, **known)
     settings = {f"{r.optimizer}, seed {r.settings.get('seed')}": dict(r.settings) for r in results}
     return write_black_box(summary, path, settings, extra)

@@ -35,7 +35,8 @@ from lso.reports.shared_sections import (
 )
 from lso.reports.tables import facts, number, percent, pluralize
 from lso.results.result import Result
-from lso.vae.checkpoint import Codes
+from lso.vae.checkpoint import Codes, as_codes
+from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.utils.files import replace_file, utf8
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def search_report(
     result: Result,
     path: str | os.PathLike[str],
     *,
-    codes: Codes | None = None,
+    codes: Codes | DiagonalGaussian | None = None,
     probe: Probe | None = None,
     control: Result | None = None,
     verdict: str = "",
@@ -58,7 +59,8 @@ def search_report(
     Args:
         result: of the search.
         path: a file ending in ``.html``, or a folder.
-        codes: posterior codes of the training's validation split.
+        codes: posteriors of data that the search did not see: ``run.codes()``, of the training's validation split, or
+            a `DiagonalGaussian` of your own encoder's means and log variances, ``(n, d)``.
         probe: how the decoder reacts to redrawn dimensions; without codes it is measured here unless it is given.
         control: the same search by another optimizer.
         verdict: the verdict of the training run on its latents.
@@ -68,7 +70,7 @@ def search_report(
         The path of the page.
     """
     summary = search_summary(
-        result, codes=codes, probe=probe, control=control, training_verdict=verdict, target_names=target_names
+        result, codes=as_codes(codes), probe=probe, control=control, training_verdict=verdict, target_names=target_names
     )
     return write_search(summary, path, extra)
 

@@ -37,8 +37,9 @@ from lso.reports.report import (
 from lso.reports.tables import Table, number, percent
 from lso.reports.training_verdict import training_verdict
 from lso.results.result import Result
-from lso.vae.checkpoint import Codes, pack_codes
+from lso.vae.checkpoint import Codes, as_codes, pack_codes
 from lso.vae.config.architectures import architecture
+from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import RunError, UsageError
 from lso.vae.metrics.collapse import LatentUse, collapse_verdict, plain
 from lso.vae.models.vae import build
@@ -83,6 +84,17 @@ def test_a_search_report_is_one_small_file_with_every_section(tmp_path: Path) ->
         assert f'<h2 id="{section}">' in text and f'<a href="#{section}">' in text
     assert text.index("Posterior collapse: 0 of 4.") < text.index("Best objects")
     assert text.count("data:image/png") == 5 + 20 * (3 + 2 * 8)
+
+
+def test_posteriors_of_a_foreign_encoder_serve_as_codes(tmp_path: Path) -> None:
+    found = codes(30)
+    mean, log_var = found.mean[:, :4], found.log_var[:, :4]
+    for name, known in (("run", Codes(mean, log_var, None)), ("own", DiagonalGaussian(mean, log_var))):
+        report.search_report(image_search(2, 2), tmp_path / f"{name}.html", codes=known)
+    numbers = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("run", "own")]
+    assert numbers[0]["dimensions"] == numbers[1]["dimensions"] and numbers[0]["verdict"] == numbers[1]["verdict"]
+    with pytest.raises(UsageError, match="expected posteriors as codes, got Tensor"):
+        as_codes(mean)
 
 
 def test_the_json_beside_the_page_has_the_same_numbers(tmp_path: Path) -> None:
