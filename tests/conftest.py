@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.annotations import check_once
+from tests.charts import leave_charts_unrendered
 
 if TYPE_CHECKING:  # imported here, the package would escape the checks of its annotations
     from lso.vae.runs import Run
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # imported here, the package would escape the checks of its a
 MISSING = "no test data: "
 
 check_once()
+gc.disable()  # what is imported stays: to look for garbage in it meanwhile is a third of the time that importing takes
 
 
 def data_folder() -> Path:
@@ -49,6 +51,7 @@ def pytest_collection_finish() -> None:
     """What has been imported stays, so that looking for garbage in it again and again would be a tenth of the time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(10_000, 20, 20)
 
 
@@ -62,6 +65,23 @@ def one_thread() -> None:
 def same_draws() -> None:
     """What a test draws without a generator does not depend on the tests before it, which differ between processes."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def render() -> Iterator[Callable[..., bytes]]:
+    """What renders a chart: two thirds of the time of a small training, so that only tests that ask for it have it."""
+    from lso.reports import images
+
+    rendering = images.figure_png
+    with pytest.MonkeyPatch.context() as patch:
+        leave_charts_unrendered(patch)
+        yield rendering
+
+
+@pytest.fixture
+def charts(render: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have their charts."""
+    monkeypatch.setattr("lso.reports.images.figure_png", render)
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,13 @@ from lso.analysis.convergence import cost_of, finite_median
 from lso.analysis.plausibility import share_true
 from lso.analysis.summary import SearchSummary, search_summary, to_json_value
 from lso.decoders.probing import Probe
+from lso.reports import images
 from lso.reports import search_tables as tables
 from lso.reports.comparison import compare_runs as compare_runs
 from lso.reports.comparison import compare_searches as compare_searches
 from lso.reports.comparison import training_report as training_report
 from lso.reports.gallery import gallery, gallery_note, text_rows
 from lso.reports.html import report_paths
-from lso.reports.images import figure_png, png
 from lso.reports.key_numbers import key_number_table as key_number_table
 from lso.reports.key_numbers import key_numbers
 from lso.reports.report import Card, Chart, Note, Part, Report, Section, Sections, slug, verdict_box
@@ -290,7 +290,7 @@ def pictures(
     """
     page, _ = report_paths(path)
     pngs = {
-        heading: png(figure) if isinstance(figure, np.ndarray) else figure_png(figure)
+        heading: images.png(figure) if isinstance(figure, np.ndarray) else images.figure_png(figure)
         for heading, figure in figures.items()
     }
     for heading, content in pngs.items():

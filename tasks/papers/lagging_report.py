@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from lso.analysis.summary import to_json_value
+from lso.reports import images
 from lso.reports.data_notes import data_notes
-from lso.reports.images import figure_png
 from lso.reports.plots import COLOURS, DARK, canvas, use_chart_style
 from lso.reports.report import Chart, Part, Report, Section, Sections
 from lso.reports.tables import Table, facts, number
@@ -218,7 +218,8 @@ def _panel(step: int, at: PosteriorMeans) -> tuple[str, Any, Any]:
 
 def write_lagging_report(found: Findings, config: LaggingConfig, folder: Path, banners: Sequence[str] = ()) -> Path:
     """Write ``report.html``, ``report.json`` and the pictures as PNG files."""
-    drawn = {name: (title, caption, figure_png(figure)) for name, (title, caption, figure) in figures(found).items()}
+    made = figures(found).items()
+    drawn = {name: (title, caption, images.figure_png(figure)) for name, (title, caption, figure) in made}
     whole = {name: info for name, info in found.infos.items() if not name.startswith("one-")}
     report = Report(
         kind="lagging",

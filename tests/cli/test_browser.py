@@ -16,7 +16,7 @@ from tests.cli.conftest import Lso
 from tests.cli.test_full_disk import SEARCH
 from tests.cli.writers import OUT, WRITERS, make_few, workplace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("charts")]
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 PHONE, DESK = 390, 1280  # CSS pixels

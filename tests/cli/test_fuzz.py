@@ -18,7 +18,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tests.cli.writers import unpictured
 from tests.tasks.search.test_sentences import LINES
 
 CASES, PARTS, SEED = 2000, 4, 15
@@ -280,7 +279,6 @@ def case(number: int, names: list[str]) -> list[str]:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_damaged_files_are_told_of_and_nothing_runs(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["lso"])
-    unpictured(monkeypatch)
     Path("lines.txt").write_text("".join(f"{line}\n" for line in LINES))
     Path("scored.py").write_text(SCORE)
     for name, arguments in FOLDERS.items():

@@ -19,6 +19,7 @@ import pytest
 from lso.tasks.datasets import synthetic_text as synthetic
 from lso.tasks.papers.lagging import LaggingConfig
 from lso.vae.utils.files import LOCK, TEMPORARY_SUFFIX
+from tests.charts import leave_charts_unrendered
 
 OUT = "made"  # file or folder that a command is to make
 MODEL = "--limit 40 --epochs 2 --width 8 --batch-size 20 --device cpu"
@@ -96,7 +97,7 @@ def small_world() -> Iterator[None]:
     """Charts, data and inner steps that take seconds are left out or made few."""
     with pytest.MonkeyPatch.context() as patch:
         make_few(patch)
-        unpictured(patch)
+        leave_charts_unrendered(patch)
         patch.setattr("lso.analysis.black_box_summary.calibrate_evaluations", lambda *_: None)
         yield
 
@@ -108,19 +109,6 @@ def make_few(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("lso.cli.commands.benchmark.QUICK", TINY)
     patch.setattr("lso.tasks.papers.lagging.METHODS", few)
     patch.setattr("lso.tasks.papers.lagging.METHODS_OF_ONE", few)
-
-
-def unpictured(patch: pytest.MonkeyPatch) -> None:
-    """Have charts made and not rendered, which takes longer than all else."""
-    for module in ("lso.reports.images", "lso.reports.search_report", "lso.tasks.papers.lagging_report"):
-        patch.setattr(f"{module}.figure_png", _no_picture)
-
-
-def _no_picture(figure: Any, *_: Any, **__: Any) -> bytes:
-    from matplotlib import pyplot
-
-    pyplot.close(figure)
-    return b"\x89PNG"
 
 
 def workplace(folder: Path, trained: Path, search: Path) -> None:

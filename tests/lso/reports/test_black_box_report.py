@@ -54,7 +54,7 @@ def test_the_planted_dead_dimension_is_named_and_kept_apart() -> None:
     assert found.lengthscale is not None and int(found.lengthscale.argmax()) == DEAD
 
 
-@pytest.mark.usefixtures("fitted_once")
+@pytest.mark.usefixtures("fitted_once", "charts")
 def test_page_and_json_and_table_say_the_same(tmp_path: Path) -> None:
     where = black_box_report(seeds(), tmp_path, best_possible=0.0, verdict="Posterior collapse.", extra={"a": "b"})
     text, numbers = page(where), json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
@@ -71,7 +71,7 @@ def test_page_and_json_and_table_say_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("unfitted")
+@pytest.mark.usefixtures("unfitted", "charts")
 def test_the_page_of_a_long_search_is_small(tmp_path: Path) -> None:
     assert search(budget=2000).report(tmp_path / "mine.html").stat().st_size < 3_000_000
 

@@ -21,6 +21,7 @@ def reported(folder: Path, seed: int = 0, **options: object) -> Run:
     return Run(folder)
 
 
+@pytest.mark.usefixtures("charts")
 def test_two_searches_stand_side_by_side(tmp_path: Path) -> None:
     runs = [reported(tmp_path / name, seed) for seed, name in enumerate(("one", "two"))]
     text = page(compare_searches(runs, tmp_path / "both"))

@@ -71,6 +71,7 @@ def image_search(targets: int = 20, starts: int = 8) -> Result:
     return minimize(objective, z0, max_steps=15, trace_every=5, start_names=names)
 
 
+@pytest.mark.usefixtures("charts")
 def test_a_search_report_is_one_small_file_with_every_section(tmp_path: Path) -> None:
     found = codes(30)
     four = Codes(found.mean[:, :4], found.log_var[:, :4], None)
@@ -121,6 +122,7 @@ def test_a_report_without_codes_makes_its_own_probe(tmp_path: Path) -> None:
     assert "<th>change when redrawn</th>" in page(tmp_path / "report.html")
 
 
+@pytest.mark.usefixtures("charts")
 def test_a_decoder_of_numbers_is_reported(tmp_path: Path) -> None:
     decoder = Decoder(lambda z: (z[..., :2] ** 2).sum(-1), latent_dim=3)
     objective = LatentObjective(decoder, lambda x: x)
@@ -238,6 +240,7 @@ def a_run(path: Path, *, verdict: str = "", provenance: Mapping[str, Any] = {}, 
     return run
 
 
+@pytest.mark.usefixtures("charts")
 def test_few_active_units_without_a_verdict_are_no_all_clear(tmp_path: Path) -> None:
     """A training that ended within its warm-up is not judged, and must not read as one that passed."""
     text = page(training_report(a_run(tmp_path / "run", epochs=1)))
@@ -262,6 +265,7 @@ def test_between_a_collapse_and_none_there_is_a_middle(information: float, judge
     assert (told.level, told.word) == (level, f"{word} · r") and use.told() in told.sentence
 
 
+@pytest.mark.usefixtures("charts")
 def test_a_training_report_lies_in_the_run(tmp_path: Path) -> None:
     text = page(training_report(a_run(tmp_path / "run")))
     numbers = json.loads((tmp_path / "run" / "report.json").read_text())["runs"]["run"]
@@ -269,6 +273,7 @@ def test_a_training_report_lies_in_the_run(tmp_path: Path) -> None:
     assert numbers["best"]["epoch"] == 2 and len(numbers["metrics"]) == 3 and len(numbers["dimensions"]["kl"]) == 7
 
 
+@pytest.mark.usefixtures("charts")
 def test_trainings_side_by_side_show_verdicts_substitutes_and_what_differs(tmp_path: Path) -> None:
     runs = [
         a_run(tmp_path / "a", verdict="Posterior collapse: only 1 of 7."),

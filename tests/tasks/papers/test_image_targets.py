@@ -327,6 +327,7 @@ def test_an_autoregressive_model_is_also_measured_by_its_own_draws(tmp_path: Pat
     assert bool((found.free_running >= 0).all()) and not torch.equal(found.free_running, found.loss[-1])
 
 
+@pytest.mark.usefixtures("charts")
 def test_the_page_shows_every_model_and_says_where_the_cap_came_first(tmp_path: Path) -> None:
     se, vae = scripted("se"), scripted("vae")
     vae.reached[2, :5] = False

@@ -172,6 +172,7 @@ def test_a_stage_behind_a_begun_training_is_refused(tmp_path: Path) -> None:
         lagging.train_to_stages(earlier, begin([earlier], tmp_path, "cpu"))
 
 
+@pytest.mark.usefixtures("charts")
 def test_the_page_has_pictures_and_numbers(done: tuple[Path, Findings], tmp_path: Path) -> None:
     _, found = done
     page = write_lagging_report(found, TINY, tmp_path, ["Not the paper's size."])

@@ -311,6 +311,7 @@ def test_trainings_not_done_are_blank_and_said(trained: Path) -> None:
     assert lines[0] == ["1 quoted", "published", "1.0", "–", "–"] and lines[2][1] == "ours, 1 of 2 runs"
 
 
+@pytest.mark.usefixtures("charts")
 def test_the_page_holds_published_and_ours(trained: Path, tmp_path: Path) -> None:
     plan, members, numbers = compared(trained)
     page = report.write_reproduction_report(plan, members, numbers, tmp_path)

@@ -92,6 +92,7 @@ def test_a_cell_is_the_mean_and_deviation_over_its_seeds() -> None:
     assert sweep_table([cell], ASKED).rows[0][2:5] == ["3 of 4", "–", "33.00 ± 3.61"]
 
 
+@pytest.mark.usefixtures("charts")
 def test_the_report_holds_the_numbers_of_every_run_and_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
