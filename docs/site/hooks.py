@@ -47,8 +47,12 @@ def _written_out(nav: list[Any], docs: Path) -> list[Any]:
 
 
 def _pages(folder: str, docs: Path) -> list[Any]:
-    pages: list[Any] = sorted(f"{folder}{path.name}" for path in (docs / folder).glob("*.md"))
-    pages.sort(key=lambda page: page != f"{folder}index.md")
+    """Pages of a folder: its index first, then in the order in which the index links to them, then by name."""
+    names = sorted(path.name for path in (docs / folder).glob("*.md"))
+    index = (docs / folder / "index.md").read_text(encoding="utf-8") if "index.md" in names else ""
+    linked = ["index.md", *re.findall(r"\]\(([\w-]+\.md)\)", index)]
+    names.sort(key=lambda name: linked.index(name) if name in linked else len(linked))
+    pages: list[Any] = [f"{folder}{name}" for name in names]
     if folder == "reference/commands/":
         pages += [{name: f"{folder}{command_pages.slug(name)}.md"} for name in COMMANDS]
     return pages
