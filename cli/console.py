@@ -20,6 +20,7 @@ from lso.vae.utils.files import escape_controls as escape_controls
 from lso.vae.utils.files import printable
 from lso.vae.utils.validation import format_duration as format_duration
 from lso.vae.utils.validation import short_number
+from lso.vae.zoo import zoo_name
 
 TABS_AND_BREAKS = {0x09: "\\t", 0x0A: "\\n"}  # they would break the columns of a table
 JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS}
@@ -207,11 +208,15 @@ def to_strict_json(value: Any) -> Any:
         return [to_strict_json(part) for part in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return zoo_name(value) or str(value)
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def display_path(path: str | os.PathLike[str]) -> str:
-    """A path to print: relative if it lies below the working folder, so that it is short and can be pasted."""
+    """A path to print, short and to be pasted: relative below the working folder, ``zoo:NAME`` of an installed model."""
+    if (name := zoo_name(Path(path))) is not None:
+        return name
     try:
         return str(Path(path).resolve().relative_to(Path.cwd().resolve()))
     except ValueError:

@@ -40,6 +40,7 @@ class Task:
         suffixes: file name suffixes by which a file is read as this task where the user names none.
         of_folder: the same for the files in a folder; if several tasks match, the first in the table is taken.
         needs_path: whether the user has to give a file or folder.
+        drawn: the value of ``--data`` that has the data drawn, always the same, where they could also be read.
         labelled: whether the data have class labels.
         architecture: default row of ``ARCHITECTURES``.
         latent_dim: default number of latent dimensions.
@@ -61,6 +62,7 @@ class Task:
     suffixes: tuple[str, ...] = ()
     of_folder: tuple[str, ...] = ()
     needs_path: bool = False
+    drawn: str = ""
     labelled: bool = False
     architecture: str = "conv"
     latent_dim: int = 32
@@ -218,6 +220,7 @@ TASKS: Mapping[str, Task] = _table(
             name="expressions",
             summary="arithmetic expressions, the worse half of 100,000: local, downloaded, or drawn from the grammar",
             load="lso.tasks.problems.expressions:load",
+            drawn="grammar",
             kind="sequence",
             prefix="equation2_15_dataset",
             architecture="kim2018-text",

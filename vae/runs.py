@@ -20,6 +20,7 @@ from lso.vae.utils.provenance import now as now
 from lso.vae.utils.provenance import versions as versions
 from lso.vae.utils.reading import changed_error, format_sealed, read_content, read_json, read_lines, unreadable_error
 from lso.vae.utils.trust import Trust
+from lso.vae.zoo import find_run, refuse_changes, run_reference, zoo_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,7 @@ class Run:
     """A run folder; its files are read when they are asked for.
 
     Args:
-        path: the folder.
+        path: the folder, or ``"zoo:NAME"``: a model that is installed with the package, see `lso.vae.zoo`.
         made: False where another process makes the folder, which this one may not see yet.
         trust: which code named in the folder may run: all (True), none (False), or these names.
         accept_changes: whether to accept files that differ from what was written: they are sealed anew.
@@ -67,15 +68,21 @@ class Run:
         trust: Trust = False,
         accept_changes: bool = False,
     ) -> None:
-        self.path, self.trust = Path(path), trust
+        self.path, self.trust = find_run(path), trust
         if made and not (self.path / INFO).is_file():
             fault = "is not a run folder (no run.json)" if self.path.exists() else "does not exist"
             raise RunError(f"{self.path} {fault}", "`lso list runs` shows the runs there are.")
         if accept_changes:
+            refuse_changes(self.path)
             seals.accept_files(self.path)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
+        return f"Run({(zoo_name(self.path) or str(self.path))!r})"
+
+    @property
+    def reference(self) -> str:
+        """What names this run in the folders of others: ``zoo:NAME``, which holds on every machine, or its full path."""
+        return run_reference(self.path)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: how the run ended, and the numbers of a training's weights."""
@@ -87,7 +94,7 @@ class Run:
             shown = ("epoch", "neg_elbo", "reconstruction", "kl", "mi", "active_units")
             facts = {"method": self.config.method.name, "data": self.config.data.task} | facts
             numbers |= {key: best.get(key) for key in shown}
-        return html_table(f"{kind} · {self.path}", facts | numbers)
+        return html_table(f"{kind} · {zoo_name(self.path) or self.path}", facts | numbers)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -246,6 +253,21 @@ class Run:
 
         path = self.checked(EXAMPLES)
         return load_examples(path) if path.is_file() else {}
+
+
+def searched_model(search: Run, trust: Trust = False) -> Run:
+    """The training run whose model a search was made in.
+
+    Args:
+        search: the search.
+        trust: which code named by the folder of the model may run.
+    Raises:
+        RunError: if it is not where it was.
+    """
+    where = str(search.info.get("model", ""))
+    if not where or not find_run(where).is_dir():
+        raise RunError(f"the model of {search.path} is missing: {where}", "Restore its run folder there.")
+    return Run(where, trust=trust)
 
 
 def choose_folder(label: str, out: str | Path | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""``lso list``: names of methods, architectures, tasks, optimizers, published tables and runs, one line each."""
+"""``lso list``: names of methods, architectures, tasks, optimizers, published tables, models and runs, one line each."""
 
 import inspect
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from lso.cli.console import Console, display_path
 from lso.cli.options import Json
 from lso.vae.errors import LsoError
 from lso.vae.runs import INFO, Run, list_runs, runs_root
+from lso.vae.zoo import PREFIX, read_card, zoo_names
 
 
 class ListKind(StrEnum):
@@ -21,6 +22,7 @@ class ListKind(StrEnum):
     tasks = "tasks"
     optimizers = "optimizers"
     tables = "tables"
+    models = "models"
     runs = "runs"
 
 
@@ -30,7 +32,7 @@ Table = tuple[Sequence[str], list[list[Any]]]
 def list_names(
     kind: Annotated[ListKind, typer.Argument(help="What to list.", show_default=False)], json: Json = False
 ) -> None:
-    """List the methods, architectures, tasks, optimizers, published tables or runs."""
+    """List the methods, architectures, tasks, optimizers, published tables, installed models or runs."""
     console = Console(json=json)
     columns, rows = {
         ListKind.methods: _list_methods,
@@ -38,6 +40,7 @@ def list_names(
         ListKind.tasks: _list_tasks,
         ListKind.optimizers: _list_optimizers,
         ListKind.tables: _list_tables,
+        ListKind.models: _list_models,
         ListKind.runs: _list_runs,
     }[kind]()
     console.emit([dict(zip(columns, row, strict=True)) for row in rows])
@@ -45,6 +48,9 @@ def list_names(
         console.note(f"no runs in {runs_root()}/; to train one: lso train --method ne-vae-se")
         return
     console.table(columns, rows)
+    if kind is ListKind.models:
+        console.result()
+        console.result("Each is a run: lso optimize --model zoo:NAME ..., lso sample zoo:NAME, lso.load(\"zoo:NAME\")")
     if kind is ListKind.methods:
         console.result()
         console.result(
@@ -106,6 +112,19 @@ def _list_tables() -> Table:
     from lso.cli.commands.reproduce import list_tables
 
     return list_tables()
+
+
+def _list_models() -> Table:
+    columns = ("model", "method", "architecture", "-ELBO", "MI", "decoder uses", "what it is", "recipe")
+    return columns, [_model_row(name) for name in zoo_names()]
+
+
+def _model_row(name: str) -> list[Any]:
+    run, card = Run(f"{PREFIX}{name}"), read_card(name)
+    best, architecture = run.best(), run.config.architecture
+    used = f"{best['used_units']} of {architecture.latent_dim}"
+    row = [run.reference, run.config.method.name, architecture.name, best["neg_elbo"], best["mi"], used]
+    return [*row, card["summary"], card["recipe"]]
 
 
 def _list_runs() -> Table:

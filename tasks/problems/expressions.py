@@ -19,7 +19,7 @@ from lso.tasks.datasets.splits import UNSPLIT
 from lso.tasks.datasets.text_dataset import RawTexts
 from lso.tasks.goals import Goal
 from lso.tasks.problems.expression_grammar import WORDS, Evaluator, draw_expressions, parse
-from lso.tasks.task import require_path
+from lso.tasks.task import TASKS, require_path
 from lso.vae.config.protocol import DataConfig
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import DataError
@@ -78,7 +78,7 @@ def load(data: DataConfig, progress: Progress | None = None) -> RawTexts:
 
     Args:
         data: ``path`` is the file equation2_15_dataset.txt, packed or not, its folder, or another file of expressions;
-            empty downloads to the cache.
+            empty downloads to the cache; ``"grammar"`` draws others from the grammar, which needs no network.
         progress: told the bytes downloaded.
     Returns:
         One part, to be split 80/10/10.
@@ -100,21 +100,28 @@ def load(data: DataConfig, progress: Progress | None = None) -> RawTexts:
 
 def _read_expressions(path: str, progress: Progress | None) -> tuple[TextLines, dict[str, Any]]:
     """All expressions, and their provenance: from a file, downloaded, or drawn from the grammar."""
+    if path == TASKS["expressions"].drawn:
+        return _draw("as --data grammar asks")
     if path:
         return _with_provenance(read_text_lines(_find_file(require_path(path))), "local file")
     try:
         return _with_provenance(read_text_lines(fetch(REMOTE, timeout=10.0, progress=progress)), "downloaded file")
     except DataError:
-        lines = TextLines(name="expressions of the grammar", texts=_draw_substitute(EXPRESSIONS))
-        note = (
-            f"Generated, NOT the published expressions: {EXPRESSIONS:,} others, each uniform among those of at most "
-            f"{MAX_PRODUCTIONS} productions, as {FILE_STEM}.txt could not be downloaded; --data gives a local one."
-        )
-        return lines, {"source": "generated", "exact": False, "substitute": True, "notes": [note]}
+        return _draw(f"as {FILE_STEM}.txt could not be downloaded; --data gives a local one")
+
+
+def _draw(reason: str) -> tuple[TextLines, dict[str, Any]]:
+    """Expressions drawn from the grammar by a fixed seed, with their provenance, and why they were."""
+    lines = TextLines(name="expressions of the grammar", texts=_draw_texts(EXPRESSIONS))
+    note = (
+        f"Generated, NOT the published expressions: {EXPRESSIONS:,} others, each uniform among those of at most "
+        f"{MAX_PRODUCTIONS} productions, {reason}."
+    )
+    return lines, {"source": "generated", "exact": False, "substitute": True, "notes": [note]}
 
 
 @cache  # some seconds
-def _draw_substitute(count: int) -> list[str]:
+def _draw_texts(count: int) -> list[str]:
     return draw_expressions(count, MAX_PRODUCTIONS, np.random.RandomState(mix_seed(0, "expressions") & 0xFFFFFFFF))
 
 

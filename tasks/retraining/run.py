@@ -143,7 +143,7 @@ def _open_folder(run: Run, settings: Mapping[str, Any], out: str | Path | None, 
     """Create the folder, or open that of the same search to resume it."""
     if not resume:
         path = runs.choose_folder(f"{run.config.data.task}-retraining", out)
-        about = {"status": "running", "sentence": "", "model": str(run.path.resolve()), "verdict": run.verdict}
+        about = {"status": "running", "sentence": "", "model": run.reference, "verdict": run.verdict}
         return runs.create(path, "search", {**about, "search": settings, **dataclasses.asdict(runs.Provenance.here())})
     folder = Path(out or "")
     if not (folder / runs.INFO).is_file() or not is_retraining(Run(folder)):
@@ -230,12 +230,10 @@ def resume_retraining(
     info = Run(path).info
     if "sought" not in info or not is_retraining(Run(path)):
         raise RunError(f"{path} is no weighted retraining of the command line", "Go on with it in Python: resume=True.")
-    if not Path(info.get("model", "")).is_dir() or not info.get("model"):
-        raise RunError(f"the model of {path} is gone: {info.get('model')}", "Put it back there.")
     told = {**info["config"], **info["calls"], **(changes or {})}
     calls = {field.name: told.pop(field.name) for field in dataclasses.fields(RetrainingSession) if field.name in told}
     settings = told | {"k": float(told["k"])}
-    run, sought = Run(info["model"], trust=trust), SearchTarget.recorded(info, trust)
+    run, sought = runs.searched_model(Run(path), trust), SearchTarget.recorded(info, trust)
     return search_retraining(run, sought, settings, **calls, out=path, resume=True, device=device, callback=callback)
 
 

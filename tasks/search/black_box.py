@@ -91,7 +91,7 @@ def search_black_box(
         known = known[0], objectives[0].with_prior(values, known[0])
     parts = [(i, number) for i in range(len(objectives)) for number in range(seeds)]
     facts = {
-        "model": str(run.path.resolve()),
+        "model": run.reference,
         "sought": dataclasses.asdict(sought),
         "config": dataclasses.asdict(config),
         "seeds": seeds,
@@ -152,9 +152,7 @@ def resume_black_box(
             f"{path} is no black-box search of the command line",
             "Only those can be resumed here; start the search again.",
         )
-    if not Path(info.get("model", "")).is_dir() or not info.get("model"):
-        raise RunError(f"the model of {path} is missing: {info.get('model')}", "Restore its run folder there.")
-    run = Run(info["model"], trust=trust)
+    run = runs.searched_model(Run(path), trust)
     return search_black_box(
         run,
         _recorded_target(run, info, trust),

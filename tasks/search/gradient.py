@@ -187,7 +187,7 @@ def _run_facts(run: Run, config: SearchConfig, seed: int) -> dict[str, Any]:
         "status": "running",
         "sentence": "",
         "seed": seed,
-        "model": str(run.path.resolve()),
+        "model": run.reference,
         "search": dataclasses.asdict(config),
         "verdict": run.verdict,
         **dataclasses.asdict(runs.Provenance.here()),

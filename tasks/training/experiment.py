@@ -33,6 +33,7 @@ from lso.vae.training.state import Trainer, restore
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock
 from lso.vae.utils.trust import Trust
+from lso.vae.zoo import refuse_changes
 
 IN_MEMORY = "given"  # task of a run whose dataset came as tensors
 DEFAULTS_TASK: dict[Kind, str] = {"image": "arrays", "sequence": "text"}  # the task that it takes its defaults from
@@ -232,6 +233,7 @@ def resume(
     """
     begun = run if isinstance(run, Run) else Run(run, trust=trust)
     begun.require("train")
+    refuse_changes(begun.path)
     if begun.info["status"] == "finished":
         page = begun.path / runs.REPORT
         there = page.is_file() and page.with_suffix(".json").is_file()

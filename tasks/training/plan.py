@@ -43,7 +43,7 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
             )
         values["method"] = {"name": chosen.name, **chosen.params}
     data = values.setdefault("data", {})
-    if isinstance(data, Mapping) and data.get("path"):
+    if isinstance(data, Mapping) and data.get("path") and not _is_drawn(data):
         values["data"] = {
             **data,
             "task": data.get("task") or infer_task(data["path"]),
@@ -58,6 +58,10 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
         require_trust(full.data.tokenizer, "tokenizer", trust)
     check_settings(full.data, full.protocol.binarize, full.protocol.lengths)
     return full
+
+
+def _is_drawn(data: Mapping[str, Any]) -> bool:
+    return bool(data.get("task")) and str(data["path"]) == task(str(data["task"])).drawn
 
 
 def merge(base: Settings, over: Settings) -> dict[str, Any]:
