@@ -1,21 +1,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-RUNS = $(or $(LSO_RUNS),runs)
-DEMO := $(RUNS)/demo-$(shell date +%Y%m%d-%H%M%S)
 READY = $(VENV)/.ready
 
 # Networks of the demo's size are no faster on more threads, and far slower where the machine is shared.
 demo: export OMP_NUM_THREADS = 1
 
-.PHONY: demo docs test test-slow check bench clean
+.PHONY: demo docs test test-slow check bench zoo clean
 
-demo: $(READY)  ## train two VAEs on the built-in digits, search for 20 held-out digits in each, compare
-	$(BIN)/lso train --method vae-anneal --out $(DEMO)-vae-anneal --quiet
-	$(BIN)/lso train --method ne-vae-se --out $(DEMO)-ne-vae-se --quiet
-	$(BIN)/lso optimize --model $(DEMO)-vae-anneal --target test:20 --starts 4 --optimizer adam --out $(DEMO)-search-vae-anneal --quiet
-	$(BIN)/lso optimize --model $(DEMO)-ne-vae-se --target test:20 --starts 4 --optimizer adam --out $(DEMO)-search-ne-vae-se --quiet
-	$(BIN)/lso report $(DEMO)-search-vae-anneal $(DEMO)-search-ne-vae-se --out $(DEMO)-comparison
+demo: $(READY)  ## train a VAE and search it; then the same search in a collapsed model and in its living twin
+	$(BIN)/python docs/demo.py
 
 # In as many processes as there are cores, up to four: each takes a good half of a gigabyte, and reads the tests itself.
 PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
@@ -32,6 +26,10 @@ bench: $(READY)  ## time the straightforward ways against ours, as ratios; half 
 # Half a minute. It needs no network once the packages are there, and neither do the pages.
 docs: $(VENV)/.docs  ## build the documentation into site/ and check its links; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+zoo: $(READY)  ## train the models that are installed with lso again, an hour; what is finished is not repeated
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/make_zoo.py
+	$(BIN)/python docs/models.py > docs/models.md
 
 check: $(READY)  ## lint and type-check
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 FOLDERS = ("lso", "vae", "tasks", "cli")
+DATA = (".safetensors", ".npz", ".json", ".jsonl")  # of the models that are installed
+MAX_BYTES = 15_000_000
 
 
 def sources() -> set[str]:
@@ -18,13 +20,14 @@ def sources() -> set[str]:
         for path in Path(folder).rglob("*"):
             inside = path.relative_to(folder)
             linked = folder == "lso" and inside.parts[0] in FOLDERS  # the editors' links
-            if path.is_file() and path.suffix in (".py", ".html", ".css", ".typed", ".toml") and not linked:
+            if path.is_file() and path.suffix in (".py", ".html", ".css", ".typed", ".toml", *DATA) and not linked:
                 found.add(prefix + inside.as_posix())
     return found
 
 
 def check_wheel(path: Path) -> None:
     """All sources and nothing else; works when unpacked beside a user's files of the same names."""
+    assert path.stat().st_size <= MAX_BYTES, f"the wheel has {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}"
     with zipfile.ZipFile(path) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
         assert held == sources(), f"wheel differs from the sources: {sorted(held ^ sources())}"
@@ -35,7 +38,7 @@ def check_wheel(path: Path) -> None:
             for name in ("vae", "tasks", "cli"):
                 (user / f"{name}.py").write_text("raise SystemExit('shadowed')\n")
             code = "import sys; sys.path.insert(1, '../site'); import lso; lso.VAE, lso.minimize, lso.train; "
-            code += "print(lso.__file__)"
+            code += "[lso.load(f'zoo:{name}') for name in lso.vae.zoo.zoo_names()]; print(lso.__file__)"
             done = subprocess.run([sys.executable, "-c", code], cwd=user, capture_output=True, text=True, check=False)
             # The environment also has an editable install; the unpacked wheel must be the one that was imported.
             assert done.returncode == 0 and "/site/lso/" in done.stdout, done.stdout + done.stderr
@@ -64,4 +67,4 @@ if __name__ == "__main__":
     (wheel,), (sdist,) = list(dist.glob("*.whl")), list(dist.glob("*.tar.gz"))
     check_wheel(wheel)
     check_sdist(sdist)
-    print(f"{wheel.name}: {len(sources())} files; {sdist.name}: complete")
+    print(f"{wheel.name}: {len(sources())} files, {wheel.stat().st_size / 1e6:.1f} MB; {sdist.name}: complete")

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/make_zoo.py [NAME ...] [--work runs/zoo] [--time-limit SECONDS]
 
 A training that was stopped is gone on with, one that is finished is not repeated. What is packed into
-``vae/pretrained/NAME`` is the run folder without what only a resume needs, with the metrics of the whole test split.
+``vae/pretrained/NAME`` is the run folder without what only a resume needs, with its metrics on test data.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lso.vae.metrics.collapse import MIN_DIMENSION_NATS
 from lso.vae.runs import CODES, CONFIG, EXAMPLES, INFO, METRICS, MODEL, Run
 from lso.vae.utils.integrity import SEALS, seal_files
 from lso.vae.utils.reading import format_sealed, read_json
@@ -20,6 +21,7 @@ from lso.vae.zoo import FOLDER, TEST_METRICS, read_card, zoo_names
 
 KEPT = (CONFIG, METRICS, MODEL, CODES, EXAMPLES)
 MACHINE = ("command", "platform", "git", "python", "started", "finished", "seconds", "threads")  # of no use elsewhere
+TEST_DATA, IW_SAMPLES = 1000, 100  # of the metrics on the cards
 MAX_BYTES, MAX_TOTAL_BYTES = 3_000_000, 10_000_000
 
 
@@ -51,7 +53,11 @@ def pack(name: str, folder: Path) -> int:
     info = {key: value for key, value in read_json(folder / INFO).items() if key not in (*MACHINE, SEALS)}
     info["command"] = read_card(name)["recipe"]
     (home / INFO).write_bytes(format_sealed({**info, SEALS: seal_files(home)}))
-    metrics = json.loads(lso("evaluate", str(folder), "--json"))
+    metrics = json.loads(
+        lso("evaluate", str(folder), "--limit", str(TEST_DATA), "--iw-samples", str(IW_SAMPLES), "--json")
+    )
+    worth = zip(metrics["decoder_use"], metrics["kl_per_dimension"], strict=True)
+    metrics["used_dimensions"] = sum(min(pair) >= MIN_DIMENSION_NATS for pair in worth)
     del metrics["run"], metrics["cut"], metrics["seconds"]
     (home / TEST_METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return sum(file.stat().st_size for file in home.iterdir())

@@ -20,7 +20,7 @@ FLOORS = {"vae": "lso.vae", "lso": "lso", "tasks": "lso.tasks", "cli": "lso.cli"
 ROOMS: Mapping[str, Sequence[str]] = {
     "lso.vae": (
         "errors",
-        "utils vocabulary launch callbacks",
+        "utils vocabulary launch callbacks zoo",
         "config distributed progress",
         "precision protocols",
         "distributions",

@@ -3,6 +3,7 @@
 A model is added by a folder ``vae/pretrained/NAME`` with a ``card.toml``; ``make zoo`` trains it by the card's recipe.
 """
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -48,6 +49,12 @@ def run_reference(path: Path) -> str:
 def read_card(name: str) -> dict[str, Any]:
     """The card of a model: ``summary``, ``recipe`` (an ``lso train`` line), ``data`` and ``licence``."""
     return tomllib.loads((FOLDER / name / CARD).read_text(encoding="utf-8"))
+
+
+def read_test_metrics(name: str) -> dict[str, Any]:
+    """The metrics of a model on test data, as ``lso evaluate --json`` gives them, with the number of dimensions that its decoder uses."""
+    metrics: dict[str, Any] = json.loads((FOLDER / name / TEST_METRICS).read_text(encoding="utf-8"))
+    return metrics
 
 
 def refuse_changes(path: Path) -> None:

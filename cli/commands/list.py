@@ -11,7 +11,7 @@ from lso.cli.console import Console, display_path
 from lso.cli.options import Json
 from lso.vae.errors import LsoError
 from lso.vae.runs import INFO, Run, list_runs, runs_root
-from lso.vae.zoo import PREFIX, read_card, zoo_names
+from lso.vae.zoo import PREFIX, read_card, read_test_metrics, zoo_names
 
 
 class ListKind(StrEnum):
@@ -50,7 +50,7 @@ def list_names(
     console.table(columns, rows)
     if kind is ListKind.models:
         console.result()
-        console.result("Each is a run: lso optimize --model zoo:NAME ..., lso sample zoo:NAME, lso.load(\"zoo:NAME\")")
+        console.result('Each is a run: lso optimize --model zoo:NAME ..., lso sample zoo:NAME, lso.load("zoo:NAME")')
     if kind is ListKind.methods:
         console.result()
         console.result(
@@ -115,16 +115,16 @@ def _list_tables() -> Table:
 
 
 def _list_models() -> Table:
-    columns = ("model", "method", "architecture", "-ELBO", "MI", "decoder uses", "what it is", "recipe")
+    columns = ("model", "method", "architecture", "-ELBO", "MI", "decoder uses", "what it is")
     return columns, [_model_row(name) for name in zoo_names()]
 
 
 def _model_row(name: str) -> list[Any]:
-    run, card = Run(f"{PREFIX}{name}"), read_card(name)
-    best, architecture = run.best(), run.config.architecture
-    used = f"{best['used_units']} of {architecture.latent_dim}"
-    row = [run.reference, run.config.method.name, architecture.name, best["neg_elbo"], best["mi"], used]
-    return [*row, card["summary"], card["recipe"]]
+    run, card, metrics = Run(f"{PREFIX}{name}"), read_card(name), read_test_metrics(name)
+    architecture = run.config.architecture
+    used = f"{metrics['used_dimensions']} of {architecture.latent_dim}"
+    row = [run.reference, run.config.method.name, architecture.name, metrics["neg_elbo"], metrics["mi"], used]
+    return [*row, card["summary"]]
 
 
 def _list_runs() -> Table:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lso.analysis.summary import to_json_value
 from lso.reports import plots
+from lso.reports.compared_searches import ComparedSearches, activity_section, best_objects_section
 from lso.reports.data_notes import data_banners, data_notes
 from lso.reports.images import labelled_rows
 from lso.reports.key_numbers import compare_key_numbers
@@ -465,7 +466,7 @@ def compare_searches(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     return make_search_comparison(runs).save(path)
 
 
-def make_search_comparison(runs: Sequence[Run]) -> Report[dict[str, dict[str, Any]]]:
+def make_search_comparison(runs: Sequence[Run]) -> Report[ComparedSearches]:
     """The report of several searches side by side, from each one's ``report.json``."""
     found = read_search_numbers(runs)
     settings = {
@@ -480,19 +481,23 @@ def make_search_comparison(runs: Sequence[Run]) -> Report[dict[str, dict[str, An
         kind="searches",
         title="Search report" if len(found) == 1 else f"{len(found)} searches compared",
         subtitle=", ".join(found),
-        about=found,
-        sections=(_side_by_side_section, lambda _: Section("Settings", [side_by_side("", settings)])),
+        about=ComparedSearches(folders={name: run.path for name, run in runs_by_name(runs).items()}, numbers=found),
+        sections=(*COMPARISON_SECTIONS, lambda _: Section("Settings", [side_by_side("", settings)])),
         verdicts=[_named_verdict(name, report["verdict"]) for name, report in found.items()],
         numbers={"searches": to_json_value(numbers)},
     )
 
 
-def _side_by_side_section(found: Mapping[str, Mapping[str, Any]]) -> Section:
+def _side_by_side_section(about: ComparedSearches) -> Section:
     """The key numbers of searches, and their course."""
+    found = about.numbers
     box = are_black_box(found)
     figure, caption = (best_so_far(found), BLACK_BOX_CAPTION) if box else (plots.searches(found), GRADIENT_CAPTION)
     chart = Chart(figure, "Searches side by side", caption)
     return Section("Searches side by side", [replace(key_numbers_table(found), title=""), chart])
+
+
+COMPARISON_SECTIONS: Sections[ComparedSearches] = (best_objects_section, _side_by_side_section, activity_section)
 
 
 def read_search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
