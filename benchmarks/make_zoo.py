@@ -20,7 +20,7 @@ from lso.vae.utils.reading import format_sealed, read_json
 from lso.vae.zoo import FOLDER, TEST_METRICS, read_card, zoo_names
 
 KEPT = (CONFIG, METRICS, MODEL, CODES, EXAMPLES)
-MACHINE = ("command", "platform", "git", "python", "started", "finished", "seconds", "threads")  # of no use elsewhere
+MACHINE = ("platform", "git")  # of no use elsewhere
 TEST_DATA, IW_SAMPLES = 1000, 100  # of the metrics on the cards
 MAX_BYTES, MAX_TOTAL_BYTES = 3_000_000, 10_000_000
 

@@ -36,7 +36,7 @@ class ComparedSearches:
     numbers: Mapping[str, Mapping[str, Any]]
 
 
-def best_objects_section(about: ComparedSearches) -> Section | None:
+def compared_objects(about: ComparedSearches) -> Section | None:
     """The best distinct objects of each black-box search, one row for each, as pictures or texts."""
     rows: list[TileRow] = []
     texts: list[Part] = []
@@ -92,7 +92,7 @@ def _read_image(folder: Path, found: Mapping[str, Any]) -> "Tensor | None":
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[:3])
 
 
-def activity_section(about: ComparedSearches) -> Section:
+def compared_activity(about: ComparedSearches) -> Section:
     """How active the dimensions are that each search moved in."""
     caption = (
         "One line for each search, dimensions sorted. Left: variance of the encoder's posterior means; those below the "

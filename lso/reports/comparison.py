@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lso.analysis.summary import to_json_value
 from lso.reports import plots
-from lso.reports.compared_searches import ComparedSearches, activity_section, best_objects_section
+from lso.reports.compared_searches import ComparedSearches, compared_activity, compared_objects
 from lso.reports.data_notes import data_banners, data_notes
 from lso.reports.images import labelled_rows
 from lso.reports.key_numbers import compare_key_numbers
@@ -497,7 +497,7 @@ def _side_by_side_section(about: ComparedSearches) -> Section:
     return Section("Searches side by side", [replace(key_numbers_table(found), title=""), chart])
 
 
-COMPARISON_SECTIONS: Sections[ComparedSearches] = (best_objects_section, _side_by_side_section, activity_section)
+COMPARISON_SECTIONS: Sections[ComparedSearches] = (compared_objects, _side_by_side_section, compared_activity)
 
 
 def read_search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:

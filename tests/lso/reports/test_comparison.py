@@ -25,7 +25,7 @@ def reported(folder: Path, seed: int = 0, **options: object) -> Run:
 def test_two_searches_stand_side_by_side(tmp_path: Path) -> None:
     runs = [reported(tmp_path / name, seed) for seed, name in enumerate(("one", "two"))]
     text = page(compare_searches(runs, tmp_path / "both"))
-    assert "distinct valid objects scored" in text and text.count("data:image/png") == 1
+    assert "distinct valid objects scored" in text and text.count("data:image/png") == 2
     table = key_numbers_table(read_search_numbers(runs))
     assert list(table.columns) == ["number", "one", "two"] and "Medians over seeds" in table.note
     assert ["calls, all seeds", "5", "5"] in table.rows
