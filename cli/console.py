@@ -214,7 +214,7 @@ def to_strict_json(value: Any) -> Any:
 
 
 def display_path(path: str | os.PathLike[str]) -> str:
-    """A path to print, short and to be pasted: relative below the working folder, ``zoo:NAME`` of an installed model."""
+    """A path to print, that can be pasted: relative below the working folder, ``zoo:NAME`` of an installed model."""
     if (name := zoo_name(Path(path))) is not None:
         return name
     try:

@@ -64,9 +64,9 @@ def the_point(folder: Path, seed: int, digit: int) -> None:
     """Act 2: one and the same search in a collapsed model and in its living twin."""
     used = {name: read_test_metrics(name)["used_dimensions"] for name in (COLLAPSED, ALIVE)}
     say(
-        f"""ACT 2. Why a verdict is needed. Two models come with lso, of the same data and networks. In one the posterior
-        has collapsed: of 32 latent dimensions the decoder uses {used[COLLAPSED]}; in the other {used[ALIVE]}. In both
-        we look for a picture that a classifier takes for a {digit}, and among random draws."""
+        f"""ACT 2. Why a verdict is needed. Two models come with lso, of the same data and networks. In one the
+        posterior has collapsed: of 32 latent dimensions the decoder uses {used[COLLAPSED]}; in the other {used[ALIVE]}.
+        In both we look for a picture that a classifier takes for a {digit}, and, as a control, among random draws."""
     )
     task = f"--task digits-preference:{digit} --budget {BUDGET} --seed {seed}"
     run(f"lso optimize --model zoo:{COLLAPSED} {task} --optimizer turbo --out {folder / 'collapsed'}")

@@ -1,4 +1,4 @@
-"""Draw docs/models.md, the cards of the models that are installed with lso: ``python docs/models.py > docs/models.md``."""
+"""Draw the cards of the models that are installed with lso: ``python docs/models.py > docs/models.md``."""
 
 import textwrap
 
@@ -9,8 +9,9 @@ from lso.vae.zoo import FOLDER, PREFIX, read_card, read_test_metrics, zoo_names
 TOP = """\
 # Models that ship
 
-Five small trained models are installed with `lso`, so that a search can be tried before anything is trained. `lso list models` lists them.
-Each is a run like those that `lso train` makes, and is named `zoo:NAME` wherever a run is asked for:
+Five small trained models are installed with `lso`, so that a search can be tried before anything is trained.
+`lso list models` lists them. Each is a run like those that `lso train` makes, and is named `zoo:NAME` wherever a run
+is asked for:
 
     lso sample zoo:digits-alive
     lso optimize --model zoo:digits-alive --target test:20 --optimizer adam
@@ -20,11 +21,11 @@ Each is a run like those that `lso train` makes, and is named `zoo:NAME` whereve
     model = lso.load("zoo:digits-alive")       # the VAE
     run = lso.Run("zoo:digits-alive")          # its configuration, metrics and codes
 
-They are read only: pictures go to `runs/zoo-NAME/pictures/`, searches to folders of their own. Two pairs show posterior collapse:
-the same data and networks, once with a code that the decoder ignores and once with a code that it uses.
+They are read only: pictures go to `runs/zoo-NAME/pictures/`, searches to folders of their own. Two pairs show
+posterior collapse: the same data and networks, once with a code that the decoder ignores and once with one that it uses.
 
-Metrics are those of test data that no training saw, as `lso evaluate zoo:NAME --limit 1000 --iw-samples 100` prints them. "The decoder uses" a
-dimension that is worth at least {nats} nats. `make zoo` trains all of them again.
+Metrics are those of test data that no training saw, as `lso evaluate zoo:NAME --limit 1000 --iw-samples 100` prints
+them. "The decoder uses" a dimension that is worth at least {nats} nats. `make zoo` trains all of them again.
 """
 METRICS = (
     ("-ELBO, nats", "neg_elbo", ".2f"),
@@ -46,6 +47,7 @@ def card(name: str) -> str:
     rows.insert(
         5, ("dimensions that the decoder uses", f"{values['used_dimensions']} of {config.architecture.latent_dim}")
     )
+    networks = f"{config.architecture.name}, {config.architecture.latent_dim} latent dimensions"
     table = "\n".join(f"| {label} | {value} |" for label, value in rows)
     verdict = f"\n{run.verdict}\n" if run.verdict else ""
     return f"""
@@ -59,8 +61,9 @@ def card(name: str) -> str:
 | --- | --- |
 {table}
 
-- data: {facts["data"]}; licence: {facts["licence"]}; sha256 {run.info["dataset"]["hash"]}
-- method {config.method.name}, architecture {config.architecture.name}, {config.architecture.latent_dim} latent dimensions; weights {size / 1e6:.2f} MB
+- data: {facts["data"]}
+- licence of the data: {facts["licence"]}; sha256 of the data: `{run.info["dataset"]["hash"]}`
+- method {config.method.name}, architecture {networks}; weights {size / 1e6:.2f} MB
 """
 
 

@@ -50,7 +50,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
     ),
     "lso.cli": (
         "console signals options",
-        "output_paths flags",
+        "output_paths flags run_argument",
         "progress",
         "commands",
         "main",

@@ -81,7 +81,7 @@ class Run:
 
     @property
     def reference(self) -> str:
-        """What names this run in the folders of others: ``zoo:NAME``, which holds on every machine, or its full path."""
+        """What names this run elsewhere: ``zoo:NAME``, which holds on every machine, or its full path."""
         return run_reference(self.path)
 
     def _repr_html_(self) -> str:

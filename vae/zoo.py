@@ -52,7 +52,7 @@ def read_card(name: str) -> dict[str, Any]:
 
 
 def read_test_metrics(name: str) -> dict[str, Any]:
-    """The metrics of a model on test data, as ``lso evaluate --json`` gives them, with the number of dimensions that its decoder uses."""
+    """Metrics on test data, as ``lso evaluate --json`` gives them, and how many dimensions the decoder uses."""
     metrics: dict[str, Any] = json.loads((FOLDER / name / TEST_METRICS).read_text(encoding="utf-8"))
     return metrics
 

@@ -1,4 +1,4 @@
-"""``lso list``: names of methods, architectures, tasks, optimizers, published tables, models and runs, one line each."""
+"""``lso list``: names of methods, architectures, tasks, optimizers, tables, models and runs, one line each."""
 
 import inspect
 from collections.abc import Sequence

@@ -1,12 +1,15 @@
 """Models that are installed with lso, from the command line: searched, compared, drawn from, and left as they are."""
 
 import json
+import re
+import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from lso.vae.runs import Run
-from lso.vae.zoo import FOLDER
+from lso.vae.runs import CONFIG, Run
+from lso.vae.zoo import FOLDER, read_card, zoo_names
 from tests.cli.conftest import Lso
 
 
@@ -61,3 +64,17 @@ def test_a_model_is_looked_at_like_any_run(lso: Lso, elsewhere: Path) -> None:
     assert done.exit_code == 0 and str(FOLDER) not in done.output, done.output
     done = lso("report", "zoo:digits-alive", "zoo:digits-collapsed", "--out", "pair")
     assert done.exit_code == 0 and (elsewhere / "pair" / "report.html").is_file(), done.output
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_the_recipe_on_the_card_is_the_configuration(lso: Lso, name: str) -> None:
+    card, run = read_card(name), Run(f"zoo:{name}")
+    assert {*card} == {"summary", "recipe", "data", "licence"} and run.info["command"] == card["recipe"]
+    begin, end = "lso train ", " --device cpu"
+    assert card["recipe"].startswith(begin) and card["recipe"].endswith(end)
+    flags = shlex.split(card["recipe"].removeprefix(begin).removesuffix(end))
+    told = lso("config", "show", *flags)
+    assert tomllib.loads(told.stdout) == tomllib.loads((run.path / CONFIG).read_text())
+    for file in run.path.iterdir():  # nothing of the machine that trained it
+        if file.suffix in (".json", ".jsonl", ".toml"):
+            assert not re.search(r"/(work|home|tmp|root|Users)/", file.read_text()), file
