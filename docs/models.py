@@ -22,7 +22,7 @@ is asked for:
     run = lso.Run("zoo:digits-alive")          # its configuration, metrics and codes
 
 They are read only: pictures go to `runs/zoo-NAME/pictures/`, searches to folders of their own. Two pairs show
-posterior collapse: the same data and networks, once with a code that the decoder ignores and once with one that it uses.
+posterior collapse: the same data and networks, once with a code that the decoder ignores and once with one it uses.
 
 Metrics are those of test data that no training saw, as `lso evaluate zoo:NAME --limit 1000 --iw-samples 100` prints
 them. "The decoder uses" a dimension that is worth at least {nats} nats. `make zoo` trains all of them again.

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from lso.vae.models.vae import VAE as VAE
     from lso.vae.runs import Run as Run
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __getattr__, __dir__, __all__ = attach(
     "lso",
