@@ -1,11 +1,9 @@
 """Goals of searches by name: those of tasks, users' functions, and targets. Torch-free until a goal is built."""
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from lso.tasks.task import TASKS, task
@@ -13,6 +11,7 @@ from lso.vae.errors import RunError, UsageError, unknown_name
 from lso.vae.runs import Run
 from lso.vae.utils.lazy import resolve
 from lso.vae.utils.trust import Trust, require_trust
+from lso.vae.utils.trust import import_function as import_function
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +41,6 @@ class Goal:
     known: Callable[[int, int], tuple[Any, Sequence[float]]] | None = None
     decimals: int = 4
     summary: str = ""
-
-
-def import_function(what: str, noun: str) -> Any:
-    """Import a user's function named ``"module:function"``, also from the current folder."""
-    name, _, path = what.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # it stays there, as worker processes that run the function look there too
-        sys.path.append(here)
-    try:
-        value: Any = import_module(name)
-        for attribute in path.split("."):
-            value = getattr(value, attribute)
-    except Exception as error:  # a user's module may raise anything
-        raise UsageError(
-            f"cannot import the {noun} {what}: {error}", "Write module:function, importable from this folder."
-        ) from None
-    if not callable(value):
-        raise UsageError(f"the {noun} {what} is not a function", "Name a function: module:function.")
-    return value
 
 
 def task_goal(name: str, run: Run) -> Goal:

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
     "lso.vae",
     {
         "ARCHITECTURES": "lso.vae.config.architectures",
+        "AutoencoderModule": "lso.vae.protocols",
         "Architecture": "lso.vae.config.architectures",
         "Dataset": "lso.vae.data.dataset",
         "DecoderNetwork": "lso.vae.protocols",

@@ -17,15 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from lso.vae.config.architectures import Architecture
 from lso.vae.config.components import DiagonalPosterior, StandardPrior, component_card, read_component
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.errors import LsoError, RunError, UsageError
+from lso.vae.models.user_module import ModuleDecoder, fingerprint, is_same_module, make_module
 from lso.vae.models.vae import VAE
 from lso.vae.utils.files import replace_file
+from lso.vae.utils.trust import Trust
+from lso.vae.utils.user_module import find_source, is_user_module
 from lso.vae.vocabulary import Vocabulary
 
 # What zipfile, and torch or numpy through it, may raise for a damaged file.
@@ -70,9 +73,20 @@ def pack_model(model: VAE, weights: dict[str, Tensor]) -> bytes:
     card |= {"posterior": component_card(model.posterior), "prior": component_card(model.prior_family)}
     if model.vocabulary is not None:
         card["vocabulary"] = {"tokens": model.vocabulary.tokens, "joiner": model.vocabulary.joiner}
-    flat = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    if isinstance(model.decoder, ModuleDecoder):
+        card["fingerprint"] = fingerprint(model.decoder, weights)
+    flat = _without_sharing({name: value.detach().cpu().contiguous() for name, value in weights.items()})
     content: bytes = save(flat, metadata={"lso": json.dumps(card)})
     return content
+
+
+def _without_sharing(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, with copies of those that share their numbers with others (tied weights), as safetensors asks."""
+    seen: set[int] = set()
+    for name, value in weights.items():
+        weights[name] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    return weights
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -97,17 +111,22 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return card, weights
 
 
-def load_model(path: Path, device: str = "cpu") -> VAE:
-    """Read a model from its file, in eval mode."""
+def load_model(path: Path, device: str = "cpu", *, trust: Trust = False) -> VAE:
+    """Read a model from its file, in eval mode.
+
+    Where its networks are a module of the user's own, the module is the one that this process was given for its name
+    (`lso.vae.utils.user_module.remember`), else its code is imported, if that is trusted.
+    """
     card, weights = read_model(path)
     try:
+        architecture = Architecture(**card["architecture"])
+        module = _make_user_module(path, architecture, tuple(card["shape"]), trust)
         inference = read_component(card["inference"])
         # A model written before posterior and prior could be chosen has the standard ones.
         posterior = read_component(card["posterior"]) if "posterior" in card else DiagonalPosterior()
         prior = read_component(card["prior"]) if "prior" in card else StandardPrior()
         known = card.get("vocabulary")
         vocabulary = Vocabulary(tuple(known["tokens"]), known["joiner"]) if known else None
-        architecture = Architecture(**card["architecture"])
         model = VAE(
             architecture,
             bool(card["skip"]),
@@ -116,13 +135,64 @@ def load_model(path: Path, device: str = "cpu") -> VAE:
             vocabulary,
             posterior=posterior,
             prior=prior,
+            module=module,
         )
+        if module is not None:
+            require_layout(model.state_dict(), weights, architecture.name, str(path))
         model.load_state_dict(weights)
         if non_finite := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
             raise ValueError(f"{non_finite[0]} has values that are not finite")
+        if isinstance(model.decoder, ModuleDecoder):
+            _require_fingerprint(model.decoder, card["fingerprint"], weights, path)
+    except _OtherModule as error:
+        raise UsageError(*error.args) from error.__cause__
     except (*INVALID_VALUES, RuntimeError, LsoError) as error:
         raise _model_error(path, error) from None
     return model.to(device).eval()
+
+
+class _OtherModule(Exception):
+    """The user's module is at fault and not the file: message and hint."""
+
+
+def _make_user_module(path: Path, architecture: Architecture, shape: tuple[int, ...], trust: Trust) -> nn.Module | None:
+    """The module of the user's own that the architecture names; None where it is one of this library."""
+    if not is_user_module(architecture.name):
+        return None
+    try:
+        return make_module(find_source(architecture.name, trust), architecture, shape)
+    except UsageError as error:
+        raise _OtherModule(f"{path}: {error.message}", error.hint) from error
+
+
+def require_layout(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str, where: str) -> None:
+    """Refuse a module of the user's own whose weights have other names or shapes than those that were stored."""
+    lacking = [key for key in weights if key not in own]
+    further = [key for key in own if key not in weights]
+    other = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    if not (lacking or further or other):
+        return
+    strip = "decoder.module."
+    words = [
+        *(f"{key.removeprefix(strip)} is missing" for key in lacking),
+        *(f"{key.removeprefix(strip)} is new" for key in further),
+        *(f"{key.removeprefix(strip)} is {tuple(own[key].shape)} and was {tuple(weights[key].shape)}" for key in other),
+    ]
+    more = f" and {len(words) - 1} more" if len(words) > 1 else ""
+    raise _OtherModule(
+        f"{name} has other weights than those of {where}: {words[0]}{more}",
+        "Give the module as it was trained, with the same arguments: model=... in lso.load or lso.resume.",
+    )
+
+
+def _require_fingerprint(decoder: ModuleDecoder, before: Any, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a module with the stored weights that computes something else than the one that was trained."""
+    now = fingerprint(decoder, weights)
+    if not is_same_module([float(value) for value in before], now):
+        raise _OtherModule(
+            f"{type(decoder.module).__name__} with the weights of {path} computes something else than in training",
+            "Its code or its arguments have changed; give the module as it was: model=... in lso.load or lso.resume.",
+        )
 
 
 def _model_error(path: Path, error: Exception) -> RunError:

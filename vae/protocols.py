@@ -191,3 +191,60 @@ class DecoderNetwork(Protocol):
             ShapeError: if an autoregressive decoder of images is given no data.
         """
         ...
+
+
+@runtime_checkable
+class AutoencoderModule(Protocol):
+    """What a `torch.nn.Module` of the user's own needs to be trained: ``lso.train(method, model=my_module)``.
+
+        encode(x) = (mean, log_var) of q(z|x) = N(mean, exp(log_var));
+        decode(z) = raw parameters of p(x|z): logits, or for real-valued pixels raw with mean sigmoid(raw).
+
+    Shapes: images are ``(batch, channels, height, width)`` in [0, 1], and decode gives as many raw values; sequences
+    are ``(batch, length)`` token numbers (start, tokens, end, padding 0), and decode gives the logits of the tokens
+    after the first, ``(batch, longest - 1, words)``. Classes and functions that make a module are called with ``shape``
+    (``(channels, height, width)`` or ``(longest, words)``) and ``latent_dim`` as far as they take them.
+
+    Optional, for autoregressive decoders:
+
+    - ``autoregressive = True``: decode is called as ``decode(z, x)``. Of images x is the whole image, and raw values at
+      a pixel may depend on the pixels before it in raster order alone. Of sequences x holds ``(batch, positions)``
+      tokens, start symbol first, and decode gives ``(batch, positions, words)`` logits of the token after each.
+    - ``generate(z, noise)``: images from codes alone, faster than a pass for each pixel; noise has their shape, uniform
+      in [0, 1), or is None for the likeliest values.
+    - ``begin(z) -> state`` and ``advance(state, token, z) -> (logits, state)``: sequences token by token, as
+      `lso.vae.models.sequence_decoding.StepDecoder` has it, faster than decoding the tokens so far again.
+
+    A run resumes to the same bits on a CPU if the module keeps this promise; what shows on a few random data is checked
+    before training:
+
+    - whatever changes in training is in ``state_dict()``, whose tensors are float32 or integers;
+    - random numbers come from torch's global generator (``torch.randn``, `torch.nn.Dropout`), which is seeded before
+      each step from the run's seed, and in eval mode there are none;
+    - the same weights, data and random numbers give the same results, and in eval mode those of a datum do not depend
+      on its batch;
+    - the module can be made again with the same names and shapes of weights, and runs on the device of its inputs.
+    """
+
+    latent_dim: int
+
+    def encode(self, x: Shaped[Tensor, "batch ..."]) -> tuple[Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            x: ``(batch, channels, height, width)`` in [0, 1], or ``(batch, length)`` token numbers; for methods with a
+                re-encoding penalty also ``(batch, length, words)`` probabilities of tokens.
+        Returns:
+            mean and log_var, each ``(batch, latent_dim)``.
+        """
+        ...
+
+    def decode(self, z: Float[Tensor, "batch latent"]) -> Tensor:
+        """Decode a batch of codes.
+
+        Args:
+            z: ``(batch, latent_dim)``; an autoregressive decoder gets the data as second argument.
+        Returns:
+            Raw parameters of the likelihood, see above.
+        """
+        ...

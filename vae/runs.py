@@ -227,7 +227,7 @@ class Run:
         from lso.vae.checkpoint import load_model, read_model
 
         try:
-            return load_model(self.checked(MODEL), device)
+            return load_model(self.checked(MODEL), device, trust=self.trust)
         except RunError:
             read_model(self.path / MODEL)  # raises first where the file cannot be read at all: a clearer error
             raise

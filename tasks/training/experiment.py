@@ -34,6 +34,7 @@ from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock
 from lso.vae.utils.trust import Trust
 from lso.vae.zoo import refuse_changes
+from lso.vae.utils.user_module import is_user_module, name_of, remember
 
 IN_MEMORY = "given"  # task of a run whose dataset came as tensors
 DEFAULTS_TASK: dict[Kind, str] = {"image": "arrays", "sequence": "text"}  # the task that it takes its defaults from
@@ -76,6 +77,7 @@ def train(
     config: str | Path | None = None,
     settings: Settings | None = None,
     dataset: Dataset | None = None,
+    model: Any = None,
     callback: Callback | None = None,
     progress: bool = False,
     limits: Limits = Limits(),
@@ -100,6 +102,9 @@ def train(
         settings: any other configuration values, nested as in the TOML file.
         dataset: the dataset itself, in place of ``task`` and ``data``; defaults are those of the task ``arrays`` or
             ``text``. `resume` and `evaluate` then need the dataset again.
+        model: a `torch.nn.Module` of your own in place of ``arch``, as `lso.vae.AutoencoderModule` describes it, of
+            which a copy is trained; or a class or function that makes one, or its name ``"package.module:name"``.
+            `resume` and `load` need it again in another process, unless it can be imported.
         callback: gets the progress, and may ask to stop.
         progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         limits: steps, epochs or seconds after which this session stops.
@@ -119,6 +124,12 @@ def train(
     }
     given: dict[str, Any] = {name: {k: v for k, v in part.items() if v is not None} for name, part in named.items()}
     given |= {k: v for k, v in {"method": method, "seed": seed}.items() if v is not None}
+    if model is not None:
+        if arch is not None:
+            raise UsageError(f"expected a model or an arch, got both (arch={arch!r})", "Give one of them.")
+        name = name_of(model)
+        given["architecture"]["name"] = name
+        remember(name, model)
     if dataset is not None:
         given["data"] = {**given["data"], "task": DEFAULTS_TASK[dataset.kind]}
     full = plan(merge(settings or {}, {k: v for k, v in given.items() if v != {}}), config, trust)
@@ -152,7 +163,7 @@ def train_planned(
 
 def _trusted_code(config: TrainConfig) -> tuple[str, ...]:
     """Names of the code that the user's own configuration names: trusted for this run within this process."""
-    return (config.data.tokenizer,)
+    return (config.data.tokenizer, config.architecture.name)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +220,7 @@ def resume(
     *,
     device: str = "auto",
     dataset: Dataset | None = None,
+    model: Any = None,
     callback: Callback | None = None,
     progress: bool = False,
     limits: Limits = Limits(),
@@ -220,6 +232,8 @@ def resume(
         run: the run or its folder.
         device: ``"auto"``, ``"cpu"`` or ``"cuda[:N]"``.
         dataset: the dataset of a run that was trained on one given in Python; None reads the data again.
+        model: the module of your own that it was begun with, as `train` takes it, where it cannot be imported; its
+            weights are those of the checkpoint.
         callback: gets the progress, and may ask to stop.
         progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         limits: steps, epochs or seconds after which this session stops.
@@ -234,6 +248,7 @@ def resume(
     begun = run if isinstance(run, Run) else Run(run, trust=trust)
     begun.require("train")
     refuse_changes(begun.path)
+    _remember_for(begun, model)
     if begun.info["status"] == "finished":
         page = begun.path / runs.REPORT
         there = page.is_file() and page.with_suffix(".json").is_file()
@@ -292,22 +307,43 @@ def reload_dataset(run: Run) -> Dataset:
     return dataset
 
 
-def load(run: str | Path | Run, device: str = "cpu") -> VAE:
+def _remember_for(run: Run, model: Any) -> None:
+    """Keep the user's own module for the run that it was trained in; None changes nothing."""
+    if model is None:
+        return
+    name = run.config.architecture.name
+    if not is_user_module(name):
+        raise UsageError(
+            f"the networks of {run.path} are {name} of this library, and a model was given", "Leave it out."
+        )
+    remember(name, model)
+
+
+def load(run: str | Path | Run, device: str = "cpu", *, model: Any = None, trust: Trust = False) -> VAE:
     """Load the model that a run kept, in eval mode.
 
     Args:
         run: the run, its folder, or a model.safetensors file.
         device: device of the model.
+        model: the module of your own that the run was trained with, as `train` takes it, where it cannot be imported;
+            a copy gets the weights of the run, and this process opens the run by it from now on.
+        trust: whether the module that the run names may be imported, if ``run`` is a path.
     Returns:
-        The model.
+        The model; `lso.VAE.module` is the module of your own.
     Raises:
         RunError: if there is no model or the file is damaged.
+        UsageError: if the run's networks are a module of the user's own that cannot be imported, is not trusted, or has
+            other weights or computes something else than when it was trained.
     """
     where = str(resolve_device(device))
-    if isinstance(run, Run):
-        return run.model(where)
-    path = Path(run)
-    return checkpoint.load_model(path, where) if path.is_file() else Run(path).model(where)
+    path = run.path if isinstance(run, Run) else Path(run)
+    if path.is_file():
+        if model is not None:
+            remember(str(checkpoint.read_model(path)[0].get("architecture", {}).get("name", "")), model)
+        return checkpoint.load_model(path, where, trust=trust)
+    opened = run if isinstance(run, Run) else Run(path, trust=trust)
+    _remember_for(opened, model)
+    return opened.model(where)
 
 
 @renamed_arguments(watch="callback")

@@ -13,6 +13,7 @@ from lso.vae.config.protocol import Protocol
 from lso.vae.config.training import TrainConfig, from_dict, load_config
 from lso.vae.errors import UsageError
 from lso.vae.utils.trust import Trust, require_trust
+from lso.vae.utils.user_module import allow, is_user_module
 
 Settings = Mapping[str, Any]
 METHOD_PARAMETERS = "parameters"  # of methods, in settings
@@ -56,6 +57,12 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
     said = settings.get("data", {})
     if full.data.tokenizer not in TOKENIZERS and not (isinstance(said, Mapping) and "tokenizer" in said):
         require_trust(full.data.tokenizer, "tokenizer", trust)
+    networks = full.architecture.name
+    if is_user_module(networks):
+        named = settings.get("architecture", {})
+        if not (isinstance(named, Mapping) and "name" in named):
+            require_trust(networks, "arch", trust)
+        allow(networks)
     check_settings(full.data, full.protocol.binarize, full.protocol.lengths)
     return full
 
@@ -84,6 +91,9 @@ def _task_defaults(values: Settings) -> TrainConfig:
     chosen = task(str(given("data", "task", "digits")))
     binarize = given("protocol", "binarize", chosen.protocol.binarize)
     name = str(given("architecture", "name", chosen.architecture))
+    if is_user_module(name):
+        networks = architecture(name, 0, likelihood=likelihood_for(chosen, binarize))
+        return TrainConfig(method=method("vae"), architecture=networks, protocol=chosen.protocol, data=chosen.data)
     if name in ARCHITECTURES and ARCHITECTURES[name].kind != chosen.kind:
         others = ", ".join(key for key, row in ARCHITECTURES.items() if row.kind == chosen.kind)
         raise UsageError(

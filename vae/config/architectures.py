@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.settings import check_fields, documented, setting
+from lso.vae.utils.user_module import is_user_module
 from lso.vae.utils.validation import convert, require
 
 Kind = Literal["image", "sequence"]
@@ -28,8 +29,8 @@ class Architecture:
 
     name: str = setting(
         "mlp",
-        "Encoder and decoder networks, e.g. mlp, conv or he2019. `lso list architectures` shows all. Default: the "
-        "task's.",
+        "Encoder and decoder networks, e.g. mlp, conv or he2019. `lso list architectures` shows all; or a module of "
+        "your own, package.module:Class. Default: the task's.",
         heading=MODEL,
         flag="--arch",
         metavar="NAME",
@@ -37,7 +38,8 @@ class Architecture:
     )
     latent_dim: int = setting(
         32,
-        "Number of latent dimensions; 0: an autoregressive decoder without latents. Default: the task's, mostly 32.",
+        "Number of latent dimensions; 0: an autoregressive decoder without latents. Default: the task's, mostly 32; "
+        "of your own module, that module's.",
         heading=MODEL,
         least=0,
         remedy="2 to 64 is usual.",
@@ -80,16 +82,25 @@ class Architecture:
     )
 
     def __post_init__(self) -> None:
-        if self.name not in ARCHITECTURES:
+        own = is_user_module(self.name)  # 0 latents then mean those of the module, which is not made yet
+        if self.name not in ARCHITECTURES and not own:
             raise unknown_name("architecture", self.name, ARCHITECTURES)
-        if self.latent_dim == 0 and not ARCHITECTURES[self.name].autoregressive:
+        if self.latent_dim == 0 and not self.spec.autoregressive and not own:
             raise UsageError(
                 f"{self.name} decodes from z alone, and latent_dim is 0",
                 f"Take an autoregressive architecture, e.g. --arch {BASELINES['image']}, or --latent-dim 32.",
             )
         check_fields(self)
-        spec = ARCHITECTURES[self.name]
-        require(self.width >= 1, "width >= 1", self.width, f"The default is {spec.width} ({self.name}).")
+        spec = self.spec
+        if own:
+            require(
+                self.width == 0,
+                "no width for a module of your own",
+                self.width,
+                "Its layers are its own; leave it out.",
+            )
+        else:
+            require(self.width >= 1, "width >= 1", self.width, f"The default is {spec.width} ({self.name}).")
         sequence = spec.kind == "sequence"
         if (self.likelihood == "categorical") != sequence:
             fitting = [name for name, row in ARCHITECTURES.items() if (row.kind == "sequence") != sequence]
@@ -121,6 +132,13 @@ class Architecture:
                 self.width,
                 f"The {spec.divisor} attention heads of {self.name} divide it between them.",
             )
+
+    @property
+    def spec(self) -> "ArchitectureSpec":
+        """The row of `ARCHITECTURES`; for a module of the user's own a row that says what kind of data it is for."""
+        if is_user_module(self.name):
+            return USER_MODULES["sequence" if self.likelihood == "categorical" else "image"]
+        return ARCHITECTURES[self.name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +288,19 @@ ARCHITECTURES: Mapping[str, ArchitectureSpec] = {
         optimizer="adam",
     ),
 }
+# What stands for a row where the name is that of a user's own module (`lso.vae.models.user_module`): its networks come
+# with it, and are told apart by the likelihood alone.
+USER_MODULES: Mapping[Kind, ArchitectureSpec] = {
+    "image": ArchitectureSpec(summary="a module of your own for images", encoder="", decoder="", width=0),
+    "sequence": ArchitectureSpec(
+        summary="a module of your own for sequences",
+        encoder="",
+        decoder="",
+        width=0,
+        kind="sequence",
+        autoregressive=True,
+    ),
+}
 # Architecture of a baseline without latents where the user names none.
 BASELINES: Mapping[Kind, str] = {"image": "he2019-small", "sequence": "lstm"}
 
@@ -280,7 +311,7 @@ def architecture(
     """An architecture by name, with its family's default sizes.
 
     Args:
-        name: row of `ARCHITECTURES`.
+        name: row of `ARCHITECTURES`, or the name of a module of the user's own.
         latent_dim: size of z.
         likelihood: of pixels or tokens; None is Bernoulli for images and categorical for sequences.
         width: hidden units or channels; None is the family's default.
@@ -290,6 +321,9 @@ def architecture(
     Raises:
         UsageError: for an unknown name or a size out of range.
     """
+    if is_user_module(name):
+        checked = convert("bernoulli" if likelihood is None else likelihood, LikelihoodName, "likelihood")
+        return Architecture(name=name, latent_dim=latent_dim, likelihood=checked, width=width or 0, **sizes)
     if name not in ARCHITECTURES:
         raise unknown_name("architecture", name, ARCHITECTURES)
     spec = ARCHITECTURES[name]

@@ -25,6 +25,7 @@ from lso.vae.config.protocol import METHOD, RENAMED_PROTOCOL, SEED, TRAINING_OPT
 from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.deprecation import translate_old_names
 from lso.vae.utils.settings import Setting, field_settings
+from lso.vae.utils.user_module import is_user_module
 from lso.vae.utils.validation import convert
 
 
@@ -51,7 +52,14 @@ class TrainConfig:
                 f"{self.method.name} has no latents, and latent_dim is {self.architecture.latent_dim}",
                 "Leave --latent-dim out, or give 0.",
             )
-        needs = self.method.latents and any(row.needs_latents for row in method_specs(self.method.name))
+        own = is_user_module(self.architecture.name)
+        if own and self.method.skip:
+            raise UsageError(
+                f"{self.method.name} adds edges from z to every layer of this library's decoders, and "
+                f"{self.architecture.name} has a decoder of its own",
+                "Let its decode give z to every layer, and take the method without skip-vae (vae alone).",
+            )
+        needs = not own and self.method.latents and any(row.needs_latents for row in method_specs(self.method.name))
         if not self.architecture.latent_dim and needs:
             raise UsageError(
                 f"{self.method.name} acts on latents, and latent_dim is 0",
@@ -68,7 +76,7 @@ class TrainConfig:
                 "sequences",
                 "Leave --compiled out.",
             )
-        encoder = self.architecture.latent_dim and not isinstance(self.method.inference, Svi)
+        encoder = (own or self.architecture.latent_dim) and not isinstance(self.method.inference, Svi)
         if (rate := self.protocol.encoder_learning_rate) and not encoder:
             raise UsageError(
                 f"{self.method.name} has no encoder, and encoder_learning_rate is {rate}",
@@ -78,7 +86,7 @@ class TrainConfig:
     @property
     def kind(self) -> Kind:
         """Of the data: ``"image"`` or ``"sequence"``."""
-        return ARCHITECTURES[self.architecture.name].kind
+        return self.architecture.spec.kind
 
 
 # Values of keys that the config.toml of an old run folder lacks: what the version that wrote it did, before the key
@@ -127,9 +135,13 @@ def _read_method(values: Mapping[str, Any] | None, base: Method) -> Method:
 def _with_family_defaults(base: Architecture, values: Mapping[str, Any]) -> Architecture:
     """The base architecture; where the values name another family, that family at its default sizes."""
     name = values.get("name", base.name)
-    if name == base.name or name not in ARCHITECTURES:
+    if name == base.name:
         return base
-    likelihood = base.likelihood if ARCHITECTURES[name].kind == ARCHITECTURES[base.name].kind else None
+    if is_user_module(name):
+        return architecture(name, 0, base.likelihood)
+    if name not in ARCHITECTURES:
+        return base
+    likelihood = base.likelihood if ARCHITECTURES[name].kind == base.spec.kind else None
     return architecture(name, base.latent_dim, likelihood)
 
 
@@ -144,8 +156,13 @@ def _fit_latents(networks: Architecture, chosen: Method) -> Architecture:
     """The architecture; for a baseline without latents, with none and with a decoder that needs none."""
     if chosen.latents:
         return networks
-    if not ARCHITECTURES[networks.name].autoregressive:
-        networks = architecture(BASELINES[ARCHITECTURES[networks.name].kind], likelihood=networks.likelihood)
+    if is_user_module(networks.name):
+        raise UsageError(
+            f"{chosen.name} has no latents, and {networks.name} is a module that decodes codes",
+            f"Take a method with latents, such as vae, or this library's {BASELINES[networks.spec.kind]}.",
+        )
+    if not networks.spec.autoregressive:
+        networks = architecture(BASELINES[networks.spec.kind], likelihood=networks.likelihood)
     return dataclasses.replace(networks, latent_dim=0)
 
 

@@ -126,7 +126,7 @@ def refine(
         noise: ``(K, batch, latent)`` standard normal.
         exact: second derivatives by automatic differentiation, else by one-sided differences.
     """
-    weights = [p for p in energy.model.decoder.parameters() if p.requires_grad]
+    weights = [p for p in energy.model.halves["decoder"] if p.requires_grad]
     start = torch.stack([q.mean, q.log_var])
     return DiagonalGaussian(*_Refine.apply(spec, energy, exact, start, noise, *weights))  # type: ignore[no-untyped-call]
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from lso.vae.config.architectures import ARCHITECTURES, Architecture, Kind
+from lso.vae.config.architectures import Architecture, Kind
 from lso.vae.config.components import (
     Amortized,
     Component,
@@ -20,6 +20,7 @@ from lso.vae.config.components import (
 from lso.vae.distributions.families import from_output, make_prior
 from lso.vae.errors import ShapeError, UsageError
 from lso.vae.models import sequence_decoding as decoding
+from lso.vae.models.user_module import ModuleDecoder, ModuleEncoder
 from lso.vae.protocols import DecoderNetwork, EncoderNetwork, Likelihood, Posterior, Prior
 from lso.vae.utils.lazy import resolve
 from lso.vae.utils.random import generator, mix_seed
@@ -63,6 +64,7 @@ class VAE(nn.Module):
         vocabulary: of sequences; None where only the numbers of tokens are known.
         posterior: family of q(z|x).
         prior: the component that stands for p(z).
+        module: the network, where the architecture is the name of a module of the user's own; it is not copied.
     Raises:
         ShapeError: if images are not 8x8 to 64x64 with one or three channels, the vocabulary is of another size, or the
             data are of another kind than the architecture.
@@ -78,6 +80,7 @@ class VAE(nn.Module):
         *,
         posterior: PosteriorFamily = DiagonalPosterior(),
         prior: Component = StandardPrior(),
+        module: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -85,16 +88,24 @@ class VAE(nn.Module):
         self.shape = tuple(shape)
         self.inference = inference
         self.vocabulary = vocabulary
+        self.own = module is not None
         self._check()
-        spec = ARCHITECTURES[architecture.name]
-        encoder, decoder = resolve(spec.encoder), resolve(spec.decoder)
         self.has_encoder = architecture.latent_dim > 0 and not isinstance(inference, Svi)
         self.posterior, self.prior_family = posterior, prior
-        self.encoder = (encoder if self.has_encoder else NoEncoder)(self.shape, architecture, posterior)
-        self.decoder = decoder(self.shape, architecture, skip)
+        if module is None:
+            spec = architecture.spec
+            encoder = resolve(spec.encoder) if self.has_encoder else NoEncoder
+            self.encoder = encoder(self.shape, architecture, posterior)
+            self.decoder = resolve(spec.decoder)(self.shape, architecture, skip)
+        else:
+            decoder = ModuleDecoder(module, architecture, self.shape)
+            no_encoder = NoEncoder(self.shape, architecture, posterior)
+            self.encoder = ModuleEncoder(decoder, posterior) if self.has_encoder else no_encoder
+            self.decoder = decoder
         self.prior: Prior = make_prior(prior, architecture.latent_dim)
         # Convolutions are up to 1.4 times faster with channels innermost; layers follow the layout of their weights.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if module is None:  # a user's own may count on the layout that it has
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _check(self) -> None:
         shape, name = self.shape, self.architecture.name
@@ -104,7 +115,11 @@ class VAE(nn.Module):
                 f"{name} is for {self.kind}s, expected a shape ({', '.join(axes)}), got {shape}",
                 "`lso list architectures` says which are for images and which for sequences.",
             )
-        if self.kind == "image" and (shape[0] not in (1, 3) or not all(MIN_SIDE <= s <= MAX_SIDE for s in shape[1:])):
+        if (
+            self.kind == "image"
+            and not self.own
+            and (shape[0] not in (1, 3) or not all(MIN_SIDE <= s <= MAX_SIDE for s in shape[1:]))
+        ):
             raise ShapeError(
                 f"expected images of 1 or 3 channels and 8 to 64 pixels a side, got {shape}",
                 "Resize them: --size N on the command line, DataConfig(size=N) in Python.",
@@ -124,17 +139,25 @@ class VAE(nn.Module):
     @property
     def kind(self) -> Kind:
         """``"image"`` or ``"sequence"``."""
-        return ARCHITECTURES[self.architecture.name].kind
+        return self.architecture.spec.kind
 
     @property
     def autoregressive(self) -> bool:
         """Whether a pixel's or token's distribution depends on those before it, so that `decode` needs data."""
-        return ARCHITECTURES[self.architecture.name].autoregressive
+        return self.architecture.spec.autoregressive or (self.own and bool(self.decoder.autoregressive))
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The module of the user's own that the networks are, with this model's weights; None where they are not."""
+        return self.decoder.module if isinstance(self.decoder, ModuleDecoder) else None
 
     @property
     def halves(self) -> dict[Literal["encoder", "decoder"], list[nn.Parameter]]:
         """The weights that are updated together: those of q(z|x), and those of p(x, z), a learned prior included."""
         prior = self.prior.parameters() if isinstance(self.prior, nn.Module) else ()
+        if isinstance(self.decoder, ModuleDecoder):
+            first, others = self.decoder.halves()
+            return {"encoder": first if self.has_encoder else [], "decoder": [*others, *prior]}
         return {"encoder": list(self.encoder.parameters()), "decoder": [*self.decoder.parameters(), *prior]}
 
     @property
@@ -246,6 +269,7 @@ def build(
     *,
     posterior: PosteriorFamily = DiagonalPosterior(),
     prior: Component = StandardPrior(),
+    module: nn.Module | None = None,
 ) -> VAE:
     """A newly initialized VAE, whose weights are a function of the arguments alone.
 
@@ -258,9 +282,10 @@ def build(
         vocabulary: of sequences.
         posterior: family of q(z|x).
         prior: the component that stands for p(z).
+        module: see `VAE`.
     Returns:
         The model on the CPU, in train mode.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(mix_seed(seed, "init"))  # CPU only; torch.manual_seed would seed GPUs too
-        return VAE(architecture, skip, shape, inference, vocabulary, posterior=posterior, prior=prior)
+        return VAE(architecture, skip, shape, inference, vocabulary, posterior=posterior, prior=prior, module=module)

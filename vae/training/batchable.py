@@ -4,10 +4,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from lso.vae.config.architectures import ARCHITECTURES
 from lso.vae.config.methods import Method
 from lso.vae.config.protocol import Protocol
 from lso.vae.config.training import TrainConfig
+from lso.vae.utils.user_module import is_user_module
 
 MOST = 16  # trainings in one lockstep: more were not faster, and each keeps its own data and best weights in memory
 # The fields in which trainings in lockstep may differ. All others are read from the first training only, so they have
@@ -37,6 +37,8 @@ def _common(part: Any) -> Hashable:
 
 def reason_not_batchable(config: TrainConfig) -> str:
     """Say why a training cannot run in lockstep with any other; empty if it can."""
+    if is_user_module(config.architecture.name):
+        return "a module of one's own is trained alone"
     if config.kind == "sequence":
         return "batches of sequences differ in length between seeds"
     if config.protocol.compiled:
@@ -49,6 +51,6 @@ def max_batched_runs(config: TrainConfig, count: int) -> int:
 
     Measured for each architecture at its usual width; 0 where lockstep is slower at any size.
     """
-    spec = ARCHITECTURES[config.architecture.name]
+    spec = config.architecture.spec
     pays = 0 < spec.batched_from <= count and config.architecture.width <= spec.width
     return spec.batched_size if pays else 0

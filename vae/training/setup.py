@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ from lso.vae.config.training import TrainConfig, to_dict
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.launch import is_main_process, process_info
+from lso.vae.models.user_module import make_module
 from lso.vae.models.vae import VAE, build
 from lso.vae.precision import explain_slowdown, explain_unsupported
 from lso.vae.runs import Run
+from lso.vae.training.module_checks import check_module
 from lso.vae.training.random_layers import require_no_own_randomness
 from lso.vae.training.state import Trainer, at_start, restore, update_status
 from lso.vae.training.step import fresh_state
 from lso.vae.utils.files import Lock
+from lso.vae.utils.user_module import find_source, is_user_module
 
 
 @contextmanager
@@ -67,6 +70,9 @@ def create_trainer(
             of their own, or the device cannot compute in the precision that was asked for.
         RunError: if the folder is taken.
     """
+    model = _build(config, dataset, start)  # refuses what cannot be built
+    if model.own:  # which may say itself how many latents it has
+        config = replace(config, architecture=model.architecture)
     here = asdict(runs.Provenance.here())
     data: dict[str, Any] = {"name": dataset.name, "hash": dataset.hash(), "provenance": dict(dataset.provenance)}
     info = {
@@ -83,8 +89,8 @@ def create_trainer(
         "verdict": "",
         **here,
     }
-    model = _build(config, dataset, start)  # refuses what cannot be built
-    files = {} if start is None else {runs.START: checkpoint.pack_model(model, model.state_dict())}
+    # The first weights of a user's own module are not a function of the seed: they are kept.
+    files = {} if start is None and not model.own else {runs.START: checkpoint.pack_model(model, model.state_dict())}
     if files:
         info["start"] = hashlib.sha256(files[runs.START]).hexdigest()
     _require_same(config, data["hash"], info.get("start"))
@@ -107,7 +113,7 @@ def restore_trainer(
             f"the data of {run.path} have changed since it was trained", "Give the same files, or train a new run."
         )
     config = run.config
-    begun = checkpoint.load_model(run.checked(runs.START)) if "start" in run.info else None
+    begun = checkpoint.load_model(run.checked(runs.START), trust=run.trust) if "start" in run.info else None
     model = _build(config, dataset, begun).to(device)
     caution = _precision(config, model, device)
     state = fresh_state(model, config.method, config.protocol)
@@ -145,12 +151,23 @@ def _precision(config: TrainConfig, model: VAE, device: torch.device | str) -> s
 
 def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
     method, shape = config.method, dataset.shape
+    architecture, module = config.architecture, None
+    if is_user_module(architecture.name):
+        if process_info().count > 1:
+            raise UsageError(
+                f"{architecture.name} is a module of your own, which one process trains, and there are "
+                f"{process_info().count}",
+                "Start the training without torchrun.",
+            )
+        source = find_source(architecture.name, True) if start is None else start.module
+        module = make_module(source, architecture, shape, config.seed)
+        architecture = replace(architecture, latent_dim=int(module.latent_dim))
     if start is not None:
         # A sequence model keeps its maximum length, even if the sequences of these data are all shorter.
         shape = (start.shape[0], *shape[1:]) if start.kind == "sequence" else shape
         one = (start.architecture, start.skip, start.shape, start.vocabulary, start.posterior, start.prior_family)
         if one != (
-            config.architecture,
+            architecture,
             method.skip,
             shape,
             dataset.vocabulary,
@@ -163,7 +180,7 @@ def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
                 "Give a model trained with this configuration.",
             )
     model = build(
-        config.architecture,
+        architecture,
         method.skip,
         shape,
         config.seed,
@@ -171,8 +188,12 @@ def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
         dataset.vocabulary,
         posterior=method.posterior,
         prior=method.prior,
+        module=module,
     )
-    require_no_own_randomness(model)
+    if model.own:
+        check_module(model, method)
+    else:
+        require_no_own_randomness(model)
     if start is not None:
         model.load_state_dict(start.state_dict())
     return model

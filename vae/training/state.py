@@ -122,7 +122,8 @@ def at_start(config: TrainConfig, dataset: Dataset, run: Run, state: State, call
         data=_resident(dataset.train, device),
         validation=_resident(dataset.validation, device),
         state=state,
-        step=Replayed(state, cuda_graphs if device.type == "cuda" and not several else None),
+        # A user's own module may wait for values from the device, which cannot be recorded.
+        step=Replayed(state, cuda_graphs if device.type == "cuda" and not several and not state.model.own else None),
         position=Position(learning_rate=config.protocol.learning_rate),
         plan=aggressive.initial_phase(config.method.updates),
         best={},

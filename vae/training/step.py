@@ -21,7 +21,7 @@ from lso.vae.models.vae import VAE
 from lso.vae.objectives.elbo import objective_terms
 from lso.vae.objectives.reencoding import penalty_of
 from lso.vae.precision import autocast
-from lso.vae.utils.random import draw, generator
+from lso.vae.utils.random import draw, generator, mix_seed, seed_globally
 
 Group = Literal["encoder", "decoder"]
 BOTH: tuple[Group, ...] = ("encoder", "decoder")
@@ -39,6 +39,7 @@ class StepNoise(NamedTuple):
     drawn: dict[str, Float[Tensor, "count batch ..."]]
     binarize: Float[Tensor, "batch ..."] | None = None
     dropout: tuple[Tensor, ...] = ()
+    global_seed: int | None = None  # of torch's global generators, from which a user's own module may draw
 
     def of(self, rows: slice) -> "StepNoise":
         """Return the noise of some rows of the batch."""
@@ -46,6 +47,7 @@ class StepNoise(NamedTuple):
             {stream: values[:, rows] for stream, values in self.drawn.items()},
             None if self.binarize is None else self.binarize[rows],
             tuple(u[rows] for u in self.dropout),
+            self.global_seed,
         )
 
 
@@ -150,6 +152,7 @@ def draw_noise(
             torch.rand(wanted, generator=stream(f"dropout/{i}"), device=device)
             for i, wanted in enumerate(uniform_shapes(model, shape))
         ),
+        mix_seed(seed, "module", step, inner) if model.own else None,
     )
 
 
@@ -204,9 +207,10 @@ def step(
     with sharded_batch(len(x)) as part:
         if part is not None:
             x, noise = x[part.rows], noise.of(part.rows)
-        with use_dropout_noise(
-            state.model, noise.dropout
-        ):  # covers the backward pass, in which a refinement runs the decoder again
+        with (
+            use_dropout_noise(state.model, noise.dropout),
+            seed_globally(noise.global_seed, x.device),
+        ):  # covers the backward pass: a refinement runs the decoder again
             with autocast(state.precision, x.device):
                 terms = (state.losses or losses)(state.model, state.method, x, noise, knobs.kl_weight)
             if part is not None:

@@ -5,6 +5,8 @@ resumed run, a replayed step and another process draw the same numbers.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -22,6 +24,24 @@ def mix_seed(seed: int, purpose: str, *counters: int) -> int:
 def generator(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> Generator:
     """A new generator for the stream of a seed, purpose and counters; CPU and GPU draw different numbers from it."""
     return Generator(device).manual_seed(mix_seed(seed, purpose, *counters))
+
+
+@contextmanager
+def seed_globally(seed: int | None, device: torch.device) -> Iterator[None]:
+    """A context in which torch's global generators of the CPU and a device begin at a seed; None changes nothing.
+
+    Afterwards they are as they were before.
+    """
+    if seed is None:
+        yield
+        return
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def draw(

@@ -1,6 +1,10 @@
 """Trust in code that a file names (``module:function``): none of it runs unless the user says so. Torch-free."""
 
+import sys
 from collections.abc import Collection
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from lso.vae.errors import UsageError
 
@@ -16,3 +20,22 @@ def require_trust(name: str, noun: str, trust: Trust) -> None:
         f"a file names the {noun} {name}, and to go on would import and run it",
         f"If you trust that code: --trust (trust=True in Python), or name it yourself where there is --{noun}.",
     )
+
+
+def import_function(what: str, noun: str) -> Any:
+    """Import a user's function named ``"module:function"``, also from the current folder."""
+    name, _, path = what.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # it stays there, as worker processes that run the function look there too
+        sys.path.append(here)
+    try:
+        value: Any = import_module(name)
+        for attribute in path.split("."):
+            value = getattr(value, attribute)
+    except Exception as error:  # a user's module may raise anything
+        raise UsageError(
+            f"cannot import the {noun} {what}: {error}", "Write module:function, importable from this folder."
+        ) from None
+    if not callable(value):
+        raise UsageError(f"the {noun} {what} is not a function", "Name a function: module:function.")
+    return value
