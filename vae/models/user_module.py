@@ -64,7 +64,7 @@ def make_module(source: Any, architecture: Architecture, shape: tuple[int, ...],
             f"{architecture.latent_dim}",
             "Leave --latent-dim out, or let the module take an argument latent_dim.",
         )
-    result: nn.Module = module
+    result: nn.Module = module.train()  # a copy of one that is in eval mode, too
     return result
 
 
