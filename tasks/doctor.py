@@ -14,6 +14,8 @@ from lso.vae.metrics.collapse import caution, read
 from lso.vae.metrics.verdict import Check, Level
 from lso.vae.runs import Run
 from lso.vae.utils.reading import changed_error, read_content, read_json
+from lso.vae.utils.trust import Trust
+from lso.vae.utils.user_module import is_at_hand, is_user_module
 from lso.vae.utils.validation import pluralize
 
 # Statuses of a black-box search whose sentence already says what to do.
@@ -34,12 +36,13 @@ class RunFinding:
     remedy: str = ""
 
 
-def check_run(path: str | Path, *, accept_changes: bool = False) -> list[RunFinding]:
+def check_run(path: str | Path, *, trust: Trust = False, accept_changes: bool = False) -> list[RunFinding]:
     """Check the folder of a training or search, reading its files and comparing them with the recorded hashes.
 
-    Findings come in the order in which a run makes its files. ``accept_changes`` is that of `Run`.
+    Findings come in the order in which a run makes its files. ``trust`` and ``accept_changes`` are
+    those of `Run`.
     """
-    run = Run(path, accept_changes=accept_changes)
+    run = Run(path, trust=trust, accept_changes=accept_changes)
     kind, info = run.require(), run.info
     findings = [_status(run, info)]
     if run.seals is None:
@@ -111,8 +114,18 @@ def _data(run: Run) -> Iterator[RunFinding]:
 
 
 def _model(run: Run) -> Iterator[RunFinding]:
-    from lso.vae.checkpoint import load_model
+    from lso.vae.checkpoint import load_model, read_model
 
+    name = run.config.architecture.name
+    if is_user_module(name) and not is_at_hand(name, run.trust):
+        read_model(run.checked(runs.MODEL))
+        run.codes()
+        yield RunFinding(
+            "note",
+            f"the networks are a module of their own, {name}, which was not imported; their weights can be read",
+            "If you trust that code: lso doctor RUN --trust",
+        )
+        return
     model, codes = run.model(), run.codes()
     if codes is not None and codes.mean.shape[1] != model.latent_dim:
         what = f"codes of {codes.mean.shape[1]} latents, the model has {model.latent_dim}"
@@ -121,7 +134,7 @@ def _model(run: Run) -> Iterator[RunFinding]:
     yield RunFinding("ok", there if run.seals is None else there.replace("can be read", "are as they were written"))
     run.examples()
     if (run.path / runs.START).is_file():
-        load_model(run.checked(runs.START))
+        load_model(run.checked(runs.START), trust=run.trust)
 
 
 def _last(run: Run) -> Iterator[RunFinding]:

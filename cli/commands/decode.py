@@ -21,6 +21,7 @@ from lso.cli.options import (
     Seed,
     Temperature,
     TopP,
+    Trust,
 )
 from lso.cli.output_paths import name_with_way, open_latent_training, output_path
 from lso.cli.run_argument import takes_run
@@ -52,13 +53,14 @@ def decode(
         ),
     ] = None,
     force: Force = False,
+    trust: Trust = False,
     accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Decode codes into one picture, into a folder of images, or into lines of text."""
     console = Console(json=json, quiet=quiet)
-    training = open_latent_training(run, console, accept_changes=accept_changes)
+    training = open_latent_training(run, console, trust=trust, accept_changes=accept_changes)
     options = DrawOptions(
         how=how,
         samples=samples,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from lso.cli.console import Console
-from lso.cli.options import AcceptChanges, Json, complete_runs
+from lso.cli.options import AcceptChanges, Json, Trust, complete_runs
 from lso.cli.run_argument import takes_run
 from lso.vae.runs import runs_root, versions
 from lso.vae.utils.validation import pluralize
@@ -31,14 +31,14 @@ DoctorRun = Annotated[
 
 
 @takes_run
-def doctor(run: DoctorRun = None, accept_changes: AcceptChanges = False, json: Json = False) -> None:
+def doctor(run: DoctorRun = None, trust: Trust = False, accept_changes: AcceptChanges = False, json: Json = False) -> None:
     """Check the installation: versions, devices, folders, missing packages. With RUN, say what is wrong with a run."""
     console = Console(json=json)
     console.loading()
     if run is not None:
         from lso.tasks.doctor import check_run
 
-        findings = check_run(run, accept_changes=accept_changes)
+        findings = check_run(run, trust=trust, accept_changes=accept_changes)
         console.emit(
             {"run": run, "findings": [{"level": f.level, "what": f.what, "remedy": f.remedy} for f in findings]}
         )

@@ -21,6 +21,7 @@ from lso.cli.options import (
     Seed,
     Temperature,
     TopP,
+    Trust,
 )
 from lso.cli.output_paths import name_with_way, open_training, output_file
 from lso.cli.run_argument import takes_run
@@ -40,13 +41,14 @@ def sample(
     device: Device = "auto",
     out: PictureOut = None,
     force: Force = False,
+    trust: Trust = False,
     accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Decode draws from the prior into one picture, or into lines of text."""
     console = Console(json=json, quiet=quiet)
-    training = open_training(run, console, accept_changes=accept_changes)
+    training = open_training(run, console, trust=trust, accept_changes=accept_changes)
     options = DrawOptions(
         how=how,
         samples=samples,

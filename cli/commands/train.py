@@ -32,6 +32,7 @@ from lso.cli.signals import Signals
 from lso.vae.errors import UsageError
 from lso.vae.launch import is_main_process
 from lso.vae.utils.trust import Trust as Trusted
+from lso.vae.utils.user_module import is_user_module
 from lso.vae.utils.validation import pluralize
 
 if TYPE_CHECKING:
@@ -245,7 +246,9 @@ def _conclude(run: "Run", console: Console) -> None:
     datum = {"image": "an image", "sequence": "a sequence"}[run.config.kind]
     resume = f"lso train --resume {quote(display_path(run.path))}"
     held_out = info["dataset"]["provenance"].get("split", {}).get("counts", {}).get("test", 20)
-    following = f"lso optimize --model {quote(display_path(run.path))} --target test:{min(20, held_out)}"
+    trusted = " --trust" if is_user_module(run.config.architecture.name) else ""  # which other commands have to import
+    resume += trusted
+    following = f"lso optimize --model {quote(display_path(run.path))} --target test:{min(20, held_out)}{trusted}"
     if not latent:
         following = f"lso evaluate {quote(display_path(run.path))}"
     console.emit(

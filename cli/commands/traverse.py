@@ -23,6 +23,7 @@ from lso.cli.options import (
     Seed,
     Temperature,
     TopP,
+    Trust,
 )
 from lso.cli.output_paths import name_with_way, open_latent_training, output_path
 from lso.cli.run_argument import takes_run
@@ -89,13 +90,14 @@ def traverse(
         Path | None, typer.Option(help="Folder to write. Default: pictures/traverse/ in the run.", metavar="DIR")
     ] = None,
     force: Force = False,
+    trust: Trust = False,
     accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Decode along each latent dimension, the others at 0, then along random directions; the most active come first."""
     console = Console(json=json, quiet=quiet)
-    training = open_latent_training(run, console, accept_changes=accept_changes)
+    training = open_latent_training(run, console, trust=trust, accept_changes=accept_changes)
     if not reach > 0:
         raise UsageError(f"expected --range > 0, got {reach:g}", "The default is 10.")
     options = DrawOptions(

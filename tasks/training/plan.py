@@ -61,7 +61,7 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
     if is_user_module(networks):
         named = settings.get("architecture", {})
         if not (isinstance(named, Mapping) and "name" in named):
-            require_trust(networks, "arch", trust)
+            require_trust(networks, "module", trust, "name it by --arch")
         allow(networks)
     check_settings(full.data, full.protocol.binarize, full.protocol.lengths)
     return full

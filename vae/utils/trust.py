@@ -12,13 +12,20 @@ from lso.vae.errors import UsageError
 Trust = bool | Collection[str]
 
 
-def require_trust(name: str, noun: str, trust: Trust) -> None:
-    """Refuse code that is named by a file and not by the user; ``noun`` says what it is, and is its option's name."""
+def require_trust(name: str, noun: str, trust: Trust, other: str = "") -> None:
+    """Refuse code that is named by a file and not by the user.
+
+    Args:
+        name: ``"module:function"``.
+        noun: what it is; the name of its option, too, where there is no ``other`` way.
+        trust: what the user allows.
+        other: another way to allow it, than by naming it again.
+    """
     if trust is True or (trust is not False and name in trust):
         return
     raise UsageError(
         f"a file names the {noun} {name}, and to go on would import and run it",
-        f"If you trust that code: --trust (trust=True in Python), or name it yourself where there is --{noun}.",
+        f"If you trust that code: --trust (trust=True in Python), or {other or f'name it yourself where there is --{noun}'}.",
     )
 
 

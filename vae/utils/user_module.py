@@ -42,6 +42,11 @@ def allow(name: str) -> None:
     _given.setdefault(name, name)
 
 
+def is_at_hand(name: str, trust: Trust) -> bool:
+    """Whether the module of a name was given in this process, or its code is trusted."""
+    return name in _given or trust is True or (trust is not False and name in trust)
+
+
 def find_source(name: str, trust: Trust) -> Any:
     """A module, or a class or function that makes one, for the name of an architecture.
 
@@ -58,7 +63,7 @@ def find_source(name: str, trust: Trust) -> Any:
             "Pass it: lso.load(run, model=...) in Python; for the command line, put it into a file and train that.",
         )
     if name not in _given:
-        require_trust(found, "arch", trust)
+        require_trust(found, "module", trust, "pass the module: lso.load(run, model=...)")
     return import_function(found, "module")
 
 

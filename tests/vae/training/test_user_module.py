@@ -199,7 +199,7 @@ def test_what_does_no_harm_is_accepted() -> None:
 
 def test_a_run_is_opened_by_its_module_alone(tmp_path: Path) -> None:
     run = train_model(config(), digits(), tmp_path / "r")
-    with pytest.raises(UsageError, match="names the arch"):
+    with pytest.raises(UsageError, match="names the module"):
         run.model()  # this process was not given it, and the folder may be a stranger's
     model = Run(run.path, trust=True).model()
     assert isinstance(model.module, Pictures)
