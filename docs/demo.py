@@ -66,7 +66,8 @@ def the_point(folder: Path, seed: int, digit: int) -> None:
     say(
         f"""ACT 2. Why a verdict is needed. Two models come with lso, of the same data and networks. In one the
         posterior has collapsed: of 32 latent dimensions the decoder uses {used[COLLAPSED]}; in the other {used[ALIVE]}.
-        In both we look for a picture that a classifier takes for a {digit}, and, as a control, among random draws."""
+        In both we look for a picture that a classifier takes for the digit {digit}, and, as a control, among random
+        draws."""
     )
     task = f"--task digits-preference:{digit} --budget {BUDGET} --seed {seed}"
     run(f"lso optimize --model zoo:{COLLAPSED} {task} --optimizer turbo --out {folder / 'collapsed'}")
@@ -75,10 +76,10 @@ def the_point(folder: Path, seed: int, digit: int) -> None:
     found = {name: read(folder / name) for name in ("collapsed", "alive", "alive-random")}
     best = {name: numbers["best value"] for name, (_, numbers) in found.items()}
     say(
-        f"""Collapsed: {WORDS[found["collapsed"][0]].lower()}. After {BUDGET} pictures the best one is a {digit} with
-        probability {best["collapsed"]:.2f}, and the search itself ended as quietly as the others. Alive:
-        {WORDS[found["alive"][0]].lower()}. The best one is a {digit} with probability {best["alive"]:.2f}; the best of
-        {BUDGET} random draws from the same model with {best["alive-random"]:.2f}."""
+        f"""Collapsed: {WORDS[found["collapsed"][0]].lower()}. After {BUDGET} pictures the best one shows the
+        digit {digit} with probability {best["collapsed"]:.2f}; the search itself ended as quietly as the others. Alive:
+        {WORDS[found["alive"][0]].lower()}. The best one shows it with probability {best["alive"]:.2f}; the best
+        of {BUDGET} random draws from the same model with {best["alive-random"]:.2f}."""
     )
 
 
@@ -96,7 +97,7 @@ def main() -> None:
     runs = Path(os.environ.get("LSO_RUNS", "runs"))
     parser.add_argument("folder", nargs="?", type=Path, default=runs / f"demo-{datetime.now():%Y%m%d-%H%M%S}")
     parser.add_argument("--seed", type=int, default=0, help="of the training and of all searches")
-    parser.add_argument("--digit", type=int, default=3, help="which digit act 2 looks for, 0 to 9")
+    parser.add_argument("--digit", type=int, default=8, help="which digit act 2 looks for, 0 to 9")
     options = parser.parse_args()
     main_job(options.folder, options.seed)
     the_point(options.folder, options.seed, options.digit)

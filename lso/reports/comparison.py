@@ -494,10 +494,10 @@ def _side_by_side_section(about: ComparedSearches) -> Section:
     box = are_black_box(found)
     figure, caption = (best_so_far(found), BLACK_BOX_CAPTION) if box else (plots.searches(found), GRADIENT_CAPTION)
     chart = Chart(figure, "Searches side by side", caption)
-    return Section("Searches side by side", [replace(key_numbers_table(found), title=""), chart])
+    return Section("Searches side by side", [chart, replace(key_numbers_table(found), title="")])
 
 
-COMPARISON_SECTIONS: Sections[ComparedSearches] = (compared_objects, _side_by_side_section, compared_activity)
+COMPARISON_SECTIONS: Sections[ComparedSearches] = (compared_objects, compared_activity, _side_by_side_section)
 
 
 def read_search_numbers(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
