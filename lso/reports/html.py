@@ -3,25 +3,35 @@
 import hashlib
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lso.reports.report_kind import KIND_KEY, page_path, require_own
 from lso.vae.utils.files import make_folder, remove_leftovers, replace_file, utf8
 from lso.vae.utils.reading import normalize_line_ends, replace_sealed
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 
 def render(template: str, **values: Any) -> str:
     """Render a template of the package; its filter ``uri`` encodes pictures."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from lso import __version__
+
+    return _templates().get_template(template).render(version=__version__, **values)
+
+
+@cache
+def _templates() -> "Environment":
+    """The templates, each compiled once a process, which takes longer than to fill it in."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("lso"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["uri"] = picture_uri
-    return environment.get_template(template).render(version=__version__, **values)
+    return environment
 
 
 def picture_uri(picture: Any) -> str:
