@@ -158,7 +158,7 @@ def train_planned(
     path = runs.choose_folder(f"{config.data.task}-{config.method.name}", out)
     run = training.train_model(config, dataset, path, device=resolve_device(device), callback=callback, limits=limits)
     run.trust = _trusted_code(config)
-    return _write_report(_record_examples(run, dataset)) if is_main_process() else run
+    return _write_report(run, dataset) if is_main_process() else run
 
 
 def _trusted_code(config: TrainConfig) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ def train_jobs(jobs: Sequence[TrainingJob], *, device: str = "auto", limits: Lim
     done = [Run(job.path, trust=_trusted_code(job.config)) for job in jobs]
     for run, job in zip(done, jobs, strict=True):
         if run.info["status"] != "failed":
-            _write_report(_record_examples(run, job.dataset))
+            _write_report(run, job.dataset)
     return done
 
 
@@ -255,14 +255,14 @@ def resume(
         if there or not is_main_process():
             return begun
         with suppress(DataError):  # killed between its end and its report; without the data there are no examples
-            _record_examples(begun, reload_dataset(begun) if dataset is None else dataset)
-        return _write_report(begun)
+            dataset = reload_dataset(begun) if dataset is None else dataset
+        return _write_report(begun, dataset)
     data = reload_dataset(begun) if dataset is None else dataset
     done = training.resume_training(begun, data, device=resolve_device(device), callback=callback, limits=limits)
-    return _write_report(_record_examples(done, data)) if is_main_process() else done
+    return _write_report(done, data) if is_main_process() else done
 
 
-def _record_examples(run: Run, dataset: Dataset) -> Run:
+def _record_examples(run: Run, dataset: Dataset) -> None:
     """Keep examples of what a model decodes for its report: texts in run.json, images in examples.npz."""
     from lso.tasks.exploration import image_examples, text_examples
 
@@ -274,13 +274,14 @@ def _record_examples(run: Run, dataset: Dataset) -> Run:
             codes = run.codes()
             arrays = image_examples(model, dataset, None if codes is None else codes.mean)
             runs.write_files(run, {runs.EXAMPLES: checkpoint.pack_examples(arrays)})
-    return run
 
 
-def _write_report(run: Run) -> Run:
-    """Write the run's report.html and report.json."""
+def _write_report(run: Run, dataset: Dataset | None) -> Run:
+    """Write the run's report.html and report.json, and before them the examples that they show, if there are data."""
     from lso.reports.search_report import training_report
 
+    if dataset is not None:
+        _record_examples(run, dataset)
     training_report(run)
     return run
 

@@ -61,7 +61,7 @@ def lso(monkeypatch: pytest.MonkeyPatch) -> Lso:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings without their page, which takes longer than they do."""
-    monkeypatch.setattr("lso.tasks.training.experiment._write_report", lambda run: run)
+    monkeypatch.setattr("lso.tasks.training.experiment._write_report", lambda run, _: run)
 
 
 @pytest.fixture

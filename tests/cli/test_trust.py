@@ -40,7 +40,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data.txt").write_text("\n".join(LINES))
     settings = {"architecture": SIZES, "protocol": {"epochs": 1, "batch_size": 8}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lso.tasks.training.experiment._write_report", lambda run: run)
+        patch.setattr("lso.tasks.training.experiment._write_report", lambda run, _: run)
         return face.train("vae", data=folder / "data.txt", settings=settings, out=folder / "run", device="cpu").path
 
 

@@ -71,6 +71,7 @@ def test_a_file_is_read_as_asked_and_an_earlier_search_goes_on_with_what_it_had(
     assert _recorded_target(Run("runs/digits"), earlier, ()).pixels == {}
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_a_target_is_searched_for_without_gradients(lso: Lso, run: Run) -> None:
     result = lso("optimize", "--target", "test:2", "--optimizer", "random", "--budget", 8, "--out", "found")
     assert result.exit_code == 0, result.stderr

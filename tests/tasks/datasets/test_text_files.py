@@ -247,7 +247,7 @@ def test_a_path_tells_that_it_is_text(tmp_path: Path) -> None:
 def test_the_tokenizer_is_recovered_from_a_run_whose_lines_were_given_in_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "_write_report", lambda run: run)
+    monkeypatch.setattr(experiment, "_write_report", lambda run, _: run)
     dataset = text_dataset([f"ab{i % 7}cd" for i in range(30)], split=halves)
     sizes = {"architecture": {"width": 4, "embedding": 4, "latent_dim": 2}}
     run = experiment.train("vae", dataset=dataset, out=tmp_path / "run", epochs=0, settings=sizes)

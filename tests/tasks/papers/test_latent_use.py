@@ -58,7 +58,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> list[Member]:
     planned = small("vae", "ne-vae-se", seeds=2)
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "_write_report", lambda run: run)
+        patch.setattr(experiment, "_write_report", lambda run, _: run)
         train_all(planned, root, device="cpu")
     return read_members(planned, root)
 
@@ -127,7 +127,7 @@ def units(runs: dict[str, Run]) -> Table:
 def test_a_training_under_way_says_how_far_it_is_and_yields_to_a_finished_one(tmp_path: Path) -> None:
     planned = small("vae", seeds=2, epochs=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "_write_report", lambda run: run)
+        patch.setattr(experiment, "_write_report", lambda run, _: run)
         experiment.train_planned(
             planned[0].config, _data(planned[0]), out=tmp_path / planned[0].name, device="cpu", limits=Limits(steps=3)
         )

@@ -95,7 +95,7 @@ def read_text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TableRepr
     (found,) = parse_table("text_table2", TEXT)
     plan = plan_table(found, chosen_rows(found, []), {"data": {"path": str(folder / "own.txt")}})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "_write_report", lambda run: run)
+        patch.setattr(experiment, "_write_report", lambda run, _: run)
         train_all(plan.planned, folder / "runs", spec=plan.asked, device="cpu")
     return folder / "runs", plan
 
@@ -106,7 +106,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, found = tmp_path_factory.mktemp("trained"), digits_table()
     plan = plan_table(found, chosen_rows(found, []), {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "_write_report", lambda run: run)
+        patch.setattr(experiment, "_write_report", lambda run, _: run)
         train_all(plan.planned, folder / "runs", spec=plan.asked, device="cpu")
     return folder / "runs"
 

@@ -40,7 +40,7 @@ ASKED = EvaluationSpec(iw_samples=3, limit=10)
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "_write_report", lambda run: run)
+    monkeypatch.setattr(experiment, "_write_report", lambda run, _: run)
 
 
 class Seen(Callback):

@@ -96,7 +96,7 @@ def test_a_cell_is_the_mean_and_deviation_over_its_seeds() -> None:
 def test_the_report_holds_the_numbers_of_every_run_and_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "_write_report", lambda run: run)
+    monkeypatch.setattr(experiment, "_write_report", lambda run, _: run)
     planned = small("vae", latent_dims=(2, 3))
     train_all(planned[:1], tmp_path, spec=ASKED, device="cpu")
     members, _ = train_all(planned, tmp_path, spec=ASKED, device="cpu", seconds=0.0)
