@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lso.results.result import Result as Result
     from lso.space import LatentSpace as LatentSpace
     from lso.tasks.datasets.loading import load_dataset as load_dataset
+    from lso.tasks.export import export as export
     from lso.tasks.goals import Goal as Goal
     from lso.tasks.retraining.run import weighted_retraining as weighted_retraining
     from lso.tasks.search.gradient import search_targets as search_targets
@@ -75,6 +76,7 @@ __getattr__, __dir__, __all__ = attach(
         "VAE": "lso.vae.models.vae",
         "Workers": "lso.black_box.workers",
         "evaluate": "lso.tasks.training.experiment",
+        "export": "lso.tasks.export",
         "invert": "lso.gradient.inversion",
         "load": "lso.tasks.training.experiment",
         "load_dataset": "lso.tasks.datasets.loading",

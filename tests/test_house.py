@@ -44,7 +44,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "datasets",
         "exploration traversals",
         "training",
-        "search problems",
+        "search problems export",
         "retraining papers",
         "doctor",
     ),

@@ -103,6 +103,12 @@ COMMANDS: Mapping[str, CommandSpec] = {
         panel=LOOK,
         examples=("lso decode runs/a codes.npz", "lso decode runs/a codes.npz --out decoded/"),
     ),
+    "export": CommandSpec(
+        function="export:export",
+        summary="Write encoder and decoder to files that run without lso, and check that they compute the same.",
+        panel=LOOK,
+        examples=("lso export runs/a", "lso export runs/a --to pt2 --out model/"),
+    ),
     "interpolate": CommandSpec(
         function="interpolate:interpolate",
         summary="Decode codes on the straight line between the posterior means of two data, shown with the data at "

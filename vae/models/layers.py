@@ -83,7 +83,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         values = x.numel() // self.num_features
         if part is not None:
             values = values * part.size // part.mine
-        if values == 1 and self.training:
+        if self.training and values == 1:  # in this order: torch.export would take the size for a constant
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         if part is None:
             unshared: Tensor = super().forward(x)

@@ -87,7 +87,7 @@ class LstmEncoder(nn.Module):
         embedded = x @ self.embedding.weight if soft else self.embedding(x)
         outputs, _ = self.lstm(embedded)
         # An LSTM's outputs do not depend on later inputs: the one at the last token does not depend on the padding.
-        at_end = outputs[torch.arange(len(x), device=x.device), last]
+        at_end = outputs[torch.arange(x.shape[0], device=x.device), last]
         return from_output(self.posterior, self.head(at_end))
 
 
@@ -125,7 +125,7 @@ class LstmDecoder(nn.Module):
     def begin(self, z: Float[Tensor, "batch latent"]) -> State:
         """The state before the first token."""
         state: list[Tensor] = []
-        zeros = z.new_zeros(len(z), self.hidden)
+        zeros = z.new_zeros(z.shape[0], self.hidden)
         above = len(self.layers) - len(self.starts)
         for number in range(len(self.layers)):
             first = self.starts[number - above](z) if number >= above else zeros
@@ -140,7 +140,7 @@ class LstmDecoder(nn.Module):
         return logits[:, 0], state
 
     def _run(self, h: Tensor, state: State, z: Tensor) -> tuple[Tensor, State]:
-        codes = z.unsqueeze(1).expand(len(h), h.shape[1], z.shape[1])
+        codes = z.unsqueeze(1).expand(h.shape[0], h.shape[1], z.shape[1])
         after: list[Tensor] = []
         undropped = len(self.layers) + 1 - len(self.dropouts)
         for number, layer in enumerate(self.layers):

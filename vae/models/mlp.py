@@ -59,5 +59,5 @@ class MlpDecoder(nn.Module):
             h = layer(F.elu(h))
             if self.edges:
                 h = h + self.edges[i](z)
-        likelihood: Likelihood = self.head(h.reshape(len(h), *self.shape))
+        likelihood: Likelihood = self.head(h.reshape(-1, *self.shape))
         return likelihood

@@ -238,8 +238,8 @@ class ZMaps(nn.Module):
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch maps height width"]:
         """The maps of a batch of codes."""
         if self.linear is None:
-            return z.new_zeros(len(z), 0, *self.size)
-        maps: Tensor = self.linear(z).reshape(len(z), self.maps, *self.size)
+            return z.new_zeros(z.shape[0], 0, *self.size)
+        maps: Tensor = self.linear(z).reshape(-1, self.maps, *self.size)
         return maps
 
 

@@ -149,7 +149,7 @@ class TransformerDecoder(nn.Module):
 
     def begin(self, z: Float[Tensor, "batch latent"]) -> State:
         """The state before the first token."""
-        empty = z.new_zeros(len(z), 0, self.embedding.embedding_dim)
+        empty = z.new_zeros(z.shape[0], 0, self.embedding.embedding_dim)
         return (empty,) * (2 * len(self.blocks))
 
     def advance(

@@ -1,0 +1,76 @@
+"""``lso export``: write a trained model to files that other programs run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lso.cli.console import Console, display_path
+from lso.cli.options import OUTPUT, AcceptChanges, Force, Json, Quiet, RunPath
+from lso.cli.output_paths import open_training
+from lso.cli.run_argument import takes_run
+from lso.vae.errors import UsageError
+
+FORMATS = {"onnx": "for onnxruntime and other runtimes", "pt2": "for PyTorch alone: torch.export.load"}
+
+
+@takes_run
+def export(
+    run: RunPath = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="onnx (for onnxruntime and other runtimes) or pt2 (for PyTorch alone: torch.export.load).",
+            metavar="FORMAT",
+            autocompletion=lambda: list(FORMATS.items()),
+        ),
+    ] = "onnx",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write. Default: export/onnx or export/pt2 in the run folder.",
+            metavar="DIR",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    force: Force = False,
+    accept_changes: AcceptChanges = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write encoder and decoder to files that run without lso, and check that they compute the same.
+
+    Autoregressive decoders become (z, x) -> the logits of each pixel or
+    token. model.json beside them says what goes in and comes out.
+    """
+    console = Console(json=json, quiet=quiet)
+    training = open_training(run, console, accept_changes=accept_changes)
+    if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
+    console.loading()
+    from lso.tasks.export import CHECKED_CODES, TOLERANCE, describe_part
+    from lso.tasks.export import export as export_model
+
+    done = export_model(training, to, out=out)  # type: ignore[arg-type]
+    console.emit(
+        {
+            "run": training.path,
+            "folder": done.folder,
+            "files": done.files,
+            **{key: done.card[key] for key in ("encoder", "decoder", "checked")},
+        }
+    )
+    parts = ("encoder", "decoder")
+    console.table(
+        ("part", "file", "size", "from", "to"), [describe_part(done, part) for part in parts if "file" in done.card[part]]
+    )
+    for part in parts:
+        if reason := done.card[part].get("missing") or done.card[part].get("note"):
+            console.note(f"{part}: {reason}")
+    worst = max(done.differences, key=lambda one: one.relative)
+    console.result(
+        f"equal to the model on {CHECKED_CODES} codes: the largest difference is {worst.absolute:.2g} "
+        f"({worst.part}, {worst.output}), {worst.relative:.2g} of its largest value; accepted: {TOLERANCE:g}"
+    )
+    console.result(display_path(done.folder))
