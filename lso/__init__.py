@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from lso.vae.metrics.evaluation import Metrics as Metrics
     from lso.vae.models.vae import VAE as VAE
     from lso.vae.runs import Run as Run
+    from lso.vae.tensorboard import TensorBoard as TensorBoard
 
 __version__ = "0.2.0"
 
@@ -73,6 +74,7 @@ __getattr__, __dir__, __all__ = attach(
         "Run": "lso.vae.runs",
         "SearchConfig": "lso.tasks.search.options",
         "SearchResult": "lso.black_box.result",
+        "TensorBoard": "lso.vae.tensorboard",
         "VAE": "lso.vae.models.vae",
         "Workers": "lso.black_box.workers",
         "evaluate": "lso.tasks.training.experiment",

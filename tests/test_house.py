@@ -28,7 +28,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "objectives inference checkpoint",
         "checkpoint_selection",
         "metrics runs",
-        "training",
+        "training tensorboard",
     ),
     "lso": (
         "_botorch optimizers space decoders",

@@ -22,6 +22,9 @@ class Event:
         warning: whether the sentence is a warning.
         source: the object that it happened to, for those who know the kind of work: the `lso.vae.runs.Run` of a
             training, the objective of a search.
+        model: after an epoch, the `lso.vae.models.vae.VAE` in training as it is now, in the main process; to be read
+            only, and left in the mode it is in.
+        posterior: after an epoch, the posteriors of the validation data, in the main process.
     """
 
     work: str
@@ -32,6 +35,8 @@ class Event:
     text: str = ""
     warning: bool = False
     source: Any = None
+    model: Any = None
+    posterior: Any = None
 
 
 class Callback:
@@ -59,7 +64,7 @@ class Callback:
         """Called after an epoch of a training, with its row of metrics.jsonl as ``values``.
 
         Args:
-            event: the epochs done and planned, and the row.
+            event: the epochs done and planned, the row, the model and the posteriors of the validation data.
         """
 
     def on_evaluation(self, event: Event) -> None:

@@ -352,7 +352,15 @@ def _end_epoch(trainer: Trainer) -> None:
         lines=lines,
     )
     event = training_event(trainer, **row)
-    trainer.callback.on_epoch(replace(event, done=position.epoch, total=config.protocol.epochs))
+    trainer.callback.on_epoch(
+        replace(
+            event,
+            done=position.epoch,
+            total=config.protocol.epochs,
+            model=trainer.state.model if is_main_process() else None,
+            posterior=q,
+        )
+    )
 
 
 def _validated(trainer: Trainer) -> tuple[dict[str, Any], Posterior | None]:
