@@ -115,7 +115,18 @@ def _print_version(requested: bool | None) -> None:
         from lso import __version__
 
         typer.echo(f"lso {__version__}")
+        typer.echo(_describe_torch())
         raise typer.Exit
+
+
+def _describe_torch() -> str:
+    """The version of PyTorch, and the device on which commands compute by default."""
+    try:
+        import torch
+    except ImportError as error:  # e.g. a library of the system is missing: `lso doctor` says more
+        return f"torch cannot be imported ({error})"
+    name = f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu"
+    return f"torch {torch.__version__}, device {name}"
 
 
 @functools.cache
@@ -162,7 +173,12 @@ def options(
     ] = False,
     version: Annotated[
         bool | None,
-        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version",
+            help="Print the versions of lso and torch and the device, and exit.",
+            callback=_print_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     """Options before the command."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lso.vae.errors import UsageError
+from lso.vae.errors import UsageError, unknown_name
 from lso.vae.utils.lazy import resolve
 
 # Headings in --help.
@@ -172,7 +172,31 @@ TimeLimit = Annotated[
 ]
 
 
+# Values of --log: what curves are written for -> "module:class" of the callback.
+LOGGERS = {"tensorboard": "lso.vae.tensorboard:TensorBoard"}
+Log = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        help="Write the curves of each training for a viewer, too: tensorboard (event files in the run folder).",
+        metavar="NAME",
+        show_default=False,
+        autocompletion=lambda: [(name, "") for name in LOGGERS],
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
 # --- reading values --------------------------------------------------------------------------------------------------
+
+
+def loggers(name: str | None) -> list[Any]:
+    """The callbacks that ``--log`` asks for, none without it; one whose package is missing is refused."""
+    if name is None:
+        return []
+    if name not in LOGGERS:
+        raise unknown_name("logger", name, LOGGERS)
+    return [resolve(LOGGERS[name])()]
 
 
 def pixel_changes(

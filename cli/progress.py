@@ -96,9 +96,10 @@ def run_all(
     *,
     console: Console,
     signals: Signals,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> "tuple[list[Member], str | None]":
-    """`lso.tasks.training.multi_run.train_all` with its progress shown; a signal stops it cleanly.
+    """`lso.tasks.training.multi_run.train_all` with its progress shown, also to ``callbacks``; a signal stops it cleanly.
 
     The results and the other arguments are those of `train_all`.
     """
@@ -106,5 +107,5 @@ def run_all(
 
     console.note(f"{pluralize(len(planned), 'training')} in {display_path(root)}; those finished there are kept")
     signals.listen()
-    with show_work(console, StopRequests(signals)) as callback:
+    with show_work(console, *callbacks, StopRequests(signals)) as callback:
         return train_all(planned, root, spec=evaluation, longer=True, callback=callback, **options)

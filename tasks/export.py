@@ -60,7 +60,7 @@ class ExportedModel:
 
     Args:
         folder: where they are.
-        card: the content of model.json: names, shapes and meaning of inputs and outputs, the vocabulary of text, hashes.
+        card: the content of model.json: names, shapes and meaning of inputs and outputs, the tokens of text, hashes.
         differences: of each output from the model's own.
     """
 

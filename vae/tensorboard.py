@@ -31,7 +31,7 @@ GROUPS: Mapping[str, str] = {
     "gradient_norm": "train",
     "seconds": "time",
 }
-NOT_DRAWN = ("epoch", "step", "watched")  # the axis, and a copy of another number
+NOT_DRAWN = ("epoch", "step", "watched", "mi_batch")  # the axis, a copy of another number, and a constant
 
 
 class TensorBoard(Callback):
@@ -41,8 +41,8 @@ class TensorBoard(Callback):
     units, learning rate, KL weight), the KL of each latent dimension in nats, and every few epochs what the decoder
     makes of the same draws from the prior: images, or texts. Of a search: the values, the best one and the best typical
     one, by call or step. The training computes the same bits as without it. A training that is resumed goes on with the
-    same curves: what was logged after its last checkpoint is taken back; where nothing was logged before, the numbers of earlier
-    epochs are added.
+    same curves: what was logged after its last checkpoint is taken back; where nothing was logged before, the numbers
+    of earlier epochs are added.
 
     Args:
         folder: where to write; None is ``tensorboard/`` in the run folder, also of each training of a sweep. A search
@@ -60,7 +60,12 @@ class TensorBoard(Callback):
                 "logging to TensorBoard needs the package tensorboard, which is not installed",
                 "Install it: pip install 'lso[tensorboard]'",
             )
-        require(images >= 0 and images_every >= 1, "images >= 0 and images_every >= 1", (images, images_every), "0 images: none.")
+        require(
+            images >= 0 and images_every >= 1,
+            "images >= 0 and images_every >= 1",
+            (images, images_every),
+            "0 images: none.",
+        )
         self._folder = None if folder is None else Path(folder)
         self._images, self._images_every = images, images_every
         self._writers: dict[tuple[str, str], Any] = {}  # by kind of work and name

@@ -63,7 +63,8 @@ def export(
     )
     parts = ("encoder", "decoder")
     console.table(
-        ("part", "file", "size", "from", "to"), [describe_part(done, part) for part in parts if "file" in done.card[part]]
+        ("part", "file", "size", "from", "to"),
+        [describe_part(done, part) for part in parts if "file" in done.card[part]],
     )
     for part in parts:
         if reason := done.card[part].get("missing") or done.card[part].get("note"):

@@ -15,12 +15,14 @@ from lso.cli.options import (
     Device,
     IwSamples,
     Json,
+    Log,
     Quiet,
     TestLimit,
     TimeLimit,
     Trust,
     Verbose,
     completion,
+    loggers,
     seconds,
 )
 from lso.cli.signals import Signals
@@ -82,6 +84,7 @@ def sweep(
     time_limit: TimeLimit = None,
     trust: Trust = False,
     accept_changes: AcceptChanges = False,
+    log: Log = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -111,8 +114,9 @@ def sweep(
     console.loading()
     from lso.cli.progress import run_all
 
+    callbacks = loggers(log)
     with Signals() as signals:
-        options: dict[str, Any] = {"device": device, "seconds": limit, "together": together}
+        options: dict[str, Any] = {"device": device, "seconds": limit, "together": together, "callbacks": callbacks}
         _, reason = run_all(planned, root, evaluation, console=console, signals=signals, **options)
     members = run_set.read_members(sweeps.add_finished(planned, root, evaluation), root, evaluation)
     page = sweeps.write_sweep_report(members, root, evaluation)

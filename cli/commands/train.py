@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -20,11 +20,13 @@ from lso.cli.options import (
     ConfigFile,
     Device,
     Json,
+    Log,
     Quiet,
     TimeLimit,
     Trust,
     Verbose,
     complete_runs,
+    loggers,
     seconds,
 )
 from lso.cli.run_argument import takes_run
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from lso.vae.data.dataset import Dataset
     from lso.vae.runs import Run
     from lso.vae.training.loop import Limits
+
+LOG_FOLDER = "tensorboard"  # `lso.vae.tensorboard.FOLDER`, whose module imports torch
 
 Resume = Annotated[
     Path | None,
@@ -73,6 +77,7 @@ def train(
     time_limit: TimeLimit = None,
     trust: Trust = False,
     accept_changes: AcceptChanges = False,
+    log: Log = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -115,17 +120,19 @@ def train(
     console.loading()
     from lso.vae.training.loop import Limits
 
-    limits = Limits(steps=max_steps, seconds=limit)
+    limits, callbacks = Limits(steps=max_steps, seconds=limit), loggers(log)
     with Signals() as signals:
         run = (
-            _continue(run, device, console, signals, limits)
+            _continue(run, device, console, signals, limits, callbacks)
             if resume
-            else _train_new(full, out, device, console, signals, limits)
+            else _train_new(full, out, device, console, signals, limits, callbacks)
         )
     if not is_main_process():
         # torch's clean-up at exit aborted in one of six such processes, which ends the main process too: skip it.
         sys.stderr.flush()
         os._exit(signals.exit_code)
+    if (run.path / LOG_FOLDER).is_dir():
+        console.note(f"curves: tensorboard --logdir {quote(display_path(run.path / LOG_FOLDER))}")
     _conclude(run, console)
     if signals.exit_code:
         raise typer.Exit(signals.exit_code)
@@ -146,6 +153,7 @@ def _train_new(
     console: Console,
     signals: Signals,
     limits: "Limits",
+    callbacks: "Sequence[Callback]",
 ) -> "Run":
     from lso.cli.progress import show_reading
     from lso.tasks.datasets.loading import load_dataset
@@ -154,23 +162,32 @@ def _train_new(
     experiment.resolve_device(device)
     with show_reading(console) as reading:
         dataset = load_dataset(full.data, full.protocol.binarize, full.seed, progress=reading, trust=True)
-    with _training_progress(console, signals, dataset) as callback:
+    with _training_progress(console, signals, callbacks, dataset) as callback:
         return experiment.train_planned(full, dataset, out=out, device=device, callback=callback, limits=limits)
 
 
-def _continue(run: "Run", device: str, console: Console, signals: Signals, limits: "Limits") -> "Run":
+def _continue(
+    run: "Run",
+    device: str,
+    console: Console,
+    signals: Signals,
+    limits: "Limits",
+    callbacks: "Sequence[Callback]",
+) -> "Run":
     from lso.tasks.training import experiment
 
     if run.info["status"] == "finished":
         console.note(f"{display_path(run.path)} is already finished: there is nothing to do")
         return experiment.resume(run)
-    with _training_progress(console, signals) as callback:
+    with _training_progress(console, signals, callbacks) as callback:
         return experiment.resume(run, device=device, callback=callback, limits=limits)
 
 
 @contextmanager
-def _training_progress(console: Console, signals: Signals, dataset: "Dataset | None" = None) -> "Iterator[Callback]":
-    """The callback of a training: the main process shows progress, and all processes stop on a signal."""
+def _training_progress(
+    console: Console, signals: Signals, callbacks: "Sequence[Callback]", dataset: "Dataset | None" = None
+) -> "Iterator[Callback]":
+    """The callback of a training: the main process shows progress and logs, and all processes stop on a signal."""
     from lso.cli.progress import StopRequests, show_work
     from lso.vae.callbacks import Callback, Event
 
@@ -181,7 +198,7 @@ def _training_progress(console: Console, signals: Signals, dataset: "Dataset | N
     if not is_main_process():
         yield StopRequests(signals)
         return
-    with show_work(console, Announce(), StopRequests(signals)) as callback:
+    with show_work(console, Announce(), *callbacks, StopRequests(signals)) as callback:
         yield callback
 
 
