@@ -99,7 +99,7 @@ def run_all(
     callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> "tuple[list[Member], str | None]":
-    """`lso.tasks.training.multi_run.train_all` with its progress shown, also to ``callbacks``; a signal stops it cleanly.
+    """`lso.tasks.training.multi_run.train_all`, its progress shown and told to ``callbacks``; a signal stops it.
 
     The results and the other arguments are those of `train_all`.
     """

@@ -484,7 +484,7 @@ def describe_part(done: ExportedModel, part: str) -> list[str]:
     card = done.card[part]
     size = (done.folder / card["file"]).stat().st_size
     ends = ["  ".join(f"{one['name']} ({', '.join(map(str, one['shape']))})" for one in card[key]) for key in ENDS]
-    return [part, card["file"], f"{size / 1e6:.2f} MB", *ends]
+    return [part, card["file"], f"{size / 1e6:z.2f} MB", *ends]
 
 
 def _dtype(value: Tensor) -> str:

@@ -71,7 +71,11 @@ class TensorBoard(Callback):
         self._writers: dict[tuple[str, str], Any] = {}  # by kind of work and name
 
     def on_start(self, event: Event) -> None:
-        """Open an event file for a training or a search."""
+        """Open an event file for a training or a search.
+
+        Args:
+            event: the work; its ``source`` says where its run folder is.
+        """
         if not is_main_process() or not (isinstance(event.source, Run) or event.work in SEARCHES):
             return
         folder = self._place(event)
@@ -83,7 +87,11 @@ class TensorBoard(Callback):
             _write_row(writer, row)
 
     def on_epoch(self, event: Event) -> None:
-        """Log the numbers of an epoch."""
+        """Log the numbers of an epoch.
+
+        Args:
+            event: the row of metrics.jsonl, the model and the posteriors of the validation data.
+        """
         if (writer := self._writers.get((event.work, event.name))) is None:
             return
         _write_row(writer, event.values)
@@ -95,16 +103,28 @@ class TensorBoard(Callback):
         writer.flush()
 
     def on_step(self, event: Event) -> None:
-        """Log the best value of a gradient search."""
+        """Log the best value of a gradient search.
+
+        Args:
+            event: the steps done, and the best value so far.
+        """
         if event.work in SEARCHES:
             self._write_values(event, event.done)
 
     def on_evaluation(self, event: Event) -> None:
-        """Log the value of a call of the score, and the best so far."""
+        """Log the value of a call of the score, and the best so far.
+
+        Args:
+            event: the number of calls and the values.
+        """
         self._write_values(event, int(event.values["calls"]))
 
     def on_end(self, event: Event) -> None:
-        """Close the event file."""
+        """Close the event file.
+
+        Args:
+            event: the work that ended.
+        """
         if (writer := self._writers.pop((event.work, event.name), None)) is not None:
             writer.close()
 

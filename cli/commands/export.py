@@ -1,7 +1,7 @@
 """``lso export``: write a trained model to files that other programs run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,7 +10,9 @@ from lso.cli.options import OUTPUT, AcceptChanges, Force, Json, Quiet, RunPath
 from lso.cli.output_paths import open_training
 from lso.cli.run_argument import takes_run
 from lso.vae.errors import UsageError
+from lso.vae.utils.validation import convert
 
+FormatName = Literal["onnx", "pt2"]  # copy of `lso.tasks.export.ExportFormat`, whose module imports torch
 FORMATS = {"onnx": "for onnxruntime and other runtimes", "pt2": "for PyTorch alone: torch.export.load"}
 
 
@@ -45,6 +47,7 @@ def export(
     token. model.json beside them says what goes in and comes out.
     """
     console = Console(json=json, quiet=quiet)
+    chosen = convert(to, FormatName, "--to")
     training = open_training(run, console, accept_changes=accept_changes)
     if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
@@ -52,7 +55,7 @@ def export(
     from lso.tasks.export import CHECKED_CODES, TOLERANCE, describe_part
     from lso.tasks.export import export as export_model
 
-    done = export_model(training, to, out=out)  # type: ignore[arg-type]
+    done = export_model(training, chosen, out=out)
     console.emit(
         {
             "run": training.path,

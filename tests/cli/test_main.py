@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import Result
 
+from lso import __version__
 from lso.cli import main
 from lso.cli.commands import COMMANDS, GROUPS
 from lso.cli.commands import list as list_command
@@ -81,7 +83,35 @@ def test_alone_it_prints_help_with_every_command(lso: Callable[..., Result]) -> 
 
 
 def test_version(lso: Callable[..., Result]) -> None:
-    assert lso("--version").stdout.startswith("lso ")
+    """And which PyTorch would compute where."""
+    first, second = lso("--version").stdout.splitlines()
+    assert first == f"lso {__version__}" and second.startswith(f"torch {torch.__version__}, device c")
+
+
+@pytest.mark.parametrize(
+    ("typed", "known"),
+    [
+        ("lso tr", {"train", "traverse"}),
+        ("lso benchmark ", {"image-targets", "lagging"}),
+        ("lso train --method ne", {"ne-vae-se", "ne-vae-lp"}),
+        ("lso train --log ", {"tensorboard"}),
+        ("lso export --to ", {"onnx", "pt2"}),
+        ("lso optimize --model runs/d", {"runs/digits"}),
+        ("lso evaluate runs/", {"runs/digits"}),
+    ],
+)
+@pytest.mark.usefixtures("run")
+def test_the_shell_completes_commands_names_and_runs(
+    typed: str, known: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the function that `lso --show-completion bash` prints asks for them."""
+    monkeypatch.setenv("_LSO_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - (not typed.endswith(" "))))
+    monkeypatch.setattr(sys, "argv", ["lso"])
+    with pytest.raises(SystemExit):
+        main.run_command_line()
+    assert set(capsys.readouterr().out.split()) == known
 
 
 def test_an_unknown_command_or_option_is_wrong_usage(lso: Callable[..., Result]) -> None:
