@@ -15,7 +15,9 @@ is asked for:
 
     lso sample zoo:digits-alive
     lso optimize --model zoo:digits-alive --target test:20 --optimizer adam
-    lso optimize --model zoo:expressions-alive --budget 100
+    lso optimize --model zoo:expressions-alive --task expressions --budget 100
+
+or in Python:
 
     import lso
     model = lso.load("zoo:digits-alive")       # the VAE
