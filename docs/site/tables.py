@@ -1,4 +1,4 @@
-"""Tables and figures that pages take from the code and from docs/log.md, so that they cannot drift: no mkdocs here."""
+"""Tables that pages take from the code and from docs/log.md, so that they cannot drift: no mkdocs here."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -60,12 +60,6 @@ def error_rates() -> str:
     return markdown_table(columns, rows)
 
 
-def study(cell: str) -> str:
-    """One count of the study: its subject and column, as ``searches 1`` -> ``3 of 64``."""
-    subject, _, column = cell.rpartition(" ")
-    return study_rows()[subject][int(column)].partition(" = ")[0]
-
-
 def _in_words(rate: str) -> str:
     """``3 of 64 = 4.7 % [1.0, 13.1]`` as ``3 of 64 (1 to 13 %)``."""
     shown = re.fullmatch(r"(\d+ of \d+) = [\d.]+ % \[([\d.]+), ([\d.]+)\]", rate)
@@ -100,22 +94,5 @@ def rule_in_words(rule: Rule[Any]) -> str:
     )
 
 
-def value(name: str) -> str:
-    """A constant of the code, ``module:NAME`` or ``module:NAME.attribute``; after a space ``%`` shows it in percent."""
-    path, _, form = name.partition(" ")
-    module, _, attributes = path.partition(":")
-    first, *rest = attributes.split(".")
-    found = resolve(f"{module}:{first}")
-    for one in rest:
-        found = getattr(found, one)
-    return f"{found * 100:g} %" if form == "%" else f"{found:g}"
-
-
-# What a page writes between double braces, before its argument: {{ list methods }}, {{ value lso.space:... % }}.
-MARKS: Mapping[str, Callable[..., str]] = {
-    "list": listed,
-    "rules": rules,
-    "value": value,
-    "study": study,
-    "error rates": error_rates,
-}
+# What a page writes between double braces, with its argument: {{ list methods }}, {{ rules search }}.
+MARKS: Mapping[str, Callable[[str], str]] = {"list": listed, "rules": rules}

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from docs.site import command_pages, tables
+from lso.analysis.latent_dimensions import WEAK_BELOW
+from lso.analysis.verdict import REENCODING_RATIO
 from lso.cli.commands import COMMANDS
+from lso.space import MAX_TYPICAL_PERCENTILE
+from lso.vae.metrics.collapse import COLLAPSED_SHARE, INFORMATION, INFORMATION_IN_FEW, MIN_DIMENSION_NATS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-MARK = r"\{\{ (" + "|".join(tables.MARKS) + r")(?: ([^}]+?))? \}\}"
+MARK = r"\{\{ (" + "|".join(tables.MARKS) + r") ([^}]+) \}\}"
 PAGES = {"lso": "python.md", "lso.vae": "vae.md", "lso.tasks": "tasks.md"}
 
 
@@ -60,7 +64,33 @@ def test_readme_gives_the_error_rates_of_the_log() -> None:
     assert f"{wrong} of them passed" in readme and f"{sound} are sound: {said} doubted" in readme
 
 
-def test_what_pages_take_from_code_and_log_is_there() -> None:
+def test_concepts_give_the_error_rates_of_the_log() -> None:
+    page = (DOCS / "concepts.md").read_text(encoding="utf-8")
+    assert tables.error_rates() in page, f"write this table there:\n{tables.error_rates()}"
+    rows = tables.study_rows()["searches"]
+    assert f"{rows[5].partition(' = ')[0]} bad targets" in page and f"{rows[2].partition(' = ')[0]} sound" in page
+
+
+# Sentences of docs/concepts.md with a threshold, and the constant that it is.
+THRESHOLDS = {
+    "under {:g} nat the model has **collapsed**": INFORMATION.doubt,
+    "under {:g} nats in fewer than": INFORMATION_IN_FEW.doubt,
+    "fewer than {:.0%} of the dimensions": COLLAPSED_SHARE,
+    "under {:g} nats its codes carry **little**": INFORMATION.care,
+    "its mean KL is at least {:g} nats": MIN_DIMENSION_NATS,
+    "its squared effect is under {:.0%} of the largest": WEAK_BELOW,
+    "what {:.1%} of prior draws have": MAX_TYPICAL_PERCENTILE,
+    "more than {:g} times the one of prior draws": REENCODING_RATIO.care,
+}
+
+
+@pytest.mark.parametrize("sentence", THRESHOLDS)
+def test_concepts_give_the_thresholds_of_the_code(sentence: str) -> None:
+    page = " ".join((DOCS / "concepts.md").read_text(encoding="utf-8").split())
+    assert sentence.format(THRESHOLDS[sentence]).replace("%", " %") in page
+
+
+def test_what_pages_take_from_the_code_is_there() -> None:
     for page in DOCS.rglob("*.md"):
         for mark, argument in re.findall(MARK, page.read_text(encoding="utf-8")):
-            assert tables.MARKS[mark](*filter(None, [argument])), f"{page.name}: {mark} {argument}"
+            assert tables.MARKS[mark](argument), f"{page.name}: {mark} {argument}"
