@@ -75,7 +75,11 @@ AcceptChanges = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite --out if it exists.", rich_help_panel=OUTPUT)]
 Device = Annotated[
-    str, typer.Option(help="Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N.", metavar="NAME")
+    str,
+    typer.Option(
+        help="Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N. (lso.load in Python: cpu.)",
+        metavar="NAME",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Random seed.", metavar="N", min=0)]
 PictureOut = Annotated[
@@ -93,7 +97,7 @@ HowDrawn = Annotated[
         "--how",
         help="Images: mean (the expected image), sample (a draw) or greedy (the likeliest value of each pixel); "
         "default: mean, or sample where the decoder is autoregressive. Text: greedy, sample or beam (beam search); "
-        "default: greedy, and sample for draws from the prior.",
+        "default: greedy (as lso.Generation in Python), and sample for draws from the prior.",
         metavar="WORD",
         show_default=False,
     ),

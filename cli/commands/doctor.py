@@ -31,7 +31,9 @@ DoctorRun = Annotated[
 
 
 @takes_run
-def doctor(run: DoctorRun = None, trust: Trust = False, accept_changes: AcceptChanges = False, json: Json = False) -> None:
+def doctor(
+    run: DoctorRun = None, trust: Trust = False, accept_changes: AcceptChanges = False, json: Json = False
+) -> None:
     """Check the installation: versions, devices, folders, missing packages. With RUN, say what is wrong with a run."""
     console = Console(json=json)
     console.loading()

@@ -89,7 +89,7 @@ def train(
     torchrun --nproc-per-node 2 -m lso train ...
     """
     from lso.cli.output_paths import open_training
-    from lso.tasks.training.plan import plan
+    from lso.tasks.training.plan import explain_method, plan
     from lso.vae.runs import choose_folder
 
     console = Console(json=json, quiet=quiet or not is_main_process(), verbose=verbose)
@@ -110,13 +110,10 @@ def train(
 
             run = lengthen(run, epochs)
     else:
-        if "method" not in values and config is None:
-            raise UsageError(
-                "no method given",
-                "Choose one, for example: lso train --method ne-vae-se (`lso list methods` shows all)",
-            )
         full = plan(values, config, trust)  # mistakes show before PyTorch is loaded
         choose_folder("", out)
+        if taken := explain_method(values, config, full):
+            console.note(taken)
     console.loading()
     from lso.vae.training.loop import Limits
 

@@ -83,7 +83,8 @@ def optimize(
         optimizer: row of `lso.optimizers.BLACK_BOX_OPTIMIZERS`, optionally with options (``"turbo:guard=none"``), or an
             optimizer not yet used.
         budget: unique valid decoded objects to be scored. Duplicates are answered from memory and cost nothing.
-        batch: codes proposed together; asynchronously, calls running at once.
+        batch: codes proposed together; asynchronously, calls running at once. 1 makes the most of each call; the
+            command line proposes 4, so that ``--workers`` have work.
         executor: None scores in this process. Otherwise an executor as in `concurrent.futures`, or a function that
             makes one, which is called again when an executor breaks; calls lost with an executor are recorded as lost.
             Score and data must be picklable for other processes.

@@ -81,7 +81,8 @@ def weighted_retraining(
         callback: progress and stop requests.
         progress: whether to draw it, with rich: on a terminal, in a notebook or as lines.
         facts: what else is to stand in run.json.
-        **config: fields of `RetrainingConfig`; others are options of the optimizer.
+        **config: fields of `RetrainingConfig`; others are options of the optimizer. Defaults are the published ones
+            (budget 500, batch 1); those of the command line are of all its black-box searches (100 and 4).
     Returns:
         The result; with status ``stopped`` it can be gone on with.
     Raises:

@@ -132,14 +132,20 @@ class BlackBoxConfig:
     options: Mapping[str, Any] = setting(dict, "Options of the optimizer.")
     budget: int = setting(
         100,
-        "Number of different valid objects to score. Default: 100.",
+        "Number of different valid objects to score. Default: 100 (lso.weighted_retraining in Python: 500, as "
+        "published).",
         heading=BLACK_BOX,
         implied=True,
         changeable=True,
         least=1,
         remedy="It counts unique valid decoded objects.",
     )
-    batch: int = setting(4, "Number of codes proposed at a time.", heading=BLACK_BOX, least=1)
+    batch: int = setting(
+        4,
+        "Number of codes proposed at a time (lso.optimize and lso.weighted_retraining in Python: 1).",
+        heading=BLACK_BOX,
+        least=1,
+    )
     workers: int = setting(
         0,
         "Number of processes that compute the score; 0: it is computed in this one.",

@@ -10,10 +10,10 @@ import torch
 
 from lso.tasks.datasets.loading import load_dataset, model_inputs
 from lso.tasks.datasets.overlap import add_overlap
-from lso.tasks.training.plan import Settings, merge
+from lso.tasks.training.plan import Settings, explain_method, merge
 from lso.tasks.training.plan import plan as plan
 from lso.vae import checkpoint, runs
-from lso.vae.callbacks import Callback, StepCallback, as_callback, count_steps
+from lso.vae.callbacks import Callback, Event, StepCallback, as_callback, count_steps
 from lso.vae.config.architectures import Kind
 from lso.vae.config.methods import Method
 from lso.vae.config.training import TrainConfig
@@ -33,8 +33,8 @@ from lso.vae.training.state import Trainer, restore
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock
 from lso.vae.utils.trust import Trust
+from lso.vae.utils.user_module import is_user_module, architecture_name, remember
 from lso.vae.zoo import refuse_changes
-from lso.vae.utils.user_module import is_user_module, name_of, remember
 
 IN_MEMORY = "given"  # task of a run whose dataset came as tensors
 DEFAULTS_TASK: dict[Kind, str] = {"image": "arrays", "sequence": "text"}  # the task that it takes its defaults from
@@ -86,10 +86,11 @@ def train(
     """Train a VAE into a new run folder and write its report.
 
     Arguments that are None take their values from ``config``, then from the task, then from the method. Without any,
-    a plain VAE with 32 latents is trained on the embedded digits with seed 0.
+    ``ne-vae-se`` with 32 latents is trained on the embedded digits with seed 0, as `lso train` does.
 
     Args:
-        method: ``"name"``, ``"name:key=value,..."`` or a built method.
+        method: ``"name"``, ``"name:key=value,..."`` or a built method. None takes the one to begin with for the kind of
+            data (``ne-vae-se`` for images, ``beta-vae:beta=0.05`` for sequences) and tells the callback so (`on_log`).
         task: row of `lso.tasks.TASKS`.
         data: file or folder in the task's format; without ``task`` the task is inferred from it.
         arch: row of `lso.vae.ARCHITECTURES`.
@@ -127,12 +128,14 @@ def train(
     if model is not None:
         if arch is not None:
             raise UsageError(f"expected a model or an arch, got both (arch={arch!r})", "Give one of them.")
-        name = name_of(model)
+        name = architecture_name(model)
         given["architecture"]["name"] = name
         remember(name, model)
     if dataset is not None:
         given["data"] = {**given["data"], "task": DEFAULTS_TASK[dataset.kind]}
-    full = plan(merge(settings or {}, {k: v for k, v in given.items() if v != {}}), config, trust)
+    chosen = merge(settings or {}, {k: v for k, v in given.items() if v != {}})
+    full = plan(chosen, config, trust)
+    taken = explain_method(chosen, config, full)
     if dataset is None:
         resolve_device(device)  # mistakes show before the data are read, which can take a while
         runs.choose_folder("", out)
@@ -142,6 +145,8 @@ def train(
         own = {"tokenizer": split["name"]} if (split := dataset.provenance.get("tokenizer")) else {}
         full = dataclasses.replace(full, data=dataclasses.replace(full.data, task=IN_MEMORY, **own))
     with draw_progress(as_callback(callback), progress) as seen:
+        if taken and is_main_process():
+            seen.on_log(Event(work="training", text=taken))
         return train_planned(full, dataset, out=out, device=device, callback=seen, limits=limits)
 
 
@@ -325,7 +330,7 @@ def load(run: str | Path | Run, device: str = "cpu", *, model: Any = None, trust
 
     Args:
         run: the run, its folder, or a model.safetensors file.
-        device: device of the model.
+        device: device of the model: the CPU, where tensors of yours are, unless told otherwise (commands: auto).
         model: the module of your own that the run was trained with, as `train` takes it, where it cannot be imported;
             a copy gets the weights of the run, and this process opens the run by it from now on.
         trust: whether the module that the run names may be imported, if ``run`` is a path.

@@ -8,7 +8,7 @@ from typing import Any
 from lso.tasks.datasets.tokenizers import TOKENIZERS
 from lso.tasks.task import check_settings, fill_defaults, infer_task, likelihood_for, require_path, task
 from lso.vae.config.architectures import ARCHITECTURES, architecture
-from lso.vae.config.methods import Method, method, parse_method
+from lso.vae.config.methods import RECOMMENDED, Method, Recommendation, method, parse_method
 from lso.vae.config.protocol import Protocol
 from lso.vae.config.training import TrainConfig, from_dict, load_config
 from lso.vae.errors import UsageError
@@ -24,7 +24,8 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
 
     Args:
         settings: nested partial values as in `config.from_dict`; ``method`` may be ``"name:key=value"``, and
-            ``parameters`` replace the defaults of method parameters that it leaves out.
+            ``parameters`` replace the defaults of method parameters that it leaves out. Without a method, that of
+            `RECOMMENDED` for the kind of data is taken (`explain_method` says so).
         file: a TOML file, or None.
         trust: which code named by the file may run; code that the settings name comes from the user and is trusted.
     Returns:
@@ -32,7 +33,7 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
     """
     own = {name: value for name, value in settings.items() if name != METHOD_PARAMETERS}
     values = merge(load_config(file) if file else {}, own)
-    chosen = values.setdefault("method", {"name": "vae"})
+    chosen = values.setdefault("method", _recommended(values).method)
     if isinstance(chosen, str):
         chosen = parse_method(chosen, settings.get(METHOD_PARAMETERS, {}))
     if isinstance(chosen, Method):
@@ -69,6 +70,27 @@ def plan(settings: Settings, file: str | Path | None = None, trust: Trust = Fals
 
 def _is_drawn(data: Mapping[str, Any]) -> bool:
     return bool(data.get("task")) and str(data["path"]) == task(str(data["task"])).drawn
+
+
+def explain_method(settings: Settings, file: str | Path | None, full: TrainConfig) -> str:
+    """Which method `plan` took because none was given, and why, as one line; empty where one was given.
+
+    Args:
+        settings: as `plan` got them.
+        file: as `plan` got it.
+        full: what `plan` made of them.
+    """
+    if "method" in settings or (file and "method" in load_config(file)):
+        return ""
+    row = RECOMMENDED[full.kind]
+    return f"No method was given: taking {row.method}, the one to begin with for {full.kind}s ({row.reason})."
+
+
+def _recommended(values: Settings) -> Recommendation:
+    """The method for the kind of data that the values name."""
+    data = values.get("data", {})
+    name, path = (data.get("task"), data.get("path")) if isinstance(data, Mapping) else (None, None)
+    return RECOMMENDED[task(str(name or (infer_task(path) if path else "digits"))).kind]
 
 
 def merge(base: Settings, over: Settings) -> dict[str, Any]:

@@ -28,10 +28,6 @@ def refused(result: Result, code: int, *words: str) -> None:
         assert word in " ".join(lines[-2:])
 
 
-def test_no_method(lso: Lso) -> None:
-    refused(lso("train"), 2, "no method given", "lso list methods")
-
-
 def test_an_unknown_method_with_the_nearest_name(lso: Lso) -> None:
     refused(lso("train", "--method", "ne-vae-sq"), 2, "unknown method 'ne-vae-sq'", "Did you mean 'ne-vae-se'?")
 

@@ -242,6 +242,26 @@ METHODS: Mapping[str, MethodSpec] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """A row of `RECOMMENDED`: the method of a training for which none was named."""
+
+    method: str
+    reason: str  # half a sentence, from docs/log.md
+
+
+RECOMMENDED: Mapping[Kind, Recommendation] = {
+    "image": Recommendation(
+        method="ne-vae-se",
+        reason="through a strong decoder its codes stayed alive where plain, skip and aggressive VAEs collapsed",
+    ),
+    "sequence": Recommendation(
+        method="beta-vae:beta=0.05",
+        reason="with the full KL weight codes carried under 1 nat, and searches found next to nothing",
+    ),
+}
+
+
 def method_specs(name: str) -> list[MethodSpec]:
     """The rows of `METHODS` that a name stands for: one, or several joined by ``+`` as in ``"sa-vae+skip-vae"``."""
     parts = [part.strip() for part in name.split("+")]

@@ -22,7 +22,8 @@ RENAMED_PROTOCOL = {"judge": "monitor", "judge_from": "monitor_from"}  # old nam
 
 # What stands above the sections of a configuration.
 METHOD = Setting(
-    help="Training method, e.g. ne-vae-se:weight=5. `lso list methods` shows all.",
+    help="Training method, e.g. ne-vae-se:weight=5. `lso list methods` shows all. Default: ne-vae-se for images, "
+    "beta-vae:beta=0.05 for sequences.",
     heading=MODEL,
     metavar="NAME[:KEY=VALUE,...]",
     table="lso.vae.config.methods:METHODS",

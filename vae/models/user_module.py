@@ -5,8 +5,8 @@ Its weights are stored once, under ``decoder.module``.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -45,12 +45,12 @@ def make_module(source: Any, architecture: Architecture, shape: tuple[int, ...],
     name = architecture.name
     if isinstance(source, nn.Module):
         try:
-            module: Any = copy.deepcopy(source).cpu()
+            module: Any = copy_network(source).cpu()
         except Exception as error:  # e.g. a module that holds a lock or a file
             words = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UsageError(
                 f"{name} cannot be copied ({words}), and each run trains a copy of its own",
-                "Keep locks, files and tensors with a history out of the module.",
+                "Keep locks, files and the like out of the module.",
             ) from error
     else:
         chosen = {"latent_dim": architecture.latent_dim} if architecture.latent_dim else {}
@@ -66,6 +66,24 @@ def make_module(source: Any, architecture: Architecture, shape: tuple[int, ...],
         )
     result: nn.Module = module.train()  # a copy of one that is in eval mode, too
     return result
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def copy_network(network: Network) -> Network:
+    """A copy that shares nothing with a network; results that it keeps of its last call lose their graph."""
+    kept = [value for part in network.modules() for value in _tensors_in(vars(part))]
+    memo = {id(value): value.detach().clone() for value in kept if value.grad_fn is not None}
+    return copy.deepcopy(network, memo)
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for part in parts:
+        yield from _tensors_in(part)
 
 
 def _require_interface(module: Any, name: str) -> None:
@@ -242,7 +260,7 @@ class ModuleDecoder(nn.Module):
 
 def weights_used(decoder: ModuleDecoder) -> tuple[set[str], set[str]]:
     """The names of the trainable weights that encode depends on, and of those that decode depends on."""
-    decoder = copy.deepcopy(decoder)  # a pass in train mode may move running statistics
+    decoder = copy_network(decoder)  # a pass in train mode may move running statistics
     weights = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
     device = next(iter(weights.values())).device if weights else torch.device("cpu")
     x = probe_data(decoder.kind, decoder.shape).to(device)
@@ -289,7 +307,7 @@ def fingerprint(decoder: ModuleDecoder, weights: Mapping[str, Tensor]) -> list[f
     Returns:
         The averages of the posterior means, their squares and the log-variances, then log p(x|z) of each datum, nats.
     """
-    twin = copy.deepcopy(decoder).cpu()
+    twin = copy_network(decoder).cpu()
     twin.load_state_dict(
         {name.removeprefix("decoder."): value for name, value in weights.items() if name.startswith("decoder.")}
     )

@@ -17,7 +17,7 @@ from lso.vae.config.methods import Method
 from lso.vae.distributions.categorical import one_hot
 from lso.vae.errors import LsoError, UsageError
 from lso.vae.models.dropout import uniform_shapes, use_dropout_noise
-from lso.vae.models.user_module import ModuleDecoder, probe_data, weights_used
+from lso.vae.models.user_module import ModuleDecoder, copy_network, probe_data, weights_used
 from lso.vae.models.vae import VAE
 from lso.vae.utils.random import generator, seed_globally
 
@@ -35,7 +35,7 @@ def check_module(model: VAE, method: Method) -> None:
         UsageError: for the first promise that it breaks, with what to do.
     """
     name = model.architecture.name
-    trial = copy.deepcopy(model)
+    trial = copy_network(model)
     decoder = trial.decoder
     assert isinstance(decoder, ModuleDecoder)
     with torch.random.fork_rng(devices=[]):

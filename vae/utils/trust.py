@@ -25,7 +25,8 @@ def require_trust(name: str, noun: str, trust: Trust, other: str = "") -> None:
         return
     raise UsageError(
         f"a file names the {noun} {name}, and to go on would import and run it",
-        f"If you trust that code: --trust (trust=True in Python), or {other or f'name it yourself where there is --{noun}'}.",
+        "If you trust that code: --trust (trust=True in Python), or "
+        f"{other or f'name it yourself where there is --{noun}'}.",
     )
 
 

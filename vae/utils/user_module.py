@@ -20,7 +20,7 @@ def is_user_module(name: str) -> bool:
     return ":" in name
 
 
-def name_of(model: Any) -> str:
+def architecture_name(model: Any) -> str:
     """The name by which a run records a module: where it, its class or the function that makes it can be imported.
 
     A text is returned as it is. What a script, a notebook or another function defines has a name that cannot be

@@ -199,6 +199,7 @@ def test_what_does_no_harm_is_accepted() -> None:
 
 def test_a_run_is_opened_by_its_module_alone(tmp_path: Path) -> None:
     run = train_model(config(), digits(), tmp_path / "r")
+    cut = train_model(config(), digits(), tmp_path / "s", limits=Limits(steps=1))
     with pytest.raises(UsageError, match="names the module"):
         run.model()  # this process was not given it, and the folder may be a stranger's
     model = Run(run.path, trust=True).model()
@@ -219,14 +220,14 @@ def test_a_run_is_opened_by_its_module_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="computes something else than in training"):
         run.model()
     with pytest.raises(UsageError, match="computes something else than in training"):
-        resume_training(train_model(config(), digits(), tmp_path / "s", limits=Limits(steps=1)), digits())
+        resume_training(cut, digits())
 
 
 def test_a_module_that_cannot_be_imported_has_to_be_given(tmp_path: Path) -> None:
     class Local(Pictures):
         pass
 
-    name = user_module.name_of(Local())
+    name = user_module.architecture_name(Local())
     user_module.remember(name, Local())
     chosen = replace(config(), architecture=architecture(name, 0))
     run = train_model(chosen, digits(), tmp_path / "r")
