@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from lso.cli.console import Console, display_path
-from lso.cli.options import OUTPUT, AcceptChanges, Force, Json, Quiet, RunPath
+from lso.cli.options import OUTPUT, AcceptChanges, Force, Json, Quiet, RunPath, Trust
 from lso.cli.output_paths import open_training
 from lso.cli.run_argument import takes_run
 from lso.vae.errors import UsageError
@@ -37,6 +37,7 @@ def export(
         ),
     ] = None,
     force: Force = False,
+    trust: Trust = False,
     accept_changes: AcceptChanges = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -48,7 +49,7 @@ def export(
     """
     console = Console(json=json, quiet=quiet)
     chosen = convert(to, FormatName, "--to")
-    training = open_training(run, console, accept_changes=accept_changes)
+    training = open_training(run, console, trust=trust, accept_changes=accept_changes)
     if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
     console.loading()

@@ -42,8 +42,9 @@ class Autoencoder(nn.Module):
 
 def train():
     # --8<-- [start:train]
-    import lso
     from own_module import Autoencoder
+
+    import lso
 
     run = lso.train("ne-vae-se", model=Autoencoder(), task="digits", epochs=30, out="runs/own", device="cpu")
     print(run.info["sentence"])
@@ -57,8 +58,9 @@ def train():
 
 def killed():
     # --8<-- [start:killed]
-    import lso
     from own_module import Autoencoder
+
+    import lso
 
     torch.manual_seed(1)  # the weights of a module that you pass are those it begins with: draw them alike
     lso.train("vae", model=Autoencoder(), task="digits", epochs=60, out=sys.argv[2], device="cpu")
@@ -67,8 +69,9 @@ def killed():
 
 def resume():
     # --8<-- [start:resume]
-    import lso
     from own_module import Autoencoder
+
+    import lso
 
     rows = Path("runs/killed/metrics.jsonl")
     with subprocess.Popen([sys.executable, __file__, "killed", "runs/killed"]) as training:
@@ -92,8 +95,9 @@ def search():
     import lso
 
     run = lso.Run("runs/own", trust=True)  # trust: the module that the folder names may be imported
-    found = lso.search_targets(run, "test:5", lso.SearchConfig(starts=4, max_steps=300), out="runs/search", device="cpu")
-    print(found.info["verdict"])
+    settings = lso.SearchConfig(starts=4, max_steps=300)
+    found = lso.search_targets(run, "test:5", settings, out="runs/search", device="cpu")
+    print(found.info["sentence"], found.path / "report.html")
     # --8<-- [end:search]
 
 

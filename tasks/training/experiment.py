@@ -33,7 +33,7 @@ from lso.vae.training.state import Trainer, restore
 from lso.vae.utils.deprecation import renamed_arguments
 from lso.vae.utils.files import Lock
 from lso.vae.utils.trust import Trust
-from lso.vae.utils.user_module import is_user_module, architecture_name, remember
+from lso.vae.utils.user_module import architecture_name, is_user_module, remember
 from lso.vae.zoo import refuse_changes
 
 IN_MEMORY = "given"  # task of a run whose dataset came as tensors

@@ -86,6 +86,7 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[[], Values]]] = {
     "minimize": (lso.minimize, lambda: of_search("gradient")),
     "optimize": (lso.optimize, lambda: of_search("black_box")),
     "weighted_retraining": (lso.weighted_retraining, lambda: of_search("retraining")),
+    "export": (lso.export, lambda: defaults("export")),
     "VAE.generate": (lso.VAE.generate, lambda: defaults("sample")),
     "Generation of decode": (lso.Generation, lambda: of_texts("greedy", True)),
     "Generation of sample": (lso.Generation, lambda: of_texts("sample", False)),

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 class Pictures(nn.Module):
     """Images of 8x8, with dropout, running statistics and weights of encoder and decoder apart."""
 
+    steps: Tensor
+
     def __init__(self, latent_dim: int = 3, width: int = 12, dropout: float = 0.1) -> None:
         super().__init__()
         self.latent_dim = latent_dim
@@ -199,6 +201,8 @@ class Counter(Pictures):
 class LooseBuffer(Pictures):
     """Averages into a buffer that is not stored."""
 
+    average: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("average", torch.zeros(3), persistent=False)
@@ -260,5 +264,7 @@ class Fails(Pictures):
 
 
 class FailsLater(Pictures):
+    missing: Any
+
     def decode(self, z: Tensor) -> Tensor:
         return self.missing(z)  # type: ignore[no-any-return]

@@ -106,6 +106,11 @@ def _require_interface(module: Any, name: str) -> None:
         )
 
 
+def latent_size(module: Any) -> int:
+    """The size of z that a module states, which `make_module` has checked."""
+    return int(module.latent_dim)
+
+
 class ModuleEncoder(nn.Module):
     """The posterior that a user's module gives: x -> encode(x) = (mean, log_var) -> N(mean, exp(log_var)).
 
@@ -158,7 +163,7 @@ class ModuleDecoder(nn.Module):
         super().__init__()
         self.module: Any = module
         self.kind, self.shape = architecture.spec.kind, tuple(shape)
-        self.latent_dim = int(self.module.latent_dim)
+        self.latent_dim = latent_size(module)
         self.autoregressive = bool(getattr(module, "autoregressive", False))
         if self.kind == "image":
             self.head = Head(architecture.likelihood, shape[0])

@@ -15,7 +15,7 @@ from lso.vae.config.training import TrainConfig, to_dict
 from lso.vae.data.dataset import Dataset
 from lso.vae.errors import LsoError, RunError, UsageError
 from lso.vae.launch import is_main_process, process_info
-from lso.vae.models.user_module import make_module
+from lso.vae.models.user_module import latent_size, make_module
 from lso.vae.models.vae import VAE, build
 from lso.vae.precision import explain_slowdown, explain_unsupported
 from lso.vae.runs import Run
@@ -161,7 +161,7 @@ def _build(config: TrainConfig, dataset: Dataset, start: VAE | None) -> VAE:
             )
         source = find_source(architecture.name, True) if start is None else start.module
         module = make_module(source, architecture, shape, config.seed)
-        architecture = replace(architecture, latent_dim=int(module.latent_dim))
+        architecture = replace(architecture, latent_dim=latent_size(module))
     if start is not None:
         # A sequence model keeps its maximum length, even if the sequences of these data are all shorter.
         shape = (start.shape[0], *shape[1:]) if start.kind == "sequence" else shape

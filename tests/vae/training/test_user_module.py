@@ -21,7 +21,7 @@ from lso.vae.config.training import TrainConfig, to_toml
 from lso.vae.errors import RunError, UsageError
 from lso.vae.metrics.evaluation import evaluate_split
 from lso.vae.models.sequence_decoding import decode_greedily
-from lso.vae.models.user_module import make_module
+from lso.vae.models.user_module import latent_size, make_module
 from lso.vae.models.vae import VAE, build
 from lso.vae.runs import Run
 from lso.vae.training.batchable import reason_not_batchable
@@ -60,7 +60,7 @@ def model_of(module: str, method: str = "vae") -> VAE:
     """The VAE that a training would begin with."""
     chosen, data = config(method, module), data_of(module)
     made = make_module(getattr(own_modules, module), chosen.architecture, data.shape)
-    sizes = replace(chosen.architecture, latent_dim=made.latent_dim)
+    sizes = replace(chosen.architecture, latent_dim=latent_size(made))
     return build(sizes, False, data.shape, 0, chosen.method.inference, data.vocabulary, module=made)
 
 
@@ -150,12 +150,12 @@ def test_halves_are_those_of_the_computation() -> None:
 
 
 def test_frozen_weights_stay(tmp_path: Path) -> None:
-    module = Pictures()
+    module: Any = Pictures()
     module.to_image[0].requires_grad_(False)
     user_module.remember(name_of("Pictures"), module)
     run = train_model(config(), digits(), tmp_path / "r")
-    trained = run.model().module
-    assert isinstance(trained, Pictures) and trained is not module
+    trained: Any = run.model().module
+    assert type(trained) is Pictures and trained is not module
     assert torch.equal(trained.to_image[0].weight, module.to_image[0].weight)
     assert not torch.equal(trained.to_image[2].weight, module.to_image[2].weight)
     assert int(module.steps) == 0 < int(trained.steps)  # a copy was trained
