@@ -56,7 +56,7 @@ Several = Annotated[list[Path] | None, typer.Argument()]
 
 
 def several(paths: Several = None) -> None:
-    print(*paths if paths else ("none",))
+    print(" ".join(map(str, paths)) if paths else "none")
 
 
 Resume = Annotated[Path | None, typer.Option()]
