@@ -17,6 +17,7 @@ from lso.vae.utils.reading import changed_error, read_content, read_json
 from lso.vae.utils.trust import Trust
 from lso.vae.utils.user_module import is_at_hand, is_user_module
 from lso.vae.utils.validation import pluralize
+from lso.vae.zoo import zoo_name
 
 # Statuses of a black-box search whose sentence already says what to do.
 SELF_EXPLAINING_STATUSES = ("decoder_ignores_latent", "stands_still", "invalid", "max_calls")
@@ -144,6 +145,8 @@ def _last(run: Run) -> Iterator[RunFinding]:
     if (run.path / runs.LAST).is_file():
         position = position_of(load_last(run.path / runs.LAST, "cpu"), run.path / runs.LAST)
         yield RunFinding("ok", f"{runs.LAST} is whole: epoch {position.epoch}, step {position.step}")
+    elif zoo_name(run.path) is not None:
+        yield RunFinding("ok", f"installed with lso, without {runs.LAST}: it is not resumed")
     else:
         yield RunFinding("note", f"there is no {runs.LAST}", "Resuming starts from the beginning.")
 
