@@ -9,7 +9,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -29,6 +29,7 @@ from lso.vae.runs import Run
 from lso.vae.utils.files import replace_file, replace_json, whole_folder
 from lso.vae.utils.integrity import digest
 from lso.vae.utils.random import generator
+from lso.vae.utils.trust import Trust
 from lso.vae.utils.validation import convert
 from lso.vae.vocabulary import END, PAD, SPECIALS, START
 
@@ -75,7 +76,9 @@ class ExportedModel:
         return [self.folder / part["file"] for part in parts if "file" in part] + [self.folder / CARD]
 
 
-def export(run: str | Path | Run | VAE, to: ExportFormat = "onnx", *, out: str | Path | None = None) -> ExportedModel:
+def export(
+    run: str | Path | Run | VAE, to: ExportFormat = "onnx", *, out: str | Path | None = None, trust: Trust = False
+) -> ExportedModel:
     """Write a trained model to files that run without lso, and check that they compute the same.
 
         encoder: x -> mean, log_var of q(z|x);  decoder: z -> the parameters of p(x|z), and its mean;
@@ -89,6 +92,7 @@ def export(run: str | Path | Run | VAE, to: ExportFormat = "onnx", *, out: str |
         to: ``"onnx"``, run by onnxruntime and others, or ``"pt2"``, read by `torch.export.load`.
         out: folder to write; None is ``export/onnx`` or ``export/pt2`` in the run folder, where files of an earlier
             export are replaced.
+        trust: whether a module of the user's own that the run names may be imported, if ``run`` is a path.
     Returns:
         The folder, the content of its model.json, and the differences.
     Raises:
@@ -99,10 +103,12 @@ def export(run: str | Path | Run | VAE, to: ExportFormat = "onnx", *, out: str |
     """
     convert(to, ExportFormat, "to")
     _require_packages(to)
-    origin = run if isinstance(run, Run) else Run(run) if isinstance(run, str | Path) and Path(run).is_dir() else None
+    origin = run if isinstance(run, Run) else None
+    if isinstance(run, str | Path) and not Path(run).is_file():
+        origin = Run(run, trust=trust)
     if out is None and origin is None:
         raise UsageError("a model that is not in a run folder has no place for its files", "Name a folder: out=....")
-    model = run if isinstance(run, VAE) else load(run if origin is None else origin)
+    model = run if isinstance(run, VAE) else load(run if origin is None else origin, trust=trust)
     folder = Path(out) if out is not None else cast(Run, origin).path / "export" / to
     model = _frozen_copy(model)
     codes = _codes_to_check(model, origin)
@@ -156,6 +162,8 @@ class EncoderOutputs(nn.Module):
     def __init__(self, model: VAE) -> None:
         super().__init__()
         self.network = model.encoder
+        if not list(model.encoder.parameters()):  # a module of the user's own, which stands in the decoder
+            self.module = model.decoder
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch."""
@@ -217,8 +225,8 @@ def _traceable_parts(model: VAE, codes: Tensor) -> Iterator[TraceablePart]:
             batches=[(x,) for x in data],
         )
     inputs = {"z": "codes; the prior is a standard normal"} if model.latent_dim else {}
-    if model.autoregressive:
-        inputs["x"] = f"{what}; each is predicted from those before it"
+    if model.autoregressive or model.kind == "sequence":
+        inputs["x"] = f"{what}; each is predicted from those before it" if model.autoregressive else what
     batches = [tuple({"z": codes[: len(x)], "x": x}[name] for name in inputs) for x in data]
     with torch.no_grad():
         example = model.decode(codes[:EXAMPLES], data[0][:EXAMPLES])
@@ -263,12 +271,7 @@ def _export_part(part: TraceablePart, to: ExportFormat, path: Path) -> list[Part
     """Trace a network, write it to a file, and return how far what is read from there is from it."""
     try:
         with _silence(), torch.no_grad(), _dynamic_lstms():
-            program = torch.export.export(
-                part.network,
-                tuple(value[:EXAMPLES] for value in part.batches[0]),
-                # One mapping for all of ``*inputs``, or one for each named input.
-                dynamic_shapes=_dynamic_shapes(part),
-            )
+            program = _trace(part)
             if to == "pt2":
                 torch.export.save(program, path)
             else:
@@ -285,8 +288,22 @@ def _export_part(part: TraceablePart, to: ExportFormat, path: Path) -> list[Part
         ) from error
 
 
+def _trace(part: TraceablePart) -> Any:
+    """The network as a graph of tensor operations, whose dynamic axes may have any size."""
+    example = tuple(value[:EXAMPLES] for value in part.batches[0])
+    try:
+        return torch.export.export(part.network, example, dynamic_shapes=_dynamic_shapes(part), strict=False)
+    except Exception as error:
+        # By running it `len(z)` in a module of the user's own is a constant. Reading its bytecode tells better, and
+        # takes longer.
+        with suppress(Exception):
+            return torch.export.export(part.network, example, dynamic_shapes=_dynamic_shapes(part), strict=True)
+        raise error
+
+
 def _dynamic_shapes(part: TraceablePart) -> Any:
-    dynamic = torch.export.Dim.DYNAMIC  # type: ignore[attr-defined]
+    # One mapping for all of ``*inputs``, or one for each named input.
+    dynamic = torch.export.Dim.DYNAMIC
     shapes = tuple(dict.fromkeys(axes, dynamic) for axes in part.axes)
     return (shapes,) if isinstance(part.network, DecoderOutputs) else shapes
 
@@ -333,6 +350,7 @@ def _write_onnx(part: TraceablePart, program: Any, path: Path) -> None:
     graph = written.model.graph
     for value, axes in zip(graph.inputs, part.axes, strict=True):
         for axis, name in axes.items():
+            assert value.shape is not None
             _rename_axis(graph, str(value.shape[axis]), name)
     written.save(path, external_data=False)
 

@@ -1,6 +1,8 @@
 """Exported models: what other programs read is what the model computes, for every architecture."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lso.vae.errors import LsoError, UsageError
 from lso.vae.models.vae import VAE, build
 from lso.vae.utils.integrity import digest
 
+ROOT = Path(__file__).resolve().parents[2]
 SHAPES = {"image": (1, 8, 8), "sequence": (9, 14)}
 # Small enough to be traced in seconds; other sizes are other numbers in the same graph.
 WIDTH = 16
@@ -69,6 +72,28 @@ def test_mistakes_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(LsoError, match=r"not installed: onnxruntime\nInstall them: pip install 'lso\[export\]'"):
         export(small(), "onnx", out=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_module_of_the_users_own_is_exported(tmp_path: Path) -> None:
+    """Its `view(len(z), ...)` is no constant batch. In a process of its own, as torch cannot read the bytecode of functions
+    whose annotations are checked.
+    """
+    code = (
+        "import lso, sys, torch\n"
+        "from lso.vae.config.architectures import architecture\n"
+        "from lso.vae.models.vae import build\n"
+        "from tests.vae.own_modules import Pictures\n"
+        "sizes = architecture('tests.vae.own_modules:Pictures', 3)\n"
+        "model = build(sizes, False, (1, 8, 8), module=Pictures()).eval()\n"
+        "lso.export(model, 'pt2', out=sys.argv[1])\n"
+        "z = torch.randn(7, 3)\n"
+        "decode = torch.export.load(sys.argv[1] + '/decoder.pt2').module()\n"
+        "print(torch.allclose(decode(z)[1], model.reconstruct(z), atol=1e-6))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True", done.stderr
 
 
 CASES = [

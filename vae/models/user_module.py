@@ -131,7 +131,7 @@ class ModuleEncoder(nn.Module):
     def forward(self, x: Shaped[Tensor, "batch ..."]) -> Posterior:
         """The posterior of a batch."""
         found: Any = self._decoder[0].module.encode(x)
-        size = (len(x), self._decoder[0].latent_dim)
+        size = (x.shape[0], self._decoder[0].latent_dim)  # no len(x), which torch.export takes for a constant
         pair = isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(one, Tensor) for one in found)
         if not pair or any(tuple(one.shape) != size or not one.is_floating_point() for one in found):
             shapes = (
@@ -184,19 +184,19 @@ class ModuleDecoder(nn.Module):
             raise ShapeError("an autoregressive decoder of images needs data", "Pass x, or draw images by generate.")
         else:
             raw = self.module.decode(z, x)
-        return self._checked(raw, (len(z), *self.shape))
+        return self._checked(raw, (z.shape[0], *self.shape))
 
     def _logits(self, z: Tensor, tokens: Tensor) -> Tensor:
         """Logits of the token after each of the given ones."""
         count = tokens.shape[1]
         if self.autoregressive:
-            return self._checked(self.module.decode(z, tokens), (len(z), count, self.shape[1]))
+            return self._checked(self.module.decode(z, tokens), (z.shape[0], count, self.shape[1]))
         if count >= self.shape[0]:
             raise ShapeError(
                 f"a sequence of {count + 1} tokens, and decode(z) gives {self.shape[0]} at most",
                 "Take shorter sequences, or an autoregressive decoder.",
             )
-        return self._checked(self.module.decode(z), (len(z), self.shape[0] - 1, self.shape[1]))[:, :count]
+        return self._checked(self.module.decode(z), (z.shape[0], self.shape[0] - 1, self.shape[1]))[:, :count]
 
     def _checked(self, raw: Any, size: tuple[int, ...]) -> Tensor:
         if not isinstance(raw, Tensor) or tuple(raw.shape) != size:
