@@ -51,6 +51,11 @@ def list_names(
     if kind is ListKind.models:
         console.result()
         console.result('Each is a run: lso optimize --model zoo:NAME ..., lso sample zoo:NAME, lso.load("zoo:NAME")')
+    if kind is ListKind.architectures:
+        console.result()
+        console.result(
+            "Networks of your own: --arch package.module:Class, a torch module with encode, decode and latent_dim."
+        )
     if kind is ListKind.methods:
         console.result()
         console.result(

@@ -28,6 +28,7 @@ from lso.vae.training.batchable import reason_not_batchable
 from lso.vae.training.loop import Limits, TrainingCallback, resume_training, train_model
 from lso.vae.training.module_checks import check_module
 from lso.vae.utils import user_module
+from lso.vae.utils.user_module import architecture_name
 from tests.vae import own_modules
 from tests.vae.own_modules import Pictures, Words
 from tests.vae.small import assert_same_run, digits, quick, sentences
@@ -150,14 +151,14 @@ def test_halves_are_those_of_the_computation() -> None:
 
 
 def test_frozen_weights_stay(tmp_path: Path) -> None:
-    module: Any = Pictures()
+    module = Pictures()
     module.to_image[0].requires_grad_(False)
-    user_module.remember(name_of("Pictures"), module)
+    user_module.remember(architecture_name(module), module)
     run = train_model(config(), digits(), tmp_path / "r")
-    trained: Any = run.model().module
-    assert type(trained) is Pictures and trained is not module
-    assert torch.equal(trained.to_image[0].weight, module.to_image[0].weight)
-    assert not torch.equal(trained.to_image[2].weight, module.to_image[2].weight)
+    trained = run.model().module
+    assert isinstance(trained, Pictures) and trained is not module
+    before, after = module.to_image.state_dict(), trained.to_image.state_dict()
+    assert torch.equal(before["0.weight"], after["0.weight"]) and not torch.equal(before["2.weight"], after["2.weight"])
     assert int(module.steps) == 0 < int(trained.steps)  # a copy was trained
 
 
