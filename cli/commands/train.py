@@ -206,7 +206,8 @@ def _announce(run: "Run", done: int, console: Console, dataset: "Dataset | None"
     config, info = run.config, run.info
     latent = config.architecture.latent_dim
     count = f"{pluralize(len(dataset.train), config.kind)} of " if dataset else ""
-    verb = f"Continuing at step {done}:" if done else "Training"
+    resumed = bool(done) or dataset is None  # at step 0, too: killed before its first checkpoint
+    verb = f"Continuing at step {done}:" if resumed else "Training"
     data = f"{config.data.task} ({count}{_describe_shape(info['shape'])})"
     console.note(
         f"{verb} {config.method.name} on {data}: {config.architecture.name}, "
