@@ -18,7 +18,8 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 CHEAP = ("own-decoder.py",)  # runs in this process, by default
 SHOWN_ONLY = ("cluster.sbatch",)  # needs a cluster
 NEEDS = {"cluster.py": "distributed", "own-decoder-pythae.py": "pythae"}  # optional packages
-QUOTED = ("own-score.md", "own-text.md", "reading-a-report.md", "resuming.md", "weighted-retraining.md")  # their ```text blocks are real output
+# Pages whose ```text blocks are output of their scripts.
+QUOTED = ("own-score.md", "own-text.md", "reading-a-report.md", "resuming.md", "weighted-retraining.md")
 SLOW = [path for path in SCRIPTS if path.name not in (*CHEAP, *SHOWN_ONLY)]
 
 
