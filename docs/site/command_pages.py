@@ -14,11 +14,11 @@ SETTINGS: Mapping[str, str] = {
     "lso.vae.config.architectures:Architecture": "Networks: `[architecture]`",
     "lso.vae.config.protocol:Protocol": "Training: `[protocol]`",
     "lso.tasks.search.options:SearchConfig": "Search by gradient",
-    "lso.tasks.search.options:GradientSession": "Search by gradient: what is not kept with the run's settings",
+    "lso.tasks.search.options:GradientSession": "Search by gradient, beside its settings",
     "lso.tasks.search.options:BlackBoxConfig": "Black-box search",
-    "lso.tasks.search.options:BlackBoxSession": "Black-box search: what a resumed search may be given anew",
+    "lso.tasks.search.options:BlackBoxSession": "Black-box search, beside its settings",
     "lso.tasks.retraining.options:RetrainingConfig": "Weighted retraining",
-    "lso.tasks.retraining.options:RetrainingSession": "Weighted retraining: what a resumed one may be given anew",
+    "lso.tasks.retraining.options:RetrainingSession": "Weighted retraining: how the score is called",
 }
 
 
@@ -109,6 +109,28 @@ def settings_tables() -> str:
     return "\n".join(lines)
 
 
+def method_parameters() -> str:
+    """A table of what the components of each method set, and of the KL ramp, which all methods with latents take."""
+    from lso.vae.config.methods import METHODS, KlRamp
+
+    owners = [(name, part, spec.defaults) for name, spec in METHODS.items() for part in spec.parts.values()]
+    lines = ["| method | parameter | what it sets | default |", "| --- | --- | --- | --- |"]
+    for name, owner, defaults in [*owners, ("all", KlRamp, {"anneal": "the method's"})]:
+        for field in _flat_fields(owner):
+            if known := field.metadata.get("setting"):
+                default = defaults.get(field.name, field.default)
+                shown = "needed" if default is dataclasses.MISSING else f"`{default}`"
+                limits = f" Limits: `{known.expectation(field.name)}`." if _has_limits(known) else ""
+                lines.append(f"| `{name}` | `{field.name}` | {cell(known.description)}{limits} | {shown} |")
+    return "\n".join(lines)
+
+
+def _flat_fields(owner: Any) -> Iterator[Any]:
+    """Fields of a dataclass, and in their place those of a field that is a dataclass itself."""
+    for field in dataclasses.fields(owner):
+        yield from _flat_fields(field.type) if dataclasses.is_dataclass(field.type) else [field]
+
+
 def _resolve(path: str) -> Any:
     from lso.vae.utils.lazy import resolve
 
@@ -165,7 +187,7 @@ def _limits(one: Any) -> str:
     low, high = getattr(one.type, "min", None), getattr(one.type, "max", None)
     known = _settings_by_help().get(one.help or "")
     if known is not None and _has_limits(known):
-        return cell(known.expectation(known_name(one)))
+        return f"`{known.expectation(known_name(one))}`"
     if low is not None and high is not None:
         return f"{low} to {high}"
     return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
@@ -196,7 +218,7 @@ def _setting_row(field: Any, known: Setting) -> str:
     if get_origin(field.type) is not None and (words := [w for w in _words(field.type) if isinstance(w, str)]):
         text += f" One of {', '.join(f'`{word}`' for word in words)}."
     if _has_limits(known):
-        text += f" Limits: {cell(known.expectation(field.name))}."
+        text += f" Limits: `{known.expectation(field.name)}`."
     flag = (known.flag or f"--{field.name.replace('_', '-')}") if known.heading else ""
     return f"| `{field.name}` | {cell(shown)} | {text} | {f'`{flag}`' if flag else ''} |"
 

@@ -13,7 +13,12 @@ from docs.site import command_pages, fences, tables
 from lso.cli.commands import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MARKS = {**tables.MARKS, "commands": command_pages.command_list, "settings": command_pages.settings_tables}
+MARKS = {
+    **tables.MARKS,
+    "commands": command_pages.command_list,
+    "settings": command_pages.settings_tables,
+    "method parameters": command_pages.method_parameters,
+}
 MARK = re.compile(r"\{\{ (" + "|".join(MARKS) + r")(?: ([^}]+?))? \}\}")
 OPTIONAL = ("models.md", "guides/")  # left out of the navigation where they are not there
 INCLUDED = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}  # pages that lie beside docs/

@@ -12,6 +12,7 @@ from lso.analysis.latent_dimensions import WEAK_BELOW
 from lso.analysis.verdict import REENCODING_RATIO
 from lso.cli.commands import COMMANDS
 from lso.space import MAX_TYPICAL_PERCENTILE
+from lso.vae.config.methods import METHODS, method, parameters
 from lso.vae.metrics.collapse import COLLAPSED_SHARE, INFORMATION, INFORMATION_IN_FEW, MIN_DIMENSION_NATS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -94,3 +95,11 @@ def test_what_pages_take_from_the_code_is_there() -> None:
     for page in DOCS.rglob("*.md"):
         for mark, argument in re.findall(MARK, page.read_text(encoding="utf-8")):
             assert tables.MARKS[mark](argument), f"{page.name}: {mark} {argument}"
+
+
+def test_parameters_of_methods_are_all_explained() -> None:
+    table = command_pages.method_parameters()
+    for name, spec in METHODS.items():
+        taken = set(parameters(name)) if method(name, **spec.example).latents else set()
+        shown = set(re.findall(rf"^\| `(?:{name}|all)` \| `(\w+)`", table, re.MULTILINE))
+        assert taken <= shown, f"{name}: {taken - shown}"
