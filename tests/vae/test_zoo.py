@@ -94,7 +94,7 @@ def test_metrics_repeat(name: str) -> None:
 @pytest.mark.slow
 def test_the_cheapest_is_trained_again_by_its_recipe(tmp_path: Path) -> None:
     """Weights differ with the processor's rounding, what was learned does not."""
-    name = "squares"
+    name = "expressions-collapsed"
     words = shlex.split(zoo.read_card(name)["recipe"])
     command = [sys.executable, "-m", "lso", *words[1:], "--out", str(tmp_path / "again"), "--quiet"]
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
