@@ -138,7 +138,7 @@ def load_model(path: Path, device: str = "cpu", *, trust: Trust = False) -> VAE:
             module=module,
         )
         if module is not None:
-            require_layout(model.state_dict(), weights, architecture.name, str(path))
+            _require_layout(model.state_dict(), weights, architecture.name, str(path))
         model.load_state_dict(weights)
         if non_finite := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
             raise ValueError(f"{non_finite[0]} has values that are not finite")
@@ -165,7 +165,7 @@ def _make_user_module(path: Path, architecture: Architecture, shape: tuple[int, 
         raise _OtherModule(f"{path}: {error.message}", error.hint) from error
 
 
-def require_layout(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str, where: str) -> None:
+def _require_layout(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str, where: str) -> None:
     """Refuse a module of the user's own whose weights have other names or shapes than those that were stored."""
     lacking = [key for key in weights if key not in own]
     further = [key for key in own if key not in weights]

@@ -1,7 +1,7 @@
 """The functions `lso.train`, `lso.resume`, `lso.load` and `lso.evaluate`: from names to models in run folders."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from lso.vae.utils.trust import Trust
 from lso.vae.utils.user_module import architecture_name, is_user_module, remember
 from lso.vae.zoo import refuse_changes
 
+OwnModule = torch.nn.Module | Callable[..., torch.nn.Module] | str  # of a user, or what makes one, see `train`
 IN_MEMORY = "given"  # task of a run whose dataset came as tensors
 DEFAULTS_TASK: dict[Kind, str] = {"image": "arrays", "sequence": "text"}  # the task that it takes its defaults from
 
@@ -77,7 +78,7 @@ def train(
     config: str | Path | None = None,
     settings: Settings | None = None,
     dataset: Dataset | None = None,
-    model: Any = None,
+    model: OwnModule | None = None,
     callback: Callback | None = None,
     progress: bool = False,
     limits: Limits = Limits(),
@@ -225,7 +226,7 @@ def resume(
     *,
     device: str = "auto",
     dataset: Dataset | None = None,
-    model: Any = None,
+    model: OwnModule | None = None,
     callback: Callback | None = None,
     progress: bool = False,
     limits: Limits = Limits(),
@@ -313,7 +314,7 @@ def reload_dataset(run: Run) -> Dataset:
     return dataset
 
 
-def _remember_for(run: Run, model: Any) -> None:
+def _remember_for(run: Run, model: OwnModule | None) -> None:
     """Keep the user's own module for the run that it was trained in; None changes nothing."""
     if model is None:
         return
@@ -325,7 +326,7 @@ def _remember_for(run: Run, model: Any) -> None:
     remember(name, model)
 
 
-def load(run: str | Path | Run, device: str = "cpu", *, model: Any = None, trust: Trust = False) -> VAE:
+def load(run: str | Path | Run, device: str = "cpu", *, model: OwnModule | None = None, trust: Trust = False) -> VAE:
     """Load the model that a run kept, in eval mode.
 
     Args:

@@ -4,6 +4,8 @@ The name stands for a module, or for a class or function that makes one. What th
 that a run that it trained or opened needs no import; everything else that a folder names has to be trusted first.
 """
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +30,8 @@ def architecture_name(model: Any) -> str:
     """
     if isinstance(model, str):
         return model
+    while isinstance(model, functools.partial):
+        model = model.func
     named = model if callable(model) and hasattr(model, "__qualname__") else type(model)
     return f"{named.__module__}:{named.__qualname__}"
 
@@ -57,7 +61,7 @@ def find_source(name: str, trust: Trust) -> Any:
     if not isinstance(found, str):
         return found
     module, _, path = found.partition(":")
-    if module == "__main__" or "<locals>" in path:
+    if module == "__main__" or "<" in path:  # <locals>, <lambda>
         raise UsageError(
             f"the networks are a module of the user's own, {path}, made where it cannot be imported from",
             "Pass it: lso.load(run, model=...) in Python; for the command line, put it into a file and train that.",
@@ -80,8 +84,6 @@ def call_with(make: Callable[..., Any], name: str, values: dict[str, Any], neede
     Raises:
         UsageError: if it needs other arguments, or raises an error.
     """
-    import inspect
-
     try:
         known = inspect.signature(make).parameters
     except (TypeError, ValueError):  # some built-in functions have no signature

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lso.vae.config.methods import METHODS
 from lso.vae.config.protocol import Protocol
 from lso.vae.config.training import TrainConfig, to_toml
 from lso.vae.errors import RunError, UsageError
+from lso.vae.launch import ProcessInfo
 from lso.vae.metrics.evaluation import evaluate_split
 from lso.vae.models.sequence_decoding import decode_greedily
 from lso.vae.models.user_module import latent_size, make_module
@@ -27,6 +29,7 @@ from lso.vae.runs import Run
 from lso.vae.training.batchable import reason_not_batchable
 from lso.vae.training.loop import Limits, TrainingCallback, resume_training, train_model
 from lso.vae.training.module_checks import check_module
+from lso.vae.training.setup import create_trainer
 from lso.vae.utils import user_module
 from lso.vae.utils.user_module import architecture_name
 from tests.vae import own_modules
@@ -247,6 +250,19 @@ def test_a_damaged_checkpoint_is_no_fault_of_the_module(tmp_path: Path) -> None:
     checkpoint.save_last(values, run.path / runs.LAST)
     with pytest.raises(RunError, match="does not fit this run"):
         resume_training(Run(run.path, trust=True), digits())
+
+
+def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lso.vae.training.setup.process_info", lambda: ProcessInfo(rank=0, local=0, count=2))
+    with pytest.raises(UsageError, match="which one process trains, and there are 2"):
+        create_trainer(config(), digits(), tmp_path / "r")
+
+
+def test_names_are_those_of_what_can_be_imported() -> None:
+    for model in (Pictures, Pictures(), partial(Pictures, width=4), name_of("Pictures")):
+        assert architecture_name(model) == name_of("Pictures")
+    with pytest.raises(UsageError, match="cannot be imported from"):
+        user_module.find_source(architecture_name(lambda: Pictures()), True)
 
 
 # --- what is made of codes --------------------------------------------------------------------------------------------
