@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from lso.reports.tables import number, percent, pluralize, side_by_side
 from lso.vae.checkpoint import Codes, as_codes
 from lso.vae.distributions.gaussian import DiagonalGaussian
 
+MAX_FAILURE_CHARS = 100  # of the score's first error, in the card that counts calls
 MAX_ROWS_SHOWN = 40  # dimensions; of more, the page folds the table
 
 
@@ -135,6 +137,9 @@ def _cards(summary: BlackBoxSummary) -> list[Card]:
     attainable = "" if summary.best_possible is None else f"; attainable {number(summary.best_possible)}"
     spread = f"median of {len(main.traces)} seeds {number(main.median('best'))}" if many else "one search"
     lost = facts_of_calls(main.total)["lost"]
+    failure = next((trace.failure for trace in main.traces if trace.failure), "")
+    if failure:
+        lost += f" (first: {textwrap.shorten(failure, MAX_FAILURE_CHARS, placeholder=' ...')})"
     count = f"of {number(calls)} calls" + (f"; {lost}" if lost else "")
     bound = f"at a bound {percent(main.median('at_bound'))}"
     cards = [

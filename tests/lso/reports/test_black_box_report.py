@@ -168,6 +168,19 @@ def test_nothing_valid_is_still_a_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unfitted", "uncharted")
+def test_a_score_that_fails_now_and_then_is_counted_with_its_first_error(tmp_path: Path) -> None:
+    def flaky(x: Tensor) -> Tensor:
+        if len(x) > 1 or float(x.sum()) < 0:
+            raise ConnectionError("the instrument does not answer")
+        return x.flatten(1).sum(1)
+
+    result = lso.optimize(objective(flaky), "random", 5, batch=4)
+    failed = result.counters["failed"]
+    assert failed > 0
+    assert f"{failed} failed (first: ConnectionError: the instrument does not answer (" in page(result.report(tmp_path))
+
+
+@pytest.mark.usefixtures("unfitted", "uncharted")
 def test_images_are_shown_and_atypical_ones_framed(tmp_path: Path) -> None:
     decoder = Decoder(build(architecture("mlp", latent_dim=4, width=16), False, (1, 8, 8)))
     aim = LatentObjective(decoder, lambda x: x.flatten(1).mean(1), space=lso.LatentSpace(4, bounds=8.0))
