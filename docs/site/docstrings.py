@@ -46,6 +46,9 @@ class Docstrings(griffe.Extension):
             field = owner.__dataclass_fields__[attr.name]
             default = field.default if field.default_factory is MISSING else field.default_factory()
             attr.value = None if default is MISSING else repr(default)
+            init = attr.parent.members.get("__init__")  # griffe has made it from the source by now
+            if isinstance(init, griffe.Function) and attr.name in init.parameters:
+                init.parameters[attr.name].default = attr.value
 
     def on_object(self, *, obj: griffe.Object, loader: Any, **kwargs: Any) -> None:
         if obj.docstring is None:

@@ -36,6 +36,8 @@ def test_the_site_builds_and_names_nothing_that_is_fetched(tmp_path: Path) -> No
             f"{page.name}: a mark was not filled in"
         )
     assert "<math" in (tmp_path / "site" / "concepts.html").read_text(encoding="utf-8")
+    names = (tmp_path / "site" / "reference" / "python.html").read_text(encoding="utf-8")
+    assert "setting(" not in names, "the signature of a class of settings shows how its fields are made"
 
 
 def test_a_broken_link_and_a_broken_anchor_end_the_build(tmp_path: Path) -> None:
