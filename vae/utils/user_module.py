@@ -68,7 +68,9 @@ def find_source(name: str, trust: Trust) -> Any:
         )
     if name not in _given:
         require_trust(found, "module", trust, "pass the module: lso.load(run, model=...)")
-    return import_function(found, "module")
+    # From now on the name stands for this code: a search that trains models on makes further folders that name it.
+    _given[name] = import_function(found, "module")
+    return _given[name]
 
 
 def call_with(make: Callable[..., Any], name: str, values: dict[str, Any], needed: dict[str, Any]) -> Any:

@@ -204,8 +204,9 @@ def test_what_does_no_harm_is_accepted() -> None:
 def test_a_run_is_opened_by_its_module_alone(tmp_path: Path) -> None:
     run = train_model(config(), digits(), tmp_path / "r")
     cut = train_model(config(), digits(), tmp_path / "s", limits=Limits(steps=1))
+    user_module._given.clear()  # as another process, to which the folder may be a stranger's
     with pytest.raises(UsageError, match="names the module"):
-        run.model()  # this process was not given it, and the folder may be a stranger's
+        run.model()
     model = Run(run.path, trust=True).model()
     assert isinstance(model.module, Pictures)
     for other, words in (
@@ -250,6 +251,18 @@ def test_a_damaged_checkpoint_is_no_fault_of_the_module(tmp_path: Path) -> None:
     checkpoint.save_last(values, run.path / runs.LAST)
     with pytest.raises(RunError, match="does not fit this run"):
         resume_training(Run(run.path, trust=True), digits())
+
+
+def test_folders_made_from_a_trusted_run_are_opened_as_well(tmp_path: Path) -> None:
+    """As weighted retraining does, round by round."""
+    run = train_model(config(), digits(), tmp_path / "r")
+    user_module._given.clear()
+    begun = Run(run.path, trust=True).model()
+    again = train_model(run.config, digits(), tmp_path / "s", start=begun, limits=Limits(steps=2))
+    user_module._given.clear()
+    assert Run(run.path, trust=True).model().latent_dim == 3
+    assert resume_training(Run(again.path), digits()).info["status"] == "finished"
+    assert Run(again.path).model().latent_dim == 3
 
 
 def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
