@@ -7,11 +7,10 @@ from typing import Literal
 from lso.cli.console import Console, display_path
 from lso.vae.config.architectures import Kind
 from lso.vae.errors import UsageError
-from lso.vae.runs import Run, newest_run, runs_root
+from lso.vae.runs import Run, newest_run, output_folder
 from lso.vae.utils.files import make_folder, remove_leftovers
 from lso.vae.utils.trust import Trust
 from lso.vae.utils.validation import convert
-from lso.vae.zoo import zoo_name
 
 # Copies of `lso.vae.models.vae.How` and `lso.decoders.generation.Way`, whose modules import torch.
 How = Literal["mean", "sample", "greedy"]
@@ -71,17 +70,20 @@ def file_stem(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", Path(text).stem.replace(":", ""))[:40].strip("-.") or "data"
 
 
+def refuse_taken(out: Path | None, force: bool) -> None:
+    """Refuse an ``--out`` that is a file, or a folder that is not empty, unless ``--force`` was given."""
+    if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
+
+
 def output_path(run: Run, out: Path | None, name: str, force: bool) -> Path:
     """The file or folder to write: ``--out``, or by default ``name`` in the run's ``pictures/``.
 
     Files of the user's are replaced with ``--force`` only; those in ``pictures/`` were made by us and are replaced.
     Those of an installed model ``zoo:NAME`` are in ``runs/zoo-NAME/pictures/``.
     """
-    shipped = zoo_name(run.path)  # nothing is written into the installed package
-    folder = run.path if shipped is None else runs_root() / shipped.replace(":", "-")
-    path = out if out is not None else folder / "pictures" / name
-    if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
+    path = out if out is not None else output_folder(run) / "pictures" / name
+    refuse_taken(out, force)
     make_folder(path.parent)
     remove_leftovers(path)
     return path

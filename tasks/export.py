@@ -25,7 +25,7 @@ from lso.vae.config.components import SemiAmortized, component_card
 from lso.vae.errors import LsoError, UsageError
 from lso.vae.models.vae import VAE
 from lso.vae.protocols import Likelihood
-from lso.vae.runs import Run
+from lso.vae.runs import Run, output_folder
 from lso.vae.utils.files import replace_file, replace_json, whole_folder
 from lso.vae.utils.integrity import digest
 from lso.vae.utils.random import generator
@@ -38,7 +38,7 @@ CARD = "model.json"
 CARD_FORMAT = 1  # of model.json
 CHECKED_CODES = 100
 # Largest difference from the model that is accepted, as a share of the largest value of the output. Runtimes sum in
-# another order, which in single precision made up to 3e-6 over all architectures (docs/log.md).
+# another order, which in single precision made up to 1.4e-6 over all architectures (docs/log.md).
 TOLERANCE = 1e-4
 ENDS = ("inputs", "outputs")
 EXAMPLES = 3  # data in the batch that is traced; any number above 1, which tracing would take for a constant
@@ -90,8 +90,8 @@ def export(
     Args:
         run: the run, its folder, a model.safetensors file, or a model.
         to: ``"onnx"``, run by onnxruntime and others, or ``"pt2"``, read by `torch.export.load`.
-        out: folder to write; None is ``export/onnx`` or ``export/pt2`` in the run folder, where files of an earlier
-            export are replaced.
+        out: folder to write; None is ``export/onnx`` or ``export/pt2`` in the run folder (of ``zoo:NAME`` in
+            ``runs/zoo-NAME``), where files of an earlier export are replaced.
         trust: whether a module of the user's own that the run names may be imported, if ``run`` is a path.
     Returns:
         The folder, the content of its model.json, and the differences.
@@ -109,7 +109,7 @@ def export(
     if out is None and origin is None:
         raise UsageError("a model that is not in a run folder has no place for its files", "Name a folder: out=....")
     model = run if isinstance(run, VAE) else load(run if origin is None else origin, trust=trust)
-    folder = Path(out) if out is not None else cast(Run, origin).path / "export" / to
+    folder = Path(out) if out is not None else output_folder(cast(Run, origin)) / "export" / to
     model = _frozen_copy(model)
     codes = _codes_to_check(model, origin)
     parts = {part.name: part for part in _traceable_parts(model, codes)}

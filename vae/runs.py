@@ -270,6 +270,12 @@ def searched_model(search: Run, trust: Trust = False) -> Run:
     return Run(where, trust=trust)
 
 
+def output_folder(run: Run) -> Path:
+    """Where files made from a run are written: its folder, or ``runs/zoo-NAME`` of an installed ``zoo:NAME``."""
+    shipped = zoo_name(run.path)  # nothing is written into the installed package
+    return run.path if shipped is None else runs_root() / shipped.replace(":", "-")
+
+
 def choose_folder(label: str, out: str | Path | None = None) -> Path:
     """A path for a new run, not yet made: ``out``, which must be free, or the label with date and time.
 

@@ -7,9 +7,8 @@ import typer
 
 from lso.cli.console import Console, display_path
 from lso.cli.options import OUTPUT, AcceptChanges, Force, Json, Quiet, RunPath, Trust
-from lso.cli.output_paths import open_training
+from lso.cli.output_paths import open_training, refuse_taken
 from lso.cli.run_argument import takes_run
-from lso.vae.errors import UsageError
 from lso.vae.utils.validation import convert
 
 FormatName = Literal["onnx", "pt2"]  # copy of `lso.tasks.export.ExportFormat`, whose module imports torch
@@ -50,8 +49,7 @@ def export(
     console = Console(json=json, quiet=quiet)
     chosen = convert(to, FormatName, "--to")
     training = open_training(run, console, trust=trust, accept_changes=accept_changes)
-    if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise UsageError(f"{out} exists", "Choose another --out, or overwrite it with --force.")
+    refuse_taken(out, force)
     console.loading()
     from lso.tasks.export import CHECKED_CODES, TOLERANCE, describe_part
     from lso.tasks.export import export as export_model
@@ -74,8 +72,11 @@ def export(
         if reason := done.card[part].get("missing") or done.card[part].get("note"):
             console.note(f"{part}: {reason}")
     worst = max(done.differences, key=lambda one: one.relative)
-    console.result(
-        f"equal to the model on {CHECKED_CODES} codes: the largest difference is {worst.absolute:.2g} "
-        f"({worst.part}, {worst.output}), {worst.relative:.2g} of its largest value; accepted: {TOLERANCE:g}"
+    found = (
+        f"the largest difference is {worst.absolute:.2g} ({worst.part}, {worst.output}), {worst.relative:.2g} of its "
+        f"largest value; accepted: {TOLERANCE:g}"
+        if worst.absolute
+        else "no number differs"
     )
+    console.result(f"equal to the model on {CHECKED_CODES} codes: {found}")
     console.result(display_path(done.folder))
