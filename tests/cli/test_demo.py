@@ -1,6 +1,7 @@
 """The demonstration tells the same story with other seeds: its verdicts and values, and that its words are theirs."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from tests.cli.conftest import ROOT
 
 
 def read(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return report
 
 
 @pytest.mark.slow
@@ -21,7 +23,8 @@ def test_the_collapsed_model_is_doubted_and_its_living_twin_finds_what_was_looke
     elsewhere: Path, seed: int
 ) -> None:
     command = [sys.executable, str(ROOT / "docs" / "demo.py"), "demo", "--seed", str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=elsewhere)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=elsewhere, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     demo = elsewhere / "demo"
     assert read(demo / "search")["verdict"]["level"] == "fine"

@@ -1,5 +1,6 @@
 """Models that are installed with the package: found by name, complete, as their cards say, never written to."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -97,7 +98,8 @@ def test_the_cheapest_is_trained_again_by_its_recipe(tmp_path: Path) -> None:
     name = "expressions-collapsed"
     words = shlex.split(zoo.read_card(name)["recipe"])
     command = [sys.executable, "-m", "lso", *words[1:], "--out", str(tmp_path / "again"), "--quiet"]
-    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, env=environment)
     again, kept = Run(tmp_path / "again"), Run(f"zoo:{name}")
     assert again.info["dataset"]["hash"] == kept.info["dataset"]["hash"] and again.verdict == kept.verdict
     assert again.best()["neg_elbo"] == pytest.approx(kept.best()["neg_elbo"], rel=0.05)
