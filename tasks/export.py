@@ -420,9 +420,12 @@ def _card(
 ) -> dict[str, Any]:
     """The content of model.json."""
     trained = {} if run is None else {"method": run.config.method.name, "data": run.config.data.task}
+    made_by = f"lso {_lso_version()}, torch {torch.__version__}"
+    if to == "onnx":
+        made_by += f", onnx {version('onnx')}"
     card: dict[str, Any] = {
         "format": CARD_FORMAT,
-        "made_by": f"lso {_lso_version()}, torch {torch.__version__}" + (f", onnx {version('onnx')}" * (to == "onnx")),
+        "made_by": made_by,
         **trained,
         "kind": model.kind,
         "shape": list(model.shape),
