@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lso.vae.models.dropout import Dropout
+
 
 class Pictures(nn.Module):
     """Images of 8x8, with dropout, running statistics and weights of encoder and decoder apart."""
@@ -37,6 +39,17 @@ class DropoutInDecode(Pictures):
 
     def decode(self, z: Tensor) -> Tensor:
         return super().decode(F.dropout(z, 0.2, self.training))
+
+
+class DropoutOfLso(Pictures):
+    """Drops in decode by random numbers from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = Dropout(0.2, (3,))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return super().decode(self.dropout(z))
 
 
 class SharedLayer(Pictures):

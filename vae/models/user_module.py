@@ -18,6 +18,7 @@ from lso.vae.distributions.categorical import Categorical
 from lso.vae.distributions.gaussian import DiagonalGaussian
 from lso.vae.distributions.pixels import Head
 from lso.vae.errors import ShapeError, UsageError
+from lso.vae.models.dropout import uniform_shapes, use_dropout_noise
 from lso.vae.precision import to_float32
 from lso.vae.protocols import Likelihood, Posterior
 from lso.vae.utils.random import generator, mix_seed
@@ -270,7 +271,8 @@ def weights_used(decoder: ModuleDecoder) -> tuple[set[str], set[str]]:
     device = next(iter(weights.values())).device if weights else torch.device("cpu")
     x = probe_data(decoder.kind, decoder.shape).to(device)
     z = torch.randn(len(x), decoder.latent_dim, generator=generator(0, "probe")).to(device)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    uniforms = [torch.full(shape, 0.5, device=device) for shape in uniform_shapes(decoder, tuple(x.shape))]
+    with torch.random.fork_rng(devices=[]), use_dropout_noise(decoder, uniforms), torch.enable_grad():
         q = ModuleEncoder(decoder, DiagonalPosterior())(x)
         return _reached(weights, [q.mean, q.log_var]), _reached(weights, [decoder(z, x).log_prob(x)])
 

@@ -251,7 +251,7 @@ def _check_uses(model: VAE, method: Method, name: str) -> None:
         _try(
             lambda: _differentiate_twice(model),
             f"{method.name} differentiates decode twice, and that of {name} cannot be",
-            f"Leave fused attention and cuDNN layers out, or take {method.name}:products=difference.",
+            f"Leave fused attention and cuDNN layers out, or take {method.name}:products=differences.",
         )
     if method.penalty is not None and model.kind == "sequence":
         words = model.shape[1]

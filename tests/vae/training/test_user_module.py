@@ -144,6 +144,12 @@ def test_methods_that_need_more_of_a_module_say_what(module: str, method: str, w
     check_module(model_of(module), quick("vae"))
 
 
+@pytest.mark.parametrize("method", ["svi", "sa-vae"])
+def test_dropout_of_the_library_suits_methods_that_refuse_another(method: str, tmp_path: Path) -> None:
+    run = train_model(config(method, "DropoutOfLso"), digits(), tmp_path / "r", limits=Limits(steps=2))
+    assert run.info["status"] == "stopped"
+
+
 def test_halves_are_those_of_the_computation() -> None:
     model = model_of("SharedLayer")
     halves = {half: {id(p) for p in weights} for half, weights in model.halves.items()}
