@@ -46,6 +46,8 @@ def takes_run(
             flags = {option: arguments.pop(parameter), **flags}
         if any(flags.values()):
             _make_way(arguments, [place, *others])
+        if others:
+            arguments |= {name: _converted(own[name], arguments[name]) for name in (place, *others)}
         if "task" in own or option:
             _refuse_task(arguments[place])
         arguments[parameter] = _only_run({"RUN": arguments.pop(place), **flags})
@@ -57,6 +59,8 @@ def takes_run(
         command(**arguments)
 
     parameters = [_as_optional(one) if one.name in required else one for one in own.values()]
+    if others:  # the run's place may hold a sentence, which as a path would lose "./" and doubled slashes
+        parameters = [_as_text(one) if one.name == place else one for one in parameters]
     if option:
         parameters.append(
             _parameter(POSITION, Path | None, typer.Argument(metavar="RUN", help=f"The same as {option} RUN.", **SHOWN))
@@ -94,6 +98,17 @@ def _as_optional(one: inspect.Parameter) -> inspect.Parameter:
     """A required argument that typer does not ask for, so that it may stand in the place of the run."""
     kind, *declared = get_args(one.annotation)
     return one.replace(default=None, annotation=Annotated[(kind | None, *declared)])
+
+
+def _as_text(one: inspect.Parameter) -> inspect.Parameter:
+    """An optional argument whose text typer leaves as it is."""
+    _, *declared = get_args(one.annotation)
+    return one.replace(annotation=Annotated[(str | None, *declared)])
+
+
+def _converted(one: inspect.Parameter, value: Any) -> Any:
+    """What was given, in the type that the command declares."""
+    return None if value is None else _plain(one.annotation)(value)
 
 
 def _make_way(arguments: dict[str, Any], names: list[str]) -> None:

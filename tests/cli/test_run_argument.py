@@ -80,6 +80,7 @@ TRAIN = takes_run(train, parameter="resume")
         (three, ("r", "x", "y"), "r x y"),
         (three, ("--model", "r", "x", "y"), "r x y"),
         (three, ("r", "x", "y", "--model", "r"), "r x y"),
+        (three, ("--model", "r", "./x // y", "z/"), "r ./x // y z/"),
         (ALL, (), "none"),
         (ALL, ("a", "b"), "a b"),
         (ALL, ("--model", "a", "--model", "b"), "a b"),
