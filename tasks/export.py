@@ -4,7 +4,6 @@ Encoder and decoder become one file each, beside a ``model.json`` that says what
 compute is compared with the model before they are kept.
 """
 
-import copy
 import logging
 import tempfile
 import warnings
@@ -23,6 +22,7 @@ from lso.tasks.training.experiment import load
 from lso.vae.checkpoint import pack_model
 from lso.vae.config.components import SemiAmortized, component_card
 from lso.vae.errors import LsoError, UsageError
+from lso.vae.models.user_module import copy_network
 from lso.vae.models.vae import VAE
 from lso.vae.protocols import Likelihood
 from lso.vae.runs import Run, output_folder
@@ -136,7 +136,7 @@ def _require_packages(to: ExportFormat) -> None:
 
 def _frozen_copy(model: VAE) -> VAE:
     """A copy on the CPU, all of whose modules are in eval mode, the LSTMs too (see `lso.vae.models.lstm.Lstm`)."""
-    twin = copy.deepcopy(model).cpu().requires_grad_(False)
+    twin = copy_network(model).cpu().requires_grad_(False)
     for module in twin.modules():
         module.training = False
     return twin
