@@ -31,6 +31,11 @@ def run(command: str) -> None:
         raise SystemExit(done.returncode)
 
 
+def quoted(path: Path) -> str:
+    """A path as it stands in a command."""
+    return shlex.quote(str(path))
+
+
 def say(text: str) -> None:
     """Print a paragraph."""
     print("\n" + textwrap.fill(" ".join(text.split()), 100), flush=True)
@@ -46,9 +51,9 @@ def main_job(folder: Path, seed: int) -> None:
     """Act 1: train a model and search for pictures that it never saw."""
     say(f"ACT 1. Train a VAE on small pictures of digits, then search its latent space for {TARGETS} it never saw.")
     model, search = folder / "model", folder / "search"
-    run(f"lso train --method ne-vae-se --epochs {EPOCHS} --seed {seed} --out {model}")
+    run(f"lso train --method ne-vae-se --epochs {EPOCHS} --seed {seed} --out {quoted(model)}")
     targets = f"--target test:{TARGETS} --starts {STARTS} --optimizer adam"
-    run(f"lso optimize --model {model} {targets} --seed {seed} --out {search}")
+    run(f"lso optimize --model {quoted(model)} {targets} --seed {seed} --out {quoted(search)}")
     level, numbers = read(search)
     missed = numbers["targets not reproduced"]
     say(
@@ -70,9 +75,9 @@ def the_point(folder: Path, seed: int, digit: int) -> None:
         draws."""
     )
     task = f"--task digits-preference:{digit} --budget {BUDGET} --seed {seed}"
-    run(f"lso optimize --model zoo:{COLLAPSED} {task} --optimizer turbo --out {folder / 'collapsed'}")
-    run(f"lso optimize --model zoo:{ALIVE} {task} --optimizer turbo --out {folder / 'alive'}")
-    run(f"lso optimize --model zoo:{ALIVE} {task} --optimizer random --out {folder / 'alive-random'}")
+    run(f"lso optimize --model zoo:{COLLAPSED} {task} --optimizer turbo --out {quoted(folder / 'collapsed')}")
+    run(f"lso optimize --model zoo:{ALIVE} {task} --optimizer turbo --out {quoted(folder / 'alive')}")
+    run(f"lso optimize --model zoo:{ALIVE} {task} --optimizer random --out {quoted(folder / 'alive-random')}")
     found = {name: read(folder / name) for name in ("collapsed", "alive", "alive-random")}
     best = {name: numbers["best value"] for name, (_, numbers) in found.items()}
     say(
@@ -86,8 +91,8 @@ def the_point(folder: Path, seed: int, digit: int) -> None:
 def one_page(folder: Path) -> None:
     """Act 3: a page that compares the three searches."""
     say("ACT 3. One page that compares them: what each found, its verdict, and the dimensions that are alive.")
-    searches = " ".join(str(folder / name) for name in ("collapsed", "alive", "alive-random"))
-    run(f"lso report {searches} --out {folder / 'comparison'}")
+    searches = " ".join(quoted(folder / name) for name in ("collapsed", "alive", "alive-random"))
+    run(f"lso report {searches} --out {quoted(folder / 'comparison')}")
     say(f"Open {folder / 'comparison' / 'report.html'}")
 
 
