@@ -55,8 +55,11 @@ def test_the_list_and_wrong_names(lso: Lso) -> None:
     wrong = lso("sample", "zoo:digit")
     assert wrong.exit_code == 2 and len(wrong.stderr.strip().splitlines()) == 2
     assert "unknown model of the zoo 'digit'" in wrong.stderr
-    kept = lso("train", "--resume", "zoo:squares")
-    assert kept.exit_code == 2 and "is not changed" in kept.stderr
+    before = {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
+    for flags in ((), ("--epochs", 999)):
+        kept = lso("train", "--resume", "zoo:squares", *flags)
+        assert kept.exit_code == 2 and "is not changed" in kept.stderr
+    assert before == {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
 
 
 def test_a_model_is_looked_at_like_any_run(lso: Lso, elsewhere: Path) -> None:

@@ -10,6 +10,7 @@ from lso.vae.runs import CONFIG, Run
 from lso.vae.training.setup import lock_run
 from lso.vae.utils.files import utf8
 from lso.vae.utils.validation import pluralize
+from lso.vae.zoo import refuse_changes
 
 
 def lengthen(run: Run, epochs: int) -> Run:
@@ -24,10 +25,12 @@ def lengthen(run: Run, epochs: int) -> Run:
     Returns:
         The run, its status ``stopped`` where it was finished; unchanged where it already has so many epochs.
     Raises:
-        UsageError: for fewer epochs than it was started with, or in one of several processes.
+        UsageError: for fewer epochs than it was started with, in one of several processes, or if the run is an
+            installed model.
         RunError: if the run is no training, or another process is working in its folder.
     """
     run.require("train")
+    refuse_changes(run.path)
     before = run.config.protocol.epochs
     if epochs < before:
         raise UsageError(
