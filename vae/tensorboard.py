@@ -45,8 +45,8 @@ class TensorBoard(Callback):
     of earlier epochs are added.
 
     Args:
-        folder: where to write; None is ``tensorboard/`` in the run folder, also of each training of a sweep. A search
-            in Python without a run folder needs one.
+        folder: where to write; None is ``tensorboard/`` in the run folder, also of each training of a sweep. A gradient
+            search needs one, and so does a black-box search without ``out``.
         images: number of draws from the prior that are shown; 0 shows none.
         images_every: epochs between such pictures. The first epochs have one, too.
     Raises:
@@ -136,8 +136,8 @@ class TensorBoard(Callback):
         journal = getattr(event.source, "journal", None)  # of a black-box search in a run folder
         if journal is None:
             raise UsageError(
-                f"a {event.work} without a run folder has no place for its log",
-                "Name a folder: lso.TensorBoard('runs/log').",
+                f"expected a folder for the log of a {event.work}, got none",
+                "Name one: lso.TensorBoard('runs/log'); only trainings, and lso.optimize with out=..., have their own.",
             )
         return Path(journal.path).parent / FOLDER
 

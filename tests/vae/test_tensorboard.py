@@ -102,7 +102,7 @@ def test_searches_have_a_curve_of_values(tmp_path: Path) -> None:
 
 
 def test_a_search_without_a_folder_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"black-box search without a run folder.*\n.*lso.TensorBoard\('runs/log'\)"):
+    with pytest.raises(UsageError, match=r"log of a black-box search, got none\n.*lso.TensorBoard\('runs/log'\)"):
         run(objects(), 3, callback=TensorBoard())
 
 
