@@ -128,7 +128,7 @@ COMMANDS: Mapping[str, CommandSpec] = {
     ),
     "list": CommandSpec(
         function="list:list_names",
-        summary="List the methods, architectures, tasks, optimizers, published tables or runs.",
+        summary="List the methods, architectures, tasks, optimizers, published tables, installed models or runs.",
         panel=HELP,
         examples=("lso list methods", "lso list runs --json"),
     ),

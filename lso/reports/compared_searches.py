@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ import torch
 from lso.analysis.latent_dimensions import WEAK_BELOW
 from lso.reports.plots import add_guide_line, bottom_legend, canvas, log_scale, series_style, use_chart_style
 from lso.reports.report import Chart, Note, Part, Section, TextLine, Texts, Tile, TileRow, Tiles
-from lso.reports.tables import number, percent
+from lso.reports.shared_sections import ranked_text, ranked_tile
+from lso.reports.tables import percent
 from lso.vae.metrics.active_units import THRESHOLD
 
 if TYPE_CHECKING:
@@ -41,72 +42,78 @@ def compared_objects(about: ComparedSearches) -> Section | None:
     rows: list[TileRow] = []
     texts: list[Part] = []
     for name, numbers in about.numbers.items():
-        best = numbers.get("top", ())[:SHOWN]
-        lines = [_text_line(found) for found in best if found.get("text") is not None]
+        best = list(enumerate(numbers.get("top", ())[:SHOWN], start=1))
+        lines = [_text_line(rank, found) for rank, found in best if found.get("text") is not None]
+        tiles = [_tile(about.folders[name], name, rank, found) for rank, found in best]
         if lines:
             texts.append(Texts(title=name, lines=lines))
-        elif tiles := [tile for found in best if (tile := _tile(about.folders[name], name, found)) is not None]:
-            rows.append(TileRow(name=name, tiles=tiles))
-    shown: list[Part] = [Tiles(rows=rows)] if rows else []
-    if not (shown + texts):
+        elif shown := [tile for tile in tiles if tile is not None]:
+            rows.append(TileRow(name=name, tiles=shown))
+    parts: list[Part] = [Tiles(rows=rows)] if rows else []
+    if not (parts + texts):
         return None
     note = Note("The best distinct objects of each search, best first, with value and percentile of the code's norm.")
-    return Section("Best objects", [note, *shown, *texts])
+    return Section("Best objects", [note, *parts, *texts])
 
 
-def _text_line(found: Mapping[str, Any]) -> TextLine:
-    remark = "" if found["typical"] else "atypical"
-    return TextLine(
-        what=str(found["rank"]), value=number(found["value"]), pieces=[(str(found["text"]), False)], remark=remark
-    )
+def _text_line(rank: int, found: Mapping[str, Any]) -> TextLine:
+    return ranked_text(rank, found["value"], str(found["text"]), "" if found["typical"] else "atypical")
 
 
-def _tile(folder: Path, name: str, found: Mapping[str, Any]) -> Tile | None:
+def _tile(folder: Path, name: str, rank: int, found: Mapping[str, Any]) -> Tile | None:
     image = _read_image(folder, found)
     if image is None:
         return None
-    shown, small = number(found["value"]), percent(found["percentile"])
-    alt = f"{name}: rank {found['rank']}, value {shown}"
-    small += "" if found["typical"] else ", atypical"
-    return Tile(image=image, alt=alt, value=shown, small=small, strange=not found["typical"])
+    tile = ranked_tile(image, rank, found["value"], percent(found["percentile"]), found["typical"])
+    return replace(tile, alt=f"{name}: {tile.alt}")
 
 
 def _read_image(folder: Path, found: Mapping[str, Any]) -> "Tensor | None":
-    """The picture of one of the best objects from the files of its search; None where there is none."""
+    """The picture of one of the best objects from the files of its search; None where there is none.
+
+    A search of several seeds has the files of each below ``seed-N``; calls of a retraining count from 0 in each round.
+    """
     from PIL import Image, UnidentifiedImageError
 
-    parts = [folder, folder / f"seed-{found['seed']}"]
-    table = next((part / "results" / "best.csv" for part in parts if (part / "results" / "best.csv").is_file()), None)
+    tables = [part / "results" / "best.csv" for part in (folder, folder / f"seed-{found.get('seed')}")]
+    table = next((path for path in tables if path.is_file()), None)
     if table is None:
         return None
     with table.open(encoding="utf-8", newline="") as file:
-        calls = [row.get("call") for row in csv.DictReader(file)]
-    if str(found["call"]) not in calls:
+        calls = [(row.get("call"), row.get("round")) for row in csv.DictReader(file)]
+    sought = str(found["call"]), str(found["round"]) if "round" in found else None
+    if sought not in calls:
         return None
-    path = table.parent / "images" / f"{calls.index(str(found['call'])):04d}_best.png"
     try:
-        with Image.open(path) as picture:
+        with Image.open(table.parent / "images" / f"{calls.index(sought):04d}_best.png") as picture:
             pixels = np.asarray(picture, dtype=np.float32) / 255
     except (OSError, UnidentifiedImageError):
         return None
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[:3])
 
 
-def compared_activity(about: ComparedSearches) -> Section:
-    """How active the dimensions are that each search moved in."""
+def compared_activity(about: ComparedSearches) -> Section | None:
+    """How active the dimensions are that each search moved in; a weighted retraining changes them, and has no row."""
+    measured = {name: found for name, numbers in about.numbers.items() if (found := _dimensions(numbers)) is not None}
+    if not measured:
+        return None
     caption = (
         "One line for each search, dimensions sorted. Left: variance of the encoder's posterior means; those below the "
         "line carry nothing about the data. Right: how strongly the decoder reacts, as a share of the dimension that "
         "it reacts to most. A dimension that is dead in the model cannot be searched."
     )
-    return Section("Activity per dimension", [Chart(_draw_activity(about.numbers), "Activity per dimension", caption)])
+    return Section("Activity per dimension", [Chart(_draw_activity(measured), "Activity per dimension", caption)])
+
+
+def _dimensions(numbers: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None = (numbers["groups"][0] if "groups" in numbers else numbers).get("dimensions")
+    return found
 
 
 @use_chart_style
 def _draw_activity(found: Mapping[str, Mapping[str, Any]]) -> "Figure":
     figure, axes = canvas(1, 2, 2.9)
-    for place, (name, numbers) in enumerate(found.items()):
-        dimensions = numbers["groups"][0]["dimensions"] if "groups" in numbers else numbers["dimensions"]
+    for place, (name, dimensions) in enumerate(found.items()):
         effect = np.array(dimensions["sensitivity"], dtype=float)
         values: Sequence[Any] = (dimensions["variance"], effect / max(float(effect.max()), np.finfo(float).tiny))
         options: dict[str, Any] = {"linewidth": 1.2, "markersize": 3.5, "label": name, **series_style(place)}

@@ -202,14 +202,14 @@ def test_ctrl_c_before_there_is_anything_to_save_is_130(
 
 
 def test_a_reader_that_goes_away_is_141_and_silent(process: Callable[..., "subprocess.Popen[str]"]) -> None:
-    started = process("config", "show")
+    started = process("config", "show", "--method", "vae")
     assert started.stdout is not None and started.stderr is not None
     started.stdout.close()
     assert started.wait(30) == 141
     assert started.stderr.read() == ""
 
 
-@pytest.mark.parametrize("kind", ["methods", "architectures", "tasks", "optimizers", "runs"])
+@pytest.mark.parametrize("kind", ["methods", "architectures", "tasks", "optimizers", "models", "runs"])
 def test_lists_are_json_too(lso: Callable[..., Result], kind: str) -> None:
     result = lso("list", kind, "--json")
     rows = json.loads(result.stdout)
