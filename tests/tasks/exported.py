@@ -1,4 +1,4 @@
-"""Exports a small model, prints what was found: ``python -m tests.tasks.exported ARCH METHOD LIKELIHOOD FORMAT OUT``.
+"""Exports a small model, prints what was found: ``python -m tests.tasks.exported ARCH METHOD LIKELIHOOD FORMATS OUT``.
 
 A process of its own, as networks cannot be traced while the annotations of their functions are checked.
 """
@@ -47,17 +47,19 @@ def other_batch(path: Path, model: VAE) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Export, and print JSON."""
-    arch, method, likelihood, to, out = sys.argv[1:]
+    """Export to each format, and print JSON, by format."""
+    arch, method, likelihood, formats, out = sys.argv[1:]
     model = small(arch, method, likelihood or None)
-    done = lso.export(model, to, out=out)  # type: ignore[arg-type]
-    found = {
-        "differences": [asdict(one) for one in done.differences],
-        "has_encoder": model.has_encoder,
-        "kind": model.kind,
-        "shape": model.shape,
-        **(other_batch(done.folder / "decoder.onnx", model) if to == "onnx" else {}),
-    }
+    found = {}
+    for to in formats.split(","):
+        done = lso.export(model, to, out=Path(out, to))  # type: ignore[arg-type]
+        found[to] = {
+            "differences": [asdict(one) for one in done.differences],
+            "has_encoder": model.has_encoder,
+            "kind": model.kind,
+            "shape": model.shape,
+            **(other_batch(done.folder / "decoder.onnx", model) if to == "onnx" else {}),
+        }
     print(json.dumps(found))
 
 
