@@ -45,7 +45,11 @@ def card(name: str) -> str:
     run, facts = Run(f"{PREFIX}{name}"), read_card(name)
     values = read_test_metrics(name)
     config, size = run.config, (FOLDER / name / MODEL).stat().st_size
-    rows = [(label, format(values[key], how)) for label, key, how in METRICS if values.get(key) is not None]
+    rows = [
+        (label, format(values[key], how).replace("%", " %"))
+        for label, key, how in METRICS
+        if values.get(key) is not None
+    ]
     rows.insert(
         5, ("dimensions that the decoder uses", f"{values['used_dimensions']} of {config.architecture.latent_dim}")
     )
