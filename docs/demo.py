@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lso.vae.zoo import read_test_metrics
+from lso.vae.runs import Run
+from lso.vae.zoo import PREFIX, read_test_metrics
 
 TARGETS, STARTS, EPOCHS, BUDGET = 20, 4, 60, 100
 COLLAPSED, ALIVE = "digits-collapsed", "digits-alive"
@@ -68,11 +69,12 @@ def main_job(folder: Path, seed: int) -> None:
 def the_point(folder: Path, seed: int, digit: int) -> None:
     """Act 2: one and the same search in a collapsed model and in its living twin."""
     used = {name: read_test_metrics(name)["used_dimensions"] for name in (COLLAPSED, ALIVE)}
+    latents = Run(f"{PREFIX}{ALIVE}").config.architecture.latent_dim
     say(
         f"""ACT 2. Why a verdict is needed. Two models come with lso, of the same data and networks. In one the
-        posterior has collapsed: of 32 latent dimensions the decoder uses {used[COLLAPSED]}; in the other {used[ALIVE]}.
-        In both we look for a picture that a classifier takes for the digit {digit}, and, as a control, among random
-        draws."""
+        posterior has collapsed: of {latents} latent dimensions the decoder uses {used[COLLAPSED]}; in the other
+        {used[ALIVE]}. In both we look for a picture that a classifier takes for the digit {digit}, and, as a control,
+        among random draws."""
     )
     task = f"--task digits-preference:{digit} --budget {BUDGET} --seed {seed}"
     run(f"lso optimize --model zoo:{COLLAPSED} {task} --optimizer turbo --out {quoted(folder / 'collapsed')}")

@@ -110,3 +110,11 @@ def test_without_the_package_it_says_how_to_install_it(monkeypatch: pytest.Monke
     monkeypatch.setattr("lso.vae.tensorboard.find_spec", lambda name: None)
     with pytest.raises(LsoError, match=r"not installed\nInstall it: pip install 'lso\[tensorboard\]'"):
         TensorBoard()
+
+
+def test_the_command_line_names_the_folder_that_is_written() -> None:
+    """It states the name itself, as this module imports torch."""
+    from lso.cli.commands.train import LOG_FOLDER
+    from lso.vae.tensorboard import FOLDER
+
+    assert LOG_FOLDER == FOLDER
